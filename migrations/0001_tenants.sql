@@ -1,0 +1,106 @@
+-- A platform in one environment. A row never changes: nodes keep tenants in memory for good.
+CREATE TABLE tenants (
+    tenant_id      uuid PRIMARY KEY,
+    slug           text NOT NULL CHECK (slug ~ '^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$'),
+    environment    text NOT NULL CHECK (environment IN ('live', 'test')),
+    prefix         text NOT NULL
+        CONSTRAINT tenants_prefix_grammar
+            CHECK (prefix ~ '^[a-z][a-z0-9]*(_[a-z0-9]+)*_$' AND length(prefix) <= 16)
+        CONSTRAINT tenants_prefix_reserved
+            CHECK (NOT starts_with(prefix, 'tg_admin_') AND NOT starts_with('tg_admin_', prefix)),
+    max_keys       smallint NOT NULL CHECK (max_keys BETWEEN 1 AND 1000),
+    currency       text NOT NULL CHECK (currency ~ '^[A-Z][A-Z0-9]{1,9}$'),
+    decimals       smallint NOT NULL CHECK (decimals BETWEEN 0 AND 18),
+    account_format text NOT NULL CHECK (account_format IN ('any', 'tron')),
+    default_scopes text[] NOT NULL CHECK (cardinality(default_scopes) BETWEEN 1 AND 32),
+    created_at     timestamptz NOT NULL,
+    CONSTRAINT tenants_slug_environment UNIQUE (slug, environment),
+    CONSTRAINT tenants_prefix UNIQUE (prefix)
+);
+
+COMMENT ON COLUMN tenants.prefix IS
+    'What its keys begin with. Unique over the service, and none begins with another.';
+COMMENT ON COLUMN tenants.max_keys IS 'Live keys that an account may have.';
+COMMENT ON COLUMN tenants.decimals IS
+    'Decimals of the currency: amounts are stored in units of 10^-decimals.';
+COMMENT ON COLUMN tenants.default_scopes IS 'The scopes of a key that is created without any.';
+
+-- Raised by the triggers below as a violated constraint, so that one place in the program maps
+-- both kinds to what the client is told.
+CREATE FUNCTION raise_violation(violated text, explanation text) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION USING
+        ERRCODE = 'check_violation', CONSTRAINT = violated, MESSAGE = explanation;
+END
+$$;
+
+CREATE FUNCTION refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM raise_violation(
+        TG_TABLE_NAME || '_append_only', format('%s of %s refused', TG_OP, TG_TABLE_NAME));
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION check_prefix_free() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    -- Two colliding prefixes that are inserted at the same time would not see each other.
+    LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE;
+    IF EXISTS (
+        SELECT FROM tenants t
+        WHERE starts_with(t.prefix, NEW.prefix) OR starts_with(NEW.prefix, t.prefix)
+    ) THEN
+        PERFORM raise_violation(
+            'tenants_prefix', format('prefix %s collides with that of another tenant', NEW.prefix));
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER tenants_prefix_free BEFORE INSERT ON tenants
+    FOR EACH ROW EXECUTE FUNCTION check_prefix_free();
+CREATE TRIGGER tenants_append_only BEFORE UPDATE OR DELETE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE TRIGGER tenants_no_truncate BEFORE TRUNCATE ON tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+
+CREATE TABLE admin_keys (
+    admin_key_id uuid PRIMARY KEY,
+    tenant_id    uuid NOT NULL REFERENCES tenants,
+    key_hash     bytea NOT NULL CHECK (octet_length(key_hash) = 32),
+    hint         text NOT NULL,
+    name         text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 100),
+    permissions  text[] NOT NULL CHECK (
+        cardinality(permissions) >= 1
+        AND permissions <@ ARRAY['accounts', 'keys', 'verify', 'credits', 'audit']),
+    created_at   timestamptz NOT NULL,
+    revoked_at   timestamptz,
+    CONSTRAINT admin_keys_key_hash UNIQUE (key_hash)
+);
+
+CREATE INDEX admin_keys_tenant ON admin_keys (tenant_id, admin_key_id);
+
+COMMENT ON COLUMN admin_keys.key_hash IS 'SHA-256 of the whole text. The text itself is nowhere.';
+COMMENT ON COLUMN admin_keys.hint IS 'Prefix, first four characters of the body, …, last four.';
+COMMENT ON COLUMN admin_keys.revoked_at IS 'Once set it stays: revoked is for ever.';
+
+CREATE FUNCTION check_admin_key_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    IF OLD.revoked_at IS NOT NULL
+        OR (NEW.admin_key_id, NEW.tenant_id, NEW.key_hash, NEW.permissions, NEW.created_at)
+            IS DISTINCT FROM
+            (OLD.admin_key_id, OLD.tenant_id, OLD.key_hash, OLD.permissions, OLD.created_at)
+    THEN
+        PERFORM raise_violation(
+            'admin_keys_dead_stays_dead', 'an admin key changes only by being revoked, once');
+    END IF;
+    RETURN NEW;
+END
+$$;
+
+CREATE TRIGGER admin_keys_change BEFORE UPDATE ON admin_keys
+    FOR EACH ROW EXECUTE FUNCTION check_admin_key_change();

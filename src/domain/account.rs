@@ -1,0 +1,158 @@
+//! Accounts: whose keys they are, and whose balance is spent.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+use super::{id::TenantId, tron};
+
+/// The tenant's own id of an account: a wallet address, a user id.
+///
+/// 1 to 128 visible ASCII characters; for tenants with the format `tron`, an address.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct ExternalId(Box<str>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ExternalIdError {
+    #[error(
+        "an account is named by 1 to 128 visible ASCII characters without spaces, and not . or .."
+    )]
+    Grammar,
+    #[error(transparent)]
+    Tron(#[from] tron::AddressError),
+}
+
+impl ExternalId {
+    pub fn parse(text: &str, format: AccountFormat) -> Result<Self, ExternalIdError> {
+        // Clients resolve "." and ".." in a path before they send it.
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if !(1..=128).contains(&text.len()) || !visible || matches!(text, "." | "..") {
+            return Err(ExternalIdError::Grammar);
+        }
+        if format == AccountFormat::Tron {
+            tron::check_address(text)?;
+        }
+        Ok(Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ExternalId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What the ids of a tenant's accounts look like.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccountFormat {
+    /// Any external id.
+    Any,
+    /// A TRON address.
+    Tron,
+}
+
+impl AccountFormat {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Any => "any",
+            Self::Tron => "tron",
+        }
+    }
+}
+
+impl FromStr for AccountFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "any" => Ok(Self::Any),
+            "tron" => Ok(Self::Tron),
+            _ => Err("an account format is any or tron"),
+        }
+    }
+}
+
+/// The id of an account inside: UUIDv5 of its tenant and its external id.
+///
+/// Derived, so that every node knows it without asking and every row of the account can be
+/// placed by it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct AccountId(Uuid);
+
+impl AccountId {
+    #[must_use]
+    pub fn derive(tenant: TenantId, external_id: &ExternalId) -> Self {
+        Self(Uuid::new_v5(&tenant.uuid(), external_id.as_str().as_bytes()))
+    }
+
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+/// Whether the keys of an account pass.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AccountStatus {
+    Active,
+    /// None of its keys passes until it is active again.
+    Suspended,
+}
+
+impl AccountStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Suspended => "suspended",
+        }
+    }
+}
+
+impl FromStr for AccountStatus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "active" => Ok(Self::Active),
+            "suspended" => Ok(Self::Suspended),
+            _ => Err("the status of an account is active or suspended"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn external_ids_are_visible_ascii() {
+        let long = "a".repeat(129);
+        for text in ["", " ", "a b", "a\tb", "a\u{0}", "é", ".", "..", &long] {
+            assert_eq!(
+                ExternalId::parse(text, AccountFormat::Any),
+                Err(ExternalIdError::Grammar),
+                "{text:?}"
+            );
+        }
+        for text in ["1", "user:42", "a/b", "...", "me@example.com", &long[1..]] {
+            assert!(ExternalId::parse(text, AccountFormat::Any).is_ok(), "{text:?}");
+        }
+        assert!(ExternalId::parse("user-1", AccountFormat::Tron).is_err());
+    }
+
+    #[test]
+    fn the_same_name_at_two_tenants_is_two_accounts() {
+        let name = ExternalId::parse("user-1", AccountFormat::Any).expect("a good id");
+        let [a, b] = [1, 2].map(|n| TenantId::from_uuid(Uuid::from_u128(n)));
+        assert_ne!(AccountId::derive(a, &name), AccountId::derive(b, &name));
+        assert_eq!(AccountId::derive(a, &name), AccountId::derive(a, &name));
+        assert_eq!(AccountId::derive(a, &name).uuid().get_version_num(), 5);
+    }
+}

@@ -1,0 +1,197 @@
+//! Money: decimal strings outside, `i64` minor units inside, never a float.
+
+use std::fmt;
+
+/// The most decimals that a currency may have: one unit of it has to fit `i64` minor units.
+pub const MAX_DECIMALS: u8 = 18;
+
+/// The currency of a tenant: its code and how many decimals its minor unit has.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Currency {
+    code: Box<str>,
+    decimals: u8,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum CurrencyError {
+    #[error(
+        "a currency code has 2 to 10 characters: capital letters and digits, the first a letter"
+    )]
+    Code,
+    #[error("a currency has 0 to 18 decimals")]
+    Decimals,
+}
+
+impl Currency {
+    pub fn new(code: &str, decimals: u8) -> Result<Self, CurrencyError> {
+        let good = (2..=10).contains(&code.len())
+            && code.starts_with(|first: char| first.is_ascii_uppercase())
+            && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        if !good {
+            return Err(CurrencyError::Code);
+        }
+        if decimals > MAX_DECIMALS {
+            return Err(CurrencyError::Decimals);
+        }
+        Ok(Self { code: code.into(), decimals })
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+
+    #[must_use]
+    pub fn decimals(&self) -> u8 {
+        self.decimals
+    }
+
+    /// Minor units as a decimal string with all the decimals: `1500000` of TRX is `1.500000`.
+    #[must_use]
+    pub fn format(&self, minor_units: i64) -> String {
+        let decimals = usize::from(self.decimals);
+        let sign = if minor_units < 0 { "-" } else { "" };
+        let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = decimals + 1);
+        let (whole, fraction) = digits.split_at(digits.len() - decimals);
+        if decimals == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    }
+}
+
+/// An amount of money that moves: more than zero, in minor units of some tenant's currency.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Amount(i64);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AmountError {
+    #[error(
+        "an amount is digits with an optional point, such as \"12.5\": no sign, exponent, space or leading zero"
+    )]
+    Grammar,
+    #[error("an amount has at most {0} decimals in this currency")]
+    TooPrecise(u8),
+    #[error("an amount is more than zero")]
+    Zero,
+    #[error("an amount is at most {0}")]
+    TooLarge(MaxAmount),
+}
+
+/// The largest amount of a currency, for the message of [`AmountError::TooLarge`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MaxAmount(u8);
+
+impl fmt::Display for MaxAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let currency = Currency { code: "".into(), decimals: self.0 };
+        f.write_str(&currency.format(i64::MAX))
+    }
+}
+
+impl Amount {
+    /// Reads a decimal string exactly.
+    pub fn parse(text: &str, currency: &Currency) -> Result<Self, AmountError> {
+        let (whole, fraction) = match text.split_once('.') {
+            Some((_, "")) => return Err(AmountError::Grammar),
+            Some(parts) => parts,
+            None => (text, ""),
+        };
+        let digits = |part: &str| part.bytes().all(|byte| byte.is_ascii_digit());
+        let leading_zero = whole.len() > 1 && whole.starts_with('0');
+        if whole.is_empty() || leading_zero || !digits(whole) || !digits(fraction) {
+            return Err(AmountError::Grammar);
+        }
+        let decimals = currency.decimals;
+        if fraction.len() > usize::from(decimals) {
+            return Err(AmountError::TooPrecise(decimals));
+        }
+        let zeros = usize::from(decimals) - fraction.len();
+        let minor_units = whole
+            .bytes()
+            .chain(fraction.bytes())
+            .chain(std::iter::repeat_n(b'0', zeros))
+            .try_fold(0_i64, |sum, digit| sum.checked_mul(10)?.checked_add(i64::from(digit - b'0')))
+            .ok_or(AmountError::TooLarge(MaxAmount(decimals)))?;
+        Self::from_minor_units(minor_units).ok_or(AmountError::Zero)
+    }
+
+    /// `None` unless it is more than zero.
+    #[must_use]
+    pub fn from_minor_units(minor_units: i64) -> Option<Self> {
+        (minor_units > 0).then_some(Self(minor_units))
+    }
+
+    #[must_use]
+    pub fn minor_units(self) -> i64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn trx() -> Currency {
+        Currency::new("TRX", 6).expect("a good currency")
+    }
+
+    fn parse(text: &str) -> Result<i64, AmountError> {
+        Amount::parse(text, &trx()).map(Amount::minor_units)
+    }
+
+    #[test]
+    fn decimal_strings_are_read_exactly() {
+        assert_eq!(parse("1.5"), Ok(1_500_000));
+        assert_eq!(parse("1.500000"), Ok(1_500_000));
+        assert_eq!(parse("0.000001"), Ok(1));
+        assert_eq!(parse("9223372036854.775807"), Ok(i64::MAX));
+    }
+
+    #[test]
+    fn everything_else_is_refused() {
+        for text in [
+            "", ".", "1.", ".5", "+1", "-1", "1e3", "1,5", " 1", "1 ", "01", "0x1", "1.2.3", "١",
+            "NaN",
+        ] {
+            assert_eq!(parse(text), Err(AmountError::Grammar), "{text:?}");
+        }
+        assert_eq!(parse("0.0000001"), Err(AmountError::TooPrecise(6)));
+        assert_eq!(parse("0"), Err(AmountError::Zero));
+        assert_eq!(parse("0.000000"), Err(AmountError::Zero));
+        let too_large = AmountError::TooLarge(MaxAmount(6));
+        assert_eq!(parse("9223372036854.775808"), Err(too_large));
+        assert_eq!(parse(&"9".repeat(10_000)), Err(too_large));
+        assert_eq!(too_large.to_string(), "an amount is at most 9223372036854.775807");
+    }
+
+    #[test]
+    fn minor_units_are_written_with_all_decimals() {
+        assert_eq!(trx().format(1_500_000), "1.500000");
+        assert_eq!(trx().format(-1), "-0.000001");
+        assert_eq!(trx().format(0), "0.000000");
+        assert_eq!(trx().format(i64::MIN), "-9223372036854.775808");
+        assert_eq!(Currency::new("JPY", 0).expect("good").format(7), "7");
+    }
+
+    #[test]
+    fn currencies_are_checked() {
+        for code in ["", "A", "trx", "1TRX", "TR-X", "ABCDEFGHIJK"] {
+            assert_eq!(Currency::new(code, 2), Err(CurrencyError::Code), "{code:?}");
+        }
+        assert_eq!(Currency::new("TRX", 19), Err(CurrencyError::Decimals));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(minor_units in 1..=i64::MAX, decimals in 0..=MAX_DECIMALS) {
+            let currency = Currency::new("XXX", decimals).expect("a good currency");
+            let read = Amount::parse(&currency.format(minor_units), &currency);
+            prop_assert_eq!(read.map(Amount::minor_units), Ok(minor_units));
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "[0-9.eE+-]{0,50}", decimals in 0..=MAX_DECIMALS) {
+            let _ = Amount::parse(&text, &Currency::new("XXX", decimals).expect("a good currency"));
+        }
+    }
+}

@@ -1,0 +1,283 @@
+//! The text of a key, what is stored of it, and what people see of it.
+//!
+//! A key is a prefix followed by 43 characters of unpadded base64url: 32 bytes from a CSPRNG.
+//! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so that
+//! none can be used in the place of another; the plaintext never shows in `Debug` and is wiped
+//! when it is dropped.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+use zeroize::Zeroizing;
+
+/// Characters in the body of a key: 32 bytes in unpadded base64url.
+pub const BODY_LENGTH: usize = 43;
+
+/// The most characters that a prefix may have.
+pub const MAX_PREFIX_LENGTH: usize = 16;
+
+/// The prefix of every admin key. No tenant's prefix can be confused with it.
+pub const ADMIN_PREFIX: &str = "tg_admin_";
+
+/// What a key begins with: it tells whose key it is, and in which environment.
+///
+/// `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$`, at most 16 characters.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct KeyPrefix(Box<str>);
+
+/// Why a text is not a prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum PrefixError {
+    #[error(
+        "a prefix has 2 to 16 characters: lowercase letters and digits in groups that are joined \
+         and ended by one underscore, the first a letter, such as ta_ or tt_live_"
+    )]
+    Grammar,
+    #[error(
+        "tg_admin_ belongs to the admin keys: no prefix may begin with it, nor it with a prefix"
+    )]
+    Reserved,
+}
+
+impl KeyPrefix {
+    /// Reads the prefix of a tenant.
+    pub fn parse(text: &str) -> Result<Self, PrefixError> {
+        if !is_prefix(text) {
+            return Err(PrefixError::Grammar);
+        }
+        if ADMIN_PREFIX.starts_with(text) || text.starts_with(ADMIN_PREFIX) {
+            return Err(PrefixError::Reserved);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The prefix of the admin keys.
+    #[must_use]
+    pub fn admin() -> Self {
+        Self(ADMIN_PREFIX.into())
+    }
+
+    /// Whether a key could begin with both: then they cannot both be given out.
+    #[must_use]
+    pub fn collides_with(&self, other: &Self) -> bool {
+        self.0.starts_with(&*other.0) || other.0.starts_with(&*self.0)
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyPrefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+fn is_prefix(text: &str) -> bool {
+    let Some(groups) = text.strip_suffix('_') else {
+        return false;
+    };
+    text.len() <= MAX_PREFIX_LENGTH
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && groups.split('_').all(|group| {
+            !group.is_empty()
+                && group.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+        })
+}
+
+/// The whole text of a key, as its owner holds it.
+///
+/// It is well formed; whether it was ever given out is for the store to say.
+#[derive(Clone)]
+pub struct KeyText {
+    text: Zeroizing<String>,
+    prefix_length: usize,
+}
+
+/// The text is not that of any key: wrong length, alphabet or prefix.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed key")]
+pub struct MalformedKey;
+
+impl KeyText {
+    /// Makes a key out of 32 bytes that have to come from a CSPRNG.
+    #[must_use]
+    pub fn generate(prefix: &KeyPrefix, random: &Zeroizing<[u8; 32]>) -> Self {
+        let prefix_length = prefix.0.len();
+        // Sized beforehand: growing would leave a copy behind that is not wiped.
+        let mut text = Zeroizing::new(String::with_capacity(prefix_length + BODY_LENGTH));
+        text.push_str(&prefix.0);
+        URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
+        Self { text, prefix_length }
+    }
+
+    /// Reads what a client presented. Any final character of the alphabet is accepted, although
+    /// only 16 of the 64 can have been given out.
+    pub fn parse(text: &str) -> Result<Self, MalformedKey> {
+        let prefix_length = text.len().checked_sub(BODY_LENGTH).ok_or(MalformedKey)?;
+        let (prefix, body) = text.split_at_checked(prefix_length).ok_or(MalformedKey)?;
+        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !is_prefix(prefix) || !body.bytes().all(in_alphabet) {
+            return Err(MalformedKey);
+        }
+        Ok(Self { text: Zeroizing::new(text.to_owned()), prefix_length })
+    }
+
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.text[..self.prefix_length]
+    }
+
+    /// SHA-256 of the whole text.
+    #[must_use]
+    pub fn hash(&self) -> KeyHash {
+        KeyHash(Sha256::digest(self.text.as_bytes()).into())
+    }
+
+    /// What people may see of it.
+    #[must_use]
+    pub fn hint(&self) -> KeyHint {
+        let body = &self.text[self.prefix_length..];
+        KeyHint(format!("{}{}…{}", self.prefix(), &body[..4], &body[BODY_LENGTH - 4..]))
+    }
+
+    /// The plaintext. Called in the two places that may show it, and in clients that send it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.text
+    }
+}
+
+impl fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyText({}[redacted])", self.prefix())
+    }
+}
+
+/// SHA-256 of a key's text: 32 bytes, all that is stored of the secret.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyHash([redacted])")
+    }
+}
+
+/// Prefix, the first four characters of the body, `…`, the last four: enough to tell two keys
+/// apart, 35 unknown characters short of the key.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyHint(String);
+
+impl KeyHint {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn prefix(text: &str) -> KeyPrefix {
+        KeyPrefix::parse(text).expect("a good prefix")
+    }
+
+    #[test]
+    fn a_tronagg_key_has_46_characters() {
+        let key = KeyText::generate(&prefix("ta_"), &Zeroizing::new([7; 32]));
+        assert_eq!(key.expose().len(), 46);
+        assert_eq!(key.prefix(), "ta_");
+        assert_eq!(key.hint().as_str(), "ta_BwcH…HBwc");
+    }
+
+    #[test]
+    fn the_hash_is_sha_256_of_the_whole_text() {
+        let text = format!("ta_{}", "A".repeat(43));
+        let hash = KeyText::parse(&text).expect("well formed").hash();
+        assert_eq!(hash.as_bytes(), &<[u8; 32]>::from(Sha256::digest(text.as_bytes())));
+    }
+
+    #[test]
+    fn debug_shows_no_secret() {
+        let key = KeyText::generate(&prefix("tt_live_"), &Zeroizing::new([9; 32]));
+        let shown = format!("{key:?} {:?}", key.hash());
+        assert_eq!(shown, "KeyText(tt_live_[redacted]) KeyHash([redacted])");
+    }
+
+    #[test]
+    fn malformed_texts_are_refused() {
+        let body = "a".repeat(43);
+        for text in [
+            String::new(),
+            body.clone(),
+            "ta_".into(),
+            format!("ta_{}", &body[1..]),
+            format!("ta_{}", "a".repeat(40)),
+            format!("ta_{body}a"),
+            format!("Ta_{body}"),
+            format!("ta{body}"),
+            format!("_{body}"),
+            format!("ta__{body}"),
+            format!("1a_{body}"),
+            format!("ta_{}+", &body[1..]),
+            format!("ta_{}=", &body[1..]),
+            format!("ta_{}é", &body[2..]),
+            format!("é_{body}"),
+            format!(" ta_{body}"),
+            format!("abcdefghijklmnop_{body}"),
+        ] {
+            assert_eq!(KeyText::parse(&text).err(), Some(MalformedKey), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn any_final_character_of_the_alphabet_is_accepted() {
+        for last in ('a'..='z').chain('A'..='Z').chain('0'..='9').chain(['-', '_']) {
+            KeyText::parse(&format!("ta_{}{last}", "a".repeat(42))).expect("well formed");
+        }
+    }
+
+    #[test]
+    fn prefixes_follow_the_grammar() {
+        for good in ["a_", "ta_", "tt_live_", "t2_x9_", "abcdefghijklmno_"] {
+            assert!(KeyPrefix::parse(good).is_ok(), "{good}");
+        }
+        for bad in ["", "_", "ta", "Ta_", "2a_", "_ta_", "ta__", "t-a_", "abcdefghijklmnop_"] {
+            assert_eq!(KeyPrefix::parse(bad), Err(PrefixError::Grammar), "{bad}");
+        }
+        for reserved in ["tg_", "tg_admin_", "tg_admin_x_"] {
+            assert_eq!(KeyPrefix::parse(reserved), Err(PrefixError::Reserved), "{reserved}");
+        }
+        assert!(prefix("ta_").collides_with(&prefix("ta_x_")));
+        assert!(!prefix("ta_").collides_with(&prefix("tb_")));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_generated_parses_to_the_same_hash(random: [u8; 32]) {
+            let key = KeyText::generate(&prefix("tt_live_"), &Zeroizing::new(random));
+            let parsed = KeyText::parse(key.expose()).expect("generated keys are well formed");
+            prop_assert_eq!(parsed.hash(), key.hash());
+            prop_assert_eq!(parsed.prefix(), "tt_live_");
+        }
+
+        #[test]
+        fn parsing_never_panics(text in "\\PC{0,80}") {
+            let _ = KeyText::parse(&text);
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Ids: TypeIDs (spec v0.3) outside, UUIDv7 inside.
+//!
+//! `key_01h455vb4pex5vsknk084sn02q` is a type prefix, `_`, and the 128 bits of the UUID as 26
+//! characters of Crockford base32 in lower case. The source is
+//! <https://github.com/jetify-com/typeid/tree/main/spec>.
+
+use std::{fmt, str::FromStr};
+
+use uuid::Uuid;
+
+use super::timestamp::Timestamp;
+
+const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+const SUFFIX_LENGTH: usize = 26;
+
+/// The text is not an id of this type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed id")]
+pub struct MalformedId;
+
+/// Eight bytes from a CSPRNG: what makes two ids of the same microsecond different.
+pub type IdEntropy = [u8; 8];
+
+macro_rules! typed_id {
+    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What every id of this type begins with.
+            pub const PREFIX: &str = $prefix;
+
+            /// A new id: later ones sort after earlier ones, to the microsecond.
+            #[must_use]
+            pub fn new(at: Timestamp, entropy: IdEntropy) -> Self {
+                Self(uuid_v7(at, entropy))
+            }
+
+            #[must_use]
+            pub fn from_uuid(uuid: Uuid) -> Self {
+                Self(uuid)
+            }
+
+            #[must_use]
+            pub fn uuid(self) -> Uuid {
+                self.0
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(concat!($prefix, "_"))?;
+                f.write_str(&encode(self.0))
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = MalformedId;
+
+            fn from_str(text: &str) -> Result<Self, MalformedId> {
+                text.strip_prefix(concat!($prefix, "_")).and_then(decode).map(Self).ok_or(MalformedId)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+    };
+}
+
+typed_id!(
+    /// A tenant in one environment.
+    TenantId, "tnt");
+typed_id!(
+    /// An API key.
+    KeyId, "key");
+typed_id!(
+    /// An admin key.
+    AdminKeyId, "adm");
+typed_id!(
+    /// A purchase.
+    PurchaseId, "pur");
+typed_id!(
+    /// A credit.
+    CreditId, "crd");
+typed_id!(
+    /// An audit event.
+    AuditEventId, "evt");
+typed_id!(
+    /// One HTTP request.
+    RequestId, "req");
+
+/// UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method 3).
+fn uuid_v7(at: Timestamp, entropy: IdEntropy) -> Uuid {
+    let micros = at.unix_micros().max(0).unsigned_abs();
+    let (millis, fraction) = (micros / 1000, (micros % 1000) * 4096 / 1000);
+    let high = (u128::from(millis) << 80) | (7 << 76) | (u128::from(fraction) << 64);
+    let low = (u64::from_be_bytes(entropy) >> 2) | (0b10 << 62);
+    Uuid::from_u128(high | u128::from(low))
+}
+
+fn encode(uuid: Uuid) -> String {
+    let bits = uuid.as_u128();
+    (0..SUFFIX_LENGTH)
+        .rev()
+        .map(|position| char::from(ALPHABET[usize::from((bits >> (position * 5)) as u8 & 31)]))
+        .collect()
+}
+
+fn decode(suffix: &str) -> Option<Uuid> {
+    // 26 characters hold 130 bits: a first character over 7 would overflow.
+    if suffix.len() != SUFFIX_LENGTH || suffix.as_bytes()[0] > b'7' {
+        return None;
+    }
+    suffix
+        .bytes()
+        .try_fold(0_u128, |bits, byte| {
+            let digit = ALPHABET.iter().position(|&letter| letter == byte)?;
+            Some((bits << 5) | digit as u128)
+        })
+        .map(Uuid::from_u128)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn the_examples_of_the_typeid_specification_hold() {
+        for (uuid, suffix) in [
+            ("00000000-0000-0000-0000-000000000000", "00000000000000000000000000"),
+            ("00000000-0000-0000-0000-000000000001", "00000000000000000000000001"),
+            ("ffffffff-ffff-ffff-ffff-ffffffffffff", "7zzzzzzzzzzzzzzzzzzzzzzzzz"),
+            ("01890a5d-ac96-774b-bcce-b302099a8057", "01h455vb4pex5vsknk084sn02q"),
+        ] {
+            let uuid: Uuid = uuid.parse().expect("a uuid");
+            assert_eq!(encode(uuid), suffix);
+            assert_eq!(decode(suffix), Some(uuid));
+        }
+    }
+
+    #[test]
+    fn malformed_ids_are_refused() {
+        for text in [
+            "",
+            "key_",
+            "pur_01h455vb4pex5vsknk084sn02q",
+            "key_01H455VB4PEX5VSKNK084SN02Q",
+            "key_01h455vb4pex5vsknk084sn02",
+            "key_01h455vb4pex5vsknk084sn02qq",
+            "key_81h455vb4pex5vsknk084sn02q",
+            "key_01h455vb4pex5vsknk084sn02l",
+            "key_01h455vb4pex5vsknk084sn0é",
+        ] {
+            assert_eq!(text.parse::<KeyId>(), Err(MalformedId), "{text:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn an_id_is_its_text(bits: u128) {
+            let id = KeyId::from_uuid(Uuid::from_u128(bits));
+            prop_assert_eq!(id.to_string().parse(), Ok(id));
+        }
+
+        #[test]
+        fn ids_sort_by_the_microsecond(
+            micros in 0..253_402_300_799_000_000_i64, a: IdEntropy, b: IdEntropy
+        ) {
+            let at = |micros| Timestamp::from_unix_micros(micros).expect("in range");
+            let earlier = KeyId::new(at(micros), a);
+            let later = KeyId::new(at(micros + 1), b);
+            prop_assert!(earlier < later);
+            prop_assert_eq!(later.uuid().get_version_num(), 7);
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Idempotency: a retry has the effect of the first request, once.
+//!
+//! After draft-ietf-httpapi-idempotency-key-header-07. The header is a structured-field string
+//! (`"abc"`); clients in the wild send it bare (`abc`): both are the same key.
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::canonical_json;
+
+/// 1 to 128 visible ASCII characters, unquoted.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct IdempotencyKey(Box<str>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("an idempotency key has 1 to 128 visible ASCII characters without spaces, quoted or bare")]
+pub struct IdempotencyKeyError;
+
+impl IdempotencyKey {
+    /// Reads a header's value, quoted or bare.
+    pub fn parse_header(value: &str) -> Result<Self, IdempotencyKeyError> {
+        let value = value.trim_matches([' ', '\t']);
+        match value.strip_prefix('"') {
+            Some(rest) => Self::parse(&unquote(rest).ok_or(IdempotencyKeyError)?),
+            None => Self::parse(value),
+        }
+    }
+
+    /// Reads the key itself, as it stands in a JSON body or in the database.
+    pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        if visible && (1..=128).contains(&text.len()) {
+            Ok(Self(text.into()))
+        } else {
+            Err(IdempotencyKeyError)
+        }
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The rest of a structured-field string after its first quote (RFC 9651 §4.2.5).
+fn unquote(rest: &str) -> Option<String> {
+    let mut text = String::with_capacity(rest.len());
+    let mut characters = rest.chars();
+    loop {
+        match characters.next()? {
+            '"' => return characters.next().is_none().then_some(text),
+            '\\' => match characters.next()? {
+                escaped @ ('"' | '\\') => text.push(escaped),
+                _ => return None,
+            },
+            character => text.push(character),
+        }
+    }
+}
+
+/// SHA-256 of what was asked: the operation and the canonical body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// `operation` keeps apart two operations that take the same body.
+    #[must_use]
+    pub fn of(operation: &str, body: &Value) -> Self {
+        let mut hasher = Sha256::new();
+        hasher.update(operation.as_bytes());
+        hasher.update(b"\n");
+        hasher.update(canonical_json::to_string(body).as_bytes());
+        Self(hasher.finalize().into())
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn quoted_and_bare_are_the_same_key() {
+        let bare = IdempotencyKey::parse_header("abc-1").expect("good");
+        assert_eq!(IdempotencyKey::parse_header("\"abc-1\""), Ok(bare.clone()));
+        assert_eq!(IdempotencyKey::parse_header(" abc-1 "), Ok(bare));
+        assert_eq!(IdempotencyKey::parse_header(r#""a\"\\""#).expect("good").as_str(), r#"a"\"#);
+    }
+
+    #[test]
+    fn others_are_refused() {
+        let long = "a".repeat(129);
+        for value in ["", "\"\"", "\"", "\"a", "\"a\"b", "a b", "\"a b\"", r#""a\b""#, "é", &long]
+        {
+            assert_eq!(IdempotencyKey::parse_header(value), Err(IdempotencyKeyError), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_fingerprint_is_of_what_is_asked() {
+        let purchase = Fingerprint::of("purchase", &json!({"amount": 1, "reference": "a"}));
+        assert_eq!(purchase, Fingerprint::of("purchase", &json!({"reference": "a", "amount": 1})));
+        assert_ne!(purchase, Fingerprint::of("purchase", &json!({"reference": "a", "amount": 2})));
+        assert_ne!(purchase, Fingerprint::of("credit", &json!({"amount": 1, "reference": "a"})));
+    }
+}

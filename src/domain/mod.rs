@@ -1,0 +1,19 @@
+//! The words of the service as types, and the rules that hold without a database.
+//!
+//! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness come in as
+//! arguments. A value of one of these types has been checked: inner code never checks again.
+
+pub mod account;
+pub mod amount;
+pub mod api_key;
+pub mod audit;
+pub mod canonical_json;
+pub mod id;
+pub mod idempotency;
+pub mod lifecycle;
+pub mod permission;
+pub mod scope;
+pub mod tenant;
+pub mod text;
+pub mod timestamp;
+pub mod tron;

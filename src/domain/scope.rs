@@ -1,0 +1,233 @@
+//! What a key may do: `read`, `write`, `<resource>:read`, `<resource>:write`.
+
+use std::{collections::BTreeSet, fmt, str::FromStr};
+
+/// The most scopes that a key may have.
+pub const MAX_SCOPES: usize = 32;
+
+/// The most characters that the name of a resource may have.
+pub const MAX_RESOURCE_LENGTH: usize = 31;
+
+/// One permission of a key, on everything or on one resource.
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct Scope {
+    resource: Option<Box<str>>,
+    action: Action,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+enum Action {
+    Read,
+    Write,
+}
+
+/// Why a text, or a list of them, is no scope.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ScopeError {
+    #[error(
+        "a scope is read, write, <resource>:read or <resource>:write; a resource has 1 to 31 \
+         characters out of a-z, 0-9 and _, the first a letter"
+    )]
+    Grammar,
+    #[error("a key has 1 to 32 scopes")]
+    Count,
+}
+
+impl Scope {
+    /// Whether who holds `self` may do what needs `needed`.
+    ///
+    /// Reflexive and transitive. `write` implies everything; `read` implies every reading;
+    /// `r:write` implies `r:read`.
+    #[must_use]
+    pub fn implies(&self, needed: &Self) -> bool {
+        let action = self.action == Action::Write || needed.action == Action::Read;
+        let resource = self.resource.is_none() || self.resource == needed.resource;
+        action && resource
+    }
+}
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        let (resource, action) = match text.split_once(':') {
+            Some((resource, action)) => (Some(resource), action),
+            None => (None, text),
+        };
+        let action = match action {
+            "read" => Action::Read,
+            "write" => Action::Write,
+            _ => return Err(ScopeError::Grammar),
+        };
+        if !resource.is_none_or(is_resource) {
+            return Err(ScopeError::Grammar);
+        }
+        Ok(Self { resource: resource.map(Into::into), action })
+    }
+}
+
+fn is_resource(text: &str) -> bool {
+    text.len() <= MAX_RESOURCE_LENGTH
+        && text.starts_with(|first: char| first.is_ascii_lowercase())
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_')
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(resource) = &self.resource {
+            write!(f, "{resource}:")?;
+        }
+        f.write_str(match self.action {
+            Action::Read => "read",
+            Action::Write => "write",
+        })
+    }
+}
+
+/// The scopes of a key: 1 to 32, no two the same, in one order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ScopeSet(BTreeSet<Scope>);
+
+impl ScopeSet {
+    pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ScopeError> {
+        let scopes: BTreeSet<_> = scopes.into_iter().collect();
+        if scopes.is_empty() || scopes.len() > MAX_SCOPES {
+            return Err(ScopeError::Count);
+        }
+        Ok(Self(scopes))
+    }
+
+    /// Reads a list of texts, as they are stored and sent.
+    pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Self, ScopeError> {
+        let scopes: Vec<Scope> =
+            texts.into_iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>()?;
+        Self::new(scopes)
+    }
+
+    /// Whether one of the scopes implies what is needed.
+    #[must_use]
+    pub fn allows(&self, needed: &Scope) -> bool {
+        self.0.iter().any(|held| held.implies(needed))
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Scope> {
+        self.0.iter()
+    }
+
+    #[must_use]
+    pub fn to_strings(&self) -> Vec<String> {
+        self.0.iter().map(ToString::to_string).collect()
+    }
+}
+
+/// The scopes, separated by one space, as OAuth writes them.
+impl fmt::Display for ScopeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, scope) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str(" ")?;
+            }
+            scope.fmt(f)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn scope(text: &str) -> Scope {
+        text.parse().expect("a good scope")
+    }
+
+    /// Few resources, so that pairs and triples of scopes are often about the same one.
+    fn scopes() -> impl Strategy<Value = Scope> {
+        ("(a|b|purchases)?", any::<bool>()).prop_map(|(resource, write)| {
+            let action = if write { "write" } else { "read" };
+            scope(&if resource.is_empty() {
+                action.to_owned()
+            } else {
+                format!("{resource}:{action}")
+            })
+        })
+    }
+
+    #[test]
+    fn the_implications_are_those_of_the_contract() {
+        for (held, needed, expected) in [
+            ("write", "read", true),
+            ("write", "write", true),
+            ("write", "purchases:write", true),
+            ("read", "purchases:read", true),
+            ("read", "write", false),
+            ("read", "purchases:write", false),
+            ("purchases:write", "purchases:read", true),
+            ("purchases:read", "purchases:write", false),
+            ("purchases:write", "orders:read", false),
+            ("purchases:write", "read", false),
+            ("purchases:write", "write", false),
+        ] {
+            assert_eq!(scope(held).implies(&scope(needed)), expected, "{held} ⊇ {needed}");
+        }
+    }
+
+    #[test]
+    fn texts_outside_the_grammar_are_refused() {
+        let long = format!("{}:read", "a".repeat(32));
+        for text in [
+            "", "admin", "READ", "read ", ":read", "a:", "a:b", "1a:read", "a:b:read", "a-b:read",
+            &long,
+        ] {
+            assert_eq!(text.parse::<Scope>(), Err(ScopeError::Grammar), "{text:?}");
+        }
+        assert_eq!(ScopeSet::parse::<&str>([]), Err(ScopeError::Count));
+        let many: Vec<_> = (0..33).map(|n| format!("r{n}:read")).collect();
+        assert_eq!(ScopeSet::parse(many), Err(ScopeError::Count));
+    }
+
+    #[test]
+    fn a_set_is_sorted_and_shows_itself_as_oauth_does() {
+        let set = ScopeSet::parse(["write", "a:write", "a:read", "write"]).expect("good scopes");
+        assert_eq!(set.to_string(), "write a:read a:write");
+    }
+
+    proptest! {
+        #[test]
+        fn implication_is_reflexive(a in scopes()) {
+            prop_assert!(a.implies(&a));
+        }
+
+        #[test]
+        fn implication_is_transitive(a in scopes(), b in scopes(), c in scopes()) {
+            prop_assert!(!(a.implies(&b) && b.implies(&c)) || a.implies(&c));
+        }
+
+        #[test]
+        fn write_includes_read(a in scopes()) {
+            let (read, write) = match &a.resource {
+                Some(resource) => (format!("{resource}:read"), format!("{resource}:write")),
+                None => ("read".to_owned(), "write".to_owned()),
+            };
+            prop_assert!(scope(&write).implies(&scope(&read)));
+            prop_assert!(!scope(&read).implies(&scope(&write)));
+            prop_assert!(scope("write").implies(&a));
+        }
+
+        #[test]
+        fn nothing_widens_itself(a in scopes(), b in scopes()) {
+            // What a scope implies never reaches further than the scope: two that imply each
+            // other are the same one.
+            prop_assert!(!(a.implies(&b) && b.implies(&a)) || a == b);
+        }
+
+        #[test]
+        fn a_scope_is_its_text(a in scopes()) {
+            prop_assert_eq!(scope(&a.to_string()), a);
+        }
+    }
+}

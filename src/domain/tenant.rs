@@ -1,0 +1,139 @@
+//! Tenants: a platform in one environment, and its policy.
+
+use std::{fmt, str::FromStr};
+
+use super::{
+    account::AccountFormat, amount::Currency, api_key::KeyPrefix, id::TenantId, scope::ScopeSet,
+};
+
+/// The most keys an account that a tenant's policy may allow.
+pub const MAX_KEYS_LIMIT: u16 = 1000;
+
+/// A platform in one environment. It never changes once it is made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Tenant {
+    pub id: TenantId,
+    pub slug: Slug,
+    pub environment: Environment,
+    pub policy: TenantPolicy,
+}
+
+/// What holds for every account of a tenant.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TenantPolicy {
+    pub prefix: KeyPrefix,
+    pub max_keys: MaxKeys,
+    pub currency: Currency,
+    pub account_format: AccountFormat,
+    /// The scopes of a key that is created without any.
+    pub default_scopes: ScopeSet,
+}
+
+/// The name of a platform: 1 to 40 characters out of a-z, 0-9 and -, the first a letter.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct Slug(Box<str>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a slug has 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last no -")]
+pub struct SlugError;
+
+impl FromStr for Slug {
+    type Err = SlugError;
+
+    fn from_str(text: &str) -> Result<Self, SlugError> {
+        let good = text.len() <= 40
+            && text.starts_with(|first: char| first.is_ascii_lowercase())
+            && !text.ends_with('-')
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
+        if good { Ok(Self(text.into())) } else { Err(SlugError) }
+    }
+}
+
+impl Slug {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Slug {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// Accounts, keys and balances of one environment never meet those of the other.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Environment {
+    Live,
+    Test,
+}
+
+impl Environment {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Live => "live",
+            Self::Test => "test",
+        }
+    }
+}
+
+impl FromStr for Environment {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "live" => Ok(Self::Live),
+            "test" => Ok(Self::Test),
+            _ => Err("an environment is live or test"),
+        }
+    }
+}
+
+/// How many live keys an account may have: 1 to 1000.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct MaxKeys(u16);
+
+impl MaxKeys {
+    #[must_use]
+    pub fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for MaxKeys {
+    type Error = &'static str;
+
+    fn try_from(number: i64) -> Result<Self, Self::Error> {
+        match u16::try_from(number) {
+            Ok(number @ 1..=MAX_KEYS_LIMIT) => Ok(Self(number)),
+            _ => Err("an account may have 1 to 1000 live keys"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn slugs_are_checked() {
+        let long = "a".repeat(41);
+        for bad in ["", "Tron", "1a", "-a", "a-", "a_b", "a b", &long] {
+            assert_eq!(bad.parse::<Slug>(), Err(SlugError), "{bad:?}");
+        }
+        for good in ["a", "tronagg", "trade-tally2"] {
+            assert!(good.parse::<Slug>().is_ok(), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn the_cap_is_bounded() {
+        assert!(MaxKeys::try_from(0).is_err());
+        assert!(MaxKeys::try_from(1001).is_err());
+        assert_eq!(MaxKeys::try_from(5).map(MaxKeys::get), Ok(5));
+    }
+}

@@ -1,0 +1,134 @@
+//! Free texts that people give: names, references, descriptions, and metadata.
+
+use serde_json::{Map, Value};
+
+use super::canonical_json;
+
+/// The most bytes that the metadata of a key or a purchase may have, as compact JSON.
+pub const MAX_METADATA_BYTES: usize = 4096;
+
+/// A text that people read: trimmed, without control characters, at most `MAX` characters.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Text<const MAX: usize>(Box<str>);
+
+/// The name of a key or an admin key.
+pub type Name = Text<100>;
+
+/// The tenant's own id of what a purchase or credit is for, such as an order number.
+pub type Reference = Text<200>;
+
+/// What a purchase is for, in words.
+pub type Description = Text<500>;
+
+/// Why something was done.
+pub type Reason = Text<200>;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TextError {
+    #[error("must have 1 to {0} characters after trimming")]
+    Length(usize),
+    #[error("must not have control characters")]
+    Control,
+}
+
+impl<const MAX: usize> Text<MAX> {
+    pub fn parse(text: &str) -> Result<Self, TextError> {
+        let text = text.trim();
+        if text.is_empty() || text.chars().nth(MAX).is_some() {
+            return Err(TextError::Length(MAX));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(TextError::Control);
+        }
+        Ok(Self(text.into()))
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A JSON object of the caller's, kept and given back as it is.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct Metadata(Map<String, Value>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MetadataError {
+    #[error("must have at most 4096 bytes as compact JSON")]
+    TooLarge,
+    #[error("must not have the character U+0000")]
+    Nul,
+}
+
+impl Metadata {
+    pub fn new(object: Map<String, Value>) -> Result<Self, MetadataError> {
+        let value = Value::Object(object);
+        let text = canonical_json::to_string(&value);
+        if text.len() > MAX_METADATA_BYTES {
+            return Err(MetadataError::TooLarge);
+        }
+        // No SQL function over JSON can take such a string apart.
+        if has_nul(&value) {
+            return Err(MetadataError::Nul);
+        }
+        let Value::Object(object) = value else { unreachable!("made an object four lines above") };
+        Ok(Self(object))
+    }
+
+    /// What was stored had been checked.
+    #[must_use]
+    pub fn from_stored(value: Value) -> Self {
+        match value {
+            Value::Object(object) => Self(object),
+            _ => Self::default(),
+        }
+    }
+
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.0.clone())
+    }
+}
+
+fn has_nul(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.contains('\0'),
+        Value::Array(items) => items.iter().any(has_nul),
+        Value::Object(object) => {
+            object.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn metadata(value: Value) -> Result<Metadata, MetadataError> {
+        let Value::Object(object) = value else { panic!("an object") };
+        Metadata::new(object)
+    }
+
+    #[test]
+    fn names_are_trimmed_and_bounded() {
+        assert_eq!(Name::parse("  bot 1 \n").expect("good").as_str(), "bot 1");
+        assert!(Name::parse(&"é".repeat(100)).is_ok());
+        assert_eq!(Name::parse(&"é".repeat(101)), Err(TextError::Length(100)));
+        assert_eq!(Name::parse(" \t "), Err(TextError::Length(100)));
+        for text in ["a\u{0}b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+            assert_eq!(Name::parse(text), Err(TextError::Control), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn metadata_is_bounded_and_has_no_nul() {
+        assert!(metadata(json!({"a": "x".repeat(4096 - 8)})).is_ok());
+        assert_eq!(metadata(json!({"a": "x".repeat(4096 - 7)})), Err(MetadataError::TooLarge));
+        assert_eq!(metadata(json!({"a": ["b\u{0}"]})), Err(MetadataError::Nul));
+        assert_eq!(metadata(json!({"a\u{0}": 1})), Err(MetadataError::Nul));
+    }
+}

@@ -1,0 +1,109 @@
+//! A moment, in UTC, to the microsecond: what Postgres keeps.
+
+use std::fmt;
+
+use time::{
+    Duration, OffsetDateTime, UtcOffset,
+    format_description::{BorrowedFormatItem, well_known::Rfc3339},
+    macros::format_description,
+};
+
+const FORMAT: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
+
+/// A moment in UTC, whole microseconds, in the years 0 to 9999.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Timestamp(OffsetDateTime);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a time is written as in RFC 3339, such as \"2027-01-31T12:00:00Z\"")]
+pub struct TimestampError;
+
+impl Timestamp {
+    /// Any offset is read; what is inside is UTC. Digits after the microsecond are cut off.
+    pub fn parse(text: &str) -> Result<Self, TimestampError> {
+        let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
+        Self::from_datetime(moment).ok_or(TimestampError)
+    }
+
+    /// `None` when the year in UTC is outside 0 to 9999.
+    #[must_use]
+    pub fn from_datetime(moment: OffsetDateTime) -> Option<Self> {
+        let utc = moment.checked_to_offset(UtcOffset::UTC)?;
+        let whole = utc.replace_microsecond(utc.microsecond()).ok()?;
+        (0..=9999).contains(&whole.year()).then_some(Self(whole))
+    }
+
+    #[must_use]
+    pub fn from_unix_micros(micros: i64) -> Option<Self> {
+        OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
+            .ok()
+            .and_then(Self::from_datetime)
+    }
+
+    #[must_use]
+    pub fn unix_micros(self) -> i64 {
+        let micros = self.0.unix_timestamp_nanos() / 1000;
+        i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
+    }
+
+    #[must_use]
+    pub fn datetime(self) -> OffsetDateTime {
+        self.0
+    }
+
+    /// `None` past the year 9999.
+    #[must_use]
+    pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
+        self.0.checked_add(Duration::seconds(seconds)).and_then(Self::from_datetime)
+    }
+}
+
+/// RFC 3339 with six digits after the second and `Z`.
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.format(FORMAT).map_err(|_| fmt::Error)?)
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn offsets_and_fractions_are_normalised() {
+        for (text, shown) in [
+            ("2027-01-31T12:00:00Z", "2027-01-31T12:00:00.000000Z"),
+            ("2027-01-31T12:00:00.1234567+02:00", "2027-01-31T10:00:00.123456Z"),
+            ("2027-01-31t12:00:00z", "2027-01-31T12:00:00.000000Z"),
+        ] {
+            assert_eq!(Timestamp::parse(text).map(|at| at.to_string()), Ok(shown.to_owned()));
+        }
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in [
+            "",
+            "tomorrow",
+            "2027-01-31",
+            "2027-02-30T00:00:00Z",
+            "9999-12-31T23:59:59-01:00",
+            "1e9",
+        ] {
+            assert_eq!(Timestamp::parse(text), Err(TimestampError), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn microseconds_survive() {
+        let at = Timestamp::parse("2026-11-22T02:31:00.000001Z").expect("a time");
+        assert_eq!(Timestamp::from_unix_micros(at.unix_micros()), Some(at));
+    }
+}

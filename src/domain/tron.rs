@@ -1,0 +1,50 @@
+//! TRON addresses: base58check of `0x41` and the 20 bytes of the account, 34 characters.
+
+/// The first byte of every address of the main network.
+const ADDRESS_PREFIX: u8 = 0x41;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a TRON address is T and 33 more characters of base58, with a correct checksum")]
+pub struct AddressError;
+
+/// Checks the length, the alphabet, the first byte and the checksum.
+pub fn check_address(text: &str) -> Result<(), AddressError> {
+    // Bounds the work of the decoder before it starts.
+    if text.len() != 34 {
+        return Err(AddressError);
+    }
+    match bs58::decode(text).with_check(Some(ADDRESS_PREFIX)).into_vec() {
+        Ok(payload) if payload.len() == 21 => Ok(()),
+        _ => Err(AddressError),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_addresses_pass() {
+        // The first belongs to the private key 1; the second is the contract of USDT.
+        for address in ["TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"]
+        {
+            assert_eq!(check_address(address), Ok(()), "{address}");
+        }
+    }
+
+    #[test]
+    fn others_do_not() {
+        for address in [
+            "",
+            "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HD",
+            "tMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC",
+            "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2H",
+            "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HCC",
+            "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2H0",
+            "1BvBMSEYstWetqTFn5Au4m4GFg7xJaNVN2",
+            "0x7e5f4552091a69125d5dfcb7b8c2659029395bdf",
+        ] {
+            assert_eq!(check_address(address), Err(AddressError), "{address}");
+        }
+    }
+}
