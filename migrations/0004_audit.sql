@@ -16,6 +16,8 @@ CREATE TABLE audit_events (
 );
 
 CREATE INDEX audit_events_tenant ON audit_events (tenant_id, event_id);
+-- What was done to one key.
+CREATE INDEX audit_events_target ON audit_events (tenant_id, target_id, event_id);
 
 COMMENT ON TABLE audit_events IS
     'Who did what to which key or account, written in the transaction of the act. Append-only.';

@@ -1,1 +1,6 @@
+pub mod auth;
 pub mod domain;
+#[cfg(feature = "server")]
+pub mod entropy;
+#[cfg(feature = "server")]
+pub mod store;

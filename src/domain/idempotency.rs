@@ -73,6 +73,12 @@ impl Fingerprint {
         Self(hasher.finalize().into())
     }
 
+    /// `None` unless there are 32 bytes.
+    #[must_use]
+    pub fn from_stored(bytes: &[u8]) -> Option<Self> {
+        bytes.try_into().ok().map(Self)
+    }
+
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

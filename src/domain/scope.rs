@@ -34,6 +34,18 @@ pub enum ScopeError {
 }
 
 impl Scope {
+    /// What a request needs that spends the balance.
+    #[must_use]
+    pub fn purchases_write() -> Self {
+        Self { resource: Some("purchases".into()), action: Action::Write }
+    }
+
+    /// What a request needs that looks at purchases.
+    #[must_use]
+    pub fn purchases_read() -> Self {
+        Self { resource: Some("purchases".into()), action: Action::Read }
+    }
+
     /// Whether who holds `self` may do what needs `needed`.
     ///
     /// Reflexive and transitive. `write` implies everything; `read` implies every reading;

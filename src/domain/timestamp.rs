@@ -23,22 +23,14 @@ impl Timestamp {
     /// Any offset is read; what is inside is UTC. Digits after the microsecond are cut off.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
-        Self::from_datetime(moment).ok_or(TimestampError)
-    }
-
-    /// `None` when the year in UTC is outside 0 to 9999.
-    #[must_use]
-    pub fn from_datetime(moment: OffsetDateTime) -> Option<Self> {
-        let utc = moment.checked_to_offset(UtcOffset::UTC)?;
-        let whole = utc.replace_microsecond(utc.microsecond()).ok()?;
-        (0..=9999).contains(&whole.year()).then_some(Self(whole))
+        Self::try_from(moment)
     }
 
     #[must_use]
     pub fn from_unix_micros(micros: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
             .ok()
-            .and_then(Self::from_datetime)
+            .and_then(|moment| Self::try_from(moment).ok())
     }
 
     #[must_use]
@@ -47,15 +39,28 @@ impl Timestamp {
         i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
     }
 
-    #[must_use]
-    pub fn datetime(self) -> OffsetDateTime {
-        self.0
-    }
-
     /// `None` past the year 9999.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
-        self.0.checked_add(Duration::seconds(seconds)).and_then(Self::from_datetime)
+        self.0
+            .checked_add(Duration::seconds(seconds))
+            .and_then(|moment| Self::try_from(moment).ok())
+    }
+}
+
+impl TryFrom<OffsetDateTime> for Timestamp {
+    type Error = TimestampError;
+
+    fn try_from(moment: OffsetDateTime) -> Result<Self, TimestampError> {
+        let utc = moment.checked_to_offset(UtcOffset::UTC).ok_or(TimestampError)?;
+        let whole = utc.replace_microsecond(utc.microsecond()).map_err(|_| TimestampError)?;
+        if (0..=9999).contains(&whole.year()) { Ok(Self(whole)) } else { Err(TimestampError) }
+    }
+}
+
+impl From<Timestamp> for OffsetDateTime {
+    fn from(moment: Timestamp) -> Self {
+        moment.0
     }
 }
 

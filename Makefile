@@ -1,0 +1,48 @@
+# `make` alone lists what there is to do. Every target runs in a fresh clone:
+# what it needs besides Rust, the scripts look for and install.
+
+# The build reads the checked query descriptions in .sqlx/ and asks no database.
+SQLX_OFFLINE ?= true
+export SQLX_OFFLINE
+
+MIDDLEWARE = --no-default-features --features middleware
+
+.DEFAULT_GOAL := help
+.PHONY: help run test lint sqlx openapi fuzz-http
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+run: ## start a demo server with two tenants; ARGS="..." are handed to it
+	scripts/ensure-postgres.sh
+	cargo run --release --locked -- demo $(ARGS)
+
+test: ## every test: the crate, the README's walk, the example bot
+	scripts/ensure-postgres.sh
+	scripts/ensure-python.sh tests/requirements.txt
+	cargo test --locked --all-targets
+	cargo test --locked --doc
+	cargo check --locked $(MIDDLEWARE)
+	scripts/walk.sh
+	scripts/bot-test.sh
+
+lint: ## formatting, clippy, and the dependencies' licences and sources
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked $(MIDDLEWARE) --lib --example foreign_service -- -D warnings
+	@if command -v cargo-deny >/dev/null 2>&1; then \
+	  echo "cargo deny check bans licenses sources"; \
+	  cargo deny check bans licenses sources; \
+	else \
+	  echo "lint: cargo-deny is not installed: bans, licences and sources are skipped"; \
+	fi
+
+sqlx: ## write .sqlx/ anew, after a change of a query or a migration
+	scripts/with-postgres.sh scripts/sqlx-prepare.sh
+
+openapi: ## write docs/openapi.json anew
+	cargo run --locked --quiet -- openapi > docs/openapi.json.new
+	mv docs/openapi.json.new docs/openapi.json
+
+fuzz-http: ## send a running server what its OpenAPI document allows, and what it forbids
+	scripts/schemathesis.sh

@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""A small trading bot that buys with an API key.
+
+    python3 examples/bot.py balance
+    python3 examples/bot.py buy 1.500000 --reference energy-65000
+
+It reads TRONAGG_API_KEY, and TRONAGG_URL where the service is not on this machine, from the
+environment or from a file `.env`:
+
+    TRONAGG_API_KEY=ta_...
+
+Needs `pip install requests python-dotenv`.
+
+Exit status: 0 done; 1 refused for another reason; 2 the key is missing or not accepted (401);
+3 the balance does not suffice (402); 4 the key or its account may not do this (403);
+5 no answer: the purchase may have happened, and the same command with the same
+--idempotency-key finds out without buying twice.
+"""
+
+import argparse
+import os
+import sys
+import time
+import uuid
+
+import requests
+from dotenv import find_dotenv, load_dotenv
+
+TRIES = 5
+TIMEOUT_SECONDS = 10
+LONGEST_WAIT_SECONDS = 30
+
+REFUSED, BAD_KEY, NOT_ENOUGH, NOT_ALLOWED, NO_ANSWER = 1, 2, 3, 4, 5
+
+
+def main():
+    arguments = parse_arguments()
+    load_dotenv(find_dotenv(usecwd=True))
+    key = os.environ.get("TRONAGG_API_KEY", "").strip()
+    if not key:
+        fail(BAD_KEY, "TRONAGG_API_KEY is not set: put it into .env or export it")
+    url = os.environ.get("TRONAGG_URL", "http://127.0.0.1:8080").rstrip("/")
+    with requests.Session() as session:
+        session.headers["X-API-Key"] = key
+        if arguments.command == "balance":
+            show_balance(session, url)
+        else:
+            buy(session, url, arguments)
+
+
+def parse_arguments():
+    parser = argparse.ArgumentParser(description="Buys with an API key.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("balance", help="what is left")
+    purchase = commands.add_parser("buy", help="make a purchase")
+    purchase.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1.500000")
+    purchase.add_argument("--reference", required=True, help="what the purchase is for, in your own words")
+    purchase.add_argument("--idempotency-key", help="to repeat an earlier purchase safely (default: a new one)")
+    return parser.parse_args()
+
+
+def show_balance(session, url):
+    me = answer(send(session, "GET", f"{url}/v1/me"))
+    balance = me["balance"]
+    print(f"account {me['account']['id']} ({me['account']['status']})")
+    print(f"balance {balance['amount']} {balance['currency']}")
+
+
+def buy(session, url, arguments):
+    # One key for one purchase, made before the first try: whatever gets lost on the way,
+    # the service charges for it once.
+    idempotency_key = arguments.idempotency_key or str(uuid.uuid4())
+    print(f"idempotency key {idempotency_key}", file=sys.stderr)
+    response = send(
+        session,
+        "POST",
+        f"{url}/v1/purchases",
+        # An amount is a string: floating point has no place near money.
+        json={"amount": arguments.amount, "reference": arguments.reference},
+        headers={"Idempotency-Key": idempotency_key},
+    )
+    purchase = answer(response)
+    print(f"purchase {purchase['id']} {purchase['amount']}")
+    if response.headers.get("Idempotent-Replayed") == "true":
+        print("(it had been made before; nothing was charged now)", file=sys.stderr)
+
+
+def send(session, method, url, **request):
+    """Sends until there is an answer, at most TRIES times. What is sent is the same each time."""
+    for attempt in range(1, TRIES + 1):
+        try:
+            response = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)
+        except (requests.ConnectionError, requests.Timeout) as error:
+            problem, wait = type(error).__name__, None
+        else:
+            if response.status_code != 503:
+                return response
+            problem, wait = "503", response.headers.get("Retry-After")
+        if attempt < TRIES:
+            seconds = wait_seconds(wait, attempt)
+            print(f"{problem}: try {attempt} of {TRIES}, again in {seconds:g} s", file=sys.stderr)
+            time.sleep(seconds)
+    fail(NO_ANSWER, f"no answer after {TRIES} tries ({problem})")
+
+
+def wait_seconds(retry_after, attempt):
+    if retry_after is not None and retry_after.isdigit():
+        return min(int(retry_after), LONGEST_WAIT_SECONDS)
+    return 0.5 * 2 ** (attempt - 1)
+
+
+def answer(response):
+    """The body of a success; anything else ends the program with a line that says what to do."""
+    if response.ok:
+        return response.json()
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = {}
+    detail = problem.get("detail") or problem.get("title") or response.reason
+    if response.status_code == 401:
+        fail(BAD_KEY, "the API key is missing, invalid or revoked: check TRONAGG_API_KEY, or create a new key")
+    if response.status_code == 402:
+        fail(NOT_ENOUGH, f"not enough balance: {problem['required']} required, {problem['available']} available")
+    if response.status_code == 403:
+        fail(NOT_ALLOWED, f"not allowed ({problem.get('code')}): {detail}")
+    fail(REFUSED, f"{response.status_code} {problem.get('code', '')}: {detail} (request {problem.get('request_id')})")
+
+
+def fail(status, message):
+    print(f"bot: {message}", file=sys.stderr)
+    sys.exit(status)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+#!/bin/sh
+# Runs examples/bot.py against a demo server: every outcome that its user can meet.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" != --inside ]; then
+    scripts/build-debug.sh
+    scripts/ensure-python.sh tests/requirements.txt
+    exec python3 scripts/demo_server.py --timeout 120 scripts/bot-test.sh --inside
+fi
+
+# From here on beside a server: TOLLGATE_URL and TRONAGG_ADMIN_KEY are set.
+python=$PWD/.venv/requirements/bin/python
+bot=$PWD/examples/bot.py
+account=TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC
+
+work=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-bot.XXXXXX")
+proxy=
+clean_up() {
+    if [ -n "$proxy" ]; then kill "$proxy" 2>/dev/null || true; fi
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 143' TERM
+# Outside of the repository, so that no .env of its owner is read.
+cd "$work"
+
+# api METHOD PATH [BODY]: a request of the platform's backend.
+api() {
+    curl -sS --fail-with-body -X "$1" "$TOLLGATE_URL/v1$2" \
+        -H "Authorization: Bearer $TRONAGG_ADMIN_KEY" -H 'Content-Type: application/json' ${3:+-d "$3"} ||
+        fail "$1 $2 was refused"
+}
+
+fail() {
+    echo "bot-test: $1" >&2
+    for stream in out err; do
+        if [ -s "$work/$stream" ]; then sed "s/^/  the bot's std$stream: /" "$work/$stream" >&2; fi
+    done
+    exit 1
+}
+
+# bot_ends STATUS WHAT ARGUMENT...: runs the bot, and wants that exit status.
+bot_ends() {
+    wanted=$1 what=$2
+    shift 2
+    status=0
+    "$python" "$bot" "$@" >out 2>err || status=$?
+    [ "$status" -eq "$wanted" ] || fail "$what: exit status $wanted wanted, $status came"
+}
+
+says() {
+    grep -q -e "$2" "$1" || fail "$what: \"$2\" is not in its std$1"
+    echo "ok: $what"
+}
+
+equal() {
+    [ "$2" = "$3" ] || fail "$1: \"$2\" wanted, \"$3\" came"
+}
+
+# The amount that the bot's `balance` prints, and sums of such amounts.
+balance() {
+    bot_ends 0 'read the balance' balance
+    sed -n 's/^balance \([0-9.]*\) .*/\1/p' out
+}
+calculate() {
+    "$python" -c "from decimal import Decimal as D; print(D('$1') $2 D('$3'))"
+}
+
+api POST "/accounts/$account/keys" '{"name":"bot"}' >created
+field() {
+    "$python" -c "import json; print(json.load(open('created'))['$1'])"
+}
+key_id=$(field id)
+TRONAGG_API_KEY=$(field key)
+TRONAGG_URL=$TOLLGATE_URL
+export TRONAGG_API_KEY TRONAGG_URL
+
+bot_ends 0 'it reads the balance' balance
+says out "^account $account (active)\$"
+before=$(balance)
+
+bot_ends 0 'it buys' buy 1.500000 --reference first
+says out '^purchase [a-z]*_[0-9a-z]* 1\.500000$'
+equal 'the price left the balance' "$(calculate "$before" - 1.500000)" "$(balance)"
+
+bot_ends 0 'it buys with an idempotency key' buy 0.250000 --reference second --idempotency-key bot-test-1
+cp out bought
+bot_ends 0 'it repeats a purchase' buy 0.250000 --reference second --idempotency-key bot-test-1
+says err 'it had been made before'
+equal 'the repeat is the same purchase' "$(cat bought)" "$(cat out)"
+left=$(calculate "$before" - 1.750000)
+equal 'the repeat was not charged' "$left" "$(balance)"
+
+bot_ends 3 'a price beyond the balance is declined (402)' buy "$(calculate "$left" + 1)" --reference third
+says err "$(calculate "$left" + 1) required, $left available"
+equal 'the decline charged nothing' "$left" "$(balance)"
+
+# Between the bot and the service, the answer to the first request gets lost.
+cat >proxy.py <<'PROXY'
+import http.server, os, urllib.request
+
+lost = False
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    def do_POST(self):
+        global lost
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        kept = {name: self.headers[name] for name in ("X-API-Key", "Idempotency-Key", "Content-Type")}
+        request = urllib.request.Request(os.environ["TOLLGATE_URL"] + self.path, body, kept, method="POST")
+        with urllib.request.urlopen(request) as response:
+            status, headers, body = response.status, response.headers, response.read()
+        if not lost:
+            lost, status, headers, body = True, 503, {"Retry-After": "0"}, b""
+        self.send_response(status)
+        for name in ("Content-Type", "Idempotent-Replayed", "Retry-After"):
+            if headers.get(name):
+                self.send_header(name, headers[name])
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+server = http.server.HTTPServer(("127.0.0.1", 0), Proxy)
+with open("proxy.new", "w") as file:
+    file.write(f"http://127.0.0.1:{server.server_port}")
+os.rename("proxy.new", "proxy.url")
+server.serve_forever()
+PROXY
+"$python" proxy.py 2>/dev/null &
+proxy=$!
+waited=0
+until [ -f proxy.url ]; do
+    waited=$((waited + 1))
+    [ "$waited" -le 100 ] || fail 'the proxy did not start'
+    sleep 0.1
+done
+TRONAGG_URL=$(cat proxy.url)
+bot_ends 0 'it tries again after a 503, with the same idempotency key' buy 0.250000 --reference fourth
+grep -q 'it had been made before' err || fail "$what: the second try was not a repeat of the first"
+says err '503: try 1 of 5, again in 0 s'
+TRONAGG_URL=$TOLLGATE_URL
+equal 'the lost answer was charged once' "$(calculate "$left" - 0.250000)" "$(balance)"
+
+api PATCH "/accounts/$account" '{"status":"suspended"}' >/dev/null
+bot_ends 4 'a suspended account is refused (403)' buy 0.250000 --reference fifth
+says err account_suspended
+api PATCH "/accounts/$account" '{"status":"active"}' >/dev/null
+
+api POST "/accounts/$account/keys/$key_id/revoke" '{}' >/dev/null
+bot_ends 2 'a revoked key is refused (401)' buy 0.250000 --reference sixth
+says err 'missing, invalid or revoked'
+
+unset TRONAGG_API_KEY
+bot_ends 2 'without a key it says so' balance
+says err 'TRONAGG_API_KEY is not set'
+
+echo "bot-test: all as it should be"

@@ -1,0 +1,56 @@
+#!/bin/sh
+# Makes sure that Postgres's server programs are on this machine; silent when they are.
+#
+#   scripts/ensure-postgres.sh            install them where they are missing
+#   scripts/ensure-postgres.sh --bindir   the same, and print the directory they are in
+#
+# Looked for, in this order: $PG_BINDIR, PATH, the newest of the places where
+# distributions and Homebrew keep them (Debian keeps `initdb` off PATH).
+set -eu
+
+has_server() {
+    [ -x "$1/initdb" ] && [ -x "$1/postgres" ] && [ -x "$1/pg_ctl" ]
+}
+
+find_bindir() {
+    if [ -n "${PG_BINDIR:-}" ]; then
+        if has_server "$PG_BINDIR"; then
+            echo "$PG_BINDIR"
+            return
+        fi
+        echo "PG_BINDIR=$PG_BINDIR has no initdb, postgres and pg_ctl: looking elsewhere" >&2
+    fi
+    if found=$(command -v initdb) && has_server "${found%/initdb}"; then
+        echo "${found%/initdb}"
+        return
+    fi
+    newest=0
+    bindir=
+    for dir in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /usr/libexec/postgresql*/ /usr/local/pgsql/bin \
+        /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
+        /home/linuxbrew/.linuxbrew/opt/postgresql*/bin; do
+        has_server "$dir" || continue
+        # "postgres (PostgreSQL) 17.2 (Debian …)": the major version.
+        version=$("$dir/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
+        if [ "$version" -gt "$newest" ]; then
+            newest=$version
+            bindir=${dir%/}
+        fi
+    done
+    [ -n "$bindir" ] && echo "$bindir"
+}
+
+if ! bindir=$(find_bindir); then
+    if command -v apt-get >/dev/null 2>&1; then
+        echo "Debian's package also creates a cluster of its own, \"main\", on port 5432. It is not used here:" >&2
+        echo "\`pg_dropcluster --stop <version> main\` removes it." >&2
+    fi
+    "$(dirname "$0")/install-package.sh" postgresql dnf=postgresql-server \
+        apk=postgresql,postgresql-client brew=postgresql@17
+    if ! bindir=$(find_bindir); then
+        echo "Postgres was installed, but initdb is in none of the known places: set PG_BINDIR to its directory." >&2
+        exit 1
+    fi
+fi
+
+if [ "${1:-}" = --bindir ]; then echo "$bindir"; fi

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Installs a package with the system's own package manager.
+#
+#   scripts/install-package.sh WHAT [MANAGER=PACKAGE[,PACKAGE...]]...
+#
+# WHAT is named to the user, and is the package where a manager has no entry.
+# It says on stderr what it is about to do; nothing goes to stdout.
+set -eu
+
+what=$1
+shift
+
+for manager in apt-get dnf pacman apk brew none; do
+    if command -v "$manager" >/dev/null 2>&1; then break; fi
+done
+
+packages=$what
+for entry in "$@"; do
+    case $entry in
+        "$manager="*) packages=${entry#*=} ;;
+    esac
+done
+packages=$(printf '%s' "$packages" | tr ',' ' ')
+
+sudo=
+if [ "$manager" != brew ] && [ "$manager" != none ] && [ "$(id -u)" -ne 0 ]; then
+    sudo=sudo
+    command -v sudo >/dev/null 2>&1 || manager=none
+fi
+
+case $manager in
+    apt-get) install='apt-get install -y --no-install-recommends' ;;
+    dnf) install='dnf install -y' ;;
+    pacman) install='pacman -S --needed --noconfirm' ;;
+    apk) install='apk add' ;;
+    brew) install='brew install' ;;
+    *)
+        echo "$what is needed and was not found, and there is no way to install it from here" >&2
+        echo "(no apt-get, dnf, pacman, apk or brew, or no right to use it). Install $what by hand and try again." >&2
+        exit 1
+        ;;
+esac
+
+echo "$what is needed and was not found. Installing it: ${sudo:+$sudo }$install $packages" >&2
+# The commands and the package lists are words to be split.
+# shellcheck disable=SC2086
+{
+    if [ "$manager" = apt-get ]; then
+        $sudo apt-get update >&2
+        $sudo env DEBIAN_FRONTEND=noninteractive $install $packages >&2
+    else
+        $sudo $install $packages >&2
+    fi
+}

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Writes the descriptions of all queries, as `cargo sqlx prepare` does, without sqlx-cli.
+#
+#   scripts/with-postgres.sh scripts/sqlx-prepare.sh [DIRECTORY]     (default: .sqlx)
+#
+# While they compile against a live database, sqlx's macros write each query's description into
+# SQLX_OFFLINE_DIR, which has to exist. Cargo does not see that, nor a new migration: touching the
+# library makes it, and all that depends on it, compile again.
+set -eu
+
+cd "$(dirname "$0")/.."
+: "${DATABASE_URL:?run this under scripts/with-postgres.sh}"
+
+target=${1:-.sqlx}
+fresh=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-sqlx.XXXXXX")
+trap 'rm -rf "$fresh"' EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+touch src/lib.rs
+SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$fresh cargo check --locked --all-targets
+
+count=$(find "$fresh" -name 'query-*.json' | wc -l | tr -d ' ')
+if [ "$count" -eq 0 ]; then
+    echo "no query was described: was the crate compiled again?" >&2
+    exit 1
+fi
+mkdir -p "$target"
+rm -f "$target"/query-*.json
+cp "$fresh"/query-*.json "$target"
+echo "$target: $count queries"

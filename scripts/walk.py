@@ -1,0 +1,430 @@
+#!/usr/bin/env python3
+"""Runs the README's walk against a demo server, and compares with what the README shows.
+
+    python3 scripts/walk.py [FILE]        (default: README.md)
+
+The format. Between the lines `<!-- walk:start -->` and `<!-- walk:end -->` (any number of such
+pairs), each fenced block marked `sh` is run, in order, in one bash session at the root of the
+repository: a variable set in one block is there in the next. A block must end with status 0. The
+next fenced block marked `http`, `json` or `text`, if it comes before the next `sh`, is what the `sh`
+block prints to stdout:
+
+  http  One or more responses as `curl -i` prints them. The status codes must agree, and every header
+        shown must have been sent with that value (a date, a length and a request id with any);
+        headers that are not shown are free, and a line `…` may say so. A body is compared like
+        `json`, or like `text` where it is none; where no body is shown it is free.
+  json  JSON values, one after another, in any layout. A value that is a number by itself, such as
+        what `-w '%{http_code}'` prints, is compared like any other.
+  text  Lines, compared without trailing spaces. A line `…` stands for any number of lines.
+
+Fenced blocks in other languages are for the reader only.
+
+Comparing. Objects must have the same names and arrays the same length, all the way down. Numbers,
+booleans, null and strings must be equal, except that in a string
+
+  - an id (key_01h4…), a key (ta_…), a key's hint, a UUID, a hash and a time stand for any of their kind;
+  - `…` stands for anything.
+
+In JSON, the string "…" stands for any value; `"…": "…"` as an object's last member stands for any
+further members, and "…" as an array's last element for any further elements. `next_cursor` and
+`request_id` need only be strings.
+
+What is replaced. The README's 127.0.0.1:8080 and 127.0.0.1:9464 (or localhost) become the addresses
+of the server that is tried, both ways. What the demo tells its user to export is exported before
+the first block; an `export NAME=…` with an ellipsis in its value, which shows the reader where to
+paste, is skipped.
+"""
+
+import difflib
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from urllib.parse import urlsplit
+
+# The repository stays as it was: no __pycache__ beside the scripts.
+sys.dont_write_bytecode = True
+from demo_server import ROOT, DemoFailed, DemoServer, exit_on_signals  # noqa: E402
+
+BLOCK_SECONDS = 60
+
+EXPECTATIONS = ("http", "json", "text")
+# Marked like this a block would look as if it were run.
+MISTAKEN = ("bash", "shell", "console", "zsh", "shell-session")
+PLACEHOLDER_EXPORT = re.compile(r"^\s*export [A-Z][A-Z0-9_]*=\S*…")
+
+ANY = "…"
+FREE_FIELDS = {"next_cursor", "request_id"}
+FREE_HEADERS = {"content-length", "date", "x-request-id"}
+
+START, END = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
+PREFIX = r"((?:[a-z][a-z0-9]*_)+?)"
+# Strings in which these stand for any of their kind. The order matters: the longer come first.
+KINDS = [
+    (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{43}" + END), r"\1<key>"),
+    (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{4}…[A-Za-z0-9_-]{4}" + END), r"\1<hint>"),
+    (re.compile(START + PREFIX + r"[0-7][0-9a-hjkmnp-tv-z]{25}" + END), r"\1<id>"),
+    (re.compile(r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b"), "<uuid>"),
+    (re.compile(r"\b[0-9a-f]{32,}\b"), "<hash>"),
+    (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
+]
+# The same, abbreviated by the README's author.
+ABBREVIATED = [
+    (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{0,12}…[A-Za-z0-9_-]{0,12}"), r"\1…"),
+    (re.compile(r"\b\d{4}-[0-9T:.-]*…Z?"), "…"),
+]
+
+
+class Malformed(Exception):
+    """The README's walk cannot be understood."""
+
+
+# Reading the README.
+
+
+class Step:
+    def __init__(self, line, script):
+        self.line = line
+        self.script = script
+        self.kind = None
+        self.expected = None
+
+
+def read_steps(text):
+    steps = []
+    inside = False
+    lines = iter(enumerate(text.splitlines(), 1))
+    for number, line in lines:
+        mark = line.strip()
+        if mark in ("<!-- walk:start -->", "<!-- walk:end -->"):
+            if inside == mark.endswith("start -->"):
+                raise Malformed(f"line {number}: {mark} does not fit here")
+            inside = not inside
+        elif fence := re.match(r"^(\s*)(```+|~~~+)\s*([\w-]*)", line):
+            block = read_block(lines, number, len(fence[1]), fence[2])
+            if inside:
+                add_block(steps, number, fence[3], block)
+    if inside:
+        raise Malformed("<!-- walk:end --> is missing")
+    if not any(step.kind for step in steps):
+        raise Malformed("there is nothing to compare between <!-- walk:start --> and <!-- walk:end -->")
+    return steps
+
+
+def read_block(lines, opened_at, indent, fence):
+    block = []
+    for _, line in lines:
+        if line.strip() == fence:
+            return "\n".join(block)
+        block.append(line[indent:] if not line[:indent].strip() else line)
+    raise Malformed(f"line {opened_at}: the block is never closed")
+
+
+def add_block(steps, number, language, block):
+    if language == "sh":
+        steps.append(Step(number, block))
+    elif language in MISTAKEN:
+        raise Malformed(f"line {number}: mark the block `sh`, so that it is run, not `{language}`")
+    elif language in EXPECTATIONS:
+        if not steps or steps[-1].kind:
+            raise Malformed(f"line {number}: no `sh` block belongs to this `{language}` block")
+        steps[-1].kind = language
+        steps[-1].expected = block
+
+
+# Running a block.
+
+
+class Session:
+    """One bash that lives through all blocks."""
+
+    def __init__(self, server):
+        self.directory = server.directory / "walk"
+        self.directory.mkdir()
+        self.stderr = self.directory / "stderr"
+        self.addresses = [
+            (re.compile(r"(?:127\.0\.0\.1|localhost):8080\b"), "127.0.0.1:8080", urlsplit(server.url).netloc),
+            (re.compile(r"(?:127\.0\.0\.1|localhost):9464\b"), "127.0.0.1:9464", urlsplit(server.metrics_url).netloc),
+        ]
+        self.bash = subprocess.Popen(
+            ["bash", "--noprofile", "--norc"],
+            cwd=ROOT,
+            env=server.environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.bash.stdin.close()
+        try:
+            os.killpg(self.bash.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.bash.wait()
+
+    def run(self, script):
+        """Runs a block: its status, what it wrote to stdout and what it wrote to stderr."""
+        for pattern, _, real in self.addresses:
+            script = pattern.sub(real, script)
+        kept = [line for line in script.splitlines() if not PLACEHOLDER_EXPORT.match(line)]
+        path = self.directory / "block.sh"
+        path.write_text("\n".join(kept) + "\n")
+        # Sourced, so that its variables stay; a file, so that it cannot read the rest of the walk.
+        marker = f"walk-{uuid.uuid4().hex}"
+        self.bash.stdin.write(f". '{path}' </dev/null 2>'{self.stderr}'; echo \"{marker} $?\"\n".encode())
+        self.bash.stdin.flush()
+        stdout, status = self._read_until(marker)
+        for _, shown, real in self.addresses:
+            stdout = stdout.replace(real, shown)
+        return status, stdout, self.stderr.read_text(errors="replace")
+
+    def _read_until(self, marker):
+        ending = re.compile(marker.encode() + rb" (\d+)\n$")
+        deadline = time.monotonic() + BLOCK_SECONDS
+        output = b""
+        while not (end := ending.search(output)):
+            wait = deadline - time.monotonic()
+            if wait <= 0 or not select.select([self.bash.stdout], [], [], wait)[0]:
+                raise Malformed(f"the block did not end within {BLOCK_SECONDS} s; so far: {output.decode(errors='replace')}")
+            chunk = os.read(self.bash.stdout.fileno(), 65536)
+            if not chunk:
+                raise Malformed(f"the block ended the shell; so far: {output.decode(errors='replace')}")
+            output += chunk
+        return output[: end.start()].decode(errors="replace"), int(end[1])
+
+
+# Comparing. Each function gives a list of differences.
+
+
+def compare(kind, expected, actual):
+    if kind == "http":
+        return compare_http(expected, actual)
+    if kind == "json":
+        return compare_json_text(expected, actual)
+    return compare_text(expected, actual)
+
+
+def compare_http(expected, actual):
+    wanted, got = parse_responses(expected), parse_responses(actual)
+    if wanted is None:
+        raise Malformed("an `http` block begins with a status line, as in HTTP/1.1 200 OK")
+    if got is None or len(wanted) != len(got):
+        return [f"{len(wanted)} response(s) are shown, {len(got or [])} came"]
+    differences = []
+    for number, (one, other) in enumerate(zip(wanted, got), 1):
+        place = f"response {number}: " if len(wanted) > 1 else ""
+        differences += [place + difference for difference in compare_response(one, other)]
+    return differences
+
+
+def compare_response(wanted, got):
+    differences = []
+    if wanted["status"] != got["status"]:
+        differences.append(f"status {wanted['status']} is shown, {got['status']} came")
+    for name, values in wanted["headers"].items():
+        sent = got["headers"].get(name, [])
+        if not sent:
+            differences.append(f"the header {name} is shown, and was not sent")
+        elif name not in FREE_HEADERS:
+            for value in values:
+                if not any(same_string(value, other) for other in sent):
+                    differences.append(f"the header {name} is shown with {value!r}, {', '.join(sent)!r} came")
+    if wanted["body"]:
+        differences += compare_body(wanted["body"], got["body"])
+    return differences
+
+
+def compare_body(wanted, got):
+    if wanted[0] in "{[":
+        return compare_json_text(wanted, got)
+    return compare_text(wanted, got)
+
+
+def parse_responses(text):
+    """The responses in what `curl -i` printed (a body need not end with a newline), or None."""
+    text = text.replace("\r\n", "\n").strip()
+    starts = [found.start() for found in re.finditer(r"HTTP/[0-9.]+ \d{3}\b[^\n]*(?:\n|$)", text)]
+    if not starts or starts[0] != 0:
+        return None
+    return [parse_response(text[start:end]) for start, end in zip(starts, [*starts[1:], len(text)])]
+
+
+def parse_response(text):
+    head, _, rest = text.partition("\n")
+    headers = {}
+    lines = rest.split("\n")
+    while lines and (found := re.match(r"^(?:([A-Za-z0-9-]+):\s*(.*?)|…)\s*$", lines[0])):
+        if found[1]:
+            headers.setdefault(found[1].lower(), []).append(found[2])
+        lines.pop(0)
+    return {"status": int(head.split()[1]), "headers": headers, "body": "\n".join(lines).strip()}
+
+
+def compare_json_text(expected, actual):
+    try:
+        wanted = parse_values(expected)
+    except ValueError as error:
+        raise Malformed(f"the README's JSON is not JSON: {error}") from error
+    try:
+        got = parse_values(actual)
+    except ValueError:
+        return ["JSON is shown, and this is not JSON"]
+    if len(wanted) != len(got):
+        return [f"{len(wanted)} JSON value(s) are shown, {len(got)} came"]
+    differences = []
+    for number, (one, other) in enumerate(zip(wanted, got), 1):
+        differences += compare_json(one, other, "$" if len(wanted) == 1 else f"value {number}: $")
+    return differences
+
+
+def parse_values(text):
+    values = []
+    rest = text.strip()
+    decoder = json.JSONDecoder()
+    while rest:
+        value, end = decoder.raw_decode(rest)
+        values.append(value)
+        rest = rest[end:].strip()
+    return values
+
+
+def compare_json(wanted, got, path):
+    if wanted == ANY:
+        return []
+    if type(wanted) is not type(got):
+        return [f"{path}: {shown(wanted)} is shown, {shown(got)} came"]
+    if isinstance(wanted, dict):
+        return compare_objects(wanted, got, path)
+    if isinstance(wanted, list):
+        return compare_arrays(wanted, got, path)
+    if isinstance(wanted, str):
+        same = path.rpartition(".")[2] in FREE_FIELDS or same_string(wanted, got)
+    else:
+        same = wanted == got
+    return [] if same else [f"{path}: {shown(wanted)} is shown, {shown(got)} came"]
+
+
+def compare_objects(wanted, got, path):
+    differences = []
+    for name, value in wanted.items():
+        if name == ANY:
+            continue
+        if name in got:
+            differences += compare_json(value, got[name], f"{path}.{name}")
+        else:
+            differences.append(f"{path}.{name} is shown, and did not come")
+    if ANY not in wanted:
+        differences += [f"{path}.{name} came, and is not shown" for name in got if name not in wanted]
+    return differences
+
+
+def compare_arrays(wanted, got, path):
+    open_ended = wanted[-1:] == [ANY]
+    shown_elements = wanted[:-1] if open_ended else wanted
+    if len(got) < len(shown_elements) or (len(got) > len(shown_elements) and not open_ended):
+        return [f"{path}: {len(shown_elements)} element(s) are shown, {len(got)} came"]
+    differences = []
+    for index, (one, other) in enumerate(zip(shown_elements, got)):
+        differences += compare_json(one, other, f"{path}[{index}]")
+    return differences
+
+
+def compare_text(expected, actual):
+    wanted = [line.rstrip() for line in expected.strip().split("\n")]
+    got = [line.rstrip() for line in actual.replace("\r\n", "\n").strip().split("\n")]
+    pattern = "".join(".*" if line == ANY else string_pattern(line) + "\n" for line in wanted)
+    masked = "".join(mask(line, KINDS) + "\n" for line in got)
+    if re.fullmatch(pattern, masked, re.DOTALL):
+        return []
+    return list(difflib.unified_diff(wanted, got, "shown", "came", lineterm=""))
+
+
+def same_string(wanted, got):
+    return re.fullmatch(string_pattern(wanted), mask(got, KINDS)) is not None
+
+
+def string_pattern(wanted):
+    masked = mask(mask(wanted, KINDS), ABBREVIATED)
+    pattern = "[^\n]*".join(re.escape(part) for part in masked.split(ANY))
+    # What the author wrote as a key's hint may stand for the key too: `ta_aBcD…-_ab`.
+    return pattern.replace(re.escape("<hint>"), "(?:<hint>|<key>)")
+
+
+def mask(text, kinds):
+    for pattern, kind in kinds:
+        text = pattern.sub(kind, text)
+    return text
+
+
+def shown(value):
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 120 else text[:117] + "…"
+
+
+# All of it.
+
+
+def walk(path, server):
+    failures = 0
+    with Session(server) as session:
+        steps = read_steps(path.read_text())
+        for step in steps:
+            place = f"{path.name}:{step.line}"
+            title = step.script.strip().split("\n")[0]
+            try:
+                status, stdout, stderr = session.run(step.script)
+                differences = [f"it ended with status {status}"] if status else []
+                if step.kind:
+                    differences += compare(step.kind, step.expected, stdout)
+            except Malformed as error:
+                raise Malformed(f"{place}: {error}") from error
+            print(f"{'FAILED' if differences else 'ok    '} {place}  {title[:90]}", flush=True)
+            if differences:
+                failures += 1
+                report(differences, stdout, stderr)
+        print(f"walk: {len(steps)} blocks, {sum(bool(step.kind) for step in steps)} compared, {failures} failed")
+    return failures
+
+
+def report(differences, stdout, stderr):
+    for difference in differences:
+        print(f"       {difference}")
+    for name, text in (("stdout", stdout), ("stderr", stderr)):
+        if text.strip():
+            print(f"       --- {name}")
+            print("\n".join(f"       | {line.rstrip()}" for line in text.splitlines()))
+
+
+def main():
+    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
+    exit_on_signals()
+    try:
+        read_steps(path.read_text())
+        with DemoServer() as server:
+            failures = walk(path, server)
+            if failures:
+                print(server.log_tail())
+        sys.exit(1 if failures else 0)
+    except FileNotFoundError as error:
+        sys.exit(f"walk: {error.filename} is not there")
+    except Malformed as error:
+        sys.exit(f"walk: {error}")
+    except DemoFailed as failure:
+        sys.exit(f"walk: {failure}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

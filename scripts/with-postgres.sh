@@ -1,0 +1,89 @@
+#!/bin/sh
+# Runs a command beside a throw-away Postgres that has the migrations applied.
+#
+#   scripts/with-postgres.sh COMMAND [ARGUMENT]...
+#
+# The command sees DATABASE_URL. The server listens on a socket in its own directory, never on a
+# port, writes without fsync, and is stopped and removed however the command ends.
+set -eu
+
+if [ $# -eq 0 ]; then
+    echo "usage: scripts/with-postgres.sh COMMAND [ARGUMENT]..." >&2
+    exit 64
+fi
+
+root=$(cd "$(dirname "$0")/.." && pwd)
+bindir=$("$root/scripts/ensure-postgres.sh" --bindir)
+psql=$bindir/psql
+[ -x "$psql" ] || psql=psql
+
+# What the user's environment says of another server does not concern this one.
+unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGOPTIONS PGSERVICE PGSSLMODE PGDATA
+
+# Postgres refuses to run as root: root hands the cluster to another user.
+owner=
+if [ "$(id -u)" -eq 0 ]; then
+    owner=postgres
+    id "$owner" >/dev/null 2>&1 || owner=nobody
+fi
+
+as_owner() {
+    if [ -z "$owner" ]; then
+        "$@"
+    elif setpriv --version >/dev/null 2>&1; then
+        setpriv --reuid="$owner" --regid="$(id -g "$owner")" --clear-groups -- "$@"
+    else
+        # shellcheck disable=SC2016
+        su -s /bin/sh -c 'exec "$0" "$@"' -- "$owner" "$@"
+    fi
+}
+
+# Directly under /tmp: the owner must be able to enter it, and a socket's path must be short.
+dir=$(mktemp -d /tmp/tollgate-pg.XXXXXX)
+
+remove() {
+    trap - EXIT
+    if [ -f "$dir/data/postmaster.pid" ]; then
+        (cd "$dir" && as_owner "$bindir/pg_ctl" -D "$dir/data" -m immediate -w stop >/dev/null) || true
+    fi
+    rm -rf "$dir"
+}
+trap remove EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+if [ -n "$owner" ]; then chown "$owner" "$dir"; fi
+
+# The owner may not be able to enter the directory that this was called from.
+(
+    cd "$dir"
+    as_owner "$bindir/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log" 2>&1 &&
+        as_owner "$bindir/pg_ctl" -D "$dir/data" -l "$dir/data/server.log" -w start >/dev/null \
+            -o "-k $dir -c listen_addresses= -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+) || {
+    echo "the throw-away Postgres did not start:" >&2
+    cat "$dir/initdb.log" "$dir/data/server.log" >&2 2>/dev/null || true
+    exit 1
+}
+
+sql() {
+    "$psql" -X -q -v ON_ERROR_STOP=1 -h "$dir" -U postgres "$@"
+}
+
+sql -d postgres -c 'CREATE DATABASE tollgate'
+for migration in "$root"/migrations/*.sql; do
+    case $migration in
+        *.down.sql) continue ;;
+    esac
+    [ -f "$migration" ] || continue
+    sql -d tollgate -f "$migration" >/dev/null || {
+        echo "the migration $(basename "$migration") failed" >&2
+        exit 1
+    }
+done
+
+DATABASE_URL=postgres://postgres@$(printf '%s' "$dir" | sed 's,/,%2F,g')/tollgate
+export DATABASE_URL
+
+"$@"

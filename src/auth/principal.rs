@@ -1,0 +1,67 @@
+use std::{convert::Infallible, ops::Deref, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, OptionalFromRequestParts},
+    http::request::Parts,
+};
+
+use super::Problem;
+use crate::domain::{
+    account::ExternalId,
+    id::KeyId,
+    scope::ScopeSet,
+    tenant::{Environment, Slug},
+    timestamp::Timestamp,
+};
+
+/// Who a verified request is: the tenant, the account, the key, and what the key may do.
+///
+/// In the extensions of every request that passed [`ApiKeyLayer`](super::ApiKeyLayer), and an
+/// axum extractor. Cheap to clone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Principal(Arc<PrincipalParts>);
+
+/// What a [`Principal`] consists of.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PrincipalParts {
+    pub tenant: Slug,
+    pub environment: Environment,
+    /// The tenant's own id of the account.
+    pub account: ExternalId,
+    pub key_id: KeyId,
+    pub scopes: ScopeSet,
+    /// When the key dies; `None`: never.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Principal {
+    #[must_use]
+    pub fn new(parts: PrincipalParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for Principal {
+    type Target = PrincipalParts;
+
+    fn deref(&self) -> &PrincipalParts {
+        &self.0
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Principal {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let principal = parts.extensions.get::<Self>().cloned();
+        principal.ok_or_else(|| Problem::internal("no ApiKeyLayer around the handler"))
+    }
+}
+
+impl<S: Sync> OptionalFromRequestParts<S> for Principal {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}

@@ -1,0 +1,182 @@
+use std::borrow::Cow;
+
+use axum::{
+    body::Body,
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde_json::{Map, Value};
+
+use crate::domain::scope::Scope;
+
+/// An error as the client gets it: problem details (RFC 9457), flat.
+///
+/// As a response it is also in the response's extensions, so that an outer layer can log it, and
+/// can give it the id of the request by rendering it again.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    title: &'static str,
+    detail: Cow<'static, str>,
+    members: Map<String, Value>,
+    challenge: Option<Challenge>,
+    retry_after_seconds: Option<u32>,
+    reason: Option<Cow<'static, str>>,
+}
+
+/// What `WWW-Authenticate` says (RFC 6750 §3).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Challenge {
+    /// No credential came.
+    Bare,
+    /// One came that does not pass.
+    InvalidToken,
+    /// One came whose scopes do not reach.
+    InsufficientScope(String),
+}
+
+impl Problem {
+    /// # Panics
+    ///
+    /// When `status` is no HTTP status: it is written out where this is called.
+    #[must_use]
+    pub fn new(
+        status: u16,
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status: StatusCode::from_u16(status).expect("a status written out in the program"),
+            code,
+            title,
+            detail: detail.into(),
+            members: Map::new(),
+            challenge: None,
+            retry_after_seconds: None,
+            reason: None,
+        }
+    }
+
+    /// 401 with its `WWW-Authenticate`.
+    #[must_use]
+    pub fn unauthorized(
+        code: &'static str,
+        title: &'static str,
+        detail: impl Into<Cow<'static, str>>,
+        challenge: Challenge,
+    ) -> Self {
+        Self { challenge: Some(challenge), ..Self::new(401, code, title, detail) }
+    }
+
+    /// 403 that names the scope that is needed.
+    #[must_use]
+    pub fn insufficient_scope(scope: &Scope) -> Self {
+        let detail = format!("The API key needs the scope {scope}.");
+        let mut problem =
+            Self::new(403, "insufficient_scope", "The API key's scope does not reach", detail)
+                .with("required_scope", scope.to_string());
+        problem.challenge = Some(Challenge::InsufficientScope(scope.to_string()));
+        problem.because("insufficient_scope")
+    }
+
+    /// 503 with `Retry-After`: what is needed for an answer cannot be asked.
+    #[must_use]
+    pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            retry_after_seconds: Some(1),
+            ..Self::new(503, "unavailable", "Temporarily unavailable", detail)
+        }
+    }
+
+    /// 500 with a fixed body; the cause is for the log.
+    #[must_use]
+    pub fn internal(cause: impl Into<Cow<'static, str>>) -> Self {
+        let detail = "Something went wrong here. The request id leads to it in the log.";
+        Self::new(500, "internal_error", "Internal error", detail).because(cause)
+    }
+
+    /// A member of the body beside the standard ones.
+    #[must_use]
+    pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
+        self.members.insert(member.to_owned(), value.into());
+        self
+    }
+
+    /// What the operator is told and the client is not.
+    #[must_use]
+    pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
+        self.reason = Some(reason.into());
+        self
+    }
+
+    /// Names the request in the body, unless it names one already.
+    #[must_use]
+    pub fn for_request(mut self, request_id: &str) -> Self {
+        self.members.entry("request_id").or_insert_with(|| request_id.into());
+        self
+    }
+
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        self.reason.as_deref()
+    }
+
+    /// The body as it is sent.
+    #[must_use]
+    pub fn to_value(&self) -> Value {
+        let mut object = Map::new();
+        object.insert("type".into(), format!("urn:tollgate:problem:{}", self.code).into());
+        object.insert("title".into(), self.title.into());
+        object.insert("status".into(), self.status.as_u16().into());
+        object.insert("detail".into(), self.detail.as_ref().into());
+        object.insert("code".into(), self.code.into());
+        object.extend(self.members.clone());
+        Value::Object(object)
+    }
+}
+
+impl Challenge {
+    fn header(&self) -> HeaderValue {
+        match self {
+            Self::Bare => HeaderValue::from_static(r#"Bearer realm="tollgate""#),
+            Self::InvalidToken => {
+                HeaderValue::from_static(r#"Bearer realm="tollgate", error="invalid_token""#)
+            }
+            Self::InsufficientScope(scope) => HeaderValue::try_from(format!(
+                r#"Bearer realm="tollgate", error="insufficient_scope", scope="{scope}""#
+            ))
+            .expect("a scope is visible ASCII without quotes"),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = Response::new(Body::from(self.to_value().to_string()));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        let media_type = HeaderValue::from_static("application/problem+json");
+        headers.insert(header::CONTENT_TYPE, media_type);
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(challenge) = &self.challenge {
+            headers.insert(header::WWW_AUTHENTICATE, challenge.header());
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}

@@ -1,0 +1,47 @@
+use std::{future::Future, sync::Arc};
+
+use super::{Challenge, Principal, Problem};
+use crate::domain::{api_key::KeyText, verification::Denial};
+
+/// The one port of the gate: who is it that holds this key?
+///
+/// The key is well formed when it comes here. An implementation answers for the key and its
+/// account; what the key may do is in the principal's scopes, for the gate to compare.
+pub trait KeyVerifier: Send + Sync + 'static {
+    fn verify(&self, key: &KeyText) -> impl Future<Output = Result<Principal, Denial>> + Send;
+}
+
+impl<V: KeyVerifier> KeyVerifier for Arc<V> {
+    fn verify(&self, key: &KeyText) -> impl Future<Output = Result<Principal, Denial>> + Send {
+        V::verify(self, key)
+    }
+}
+
+impl From<Denial> for Problem {
+    /// What the client is told: 401, 403 or 503.
+    fn from(denial: Denial) -> Self {
+        let problem = match denial {
+            Denial::Malformed
+            | Denial::NotFound
+            | Denial::Revoked
+            | Denial::Expired
+            | Denial::Disabled => Self::unauthorized(
+                "invalid_api_key",
+                "The API key is not valid",
+                "No live API key has this text. Check that it was copied whole, and that it was \
+                 not revoked, disabled or due to expire.",
+                Challenge::InvalidToken,
+            ),
+            Denial::AccountSuspended => Self::new(
+                403,
+                "account_suspended",
+                "The account is suspended",
+                "The API key is live, but its account is suspended.",
+            ),
+            Denial::Unavailable => Self::unavailable(
+                "The API key could not be looked up. Nothing was done; send the request again.",
+            ),
+        };
+        problem.because(denial.reason())
+    }
+}

@@ -1,0 +1,31 @@
+//! Randomness from the operating system's CSPRNG: the one place that takes it.
+
+use rand::{
+    TryRng as _,
+    rngs::{SysError, SysRng},
+};
+use zeroize::Zeroizing;
+
+use crate::domain::{
+    api_key::{KeyPrefix, KeyText},
+    id::IdEntropy,
+};
+
+/// The operating system gave no randomness. Nothing can be made up in its place.
+#[derive(Debug, thiserror::Error)]
+#[error("the operating system gave no randomness")]
+pub struct EntropyError(#[from] SysError);
+
+/// A key that nobody has seen.
+pub fn new_key(prefix: &KeyPrefix) -> Result<KeyText, EntropyError> {
+    let mut random = Zeroizing::new([0; 32]);
+    SysRng.try_fill_bytes(random.as_mut_slice())?;
+    Ok(KeyText::generate(prefix, &random))
+}
+
+/// What makes a new id differ from all others.
+pub fn for_id() -> Result<IdEntropy, EntropyError> {
+    let mut random = IdEntropy::default();
+    SysRng.try_fill_bytes(&mut random)?;
+    Ok(random)
+}

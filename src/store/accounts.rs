@@ -1,0 +1,224 @@
+use serde_json::json;
+use sqlx::PgConnection;
+use time::{OffsetDateTime, macros::datetime};
+use uuid::Uuid;
+
+use super::{
+    Refusal, Store, StoreError,
+    audit::{Act, Subject, now, stored_time},
+};
+use crate::domain::{
+    account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+    audit::{Action, Origin},
+    tenant::Tenant,
+    timestamp::Timestamp,
+};
+
+/// After every account that there is: where a list begins. A bound that is always there keeps the
+/// plan on the index, which `$1 IS NULL OR …` would not.
+const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
+
+/// An account as it is stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Account {
+    pub id: AccountId,
+    pub external_id: ExternalId,
+    pub status: AccountStatus,
+    /// Minor units of the tenant's currency.
+    pub balance: i64,
+    pub created_at: Timestamp,
+}
+
+/// An account whose row is locked until the end of the transaction.
+pub(super) struct LockedAccount {
+    pub status: AccountStatus,
+    pub balance: i64,
+    pub last_seq: i64,
+}
+
+struct AccountRow {
+    external_id: String,
+    status: String,
+    balance: i64,
+    created_at: OffsetDateTime,
+}
+
+impl AccountRow {
+    fn into_account(self, tenant: &Tenant) -> Result<Account, StoreError> {
+        let external_id = ExternalId::parse(&self.external_id, AccountFormat::Any)
+            .map_err(|error| StoreError::corrupt("accounts.external_id", error))?;
+        Ok(Account {
+            id: AccountId::derive(tenant.id, &external_id),
+            external_id,
+            status: stored_status(&self.status)?,
+            balance: self.balance,
+            created_at: stored_time("accounts.created_at", self.created_at)?,
+        })
+    }
+}
+
+pub(super) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {
+    status.parse().map_err(|error| StoreError::corrupt("accounts.status", error))
+}
+
+impl Store {
+    /// Makes an account, or reads the one that is there. `true`: it was made.
+    pub async fn ensure_account(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        origin: &Origin,
+    ) -> Result<(Account, bool), StoreError> {
+        let _timer = self.timer("ensure_account");
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        let made = sqlx::query!(
+            "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+                                   created_at)
+             VALUES ($1, $2, $3, 'active', 0, 0, $4)
+             ON CONFLICT (account_id) DO NOTHING",
+            AccountId::derive(tenant.id, account).uuid(),
+            tenant.id.uuid(),
+            account.as_str(),
+            OffsetDateTime::from(at),
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected()
+            == 1;
+        if made {
+            let subject = Subject::Account(account, None);
+            let act = Act { action: Action::AccountCreate, subject, detail: json!({}) };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        // A statement of its own: it sees the row that another transaction inserted meanwhile.
+        let stored = select(&mut tx, tenant, account).await?;
+        tx.commit().await?;
+        Ok((stored, made))
+    }
+
+    pub async fn find_account(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+    ) -> Result<Account, StoreError> {
+        let _timer = self.timer("find_account");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let row = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    AccountRow,
+                    "SELECT external_id, status, balance, created_at
+                     FROM accounts WHERE account_id = $1",
+                    account_id,
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        row.ok_or(Refusal::NotFound)?.into_account(tenant)
+    }
+
+    /// A tenant's accounts, newest first.
+    pub async fn list_accounts(
+        &self,
+        tenant: &Tenant,
+        before: Option<(Timestamp, Uuid)>,
+        limit: i64,
+    ) -> Result<Vec<Account>, StoreError> {
+        let _timer = self.timer("list_accounts");
+        let tenant_id = tenant.id.uuid();
+        let (before_time, before_id) = before
+            .map_or((END_OF_TIME, Uuid::max()), |(time, id)| (OffsetDateTime::from(time), id));
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    AccountRow,
+                    "SELECT external_id, status, balance, created_at
+                     FROM accounts
+                     WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
+                     ORDER BY created_at DESC, account_id DESC LIMIT $4",
+                    tenant_id,
+                    before_time,
+                    before_id,
+                    limit,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(|row| row.into_account(tenant)).collect()
+    }
+
+    /// Suspends or activates an account. Nothing is recorded when it is so already.
+    pub async fn set_account_status(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        status: AccountStatus,
+        origin: &Origin,
+    ) -> Result<Account, StoreError> {
+        let _timer = self.timer("set_account_status");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        let locked = lock(&mut tx, account_id).await?;
+        if locked.status != status {
+            let at = now(&mut tx).await?;
+            sqlx::query!(
+                "UPDATE accounts SET status = $2 WHERE account_id = $1",
+                account_id.uuid(),
+                status.as_str(),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let action = match status {
+                AccountStatus::Active => Action::AccountActivate,
+                AccountStatus::Suspended => Action::AccountSuspend,
+            };
+            let detail = json!({
+                "status": {"from": locked.status.as_str(), "to": status.as_str()},
+            });
+            let act = Act { action, subject: Subject::Account(account, None), detail };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        let stored = select(&mut tx, tenant, account).await?;
+        tx.commit().await?;
+        Ok(stored)
+    }
+}
+
+/// Locks the account's row: what is read in later statements stays true until the commit. Weak
+/// enough that the foreign keys of rows that are inserted elsewhere need not wait for it.
+pub(super) async fn lock(
+    connection: &mut PgConnection,
+    account_id: AccountId,
+) -> Result<LockedAccount, StoreError> {
+    let row = sqlx::query!(
+        "SELECT status, balance, last_seq FROM accounts WHERE account_id = $1
+         FOR NO KEY UPDATE",
+        account_id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .ok_or(Refusal::NotFound)?;
+    Ok(LockedAccount {
+        status: stored_status(&row.status)?,
+        balance: row.balance,
+        last_seq: row.last_seq,
+    })
+}
+
+async fn select(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account: &ExternalId,
+) -> Result<Account, StoreError> {
+    sqlx::query_as!(
+        AccountRow,
+        "SELECT external_id, status, balance, created_at FROM accounts WHERE account_id = $1",
+        AccountId::derive(tenant.id, account).uuid(),
+    )
+    .fetch_one(connection)
+    .await?
+    .into_account(tenant)
+}

@@ -1,0 +1,216 @@
+use std::sync::Arc;
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Refusal, Store, StoreError,
+    audit::{Act, Subject, now, stored_time},
+};
+use crate::{
+    domain::{
+        api_key::{KeyHash, KeyText},
+        audit::{Action, Origin},
+        id::{AdminKeyId, TenantId},
+        permission::PermissionSet,
+        tenant::Tenant,
+        text::Name,
+        timestamp::Timestamp,
+    },
+    entropy,
+};
+
+/// An admin key as it is stored: all but its hash.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AdminKey {
+    pub id: AdminKeyId,
+    pub hint: String,
+    pub name: String,
+    pub permissions: PermissionSet,
+    pub created_at: Timestamp,
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// Who a request with an admin key is.
+#[derive(Clone, Debug)]
+pub struct AdminVerification {
+    pub id: AdminKeyId,
+    pub tenant: Arc<Tenant>,
+    pub permissions: PermissionSet,
+    pub revoked: bool,
+    /// The database's clock.
+    pub now: Timestamp,
+}
+
+struct AdminKeyRow {
+    admin_key_id: Uuid,
+    hint: String,
+    name: String,
+    permissions: Vec<String>,
+    created_at: OffsetDateTime,
+    revoked_at: Option<OffsetDateTime>,
+}
+
+impl AdminKeyRow {
+    fn into_key(self) -> Result<AdminKey, StoreError> {
+        let time = |moment| stored_time("admin_keys", moment);
+        Ok(AdminKey {
+            id: AdminKeyId::from_uuid(self.admin_key_id),
+            hint: self.hint,
+            name: self.name,
+            permissions: stored_permissions(&self.permissions)?,
+            created_at: time(self.created_at)?,
+            revoked_at: self.revoked_at.map(time).transpose()?,
+        })
+    }
+}
+
+fn stored_permissions(permissions: &[String]) -> Result<PermissionSet, StoreError> {
+    PermissionSet::parse(permissions)
+        .map_err(|error| StoreError::corrupt("admin_keys.permissions", error))
+}
+
+impl Store {
+    pub async fn create_admin_key(
+        &self,
+        tenant: &Tenant,
+        key: &KeyText,
+        name: &Name,
+        permissions: &PermissionSet,
+        origin: &Origin,
+    ) -> Result<AdminKey, StoreError> {
+        let _timer = self.timer("create_admin_key");
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        let row = AdminKey {
+            id: AdminKeyId::new(at, entropy::for_id()?),
+            hint: key.hint().as_str().to_owned(),
+            name: name.as_str().to_owned(),
+            permissions: permissions.clone(),
+            created_at: at,
+            revoked_at: None,
+        };
+        let hash = key.hash();
+        sqlx::query!(
+            "INSERT INTO admin_keys (admin_key_id, tenant_id, key_hash, hint, name, permissions,
+                                     created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
+            row.id.uuid(),
+            tenant.id.uuid(),
+            hash.as_bytes(),
+            row.hint,
+            row.name,
+            &row.permissions.to_strings(),
+            OffsetDateTime::from(at),
+        )
+        .execute(&mut *tx)
+        .await?;
+        let detail = json!({
+            "name": row.name,
+            "hint": row.hint,
+            "permissions": row.permissions.to_strings(),
+        });
+        let subject = Subject::Tenant(Some(row.id.uuid()));
+        let act = Act { action: Action::AdminKeyCreate, subject, detail };
+        act.record(&mut tx, tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    /// A tenant's admin keys, newest first, the revoked ones too.
+    pub async fn list_admin_keys(&self, tenant: &Tenant) -> Result<Vec<AdminKey>, StoreError> {
+        let _timer = self.timer("list_admin_keys");
+        let tenant_id = tenant.id.uuid();
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    AdminKeyRow,
+                    "SELECT admin_key_id, hint, name, permissions, created_at, revoked_at
+                     FROM admin_keys WHERE tenant_id = $1 ORDER BY admin_key_id DESC",
+                    tenant_id,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(AdminKeyRow::into_key).collect()
+    }
+
+    /// Revokes an admin key for ever. Repeating it is harmless.
+    pub async fn revoke_admin_key(
+        &self,
+        tenant: &Tenant,
+        id: AdminKeyId,
+        origin: &Origin,
+    ) -> Result<AdminKey, StoreError> {
+        let _timer = self.timer("revoke_admin_key");
+        let mut tx = self.begin().await?;
+        let mut key = select_for_update(&mut tx, tenant, id).await?;
+        if key.revoked_at.is_none() {
+            let at = now(&mut tx).await?;
+            sqlx::query!(
+                "UPDATE admin_keys SET revoked_at = $2 WHERE admin_key_id = $1",
+                id.uuid(),
+                OffsetDateTime::from(at),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let subject = Subject::Tenant(Some(id.uuid()));
+            let act = Act { action: Action::AdminKeyRevoke, subject, detail: json!({}) };
+            act.record(&mut tx, tenant, origin, at).await?;
+            key.revoked_at = Some(at);
+        }
+        tx.commit().await?;
+        Ok(key)
+    }
+
+    /// Who holds the admin key with this hash, revoked or not.
+    pub async fn verify_admin_key(
+        &self,
+        hash: &KeyHash,
+    ) -> Result<Option<AdminVerification>, StoreError> {
+        let _timer = self.timer("verify_admin_key");
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT admin_key_id, tenant_id, permissions,
+                              revoked_at IS NOT NULL AS "revoked!", clock_timestamp() AS "now!"
+                       FROM admin_keys WHERE key_hash = $1"#,
+                    hash.as_bytes(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        let Some(row) = row else {
+            return Ok(None);
+        };
+        Ok(Some(AdminVerification {
+            id: AdminKeyId::from_uuid(row.admin_key_id),
+            tenant: self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?,
+            permissions: stored_permissions(&row.permissions)?,
+            revoked: row.revoked,
+            now: stored_time("clock_timestamp()", row.now)?,
+        }))
+    }
+}
+
+async fn select_for_update(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    id: AdminKeyId,
+) -> Result<AdminKey, StoreError> {
+    sqlx::query_as!(
+        AdminKeyRow,
+        "SELECT admin_key_id, hint, name, permissions, created_at, revoked_at
+         FROM admin_keys WHERE admin_key_id = $1 AND tenant_id = $2 FOR NO KEY UPDATE",
+        id.uuid(),
+        tenant.id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .ok_or(Refusal::NotFound)?
+    .into_key()
+}

@@ -1,0 +1,483 @@
+use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Refusal, Store, StoreError, accounts,
+    audit::{Act, Subject, now, stored_time},
+};
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        api_key::KeyText,
+        audit::{Action, Origin},
+        id::KeyId,
+        lifecycle::{Expiry, KeyStatus, end_of_grace},
+        scope::ScopeSet,
+        tenant::Tenant,
+        text::{Metadata, Name, Reason},
+        timestamp::Timestamp,
+    },
+    entropy,
+};
+
+/// An API key as it is stored: all but its hash.
+#[derive(Clone, PartialEq, Debug)]
+pub struct ApiKey {
+    pub id: KeyId,
+    pub hint: String,
+    pub name: String,
+    pub scopes: ScopeSet,
+    pub metadata: Metadata,
+    pub enabled: bool,
+    pub created_at: Timestamp,
+    pub expires_at: Option<Timestamp>,
+    pub revoked_at: Option<Timestamp>,
+    pub revoked_reason: Option<String>,
+    pub rotated_from: Option<KeyId>,
+    pub rotated_to: Option<KeyId>,
+    /// At the moment of the database's clock when it was read.
+    pub status: KeyStatus,
+}
+
+/// What a new key is to be.
+#[derive(Clone, Debug)]
+pub struct NewApiKey {
+    pub name: Name,
+    pub scopes: ScopeSet,
+    pub expiry: Option<Expiry>,
+    pub metadata: Metadata,
+}
+
+/// What of a key is to change; `None` keeps.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    pub name: Option<Name>,
+    pub scopes: Option<ScopeSet>,
+    /// `Some(None)`: never to expire.
+    pub expiry: Option<Option<Expiry>>,
+    pub enabled: Option<bool>,
+    pub metadata: Option<Metadata>,
+}
+
+/// Which of an account's keys are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum KeyFilter {
+    All,
+    Only(KeyStatus),
+}
+
+pub(super) struct KeyRow {
+    pub key_id: Uuid,
+    pub hint: String,
+    pub name: String,
+    pub scopes: Vec<String>,
+    pub metadata: Value,
+    pub enabled: bool,
+    pub created_at: OffsetDateTime,
+    pub expires_at: Option<OffsetDateTime>,
+    pub revoked_at: Option<OffsetDateTime>,
+    pub revoked_reason: Option<String>,
+    pub rotated_from: Option<Uuid>,
+    pub rotated_to: Option<Uuid>,
+    pub now: OffsetDateTime,
+}
+
+impl KeyRow {
+    pub fn into_key(self) -> Result<ApiKey, StoreError> {
+        let time = |moment| stored_time("api_keys", moment);
+        let revoked_at = self.revoked_at.map(time).transpose()?;
+        let expires_at = self.expires_at.map(time).transpose()?;
+        Ok(ApiKey {
+            id: KeyId::from_uuid(self.key_id),
+            hint: self.hint,
+            name: self.name,
+            scopes: stored_scopes(&self.scopes)?,
+            metadata: Metadata::from_stored(self.metadata),
+            enabled: self.enabled,
+            created_at: time(self.created_at)?,
+            expires_at,
+            revoked_at,
+            revoked_reason: self.revoked_reason,
+            rotated_from: self.rotated_from.map(KeyId::from_uuid),
+            rotated_to: self.rotated_to.map(KeyId::from_uuid),
+            status: KeyStatus::at(time(self.now)?, revoked_at, expires_at),
+        })
+    }
+}
+
+pub(super) fn stored_scopes(scopes: &[String]) -> Result<ScopeSet, StoreError> {
+    ScopeSet::parse(scopes).map_err(|error| StoreError::corrupt("api_keys.scopes", error))
+}
+
+impl Store {
+    /// Gives an account a key, unless it has as many live ones as it may.
+    pub async fn create_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key: &KeyText,
+        new: &NewApiKey,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("create_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let at = now(&mut tx).await?;
+        refuse_over_limit(&mut tx, tenant, account_id, at).await?;
+        let id = KeyId::new(at, entropy::for_id()?);
+        let row = ApiKey {
+            id,
+            hint: key.hint().as_str().to_owned(),
+            name: new.name.as_str().to_owned(),
+            scopes: new.scopes.clone(),
+            metadata: new.metadata.clone(),
+            enabled: true,
+            created_at: at,
+            expires_at: new.expiry.map(Expiry::timestamp),
+            revoked_at: None,
+            revoked_reason: None,
+            rotated_from: None,
+            rotated_to: None,
+            status: KeyStatus::Live,
+        };
+        insert(&mut tx, tenant, account_id, key, &row).await?;
+        let detail = json!({
+            "name": row.name,
+            "hint": row.hint,
+            "scopes": row.scopes.to_strings(),
+            "expires_at": row.expires_at,
+        });
+        let subject = Subject::Account(account, Some(id.uuid()));
+        let act = Act { action: Action::ApiKeyCreate, subject, detail };
+        act.record(&mut tx, tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(row)
+    }
+
+    pub async fn find_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("find_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let row = self
+            .read(|pool| async move {
+                let mut connection = pool.acquire().await?;
+                select(&mut connection, account_id, key_id).await
+            })
+            .await?;
+        row.ok_or(Refusal::NotFound)?.into_key()
+    }
+
+    /// An account's keys, newest first.
+    pub async fn list_api_keys(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        filter: KeyFilter,
+        before: Option<KeyId>,
+        limit: i64,
+    ) -> Result<Vec<ApiKey>, StoreError> {
+        self.find_account(tenant, account).await?;
+        let _timer = self.timer("list_api_keys");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let before = before.map_or(Uuid::max(), KeyId::uuid);
+        let status = match filter {
+            KeyFilter::All => None,
+            KeyFilter::Only(status) => Some(status.as_str()),
+        };
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    KeyRow,
+                    r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at,
+                              expires_at, revoked_at, revoked_reason, rotated_from, rotated_to,
+                              now() AS "now!"
+                       FROM api_keys
+                       WHERE account_id = $1 AND key_id < $2
+                         AND coalesce($3 = CASE
+                             WHEN revoked_at IS NOT NULL THEN 'revoked'
+                             WHEN expires_at <= now() THEN 'expired'
+                             ELSE 'live' END, true)
+                       ORDER BY key_id DESC LIMIT $4"#,
+                    account_id,
+                    before,
+                    status,
+                    limit,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(KeyRow::into_key).collect()
+    }
+
+    /// Changes a live key. Nothing is recorded when it is so already.
+    pub async fn change_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        change: &KeyChange,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("change_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let old = live_key(&mut tx, account_id, key_id).await?;
+        let new = apply(change, &old)?;
+        let detail = differences(&old, &new);
+        if !detail.is_empty() {
+            let at = now(&mut tx).await?;
+            sqlx::query!(
+                "UPDATE api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
+                                     metadata = $7
+                 WHERE account_id = $1 AND key_id = $2",
+                account_id.uuid(),
+                key_id.uuid(),
+                new.name,
+                &new.scopes.to_strings(),
+                new.expires_at.map(OffsetDateTime::from),
+                new.enabled,
+                new.metadata.to_value(),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let subject = Subject::Account(account, Some(key_id.uuid()));
+            let act = Act { action: Action::ApiKeyChange, subject, detail: Value::Object(detail) };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Revokes a key for ever. A dead key stays as it is: repeating it is harmless.
+    pub async fn revoke_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        reason: Option<&Reason>,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("revoke_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let mut key =
+            select(&mut tx, account_id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
+        if key.status == KeyStatus::Live {
+            let at = now(&mut tx).await?;
+            key.revoked_at = Some(at);
+            key.revoked_reason = reason.map(|reason| reason.as_str().to_owned());
+            key.status = KeyStatus::Revoked;
+            sqlx::query!(
+                "UPDATE api_keys SET revoked_at = $3, revoked_reason = $4
+                 WHERE account_id = $1 AND key_id = $2",
+                account_id.uuid(),
+                key_id.uuid(),
+                OffsetDateTime::from(at),
+                key.revoked_reason,
+            )
+            .execute(&mut *tx)
+            .await?;
+            let subject = Subject::Account(account, Some(key_id.uuid()));
+            let detail = json!({"reason": key.revoked_reason});
+            let act = Act { action: Action::ApiKeyRevoke, subject, detail };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(key)
+    }
+
+    /// Replaces a live key by `key`, with the same settings and never a later expiry. The old one
+    /// passes until the grace ends; with no grace it is revoked at once.
+    pub async fn rotate_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        key: &KeyText,
+        grace_seconds: i64,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("rotate_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let old = live_key(&mut tx, account_id, key_id).await?;
+        if old.rotated_to.is_some() {
+            return Err(Refusal::KeyAlreadyRotated.into());
+        }
+        let at = now(&mut tx).await?;
+        let new = ApiKey {
+            id: KeyId::new(at, entropy::for_id()?),
+            hint: key.hint().as_str().to_owned(),
+            created_at: at,
+            rotated_from: Some(key_id),
+            ..old.clone()
+        };
+        insert(&mut tx, tenant, account_id, key, &new).await?;
+        let end = end_of_grace(at, grace_seconds, old.expires_at);
+        let at_once = grace_seconds == 0;
+        sqlx::query!(
+            "UPDATE api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5,
+                                 expires_at = $6
+             WHERE account_id = $1 AND key_id = $2",
+            account_id.uuid(),
+            key_id.uuid(),
+            new.id.uuid(),
+            at_once.then_some(OffsetDateTime::from(at)),
+            at_once.then_some("rotated"),
+            (if at_once { old.expires_at } else { Some(end) }).map(OffsetDateTime::from),
+        )
+        .execute(&mut *tx)
+        .await?;
+        let subject = Subject::Account(account, Some(key_id.uuid()));
+        let detail = json!({
+            "rotated_to": new.id,
+            "hint": new.hint,
+            "grace_seconds": grace_seconds,
+            "old_key_dies_at": end,
+        });
+        let act = Act { action: Action::ApiKeyRotate, subject, detail };
+        act.record(&mut tx, tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(new)
+    }
+}
+
+/// Counts under the account's lock. A key that was rotated out does not count.
+async fn refuse_over_limit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account_id: AccountId,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let live = sqlx::query_scalar!(
+        r#"SELECT count(*) AS "count!" FROM api_keys
+           WHERE account_id = $1 AND revoked_at IS NULL AND rotated_to IS NULL
+             AND (expires_at IS NULL OR expires_at > $2)"#,
+        account_id.uuid(),
+        OffsetDateTime::from(at),
+    )
+    .fetch_one(connection)
+    .await?;
+    let max_keys = tenant.policy.max_keys.get();
+    if live >= i64::from(max_keys) {
+        return Err(Refusal::KeyLimitReached { max_keys }.into());
+    }
+    Ok(())
+}
+
+async fn select(
+    connection: &mut PgConnection,
+    account_id: AccountId,
+    key_id: KeyId,
+) -> Result<Option<KeyRow>, sqlx::Error> {
+    sqlx::query_as!(
+        KeyRow,
+        r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at, expires_at,
+                  revoked_at, revoked_reason, rotated_from, rotated_to,
+                  clock_timestamp() AS "now!"
+           FROM api_keys WHERE account_id = $1 AND key_id = $2"#,
+        account_id.uuid(),
+        key_id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+async fn live_key(
+    connection: &mut PgConnection,
+    account_id: AccountId,
+    key_id: KeyId,
+) -> Result<ApiKey, StoreError> {
+    let key = select(connection, account_id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
+    match key.status {
+        KeyStatus::Live => Ok(key),
+        KeyStatus::Revoked | KeyStatus::Expired => Err(Refusal::KeyNotLive.into()),
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account_id: AccountId,
+    key: &KeyText,
+    row: &ApiKey,
+) -> Result<(), StoreError> {
+    let hash = key.hash();
+    sqlx::query!(
+        "INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
+                               metadata, enabled, created_at, expires_at, rotated_from)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        account_id.uuid(),
+        row.id.uuid(),
+        tenant.id.uuid(),
+        hash.as_bytes(),
+        row.hint,
+        row.name,
+        &row.scopes.to_strings(),
+        row.metadata.to_value(),
+        row.enabled,
+        OffsetDateTime::from(row.created_at),
+        row.expires_at.map(OffsetDateTime::from),
+        row.rotated_from.map(KeyId::uuid),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn apply(change: &KeyChange, old: &ApiKey) -> Result<ApiKey, StoreError> {
+    let mut new = old.clone();
+    if let Some(name) = &change.name {
+        new.name = name.as_str().to_owned();
+    }
+    if let Some(scopes) = &change.scopes {
+        new.scopes = scopes.clone();
+    }
+    if let Some(expiry) = change.expiry {
+        new.expires_at = expiry.map(Expiry::timestamp);
+        let later = match (old.expires_at, new.expires_at) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(old), Some(new)) => new > old,
+        };
+        if old.rotated_to.is_some() && later {
+            return Err(Refusal::KeyAlreadyRotated.into());
+        }
+    }
+    if let Some(enabled) = change.enabled {
+        new.enabled = enabled;
+    }
+    if let Some(metadata) = &change.metadata {
+        new.metadata = metadata.clone();
+    }
+    Ok(new)
+}
+
+/// What differs, by field, for the audit trail. The tenant's own metadata is named, not repeated.
+fn differences(old: &ApiKey, new: &ApiKey) -> Map<String, Value> {
+    let mut differences = Map::new();
+    let mut compare = |field: &str, from: Value, to: Value| {
+        if from != to {
+            differences.insert(field.to_owned(), json!({"from": from, "to": to}));
+        }
+    };
+    compare("name", json!(old.name), json!(new.name));
+    compare("scopes", json!(old.scopes.to_strings()), json!(new.scopes.to_strings()));
+    compare("expires_at", json!(old.expires_at), json!(new.expires_at));
+    compare("enabled", json!(old.enabled), json!(new.enabled));
+    if old.metadata != new.metadata {
+        differences.insert("metadata".to_owned(), json!("changed"));
+    }
+    differences
+}

@@ -1,0 +1,215 @@
+use serde_json::Value;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        audit::{Action, Origin},
+        id::{AdminKeyId, AuditEventId, KeyId, RequestId},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    entropy,
+};
+
+/// Something that is done, to be recorded in the transaction that does it.
+pub(super) struct Act<'a> {
+    pub action: Action,
+    pub subject: Subject<'a>,
+    /// What changed, by field: an object, without any secret.
+    pub detail: Value,
+}
+
+/// What is acted on; the id is that of the key or credit in it, if it is one.
+pub(super) enum Subject<'a> {
+    Tenant(Option<Uuid>),
+    Account(&'a ExternalId, Option<Uuid>),
+}
+
+impl Act<'_> {
+    pub async fn record(
+        self,
+        connection: &mut PgConnection,
+        tenant: &Tenant,
+        origin: &Origin,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let (account_id, account, target) = match self.subject {
+            Subject::Tenant(target) => (tenant.id.uuid(), None, target),
+            Subject::Account(account, target) => {
+                (AccountId::derive(tenant.id, account).uuid(), Some(account.as_str()), target)
+            }
+        };
+        sqlx::query!(
+            "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
+                                       action, account, target_id, detail, address, request_id,
+                                       created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+            account_id,
+            AuditEventId::new(at, entropy::for_id()?).uuid(),
+            tenant.id.uuid(),
+            origin.actor.kind(),
+            origin.actor.admin_key().map(AdminKeyId::uuid),
+            self.action.as_str(),
+            account,
+            target,
+            self.detail,
+            origin.address.map(|address| address.to_string()),
+            origin.request_id.map(RequestId::uuid),
+            OffsetDateTime::from(at),
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
+
+/// The database's clock, at this statement and not at the start of its transaction.
+pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    let now =
+        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(connection).await?;
+    Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
+}
+
+/// One line of the audit trail.
+#[derive(Clone, Debug)]
+pub struct AuditEvent {
+    pub id: AuditEventId,
+    /// `admin_key`, `cli` or `account_owner`.
+    pub actor: String,
+    pub admin_key_id: Option<AdminKeyId>,
+    pub action: String,
+    pub account: Option<String>,
+    /// The key or credit that was acted on, if it was one.
+    pub target_id: Option<Uuid>,
+    pub detail: Value,
+    pub address: Option<String>,
+    pub request_id: Option<RequestId>,
+    pub created_at: Timestamp,
+}
+
+/// Which events are wanted.
+#[derive(Clone, Default, Debug)]
+pub struct AuditFilter {
+    pub account: Option<ExternalId>,
+    pub key_id: Option<KeyId>,
+}
+
+impl Store {
+    /// A tenant's audit trail, newest first.
+    pub async fn list_audit_events(
+        &self,
+        tenant: &Tenant,
+        filter: &AuditFilter,
+        before: Option<AuditEventId>,
+        limit: i64,
+    ) -> Result<Vec<AuditEvent>, StoreError> {
+        let _timer = self.timer("list_audit_events");
+        let tenant_id = tenant.id.uuid();
+        let before = before.map_or(Uuid::max(), AuditEventId::uuid);
+        let account_id =
+            filter.account.as_ref().map(|name| AccountId::derive(tenant.id, name).uuid());
+        // One statement for each index that can serve.
+        let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
+            (Some(key_id), account_id) => {
+                self.read(|pool| async move {
+                    sqlx::query_as!(
+                        AuditRow,
+                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                                detail, address, request_id, created_at
+                         FROM audit_events
+                         WHERE tenant_id = $1 AND target_id = $2 AND event_id < $3
+                           AND account_id = coalesce($4, account_id)
+                         ORDER BY event_id DESC LIMIT $5",
+                        tenant_id,
+                        key_id,
+                        before,
+                        account_id,
+                        limit,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+            (None, Some(account_id)) => {
+                self.read(|pool| async move {
+                    sqlx::query_as!(
+                        AuditRow,
+                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                                detail, address, request_id, created_at
+                         FROM audit_events
+                         WHERE account_id = $1 AND event_id < $2
+                         ORDER BY event_id DESC LIMIT $3",
+                        account_id,
+                        before,
+                        limit,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+            (None, None) => {
+                self.read(|pool| async move {
+                    sqlx::query_as!(
+                        AuditRow,
+                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                                detail, address, request_id, created_at
+                         FROM audit_events
+                         WHERE tenant_id = $1 AND event_id < $2
+                         ORDER BY event_id DESC LIMIT $3",
+                        tenant_id,
+                        before,
+                        limit,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+        };
+        rows.into_iter().map(AuditRow::into_event).collect()
+    }
+}
+
+struct AuditRow {
+    event_id: Uuid,
+    actor: String,
+    admin_key_id: Option<Uuid>,
+    action: String,
+    account: Option<String>,
+    target_id: Option<Uuid>,
+    detail: Value,
+    address: Option<String>,
+    request_id: Option<Uuid>,
+    created_at: OffsetDateTime,
+}
+
+impl AuditRow {
+    fn into_event(self) -> Result<AuditEvent, StoreError> {
+        Ok(AuditEvent {
+            id: AuditEventId::from_uuid(self.event_id),
+            actor: self.actor,
+            admin_key_id: self.admin_key_id.map(AdminKeyId::from_uuid),
+            action: self.action,
+            account: self.account,
+            target_id: self.target_id,
+            detail: self.detail,
+            address: self.address,
+            request_id: self.request_id.map(RequestId::from_uuid),
+            created_at: stored_time("audit_events.created_at", self.created_at)?,
+        })
+    }
+}
+
+/// A moment that was stored.
+pub(super) fn stored_time(
+    column: &'static str,
+    moment: OffsetDateTime,
+) -> Result<Timestamp, StoreError> {
+    Timestamp::try_from(moment).map_err(|error| StoreError::corrupt(column, error))
+}

@@ -1,0 +1,37 @@
+//! Postgres: a file a noun, one method a business operation, one operation a transaction.
+//!
+//! Nothing else names sqlx. Every method takes the tenant or the account first. Every change of
+//! an account or its keys locks the account's row first and reads what it decides on in *later*
+//! statements, which see what was committed while it waited. The clock is the database's.
+
+mod accounts;
+mod admin_keys;
+mod api_keys;
+mod audit;
+mod error;
+mod ledger;
+mod pool;
+mod purchases;
+mod tenant_directory;
+mod tenants;
+mod verifications;
+
+pub use accounts::Account;
+pub use admin_keys::{AdminKey, AdminVerification};
+pub use api_keys::{ApiKey, KeyChange, KeyFilter, NewApiKey};
+pub use audit::{AuditEvent, AuditFilter};
+pub use error::{Refusal, StoreError};
+pub use ledger::{Credit, Credited, LedgerEntry, PurchaseOutcome, PurchaseRequest};
+pub use pool::{ConnectError, PoolSettings, PoolState};
+pub use purchases::Purchase;
+pub use verifications::{OwnKey, Verification};
+
+use sqlx::PgPool;
+use tenant_directory::TenantDirectory;
+
+/// The database. Cheap to share behind an `Arc`; holds the pool of connections.
+pub struct Store {
+    pool: PgPool,
+    max_connections: u32,
+    tenants: TenantDirectory,
+}

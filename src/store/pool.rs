@@ -1,0 +1,206 @@
+use std::{
+    future::Future,
+    str::FromStr as _,
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    Connection as _, Executor as _, PgPool, Postgres, Transaction,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::{Store, StoreError, error::is_lost_connection, tenant_directory::TenantDirectory};
+
+/// A connection that was idle for longer is asked whether it still stands before it is used.
+const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
+
+/// How to reach the database, and the bounds of using it.
+#[derive(Clone)]
+pub struct PoolSettings {
+    /// `postgres://user:password@host:port/database`
+    pub url: String,
+    pub max_connections: u32,
+    /// How long a request waits for a connection.
+    pub acquire_timeout: Duration,
+    /// How long one statement may run.
+    pub statement_timeout: Duration,
+    /// How long a statement may wait for a lock.
+    pub lock_timeout: Duration,
+}
+
+/// The database could not be reached. Names the host and the reason, never the password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(
+        "DATABASE_URL is no Postgres URL such as postgres://user:password@host:5432/database: {0}"
+    )]
+    Url(String),
+    #[error("cannot reach Postgres at {place}: {reason}")]
+    Unreachable { place: String, reason: String },
+    #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
+    Migration { place: String, reason: String },
+}
+
+/// How many connections there are, for the metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolState {
+    pub idle: usize,
+    pub used: usize,
+    pub max: u32,
+}
+
+impl Store {
+    /// Connects, so that a wrong address is told at the start and not by the first request.
+    pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
+        let options = connect_options(settings)?;
+        let place = place(&options);
+        let session = format!(
+            "SET statement_timeout = {}; SET lock_timeout = {}; \
+             SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'",
+            settings.statement_timeout.as_millis(),
+            settings.lock_timeout.as_millis(),
+        );
+        let pool = PgPoolOptions::new()
+            .max_connections(settings.max_connections)
+            .acquire_timeout(settings.acquire_timeout)
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for > PING_WHEN_IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            .after_connect(move |connection, _| {
+                let session = session.clone();
+                Box::pin(async move {
+                    connection.execute(sqlx::AssertSqlSafe(session)).await?;
+                    Ok(())
+                })
+            })
+            .connect_lazy_with(options.clone());
+        // One attempt of its own: the pool would hide the reason behind its time-out.
+        let attempt = sqlx::PgConnection::connect_with(&options);
+        match tokio::time::timeout(settings.acquire_timeout, attempt).await {
+            Ok(Ok(connection)) => {
+                // Nothing depends on how the probe's connection is closed.
+                let _ = connection.close().await;
+            }
+            Ok(Err(error)) => {
+                return Err(ConnectError::Unreachable { place, reason: reason(&error) });
+            }
+            Err(_) => {
+                let reason = format!("no answer within {:?}", settings.acquire_timeout);
+                return Err(ConnectError::Unreachable { place, reason });
+            }
+        }
+        let max_connections = settings.max_connections;
+        Ok(Self { pool, max_connections, tenants: TenantDirectory::default() })
+    }
+
+    /// Applies the migrations that the database does not have yet. Several nodes may call it at
+    /// once: one does it, the others wait. Returns how many there are.
+    pub async fn migrate(&self) -> Result<usize, ConnectError> {
+        let migrator = sqlx::migrate!();
+        let place = place(self.pool.connect_options().as_ref());
+        let failed = |error: &dyn std::error::Error| ConnectError::Migration {
+            place: place.clone(),
+            reason: error.to_string(),
+        };
+        // Building an index over many rows takes longer than a request may.
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
+        let unbounded = "SET statement_timeout = 0; SET lock_timeout = 0";
+        connection.execute(unbounded).await.map_err(|error| failed(&error))?;
+        migrator.run(&mut *connection).await.map_err(|error| failed(&error))?;
+        connection.close().await.map_err(|error| failed(&error))?;
+        Ok(migrator.iter().count())
+    }
+
+    /// Asks the database for nothing, to see whether it answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|pool| async move { sqlx::query("SELECT 1").execute(&pool).await }).await?;
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn pool_state(&self) -> PoolState {
+        let idle = self.pool.num_idle();
+        let size = self.pool.size() as usize;
+        PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
+    }
+
+    /// Waits for the connections that are in use, and closes all.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    /// Runs a read, and again while it meets connections that a restart of the database left
+    /// dead: each failure takes one of them out of the pool.
+    pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
+    where
+        F: Fn(PgPool) -> Fut,
+        Fut: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let mut failures = 0;
+        loop {
+            match run(self.pool.clone()).await {
+                Err(error) if is_lost_connection(&error) && failures < self.max_connections => {
+                    failures += 1;
+                }
+                result => return Ok(result?),
+            }
+        }
+    }
+
+    /// Begins a transaction (READ COMMITTED), on a connection that stands.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.read(|pool| async move { pool.begin().await }).await
+    }
+
+    /// Measures an operation from here until it is dropped.
+    pub(super) fn timer(&self, operation: &'static str) -> Timer {
+        Timer { operation, since: Instant::now() }
+    }
+}
+
+/// Records how long an operation of the store took.
+pub(super) struct Timer {
+    operation: &'static str,
+    since: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        metrics::histogram!("tollgate_database_seconds", "operation" => self.operation)
+            .record(self.since.elapsed());
+    }
+}
+
+fn connect_options(settings: &PoolSettings) -> Result<PgConnectOptions, ConnectError> {
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| settings.url.starts_with(s));
+    if !is_postgres {
+        return Err(ConnectError::Url("it does not begin with postgres://".into()));
+    }
+    PgConnectOptions::from_str(&settings.url)
+        .map(|options| options.application_name("tollgate"))
+        .map_err(|error| ConnectError::Url(reason(&error)))
+}
+
+fn place(options: &PgConnectOptions) -> String {
+    let database = options.get_database().unwrap_or("postgres");
+    match options.get_socket() {
+        Some(directory) => format!("{}, database {database}", directory.display()),
+        None => format!("{}:{}, database {database}", options.get_host(), options.get_port()),
+    }
+}
+
+/// The innermost cause: the outer ones only say that there was an error.
+fn reason(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
+        sqlx::Error::Database(error) => error.message().to_owned(),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,60 @@
+use std::{
+    collections::HashMap,
+    sync::{Arc, RwLock},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Mutex;
+
+use crate::domain::{
+    api_key::KeyText,
+    id::TenantId,
+    tenant::{Environment, Slug, Tenant},
+};
+
+/// Keys with an unknown prefix make a node look for new tenants this often at the most.
+pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// The tenants that this node knows. They never change and never go, so what is here is true;
+/// only new ones have to be looked for.
+#[derive(Default)]
+pub(super) struct TenantDirectory {
+    known: RwLock<Known>,
+    /// When new tenants were last looked for. Held while it is done: one at a time.
+    pub looked: Mutex<Option<Instant>>,
+}
+
+#[derive(Default)]
+struct Known {
+    by_id: HashMap<TenantId, Arc<Tenant>>,
+    by_prefix: HashMap<Box<str>, Arc<Tenant>>,
+    by_name: HashMap<(Slug, Environment), Arc<Tenant>>,
+}
+
+impl TenantDirectory {
+    pub fn by_id(&self, id: TenantId) -> Option<Arc<Tenant>> {
+        self.read(|known| known.by_id.get(&id).cloned())
+    }
+
+    pub fn by_prefix_of(&self, key: &KeyText) -> Option<Arc<Tenant>> {
+        self.read(|known| known.by_prefix.get(key.prefix()).cloned())
+    }
+
+    pub fn by_name(&self, slug: &Slug, environment: Environment) -> Option<Arc<Tenant>> {
+        self.read(|known| known.by_name.get(&(slug.clone(), environment)).cloned())
+    }
+
+    pub fn add(&self, tenants: impl IntoIterator<Item = Tenant>) {
+        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        for tenant in tenants.into_iter().map(Arc::new) {
+            known.by_id.insert(tenant.id, Arc::clone(&tenant));
+            known.by_prefix.insert(tenant.policy.prefix.as_str().into(), Arc::clone(&tenant));
+            known.by_name.insert((tenant.slug.clone(), tenant.environment), tenant);
+        }
+    }
+
+    fn read<T>(&self, look_up: impl FnOnce(&Known) -> T) -> T {
+        // Insertions leave the maps whole at every step: a panic in one harms no reader.
+        look_up(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}

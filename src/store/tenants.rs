@@ -1,0 +1,173 @@
+use std::{sync::Arc, time::Instant};
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Refusal, Store, StoreError,
+    audit::{Act, Subject, now},
+    tenant_directory::LOOK_AGAIN_AFTER,
+};
+use crate::{
+    domain::{
+        account::AccountFormat,
+        amount::Currency,
+        api_key::{KeyPrefix, KeyText},
+        audit::{Action, Origin},
+        id::TenantId,
+        scope::ScopeSet,
+        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+        timestamp::Timestamp,
+    },
+    entropy,
+};
+
+struct TenantRow {
+    tenant_id: Uuid,
+    slug: String,
+    environment: String,
+    prefix: String,
+    max_keys: i16,
+    currency: String,
+    decimals: i16,
+    account_format: String,
+    default_scopes: Vec<String>,
+}
+
+impl Store {
+    /// Makes a platform in one environment.
+    pub async fn create_tenant(
+        &self,
+        slug: &Slug,
+        environment: Environment,
+        policy: TenantPolicy,
+        origin: &Origin,
+    ) -> Result<Arc<Tenant>, StoreError> {
+        let _timer = self.timer("create_tenant");
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        let id = TenantId::new(at, entropy::for_id()?);
+        let tenant = Tenant { id, slug: slug.clone(), environment, policy };
+        insert(&mut tx, &tenant, at).await?;
+        let detail = json!({
+            "slug": slug.as_str(),
+            "environment": environment.as_str(),
+            "prefix": tenant.policy.prefix.as_str(),
+        });
+        let act = Act { action: Action::TenantCreate, subject: Subject::Tenant(None), detail };
+        act.record(&mut tx, &tenant, origin, at).await?;
+        tx.commit().await?;
+        self.tenants.add([tenant]);
+        self.tenant_by_id(id).await
+    }
+
+    /// Every tenant, by name.
+    pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        let _timer = self.timer("list_tenants");
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    TenantRow,
+                    "SELECT tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                            account_format, default_scopes
+                     FROM tenants ORDER BY slug, environment"
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(TenantRow::into_tenant).collect()
+    }
+
+    /// The tenant of this name.
+    pub async fn find_tenant(
+        &self,
+        slug: &Slug,
+        environment: Environment,
+    ) -> Result<Arc<Tenant>, StoreError> {
+        if let Some(tenant) = self.tenants.by_name(slug, environment) {
+            return Ok(tenant);
+        }
+        self.look_for_tenants().await?;
+        self.tenants.by_name(slug, environment).ok_or_else(|| Refusal::NotFound.into())
+    }
+
+    pub(super) async fn tenant_by_id(&self, id: TenantId) -> Result<Arc<Tenant>, StoreError> {
+        if let Some(tenant) = self.tenants.by_id(id) {
+            return Ok(tenant);
+        }
+        self.look_for_tenants().await?;
+        self.tenants.by_id(id).ok_or_else(|| Refusal::NotFound.into())
+    }
+
+    /// The tenant whose prefix the key has. Without one, nobody gave the key out, and the
+    /// database is not asked about it; but the tenant may be new, so that new tenants are looked
+    /// for, once a second at the most.
+    pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
+        if let Some(tenant) = self.tenants.by_prefix_of(key) {
+            return Ok(Some(tenant));
+        }
+        let mut looked = self.tenants.looked.lock().await;
+        if looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
+            return Ok(self.tenants.by_prefix_of(key));
+        }
+        self.look_for_tenants().await?;
+        *looked = Some(Instant::now());
+        Ok(self.tenants.by_prefix_of(key))
+    }
+
+    async fn look_for_tenants(&self) -> Result<(), StoreError> {
+        self.tenants.add(self.list_tenants().await?);
+        Ok(())
+    }
+}
+
+async fn insert(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let policy = &tenant.policy;
+    sqlx::query!(
+        "INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                              account_format, default_scopes, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        tenant.id.uuid(),
+        tenant.slug.as_str(),
+        tenant.environment.as_str(),
+        policy.prefix.as_str(),
+        policy.max_keys.get().cast_signed(),
+        policy.currency.code(),
+        i16::from(policy.currency.decimals()),
+        policy.account_format.as_str(),
+        &policy.default_scopes.to_strings(),
+        OffsetDateTime::from(at),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+impl TenantRow {
+    fn into_tenant(self) -> Result<Tenant, StoreError> {
+        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt("tenants", error);
+        let decimals = u8::try_from(self.decimals).map_err(|e| corrupt(&e))?;
+        Ok(Tenant {
+            id: TenantId::from_uuid(self.tenant_id),
+            slug: self.slug.parse().map_err(|e| corrupt(&e))?,
+            environment: self.environment.parse().map_err(|e| corrupt(&e))?,
+            policy: TenantPolicy {
+                prefix: KeyPrefix::parse(&self.prefix).map_err(|e| corrupt(&e))?,
+                max_keys: MaxKeys::try_from(i64::from(self.max_keys)).map_err(|e| corrupt(&e))?,
+                currency: Currency::new(&self.currency, decimals).map_err(|e| corrupt(&e))?,
+                account_format: self
+                    .account_format
+                    .parse::<AccountFormat>()
+                    .map_err(|e| corrupt(&e))?,
+                default_scopes: ScopeSet::parse(&self.default_scopes).map_err(|e| corrupt(&e))?,
+            },
+        })
+    }
+}

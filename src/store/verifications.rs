@@ -1,0 +1,129 @@
+use super::{
+    Account, ApiKey, Refusal, Store, StoreError,
+    accounts::stored_status,
+    api_keys::{KeyRow, stored_scopes},
+    audit::stored_time,
+};
+use crate::domain::{
+    account::{AccountFormat, AccountId, ExternalId},
+    api_key::KeyHash,
+    id::KeyId,
+    scope::ScopeSet,
+    tenant::Tenant,
+    timestamp::Timestamp,
+    verification::{Denial, KeyState},
+};
+
+/// What is known of a key that was presented.
+#[derive(Clone, Debug)]
+pub struct Verification {
+    pub account: ExternalId,
+    pub key_id: KeyId,
+    pub scopes: ScopeSet,
+    pub expires_at: Option<Timestamp>,
+    /// Whether the key passed at the moment of the database's clock when it was read.
+    pub verdict: Result<(), Denial>,
+}
+
+/// A key as its owner sees it.
+#[derive(Clone, Debug)]
+pub struct OwnKey {
+    pub key: ApiKey,
+    pub account: Account,
+}
+
+impl Store {
+    /// One indexed lookup by hash: the key and its account. `None` when this tenant gave out no
+    /// such key.
+    pub async fn verify_api_key(
+        &self,
+        tenant: &Tenant,
+        hash: &KeyHash,
+    ) -> Result<Option<Verification>, StoreError> {
+        let _timer = self.timer("verify_api_key");
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
+                              k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
+                       FROM api_keys k JOIN accounts a USING (account_id)
+                       WHERE k.key_hash = $1"#,
+                    hash.as_bytes(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        // The prefix belongs to the tenant, so that the row does too; this makes sure of it.
+        let Some(row) = row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
+            return Ok(None);
+        };
+        let time = |moment| stored_time("api_keys", moment);
+        let expires_at = row.expires_at.map(time).transpose()?;
+        let state = KeyState {
+            revoked_at: row.revoked_at.map(time).transpose()?,
+            expires_at,
+            enabled: row.enabled,
+            account: stored_status(&row.status)?,
+        };
+        Ok(Some(Verification {
+            account: ExternalId::parse(&row.external_id, AccountFormat::Any)
+                .map_err(|error| StoreError::corrupt("accounts.external_id", error))?,
+            key_id: KeyId::from_uuid(row.key_id),
+            scopes: stored_scopes(&row.scopes)?,
+            expires_at,
+            verdict: state.judge(time(row.now)?),
+        }))
+    }
+
+    /// A key, its account and the balance, for the one who holds the key.
+    pub async fn find_own_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+    ) -> Result<OwnKey, StoreError> {
+        let _timer = self.timer("find_own_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.enabled,
+                              k.created_at, k.expires_at, k.revoked_at, k.revoked_reason,
+                              k.rotated_from, k.rotated_to, clock_timestamp() AS "now!",
+                              a.status, a.balance, a.created_at AS account_created_at
+                       FROM api_keys k JOIN accounts a USING (account_id)
+                       WHERE k.account_id = $1 AND k.key_id = $2"#,
+                    account_id.uuid(),
+                    key_id.uuid(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?
+            .ok_or(Refusal::NotFound)?;
+        let account = Account {
+            id: account_id,
+            external_id: account.clone(),
+            status: stored_status(&row.status)?,
+            balance: row.balance,
+            created_at: stored_time("accounts.created_at", row.account_created_at)?,
+        };
+        let key = KeyRow {
+            key_id: row.key_id,
+            hint: row.hint,
+            name: row.name,
+            scopes: row.scopes,
+            metadata: row.metadata,
+            enabled: row.enabled,
+            created_at: row.created_at,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            revoked_reason: row.revoked_reason,
+            rotated_from: row.rotated_from,
+            rotated_to: row.rotated_to,
+            now: row.now,
+        };
+        Ok(OwnKey { key: key.into_key()?, account })
+    }
+}
