@@ -1,6 +1,29 @@
+//! Tollgate: multi-tenant API keys with a prepaid balance.
+//!
+//! With the feature `middleware` alone this is the gate for a program of your own: see [`auth`].
+//! With `server`, the default, it is the whole service, of which `tollgate` is the command line.
+//!
+//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger` ← `http` ← `cli` ← `main`. Only
+//! `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
+
 pub mod auth;
 pub mod domain;
+
+#[cfg(feature = "server")]
+pub mod cli;
+#[cfg(feature = "server")]
+mod clock;
+#[cfg(feature = "server")]
+pub mod config;
 #[cfg(feature = "server")]
 pub mod entropy;
 #[cfg(feature = "server")]
+pub mod http;
+#[cfg(feature = "server")]
+pub mod ledger;
+#[cfg(feature = "server")]
+pub mod postgres;
+#[cfg(feature = "server")]
 pub mod store;
+#[cfg(feature = "server")]
+pub mod telemetry;

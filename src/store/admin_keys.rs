@@ -84,37 +84,7 @@ impl Store {
         let _timer = self.timer("create_admin_key");
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
-        let row = AdminKey {
-            id: AdminKeyId::new(at, entropy::for_id()?),
-            hint: key.hint().as_str().to_owned(),
-            name: name.as_str().to_owned(),
-            permissions: permissions.clone(),
-            created_at: at,
-            revoked_at: None,
-        };
-        let hash = key.hash();
-        sqlx::query!(
-            "INSERT INTO admin_keys (admin_key_id, tenant_id, key_hash, hint, name, permissions,
-                                     created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            row.id.uuid(),
-            tenant.id.uuid(),
-            hash.as_bytes(),
-            row.hint,
-            row.name,
-            &row.permissions.to_strings(),
-            OffsetDateTime::from(at),
-        )
-        .execute(&mut *tx)
-        .await?;
-        let detail = json!({
-            "name": row.name,
-            "hint": row.hint,
-            "permissions": row.permissions.to_strings(),
-        });
-        let subject = Subject::Tenant(Some(row.id.uuid()));
-        let act = Act { action: Action::AdminKeyCreate, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
+        let row = insert(&mut tx, tenant, key, name, permissions, origin, at).await?;
         tx.commit().await?;
         Ok(row)
     }
@@ -195,6 +165,50 @@ impl Store {
             now: stored_time("clock_timestamp()", row.now)?,
         }))
     }
+}
+
+/// Inserts an admin key and records it.
+pub(super) async fn insert(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    key: &KeyText,
+    name: &Name,
+    permissions: &PermissionSet,
+    origin: &Origin,
+    at: Timestamp,
+) -> Result<AdminKey, StoreError> {
+    let row = AdminKey {
+        id: AdminKeyId::new(at, entropy::for_id()?),
+        hint: key.hint().as_str().to_owned(),
+        name: name.as_str().to_owned(),
+        permissions: permissions.clone(),
+        created_at: at,
+        revoked_at: None,
+    };
+    let hash = key.hash();
+    sqlx::query!(
+        "INSERT INTO admin_keys (admin_key_id, tenant_id, key_hash, hint, name, permissions,
+                                 created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7)",
+        row.id.uuid(),
+        tenant.id.uuid(),
+        hash.as_bytes(),
+        row.hint,
+        row.name,
+        &row.permissions.to_strings(),
+        OffsetDateTime::from(at),
+    )
+    .execute(&mut *connection)
+    .await?;
+    let detail = json!({
+        "name": row.name,
+        "hint": row.hint,
+        "permissions": row.permissions.to_strings(),
+    });
+    let subject = Subject::Tenant(Some(row.id.uuid()));
+    let act = Act { action: Action::AdminKeyCreate, subject, detail };
+    act.record(connection, tenant, origin, at).await?;
+    Ok(row)
 }
 
 async fn select_for_update(

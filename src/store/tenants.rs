@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Refusal, Store, StoreError,
+    Refusal, Store, StoreError, admin_keys,
     audit::{Act, Subject, now},
     tenant_directory::LOOK_AGAIN_AFTER,
 };
@@ -17,8 +17,10 @@ use crate::{
         api_key::{KeyPrefix, KeyText},
         audit::{Action, Origin},
         id::TenantId,
+        permission::PermissionSet,
         scope::ScopeSet,
         tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+        text::Name,
         timestamp::Timestamp,
     },
     entropy,
@@ -37,12 +39,13 @@ struct TenantRow {
 }
 
 impl Store {
-    /// Makes a platform in one environment.
+    /// Makes a platform in one environment, with its first admin key, which may do everything.
     pub async fn create_tenant(
         &self,
         slug: &Slug,
         environment: Environment,
         policy: TenantPolicy,
+        admin_key: &KeyText,
         origin: &Origin,
     ) -> Result<Arc<Tenant>, StoreError> {
         let _timer = self.timer("create_tenant");
@@ -58,6 +61,9 @@ impl Store {
         });
         let act = Act { action: Action::TenantCreate, subject: Subject::Tenant(None), detail };
         act.record(&mut tx, &tenant, origin, at).await?;
+        let name = Name::parse("first").expect("a good name");
+        let permissions = PermissionSet::all();
+        admin_keys::insert(&mut tx, &tenant, admin_key, &name, &permissions, origin, at).await?;
         tx.commit().await?;
         self.tenants.add([tenant]);
         self.tenant_by_id(id).await

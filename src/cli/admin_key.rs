@@ -1,0 +1,171 @@
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::{
+    database::Database,
+    tenant::{find, parse_environment},
+};
+use crate::{
+    config::DatabaseArgs,
+    domain::{
+        api_key::KeyPrefix,
+        audit::Origin,
+        id::AdminKeyId,
+        permission::PermissionSet,
+        tenant::{Environment, Slug},
+        text::Name,
+    },
+    entropy,
+    store::{AdminKey, Refusal, StoreError},
+};
+
+#[derive(Subcommand)]
+pub enum AdminKeyCommand {
+    /// Give a tenant's backend an admin key. Prints it, once
+    Create(Create),
+    /// List a tenant's admin keys, the revoked ones too
+    List(List),
+    /// Revoke an admin key, at once and for ever
+    Revoke(Revoke),
+}
+
+/// Whose admin keys.
+#[derive(Args)]
+struct WhichTenant {
+    /// The name of the tenant
+    tenant: Slug,
+    /// live or test
+    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    environment: Environment,
+}
+
+#[derive(Args)]
+pub struct Create {
+    #[command(flatten)]
+    which: WhichTenant,
+    /// What it may do, separated by commas: accounts, keys, verify, credits, audit
+    #[arg(long, default_value = "accounts,keys,verify,credits,audit", value_parser = parse_permissions)]
+    permissions: PermissionSet,
+    /// What it is for
+    #[arg(long, default_value = "backend", value_parser = Name::parse)]
+    name: Name,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Args)]
+pub struct List {
+    #[command(flatten)]
+    which: WhichTenant,
+    /// Print one JSON list
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Args)]
+pub struct Revoke {
+    #[command(flatten)]
+    which: WhichTenant,
+    /// The id of the admin key: adm_…, as list shows it
+    id: AdminKeyId,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl AdminKeyCommand {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::List(list) => list.run().await,
+            Self::Revoke(revoke) => revoke.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let text = entropy::new_key(&KeyPrefix::admin())?;
+        let key = database
+            .store
+            .create_admin_key(&tenant, &text, &self.name, &self.permissions, &Origin::cli())
+            .await?;
+        if self.json {
+            let mut object = describe(&key);
+            object["tenant"] = tenant.slug.as_str().into();
+            object["environment"] = tenant.environment.as_str().into();
+            object["admin_key"] = text.expose().into();
+            println!("{object}");
+        } else {
+            println!("id           {}", key.id);
+            println!("name         {}", key.name);
+            println!("permissions  {}", key.permissions.to_strings().join(", "));
+            println!("admin key    {}", text.expose());
+            println!(
+                "\nThe admin key is shown this once: keep it where only your backend reads it."
+            );
+        }
+        database.close().await
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let keys = database.store.list_admin_keys(&tenant).await?;
+        if self.json {
+            println!("{}", json!(keys.iter().map(describe).collect::<Vec<_>>()));
+        } else {
+            println!("{:<31} {:<19} {:<20} {:<8} PERMISSIONS", "ID", "HINT", "NAME", "STATUS");
+            for key in &keys {
+                let status = if key.revoked_at.is_some() { "revoked" } else { "live" };
+                let permissions = key.permissions.to_strings().join(", ");
+                println!(
+                    "{:<31} {:<19} {:<20} {status:<8} {permissions}",
+                    key.id.to_string(),
+                    key.hint,
+                    key.name
+                );
+            }
+        }
+        database.close().await
+    }
+}
+
+impl Revoke {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let revoked = database.store.revoke_admin_key(&tenant, self.id, &Origin::cli()).await;
+        let key = revoked.map_err(|error| match error {
+            StoreError::Refused(Refusal::NotFound) => {
+                anyhow::anyhow!("tenant {} has no admin key {}", tenant.slug, self.id)
+            }
+            other => other.into(),
+        })?;
+        println!("The admin key {} ({}) is revoked.", key.id, key.name);
+        database.close().await
+    }
+}
+
+fn describe(key: &AdminKey) -> serde_json::Value {
+    json!({
+        "id": key.id,
+        "hint": key.hint,
+        "name": key.name,
+        "permissions": key.permissions.to_strings(),
+        "created_at": key.created_at,
+        "revoked_at": key.revoked_at,
+    })
+}
+
+fn parse_permissions(text: &str) -> Result<PermissionSet, String> {
+    PermissionSet::parse(text.split(',').map(str::trim)).map_err(|error| error.to_string())
+}

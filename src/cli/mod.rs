@@ -1,0 +1,54 @@
+//! The command line: a file a subcommand.
+
+mod admin_key;
+mod database;
+mod demo;
+mod migrate;
+mod openapi;
+mod serve;
+mod tenant;
+
+use clap::{Parser, Subcommand};
+
+/// API keys with a prepaid balance, for platforms and their customers.
+///
+/// Settings are read from flags, then from the environment, then from .env in the current
+/// directory. Without DATABASE_URL a private Postgres is started and used.
+#[derive(Parser)]
+#[command(name = "tollgate", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the HTTP interface until it is told to stop (Ctrl-C, SIGTERM)
+    Serve(serve::Serve),
+    /// Serve with two example platforms, and print curl lines to try them
+    Demo(demo::Demo),
+    /// Bring the schema of the database up to date (serve does so too)
+    Migrate(migrate::Migrate),
+    /// Make and look at tenants: platforms in one environment
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Make, look at and revoke a tenant's admin keys
+    #[command(subcommand)]
+    AdminKey(admin_key::AdminKeyCommand),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::Tenant(command) => command.run().await,
+            Command::AdminKey(command) => command.run().await,
+            Command::Openapi => openapi::run(),
+        }
+    }
+}

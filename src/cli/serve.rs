@@ -1,0 +1,108 @@
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+use clap::Args;
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+use tracing::info;
+
+use super::database::Database;
+use crate::{
+    config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
+    http::{self, AppState, ServerLimits},
+    telemetry,
+};
+
+#[derive(Args)]
+pub struct Serve {
+    #[command(flatten)]
+    server: ServerArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl Serve {
+    pub async fn run(self) -> anyhow::Result<()> {
+        let service = Service::start(&self.database, &self.server).await?;
+        service.run().await
+    }
+}
+
+/// A service that has all it needs and listens, but does not answer yet.
+pub struct Service {
+    pub database: Database,
+    config: ServerConfig,
+    listener: TcpListener,
+    metrics: Option<(TcpListener, axum::Router)>,
+    stop: watch::Receiver<bool>,
+}
+
+impl Service {
+    pub async fn start(database: &DatabaseArgs, server: &ServerArgs) -> anyhow::Result<Self> {
+        let (database, log, config) = resolve(database, server)?;
+        telemetry::start_log(log);
+        // From here on a signal stops the service in good order, also while it starts.
+        let stop = watch_signals()?;
+        // Before the database, so that an address that is taken is told at once.
+        let listener = bind("TOLLGATE_LISTEN", config.listen).await?;
+        let metrics_listener = match config.metrics_listen {
+            Some(address) => Some(bind("TOLLGATE_METRICS_LISTEN", address).await?),
+            None => None,
+        };
+        let handle = telemetry::start_metrics().context("cannot start counting")?;
+        let database = Database::open(database).await?;
+        let metrics = metrics_listener
+            .map(|listener| (listener, telemetry::metrics_router(handle, database.store.clone())));
+        Ok(Self { database, config, listener, metrics, stop })
+    }
+
+    /// The address that is listened on: with the port that the system chose, if it was to.
+    pub fn address(&self) -> anyhow::Result<SocketAddr> {
+        Ok(self.listener.local_addr()?)
+    }
+
+    /// Answers until a signal comes, then finishes what is in flight and stops.
+    pub async fn run(self) -> anyhow::Result<()> {
+        info!(address = %self.address()?, "serving");
+        if let Some((listener, router)) = self.metrics {
+            info!(address = %listener.local_addr()?, "serving metrics");
+            let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
+            // Until the very end: the last counts are of the shutdown itself.
+            tokio::spawn(http::serve(listener, router, limits, std::future::pending()));
+        }
+        let state = AppState::new(self.database.store.clone(), self.config.limits);
+        let mut stop = self.stop;
+        let stopped = async move {
+            // An error would mean that the signals' task is gone: stop then too.
+            let _ = stop.wait_for(|&stop| stop).await;
+            info!("stopping: what is in flight is finished first");
+        };
+        http::serve(self.listener, http::router(state), self.config.server_limits, stopped).await;
+        self.database.close().await?;
+        info!("stopped");
+        Ok(())
+    }
+}
+
+async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address).await.with_context(|| format!("{name}: cannot listen on {address}"))
+}
+
+fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
+    let mut terminate = signal(SignalKind::terminate()).context("cannot watch for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
+    let (sender, receiver) = watch::channel(false);
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        sender.send_replace(true);
+        // A receiver that is left needs its sender.
+        sender.closed().await;
+    });
+    Ok(receiver)
+}

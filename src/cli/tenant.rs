@@ -1,0 +1,242 @@
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::database::Database;
+use crate::{
+    config::DatabaseArgs,
+    domain::{
+        account::AccountFormat,
+        amount::Currency,
+        api_key::KeyPrefix,
+        audit::Origin,
+        scope::ScopeSet,
+        tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+    },
+    entropy,
+    store::{Refusal, StoreError},
+};
+
+#[derive(Subcommand)]
+pub enum TenantCommand {
+    /// Make a tenant: a platform in one environment. Prints its first admin key, once
+    Create(Create),
+    /// List all tenants
+    List(List),
+    /// Show one tenant and its policy
+    Show(Show),
+}
+
+#[derive(Args)]
+pub struct Create {
+    /// Its name: a-z, 0-9 and -, such as tronagg
+    slug: Slug,
+    /// What its keys begin with, such as ta_ or tt_live_: at most 16 characters
+    #[arg(long, value_parser = KeyPrefix::parse)]
+    prefix: KeyPrefix,
+    /// live or test: their accounts, keys and balances never meet
+    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    environment: Environment,
+    /// Live keys that an account may have, 1 to 1000
+    #[arg(long, default_value = "5", value_parser = parse_max_keys)]
+    max_keys: MaxKeys,
+    /// Code of the currency of the balances
+    #[arg(long, default_value = "TRX")]
+    currency: String,
+    /// Decimals of the currency, 0 to 18
+    #[arg(long, default_value_t = 6)]
+    decimals: u8,
+    /// any: an account is named by any text without spaces; tron: by a TRON address
+    #[arg(long, default_value = "any", value_parser = parse_account_format)]
+    account_format: AccountFormat,
+    /// Scopes of a key that is created without any, separated by commas
+    #[arg(long, default_value = "read", value_parser = parse_scopes)]
+    default_scopes: ScopeSet,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Args)]
+pub struct List {
+    /// Print one JSON list
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+#[derive(Args)]
+pub struct Show {
+    /// Its name
+    slug: Slug,
+    /// live or test
+    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    environment: Environment,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl TenantCommand {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Create(create) => create.run().await,
+            Self::List(list) => list.run().await,
+            Self::Show(show) => show.run().await,
+        }
+    }
+}
+
+impl Create {
+    async fn run(self) -> anyhow::Result<()> {
+        let currency = Currency::new(&self.currency, self.decimals)?;
+        let policy = TenantPolicy {
+            prefix: self.prefix,
+            max_keys: self.max_keys,
+            currency,
+            account_format: self.account_format,
+            default_scopes: self.default_scopes,
+        };
+        let database = Database::open_for_command(&self.database).await?;
+        let admin_key = entropy::new_key(&KeyPrefix::admin())?;
+        let created = database
+            .store
+            .create_tenant(&self.slug, self.environment, policy, &admin_key, &Origin::cli())
+            .await;
+        let tenant = explain(created)?;
+        if self.json {
+            let mut object = describe(&tenant);
+            object["admin_key"] = admin_key.expose().into();
+            println!("{object}");
+        } else {
+            print(&tenant);
+            println!("admin key       {}", admin_key.expose());
+            println!(
+                "\nThe admin key is shown this once: keep it where only your backend reads it."
+            );
+        }
+        database.close().await
+    }
+}
+
+impl List {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let tenants = database.store.list_tenants().await?;
+        if self.json {
+            println!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()));
+        } else if tenants.is_empty() {
+            println!(
+                "There is no tenant yet. Make one: tollgate tenant create SLUG --prefix PREFIX"
+            );
+        } else {
+            println!(
+                "{:<24} {:<11} {:<17} {:>8}  CURRENCY",
+                "TENANT", "ENVIRONMENT", "PREFIX", "MAX KEYS"
+            );
+            for tenant in &tenants {
+                let policy = &tenant.policy;
+                println!(
+                    "{:<24} {:<11} {:<17} {:>8}  {}",
+                    tenant.slug.as_str(),
+                    tenant.environment.as_str(),
+                    policy.prefix.as_str(),
+                    policy.max_keys.get(),
+                    policy.currency.code(),
+                );
+            }
+        }
+        database.close().await
+    }
+}
+
+impl Show {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let tenant = find(&database, &self.slug, self.environment).await?;
+        if self.json {
+            println!("{}", describe(&tenant));
+        } else {
+            print(&tenant);
+        }
+        database.close().await
+    }
+}
+
+/// The tenant of this name, or an error that says what to do.
+pub async fn find(
+    database: &Database,
+    slug: &Slug,
+    environment: Environment,
+) -> anyhow::Result<std::sync::Arc<Tenant>> {
+    let found = database.store.find_tenant(slug, environment).await;
+    found.map_err(|error| match error {
+        StoreError::Refused(Refusal::NotFound) => anyhow::anyhow!(
+            "there is no tenant {slug} in {}: see tollgate tenant list",
+            environment.as_str()
+        ),
+        other => other.into(),
+    })
+}
+
+fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {
+    created.map_err(|error| match error {
+        StoreError::Refused(Refusal::TenantExists) => {
+            anyhow::anyhow!("there is a tenant of this name in this environment already")
+        }
+        StoreError::Refused(Refusal::PrefixTaken) => anyhow::anyhow!(
+            "the prefix is that of another tenant, or one of the two begins with the other: see \
+             tollgate tenant list"
+        ),
+        other => other.into(),
+    })
+}
+
+fn describe(tenant: &Tenant) -> serde_json::Value {
+    let policy = &tenant.policy;
+    json!({
+        "id": tenant.id,
+        "tenant": tenant.slug.as_str(),
+        "environment": tenant.environment.as_str(),
+        "prefix": policy.prefix.as_str(),
+        "max_keys": policy.max_keys.get(),
+        "currency": policy.currency.code(),
+        "decimals": policy.currency.decimals(),
+        "account_format": policy.account_format.as_str(),
+        "default_scopes": policy.default_scopes.to_strings(),
+    })
+}
+
+fn print(tenant: &Tenant) {
+    let policy = &tenant.policy;
+    println!("tenant          {}", tenant.slug);
+    println!("environment     {}", tenant.environment.as_str());
+    println!("prefix          {}", policy.prefix);
+    println!("max keys        {}", policy.max_keys.get());
+    println!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals());
+    println!("account format  {}", policy.account_format.as_str());
+    println!("default scopes  {}", policy.default_scopes);
+}
+
+/// Reads `live` or `test`.
+pub fn parse_environment(text: &str) -> Result<Environment, &'static str> {
+    text.parse()
+}
+
+fn parse_account_format(text: &str) -> Result<AccountFormat, &'static str> {
+    text.parse()
+}
+
+fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {
+    let number: i64 = text.parse().context("not a whole number").map_err(|e| e.to_string())?;
+    MaxKeys::try_from(number).map_err(str::to_owned)
+}
+
+fn parse_scopes(text: &str) -> Result<ScopeSet, String> {
+    ScopeSet::parse(text.split(',').map(str::trim)).map_err(|error| error.to_string())
+}

@@ -1,0 +1,472 @@
+//! Settings: command-line flags over environment variables over `.env`. The one place that reads
+//! the environment. Every wrong value is told at once.
+
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    num::NonZero,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use clap::Args;
+
+use crate::{
+    http::{Limits, ServerLimits},
+    postgres,
+    store::PoolSettings,
+};
+
+/// Where the database is, and the bounds of using it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// Postgres to use, such as postgres://user:password@host:5432/database. Without it a private
+    /// Postgres of its own is started in the data directory
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Where the private Postgres keeps everything [default: /var/lib/tollgate for root, else
+    /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
+    #[arg(long, env = "TOLLGATE_DATA_DIR", value_name = "DIRECTORY")]
+    pub data_dir: Option<PathBuf>,
+
+    /// The directory of initdb and postgres for the private Postgres [default: looked for]
+    #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
+    pub pg_bindir: Option<PathBuf>,
+
+    /// Connections to the database, 1 to 1000 [default: twice the cores]
+    #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
+    pub database_connections: Option<String>,
+
+    /// How long a request waits for a connection; then it answers 503 [default: 3s]
+    #[arg(long, env = "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION")]
+    pub database_acquire_timeout: Option<String>,
+
+    /// How long one statement may run [default: 10s]
+    #[arg(long, env = "TOLLGATE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION")]
+    pub database_statement_timeout: Option<String>,
+
+    /// How long a statement may wait for a lock [default: 5s]
+    #[arg(long, env = "TOLLGATE_DATABASE_LOCK_TIMEOUT", value_name = "DURATION")]
+    pub database_lock_timeout: Option<String>,
+
+    /// What is logged: error, warn, info, debug or trace, and text or json, such as debug,json
+    /// [default: info,text]
+    #[arg(long, env = "TOLLGATE_LOG", value_name = "LEVEL[,FORMAT]")]
+    pub log: Option<String>,
+}
+
+/// Where to listen, and the bounds of requests.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Address of the HTTP interface [default: 127.0.0.1:8080]
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+
+    /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
+    #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
+
+    /// Bytes that a request's body may have, 1024 to 1048576 [default: 16384]
+    #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<String>,
+
+    /// Bytes that a request's headers may have, 8192 to 1048576 [default: 16384]
+    #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: Option<String>,
+
+    /// Connections at once, 1 to 1000000; a further one waits [default: 10000]
+    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<String>,
+
+    /// From a request's headers to its answer; then it answers 503 [default: 15s]
+    #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
+    pub request_timeout: Option<String>,
+
+    /// For a request's headers to come; an idle connection is closed after it [default: 30s]
+    #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
+    pub header_timeout: Option<String>,
+
+    /// A request that takes longer is logged as slow [default: 1s]
+    #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION")]
+    pub slow_request: Option<String>,
+
+    /// For requests in flight to finish when the service is stopped [default: 20s]
+    #[arg(long, env = "TOLLGATE_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
+}
+
+/// The database, as it is configured.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub place: DatabasePlace,
+    /// Its `url` is empty until the private Postgres, if it is that, has one.
+    pub pool: PoolSettings,
+}
+
+/// Which Postgres it is.
+#[derive(Clone)]
+pub enum DatabasePlace {
+    Url(String),
+    Private(postgres::Options),
+}
+
+/// The server, as it is configured.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    /// `None`: off.
+    pub metrics_listen: Option<SocketAddr>,
+    pub limits: Limits,
+    pub server_limits: ServerLimits,
+}
+
+/// What is logged, and how.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogConfig {
+    pub level: tracing::Level,
+    pub json: bool,
+}
+
+/// Settings that are wrong: all of them.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", .0.join("\n"))]
+pub struct ConfigError(Vec<String>);
+
+/// Adds what `.env` in the current directory says to the environment, where it says nothing yet.
+/// To be called before any thread is started.
+pub fn load_dotenv() -> Result<(), ConfigError> {
+    match dotenvy::from_path(".env") {
+        Err(error) if !error.not_found() => {
+            Err(ConfigError(vec![format!(".env cannot be read: {error}")]))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl DatabaseArgs {
+    pub fn resolve(&self) -> Result<(DatabaseConfig, LogConfig), ConfigError> {
+        let mut reader = Reader::default();
+        let resolved = self.read(&mut reader);
+        reader.finish(resolved)
+    }
+
+    fn read(&self, reader: &mut Reader) -> Option<(DatabaseConfig, LogConfig)> {
+        let connections = reader.number(
+            "TOLLGATE_DATABASE_CONNECTIONS",
+            self.database_connections.as_deref(),
+            1..=1000,
+            default_connections(),
+        );
+        let mut duration = |name, value: &Option<String>, default| {
+            reader.duration(name, value.as_deref(), Duration::from_secs(default))
+        };
+        let acquire =
+            duration("TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", &self.database_acquire_timeout, 3);
+        let statement =
+            duration("TOLLGATE_DATABASE_STATEMENT_TIMEOUT", &self.database_statement_timeout, 10);
+        let lock = duration("TOLLGATE_DATABASE_LOCK_TIMEOUT", &self.database_lock_timeout, 5);
+        let log = reader.value("TOLLGATE_LOG", self.log.as_deref(), LOG_FORMS, read_log);
+        let log = log.unwrap_or(Some(LogConfig { level: tracing::Level::INFO, json: false }));
+        let connections = connections?;
+        let place = self.place(reader, connections);
+        let pool = PoolSettings {
+            url: String::new(),
+            max_connections: connections,
+            acquire_timeout: acquire?,
+            statement_timeout: statement?,
+            lock_timeout: lock?,
+        };
+        Some((DatabaseConfig { place: place?, pool }, log?))
+    }
+
+    fn place(&self, reader: &mut Reader, connections: u32) -> Option<DatabasePlace> {
+        if let Some(url) = self.database_url.as_deref().filter(|url| !url.is_empty()) {
+            if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+                return Some(DatabasePlace::Url(url.to_owned()));
+            }
+            // Not repeated: it may hold a password all the same.
+            reader.errors.push(
+                "DATABASE_URL is no Postgres URL: it must be such as \
+                 postgres://user:password@host:5432/database"
+                    .to_owned(),
+            );
+            return None;
+        }
+        let given = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        let Some(data_dir) = given.or_else(default_data_dir) else {
+            reader.errors.push(
+                "TOLLGATE_DATA_DIR is not set, and neither is HOME: one of them must say where \
+                 the private Postgres keeps its data; or set DATABASE_URL"
+                    .to_owned(),
+            );
+            return None;
+        };
+        let Ok(data_dir) = std::path::absolute(&data_dir) else {
+            reader
+                .errors
+                .push(format!("TOLLGATE_DATA_DIR is {data_dir:?}: it must be a directory"));
+            return None;
+        };
+        Some(DatabasePlace::Private(postgres::Options {
+            data_dir,
+            durable: true,
+            // Room for the commands beside a running service, and for an operator's psql.
+            max_connections: u16::try_from(connections + 20).unwrap_or(u16::MAX),
+            pg_bindir: self.pg_bindir.clone().filter(|path| !path.as_os_str().is_empty()),
+            path: environment("PATH"),
+        }))
+    }
+}
+
+impl ServerArgs {
+    fn read(&self, reader: &mut Reader) -> Option<ServerConfig> {
+        let listen = self.listen.as_deref();
+        let listen = reader
+            .value("TOLLGATE_LISTEN", listen, ADDRESS_FORMS, read_address)
+            .unwrap_or_else(|| read_address("127.0.0.1:8080"));
+        let metrics = self.metrics_listen.as_deref();
+        let metrics = reader.value(
+            "TOLLGATE_METRICS_LISTEN",
+            metrics,
+            "an address and a port such as 127.0.0.1:9464, or off",
+            |text| match text {
+                "off" => Some(None),
+                text => read_address(text).map(Some),
+            },
+        );
+        let metrics = metrics.unwrap_or_else(|| read_address("127.0.0.1:9464").map(Some));
+        let (limits, bounds) = (Limits::default(), ServerLimits::default());
+        let body = reader.number(
+            "TOLLGATE_MAX_BODY_BYTES",
+            self.max_body_bytes.as_deref(),
+            1024..=1_048_576,
+            limits.body_bytes,
+        );
+        let header = reader.number(
+            "TOLLGATE_MAX_HEADER_BYTES",
+            self.max_header_bytes.as_deref(),
+            8192..=1_048_576,
+            bounds.header_bytes,
+        );
+        let connections = reader.number(
+            "TOLLGATE_MAX_CONNECTIONS",
+            self.max_connections.as_deref(),
+            1..=1_000_000,
+            bounds.max_connections,
+        );
+        let mut duration = |name, value: &Option<String>, default| {
+            reader.duration(name, value.as_deref(), default)
+        };
+        let request =
+            duration("TOLLGATE_REQUEST_TIMEOUT", &self.request_timeout, limits.request_timeout);
+        let headers =
+            duration("TOLLGATE_HEADER_TIMEOUT", &self.header_timeout, bounds.header_timeout);
+        let slow = duration("TOLLGATE_SLOW_REQUEST", &self.slow_request, limits.slow_request);
+        let drain = duration("TOLLGATE_DRAIN_TIMEOUT", &self.drain_timeout, bounds.drain_timeout);
+        Some(ServerConfig {
+            listen: listen?,
+            metrics_listen: metrics?,
+            limits: Limits { body_bytes: body?, request_timeout: request?, slow_request: slow? },
+            server_limits: ServerLimits {
+                max_connections: connections?,
+                header_timeout: headers?,
+                header_bytes: header?,
+                max_headers: bounds.max_headers,
+                drain_timeout: drain?,
+            },
+        })
+    }
+}
+
+/// Both together, so that what is wrong in either is told at once.
+pub fn resolve(
+    database: &DatabaseArgs,
+    server: &ServerArgs,
+) -> Result<(DatabaseConfig, LogConfig, ServerConfig), ConfigError> {
+    let mut reader = Reader::default();
+    let database = database.read(&mut reader);
+    let server = server.read(&mut reader);
+    reader.finish(database.zip(server).map(|((database, log), server)| (database, log, server)))
+}
+
+const ADDRESS_FORMS: &str = "an address and a port such as 127.0.0.1:8080 or [::]:8080";
+const DURATION_FORMS: &str = "a number and ms, s or m, such as 500ms or 15s, at most 60m";
+const LOG_FORMS: &str =
+    "error, warn, info, debug or trace, and after a comma text or json, such as debug,json";
+
+/// Collects what is wrong.
+#[derive(Default)]
+struct Reader {
+    errors: Vec<String>,
+}
+
+impl Reader {
+    /// `None`: not given. `Some(None)`: given, and wrong.
+    fn value<T>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        allowed: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let value = value.map(str::trim).filter(|value| !value.is_empty())?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            self.errors.push(format!("{name} is {value:?}: it must be {allowed}"));
+        }
+        Some(parsed)
+    }
+
+    fn number<T: TryFrom<u64> + TryInto<u64> + Copy>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        range: std::ops::RangeInclusive<u64>,
+        default: T,
+    ) -> Option<T> {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        let parse = |text: &str| {
+            let number = text.parse().ok().filter(|number| range.contains(number))?;
+            T::try_from(number).ok()
+        };
+        self.value(name, value, &allowed, parse).unwrap_or(Some(default))
+    }
+
+    fn duration(&mut self, name: &str, value: Option<&str>, default: Duration) -> Option<Duration> {
+        self.value(name, value, DURATION_FORMS, read_duration).unwrap_or(Some(default))
+    }
+
+    fn finish<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(ConfigError(self.errors)),
+        }
+    }
+}
+
+fn read_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn read_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !character.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let millis = match &text[digits..] {
+        "ms" => number,
+        "s" => number.checked_mul(1000)?,
+        "m" => number.checked_mul(60_000)?,
+        _ => return None,
+    };
+    (1..=3_600_000).contains(&millis).then(|| Duration::from_millis(millis))
+}
+
+fn read_log(text: &str) -> Option<LogConfig> {
+    let (level, format) = text.split_once(',').unwrap_or((text, "text"));
+    let level = match level {
+        "error" => tracing::Level::ERROR,
+        "warn" => tracing::Level::WARN,
+        "info" => tracing::Level::INFO,
+        "debug" => tracing::Level::DEBUG,
+        "trace" => tracing::Level::TRACE,
+        _ => return None,
+    };
+    match format {
+        "text" => Some(LogConfig { level, json: false }),
+        "json" => Some(LogConfig { level, json: true }),
+        _ => None,
+    }
+}
+
+fn default_connections() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+    u32::try_from(cores).map_or(1000, |cores| (cores * 2).min(1000))
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    let directory = |name| environment(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let is_root = rustix::process::geteuid().is_root();
+    let absolute = |path: &PathBuf| Path::is_absolute(path);
+    let xdg = directory("XDG_DATA_HOME").filter(absolute);
+    postgres::default_data_dir(is_root, xdg, directory("HOME"))
+}
+
+fn environment(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn every_wrong_value_is_told_at_once() {
+        let database = DatabaseArgs {
+            database_url: some("mysql://root:secret@localhost/db"),
+            database_connections: some("0"),
+            database_lock_timeout: some("5"),
+            log: some("loud"),
+            ..DatabaseArgs::default()
+        };
+        let server = ServerArgs {
+            listen: some("8080"),
+            max_body_bytes: some("1e6"),
+            drain_timeout: some("2h"),
+            ..ServerArgs::default()
+        };
+        let error = resolve(&database, &server).err().expect("much is wrong").to_string();
+        for line in [
+            "TOLLGATE_DATABASE_CONNECTIONS is \"0\": it must be a whole number from 1 to 1000",
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms, s or m",
+            "TOLLGATE_LOG is \"loud\": it must be error, warn",
+            "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
+            "TOLLGATE_MAX_BODY_BYTES is \"1e6\": it must be a whole number from 1024 to 1048576",
+            "TOLLGATE_DRAIN_TIMEOUT is \"2h\": it must be",
+        ] {
+            assert!(error.contains(line), "{line} is not in:\n{error}");
+        }
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn a_wrong_url_is_told_without_its_password() {
+        let database = DatabaseArgs {
+            database_url: some("mysql://root:secret@localhost/db"),
+            ..DatabaseArgs::default()
+        };
+        let error = database.resolve().err().expect("no Postgres").to_string();
+        assert!(error.starts_with("DATABASE_URL is no Postgres URL"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let server = ServerArgs { listen: some(""), ..ServerArgs::default() };
+        let database =
+            DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
+        let (database, log, server) = resolve(&database, &server).expect("all defaults");
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(server.metrics_listen.map(|a| a.to_string()), some("127.0.0.1:9464"));
+        assert_eq!(log, LogConfig { level: tracing::Level::INFO, json: false });
+        assert_eq!(database.pool.acquire_timeout, Duration::from_secs(3));
+    }
+
+    #[test]
+    fn durations_and_log_forms() {
+        assert_eq!(read_duration("1500ms"), Some(Duration::from_millis(1500)));
+        assert_eq!(read_duration("2m"), Some(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "0s", "-1s", "1.5s", "61m", "99999999999999999999s"] {
+            assert_eq!(read_duration(wrong), None, "{wrong:?}");
+        }
+        let debug_json = LogConfig { level: tracing::Level::DEBUG, json: true };
+        assert_eq!(read_log("debug,json"), Some(debug_json));
+        assert_eq!(read_log("debug,xml"), None);
+    }
+}

@@ -1,0 +1,146 @@
+//! The outermost layer: an id for each request, one line in the log, the counts.
+
+use std::{net::IpAddr, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use tracing::{Instrument as _, debug, error, info, info_span, warn};
+
+use super::{AppState, admin::Admin};
+use crate::{
+    auth::{Principal, Problem},
+    clock,
+    domain::id::RequestId,
+    entropy,
+};
+
+/// The address of the peer, for the audit trail. The server puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub IpAddr);
+
+/// Gives the request its id, and the response that id, in a header and in a problem's body; logs
+/// and counts. No header, query, body or path is ever logged: only the route that matched.
+pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let since = Instant::now();
+    let Ok(entropy) = entropy::for_id() else {
+        return Problem::internal("the operating system gave no randomness").into_response();
+    };
+    let request_id = RequestId::new(clock::local(), entropy);
+    request.extensions_mut().insert(request_id);
+    let method = request.method().clone();
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+
+    let span = info_span!("request", %request_id);
+    let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
+    let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
+
+    let response = name_request(response, request_id);
+    let line = Line { method: method.as_str(), route, request_id, took: since.elapsed() };
+    line.count(&response);
+    line.log(&response, line.took >= state.limits.slow_request);
+    response
+}
+
+fn timed_out() -> Problem {
+    Problem::unavailable(
+        "No answer came in time. Send the request again; with an Idempotency-Key, send the same \
+         one, and it is done once.",
+    )
+    .because("request timed out")
+}
+
+fn name_request(response: Response, request_id: RequestId) -> Response {
+    let text = request_id.to_string();
+    let mut response = match response.extensions().get::<Problem>() {
+        Some(problem) => {
+            let named = problem.clone().for_request(&text).into_response();
+            carry_over(response, named)
+        }
+        None => response,
+    };
+    let value = HeaderValue::try_from(text).expect("an id is visible ASCII");
+    response.headers_mut().insert("x-request-id", value);
+    response
+}
+
+/// What inner layers had added to a problem's response stays with it when it is rendered again.
+fn carry_over(old: Response, mut new: Response) -> Response {
+    let (parts, _) = old.into_parts();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_LENGTH && !new.headers().contains_key(name) {
+            new.headers_mut().append(name, value.clone());
+        }
+    }
+    if let Some(principal) = parts.extensions.get::<Principal>() {
+        new.extensions_mut().insert(principal.clone());
+    }
+    if let Some(admin) = parts.extensions.get::<Admin>() {
+        new.extensions_mut().insert(admin.clone());
+    }
+    new
+}
+
+/// One request, as it is logged and counted.
+struct Line<'a> {
+    method: &'a str,
+    route: &'a str,
+    request_id: RequestId,
+    took: std::time::Duration,
+}
+
+impl Line<'_> {
+    fn count(&self, response: &Response) {
+        let labels = [
+            ("route", self.route.to_owned()),
+            ("method", self.method.to_owned()),
+            ("status", response.status().as_str().to_owned()),
+        ];
+        metrics::counter!("tollgate_http_requests_total", &labels).increment(1);
+        metrics::histogram!("tollgate_http_request_seconds", &labels).record(self.took);
+        // The verifier counts what it is asked about; these do not get so far.
+        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
+        if let Some(outcome @ ("missing" | "conflicting" | "malformed")) = reason {
+            super::gate::count(
+                "",
+                "",
+                match outcome {
+                    "missing" => "missing",
+                    "conflicting" => "conflicting",
+                    _ => "malformed",
+                },
+            );
+        }
+    }
+
+    fn log(&self, response: &Response, slow: bool) {
+        let extensions = response.extensions();
+        let (method, route, request_id) = (self.method, self.route, self.request_id);
+        let status = response.status().as_u16();
+        let millis = self.took.as_millis();
+        let principal = extensions.get::<Principal>();
+        let tenant = principal
+            .map(|principal| principal.tenant.as_str())
+            .or_else(|| extensions.get::<Admin>().map(|admin| admin.tenant.slug.as_str()));
+        let key_id = principal.map(|principal| principal.key_id.to_string());
+        let problem = extensions.get::<Problem>();
+        let code = problem.map(Problem::code);
+        let reason = problem.and_then(Problem::reason);
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                $level!(%request_id, method, route, status, millis, tenant, key_id, code, reason, $message)
+            };
+        }
+        match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer"),
+            status if status.is_server_error() => line!(error, "failed"),
+            _ if slow => line!(warn, "slow"),
+            status if status.is_success() || status.is_redirection() => line!(debug, "answered"),
+            _ => line!(info, "refused"),
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A key as the one who holds it sees it.
+
+use axum::{Json, extract::State};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    AppState,
+    api_keys::ApiKey,
+    money::Balance,
+    problem::{AnyRoute, WithApiKey},
+    purchases::tenant_of,
+};
+use crate::auth::{Principal, Problem};
+
+/// The key, its account, and the balance.
+#[derive(Serialize, ToSchema)]
+pub struct Me {
+    tenant: OwnTenant,
+    account: OwnAccount,
+    balance: Balance,
+    key: ApiKey,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct OwnTenant {
+    #[schema(example = "tronagg")]
+    slug: String,
+    /// `live` or `test`.
+    #[schema(pattern = "^(live|test)$")]
+    environment: &'static str,
+}
+
+#[derive(Serialize, ToSchema)]
+pub struct OwnAccount {
+    /// The tenant's own id of it.
+    id: String,
+    /// `active` or `suspended`.
+    #[schema(pattern = "^(active|suspended)$")]
+    status: &'static str,
+}
+
+/// Read the key that the request carries, its account, and the balance. Needs no scope.
+#[utoipa::path(get, path = "/v1/me", tag = "gate", security(("api_key" = [])),
+    responses((status = 200, body = Me), AnyRoute, WithApiKey))]
+pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
+    let tenant = tenant_of(&state, &principal).await?;
+    let own = state.store.find_own_key(&tenant, &principal.account, principal.key_id).await?;
+    Ok(Json(Me {
+        tenant: OwnTenant {
+            slug: tenant.slug.to_string(),
+            environment: tenant.environment.as_str(),
+        },
+        account: OwnAccount {
+            id: own.account.external_id.to_string(),
+            status: own.account.status.as_str(),
+        },
+        balance: Balance::new(own.account.balance, &tenant.policy.currency),
+        key: own.key.into(),
+    }))
+}

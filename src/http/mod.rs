@@ -1,0 +1,75 @@
+//! The HTTP interface: axum, a file a resource, all routes and layers in [`router`](self::router()).
+
+mod access;
+mod accounts;
+mod admin;
+mod api_keys;
+mod audit_events;
+mod authorize;
+mod credits;
+mod fields;
+mod gate;
+mod health;
+mod ledger;
+mod me;
+mod money;
+mod openapi;
+mod page;
+mod params;
+mod problem;
+mod purchases;
+mod router;
+mod server;
+mod verify;
+
+use std::{sync::Arc, time::Duration};
+
+pub use access::PeerAddress;
+pub use openapi::document as openapi_document;
+pub use router::router;
+pub use server::{ServerLimits, serve};
+
+use crate::{ledger::Ledger, store::Store};
+use gate::StoreVerifier;
+
+/// What handlers share.
+#[derive(Clone)]
+pub struct AppState {
+    store: Arc<Store>,
+    ledger: Ledger,
+    verifier: Arc<StoreVerifier>,
+    limits: Limits,
+}
+
+/// Bounds of one request.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Bytes of a request's body.
+    pub body_bytes: usize,
+    /// From the first byte of the request to the answer.
+    pub request_timeout: Duration,
+    /// A request that takes longer is logged.
+    pub slow_request: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            body_bytes: 16 * 1024,
+            request_timeout: Duration::from_secs(15),
+            slow_request: Duration::from_secs(1),
+        }
+    }
+}
+
+impl AppState {
+    #[must_use]
+    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+        Self {
+            ledger: Ledger::new(Arc::clone(&store)),
+            verifier: Arc::new(StoreVerifier::new(Arc::clone(&store))),
+            store,
+            limits,
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Lists: `?limit=` and `?cursor=`, and the page that comes back.
+//!
+//! A cursor is the position of the last item of a page, and a digest that ties it to the list it
+//! came from: which list, whose, filtered how. It needs no secret: whoever makes one up reaches a
+//! position in a list that is theirs to read from the start.
+
+use axum::Json;
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+use utoipa::{IntoParams, ToSchema};
+
+use super::params::QueryParams;
+use crate::auth::Problem;
+
+const MAX_LIMIT: i64 = 100;
+const DEFAULT_LIMIT: i64 = 20;
+const DIGEST_LENGTH: usize = 8;
+
+/// How to page through a list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the parameters of a list, for the OpenAPI document")]
+pub struct PageParams {
+    /// Items on a page.
+    #[param(minimum = 1, maximum = 100, default = 20)]
+    limit: Option<i64>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page of a list, newest first.
+#[derive(Serialize, ToSchema)]
+pub struct List<T> {
+    data: Vec<T>,
+    /// Ask with it for the next page; `null`: this is the last one.
+    #[schema(required = true)]
+    next_cursor: Option<String>,
+}
+
+/// Which page is asked for. `N` is how many bytes a position has.
+pub struct Page<const N: usize> {
+    limit: i64,
+    /// The position after which the page begins.
+    pub after: Option<[u8; N]>,
+    list: String,
+}
+
+impl<const N: usize> Page<N> {
+    /// `list` says which list it is, of whom, and how it is filtered.
+    pub fn read(mut params: QueryParams, list: String) -> Result<Self, Problem> {
+        let limit = params.optional("limit", |text| match text.parse() {
+            Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
+            _ => Err("must be a whole number from 1 to 100"),
+        });
+        let after = params.optional("cursor", |text| {
+            decode(text, &list).ok_or("is not a cursor that this list gave out")
+        });
+        params.finish()?;
+        Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after, list })
+    }
+
+    /// One more than the page holds, to see whether there is another.
+    pub fn fetch(&self) -> i64 {
+        self.limit + 1
+    }
+
+    /// The page out of what was fetched.
+    pub fn respond<I, T>(
+        self,
+        mut items: Vec<I>,
+        position: impl Fn(&I) -> [u8; N],
+        shape: impl FnMut(I) -> T,
+    ) -> Json<List<T>> {
+        let limit = usize::try_from(self.limit).expect("1 to 100");
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let last = items.last().filter(|_| more);
+        let next_cursor = last.map(|last| encode(position(last), &self.list));
+        Json(List { data: items.into_iter().map(shape).collect(), next_cursor })
+    }
+}
+
+fn encode<const N: usize>(position: [u8; N], list: &str) -> String {
+    URL_SAFE_NO_PAD.encode([&position[..], &digest(&position, list)].concat())
+}
+
+fn decode<const N: usize>(cursor: &str, list: &str) -> Option<[u8; N]> {
+    let bytes = URL_SAFE_NO_PAD.decode(cursor).ok()?;
+    let (position, tie) = bytes.split_first_chunk::<N>()?;
+    (tie == digest(position, list)).then_some(*position)
+}
+
+fn digest(position: &[u8], list: &str) -> [u8; DIGEST_LENGTH] {
+    let mut hasher = Sha256::new();
+    hasher.update(b"tollgate cursor\n");
+    hasher.update(position);
+    hasher.update(list.as_bytes());
+    let digest = hasher.finalize();
+    std::array::from_fn(|index| digest[index])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_works_on_its_own_list_alone() {
+        let cursor = encode([7; 16], "keys of a");
+        assert_eq!(decode(&cursor, "keys of a"), Some([7; 16]));
+        assert_eq!(decode::<16>(&cursor, "keys of b"), None);
+        assert_eq!(decode::<8>(&cursor, "keys of a"), None);
+        for index in 0..cursor.len() {
+            let mut tampered = cursor.clone().into_bytes();
+            tampered[index] = if tampered[index] == b'A' { b'B' } else { b'A' };
+            let tampered = String::from_utf8(tampered).expect("ASCII");
+            assert_eq!(decode::<16>(&tampered, "keys of a"), None, "{index}");
+        }
+        for text in ["", "A", "%", &"A".repeat(10_000)] {
+            assert_eq!(decode::<16>(text, "keys of a"), None);
+        }
+    }
+}

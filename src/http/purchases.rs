@@ -1,0 +1,282 @@
+//! Purchases: made by an API key, off its account's balance; and looked at.
+
+use axum::{
+    Json,
+    extract::{FromRequestParts, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use super::{
+    AppState,
+    admin::Admin,
+    api_keys::metadata,
+    fields::{Fields, text},
+    money::amount,
+    page::{List, Page, PageParams},
+    params::{AccountInPath, QueryParams, path_parameter},
+    problem::{
+        AnyRoute, WithAdminKey, WithApiKey, WithBody, WithParameters, WithTarget, not_found,
+    },
+};
+use crate::{
+    auth::{Principal, Problem},
+    domain::{
+        amount::{Amount, Currency},
+        id::{KeyId, PurchaseId, RequestId},
+        idempotency::IdempotencyKey,
+        money::NewPurchase,
+        tenant::Tenant,
+        text::{Description, Metadata, Reference},
+        timestamp::Timestamp,
+    },
+    store::{self, PurchaseOutcome, PurchaseRequest},
+};
+
+/// What was bought, and what was left.
+#[derive(Serialize, ToSchema)]
+pub struct Purchase {
+    #[schema(value_type = String, example = "pur_01h455vb4pex5vsknk084sn02q")]
+    id: PurchaseId,
+    #[schema(example = "1.500000")]
+    amount: String,
+    #[schema(example = "TRX")]
+    currency: String,
+    /// The balance once it had been deducted.
+    balance_after: String,
+    /// The API key that bought.
+    #[schema(value_type = String)]
+    key_id: KeyId,
+    #[schema(required = true)]
+    reference: Option<String>,
+    #[schema(required = true)]
+    description: Option<String>,
+    #[schema(value_type = Object)]
+    metadata: Value,
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+}
+
+impl Purchase {
+    pub fn new(purchase: store::Purchase, currency: &Currency) -> Self {
+        Self {
+            id: purchase.id,
+            amount: currency.format(purchase.amount),
+            currency: currency.code().to_owned(),
+            balance_after: currency.format(purchase.balance_after),
+            key_id: purchase.key_id,
+            reference: purchase.reference,
+            description: purchase.description,
+            metadata: purchase.metadata.to_value(),
+            created_at: purchase.created_at,
+        }
+    }
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePurchaseRequest {
+    /// A decimal string with at most the currency's decimals, more than zero.
+    #[schema(value_type = String, example = "1.5")]
+    amount: Amount,
+    /// The buyer's own id of it, such as an order number.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    reference: Option<Reference>,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
+    description: Option<Description>,
+    /// At most 4096 bytes as compact JSON.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Metadata>,
+}
+
+impl CreatePurchaseRequest {
+    fn read(
+        mut fields: Fields,
+        headers: &HeaderMap,
+        tenant: &Tenant,
+    ) -> Result<(Self, Option<IdempotencyKey>), Problem> {
+        let amount = fields.required("amount", amount(tenant));
+        let reference = fields.optional("reference", text(Reference::parse));
+        let description = fields.optional("description", text(Description::parse));
+        let metadata = fields.optional("metadata", metadata);
+        let key = fields.header(headers, "Idempotency-Key", IdempotencyKey::parse_header);
+        let request = amount.map(|amount| (Self { amount, reference, description, metadata }, key));
+        fields.finish(request)
+    }
+}
+
+/// 402: what was asked for, and what there is.
+pub fn insufficient_balance(required: i64, available: i64, currency: &Currency) -> Problem {
+    let (required, available) = (currency.format(required), currency.format(available));
+    let code = currency.code();
+    let detail =
+        format!("The purchase needs {required} {code}; the balance is {available} {code}.");
+    Problem::new(402, "insufficient_balance", "The balance does not reach", detail)
+        .with("required", required)
+        .with("available", available)
+        .with("currency", code)
+}
+
+/// The tenant that the principal's key belongs to.
+pub async fn tenant_of(
+    state: &AppState,
+    principal: &Principal,
+) -> Result<std::sync::Arc<Tenant>, Problem> {
+    Ok(state.store.find_tenant(&principal.tenant, principal.environment).await?)
+}
+
+/// Marks a response that repeats one that was given before.
+pub fn mark_replayed(mut response: Response, replayed: bool) -> Response {
+    if replayed {
+        let name = HeaderName::from_static("idempotent-replayed");
+        response.headers_mut().insert(name, HeaderValue::from_static("true"));
+    }
+    response
+}
+
+/// The id that this request was given on its way in.
+pub struct ThisRequest(pub RequestId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let id = parts.extensions.get::<RequestId>().copied();
+        id.map(Self).ok_or_else(|| Problem::internal("no request id around the handler"))
+    }
+}
+
+/// Buy: take an amount off the account's balance. Needs the scope `purchases:write`.
+///
+/// With an `Idempotency-Key` a repeated request has the effect and the answer of the first one,
+/// also through another key of the account; a decline is such an answer.
+#[utoipa::path(post, path = "/v1/purchases", tag = "purchases", security(("api_key" = [])),
+    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 130,
+        description = "1 to 128 visible ASCII characters, quoted or bare")),
+    request_body = CreatePurchaseRequest,
+    responses(
+        (status = 201, body = Purchase,
+            headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
+        (status = 402, description = "`insufficient_balance`: nothing was deducted.",
+            body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
+        AnyRoute, WithApiKey, WithBody))]
+pub async fn create(
+    State(state): State<AppState>,
+    principal: Principal,
+    ThisRequest(request_id): ThisRequest,
+    headers: HeaderMap,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let tenant = tenant_of(&state, &principal).await?;
+    let (wanted, idempotency_key) = CreatePurchaseRequest::read(fields, &headers, &tenant)?;
+    let request = PurchaseRequest {
+        account: principal.account.clone(),
+        key_id: principal.key_id,
+        purchase: NewPurchase {
+            amount: wanted.amount,
+            reference: wanted.reference,
+            description: wanted.description,
+            metadata: wanted.metadata.unwrap_or_default(),
+        },
+        idempotency_key,
+        request_id,
+    };
+    let currency = &tenant.policy.currency;
+    Ok(match state.ledger.purchase(&tenant, request).await? {
+        PurchaseOutcome::Purchased { purchase, replayed } => {
+            let body = Json(Purchase::new(purchase, currency));
+            mark_replayed((StatusCode::CREATED, body).into_response(), replayed)
+        }
+        PurchaseOutcome::Declined { required, available, request_id, replayed } => {
+            // The body is that of the first answer, the id of its request in it too.
+            let problem = insufficient_balance(required, available, currency);
+            let problem = problem.for_request(&request_id.to_string());
+            mark_replayed(problem.into_response(), replayed)
+        }
+    })
+}
+
+/// List the account's purchases, newest first. Needs the scope `purchases:read`.
+#[utoipa::path(get, path = "/v1/purchases", tag = "purchases", security(("api_key" = [])),
+    params(PageParams),
+    responses((status = 200, body = List<Purchase>), AnyRoute, WithApiKey, WithParameters))]
+pub async fn list_own(
+    State(state): State<AppState>,
+    principal: Principal,
+    params: QueryParams,
+) -> Result<Json<List<Purchase>>, Problem> {
+    let tenant = tenant_of(&state, &principal).await?;
+    list(&state, &tenant, &principal.account, None, params).await
+}
+
+/// Read a purchase of the account. Needs the scope `purchases:read`.
+#[utoipa::path(get, path = "/v1/purchases/{id}", tag = "purchases", security(("api_key" = [])),
+    params(("id" = String, Path, description = "The id of the purchase")),
+    responses((status = 200, body = Purchase), AnyRoute, WithApiKey, WithTarget))]
+pub async fn get_own(
+    State(state): State<AppState>,
+    principal: Principal,
+    PurchaseInPath(id): PurchaseInPath,
+) -> Result<Json<Purchase>, Problem> {
+    let tenant = tenant_of(&state, &principal).await?;
+    let purchase = state.store.find_purchase(&tenant, &principal.account, id).await?;
+    Ok(Json(Purchase::new(purchase, &tenant.policy.currency)))
+}
+
+/// The purchase in the path. What is no purchase's id names none: 404.
+pub struct PurchaseInPath(PurchaseId);
+
+impl<S: Send + Sync> FromRequestParts<S> for PurchaseInPath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let text = path_parameter(parts, "id").await?;
+        text.parse().map(Self).map_err(|_| not_found())
+    }
+}
+
+/// Whose purchases are wanted.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
+pub struct PurchaseFilterParams {
+    /// Only what this API key bought.
+    #[param(pattern = "^key_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
+    key_id: Option<String>,
+}
+
+/// List what an account has bought, newest first.
+#[utoipa::path(get, path = "/v1/accounts/{account}/purchases", tag = "purchases",
+    security(("admin_key" = [])),
+    params(("account" = String, Path, description = "The tenant's own id of the account"),
+        PurchaseFilterParams, PageParams),
+    responses((status = 200, body = List<Purchase>),
+        AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+pub async fn list_of_account(
+    State(state): State<AppState>,
+    admin: Admin,
+    AccountInPath(account): AccountInPath,
+    mut params: QueryParams,
+) -> Result<Json<List<Purchase>>, Problem> {
+    let key_id = params.optional("key_id", str::parse::<KeyId>);
+    list(&state, &admin.tenant, &account, key_id, params).await
+}
+
+async fn list(
+    state: &AppState,
+    tenant: &Tenant,
+    account: &crate::domain::account::ExternalId,
+    key_id: Option<KeyId>,
+    params: QueryParams,
+) -> Result<Json<List<Purchase>>, Problem> {
+    let page = Page::<16>::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
+    let before = page.after.map(|bytes| PurchaseId::from_uuid(Uuid::from_bytes(bytes)));
+    let purchases =
+        state.store.list_purchases(tenant, account, key_id, before, page.fetch()).await?;
+    let shape = |purchase| Purchase::new(purchase, &tenant.policy.currency);
+    Ok(page.respond(purchases, |purchase| purchase.id.uuid().into_bytes(), shape))
+}

@@ -1,0 +1,121 @@
+//! The listener: one task a connection, bounded in all that a client decides, and a shutdown that
+//! finishes what is in flight.
+
+use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+
+use axum::{Router, extract::Request};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    server::graceful::GracefulShutdown,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tower::ServiceExt as _;
+use tracing::{debug, info, warn};
+
+use super::access::PeerAddress;
+
+/// Bounds of the connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Connections at once; a further one waits to be accepted.
+    pub max_connections: usize,
+    /// For all headers of a request to come. Also how long an idle connection is kept.
+    pub header_timeout: Duration,
+    /// Bytes of a request's first line and headers.
+    pub header_bytes: usize,
+    pub max_headers: usize,
+    /// For requests in flight to finish once the service is to stop.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            header_timeout: Duration::from_secs(30),
+            header_bytes: 16 * 1024,
+            max_headers: 64,
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}
+
+/// Serves until `stop` is ready, then stops accepting and finishes what is in flight.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    limits: ServerLimits,
+    stop: impl Future<Output = ()>,
+) {
+    let graceful = GracefulShutdown::new();
+    let room = Arc::new(Semaphore::new(limits.max_connections));
+    let mut stop = pin!(stop);
+    loop {
+        let accepted = tokio::select! {
+            accepted = accept(&listener, &room) => accepted,
+            () = &mut stop => break,
+        };
+        match accepted {
+            Ok((stream, peer, permit)) => {
+                serve_connection(stream, peer, permit, &router, limits, &graceful);
+            }
+            Err(error) => {
+                // Out of file descriptors, most likely: without a pause this would spin.
+                warn!(%error, "cannot accept a connection");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+    drop(listener);
+    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+        warn!("some requests did not finish in {:?}; they are cut off", limits.drain_timeout);
+    } else {
+        info!("everything in flight is finished");
+    }
+}
+
+async fn accept(
+    listener: &TcpListener,
+    room: &Arc<Semaphore>,
+) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+    let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
+    let (stream, peer) = listener.accept().await?;
+    Ok((stream, peer, permit))
+}
+
+fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    router: &Router,
+    limits: ServerLimits,
+    graceful: &GracefulShutdown,
+) {
+    if let Err(error) = stream.set_nodelay(true) {
+        debug!(%error, "cannot switch Nagle's algorithm off");
+    }
+    let address = PeerAddress(peer.ip().to_canonical());
+    let router = router.clone();
+    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
+        let mut request = request.map(axum::body::Body::new);
+        request.extensions_mut().insert(address);
+        router.clone().oneshot(request)
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.header_timeout)
+        .max_headers(limits.max_headers)
+        .max_buf_size(limits.header_bytes)
+        .serve_connection(TokioIo::new(stream), service);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        let _permit = permit;
+        if let Err(error) = connection.await {
+            debug!(%error, "a connection ended in an error");
+        }
+    });
+}

@@ -1,0 +1,93 @@
+//! `postgres.log`: what initdb and the server say, and the end of it in a failed start's error.
+
+use std::{
+    fs::{self, File},
+    io::{self, Read, Seek, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+use super::owner::ServerUser;
+
+/// At a start, a longer log is moved to `postgres.log.1`, over the one before.
+const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How much of the log an error quotes, at most.
+const QUOTED_LINES: usize = 10;
+const QUOTED_BYTES: u64 = 8 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Log {
+    path: PathBuf,
+    user: ServerUser,
+}
+
+impl Log {
+    pub(super) fn new(path: PathBuf, user: ServerUser) -> Self {
+        Self { path, user }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// For appending, by a child process.
+    pub(super) fn open(&self) -> io::Result<File> {
+        self.user.open_file(&self.path)
+    }
+
+    /// Bounds the log over many starts. Call it only while no server writes to it.
+    pub(super) fn rotate(&self) -> io::Result<()> {
+        if self.mark() > MAX_LOG_BYTES {
+            fs::rename(&self.path, self.path.with_extension("log.1"))?;
+        }
+        Ok(())
+    }
+
+    /// Where the log ends now.
+    pub(super) fn mark(&self) -> u64 {
+        fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len())
+    }
+
+    /// The last lines that were written after `mark`, each on a line of its own and indented, to
+    /// stand at the end of an error's message. Empty if nothing was written: a log that cannot be
+    /// read must not hide the error that it would explain.
+    pub(super) fn said_since(&self, mark: u64) -> String {
+        let read = || {
+            let mut file = self.open()?;
+            let end = file.metadata()?.len();
+            file.seek(SeekFrom::Start(mark.max(end.saturating_sub(QUOTED_BYTES))))?;
+            let mut bytes = Vec::new();
+            file.take(QUOTED_BYTES).read_to_end(&mut bytes)?;
+            io::Result::Ok(bytes)
+        };
+        quote(&String::from_utf8_lossy(&read().unwrap_or_default()))
+    }
+}
+
+fn quote(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    lines[lines.len().saturating_sub(QUOTED_LINES)..]
+        .iter()
+        .map(|line| format!("\n    {line}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_ten_lines_are_quoted() {
+        let text: String = (1..=12).map(|n| format!("line {n}\n\n")).collect();
+        let quoted = quote(&text);
+        assert!(quoted.starts_with("\n    line 3\n    line 4\n"));
+        assert!(quoted.ends_with("\n    line 12"));
+        assert_eq!(quoted.lines().count(), QUOTED_LINES + 1);
+    }
+
+    #[test]
+    fn a_silent_program_adds_nothing() {
+        assert_eq!(quote(""), "");
+        assert_eq!(quote("\n \n"), "");
+    }
+}

@@ -1,0 +1,228 @@
+//! Reads the traces that a server leaves: its lock files and its process.
+//!
+//! A postmaster writes `postmaster.pid` into PGDATA and a lock file beside its socket. Line 1 of
+//! both is its process id, line 8 of the first is its state
+//! (<https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h>).
+
+use std::{
+    fs, io,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    thread,
+    time::{Duration, Instant},
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::{POLL_INTERVAL, error::StartError, socket};
+
+/// How long a server that was left running may take for a fast shutdown, before it is told to
+/// stop at once.
+const LEFTOVER_PATIENCE: Duration = Duration::from_secs(20);
+
+/// What a lock file says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct LockFile {
+    pid: Pid,
+    ready: bool,
+}
+
+/// What the process that a lock file names is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Holder {
+    /// There is no such process.
+    Gone,
+    /// A server on this PGDATA.
+    Server,
+    /// A process that has nothing to do with this PGDATA: the number was given out again.
+    Unrelated,
+    /// A Postgres that cannot be told.
+    Unclear,
+}
+
+/// Whether the server accepts connections: the one with this process id, or any.
+pub(super) fn is_ready(data: &Path, socket_dir: &Path, pid: Option<Pid>) -> bool {
+    // The file of a server that was killed may still say that it is ready, but nobody listens on
+    // its socket. A server that recovers listens already, but is not ready.
+    LockFile::read(&pid_file(data))
+        .is_some_and(|file| file.ready && pid.is_none_or(|pid| pid == file.pid))
+        && UnixStream::connect(socket_dir.join(socket::FILE)).is_ok()
+}
+
+/// The server that was last started on this PGDATA; it may have ended since.
+pub(super) fn last_pid(data: &Path) -> Option<Pid> {
+    LockFile::read(&pid_file(data)).map(|file| file.pid)
+}
+
+/// Stops the server that a process of ours left running when it ended, and removes lock files
+/// that would keep the next one from starting. Only the holder of our lock may call it.
+pub(super) fn clear(data: &Path, socket_dir: &Path, deadline: Instant) -> Result<(), StartError> {
+    stop_leftover(data, deadline)?;
+    // Postgres replaces the lock file of a process that has ended, but gives up if the process id
+    // was given out again to the same user, which is common in a container that was started
+    // again, where the numbers begin anew.
+    for path in [pid_file(data), socket_dir.join(format!("{}.lock", socket::FILE))] {
+        let Some(file) = LockFile::read(&path) else { continue };
+        if holder(file.pid, data) == Holder::Unrelated {
+            tracing::warn!(path = %path.display(), "removing a lock file that no server holds");
+            match fs::remove_file(&path) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(StartError::Io { action: "remove", path, source });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+fn stop_leftover(data: &Path, deadline: Instant) -> Result<(), StartError> {
+    let Some(LockFile { pid, .. }) = LockFile::read(&pid_file(data)) else { return Ok(()) };
+    let began = Instant::now();
+    let mut sent = None;
+    while holder(pid, data) == Holder::Server {
+        let signal = if began.elapsed() < LEFTOVER_PATIENCE { Signal::INT } else { Signal::QUIT };
+        if sent != Some(signal) {
+            tracing::info!(
+                pid = pid.as_raw_pid(),
+                "stopping a private Postgres that was left running"
+            );
+            // An error means that it has just ended, or that it cannot be stopped by us, which
+            // the deadline tells.
+            let _ = kill_process(pid, signal);
+            sent = Some(signal);
+        }
+        if Instant::now() >= deadline {
+            return Err(StartError::Leftover { pid: pid.as_raw_pid(), path: data.to_owned() });
+        }
+        thread::sleep(POLL_INTERVAL);
+    }
+    Ok(())
+}
+
+fn pid_file(data: &Path) -> PathBuf {
+    data.join("postmaster.pid")
+}
+
+impl LockFile {
+    fn read(path: &Path) -> Option<Self> {
+        Self::parse(&fs::read_to_string(path).ok()?)
+    }
+
+    /// None as well for the file of `postgres --single`, which has a negative number: Postgres
+    /// guards that itself, and it is never ours to stop.
+    fn parse(text: &str) -> Option<Self> {
+        let mut lines = text.lines();
+        let pid: i32 = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
+        let ready = lines.nth(6).is_some_and(|state| state.trim() == "ready");
+        Some(Self { pid: Pid::from_raw(pid)?, ready })
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn holder(pid: Pid, data: &Path) -> Holder {
+    // Readable by every user, unlike the process's directory and its executable.
+    match fs::read(format!("/proc/{pid}/cmdline")) {
+        Ok(line) => holder_by_arguments(&line, data),
+        Err(_) => Holder::Gone,
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder(pid: Pid, data: &Path) -> Holder {
+    let ps = std::process::Command::new("/bin/ps")
+        .args(["-ww", "-o", "args=", "-p", &pid.to_string()])
+        .output();
+    let Ok(ps) = ps else { return Holder::Unclear };
+    let line = String::from_utf8_lossy(&ps.stdout);
+    // The arguments come without their boundaries, so only our own way to start one is known.
+    if line.contains(&format!("postgres -D {} ", data.display())) {
+        Holder::Server
+    } else if line.trim().is_empty() {
+        Holder::Gone
+    } else if line.contains("postgres") {
+        Holder::Unclear
+    } else {
+        Holder::Unrelated
+    }
+}
+
+/// Tells by the arguments, each with a zero at its end.
+#[cfg(any(target_os = "linux", test))]
+fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+    let mut arguments = line.split(|byte| *byte == 0).map(OsStr::from_bytes);
+    let program = arguments.next().unwrap_or_default();
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    // The children of a server call themselves `postgres: walwriter`; they hold no lock file. A
+    // process that has ended and was not waited for has no arguments.
+    let is_child = program.as_bytes().starts_with(b"postgres: ");
+    if is_child || !(name.contains("postgres") || name.contains("postmaster")) {
+        return Holder::Unrelated;
+    }
+    let directory = arguments.find_map(|argument| {
+        let attached = argument.as_bytes().strip_prefix(b"-D")?;
+        Some(OsStr::from_bytes(attached).to_owned())
+    });
+    // `-D` stands before the directory, or alone, and the directory is the next argument.
+    let directory = match directory {
+        Some(attached) if attached.is_empty() => arguments.next().map(OsStr::to_owned),
+        other => other,
+    };
+    let Some(directory) = directory.map(PathBuf::from) else { return Holder::Unclear };
+    if fs::canonicalize(&directory).as_deref().unwrap_or(&directory) == data {
+        Holder::Server
+    } else if directory.is_absolute() {
+        Holder::Unrelated
+    } else {
+        Holder::Unclear
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FILE: &str = "8639\n/srv/data\n1795315993\n5432\n/srv/run\n\n 10035492        11\n";
+
+    fn parse(text: &str) -> Option<(i32, bool)> {
+        LockFile::parse(text).map(|file| (file.pid.as_raw_pid(), file.ready))
+    }
+
+    #[test]
+    fn line_8_says_that_the_server_is_ready() {
+        assert_eq!(parse(&format!("{FILE}ready   \n")), Some((8639, true)));
+        assert_eq!(parse(&format!("{FILE}starting\n")), Some((8639, false)));
+        assert_eq!(parse(&format!("{FILE}stopping\n")), Some((8639, false)));
+    }
+
+    #[test]
+    fn a_file_that_is_being_written_is_not_ready() {
+        assert_eq!(parse(FILE), Some((8639, false)));
+        assert_eq!(parse("8639\n"), Some((8639, false)));
+        assert_eq!(parse(""), None);
+        assert_eq!(parse("ready\n"), None);
+    }
+
+    #[test]
+    fn the_file_of_a_single_user_postgres_is_left_alone() {
+        assert_eq!(parse(&format!("-{FILE}")), None);
+        assert_eq!(parse("0\n"), None);
+    }
+
+    #[test]
+    fn a_process_is_told_by_its_arguments() {
+        let holder = |arguments: &str| {
+            holder_by_arguments(arguments.replace('|', "\0").as_bytes(), Path::new("/no/data"))
+        };
+        assert_eq!(holder("/usr/lib/postgresql/15/bin/postgres|-D|/no/data|-p|1|"), Holder::Server);
+        assert_eq!(holder("postmaster|-p|1|-D/no/data|"), Holder::Server);
+        assert_eq!(holder("/usr/bin/postgres|-D|/no/other|"), Holder::Unrelated);
+        assert_eq!(holder("/usr/bin/postgres|-D|data|"), Holder::Unclear);
+        assert_eq!(holder("/usr/bin/postgres|-p|1|"), Holder::Unclear);
+        assert_eq!(holder("postgres: walwriter |"), Holder::Unrelated);
+        assert_eq!(holder("tollgate|serve|-D|/no/data|"), Holder::Unrelated);
+        assert_eq!(holder(""), Holder::Unrelated);
+    }
+}

@@ -1,0 +1,73 @@
+//! What the operator sees: the log on stderr, and metrics for Prometheus.
+
+use std::{io::IsTerminal as _, sync::Arc};
+
+use axum::{Router, http::header, response::IntoResponse, routing::get};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::{config::LogConfig, store::Store};
+
+/// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a time-out.
+const BUCKETS: [f64; 16] = [
+    0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
+    5.0, 15.0,
+];
+
+/// Starts logging. Text for a reader, JSON for a collector.
+pub fn start_log(config: LogConfig) {
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(LevelFilter::from_level(config.level));
+    if config.json {
+        builder.json().flatten_event(true).init();
+    } else {
+        builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+    }
+}
+
+/// Starts counting.
+pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
+    let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
+    describe_counter!("tollgate_http_requests_total", "Requests by route, method and status");
+    describe_histogram!(
+        "tollgate_http_request_seconds",
+        Unit::Seconds,
+        "From a request's headers to its answer, by route, method and status"
+    );
+    describe_counter!(
+        "tollgate_verifications_total",
+        "Keys that were verified, by tenant, environment and outcome; no tenant: none had the \
+         key's prefix"
+    );
+    describe_counter!(
+        "tollgate_purchases_total",
+        "Purchases that were asked for, by tenant, environment and outcome"
+    );
+    describe_histogram!(
+        "tollgate_database_seconds",
+        Unit::Seconds,
+        "Operations of the store, with the wait for a connection, by operation"
+    );
+    describe_gauge!("tollgate_database_connections", "Connections to the database, by state");
+    describe_gauge!("tollgate_database_connections_max", "Connections that there may be");
+    Ok(handle)
+}
+
+/// `/metrics`, in Prometheus's text format.
+pub fn metrics_router(handle: PrometheusHandle, store: Arc<Store>) -> Router {
+    let render = move || {
+        let (handle, store) = (handle.clone(), Arc::clone(&store));
+        async move {
+            let pool = store.pool_state();
+            let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+            gauge!("tollgate_database_connections", "state" => "idle").set(count(pool.idle));
+            gauge!("tollgate_database_connections", "state" => "used").set(count(pool.used));
+            gauge!("tollgate_database_connections_max").set(f64::from(pool.max));
+            let media_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
+            (media_type, handle.render()).into_response()
+        }
+    };
+    Router::new().route("/metrics", get(render))
+}
