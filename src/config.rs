@@ -81,6 +81,10 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<String>,
 
+    /// For a request's body to come; then it answers 408 [default: 10s]
+    #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
+    pub body_timeout: Option<String>,
+
     /// From a request's headers to its answer; then it answers 503 [default: 15s]
     #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub request_timeout: Option<String>,
@@ -260,6 +264,8 @@ impl ServerArgs {
         let mut duration = |name, value: &Option<String>, default| {
             reader.duration(name, value.as_deref(), default)
         };
+        let body_timeout =
+            duration("TOLLGATE_BODY_TIMEOUT", &self.body_timeout, limits.body_timeout);
         let request =
             duration("TOLLGATE_REQUEST_TIMEOUT", &self.request_timeout, limits.request_timeout);
         let headers =
@@ -269,7 +275,12 @@ impl ServerArgs {
         Some(ServerConfig {
             listen: listen?,
             metrics_listen: metrics?,
-            limits: Limits { body_bytes: body?, request_timeout: request?, slow_request: slow? },
+            limits: Limits {
+                body_bytes: body?,
+                body_timeout: body_timeout?,
+                request_timeout: request?,
+                slow_request: slow?,
+            },
             server_limits: ServerLimits {
                 max_connections: connections?,
                 header_timeout: headers?,

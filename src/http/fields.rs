@@ -14,7 +14,7 @@ use serde::{
 };
 use serde_json::{Map, Value, json};
 
-use super::problem::validation;
+use super::{AppState, problem::validation};
 use crate::auth::Problem;
 
 /// Errors that are told at the most: a body full of unknown members is not repeated whole.
@@ -58,7 +58,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        match self.members.remove(name) {
+        match self.members.shift_remove(name) {
             Some(value) => self.read(name, value, read),
             None => {
                 self.wrong(name, "is required".into());
@@ -73,7 +73,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        match self.members.remove(name) {
+        match self.members.shift_remove(name) {
             None | Some(Value::Null) => None,
             Some(value) => self.read(name, value, read),
         }
@@ -85,7 +85,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Patch<T> {
-        match self.members.remove(name) {
+        match self.members.shift_remove(name) {
             None => Patch::Keep,
             Some(Value::Null) => Patch::Clear,
             Some(value) => self.read(name, value, read).map_or(Patch::Keep, Patch::Set),
@@ -98,7 +98,7 @@ impl Fields {
         name: &str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let value = self.members.remove(name)?;
+        let value = self.members.shift_remove(name)?;
         self.read(name, value, read)
     }
 
@@ -244,12 +244,14 @@ fn mistyped(expected: &str, value: &Value) -> Wrong {
 }
 
 /// No body at all is an empty object.
-impl<S: Send + Sync> FromRequest<S> for Fields {
+impl FromRequest<AppState> for Fields {
     type Rejection = Problem;
 
-    async fn from_request(request: Request<Body>, state: &S) -> Result<Self, Problem> {
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let body = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let body = Bytes::from_request(request, state);
+        let body = tokio::time::timeout(state.limits.body_timeout, body).await;
+        let body = body.map_err(|_| too_slow())?.map_err(unreadable)?;
         let members = if body.is_empty() {
             Map::new()
         } else if is_json {
@@ -271,6 +273,15 @@ fn is_json(headers: &HeaderMap) -> bool {
     media_type
         .and_then(|media_type| media_type.split(';').next())
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn too_slow() -> Problem {
+    Problem::new(
+        408,
+        "request_timeout",
+        "The body did not come in time",
+        "The body was not whole when the time for it was over. Nothing was done.",
+    )
 }
 
 fn unreadable(rejection: BytesRejection) -> Problem {

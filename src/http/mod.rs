@@ -46,7 +46,9 @@ pub struct AppState {
 pub struct Limits {
     /// Bytes of a request's body.
     pub body_bytes: usize,
-    /// From the first byte of the request to the answer.
+    /// For the whole body to come.
+    pub body_timeout: Duration,
+    /// From the headers of the request to the answer.
     pub request_timeout: Duration,
     /// A request that takes longer is logged.
     pub slow_request: Duration,
@@ -56,6 +58,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             body_bytes: 16 * 1024,
+            body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
             slow_request: Duration::from_secs(1),
         }

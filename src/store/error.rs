@@ -103,16 +103,17 @@ fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,
         sqlx::Error::Database(database) => {
-            is_lost_connection(error)
-                || database.code().is_some_and(|code| {
-                    matches!(
-                        &*code,
-                        // Starting up; too many connections; a lock or the statement took too
-                        // long; a deadlock; a standby that does not write.
-                        "57P03" | "53300" | "55P03" | "57014" | "40P01" | "40001" | "25006"
-                    )
-                })
+            database.code().is_some_and(|code| is_transient_state(&code))
         }
         _ => is_lost_connection(error),
     }
+}
+
+/// SQLSTATEs that say nothing of what was asked, only that it cannot be asked now.
+fn is_transient_state(code: &str) -> bool {
+    // Connection, authorization, database gone, resources, operator intervention, system.
+    let classes = ["08", "28", "3D", "53", "57", "58"];
+    // Not accepting connections; a lock took too long; a deadlock; a standby that does not write.
+    let states = ["55000", "55P03", "40P01", "40001", "25006"];
+    classes.iter().any(|class| code.starts_with(class)) || states.contains(&code)
 }

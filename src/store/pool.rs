@@ -5,7 +5,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection as _, Executor as _, PgPool, Postgres, Transaction,
+    ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Transaction,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -183,7 +183,7 @@ fn connect_options(settings: &PoolSettings) -> Result<PgConnectOptions, ConnectE
         return Err(ConnectError::Url("it does not begin with postgres://".into()));
     }
     PgConnectOptions::from_str(&settings.url)
-        .map(|options| options.application_name("tollgate"))
+        .map(|options| options.application_name("tollgate").disable_statement_logging())
         .map_err(|error| ConnectError::Url(reason(&error)))
 }
 

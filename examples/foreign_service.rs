@@ -1,0 +1,67 @@
+//! A service of one's own behind the gate, without a database: `cargo run --example
+//! foreign_service --no-default-features --features middleware`.
+//!
+//! It makes up one key at the start, prints how to call with it, and knows no other. A real one
+//! would ask a Tollgate, or a store of its own: whatever implements `KeyVerifier`.
+
+use axum::{Router, routing::get};
+use tollgate::{
+    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts},
+    domain::{
+        account::{AccountFormat, ExternalId},
+        api_key::{KeyHash, KeyText},
+        scope::ScopeSet,
+        tenant::Environment,
+    },
+};
+
+/// A verifier that knows one key.
+struct OneKey {
+    hash: KeyHash,
+    principal: Principal,
+}
+
+impl KeyVerifier for OneKey {
+    async fn verify(&self, key: &KeyText) -> Result<Principal, Denial> {
+        if key.hash() == self.hash { Ok(self.principal.clone()) } else { Err(Denial::NotFound) }
+    }
+}
+
+async fn orders(caller: Principal) -> String {
+    format!("the orders of {}\n", caller.account)
+}
+
+async fn place_order(caller: Principal) -> String {
+    format!("an order of {} by key {}\n", caller.account, caller.key_id)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // An example may be read by anybody: a real key comes from a CSPRNG.
+    let key = KeyText::parse("ta_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc")?;
+    let gate = ApiKeyLayer::new(OneKey {
+        hash: key.hash(),
+        principal: Principal::new(PrincipalParts {
+            tenant: "tronagg".parse()?,
+            environment: Environment::Test,
+            account: ExternalId::parse("user-1", AccountFormat::Any)?,
+            key_id: "key_01h455vb4pex5vsknk084sn02q".parse()?,
+            scopes: ScopeSet::parse(["orders:read"])?,
+            expires_at: None,
+        }),
+    });
+    let reading = Router::new()
+        .route("/orders", get(orders))
+        .route_layer(gate.clone().require_scope("orders:read".parse()?));
+    let writing = Router::new()
+        .route("/orders/new", get(place_order))
+        .route_layer(gate.require_scope("orders:write".parse()?));
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+    let key = key.expose();
+    println!("passes:        curl -i http://127.0.0.1:3000/orders -H 'X-API-Key: {key}'");
+    println!("403, no scope: curl -i http://127.0.0.1:3000/orders/new -H 'X-API-Key: {key}'");
+    println!("401, no key:   curl -i http://127.0.0.1:3000/orders");
+    axum::serve(listener, reading.merge(writing)).await?;
+    Ok(())
+}

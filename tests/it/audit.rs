@@ -1,0 +1,132 @@
+//! The audit trail.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, OTHER_WALLET, WALLET};
+
+async fn events(app: &App, query: &str) -> Vec<Value> {
+    let path = format!("/v1/audit-events?limit=100{query}");
+    app.send(app.tronagg.call("GET", &path)).await.expect(200).data().to_vec()
+}
+
+fn actions(events: &[Value]) -> Vec<&str> {
+    events.iter().rev().map(|event| event["action"].as_str().expect("an action")).collect()
+}
+
+#[tokio::test]
+async fn everything_that_is_done_leaves_a_line() {
+    let app = App::start().await;
+    let wallet = app.wallet("5").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let patch = |body: Value| app.send(app.tronagg.call("PATCH", &key.path).json(body));
+    patch(json!({"name": "renamed", "enabled": false})).await.expect(200);
+    patch(json!({"enabled": true})).await.expect(200);
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    app.send(rotate.json(json!({"grace_seconds": 60}))).await.expect(201);
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    app.send(revoke.json(json!({"reason": "leaked"}))).await.expect(200);
+    for status in ["suspended", "active"] {
+        let path = format!("/v1/accounts/{wallet}");
+        app.send(app.tronagg.call("PATCH", &path).json(json!({"status": status})))
+            .await
+            .expect(200);
+    }
+    let events = events(&app, "").await;
+    assert_eq!(
+        actions(&events),
+        [
+            "tenant.create",
+            "admin_key.create",
+            "account.create",
+            "account.credit",
+            "api_key.create",
+            "api_key.change",
+            "api_key.change",
+            "api_key.rotate",
+            "api_key.revoke",
+            "account.suspend",
+            "account.activate",
+        ]
+    );
+    let by_cli = &events[events.len() - 1];
+    assert_eq!((&by_cli["actor"], &by_cli["address"]), (&json!("cli"), &Value::Null));
+    let change = &events[5];
+    assert_eq!(change["actor"], "admin_key");
+    assert!(change["admin_key_id"].as_str().expect("an id").starts_with("adm_"));
+    assert_eq!(change["account"], WALLET);
+    assert_eq!(change["target_id"], json!(key.id));
+    assert_eq!(change["address"], "192.0.2.7");
+    assert!(change["request_id"].as_str().expect("an id").starts_with("req_"));
+    assert_eq!(
+        change["detail"],
+        json!({
+            "name": {"from": "a key", "to": "renamed"},
+            "enabled": {"from": true, "to": false},
+        })
+    );
+    assert_eq!(events[2]["detail"]["reason"], "leaked");
+}
+
+#[tokio::test]
+async fn what_changes_nothing_leaves_no_line() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let revoke = || app.send(app.tronagg.call("POST", &format!("{}/revoke", key.path)));
+    let same = app.tronagg.call("PATCH", &key.path).json(json!({"name": "a key", "enabled": true}));
+    app.send(same).await.expect(200);
+    revoke().await.expect(200);
+    let before = events(&app, "").await.len();
+    revoke().await.expect(200);
+    app.wallet("0").await;
+    let active = app.tronagg.call("PATCH", &format!("/v1/accounts/{wallet}"));
+    app.send(active.json(json!({"status": "active"}))).await.expect(200);
+    // Refused: nothing was done.
+    let patch = app.tronagg.call("PATCH", &key.path).json(json!({"name": "x"}));
+    app.send(patch).await.expect_problem(409, "key_not_live");
+    assert_eq!(events(&app, "").await.len(), before);
+    assert_eq!(actions(&events(&app, "").await)[3..], ["api_key.create", "api_key.revoke"]);
+}
+
+#[tokio::test]
+async fn events_are_found_by_account_and_by_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    app.account(&app.tronagg, OTHER_WALLET, "0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    app.key(&app.tronagg, wallet).await;
+    app.key(&app.tronagg, OTHER_WALLET).await;
+    let of_account = events(&app, &format!("&account={wallet}")).await;
+    assert_eq!(actions(&of_account), ["account.create", "api_key.create", "api_key.create"]);
+    let of_key = events(&app, &format!("&key_id={}", key.id)).await;
+    assert_eq!(actions(&of_key), ["api_key.create"]);
+    let both = events(&app, &format!("&key_id={}&account={OTHER_WALLET}", key.id)).await;
+    assert_eq!(both, Vec::<Value>::new());
+    for wrong in
+        ["account=user-1", "key_id=x", "key_id=pur_01h455vb4pex5vsknk084sn02q", "actor=cli"]
+    {
+        let answer = app.send(app.tronagg.call("GET", &format!("/v1/audit-events?{wrong}"))).await;
+        answer.expect_problem(422, "validation_failed");
+    }
+}
+
+#[tokio::test]
+async fn the_trail_is_read_page_by_page() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    for _ in 0..3 {
+        app.key(&app.tronagg, wallet).await;
+    }
+    let all = events(&app, "").await;
+    let mut seen = Vec::new();
+    let mut query = "/v1/audit-events?limit=2".to_owned();
+    loop {
+        let page = app.send(app.tronagg.call("GET", &query)).await.expect(200);
+        seen.extend_from_slice(page.data());
+        match page.json["next_cursor"].as_str() {
+            Some(cursor) => query = format!("/v1/audit-events?limit=2&cursor={cursor}"),
+            None => break,
+        }
+    }
+    assert_eq!(seen, all);
+}

@@ -1,0 +1,285 @@
+//! What bad input gets: an error that says what and where, and nothing done.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Call, WALLET, app::NewKey};
+
+struct Setup {
+    app: App,
+    key: NewKey,
+}
+
+impl Setup {
+    async fn new() -> Self {
+        let app = App::start().await;
+        let wallet = app.wallet("10").await;
+        let key = app.key(&app.tronagg, wallet).await;
+        Self { app, key }
+    }
+
+    fn create_key(&self) -> Call {
+        self.app.tronagg.call("POST", &format!("/v1/accounts/{WALLET}/keys"))
+    }
+
+    fn purchase(&self) -> Call {
+        self.key.call("POST", "/v1/purchases")
+    }
+
+    /// That all the bad requests left nothing behind.
+    async fn check_nothing_was_done(&self) {
+        let counts: (i64, i64, i64) = sqlx::query_as(
+            "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM ledger_entries),
+                    (SELECT count(*) FROM idempotency_records WHERE outcome <> 'credited')",
+        )
+        .fetch_one(&self.app.pool)
+        .await
+        .expect("counts");
+        assert_eq!(counts, (1, 1, 0));
+        self.app.check_ledger().await;
+    }
+}
+
+#[tokio::test]
+async fn bodies_that_are_no_object() {
+    let setup = Setup::new().await;
+    for body in [
+        "{",
+        "[]",
+        "null",
+        "\"name\"",
+        "{\"name\": \"a\"} x",
+        "{\"name\": \"a\", \"name\": \"b\"}",
+        "{\"name\": \"a\", \"metadata\": {\"x\": 1, \"x\": 2}}",
+        "{\"name\": \"a\", \"expires_in\": 1e999}",
+        "\u{feff}{}",
+        "name=a",
+    ] {
+        let answer = setup.app.send(setup.create_key().body("application/json", body)).await;
+        answer.expect_problem(400, "malformed_body");
+    }
+    let invalid_utf8 = setup.create_key().body("application/json", &b"{\"name\": \"\xff\"}"[..]);
+    setup.app.send(invalid_utf8).await.expect_problem(400, "malformed_body");
+    let deep = format!("{{\"metadata\": {}1{}}}", "[".repeat(5000), "]".repeat(5000));
+    let answer = setup.app.send(setup.create_key().body("application/json", deep)).await;
+    answer.expect_problem(400, "malformed_body");
+    let large = json!({"name": "a", "metadata": {"x": "y".repeat(20_000)}});
+    let answer = setup.app.send(setup.create_key().json(large)).await;
+    answer.expect_problem(413, "body_too_large");
+    for media_type in ["text/plain", "application/x-www-form-urlencoded", "application/xml"] {
+        let answer = setup.app.send(setup.create_key().body(media_type, "{}")).await;
+        answer.expect_problem(415, "unsupported_media_type");
+    }
+    let with_charset = setup.create_key().body("Application/JSON; charset=utf-8", "{}");
+    setup.app.send(with_charset).await.expect_problem(422, "validation_failed");
+    setup.check_nothing_was_done().await;
+}
+
+#[tokio::test]
+async fn fields_of_a_key() {
+    let setup = Setup::new().await;
+    let many: Vec<String> = (0..33).map(|number| format!("r{number}:read")).collect();
+    let big = json!({"x": "y".repeat(4096)});
+    for (body, wrong) in [
+        (json!({}), vec!["/name"]),
+        (json!({"name": ""}), vec!["/name"]),
+        (json!({"name": "   "}), vec!["/name"]),
+        (json!({"name": "x".repeat(101)}), vec!["/name"]),
+        (json!({"name": "a\u{0}b"}), vec!["/name"]),
+        (json!({"name": "a\nb"}), vec!["/name"]),
+        (json!({"name": "a\u{9b}b"}), vec!["/name"]),
+        (json!({"name": 1}), vec!["/name"]),
+        (json!({"name": null}), vec!["/name"]),
+        (json!({"name": "a", "scopes": "read"}), vec!["/scopes"]),
+        (json!({"name": "a", "scopes": []}), vec!["/scopes"]),
+        (json!({"name": "a", "scopes": ["READ"]}), vec!["/scopes/0"]),
+        (json!({"name": "a", "scopes": ["read", "a:b:read"]}), vec!["/scopes/1"]),
+        (json!({"name": "a", "scopes": many}), vec!["/scopes"]),
+        (json!({"name": "a", "metadata": big}), vec!["/metadata"]),
+        (json!({"name": "a", "metadata": "x"}), vec!["/metadata"]),
+        (json!({"name": "a", "metadata": {"x": "\u{0}"}}), vec!["/metadata"]),
+        (json!({"name": "a", "owner": "b", "~/": 1}), vec!["/owner", "/~0~1"]),
+        (
+            json!({"name": "", "scopes": ["x"], "expires_in": "1h", "metadata": 1, "z": 0}),
+            vec!["/name", "/scopes/0", "/expires_in", "/metadata", "/z"],
+        ),
+    ] {
+        let answer = setup.app.send(setup.create_key().json(body.clone())).await;
+        let answer = answer.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), wrong, "{body}");
+    }
+    setup.check_nothing_was_done().await;
+}
+
+#[tokio::test]
+async fn a_name_of_a_hundred_characters_is_one() {
+    let setup = Setup::new().await;
+    let body = json!({"name": "é".repeat(100), "metadata": {"x": "y".repeat(4088)}});
+    setup.app.send(setup.create_key().json(body)).await.expect(201);
+}
+
+#[tokio::test]
+async fn amounts() {
+    let setup = Setup::new().await;
+    for amount in [
+        json!(1),
+        json!(1.5),
+        json!(null),
+        json!(["1"]),
+        json!(""),
+        json!("-1"),
+        json!("+1"),
+        json!("1e3"),
+        json!("1E-3"),
+        json!("0x10"),
+        json!("1,5"),
+        json!(" 1"),
+        json!("01"),
+        json!("1."),
+        json!(".5"),
+        json!("NaN"),
+        json!("Infinity"),
+        json!("0"),
+        json!("0.000000"),
+        json!("0.0000001"),
+        json!("1.0000000"),
+        json!("9223372036854.775808"),
+        json!("99999999999999999999"),
+        json!("1".repeat(10_000)),
+    ] {
+        let call = setup.purchase().idempotency_key("k").json(json!({"amount": amount}));
+        let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), ["/amount"], "{amount}");
+    }
+    setup.check_nothing_was_done().await;
+}
+
+#[tokio::test]
+async fn other_fields_of_a_purchase() {
+    let setup = Setup::new().await;
+    for (body, wrong) in [
+        (json!({}), vec!["/amount"]),
+        (json!({"amount": "1", "reference": ""}), vec!["/reference"]),
+        (json!({"amount": "1", "reference": "x".repeat(201)}), vec!["/reference"]),
+        (json!({"amount": "1", "reference": "a\u{0}"}), vec!["/reference"]),
+        (json!({"amount": "1", "description": "x".repeat(501)}), vec!["/description"]),
+        (json!({"amount": "1", "metadata": [1]}), vec!["/metadata"]),
+        (json!({"amount": "1", "currency": "TRX"}), vec!["/currency"]),
+        (json!({"amount": "1", "key_id": "x", "account": "y"}), vec!["/key_id", "/account"]),
+    ] {
+        let answer = setup.app.send(setup.purchase().json(body.clone())).await;
+        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), wrong, "{body}");
+    }
+    setup.check_nothing_was_done().await;
+}
+
+#[tokio::test]
+async fn idempotency_keys() {
+    let setup = Setup::new().await;
+    let buy = || setup.purchase().json(json!({"amount": "1"}));
+    let long = "x".repeat(129);
+    for value in ["\"\"", "a b", "\"open", "\"a\"b", "\"a b\"", long.as_str()] {
+        let answer = setup.app.send(buy().idempotency_key(value)).await;
+        let answer = answer.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), ["Idempotency-Key"], "{value}");
+    }
+    for value in [&b"\xff"[..], "é".as_bytes(), b""] {
+        let answer = setup.app.send(buy().raw_header("Idempotency-Key", value)).await;
+        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["Idempotency-Key"]);
+    }
+    let two = buy().idempotency_key("a").idempotency_key("b");
+    let answer = setup.app.send(two).await.expect_problem(422, "validation_failed");
+    assert_eq!(answer.wrong(), ["Idempotency-Key"]);
+    // Along with the body's errors.
+    let both = setup.purchase().idempotency_key("a b").json(json!({"amount": 1}));
+    let answer = setup.app.send(both).await.expect_problem(422, "validation_failed");
+    assert_eq!(answer.wrong(), ["/amount", "Idempotency-Key"]);
+    setup.check_nothing_was_done().await;
+}
+
+#[tokio::test]
+async fn limits_cursors_and_unknown_parameters() {
+    let setup = Setup::new().await;
+    let lists = [
+        "/v1/accounts".to_owned(),
+        format!("/v1/accounts/{WALLET}/keys"),
+        format!("/v1/accounts/{WALLET}/purchases"),
+        format!("/v1/accounts/{WALLET}/ledger"),
+        "/v1/audit-events".to_owned(),
+    ];
+    for list in &lists {
+        for (query, wrong) in [
+            ("limit=0", "limit"),
+            ("limit=101", "limit"),
+            ("limit=-1", "limit"),
+            ("limit=1e1", "limit"),
+            ("limit=", "limit"),
+            ("limit=99999999999999999999", "limit"),
+            ("limit=1&limit=2", "limit"),
+            ("cursor=", "cursor"),
+            ("cursor=abc", "cursor"),
+            ("cursor=%00", "cursor"),
+            ("cursor=%FF", "cursor"),
+            ("cursor=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA", "cursor"),
+            ("page=2", "page"),
+        ] {
+            let call = setup.app.tronagg.call("GET", &format!("{list}?{query}"));
+            let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
+            assert_eq!(answer.wrong(), [wrong], "{list}?{query}");
+        }
+    }
+    let path = format!("/v1/accounts/{WALLET}/keys?status=dead&limit=x&cursor=y&z=1");
+    let answer = setup.app.send(setup.app.tronagg.call("GET", &path)).await;
+    let answer = answer.expect_problem(422, "validation_failed");
+    assert_eq!(answer.wrong(), ["status", "limit", "cursor", "z"]);
+}
+
+#[tokio::test]
+async fn paths_that_name_nothing() {
+    let setup = Setup::new().await;
+    let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);
+    for call in [
+        admin("GET", &format!("/v1/accounts/{WALLET}/keys/x")),
+        admin("GET", &format!("/v1/accounts/{WALLET}/keys/%00")),
+        admin("GET", &format!("/v1/accounts/{WALLET}/keys/%FF")),
+        admin("GET", &format!("/v1/accounts/{WALLET}/keys/pur_01h455vb4pex5vsknk084sn02q")),
+        admin("GET", &format!("/v1/accounts/{WALLET}/keys/key_01h455vb4pex5vsknk084sn02q")),
+        admin("POST", "/v1/accounts/%FF/keys").json(json!({"name": "a"})),
+        setup.key.call("GET", "/v1/purchases/x"),
+        setup.key.call("GET", "/v1/purchases/%00"),
+        Call::new("GET", "/v1"),
+        Call::new("GET", "/v1/me/"),
+        Call::new("GET", "/v2/me"),
+        Call::new("GET", "/%00"),
+        Call::new("GET", "//v1/me"),
+    ] {
+        setup.app.send(call).await.expect_problem(404, "not_found");
+    }
+    let nul = setup.app.send(admin("GET", "/v1/accounts/%00")).await;
+    assert_eq!(nul.expect_problem(422, "validation_failed").wrong(), ["account"]);
+}
+
+#[tokio::test]
+async fn methods_that_a_path_does_not_take() {
+    let setup = Setup::new().await;
+    for (method, path, allowed) in [
+        ("DELETE", "/v1/me", "GET,HEAD"),
+        ("PUT", "/v1/purchases", "POST"),
+        ("DELETE", "/v1/accounts", "GET,HEAD"),
+        ("GET", "/v1/keys/verify", "POST"),
+        ("BREW", "/livez", "GET,HEAD"),
+    ] {
+        let answer = setup.app.send(Call::new(method, path)).await;
+        let answer = answer.expect_problem(405, "method_not_allowed");
+        let allow = answer.header("allow").expect("RFC 9110 asks for it");
+        assert!(allow.contains(allowed), "{method} {path}: {allow}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_full_of_unknown_members_is_not_repeated_whole() {
+    let setup = Setup::new().await;
+    let body: serde_json::Map<String, Value> =
+        (0..1000).map(|number| (format!("m{number}"), json!(0))).collect();
+    let answer = setup.app.send(setup.create_key().json(body.into())).await;
+    assert_eq!(answer.expect_problem(422, "validation_failed").wrong().len(), 50);
+}

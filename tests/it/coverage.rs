@@ -1,0 +1,278 @@
+//! Every route has an unauthenticated case and a cross-tenant case, and one that asks for an admin
+//! key a case for the permission. The routes are those of the OpenAPI document: a new one without
+//! a line here fails the test.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, App, Call, OTHER_WALLET, WALLET, app::NewKey};
+
+/// Which credential a route asks for.
+#[derive(Clone, Copy, PartialEq)]
+enum Asks {
+    Nothing,
+    ApiKey,
+    AdminKey(&'static str),
+}
+
+/// What one who holds another tenant's credential gets.
+enum Stranger {
+    /// The same 404 as for what is not there.
+    NotFound,
+    /// An answer in which nothing of the tenant is: neither its account nor its ids.
+    SeesNothing,
+    /// A new thing of its own, which is not the tenant's.
+    MakesItsOwn,
+}
+
+struct Route {
+    method: &'static str,
+    template: &'static str,
+    asks: Asks,
+    stranger: Stranger,
+    body: Option<Value>,
+}
+
+fn routes() -> Vec<Route> {
+    use Asks::{AdminKey, ApiKey, Nothing};
+    use Stranger::{MakesItsOwn, NotFound, SeesNothing};
+    let route =
+        |method, template, asks, stranger| Route { method, template, asks, stranger, body: None };
+    let with = |route: Route, body: Value| Route { body: Some(body), ..route };
+    let name = json!({"name": "a"});
+    vec![
+        route("GET", "/livez", Nothing, SeesNothing),
+        route("GET", "/readyz", Nothing, SeesNothing),
+        route("GET", "/v1/authorize", ApiKey, SeesNothing),
+        route("GET", "/v1/me", ApiKey, SeesNothing),
+        with(route("POST", "/v1/purchases", ApiKey, MakesItsOwn), json!({"amount": "1"})),
+        route("GET", "/v1/purchases", ApiKey, SeesNothing),
+        route("GET", "/v1/purchases/{id}", ApiKey, NotFound),
+        route("GET", "/v1/accounts", AdminKey("accounts"), SeesNothing),
+        route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),
+        route("GET", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
+        with(
+            route("PATCH", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
+            json!({"status": "suspended"}),
+        ),
+        with(
+            route("POST", "/v1/accounts/{account}/credits", AdminKey("credits"), NotFound),
+            json!({"amount": "1"}),
+        ),
+        with(
+            route("POST", "/v1/accounts/{account}/keys", AdminKey("keys"), NotFound),
+            name.clone(),
+        ),
+        route("GET", "/v1/accounts/{account}/keys", AdminKey("keys"), NotFound),
+        route("GET", "/v1/accounts/{account}/keys/{key_id}", AdminKey("keys"), NotFound),
+        with(
+            route("PATCH", "/v1/accounts/{account}/keys/{key_id}", AdminKey("keys"), NotFound),
+            name,
+        ),
+        route("POST", "/v1/accounts/{account}/keys/{key_id}/revoke", AdminKey("keys"), NotFound),
+        route("POST", "/v1/accounts/{account}/keys/{key_id}/rotate", AdminKey("keys"), NotFound),
+        route("GET", "/v1/accounts/{account}/purchases", AdminKey("audit"), NotFound),
+        route("GET", "/v1/accounts/{account}/ledger", AdminKey("audit"), NotFound),
+        route("GET", "/v1/audit-events", AdminKey("audit"), SeesNothing),
+        with(
+            route("POST", "/v1/keys/verify", AdminKey("verify"), SeesNothing),
+            json!({"key": "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
+        ),
+    ]
+}
+
+/// A tenant with all that a stranger must not reach, and a stranger.
+struct World {
+    app: App,
+    key: NewKey,
+    purchase_id: String,
+    stranger_key: NewKey,
+    neighbour_key: NewKey,
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = App::start().await;
+        let wallet = app.wallet("10").await;
+        let key = app.key(&app.tronagg, wallet).await;
+        let purchase_id = app.send(key.buy("1")).await.expect(201).text("/id").to_owned();
+        app.account(&app.tradetally, "stranger", "10").await;
+        let both = json!({"name": "a", "scopes": ["write"]});
+        let stranger_key = app.key_with(&app.tradetally, "stranger", both).await;
+        app.account(&app.tronagg, OTHER_WALLET, "10").await;
+        let neighbour_key = app.key(&app.tronagg, OTHER_WALLET).await;
+        Self { app, key, purchase_id, stranger_key, neighbour_key }
+    }
+
+    /// The request of a route about the tenant's own things, without a credential.
+    fn call(&self, route: &Route) -> Call {
+        let path = route
+            .template
+            .replace("{account}", WALLET)
+            .replace("{key_id}", &self.key.id)
+            .replace("{id}", &self.purchase_id);
+        let call = Call::new(route.method, &path).idempotency_key("k");
+        match &route.body {
+            Some(body) => call.json(body.clone()),
+            None => call,
+        }
+    }
+
+    /// All that is the tenant's, to see whether anything of it changed.
+    async fn state(&self) -> Vec<String> {
+        sqlx::query_scalar(
+            "SELECT a::text FROM accounts a WHERE external_id = $1
+             UNION ALL SELECT k::text FROM api_keys k JOIN accounts a USING (account_id)
+                       WHERE a.external_id = $1 AND k.tenant_id = a.tenant_id
+             UNION ALL SELECT e::text FROM ledger_entries e JOIN accounts a USING (account_id)
+                       JOIN tenants t USING (tenant_id)
+                       WHERE a.external_id = $1 AND t.slug = 'tronagg'",
+        )
+        .bind(WALLET)
+        .fetch_all(&self.app.pool)
+        .await
+        .expect("rows")
+    }
+}
+
+#[test]
+fn every_route_of_the_document_has_its_cases() {
+    let document: Value =
+        serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
+    let mut documented = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().expect("paths") {
+        for method in item.as_object().expect("operations").keys() {
+            documented.insert((method.to_uppercase(), path.clone()));
+        }
+    }
+    let covered: BTreeSet<_> =
+        routes().iter().map(|route| (route.method.to_owned(), route.template.to_owned())).collect();
+    assert_eq!(covered, documented);
+    for route in routes() {
+        let operation = &document["paths"][route.template][route.method.to_lowercase()];
+        let scheme = match route.asks {
+            Asks::Nothing => Value::Null,
+            Asks::ApiKey => json!([{"api_key": []}]),
+            Asks::AdminKey(_) => json!([{"admin_key": []}]),
+        };
+        assert_eq!(operation["security"], scheme, "{} {}", route.method, route.template);
+    }
+}
+
+#[tokio::test]
+async fn without_its_credential_a_route_does_nothing() {
+    let world = World::new().await;
+    let before = world.state().await;
+    let unknown = format!("tg_admin_{}", "A".repeat(43));
+    for route in routes() {
+        let call = || world.call(&route);
+        let attempts = match route.asks {
+            Asks::Nothing => continue,
+            Asks::ApiKey => vec![
+                (call(), "missing_api_key"),
+                (call().bearer(&world.app.tronagg.admin_key), "invalid_api_key"),
+                (call().header("X-API-Key", "ta_nonsense"), "invalid_api_key"),
+            ],
+            Asks::AdminKey(_) => vec![
+                (call(), "missing_admin_key"),
+                (call().header("X-API-Key", &world.key.text), "missing_admin_key"),
+                (call().header("X-API-Key", &world.app.tronagg.admin_key), "missing_admin_key"),
+                (call().bearer(&world.key.text), "invalid_admin_key"),
+                (call().bearer("tg_admin_nonsense"), "invalid_admin_key"),
+                (call().bearer(&unknown), "invalid_admin_key"),
+                (call().bearer(&unknown).bearer(&world.app.tronagg.admin_key), "missing_admin_key"),
+            ],
+        };
+        for (call, code) in attempts {
+            world.app.send(call).await.expect_problem(401, code);
+        }
+    }
+    assert_eq!(world.state().await, before);
+}
+
+#[tokio::test]
+async fn without_the_permission_an_admin_key_does_nothing() {
+    let world = World::new().await;
+    let before = world.state().await;
+    let all = ["accounts", "keys", "verify", "credits", "audit"];
+    for route in routes() {
+        let Asks::AdminKey(permission) = route.asks else { continue };
+        let others: Vec<&str> = all.into_iter().filter(|other| *other != permission).collect();
+        let lacking = world.app.tronagg.admin_key_with(&world.app, &others).await;
+        let answer = world.app.send(world.call(&route).bearer(&lacking)).await;
+        let answer = answer.expect_problem(403, "insufficient_permission");
+        assert_eq!(answer.json["required_permission"], permission, "{}", route.template);
+    }
+    assert_eq!(world.state().await, before);
+}
+
+#[tokio::test]
+async fn a_stranger_reaches_nothing_of_the_tenant() {
+    let world = World::new().await;
+    let before = world.state().await;
+    for route in routes() {
+        let call = world.call(&route);
+        let calls = match route.asks {
+            Asks::Nothing => vec![call],
+            // Another tenant's account, and another account of the same tenant.
+            Asks::ApiKey => vec![
+                call.clone().header("X-API-Key", &world.stranger_key.text),
+                call.header("X-API-Key", &world.neighbour_key.text),
+            ],
+            Asks::AdminKey(_) => vec![call.bearer(&world.app.tradetally.admin_key)],
+        };
+        for call in calls {
+            check_stranger(&world, &route, world.app.send(call).await);
+        }
+        assert_eq!(world.state().await, before, "{} {}", route.method, route.template);
+    }
+    world.app.check_ledger().await;
+}
+
+fn check_stranger(world: &World, route: &Route, answer: Answer) {
+    match route.stranger {
+        Stranger::NotFound => {
+            let answer = answer.expect_problem(404, "not_found");
+            assert_eq!(answer.json["detail"], "There is no such thing here.");
+        }
+        Stranger::SeesNothing => {
+            let answer = answer.expect(200);
+            let shown = format!("{answer:?}");
+            for secret in [WALLET, &world.key.id, &world.purchase_id] {
+                assert!(!shown.contains(secret), "{} shows {secret}: {shown}", route.template);
+            }
+        }
+        Stranger::MakesItsOwn => {
+            answer.expect(201);
+        }
+    }
+}
+
+#[tokio::test]
+async fn accounts_of_one_tenant_reach_nothing_of_each_other_by_id() {
+    let world = World::new().await;
+    let admin = &world.app.tronagg;
+    // The key's id under the other account's path.
+    for (method, suffix) in [("GET", ""), ("PATCH", ""), ("POST", "/revoke"), ("POST", "/rotate")] {
+        let path = format!("/v1/accounts/{OTHER_WALLET}/keys/{}{suffix}", world.key.id);
+        world.app.send(admin.call(method, &path)).await.expect_problem(404, "not_found");
+    }
+    let path = format!("/v1/accounts/{OTHER_WALLET}/purchases?key_id={}", world.key.id);
+    let answer = world.app.send(admin.call("GET", &path)).await.expect(200);
+    assert_eq!(answer.data(), Vec::<Value>::new());
+    world.app.send(world.key.call("GET", "/v1/me")).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_revoked_admin_key_is_refused_at_once() {
+    let world = World::new().await;
+    let app = &world.app;
+    let key = app.tronagg.admin_key_with(app, &["accounts"]).await;
+    let list = || Call::new("GET", "/v1/accounts").bearer(&key);
+    app.send(list()).await.expect(200);
+    let keys = app.store.list_admin_keys(&app.tronagg.tenant).await.expect("a list");
+    let origin = tollgate::domain::audit::Origin::cli();
+    app.store.revoke_admin_key(&app.tronagg.tenant, keys[0].id, &origin).await.expect("revoked");
+    app.send(list()).await.expect_problem(401, "invalid_admin_key");
+}

@@ -1,0 +1,174 @@
+//! The schema holds the invariants by itself: what the program would never do, done by hand.
+
+use sqlx::AssertSqlSafe;
+
+use crate::harness::App;
+
+/// What a statement is refused by: the name of a constraint, or the message.
+async fn refusal(app: &App, statement: &str) -> String {
+    let error = sqlx::query(AssertSqlSafe(statement.to_owned()))
+        .execute(&app.pool)
+        .await
+        .expect_err(statement);
+    let error = error.as_database_error().expect("the database refused it");
+    error.constraint().unwrap_or_else(|| error.message()).to_owned()
+}
+
+#[tokio::test]
+async fn what_is_written_down_stays() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    app.send(key.buy("1").idempotency_key("k")).await.expect(201);
+    for table in ["ledger_entries", "purchases", "credits", "idempotency_records", "audit_events"] {
+        for statement in [
+            format!("UPDATE {table} SET created_at = now()"),
+            format!("DELETE FROM {table}"),
+            format!("TRUNCATE {table} CASCADE"),
+        ] {
+            let refused = refusal(&app, &statement).await;
+            assert!(refused.ends_with("_append_only"), "{statement}: {refused}");
+        }
+    }
+    assert_eq!(refusal(&app, "UPDATE tenants SET max_keys = 9").await, "tenants_append_only");
+    assert_eq!(refusal(&app, "DELETE FROM tenants").await, "tenants_append_only");
+    assert_eq!(refusal(&app, "DELETE FROM api_keys").await, "api_keys_append_only");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_balance_is_never_negative_and_the_ledger_is_signed() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    app.send(key.buy("1")).await.expect(201);
+    let negative = "UPDATE accounts SET balance = -1 WHERE last_seq > 0";
+    assert_eq!(refusal(&app, negative).await, "accounts_balance_not_negative");
+    let insert = |seq: i64, kind: &str, amount: i64, after: i64, key: &str| {
+        format!(
+            "INSERT INTO ledger_entries SELECT account_id, {seq}, '{kind}', {amount}, {after},
+             key_id, {key}, NULL, now() FROM api_keys"
+        )
+    };
+    for (statement, constraint) in [
+        (insert(3, "purchase", 1, 10, "key_id"), "ledger_entries_sign"),
+        (insert(3, "credit", -1, 10, "NULL"), "ledger_entries_sign"),
+        (insert(3, "credit", 9, 8, "NULL"), "ledger_entries_balance_before"),
+        (insert(3, "credit", 9, 9, "key_id"), "ledger_entries_maker"),
+        (insert(3, "purchase", -1, 1, "NULL"), "ledger_entries_maker"),
+        (insert(3, "purchase", -1, -1, "key_id"), "ledger_entries_balance_after_check"),
+        (insert(0, "credit", 1, 1, "NULL"), "ledger_entries_seq_check"),
+        (insert(2, "credit", 1, 1, "NULL"), "ledger_entries_pkey"),
+    ] {
+        assert_eq!(refusal(&app, &statement).await, constraint);
+    }
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_dead_key_stays_dead() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let identity = "UPDATE api_keys SET key_hash = sha256('x')";
+    assert_eq!(refusal(&app, identity).await, "api_keys_identity");
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    app.send(rotate.json(serde_json::json!({"grace_seconds": 60}))).await.expect(201);
+    let longer = "UPDATE api_keys SET expires_at = expires_at + interval '1 hour'
+                  WHERE rotated_to IS NOT NULL";
+    assert_eq!(refusal(&app, longer).await, "api_keys_rotated_once");
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    app.send(revoke).await.expect(200);
+    let revive = "UPDATE api_keys SET revoked_at = NULL WHERE revoked_at IS NOT NULL";
+    assert_eq!(refusal(&app, revive).await, "api_keys_dead_stays_dead");
+    let admin = "UPDATE admin_keys SET permissions = '{keys}' WHERE permissions <> '{keys}'";
+    assert_eq!(refusal(&app, admin).await, "admin_keys_dead_stays_dead");
+}
+
+#[tokio::test]
+async fn no_prefix_begins_with_another() {
+    let app = App::start().await;
+    let insert = |slug: &str, prefix: &str| {
+        format!(
+            "INSERT INTO tenants VALUES (gen_random_uuid(), '{slug}', 'test', '{prefix}', 5, 'TRX',
+             6, 'any', '{{read}}', now())"
+        )
+    };
+    for prefix in ["ta_", "ta_x_", "tt_", "tt_live_x_"] {
+        assert_eq!(refusal(&app, &insert("other", prefix)).await, "tenants_prefix", "{prefix}");
+    }
+    for prefix in ["tg_", "tg_admin_", "tg_admin_x_"] {
+        let refused = refusal(&app, &insert("other", prefix)).await;
+        assert_eq!(refused, "tenants_prefix_reserved", "{prefix}");
+    }
+    for prefix in ["Ta_", "ta", "_", "a__"] {
+        let refused = refusal(&app, &insert("other", prefix)).await;
+        assert_eq!(refused, "tenants_prefix_grammar", "{prefix}");
+    }
+    // At once: the second waits for the first, and sees it.
+    let mut first = app.pool.begin().await.expect("a transaction");
+    sqlx::query(AssertSqlSafe(insert("a", "new_"))).execute(&mut *first).await.expect("inserted");
+    let pool = app.pool.clone();
+    let statement = insert("b", "new_x_");
+    let second =
+        tokio::spawn(async move { sqlx::query(AssertSqlSafe(statement)).execute(&pool).await });
+    first.commit().await.expect("the commit");
+    let error = second.await.expect("no panic").expect_err("it collides");
+    let error = error.as_database_error().expect("the database refused it");
+    assert_eq!(error.constraint(), Some("tenants_prefix"));
+}
+
+#[tokio::test]
+async fn every_table_of_an_account_is_keyed_by_it() {
+    let app = App::start().await;
+    let tables: Vec<(String, String)> = sqlx::query_as(
+        "SELECT c.relname::text, a.attname::text
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
+         JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = i.indkey[0]
+         WHERE i.indisprimary AND c.relnamespace = 'public'::regnamespace ORDER BY 1",
+    )
+    .fetch_all(&app.pool)
+    .await
+    .expect("tables");
+    let not_an_accounts = ["_sqlx_migrations", "admin_keys", "tenants"];
+    for (table, first_column) in tables {
+        if !not_an_accounts.contains(&table.as_str()) {
+            assert_eq!(first_column, "account_id", "{table}");
+        }
+    }
+}
+
+/// The plan of a statement with each parameter cast to what the program sends.
+async fn plan(app: &App, statement: &str) -> String {
+    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN {statement}")))
+        .fetch_all(&app.pool)
+        .await
+        .expect("a plan");
+    rows.join("\n")
+}
+
+#[tokio::test]
+async fn a_verification_is_one_index_lookup() {
+    let app = App::start().await;
+    app.wallet("0").await;
+    // Enough rows for the planner to prefer an index if there is one.
+    sqlx::raw_sql(
+        "INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
+                               metadata, enabled, created_at)
+         SELECT a.account_id, gen_random_uuid(), a.tenant_id, sha256(n::text::bytea), 'h', 'n',
+                '{read}', '{}', true, now()
+         FROM accounts a, generate_series(1, 20000) n;
+         ANALYZE api_keys; ANALYZE accounts;",
+    )
+    .execute(&app.pool)
+    .await
+    .expect("rows");
+    let plan = plan(
+        &app,
+        "SELECT k.key_id, a.status FROM api_keys k JOIN accounts a USING (account_id)
+         WHERE k.key_hash = sha256('7')",
+    )
+    .await;
+    assert!(plan.contains("Index Scan using api_keys_key_hash"), "{plan}");
+    assert!(!plan.contains("Seq Scan on api_keys"), "{plan}");
+}

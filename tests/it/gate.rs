@@ -1,0 +1,206 @@
+//! What passes the gate, and what a client is told when it does not.
+
+use serde_json::json;
+
+use crate::harness::{Answer, App, Call};
+
+/// All of an answer that a client could tell one refusal from another by.
+fn telltale(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
+    let mut body = answer.json.clone();
+    body["request_id"] = json!(null);
+    let mut headers: Vec<_> = answer
+        .headers
+        .iter()
+        .filter(|(name, _)| *name != "x-request-id")
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap_or("").to_owned()))
+        .collect();
+    headers.sort();
+    (answer.status, body, headers)
+}
+
+#[tokio::test]
+async fn a_key_is_taken_from_either_header_in_any_case() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await.text;
+    let me = || Call::new("GET", "/v1/me");
+    for call in [
+        me().header("X-API-Key", &key),
+        me().header("x-api-key", &key),
+        me().bearer(&key),
+        me().header("Authorization", &format!("bEaReR   {key}")),
+        me().header("X-API-Key", &key).bearer(&key),
+        me().header("X-API-Key", &key).header("X-API-Key", &key),
+        me().header("X-API-Key", &key).header("Authorization", "Basic dXNlcjpwYXNz"),
+    ] {
+        app.send(call.clone()).await.expect(200);
+    }
+}
+
+#[tokio::test]
+async fn none_and_two_that_differ_are_missing() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let (a, b) =
+        (app.key(&app.tronagg, wallet).await.text, app.key(&app.tronagg, wallet).await.text);
+    let me = || Call::new("GET", "/v1/me");
+    for call in [
+        me(),
+        me().header("X-API-Key", ""),
+        me().header("Authorization", "Bearer "),
+        me().header("Authorization", &format!("Basic {a}")),
+        me().header("X-API-Key", &a).header("X-API-Key", &b),
+        me().header("X-API-Key", &a).bearer(&b),
+        Call::new("GET", &format!("/v1/me?api_key={a}&X-API-Key={a}")),
+    ] {
+        let answer = app.send(call).await.expect_problem(401, "missing_api_key");
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"tollgate\""));
+    }
+}
+
+#[tokio::test]
+async fn refusals_are_not_told_apart() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let revoked = app.key(&app.tronagg, wallet).await;
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", revoked.path));
+    app.send(revoke).await.expect(200);
+    let disabled = app.key(&app.tronagg, wallet).await;
+    let disable = app.tronagg.call("PATCH", &disabled.path).json(json!({"enabled": false}));
+    app.send(disable).await.expect(200);
+    let expired = app.key(&app.tronagg, wallet).await;
+    sqlx::query(
+        "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond' WHERE hint = $1",
+    )
+    .bind(format!("{}…{}", &expired.text[..7], &expired.text[42..]))
+    .execute(&app.pool)
+    .await
+    .expect("it is made to expire");
+    let unknown = format!("ta_{}", "A".repeat(43));
+    let unknown_prefix = format!("zz_{}", "A".repeat(43));
+    let live = app.key(&app.tronagg, wallet).await.text;
+    let circulating = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789-_ab";
+    let mut answers = Vec::new();
+    for text in [
+        &revoked.text,
+        &disabled.text,
+        &expired.text,
+        &unknown,
+        &unknown_prefix,
+        "x",
+        circulating,
+        &live[..45],
+        &format!("{live}A"),
+        &live.to_uppercase(),
+        &app.tronagg.admin_key,
+    ] {
+        let answer = app.send(Call::new("GET", "/v1/me").header("X-API-Key", text)).await;
+        answers.push(telltale(&answer.expect_problem(401, "invalid_api_key")));
+    }
+    let not_utf8 = Call::new("GET", "/v1/me").raw_header("X-API-Key", b"ta_\xff\xfe");
+    answers.push(telltale(&app.send(not_utf8).await.expect_problem(401, "invalid_api_key")));
+    for answer in &answers {
+        assert_eq!(answer, &answers[0]);
+    }
+}
+
+#[tokio::test]
+async fn one_changed_character_is_another_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await.text;
+    for index in 3..46 {
+        let mut changed = key.clone().into_bytes();
+        changed[index] = if changed[index] == b'x' { b'y' } else { b'x' };
+        let changed = String::from_utf8(changed).expect("ASCII");
+        let answer = app.send(Call::new("GET", "/v1/me").header("X-API-Key", &changed)).await;
+        answer.expect_problem(401, "invalid_api_key");
+    }
+}
+
+#[tokio::test]
+async fn scopes_are_held_and_named() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let mut keys = Vec::new();
+    for scopes in [vec!["read"], vec!["purchases:write"], vec!["orders:write"]] {
+        let body = json!({"name": "a", "scopes": scopes});
+        keys.push(app.key_with(&app.tronagg, wallet, body).await);
+    }
+    let [reader, buyer, foreign] = &keys[..] else { unreachable!("three were made") };
+    let refused = app.send(reader.buy("1")).await.expect_problem(403, "insufficient_scope");
+    assert_eq!(refused.json["required_scope"], "purchases:write");
+    let challenge = refused.header("www-authenticate").expect("a challenge");
+    assert!(challenge.contains("error=\"insufficient_scope\", scope=\"purchases:write\""));
+    app.send(reader.call("GET", "/v1/purchases")).await.expect(200);
+    app.send(buyer.buy("1")).await.expect(201);
+    app.send(buyer.call("GET", "/v1/purchases")).await.expect(200);
+    let refused = app.send(foreign.call("GET", "/v1/purchases")).await;
+    assert_eq!(
+        refused.expect_problem(403, "insufficient_scope").json["required_scope"],
+        "purchases:read"
+    );
+    app.send(foreign.call("GET", "/v1/me")).await.expect(200);
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "9.000000");
+}
+
+#[tokio::test]
+async fn a_gateway_is_told_who_it_is() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let body = json!({"name": "a", "scopes": ["orders:write", "read"]});
+    let key = app.key_with(&app.tronagg, wallet, body).await;
+    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+        let answer =
+            app.send(key.call(method, "/v1/authorize?scope=orders:write")).await.expect(200);
+        assert!(answer.body.is_empty());
+        for (name, value) in [
+            ("x-tollgate-tenant", "tronagg"),
+            ("x-tollgate-environment", "live"),
+            ("x-tollgate-account", wallet),
+            ("x-tollgate-key-id", &key.id),
+            ("x-tollgate-scopes", "read orders:write"),
+        ] {
+            assert_eq!(answer.header(name), Some(value), "{method}");
+        }
+    }
+    app.send(key.call("GET", "/v1/authorize")).await.expect(200);
+    // The original request's own parameters do no harm.
+    app.send(key.call("GET", "/v1/authorize?page=2&q=a%20b")).await.expect(200);
+    let refused = app.send(key.call("POST", "/v1/authorize?scope=purchases:write")).await;
+    refused.expect_problem(403, "insufficient_scope");
+    for wrong in ["scope=admin", "scope=", "scope=read&scope=write"] {
+        let answer = app.send(key.call("GET", &format!("/v1/authorize?{wrong}"))).await;
+        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["scope"], "{wrong}");
+    }
+}
+
+#[tokio::test]
+async fn an_owner_sees_key_account_and_balance() {
+    let app = App::start().await;
+    let wallet = app.wallet("12.5").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
+    assert_eq!(me.json["tenant"], json!({"slug": "tronagg", "environment": "live"}));
+    assert_eq!(me.json["account"], json!({"id": wallet, "status": "active"}));
+    let balance = json!({"amount": "12.500000", "currency": "TRX", "decimals": 6});
+    assert_eq!(me.json["balance"], balance);
+    assert_eq!(me.json["key"]["id"], json!(key.id));
+    assert_eq!(me.header("cache-control"), Some("no-store"));
+}
+
+#[tokio::test]
+async fn a_text_that_no_key_can_have_is_not_looked_up() {
+    let app = App::start().await;
+    let unknown = format!("zz_{}", "A".repeat(43));
+    let call = |text: &str| Call::new("GET", "/v1/me").header("X-API-Key", text);
+    // The first with a strange prefix looks for new tenants; what follows asks nothing.
+    app.send(call(&unknown)).await.expect_problem(401, "invalid_api_key");
+    app.store.close().await;
+    for text in [unknown.as_str(), "x", "ta_short", &"ta_".repeat(1000)] {
+        app.send(call(text)).await.expect_problem(401, "invalid_api_key");
+    }
+    // One that could be a key has to be asked about, and cannot be.
+    let possible = format!("ta_{}", "A".repeat(43));
+    app.send(call(&possible)).await.expect_problem(503, "unavailable");
+}

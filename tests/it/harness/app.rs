@@ -1,0 +1,239 @@
+//! The service in memory: the router on a database of its own, with tenants in it.
+
+use std::sync::Arc;
+
+use axum::Router;
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tollgate::{
+    domain::{
+        account::AccountFormat,
+        amount::Currency,
+        api_key::KeyPrefix,
+        audit::Origin,
+        permission::PermissionSet,
+        scope::ScopeSet,
+        tenant::{Environment, MaxKeys, Tenant, TenantPolicy},
+        text::Name,
+    },
+    entropy,
+    http::{AppState, Limits, PeerAddress, router},
+    store::Store,
+};
+use tower::ServiceExt as _;
+
+use super::{Answer, Call, WALLET, cluster};
+
+pub struct App {
+    pub router: Router,
+    pub store: Arc<Store>,
+    /// Beside the service: to look at what it stored, and to set up what it would not.
+    pub pool: PgPool,
+    pub tronagg: TestTenant,
+    pub tradetally: TestTenant,
+}
+
+/// A tenant and an admin key of it that may do everything.
+pub struct TestTenant {
+    pub tenant: Arc<Tenant>,
+    pub admin_key: String,
+}
+
+impl App {
+    pub async fn start() -> Self {
+        Self::on(&cluster::fresh_database().await).await
+    }
+
+    /// On a database that may have the tenants already.
+    pub async fn on(url: &str) -> Self {
+        let store = Store::connect(&cluster::pool_settings(url)).await.expect("it can be reached");
+        let store = Arc::new(store);
+        let tronagg =
+            TestTenant::make(&store, "tronagg", "ta_", "TRX", 6, AccountFormat::Tron, "write");
+        let tronagg = tronagg.await;
+        let tradetally = TestTenant::make(
+            &store,
+            "tradetally",
+            "tt_live_",
+            "USD",
+            2,
+            AccountFormat::Any,
+            "read",
+        );
+        let tradetally = tradetally.await;
+        let pool = PgPool::connect_lazy(url).expect("a URL");
+        let router = router(AppState::new(Arc::clone(&store), Limits::default()));
+        Self { router, store, pool, tronagg, tradetally }
+    }
+
+    /// Sends a request through all layers.
+    pub async fn send(&self, call: Call) -> Answer {
+        let mut request = call.into_request();
+        let address = PeerAddress("192.0.2.7".parse().expect("an address"));
+        request.extensions_mut().insert(address);
+        let response = self.router.clone().oneshot(request).await.expect("it never fails");
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.expect("a body").to_bytes();
+        Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
+    }
+
+    /// An account of TronAgg with a balance of `balance` TRX.
+    pub async fn wallet(&self, balance: &str) -> &'static str {
+        self.account(&self.tronagg, WALLET, balance).await;
+        WALLET
+    }
+
+    /// An account with a balance; `"0"`: none.
+    pub async fn account(&self, tenant: &TestTenant, account: &str, balance: &str) {
+        let made = self.send(tenant.call("PUT", &format!("/v1/accounts/{account}"))).await;
+        assert!(matches!(made.status, 200 | 201), "{made:?}");
+        if balance != "0" {
+            let credit = tenant
+                .call("POST", &format!("/v1/accounts/{account}/credits"))
+                .header("Idempotency-Key", &format!("opening-{account}"))
+                .json(json!({"amount": balance}));
+            self.send(credit).await.expect(201);
+        }
+    }
+
+    /// A key of the account with the tenant's default scopes.
+    pub async fn key(&self, tenant: &TestTenant, account: &str) -> NewKey {
+        self.key_with(tenant, account, json!({"name": "a key"})).await
+    }
+
+    pub async fn key_with(&self, tenant: &TestTenant, account: &str, body: Value) -> NewKey {
+        let call = tenant.call("POST", &format!("/v1/accounts/{account}/keys")).json(body);
+        let created = self.send(call).await.expect(201);
+        NewKey {
+            text: created.text("/key").to_owned(),
+            id: created.text("/id").to_owned(),
+            path: format!("/v1/accounts/{account}/keys/{}", created.text("/id")),
+        }
+    }
+
+    /// What is left on the account, as the tenant sees it.
+    pub async fn balance(&self, tenant: &TestTenant, account: &str) -> String {
+        let answer = self.send(tenant.call("GET", &format!("/v1/accounts/{account}"))).await;
+        answer.expect(200).text("/balance/amount").to_owned()
+    }
+
+    /// That of every account the entries are gapless from 1, chained, and sum to the balance;
+    /// and that purchases, entries and idempotency records belong together. To be called after
+    /// every test that moves money.
+    pub async fn check_ledger(&self) {
+        let faults: Vec<String> = sqlx::query_scalar(
+            "WITH chain AS (
+                 SELECT account_id, seq, amount, balance_after,
+                        lag(balance_after, 1, 0::bigint) OVER w AS balance_before,
+                        row_number() OVER w AS place
+                 FROM ledger_entries WINDOW w AS (PARTITION BY account_id ORDER BY seq))
+             SELECT format('seq %s of %s stands at place %s', seq, account_id, place)
+             FROM chain WHERE seq <> place
+             UNION ALL
+             SELECT format('balance_after breaks at seq %s of %s', seq, account_id)
+             FROM chain WHERE balance_before + amount <> balance_after
+             UNION ALL
+             SELECT format('%s has balance %s and last_seq %s, its entries %s and %s', a.account_id,
+                           a.balance, a.last_seq, sum(e.amount), count(e.seq))
+             FROM accounts a LEFT JOIN ledger_entries e USING (account_id)
+             GROUP BY a.account_id
+             HAVING a.balance <> coalesce(sum(e.amount), 0) OR a.last_seq <> count(e.seq)
+             UNION ALL
+             SELECT format('purchase %s and its entry differ', p.purchase_id)
+             FROM purchases p LEFT JOIN ledger_entries e USING (account_id, seq)
+             WHERE (e.cause_id, e.amount, e.key_id, e.kind)
+                   IS DISTINCT FROM (p.purchase_id, -p.amount, p.key_id, 'purchase')
+             UNION ALL
+             SELECT format('entry %s of %s has no cause', e.seq, e.account_id)
+             FROM ledger_entries e
+             LEFT JOIN purchases p ON (p.account_id, p.purchase_id) = (e.account_id, e.cause_id)
+             LEFT JOIN credits c ON (c.account_id, c.credit_id) = (e.account_id, e.cause_id)
+             WHERE p.seq IS DISTINCT FROM e.seq AND c.seq IS DISTINCT FROM e.seq
+             UNION ALL
+             SELECT format('idempotency record %s has no effect', i.idempotency_key)
+             FROM idempotency_records i
+             LEFT JOIN ledger_entries e ON (e.account_id, e.cause_id) = (i.account_id, i.cause_id)
+             WHERE i.outcome <> 'declined' AND e.seq IS NULL",
+        )
+        .fetch_all(&self.pool)
+        .await
+        .expect("the ledger can be read");
+        assert_eq!(faults, Vec::<String>::new());
+    }
+}
+
+/// A key that was just created.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    pub text: String,
+    pub id: String,
+    /// `/v1/accounts/{account}/keys/{key_id}`
+    pub path: String,
+}
+
+impl NewKey {
+    /// A request that carries the key.
+    pub fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(method, path).header("X-API-Key", &self.text)
+    }
+
+    pub fn buy(&self, amount: &str) -> Call {
+        self.call("POST", "/v1/purchases").json(json!({"amount": amount}))
+    }
+}
+
+impl TestTenant {
+    async fn make(
+        store: &Store,
+        slug: &str,
+        prefix: &str,
+        currency: &str,
+        decimals: u8,
+        account_format: AccountFormat,
+        default_scope: &str,
+    ) -> Self {
+        let slug = slug.parse().expect("a slug");
+        let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
+        let policy = TenantPolicy {
+            prefix: KeyPrefix::parse(prefix).expect("a prefix"),
+            max_keys: MaxKeys::try_from(5).expect("a cap"),
+            currency: Currency::new(currency, decimals).expect("a currency"),
+            account_format,
+            default_scopes: ScopeSet::parse([default_scope]).expect("a scope"),
+        };
+        let live = Environment::Live;
+        let tenant = match store.find_tenant(&slug, live).await {
+            Ok(tenant) => {
+                let name = Name::parse("again").expect("a name");
+                let all = PermissionSet::all();
+                let origin = Origin::cli();
+                let made = store.create_admin_key(&tenant, &key, &name, &all, &origin);
+                made.await.expect("an admin key");
+                tenant
+            }
+            Err(_) => store
+                .create_tenant(&slug, live, policy, &key, &Origin::cli())
+                .await
+                .expect("a tenant"),
+        };
+        Self { tenant, admin_key: key.expose().to_owned() }
+    }
+
+    /// A request that carries the admin key.
+    pub fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(method, path).bearer(&self.admin_key)
+    }
+
+    /// An admin key of the tenant with these permissions alone.
+    pub async fn admin_key_with(&self, app: &App, permissions: &[&str]) -> String {
+        let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
+        let permissions = PermissionSet::parse(permissions).expect("permissions");
+        let name = Name::parse("limited").expect("a name");
+        app.store
+            .create_admin_key(&self.tenant, &key, &name, &permissions, &Origin::cli())
+            .await
+            .expect("an admin key");
+        key.expose().to_owned()
+    }
+}

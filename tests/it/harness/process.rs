@@ -1,0 +1,151 @@
+//! The real program: started, spoken to over its port, stopped.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _},
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc,
+    time::Duration,
+};
+
+use super::{Answer, Call, cluster};
+
+/// Long enough for a slow machine; nothing waits for it to pass.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A command of the program, with nothing of this process's settings.
+pub fn tollgate(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
+    command.args(arguments).env_clear().current_dir(std::env::temp_dir());
+    for name in ["PATH", "PG_BINDIR"] {
+        if let Some(value) = cluster::variable(name) {
+            command.env(name, value);
+        }
+    }
+    command
+}
+
+/// A service that runs as a process.
+pub struct Process {
+    child: Child,
+    pub address: SocketAddr,
+    pub stdout: String,
+    stderr: PathBuf,
+}
+
+impl Process {
+    /// Starts `command` and waits until it says that it is serving.
+    pub fn start(mut command: Command, log: &Path) -> Self {
+        let stderr = std::fs::File::create(log).expect("a log file");
+        let mut child = command
+            .env("TOLLGATE_LISTEN", "127.0.0.1:0")
+            .env("TOLLGATE_METRICS_LISTEN", "off")
+            .stdout(Stdio::piped())
+            .stderr(stderr)
+            .spawn()
+            .expect("the program starts");
+        let stdout = child.stdout.take().expect("it is piped");
+        let (sender, lines) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                if sender.send(line).is_err() {
+                    break;
+                }
+            }
+        });
+        let address = wait_for_address(&mut child, log);
+        let mut printed = String::new();
+        while let Ok(line) = lines.try_recv() {
+            printed.push_str(&line);
+            printed.push('\n');
+        }
+        Self { child, address, stdout: printed, stderr: log.to_owned() }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.stderr).expect("the log can be read")
+    }
+
+    /// What the demo printed as `export NAME=…`.
+    pub fn exported(&self, name: &str) -> String {
+        let prefix = format!("export {name}=");
+        let line = self.stdout.lines().find_map(|line| line.strip_prefix(&prefix));
+        line.unwrap_or_else(|| panic!("no {name} in {}", self.stdout)).to_owned()
+    }
+
+    /// Sends a request over the network.
+    pub fn send(&self, call: Call) -> Answer {
+        send(self.address, call)
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let raw = i32::try_from(self.child.id()).expect("a process id");
+        let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
+        rustix::process::kill_process(pid, signal).expect("it runs");
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(mut self) -> (ExitStatus, String) {
+        let status = self.child.wait().expect("it can be waited for");
+        (status, self.log())
+    }
+
+    /// SIGTERM, and the end of it.
+    pub fn stop(self) -> (ExitStatus, String) {
+        self.signal(rustix::process::Signal::TERM);
+        self.wait()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // A test that failed on the way leaves nothing behind.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn wait_for_address(child: &mut Child, log: &Path) -> SocketAddr {
+    let deadline = std::time::Instant::now() + PATIENCE;
+    loop {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let found = text.lines().filter(|line| line.contains("serving")).find_map(|line| {
+            let (_, rest) = line.split_once("address")?;
+            let rest = rest.trim_start_matches(['=', '"', ':']);
+            let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
+            rest[..end].parse().ok()
+        });
+        if let Some(address) = found {
+            return address;
+        }
+        if let Some(status) = child.try_wait().expect("it can be asked") {
+            panic!("it ended with {status}:\n{text}");
+        }
+        assert!(std::time::Instant::now() < deadline, "it is not ready:\n{text}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Sends a request over the network.
+pub fn send(address: SocketAddr, call: Call) -> Answer {
+    let agent: ureq::Agent = ureq::Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_global(Some(PATIENCE))
+        .allow_non_standard_methods(true)
+        .build()
+        .into();
+    let (mut parts, body) = call.into_parts();
+    let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
+    parts.uri = format!("http://{address}{path}").parse().expect("a URI");
+    let response = agent.run(axum::http::Request::from_parts(parts, body)).expect("an answer");
+    let (parts, mut body) = response.into_parts();
+    let mut bytes = Vec::new();
+    body.as_reader().read_to_end(&mut bytes).expect("the whole answer");
+    Answer::new(parts.status.as_u16(), parts.headers, bytes)
+}

@@ -1,0 +1,164 @@
+//! A request and what came back.
+
+use std::fmt;
+
+use axum::{
+    body::Body,
+    http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts},
+};
+use serde_json::Value;
+
+#[derive(Clone, Debug)]
+pub struct Call {
+    method: String,
+    path: String,
+    headers: HeaderMap,
+    body: Vec<u8>,
+}
+
+impl Call {
+    pub fn new(method: &str, path: &str) -> Self {
+        Self {
+            method: method.into(),
+            path: path.into(),
+            headers: HeaderMap::new(),
+            body: Vec::new(),
+        }
+    }
+
+    pub fn header(self, name: &str, value: &str) -> Self {
+        self.raw_header(name, value.as_bytes())
+    }
+
+    /// Appended to those of the same name.
+    pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
+        let name: HeaderName = name.parse().expect("a header name");
+        self.headers.append(name, HeaderValue::from_bytes(value).expect("a header value"));
+        self
+    }
+
+    pub fn bearer(self, token: &str) -> Self {
+        self.header("Authorization", &format!("Bearer {token}"))
+    }
+
+    pub fn idempotency_key(self, key: &str) -> Self {
+        self.header("Idempotency-Key", key)
+    }
+
+    pub fn json(self, body: Value) -> Self {
+        self.body("application/json", body.to_string().into_bytes())
+    }
+
+    pub fn body(mut self, media_type: &str, body: impl Into<Vec<u8>>) -> Self {
+        self.body = body.into();
+        self.header("Content-Type", media_type)
+    }
+
+    pub fn without_credentials(mut self) -> Self {
+        self.headers.remove("authorization");
+        self.headers.remove("x-api-key");
+        self
+    }
+
+    pub fn into_request(self) -> Request<Body> {
+        let (parts, body) = self.into_parts();
+        Request::from_parts(parts, Body::from(body))
+    }
+
+    pub fn into_parts(self) -> (Parts, Vec<u8>) {
+        let request = Request::builder().method(self.method.as_str()).uri(self.path);
+        let (mut parts, body) = request.body(self.body).expect("a request").into_parts();
+        parts.headers = self.headers;
+        (parts, body)
+    }
+}
+
+pub struct Answer {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+    /// Of the body; `null` when there is none.
+    pub json: Value,
+}
+
+impl Answer {
+    pub fn new(status: u16, headers: HeaderMap, body: Vec<u8>) -> Self {
+        let json = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let answer = Self { status, headers, body, json };
+        answer.check_shape();
+        answer
+    }
+
+    /// What holds for every answer there is.
+    fn check_shape(&self) {
+        let request_id = self.header("x-request-id").expect("every answer has its id");
+        if self.status >= 400 {
+            assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
+            assert_eq!(self.json["status"], self.status, "{self:?}");
+            for member in ["type", "title", "detail", "code"] {
+                assert!(self.json[member].is_string(), "{member} of {self:?}");
+            }
+            if self.header("idempotent-replayed").is_none() {
+                assert_eq!(self.json["request_id"], request_id, "{self:?}");
+            }
+        }
+        if self.status == 401 {
+            assert!(self.header("www-authenticate").is_some(), "{self:?}");
+        }
+        if self.status == 503 {
+            assert!(self.header("retry-after").is_some(), "{self:?}");
+        }
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    #[track_caller]
+    pub fn expect_problem(self, status: u16, code: &str) -> Self {
+        assert_eq!((self.status, self.code()), (status, code), "{self:?}");
+        self
+    }
+
+    /// The string at a JSON pointer.
+    #[track_caller]
+    pub fn text(&self, pointer: &str) -> &str {
+        let value = self.json.pointer(pointer).and_then(Value::as_str);
+        value.unwrap_or_else(|| panic!("no string at {pointer} of {self:?}"))
+    }
+
+    /// The items of a list.
+    #[track_caller]
+    pub fn data(&self) -> &[Value] {
+        self.json["data"].as_array().unwrap_or_else(|| panic!("no list: {self:?}"))
+    }
+
+    pub fn code(&self) -> &str {
+        self.json["code"].as_str().unwrap_or_default()
+    }
+
+    /// Where something was wrong: pointers, parameters and headers, in their order.
+    pub fn wrong(&self) -> Vec<&str> {
+        let errors = self.json["errors"].as_array().map_or(&[][..], Vec::as_slice);
+        let place = |error: &'_ Value| {
+            ["pointer", "parameter", "header"].into_iter().find(|name| error[*name].is_string())
+        };
+        errors.iter().filter_map(|error| error[place(error)?].as_str()).collect()
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.status)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {value:?}")?;
+        }
+        f.write_str(&String::from_utf8_lossy(&self.body))
+    }
+}

@@ -1,0 +1,367 @@
+//! API keys: created, listed, changed, revoked, rotated.
+
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+use crate::harness::{Answer, App, app::NewKey};
+
+async fn passes(app: &App, key: &NewKey) -> bool {
+    let answer = app.send(key.call("GET", "/v1/me")).await;
+    assert!(matches!(answer.status, 200 | 401), "{answer:?}");
+    answer.status == 200
+}
+
+async fn database_time(app: &App) -> OffsetDateTime {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&app.pool).await.expect("a time")
+}
+
+fn rfc3339(at: OffsetDateTime) -> String {
+    at.format(&Rfc3339).expect("a year of four digits")
+}
+
+async fn list(app: &App, wallet: &str, status: &str) -> Vec<String> {
+    let path = format!("/v1/accounts/{wallet}/keys?status={status}");
+    let answer = app.send(app.tronagg.call("GET", &path)).await.expect(200);
+    answer.data().iter().map(|key| key["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_key_is_shown_once_and_as_the_guide_says() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let path = format!("/v1/accounts/{wallet}/keys");
+    let body = json!({"name": "  bot 1 ", "metadata": {"z": 1, "a": [1.0, "é"]}});
+    let created = app.send(app.tronagg.call("POST", &path).json(body)).await.expect(201);
+    assert_eq!(created.header("cache-control"), Some("no-store"));
+    let text = created.text("/key").to_owned();
+    assert_eq!(text.len(), 46);
+    assert!(text.starts_with("ta_"));
+    assert!(text[3..].bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_'));
+    assert_eq!(created.text("/hint"), format!("{}…{}", &text[..7], &text[42..]));
+    assert_eq!(created.text("/name"), "bot 1");
+    assert_eq!(created.json["scopes"], json!(["write"]));
+    assert_eq!(created.json["status"], "live");
+    assert_eq!(created.json["enabled"], true);
+    assert_eq!(created.json["expires_at"], Value::Null);
+
+    // Nowhere else: not in the list, not when it is read, not for its owner.
+    let id = created.text("/id");
+    let one = app.send(app.tronagg.call("GET", &format!("{path}/{id}"))).await.expect(200);
+    assert_eq!(one.json["metadata"], json!({"z": 1, "a": [1.0, "é"]}));
+    let mut without_text = created.json.clone();
+    without_text.as_object_mut().expect("an object").shift_remove("key");
+    assert_eq!(one.json, without_text);
+    let listed = app.send(app.tronagg.call("GET", &path)).await.expect(200);
+    assert_eq!(listed.data(), [without_text]);
+    let hash: Vec<u8> = sqlx::query_scalar("SELECT key_hash FROM api_keys")
+        .fetch_one(&app.pool)
+        .await
+        .expect("a row");
+    assert_eq!(hash, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())));
+}
+
+#[tokio::test]
+async fn the_tenant_decides_prefix_and_default_scopes() {
+    let app = App::start().await;
+    app.account(&app.tradetally, "user-1", "0").await;
+    let key = app.key(&app.tradetally, "user-1").await;
+    assert!(key.text.starts_with("tt_live_"));
+    assert_eq!(key.text.len(), 8 + 43);
+    let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
+    assert_eq!(me.json["key"]["scopes"], json!(["read"]));
+    let body = json!({"name": "both", "scopes": ["write", "read", "write"]});
+    let key = app.key_with(&app.tradetally, "user-1", body).await;
+    let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
+    assert_eq!(me.json["key"]["scopes"], json!(["read", "write"]));
+}
+
+#[tokio::test]
+async fn the_sixth_key_is_refused_until_one_is_revoked() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(app.key(&app.tronagg, wallet).await);
+    }
+    let create = || {
+        let call = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
+        app.send(call.json(json!({"name": "sixth"})))
+    };
+    let refused = create().await.expect_problem(409, "key_limit_reached");
+    assert_eq!(refused.json["max_keys"], 5);
+    // A disabled key counts.
+    let disable = app.tronagg.call("PATCH", &keys[0].path).json(json!({"enabled": false}));
+    app.send(disable).await.expect(200);
+    create().await.expect_problem(409, "key_limit_reached");
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", keys[1].path));
+    app.send(revoke).await.expect(200);
+    create().await.expect(201);
+    create().await.expect_problem(409, "key_limit_reached");
+}
+
+#[tokio::test]
+async fn fifty_at_once_leave_five_keys() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..50 {
+        let call = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
+        let request = call.json(json!({"name": format!("key {number}")})).into_request();
+        tasks.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
+    }
+    let statuses: Vec<u16> = tasks
+        .join_all()
+        .await
+        .into_iter()
+        .map(|answer| answer.expect("it never fails").status().as_u16())
+        .collect();
+    assert_eq!(statuses.iter().filter(|&&status| status == 201).count(), 5, "{statuses:?}");
+    assert_eq!(statuses.iter().filter(|&&status| status == 409).count(), 45, "{statuses:?}");
+    assert_eq!(list(&app, wallet, "live").await.len(), 5);
+}
+
+#[tokio::test]
+async fn revoking_is_immediate_final_and_leaves_the_others_alone() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
+    let revoke = || app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    let revoked = app.send(revoke().json(json!({"reason": "leaked"}))).await.expect(200);
+    assert_eq!(revoked.json["status"], "revoked");
+    assert_eq!(revoked.json["revoked_reason"], "leaked");
+    app.send(key.call("GET", "/v1/me")).await.expect_problem(401, "invalid_api_key");
+    app.send(key.buy("1")).await.expect_problem(401, "invalid_api_key");
+    assert!(passes(&app, &other).await);
+
+    let again = app.send(revoke().json(json!({"reason": "again"}))).await.expect(200);
+    assert_eq!(again.json, revoked.json, "repeating it changes nothing");
+    for body in [json!({"enabled": true}), json!({"name": "new"}), json!({"expires_at": null})] {
+        let patch = app.tronagg.call("PATCH", &key.path).json(body);
+        app.send(patch).await.expect_problem(409, "key_not_live");
+    }
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    app.send(rotate).await.expect_problem(409, "key_not_live");
+    assert!(!passes(&app, &key).await);
+    assert_eq!(list(&app, wallet, "revoked").await, std::slice::from_ref(&key.id));
+    assert_eq!(list(&app, wallet, "live").await, std::slice::from_ref(&other.id));
+}
+
+#[tokio::test]
+async fn a_key_expires_by_the_databases_clock() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let soon = database_time(&app).await + Duration::milliseconds(700);
+    let body = json!({"name": "short", "expires_at": rfc3339(soon)});
+    let key = app.key_with(&app.tronagg, wallet, body).await;
+    assert!(passes(&app, &key).await || database_time(&app).await >= soon);
+    // Waits on the clock that decides, not on this machine's.
+    while database_time(&app).await < soon {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert!(!passes(&app, &key).await);
+    app.send(key.buy("1")).await.expect_problem(401, "invalid_api_key");
+    assert_eq!(list(&app, wallet, "expired").await, std::slice::from_ref(&key.id));
+    let revive = app.tronagg.call("PATCH", &key.path).json(json!({"expires_at": null}));
+    app.send(revive).await.expect_problem(409, "key_not_live");
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    assert_eq!(app.send(revoke).await.expect(200).json["status"], "expired");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_expiry_can_be_given_both_ways() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let path = format!("/v1/accounts/{wallet}/keys");
+    let create = |body: Value| app.send(app.tronagg.call("POST", &path).json(body));
+    let before = database_time(&app).await;
+    let key = create(json!({"name": "a", "expires_in": 3600})).await.expect(201);
+    let expires = OffsetDateTime::parse(key.text("/expires_at"), &Rfc3339).expect("a time");
+    let lifetime = expires - before;
+    assert!(lifetime >= Duration::hours(1) && lifetime < Duration::minutes(62), "{lifetime}");
+    let fixed = json!({"name": "b", "expires_at": "2030-01-31T12:00:00+02:00"});
+    let key = create(fixed).await.expect(201);
+    assert_eq!(key.text("/expires_at"), "2030-01-31T10:00:00.000000Z");
+
+    let past = rfc3339(before - Duration::seconds(1));
+    let far = rfc3339(before + Duration::days(3654));
+    for (body, wrong) in [
+        (json!({"name": "c", "expires_at": past}), "/expires_at"),
+        (json!({"name": "c", "expires_at": far}), "/expires_at"),
+        (json!({"name": "c", "expires_at": "tomorrow"}), "/expires_at"),
+        (json!({"name": "c", "expires_at": 1_800_000_000}), "/expires_at"),
+        (json!({"name": "c", "expires_in": 0}), "/expires_in"),
+        (json!({"name": "c", "expires_in": -5}), "/expires_in"),
+        (json!({"name": "c", "expires_in": 3654 * 86400}), "/expires_in"),
+        (json!({"name": "c", "expires_in": 1.5}), "/expires_in"),
+        (
+            json!({"name": "c", "expires_in": 60, "expires_at": "2030-01-31T12:00:00Z"}),
+            "/expires_in",
+        ),
+    ] {
+        let answer = create(body.clone()).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), [wrong], "{body}");
+    }
+    assert_eq!(list(&app, wallet, "all").await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_patch_keeps_what_is_absent_and_clears_what_is_null() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let body = json!({"name": "a", "expires_in": 3600, "metadata": {"k": "v"}});
+    let key = app.key_with(&app.tronagg, wallet, body).await;
+    let patch = |body: Value| app.send(app.tronagg.call("PATCH", &key.path).json(body));
+    let before = patch(json!({})).await.expect(200);
+    assert_eq!(before.json["name"], "a");
+
+    let renamed = patch(json!({"name": "b", "scopes": ["purchases:read"]})).await.expect(200);
+    assert_eq!(renamed.json["name"], "b");
+    assert_eq!(renamed.json["scopes"], json!(["purchases:read"]));
+    assert_eq!(renamed.json["expires_at"], before.json["expires_at"]);
+    assert_eq!(renamed.json["metadata"], json!({"k": "v"}));
+    app.send(key.buy("1")).await.expect_problem(403, "insufficient_scope");
+
+    let cleared = patch(json!({"expires_at": null, "metadata": null})).await.expect(200);
+    assert_eq!(cleared.json["expires_at"], Value::Null);
+    assert_eq!(cleared.json["metadata"], json!({}));
+
+    assert!(passes(&app, &key).await);
+    assert_eq!(patch(json!({"enabled": false})).await.expect(200).json["status"], "live");
+    assert!(!passes(&app, &key).await);
+    patch(json!({"enabled": true})).await.expect(200);
+    assert!(passes(&app, &key).await);
+
+    for (body, wrong) in [
+        (json!({"name": null}), "/name"),
+        (json!({"scopes": null}), "/scopes"),
+        (json!({"enabled": null}), "/enabled"),
+        (json!({"enabled": "yes"}), "/enabled"),
+        (json!({"metadata": []}), "/metadata"),
+        (json!({"status": "live"}), "/status"),
+        (json!({"key_hash": ""}), "/key_hash"),
+    ] {
+        let answer = patch(body.clone()).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), [wrong], "{body}");
+    }
+}
+
+fn rotate(app: &App, key: &NewKey, grace_seconds: i64) -> impl Future<Output = Answer> {
+    let call = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    app.send(call.json(json!({"grace_seconds": grace_seconds})))
+}
+
+fn successor(key: &NewKey, answer: &Answer) -> NewKey {
+    let (text, id) = (answer.text("/key").to_owned(), answer.text("/id").to_owned());
+    NewKey { path: key.path.replace(&key.id, &id), text, id }
+}
+
+#[tokio::test]
+async fn with_a_grace_both_keys_pass_and_one_counts() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let body = json!({"name": "a", "scopes": ["read"], "metadata": {"k": 1}});
+    let key = app.key_with(&app.tronagg, wallet, body).await;
+    for _ in 0..4 {
+        app.key(&app.tronagg, wallet).await;
+    }
+    // The account has all the keys it may: a rotation needs no room.
+    let rotated = rotate(&app, &key, 3600).await.expect(201);
+    assert_eq!(rotated.header("cache-control"), Some("no-store"));
+    let new = successor(&key, &rotated);
+    assert_ne!(new.text, key.text);
+    assert_eq!(rotated.json["name"], "a");
+    assert_eq!(rotated.json["scopes"], json!(["read"]));
+    assert_eq!(rotated.json["metadata"], json!({"k": 1}));
+    assert_eq!(rotated.json["rotated_from"], json!(key.id));
+    assert!(passes(&app, &key).await && passes(&app, &new).await);
+
+    let old = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    assert_eq!(old.json["rotated_to"], json!(new.id));
+    assert_eq!(old.json["status"], "live");
+    assert!(old.json["expires_at"].is_string());
+    rotate(&app, &key, 0).await.expect_problem(409, "key_already_rotated");
+    for expires_at in [json!(null), json!("2030-01-01T00:00:00Z")] {
+        let patch = app.tronagg.call("PATCH", &key.path).json(json!({"expires_at": expires_at}));
+        app.send(patch).await.expect_problem(409, "key_already_rotated");
+    }
+    // The old one does not count, the new one does.
+    let create = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
+    app.send(create.json(json!({"name": "x"}))).await.expect_problem(409, "key_limit_reached");
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    app.send(revoke).await.expect(200);
+    assert!(!passes(&app, &key).await && passes(&app, &new).await);
+}
+
+#[tokio::test]
+async fn without_a_grace_the_old_key_is_dead_at_once() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let call = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    let rotated = app.send(call).await.expect(201);
+    let new = successor(&key, &rotated);
+    assert!(!passes(&app, &key).await && passes(&app, &new).await);
+    let old = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    assert_eq!(old.json["status"], "revoked");
+    assert_eq!(old.json["revoked_reason"], "rotated");
+    for grace in [-1, 604_801] {
+        let answer = rotate(&app, &new, grace).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), ["/grace_seconds"]);
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_never_makes_a_life_longer() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key_with(&app.tronagg, wallet, json!({"name": "a", "expires_in": 600})).await;
+    let before = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    let rotated = rotate(&app, &key, 604_800).await.expect(201);
+    assert_eq!(rotated.json["expires_at"], before.json["expires_at"]);
+    let old = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    assert_eq!(old.json["expires_at"], before.json["expires_at"]);
+}
+
+#[tokio::test]
+async fn ten_rotations_at_once_make_one_successor() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let call = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+        let request = call.json(json!({"grace_seconds": 60})).into_request();
+        tasks.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
+    }
+    let created = tasks.join_all().await.into_iter();
+    let created = created.filter(|answer| answer.as_ref().expect("an answer").status() == 201);
+    assert_eq!(created.count(), 1);
+    assert_eq!(list(&app, wallet, "live").await.len(), 2);
+}
+
+#[tokio::test]
+async fn keys_are_listed_newest_first_page_by_page() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.insert(0, app.key(&app.tronagg, wallet).await.id);
+    }
+    assert_eq!(list(&app, wallet, "live").await, ids);
+    let path = format!("/v1/accounts/{wallet}/keys?limit=2");
+    let first = app.send(app.tronagg.call("GET", &path)).await.expect(200);
+    let cursor = first.text("/next_cursor");
+    let second = app.send(app.tronagg.call("GET", &format!("{path}&cursor={cursor}"))).await;
+    assert_eq!(second.expect(200).data()[0]["id"], json!(ids[2]));
+    // A cursor belongs to its list, filter and account.
+    for path in [
+        format!("/v1/accounts/{wallet}/keys?status=all&cursor={cursor}"),
+        format!("/v1/accounts/{wallet}/ledger?cursor={cursor}"),
+        format!("/v1/accounts/{wallet}/purchases?cursor={cursor}"),
+        format!("/v1/accounts?cursor={cursor}"),
+    ] {
+        let answer = app.send(app.tronagg.call("GET", &path)).await;
+        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["cursor"], "{path}");
+    }
+}

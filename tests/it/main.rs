@@ -1,0 +1,19 @@
+//! The integration tests: one binary, one cluster, a database of its own for each test, and the
+//! router driven in memory; where a process is what is tested, the real one is started.
+
+mod accounts;
+mod audit;
+mod bad_input;
+mod cli;
+mod coverage;
+mod database;
+mod gate;
+mod harness;
+mod house;
+mod keys;
+mod middleware;
+mod money;
+mod outage;
+mod secrets;
+mod server;
+mod verify;

@@ -1,0 +1,161 @@
+//! The published middleware in a program that is not ours.
+
+use std::{
+    convert::Infallible,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use axum::{
+    body::Body,
+    http::{HeaderName, Request, Response, StatusCode},
+};
+use tollgate::{
+    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts},
+    domain::{
+        account::{AccountFormat, ExternalId},
+        api_key::KeyText,
+        scope::ScopeSet,
+        tenant::Environment,
+    },
+};
+use tower::{Layer as _, Service, ServiceExt as _};
+
+const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+/// Says of every key what it is told to.
+struct Always(Result<Principal, Denial>, Arc<AtomicUsize>);
+
+impl KeyVerifier for Always {
+    async fn verify(&self, _: &KeyText) -> Result<Principal, Denial> {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        self.0.clone()
+    }
+}
+
+fn principal() -> Principal {
+    Principal::new(PrincipalParts {
+        tenant: "tronagg".parse().expect("a slug"),
+        environment: Environment::Test,
+        account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+        key_id: "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
+        scopes: ScopeSet::parse(["orders:read"]).expect("scopes"),
+        expires_at: None,
+    })
+}
+
+fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<Always>, Arc<AtomicUsize>) {
+    let asked = Arc::new(AtomicUsize::new(0));
+    (ApiKeyLayer::new(Always(verdict, Arc::clone(&asked))), asked)
+}
+
+/// Refuses to be called unless it was polled ready, as a rate limit or a buffer would.
+#[derive(Default)]
+struct Particular {
+    ready: bool,
+}
+
+impl Clone for Particular {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
+
+impl Service<Request<Body>> for Particular {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.ready = true;
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
+        let account = request.extensions().get::<Principal>().map(|p| p.account.to_string());
+        let body = Body::from(account.expect("who passed has a principal"));
+        std::future::ready(Ok(Response::new(body)))
+    }
+}
+
+fn request(key: Option<&str>) -> Request<Body> {
+    let mut request = Request::new(Body::empty());
+    if let Some(key) = key {
+        request.headers_mut().insert("x-api-key", key.parse().expect("a header value"));
+    }
+    request
+}
+
+#[tokio::test]
+async fn it_calls_the_service_that_was_polled_ready() {
+    let (layer, _) = gate(Ok(principal()));
+    let mut service = layer.layer(Particular::default());
+    for _ in 0..3 {
+        let response = service.ready().await.expect("ready").call(request(Some(KEY))).await;
+        assert_eq!(response.expect("no error").status(), StatusCode::OK);
+    }
+}
+
+#[tokio::test]
+async fn every_denial_has_its_answer_and_never_reaches_the_service() {
+    for (denial, status) in [
+        (Denial::Malformed, 401),
+        (Denial::NotFound, 401),
+        (Denial::Revoked, 401),
+        (Denial::Expired, 401),
+        (Denial::Disabled, 401),
+        (Denial::AccountSuspended, 403),
+        (Denial::Unavailable, 503),
+    ] {
+        let (layer, _) = gate(Err(denial));
+        let inner = tower::service_fn(|_: Request<Body>| async {
+            panic!("a refused request reached the service");
+            #[expect(unreachable_code, reason = "gives the service its type")]
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let response = layer.layer(inner).oneshot(request(Some(KEY))).await.expect("no error");
+        assert_eq!(response.status(), status, "{denial:?}");
+        let media_type = response.headers()["content-type"].to_str().expect("text");
+        assert_eq!(media_type, "application/problem+json");
+        assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
+        assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+    }
+}
+
+#[tokio::test]
+async fn without_a_well_formed_key_the_verifier_is_not_asked() {
+    let (layer, asked) = gate(Ok(principal()));
+    for key in [None, Some("nonsense"), Some("ta_short")] {
+        let response = layer.layer(Particular::default()).oneshot(request(key)).await;
+        assert_eq!(response.expect("no error").status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(asked.load(Ordering::Relaxed), 0);
+}
+
+#[tokio::test]
+async fn scope_and_header_are_the_builders() {
+    let (layer, _) = gate(Ok(principal()));
+    let needs = |scope: &str| layer.clone().require_scope(scope.parse().expect("a scope"));
+    let status = async |layer: &ApiKeyLayer<Always>, request| {
+        layer.layer(Particular::default()).oneshot(request).await.expect("no error").status()
+    };
+    assert_eq!(status(&needs("orders:read"), request(Some(KEY))).await, StatusCode::OK);
+    assert_eq!(status(&needs("orders:write"), request(Some(KEY))).await, StatusCode::FORBIDDEN);
+
+    let other = layer.clone().header_name(HeaderName::from_static("x-bot-key"));
+    assert_eq!(status(&other, request(Some(KEY))).await, StatusCode::UNAUTHORIZED);
+    let mut named = request(None);
+    named.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
+    assert_eq!(status(&other, named).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_handler_without_the_layer_fails_closed() {
+    let app = axum::Router::new().route("/", axum::routing::get(|_: Principal| async {}));
+    let response = app.oneshot(request(Some(KEY))).await.expect("no error");
+    assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}

@@ -1,0 +1,367 @@
+//! Credits and purchases: exact, once, and never below zero.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey};
+
+/// Sends all at once; the statuses and bodies in the order of the calls.
+async fn all_at_once(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
+    let tasks: Vec<_> = calls
+        .into_iter()
+        .map(|call| {
+            tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), call.into_request()))
+        })
+        .collect();
+    let mut answers = Vec::new();
+    for task in tasks {
+        let response = task.await.expect("no panic").expect("it never fails");
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
+        answers.push((status, String::from_utf8(body.to_vec()).expect("text")));
+    }
+    answers
+}
+
+fn count(answers: &[(u16, String)], status: u16) -> usize {
+    answers.iter().filter(|(found, _)| *found == status).count()
+}
+
+async fn ledger_length(app: &App) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM ledger_entries")
+        .fetch_one(&app.pool)
+        .await
+        .expect("a number")
+}
+
+#[tokio::test]
+async fn a_purchase_is_deducted_exactly() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let body = json!({
+        "amount": "1.000001", "reference": "order 1", "description": "65000 energy",
+        "metadata": {"energy": 65000},
+    });
+    let bought = app.send(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
+    assert_eq!(bought.text("/amount"), "1.000001");
+    assert_eq!(bought.text("/balance_after"), "8.999999");
+    assert_eq!(bought.text("/currency"), "TRX");
+    assert_eq!(bought.text("/key_id"), key.id);
+    assert_eq!(bought.json["metadata"], json!({"energy": 65000}));
+    let path = format!("/v1/purchases/{}", bought.text("/id"));
+    assert_eq!(app.send(key.call("GET", &path)).await.expect(200).json, bought.json);
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "8.999999");
+    // Every key has the whole balance.
+    let other = app.key(&app.tronagg, wallet).await;
+    let rest = app.send(other.buy("8.999999")).await.expect(201);
+    assert_eq!(rest.text("/balance_after"), "0.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_purchase_over_the_balance_is_declined_whole() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let declined = app.send(key.buy("10.000001")).await.expect_problem(402, "insufficient_balance");
+    assert_eq!(declined.text("/required"), "10.000001");
+    assert_eq!(declined.text("/available"), "10.000000");
+    assert_eq!(declined.text("/currency"), "TRX");
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "10.000000");
+    assert_eq!(ledger_length(&app).await, 1);
+    app.send(key.buy("10")).await.expect(201);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_thousand_at_once_spend_the_balance_and_no_more() {
+    let app = App::start().await;
+    let wallet = app.wallet("500").await;
+    let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    let calls = (0..1000).map(|number: usize| keys[number % 2].buy("1")).collect();
+    let answers = all_at_once(&app, calls).await;
+    assert_eq!((count(&answers, 201), count(&answers, 402)), (500, 500));
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "0.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn the_same_idempotency_key_raced_buys_once() {
+    let app = App::start().await;
+    let wallet = app.wallet("100").await;
+    let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    let calls = (0..20)
+        .map(|number: usize| {
+            let quoted = if number.is_multiple_of(3) { "\"order-1\"" } else { "order-1" };
+            keys[number % 2].buy("7").idempotency_key(quoted)
+        })
+        .collect();
+    let answers = all_at_once(&app, calls).await;
+    assert_eq!(count(&answers, 201), 20, "{answers:?}");
+    for (_, body) in &answers {
+        assert_eq!(body, &answers[0].1, "byte for byte the same");
+    }
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "93.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_replay_is_the_first_answer_through_any_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
+    let body = json!({"amount": "4", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.10]}});
+    let buy = |key: &NewKey, body: &Value| {
+        key.call("POST", "/v1/purchases").idempotency_key("k").json(body.clone())
+    };
+    let first = app.send(buy(&key, &body)).await.expect(201);
+    assert_eq!(first.header("idempotent-replayed"), None);
+    // The same said in another way is the same.
+    let same = json!({"metadata": {"a": [-0.0, 1e300, 1.1], "b": 1}, "amount": "4.0"});
+    for (key, body) in [(&key, &body), (&other, &body), (&key, &same)] {
+        let replayed = app.send(buy(key, body)).await.expect(201);
+        assert_eq!(replayed.body, first.body);
+        assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    }
+    for other_body in [
+        json!({"amount": "4.000001", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.1]}}),
+        json!({"amount": "4"}),
+        json!({"amount": "4", "reference": "x", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.1]}}),
+    ] {
+        let answer = app.send(buy(&key, &other_body)).await;
+        answer.expect_problem(422, "idempotency_mismatch");
+    }
+    // Another account has its own.
+    app.account(&app.tronagg, OTHER_WALLET, "10").await;
+    let foreign = app.key(&app.tronagg, OTHER_WALLET).await;
+    let bought = app.send(buy(&foreign, &body)).await.expect(201);
+    assert_eq!(bought.header("idempotent-replayed"), None);
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "6.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_decline_stays_declined_for_its_idempotency_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("1").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let first = app.send(key.buy("5").idempotency_key("k")).await;
+    let first = first.expect_problem(402, "insufficient_balance");
+    let credit = app
+        .tronagg
+        .call("POST", &format!("/v1/accounts/{wallet}/credits"))
+        .idempotency_key("more")
+        .json(json!({"amount": "100"}));
+    app.send(credit).await.expect(201);
+    let replayed = app.send(key.buy("5").idempotency_key("k")).await;
+    assert_eq!(replayed.status, 402);
+    assert_eq!(replayed.body, first.body, "byte for byte, the request id too");
+    assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    app.send(key.buy("5").idempotency_key("k2")).await.expect(201);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn refusals_at_the_gate_and_bad_bodies_are_not_recorded() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let suspend = |status: &str| {
+        let path = format!("/v1/accounts/{wallet}");
+        app.send(app.tronagg.call("PATCH", &path).json(json!({"status": status})))
+    };
+    suspend("suspended").await.expect(200);
+    app.send(key.buy("1").idempotency_key("k")).await.expect_problem(403, "account_suspended");
+    suspend("active").await.expect(200);
+    app.send(key.buy("-1").idempotency_key("k")).await.expect_problem(422, "validation_failed");
+    let bought = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
+    assert_eq!(bought.header("idempotent-replayed"), None);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn nothing_is_charged_once_a_revoke_has_returned() {
+    let app = App::start().await;
+    let wallet = app.wallet("1000").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    // Purchases that passed the gate before the revoke wait for the account's lock while it
+    // commits: the check under the lock is what stops them.
+    let mut tx = app.pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let purchases: Vec<_> = (0..3)
+        .map(|_| {
+            let request = key.buy("1").into_request();
+            tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
+        })
+        .collect();
+    wait_until_blocked(&app, 3).await;
+    sqlx::query(
+        "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE account_id IN
+                 (SELECT account_id FROM accounts)",
+    )
+    .execute(&mut *tx)
+    .await
+    .expect("it is revoked");
+    tx.commit().await.expect("the commit");
+    for purchase in purchases {
+        let response = purchase.await.expect("no panic").expect("it never fails");
+        assert_eq!(response.status(), 401);
+    }
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "1000.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn revoking_amid_purchases_charges_none_afterwards() {
+    let app = App::start().await;
+    let wallet = app.wallet("1000").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let calls: Vec<_> = (0..100).map(|_| key.buy("1")).collect();
+    let router = app.router.clone();
+    let purchases = tokio::spawn(async move {
+        let mut tasks = tokio::task::JoinSet::new();
+        for call in calls {
+            tasks.spawn(tower::ServiceExt::oneshot(router.clone(), call.into_request()));
+        }
+        tasks.join_all().await.len()
+    });
+    while ledger_length(&app).await < 10 {
+        tokio::task::yield_now().await;
+    }
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
+    app.send(revoke).await.expect(200);
+    let at_revoke = ledger_length(&app).await;
+    assert_eq!(purchases.await.expect("no panic"), 100);
+    assert_eq!(ledger_length(&app).await, at_revoke);
+    app.check_ledger().await;
+}
+
+/// Waits until so many of the service's transactions wait for a lock.
+async fn wait_until_blocked(app: &App, number: i64) {
+    loop {
+        let blocked: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(&app.pool)
+        .await
+        .expect("a number");
+        if blocked == number {
+            return;
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_caller_that_goes_away_leaves_a_whole_purchase() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut tx = app.pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let request = key.buy("3").idempotency_key("gone").into_request();
+    let task = tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
+    wait_until_blocked(&app, 1).await;
+    task.abort();
+    assert!(task.await.expect_err("it was aborted").is_cancelled());
+    tx.commit().await.expect("the commit");
+    while ledger_length(&app).await < 2 {
+        tokio::task::yield_now().await;
+    }
+    let replayed = app.send(key.buy("3").idempotency_key("gone")).await.expect(201);
+    assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "7.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_credit_is_made_once_for_its_idempotency_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let path = format!("/v1/accounts/{wallet}/credits");
+    let credit =
+        |key: &str, body: Value| app.tronagg.call("POST", &path).idempotency_key(key).json(body);
+    let body = json!({"amount": "25", "reference": "payment 9"});
+    let first = app.send(credit("p9", body.clone())).await.expect(201);
+    assert_eq!(first.text("/amount"), "25.000000");
+    assert_eq!(first.text("/balance_after"), "25.000000");
+    let calls = (0..20).map(|_| credit("p9", body.clone())).collect();
+    for (status, answer) in all_at_once(&app, calls).await {
+        assert_eq!((status, answer.as_bytes()), (201, &first.body[..]));
+    }
+    let other = app.send(credit("p9", json!({"amount": "26", "reference": "payment 9"}))).await;
+    other.expect_problem(422, "idempotency_mismatch");
+    let missing = app.tronagg.call("POST", &path).json(body.clone());
+    let missing = app.send(missing).await.expect_problem(422, "validation_failed");
+    assert_eq!(missing.wrong(), ["Idempotency-Key"]);
+    // The account's keys share one space of idempotency keys, whatever they are used for.
+    let key = app.key(&app.tronagg, wallet).await;
+    let clash = app.send(key.buy("25").idempotency_key("p9")).await;
+    clash.expect_problem(422, "idempotency_mismatch");
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "25.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_balance_does_not_overflow() {
+    let app = App::start().await;
+    let wallet = app.wallet("9223372036854.775807").await;
+    let path = format!("/v1/accounts/{wallet}/credits");
+    let call = app.tronagg.call("POST", &path).idempotency_key("x");
+    let answer = app.send(call.json(json!({"amount": "0.000001"}))).await;
+    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/amount"]);
+    let key = app.key(&app.tronagg, wallet).await;
+    app.send(key.buy("9223372036854.775807")).await.expect(201);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_credit_to_an_account_that_is_not_there_is_refused() {
+    let app = App::start().await;
+    let call = app.tronagg.call("POST", &format!("/v1/accounts/{WALLET}/credits"));
+    let answer = app.send(call.idempotency_key("x").json(json!({"amount": "1"}))).await;
+    answer.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn the_statement_and_the_purchases_of_each_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("100").await;
+    let (a, b) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
+    let mut bought = Vec::new();
+    for number in 1..=6 {
+        let key = if number % 2 == 0 { &a } else { &b };
+        bought.insert(0, app.send(key.buy(&number.to_string())).await.expect(201).json);
+    }
+    let own = app.send(b.call("GET", "/v1/purchases")).await.expect(200);
+    assert_eq!(own.data(), bought, "a key sees the account's purchases, newest first");
+
+    let path = format!("/v1/accounts/{wallet}/purchases");
+    let by_a = app.send(app.tronagg.call("GET", &format!("{path}?key_id={}", a.id))).await;
+    let expected: Vec<_> = bought.iter().filter(|p| p["key_id"] == json!(a.id)).cloned().collect();
+    assert_eq!(by_a.expect(200).data(), expected);
+    let page = app.send(app.tronagg.call("GET", &format!("{path}?limit=4"))).await.expect(200);
+    let cursor = page.text("/next_cursor");
+    let rest = app.send(app.tronagg.call("GET", &format!("{path}?limit=4&cursor={cursor}"))).await;
+    assert_eq!(rest.expect(200).data(), &bought[4..]);
+
+    let path = format!("/v1/accounts/{wallet}/ledger");
+    let ledger = app.send(app.tronagg.call("GET", &path)).await.expect(200);
+    let seqs: Vec<i64> =
+        ledger.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")).collect();
+    assert_eq!(seqs, [7, 6, 5, 4, 3, 2, 1]);
+    let newest = &ledger.data()[0];
+    assert_eq!(newest["kind"], "purchase");
+    assert_eq!(newest["amount"], "-6.000000");
+    assert_eq!(newest["cause_id"], bought[0]["id"]);
+    assert_eq!(newest["key_id"], json!(a.id));
+    let opening = &ledger.data()[6];
+    assert_eq!((&opening["kind"], &opening["amount"]), (&json!("credit"), &json!("100.000000")));
+    assert!(opening["cause_id"].as_str().expect("an id").starts_with("crd_"));
+    let page = app.send(app.tronagg.call("GET", &format!("{path}?limit=3"))).await.expect(200);
+    let cursor = page.text("/next_cursor");
+    let rest = app.send(app.tronagg.call("GET", &format!("{path}?cursor={cursor}"))).await;
+    assert_eq!(rest.expect(200).data(), &ledger.data()[3..]);
+    app.check_ledger().await;
+}

@@ -1,0 +1,106 @@
+//! The hunt for key texts: after a whole walk with the log at trace, the text of a key is in no
+//! log, no table, no file of the database, and no response but the two that carry it.
+
+use std::path::Path;
+
+use serde_json::json;
+
+use crate::harness::{
+    Call, WALLET, cluster,
+    process::{Process, tollgate},
+};
+
+/// Every file below a directory that holds one of the needles.
+fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
+    for entry in std::fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            files_with(&path, needles, found);
+        } else if let Ok(bytes) = std::fs::read(&path) {
+            for needle in needles {
+                if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+                    found.push(format!("{} holds {needle}", path.display()));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_keys_text_is_in_two_responses_and_nowhere_else() {
+    let directory = cluster::directory("secrets");
+    let log = cluster::directory("secrets.log");
+    let mut command = tollgate(&["demo"]);
+    command.env("TOLLGATE_DATA_DIR", &directory).env("TOLLGATE_LOG", "trace");
+    let service = Process::start(command, &log);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let admin = |method: &str, path: &str| Call::new(method, path).bearer(&admin_key);
+
+    let keys = format!("/v1/accounts/{WALLET}/keys");
+    let created = service.send(admin("POST", &keys).json(json!({"name": "a"}))).expect(201);
+    let first = created.text("/key").to_owned();
+    let rotate = format!("{keys}/{}/rotate", created.text("/id"));
+    let rotated =
+        service.send(admin("POST", &rotate).json(json!({"grace_seconds": 60}))).expect(201);
+    let second = rotated.text("/key").to_owned();
+    let never_given_out = format!("ta_{}", "Hunted0".repeat(7).split_at(43).0);
+    let secrets = [&first, &second, &admin_key, &never_given_out];
+
+    let body = json!({"amount": "1", "reference": "walk"});
+    let verify = |key: &str| admin("POST", "/v1/keys/verify").json(json!({"key": key}));
+    let mut answers = Vec::new();
+    for key in [&first, &second, &never_given_out] {
+        let with = |method: &str, path: &str| Call::new(method, path).header("X-API-Key", key);
+        for call in [
+            with("GET", "/v1/me"),
+            with("GET", "/v1/authorize"),
+            Call::new("GET", "/v1/me").bearer(key),
+            with("POST", "/v1/purchases").json(body.clone()).idempotency_key("walk"),
+            with("GET", "/v1/purchases"),
+            with("GET", &format!("/v1/me?key={key}")),
+            with("GET", &format!("/{key}")),
+            with(&key.replace('_', "-"), "/v1/me"),
+            with("GET", "/v1/me").header("X-Request-Id", key),
+            verify(key),
+            // By mistake, where it does not belong.
+            admin("GET", &format!("/v1/accounts/{key}")),
+            admin("GET", &format!("{keys}/{key}")),
+            admin("GET", &format!("/v1/accounts?cursor={key}")),
+            admin("POST", &keys).body("application/json", format!("{{\"name\": {key}}}")),
+        ] {
+            answers.push(service.send(call));
+        }
+    }
+    for path in [keys.as_str(), "/v1/audit-events", &format!("/v1/accounts/{WALLET}/ledger")] {
+        answers.push(service.send(admin("GET", path)).expect(200));
+    }
+    let revoke = format!("{keys}/{}/revoke", rotated.text("/id"));
+    answers.push(service.send(admin("POST", &revoke)).expect(200));
+    for answer in &answers {
+        let shown = format!("{answer:?}");
+        for secret in secrets {
+            let body = &secret[secret.len() - 43..];
+            assert!(!shown.contains(body), "a response shows {secret}:\n{shown}");
+        }
+    }
+
+    let (status, text) = service.stop();
+    assert!(status.success(), "{status}");
+    assert!(text.contains("TRACE") && text.contains("/v1/purchases"), "the log is at trace");
+    // The database is whole on disk now: tables, indexes, write-ahead log, its own log.
+    let needles: Vec<String> =
+        secrets.iter().map(|secret| secret[secret.len() - 43..].to_owned()).collect();
+    for needle in &needles {
+        let lines: Vec<&str> = text.lines().filter(|line| line.contains(needle)).collect();
+        assert_eq!(lines, Vec::<&str>::new(), "the log shows {needle}");
+    }
+    let mut found = Vec::new();
+    files_with(&directory, &needles, &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    // That the hunt finds what is there.
+    let mut hints = Vec::new();
+    files_with(&directory, &[created.text("/hint").to_owned()], &mut hints);
+    assert!(!hints.is_empty(), "the hint is in the database");
+    std::fs::remove_dir_all(directory).expect("it is ours");
+    std::fs::remove_file(log).expect("it is ours");
+}

@@ -1,0 +1,158 @@
+//! The listener: its bounds, its time-outs, its shutdown.
+
+use std::{net::SocketAddr, time::Duration};
+
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tollgate::http::{AppState, Limits, ServerLimits, router, serve};
+
+use crate::harness::{App, app::NewKey, process};
+
+/// The service of an app on a port.
+struct Listening {
+    address: SocketAddr,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = router(AppState::new(app.store.clone(), limits));
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move {
+        let _ = stopped.await;
+    };
+    let task = tokio::spawn(serve(listener, router, server_limits, stopped));
+    Listening { address, stop, task }
+}
+
+/// Sends bytes, and reads until the other side closes.
+async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(request).await.expect("it is sent");
+    let mut answer = Vec::new();
+    // Closed without an answer is an answer too.
+    let _ = stream.read_to_end(&mut answer).await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+#[tokio::test]
+async fn headers_are_bounded() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let large =
+        format!("GET /livez HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "a".repeat(40_000));
+    let answer = exchange(server.address, large.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let many: String = (0..100).map(|number| format!("X-{number}: a\r\n")).collect();
+    let many = format!("GET /livez HTTP/1.1\r\nHost: x\r\n{many}\r\n");
+    let answer = exchange(server.address, many.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    let fine = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(server.address, fine.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_sends_no_headers_is_let_go() {
+    let app = App::start().await;
+    let limits =
+        ServerLimits { header_timeout: Duration::from_millis(50), ..ServerLimits::default() };
+    let server = listen(&app, Limits::default(), limits).await;
+    // Ends only because the server closes: the request never does.
+    exchange(server.address, b"GET /livez HTTP/1.1\r\nHost:").await;
+}
+
+#[tokio::test]
+async fn a_body_that_does_not_come_is_given_up() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let limits = Limits { body_timeout: Duration::from_millis(200), ..Limits::default() };
+    let server = listen(&app, limits, ServerLimits::default()).await;
+    let request = format!(
+        "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{{",
+        key.text
+    );
+    let answer = exchange(server.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
+}
+
+/// A purchase that waits for the account's lock, and the transaction that holds it.
+async fn blocked_purchase(
+    app: &App,
+    key: &NewKey,
+    address: SocketAddr,
+) -> (sqlx::Transaction<'static, sqlx::Postgres>, JoinHandle<u16>) {
+    let mut tx = app.pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let call = key.buy("1").idempotency_key("k");
+    let purchase = tokio::task::spawn_blocking(move || process::send(address, call).status);
+    loop {
+        let waiting: bool = sqlx::query_scalar(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+                            WHERE datname = current_database() AND wait_event_type = 'Lock')",
+        )
+        .fetch_one(&app.pool)
+        .await
+        .expect("an answer");
+        if waiting {
+            return (tx, purchase);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_in_flight_is_finished_before_the_end() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let (tx, purchase) = blocked_purchase(&app, &key, server.address).await;
+    server.stop.send(()).expect("it runs");
+    // It accepts no more once it was told to stop, though a purchase is in flight.
+    while TcpStream::connect(server.address).await.is_ok() {
+        tokio::task::yield_now().await;
+    }
+    assert!(!server.task.is_finished());
+    tx.commit().await.expect("the commit");
+    assert_eq!(purchase.await.expect("no panic"), 201);
+    server.task.await.expect("it ends");
+    app.check_ledger().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_takes_too_long_is_a_503_and_may_be_repeated() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let limits = Limits { request_timeout: Duration::from_millis(300), ..Limits::default() };
+    let server = listen(&app, limits, ServerLimits::default()).await;
+    let (tx, purchase) = blocked_purchase(&app, &key, server.address).await;
+    assert_eq!(purchase.await.expect("no panic"), 503);
+    tx.commit().await.expect("the commit");
+    let again = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
+    assert_eq!(again.text("/balance_after"), "9.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_stop_does_not_wait_for_ever() {
+    let app = App::start().await;
+    let limits =
+        ServerLimits { drain_timeout: Duration::from_millis(100), ..ServerLimits::default() };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut stuck = TcpStream::connect(server.address).await.expect("a connection");
+    let half = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    stuck.write_all(half).await.expect("it is sent");
+    server.stop.send(()).expect("it runs");
+    server.task.await.expect("it ends");
+}
