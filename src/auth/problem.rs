@@ -14,7 +14,11 @@ use crate::domain::scope::Scope;
 /// As a response it is also in the response's extensions, so that an outer layer can log it, and
 /// can give it the id of the request by rendering it again.
 #[derive(Clone, Debug)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+/// Boxed, so that a `Result` of which it is the error stays small.
+#[derive(Clone, Debug)]
+struct Parts {
     status: StatusCode,
     code: &'static str,
     title: &'static str,
@@ -47,7 +51,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self {
+        Self(Box::new(Parts {
             status: StatusCode::from_u16(status).expect("a status written out in the program"),
             code,
             title,
@@ -56,7 +60,7 @@ impl Problem {
             challenge: None,
             retry_after_seconds: None,
             reason: None,
-        }
+        }))
     }
 
     /// 401 with its `WWW-Authenticate`.
@@ -67,7 +71,9 @@ impl Problem {
         detail: impl Into<Cow<'static, str>>,
         challenge: Challenge,
     ) -> Self {
-        Self { challenge: Some(challenge), ..Self::new(401, code, title, detail) }
+        let mut problem = Self::new(401, code, title, detail);
+        problem.0.challenge = Some(challenge);
+        problem
     }
 
     /// 403 that names the scope that is needed.
@@ -77,17 +83,16 @@ impl Problem {
         let mut problem =
             Self::new(403, "insufficient_scope", "The API key's scope does not reach", detail)
                 .with("required_scope", scope.to_string());
-        problem.challenge = Some(Challenge::InsufficientScope(scope.to_string()));
+        problem.0.challenge = Some(Challenge::InsufficientScope(scope.to_string()));
         problem.because("insufficient_scope")
     }
 
     /// 503 with `Retry-After`: what is needed for an answer cannot be asked.
     #[must_use]
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            retry_after_seconds: Some(1),
-            ..Self::new(503, "unavailable", "Temporarily unavailable", detail)
-        }
+        let mut problem = Self::new(503, "unavailable", "Temporarily unavailable", detail);
+        problem.0.retry_after_seconds = Some(1);
+        problem
     }
 
     /// 500 with a fixed body; the cause is for the log.
@@ -100,49 +105,49 @@ impl Problem {
     /// A member of the body beside the standard ones.
     #[must_use]
     pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
-        self.members.insert(member.to_owned(), value.into());
+        self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
     /// What the operator is told and the client is not.
     #[must_use]
     pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
-        self.reason = Some(reason.into());
+        self.0.reason = Some(reason.into());
         self
     }
 
     /// Names the request in the body, unless it names one already.
     #[must_use]
     pub fn for_request(mut self, request_id: &str) -> Self {
-        self.members.entry("request_id").or_insert_with(|| request_id.into());
+        self.0.members.entry("request_id").or_insert_with(|| request_id.into());
         self
     }
 
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.code
+        self.0.code
     }
 
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.reason.as_deref()
+        self.0.reason.as_deref()
     }
 
     /// The body as it is sent.
     #[must_use]
     pub fn to_value(&self) -> Value {
         let mut object = Map::new();
-        object.insert("type".into(), format!("urn:tollgate:problem:{}", self.code).into());
-        object.insert("title".into(), self.title.into());
-        object.insert("status".into(), self.status.as_u16().into());
-        object.insert("detail".into(), self.detail.as_ref().into());
-        object.insert("code".into(), self.code.into());
-        object.extend(self.members.clone());
+        object.insert("type".into(), format!("urn:tollgate:problem:{}", self.0.code).into());
+        object.insert("title".into(), self.0.title.into());
+        object.insert("status".into(), self.0.status.as_u16().into());
+        object.insert("detail".into(), self.0.detail.as_ref().into());
+        object.insert("code".into(), self.0.code.into());
+        object.extend(self.0.members.clone());
         Value::Object(object)
     }
 }
@@ -165,15 +170,15 @@ impl Challenge {
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
         let mut response = Response::new(Body::from(self.to_value().to_string()));
-        *response.status_mut() = self.status;
+        *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-        if let Some(challenge) = &self.challenge {
+        if let Some(challenge) = &self.0.challenge {
             headers.insert(header::WWW_AUTHENTICATE, challenge.header());
         }
-        if let Some(seconds) = self.retry_after_seconds {
+        if let Some(seconds) = self.0.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
         response.extensions_mut().insert(self);

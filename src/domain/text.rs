@@ -1,5 +1,7 @@
 //! Free texts that people give: names, references, descriptions, and metadata.
 
+use std::fmt;
+
 use serde_json::{Map, Value};
 
 use super::canonical_json;
@@ -88,6 +90,14 @@ impl Metadata {
     #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())
+    }
+}
+
+/// Compact JSON, in the order in which it came. Bound as text where it is stored: as a JSON
+/// parameter it would pass through jsonb, which sorts the members and knows no -0.
+impl fmt::Display for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.to_value())
     }
 }
 

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, error::Error};
 
-use axum::{
-    extract::Request,
-    response::{IntoResponse as _, Response},
-};
+use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::json;
 use utoipa::{
@@ -84,17 +81,14 @@ pub async fn no_such_path() -> Problem {
 }
 
 /// What answers a method that a path does not take.
-pub async fn no_such_method(request: Request) -> Response {
+pub async fn no_such_method() -> Problem {
+    // The method is not repeated: it may be anything, a key in the wrong place too.
     Problem::new(
         405,
         "method_not_allowed",
         "Method not allowed",
-        format!(
-            "This path does not take {}. The header Allow says what it takes.",
-            request.method()
-        ),
+        "This path does not take this method. The header Allow says what it takes.",
     )
-    .into_response()
 }
 
 /// The answer when a handler panicked.
@@ -218,7 +212,6 @@ macro_rules! problem_responses {
 
 problem_responses!(
     AnyRoute,
-    ("408", "`request_timeout`: the request did not come whole in time."),
     ("500", "`internal_error`: a fault here. The body is fixed; the request id leads to the log."),
     (
         "503",
@@ -241,6 +234,7 @@ problem_responses!(
 problem_responses!(
     WithBody,
     ("400", "`malformed_body`: the body is not one JSON object without duplicate members."),
+    ("408", "`request_timeout`: the body did not come whole in time."),
     ("413", "`body_too_large`."),
     ("415", "`unsupported_media_type`: the body is not `application/json`."),
     ("422", "`validation_failed`: `errors` says all that is wrong, and where.")

@@ -237,7 +237,7 @@ impl Store {
             let at = now(&mut tx).await?;
             sqlx::query!(
                 "UPDATE api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
-                                     metadata = $7
+                                     metadata = $7::text::json
                  WHERE account_id = $1 AND key_id = $2",
                 account_id.uuid(),
                 key_id.uuid(),
@@ -245,7 +245,7 @@ impl Store {
                 &new.scopes.to_strings(),
                 new.expires_at.map(OffsetDateTime::from),
                 new.enabled,
-                new.metadata.to_value(),
+                new.metadata.to_string(),
             )
             .execute(&mut *tx)
             .await?;
@@ -417,7 +417,7 @@ async fn insert(
     sqlx::query!(
         "INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
                                metadata, enabled, created_at, expires_at, rotated_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12)",
         account_id.uuid(),
         row.id.uuid(),
         tenant.id.uuid(),
@@ -425,7 +425,7 @@ async fn insert(
         row.hint,
         row.name,
         &row.scopes.to_strings(),
-        row.metadata.to_value(),
+        row.metadata.to_string(),
         row.enabled,
         OffsetDateTime::from(row.created_at),
         row.expires_at.map(OffsetDateTime::from),

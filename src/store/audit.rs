@@ -47,7 +47,7 @@ impl Act<'_> {
             "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
                                        action, account, target_id, detail, address, request_id,
                                        created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::json, $10, $11, $12)",
             account_id,
             AuditEventId::new(at, entropy::for_id()?).uuid(),
             tenant.id.uuid(),
@@ -56,7 +56,7 @@ impl Act<'_> {
             self.action.as_str(),
             account,
             target,
-            self.detail,
+            self.detail.to_string(),
             origin.address.map(|address| address.to_string()),
             origin.request_id.map(RequestId::uuid),
             OffsetDateTime::from(at),

@@ -428,7 +428,7 @@ async fn insert_purchase(
     sqlx::query!(
         "INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference,
                                 description, metadata, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9)",
         account_id.uuid(),
         purchase.id.uuid(),
         seq,
@@ -436,7 +436,7 @@ async fn insert_purchase(
         purchase.amount,
         purchase.reference,
         purchase.description,
-        purchase.metadata.to_value(),
+        purchase.metadata.to_string(),
         OffsetDateTime::from(purchase.created_at),
     )
     .execute(connection)

@@ -61,6 +61,8 @@ impl Store {
         });
         let act = Act { action: Action::TenantCreate, subject: Subject::Tenant(None), detail };
         act.record(&mut tx, &tenant, origin, at).await?;
+        // A moment of its own, so that the trail has the two acts in their order.
+        let at = now(&mut tx).await?;
         let name = Name::parse("first").expect("a good name");
         let permissions = PermissionSet::all();
         admin_keys::insert(&mut tx, &tenant, admin_key, &name, &permissions, origin, at).await?;

@@ -50,7 +50,6 @@ fn routes() -> Vec<Route> {
         route("GET", "/v1/purchases", ApiKey, SeesNothing),
         route("GET", "/v1/purchases/{id}", ApiKey, NotFound),
         route("GET", "/v1/accounts", AdminKey("accounts"), SeesNothing),
-        route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),
         route("GET", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
         with(
             route("PATCH", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
@@ -79,6 +78,8 @@ fn routes() -> Vec<Route> {
             route("POST", "/v1/keys/verify", AdminKey("verify"), SeesNothing),
             json!({"key": "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
         ),
+        // Last: the stranger has an account of this name from here on.
+        route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),
     ]
 }
 
@@ -122,12 +123,11 @@ impl World {
     /// All that is the tenant's, to see whether anything of it changed.
     async fn state(&self) -> Vec<String> {
         sqlx::query_scalar(
-            "SELECT a::text FROM accounts a WHERE external_id = $1
-             UNION ALL SELECT k::text FROM api_keys k JOIN accounts a USING (account_id)
-                       WHERE a.external_id = $1 AND k.tenant_id = a.tenant_id
-             UNION ALL SELECT e::text FROM ledger_entries e JOIN accounts a USING (account_id)
-                       JOIN tenants t USING (tenant_id)
-                       WHERE a.external_id = $1 AND t.slug = 'tronagg'",
+            "WITH own AS (SELECT a.* FROM accounts a JOIN tenants t USING (tenant_id)
+                          WHERE a.external_id = $1 AND t.slug = 'tronagg')
+             SELECT own::text FROM own
+             UNION ALL SELECT k::text FROM api_keys k JOIN own USING (account_id)
+             UNION ALL SELECT e::text FROM ledger_entries e JOIN own USING (account_id)",
         )
         .bind(WALLET)
         .fetch_all(&self.app.pool)

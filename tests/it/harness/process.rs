@@ -1,6 +1,7 @@
 //! The real program: started, spoken to over its port, stopped.
 
 use std::{
+    cell::RefCell,
     io::{BufRead as _, BufReader, Read as _},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -30,7 +31,8 @@ pub fn tollgate(arguments: &[&str]) -> Command {
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
-    pub stdout: String,
+    lines: mpsc::Receiver<String>,
+    printed: RefCell<String>,
     stderr: PathBuf,
 }
 
@@ -55,16 +57,7 @@ impl Process {
             }
         });
         let address = wait_for_address(&mut child, log);
-        let mut printed = String::new();
-        while let Ok(line) = lines.try_recv() {
-            printed.push_str(&line);
-            printed.push('\n');
-        }
-        Self { child, address, stdout: printed, stderr: log.to_owned() }
-    }
-
-    pub fn id(&self) -> u32 {
-        self.child.id()
+        Self { child, address, lines, printed: RefCell::default(), stderr: log.to_owned() }
     }
 
     pub fn log(&self) -> String {
@@ -73,9 +66,24 @@ impl Process {
 
     /// What the demo printed as `export NAME=…`.
     pub fn exported(&self, name: &str) -> String {
-        let prefix = format!("export {name}=");
-        let line = self.stdout.lines().find_map(|line| line.strip_prefix(&prefix));
-        line.unwrap_or_else(|| panic!("no {name} in {}", self.stdout)).to_owned()
+        self.printed(&format!("export {name}="))
+    }
+
+    /// Waits until it has printed a line that begins so; the rest of that line.
+    pub fn printed(&self, beginning: &str) -> String {
+        let mut printed = self.printed.borrow_mut();
+        loop {
+            if let Some(rest) = printed.lines().find_map(|line| line.strip_prefix(beginning)) {
+                return rest.to_owned();
+            }
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => {
+                    printed.push_str(&line);
+                    printed.push('\n');
+                }
+                Err(_) => panic!("no line begins with {beginning:?} in\n{printed}"),
+            }
+        }
     }
 
     /// Sends a request over the network.

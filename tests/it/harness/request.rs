@@ -54,12 +54,6 @@ impl Call {
         self.header("Content-Type", media_type)
     }
 
-    pub fn without_credentials(mut self) -> Self {
-        self.headers.remove("authorization");
-        self.headers.remove("x-api-key");
-        self
-    }
-
     pub fn into_request(self) -> Request<Body> {
         let (parts, body) = self.into_parts();
         Request::from_parts(parts, Body::from(body))
