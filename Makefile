@@ -1,10 +1,6 @@
 # `make` alone lists what there is to do. Every target runs in a fresh clone:
 # what it needs besides Rust, the scripts look for and install.
 
-# The build reads the checked query descriptions in .sqlx/ and asks no database.
-SQLX_OFFLINE ?= true
-export SQLX_OFFLINE
-
 MIDDLEWARE = --no-default-features --features middleware
 
 .DEFAULT_GOAL := help

@@ -104,3 +104,5 @@ $$;
 
 CREATE TRIGGER admin_keys_change BEFORE UPDATE ON admin_keys
     FOR EACH ROW EXECUTE FUNCTION check_admin_key_change();
+CREATE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -22,6 +22,9 @@ COMMENT ON COLUMN accounts.balance IS
     'Minor units of the tenant''s currency. Always the sum of the account''s ledger entries.';
 COMMENT ON COLUMN accounts.last_seq IS 'seq of the newest ledger entry; 0 before the first.';
 
+CREATE TRIGGER accounts_no_delete BEFORE DELETE ON accounts
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+
 CREATE TABLE api_keys (
     account_id     uuid NOT NULL REFERENCES accounts,
     key_id         uuid NOT NULL,

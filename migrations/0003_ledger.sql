@@ -46,7 +46,7 @@ CREATE TABLE purchases (
 CREATE INDEX purchases_key ON purchases (account_id, key_id, purchase_id);
 
 COMMENT ON COLUMN purchases.purchase_id IS
-    'UUIDv7, made under the account''s lock: its order is that of the ledger.';
+    'UUIDv7 of the database''s clock under the account''s lock: its order is that of the ledger.';
 COMMENT ON COLUMN purchases.seq IS 'Its ledger entry.';
 COMMENT ON COLUMN purchases.reference IS 'The buyer''s own id of it, such as an order number.';
 

@@ -6,4 +6,4 @@ cd "$(dirname "$0")/.."
 scripts/ensure-postgres.sh
 scripts/ensure-python.sh
 command -v curl >/dev/null 2>&1 || scripts/install-package.sh curl
-SQLX_OFFLINE=${SQLX_OFFLINE:-true} cargo build --locked
+cargo build --locked

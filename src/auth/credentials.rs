@@ -24,6 +24,11 @@ impl Credentials {
         Self::only(own.chain(bearer_tokens(headers)))
     }
 
+    /// Reads `header` alone.
+    pub fn read_header(headers: &HeaderMap, header: &HeaderName) -> Result<Self, CredentialsError> {
+        Self::only(headers.get_all(header).iter().map(HeaderValue::as_bytes))
+    }
+
     /// Reads `Authorization: Bearer` alone.
     pub fn read_bearer(headers: &HeaderMap) -> Result<Self, CredentialsError> {
         Self::only(bearer_tokens(headers))

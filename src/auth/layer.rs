@@ -17,6 +17,7 @@ pub struct ApiKeyLayer<V> {
 pub(super) struct Settings<V> {
     pub verifier: Arc<V>,
     pub header: HeaderName,
+    pub bearer: bool,
     pub required_scope: Option<Arc<Scope>>,
 }
 
@@ -31,13 +32,21 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
     #[must_use]
     pub fn shared(verifier: Arc<V>) -> Self {
         let header = HeaderName::from_static("x-api-key");
-        Self { settings: Settings { verifier, header, required_scope: None } }
+        Self { settings: Settings { verifier, header, bearer: true, required_scope: None } }
     }
 
     /// Answers 403 unless one of the key's scopes implies this one.
     #[must_use]
     pub fn require_scope(mut self, scope: Scope) -> Self {
         self.settings.required_scope = Some(Arc::new(scope));
+        self
+    }
+
+    /// Does not take the key from `Authorization: Bearer`: for a service that reads another
+    /// credential of its own there, which would be one that differs.
+    #[must_use]
+    pub fn header_only(mut self) -> Self {
+        self.settings.bearer = false;
         self
     }
 
@@ -68,6 +77,7 @@ impl<V> Clone for Settings<V> {
         Self {
             verifier: Arc::clone(&self.verifier),
             header: self.header.clone(),
+            bearer: self.bearer,
             required_scope: self.required_scope.clone(),
         }
     }

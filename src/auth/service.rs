@@ -80,13 +80,19 @@ where
 }
 
 fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, Problem> {
-    match Credentials::read(headers, &settings.header) {
+    let header = &settings.header;
+    let credentials = if settings.bearer {
+        Credentials::read(headers, header)
+    } else {
+        Credentials::read_header(headers, header)
+    };
+    match credentials {
         Ok(credentials) => Ok(credentials.into_key()),
         Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
         Err(CredentialsError::Missing) => Err(Problem::unauthorized(
             "missing_api_key",
             "An API key is required",
-            format!("Send the API key in the header {}.", settings.header),
+            format!("Send the API key in the header {header}."),
             Challenge::Bare,
         )
         .because("missing")),

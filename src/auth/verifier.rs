@@ -28,8 +28,8 @@ impl From<Denial> for Problem {
             | Denial::Disabled => Self::unauthorized(
                 "invalid_api_key",
                 "The API key is not valid",
-                "No live API key has this text. Check that it was copied whole, and that it was \
-                 not revoked, disabled or due to expire.",
+                "No API key that passes has this text. It may not have been copied whole; or the \
+                 key was revoked or disabled, or has expired.",
                 Challenge::InvalidToken,
             ),
             Denial::AccountSuspended => Self::new(

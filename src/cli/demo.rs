@@ -108,13 +108,17 @@ impl Example {
         let slug: Slug = self.slug.parse()?;
         let tenant = match store.find_tenant(&slug, self.environment).await {
             Err(StoreError::Refused(Refusal::NotFound)) => {
-                let first = entropy::new_key(&KeyPrefix::admin())?;
-                let policy = self.policy()?;
-                store.create_tenant(&slug, self.environment, policy, &first, &origin).await?
+                let (policy, name) = (self.policy()?, Name::parse(ADMIN_KEY_NAME)?);
+                store
+                    .create_tenant(&slug, self.environment, policy, &admin_key, &name, &origin)
+                    .await?
             }
-            found => found?,
+            found => {
+                let tenant = found?;
+                self.replace_admin_key(store, &tenant, &admin_key).await?;
+                tenant
+            }
         };
-        self.replace_admin_key(store, &tenant, &admin_key).await?;
         let account = ExternalId::parse(self.account, self.account_format)?;
         store.ensure_account(&tenant, &account, &origin).await?;
         let credit = NewCredit {

@@ -96,13 +96,17 @@ fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot watch for Ctrl-C")?;
     let (sender, receiver) = watch::channel(false);
     tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+        for stop in [true, false] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            if stop {
+                sender.send_replace(true);
+            }
         }
-        sender.send_replace(true);
-        // A receiver that is left needs its sender.
-        sender.closed().await;
+        eprintln!("told twice: stopping at once");
+        std::process::exit(130);
     });
     Ok(receiver)
 }

@@ -12,6 +12,7 @@ use crate::{
         audit::Origin,
         scope::ScopeSet,
         tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
+        text::Name,
     },
     entropy,
     store::{Refusal, StoreError},
@@ -104,9 +105,10 @@ impl Create {
         };
         let database = Database::open_for_command(&self.database).await?;
         let admin_key = entropy::new_key(&KeyPrefix::admin())?;
+        let name = Name::parse("first")?;
         let created = database
             .store
-            .create_tenant(&self.slug, self.environment, policy, &admin_key, &Origin::cli())
+            .create_tenant(&self.slug, self.environment, policy, &admin_key, &name, &Origin::cli())
             .await;
         let tenant = explain(created)?;
         if self.json {

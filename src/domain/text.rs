@@ -51,7 +51,8 @@ impl<const MAX: usize> Text<MAX> {
     }
 }
 
-/// A JSON object of the caller's, kept and given back as it is.
+/// A JSON object of the caller's, kept and given back in its order. Its numbers are 64-bit
+/// integers or doubles: one with more digits comes back rounded.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Metadata(Map<String, Value>);
 

@@ -62,8 +62,9 @@ fn known_method(method: &Method) -> &'static str {
 
 fn timed_out() -> Problem {
     Problem::unavailable(
-        "No answer came in time. Send the request again; with an Idempotency-Key, send the same \
-         one, and it is done once.",
+        "No answer came in time. With an Idempotency-Key, send the request again with the same \
+         one: it is done once. A purchase without one may have been made: look at the purchases \
+         first.",
     )
     .because("request timed out")
 }

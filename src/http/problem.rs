@@ -106,8 +106,9 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Unavailable(cause) => Self::unavailable(
-                "The database cannot be asked now. Send the request again; with an \
-                 Idempotency-Key, send the same one, and it is done once.",
+                "The database cannot be asked now. With an Idempotency-Key, send the request again \
+                 with the same one: it is done once. A purchase without one may have been made: \
+                 look at the purchases first.",
             )
             .because(chain(&*cause)),
             StoreError::Internal(cause) => Self::internal(chain(&*cause)),
@@ -135,7 +136,10 @@ impl From<Refusal> for Problem {
                 409,
                 "key_limit_reached",
                 "The account has all the keys it may have",
-                format!("An account may have {max_keys} live keys. Revoke one to make room."),
+                format!(
+                    "An account may have {max_keys} live keys, and as many that were rotated out and \
+                     are in their grace. Revoke one to make room."
+                ),
             )
             .with("max_keys", max_keys),
             Refusal::KeyNotLive => Self::new(

@@ -65,6 +65,10 @@ pub struct VerifyResponse {
 /// The key that was recognised.
 #[derive(Serialize, ToSchema)]
 pub struct VerifiedKey {
+    tenant: String,
+    /// `live` or `test`.
+    #[schema(pattern = "^(live|test)$")]
+    environment: &'static str,
     #[schema(value_type = String)]
     key_id: KeyId,
     /// The tenant's own id of the account.
@@ -151,9 +155,11 @@ impl VerifyResponse {
     }
 }
 
-impl From<&Verification> for VerifiedKey {
-    fn from(verification: &Verification) -> Self {
+impl VerifiedKey {
+    fn new(tenant: &Tenant, verification: &Verification) -> Self {
         Self {
+            tenant: tenant.slug.to_string(),
+            environment: tenant.environment.as_str(),
             key_id: verification.key_id,
             account: verification.account.to_string(),
             scopes: verification.scopes.to_strings(),
@@ -198,17 +204,20 @@ async fn answer(
         return Ok((VerifyResponse::denied(Denial::NotFound, None)?, false));
     };
     if let Err(denial) = found.verdict {
-        return Ok((VerifyResponse::denied(denial, Some((&found).into()))?, false));
+        return Ok((
+            VerifyResponse::denied(denial, Some(VerifiedKey::new(tenant, &found)))?,
+            false,
+        ));
     }
     let charge_scope = request.charge.as_ref().map(|_| Scope::purchases_write());
     let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
     let missing: Vec<Scope> = needed.filter(|scope| !found.scopes.allows(scope)).collect();
     if !missing.is_empty() {
-        return Ok((VerifyResponse::lacking(&missing, (&found).into()), false));
+        return Ok((VerifyResponse::lacking(&missing, VerifiedKey::new(tenant, &found)), false));
     }
     match request.charge {
         Some(charge) => self::charge(state, tenant, &found, charge, request_id).await,
-        None => Ok((VerifyResponse::new("VALID", Some((&found).into())), false)),
+        None => Ok((VerifyResponse::new("VALID", Some(VerifiedKey::new(tenant, &found))), false)),
     }
 }
 
@@ -219,7 +228,7 @@ async fn charge(
     charge: ChargeRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    let key = Some(VerifiedKey::from(found));
+    let key = Some(VerifiedKey::new(tenant, found));
     let currency = &tenant.policy.currency;
     let request = PurchaseRequest {
         account: found.account.clone(),
@@ -252,7 +261,7 @@ async fn charge(
         }
         Err(StoreError::Refused(Refusal::ScopeLost)) => {
             let lost = [Scope::purchases_write()];
-            Ok((VerifyResponse::lacking(&lost, found.into()), false))
+            Ok((VerifyResponse::lacking(&lost, VerifiedKey::new(tenant, found)), false))
         }
         Err(error) => Err(error.into()),
     }

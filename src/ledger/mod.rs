@@ -4,7 +4,7 @@
 //! goes away does not stop what it asked for: the operation runs on in a task of its own, so that
 //! a decision is never cut off between its statements.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     domain::{
@@ -13,6 +13,10 @@ use crate::{
     },
     store::{Credited, PurchaseOutcome, PurchaseRequest, Refusal, Store, StoreError},
 };
+
+/// After this an operation is given up, and with it its connection: the database bounds each
+/// statement by itself, unless it has stopped answering. Its caller had its 503 long before.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Purchases and credits.
 #[derive(Clone)]
@@ -73,6 +77,10 @@ impl Ledger {
 async fn detached<T: Send + 'static>(
     operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
+    let bounded = async move {
+        let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+        tokio::time::timeout(OPERATION_TIMEOUT, operation).await.unwrap_or_else(timed_out)
+    };
     // An error here is a panic in the operation, or the runtime going down under it.
-    tokio::spawn(operation).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
+    tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
 }

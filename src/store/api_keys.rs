@@ -126,7 +126,7 @@ impl Store {
         let mut tx = self.begin().await?;
         accounts::lock(&mut tx, account_id).await?;
         let at = now(&mut tx).await?;
-        refuse_over_limit(&mut tx, tenant, account_id, at).await?;
+        refuse_over_limit(&mut tx, tenant, account_id, false, at).await?;
         let id = KeyId::new(at, entropy::for_id()?);
         let row = ApiKey {
             id,
@@ -316,6 +316,9 @@ impl Store {
             return Err(Refusal::KeyAlreadyRotated.into());
         }
         let at = now(&mut tx).await?;
+        if grace_seconds > 0 {
+            refuse_over_limit(&mut tx, tenant, account_id, true, at).await?;
+        }
         let new = ApiKey {
             id: KeyId::new(at, entropy::for_id()?),
             hint: key.hint().as_str().to_owned(),
@@ -348,23 +351,38 @@ impl Store {
         });
         let act = Act { action: Action::ApiKeyRotate, subject, detail };
         act.record(&mut tx, tenant, origin, at).await?;
+        // The new key's own line: whoever looks for what was done to it finds where it came from.
+        let detail = json!({
+            "name": new.name,
+            "hint": new.hint,
+            "scopes": new.scopes.to_strings(),
+            "expires_at": new.expires_at,
+            "rotated_from": key_id,
+        });
+        let subject = Subject::Account(account, Some(new.id.uuid()));
+        let act = Act { action: Action::ApiKeyCreate, subject, detail };
+        let at = now(&mut tx).await?;
+        act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
         Ok(new)
     }
 }
 
-/// Counts under the account's lock. A key that was rotated out does not count.
+/// Counts under the account's lock. A key that was rotated out does not count toward the cap;
+/// those in their grace are counted by themselves, against the same number.
 async fn refuse_over_limit(
     connection: &mut PgConnection,
     tenant: &Tenant,
     account_id: AccountId,
+    in_grace: bool,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let live = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM api_keys
-           WHERE account_id = $1 AND revoked_at IS NULL AND rotated_to IS NULL
-             AND (expires_at IS NULL OR expires_at > $2)"#,
+           WHERE account_id = $1 AND revoked_at IS NULL AND (rotated_to IS NOT NULL) = $2
+             AND (expires_at IS NULL OR expires_at > $3)"#,
         account_id.uuid(),
+        in_grace,
         OffsetDateTime::from(at),
     )
     .fetch_one(connection)

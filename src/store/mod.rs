@@ -26,6 +26,8 @@ pub use pool::{ConnectError, PoolSettings, PoolState};
 pub use purchases::Purchase;
 pub use verifications::{OwnKey, Verification};
 
+use std::time::Duration;
+
 use sqlx::PgPool;
 use tenant_directory::TenantDirectory;
 
@@ -33,5 +35,7 @@ use tenant_directory::TenantDirectory;
 pub struct Store {
     pool: PgPool,
     max_connections: u32,
+    /// For a read, with the wait for a connection.
+    read_timeout: Duration,
     tenants: TenantDirectory,
 }

@@ -9,10 +9,18 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use tracing::warn;
+
 use super::{Store, StoreError, error::is_lost_connection, tenant_directory::TenantDirectory};
 
 /// A connection that was idle for longer is asked whether it still stands before it is used.
 const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
+
+/// How long such a connection may take to answer.
+const PING_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long the connections may take to close in the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How to reach the database, and the bounds of using it.
 #[derive(Clone)]
@@ -54,9 +62,15 @@ impl Store {
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options(settings)?;
         let place = place(&options);
+        // What a role or a database sets as its default must not undo the ledger's promises: READ
+        // COMMITTED, and an acknowledgement only of what is on disk.
         let session = format!(
             "SET statement_timeout = {}; SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'",
+             SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
+             SET default_transaction_isolation = 'read committed'; \
+             SET default_transaction_read_only = off; \
+             SELECT set_config('synchronous_commit', 'on', false) \
+                 WHERE current_setting('synchronous_commit') = 'off'",
             settings.statement_timeout.as_millis(),
             settings.lock_timeout.as_millis(),
         );
@@ -66,10 +80,11 @@ impl Store {
             .test_before_acquire(false)
             .before_acquire(|connection, meta| {
                 Box::pin(async move {
-                    if meta.idle_for > PING_WHEN_IDLE {
-                        connection.ping().await?;
+                    if meta.idle_for <= PING_WHEN_IDLE {
+                        return Ok(true);
                     }
-                    Ok(true)
+                    // One that does not answer is closed, and another is taken.
+                    Ok(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.is_ok())
                 })
             })
             .after_connect(move |connection, _| {
@@ -96,7 +111,9 @@ impl Store {
             }
         }
         let max_connections = settings.max_connections;
-        Ok(Self { pool, max_connections, tenants: TenantDirectory::default() })
+        // The database keeps the bound of a statement; this is for one that does not answer.
+        let read_timeout = settings.acquire_timeout + settings.statement_timeout;
+        Ok(Self { pool, max_connections, read_timeout, tenants: TenantDirectory::default() })
     }
 
     /// Applies the migrations that the database does not have yet. Several nodes may call it at
@@ -110,7 +127,8 @@ impl Store {
         };
         // Building an index over many rows takes longer than a request may.
         let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
-        let unbounded = "SET statement_timeout = 0; SET lock_timeout = 0";
+        let unbounded =
+            "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
         connection.execute(unbounded).await.map_err(|error| failed(&error))?;
         migrator.run(&mut *connection).await.map_err(|error| failed(&error))?;
         connection.close().await.map_err(|error| failed(&error))?;
@@ -130,9 +148,11 @@ impl Store {
         PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
     }
 
-    /// Waits for the connections that are in use, and closes all.
+    /// Waits for the connections that are in use, and closes all; a database that hangs is left.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await.is_err() {
+            warn!("the database does not answer: its connections are cut");
+        }
     }
 
     /// Runs a read, and again while it meets connections that a restart of the database left
@@ -144,11 +164,13 @@ impl Store {
     {
         let mut failures = 0;
         loop {
-            match run(self.pool.clone()).await {
-                Err(error) if is_lost_connection(&error) && failures < self.max_connections => {
+            let attempt = tokio::time::timeout(self.read_timeout, run(self.pool.clone())).await;
+            match attempt {
+                Ok(Err(error)) if is_lost_connection(&error) && failures < self.max_connections => {
                     failures += 1;
                 }
-                result => return Ok(result?),
+                Ok(result) => return Ok(result?),
+                Err(_) => return Err(StoreError::Unavailable("no answer in time".into())),
             }
         }
     }

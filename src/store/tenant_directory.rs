@@ -20,8 +20,9 @@ pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
-    /// When new tenants were last looked for. Held while it is done: one at a time.
-    pub looked: Mutex<Option<Instant>>,
+    /// When new tenants were last looked for, and whether it could be found out. Held while it is
+    /// done: one looks, the others wait for what it finds.
+    pub looked: Mutex<Option<(Instant, bool)>>,
 }
 
 #[derive(Default)]

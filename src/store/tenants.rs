@@ -46,6 +46,7 @@ impl Store {
         environment: Environment,
         policy: TenantPolicy,
         admin_key: &KeyText,
+        admin_key_name: &Name,
         origin: &Origin,
     ) -> Result<Arc<Tenant>, StoreError> {
         let _timer = self.timer("create_tenant");
@@ -63,9 +64,8 @@ impl Store {
         act.record(&mut tx, &tenant, origin, at).await?;
         // A moment of its own, so that the trail has the two acts in their order.
         let at = now(&mut tx).await?;
-        let name = Name::parse("first").expect("a good name");
-        let permissions = PermissionSet::all();
-        admin_keys::insert(&mut tx, &tenant, admin_key, &name, &permissions, origin, at).await?;
+        let all = PermissionSet::all();
+        admin_keys::insert(&mut tx, &tenant, admin_key, admin_key_name, &all, origin, at).await?;
         tx.commit().await?;
         self.tenants.add([tenant]);
         self.tenant_by_id(id).await
@@ -118,11 +118,19 @@ impl Store {
             return Ok(Some(tenant));
         }
         let mut looked = self.tenants.looked.lock().await;
-        if looked.is_some_and(|at| at.elapsed() < LOOK_AGAIN_AFTER) {
-            return Ok(self.tenants.by_prefix_of(key));
+        match *looked {
+            Some((at, known)) if at.elapsed() < LOOK_AGAIN_AFTER => {
+                if !known {
+                    let reason = "new tenants could not be looked for a moment ago";
+                    return Err(StoreError::Unavailable(reason.into()));
+                }
+            }
+            _ => {
+                let found = self.look_for_tenants().await;
+                *looked = Some((Instant::now(), found.is_ok()));
+                found?;
+            }
         }
-        self.look_for_tenants().await?;
-        *looked = Some(Instant::now());
         Ok(self.tenants.by_prefix_of(key))
     }
 

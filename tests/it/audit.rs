@@ -43,6 +43,7 @@ async fn everything_that_is_done_leaves_a_line() {
             "api_key.change",
             "api_key.change",
             "api_key.rotate",
+            "api_key.create",
             "api_key.revoke",
             "account.suspend",
             "account.activate",
@@ -50,7 +51,8 @@ async fn everything_that_is_done_leaves_a_line() {
     );
     let by_cli = &events[events.len() - 1];
     assert_eq!((&by_cli["actor"], &by_cli["address"]), (&json!("cli"), &Value::Null));
-    let change = &events[5];
+    assert_eq!(events[3]["detail"]["rotated_from"], json!(key.id));
+    let change = &events[6];
     assert_eq!(change["actor"], "admin_key");
     assert!(change["admin_key_id"].as_str().expect("an id").starts_with("adm_"));
     assert_eq!(change["account"], WALLET);

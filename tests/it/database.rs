@@ -32,7 +32,10 @@ async fn what_is_written_down_stays() {
     }
     assert_eq!(refusal(&app, "UPDATE tenants SET max_keys = 9").await, "tenants_append_only");
     assert_eq!(refusal(&app, "DELETE FROM tenants").await, "tenants_append_only");
-    assert_eq!(refusal(&app, "DELETE FROM api_keys").await, "api_keys_append_only");
+    for table in ["api_keys", "admin_keys", "accounts"] {
+        let refused = refusal(&app, &format!("DELETE FROM {table}")).await;
+        assert_eq!(refused, format!("{table}_append_only"));
+    }
     app.check_ledger().await;
 }
 

@@ -192,12 +192,9 @@ async fn an_owner_sees_key_account_and_balance() {
 #[tokio::test]
 async fn a_text_that_no_key_can_have_is_not_looked_up() {
     let app = App::start().await;
-    let unknown = format!("zz_{}", "A".repeat(43));
     let call = |text: &str| Call::new("GET", "/v1/me").header("X-API-Key", text);
-    // The first with a strange prefix looks for new tenants; what follows asks nothing.
-    app.send(call(&unknown)).await.expect_problem(401, "invalid_api_key");
     app.store.close().await;
-    for text in [unknown.as_str(), "x", "ta_short", &"ta_".repeat(1000)] {
+    for text in ["x", "ta_short", &"ta_".repeat(1000), &format!("ta_{}", "A".repeat(42))] {
         app.send(call(text)).await.expect_problem(401, "invalid_api_key");
     }
     // One that could be a key has to be asked about, and cannot be.

@@ -312,6 +312,27 @@ async fn without_a_grace_the_old_key_is_dead_at_once() {
 }
 
 #[tokio::test]
+async fn no_more_keys_are_in_their_grace_than_may_be_live() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let mut newest = app.key(&app.tronagg, wallet).await;
+    let mut oldest = None;
+    for _ in 0..5 {
+        let rotated = rotate(&app, &newest, 3600).await.expect(201);
+        oldest.get_or_insert(newest.clone());
+        newest = successor(&newest, &rotated);
+    }
+    rotate(&app, &newest, 3600).await.expect_problem(409, "key_limit_reached");
+    let oldest = oldest.expect("one was rotated");
+    app.send(app.tronagg.call("POST", &format!("{}/revoke", oldest.path))).await.expect(200);
+    let rotated = rotate(&app, &newest, 3600).await.expect(201);
+    newest = successor(&newest, &rotated);
+    // Without a grace there is none more to count.
+    rotate(&app, &newest, 0).await.expect(201);
+    assert_eq!(list(&app, wallet, "live").await.len(), 6);
+}
+
+#[tokio::test]
 async fn a_rotation_never_makes_a_life_longer() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;

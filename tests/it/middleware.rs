@@ -151,6 +151,16 @@ async fn scope_and_header_are_the_builders() {
     let mut named = request(None);
     named.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
     assert_eq!(status(&other, named).await, StatusCode::OK);
+
+    // A service's own bearer token beside the key: two that differ, unless it is not looked at.
+    let with_token = || {
+        let mut request = request(Some(KEY));
+        let token = "Bearer eyJhbGciOiJub25lIn0.e30.";
+        request.headers_mut().insert("authorization", token.parse().expect("a header value"));
+        request
+    };
+    assert_eq!(status(&layer, with_token()).await, StatusCode::UNAUTHORIZED);
+    assert_eq!(status(&layer.clone().header_only(), with_token()).await, StatusCode::OK);
 }
 
 #[tokio::test]

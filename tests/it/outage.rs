@@ -46,6 +46,16 @@ async fn an_outage_is_a_503_and_ends_by_itself() {
         app.send(call).await.expect_problem(503, "unavailable");
     }
     app.send(Call::new("GET", "/livez")).await.expect(200);
+    // Keys of a tenant that could be new do not queue up, one time-out after the other.
+    let mut strangers = tokio::task::JoinSet::new();
+    for _ in 0..50 {
+        let call =
+            Call::new("GET", "/v1/me").header("X-API-Key", &format!("zz_{}", "A".repeat(43)));
+        strangers.spawn(tower::ServiceExt::oneshot(app.router.clone(), call.into_request()));
+    }
+    for answer in strangers.join_all().await {
+        assert_eq!(answer.expect("it never fails").status(), 503);
+    }
 
     let again = tokio::task::spawn_blocking(start).await.expect("no panic");
     app.send(Call::new("GET", "/readyz")).await.expect(200);

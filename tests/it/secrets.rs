@@ -5,10 +5,7 @@ use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{
-    Call, WALLET, cluster,
-    process::{Process, tollgate},
-};
+use crate::harness::{Call, WALLET, place::Place};
 
 /// Every file below a directory that holds one of the needles.
 fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
@@ -28,11 +25,8 @@ fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
 
 #[test]
 fn a_keys_text_is_in_two_responses_and_nowhere_else() {
-    let directory = cluster::directory("secrets");
-    let log = cluster::directory("secrets.log");
-    let mut command = tollgate(&["demo"]);
-    command.env("TOLLGATE_DATA_DIR", &directory).env("TOLLGATE_LOG", "trace");
-    let service = Process::start(command, &log);
+    let place = Place::new("secrets");
+    let service = place.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let admin = |method: &str, path: &str| Call::new(method, path).bearer(&admin_key);
 
@@ -95,12 +89,10 @@ fn a_keys_text_is_in_two_responses_and_nowhere_else() {
         assert_eq!(lines, Vec::<&str>::new(), "the log shows {needle}");
     }
     let mut found = Vec::new();
-    files_with(&directory, &needles, &mut found);
+    files_with(&place.directory, &needles, &mut found);
     assert_eq!(found, Vec::<String>::new());
     // That the hunt finds what is there.
     let mut hints = Vec::new();
-    files_with(&directory, &[created.text("/hint").to_owned()], &mut hints);
+    files_with(&place.directory, &[created.text("/hint").to_owned()], &mut hints);
     assert!(!hints.is_empty(), "the hint is in the database");
-    std::fs::remove_dir_all(directory).expect("it is ours");
-    std::fs::remove_file(log).expect("it is ours");
 }

@@ -21,8 +21,8 @@ async fn the_admin_is_told_why() {
     let key = app.key(&app.tronagg, wallet).await;
     let answer = verify(&app, &app.tronagg, json!({"key": key.text})).await;
     let expected = json!({
-        "valid": true, "code": "VALID", "key_id": key.id, "account": wallet,
-        "scopes": ["write"], "expires_at": null,
+        "valid": true, "code": "VALID", "tenant": "tronagg", "environment": "live",
+        "key_id": key.id, "account": wallet, "scopes": ["write"], "expires_at": null,
     });
     assert_eq!(answer.json, expected);
     assert_eq!(answer.header("cache-control"), Some("no-store"));

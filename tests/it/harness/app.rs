@@ -212,10 +212,11 @@ impl TestTenant {
                 made.await.expect("an admin key");
                 tenant
             }
-            Err(_) => store
-                .create_tenant(&slug, live, policy, &key, &Origin::cli())
-                .await
-                .expect("a tenant"),
+            Err(_) => {
+                let (name, origin) = (Name::parse("first").expect("a name"), Origin::cli());
+                let made = store.create_tenant(&slug, live, policy, &key, &name, &origin);
+                made.await.expect("a tenant")
+            }
         };
         Self { tenant, admin_key: key.expose().to_owned() }
     }

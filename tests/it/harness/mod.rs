@@ -2,6 +2,7 @@
 
 pub mod app;
 pub mod cluster;
+pub mod place;
 pub mod process;
 pub mod request;
 
