@@ -57,24 +57,24 @@ where
         let required_scope = self.settings.required_scope.clone();
         let key = read_key(request.headers(), &self.settings);
         Box::pin(async move {
-            let verified = match key {
-                Ok(key) => verify(&*verifier, &key).await,
+            let principal = match key {
+                Ok(key) => verifier.verify(&key).await.map_err(Problem::from),
                 Err(problem) => Err(problem),
             };
-            let admitted = verified.and_then(|principal| {
-                check_scope(&principal, required_scope.as_deref())?;
-                Ok(principal)
-            });
-            match admitted {
-                Ok(principal) => {
+            let principal = match principal {
+                Ok(principal) => principal,
+                Err(problem) => return Ok(problem.into_response()),
+            };
+            let mut response = match check_scope(&principal, required_scope.as_deref()) {
+                Ok(()) => {
                     request.extensions_mut().insert(principal.clone());
-                    let mut response = inner.call(request).await?.into_response();
-                    // For whoever logs the response: outside of the gate the request is gone.
-                    response.extensions_mut().insert(principal);
-                    Ok(response)
+                    inner.call(request).await?.into_response()
                 }
-                Err(problem) => Ok(problem.into_response()),
-            }
+                Err(problem) => problem.into_response(),
+            };
+            // For whoever logs the response: outside of the gate the request is gone.
+            response.extensions_mut().insert(principal);
+            Ok(response)
         })
     }
 }
@@ -104,10 +104,6 @@ fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, P
         )
         .because("conflicting")),
     }
-}
-
-async fn verify<V: KeyVerifier>(verifier: &V, key: &KeyText) -> Result<Principal, Problem> {
-    verifier.verify(key).await.map_err(Problem::from)
 }
 
 fn check_scope(principal: &Principal, required: Option<&Scope>) -> Result<(), Problem> {
