@@ -65,7 +65,8 @@ impl PatchAccountRequest {
 }
 
 /// Make an account, or read the one that is there.
-#[utoipa::path(put, path = "/v1/accounts/{account}", tag = "accounts",
+#[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
+    tag = "accounts",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account")),
     request_body = Option<PutAccountRequest>,
@@ -87,7 +88,8 @@ pub async fn put(
 }
 
 /// Read an account.
-#[utoipa::path(get, path = "/v1/accounts/{account}", tag = "accounts",
+#[utoipa::path(get, path = "/v1/accounts/{account}", operation_id = "getAccount",
+    tag = "accounts",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account")),
     responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -101,10 +103,11 @@ pub async fn get(
 }
 
 /// Suspend or activate an account.
-#[utoipa::path(patch, path = "/v1/accounts/{account}", tag = "accounts",
+#[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
+    tag = "accounts",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account")),
-    request_body = PatchAccountRequest,
+    request_body = Option<PatchAccountRequest>,
     responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(
     State(state): State<AppState>,
@@ -123,7 +126,8 @@ pub async fn patch(
 }
 
 /// List the tenant's accounts, newest first.
-#[utoipa::path(get, path = "/v1/accounts", tag = "accounts",
+#[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts",
+    tag = "accounts",
     security(("admin_key" = [])), params(PageParams),
     responses((status = 200, body = List<Account>), AnyRoute, WithAdminKey, WithParameters))]
 pub async fn list(

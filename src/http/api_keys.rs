@@ -252,7 +252,8 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
 }
 
 /// Give an account a key. Its text is in this response alone.
-#[utoipa::path(post, path = "/v1/accounts/{account}/keys", tag = "keys",
+#[utoipa::path(post, path = "/v1/accounts/{account}/keys", operation_id = "createKey",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account")),
     request_body = CreateKeyRequest,
@@ -282,7 +283,8 @@ pub async fn create(
 }
 
 /// List an account's keys, newest first.
-#[utoipa::path(get, path = "/v1/accounts/{account}/keys", tag = "keys",
+#[utoipa::path(get, path = "/v1/accounts/{account}/keys", operation_id = "listKeys",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         KeyFilterParams, PageParams),
@@ -310,7 +312,8 @@ pub async fn list(
 }
 
 /// Read a key.
-#[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}", tag = "keys",
+#[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "getKey",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         ("key_id" = String, Path, description = "The id of the key")),
@@ -326,11 +329,12 @@ pub async fn get(
 }
 
 /// Change a live key. Absent keeps, `null` clears.
-#[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", tag = "keys",
+#[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "patchKey",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         ("key_id" = String, Path, description = "The id of the key")),
-    request_body = PatchKeyRequest,
+    request_body = Option<PatchKeyRequest>,
     responses((status = 200, body = ApiKey),
         (status = 409, description = "`key_not_live`, or `key_already_rotated`: its end cannot be put off.",
             body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
@@ -349,7 +353,8 @@ pub async fn patch(
 }
 
 /// Revoke a key, at once and for ever. Repeating it is harmless; other keys stay as they are.
-#[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", tag = "keys",
+#[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         ("key_id" = String, Path, description = "The id of the key")),
@@ -372,7 +377,8 @@ pub async fn revoke(
 
 /// Replace a key by a new one with the same settings. The text of the new one is in this response
 /// alone; the old one dies when the grace ends.
-#[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", tag = "keys",
+#[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
+    tag = "keys",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         ("key_id" = String, Path, description = "The id of the key")),

@@ -88,7 +88,8 @@ pub struct AuditFilterParams {
 }
 
 /// List what was done to the tenant's accounts and keys, newest first.
-#[utoipa::path(get, path = "/v1/audit-events", tag = "audit",
+#[utoipa::path(get, path = "/v1/audit-events", operation_id = "listAuditEvents",
+    tag = "audit",
     security(("admin_key" = [])), params(AuditFilterParams, PageParams),
     responses((status = 200, body = List<AuditEvent>), AnyRoute, WithAdminKey, WithParameters))]
 pub async fn list(

@@ -24,7 +24,8 @@ pub struct AuthorizeParams {
 
 /// Answer a gateway's sub-request: 200 with who it is in headers, or 401, 403, 503. Any method is
 /// taken. Parameters other than `scope` are the original request's and are passed over.
-#[utoipa::path(get, path = "/v1/authorize", tag = "gate", security(("api_key" = [])),
+#[utoipa::path(get, path = "/v1/authorize", operation_id = "authorize",
+    tag = "gate", security(("api_key" = [])),
     params(AuthorizeParams),
     responses((status = 200, description = "The request may pass", headers(
         ("X-Tollgate-Tenant" = String), ("X-Tollgate-Environment" = String),

@@ -91,7 +91,8 @@ impl CreateCreditRequest {
 }
 
 /// Top an account up, once for each `Idempotency-Key`.
-#[utoipa::path(post, path = "/v1/accounts/{account}/credits", tag = "accounts",
+#[utoipa::path(post, path = "/v1/accounts/{account}/credits", operation_id = "createCredit",
+    tag = "accounts",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         ("Idempotency-Key" = String, Header, min_length = 1, max_length = 130,

@@ -14,14 +14,16 @@ pub struct Health {
 }
 
 /// The process answers. Asks nothing else.
-#[utoipa::path(get, path = "/livez", tag = "service",
+#[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
+    tag = "service",
     responses((status = 200, body = Health), AnyRoute))]
 pub async fn livez() -> Json<Health> {
     Json(Health { status: "live" })
 }
 
 /// The database answers too: requests may be sent here.
-#[utoipa::path(get, path = "/readyz", tag = "service",
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
+    tag = "service",
     responses((status = 200, body = Health), AnyRoute))]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;

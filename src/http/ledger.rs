@@ -69,7 +69,8 @@ impl LedgerEntry {
 }
 
 /// List an account's ledger entries, newest first.
-#[utoipa::path(get, path = "/v1/accounts/{account}/ledger", tag = "accounts",
+#[utoipa::path(get, path = "/v1/accounts/{account}/ledger", operation_id = "listLedgerEntries",
+    tag = "accounts",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         PageParams),

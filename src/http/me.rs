@@ -41,7 +41,8 @@ pub struct OwnAccount {
 }
 
 /// Read the key that the request carries, its account, and the balance. Needs no scope.
-#[utoipa::path(get, path = "/v1/me", tag = "gate", security(("api_key" = [])),
+#[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
+    tag = "gate", security(("api_key" = [])),
     responses((status = 200, body = Me), AnyRoute, WithApiKey))]
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;

@@ -154,7 +154,8 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
 ///
 /// With an `Idempotency-Key` a repeated request has the effect and the answer of the first one,
 /// also through another key of the account; a decline is such an answer.
-#[utoipa::path(post, path = "/v1/purchases", tag = "purchases", security(("api_key" = [])),
+#[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
+    tag = "purchases", security(("api_key" = [])),
     params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 130,
         description = "1 to 128 visible ASCII characters, quoted or bare")),
     request_body = CreatePurchaseRequest,
@@ -201,7 +202,8 @@ pub async fn create(
 }
 
 /// List the account's purchases, newest first. Needs the scope `purchases:read`.
-#[utoipa::path(get, path = "/v1/purchases", tag = "purchases", security(("api_key" = [])),
+#[utoipa::path(get, path = "/v1/purchases", operation_id = "listPurchases",
+    tag = "purchases", security(("api_key" = [])),
     params(PageParams),
     responses((status = 200, body = List<Purchase>), AnyRoute, WithApiKey, WithParameters))]
 pub async fn list_own(
@@ -214,7 +216,8 @@ pub async fn list_own(
 }
 
 /// Read a purchase of the account. Needs the scope `purchases:read`.
-#[utoipa::path(get, path = "/v1/purchases/{id}", tag = "purchases", security(("api_key" = [])),
+#[utoipa::path(get, path = "/v1/purchases/{id}", operation_id = "getPurchase",
+    tag = "purchases", security(("api_key" = [])),
     params(("id" = String, Path, description = "The id of the purchase")),
     responses((status = 200, body = Purchase), AnyRoute, WithApiKey, WithTarget))]
 pub async fn get_own(
@@ -250,7 +253,8 @@ pub struct PurchaseFilterParams {
 }
 
 /// List what an account has bought, newest first.
-#[utoipa::path(get, path = "/v1/accounts/{account}/purchases", tag = "purchases",
+#[utoipa::path(get, path = "/v1/accounts/{account}/purchases", operation_id = "listAccountPurchases",
+    tag = "purchases",
     security(("admin_key" = [])),
     params(("account" = String, Path, description = "The tenant's own id of the account"),
         PurchaseFilterParams, PageParams),

@@ -46,7 +46,7 @@ pub struct VerifyResponse {
     )]
     code: &'static str,
     #[serde(flatten)]
-    key: Option<VerifiedKey>,
+    key: VerifiedKey,
     /// With `INSUFFICIENT_SCOPE`: the scopes that none of the key's implies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
@@ -62,20 +62,30 @@ pub struct VerifyResponse {
     available: Option<String>,
 }
 
-/// The key that was recognised.
-#[derive(Serialize, ToSchema)]
+/// The key that was recognised; empty when none was.
+#[derive(Serialize, ToSchema, Default)]
 pub struct VerifiedKey {
-    tenant: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tenant: Option<String>,
     /// `live` or `test`.
-    #[schema(pattern = "^(live|test)$")]
-    environment: &'static str,
-    #[schema(value_type = String)]
-    key_id: KeyId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^(live|test)$")]
+    environment: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    key_id: Option<KeyId>,
     /// The tenant's own id of the account.
-    account: String,
-    scopes: Vec<String>,
-    #[schema(value_type = Option<String>, format = DateTime, required = true)]
-    expires_at: Option<Timestamp>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// `null`: the key never expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Option<Timestamp>>,
 }
 
 #[derive(ToSchema)]
@@ -125,7 +135,7 @@ impl ChargeRequest {
 }
 
 impl VerifyResponse {
-    fn new(code: &'static str, key: Option<VerifiedKey>) -> Self {
+    fn new(code: &'static str, key: VerifiedKey) -> Self {
         Self {
             valid: code == "VALID",
             code,
@@ -137,7 +147,7 @@ impl VerifyResponse {
         }
     }
 
-    fn denied(denial: Denial, key: Option<VerifiedKey>) -> Result<Self, Problem> {
+    fn denied(denial: Denial, key: VerifiedKey) -> Result<Self, Problem> {
         let code = match denial {
             Denial::Malformed | Denial::NotFound => "NOT_FOUND",
             Denial::Revoked => "REVOKED",
@@ -151,19 +161,19 @@ impl VerifyResponse {
 
     fn lacking(missing: &[Scope], key: VerifiedKey) -> Self {
         let missing_scopes = missing.iter().map(ToString::to_string).collect();
-        Self { missing_scopes, ..Self::new("INSUFFICIENT_SCOPE", Some(key)) }
+        Self { missing_scopes, ..Self::new("INSUFFICIENT_SCOPE", key) }
     }
 }
 
 impl VerifiedKey {
     fn new(tenant: &Tenant, verification: &Verification) -> Self {
         Self {
-            tenant: tenant.slug.to_string(),
-            environment: tenant.environment.as_str(),
-            key_id: verification.key_id,
-            account: verification.account.to_string(),
-            scopes: verification.scopes.to_strings(),
-            expires_at: verification.expires_at,
+            tenant: Some(tenant.slug.to_string()),
+            environment: Some(tenant.environment.as_str()),
+            key_id: Some(verification.key_id),
+            account: Some(verification.account.to_string()),
+            scopes: Some(verification.scopes.to_strings()),
+            expires_at: Some(verification.expires_at),
         }
     }
 }
@@ -171,7 +181,8 @@ impl VerifiedKey {
 /// Verify a key that a client presented, and, with `charge`, buy with it in the same call.
 ///
 /// What is said of the key is in `code`, with status 200; another tenant's key is not found.
-#[utoipa::path(post, path = "/v1/keys/verify", tag = "gate", security(("admin_key" = [])),
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
+    tag = "gate", security(("admin_key" = [])),
     request_body = VerifyRequest,
     responses((status = 200, body = VerifyResponse,
         headers(("Idempotent-Replayed" = String, description = "`true` when the charge was decided before"))),
@@ -198,16 +209,13 @@ async fn answer(
     // A text that none of the tenant's keys can have is not looked up.
     let key = request.key.ok().filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {
-        return Ok((VerifyResponse::denied(Denial::NotFound, None)?, false));
+        return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
     let Some(found) = state.store.verify_api_key(tenant, &key.hash()).await? else {
-        return Ok((VerifyResponse::denied(Denial::NotFound, None)?, false));
+        return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
     if let Err(denial) = found.verdict {
-        return Ok((
-            VerifyResponse::denied(denial, Some(VerifiedKey::new(tenant, &found)))?,
-            false,
-        ));
+        return Ok((VerifyResponse::denied(denial, VerifiedKey::new(tenant, &found))?, false));
     }
     let charge_scope = request.charge.as_ref().map(|_| Scope::purchases_write());
     let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
@@ -217,7 +225,7 @@ async fn answer(
     }
     match request.charge {
         Some(charge) => self::charge(state, tenant, &found, charge, request_id).await,
-        None => Ok((VerifyResponse::new("VALID", Some(VerifiedKey::new(tenant, &found))), false)),
+        None => Ok((VerifyResponse::new("VALID", VerifiedKey::new(tenant, &found)), false)),
     }
 }
 
@@ -228,7 +236,7 @@ async fn charge(
     charge: ChargeRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    let key = Some(VerifiedKey::new(tenant, found));
+    let key = VerifiedKey::new(tenant, found);
     let currency = &tenant.policy.currency;
     let request = PurchaseRequest {
         account: found.account.clone(),

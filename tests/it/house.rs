@@ -151,6 +151,18 @@ fn the_committed_openapi_document_is_current() {
 }
 
 #[test]
+fn every_operation_has_an_id_of_its_own() {
+    let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
+    let mut seen = BTreeSet::new();
+    for item in document["paths"].as_object().expect("paths").values() {
+        for operation in item.as_object().expect("operations").values() {
+            let id = operation["operationId"].as_str().expect("an id");
+            assert!(seen.insert(id.to_owned()), "{id} is there twice");
+        }
+    }
+}
+
+#[test]
 fn every_setting_is_in_the_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
