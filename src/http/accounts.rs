@@ -11,7 +11,7 @@ use super::{
     fields::{Fields, text},
     money::Balance,
     page::{List, Page, PageParams},
-    params::{AccountInPath, QueryParams},
+    params::{AccountInPath, AccountPath, QueryParams},
     problem::{AnyRoute, WithAdminKey, WithBody, WithParameters, WithTarget},
 };
 use crate::{
@@ -68,7 +68,7 @@ impl PatchAccountRequest {
 #[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account")),
+    params(AccountPath),
     request_body = Option<PutAccountRequest>,
     responses(
         (status = 200, description = "It was there", body = Account),
@@ -91,7 +91,7 @@ pub async fn put(
 #[utoipa::path(get, path = "/v1/accounts/{account}", operation_id = "getAccount",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account")),
+    params(AccountPath),
     responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn get(
     State(state): State<AppState>,
@@ -106,7 +106,7 @@ pub async fn get(
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account")),
+    params(AccountPath),
     request_body = Option<PatchAccountRequest>,
     responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(

@@ -16,8 +16,10 @@ use super::{
     admin::Admin,
     fields::{Fields, Patch, Wrong, boolean, integer, object, text, texts},
     page::{List, Page, PageParams},
-    params::{AccountInPath, KeyInPath, QueryParams},
-    problem::{AnyRoute, WithAdminKey, WithBody, WithParameters, WithTarget},
+    params::{AccountInPath, AccountPath, KeyInPath, KeyPath, QueryParams},
+    problem::{
+        AnyRoute, KeyLimitReached, NotLive, WithAdminKey, WithBody, WithParameters, WithTarget,
+    },
 };
 use crate::{
     auth::Problem,
@@ -255,13 +257,11 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys", operation_id = "createKey",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account")),
+    params(AccountPath),
     request_body = CreateKeyRequest,
     responses(
         (status = 201, body = NewKey),
-        (status = 409, description = "`key_limit_reached`: revoke a key to make room.",
-            body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
-        AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        KeyLimitReached, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
@@ -286,7 +286,7 @@ pub async fn create(
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys", operation_id = "listKeys",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
+    params(AccountPath,
         KeyFilterParams, PageParams),
     responses((status = 200, body = List<ApiKey>),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -315,8 +315,7 @@ pub async fn list(
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "getKey",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
-        ("key_id" = String, Path, description = "The id of the key")),
+    params(KeyPath),
     responses((status = 200, body = ApiKey), AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn get(
     State(state): State<AppState>,
@@ -332,13 +331,10 @@ pub async fn get(
 #[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "patchKey",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
-        ("key_id" = String, Path, description = "The id of the key")),
+    params(KeyPath),
     request_body = Option<PatchKeyRequest>,
     responses((status = 200, body = ApiKey),
-        (status = 409, description = "`key_not_live`, or `key_already_rotated`: its end cannot be put off.",
-            body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
-        AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        NotLive, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
@@ -356,8 +352,7 @@ pub async fn patch(
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
-        ("key_id" = String, Path, description = "The id of the key")),
+    params(KeyPath),
     request_body = Option<RevokeKeyRequest>,
     responses((status = 200, body = ApiKey), AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn revoke(
@@ -380,13 +375,10 @@ pub async fn revoke(
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
-        ("key_id" = String, Path, description = "The id of the key")),
+    params(KeyPath),
     request_body = Option<RotateKeyRequest>,
     responses((status = 201, body = NewKey),
-        (status = 409, description = "`key_not_live`, or `key_already_rotated`.",
-            body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
-        AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        NotLive, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn rotate(
     State(state): State<AppState>,
     admin: Admin,

@@ -14,7 +14,7 @@ use super::{
     admin::Admin,
     fields::{Fields, text},
     money::amount,
-    params::AccountInPath,
+    params::{AccountInPath, AccountPath},
     problem::{AnyRoute, WithAdminKey, WithBody, WithTarget},
     purchases::mark_replayed,
 };
@@ -94,7 +94,7 @@ impl CreateCreditRequest {
 #[utoipa::path(post, path = "/v1/accounts/{account}/credits", operation_id = "createCredit",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
+    params(AccountPath,
         ("Idempotency-Key" = String, Header, min_length = 1, max_length = 130,
             description = "1 to 128 visible ASCII characters, quoted or bare")),
     request_body = CreateCreditRequest,

@@ -8,7 +8,7 @@ use super::{
     AppState,
     admin::Admin,
     page::{List, Page, PageParams},
-    params::{AccountInPath, QueryParams},
+    params::{AccountInPath, AccountPath, QueryParams},
     problem::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
 };
 use crate::{
@@ -72,7 +72,7 @@ impl LedgerEntry {
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger", operation_id = "listLedgerEntries",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
+    params(AccountPath,
         PageParams),
     responses((status = 200, body = List<LedgerEntry>),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

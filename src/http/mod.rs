@@ -20,6 +20,7 @@ mod problem;
 mod purchases;
 mod router;
 mod server;
+mod strict_json;
 mod verify;
 
 use std::{sync::Arc, time::Duration};

@@ -7,6 +7,7 @@ use axum::{
     http::request::Parts,
 };
 use serde_json::{Value, json};
+use utoipa::IntoParams;
 
 use super::{
     admin::Admin,
@@ -16,6 +17,29 @@ use crate::{
     auth::Problem,
     domain::{account::ExternalId, id::KeyId},
 };
+
+/// The account in the path, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the parameter, for the OpenAPI document")]
+pub struct AccountPath {
+    /// The tenant's own id of the account.
+    #[param(min_length = 1, max_length = 128, example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC")]
+    account: String,
+}
+
+/// The account and the key in the path, for the OpenAPI document.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
+pub struct KeyPath {
+    /// The tenant's own id of the account.
+    #[param(min_length = 1, max_length = 128, example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC")]
+    account: String,
+    /// The id of the key.
+    #[param(example = "key_01h455vb4pex5vsknk084sn02q")]
+    key_id: String,
+}
 
 /// The account in the path, checked against the format of the admin key's tenant.
 pub struct AccountInPath(pub ExternalId);

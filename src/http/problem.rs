@@ -191,6 +191,12 @@ pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Proble
     .with("errors", errors.into_iter().collect::<Vec<_>>())
 }
 
+/// That of a new key.
+pub struct KeyLimitReached;
+/// Those of a change of a key.
+pub struct NotLive;
+/// That of a purchase.
+pub struct InsufficientBalance;
 /// The problems that every route can answer with.
 pub struct AnyRoute;
 /// Those of a route that asks for an API key.
@@ -247,6 +253,15 @@ problem_responses!(
     WithParameters,
     ("422", "`validation_failed`: `errors` says all that is wrong, and where.")
 );
+problem_responses!(KeyLimitReached, ("409", "`key_limit_reached`: revoke a key to make room."));
+problem_responses!(
+    NotLive,
+    (
+        "409",
+        "`key_not_live`: a dead key cannot be changed; `key_already_rotated`: its end cannot be put off; `key_limit_reached`: as many are in their grace."
+    )
+);
+problem_responses!(InsufficientBalance, ("402", "`insufficient_balance`: nothing was deducted."));
 problem_responses!(WithTarget, ("404", "`not_found`: absent, or another tenant's or account's."));
 
 fn problem_response(description: &str) -> RefOr<utoipa::openapi::Response> {

@@ -18,9 +18,10 @@ use super::{
     fields::{Fields, text},
     money::amount,
     page::{List, Page, PageParams},
-    params::{AccountInPath, QueryParams, path_parameter},
+    params::{AccountInPath, AccountPath, QueryParams, path_parameter},
     problem::{
-        AnyRoute, WithAdminKey, WithApiKey, WithBody, WithParameters, WithTarget, not_found,
+        AnyRoute, InsufficientBalance, WithAdminKey, WithApiKey, WithBody, WithParameters,
+        WithTarget, not_found,
     },
 };
 use crate::{
@@ -162,9 +163,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
     responses(
         (status = 201, body = Purchase,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        (status = 402, description = "`insufficient_balance`: nothing was deducted.",
-            body = inline(super::problem::ProblemSchema), content_type = "application/problem+json"),
-        AnyRoute, WithApiKey, WithBody))]
+        InsufficientBalance, AnyRoute, WithApiKey, WithBody))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,
@@ -256,7 +255,7 @@ pub struct PurchaseFilterParams {
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases", operation_id = "listAccountPurchases",
     tag = "purchases",
     security(("admin_key" = [])),
-    params(("account" = String, Path, description = "The tenant's own id of the account"),
+    params(AccountPath,
         PurchaseFilterParams, PageParams),
     responses((status = 200, body = List<Purchase>),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

@@ -6,9 +6,12 @@
 
 mod accounts;
 mod admin_keys;
+mod api_key_changes;
 mod api_keys;
 mod audit;
+mod credits;
 mod error;
+mod idempotency;
 mod ledger;
 mod pool;
 mod purchases;
@@ -18,12 +21,14 @@ mod verifications;
 
 pub use accounts::Account;
 pub use admin_keys::{AdminKey, AdminVerification};
-pub use api_keys::{ApiKey, KeyChange, KeyFilter, NewApiKey};
+pub use api_key_changes::KeyChange;
+pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
 pub use audit::{AuditEvent, AuditFilter};
+pub use credits::{Credit, Credited};
 pub use error::{Refusal, StoreError};
-pub use ledger::{Credit, Credited, LedgerEntry, PurchaseOutcome, PurchaseRequest};
+pub use ledger::LedgerEntry;
 pub use pool::{ConnectError, PoolSettings, PoolState};
-pub use purchases::Purchase;
+pub use purchases::{Purchase, PurchaseOutcome, PurchaseRequest};
 pub use verifications::{OwnKey, Verification};
 
 use std::time::Duration;

@@ -166,7 +166,7 @@ fn every_operation_has_an_id_of_its_own() {
 fn every_setting_is_in_the_example() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let read = |path: &str| std::fs::read_to_string(root.join(path)).expect(path);
-    let (config, example) = (read("src/config.rs"), read(".env.example"));
+    let (config, example) = (read("src/config/mod.rs"), read(".env.example"));
     let settings: Vec<&str> = config
         .split("env = \"")
         .skip(1)

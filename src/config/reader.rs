@@ -1,0 +1,117 @@
+//! Reads values, and collects what is wrong with them.
+
+use std::{net::SocketAddr, time::Duration};
+
+use super::{ConfigError, LogConfig};
+
+pub const ADDRESS_FORMS: &str = "an address and a port such as 127.0.0.1:8080 or [::]:8080";
+const DURATION_FORMS: &str = "a number and ms, s or m, such as 500ms or 15s, at most 60m";
+pub const LOG_FORMS: &str =
+    "error, warn, info, debug or trace, and after a comma text or json, such as debug,json";
+
+/// Collects what is wrong.
+#[derive(Default)]
+pub struct Reader {
+    pub errors: Vec<String>,
+}
+
+impl Reader {
+    /// `None`: not given. `Some(None)`: given, and wrong.
+    pub fn value<T>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        allowed: &str,
+        parse: impl FnOnce(&str) -> Option<T>,
+    ) -> Option<Option<T>> {
+        let value = value.map(str::trim).filter(|value| !value.is_empty())?;
+        let parsed = parse(value);
+        if parsed.is_none() {
+            self.errors.push(format!("{name} is {value:?}: it must be {allowed}"));
+        }
+        Some(parsed)
+    }
+
+    pub fn number<T: TryFrom<u64> + TryInto<u64> + Copy>(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        range: std::ops::RangeInclusive<u64>,
+        default: T,
+    ) -> Option<T> {
+        let allowed = format!("a whole number from {} to {}", range.start(), range.end());
+        let parse = |text: &str| {
+            let number = text.parse().ok().filter(|number| range.contains(number))?;
+            T::try_from(number).ok()
+        };
+        self.value(name, value, &allowed, parse).unwrap_or(Some(default))
+    }
+
+    pub fn duration(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        default: Duration,
+    ) -> Option<Duration> {
+        self.value(name, value, DURATION_FORMS, read_duration).unwrap_or(Some(default))
+    }
+
+    pub fn finish<T>(self, value: Option<T>) -> Result<T, ConfigError> {
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(ConfigError(self.errors)),
+        }
+    }
+}
+
+/// Reads an IP address and a port.
+pub fn read_address(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn read_duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|character: char| !character.is_ascii_digit())?;
+    let number: u64 = text[..digits].parse().ok()?;
+    let millis = match &text[digits..] {
+        "ms" => number,
+        "s" => number.checked_mul(1000)?,
+        "m" => number.checked_mul(60_000)?,
+        _ => return None,
+    };
+    (1..=3_600_000).contains(&millis).then(|| Duration::from_millis(millis))
+}
+
+/// Reads what is logged, and how.
+pub fn read_log(text: &str) -> Option<LogConfig> {
+    let (level, format) = text.split_once(',').unwrap_or((text, "text"));
+    let level = match level {
+        "error" => tracing::Level::ERROR,
+        "warn" => tracing::Level::WARN,
+        "info" => tracing::Level::INFO,
+        "debug" => tracing::Level::DEBUG,
+        "trace" => tracing::Level::TRACE,
+        _ => return None,
+    };
+    match format {
+        "text" => Some(LogConfig { level, json: false }),
+        "json" => Some(LogConfig { level, json: true }),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_log_forms() {
+        assert_eq!(read_duration("1500ms"), Some(Duration::from_millis(1500)));
+        assert_eq!(read_duration("2m"), Some(Duration::from_secs(120)));
+        for wrong in ["", "5", "s", "0s", "-1s", "1.5s", "61m", "99999999999999999999s"] {
+            assert_eq!(read_duration(wrong), None, "{wrong:?}");
+        }
+        let debug_json = LogConfig { level: tracing::Level::DEBUG, json: true };
+        assert_eq!(read_log("debug,json"), Some(debug_json));
+        assert_eq!(read_log("debug,xml"), None);
+    }
+}

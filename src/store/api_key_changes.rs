@@ -1,0 +1,243 @@
+use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{
+    ApiKey, Refusal, Store, StoreError, accounts,
+    api_keys::{insert, refuse_over_limit, select},
+    audit::{Act, Subject, now},
+};
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        api_key::KeyText,
+        audit::{Action, Origin},
+        id::KeyId,
+        lifecycle::{Expiry, KeyStatus, end_of_grace},
+        scope::ScopeSet,
+        tenant::Tenant,
+        text::{Metadata, Name, Reason},
+    },
+    entropy,
+};
+
+/// What of a key is to change; `None` keeps.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    pub name: Option<Name>,
+    pub scopes: Option<ScopeSet>,
+    /// `Some(None)`: never to expire.
+    pub expiry: Option<Option<Expiry>>,
+    pub enabled: Option<bool>,
+    pub metadata: Option<Metadata>,
+}
+
+impl Store {
+    /// Changes a live key. Nothing is recorded when it is so already.
+    pub async fn change_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        change: &KeyChange,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("change_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let old = live_key(&mut tx, account_id, key_id).await?;
+        let new = apply(change, &old)?;
+        let detail = differences(&old, &new);
+        if !detail.is_empty() {
+            let at = now(&mut tx).await?;
+            sqlx::query!(
+                "UPDATE api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
+                                     metadata = $7::text::json
+                 WHERE account_id = $1 AND key_id = $2",
+                account_id.uuid(),
+                key_id.uuid(),
+                new.name,
+                &new.scopes.to_strings(),
+                new.expires_at.map(OffsetDateTime::from),
+                new.enabled,
+                new.metadata.to_string(),
+            )
+            .execute(&mut *tx)
+            .await?;
+            let subject = Subject::Account(account, Some(key_id.uuid()));
+            let act = Act { action: Action::ApiKeyChange, subject, detail: Value::Object(detail) };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// Revokes a key for ever. A dead key stays as it is: repeating it is harmless.
+    pub async fn revoke_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        reason: Option<&Reason>,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("revoke_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let mut key =
+            select(&mut tx, account_id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
+        if key.status == KeyStatus::Live {
+            let at = now(&mut tx).await?;
+            key.revoked_at = Some(at);
+            key.revoked_reason = reason.map(|reason| reason.as_str().to_owned());
+            key.status = KeyStatus::Revoked;
+            sqlx::query!(
+                "UPDATE api_keys SET revoked_at = $3, revoked_reason = $4
+                 WHERE account_id = $1 AND key_id = $2",
+                account_id.uuid(),
+                key_id.uuid(),
+                OffsetDateTime::from(at),
+                key.revoked_reason,
+            )
+            .execute(&mut *tx)
+            .await?;
+            let subject = Subject::Account(account, Some(key_id.uuid()));
+            let detail = json!({"reason": key.revoked_reason});
+            let act = Act { action: Action::ApiKeyRevoke, subject, detail };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(key)
+    }
+
+    /// Replaces a live key by `key`, with the same settings and never a later expiry. The old one
+    /// passes until the grace ends; with no grace it is revoked at once.
+    pub async fn rotate_api_key(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        key: &KeyText,
+        grace_seconds: i64,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("rotate_api_key");
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        let old = live_key(&mut tx, account_id, key_id).await?;
+        if old.rotated_to.is_some() {
+            return Err(Refusal::KeyAlreadyRotated.into());
+        }
+        let at = now(&mut tx).await?;
+        if grace_seconds > 0 {
+            refuse_over_limit(&mut tx, tenant, account_id, true, at).await?;
+        }
+        let new = ApiKey {
+            id: KeyId::new(at, entropy::for_id()?),
+            hint: key.hint().as_str().to_owned(),
+            created_at: at,
+            rotated_from: Some(key_id),
+            ..old.clone()
+        };
+        insert(&mut tx, tenant, account_id, key, &new).await?;
+        let end = end_of_grace(at, grace_seconds, old.expires_at);
+        let at_once = grace_seconds == 0;
+        sqlx::query!(
+            "UPDATE api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5,
+                                 expires_at = $6
+             WHERE account_id = $1 AND key_id = $2",
+            account_id.uuid(),
+            key_id.uuid(),
+            new.id.uuid(),
+            at_once.then_some(OffsetDateTime::from(at)),
+            at_once.then_some("rotated"),
+            (if at_once { old.expires_at } else { Some(end) }).map(OffsetDateTime::from),
+        )
+        .execute(&mut *tx)
+        .await?;
+        let subject = Subject::Account(account, Some(key_id.uuid()));
+        let detail = json!({
+            "rotated_to": new.id,
+            "hint": new.hint,
+            "grace_seconds": grace_seconds,
+            "old_key_dies_at": end,
+        });
+        let act = Act { action: Action::ApiKeyRotate, subject, detail };
+        act.record(&mut tx, tenant, origin, at).await?;
+        // The new key's own line: whoever looks for what was done to it finds where it came from.
+        let detail = json!({
+            "name": new.name,
+            "hint": new.hint,
+            "scopes": new.scopes.to_strings(),
+            "expires_at": new.expires_at,
+            "rotated_from": key_id,
+        });
+        let subject = Subject::Account(account, Some(new.id.uuid()));
+        let act = Act { action: Action::ApiKeyCreate, subject, detail };
+        let at = now(&mut tx).await?;
+        act.record(&mut tx, tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(new)
+    }
+}
+
+async fn live_key(
+    connection: &mut PgConnection,
+    account_id: AccountId,
+    key_id: KeyId,
+) -> Result<ApiKey, StoreError> {
+    let key = select(connection, account_id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
+    match key.status {
+        KeyStatus::Live => Ok(key),
+        KeyStatus::Revoked | KeyStatus::Expired => Err(Refusal::KeyNotLive.into()),
+    }
+}
+
+fn apply(change: &KeyChange, old: &ApiKey) -> Result<ApiKey, StoreError> {
+    let mut new = old.clone();
+    if let Some(name) = &change.name {
+        new.name = name.as_str().to_owned();
+    }
+    if let Some(scopes) = &change.scopes {
+        new.scopes = scopes.clone();
+    }
+    if let Some(expiry) = change.expiry {
+        new.expires_at = expiry.map(Expiry::timestamp);
+        let later = match (old.expires_at, new.expires_at) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(old), Some(new)) => new > old,
+        };
+        if old.rotated_to.is_some() && later {
+            return Err(Refusal::KeyAlreadyRotated.into());
+        }
+    }
+    if let Some(enabled) = change.enabled {
+        new.enabled = enabled;
+    }
+    if let Some(metadata) = &change.metadata {
+        new.metadata = metadata.clone();
+    }
+    Ok(new)
+}
+
+/// What differs, by field, for the audit trail. The tenant's own metadata is named, not repeated.
+fn differences(old: &ApiKey, new: &ApiKey) -> Map<String, Value> {
+    let mut differences = Map::new();
+    let mut compare = |field: &str, from: Value, to: Value| {
+        if from != to {
+            differences.insert(field.to_owned(), json!({"from": from, "to": to}));
+        }
+    };
+    compare("name", json!(old.name), json!(new.name));
+    compare("scopes", json!(old.scopes.to_strings()), json!(new.scopes.to_strings()));
+    compare("expires_at", json!(old.expires_at), json!(new.expires_at));
+    compare("enabled", json!(old.enabled), json!(new.enabled));
+    if old.metadata != new.metadata {
+        differences.insert("metadata".to_owned(), json!("changed"));
+    }
+    differences
+}
