@@ -179,36 +179,63 @@ async fn refusals_at_the_gate_and_bad_bodies_are_not_recorded() {
     app.check_ledger().await;
 }
 
-#[tokio::test]
-async fn nothing_is_charged_once_a_revoke_has_returned() {
+/// Purchases that passed the gate wait for the account's lock while `change` is committed: what
+/// they get then, as a purchase and as a charge of a verification.
+async fn bought_across(change: &'static str) -> ((u16, String), (u16, String)) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // Purchases that passed the gate before the revoke wait for the account's lock while it
-    // commits: the check under the lock is what stops them.
     let mut tx = app.pool.begin().await.expect("a transaction");
     sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
-    let purchases: Vec<_> = (0..3)
-        .map(|_| {
-            let request = key.buy("1").into_request();
-            tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
-        })
-        .collect();
-    wait_until_blocked(&app, 3).await;
-    sqlx::query(
-        "UPDATE api_keys SET revoked_at = clock_timestamp() WHERE account_id IN
-                 (SELECT account_id FROM accounts)",
-    )
-    .execute(&mut *tx)
-    .await
-    .expect("it is revoked");
-    tx.commit().await.expect("the commit");
-    for purchase in purchases {
-        let response = purchase.await.expect("no panic").expect("it never fails");
-        assert_eq!(response.status(), 401);
-    }
+    let charge = json!({"amount": "1", "idempotency_key": "c"});
+    let verify = json!({"key": key.text, "charge": charge});
+    let calls = [key.buy("1"), app.tronagg.call("POST", "/v1/keys/verify").json(verify)];
+    let waiting = all_at_once(&app, calls.to_vec());
+    let commit = async {
+        wait_until_blocked(&app, 2).await;
+        sqlx::query(change).execute(&mut *tx).await.expect("it is changed");
+        tx.commit().await.expect("the commit");
+    };
+    let (answers, ()) = tokio::join!(waiting, commit);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "1000.000000");
     app.check_ledger().await;
+    let [bought, charged] = <[_; 2]>::try_from(answers).expect("two answers");
+    let code = |(status, body): (u16, String)| {
+        let body: Value = serde_json::from_str(&body).expect("JSON");
+        (status, body["code"].as_str().expect("a code").to_owned())
+    };
+    (code(bought), code(charged))
+}
+
+#[tokio::test]
+async fn the_key_is_checked_again_under_the_lock() {
+    for (change, bought, charged) in [
+        (
+            "UPDATE api_keys SET revoked_at = clock_timestamp()",
+            (401, "invalid_api_key"),
+            (200, "REVOKED"),
+        ),
+        ("UPDATE api_keys SET enabled = false", (401, "invalid_api_key"), (200, "DISABLED")),
+        (
+            "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond'",
+            (401, "invalid_api_key"),
+            (200, "EXPIRED"),
+        ),
+        (
+            "UPDATE api_keys SET scopes = '{read,orders:write}'",
+            (403, "insufficient_scope"),
+            (200, "INSUFFICIENT_SCOPE"),
+        ),
+        (
+            "UPDATE accounts SET status = 'suspended'",
+            (403, "account_suspended"),
+            (200, "ACCOUNT_SUSPENDED"),
+        ),
+    ] {
+        let (found_bought, found_charged) = bought_across(change).await;
+        assert_eq!(found_bought, (bought.0, bought.1.to_owned()), "{change}");
+        assert_eq!(found_charged, (charged.0, charged.1.to_owned()), "{change}");
+    }
 }
 
 #[tokio::test]
