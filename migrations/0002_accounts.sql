@@ -58,7 +58,7 @@ COMMENT ON COLUMN api_keys.tenant_id IS
     'That of the account, so that a verification need not read it there.';
 COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the whole text. The text itself is nowhere.';
 COMMENT ON COLUMN api_keys.hint IS 'Prefix, first four characters of the body, …, last four.';
-COMMENT ON COLUMN api_keys.metadata IS 'The tenant''s own; json, not jsonb: given back as it came.';
+COMMENT ON COLUMN api_keys.metadata IS 'The tenant''s own; json, not jsonb: it keeps the order of the members.';
 COMMENT ON COLUMN api_keys.enabled IS
     'A disabled key does not pass but is live: it counts toward the cap and can be enabled.';
 COMMENT ON COLUMN api_keys.expires_at IS

@@ -69,23 +69,27 @@ COMMENT ON COLUMN credits.admin_key_id IS 'Who credited; NULL: the command line.
 -- long as that.
 CREATE TABLE idempotency_records (
     account_id      uuid NOT NULL REFERENCES accounts,
+    operation       text NOT NULL CHECK (operation IN ('purchase', 'credit')),
     idempotency_key text NOT NULL CHECK (idempotency_key ~ '^[!-~]{1,128}$'),
     fingerprint     bytea NOT NULL CHECK (octet_length(fingerprint) = 32),
-    outcome         text NOT NULL CHECK (outcome IN ('purchased', 'credited', 'declined')),
     cause_id        uuid,
     required        bigint CHECK (required > 0),
     available       bigint CHECK (available >= 0),
     request_id      uuid,
     created_at      timestamptz NOT NULL,
-    PRIMARY KEY (account_id, idempotency_key),
-    CHECK ((outcome = 'declined') = (cause_id IS NULL)),
-    CHECK ((outcome = 'declined') = (required IS NOT NULL AND available IS NOT NULL)),
+    PRIMARY KEY (account_id, operation, idempotency_key),
+    CONSTRAINT idempotency_records_done_or_declined CHECK (
+        (cause_id IS NULL) = (required IS NOT NULL AND available IS NOT NULL)
+        AND (cause_id IS NULL OR (required IS NULL AND available IS NULL))),
+    CHECK (operation = 'purchase' OR cause_id IS NOT NULL),
     CHECK (required > available)
 );
 
+COMMENT ON COLUMN idempotency_records.operation IS
+    'Each has keys of its own: those of an account''s owner are not those of the tenant.';
 COMMENT ON COLUMN idempotency_records.fingerprint IS
     'SHA-256 of the operation and the canonical body: the same key with another body is refused.';
-COMMENT ON COLUMN idempotency_records.cause_id IS 'The purchase or the credit that was made.';
+COMMENT ON COLUMN idempotency_records.cause_id IS 'The purchase or the credit that was made; NULL: it was declined.';
 COMMENT ON COLUMN idempotency_records.available IS 'The balance that did not reach, when declined.';
 COMMENT ON COLUMN idempotency_records.request_id IS
     'Of the first answer: a decline''s body names it, and a replay gives the same body.';

@@ -46,6 +46,11 @@ impl Database {
         Self::open(config).await
     }
 
+    /// Whether it is the private Postgres of another process.
+    pub fn is_attached(&self) -> bool {
+        self.private.as_ref().is_some_and(|private| !private.is_owner())
+    }
+
     /// Closes the connections, and stops the private Postgres.
     pub async fn close(self) -> anyhow::Result<()> {
         self.store.close().await;

@@ -2,12 +2,13 @@ use std::net::SocketAddr;
 
 use anyhow::Context as _;
 use clap::Args;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::watch,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::database::Database;
 use crate::{
@@ -54,6 +55,10 @@ impl Service {
         };
         let handle = telemetry::start_metrics().context("cannot start counting")?;
         let database = Database::open(database).await?;
+        if database.is_attached() {
+            warn!("using the private Postgres of another process: it stops when that one does");
+        }
+        let config = fit_open_files(config);
         let metrics = metrics_listener
             .map(|listener| (listener, telemetry::metrics_router(handle, database.store.clone())));
         Ok(Self { database, config, listener, metrics, stop })
@@ -85,6 +90,31 @@ impl Service {
         info!("stopped");
         Ok(())
     }
+}
+
+/// Files and sockets beside those of clients: the database's, the log, the listeners.
+const OTHER_FILES: u64 = 64;
+
+/// Raises the soft limit of open files to the hard one, and bounds the connections by it: one
+/// that cannot be accepted would not even wait in order.
+fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    let allowed = match setrlimit(Resource::Nofile, raised) {
+        Ok(()) => limit.maximum,
+        Err(_) => limit.current,
+    };
+    // No limit at all is as good as the largest.
+    let room = allowed.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES).max(1);
+    let room = usize::try_from(room).unwrap_or(usize::MAX);
+    if room < config.server_limits.max_connections {
+        warn!(
+            connections = room,
+            "the limit of open files allows fewer connections than TOLLGATE_MAX_CONNECTIONS"
+        );
+        config.server_limits.max_connections = room;
+    }
+    config
 }
 
 async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

@@ -97,6 +97,10 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
     pub header_timeout: Option<String>,
 
+    /// For a client to take more of an answer; then its connection is closed [default: 30s]
+    #[arg(long, env = "TOLLGATE_WRITE_TIMEOUT", value_name = "DURATION")]
+    pub write_timeout: Option<String>,
+
     /// A request that takes longer is logged as slow [default: 1s]
     #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION")]
     pub slow_request: Option<String>,
@@ -147,10 +151,20 @@ pub struct ConfigError(Vec<String>);
 /// To be called before any thread is started.
 pub fn load_dotenv() -> Result<(), ConfigError> {
     match dotenvy::from_path(".env") {
-        Err(error) if !error.not_found() => {
-            Err(ConfigError(vec![format!(".env cannot be read: {error}")]))
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        // The line is not repeated: it may hold a password.
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            let text = std::fs::read_to_string(".env").unwrap_or_default();
+            let wrong = line.lines().next().unwrap_or_default();
+            let place = text.lines().position(|line| !wrong.is_empty() && line.contains(wrong));
+            let number = place.map_or(String::new(), |index| format!(" (line {})", index + 1));
+            Err(ConfigError(vec![format!(
+                ".env cannot be read: it must be lines such as NAME=value, with quotes around a \
+                 value that has spaces{number}"
+            )]))
         }
-        _ => Ok(()),
+        Err(error) => Err(ConfigError(vec![format!(".env cannot be read: {error}")])),
     }
 }
 
@@ -274,6 +288,7 @@ impl ServerArgs {
             duration("TOLLGATE_REQUEST_TIMEOUT", &self.request_timeout, limits.request_timeout);
         let headers =
             duration("TOLLGATE_HEADER_TIMEOUT", &self.header_timeout, bounds.header_timeout);
+        let write = duration("TOLLGATE_WRITE_TIMEOUT", &self.write_timeout, bounds.write_timeout);
         let slow = duration("TOLLGATE_SLOW_REQUEST", &self.slow_request, limits.slow_request);
         let drain = duration("TOLLGATE_DRAIN_TIMEOUT", &self.drain_timeout, bounds.drain_timeout);
         Some(ServerConfig {
@@ -288,6 +303,7 @@ impl ServerArgs {
             server_limits: ServerLimits {
                 max_connections: connections?,
                 header_timeout: headers?,
+                write_timeout: write?,
                 header_bytes: header?,
                 max_headers: bounds.max_headers,
                 drain_timeout: drain?,

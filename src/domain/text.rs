@@ -25,21 +25,34 @@ pub type Description = Text<500>;
 /// Why something was done.
 pub type Reason = Text<200>;
 
+/// Characters that show nothing by themselves. Within a text some join others, as in emoji.
+fn is_invisible(character: char) -> bool {
+    let zero_width =
+        ['\u{ad}', '\u{34f}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
+    character.is_whitespace() || zero_width.contains(&character)
+}
+
+/// Unicode's explicit directional controls: with them a text shows itself as another.
+fn turns_direction(character: char) -> bool {
+    matches!(character,
+        '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TextError {
     #[error("must have 1 to {0} characters after trimming")]
     Length(usize),
-    #[error("must not have control characters")]
+    #[error("must not have control characters, nor such as turn the direction of text")]
     Control,
 }
 
 impl<const MAX: usize> Text<MAX> {
     pub fn parse(text: &str) -> Result<Self, TextError> {
         let text = text.trim();
-        if text.is_empty() || text.chars().nth(MAX).is_some() {
+        if text.chars().all(is_invisible) || text.chars().nth(MAX).is_some() {
             return Err(TextError::Length(MAX));
         }
-        if text.chars().any(char::is_control) {
+        if text.chars().any(|character| character.is_control() || turns_direction(character)) {
             return Err(TextError::Control);
         }
         Ok(Self(text.into()))
@@ -52,7 +65,7 @@ impl<const MAX: usize> Text<MAX> {
 }
 
 /// A JSON object of the caller's, kept and given back in its order. Its numbers are 64-bit
-/// integers or doubles: one with more digits comes back rounded.
+/// integers or doubles.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Metadata(Map<String, Value>);
 
@@ -62,6 +75,8 @@ pub enum MetadataError {
     TooLarge,
     #[error("must not have the character U+0000")]
     Nul,
+    #[error("must not have a number of more than 64 bits: send it as a string")]
+    Number,
 }
 
 impl Metadata {
@@ -75,7 +90,10 @@ impl Metadata {
         if has_nul(&value) {
             return Err(MetadataError::Nul);
         }
-        let Value::Object(object) = value else { unreachable!("made an object four lines above") };
+        if has_large_number(&value) {
+            return Err(MetadataError::Number);
+        }
+        let Value::Object(object) = value else { unreachable!("made an object above") };
         Ok(Self(object))
     }
 
@@ -102,6 +120,19 @@ impl fmt::Display for Metadata {
     }
 }
 
+/// A double from 2^53 on was a whole number with more digits than are kept, or may have been.
+fn has_large_number(value: &Value) -> bool {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    match value {
+        Value::Number(number) => {
+            number.is_f64() && number.as_f64().is_none_or(|number| number.abs() >= EXACT)
+        }
+        Value::Array(items) => items.iter().any(has_large_number),
+        Value::Object(object) => object.values().any(has_large_number),
+        Value::Null | Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
 fn has_nul(value: &Value) -> bool {
     match value {
         Value::String(text) => text.contains('\0'),
@@ -120,6 +151,9 @@ mod tests {
     use super::*;
 
     fn metadata(value: Value) -> Result<Metadata, MetadataError> {
+        if has_large_number(&value) {
+            return Err(MetadataError::Number);
+        }
         let Value::Object(object) = value else { panic!("an object") };
         Metadata::new(object)
     }
@@ -130,7 +164,11 @@ mod tests {
         assert!(Name::parse(&"é".repeat(100)).is_ok());
         assert_eq!(Name::parse(&"é".repeat(101)), Err(TextError::Length(100)));
         assert_eq!(Name::parse(" \t "), Err(TextError::Length(100)));
-        for text in ["a\u{0}b", "a\nb", "a\u{7f}b", "a\u{85}b"] {
+        for text in ["\u{200b}", "\u{200d}\u{feff}"] {
+            assert_eq!(Name::parse(text), Err(TextError::Length(100)), "{text:?}");
+        }
+        assert!(Name::parse("👩\u{200d}💻 bot").is_ok());
+        for text in ["a\u{0}b", "a\nb", "a\u{7f}b", "a\u{85}b", "a\u{202e}b", "a\u{2066}b"] {
             assert_eq!(Name::parse(text), Err(TextError::Control), "{text:?}");
         }
     }
@@ -141,5 +179,9 @@ mod tests {
         assert_eq!(metadata(json!({"a": "x".repeat(4096 - 7)})), Err(MetadataError::TooLarge));
         assert_eq!(metadata(json!({"a": ["b\u{0}"]})), Err(MetadataError::Nul));
         assert_eq!(metadata(json!({"a\u{0}": 1})), Err(MetadataError::Nul));
+        assert_eq!(metadata(json!({"a": [1e20]})), Err(MetadataError::Number));
+        let large = serde_json::from_str(r#"{"a": 90071992547409931234}"#).expect("JSON");
+        assert_eq!(metadata(large), Err(MetadataError::Number));
+        assert!(metadata(json!({"a": [u64::MAX, i64::MIN, 1.5e15, -0.0]})).is_ok());
     }
 }

@@ -10,7 +10,7 @@ use axum::{
 };
 use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
-use super::{AppState, admin::Admin, gate};
+use super::{AppState, admin::Admin, gate, problem};
 use crate::{
     auth::{Principal, Problem},
     clock,
@@ -39,7 +39,7 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
     let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
 
-    let response = name_request(response, request_id);
+    let response = name_request(response, request_id).await;
     let line = Line { method, route, request_id, took: since.elapsed() };
     line.count(&response);
     line.log(&response, line.took >= state.limits.slow_request);
@@ -69,12 +69,16 @@ fn timed_out() -> Problem {
     .because("request timed out")
 }
 
-fn name_request(response: Response, request_id: RequestId) -> Response {
+async fn name_request(response: Response, request_id: RequestId) -> Response {
     let text = request_id.to_string();
     let mut response = match response.extensions().get::<Problem>() {
         Some(problem) => {
             let named = problem.clone().for_request(&text).into_response();
             carry_over(response, named)
+        }
+        // The page of the documentation answers by itself for files that it does not have.
+        None if response.status() == StatusCode::NOT_FOUND => {
+            problem::no_such_path().await.for_request(&text).into_response()
         }
         None => response,
     };

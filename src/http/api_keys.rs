@@ -27,7 +27,7 @@ use crate::{
         api_key::KeyText,
         id::KeyId,
         lifecycle::{Expiry, MAX_GRACE_SECONDS},
-        scope::{Scope, ScopeError, ScopeSet},
+        scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         text::{Metadata, Name, Reason},
         timestamp::Timestamp,
     },
@@ -238,6 +238,9 @@ pub struct KeyFilterParams {
 /// Reads a list of scopes.
 pub fn scopes(value: Value) -> Result<ScopeSet, Wrong> {
     let scopes = texts(|text| text.parse::<Scope>())(value)?;
+    if scopes.len() > MAX_SCOPES {
+        return Err(ScopeError::Count.into());
+    }
     ScopeSet::new(scopes).map_err(|error: ScopeError| error.into())
 }
 

@@ -194,6 +194,7 @@ pub fn integer<T, E: Display>(
 ) -> impl FnOnce(Value) -> Result<T, Wrong> {
     |value| match value.as_i64() {
         Some(number) => Ok(parse(number)?),
+        None if value.is_number() => Err("must be a whole number of at most 64 bits".into()),
         None => Err(mistyped("a whole number", &value)),
     }
 }

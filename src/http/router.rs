@@ -112,7 +112,8 @@ fn route_groups() -> Vec<Guarded> {
 /// A gateway asks with the method of the request that it is about. The document names one.
 fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
     let (schemas, paths, _): UtoipaMethodRouter<AppState> = routes!(authorize::authorize);
-    (schemas, paths, any(authorize::authorize))
+    // CONNECT asks for a tunnel, which a 200 would open.
+    (schemas, paths, any(authorize::authorize).connect(problem::no_such_method))
 }
 
 impl Guard {

@@ -13,6 +13,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore},
 };
+use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
@@ -25,6 +26,8 @@ pub struct ServerLimits {
     pub max_connections: usize,
     /// For all headers of a request to come. Also how long an idle connection is kept.
     pub header_timeout: Duration,
+    /// For a client to take more of an answer that waits to be sent.
+    pub write_timeout: Duration,
     /// Bytes of a request's first line and headers.
     pub header_bytes: usize,
     pub max_headers: usize,
@@ -37,6 +40,7 @@ impl Default for ServerLimits {
         Self {
             max_connections: 10_000,
             header_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(30),
             header_bytes: 16 * 1024,
             max_headers: 64,
             drain_timeout: Duration::from_secs(20),
@@ -98,6 +102,8 @@ fn serve_connection(
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "cannot switch Nagle's algorithm off");
     }
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
     let address = PeerAddress(peer.ip().to_canonical());
     let router = router.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
@@ -110,7 +116,7 @@ fn serve_connection(
         .header_read_timeout(limits.header_timeout)
         .max_headers(limits.max_headers)
         .max_buf_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Box::pin(stream)), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {
         let _permit = permit;

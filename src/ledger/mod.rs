@@ -1,14 +1,22 @@
 //! The way of money between HTTP and the store.
 //!
 //! Every purchase and every credit goes through here, whichever door it came in by. A caller that
-//! goes away does not stop what it asked for: the operation runs on in a task of its own, so that
-//! a decision is never cut off between its statements.
+//! goes away while it waits for its turn has asked for nothing; once its turn has come, it does not
+//! stop what it asked for: the operation runs on in a task of its own, so that a decision is never
+//! cut off between its statements.
+
+mod queues;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use queues::{Queues, Turn};
+
 use crate::{
     domain::{
-        account::ExternalId, audit::Origin, idempotency::IdempotencyKey, money::NewCredit,
+        account::{AccountId, ExternalId},
+        audit::Origin,
+        idempotency::IdempotencyKey,
+        money::NewCredit,
         tenant::Tenant,
     },
     store::{Credited, PurchaseOutcome, PurchaseRequest, Refusal, Store, StoreError},
@@ -22,12 +30,15 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<Store>,
+    queues: Arc<Queues>,
 }
 
 impl Ledger {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
+        // Half of the connections: a hot account slows nobody who only asks.
+        let at_once = usize::try_from(store.pool_state().max / 2).unwrap_or(usize::MAX);
+        Self { store, queues: Arc::new(Queues::new(at_once)) }
     }
 
     /// Takes a purchase off the balance, or declines it. Returns once the decision is committed.
@@ -36,8 +47,7 @@ impl Ledger {
         tenant: &Arc<Tenant>,
         request: PurchaseRequest,
     ) -> Result<PurchaseOutcome, StoreError> {
-        let (store, owned) = (Arc::clone(&self.store), Arc::clone(tenant));
-        let result = detached(async move { store.purchase(&owned, &request).await }).await;
+        let result = self.decide_purchase(tenant, request).await;
         let outcome = match &result {
             Ok(PurchaseOutcome::Purchased { replayed: false, .. }) => "purchased",
             Ok(PurchaseOutcome::Declined { replayed: false, .. }) => "declined",
@@ -66,20 +76,34 @@ impl Ledger {
         idempotency_key: IdempotencyKey,
         origin: Origin,
     ) -> Result<Credited, StoreError> {
+        let turn = self.queues.turn(AccountId::derive(tenant.id, &account)).await?;
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(async move {
+        detached(turn, async move {
             store.credit(&tenant, &account, &credit, &idempotency_key, &origin).await
         })
         .await
     }
+
+    async fn decide_purchase(
+        &self,
+        tenant: &Arc<Tenant>,
+        request: PurchaseRequest,
+    ) -> Result<PurchaseOutcome, StoreError> {
+        let turn = self.queues.turn(AccountId::derive(tenant.id, &request.account)).await?;
+        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
+        detached(turn, async move { store.purchase(&tenant, &request).await }).await
+    }
 }
 
 async fn detached<T: Send + 'static>(
+    turn: Turn,
     operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
     let bounded = async move {
         let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
-        tokio::time::timeout(OPERATION_TIMEOUT, operation).await.unwrap_or_else(timed_out)
+        let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
+        drop(turn);
+        result.unwrap_or_else(timed_out)
     };
     // An error here is a panic in the operation, or the runtime going down under it.
     tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))

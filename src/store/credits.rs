@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use super::{
     LedgerEntry, Refusal, Store, StoreError, accounts,
     audit::{Act, Subject, now, stored_time},
-    idempotency::{Cause, Decided, find_record},
+    idempotency::{Decided, Decision, Operation, find_record},
     ledger::append,
 };
 use crate::{
@@ -53,14 +53,13 @@ impl Store {
         let fingerprint = credit.fingerprint();
         let mut tx = self.begin().await?;
         let locked = accounts::lock(&mut tx, account_id).await?;
-        if let Some(record) = find_record(&mut tx, account_id, idempotency_key).await? {
-            let Cause::Credit(id) = record.replay(fingerprint)? else {
-                return Err(Refusal::IdempotencyMismatch.into());
+        let operation = Operation::Credit;
+        if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
+            let Decision::Done(id) = record.replay(fingerprint)? else {
+                return Err(StoreError::corrupt("idempotency_records", "a declined credit"));
             };
-            return Ok(Credited {
-                credit: select_credit(&mut tx, account_id, id).await?,
-                replayed: true,
-            });
+            let credit = select_credit(&mut tx, account_id, CreditId::from_uuid(id)).await?;
+            return Ok(Credited { credit, replayed: true });
         }
         let at = now(&mut tx).await?;
         let id = CreditId::new(at, entropy::for_id()?);
@@ -93,9 +92,9 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let decided =
-            Decided { fingerprint, cause: Cause::Credit(id), request_id: origin.request_id };
-        decided.record(&mut tx, account_id, idempotency_key, at).await?;
+        let decision = Decision::Done(id.uuid());
+        let decided = Decided { fingerprint, decision, request_id: origin.request_id };
+        decided.record(&mut tx, account_id, operation, idempotency_key, at).await?;
         let detail = json!({
             "amount": tenant.policy.currency.format(amount),
             "currency": tenant.policy.currency.code(),

@@ -1,26 +1,45 @@
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{Refusal, StoreError};
 use crate::domain::{
     account::AccountId,
-    id::{CreditId, PurchaseId, RequestId},
+    id::RequestId,
     idempotency::{Fingerprint, IdempotencyKey},
     timestamp::Timestamp,
 };
 
-/// What a decision led to.
+/// What an idempotency key is used for. Each has keys of its own: what an account's owner chooses
+/// for a purchase cannot stand in the way of a credit that the tenant makes.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Cause {
-    Purchase(PurchaseId),
-    Credit(CreditId),
+pub(super) enum Operation {
+    Purchase,
+    Credit,
+}
+
+impl Operation {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Purchase => "purchase",
+            Self::Credit => "credit",
+        }
+    }
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Decision {
+    /// It was done: the id of the purchase or the credit.
+    Done(Uuid),
+    /// The balance did not reach. Amounts in minor units.
     Declined { required: i64, available: i64 },
 }
 
 /// A decision, to be remembered for its idempotency key in the transaction of its effect.
 pub(super) struct Decided {
     pub fingerprint: Fingerprint,
-    pub cause: Cause,
+    pub decision: Decision,
     pub request_id: Option<RequestId>,
 }
 
@@ -29,26 +48,24 @@ impl Decided {
         &self,
         connection: &mut PgConnection,
         account_id: AccountId,
+        operation: Operation,
         key: &IdempotencyKey,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let (outcome, cause_id, declined) = match self.cause {
-            Cause::Purchase(id) => ("purchased", Some(id.uuid()), None),
-            Cause::Credit(id) => ("credited", Some(id.uuid()), None),
-            Cause::Declined { required, available } => {
-                ("declined", None, Some((required, available)))
-            }
+        let (cause_id, declined) = match self.decision {
+            Decision::Done(id) => (Some(id), None),
+            Decision::Declined { required, available } => (None, Some((required, available))),
         };
         let (required, available) = declined.unzip();
         sqlx::query!(
-            "INSERT INTO idempotency_records (account_id, idempotency_key, fingerprint, outcome,
+            "INSERT INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
                                               cause_id, required, available, request_id,
                                               created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
             account_id.uuid(),
+            operation.as_str(),
             key.as_str(),
             self.fingerprint.as_bytes(),
-            outcome,
             cause_id,
             required,
             available,
@@ -61,9 +78,9 @@ impl Decided {
     }
 
     /// What was decided, if it was decided for the same request.
-    pub fn replay(&self, fingerprint: Fingerprint) -> Result<Cause, StoreError> {
+    pub fn replay(&self, fingerprint: Fingerprint) -> Result<Decision, StoreError> {
         if self.fingerprint == fingerprint {
-            Ok(self.cause)
+            Ok(self.decision)
         } else {
             Err(Refusal::IdempotencyMismatch.into())
         }
@@ -75,12 +92,15 @@ impl Decided {
 pub(super) async fn find_record(
     connection: &mut PgConnection,
     account_id: AccountId,
+    operation: Operation,
     key: &IdempotencyKey,
 ) -> Result<Option<Decided>, StoreError> {
     let row = sqlx::query!(
-        "SELECT fingerprint, outcome, cause_id, required, available, request_id
-         FROM idempotency_records WHERE account_id = $1 AND idempotency_key = $2",
+        "SELECT fingerprint, cause_id, required, available, request_id
+         FROM idempotency_records
+         WHERE account_id = $1 AND operation = $2 AND idempotency_key = $3",
         account_id.uuid(),
+        operation.as_str(),
         key.as_str(),
     )
     .fetch_optional(connection)
@@ -90,12 +110,11 @@ pub(super) async fn find_record(
     };
     let fingerprint = Fingerprint::from_stored(&row.fingerprint)
         .ok_or_else(|| StoreError::corrupt("idempotency_records.fingerprint", "not 32 bytes"))?;
-    let cause = match (row.outcome.as_str(), row.cause_id, row.required, row.available) {
-        ("purchased", Some(id), ..) => Cause::Purchase(PurchaseId::from_uuid(id)),
-        ("credited", Some(id), ..) => Cause::Credit(CreditId::from_uuid(id)),
-        ("declined", _, Some(required), Some(available)) => Cause::Declined { required, available },
-        (other, ..) => return Err(StoreError::corrupt("idempotency_records.outcome", other)),
+    let decision = match (row.cause_id, row.required, row.available) {
+        (Some(id), None, None) => Decision::Done(id),
+        (None, Some(required), Some(available)) => Decision::Declined { required, available },
+        _ => return Err(StoreError::corrupt("idempotency_records", "neither done nor declined")),
     };
     let request_id = row.request_id.map(RequestId::from_uuid);
-    Ok(Some(Decided { fingerprint, cause, request_id }))
+    Ok(Some(Decided { fingerprint, decision, request_id }))
 }

@@ -8,7 +8,7 @@ use super::{
     accounts::{self, LockedAccount},
     api_keys::stored_scopes,
     audit::stored_time,
-    idempotency::{Cause, Decided, find_record},
+    idempotency::{Decided, Decision, Operation, find_record},
     ledger::append,
 };
 use crate::{
@@ -109,31 +109,27 @@ impl Store {
         let locked = accounts::lock(&mut tx, account_id).await?;
         let at = check_key_again(&mut tx, account_id, request.key_id, &locked).await?;
         if let Some(key) = &request.idempotency_key
-            && let Some(record) = find_record(&mut tx, account_id, key).await?
+            && let Some(record) = find_record(&mut tx, account_id, Operation::Purchase, key).await?
         {
             return replay(&mut tx, account_id, &record, fingerprint).await;
         }
         let required = request.purchase.amount.minor_units();
         let available = locked.balance;
-        let cause = if required > available {
-            Cause::Declined { required, available }
+        let request_id = request.request_id;
+        let (outcome, decision) = if required > available {
+            let declined =
+                PurchaseOutcome::Declined { required, available, request_id, replayed: false };
+            (declined, Decision::Declined { required, available })
         } else {
-            Cause::Purchase(PurchaseId::new(at, entropy::for_id()?))
-        };
-        let outcome = match cause {
-            Cause::Purchase(id) => {
-                let purchase = purchase_of(request, id, available - required, at);
-                insert_purchase(&mut tx, account_id, &purchase, locked.last_seq + 1).await?;
-                PurchaseOutcome::Purchased { purchase, replayed: false }
-            }
-            _ => {
-                let request_id = request.request_id;
-                PurchaseOutcome::Declined { required, available, request_id, replayed: false }
-            }
+            let id = PurchaseId::new(at, entropy::for_id()?);
+            let purchase = purchase_of(request, id, available - required, at);
+            insert_purchase(&mut tx, account_id, &purchase, locked.last_seq + 1).await?;
+            let purchased = PurchaseOutcome::Purchased { purchase, replayed: false };
+            (purchased, Decision::Done(id.uuid()))
         };
         if let Some(key) = &request.idempotency_key {
-            let decided = Decided { fingerprint, cause, request_id: Some(request.request_id) };
-            decided.record(&mut tx, account_id, key, at).await?;
+            let decided = Decided { fingerprint, decision, request_id: Some(request_id) };
+            decided.record(&mut tx, account_id, Operation::Purchase, key, at).await?;
         }
         tx.commit().await?;
         Ok(outcome)
@@ -220,17 +216,17 @@ async fn replay(
     fingerprint: Fingerprint,
 ) -> Result<PurchaseOutcome, StoreError> {
     match record.replay(fingerprint)? {
-        Cause::Purchase(id) => {
+        Decision::Done(id) => {
+            let id = PurchaseId::from_uuid(id);
             let purchase = select(connection, account_id, id).await?;
             Ok(PurchaseOutcome::Purchased { purchase, replayed: true })
         }
-        Cause::Declined { required, available } => {
+        Decision::Declined { required, available } => {
             let request_id = record.request_id.ok_or_else(|| {
                 StoreError::corrupt("idempotency_records.request_id", "a decline without one")
             })?;
             Ok(PurchaseOutcome::Declined { required, available, request_id, replayed: true })
         }
-        Cause::Credit(_) => Err(Refusal::IdempotencyMismatch.into()),
     }
 }
 

@@ -29,7 +29,7 @@ impl Setup {
     async fn check_nothing_was_done(&self) {
         let counts: (i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM ledger_entries),
-                    (SELECT count(*) FROM idempotency_records WHERE outcome <> 'credited')",
+                    (SELECT count(*) FROM idempotency_records WHERE operation <> 'credit')",
         )
         .fetch_one(&self.app.pool)
         .await
@@ -251,6 +251,7 @@ async fn paths_that_name_nothing() {
         Call::new("GET", "/v2/me"),
         Call::new("GET", "/%00"),
         Call::new("GET", "//v1/me"),
+        Call::new("GET", "/docs/nope"),
     ] {
         setup.app.send(call).await.expect_problem(404, "not_found");
     }

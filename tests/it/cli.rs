@@ -210,6 +210,19 @@ fn a_flag_is_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
+fn a_file_of_settings_that_cannot_be_read_is_not_repeated() {
+    let place = Place::new("secret-dotenv");
+    std::fs::create_dir_all(&place.directory).expect("a directory");
+    let file = "# settings\nDATABASE_URL=postgres://app:my hunter2@h/db\n";
+    std::fs::write(place.directory.join(".env"), file).expect("a file");
+    let output = tollgate(&["serve"]).current_dir(&place.directory).output().expect("it runs");
+    let error = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success());
+    assert!(error.contains(".env cannot be read") && error.contains("(line 2)"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+}
+
+#[test]
 fn a_database_that_cannot_be_reached_is_told_plainly() {
     let place = Place::new("unreachable");
     let mut command = tollgate(&["tenant", "list"]);

@@ -164,6 +164,8 @@ async fn a_gateway_is_told_who_it_is() {
             assert_eq!(answer.header(name), Some(value), "{method}");
         }
     }
+    let tunnel = app.send(key.call("CONNECT", "/v1/authorize")).await;
+    tunnel.expect_problem(405, "method_not_allowed");
     app.send(key.call("GET", "/v1/authorize")).await.expect(200);
     // The original request's own parameters do no harm.
     app.send(key.call("GET", "/v1/authorize?page=2&q=a%20b")).await.expect(200);

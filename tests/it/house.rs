@@ -28,7 +28,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("anyhow", &["cli", "main"]),
     ("dotenvy", &["config"]),
     ("rand", &["entropy"]),
-    ("rustix", &["config", "postgres"]),
+    ("rustix", &["cli", "config", "postgres"]),
     ("utoipa", &["http"]),
 ];
 

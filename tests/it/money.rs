@@ -110,23 +110,23 @@ async fn a_replay_is_the_first_answer_through_any_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
-    let body = json!({"amount": "4", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.10]}});
+    let body = json!({"amount": "4", "metadata": {"b": 1, "a": [-0.0, 1.5e-7, 1.10]}});
     let buy = |key: &NewKey, body: &Value| {
         key.call("POST", "/v1/purchases").idempotency_key("k").json(body.clone())
     };
     let first = app.send(buy(&key, &body)).await.expect(201);
     assert_eq!(first.header("idempotent-replayed"), None);
     // The same said in another way is the same.
-    let same = json!({"metadata": {"a": [-0.0, 1e300, 1.1], "b": 1}, "amount": "4.0"});
+    let same = json!({"metadata": {"a": [-0.0, 1.5e-7, 1.1], "b": 1}, "amount": "4.0"});
     for (key, body) in [(&key, &body), (&other, &body), (&key, &same)] {
         let replayed = app.send(buy(key, body)).await.expect(201);
         assert_eq!(replayed.body, first.body);
         assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     }
     for other_body in [
-        json!({"amount": "4.000001", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.1]}}),
+        json!({"amount": "4.000001", "metadata": {"b": 1, "a": [-0.0, 1.5e-7, 1.1]}}),
         json!({"amount": "4"}),
-        json!({"amount": "4", "reference": "x", "metadata": {"b": 1, "a": [-0.0, 1e300, 1.1]}}),
+        json!({"amount": "4", "reference": "x", "metadata": {"b": 1, "a": [-0.0, 1.5e-7, 1.1]}}),
     ] {
         let answer = app.send(buy(&key, &other_body)).await;
         answer.expect_problem(422, "idempotency_mismatch");
@@ -179,9 +179,16 @@ async fn refusals_at_the_gate_and_bad_bodies_are_not_recorded() {
     app.check_ledger().await;
 }
 
-/// Purchases that passed the gate wait for the account's lock while `change` is committed: what
-/// they get then, as a purchase and as a charge of a verification.
-async fn bought_across(change: &'static str) -> ((u16, String), (u16, String)) {
+/// By which door a purchase comes in.
+#[derive(Clone, Copy)]
+enum Door {
+    Purchase,
+    Charge,
+}
+
+/// A purchase that passed the gate waits for the account's lock while `change` is committed: what
+/// it gets then.
+async fn bought_across(change: &'static str, door: Door) -> (u16, String) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -189,22 +196,19 @@ async fn bought_across(change: &'static str) -> ((u16, String), (u16, String)) {
     sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
     let charge = json!({"amount": "1", "idempotency_key": "c"});
     let verify = json!({"key": key.text, "charge": charge});
-    let calls = [key.buy("1"), app.tronagg.call("POST", "/v1/keys/verify").json(verify)];
-    let waiting = all_at_once(&app, calls.to_vec());
+    let waiting = app.send(match door {
+        Door::Purchase => key.buy("1"),
+        Door::Charge => app.tronagg.call("POST", "/v1/keys/verify").json(verify),
+    });
     let commit = async {
-        wait_until_blocked(&app, 2).await;
+        wait_until_blocked(&app, 1).await;
         sqlx::query(change).execute(&mut *tx).await.expect("it is changed");
         tx.commit().await.expect("the commit");
     };
-    let (answers, ()) = tokio::join!(waiting, commit);
+    let (answer, ()) = tokio::join!(waiting, commit);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "1000.000000");
     app.check_ledger().await;
-    let [bought, charged] = <[_; 2]>::try_from(answers).expect("two answers");
-    let code = |(status, body): (u16, String)| {
-        let body: Value = serde_json::from_str(&body).expect("JSON");
-        (status, body["code"].as_str().expect("a code").to_owned())
-    };
-    (code(bought), code(charged))
+    (answer.status, answer.code().to_owned())
 }
 
 #[tokio::test]
@@ -232,9 +236,10 @@ async fn the_key_is_checked_again_under_the_lock() {
             (200, "ACCOUNT_SUSPENDED"),
         ),
     ] {
-        let (found_bought, found_charged) = bought_across(change).await;
-        assert_eq!(found_bought, (bought.0, bought.1.to_owned()), "{change}");
-        assert_eq!(found_charged, (charged.0, charged.1.to_owned()), "{change}");
+        for (door, (status, code)) in [(Door::Purchase, bought), (Door::Charge, charged)] {
+            let found = bought_across(change, door).await;
+            assert_eq!(found, (status, code.to_owned()), "{change}");
+        }
     }
 }
 
@@ -260,6 +265,38 @@ async fn revoking_amid_purchases_charges_none_afterwards() {
     let at_revoke = ledger_length(&app).await;
     assert_eq!(purchases.await.expect("no panic"), 100);
     assert_eq!(ledger_length(&app).await, at_revoke);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_hot_account_leaves_connections_to_the_others() {
+    let app = App::start().await;
+    let wallet = app.wallet("1000").await;
+    app.account(&app.tronagg, OTHER_WALLET, "10").await;
+    let hot = app.key(&app.tronagg, wallet).await;
+    let other = app.key(&app.tronagg, OTHER_WALLET).await;
+    let mut tx = app.pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM accounts WHERE external_id = $1 FOR UPDATE")
+        .bind(wallet)
+        .execute(&mut *tx)
+        .await
+        .expect("the lock");
+    // More than there are connections, and none can go on.
+    let purchases: Vec<_> = (0..50)
+        .map(|_| {
+            let request = hot.buy("1").into_request();
+            tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
+        })
+        .collect();
+    wait_until_blocked(&app, 1).await;
+    app.send(other.call("GET", "/v1/me")).await.expect(200);
+    app.send(other.buy("1")).await.expect(201);
+    app.send(Call::new("GET", "/readyz")).await.expect(200);
+    tx.commit().await.expect("the commit");
+    for purchase in purchases {
+        assert_eq!(purchase.await.expect("no panic").expect("it never fails").status(), 201);
+    }
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "950.000000");
     app.check_ledger().await;
 }
 
@@ -322,10 +359,14 @@ async fn a_credit_is_made_once_for_its_idempotency_key() {
     let missing = app.tronagg.call("POST", &path).json(body.clone());
     let missing = app.send(missing).await.expect_problem(422, "validation_failed");
     assert_eq!(missing.wrong(), ["Idempotency-Key"]);
-    // The account's keys share one space of idempotency keys, whatever they are used for.
+    // What the owner chooses for a purchase does not stand in the way of a credit.
     let key = app.key(&app.tronagg, wallet).await;
-    let clash = app.send(key.buy("25").idempotency_key("p9")).await;
-    clash.expect_problem(422, "idempotency_mismatch");
+    app.send(key.buy("99").idempotency_key("p10"))
+        .await
+        .expect_problem(402, "insufficient_balance");
+    app.send(key.buy("25").idempotency_key("p9")).await.expect(201);
+    let next = app.send(credit("p10", body.clone())).await.expect(201);
+    assert_eq!(next.header("idempotent-replayed"), None);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "25.000000");
     app.check_ledger().await;
 }

@@ -64,8 +64,30 @@ async fn a_client_that_sends_no_headers_is_let_go() {
     let limits =
         ServerLimits { header_timeout: Duration::from_millis(50), ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
-    // Ends only because the server closes: the request never does.
+    // Each ends only because the server closes: no request, half a one, none after the first.
+    exchange(server.address, b"").await;
     exchange(server.address, b"GET /livez HTTP/1.1\r\nHost:").await;
+    let answer = exchange(server.address, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_is_let_go() {
+    let app = App::start().await;
+    let limits = ServerLimits {
+        max_connections: 1,
+        write_timeout: Duration::from_millis(100),
+        ..ServerLimits::default()
+    };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut deaf = TcpStream::connect(server.address).await.expect("a connection");
+    // Far more than the buffers between the two take.
+    let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
+    deaf.write_all(request.as_bytes()).await.expect("it is sent");
+    // There is one connection at a time: this one waits until the deaf one is given up.
+    let fine = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    let answer = exchange(server.address, fine.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
 }
 
 #[tokio::test]

@@ -154,7 +154,8 @@ impl App {
              SELECT format('idempotency record %s has no effect', i.idempotency_key)
              FROM idempotency_records i
              LEFT JOIN ledger_entries e ON (e.account_id, e.cause_id) = (i.account_id, i.cause_id)
-             WHERE i.outcome <> 'declined' AND e.seq IS NULL",
+             WHERE i.cause_id IS NOT NULL
+               AND (e.seq IS NULL OR e.kind <> i.operation)",
         )
         .fetch_all(&self.pool)
         .await
