@@ -32,6 +32,7 @@ pub struct App {
     pub pool: PgPool,
     pub tronagg: TestTenant,
     pub tradetally: TestTenant,
+    url: String,
 }
 
 /// A tenant and an admin key of it that may do everything.
@@ -64,7 +65,14 @@ impl App {
         let tradetally = tradetally.await;
         let pool = PgPool::connect_lazy(url).expect("a URL");
         let router = router(AppState::new(Arc::clone(&store), Limits::default()));
-        Self { router, store, pool, tronagg, tradetally }
+        Self { router, store, pool, tronagg, tradetally, url: url.to_owned() }
+    }
+
+    /// The router of another node on the same database: nothing but that is shared.
+    pub async fn another_node(&self) -> Router {
+        let store = Store::connect(&cluster::pool_settings(&self.url)).await;
+        let store = Arc::new(store.expect("it can be reached"));
+        router(AppState::new(store, Limits::default()))
     }
 
     /// Sends a request through all layers.
