@@ -121,6 +121,31 @@ async fn fifty_at_once_leave_five_keys() {
 }
 
 #[tokio::test]
+async fn three_that_wait_for_the_last_place_leave_two_without() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    for _ in 0..4 {
+        app.key(&app.tronagg, wallet).await;
+    }
+    // All three are in their transactions before any can count.
+    let lock = app.lock_accounts().await;
+    let create = |name: &str| {
+        let call = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
+        app.send(call.json(json!({"name": name})))
+    };
+    let release = async {
+        app.wait_until_blocked(3).await;
+        lock.commit().await
+    };
+    let (a, b, c, released) = tokio::join!(create("a"), create("b"), create("c"), release);
+    released.expect("the commit");
+    let mut statuses = [a.status, b.status, c.status];
+    statuses.sort_unstable();
+    assert_eq!(statuses, [201, 409, 409]);
+    assert_eq!(list(&app, wallet, "live").await.len(), 5);
+}
+
+#[tokio::test]
 async fn revoking_is_immediate_final_and_leaves_the_others_alone() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;

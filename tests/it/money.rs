@@ -99,7 +99,14 @@ async fn the_same_idempotency_key_raced_buys_once() {
             keys[number / 2 % 2].buy("7").idempotency_key(quoted)
         })
         .collect();
-    let answers = all_at_once(&app, calls).await;
+    // The first of each node are in their transactions before either can decide.
+    let lock = app.lock_accounts().await;
+    let release = async {
+        app.wait_until_blocked(2).await;
+        lock.commit().await
+    };
+    let (answers, released) = tokio::join!(all_at_once(&app, calls), release);
+    released.expect("the commit");
     assert_eq!(count(&answers, 201), 20, "{answers:?}");
     for (_, body) in &answers {
         assert_eq!(body, &answers[0].1, "byte for byte the same");
@@ -195,8 +202,7 @@ async fn bought_across(change: &'static str, door: Door) -> (u16, String) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let mut tx = app.pool.begin().await.expect("a transaction");
-    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let mut tx = app.lock_accounts().await;
     let charge = json!({"amount": "1", "idempotency_key": "c"});
     let verify = json!({"key": key.text, "charge": charge});
     let waiting = app.send(match door {
@@ -204,7 +210,7 @@ async fn bought_across(change: &'static str, door: Door) -> (u16, String) {
         Door::Charge => app.tronagg.call("POST", "/v1/keys/verify").json(verify),
     });
     let commit = async {
-        wait_until_blocked(&app, 1).await;
+        app.wait_until_blocked(1).await;
         sqlx::query(change).execute(&mut *tx).await.expect("it is changed");
         tx.commit().await.expect("the commit");
     };
@@ -291,7 +297,7 @@ async fn a_hot_account_leaves_connections_to_the_others() {
             tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
         })
         .collect();
-    wait_until_blocked(&app, 1).await;
+    app.wait_until_blocked(1).await;
     app.send(other.call("GET", "/v1/me")).await.expect(200);
     app.send(other.buy("1")).await.expect(201);
     app.send(Call::new("GET", "/readyz")).await.expect(200);
@@ -303,33 +309,15 @@ async fn a_hot_account_leaves_connections_to_the_others() {
     app.check_ledger().await;
 }
 
-/// Waits until so many of the service's transactions wait for a lock.
-async fn wait_until_blocked(app: &App, number: i64) {
-    loop {
-        let blocked: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM pg_stat_activity
-             WHERE datname = current_database() AND wait_event_type = 'Lock'",
-        )
-        .fetch_one(&app.pool)
-        .await
-        .expect("a number");
-        if blocked == number {
-            return;
-        }
-        tokio::task::yield_now().await;
-    }
-}
-
 #[tokio::test]
 async fn a_caller_that_goes_away_leaves_a_whole_purchase() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let mut tx = app.pool.begin().await.expect("a transaction");
-    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let tx = app.lock_accounts().await;
     let request = key.buy("3").idempotency_key("gone").into_request();
     let task = tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
-    wait_until_blocked(&app, 1).await;
+    app.wait_until_blocked(1).await;
     task.abort();
     assert!(task.await.expect_err("it was aborted").is_cancelled());
     tx.commit().await.expect("the commit");

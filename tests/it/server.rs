@@ -113,23 +113,11 @@ async fn blocked_purchase(
     key: &NewKey,
     address: SocketAddr,
 ) -> (sqlx::Transaction<'static, sqlx::Postgres>, JoinHandle<u16>) {
-    let mut tx = app.pool.begin().await.expect("a transaction");
-    sqlx::query("SELECT FROM accounts FOR UPDATE").execute(&mut *tx).await.expect("the lock");
+    let tx = app.lock_accounts().await;
     let call = key.buy("1").idempotency_key("k");
     let purchase = tokio::task::spawn_blocking(move || process::send(address, call).status);
-    loop {
-        let waiting: bool = sqlx::query_scalar(
-            "SELECT EXISTS (SELECT FROM pg_stat_activity
-                            WHERE datname = current_database() AND wait_event_type = 'Lock')",
-        )
-        .fetch_one(&app.pool)
-        .await
-        .expect("an answer");
-        if waiting {
-            return (tx, purchase);
-        }
-        tokio::task::yield_now().await;
-    }
+    app.wait_until_blocked(1).await;
+    (tx, purchase)
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -126,6 +126,31 @@ impl App {
         answer.expect(200).text("/balance/amount").to_owned()
     }
 
+    /// Holds the rows of all accounts, until it is committed or dropped.
+    pub async fn lock_accounts(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
+        let mut tx = self.pool.begin().await.expect("a transaction");
+        let lock = "SELECT FROM accounts FOR UPDATE";
+        sqlx::query(lock).execute(&mut *tx).await.expect("the lock");
+        tx
+    }
+
+    /// Waits until so many of the service's transactions wait for a lock.
+    pub async fn wait_until_blocked(&self, number: i64) {
+        loop {
+            let blocked: i64 = sqlx::query_scalar(
+                "SELECT count(*) FROM pg_stat_activity
+                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
+            )
+            .fetch_one(&self.pool)
+            .await
+            .expect("a number");
+            if blocked == number {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
     /// That of every account the entries are gapless from 1, chained, and sum to the balance;
     /// and that purchases, entries and idempotency records belong together. To be called after
     /// every test that moves money.
