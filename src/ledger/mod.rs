@@ -47,24 +47,16 @@ impl Ledger {
         tenant: &Arc<Tenant>,
         request: PurchaseRequest,
     ) -> Result<PurchaseOutcome, StoreError> {
-        let result = self.decide_purchase(tenant, request).await;
-        let outcome = match &result {
-            Ok(PurchaseOutcome::Purchased { replayed: false, .. }) => "purchased",
-            Ok(PurchaseOutcome::Declined { replayed: false, .. }) => "declined",
-            Ok(_) => "replayed",
-            Err(StoreError::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
-            Err(StoreError::Refused(_)) => "refused",
-            Err(StoreError::Unavailable(_)) => "unavailable",
-            Err(StoreError::Internal(_)) => "failed",
-        };
-        metrics::counter!(
-            "tollgate_purchases_total",
-            "tenant" => tenant.slug.to_string(),
-            "environment" => tenant.environment.as_str(),
-            "outcome" => outcome,
-        )
-        .increment(1);
-        result
+        let account = AccountId::derive(tenant.id, &request.account);
+        let turn = self.queues.turn(account).await.inspect_err(|_| count(tenant, "unavailable"))?;
+        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
+        detached(turn, async move {
+            let result = store.purchase(&tenant, &request).await;
+            // Here, so that it is counted also when its caller is gone.
+            count(&tenant, outcome_of(&result));
+            result
+        })
+        .await
     }
 
     /// Tops an account up. Returns once it is committed.
@@ -83,16 +75,28 @@ impl Ledger {
         })
         .await
     }
+}
 
-    async fn decide_purchase(
-        &self,
-        tenant: &Arc<Tenant>,
-        request: PurchaseRequest,
-    ) -> Result<PurchaseOutcome, StoreError> {
-        let turn = self.queues.turn(AccountId::derive(tenant.id, &request.account)).await?;
-        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(turn, async move { store.purchase(&tenant, &request).await }).await
+fn outcome_of(result: &Result<PurchaseOutcome, StoreError>) -> &'static str {
+    match result {
+        Ok(PurchaseOutcome::Purchased { replayed: false, .. }) => "purchased",
+        Ok(PurchaseOutcome::Declined { replayed: false, .. }) => "declined",
+        Ok(_) => "replayed",
+        Err(StoreError::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
+        Err(StoreError::Refused(_)) => "refused",
+        Err(StoreError::Unavailable(_)) => "unavailable",
+        Err(StoreError::Internal(_)) => "failed",
     }
+}
+
+fn count(tenant: &Tenant, outcome: &'static str) {
+    metrics::counter!(
+        "tollgate_purchases_total",
+        "tenant" => tenant.slug.to_string(),
+        "environment" => tenant.environment.as_str(),
+        "outcome" => outcome,
+    )
+    .increment(1);
 }
 
 async fn detached<T: Send + 'static>(

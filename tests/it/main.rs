@@ -16,4 +16,5 @@ mod money;
 mod outage;
 mod secrets;
 mod server;
+mod telemetry;
 mod verify;

@@ -31,6 +31,8 @@ pub fn tollgate(arguments: &[&str]) -> Command {
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
+    /// Of the metrics.
+    pub metrics: SocketAddr,
     lines: mpsc::Receiver<String>,
     printed: RefCell<String>,
     stderr: PathBuf,
@@ -42,7 +44,7 @@ impl Process {
         let stderr = std::fs::File::create(log).expect("a log file");
         let mut child = command
             .env("TOLLGATE_LISTEN", "127.0.0.1:0")
-            .env("TOLLGATE_METRICS_LISTEN", "off")
+            .env("TOLLGATE_METRICS_LISTEN", "127.0.0.1:0")
             .stdout(Stdio::piped())
             .stderr(stderr)
             .spawn()
@@ -56,8 +58,8 @@ impl Process {
                 }
             }
         });
-        let address = wait_for_address(&mut child, log);
-        Self { child, address, lines, printed: RefCell::default(), stderr: log.to_owned() }
+        let (address, metrics) = wait_for_addresses(&mut child, log);
+        Self { child, address, metrics, lines, printed: RefCell::default(), stderr: log.to_owned() }
     }
 
     pub fn log(&self) -> String {
@@ -119,18 +121,14 @@ impl Drop for Process {
     }
 }
 
-fn wait_for_address(child: &mut Child, log: &Path) -> SocketAddr {
+fn wait_for_addresses(child: &mut Child, log: &Path) -> (SocketAddr, SocketAddr) {
     let deadline = std::time::Instant::now() + PATIENCE;
     loop {
         let text = std::fs::read_to_string(log).unwrap_or_default();
-        let found = text.lines().filter(|line| line.contains("serving")).find_map(|line| {
-            let (_, rest) = line.split_once("address")?;
-            let rest = rest.trim_start_matches(['=', '"', ':']);
-            let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
-            rest[..end].parse().ok()
-        });
-        if let Some(address) = found {
-            return address;
+        let mut lines = text.lines().filter(|line| line.contains("serving"));
+        let found = (lines.next().and_then(address_in), lines.next().and_then(address_in));
+        if let (Some(address), Some(metrics)) = found {
+            return (address, metrics);
         }
         if let Some(status) = child.try_wait().expect("it can be asked") {
             panic!("it ended with {status}:\n{text}");
@@ -138,6 +136,14 @@ fn wait_for_address(child: &mut Child, log: &Path) -> SocketAddr {
         assert!(std::time::Instant::now() < deadline, "it is not ready:\n{text}");
         std::thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The address in a line of the log, text or JSON.
+fn address_in(line: &str) -> Option<SocketAddr> {
+    let (_, rest) = line.split_once("address")?;
+    let rest = rest.trim_start_matches(['=', '"', ':']);
+    let end = rest.find(|c: char| c == '"' || c.is_whitespace()).unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 /// Sends a request over the network.

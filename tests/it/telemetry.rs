@@ -1,0 +1,92 @@
+//! What the operator sees: metrics and the log.
+
+use std::{
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Call, WALLET, place::Place, process::Process};
+
+/// The metrics, as Prometheus fetches them.
+fn scrape(address: SocketAddr) -> String {
+    let mut stream = TcpStream::connect(address).expect("a connection");
+    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    stream.write_all(request).expect("it is sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("the whole answer");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    answer
+}
+
+/// A purchase, one that is declined, a key that is none, a method that is made up.
+fn some_requests(service: &Process) {
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let keys = format!("/v1/accounts/{WALLET}/keys");
+    let create = Call::new("POST", &keys).bearer(&admin_key).json(json!({"name": "a"}));
+    let key = service.send(create).expect(201).text("/key").to_owned();
+    let buy = |amount: &str| {
+        let call = Call::new("POST", "/v1/purchases").header("X-API-Key", &key);
+        call.json(json!({"amount": amount}))
+    };
+    service.send(buy("1")).expect(201);
+    service.send(buy("1000")).expect(402);
+    service.send(Call::new("GET", "/v1/me")).expect(401);
+    service.send(Call::new("GET", "/v1/me").header("X-API-Key", "nonsense")).expect(401);
+    service.send(Call::new("MADEUP", "/v1/me").header("X-API-Key", &key)).expect(405);
+    service.send(Call::new("GET", "/made/up")).expect(404);
+}
+
+#[test]
+fn the_metrics_say_what_happened() {
+    let place = Place::new("metrics");
+    let service = place.start(&["demo"]);
+    some_requests(&service);
+    let metrics = scrape(service.metrics);
+    for line in [
+        "tollgate_http_requests_total{route=\"/v1/purchases\",method=\"POST\",status=\"201\"} 1",
+        "tollgate_http_requests_total{route=\"/v1/purchases\",method=\"POST\",status=\"402\"} 1",
+        "tollgate_http_requests_total{route=\"/v1/me\",method=\"other\",status=\"405\"} 1",
+        "tollgate_http_requests_total{route=\"unmatched\",method=\"GET\",status=\"404\"} 1",
+        "tollgate_verifications_total{tenant=\"tronagg\",environment=\"live\",outcome=\"valid\"} 2",
+        "tollgate_verifications_total{tenant=\"\",environment=\"\",outcome=\"missing\"} 1",
+        "tollgate_verifications_total{tenant=\"\",environment=\"\",outcome=\"malformed\"} 1",
+        "tollgate_purchases_total{tenant=\"tronagg\",environment=\"live\",outcome=\"purchased\"} 1",
+        "tollgate_purchases_total{tenant=\"tronagg\",environment=\"live\",outcome=\"declined\"} 1",
+        "tollgate_database_connections{state=\"idle\"} ",
+        "tollgate_database_connections_max ",
+        "tollgate_database_seconds_count{operation=\"purchase\"} 2",
+        "tollgate_http_request_seconds_bucket{route=\"/v1/purchases\"",
+    ] {
+        assert!(metrics.contains(line), "{line} is not in\n{metrics}");
+    }
+    for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
+        let name = name.split(' ').next().expect("a name");
+        assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    assert!(!metrics.contains("MADEUP") && !metrics.contains("/made/up"));
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+}
+
+#[test]
+fn the_log_is_json_when_it_is_to_be() {
+    let place = Place::new("json");
+    let service = place.start(&["demo", "--log", "info,json"]);
+    some_requests(&service);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let refused: Vec<_> = lines.iter().filter(|line| line["message"] == "refused").collect();
+    let declined = refused.iter().find(|line| line["status"] == 402).expect("a line");
+    assert_eq!(declined["code"], "insufficient_balance");
+    assert_eq!(declined["tenant"], "tronagg");
+    assert_eq!(declined["route"], "/v1/purchases");
+    assert!(declined["request_id"].as_str().expect("an id").starts_with("req_"));
+    // What is a success is for debug.
+    assert!(lines.iter().all(|line| line["status"] != 201), "{log}");
+    let unknown = refused.iter().find(|line| line["reason"] == "malformed").expect("a line");
+    assert_eq!(unknown["code"], "invalid_api_key");
+}
