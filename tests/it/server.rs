@@ -10,7 +10,7 @@ use tokio::{
 };
 use tollgate::http::{AppState, Limits, ServerLimits, router, serve};
 
-use crate::harness::{App, app::NewKey, process};
+use crate::harness::{App, Call, app::NewKey, process};
 
 /// The service of an app on a port.
 struct Listening {
@@ -165,4 +165,23 @@ async fn a_stop_does_not_wait_for_ever() {
     stuck.write_all(half).await.expect("it is sent");
     server.stop.send(()).expect("it runs");
     server.task.await.expect("it ends");
+}
+
+#[tokio::test]
+async fn the_page_of_the_interface_loads_nothing_from_elsewhere() {
+    let app = App::start().await;
+    let page = app.send(Call::new("GET", "/docs/")).await.expect(200);
+    let page = String::from_utf8(page.body).expect("text");
+    for attribute in ["src=\"", "href=\""] {
+        for (_, rest) in page.match_indices(attribute).map(|(at, _)| page.split_at(at)) {
+            let target = rest[attribute.len()..].split('"').next().expect("the end of a string");
+            assert!(!target.contains("//"), "the page loads {target}");
+        }
+    }
+    let script = app.send(Call::new("GET", "/docs/swagger-initializer.js")).await.expect(200);
+    let script = String::from_utf8(script.body).expect("text");
+    assert!(script.contains(r#""url": "/openapi.json""#), "{script}");
+    assert!(script.contains(r#""validatorUrl": "none""#), "{script}");
+    let document = app.send(Call::new("GET", "/openapi.json")).await.expect(200);
+    assert_eq!(document.json["info"]["title"], "Tollgate");
 }
