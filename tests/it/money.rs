@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey};
+use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey, eventually};
 
 /// Sends all at once, in turn to each of two nodes; the statuses and bodies in the order of the
 /// calls.
@@ -266,9 +266,7 @@ async fn revoking_amid_purchases_charges_none_afterwards() {
         }
         tasks.join_all().await.len()
     });
-    while ledger_length(&app).await < 10 {
-        tokio::task::yield_now().await;
-    }
+    eventually("some are made", async || ledger_length(&app).await >= 10).await;
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
     app.send(revoke).await.expect(200);
     let at_revoke = ledger_length(&app).await;
@@ -321,9 +319,7 @@ async fn a_caller_that_goes_away_leaves_a_whole_purchase() {
     task.abort();
     assert!(task.await.expect_err("it was aborted").is_cancelled());
     tx.commit().await.expect("the commit");
-    while ledger_length(&app).await < 2 {
-        tokio::task::yield_now().await;
-    }
+    eventually("it is made", async || ledger_length(&app).await == 2).await;
     let replayed = app.send(key.buy("3").idempotency_key("gone")).await.expect(201);
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     assert_eq!(app.balance(&app.tronagg, wallet).await, "7.000000");

@@ -10,7 +10,7 @@ use tokio::{
 };
 use tollgate::http::{AppState, Limits, ServerLimits, router, serve};
 
-use crate::harness::{App, Call, app::NewKey, process};
+use crate::harness::{App, Call, app::NewKey, eventually, process};
 
 /// The service of an app on a port.
 struct Listening {
@@ -129,9 +129,8 @@ async fn what_is_in_flight_is_finished_before_the_end() {
     let (tx, purchase) = blocked_purchase(&app, &key, server.address).await;
     server.stop.send(()).expect("it runs");
     // It accepts no more once it was told to stop, though a purchase is in flight.
-    while TcpStream::connect(server.address).await.is_ok() {
-        tokio::task::yield_now().await;
-    }
+    let refused = async || TcpStream::connect(server.address).await.is_err();
+    eventually("it accepts no more", refused).await;
     assert!(!server.task.is_finished());
     tx.commit().await.expect("the commit");
     assert_eq!(purchase.await.expect("no panic"), 201);

@@ -23,7 +23,7 @@ use tollgate::{
 };
 use tower::ServiceExt as _;
 
-use super::{Answer, Call, WALLET, cluster};
+use super::{Answer, Call, WALLET, cluster, eventually};
 
 pub struct App {
     pub router: Router,
@@ -136,7 +136,7 @@ impl App {
 
     /// Waits until so many of the service's transactions wait for a lock.
     pub async fn wait_until_blocked(&self, number: i64) {
-        loop {
+        let all_blocked = async || {
             let blocked: i64 = sqlx::query_scalar(
                 "SELECT count(*) FROM pg_stat_activity
                  WHERE datname = current_database() AND wait_event_type = 'Lock'",
@@ -144,11 +144,9 @@ impl App {
             .fetch_one(&self.pool)
             .await
             .expect("a number");
-            if blocked == number {
-                return;
-            }
-            tokio::task::yield_now().await;
-        }
+            blocked == number
+        };
+        eventually("they wait for the lock", all_blocked).await;
     }
 
     /// That of every account the entries are gapless from 1, chained, and sum to the balance;

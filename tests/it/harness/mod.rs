@@ -9,6 +9,22 @@ pub mod request;
 pub use app::{App, TestTenant};
 pub use request::{Answer, Call};
 
+/// Long enough for a slow machine; no test waits for it to pass.
+pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Waits until it is so; a test in which it never is fails, and does not hang.
+pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
+    let waiting = async move {
+        while !condition().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    async move {
+        let done = tokio::time::timeout(PATIENCE, waiting).await;
+        assert!(done.is_ok(), "in {PATIENCE:?} it did not come to be that {what}");
+    }
+}
+
 /// An address whose checksum is right.
 pub const WALLET: &str = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC";
 /// Another one.

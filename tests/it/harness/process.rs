@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Answer, Call, cluster};
-
-/// Long enough for a slow machine; nothing waits for it to pass.
-const PATIENCE: Duration = Duration::from_secs(60);
+use super::{Answer, Call, PATIENCE, cluster};
 
 /// A command of the program, with nothing of this process's settings.
 pub fn tollgate(arguments: &[&str]) -> Command {
