@@ -61,12 +61,7 @@ fn known_method(method: &Method) -> &'static str {
 }
 
 fn timed_out() -> Problem {
-    Problem::unavailable(
-        "No answer came in time. With an Idempotency-Key, send the request again with the same \
-         one: it is done once. A purchase without one may have been made: look at the purchases \
-         first.",
-    )
-    .because("request timed out")
+    problem::try_again("No answer came in time.").because("request timed out")
 }
 
 async fn name_request(response: Response, request_id: RequestId) -> Response {

@@ -75,6 +75,15 @@ pub fn not_found() -> Problem {
     Problem::new(404, "not_found", "Not found", "There is no such thing here.")
 }
 
+/// 503 for a request of which it is not known whether it was done.
+#[must_use]
+pub fn try_again(why: &str) -> Problem {
+    Problem::unavailable(format!(
+        "{why} With an Idempotency-Key, send the request again with the same one: it is done \
+         once. A purchase without one may have been made: look at the purchases first."
+    ))
+}
+
 /// What answers a path that is not served.
 pub async fn no_such_path() -> Problem {
     Problem::new(404, "not_found", "Not found", "This path is not served. See /openapi.json.")
@@ -105,12 +114,9 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
-            StoreError::Unavailable(cause) => Self::unavailable(
-                "The database cannot be asked now. With an Idempotency-Key, send the request again \
-                 with the same one: it is done once. A purchase without one may have been made: \
-                 look at the purchases first.",
-            )
-            .because(chain(&*cause)),
+            StoreError::Unavailable(cause) => {
+                try_again("The database cannot be asked now.").because(chain(&*cause))
+            }
             StoreError::Internal(cause) => Self::internal(chain(&*cause)),
         }
     }

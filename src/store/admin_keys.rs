@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     Refusal, Store, StoreError,
-    audit::{Act, Subject, now, stored_time},
+    audit::{Act, Subject},
+    clock::{now, stored_time},
 };
 use crate::{
     domain::{

@@ -5,7 +5,8 @@ use time::OffsetDateTime;
 use super::{
     ApiKey, Refusal, Store, StoreError, accounts,
     api_keys::{insert, refuse_over_limit, select},
-    audit::{Act, Subject, now},
+    audit::{Act, Subject},
+    clock::now,
 };
 use crate::{
     domain::{

@@ -5,7 +5,8 @@ use uuid::Uuid;
 
 use super::{
     Refusal, Store, StoreError, accounts,
-    audit::{Act, Subject, now, stored_time},
+    audit::{Act, Subject},
+    clock::{now, stored_time},
 };
 use crate::{
     domain::{

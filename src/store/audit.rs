@@ -3,7 +3,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
+use super::{Store, StoreError, clock::stored_time};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -65,13 +65,6 @@ impl Act<'_> {
         .await?;
         Ok(())
     }
-}
-
-/// The database's clock, at this statement and not at the start of its transaction.
-pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
-    let now =
-        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(connection).await?;
-    Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
 }
 
 /// One line of the audit trail.
@@ -204,12 +197,4 @@ impl AuditRow {
             created_at: stored_time("audit_events.created_at", self.created_at)?,
         })
     }
-}
-
-/// A moment that was stored.
-pub(super) fn stored_time(
-    column: &'static str,
-    moment: OffsetDateTime,
-) -> Result<Timestamp, StoreError> {
-    Timestamp::try_from(moment).map_err(|error| StoreError::corrupt(column, error))
 }

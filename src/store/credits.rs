@@ -4,7 +4,8 @@ use time::OffsetDateTime;
 
 use super::{
     LedgerEntry, Refusal, Store, StoreError, accounts,
-    audit::{Act, Subject, now, stored_time},
+    audit::{Act, Subject},
+    clock::{now, stored_time},
     idempotency::{Decided, Decision, Operation, find_record},
     ledger::append,
 };

@@ -2,7 +2,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, audit::stored_time};
+use super::{Store, StoreError, clock::stored_time};
 use crate::domain::{
     account::{AccountId, ExternalId},
     id::{AdminKeyId, KeyId},

@@ -9,6 +9,7 @@ mod admin_keys;
 mod api_key_changes;
 mod api_keys;
 mod audit;
+mod clock;
 mod credits;
 mod error;
 mod idempotency;

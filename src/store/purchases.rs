@@ -7,7 +7,7 @@ use super::{
     LedgerEntry, Refusal, Store, StoreError,
     accounts::{self, LockedAccount},
     api_keys::stored_scopes,
-    audit::stored_time,
+    clock::stored_time,
     idempotency::{Decided, Decision, Operation, find_record},
     ledger::append,
 };

@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     Refusal, Store, StoreError, admin_keys,
-    audit::{Act, Subject, now},
+    audit::{Act, Subject},
+    clock::now,
     tenant_directory::LOOK_AGAIN_AFTER,
 };
 use crate::{

@@ -2,7 +2,7 @@ use super::{
     Account, ApiKey, Refusal, Store, StoreError,
     accounts::stored_status,
     api_keys::{KeyRow, stored_scopes},
-    audit::stored_time,
+    clock::stored_time,
 };
 use crate::domain::{
     account::{AccountFormat, AccountId, ExternalId},

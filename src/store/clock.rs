@@ -1,0 +1,20 @@
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::StoreError;
+use crate::domain::timestamp::Timestamp;
+
+/// The database's clock, at this statement and not at the start of its transaction.
+pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
+    let now =
+        sqlx::query_scalar!(r#"SELECT clock_timestamp() AS "now!""#).fetch_one(connection).await?;
+    Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
+}
+
+/// A moment that was stored.
+pub(super) fn stored_time(
+    column: &'static str,
+    moment: OffsetDateTime,
+) -> Result<Timestamp, StoreError> {
+    Timestamp::try_from(moment).map_err(|error| StoreError::corrupt(column, error))
+}
