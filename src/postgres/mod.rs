@@ -91,7 +91,6 @@ pub struct Options {
 /// Dropping it stops the server, if this process runs it.
 #[derive(Debug)]
 pub struct PrivatePostgres {
-    data: PathBuf,
     socket_dir: PathBuf,
     /// `None` when attached.
     server: Option<Server>,
@@ -128,7 +127,7 @@ impl PrivatePostgres {
                 }
             }
             if postmaster::is_ready(&data, &socket_dir, None) {
-                return Ok(Self { data, socket_dir, server: None });
+                return Ok(Self { socket_dir, server: None });
             }
             if Instant::now() >= deadline {
                 let (path, seconds) = (data_dir.root().to_owned(), START_TIMEOUT.as_secs());
@@ -155,15 +154,6 @@ impl PrivatePostgres {
         &self.socket_dir
     }
 
-    /// The server's main process. `None` between a crash and the next start.
-    pub fn postmaster_pid(&self) -> Option<u32> {
-        let pid = match &self.server {
-            Some(server) => server.pid(),
-            None => postmaster::last_pid(&self.data),
-        };
-        pid.map(|pid| pid.as_raw_pid().cast_unsigned())
-    }
-
     /// Shuts the server down: a fast shutdown first, after 20 s an immediate one, for at most 10 s
     /// more. Close the connections before: those that are open are cut. Does nothing when attached.
     ///
@@ -186,7 +176,7 @@ impl PrivatePostgres {
         postmaster::clear(&data, &socket_dir, deadline)?;
         let cluster = Cluster::open(options, data_dir, socket_dir.clone(), deadline)?;
         let server = Server::start(cluster, lock, deadline)?;
-        Ok(Self { data, socket_dir, server: Some(server) })
+        Ok(Self { socket_dir, server: Some(server) })
     }
 }
 
@@ -226,11 +216,8 @@ mod tests {
 
     #[test]
     fn the_url_holds_the_socket_directory_as_its_host() {
-        let attached = PrivatePostgres {
-            data: PathBuf::from("/srv/a b/data"),
-            socket_dir: PathBuf::from("/srv/a b/ü,run"),
-            server: None,
-        };
+        let attached =
+            PrivatePostgres { socket_dir: PathBuf::from("/srv/a b/ü,run"), server: None };
         assert_eq!(
             attached.url("tollgate"),
             "postgres://postgres@%2Fsrv%2Fa%20b%2F%C3%BC%2Crun/tollgate"

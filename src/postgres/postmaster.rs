@@ -49,11 +49,6 @@ pub(super) fn is_ready(data: &Path, socket_dir: &Path, pid: Option<Pid>) -> bool
         && UnixStream::connect(socket_dir.join(socket::FILE)).is_ok()
 }
 
-/// The server that was last started on this PGDATA; it may have ended since.
-pub(super) fn last_pid(data: &Path) -> Option<Pid> {
-    LockFile::read(&pid_file(data)).map(|file| file.pid)
-}
-
 /// Stops the server that a process of ours left running when it ended, and removes lock files
 /// that would keep the next one from starting. Only the holder of our lock may call it.
 pub(super) fn clear(data: &Path, socket_dir: &Path, deadline: Instant) -> Result<(), StartError> {

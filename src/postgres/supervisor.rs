@@ -117,11 +117,6 @@ impl Server {
         })
     }
 
-    /// `None` between a crash and the next start.
-    pub(super) fn pid(&self) -> Option<Pid> {
-        self.shared.lock().pid
-    }
-
     /// Stops the server and ends the thread. Does nothing the second time.
     pub(super) fn stop(&mut self) -> Result<(), StopError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
