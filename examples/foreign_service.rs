@@ -6,7 +6,7 @@
 
 use axum::{Router, routing::get};
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts},
+    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts, Verdict},
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::{KeyHash, KeyText},
@@ -22,8 +22,12 @@ struct OneKey {
 }
 
 impl KeyVerifier for OneKey {
-    async fn verify(&self, key: &KeyText) -> Result<Principal, Denial> {
-        if key.hash() == self.hash { Ok(self.principal.clone()) } else { Err(Denial::NotFound) }
+    async fn verify(&self, key: &KeyText) -> Verdict {
+        if key.hash() == self.hash {
+            Ok(self.principal.clone())
+        } else {
+            Err(Denial::NotFound.into())
+        }
     }
 }
 

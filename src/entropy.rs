@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::domain::{
     api_key::{KeyPrefix, KeyText},
-    id::IdEntropy,
+    id::{IdEntropy, NodeId},
 };
 
 /// The operating system gave no randomness. Nothing can be made up in its place.
@@ -28,4 +28,11 @@ pub fn for_id() -> Result<IdEntropy, EntropyError> {
     let mut random = IdEntropy::default();
     SysRng.try_fill_bytes(&mut random)?;
     Ok(random)
+}
+
+/// What tells a node apart from all others.
+pub fn node_id() -> Result<NodeId, EntropyError> {
+    let mut random = [0; 16];
+    SysRng.try_fill_bytes(&mut random)?;
+    Ok(NodeId::from_uuid(uuid::Builder::from_random_bytes(random).into_uuid()))
 }

@@ -3,7 +3,7 @@
 //! With the feature `middleware` alone this is the gate for a program of your own: see [`auth`].
 //! With `server`, the default, it is the whole service, of which `tollgate` is the command line.
 //!
-//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger` ← `http` ← `cli` ← `main`. Only
+//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ← `cli` ← `main`. Only
 //! `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 pub mod auth;
@@ -22,8 +22,12 @@ pub mod http;
 #[cfg(feature = "server")]
 pub mod ledger;
 #[cfg(feature = "server")]
+pub mod node;
+#[cfg(feature = "server")]
 pub mod postgres;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
+pub mod usage;

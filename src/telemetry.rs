@@ -42,6 +42,10 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
          key's prefix"
     );
     describe_counter!(
+        "tollgate_usage_dropped_total",
+        "Counts of keys' usage that were dropped: too many keys were in use at once"
+    );
+    describe_counter!(
         "tollgate_purchases_total",
         "Purchases that were asked for, by tenant, environment and outcome"
     );

@@ -7,7 +7,7 @@
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
 //! use tollgate::{
-//!     auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts},
+//!     auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Principal, PrincipalParts},
 //!     domain::{
 //!         account::{AccountFormat, ExternalId},
 //!         api_key::{KeyHash, KeyText},
@@ -22,8 +22,8 @@
 //! struct OneKey(KeyHash, Principal);
 //!
 //! impl KeyVerifier for OneKey {
-//!     async fn verify(&self, key: &KeyText) -> Result<Principal, Denial> {
-//!         if key.hash() == self.0 { Ok(self.1.clone()) } else { Err(Denial::NotFound) }
+//!     async fn verify(&self, key: &KeyText) -> Result<Principal, Denied> {
+//!         if key.hash() == self.0 { Ok(self.1.clone()) } else { Err(Denial::NotFound.into()) }
 //!     }
 //! }
 //!
@@ -54,17 +54,27 @@
 //! ```
 
 mod credentials;
+mod key_cache;
 mod layer;
+mod lease;
+mod leased_verifier;
 mod principal;
 mod problem;
+#[cfg(feature = "remote")]
+mod remote;
 mod service;
+mod sync;
 mod verifier;
 
 pub use credentials::{Credentials, CredentialsError};
+pub use key_cache::MAX_ENTRIES;
 pub use layer::ApiKeyLayer;
+pub use leased_verifier::{CacheState, LeasedVerifier};
 pub use principal::{Principal, PrincipalParts};
 pub use problem::{Challenge, Problem};
+#[cfg(feature = "remote")]
+pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};
-pub use verifier::KeyVerifier;
+pub use verifier::{Denied, KeyVerifier, Verdict};
 
 pub use crate::domain::verification::Denial;

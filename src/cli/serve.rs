@@ -6,7 +6,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
-    sync::watch,
+    sync::{oneshot, watch},
 };
 use tracing::{info, warn};
 
@@ -14,6 +14,7 @@ use super::database::Database;
 use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     http::{self, AppState, ServerLimits},
+    node::Node,
     telemetry,
 };
 
@@ -78,7 +79,19 @@ impl Service {
             // Until the very end: the last counts are of the shutdown itself.
             tokio::spawn(http::serve(listener, router, limits, std::future::pending()));
         }
-        let state = AppState::new(self.database.store.clone(), self.config.limits);
+        let node = Node::new(self.database.store.clone(), self.config.node);
+        let (served, all_served) = oneshot::channel::<()>();
+        let lease = tokio::spawn(node.clone().keep_lease(async {
+            // Ready once it is dropped.
+            let _ = all_served.await;
+        }));
+        let state = AppState::new(node, self.config.limits);
+        let (counted, all_counted) = oneshot::channel::<()>();
+        let store = self.database.store.clone();
+        let usage = tokio::spawn(state.usage().clone().run(store, async {
+            // Ready once it is dropped.
+            let _ = all_counted.await;
+        }));
         let mut stop = self.stop;
         let stopped = async move {
             // An error would mean that the signals' task is gone: stop then too.
@@ -86,6 +99,12 @@ impl Service {
             info!("stopping: what is in flight is finished first");
         };
         http::serve(self.listener, http::router(state), self.config.server_limits, stopped).await;
+        // A request that is answered late is verified by the database.
+        drop(served);
+        lease.await.context("keeping the lease broke off")?;
+        // What was answered is counted by now: the rest is written while the database is there.
+        drop(counted);
+        usage.await.context("writing the usage of keys broke off")?;
         self.database.close().await?;
         info!("stopped");
         Ok(())

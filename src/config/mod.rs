@@ -16,9 +16,11 @@ mod reader;
 use reader::{ADDRESS_FORMS, LOG_FORMS, Reader, read_address, read_log};
 
 use crate::{
+    auth::MAX_ENTRIES,
     http::{Limits, ServerLimits},
+    node::NodeSettings,
     postgres,
-    store::PoolSettings,
+    store::{LEASE_BOUNDS, PoolSettings},
 };
 
 /// Where the database is, and the bounds of using it.
@@ -29,6 +31,11 @@ pub struct DatabaseArgs {
     /// Postgres of its own is started in the data directory
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
+
+    /// Postgres itself, for the one connection that hears what other nodes change, where
+    /// DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub listen_database_url: Option<String>,
 
     /// Where the private Postgres keeps everything [default: /var/lib/tollgate for root, else
     /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
@@ -72,6 +79,16 @@ pub struct ServerArgs {
     /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
+
+    /// Keys that are kept in memory, so that they need not be looked up, 0 to 100000000
+    /// [default: 1000000]
+    #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
+    pub cache_entries: Option<String>,
+
+    /// How long a key is passed out of memory without hearing from the database, 100ms to 10s. A
+    /// revoke waits so long for a node that is gone [default: 2s]
+    #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION")]
+    pub lease: Option<String>,
 
     /// Bytes that a request's body may have, 1024 to 1048576 [default: 16384]
     #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES")]
@@ -133,6 +150,7 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     pub limits: Limits,
     pub server_limits: ServerLimits,
+    pub node: NodeSettings,
 }
 
 /// What is logged, and how.
@@ -194,8 +212,10 @@ impl DatabaseArgs {
         let log = log.unwrap_or(Some(LogConfig { level: tracing::Level::INFO, json: false }));
         let connections = connections?;
         let place = self.place(reader, connections);
+        let listen_url = self.listen_url(reader);
         let pool = PoolSettings {
             url: String::new(),
+            listen_url: listen_url?,
             max_connections: connections,
             acquire_timeout: acquire?,
             statement_timeout: statement?,
@@ -204,18 +224,20 @@ impl DatabaseArgs {
         Some((DatabaseConfig { place: place?, pool }, log?))
     }
 
-    fn place(&self, reader: &mut Reader, connections: u32) -> Option<DatabasePlace> {
-        if let Some(url) = self.database_url.as_deref().filter(|url| !url.is_empty()) {
-            if url.starts_with("postgres://") || url.starts_with("postgresql://") {
-                return Some(DatabasePlace::Url(url.to_owned()));
-            }
-            // Not repeated: it may hold a password all the same.
-            reader.errors.push(
-                "DATABASE_URL is no Postgres URL: it must be such as \
-                 postgres://user:password@host:5432/database"
-                    .to_owned(),
-            );
+    fn listen_url(&self, reader: &mut Reader) -> Option<Option<String>> {
+        let name = "TOLLGATE_LISTEN_DATABASE_URL";
+        let given = self.listen_database_url.as_deref().filter(|url| !url.is_empty());
+        if given.is_some() && self.database_url.as_deref().is_none_or(str::is_empty) {
+            reader.errors.push(format!("{name} is set, but DATABASE_URL is not"));
             return None;
+        }
+        read_url(reader, name, given)
+    }
+
+    fn place(&self, reader: &mut Reader, connections: u32) -> Option<DatabasePlace> {
+        let url = self.database_url.as_deref().filter(|url| !url.is_empty());
+        if let Some(url) = read_url(reader, "DATABASE_URL", url)? {
+            return Some(DatabasePlace::Url(url));
         }
         let given = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
         let Some(data_dir) = given.or_else(default_data_dir) else {
@@ -236,7 +258,7 @@ impl DatabaseArgs {
             data_dir,
             durable: true,
             // Room for the commands beside a running service, and for an operator's psql.
-            max_connections: u16::try_from(connections + 20).unwrap_or(u16::MAX),
+            max_connections: u16::try_from(connections + 30).unwrap_or(u16::MAX),
             pg_bindir: self.pg_bindir.clone().filter(|path| !path.as_os_str().is_empty()),
             path: environment("PATH"),
         }))
@@ -279,6 +301,14 @@ impl ServerArgs {
             1..=1_000_000,
             bounds.max_connections,
         );
+        let node = NodeSettings::default();
+        let cache_entries = reader.number(
+            "TOLLGATE_CACHE_ENTRIES",
+            self.cache_entries.as_deref(),
+            0..=MAX_ENTRIES as u64,
+            node.cache_entries,
+        );
+        let lease = self.lease(reader, node.lease);
         let mut duration = |name, value: &Option<String>, default| {
             reader.duration(name, value.as_deref(), default)
         };
@@ -308,7 +338,17 @@ impl ServerArgs {
                 max_headers: bounds.max_headers,
                 drain_timeout: drain?,
             },
+            node: NodeSettings { cache_entries: cache_entries?, lease: lease? },
         })
+    }
+
+    fn lease(&self, reader: &mut Reader, default: Duration) -> Option<Duration> {
+        let lease = reader.duration("TOLLGATE_LEASE", self.lease.as_deref(), default)?;
+        if !LEASE_BOUNDS.contains(&lease) {
+            reader.errors.push(format!("TOLLGATE_LEASE is {lease:?}: it must be 100ms to 10s"));
+            return None;
+        }
+        Some(lease)
     }
 }
 
@@ -321,6 +361,18 @@ pub fn resolve(
     let database = database.read(&mut reader);
     let server = server.read(&mut reader);
     reader.finish(database.zip(server).map(|((database, log), server)| (database, log, server)))
+}
+
+fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option<String>> {
+    let Some(url) = url else { return Some(None) };
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Some(Some(url.to_owned()));
+    }
+    // Not repeated: it may hold a password all the same.
+    reader.errors.push(format!(
+        "{name} is no Postgres URL: it must be such as postgres://user:password@host:5432/database"
+    ));
+    None
 }
 
 fn default_connections() -> u32 {

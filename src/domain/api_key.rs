@@ -162,9 +162,45 @@ impl fmt::Debug for KeyText {
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
+    /// A hash as it is stored.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    #[must_use]
+    pub fn tag(&self) -> KeyTag {
+        let (first, _) = self.0.split_first_chunk().expect("32 bytes have 8 in front");
+        KeyTag(u64::from_be_bytes(*first))
+    }
+}
+
+/// The first eight bytes of a key's hash: what names the key where nodes tell each other that it
+/// changed. Two keys may share one; then both are looked up anew.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct KeyTag(u64);
+
+impl KeyTag {
+    #[must_use]
+    pub fn from_bits(bits: u64) -> Self {
+        Self(bits)
+    }
+
+    #[must_use]
+    pub fn bits(self) -> u64 {
+        self.0
+    }
+}
+
+/// Sixteen hexadecimal digits.
+impl fmt::Display for KeyTag {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
     }
 }
 

@@ -96,6 +96,9 @@ typed_id!(
     /// An audit event.
     AuditEventId, "evt");
 typed_id!(
+    /// A node: one running service among those on a database.
+    NodeId, "nod");
+typed_id!(
     /// One HTTP request.
     RequestId, "req");
 

@@ -18,4 +18,5 @@ pub mod tenant;
 pub mod text;
 pub mod timestamp;
 pub mod tron;
+pub mod usage;
 pub mod verification;

@@ -1,6 +1,6 @@
 //! What a key may do: `read`, `write`, `<resource>:read`, `<resource>:write`.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
 /// The most scopes that a key may have.
 pub const MAX_SCOPES: usize = 32;
@@ -99,8 +99,10 @@ impl fmt::Display for Scope {
 }
 
 /// The scopes of a key: 1 to 32, no two the same, in one order.
+///
+/// One pointer wide, and its clones share the scopes: it stands in every cached principal.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ScopeSet(BTreeSet<Scope>);
+pub struct ScopeSet(Arc<BTreeSet<Scope>>);
 
 impl ScopeSet {
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ScopeError> {
@@ -108,7 +110,7 @@ impl ScopeSet {
         if scopes.is_empty() || scopes.len() > MAX_SCOPES {
             return Err(ScopeError::Count);
         }
-        Ok(Self(scopes))
+        Ok(Self(Arc::new(scopes)))
     }
 
     /// Reads a list of texts, as they are stored and sent.

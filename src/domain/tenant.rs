@@ -1,6 +1,6 @@
 //! Tenants: a platform in one environment, and its policy.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{
     account::AccountFormat, amount::Currency, api_key::KeyPrefix, id::TenantId, scope::ScopeSet,
@@ -30,8 +30,10 @@ pub struct TenantPolicy {
 }
 
 /// The name of a platform: 1 to 40 characters out of a-z, 0-9 and -, the first a letter.
+///
+/// One pointer wide, and its clones share the text: it stands in every cached principal.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
-pub struct Slug(Box<str>);
+pub struct Slug(Arc<Box<str>>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a slug has 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last no -")]
@@ -47,7 +49,7 @@ impl FromStr for Slug {
             && text
                 .bytes()
                 .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-');
-        if good { Ok(Self(text.into())) } else { Err(SlugError) }
+        if good { Ok(Self(Arc::new(text.into()))) } else { Err(SlugError) }
     }
 }
 

@@ -14,7 +14,7 @@ use super::{AppState, admin::Admin, gate, problem};
 use crate::{
     auth::{Principal, Problem},
     clock,
-    domain::id::RequestId,
+    domain::{id::RequestId, usage::Outcome},
     entropy,
 };
 
@@ -43,6 +43,11 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let line = Line { method, route, request_id, took: since.elapsed() };
     line.count(&response);
     line.log(&response, line.took >= state.limits.slow_request);
+    // Only the gate names a principal, also one that it refused.
+    if let Some(principal) = response.extensions().get::<Principal>() {
+        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
+        state.usage.record(principal, Outcome::of_reason(reason));
+    }
     response
 }
 

@@ -55,6 +55,9 @@ pub struct ApiKey {
     status: &'static str,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
+    /// When it last passed the gate, to the minute and some seconds late; `null`: never.
+    #[schema(value_type = Option<String>, format = DateTime, required = true)]
+    last_used_at: Option<Timestamp>,
     /// At exactly this time the key dies; `null`: never.
     #[schema(value_type = Option<String>, format = DateTime, required = true)]
     expires_at: Option<Timestamp>,
@@ -81,6 +84,7 @@ impl From<store::ApiKey> for ApiKey {
             enabled: key.enabled,
             status: key.status.as_str(),
             created_at: key.created_at,
+            last_used_at: key.last_used_at,
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
             revoked_reason: key.revoked_reason,

@@ -1,64 +1,49 @@
-//! What binds the gate to the store.
-
-use std::sync::Arc;
-
-use tracing::warn;
+//! The gate of the service: the node's verifier, counted.
 
 use crate::{
-    auth::{Denial, KeyVerifier, Principal, PrincipalParts},
+    auth::{KeyVerifier, Verdict},
     domain::{api_key::KeyText, tenant::Tenant},
-    store::{Store, StoreError, Verification},
+    node::Node,
 };
 
-/// Verifies a key by one indexed lookup of its SHA-256.
-pub struct StoreVerifier {
-    store: Arc<Store>,
+/// Verifies keys as the node does, and counts what it says.
+pub struct CountedVerifier {
+    node: Node,
 }
 
-impl StoreVerifier {
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
+impl CountedVerifier {
+    pub fn new(node: Node) -> Self {
+        Self { node }
+    }
+
+    fn count(&self, key: &KeyText, verdict: &Verdict) {
+        let (principal, outcome) = match verdict {
+            Ok(principal) => (Some(principal), "valid"),
+            Err(denied) => (denied.principal.as_ref(), denied.reason.reason()),
+        };
+        if let Some(principal) = principal {
+            count(principal.tenant.as_str(), principal.environment.as_str(), outcome);
+        } else if let Some(tenant) = self.node.store().known_tenant_of_key(key) {
+            count_for(&tenant, outcome);
+        } else {
+            count("", "", outcome);
+        }
     }
 }
 
-impl KeyVerifier for StoreVerifier {
-    async fn verify(&self, key: &KeyText) -> Result<Principal, Denial> {
-        let tenant = match self.store.tenant_of_key(key).await {
-            Ok(Some(tenant)) => tenant,
-            Ok(None) => {
-                count("", "", Denial::NotFound.reason());
-                return Err(Denial::NotFound);
-            }
-            Err(error) => return Err(unavailable(&error)),
-        };
-        let result = match self.store.verify_api_key(&tenant, &key.hash()).await {
-            Ok(Some(verification)) => admit(&tenant, verification),
-            Ok(None) => Err(Denial::NotFound),
-            Err(error) => Err(unavailable(&error)),
-        };
-        count_for(&tenant, result.as_ref().map_or_else(|denial| denial.reason(), |_| "valid"));
-        result
+impl KeyVerifier for CountedVerifier {
+    async fn verify(&self, key: &KeyText) -> Verdict {
+        let verdict = self.node.verifier().verify(key).await;
+        self.count(key, &verdict);
+        verdict
+    }
+
+    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
+        let verdict = self.node.verifier().verify_at_once(key)?;
+        self.count(key, &verdict);
+        Some(verdict)
     }
 }
-
-fn admit(tenant: &Tenant, verification: Verification) -> Result<Principal, Denial> {
-    verification.verdict?;
-    Ok(Principal::new(PrincipalParts {
-        tenant: tenant.slug.clone(),
-        environment: tenant.environment,
-        account: verification.account,
-        key_id: verification.key_id,
-        scopes: verification.scopes,
-        expires_at: verification.expires_at,
-    }))
-}
-
-fn unavailable(error: &StoreError) -> Denial {
-    // A denial carries no cause; this is where it is known.
-    warn!(error = error as &dyn std::error::Error, "a key could not be looked up");
-    Denial::Unavailable
-}
-
 /// Counts a verification by tenant and outcome.
 pub fn count_for(tenant: &Tenant, outcome: &'static str) {
     count(tenant.slug.as_str(), tenant.environment.as_str(), outcome);

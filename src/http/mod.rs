@@ -21,6 +21,7 @@ mod purchases;
 mod router;
 mod server;
 mod strict_json;
+mod usage;
 mod verify;
 
 use std::{sync::Arc, time::Duration};
@@ -30,15 +31,17 @@ pub use openapi::document as openapi_document;
 pub use router::router;
 pub use server::{ServerLimits, serve};
 
-use crate::{ledger::Ledger, store::Store};
-use gate::StoreVerifier;
+use crate::{clock, ledger::Ledger, node::Node, store::Store, usage::UsageBuffer};
+use gate::CountedVerifier;
 
 /// What handlers share.
 #[derive(Clone)]
 pub struct AppState {
     store: Arc<Store>,
     ledger: Ledger,
-    verifier: Arc<StoreVerifier>,
+    node: Node,
+    verifier: Arc<CountedVerifier>,
+    usage: Arc<UsageBuffer>,
     limits: Limits,
 }
 
@@ -68,12 +71,21 @@ impl Default for Limits {
 
 impl AppState {
     #[must_use]
-    pub fn new(store: Arc<Store>, limits: Limits) -> Self {
+    pub fn new(node: Node, limits: Limits) -> Self {
+        let store = Arc::clone(node.store());
         Self {
             ledger: Ledger::new(Arc::clone(&store)),
-            verifier: Arc::new(StoreVerifier::new(Arc::clone(&store))),
+            verifier: Arc::new(CountedVerifier::new(node.clone())),
+            usage: Arc::new(UsageBuffer::new(clock::since_boot)),
+            node,
             store,
             limits,
         }
+    }
+
+    /// Where it is counted how keys are used. What is in it is written by who runs it.
+    #[must_use]
+    pub fn usage(&self) -> &Arc<UsageBuffer> {
+        &self.usage
     }
 }

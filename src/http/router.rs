@@ -18,7 +18,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
     AppState, access, accounts, admin, api_keys, audit_events, authorize, credits, health, ledger,
-    me, openapi, problem, purchases, verify,
+    me, openapi, problem, purchases, usage, verify,
 };
 use crate::{
     auth::ApiKeyLayer,
@@ -95,6 +95,7 @@ fn route_groups() -> Vec<Guarded> {
             group()
                 .routes(routes!(api_keys::create, api_keys::list))
                 .routes(routes!(api_keys::get, api_keys::patch))
+                .routes(routes!(usage::get))
                 .routes(routes!(api_keys::revoke))
                 .routes(routes!(api_keys::rotate)),
         ),

@@ -19,7 +19,7 @@ use super::{
     purchases::{Purchase, ThisRequest, mark_replayed},
 };
 use crate::{
-    auth::Problem,
+    auth::{Denied, KeyVerifier as _, Principal, Problem},
     domain::{
         amount::Amount,
         api_key::{KeyText, MalformedKey},
@@ -30,9 +30,10 @@ use crate::{
         tenant::Tenant,
         text::{Metadata, Reference},
         timestamp::Timestamp,
+        usage::Outcome,
         verification::Denial,
     },
-    store::{PurchaseOutcome, PurchaseRequest, Refusal, StoreError, Verification},
+    store::{PurchaseOutcome, PurchaseRequest, Refusal, StoreError},
 };
 
 /// What is said of a key. Members beside `valid` and `code` are there when they are known.
@@ -166,14 +167,14 @@ impl VerifyResponse {
 }
 
 impl VerifiedKey {
-    fn new(tenant: &Tenant, verification: &Verification) -> Self {
+    fn new(principal: &Principal) -> Self {
         Self {
-            tenant: Some(tenant.slug.to_string()),
-            environment: Some(tenant.environment.as_str()),
-            key_id: Some(verification.key_id),
-            account: Some(verification.account.to_string()),
-            scopes: Some(verification.scopes.to_strings()),
-            expires_at: Some(verification.expires_at),
+            tenant: Some(principal.tenant.to_string()),
+            environment: Some(principal.environment.as_str()),
+            key_id: Some(principal.key_id),
+            account: Some(principal.account.to_string()),
+            scopes: Some(principal.scopes.to_strings()),
+            expires_at: Some(principal.expires_at),
         }
     }
 }
@@ -207,36 +208,54 @@ async fn answer(
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
     // A text that none of the tenant's keys can have is not looked up.
-    let key = request.key.ok().filter(|key| key.prefix() == tenant.policy.prefix.as_str());
+    let key = request.key.as_ref().ok();
+    let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {
         return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
-    let Some(found) = state.store.verify_api_key(tenant, &key.hash()).await? else {
-        return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
+    let found = match state.node.verifier().verify(key).await {
+        Ok(found) => found,
+        Err(Denied { reason, principal }) => {
+            if let Some(principal) = &principal {
+                state.usage.record(principal, Outcome::of_reason(Some(reason.reason())));
+            }
+            let key = principal.as_ref().map(VerifiedKey::new).unwrap_or_default();
+            return Ok((VerifyResponse::denied(reason, key)?, false));
+        }
     };
-    if let Err(denial) = found.verdict {
-        return Ok((VerifyResponse::denied(denial, VerifiedKey::new(tenant, &found))?, false));
-    }
+    let (answer, replayed) = decide(state, tenant, &found, request, request_id).await?;
+    state.usage.record(&found, Outcome::of_reason(Some(outcome(answer.code))));
+    Ok((answer, replayed))
+}
+
+/// What is said of a key that passes the gate.
+async fn decide(
+    state: &AppState,
+    tenant: &std::sync::Arc<Tenant>,
+    found: &Principal,
+    request: VerifyRequest,
+    request_id: RequestId,
+) -> Result<(VerifyResponse, bool), Problem> {
     let charge_scope = request.charge.as_ref().map(|_| Scope::purchases_write());
     let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
     let missing: Vec<Scope> = needed.filter(|scope| !found.scopes.allows(scope)).collect();
     if !missing.is_empty() {
-        return Ok((VerifyResponse::lacking(&missing, VerifiedKey::new(tenant, &found)), false));
+        return Ok((VerifyResponse::lacking(&missing, VerifiedKey::new(found)), false));
     }
     match request.charge {
-        Some(charge) => self::charge(state, tenant, &found, charge, request_id).await,
-        None => Ok((VerifyResponse::new("VALID", VerifiedKey::new(tenant, &found)), false)),
+        Some(charge) => self::charge(state, tenant, found, charge, request_id).await,
+        None => Ok((VerifyResponse::new("VALID", VerifiedKey::new(found)), false)),
     }
 }
 
 async fn charge(
     state: &AppState,
     tenant: &std::sync::Arc<Tenant>,
-    found: &Verification,
+    found: &Principal,
     charge: ChargeRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    let key = VerifiedKey::new(tenant, found);
+    let key = VerifiedKey::new(found);
     let currency = &tenant.policy.currency;
     let request = PurchaseRequest {
         account: found.account.clone(),
@@ -269,7 +288,7 @@ async fn charge(
         }
         Err(StoreError::Refused(Refusal::ScopeLost)) => {
             let lost = [Scope::purchases_write()];
-            Ok((VerifyResponse::lacking(&lost, VerifiedKey::new(tenant, found)), false))
+            Ok((VerifyResponse::lacking(&lost, VerifiedKey::new(found)), false))
         }
         Err(error) => Err(error.into()),
     }

@@ -183,7 +183,10 @@ impl Store {
             act.record(&mut tx, tenant, origin, at).await?;
         }
         let stored = select(&mut tx, tenant, account).await?;
+        // Also when it was so already: who says it again may not have seen the first one return.
+        let change = self.announce_account(&mut tx, account_id).await?;
         tx.commit().await?;
+        change.settle(self).await;
         Ok(stored)
     }
 }

@@ -33,6 +33,13 @@ pub struct KeyChange {
     pub metadata: Option<Metadata>,
 }
 
+impl KeyChange {
+    /// Whether it is about what the gate goes by.
+    fn touches_verdict(&self) -> bool {
+        self.scopes.is_some() || self.expiry.is_some() || self.enabled.is_some()
+    }
+}
+
 impl Store {
     /// Changes a live key. Nothing is recorded when it is so already.
     pub async fn change_api_key(
@@ -70,7 +77,16 @@ impl Store {
             let act = Act { action: Action::ApiKeyChange, subject, detail: Value::Object(detail) };
             act.record(&mut tx, tenant, origin, at).await?;
         }
+        // Also when it was so already: who says it again may not have seen the first one return.
+        let announced = if change.touches_verdict() {
+            Some(self.announce_key(&mut tx, account_id, key_id).await?)
+        } else {
+            None
+        };
         tx.commit().await?;
+        if let Some(announced) = announced {
+            announced.settle(self).await;
+        }
         Ok(new)
     }
 
@@ -109,7 +125,10 @@ impl Store {
             let act = Act { action: Action::ApiKeyRevoke, subject, detail };
             act.record(&mut tx, tenant, origin, at).await?;
         }
+        // Also of a dead key: who says it again may not have seen the first one return.
+        let change = self.announce_key(&mut tx, account_id, key_id).await?;
         tx.commit().await?;
+        change.settle(self).await;
         Ok(key)
     }
 
@@ -141,6 +160,7 @@ impl Store {
             hint: key.hint().as_str().to_owned(),
             created_at: at,
             rotated_from: Some(key_id),
+            last_used_at: None,
             ..old.clone()
         };
         insert(&mut tx, tenant, account_id, key, &new).await?;
@@ -180,7 +200,9 @@ impl Store {
         let act = Act { action: Action::ApiKeyCreate, subject, detail };
         let at = now(&mut tx).await?;
         act.record(&mut tx, tenant, origin, at).await?;
+        let change = self.announce_key(&mut tx, account_id, key_id).await?;
         tx.commit().await?;
+        change.settle(self).await;
         Ok(new)
     }
 }

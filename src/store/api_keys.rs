@@ -33,6 +33,8 @@ pub struct ApiKey {
     pub metadata: Metadata,
     pub enabled: bool,
     pub created_at: Timestamp,
+    /// When it last passed, to the minute and some seconds late; `None`: never.
+    pub last_used_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub revoked_reason: Option<String>,
@@ -66,6 +68,7 @@ pub(super) struct KeyRow {
     pub metadata: Value,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
+    pub last_used_at: Option<OffsetDateTime>,
     pub expires_at: Option<OffsetDateTime>,
     pub revoked_at: Option<OffsetDateTime>,
     pub revoked_reason: Option<String>,
@@ -87,6 +90,7 @@ impl KeyRow {
             metadata: Metadata::from_stored(self.metadata),
             enabled: self.enabled,
             created_at: time(self.created_at)?,
+            last_used_at: self.last_used_at.map(time).transpose()?,
             expires_at,
             revoked_at,
             revoked_reason: self.revoked_reason,
@@ -126,6 +130,7 @@ impl Store {
             metadata: new.metadata.clone(),
             enabled: true,
             created_at: at,
+            last_used_at: None,
             expires_at: new.expiry.map(Expiry::timestamp),
             revoked_at: None,
             revoked_reason: None,
@@ -186,9 +191,9 @@ impl Store {
                 sqlx::query_as!(
                     KeyRow,
                     r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at,
-                              expires_at, revoked_at, revoked_reason, rotated_from, rotated_to,
-                              now() AS "now!"
-                       FROM api_keys
+                              last_used_at AS "last_used_at?", expires_at, revoked_at,
+                              revoked_reason, rotated_from, rotated_to, now() AS "now!"
+                       FROM api_keys LEFT JOIN api_key_last_used USING (account_id, key_id)
                        WHERE account_id = $1 AND key_id < $2
                          AND coalesce($3 = CASE
                              WHEN revoked_at IS NOT NULL THEN 'revoked'
@@ -241,10 +246,11 @@ pub(super) async fn select(
 ) -> Result<Option<KeyRow>, sqlx::Error> {
     sqlx::query_as!(
         KeyRow,
-        r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at, expires_at,
-                  revoked_at, revoked_reason, rotated_from, rotated_to,
-                  clock_timestamp() AS "now!"
-           FROM api_keys WHERE account_id = $1 AND key_id = $2"#,
+        r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at,
+                  last_used_at AS "last_used_at?", expires_at, revoked_at, revoked_reason,
+                  rotated_from, rotated_to, clock_timestamp() AS "now!"
+           FROM api_keys LEFT JOIN api_key_last_used USING (account_id, key_id)
+           WHERE account_id = $1 AND key_id = $2"#,
         account_id.uuid(),
         key_id.uuid(),
     )

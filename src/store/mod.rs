@@ -9,15 +9,20 @@ mod admin_keys;
 mod api_key_changes;
 mod api_keys;
 mod audit;
+mod changes;
 mod clock;
 mod credits;
 mod error;
 mod idempotency;
 mod ledger;
+mod lookups;
+mod nodes;
 mod pool;
 mod purchases;
+mod scope_sets;
 mod tenant_directory;
 mod tenants;
+mod usage;
 mod verifications;
 
 pub use accounts::Account;
@@ -25,23 +30,35 @@ pub use admin_keys::{AdminKey, AdminVerification};
 pub use api_key_changes::KeyChange;
 pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
 pub use audit::{AuditEvent, AuditFilter};
+pub use changes::ChangeId;
 pub use credits::{Credit, Credited};
 pub use error::{Refusal, StoreError};
 pub use ledger::LedgerEntry;
+pub use nodes::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
 pub use purchases::{Purchase, PurchaseOutcome, PurchaseRequest};
+pub use usage::KeyUse;
 pub use verifications::{OwnKey, Verification};
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use changes::Changes;
+use lookups::Lookups;
+use pool::Listener;
+use scope_sets::ScopeSets;
 use sqlx::PgPool;
 use tenant_directory::TenantDirectory;
 
 /// The database. Cheap to share behind an `Arc`; holds the pool of connections.
 pub struct Store {
     pool: PgPool,
+    /// Connections of their own: a look-up waits for no purchase.
+    lookups: Arc<Lookups>,
+    listener: Listener,
+    changes: Arc<Changes>,
     max_connections: u32,
     /// For a read, with the wait for a connection.
     read_timeout: Duration,
     tenants: TenantDirectory,
+    scope_sets: ScopeSets,
 }

@@ -1,17 +1,26 @@
 use std::{
     future::Future,
     str::FromStr as _,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sqlx::{
     ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Transaction,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
 use tracing::warn;
 
-use super::{Store, StoreError, error::is_lost_connection, tenant_directory::TenantDirectory};
+use super::{
+    Store, StoreError,
+    changes::Changes,
+    error::is_lost_connection,
+    lookups::{self, Lookups},
+    scope_sets::ScopeSets,
+    tenant_directory::TenantDirectory,
+};
+use crate::entropy;
 
 /// A connection that was idle for longer is asked whether it still stands before it is used.
 const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
@@ -27,6 +36,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct PoolSettings {
     /// `postgres://user:password@host:port/database`
     pub url: String,
+    /// Postgres itself, for the one connection that listens to what other nodes change; `url` may
+    /// lead to a pooler. `None`: the same.
+    pub listen_url: Option<String>,
     pub max_connections: u32,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
@@ -39,10 +51,10 @@ pub struct PoolSettings {
 /// The database could not be reached. Names the host and the reason, never the password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error(
-        "DATABASE_URL is no Postgres URL such as postgres://user:password@host:5432/database: {0}"
-    )]
-    Url(String),
+    #[error("{0} is no Postgres URL such as postgres://user:password@host:5432/database: {1}")]
+    Url(&'static str, String),
+    #[error("the operating system gave no randomness")]
+    Entropy(#[from] entropy::EntropyError),
     #[error("cannot reach Postgres at {place}: {reason}")]
     Unreachable { place: String, reason: String },
     #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
@@ -60,60 +72,29 @@ pub struct PoolState {
 impl Store {
     /// Connects, so that a wrong address is told at the start and not by the first request.
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
-        let options = connect_options(settings)?;
-        let place = place(&options);
-        // What a role or a database sets as its default must not undo the ledger's promises: READ
-        // COMMITTED, and an acknowledgement only of what is on disk.
-        let session = format!(
-            "SET statement_timeout = {}; SET lock_timeout = {}; \
-             SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
-             SET default_transaction_isolation = 'read committed'; \
-             SET default_transaction_read_only = off; \
-             SELECT set_config('synchronous_commit', 'on', false) \
-                 WHERE current_setting('synchronous_commit') = 'off'",
-            settings.statement_timeout.as_millis(),
-            settings.lock_timeout.as_millis(),
-        );
-        let pool = PgPoolOptions::new()
-            .max_connections(settings.max_connections)
-            .acquire_timeout(settings.acquire_timeout)
-            .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
-                Box::pin(async move {
-                    if meta.idle_for <= PING_WHEN_IDLE {
-                        return Ok(true);
-                    }
-                    // One that does not answer is closed, and another is taken.
-                    Ok(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.is_ok())
-                })
-            })
-            .after_connect(move |connection, _| {
-                let session = session.clone();
-                Box::pin(async move {
-                    connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                    Ok(())
-                })
-            })
-            .connect_lazy_with(options.clone());
-        // One attempt of its own: the pool would hide the reason behind its time-out.
-        let attempt = sqlx::PgConnection::connect_with(&options);
-        match tokio::time::timeout(settings.acquire_timeout, attempt).await {
-            Ok(Ok(connection)) => {
-                // Nothing depends on how the probe's connection is closed.
-                let _ = connection.close().await;
-            }
-            Ok(Err(error)) => {
-                return Err(ConnectError::Unreachable { place, reason: reason(&error) });
-            }
-            Err(_) => {
-                let reason = format!("no answer within {:?}", settings.acquire_timeout);
-                return Err(ConnectError::Unreachable { place, reason });
-            }
+        let options = connect_options("DATABASE_URL", &settings.url)?;
+        let listen = match &settings.listen_url {
+            Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
+            None => options.clone(),
+        };
+        probe(&options, settings.acquire_timeout).await?;
+        if settings.listen_url.is_some() {
+            probe(&listen, settings.acquire_timeout).await?;
         }
-        let max_connections = settings.max_connections;
+        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options.clone());
+        let lookups = pool_of_lookups(settings).connect_lazy_with(options);
         // The database keeps the bound of a statement; this is for one that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
-        Ok(Self { pool, max_connections, read_timeout, tenants: TenantDirectory::default() })
+        Ok(Self {
+            pool,
+            lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
+            listener: Listener { options: listen, settings: settings.clone() },
+            changes: Arc::new(Changes::new(entropy::node_id()?)),
+            max_connections: settings.max_connections,
+            read_timeout,
+            tenants: TenantDirectory::default(),
+            scope_sets: ScopeSets::default(),
+        })
     }
 
     /// Applies the migrations that the database does not have yet. Several nodes may call it at
@@ -150,7 +131,8 @@ impl Store {
 
     /// Waits for the connections that are in use, and closes all; a database that hangs is left.
     pub async fn close(&self) {
-        if tokio::time::timeout(CLOSE_TIMEOUT, self.pool.close()).await.is_err() {
+        let both = async { tokio::join!(self.pool.close(), self.lookups.close()) };
+        if tokio::time::timeout(CLOSE_TIMEOUT, both).await.is_err() {
             warn!("the database does not answer: its connections are cut");
         }
     }
@@ -199,14 +181,87 @@ impl Drop for Timer {
     }
 }
 
-fn connect_options(settings: &PoolSettings) -> Result<PgConnectOptions, ConnectError> {
-    let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| settings.url.starts_with(s));
-    if !is_postgres {
-        return Err(ConnectError::Url("it does not begin with postgres://".into()));
+/// Where the connection goes that listens, and how it is made.
+pub(super) struct Listener {
+    options: PgConnectOptions,
+    settings: PoolSettings,
+}
+
+impl Listener {
+    /// A pool of its own for one connection: sqlx's listener wants one.
+    pub async fn connect(&self, timeout: Duration) -> Result<PgListener, sqlx::Error> {
+        let settings = PoolSettings { acquire_timeout: timeout, ..self.settings.clone() };
+        let options = self.options.clone().application_name("tollgate listener");
+        let pool = pool(&settings, 1, "").connect_lazy_with(options);
+        let mut listener = PgListener::connect_with(&pool).await?;
+        // Never by itself: what was notified in between would be lost without a word.
+        listener.eager_reconnect(false);
+        Ok(listener)
     }
-    PgConnectOptions::from_str(&settings.url)
+}
+
+fn pool_of_lookups(settings: &PoolSettings) -> PgPoolOptions {
+    pool(settings, lookups::CONNECTIONS, lookups::SESSION)
+}
+
+/// A pool whose connections are told `session` beside what all are told.
+fn pool(settings: &PoolSettings, max_connections: u32, session: &str) -> PgPoolOptions {
+    // What a role or a database sets as its default must not undo the ledger's promises: READ
+    // COMMITTED, and an acknowledgement only of what is on disk.
+    let session = format!(
+        "SET statement_timeout = {}; SET lock_timeout = {}; \
+         SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
+         SET default_transaction_isolation = 'read committed'; \
+         SET default_transaction_read_only = off; \
+         SELECT set_config('synchronous_commit', 'on', false) \
+             WHERE current_setting('synchronous_commit') = 'off'; {session}",
+        settings.statement_timeout.as_millis(),
+        settings.lock_timeout.as_millis(),
+    );
+    PgPoolOptions::new()
+        .max_connections(max_connections)
+        .acquire_timeout(settings.acquire_timeout)
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for <= PING_WHEN_IDLE {
+                    return Ok(true);
+                }
+                // One that does not answer is closed, and another is taken.
+                Ok(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.is_ok())
+            })
+        })
+        .after_connect(move |connection, _| {
+            let session = session.clone();
+            Box::pin(async move {
+                connection.execute(sqlx::AssertSqlSafe(session)).await?;
+                Ok(())
+            })
+        })
+}
+
+/// One attempt of its own: a pool would hide the reason behind its time-out.
+async fn probe(options: &PgConnectOptions, timeout: Duration) -> Result<(), ConnectError> {
+    let unreachable = |reason| ConnectError::Unreachable { place: place(options), reason };
+    match tokio::time::timeout(timeout, sqlx::PgConnection::connect_with(options)).await {
+        Ok(Ok(connection)) => {
+            // Nothing depends on how the probe's connection is closed.
+            let _ = connection.close().await;
+            Ok(())
+        }
+        Ok(Err(error)) => Err(unreachable(reason(&error))),
+        Err(_) => Err(unreachable(format!("no answer within {timeout:?}"))),
+    }
+}
+
+fn connect_options(name: &'static str, url: &str) -> Result<PgConnectOptions, ConnectError> {
+    let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
+    if !is_postgres {
+        return Err(ConnectError::Url(name, "it does not begin with postgres://".into()));
+    }
+    PgConnectOptions::from_str(url)
         .map(|options| options.application_name("tollgate").disable_statement_logging())
-        .map_err(|error| ConnectError::Url(reason(&error)))
+        .map_err(|error| ConnectError::Url(name, reason(&error)))
 }
 
 fn place(options: &PgConnectOptions) -> String {

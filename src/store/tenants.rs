@@ -111,11 +111,17 @@ impl Store {
         self.tenants.by_id(id).ok_or_else(|| Refusal::NotFound.into())
     }
 
+    /// The tenant whose prefix the key has, as far as this node knows.
+    #[must_use]
+    pub fn known_tenant_of_key(&self, key: &KeyText) -> Option<Arc<Tenant>> {
+        self.tenants.by_prefix_of(key)
+    }
+
     /// The tenant whose prefix the key has. Without one, nobody gave the key out, and the
     /// database is not asked about it; but the tenant may be new, so that new tenants are looked
     /// for, once a second at the most.
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
-        if let Some(tenant) = self.tenants.by_prefix_of(key) {
+        if let Some(tenant) = self.known_tenant_of_key(key) {
             return Ok(Some(tenant));
         }
         let mut looked = self.tenants.looked.lock().await;

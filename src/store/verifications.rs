@@ -1,7 +1,5 @@
 use super::{
-    Account, ApiKey, Refusal, Store, StoreError,
-    accounts::stored_status,
-    api_keys::{KeyRow, stored_scopes},
+    Account, ApiKey, Refusal, Store, StoreError, accounts::stored_status, api_keys::KeyRow,
     clock::stored_time,
 };
 use crate::domain::{
@@ -33,27 +31,15 @@ pub struct OwnKey {
 }
 
 impl Store {
-    /// One indexed lookup by hash: the key and its account. `None` when this tenant gave out no
-    /// such key.
+    /// The key with this hash and its account, by an index; gathered with the look-ups that wait
+    /// at the same time. `None` when this tenant gave out no such key.
     pub async fn verify_api_key(
         &self,
         tenant: &Tenant,
         hash: &KeyHash,
     ) -> Result<Option<Verification>, StoreError> {
         let _timer = self.timer("verify_api_key");
-        let row = self
-            .read(|pool| async move {
-                sqlx::query!(
-                    r#"SELECT k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
-                              k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
-                       FROM api_keys k JOIN accounts a USING (account_id)
-                       WHERE k.key_hash = $1"#,
-                    hash.as_bytes(),
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
+        let row = self.lookups.find(*hash).await?;
         // The prefix belongs to the tenant, so that the row does too; this makes sure of it.
         let Some(row) = row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
             return Ok(None);
@@ -70,10 +56,16 @@ impl Store {
             account: ExternalId::parse(&row.external_id, AccountFormat::Any)
                 .map_err(|error| StoreError::corrupt("accounts.external_id", error))?,
             key_id: KeyId::from_uuid(row.key_id),
-            scopes: stored_scopes(&row.scopes)?,
+            scopes: self.scope_sets.get(&row.scopes)?,
             expires_at,
             verdict: state.judge(time(row.now)?),
         }))
+    }
+
+    /// Keys that were looked up by their hash since the start, and the statements that did it.
+    #[must_use]
+    pub fn lookup_counts(&self) -> (u64, u64) {
+        self.lookups.counts()
     }
 
     /// A key, its account and the balance, for the one who holds the key.
@@ -89,10 +81,12 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query!(
                     r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.enabled,
-                              k.created_at, k.expires_at, k.revoked_at, k.revoked_reason,
-                              k.rotated_from, k.rotated_to, clock_timestamp() AS "now!",
-                              a.status, a.balance, a.created_at AS account_created_at
+                              k.created_at, u.last_used_at AS "last_used_at?", k.expires_at,
+                              k.revoked_at, k.revoked_reason, k.rotated_from, k.rotated_to,
+                              clock_timestamp() AS "now!", a.status, a.balance,
+                              a.created_at AS account_created_at
                        FROM api_keys k JOIN accounts a USING (account_id)
+                            LEFT JOIN api_key_last_used u USING (account_id, key_id)
                        WHERE k.account_id = $1 AND k.key_id = $2"#,
                     account_id.uuid(),
                     key_id.uuid(),
@@ -117,6 +111,7 @@ impl Store {
             metadata: row.metadata,
             enabled: row.enabled,
             created_at: row.created_at,
+            last_used_at: row.last_used_at,
             expires_at: row.expires_at,
             revoked_at: row.revoked_at,
             revoked_reason: row.revoked_reason,

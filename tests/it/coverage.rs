@@ -69,6 +69,7 @@ fn routes() -> Vec<Route> {
             route("PATCH", "/v1/accounts/{account}/keys/{key_id}", AdminKey("keys"), NotFound),
             name,
         ),
+        route("GET", "/v1/accounts/{account}/keys/{key_id}/usage", AdminKey("keys"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/revoke", AdminKey("keys"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/rotate", AdminKey("keys"), NotFound),
         route("GET", "/v1/accounts/{account}/purchases", AdminKey("audit"), NotFound),
@@ -254,7 +255,9 @@ async fn accounts_of_one_tenant_reach_nothing_of_each_other_by_id() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
     // The key's id under the other account's path.
-    for (method, suffix) in [("GET", ""), ("PATCH", ""), ("POST", "/revoke"), ("POST", "/rotate")] {
+    for (method, suffix) in
+        [("GET", ""), ("PATCH", ""), ("GET", "/usage"), ("POST", "/revoke"), ("POST", "/rotate")]
+    {
         let path = format!("/v1/accounts/{OTHER_WALLET}/keys/{}{suffix}", world.key.id);
         world.app.send(admin.call(method, &path)).await.expect_problem(404, "not_found");
     }

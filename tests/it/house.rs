@@ -13,22 +13,30 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("postgres", &[]),
     ("auth", &["domain"]),
     ("store", &["domain", "entropy"]),
+    ("usage", &["auth", "domain", "store"]),
+    ("node", &["auth", "clock", "domain", "store"]),
     ("ledger", &["domain", "store"]),
-    ("http", &["auth", "clock", "domain", "entropy", "ledger", "store"]),
-    ("config", &["http", "postgres", "store"]),
+    ("http", &["auth", "clock", "domain", "entropy", "ledger", "node", "store", "usage"]),
+    ("config", &["auth", "http", "node", "postgres", "store"]),
     ("telemetry", &["config", "store"]),
-    ("cli", &["config", "domain", "entropy", "http", "postgres", "store", "telemetry"]),
+    ("cli", &["config", "domain", "entropy", "http", "node", "postgres", "store", "telemetry"]),
 ];
 
 /// Which modules may name a crate that is not everybody's.
 const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
+    ("hashbrown", &["auth"]),
+    ("hyper", &["auth", "http"]),
+    ("hyper_util", &["auth", "http"]),
+    ("hyper_rustls", &["auth"]),
+    ("rustls", &["auth"]),
+    ("shuttle", &["auth"]),
     ("axum", &["auth", "http", "telemetry", "cli"]),
     ("clap", &["cli", "config", "main"]),
     ("anyhow", &["cli", "main"]),
     ("dotenvy", &["config"]),
     ("rand", &["entropy"]),
-    ("rustix", &["cli", "config", "postgres"]),
+    ("rustix", &["cli", "clock", "config", "postgres"]),
     ("utoipa", &["http"]),
 ];
 

@@ -14,7 +14,7 @@ use axum::{
     http::{HeaderName, Request, Response, StatusCode},
 };
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts},
+    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts, Verdict},
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::KeyText,
@@ -30,9 +30,9 @@ const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 struct Always(Result<Principal, Denial>, Arc<AtomicUsize>);
 
 impl KeyVerifier for Always {
-    async fn verify(&self, _: &KeyText) -> Result<Principal, Denial> {
+    async fn verify(&self, _: &KeyText) -> Verdict {
         self.1.fetch_add(1, Ordering::Relaxed);
-        self.0.clone()
+        self.0.clone().map_err(Into::into)
     }
 }
 

@@ -3,6 +3,8 @@
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 use tollgate::{
+    http::{AppState, Limits, router},
+    node::{Node, NodeSettings},
     postgres::PrivatePostgres,
     store::{ConnectError, PoolSettings, Store},
 };
@@ -27,10 +29,9 @@ async fn an_outage_is_a_503_and_ends_by_itself() {
     let mut app = App::on(&url).await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    app.router = tollgate::http::router(tollgate::http::AppState::new(
-        std::sync::Arc::new(store),
-        tollgate::http::Limits::default(),
-    ));
+    // A node without a lease: it asks the database about every key.
+    let node = Node::new(std::sync::Arc::new(store), NodeSettings::default());
+    app.router = router(AppState::new(node, Limits::default()));
     app.send(key.call("GET", "/v1/me")).await.expect(200);
 
     tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");

@@ -22,7 +22,7 @@ struct Listening {
 async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let router = router(AppState::new(app.store.clone(), limits));
+    let router = router(AppState::new(app.node.clone(), limits));
     let (stop, stopped) = oneshot::channel();
     let stopped = async move {
         let _ = stopped.await;

@@ -56,6 +56,7 @@ fn the_metrics_say_what_happened() {
         "tollgate_purchases_total{tenant=\"tronagg\",environment=\"live\",outcome=\"declined\"} 1",
         "tollgate_database_connections{state=\"idle\"} ",
         "tollgate_database_connections_max ",
+        "tollgate_usage_dropped_total 0",
         "tollgate_database_seconds_count{operation=\"purchase\"} 2",
         "tollgate_http_request_seconds_bucket{route=\"/v1/purchases\"",
     ] {

@@ -19,7 +19,9 @@ use tollgate::{
     },
     entropy,
     http::{AppState, Limits, PeerAddress, router},
+    node::{Node, NodeSettings},
     store::Store,
+    usage::UsageBuffer,
 };
 use tower::ServiceExt as _;
 
@@ -28,6 +30,8 @@ use super::{Answer, Call, WALLET, cluster, eventually};
 pub struct App {
     pub router: Router,
     pub store: Arc<Store>,
+    pub node: Node,
+    pub usage: Arc<UsageBuffer>,
     /// Beside the service: to look at what it stored, and to set up what it would not.
     pub pool: PgPool,
     pub tronagg: TestTenant,
@@ -64,15 +68,18 @@ impl App {
         );
         let tradetally = tradetally.await;
         let pool = PgPool::connect_lazy(url).expect("a URL");
-        let router = router(AppState::new(Arc::clone(&store), Limits::default()));
-        Self { router, store, pool, tronagg, tradetally, url: url.to_owned() }
+        let node = start_node(Arc::clone(&store)).await;
+        let state = AppState::new(node.clone(), Limits::default());
+        let usage = Arc::clone(state.usage());
+        let router = router(state);
+        Self { router, store, node, usage, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
     /// The router of another node on the same database: nothing but that is shared.
     pub async fn another_node(&self) -> Router {
         let store = Store::connect(&cluster::pool_settings(&self.url)).await;
         let store = Arc::new(store.expect("it can be reached"));
-        router(AppState::new(store, Limits::default()))
+        router(AppState::new(start_node(store).await, Limits::default()))
     }
 
     /// Sends a request through all layers.
@@ -84,6 +91,11 @@ impl App {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
         Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
+    }
+
+    /// Writes what keys were used for through this router, which in a service is done in time.
+    pub async fn flush_usage(&self) {
+        self.usage.flush(&self.store).await.expect("it is written");
     }
 
     /// An account of TronAgg with a balance of `balance` TRX.
@@ -193,6 +205,15 @@ impl App {
         .expect("the ledger can be read");
         assert_eq!(faults, Vec::<String>::new());
     }
+}
+
+/// A node that answers out of its cache, as a service does that runs.
+async fn start_node(store: Arc<Store>) -> Node {
+    let node = Node::new(store, NodeSettings::default());
+    // It ends with the test's runtime.
+    tokio::spawn(node.clone().keep_lease(std::future::pending()));
+    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    node
 }
 
 /// A key that was just created.

@@ -57,6 +57,7 @@ pub async fn fresh_database() -> String {
 pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),
+        listen_url: None,
         max_connections: 4,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),

@@ -1,0 +1,54 @@
+//! A service of one's own behind the gate, which asks a running Tollgate about every key:
+//!
+//! ```sh
+//! export TOLLGATE_URL=http://127.0.0.1:8080 TOLLGATE_ADMIN_KEY=tg_admin_…
+//! cargo run --example remote_gate --no-default-features --features remote
+//!
+//! curl -i http://127.0.0.1:3001/orders -H "X-API-Key: $TRONAGG_API_KEY"
+//! curl -i http://127.0.0.1:3001/orders/new -H "X-API-Key: $TRONAGG_API_KEY"
+//! ```
+//!
+//! The admin key needs the permission `verify` alone. An address to listen on may be given as an
+//! argument; with port 0 the system chooses one, and what is printed says which.
+
+use axum::{Router, routing::get};
+use tollgate::{
+    auth::{ApiKeyLayer, Principal, RemoteVerifier},
+    domain::api_key::KeyText,
+};
+
+async fn orders(caller: Principal) -> String {
+    format!("the orders of {}\n", caller.account)
+}
+
+async fn place_order(caller: Principal) -> String {
+    format!("an order of {} by key {}\n", caller.account, caller.key_id)
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    // Why a key could not be verified is a warning in the log.
+    tracing_subscriber::fmt().with_writer(std::io::stderr).init();
+
+    let admin_key = KeyText::parse(&setting("TOLLGATE_ADMIN_KEY")?)
+        .map_err(|error| format!("TOLLGATE_ADMIN_KEY: {error}"))?;
+    let gate = ApiKeyLayer::new(RemoteVerifier::new(&setting("TOLLGATE_URL")?, &admin_key)?);
+    let reading = Router::new()
+        .route("/orders", get(orders))
+        .route_layer(gate.clone().require_scope("orders:read".parse()?));
+    let writing = Router::new()
+        .route("/orders/new", get(place_order))
+        .route_layer(gate.require_scope("orders:write".parse()?));
+
+    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:3001".to_owned());
+    let listener = tokio::net::TcpListener::bind(&address).await?;
+    println!("listening on http://{}", listener.local_addr()?);
+    axum::serve(listener, reading.merge(writing)).await?;
+    Ok(())
+}
+
+fn setting(name: &str) -> Result<String, String> {
+    #[expect(clippy::disallowed_methods, reason = "a program of one's own has its own settings")]
+    let value = std::env::var(name);
+    value.map_err(|error| format!("{name}: {error}"))
+}

@@ -1,0 +1,136 @@
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::{
+    Denied, KeyVerifier, Verdict,
+    key_cache::{Found, KeyCache, Ticket},
+    lease::Lease,
+};
+use crate::domain::{
+    api_key::{KeyHash, KeyTag, KeyText},
+    timestamp::Timestamp,
+};
+
+/// Answers out of a bounded cache while it holds a lease, and asks another verifier otherwise.
+///
+/// Who grants the lease promises: until it is over, every change of a key that could turn a pass
+/// into a refusal is applied here, by [`invalidate`](Self::invalidate), before the change is said
+/// to be done. ARCHITECTURE.md has the protocol and why it is right.
+pub struct LeasedVerifier<V> {
+    inner: V,
+    cache: KeyCache,
+    lease: Lease,
+    since_boot: fn() -> Duration,
+    counts: Counts,
+}
+
+#[derive(Default)]
+struct Counts {
+    hits: AtomicU64,
+    misses: AtomicU64,
+    without_lease: AtomicU64,
+}
+
+/// How a [`LeasedVerifier`] has answered since it was made, and what it holds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct CacheState {
+    /// Keys in the cache.
+    pub keys: usize,
+    /// Answered out of the cache.
+    pub hits: u64,
+    /// Asked of the inner verifier: the key was not in the cache.
+    pub misses: u64,
+    /// Asked of the inner verifier: there was no lease.
+    pub without_lease: u64,
+    pub holds_lease: bool,
+}
+
+impl<V: KeyVerifier> LeasedVerifier<V> {
+    /// A cache of at most `capacity` keys, without a lease yet. `since_boot` is this machine's
+    /// clock: it never steps, and goes on while the machine sleeps.
+    #[must_use]
+    pub fn new(inner: V, capacity: usize, since_boot: fn() -> Duration) -> Self {
+        let (cache, lease) = (KeyCache::new(capacity), Lease::new());
+        Self { inner, cache, lease, since_boot, counts: Counts::default() }
+    }
+
+    /// Grants the lease from `sent`, a moment of this machine's clock, for `length`. Every change
+    /// up to then has been applied.
+    pub fn grant_lease(&self, sent: Duration, length: Duration, database_clock: Timestamp) {
+        self.lease.grant(sent, length, database_clock);
+    }
+
+    /// Ends the lease before its time.
+    pub fn end_lease(&self) {
+        self.lease.end();
+    }
+
+    /// Applies a change of the keys with this tag. Once it returns, no request that comes is
+    /// answered by what was so before the change.
+    pub fn invalidate(&self, tag: KeyTag) {
+        self.cache.invalidate(tag);
+    }
+
+    /// Applies changes of which it is not known what they were.
+    pub fn clear(&self) {
+        self.cache.clear();
+    }
+
+    #[must_use]
+    pub fn state(&self) -> CacheState {
+        let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        CacheState {
+            keys: self.cache.len(),
+            hits: count(&self.counts.hits),
+            misses: count(&self.counts.misses),
+            without_lease: count(&self.counts.without_lease),
+            holds_lease: self.lease.holds((self.since_boot)()),
+        }
+    }
+
+    fn look_up(&self, hash: &KeyHash) -> Result<Verdict, (Ticket, &AtomicU64)> {
+        // The lease first: see `Lease::holds`.
+        let now = (self.since_boot)();
+        if !self.lease.holds(now) {
+            return Err((self.cache.ticket(hash), &self.counts.without_lease));
+        }
+        match self.cache.look_up(hash) {
+            Found::Hit(verdict) if self.still_holds(&verdict, now) => Ok(verdict),
+            Found::Hit(_) => Err((self.cache.ticket(hash), &self.counts.misses)),
+            Found::Miss(ticket) => Err((ticket, &self.counts.misses)),
+        }
+    }
+
+    /// Whether time alone has changed nothing. When the key may have expired the database is
+    /// asked, which knows; its answer is kept, and final.
+    fn still_holds(&self, verdict: &Verdict, now: Duration) -> bool {
+        let expires_at = verdict.as_ref().ok().and_then(|principal| principal.expires_at);
+        expires_at.is_none_or(|end| !self.lease.may_have_come(end, now))
+    }
+}
+
+impl<V: KeyVerifier> KeyVerifier for LeasedVerifier<V> {
+    async fn verify(&self, key: &KeyText) -> Result<super::Principal, Denied> {
+        let hash = key.hash();
+        match self.look_up(&hash) {
+            Ok(verdict) => {
+                self.counts.hits.fetch_add(1, Ordering::Relaxed);
+                verdict
+            }
+            Err((ticket, count)) => {
+                count.fetch_add(1, Ordering::Relaxed);
+                let verdict = self.inner.verify(key).await;
+                self.cache.insert(&hash, ticket, &verdict);
+                verdict
+            }
+        }
+    }
+
+    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
+        let verdict = self.look_up(&key.hash()).ok()?;
+        self.counts.hits.fetch_add(1, Ordering::Relaxed);
+        Some(verdict)
+    }
+}

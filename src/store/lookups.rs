@@ -1,0 +1,315 @@
+//! Look-ups of keys by their hash, gathered: those that wait at the same time go in one statement.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use time::OffsetDateTime;
+use tokio::sync::oneshot;
+use uuid::Uuid;
+
+use super::{StoreError, error::is_lost_connection};
+use crate::domain::api_key::KeyHash;
+
+/// Connections that look up at the same time, beside those of the pool.
+pub(super) const CONNECTIONS: u32 = 2;
+
+/// Keys of one statement at the most.
+const MAX_BATCH: usize = 128;
+
+/// Keys that wait at the most; a further one is a 503.
+const MAX_WAITING: usize = 65_536;
+
+/// What a connection for look-ups is told beforehand. The plan is made once for all batches, and
+/// may be made while the tables are empty: it has to be the one by the indexes all the same.
+pub(super) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
+     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+     SET enable_mergejoin = off; SET jit = off";
+
+/// A key and its account as they are stored.
+#[derive(Clone, Debug)]
+pub(super) struct KeyAndAccount {
+    pub key_hash: Vec<u8>,
+    pub tenant_id: Uuid,
+    pub key_id: Uuid,
+    pub scopes: Vec<String>,
+    pub enabled: bool,
+    pub expires_at: Option<OffsetDateTime>,
+    pub revoked_at: Option<OffsetDateTime>,
+    pub external_id: String,
+    pub status: String,
+    /// The database's clock when they were read.
+    pub now: OffsetDateTime,
+}
+
+/// The look-ups of a node. There is no timer: while as many statements are under way as there are
+/// connections, keys wait, and the next statement takes all that have gathered.
+pub(super) struct Lookups {
+    pool: PgPool,
+    /// For one batch, with the wait for its connection.
+    timeout: Duration,
+    queue: Mutex<Queue>,
+    gathered: AtomicU64,
+    statements: AtomicU64,
+}
+
+type Answer = Result<Option<Arc<KeyAndAccount>>, Arc<StoreError>>;
+type Callers = Vec<oneshot::Sender<Answer>>;
+
+/// A key that waits is here once, with all who asked for it. While it is being read it waits again
+/// for those who ask from then on: what is being read may be older than their question.
+#[derive(Default)]
+struct Queue {
+    order: VecDeque<KeyHash>,
+    callers: HashMap<KeyHash, Callers, ByTag>,
+    in_flight: HashSet<KeyHash, ByTag>,
+    workers: u32,
+}
+
+type ByTag = BuildHasherDefault<TagHasher>;
+
+/// A SHA-256 is its own hash.
+#[derive(Default)]
+struct TagHasher(u64);
+
+impl Hasher for TagHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        if let Some((first, _)) = bytes.split_first_chunk() {
+            self.0 = u64::from_ne_bytes(*first);
+        }
+    }
+
+    fn write_usize(&mut self, _: usize) {}
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+impl Lookups {
+    pub fn new(pool: PgPool, timeout: Duration) -> Self {
+        let (gathered, statements) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { pool, timeout, queue: Mutex::default(), gathered, statements }
+    }
+
+    /// The key with this hash, if there is one, as it was at some moment after this was called.
+    pub async fn find(
+        self: &Arc<Self>,
+        hash: KeyHash,
+    ) -> Result<Option<Arc<KeyAndAccount>>, StoreError> {
+        let (caller, answer) = oneshot::channel();
+        self.enqueue(hash, caller)?;
+        // A worker that went down with the runtime answers nobody.
+        let answer = answer.await.map_err(|_| StoreError::Unavailable("stopped".into()))?;
+        answer.map_err(|error| match *error {
+            StoreError::Unavailable(_) => StoreError::Unavailable(error.into()),
+            StoreError::Refused(_) | StoreError::Internal(_) => StoreError::Internal(error.into()),
+        })
+    }
+
+    /// Keys that were looked up, and the statements that did it.
+    pub fn counts(&self) -> (u64, u64) {
+        (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+
+    fn enqueue(
+        self: &Arc<Self>,
+        hash: KeyHash,
+        caller: oneshot::Sender<Answer>,
+    ) -> Result<(), StoreError> {
+        let mut queue = self.lock();
+        let queue = &mut *queue;
+        if queue.order.len() >= MAX_WAITING && !queue.callers.contains_key(&hash) {
+            return Err(StoreError::Unavailable("too many keys wait to be looked up".into()));
+        }
+        let callers = queue.callers.entry(hash).or_insert_with(|| {
+            queue.order.push_back(hash);
+            Vec::with_capacity(1)
+        });
+        callers.push(caller);
+        if queue.workers < CONNECTIONS {
+            queue.workers += 1;
+            tokio::spawn(Worker { lookups: Arc::clone(self), counted: true }.run());
+        }
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Each operation leaves it whole: a panic elsewhere harms nothing.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The keys that waited longest and are not being read, with who asked for them.
+    fn next_batch(&self) -> Vec<(KeyHash, Callers)> {
+        let mut queue = self.lock();
+        let queue = &mut *queue;
+        let mut batch = Vec::new();
+        for _ in 0..queue.order.len() {
+            if batch.len() == MAX_BATCH {
+                break;
+            }
+            let Some(hash) = queue.order.pop_front() else { break };
+            if queue.in_flight.insert(hash) {
+                batch.push((hash, queue.callers.remove(&hash).unwrap_or_default()));
+            } else {
+                queue.order.push_back(hash);
+            }
+        }
+        batch
+    }
+}
+
+/// One of the tasks that empty the queue. It ends when nothing waits, and another is started for
+/// the next key.
+struct Worker {
+    lookups: Arc<Lookups>,
+    /// Whether the queue counts on this one.
+    counted: bool,
+}
+
+impl Worker {
+    async fn run(mut self) {
+        let mut connection = None;
+        loop {
+            let batch = self.lookups.next_batch();
+            if batch.is_empty() && self.retire() {
+                return;
+            }
+            let lookups = Arc::clone(&self.lookups);
+            let batch = InFlight { lookups: &lookups, batch };
+            let hashes: Vec<&[u8]> =
+                batch.batch.iter().map(|(hash, _)| &hash.as_bytes()[..]).collect();
+            let found = self.read(&mut connection, &hashes).await;
+            batch.answer(found);
+        }
+    }
+
+    /// Whether this worker may end. Decided together with what waits: a key that comes later finds
+    /// one worker less, and starts another. One that is being read is taken up again by its reader.
+    fn retire(&mut self) -> bool {
+        let mut queue = self.lookups.lock();
+        let queue = &mut *queue;
+        let idle = queue.order.iter().all(|hash| queue.in_flight.contains(hash));
+        if idle {
+            queue.workers -= 1;
+            self.counted = false;
+        }
+        idle
+    }
+
+    async fn read(
+        &self,
+        connection: &mut Option<PoolConnection<Postgres>>,
+        hashes: &[&[u8]],
+    ) -> Result<Vec<KeyAndAccount>, StoreError> {
+        if hashes.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.lookups.gathered.fetch_add(hashes.len() as u64, Ordering::Relaxed);
+        self.lookups.statements.fetch_add(1, Ordering::Relaxed);
+        let attempts = async {
+            let mut failures = 0;
+            loop {
+                let mut own = match connection.take() {
+                    Some(own) => own,
+                    None => self.lookups.pool.acquire().await?,
+                };
+                match select(&mut own, hashes).await {
+                    Ok(rows) => {
+                        *connection = Some(own);
+                        return Ok(rows);
+                    }
+                    // A restart of the database left it dead; so may it have done with the others.
+                    Err(error) if is_lost_connection(&error) && failures < CONNECTIONS => {
+                        failures += 1;
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        match tokio::time::timeout(self.lookups.timeout, attempts).await {
+            Ok(result) => Ok(result?),
+            Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
+        }
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // Only a panic comes here with this one still counted.
+        if self.counted {
+            self.lookups.lock().workers -= 1;
+        }
+    }
+}
+
+/// The batch that a worker reads. However it ends, its keys are not in flight any more.
+struct InFlight<'a> {
+    lookups: &'a Lookups,
+    batch: Vec<(KeyHash, Callers)>,
+}
+
+impl InFlight<'_> {
+    fn answer(mut self, found: Result<Vec<KeyAndAccount>, StoreError>) {
+        let found = found.map(by_hash).map_err(Arc::new);
+        self.land();
+        for (hash, callers) in std::mem::take(&mut self.batch) {
+            let answer = match &found {
+                Ok(rows) => Ok(rows.get(&hash).cloned()),
+                Err(error) => Err(Arc::clone(error)),
+            };
+            for caller in callers {
+                // Who went away asks for nothing any more.
+                let _ = caller.send(answer.clone());
+            }
+        }
+    }
+
+    fn land(&self) {
+        let mut queue = self.lookups.lock();
+        for (hash, _) in &self.batch {
+            queue.in_flight.remove(hash);
+        }
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        self.land();
+    }
+}
+
+fn by_hash(rows: Vec<KeyAndAccount>) -> HashMap<KeyHash, Arc<KeyAndAccount>, ByTag> {
+    let hashed = rows.into_iter().filter_map(|row| {
+        let hash = <[u8; 32]>::try_from(row.key_hash.as_slice()).ok()?;
+        Some((KeyHash::from_bytes(hash), Arc::new(row)))
+    });
+    hashed.collect()
+}
+
+async fn select(
+    connection: &mut PoolConnection<Postgres>,
+    hashes: &[&[u8]],
+) -> Result<Vec<KeyAndAccount>, sqlx::Error> {
+    sqlx::query_as!(
+        KeyAndAccount,
+        r#"SELECT k.key_hash, k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
+                  k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
+           FROM api_keys k JOIN accounts a USING (account_id)
+           WHERE k.key_hash = ANY($1)"#,
+        hashes as &[&[u8]],
+    )
+    .fetch_all(&mut **connection)
+    .await
+}

@@ -1,0 +1,30 @@
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
+use super::{StoreError, api_keys::stored_scopes};
+use crate::domain::scope::ScopeSet;
+
+/// Sets that are kept at the most; past that it begins anew.
+const MAX_SETS: usize = 1024;
+
+/// The sets of scopes that keys have, each once: a million keys have few different ones.
+#[derive(Default)]
+pub(super) struct ScopeSets(Mutex<HashMap<Vec<String>, ScopeSet>>);
+
+impl ScopeSets {
+    pub fn get(&self, stored: &[String]) -> Result<ScopeSet, StoreError> {
+        // Each operation leaves the map whole: a panic elsewhere harms nothing.
+        let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(set) = sets.get(stored) {
+            return Ok(set.clone());
+        }
+        let set = stored_scopes(stored)?;
+        if sets.len() == MAX_SETS {
+            sets.clear();
+        }
+        sets.insert(stored.to_vec(), set.clone());
+        Ok(set)
+    }
+}

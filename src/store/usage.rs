@@ -1,0 +1,168 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError, clock::stored_time};
+use crate::domain::{
+    account::{AccountId, ExternalId},
+    id::KeyId,
+    tenant::Tenant,
+    timestamp::Timestamp,
+    usage::{Outcome, OutcomeCounts, UsageRange},
+};
+
+/// What a key was used for for some time.
+#[derive(Clone, Copy, Debug)]
+pub struct KeyUse {
+    pub account_id: AccountId,
+    pub key_id: KeyId,
+    pub counts: OutcomeCounts,
+    /// How long ago that began: they are counted for the hour of that moment.
+    pub began: Duration,
+    /// How long ago the key last passed, if it did.
+    pub passed: Option<Duration>,
+}
+
+/// New rows of `api_key_usage`, a column each.
+#[derive(Default)]
+struct CountColumns {
+    account_ids: Vec<Uuid>,
+    key_ids: Vec<Uuid>,
+    ages: Vec<i64>,
+    outcomes: Vec<String>,
+    counts: Vec<i64>,
+}
+
+/// New rows of `api_key_last_used`, a column each.
+#[derive(Default)]
+struct LastUsedColumns {
+    account_ids: Vec<Uuid>,
+    key_ids: Vec<Uuid>,
+    ages: Vec<i64>,
+}
+
+impl Store {
+    /// Adds what keys of any accounts were used for, each key named once. Returns the database's
+    /// clock.
+    ///
+    /// In one order, by their primary keys: nodes that write the same rows at the same time wait
+    /// for each other, and never in a circle. A row of `api_key_last_used` that would gain less
+    /// than a minute is not touched at all.
+    pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
+        let _timer = self.timer("record_usage");
+        let (counts, last_used) = columns(uses);
+        let mut tx = self.begin().await?;
+        // Joined with the keys, so that one which is not there fails none of the others.
+        let now = sqlx::query_scalar!(
+            r#"WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
+               counted AS (
+                   INSERT INTO api_key_usage AS stored (account_id, key_id, hour, outcome, count)
+                   SELECT account_id, key_id,
+                          date_trunc('hour', now - age * interval '1 microsecond', 'UTC'),
+                          outcome, count
+                   FROM moment
+                        CROSS JOIN unnest($1::uuid[], $2::uuid[], $3::bigint[], $4::text[],
+                                          $5::bigint[])
+                            AS uses (account_id, key_id, age, outcome, count)
+                        JOIN api_keys USING (account_id, key_id)
+                   ORDER BY 1, 2, 3, 4
+                   ON CONFLICT (account_id, key_id, hour, outcome)
+                       DO UPDATE SET count = stored.count + EXCLUDED.count),
+               last_used AS (
+                   INSERT INTO api_key_last_used AS stored (account_id, key_id, last_used_at)
+                   SELECT account_id, key_id, used_at
+                   FROM moment
+                        CROSS JOIN unnest($6::uuid[], $7::uuid[], $8::bigint[])
+                            AS uses (account_id, key_id, age)
+                        CROSS JOIN LATERAL (SELECT now - age * interval '1 microsecond')
+                            AS used (used_at)
+                        JOIN api_keys USING (account_id, key_id)
+                        LEFT JOIN api_key_last_used AS known USING (account_id, key_id)
+                   WHERE known.last_used_at IS NULL
+                      OR known.last_used_at <= used_at - interval '1 minute'
+                   ORDER BY 1, 2
+                   ON CONFLICT (account_id, key_id)
+                       DO UPDATE SET last_used_at = EXCLUDED.last_used_at
+                       WHERE stored.last_used_at <= EXCLUDED.last_used_at - interval '1 minute')
+               SELECT now AS "now!" FROM moment"#,
+            &counts.account_ids,
+            &counts.key_ids,
+            &counts.ages,
+            &counts.outcomes,
+            &counts.counts,
+            &last_used.account_ids,
+            &last_used.key_ids,
+            &last_used.ages,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        stored_time("clock_timestamp()", now)
+    }
+
+    /// How often a key was used in the steps of a range, by their beginnings; a step in which it
+    /// was not is left out.
+    pub async fn key_usage(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        range: &UsageRange,
+    ) -> Result<BTreeMap<Timestamp, OutcomeCounts>, StoreError> {
+        self.find_api_key(tenant, account, key_id).await?;
+        let _timer = self.timer("key_usage");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT date_trunc($3, hour, 'UTC') AS "start!", outcome,
+                              sum(count)::bigint AS "count!"
+                       FROM api_key_usage
+                       WHERE account_id = $1 AND key_id = $2 AND hour >= $4 AND hour < $5
+                       GROUP BY 1, 2"#,
+                    account_id,
+                    key_id.uuid(),
+                    range.granularity().as_str(),
+                    OffsetDateTime::from(range.from()),
+                    OffsetDateTime::from(range.to()),
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        let mut steps: BTreeMap<Timestamp, OutcomeCounts> = BTreeMap::new();
+        for row in rows {
+            let start = stored_time("api_key_usage.hour", row.start)?;
+            let outcome = row
+                .outcome
+                .parse::<Outcome>()
+                .map_err(|error| StoreError::corrupt("api_key_usage.outcome", error))?;
+            steps.entry(start).or_default().add(outcome, row.count);
+        }
+        Ok(steps)
+    }
+}
+
+fn columns(uses: &[KeyUse]) -> (CountColumns, LastUsedColumns) {
+    let (mut counts, mut last_used) = (CountColumns::default(), LastUsedColumns::default());
+    for key in uses {
+        for (outcome, count) in key.counts.iter().filter(|(_, count)| *count > 0) {
+            counts.account_ids.push(key.account_id.uuid());
+            counts.key_ids.push(key.key_id.uuid());
+            counts.ages.push(micros(key.began));
+            counts.outcomes.push(outcome.as_str().to_owned());
+            counts.counts.push(count);
+        }
+        if let Some(passed) = key.passed {
+            last_used.account_ids.push(key.account_id.uuid());
+            last_used.key_ids.push(key.key_id.uuid());
+            last_used.ages.push(micros(passed));
+        }
+    }
+    (counts, last_used)
+}
+
+fn micros(age: Duration) -> i64 {
+    i64::try_from(age.as_micros()).expect("no machine is up for 292,000 years")
+}

@@ -1,0 +1,155 @@
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
+
+use super::{Taken, Usage, UsageBuffer};
+use crate::{
+    auth::Principal,
+    domain::{account::AccountId, timestamp::Timestamp},
+    store::{KeyUse, Store, StoreError},
+};
+
+/// Between two flushes: a first use is seen soon after.
+const FLUSH_AFTER: Duration = Duration::from_secs(5);
+
+/// Keys in one statement at the most.
+const MAX_KEYS_AT_ONCE: usize = 1000;
+
+/// For one statement. The database bounds it by itself, unless it has stopped answering.
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// For all that is left when the service stops.
+const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+impl UsageBuffer {
+    /// Writes what waits here every few seconds until `stop` is ready, then all that is left.
+    ///
+    /// When the hour turns by the database's clock everything is written too: the counts of a key
+    /// are for one hour.
+    pub async fn run(self: Arc<Self>, store: Arc<Store>, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut turn_of_hour: Option<Duration> = None;
+        let mut failing = false;
+        loop {
+            self.tell_dropped();
+            let now = (self.since_boot)();
+            let to_turn = turn_of_hour.map_or(FLUSH_AFTER, |turn| turn.saturating_sub(now));
+            tokio::select! {
+                () = sleep(FLUSH_AFTER.min(to_turn)) => {}
+                () = &mut stop => break,
+            }
+            let now = (self.since_boot)();
+            let turned = turn_of_hour.is_some_and(|turn| turn <= now);
+            if turned {
+                // What is written now says when the next one is. If nothing waits, it is this.
+                turn_of_hour = turn_of_hour.map(|turn| turn + HOUR);
+            }
+            match self.write(&store, self.take(turned)).await {
+                Ok(Some(database_time)) => {
+                    turn_of_hour = Some((self.since_boot)() + rest_of_hour(database_time));
+                    if std::mem::take(&mut failing) {
+                        info!("the usage of keys is written again");
+                    }
+                }
+                Ok(None) => {}
+                Err(_) if failing => {}
+                Err(error) => {
+                    failing = true;
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "the usage of keys cannot be written: it waits in memory");
+                }
+            }
+        }
+        match timeout(LAST_FLUSH_TIMEOUT, self.flush(&store)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "the last usage of keys could not be written: it is lost");
+            }
+            Err(_) => warn!("the last usage of keys could not be written in time: it is lost"),
+        }
+        self.tell_dropped();
+    }
+
+    /// Writes all that waits here, also of keys that were written a moment ago.
+    pub async fn flush(&self, store: &Store) -> Result<(), StoreError> {
+        self.write(store, self.take(true)).await?;
+        Ok(())
+    }
+
+    /// Returns the database's clock, if anything was written. What is not goes back.
+    async fn write(&self, store: &Store, taken: Taken) -> Result<Option<Timestamp>, StoreError> {
+        let (mut rest, mut database_time) = (&taken[..], None);
+        while !rest.is_empty() {
+            let (some, others) = rest.split_at(rest.len().min(MAX_KEYS_AT_ONCE));
+            let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+            let written = timeout(STATEMENT_TIMEOUT, self.write_at_once(store, some)).await;
+            match written.unwrap_or_else(timed_out) {
+                Ok(at) => database_time = Some(at),
+                Err(error) => {
+                    self.put_back(rest);
+                    return Err(error);
+                }
+            }
+            rest = others;
+        }
+        Ok(database_time)
+    }
+
+    async fn write_at_once(
+        &self,
+        store: &Store,
+        some: &[(Principal, Usage)],
+    ) -> Result<Timestamp, StoreError> {
+        let mut uses = Vec::with_capacity(some.len());
+        let now = (self.since_boot)();
+        for (principal, usage) in some {
+            // In memory: the key could only be verified because its tenant is.
+            let tenant = store.find_tenant(&principal.tenant, principal.environment).await?;
+            uses.push(KeyUse {
+                account_id: AccountId::derive(tenant.id, &principal.account),
+                key_id: principal.key_id,
+                counts: usage.counts,
+                began: now.saturating_sub(usage.began),
+                passed: usage.passed.map(|passed| now.saturating_sub(passed)),
+            });
+        }
+        store.record_usage(&uses).await
+    }
+
+    /// Brings what was dropped into the metric, which is there from the start, at zero.
+    fn tell_dropped(&self) {
+        let dropped = self.dropped.swap(0, Ordering::Relaxed);
+        metrics::counter!("tollgate_usage_dropped_total").increment(dropped);
+    }
+}
+
+/// How long the hour lasts on.
+fn rest_of_hour(at: Timestamp) -> Duration {
+    let gone = at.unix_micros().rem_euclid(HOUR.as_micros() as i64);
+    HOUR - Duration::from_micros(gone.unsigned_abs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_hour_lasts_to_its_turn() {
+        for (at, seconds) in [
+            ("2027-01-31T12:00:00Z", 3600),
+            ("2027-01-31T12:59:59Z", 1),
+            ("1969-12-31T23:30:00Z", 1800),
+        ] {
+            let at = Timestamp::parse(at).expect("a time");
+            assert_eq!(rest_of_hour(at), Duration::from_secs(seconds));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! How often a key was used, by the hour and by what was said of it, and when it was used last.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+use time::{OffsetDateTime, format_description::well_known::Rfc3339};
+use tollgate::{
+    domain::{
+        account::{AccountFormat, AccountId, ExternalId},
+        usage::{Outcome, OutcomeCounts},
+    },
+    store::KeyUse,
+};
+
+use crate::harness::{Answer, App, Call, WALLET, app::NewKey, cluster, eventually, place::Place};
+
+async fn usage(app: &App, key: &NewKey, query: &str) -> Answer {
+    app.send(app.tronagg.call("GET", &format!("{}/usage?{query}", key.path))).await
+}
+
+/// The counts of the last day by outcome, without zeros. Not by the hour: that may turn meanwhile.
+async fn counted(app: &App, key: &NewKey) -> Value {
+    app.flush_usage().await;
+    sums(&usage(app, key, "").await.expect(200))
+}
+
+fn sums(answer: &Answer) -> Value {
+    let mut sums = Map::new();
+    for step in answer.data() {
+        let mut total = 0;
+        for (outcome, count) in step["outcomes"].as_object().expect("an object") {
+            let count = count.as_i64().expect("a whole number");
+            total += count;
+            if count > 0 {
+                let sum = sums.entry(outcome.clone()).or_insert(json!(0));
+                *sum = json!(sum.as_i64().expect("a whole number") + count);
+            }
+        }
+        assert_eq!(step["total"], total);
+    }
+    sums.into()
+}
+
+fn totals(answer: &Answer) -> Vec<i64> {
+    answer.data().iter().map(|step| step["total"].as_i64().expect("a whole number")).collect()
+}
+
+async fn database_time(app: &App) -> OffsetDateTime {
+    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&app.pool).await.expect("a time")
+}
+
+async fn last_used_at(app: &App, key: &NewKey) -> Option<OffsetDateTime> {
+    let answer = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    let text = answer.json["last_used_at"].as_str()?;
+    Some(OffsetDateTime::parse(text, &Rfc3339).expect("a time"))
+}
+
+async fn execute(app: &App, statement: &'static str) {
+    sqlx::query(statement).execute(&app.pool).await.expect(statement);
+}
+
+#[tokio::test]
+async fn what_is_said_of_a_key_is_counted() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let reader = json!({"name": "a", "scopes": ["read"]});
+    let reader = app.key_with(&app.tronagg, wallet, reader).await;
+    let (disabled, revoked) =
+        (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
+    let disable = app.tronagg.call("PATCH", &disabled.path).json(json!({"enabled": false}));
+    app.send(disable).await.expect(200);
+    app.send(app.tronagg.call("POST", &format!("{}/revoke", revoked.path))).await.expect(200);
+    let expired = app.key(&app.tronagg, wallet).await;
+    sqlx::query(
+        "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond' WHERE hint = $1",
+    )
+    .bind(format!("{}…{}", &expired.text[..7], &expired.text[42..]))
+    .execute(&app.pool)
+    .await
+    .expect("it is made to expire");
+
+    let me = |key: &NewKey| app.send(key.call("GET", "/v1/me"));
+    for _ in 0..3 {
+        me(&key).await.expect(200);
+    }
+    // The key passed; what it asked for was refused.
+    app.send(key.buy("1")).await.expect(402);
+    app.send(key.call("GET", "/v1/purchases/none")).await.expect(404);
+    me(&reader).await.expect(200);
+    app.send(reader.buy("1")).await.expect(403);
+    app.send(reader.call("GET", "/v1/authorize?scope=orders:write")).await.expect(403);
+    me(&disabled).await.expect(401);
+    me(&disabled).await.expect(401);
+    me(&revoked).await.expect(401);
+    me(&expired).await.expect(401);
+    let account = format!("/v1/accounts/{wallet}");
+    let suspend = app.tronagg.call("PATCH", &account).json(json!({"status": "suspended"}));
+    app.send(suspend).await.expect(200);
+    me(&key).await.expect(403);
+
+    for (key, expected) in [
+        (&key, json!({"valid": 5, "account_suspended": 1})),
+        (&reader, json!({"valid": 1, "insufficient_scope": 2})),
+        (&disabled, json!({"disabled": 2})),
+        (&revoked, json!({"revoked": 1})),
+        (&expired, json!({"expired": 1})),
+    ] {
+        assert_eq!(counted(&app, key).await, expected);
+    }
+    // Only a key that passed was used.
+    for (key, used) in [(&key, true), (&reader, true), (&disabled, false), (&expired, false)] {
+        assert_eq!(last_used_at(&app, key).await.is_some(), used);
+    }
+}
+
+#[tokio::test]
+async fn what_a_backend_verifies_is_counted_too() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key_with(&app.tronagg, wallet, json!({"name": "a", "scopes": ["write"]})).await;
+    let reader = json!({"name": "b", "scopes": ["read"]});
+    let reader = app.key_with(&app.tronagg, wallet, reader).await;
+    let verify = async |body: Value, code: &str| {
+        let call = app.tronagg.call("POST", "/v1/keys/verify").json(body);
+        assert_eq!(app.send(call).await.expect(200).code(), code);
+    };
+    verify(json!({"key": key.text}), "VALID").await;
+    let charge = json!({"amount": "1", "idempotency_key": "k"});
+    verify(json!({"key": key.text, "charge": charge}), "INSUFFICIENT_BALANCE").await;
+    let orders = json!({"key": reader.text, "scopes": ["orders:write"]});
+    verify(orders, "INSUFFICIENT_SCOPE").await;
+    app.send(app.tronagg.call("POST", &format!("{}/revoke", key.path))).await.expect(200);
+    verify(json!({"key": key.text}), "REVOKED").await;
+    // Another tenant's question is none about this key.
+    let stranger = app.tradetally.call("POST", "/v1/keys/verify").json(json!({"key": key.text}));
+    assert_eq!(app.send(stranger).await.expect(200).code(), "NOT_FOUND");
+    assert_eq!(counted(&app, &key).await, json!({"valid": 2, "revoked": 1}));
+    assert_eq!(counted(&app, &reader).await, json!({"insufficient_scope": 1}));
+}
+
+#[tokio::test]
+async fn the_last_use_is_written_once_a_minute() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let me = || app.send(key.call("GET", "/v1/me"));
+    // Who writes a row leaves a mark in it, and so does who only locks it.
+    let row = async || -> String {
+        let row = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
+        sqlx::query_scalar(row).fetch_one(&app.pool).await.expect("one row")
+    };
+    assert_eq!(last_used_at(&app, &key).await, None);
+    let before = database_time(&app).await;
+    me().await.expect(200);
+    app.flush_usage().await;
+    let first = last_used_at(&app, &key).await.expect("it was used");
+    let after = database_time(&app).await;
+    assert!(before <= first && first <= after, "{before} {first} {after}");
+
+    let written = row().await;
+    me().await.expect(200);
+    app.flush_usage().await;
+    assert_eq!(row().await, written);
+    assert_eq!(last_used_at(&app, &key).await, Some(first));
+    assert_eq!(counted(&app, &key).await, json!({"valid": 2}));
+
+    let back = "UPDATE api_key_last_used SET last_used_at = last_used_at - interval '1 minute'";
+    execute(&app, back).await;
+    let shown = me().await.expect(200);
+    app.flush_usage().await;
+    assert!(last_used_at(&app, &key).await >= Some(first), "a minute has passed");
+    // Its owner sees it too, and it is in the list.
+    let earlier = OffsetDateTime::parse(shown.text("/key/last_used_at"), &Rfc3339);
+    assert!(earlier.expect("a time") < first);
+    let list = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/keys"))).await;
+    assert!(list.expect(200).data()[0]["last_used_at"].is_string());
+}
+
+#[tokio::test]
+async fn a_new_key_was_never_used() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    app.send(key.call("GET", "/v1/me")).await.expect(200);
+    app.flush_usage().await;
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    let rotated = app.send(rotate).await.expect(201);
+    assert_eq!(rotated.json["last_used_at"], Value::Null);
+    let revoked = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
+    assert!(revoked.json["last_used_at"].is_string());
+}
+
+#[tokio::test]
+async fn the_counts_of_two_nodes_add_up() {
+    let url = cluster::fresh_database().await;
+    let (one, other) = (App::on(&url).await, App::on(&url).await);
+    let wallet = one.wallet("0").await;
+    let key = one.key(&one.tronagg, wallet).await;
+    for (app, times) in [(&one, 3), (&other, 4)] {
+        for _ in 0..times {
+            app.send(key.call("GET", "/v1/me")).await.expect(200);
+        }
+    }
+    tokio::join!(one.flush_usage(), other.flush_usage());
+    assert_eq!(counted(&one, &key).await, json!({"valid": 7}));
+    assert_eq!(counted(&other, &key).await, json!({"valid": 7}));
+}
+
+#[tokio::test]
+async fn a_key_that_is_not_there_fails_no_other() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
+    let mut counts = OutcomeCounts::default();
+    counts.add(Outcome::Valid, 2);
+    let uses = [key.id.as_str(), "key_01h455vb4pex5vsknk084sn02q"].map(|id| KeyUse {
+        account_id: AccountId::derive(app.tronagg.tenant.id, &account),
+        key_id: id.parse().expect("an id"),
+        counts,
+        began: Duration::ZERO,
+        passed: Some(Duration::ZERO),
+    });
+    app.store.record_usage(&uses).await.expect("it is written");
+    assert_eq!(counted(&app, &key).await, json!({"valid": 2}));
+}
+
+#[tokio::test]
+async fn a_use_is_counted_for_its_hour() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
+    let mut counts = OutcomeCounts::default();
+    counts.add(Outcome::Valid, 1);
+    for hours in [0, 2] {
+        let uses = [KeyUse {
+            account_id: AccountId::derive(app.tronagg.tenant.id, &account),
+            key_id: key.id.parse().expect("an id"),
+            counts,
+            began: Duration::from_secs(hours * 3600),
+            passed: None,
+        }];
+        app.store.record_usage(&uses).await.expect("it is written");
+    }
+    let totals = totals(&usage(&app, &key, "").await.expect(200));
+    let used: Vec<usize> = (0..totals.len()).filter(|&step| totals[step] > 0).collect();
+    let [earlier, later] = used[..] else { panic!("two hours, but it was {totals:?}") };
+    // Unless the hour turned between the two.
+    assert!(matches!(later - earlier, 1 | 2), "{totals:?}");
+    assert_eq!(last_used_at(&app, &key).await, None);
+}
+
+#[tokio::test]
+async fn every_hour_or_day_of_the_range_is_told() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    execute(
+        &app,
+        "INSERT INTO api_key_usage (account_id, key_id, hour, outcome, count)
+         SELECT account_id, key_id, hour::timestamptz, outcome, count
+         FROM api_keys, (VALUES
+             ('2026-05-05T22:00:00Z', 'valid', 2),
+             ('2026-05-05T23:00:00Z', 'valid', 3),
+             ('2026-05-05T23:00:00Z', 'revoked', 1),
+             ('2026-05-06T01:00:00Z', 'expired', 5),
+             ('2026-05-06T02:00:00Z', 'valid', 7)) AS uses (hour, outcome, count)",
+    )
+    .await;
+    // Widened to whole hours, whatever the offset.
+    for from in ["2026-05-05T22:30:00Z", "2026-05-06T00:30:00%2B02:00"] {
+        let query = format!("from={from}&to=2026-05-06T01:00:00.000001Z");
+        let hours = usage(&app, &key, &query).await.expect(200);
+        assert_eq!(hours.json["granularity"], "hour");
+        assert_eq!(hours.text("/from"), "2026-05-05T22:00:00.000000Z");
+        assert_eq!(hours.text("/to"), "2026-05-06T02:00:00.000000Z");
+        assert_eq!(totals(&hours), [2, 4, 0, 5]);
+        let second = json!({
+            "start": "2026-05-05T23:00:00.000000Z",
+            "total": 4,
+            "outcomes": {
+                "valid": 3, "revoked": 1, "expired": 0, "disabled": 0, "account_suspended": 0,
+                "insufficient_scope": 0,
+            },
+        });
+        assert_eq!(hours.data()[1], second);
+    }
+    let query = "granularity=day&from=2026-05-05T12:00:00Z&to=2026-05-07T12:00:00Z";
+    let days = usage(&app, &key, query).await.expect(200);
+    assert_eq!(days.text("/from"), "2026-05-05T00:00:00.000000Z");
+    assert_eq!(days.text("/to"), "2026-05-08T00:00:00.000000Z");
+    assert_eq!(totals(&days), [6, 12, 0]);
+    assert_eq!(sums(&days), json!({"valid": 12, "revoked": 1, "expired": 5}));
+
+    for (query, steps) in [
+        ("", 24),
+        ("granularity=day", 30),
+        ("from=2026-05-05T00:00:00Z&to=2026-06-05T00:00:00Z", 31 * 24),
+        ("from=2025-05-05T00:00:00Z&to=2026-05-06T00:00:00Z&granularity=day", 366),
+    ] {
+        let answer = usage(&app, &key, query).await.expect(200);
+        assert_eq!(answer.data().len(), steps, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn a_range_that_cannot_be_is_refused() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    for (query, wrong) in [
+        ("from=2026-05-05T00:00:00Z&to=2026-05-05T00:00:00Z", vec!["from"]),
+        ("from=2026-05-06T00:00:00Z&to=2026-05-05T00:00:00Z", vec!["from"]),
+        ("from=9998-01-01T00:00:00Z", vec!["from"]),
+        ("from=2026-05-05T00:00:00Z&to=2026-06-05T00:00:01Z", vec!["from"]),
+        ("from=2025-05-05T00:00:00Z&to=2026-05-06T00:00:01Z&granularity=day", vec!["from"]),
+        ("to=9999-12-31T23:59:59Z", vec!["to"]),
+        ("granularity=week", vec!["granularity"]),
+        ("from=2026-05-05T00:00:00Z&from=2026-05-05T00:00:00Z", vec!["from"]),
+        (
+            "limit=5&granularity=&to=2026-05-05&from=yesterday",
+            vec!["from", "to", "granularity", "limit"],
+        ),
+    ] {
+        let answer = usage(&app, &key, query).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), wrong, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn what_cannot_be_written_is_written_later() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let me = || app.send(key.call("GET", "/v1/me"));
+    me().await.expect(200);
+    execute(&app, "ALTER TABLE api_key_usage RENAME TO elsewhere").await;
+    for _ in 0..2 {
+        app.usage.flush(&app.store).await.expect_err("there is no such table");
+        // No request is slowed or refused by it.
+        me().await.expect(200);
+    }
+    assert_eq!(last_used_at(&app, &key).await, None);
+    execute(&app, "ALTER TABLE elsewhere RENAME TO api_key_usage").await;
+    assert_eq!(counted(&app, &key).await, json!({"valid": 3}));
+    assert!(last_used_at(&app, &key).await.is_some());
+}
+
+#[tokio::test]
+async fn a_service_writes_while_it_runs_and_when_it_stops() {
+    let place = Place::new("usage");
+    let service = place.start(&["demo"]);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let keys = format!("/v1/accounts/{WALLET}/keys");
+    let create = Call::new("POST", &keys).bearer(&admin_key).json(json!({"name": "a"}));
+    let created = service.send(create).expect(201);
+    let path = format!("{keys}/{}", created.text("/id"));
+    let me = || Call::new("GET", "/v1/me").header("X-API-Key", created.text("/key"));
+    service.send(me()).expect(200);
+    let shows = async || {
+        let key = service.send(Call::new("GET", &path).bearer(&admin_key)).expect(200);
+        key.json["last_used_at"].is_string()
+    };
+    eventually("the use shows", shows).await;
+
+    // It was written a moment ago: only the stop writes this.
+    service.send(me()).expect(200);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let service = place.start(&["demo"]);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let answer = service.send(Call::new("GET", &format!("{path}/usage")).bearer(&admin_key));
+    assert_eq!(sums(&answer.expect(200)), json!({"valid": 2}));
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+}
