@@ -1,0 +1,116 @@
+"""HTTP on keep-alive connections: as little of it as the benchmark needs, and quick."""
+
+import re
+import selectors
+import socket
+from contextlib import ExitStack
+
+from processes import Broken
+
+CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
+TIMEOUT_SECONDS = 10
+
+# To ask for many keys: connections, and requests that are sent on one of them at once. They fit
+# into the 16 KiB that the service reads ahead.
+CONNECTIONS = 64
+PIPELINE = 50
+
+# Of one length, so that what is shorter cannot hold one.
+STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
+STATUS_LINE_LENGTH = 13
+
+
+class Connection:
+    """One connection, on which one request after another is asked."""
+
+    def __init__(self, port):
+        self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._socket.close()
+
+    def ask(self, request):
+        """The status and the body of the answer."""
+        try:
+            self._socket.sendall(request)
+            return self._read_answer()
+        except OSError as error:
+            raise Broken(f"no answer: {error}") from error
+
+    def _read_answer(self):
+        received = b""
+        while b"\r\n\r\n" not in received:
+            received += self._receive()
+        head, _, body = received.partition(b"\r\n\r\n")
+        length = CONTENT_LENGTH.search(head + b"\r\n")
+        if not length:
+            raise Broken("an answer without a length")
+        while len(body) < int(length[1]):
+            body += self._receive()
+        return int(STATUS_LINE.match(head)[1]), body
+
+    def _receive(self):
+        received = self._socket.recv(65536)
+        if not received:
+            raise Broken("the server closed a connection")
+        return received
+
+
+def gated_request(path, key):
+    return f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-API-Key: {key}\r\n\r\n".encode()
+
+
+def ask_each(port, path, keys):
+    """Asks once with each of the keys, and wants that each passes."""
+    keys = iter(keys)
+    with ExitStack() as stack, selectors.DefaultSelector() as selector:
+        for _ in range(CONNECTIONS):
+            conversation = Conversation(port, path, keys)
+            stack.callback(conversation.socket.close)
+            if conversation.send_next():
+                selector.register(conversation.socket, selectors.EVENT_READ, conversation)
+        while selector.get_map():
+            ready = selector.select(TIMEOUT_SECONDS)
+            if not ready:
+                raise Broken(f"no answer within {TIMEOUT_SECONDS} s")
+            for registered, _ in ready:
+                conversation = registered.data
+                if conversation.receive() and not conversation.send_next():
+                    selector.unregister(conversation.socket)
+
+
+class Conversation:
+    """One connection of many: it sends several requests at once and counts the answers."""
+
+    def __init__(self, port, path, keys):
+        self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
+        self._path = path
+        self._keys = keys
+        self._awaited = 0
+        self._unread = b""
+
+    def send_next(self):
+        """False: there is no key left."""
+        batch = [gated_request(self._path, key) for _, key in zip(range(PIPELINE), self._keys)]
+        self._awaited = len(batch)
+        self.socket.sendall(b"".join(batch))
+        return bool(batch)
+
+    def receive(self):
+        """True: all that was asked is answered."""
+        received = self.socket.recv(65536)
+        if not received:
+            raise Broken("the server closed a connection")
+        text = self._unread + received
+        statuses = STATUS_LINE.findall(text)
+        for status in statuses:
+            if status != b"200":
+                raise Broken(f"a good key was answered with {status.decode()}")
+        self._awaited -= len(statuses)
+        # The first part of a status line may have come.
+        self._unread = text[-(STATUS_LINE_LENGTH - 1) :]
+        return self._awaited == 0

@@ -1,0 +1,195 @@
+"""A Postgres of the benchmark's own: durable, on a socket in a temporary directory, gone in the end."""
+
+import json
+import os
+import pwd
+import re
+import signal
+import time
+import uuid
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from processes import TOLLGATE, Broken, find_program
+
+KEYS_PER_ACCOUNT = 5
+# Rows that one statement inserts: its checks of foreign keys wait in memory for its end.
+ROWS_AT_ONCE = 1_000_000
+
+# Key number i is "ta_" and i in 43 digits; five after each other are those of an account.
+SEED_KEYS = """
+    INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata, enabled, created_at)
+    SELECT account_id, md5('key ' || number)::uuid, tenant_id,
+           sha256(convert_to('ta_' || lpad(number::text, 43, '0'), 'UTF8')),
+           'ta_0000…' || right('000' || number, 4), 'benchmark', default_scopes, '{{}}', true, now()
+    FROM accounts
+    JOIN tenants USING (tenant_id)
+    CROSS JOIN generate_series(0, {per_account} - 1) AS place
+    CROSS JOIN LATERAL (SELECT right(external_id, -1)::bigint * {per_account} + place AS number) AS numbered
+    WHERE number BETWEEN {first} AND {last}
+"""
+# All indexes that begin with the hash: there is one.
+COUNT_LOOKUPS = """
+    SELECT sum(used.idx_scan)
+    FROM pg_stat_user_indexes used
+    JOIN pg_index USING (indexrelid)
+    JOIN pg_attribute ON attrelid = indrelid AND attnum = indkey[0]
+    WHERE used.relname = 'api_keys' AND attname = 'key_hash'
+"""
+SESSIONS_SECONDS = 10
+
+
+def key_text(number):
+    return f"ta_{number:043d}"
+
+
+def account_name(number):
+    """The account of this key: its name is as long as a TRON address."""
+    return f"T{number // KEYS_PER_ACCOUNT:033d}"
+
+
+class Postgres:
+    """The server runs, and databases can be made."""
+
+    def __init__(self, workplace, bindir, directory):
+        self._workplace = workplace
+        self._bindir = bindir
+        self._psql = client_program(bindir, "psql")
+        self._pgbench = client_program(bindir, "pgbench")
+        self._directory = directory
+        self._made = set()
+
+    @staticmethod
+    @contextmanager
+    def start(workplace):
+        bindir = Path(os.environ["PG_BINDIR"])
+        directory = workplace.directory / "postgres"
+        directory.mkdir(0o700)
+        user = None
+        if os.geteuid() == 0:
+            # Postgres refuses to run as root.
+            user = unprivileged_user()
+            os.chown(directory, user.pw_uid, user.pw_gid)
+        data = directory / "data"
+        # As the private Postgres of Tollgate is made and started; all else is at Postgres' defaults.
+        make = [bindir / "initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        workplace.run("initdb", [*make, "--data-checksums", "-D", data], user=user)
+        serve = [bindir / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
+        serve += ["-c", "unix_socket_permissions=0700", "-c", "log_checkpoints=off"]
+        # SIGINT ends the sessions and closes the cluster.
+        with workplace.start("postgres", serve, user=user, stop=signal.SIGINT) as program:
+            postgres = Postgres(workplace, bindir, directory)
+            program.wait_until(postgres._is_ready, "ready")
+            yield postgres
+
+    def url(self, database):
+        return f"postgres://postgres@{quote(str(self._directory), safe='')}/{database}"
+
+    def database_with_keys(self, keys):
+        """The name of a database with the keys 0 to `keys` - 1, which is made on the first call."""
+        name = f"keys_{keys}"
+        if name not in self._made:
+            print(f"making a database with {keys:,} keys", flush=True)
+            self._new_database(name)
+            self._make_accounts(name, keys)
+            for first in range(0, keys, ROWS_AT_ONCE):
+                last = min(first + ROWS_AT_ONCE, keys) - 1
+                self.sql(name, SEED_KEYS.format(first=first, last=last, per_account=KEYS_PER_ACCOUNT))
+            # What else would be done at some time during the measurements.
+            self.sql(name, "VACUUM ANALYZE")
+            self.sql(name, "CHECKPOINT")
+            there = self.sql(name, "SELECT count(DISTINCT key_hash) FROM api_keys").strip()
+            if there != str(keys):
+                raise Broken(f"the database has {there} keys instead of {keys}")
+            self._made.add(name)
+        return name
+
+    def database_with_admin_key(self, name):
+        """Makes a database with a tenant and no account; gives the tenant's admin key."""
+        return self._new_database(name)["admin_key"]
+
+    def sql(self, database, statement):
+        command = [self._psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self._directory]
+        command += ["-U", "postgres", "-d", database, "-c", statement]
+        return self._workplace.run("psql", command, seconds=3600).output
+
+    def lookups(self, database):
+        """How many keys have ever been looked up by their hash, by all who are gone now."""
+        # A session counts for itself, and adds that to the whole at its end at the latest.
+        others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        deadline = time.monotonic() + SESSIONS_SECONDS
+        while self.sql(database, others).strip() != "0":
+            if time.monotonic() > deadline:
+                raise Broken(f"the sessions in the database {database} do not end")
+            time.sleep(0.05)
+        return int(self.sql(database, COUNT_LOOKUPS))
+
+    def pgbench(self, database, arguments, seconds, seed):
+        """Transactions a second of two clients that prepare their statements."""
+        command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-n", "-M", "prepared"]
+        command += ["-c", "2", "-j", "2", "-T", seconds, f"--random-seed={seed}", *arguments, database]
+        ended = self._workplace.run("pgbench", command)
+        found = re.search(r"^tps = ([\d.]+) \(without initial connection time\)", ended.output, re.MULTILINE)
+        failed = re.search(r"^number of failed transactions: 0 ", ended.output, re.MULTILINE)
+        if not found or not failed:
+            raise Broken(f"pgbench says:\n{ended.output}")
+        return float(found[1])
+
+    def database_of_pgbench(self):
+        """The name of a database with 100,000 rows for pgbench's own scripts, made on the first call."""
+        name = "pgbench"
+        if name not in self._made:
+            self.sql("postgres", f"CREATE DATABASE {name}")
+            command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-i", "-s", "1", "-q", name]
+            self._workplace.run("pgbench", command)
+            self.sql(name, "CHECKPOINT")
+            self._made.add(name)
+        return name
+
+    def version(self):
+        return self._workplace.run("postgres-version", [self._bindir / "postgres", "--version"]).output.strip()
+
+    def _new_database(self, name):
+        self.sql("postgres", f"CREATE DATABASE {name}")
+        create = [TOLLGATE, "tenant", "create", "tronagg", "--prefix", "ta_", "--currency", "TRX"]
+        create += ["--decimals", "6", "--default-scopes", "write", "--json"]
+        environment = {"DATABASE_URL": self.url(name), "TOLLGATE_LOG": "warn"}
+        output = self._workplace.run("tenant", create, environment=environment).output
+        try:
+            return json.loads(output)
+        except ValueError:
+            raise Broken(f"tollgate tenant create says:\n{output}") from None
+
+    def _make_accounts(self, database, keys):
+        # The service derives an account's id from that of the tenant and from its name; Postgres
+        # itself has no SHA-1 to do so.
+        tenant = uuid.UUID(self.sql(database, "SELECT tenant_id FROM tenants").strip())
+        rows = self._workplace.directory / "accounts.tsv"
+        with open(rows, "w") as file:
+            for number in range(0, keys, KEYS_PER_ACCOUNT):
+                name = account_name(number)
+                file.write(f"{uuid.uuid5(tenant, name)}\t{tenant}\t{name}\tactive\t0\t0\tnow\n")
+        columns = "account_id, tenant_id, external_id, status, balance, last_seq, created_at"
+        self.sql(database, f"\\copy accounts ({columns}) FROM '{rows}'")
+        rows.unlink()
+
+    def _is_ready(self):
+        try:
+            self.sql("postgres", "SELECT 1")
+        except Broken:
+            return False
+        return True
+
+
+def client_program(bindir, name):
+    # Some systems keep the clients in another package, and in another place.
+    beside = bindir / name
+    return beside if beside.exists() else find_program(name)
+
+
+def unprivileged_user():
+    try:
+        return pwd.getpwnam("postgres")
+    except KeyError:
+        return pwd.getpwnam("nobody")

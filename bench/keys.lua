@@ -1,0 +1,53 @@
+-- What wrk sends: requests with the keys 0 to N - 1 at random, each key as likely as any other.
+--
+--   wrk … -s bench/keys.lua URL -- prebuilt|built N SEED
+--
+-- `prebuilt` makes the text of all requests before the start, so that wrk has the least to do while
+-- it measures. `built` makes each text when it is sent: the same work for any N.
+
+local thread_count = 0
+
+function setup(thread)
+   thread:set("thread_number", thread_count)
+   thread_count = thread_count + 1
+end
+
+function init(args)
+   local mode, seed = args[1], tonumber(args[3])
+   key_count = tonumber(args[2])
+   -- Each thread has its own sequence, and the same one in each run with this seed.
+   math.randomseed(seed * 1000 + thread_number)
+
+   -- A key is "ta_" and its number in 43 digits. The last eight are enough for any N in use.
+   head = "GET " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
+      .. "\r\nX-API-Key: ta_" .. string.rep("0", 35)
+   tail = "\r\n\r\n"
+
+   if mode == "prebuilt" then
+      requests = {}
+      for number = 0, key_count - 1 do
+         requests[number + 1] = build(number)
+      end
+      request = function()
+         return requests[math.random(key_count)]
+      end
+   elseif mode == "built" then
+      request = function()
+         return build(math.random(key_count) - 1)
+      end
+   else
+      error("the mode is prebuilt or built")
+   end
+end
+
+function build(number)
+   return head .. string.format("%08d", number) .. tail
+end
+
+function done(summary, latency)
+   local errors = summary.errors
+   io.write(string.format(
+      "keys.lua: requests=%d microseconds=%d refused=%d connect=%d read=%d write=%d timeout=%d p50=%d p99=%d\n",
+      summary.requests, summary.duration, errors.status, errors.connect, errors.read, errors.write,
+      errors.timeout, latency:percentile(50), latency:percentile(99)))
+end

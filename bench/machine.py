@@ -1,0 +1,53 @@
+"""What the results were measured on. Says nothing that tells whose machine it is."""
+
+import os
+import platform
+import re
+from pathlib import Path
+
+from processes import ROOT, TOLLGATE, find_program
+
+# Columns of /proc/stat: what a core did, and time that the hypervisor gave to others.
+STOLEN = 7
+
+
+class StolenTime:
+    """How much of the cores' time other guests of the hypervisor took, from here on."""
+
+    def __init__(self):
+        self._before = self._read()
+
+    def share(self):
+        passed = [now - then for now, then in zip(self._read(), self._before)]
+        return passed[STOLEN] / max(1, sum(passed))
+
+    @staticmethod
+    def _read():
+        # After the word "cpu". What stands behind the stolen time is contained in the first columns.
+        columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+        return [int(column) for column in columns[: STOLEN + 1]]
+
+
+def describe(workplace, postgres, cores):
+    """Pairs of a name and a value."""
+    kibibytes = int(first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo"))
+    yield "processor", first(r"^model name\s*:\s*(.*)$", "/proc/cpuinfo") or "unknown"
+    yield "virtual machine", "yes" if re.search(r"\bhypervisor\b", Path("/proc/cpuinfo").read_text()) else "no"
+    yield "cores", f"{len(cores.usable)} of {os.cpu_count()}"
+    yield "memory", f"{kibibytes / 2**20:.1f} GiB"
+    yield "kernel", f"{platform.system()} {platform.release()}, {platform.machine()}"
+    yield "system", first(r'^PRETTY_NAME="?([^"\n]*)', "/etc/os-release") or "unknown"
+    file_system = ["df", "--output=fstype", workplace.directory]
+    yield "file system", workplace.run("df", file_system).output.split()[-1]
+    yield "rustc", workplace.run("rustc", ["rustc", "--version"], directory=ROOT).output.strip()
+    yield "Tollgate", workplace.run("version", [TOLLGATE, "--version"]).output.strip()
+    yield "Postgres", postgres.version()
+    # It knows its version only in the text for those who use it wrongly, and ends with status 1.
+    yield "wrk", workplace.run("wrk-version", ["sh", "-c", f"{find_program('wrk')} -v || true"]).output.split("[")[0]
+    haproxy = workplace.run("haproxy-version", [find_program("haproxy"), "-v"]).output
+    yield "HAProxy", haproxy.split(" - ")[0]
+
+
+def first(pattern, path):
+    found = re.search(pattern, Path(path).read_text(), re.MULTILINE)
+    return found[1] if found else None

@@ -1,0 +1,218 @@
+"""Programs that the benchmark starts: where they run, what they see, and that they are gone in the end."""
+
+import ctypes
+import os
+import resource
+import shlex
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
+TOLLGATE = TARGET / "tollgate"
+BENCH_SERVER = TARGET / "examples" / "bench_server"
+BENCH_LOOKUPS = TARGET / "examples" / "bench_lookups"
+
+START_SECONDS = 60
+STOP_SECONDS = 30
+
+PR_SET_PDEATHSIG = 1
+LIBC = ctypes.CDLL(None)
+
+
+class Broken(Exception):
+    """The run tells nothing: a program failed, or answered what it must not."""
+
+
+@dataclass
+class Ended:
+    """A program that ran to its end with status 0."""
+
+    output: str
+    # How much of one core it used, on average.
+    busy: float
+
+
+class Workplace:
+    """A temporary directory, and the programs that run in it. Inside the block it is there."""
+
+    def __enter__(self):
+        # On disk, also where /tmp is memory. Another user runs Postgres, and has to get in there.
+        self.directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-", dir="/var/tmp"))
+        self.directory.chmod(0o755)
+        return self
+
+    def __exit__(self, *_):
+        shutil.rmtree(self.directory, ignore_errors=True)
+        if self.directory.exists():
+            print(f"could not remove {self.directory}")
+
+    @contextmanager
+    def start(self, name, arguments, *, environment=None, cores=None, user=None, stop=signal.SIGTERM):
+        """A program that runs as long as the block does."""
+        program = Program(self, name, self._start(name, arguments, environment, cores, user, stop))
+        try:
+            yield program
+        finally:
+            program.end(stop)
+
+    def run(self, name, arguments, *, environment=None, cores=None, user=None, directory=None, seconds=600):
+        """Runs a program to its end."""
+        before, since = children_cpu(), time.monotonic()
+        process = self._start(name, arguments, environment, cores, user, signal.SIGKILL, directory)
+        try:
+            status = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise Broken(f"{shlex.join(map(str, arguments))}: took longer than {seconds} s") from None
+        finally:
+            end_session(process)
+        if status != 0:
+            raise Broken(f"{shlex.join(map(str, arguments))}: ended with status {status}\n{self.last_words(name)}")
+        return Ended(self.output(name), (children_cpu() - before) / (time.monotonic() - since))
+
+    def output(self, name):
+        return (self.directory / f"{name}.out").read_text(errors="replace")
+
+    def last_words(self, name):
+        """What a program said before it failed, on stdout and stderr."""
+        errors = (self.directory / f"{name}.err").read_text(errors="replace")
+        return (self.output(name)[-1000:] + errors[-2000:]).strip()
+
+    def _start(self, name, arguments, environment, cores, user, death_signal, directory=None):
+        def before_exec():
+            # Should this program be killed, the kernel ends the other one.
+            LIBC.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
+            if cores is not None:
+                os.sched_setaffinity(0, cores)
+
+        other_user = {}
+        if user is not None:
+            other_user = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+        place = self.directory / name
+        with open(f"{place}.out", "wb") as output, open(f"{place}.err", "wb") as errors:
+            try:
+                return subprocess.Popen(
+                    [str(argument) for argument in arguments],
+                    # Not in the repository, whose .env belongs to its owner.
+                    cwd=directory or self.directory,
+                    env=environment_of_programs(environment or {}),
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=errors,
+                    # Ctrl-C reaches this program alone, which ends the others in order.
+                    start_new_session=True,
+                    preexec_fn=before_exec,
+                    **other_user,
+                )
+            except OSError as error:
+                raise Broken(f"{arguments[0]}: {error.strerror}") from error
+
+
+class Program:
+    """A program in the background."""
+
+    def __init__(self, workplace, name, process):
+        self._workplace = workplace
+        self.name = name
+        self._process = process
+
+    def wait_until(self, ready, what):
+        deadline = time.monotonic() + START_SECONDS
+        while not ready():
+            self.check()
+            if time.monotonic() > deadline:
+                self._fail(f"is not {what} after {START_SECONDS} s")
+            time.sleep(0.05)
+
+    def output(self):
+        return self._workplace.output(self.name)
+
+    def cpu_seconds(self):
+        """What it has used so far, in all its threads."""
+        # The name, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self):
+        pages = Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]
+        return int(pages) * os.sysconf("SC_PAGE_SIZE")
+
+    def check(self):
+        """Whether it still runs."""
+        if self._process.poll() is not None:
+            self._fail(f"ended with status {self._process.returncode}")
+
+    def end(self, stop):
+        # Nothing is sent to a program that has ended.
+        self._process.send_signal(stop)
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            end_session(self._process)
+
+    def _fail(self, how):
+        raise Broken(f"{self.name} {how}\n{self._workplace.last_words(self.name)}")
+
+
+class Cores:
+    """Which cores the server and who asks it are pinned to."""
+
+    def __init__(self):
+        self.usable = sorted(os.sched_getaffinity(0))
+
+    def split(self, worker_threads):
+        """The cores of a server with so many threads, and the others; None and None: not pinned."""
+        if len(self.usable) <= worker_threads:
+            return None, None
+        return set(self.usable[:worker_threads]), set(self.usable[worker_threads:])
+
+    def describe(self, worker_threads):
+        server, client = self.split(worker_threads)
+        if server is None:
+            return "nothing is pinned"
+        return f"the server is pinned to {named(server)}, and wrk to {named(client)}"
+
+
+def named(cores):
+    return f"core{'s'[: len(cores) > 1]} {', '.join(map(str, sorted(cores)))}"
+
+
+def environment_of_programs(additional):
+    # No setting of the user's reaches them: above all no DATABASE_URL.
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "DATABASE_URL" and not name.startswith(("TOLLGATE_", "TOKIO_", "PG"))
+    }
+    return {**kept, **additional}
+
+
+def children_cpu():
+    """Seconds that children used which have ended and have been waited for."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def end_session(process):
+    """Ends a program that still runs, with all that it has started itself."""
+    # Once it has been waited for, its number may be that of others.
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def find_program(name):
+    # Debian keeps haproxy in /usr/sbin, which is not on the PATH of everyone.
+    path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise Broken(f"{name} is not installed")
+    return found

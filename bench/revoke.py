@@ -1,0 +1,183 @@
+"""How soon another node refuses a key that was revoked."""
+
+import json
+import random
+import threading
+import time
+from dataclasses import dataclass
+
+from client import Connection, gated_request
+from measure import Outcome, Row, bounded_row
+from processes import Broken
+from servers import tollgate_serve
+
+KEYS = 300
+ACCOUNT = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
+# What the service may take at the most: a node that cannot be told is waited for.
+LEASE_MILLIS = 2000
+TARGET_MILLIS = 20
+
+# How long is asked after the revoke has returned: whoever passes then passes wrongly.
+AFTERWARDS_SECONDS = 0.02
+GIVE_UP_SECONDS = 10
+# Answers that pass before the revoke is sent: from then on the other node has the key cached.
+PASSED_BEFORE = 10
+
+
+@dataclass
+class Revoked:
+    """What was seen of one key; times in milliseconds."""
+
+    # From the sending of the revoke to the first refusal of the other node.
+    refused_after: float
+    # From the sending of the revoke to its answer.
+    returned_after: float
+    # Requests that were begun after that answer had come: all of them, and those that passed.
+    asked_afterwards: int
+    passed_afterwards: int
+
+
+class Asker(threading.Thread):
+    """Asks the other node with one key, again and again on one connection."""
+
+    def __init__(self, connection, request):
+        super().__init__(daemon=True)
+        self._connection = connection
+        self._request = request
+        self._told_to_stop = False
+        # (begun, answered, status)
+        self.answers = []
+        self.error = None
+
+    def run(self):
+        try:
+            while not self._told_to_stop:
+                begun = time.monotonic()
+                status, _ = self._connection.ask(self._request)
+                self.answers.append((begun, time.monotonic(), status))
+        except Broken as error:
+            self.error = error
+
+    def wait_until(self, condition):
+        deadline = time.monotonic() + GIVE_UP_SECONDS
+        while not condition():
+            if self.error is not None:
+                raise self.error
+            if time.monotonic() > deadline:
+                raise Broken(f"not within {GIVE_UP_SECONDS} s: the key is passed, and refused once it is revoked")
+            time.sleep(0.001)
+
+    def stop(self):
+        self._told_to_stop = True
+        self.join()
+
+
+class Backend:
+    """A tenant's backend: it makes and revokes keys on the first node."""
+
+    def __init__(self, connection, admin_key):
+        self._connection = connection
+        self._admin_key = admin_key
+
+    def call(self, method, path, body, wanted):
+        text = json.dumps(body)
+        head = f"{method} /v1/accounts/{ACCOUNT}{path} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+        head += f"Authorization: Bearer {self._admin_key}\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
+        status, answer = self._connection.ask(request)
+        if status not in wanted:
+            raise Broken(f"{method} {path} was answered with {status}: {answer.decode(errors='replace')}")
+        return json.loads(answer)
+
+
+def measure(bench):
+    admin_key = bench.postgres.database_with_admin_key("revoke")
+    database_url = bench.postgres.url("revoke")
+    with (
+        tollgate_serve(bench.workplace, "node-a", database_url, cache_entries=10_000) as node_a,
+        tollgate_serve(bench.workplace, "node-b", database_url, cache_entries=10_000) as node_b,
+        Connection(node_a.port) as to_backend,
+        Connection(node_a.port) as to_a,
+        Connection(node_b.port) as to_b,
+        Connection(node_b.port) as to_asker,
+    ):
+        backend = Backend(to_backend, admin_key)
+        backend.call("PUT", "", {}, wanted=(200, 201))
+        revoked = []
+        for number in range(1, KEYS + 1):
+            revoked.append(revoke_one(backend, to_asker, [to_a, to_b], node_b.path))
+            if number % 100 == 0:
+                print(f"revoke: {number} of {KEYS} keys", flush=True)
+            # A node does things at regular times; the revokes shall not keep step with them.
+            time.sleep(random.uniform(0, 0.02))
+    return outcome(revoked)
+
+
+def revoke_one(backend, to_asker, to_nodes, path):
+    created = backend.call("POST", "/keys", {"name": "benchmark"}, wanted=(201,))
+    request = gated_request(path, created["key"])
+    for connection in to_nodes:
+        if connection.ask(request)[0] != 200:
+            raise Broken("a new key was refused")
+    asker = Asker(to_asker, request)
+    asker.start()
+    try:
+        asker.wait_until(lambda: len(asker.answers) >= PASSED_BEFORE)
+        sent = time.monotonic()
+        backend.call("POST", f"/keys/{created['id']}/revoke", {}, wanted=(200,))
+        returned = time.monotonic()
+        at_once = [connection.ask(request)[0] for connection in to_nodes]
+        time.sleep(AFTERWARDS_SECONDS)
+        asker.wait_until(lambda: asker.answers[-1][2] != 200)
+    finally:
+        asker.stop()
+    if asker.error is not None:
+        raise asker.error
+    return judge(asker.answers, sent, returned, at_once)
+
+
+def judge(answers, sent, returned, at_once):
+    strange = {status for _, _, status in answers} - {200, 401}
+    if strange:
+        raise Broken(f"a key was answered with {strange}")
+    if any(status != 200 for _, answered, status in answers if answered < sent):
+        raise Broken("a key was refused before it was revoked")
+    first_refusal = next(answered for _, answered, status in answers if status == 401)
+    afterwards = [status for begun, _, status in answers if begun > returned] + at_once
+    return Revoked(
+        refused_after=(first_refusal - sent) * 1000,
+        returned_after=(returned - sent) * 1000,
+        asked_afterwards=len(afterwards),
+        passed_afterwards=sum(status == 200 for status in afterwards),
+    )
+
+
+def outcome(revoked):
+    refused = sorted(one.refused_after for one in revoked)
+    returned = sorted(one.returned_after for one in revoked)
+    asked = sum(one.asked_afterwards for one in revoked)
+    passed = sum(one.passed_afterwards for one in revoked)
+    p99 = percentile(refused, 99)
+    return Outcome(
+        rows=[
+            Row(
+                "revoke",
+                f"refused by another node after: {spread(refused)}",
+                f"the lease: {LEASE_MILLIS} ms",
+                f"{p99 / LEASE_MILLIS:.4f} (p99)",
+                f"p99 ≤ {TARGET_MILLIS} ms",
+                p99 <= TARGET_MILLIS,
+            ),
+            Row("revoke", f"the revoke returned after: {spread(returned)}"),
+            bounded_row("revoke", f"passed, of {asked:,} begun after the revoke had returned", passed, 0, "requests"),
+        ]
+    )
+
+
+def spread(millis):
+    return f"p50 {percentile(millis, 50):.2f} ms, p99 {percentile(millis, 99):.2f} ms, max {millis[-1]:.2f} ms"
+
+
+def percentile(ordered, percent):
+    """The smallest value that so many percent are not above."""
+    return ordered[-(-len(ordered) * percent // 100) - 1]

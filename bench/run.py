@@ -1,0 +1,200 @@
+#!/usr/bin/env python3
+"""Measures pairs in turn, prints what comes of it, and writes bench/results.md.
+
+    python3 bench/run.py [--check] [NAME]...
+
+bench/run.sh builds and installs what is needed, and calls this. Without a name all pairs are
+measured and bench/results.md is written; with names, only these, and the results are printed. `--check`
+looks at the names and the settings, and measures nothing.
+
+BENCH_ROUNDS, BENCH_SECONDS, BENCH_LARGE and BENCH_RESULTS are described in bench/README.md. The exit
+status is 0 if everything was measured, whether targets were met or not; 1 if a pair is broken.
+"""
+
+import argparse
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path
+
+# The repository stays as it was: no __pycache__ beside the programs.
+sys.dont_write_bytecode = True
+import machine  # noqa: E402
+from database import Postgres  # noqa: E402
+from measure import Outcome, Row, Settings  # noqa: E402
+from pairs import PAIRS, Bench  # noqa: E402
+from processes import ROOT, Broken, Cores, Workplace  # noqa: E402
+
+RESULTS = ROOT / "bench" / "results.md"
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Measures Tollgate against others and against itself.")
+    parser.add_argument("--check", action="store_true", help="look at names and settings only")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PAIRS)}")
+    arguments = parser.parse_args()
+    for name in arguments.names:
+        if name not in PAIRS:
+            parser.error(f"there is no pair {name}: there are {', '.join(PAIRS)}")
+    try:
+        settings = read_settings()
+    except ValueError as error:
+        parser.error(str(error))
+    if arguments.check:
+        return
+    end_on_signals()
+    try:
+        sys.exit(measure(arguments.names, settings))
+    except Broken as broken:
+        sys.exit(f"bench: {broken}")
+
+
+def read_settings():
+    def whole(name, default):
+        text = os.environ.get(name, str(default))
+        if not text.isdecimal() or int(text) < 1:
+            raise ValueError(f"{name} is a whole number from 1 on, not {text!r}")
+        return int(text)
+
+    large = os.environ.get("BENCH_LARGE", "0")
+    if large not in ("0", "1"):
+        raise ValueError(f"BENCH_LARGE is 0 or 1, not {large!r}")
+    return Settings(whole("BENCH_ROUNDS", 5), whole("BENCH_SECONDS", 4), large == "1")
+
+
+def end_on_signals():
+    """Lets `with` blocks clean up when this program is told to end."""
+
+    def leave(number, _frame):
+        # A second signal must not interrupt the cleaning up.
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+def measure(names, settings):
+    """The exit status."""
+    began = time.monotonic()
+    stolen = machine.StolenTime()
+    cores = Cores()
+    with ExitStack() as stack:
+        workplace = stack.enter_context(Workplace())
+        postgres = stack.enter_context(Postgres.start(workplace))
+        bench = Bench(workplace, postgres, cores, settings)
+        facts = list(machine.describe(workplace, postgres, cores))
+        outcome, broken = measure_pairs(bench, names or PAIRS)
+    facts.append(("stolen by other guests", f"{stolen.share():.1%} of the cores' time during the run"))
+    facts.append(("duration", f"{(time.monotonic() - began) / 60:.0f} minutes"))
+    print(f"\n{results_table(outcome.rows)}")
+    path = os.environ.get("BENCH_RESULTS") or (None if names else RESULTS)
+    if path:
+        Path(path).write_text(document(outcome, facts, settings, cores))
+        print(f"\nwritten: {path}")
+    for pair, reason in broken.items():
+        print(f"\nbench: {pair} is broken: {reason}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def measure_pairs(bench, names):
+    """All that was measured, and why what was not."""
+    outcome, broken = Outcome(), {}
+    for name in names:
+        print(f"\n{name}", flush=True)
+        try:
+            of_pair = PAIRS[name](bench, name)
+        except Broken as error:
+            # The others can still be measured.
+            broken[name] = error
+            outcome.rows.append(Row(name, "broken: see the output of the run"))
+            print(f"{name}: broken: {error}", file=sys.stderr, flush=True)
+            continue
+        outcome.rows += of_pair.rows
+        outcome.measured += of_pair.measured
+        outcome.notes += of_pair.notes
+    return outcome, broken
+
+
+# What is printed and written.
+
+
+def document(outcome, facts, settings, cores):
+    now = datetime.now(timezone.utc)
+    keys = "10,000,000" if settings.large else "1,000,000"
+    parts = [
+        "# Results of the benchmark",
+        f"Written by `bench/run.sh` on {now:%Y-%m-%d} at {now:%H:%M} UTC. [README.md](README.md) says what the pairs "
+        "are and how to read the numbers. A ratio is ours by the other's: the median of the rounds, and the smallest "
+        "and the largest in parentheses.",
+        results_table(outcome.rows),
+        "## Settings",
+        f"{settings.rounds} rounds of {settings.seconds} s a side, in turn. `million` has {keys} keys. With one "
+        f"worker thread {cores.describe(1)}; with two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
+        "`gathered` and `revoke`, are not pinned.",
+        "## Machine",
+        table(("", ""), facts),
+    ]
+    if outcome.measured:
+        parts += ["## Each side", MEASURED_EXPLAINED, measured_table(outcome.measured)]
+    notes = outcome.notes + [
+        f"{side.pair}: {side.label} could have been faster: wrk was using all of its core."
+        for side in outcome.measured
+        if (side.median("client_busy") or 0) > ALL_OF_A_CORE
+    ]
+    if notes:
+        parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    return "\n\n".join(parts) + "\n"
+
+
+MEASURED_EXPLAINED = (
+    "Medians of the rounds, and the smallest and the largest rate. *Server µs*: what the server's process computed "
+    "for an answer. *Server* and *client*: how much of one core the server, and each thread of wrk, were using."
+)
+# wrk also waits a little, before the start and at the end.
+ALL_OF_A_CORE = 0.97
+
+
+def results_table(rows):
+    met = {True: "yes", False: "**no**", None: ""}
+    cells = [(row.pair, row.ours, row.against, row.ratio, row.target, met[row.met]) for row in rows]
+    return table(("pair", "ours", "against", "ratio", "target", "met"), cells)
+
+
+def measured_table(measured):
+    def shown(value, form):
+        return "" if value is None else format(value, form)
+
+    cells = []
+    for side in measured:
+        rates = [sample.answers_per_second for sample in side.samples]
+        cells.append(
+            (
+                side.pair,
+                side.label,
+                f"{side.median('answers_per_second'):,.0f}",
+                f"{min(rates):,.0f}–{max(rates):,.0f}",
+                shown(side.median("p99"), ".2f"),
+                shown(side.median("server_micros"), ".2f"),
+                shown(side.median("server_busy"), ".0%"),
+                shown(side.median("client_busy"), ".0%"),
+            )
+        )
+    return table(("pair", "side", "answers/s", "range", "p99 ms", "server µs", "server", "client"), cells)
+
+
+def table(names, rows):
+    """A table in Markdown that is also one to the eye."""
+    rows = [names, *rows]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
+    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]
+    lines.insert(1, "|" + "|".join("-" * (width + 2) for width in widths) + "|")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Builds Tollgate in release, and measures it against others and against itself.
+#
+#   bench/run.sh           every pair; writes bench/results.md
+#   bench/run.sh NAME...   only the pairs with these names; prints the results
+#
+# bench/README.md describes the pairs and the settings.
+set -euo pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+if [ "$(uname)" != Linux ]; then
+    echo "The benchmark needs Linux: it pins programs to cores, and reads what they use from /proc." >&2
+    exit 1
+fi
+
+# Debian keeps haproxy in /usr/sbin, which is not on the PATH of everyone.
+PATH=$PATH:/usr/sbin
+scripts/ensure-python.sh
+# Before a build that takes minutes.
+python3 bench/run.py --check "$@"
+PG_BINDIR=$(scripts/ensure-postgres.sh --bindir)
+export PG_BINDIR
+command -v wrk >/dev/null || scripts/install-package.sh wrk
+command -v haproxy >/dev/null || scripts/install-package.sh haproxy
+[ -x "$PG_BINDIR/pgbench" ] || command -v pgbench >/dev/null ||
+    scripts/install-package.sh pgbench apt-get=postgresql-contrib dnf=postgresql-contrib
+
+cargo build --release --locked --bins --examples
+cargo bench --locked --no-run
+
+exec python3 bench/run.py "$@"

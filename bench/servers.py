@@ -1,0 +1,144 @@
+"""The servers that are compared, ready to be asked, and wrk, which asks them."""
+
+import hashlib
+import re
+import socket
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from client import Connection, ask_each, gated_request
+from database import account_name, key_text
+from measure import Sample, Side
+from processes import BENCH_SERVER, TOLLGATE, Broken, Program, find_program
+
+HERE = Path(__file__).resolve().parent
+
+CONNECTIONS = 64
+# No database of the benchmark has it.
+UNKNOWN_KEY = key_text(99_999_999)
+
+WRK_LINE = re.compile(r"^keys\.lua: (.*)$", re.MULTILINE)
+
+
+@dataclass
+class Server:
+    program: Program
+    port: int
+    # Of the one route that is asked.
+    path: str
+
+    def check(self, gated=True):
+        """A run in which a gate stands open, or refuses all, would tell nothing."""
+        with Connection(self.port) as connection:
+            for key, wanted in ((key_text(0), 200), (UNKNOWN_KEY, 401 if gated else 200)):
+                status, _ = connection.ask(gated_request(self.path, key))
+                if status != wanted:
+                    raise Broken(f"{self.program.name} answered {key} with {status} instead of {wanted}")
+
+    def warm(self, numbers):
+        """Asks once for each of these keys, so that they are cached."""
+        ask_each(self.port, self.path, map(key_text, numbers))
+
+
+@contextmanager
+def bench_server(workplace, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
+    """The service's own listener in front of a handler that says "ok", with the gate or without."""
+    port = free_port()
+    command = [BENCH_SERVER, "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
+    if cache_entries is not None:
+        command += ["--cache-entries", cache_entries]
+    environment = {"DATABASE_URL": database_url, "TOKIO_WORKER_THREADS": str(workers)}
+    with workplace.start(name, command, environment=environment, cores=cores) as program:
+        program.wait_until(lambda: "listening on" in program.output(), "listening")
+        server = Server(program, port, "/")
+        server.check(gate)
+        yield server
+
+
+@contextmanager
+def tollgate_serve(workplace, name, database_url, *, cache_entries, workers=None, cores=None):
+    """The whole service."""
+    port = free_port()
+    environment = {
+        "DATABASE_URL": database_url,
+        "TOLLGATE_LISTEN": f"127.0.0.1:{port}",
+        "TOLLGATE_METRICS_LISTEN": "off",
+        "TOLLGATE_CACHE_ENTRIES": str(cache_entries),
+    }
+    if workers is not None:
+        environment["TOKIO_WORKER_THREADS"] = str(workers)
+    with workplace.start(name, [TOLLGATE, "serve"], environment=environment, cores=cores) as program:
+        program.wait_until(lambda: answers(port, "/readyz"), "ready")
+        yield Server(program, port, "/v1/authorize")
+
+
+@contextmanager
+def haproxy(workplace, path, keys, cores):
+    """HAProxy with the hashes of all keys in a map."""
+    port = free_port()
+    entries = workplace.directory / "keys.map"
+    with open(entries, "w") as file:
+        for number in range(keys):
+            digest = hashlib.sha256(key_text(number).encode()).hexdigest().upper()
+            file.write(f"{digest} {account_name(number)}\n")
+    configuration = workplace.directory / "haproxy.cfg"
+    template = (HERE / "haproxy.cfg").read_text()
+    configuration.write_text(template.replace("@ADDRESS@", f"127.0.0.1:{port}").replace("@MAP@", str(entries)))
+    command = [find_program("haproxy"), "-db", "-f", configuration]
+    with workplace.start("haproxy", command, cores=cores) as program:
+        program.wait_until(lambda: answers(port, path), "listening")
+        server = Server(program, port, path)
+        server.check()
+        yield server
+
+
+def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
+    """A server that wrk asks for keys at random. An answer that is no 200 breaks the run."""
+
+    def measure(seconds, seed):
+        url = f"http://127.0.0.1:{server.port}{server.path}"
+        command = [find_program("wrk"), f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+        command += ["-s", HERE / "keys.lua", url, "--", "built" if built else "prebuilt", keys, seed]
+        before = server.program.cpu_seconds()
+        ended = workplace.run("wrk", command, cores=cores)
+        used = server.program.cpu_seconds() - before
+        server.program.check()
+        return sample_of(ended, used, threads)
+
+    return Side(label, measure)
+
+
+def sample_of(ended, server_seconds, threads):
+    line = WRK_LINE.search(ended.output)
+    if not line:
+        raise Broken(f"wrk says:\n{ended.output}")
+    said = {name: int(value) for name, _, value in (word.partition("=") for word in line[1].split())}
+    for error in ("refused", "connect", "read", "write", "timeout"):
+        if said[error]:
+            raise Broken(f"wrk counts an error: {line[1]}")
+    if not said["requests"]:
+        raise Broken("wrk got no answer")
+    seconds = said["microseconds"] / 1e6
+    return Sample(
+        answers_per_second=said["requests"] / seconds,
+        server_micros=server_seconds * 1e6 / said["requests"],
+        server_busy=server_seconds / seconds,
+        client_busy=ended.busy / threads,
+        p99=said["p99"] / 1000,
+    )
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return taken.getsockname()[1]
+
+
+def answers(port, path):
+    """Whether there is an answer that is no 503; what else it says does not matter."""
+    try:
+        with Connection(port) as connection:
+            status, _ = connection.ask(gated_request(path, UNKNOWN_KEY))
+            return status != 503
+    except (OSError, Broken):
+        return False
