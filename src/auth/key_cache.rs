@@ -31,15 +31,15 @@ pub const MAX_ENTRIES: usize = 100_000_000;
 /// A row that was read before its key changed must not come in after the change was applied. So
 /// each shard counts the changes that were applied to it: who misses gets the count as a
 /// [`Ticket`], reads the row, and comes in only if the count is still the same.
-pub(super) struct KeyCache {
+pub struct KeyCache {
     shards: Box<[RwLock<Shard>]>,
 }
 
 /// What was applied to a shard when a key was not found in it.
 #[derive(Clone, Copy)]
-pub(super) struct Ticket(u64);
+pub struct Ticket(u64);
 
-pub(super) enum Found {
+pub enum Found {
     Hit(Verdict),
     Miss(Ticket),
 }

@@ -58,6 +58,13 @@ mod key_cache;
 mod layer;
 mod lease;
 mod leased_verifier;
+// Beside what they test and not in it: tests/model takes those files as they are.
+#[cfg(test)]
+mod key_cache_tests;
+#[cfg(test)]
+mod lease_tests;
+#[cfg(test)]
+mod leased_verifier_tests;
 mod principal;
 mod problem;
 #[cfg(feature = "remote")]

@@ -4,7 +4,6 @@
 use std::{
     ffi::OsString,
     net::SocketAddr,
-    num::NonZero,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -194,32 +193,43 @@ impl DatabaseArgs {
     }
 
     fn read(&self, reader: &mut Reader) -> Option<(DatabaseConfig, LogConfig)> {
+        let defaults = PoolSettings::for_url("");
         let connections = reader.number(
             "TOLLGATE_DATABASE_CONNECTIONS",
             self.database_connections.as_deref(),
             1..=1000,
-            default_connections(),
+            defaults.max_connections,
         );
         let mut duration = |name, value: &Option<String>, default| {
-            reader.duration(name, value.as_deref(), Duration::from_secs(default))
+            reader.duration(name, value.as_deref(), default)
         };
-        let acquire =
-            duration("TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", &self.database_acquire_timeout, 3);
-        let statement =
-            duration("TOLLGATE_DATABASE_STATEMENT_TIMEOUT", &self.database_statement_timeout, 10);
-        let lock = duration("TOLLGATE_DATABASE_LOCK_TIMEOUT", &self.database_lock_timeout, 5);
+        let acquire = duration(
+            "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT",
+            &self.database_acquire_timeout,
+            defaults.acquire_timeout,
+        );
+        let statement = duration(
+            "TOLLGATE_DATABASE_STATEMENT_TIMEOUT",
+            &self.database_statement_timeout,
+            defaults.statement_timeout,
+        );
+        let lock = duration(
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT",
+            &self.database_lock_timeout,
+            defaults.lock_timeout,
+        );
         let log = reader.value("TOLLGATE_LOG", self.log.as_deref(), LOG_FORMS, read_log);
         let log = log.unwrap_or(Some(LogConfig { level: tracing::Level::INFO, json: false }));
         let connections = connections?;
         let place = self.place(reader, connections);
         let listen_url = self.listen_url(reader);
         let pool = PoolSettings {
-            url: String::new(),
             listen_url: listen_url?,
             max_connections: connections,
             acquire_timeout: acquire?,
             statement_timeout: statement?,
             lock_timeout: lock?,
+            ..defaults
         };
         Some((DatabaseConfig { place: place?, pool }, log?))
     }
@@ -373,11 +383,6 @@ fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option
         "{name} is no Postgres URL: it must be such as postgres://user:password@host:5432/database"
     ));
     None
-}
-
-fn default_connections() -> u32 {
-    let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
-    u32::try_from(cores).map_or(1000, |cores| (cores * 2).min(1000))
 }
 
 fn default_data_dir() -> Option<PathBuf> {

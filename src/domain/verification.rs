@@ -21,6 +21,17 @@ pub enum Denial {
 }
 
 impl Denial {
+    /// Each of them, in their order.
+    pub const ALL: [Self; 7] = [
+        Self::Malformed,
+        Self::NotFound,
+        Self::Revoked,
+        Self::Expired,
+        Self::Disabled,
+        Self::AccountSuspended,
+        Self::Unavailable,
+    ];
+
     /// The denial in one word, for logs and metrics.
     #[must_use]
     pub fn reason(self) -> &'static str {

@@ -123,11 +123,8 @@ impl Line<'_> {
         metrics::histogram!("tollgate_http_request_seconds", &labels).record(self.took);
         // The verifier counts what it is asked about; these do not get so far.
         let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
-        match reason {
-            Some("missing") => gate::count("", "", "missing"),
-            Some("conflicting") => gate::count("", "", "conflicting"),
-            Some("malformed") => gate::count("", "", "malformed"),
-            _ => {}
+        if let Some(reason @ ("missing" | "conflicting" | "malformed")) = reason {
+            gate::count_unverified(reason);
         }
     }
 

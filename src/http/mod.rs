@@ -27,12 +27,12 @@ mod verify;
 use std::{sync::Arc, time::Duration};
 
 pub use access::PeerAddress;
+pub use gate::CountedVerifier;
 pub use openapi::document as openapi_document;
 pub use router::router;
 pub use server::{ServerLimits, serve};
 
 use crate::{clock, ledger::Ledger, node::Node, store::Store, usage::UsageBuffer};
-use gate::CountedVerifier;
 
 /// What handlers share.
 #[derive(Clone)]
@@ -81,6 +81,12 @@ impl AppState {
             store,
             limits,
         }
+    }
+
+    /// The gate's verifier.
+    #[must_use]
+    pub fn verifier(&self) -> &Arc<CountedVerifier> {
+        &self.verifier
     }
 
     /// Where it is counted how keys are used. What is in it is written by who runs it.

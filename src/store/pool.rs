@@ -1,5 +1,6 @@
 use std::{
     future::Future,
+    num::NonZero,
     str::FromStr as _,
     sync::Arc,
     time::{Duration, Instant},
@@ -46,6 +47,22 @@ pub struct PoolSettings {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
+}
+
+impl PoolSettings {
+    /// The bounds that a service has by default: twice as many connections as there are cores.
+    #[must_use]
+    pub fn for_url(url: &str) -> Self {
+        let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
+        Self {
+            url: url.to_owned(),
+            listen_url: None,
+            max_connections: u32::try_from(cores * 2).map_or(1000, |number| number.min(1000)),
+            acquire_timeout: Duration::from_secs(3),
+            statement_timeout: Duration::from_secs(10),
+            lock_timeout: Duration::from_secs(5),
+        }
+    }
 }
 
 /// The database could not be reached. Names the host and the reason, never the password.

@@ -1,0 +1,54 @@
+//! The service's own listener, gate, cache and store around a handler of one line; or the same
+//! without the gate. What it is compared with, bench/README.md says.
+
+use std::sync::Arc;
+
+use axum::{Router, routing::get};
+use clap::{Parser, ValueEnum};
+use tokio::net::TcpListener;
+use tollgate::{
+    auth::ApiKeyLayer,
+    http::{AppState, Limits, ServerLimits, serve},
+    node::{Node, NodeSettings},
+    store::{PoolSettings, Store},
+    telemetry,
+};
+
+#[derive(Parser)]
+struct Arguments {
+    #[arg(long)]
+    listen: String,
+    #[arg(long, value_enum)]
+    gate: Gate,
+    #[arg(long, default_value_t = NodeSettings::default().cache_entries)]
+    cache_entries: usize,
+    #[arg(long, env = "DATABASE_URL")]
+    database_url: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Gate {
+    On,
+    Off,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let arguments = Arguments::parse();
+    // As in the service, what is counted goes into metrics.
+    let _metrics = telemetry::start_metrics()?;
+    let store = Store::connect(&PoolSettings::for_url(&arguments.database_url)).await?;
+    let settings = NodeSettings { cache_entries: arguments.cache_entries, ..Default::default() };
+    let node = Node::new(Arc::new(store), settings);
+    tokio::spawn(node.clone().keep_lease(std::future::pending()));
+    let state = AppState::new(node, Limits::default());
+
+    let mut router = Router::new().route("/", get(|| async { "ok" }));
+    if arguments.gate == Gate::On {
+        router = router.route_layer(ApiKeyLayer::shared(Arc::clone(state.verifier())));
+    }
+    let listener = TcpListener::bind(&arguments.listen).await?;
+    println!("listening on {}", listener.local_addr()?);
+    serve(listener, router, ServerLimits::default(), std::future::pending()).await;
+    Ok(())
+}

@@ -1,0 +1,179 @@
+//! The gate alone, without a server: what a verification out of the cache takes, in time and in
+//! allocations, and what a cached key takes in memory.
+//!
+//! Beside criterion's report it prints a line for each figure, which `bench/run.py` reads.
+
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    convert::Infallible,
+    hint::black_box,
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Body,
+    http::{Request, Response},
+};
+use criterion::{Criterion, criterion_group, criterion_main};
+use tollgate::{
+    auth::{ApiKeyLayer, KeyVerifier, LeasedVerifier, Principal, PrincipalParts, Verdict},
+    domain::{
+        account::{AccountFormat, ExternalId},
+        api_key::KeyText,
+        id::KeyId,
+        scope::ScopeSet,
+        tenant::{Environment, Slug},
+        timestamp::Timestamp,
+    },
+};
+use tower::{Layer as _, Service as _};
+use uuid::Uuid;
+
+const FEW_KEYS: u64 = 1_000;
+const MANY_KEYS: u64 = 1_000_000;
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// Counts what is allocated.
+struct Counting;
+
+static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
+static BYTES: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: everything is handed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        BYTES.fetch_add(size(layout), Ordering::Relaxed);
+        // SAFETY: what holds for this call holds for that one.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.fetch_sub(size(layout), Ordering::Relaxed);
+        // SAFETY: what holds for this call holds for that one.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+/// What glibc's allocator takes for it: a word in front, in steps of 16 bytes, 32 at least.
+fn size(layout: Layout) -> u64 {
+    (layout.size() as u64 + 8).next_multiple_of(16).max(32)
+}
+
+/// Knows the key of each number, as a database would.
+struct EveryKey {
+    tenant: Slug,
+    scopes: ScopeSet,
+}
+
+impl KeyVerifier for EveryKey {
+    async fn verify(&self, key: &KeyText) -> Verdict {
+        let number: u64 = key.expose()["ta_".len()..].parse().expect("a number");
+        Ok(Principal::new(PrincipalParts {
+            tenant: self.tenant.clone(),
+            environment: Environment::Live,
+            // As long as the address of a wallet.
+            account: ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any)
+                .expect("an id"),
+            key_id: KeyId::from_uuid(Uuid::from_u128(number.into())),
+            scopes: self.scopes.clone(),
+            expires_at: Timestamp::from_unix_micros(i64::MAX / 100_000),
+        }))
+    }
+}
+
+/// A cache that holds the keys 0 to `keys` - 1, and its lease.
+fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
+    let inner = EveryKey {
+        tenant: "tronagg".parse().expect("a slug"),
+        scopes: ScopeSet::parse(["write"]).expect("a scope"),
+    };
+    // A little room, since keys do not fall evenly into its parts.
+    let room = usize::try_from(keys + keys / 20).expect("it fits into memory");
+    let verifier = LeasedVerifier::new(inner, room, since_boot);
+    let beginning = Timestamp::from_unix_micros(0).expect("in range");
+    verifier.grant_lease(since_boot(), Duration::from_secs(3600), beginning);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    for number in 0..keys {
+        runtime.block_on(verifier.verify(&key(number))).expect("it is known");
+    }
+    verifier
+}
+
+/// The clock that a node reads.
+fn since_boot() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
+}
+
+fn text(number: u64) -> String {
+    format!("ta_{number:043}")
+}
+
+fn key(number: u64) -> KeyText {
+    KeyText::parse(&text(number)).expect("well formed")
+}
+
+/// Text in, principal out.
+fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
+    let key = KeyText::parse(text).expect("well formed");
+    verifier.verify_at_once(&key).expect("it is cached").expect("it passes")
+}
+
+fn gate(criterion: &mut Criterion) {
+    let verifier = cache_of(FEW_KEYS);
+    let texts: Vec<String> = (0..FEW_KEYS).map(text).collect();
+    let mut turn = texts.iter().cycle();
+
+    let mut nanos = Vec::new();
+    criterion.bench_function("gate: parse, SHA-256, cache hit", |bencher| {
+        bencher.iter_custom(|rounds| {
+            let began = Instant::now();
+            for _ in 0..rounds {
+                black_box(verify(&verifier, black_box(turn.next().expect("a cycle"))));
+            }
+            let took = began.elapsed();
+            nanos.push(took.as_nanos() as f64 / rounds as f64);
+            took
+        });
+    });
+    nanos.sort_by(f64::total_cmp);
+    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    for text in &texts {
+        black_box(verify(&verifier, text));
+    }
+    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    println!("gate: {:.1} ns", nanos[nanos.len() / 2]);
+    println!("gate: {:.2} allocations", allocations as f64 / texts.len() as f64);
+
+    let inner = tower::service_fn(async |_: Request<Body>| {
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let mut service = ApiKeyLayer::new(verifier).layer(inner);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    criterion.bench_function("the whole layer around a service that does nothing", |bencher| {
+        let request = || {
+            let request = Request::builder().header("X-API-Key", &texts[7]);
+            request.body(Body::empty()).expect("a request")
+        };
+        bencher.iter_batched(
+            request,
+            |request| runtime.block_on(service.call(request)),
+            criterion::BatchSize::SmallInput,
+        );
+    });
+}
+
+fn memory(_: &mut Criterion) {
+    let before = BYTES.load(Ordering::Relaxed);
+    let verifier = cache_of(MANY_KEYS);
+    let bytes = BYTES.load(Ordering::Relaxed) - before;
+    assert_eq!(verifier.state().keys as u64, MANY_KEYS, "all of them are cached");
+    println!("cache: {:.1} bytes a key", bytes as f64 / MANY_KEYS as f64);
+}
+
+criterion_group!(benches, gate, memory);
+criterion_main!(benches);

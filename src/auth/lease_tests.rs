@@ -1,0 +1,65 @@
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::lease::Lease;
+use crate::domain::timestamp::Timestamp;
+
+fn at(micros: u64) -> Duration {
+    Duration::from_micros(micros)
+}
+
+fn moment(micros: i64) -> Timestamp {
+    Timestamp::from_unix_micros(micros).expect("in range")
+}
+
+#[test]
+fn it_is_over_at_its_end() {
+    let lease = Lease::new();
+    assert!(!lease.holds(at(0)));
+    lease.grant(at(1000), at(1600), moment(0));
+    // A little before its end for those who wait for it.
+    assert!(lease.holds(at(2574)));
+    assert!(!lease.holds(at(2575)));
+    lease.end();
+    assert!(!lease.holds(at(1100)));
+}
+
+#[test]
+fn a_newer_one_takes_the_place_of_the_older() {
+    let lease = Lease::new();
+    lease.grant(at(1000), at(640), moment(0));
+    lease.grant(at(2000), at(640), moment(0));
+    assert!(lease.holds(at(2500)));
+}
+
+proptest! {
+    /// However long the database took: what has come is never taken for what has not.
+    #[test]
+    fn an_expiry_is_never_seen_too_late(
+        sent in 0..1_000_000_u64, took in 0..1_000_000_u64, later in 0..10_000_000_u64,
+        boot in 1_000_000_000_000_000..2_000_000_000_000_000_i64, answered in 0.0..=1.0_f64,
+    ) {
+        let lease = Lease::new();
+        // The database reads its clock somewhere between the question and the answer.
+        let read = sent + (took as f64 * answered) as u64;
+        let database_clock = |since_boot: u64| moment(boot + since_boot as i64);
+        let length = 2_000_000;
+        lease.grant(at(sent), at(length), database_clock(read));
+        let now = sent + took + later;
+        prop_assert!(lease.may_have_come(database_clock(now), at(now)));
+        let early = took + length / 64;
+        prop_assert!(!lease.may_have_come(database_clock(now + early + 1), at(now)));
+    }
+
+    /// A clock that runs slower by a hundredth does not make a lease longer for who waits.
+    #[test]
+    fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
+        let lease = Lease::new();
+        lease.grant(at(sent), at(length), moment(0));
+        let passed_there = length;
+        let passed_here = passed_there - passed_there / 100;
+        prop_assert!(!lease.holds(at(sent + passed_here)));
+        prop_assert!(lease.holds(at(sent + length * 98 / 100 - 1)));
+    }
+}
