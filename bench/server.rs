@@ -47,6 +47,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if arguments.gate == Gate::On {
         router = router.route_layer(ApiKeyLayer::shared(Arc::clone(state.verifier())));
     }
+    // Otherwise axum would put the layers around the handler anew for each request.
+    let router = router.with_state(());
     let listener = TcpListener::bind(&arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     serve(listener, router, ServerLimits::default(), std::future::pending()).await;

@@ -3,8 +3,6 @@ use std::sync::{
     atomic::{AtomicU8, Ordering},
 };
 
-use hashbrown::HashTable;
-
 use super::{Denied, Principal, Verdict, sync::RwLock};
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
@@ -14,11 +12,11 @@ use crate::domain::{
 /// The least shards that a cache is cut into, so that threads seldom wait for each other.
 const MIN_SHARDS: usize = 16;
 
-/// Entries of a shard at the most: a hash table of 2^14 places is full with so many. A little over
-/// half full it would take twice the memory.
-const SHARD_ENTRIES: usize = (1 << 14) / 8 * 7;
+/// Entries of a shard at the most: so many are moved within a fraction of a millisecond when it
+/// grows, while nobody else can look into it.
+const SHARD_ENTRIES: usize = 16_000;
 
-/// The most entries that a cache may be made for: a shard counts its entries in 32 bits.
+/// The most entries that a cache may be made for.
 pub const MAX_ENTRIES: usize = 100_000_000;
 
 /// Verdicts by the hash of the key, bounded, the seldom used ones evicted first.
@@ -27,6 +25,9 @@ pub const MAX_ENTRIES: usize = 100_000_000;
 /// that was not used; when room is needed, the hand of a clock goes around, takes the mark of use
 /// from those that have it, and evicts the first one that has none. So a scan of many keys that are
 /// asked for once goes by those that are asked for again.
+///
+/// What a look-up takes is the waiting for memory: beside the lock, it touches the slots of the key
+/// and what the principal points to, and no index, no list and no second table.
 ///
 /// A row that was read before its key changed must not come in after the change was applied. So
 /// each shard counts the changes that were applied to it: who misses gets the count as a
@@ -44,27 +45,39 @@ pub enum Found {
     Miss(Ticket),
 }
 
+/// Keys by Robin Hood hashing: a key lies at its home, or as near behind it as those of earlier
+/// homes leave room. So keys of one home lie side by side, a search ends at the first key that is
+/// nearer to its own home than the one that is searched for would be, and what is taken out leaves
+/// no trace. Celis, "Robin Hood hashing", 1986.
 struct Shard {
     /// Changes that were applied.
     changes: u64,
-    /// Places in `slots`, by the tag of the key.
-    index: HashTable<u32>,
-    slots: Vec<Slot>,
-    /// A byte for each slot, beside them: in them it would take eight.
-    marks: Vec<Mark>,
+    /// Grows with the entries, up to a sixth more than there may be.
+    slots: Box<[Slot]>,
+    entries: usize,
     capacity: usize,
     hand: usize,
 }
 
+/// 40 bytes: three fit into two lines of the processor's cache with room to spare.
+#[derive(Default)]
 struct Slot {
-    hash: KeyHash,
+    /// The hash without its last byte, whose place the mark takes.
+    hash: [u8; 31],
+    mark: Mark,
     principal: Option<Principal>,
 }
 
-/// Whether the slot was used since the hand went by, and why the key does not pass, if it does not.
+/// Whether there is a key in the slot, whether it was used since the hand went by, and why it does
+/// not pass, if it does not.
+#[derive(Default)]
 struct Mark(AtomicU8);
 
+const EMPTY: u8 = 0;
 const USED: u8 = 0b1000_0000;
+
+/// Slots of a shard that has an entry, to begin with.
+const MIN_SLOTS: usize = 8;
 
 impl KeyCache {
     pub fn new(capacity: usize) -> Self {
@@ -80,7 +93,7 @@ impl KeyCache {
     pub fn look_up(&self, hash: &KeyHash) -> Found {
         let shard = self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash) {
-            Some(place) => Found::Hit(shard.verdict(place)),
+            Some(place) => Found::Hit(shard.slots[place].verdict()),
             None => Found::Miss(Ticket(shard.changes)),
         }
     }
@@ -92,9 +105,11 @@ impl KeyCache {
 
     /// Keeps what was read after the ticket was taken, unless a change was applied since.
     pub fn insert(&self, hash: &KeyHash, ticket: Ticket, verdict: &Verdict) {
+        // Unknown keys and outages are not kept: for them nobody has to wait.
+        let Some(slot) = Slot::new(hash, verdict) else { return };
         let mut shard = self.shard(hash.tag()).write().unwrap_or_else(PoisonError::into_inner);
         if shard.changes == ticket.0 {
-            shard.insert(*hash, verdict);
+            shard.insert(hash, slot);
         }
     }
 
@@ -103,7 +118,7 @@ impl KeyCache {
     pub fn invalidate(&self, tag: KeyTag) {
         let mut shard = self.shard(tag).write().unwrap_or_else(PoisonError::into_inner);
         shard.changes += 1;
-        while let Some(place) = shard.find_tag(tag) {
+        while let Some(place) = shard.search(tag, |slot| slot.tag() == tag) {
             shard.remove(place);
         }
     }
@@ -118,77 +133,94 @@ impl KeyCache {
     }
 
     pub fn len(&self) -> usize {
-        let read = |shard: &RwLock<Shard>| {
-            shard.read().unwrap_or_else(PoisonError::into_inner).slots.len()
-        };
+        let read =
+            |shard: &RwLock<Shard>| shard.read().unwrap_or_else(PoisonError::into_inner).entries;
         self.shards.iter().map(read).sum()
     }
 
     fn shard(&self, tag: KeyTag) -> &RwLock<Shard> {
-        // The high bits choose the shard; the table in it goes by the others.
-        let place = (u128::from(tag.bits()) * self.shards.len() as u128) >> 64;
-        &self.shards[usize::try_from(place).expect("less than the number of shards")]
+        // A tag is a part of a SHA-256: all of its bits are as good as random. The high ones choose
+        // the shard, the low ones the home in it.
+        &self.shards[scale(tag.bits(), self.shards.len())]
     }
 }
 
 impl Shard {
     fn new(capacity: usize) -> Self {
-        // Taken at once, so that nothing is copied when it grows; the system gives the memory when
-        // it is first written to.
-        Self {
-            changes: 0,
-            index: HashTable::with_capacity(capacity),
-            slots: Vec::with_capacity(capacity),
-            marks: Vec::with_capacity(capacity),
-            capacity,
-            hand: 0,
-        }
+        Self { changes: 0, slots: Box::default(), entries: 0, capacity, hand: 0 }
     }
 
     fn find(&self, hash: &KeyHash) -> Option<usize> {
-        let same = |place: &u32| self.slots[*place as usize].hash == *hash;
-        self.index.find(table_hash(hash.tag()), same).map(|place| *place as usize)
+        self.search(hash.tag(), |slot| slot.hash[..] == hash.as_bytes()[..31])
     }
 
-    fn find_tag(&self, tag: KeyTag) -> Option<usize> {
-        let same = |place: &u32| self.slots[*place as usize].hash.tag() == tag;
-        self.index.find(table_hash(tag), same).map(|place| *place as usize)
-    }
-
-    fn verdict(&self, place: usize) -> Verdict {
-        let mark = &self.marks[place];
-        mark.use_it();
-        let principal = self.slots[place].principal.clone();
-        match mark.denial() {
-            None => Ok(principal.expect("who passes is known")),
-            Some(reason) => Err(Denied { reason, principal }),
+    /// Where the key with this tag is of which `is_it` is true.
+    fn search(&self, tag: KeyTag, is_it: impl Fn(&Slot) -> bool) -> Option<usize> {
+        if self.slots.is_empty() {
+            return None;
         }
+        let mut place = self.home(tag);
+        for distance in 0..self.slots.len() {
+            let slot = &self.slots[place];
+            if slot.is_empty() {
+                return None;
+            }
+            if is_it(slot) {
+                return Some(place);
+            }
+            if self.distance(slot, place) < distance {
+                return None;
+            }
+            place = self.after(place);
+        }
+        None
     }
 
-    fn insert(&mut self, hash: KeyHash, verdict: &Verdict) {
-        let (denial, principal) = match verdict {
-            Ok(principal) => (None, Some(principal.clone())),
-            Err(denied) => (Some(denied.reason), denied.principal.clone()),
-        };
-        // Unknown keys and outages are not kept.
-        let Some(mark) = Mark::new(denial) else { return };
-        if let Some(place) = self.find(&hash) {
-            self.slots[place].principal = principal;
-            self.marks[place] = mark;
+    fn insert(&mut self, hash: &KeyHash, slot: Slot) {
+        if let Some(place) = self.find(hash) {
+            self.slots[place] = slot;
             return;
         }
         if self.capacity == 0 {
             return;
         }
-        if self.slots.len() == self.capacity {
+        if self.entries == self.capacity {
             self.evict();
+        } else if self.entries >= self.slots.len() / 6 * 5 && self.slots.len() < self.most_slots() {
+            self.grow();
         }
-        let place = u32::try_from(self.slots.len()).expect("a shard is far smaller");
-        self.slots.push(Slot { hash, principal });
-        self.marks.push(mark);
-        let slots = &self.slots;
-        let tag = |place: &u32| table_hash(slots[*place as usize].hash.tag());
-        self.index.insert_unique(table_hash(hash.tag()), place, tag);
+        self.place(slot);
+        self.entries += 1;
+    }
+
+    /// Puts a key that is not there yet, and for which there is room, where it belongs.
+    fn place(&mut self, mut slot: Slot) {
+        let mut place = self.home(slot.tag());
+        let mut distance = 0;
+        while !self.slots[place].is_empty() {
+            let other = self.distance(&self.slots[place], place);
+            if other < distance {
+                // That one is nearer to its home than this one: it makes room.
+                std::mem::swap(&mut self.slots[place], &mut slot);
+                distance = other;
+            }
+            place = self.after(place);
+            distance += 1;
+        }
+        self.slots[place] = slot;
+    }
+
+    fn grow(&mut self) {
+        let most = self.most_slots();
+        let number = (self.slots.len() * 2).clamp(MIN_SLOTS.min(most), most);
+        let grown = (0..number).map(|_| Slot::default()).collect();
+        let old = std::mem::replace(&mut self.slots, grown);
+        self.hand = 0;
+        old.into_iter().filter(|slot| !slot.is_empty()).for_each(|slot| self.place(slot));
+    }
+
+    fn most_slots(&self) -> usize {
+        self.capacity + self.capacity / 5 + 1
     }
 
     fn evict(&mut self) {
@@ -197,7 +229,9 @@ impl Shard {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
-            if !self.marks[self.hand].take_use() {
+            let slot = &self.slots[self.hand];
+            if !slot.is_empty() && !slot.mark.take_use() {
+                // The hand stays: the next one may move here.
                 self.remove(self.hand);
                 return;
             }
@@ -205,50 +239,88 @@ impl Shard {
         }
     }
 
-    /// The last slot moves to where one was taken out.
-    fn remove(&mut self, place: usize) {
-        self.unlink(place);
-        self.slots.swap_remove(place);
-        self.marks.swap_remove(place);
-        let moved = self.slots.len();
-        if place < moved {
-            let tag = table_hash(self.slots[place].hash.tag());
-            let entry = self.index.find_mut(tag, |found| *found as usize == moved);
-            let entry = entry.expect("every slot is in the index");
-            *entry = u32::try_from(place).expect("a shard is far smaller");
+    /// Those behind that are not at their homes move one up.
+    fn remove(&mut self, mut place: usize) {
+        loop {
+            let next = self.after(place);
+            let slot = &self.slots[next];
+            if slot.is_empty() || self.distance(slot, next) == 0 {
+                break;
+            }
+            self.slots.swap(place, next);
+            place = next;
         }
-    }
-
-    fn unlink(&mut self, place: usize) {
-        let tag = table_hash(self.slots[place].hash.tag());
-        if let Ok(entry) = self.index.find_entry(tag, |found| *found as usize == place) {
-            entry.remove();
-        }
+        self.slots[place] = Slot::default();
+        self.entries -= 1;
     }
 
     fn clear(&mut self) {
-        self.index.clear();
-        self.slots.clear();
-        self.marks.clear();
+        self.slots = Box::default();
+        self.entries = 0;
         self.hand = 0;
+    }
+
+    fn home(&self, tag: KeyTag) -> usize {
+        scale(tag.bits().rotate_left(32), self.slots.len())
+    }
+
+    /// How far a key lies behind its home.
+    fn distance(&self, slot: &Slot, place: usize) -> usize {
+        let home = self.home(slot.tag());
+        if place >= home { place - home } else { place + self.slots.len() - home }
+    }
+
+    fn after(&self, place: usize) -> usize {
+        if place + 1 == self.slots.len() { 0 } else { place + 1 }
     }
 }
 
-/// The tag is a part of a SHA-256, so that all of its bits are as good as random; the table takes
-/// the highest seven, which the choice of the shard has used.
-fn table_hash(tag: KeyTag) -> u64 {
-    tag.bits().rotate_left(32)
+/// One of `number` parts, by the high bits.
+fn scale(bits: u64, number: usize) -> usize {
+    let part = (u128::from(bits) * number as u128) >> 64;
+    usize::try_from(part).expect("less than the number of parts")
+}
+
+impl Slot {
+    /// `None` for what is not kept.
+    fn new(hash: &KeyHash, verdict: &Verdict) -> Option<Self> {
+        let (denial, principal) = match verdict {
+            Ok(principal) => (None, Some(principal.clone())),
+            Err(denied) => (Some(denied.reason), denied.principal.clone()),
+        };
+        let mark = Mark::new(denial)?;
+        let (hash, _) = hash.as_bytes().split_first_chunk().expect("32 bytes have 31 in front");
+        Some(Self { hash: *hash, mark, principal })
+    }
+
+    fn is_empty(&self) -> bool {
+        self.mark.0.load(Ordering::Relaxed) == EMPTY
+    }
+
+    fn tag(&self) -> KeyTag {
+        let (first, _) = self.hash.split_first_chunk().expect("31 bytes have 8 in front");
+        KeyTag::from_bits(u64::from_be_bytes(*first))
+    }
+
+    fn verdict(&self) -> Verdict {
+        self.mark.use_it();
+        let principal = self.principal.clone();
+        match self.mark.denial() {
+            None => Ok(principal.expect("who passes is known")),
+            Some(reason) => Err(Denied { reason, principal }),
+        }
+    }
 }
 
 impl Mark {
     /// `None` for what is not kept.
     fn new(denial: Option<Denial>) -> Option<Self> {
         let code = match denial {
-            None => 0,
-            Some(Denial::Revoked) => 1,
-            Some(Denial::Expired) => 2,
-            Some(Denial::Disabled) => 3,
-            Some(Denial::AccountSuspended) => 4,
+            None => 1,
+            Some(Denial::Revoked) => 2,
+            Some(Denial::Expired) => 3,
+            Some(Denial::Disabled) => 4,
+            Some(Denial::AccountSuspended) => 5,
             Some(Denial::Malformed | Denial::NotFound | Denial::Unavailable) => return None,
         };
         Some(Self(AtomicU8::new(code)))
@@ -256,10 +328,10 @@ impl Mark {
 
     fn denial(&self) -> Option<Denial> {
         match self.0.load(Ordering::Relaxed) & !USED {
-            0 => None,
-            1 => Some(Denial::Revoked),
-            2 => Some(Denial::Expired),
-            3 => Some(Denial::Disabled),
+            1 => None,
+            2 => Some(Denial::Revoked),
+            3 => Some(Denial::Expired),
+            4 => Some(Denial::Disabled),
             _ => Some(Denial::AccountSuspended),
         }
     }

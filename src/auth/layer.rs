@@ -62,7 +62,7 @@ impl<S, V> Layer<S> for ApiKeyLayer<V> {
     type Service = ApiKeyService<S, V>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        ApiKeyService::new(inner, self.settings.clone())
+        ApiKeyService::new(inner, Arc::new(self.settings.clone()))
     }
 }
 

@@ -77,7 +77,7 @@ pub use credentials::{Credentials, CredentialsError};
 pub use key_cache::MAX_ENTRIES;
 pub use layer::ApiKeyLayer;
 pub use leased_verifier::{CacheState, LeasedVerifier};
-pub use principal::{Principal, PrincipalParts};
+pub use principal::{Caller, Principal, PrincipalParts};
 pub use problem::{Challenge, Problem};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};

@@ -1,4 +1,8 @@
-use std::{convert::Infallible, ops::Deref, sync::Arc};
+use std::{
+    convert::Infallible,
+    ops::Deref,
+    sync::{Arc, OnceLock},
+};
 
 use axum::{
     extract::{FromRequestParts, OptionalFromRequestParts},
@@ -46,6 +50,27 @@ impl Deref for Principal {
 
     fn deref(&self) -> &PrincipalParts {
         &self.0
+    }
+}
+
+/// Whose key a request carried, for who stands outside of the gate, where the request is gone once
+/// it is answered: whoever logs or counts.
+///
+/// Put one into the request's extensions before it comes to the gate, and keep a clone. The gate
+/// says who it is, also of a key that it refuses, if it knows it.
+#[derive(Clone, Default, Debug)]
+pub struct Caller(Arc<OnceLock<Principal>>);
+
+impl Caller {
+    /// `None`: the request did not come to a gate, or carried no key that is known.
+    #[must_use]
+    pub fn principal(&self) -> Option<&Principal> {
+        self.0.get()
+    }
+
+    pub(super) fn is(&self, principal: &Principal) {
+        // A second gate behind the first finds the same key.
+        let _ = self.0.set(principal.clone());
     }
 }
 

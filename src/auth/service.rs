@@ -13,17 +13,17 @@ use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    Challenge, Credentials, CredentialsError, Denied, KeyVerifier, Principal, Problem, Verdict,
+    Caller, Challenge, Credentials, CredentialsError, KeyVerifier, Problem, Verdict,
     layer::Settings,
 };
-use crate::domain::{api_key::KeyText, scope::Scope, verification::Denial};
+use crate::domain::{api_key::KeyText, verification::Denial};
 
 /// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another.
 ///
 /// A refusal is a response, never an error: the only errors are those of the inner service.
 pub struct ApiKeyService<S, V> {
     inner: S,
-    settings: Settings<V>,
+    settings: Arc<Settings<V>>,
 }
 
 pin_project! {
@@ -40,14 +40,14 @@ pin_project! {
         /// It does not pass.
         Refused { response: Option<Response> },
         /// The verdict was known at once.
-        Passed { #[pin] answer: F, principal: Option<Principal> },
+        Passed { #[pin] answer: F },
         /// The verdict has to be waited for, and then the answer.
         Asking { answer: Pin<Box<dyn Future<Output = Result<Response, E>> + Send>> },
     }
 }
 
 impl<S, V> ApiKeyService<S, V> {
-    pub(super) fn new(inner: S, settings: Settings<V>) -> Self {
+    pub(super) fn new(inner: S, settings: Arc<Settings<V>>) -> Self {
         Self { inner, settings }
     }
 }
@@ -74,29 +74,23 @@ where
             Ok(key) => key,
             Err(problem) => return ApiKeyFuture::refused(problem.into_response()),
         };
-        let scope = settings.required_scope.as_deref();
         if let Some(verdict) = settings.verifier.verify_at_once(&key) {
-            return match admit(verdict, scope) {
-                Ok(principal) => {
-                    request.extensions_mut().insert(principal.clone());
-                    ApiKeyFuture::passed(self.inner.call(request), principal)
-                }
-                Err(response) => ApiKeyFuture::refused(response),
+            return match admit(verdict, &mut request, settings) {
+                Ok(()) => ApiKeyFuture::passed(self.inner.call(request)),
+                Err(problem) => ApiKeyFuture::refused(problem.into_response()),
             };
         }
         // The service that was polled ready is the one to call; its clone waits for its own turn.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let verifier = Arc::clone(&settings.verifier);
-        let scope = settings.required_scope.clone();
+        let settings = Arc::clone(settings);
         ApiKeyFuture::asking(async move {
-            let principal = match admit(verifier.verify(&key).await, scope.as_deref()) {
-                Ok(principal) => principal,
-                Err(response) => return Ok(response),
-            };
+            let verdict = settings.verifier.verify(&key).await;
             drop(key);
-            request.extensions_mut().insert(principal.clone());
-            Ok(name(inner.call(request).await?, principal))
+            match admit(verdict, &mut request, &settings) {
+                Ok(()) => Ok(inner.call(request).await?.into_response()),
+                Err(problem) => Ok(problem.into_response()),
+            }
         })
     }
 }
@@ -106,8 +100,8 @@ impl<F, E> ApiKeyFuture<F, E> {
         Self { state: State::Refused { response: Some(response) } }
     }
 
-    fn passed(answer: F, principal: Principal) -> Self {
-        Self { state: State::Passed { answer, principal: Some(principal) } }
+    fn passed(answer: F) -> Self {
+        Self { state: State::Passed { answer } }
     }
 
     fn asking(answer: impl Future<Output = Result<Response, E>> + Send + 'static) -> Self {
@@ -126,38 +120,32 @@ where
         const ONCE: &str = "a future that is ready is not polled again";
         match self.project().state.project() {
             StateProjection::Refused { response } => Poll::Ready(Ok(response.take().expect(ONCE))),
-            StateProjection::Passed { answer, principal } => {
-                let answer = ready!(answer.poll(context))?;
-                Poll::Ready(Ok(name(answer, principal.take().expect(ONCE))))
+            StateProjection::Passed { answer } => {
+                Poll::Ready(Ok(ready!(answer.poll(context))?.into_response()))
             }
             StateProjection::Asking { answer } => answer.as_mut().poll(context),
         }
     }
 }
 
-/// Who passes, or the response to who does not.
-#[expect(clippy::result_large_err, reason = "it is looked at once, by the caller")]
-fn admit(verdict: Verdict, required: Option<&Scope>) -> Result<Principal, Response> {
-    match verdict {
-        Ok(principal) => match required {
-            Some(scope) if !principal.scopes.allows(scope) => {
-                Err(name(Problem::insufficient_scope(scope), principal))
-            }
-            _ => Ok(principal),
-        },
-        Err(Denied { reason, principal: Some(principal) }) => {
-            Err(name(Problem::from(reason), principal))
-        }
-        Err(Denied { reason, principal: None }) => Err(Problem::from(reason).into_response()),
+/// Lets the request pass with its principal in it, or says why not.
+fn admit<B, V>(
+    verdict: Verdict,
+    request: &mut Request<B>,
+    settings: &Settings<V>,
+) -> Result<(), Problem> {
+    let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
+    if let (Some(principal), Some(caller)) = (known, request.extensions().get::<Caller>()) {
+        caller.is(principal);
     }
-}
-
-/// Says in the response whose key the request carried, for whoever logs and counts it: outside of
-/// the gate the request is gone.
-fn name(answer: impl IntoResponse, principal: Principal) -> Response {
-    let mut response = answer.into_response();
-    response.extensions_mut().insert(principal);
-    response
+    let principal = verdict.map_err(|denied| denied.reason)?;
+    if let Some(scope) = settings.required_scope.as_deref()
+        && !principal.scopes.allows(scope)
+    {
+        return Err(Problem::insufficient_scope(scope));
+    }
+    request.extensions_mut().insert(principal);
+    Ok(())
 }
 
 fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, Problem> {

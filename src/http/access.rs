@@ -12,7 +12,7 @@ use tracing::{Instrument as _, debug, error, info, info_span, warn};
 
 use super::{AppState, admin::Admin, gate, problem};
 use crate::{
-    auth::{Principal, Problem},
+    auth::{Caller, Principal, Problem},
     clock,
     domain::{id::RequestId, usage::Outcome},
     entropy,
@@ -31,6 +31,8 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     };
     let request_id = RequestId::new(clock::local(), entropy);
     request.extensions_mut().insert(request_id);
+    let caller = Caller::default();
+    request.extensions_mut().insert(caller.clone());
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -40,11 +42,11 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
 
     let response = name_request(response, request_id).await;
-    let line = Line { method, route, request_id, took: since.elapsed() };
+    let principal = caller.principal();
+    let line = Line { method, route, request_id, took: since.elapsed(), principal };
     line.count(&response);
     line.log(&response, line.took >= state.limits.slow_request);
-    // Only the gate names a principal, also one that it refused.
-    if let Some(principal) = response.extensions().get::<Principal>() {
+    if let Some(principal) = principal {
         let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
         state.usage.record(principal, Outcome::of_reason(reason));
     }
@@ -95,9 +97,6 @@ fn carry_over(old: Response, mut new: Response) -> Response {
             new.headers_mut().append(name, value.clone());
         }
     }
-    if let Some(principal) = parts.extensions.get::<Principal>() {
-        new.extensions_mut().insert(principal.clone());
-    }
     if let Some(admin) = parts.extensions.get::<Admin>() {
         new.extensions_mut().insert(admin.clone());
     }
@@ -110,6 +109,7 @@ struct Line<'a> {
     route: &'a str,
     request_id: RequestId,
     took: std::time::Duration,
+    principal: Option<&'a Principal>,
 }
 
 impl Line<'_> {
@@ -133,11 +133,11 @@ impl Line<'_> {
         let (method, route, request_id) = (self.method, self.route, self.request_id);
         let status = response.status().as_u16();
         let millis = self.took.as_millis();
-        let principal = extensions.get::<Principal>();
-        let tenant = principal
+        let tenant = self
+            .principal
             .map(|principal| principal.tenant.as_str())
             .or_else(|| extensions.get::<Admin>().map(|admin| admin.tenant.slug.as_str()));
-        let key_id = principal.map(|principal| principal.key_id.to_string());
+        let key_id = self.principal.map(|principal| principal.key_id.to_string());
         let problem = extensions.get::<Problem>();
         let code = problem.map(Problem::code);
         let reason = problem.and_then(Problem::reason);

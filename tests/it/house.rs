@@ -25,7 +25,6 @@ const ARROWS: &[(&str, &[&str])] = &[
 /// Which modules may name a crate that is not everybody's.
 const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["store"]),
-    ("hashbrown", &["auth"]),
     ("hyper", &["auth", "http"]),
     ("hyper_util", &["auth", "http"]),
     ("hyper_rustls", &["auth"]),
