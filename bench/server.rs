@@ -14,6 +14,10 @@ use tollgate::{
     telemetry,
 };
 
+/// The service's own.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Parser)]
 struct Arguments {
     #[arg(long)]

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use tollgate::{cli::Cli, config};
 
+/// A request makes some dozens of small allocations, and a cached key two: this one makes them in
+/// half the time of the system's, and with less around them.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // Before there is a second thread: it changes the environment.
     if let Err(error) = config::load_dotenv() {

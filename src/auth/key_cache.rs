@@ -1,6 +1,6 @@
 use std::sync::{
     PoisonError,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicU8, AtomicU64, Ordering},
 };
 
 use super::{Denied, Principal, Verdict, sync::RwLock};
@@ -52,6 +52,9 @@ pub enum Found {
 struct Shard {
     /// Changes that were applied.
     changes: u64,
+    /// Keys that were found. Here, where the lock is: one count for all would make threads wait for
+    /// each other that look at different shards.
+    hits: AtomicU64,
     /// Grows with the entries, up to a sixth more than there may be.
     slots: Box<[Slot]>,
     entries: usize,
@@ -93,7 +96,10 @@ impl KeyCache {
     pub fn look_up(&self, hash: &KeyHash) -> Found {
         let shard = self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash) {
-            Some(place) => Found::Hit(shard.slots[place].verdict()),
+            Some(place) => {
+                shard.hits.fetch_add(1, Ordering::Relaxed);
+                Found::Hit(shard.slots[place].verdict())
+            }
             None => Found::Miss(Ticket(shard.changes)),
         }
     }
@@ -132,10 +138,12 @@ impl KeyCache {
         }
     }
 
-    pub fn len(&self) -> usize {
-        let read =
-            |shard: &RwLock<Shard>| shard.read().unwrap_or_else(PoisonError::into_inner).entries;
-        self.shards.iter().map(read).sum()
+    /// The keys that are here, and how often one was found.
+    pub fn counts(&self) -> (usize, u64) {
+        self.shards.iter().fold((0, 0), |(keys, hits), shard| {
+            let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
+            (keys + shard.entries, hits + shard.hits.load(Ordering::Relaxed))
+        })
     }
 
     fn shard(&self, tag: KeyTag) -> &RwLock<Shard> {
@@ -147,7 +155,8 @@ impl KeyCache {
 
 impl Shard {
     fn new(capacity: usize) -> Self {
-        Self { changes: 0, slots: Box::default(), entries: 0, capacity, hand: 0 }
+        let (changes, hits) = (0, AtomicU64::new(0));
+        Self { changes, hits, slots: Box::default(), entries: 0, capacity, hand: 0 }
     }
 
     fn find(&self, hash: &KeyHash) -> Option<usize> {

@@ -28,7 +28,8 @@ pub struct LeasedVerifier<V> {
 
 #[derive(Default)]
 struct Counts {
-    hits: AtomicU64,
+    /// Found, but asked about all the same: it may have expired.
+    doubtful: AtomicU64,
     misses: AtomicU64,
     without_lease: AtomicU64,
 }
@@ -81,9 +82,11 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
     #[must_use]
     pub fn state(&self) -> CacheState {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        let (keys, found) = self.cache.counts();
         CacheState {
-            keys: self.cache.len(),
-            hits: count(&self.counts.hits),
+            keys,
+            // The two are not read at one moment.
+            hits: found.saturating_sub(count(&self.counts.doubtful)),
             misses: count(&self.counts.misses),
             without_lease: count(&self.counts.without_lease),
             holds_lease: self.lease.holds((self.since_boot)()),
@@ -98,7 +101,10 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
         }
         match self.cache.look_up(hash) {
             Found::Hit(verdict) if self.still_holds(&verdict, now) => Ok(verdict),
-            Found::Hit(_) => Err((self.cache.ticket(hash), &self.counts.misses)),
+            Found::Hit(_) => {
+                self.counts.doubtful.fetch_add(1, Ordering::Relaxed);
+                Err((self.cache.ticket(hash), &self.counts.misses))
+            }
             Found::Miss(ticket) => Err((ticket, &self.counts.misses)),
         }
     }
@@ -115,10 +121,7 @@ impl<V: KeyVerifier> KeyVerifier for LeasedVerifier<V> {
     async fn verify(&self, key: &KeyText) -> Result<super::Principal, Denied> {
         let hash = key.hash();
         match self.look_up(&hash) {
-            Ok(verdict) => {
-                self.counts.hits.fetch_add(1, Ordering::Relaxed);
-                verdict
-            }
+            Ok(verdict) => verdict,
             Err((ticket, count)) => {
                 count.fetch_add(1, Ordering::Relaxed);
                 let verdict = self.inner.verify(key).await;
@@ -129,8 +132,6 @@ impl<V: KeyVerifier> KeyVerifier for LeasedVerifier<V> {
     }
 
     fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
-        let verdict = self.look_up(&key.hash()).ok()?;
-        self.counts.hits.fetch_add(1, Ordering::Relaxed);
-        Some(verdict)
+        self.look_up(&key.hash()).ok()
     }
 }

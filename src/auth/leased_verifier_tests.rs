@@ -138,6 +138,8 @@ async fn a_key_that_may_have_expired_is_asked_about_and_then_dead_for_good() {
     assert_eq!(verifier.verify(&key()).await, expired);
     assert_eq!(inner.asked(), 3);
     assert_eq!(verifier.verify_at_once(&key()), Some(expired));
+    let state = verifier.state();
+    assert_eq!((state.hits, state.misses), (1, 3));
 }
 
 #[tokio::test]

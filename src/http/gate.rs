@@ -1,10 +1,8 @@
 //! The gate of the service: the node's verifier, counted.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use metrics::Counter;
 
 use crate::{
@@ -19,14 +17,15 @@ use crate::{
 /// Verifies keys as the node does, and counts what it says.
 pub struct CountedVerifier {
     node: Node,
-    counters: RwLock<HashMap<(Slug, Environment), Arc<Counters>>>,
+    /// By tenant. Replaced whole for a new one, which is seldom, so that readers share no lock.
+    counters: ArcSwap<HashMap<Slug, OfTenant>>,
     /// Of keys whose prefix no tenant has.
     of_no_tenant: Counters,
 }
 
 impl CountedVerifier {
     pub(super) fn new(node: Node) -> Self {
-        Self { node, counters: RwLock::default(), of_no_tenant: Counters::new("", "") }
+        Self { node, counters: ArcSwap::default(), of_no_tenant: Counters::new("", "") }
     }
 
     fn count(&self, key: &KeyText, verdict: &Verdict) {
@@ -35,25 +34,26 @@ impl CountedVerifier {
             Err(denied) => (denied.principal.as_ref(), Some(denied.reason)),
         };
         if let Some(principal) = principal {
-            self.of_tenant(&principal.tenant, principal.environment).count(denial);
+            self.count_for(&principal.tenant, principal.environment, denial);
         } else if let Some(tenant) = self.node.store().known_tenant_of_key(key) {
-            self.of_tenant(&tenant.slug, tenant.environment).count(denial);
+            self.count_for(&tenant.slug, tenant.environment, denial);
         } else {
             self.of_no_tenant.count(denial);
         }
     }
 
-    fn of_tenant(&self, slug: &Slug, environment: Environment) -> Arc<Counters> {
-        // The map is whole after each of its operations: a panic elsewhere harms nothing.
-        let tenant = (slug.clone(), environment);
-        let known = self.counters.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(counters) = known.get(&tenant) {
-            return Arc::clone(counters);
+    fn count_for(&self, slug: &Slug, environment: Environment, denial: Option<Denial>) {
+        if let Some(known) = self.counters.load().get(slug) {
+            known.of(environment).count(denial);
+            return;
         }
-        drop(known);
-        let new = Counters::new(slug.as_str(), environment.as_str());
-        let mut known = self.counters.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(known.entry(tenant).or_insert_with(|| Arc::new(new)))
+        let new = OfTenant::new(slug);
+        new.of(environment).count(denial);
+        self.counters.rcu(|known| {
+            let mut more = HashMap::clone(known);
+            more.insert(slug.clone(), new.clone());
+            more
+        });
     }
 }
 
@@ -68,6 +68,28 @@ impl KeyVerifier for CountedVerifier {
         let verdict = self.node.verifier().verify_at_once(key)?;
         self.count(key, &verdict);
         Some(verdict)
+    }
+}
+
+/// Those of a platform in both its environments.
+#[derive(Clone)]
+struct OfTenant {
+    live: Arc<Counters>,
+    test: Arc<Counters>,
+}
+
+impl OfTenant {
+    fn new(slug: &Slug) -> Self {
+        let counters =
+            |environment: Environment| Arc::new(Counters::new(slug.as_str(), environment.as_str()));
+        Self { live: counters(Environment::Live), test: counters(Environment::Test) }
+    }
+
+    fn of(&self, environment: Environment) -> &Counters {
+        match environment {
+            Environment::Live => &self.live,
+            Environment::Test => &self.test,
+        }
     }
 }
 
