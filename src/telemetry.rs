@@ -1,13 +1,13 @@
 //! What the operator sees: the log on stderr, and metrics for Prometheus.
 
-use std::{io::IsTerminal as _, sync::Arc};
+use std::io::IsTerminal as _;
 
 use axum::{Router, http::header, response::IntoResponse, routing::get};
-use metrics::{Unit, describe_counter, describe_gauge, describe_histogram, gauge};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::{config::LogConfig, store::Store};
+use crate::{config::LogConfig, node::Node};
 
 /// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a time-out.
 const BUCKETS: [f64; 16] = [
@@ -42,6 +42,18 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
          key's prefix"
     );
     describe_counter!(
+        "tollgate_cache_lookups_total",
+        "Keys that were asked for: hit, out of the cache; miss, not in it; no_lease, it could not be \
+         asked"
+    );
+    describe_gauge!("tollgate_cache_keys", "Keys in the cache");
+    describe_gauge!("tollgate_lease_held", "1: the cache may be asked; 0: every key is looked up");
+    describe_counter!(
+        "tollgate_gathered_keys_total",
+        "Keys that were looked up in the database, gathered in statements"
+    );
+    describe_counter!("tollgate_gathered_statements_total", "Statements that did it");
+    describe_counter!(
         "tollgate_usage_dropped_total",
         "Counts of keys' usage that were dropped: too many keys were in use at once"
     );
@@ -60,18 +72,34 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// `/metrics`, in Prometheus's text format.
-pub fn metrics_router(handle: PrometheusHandle, store: Arc<Store>) -> Router {
+pub fn metrics_router(handle: PrometheusHandle, node: Node) -> Router {
     let render = move || {
-        let (handle, store) = (handle.clone(), Arc::clone(&store));
+        let (handle, node) = (handle.clone(), node.clone());
         async move {
-            let pool = store.pool_state();
-            let count = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
-            gauge!("tollgate_database_connections", "state" => "idle").set(count(pool.idle));
-            gauge!("tollgate_database_connections", "state" => "used").set(count(pool.used));
-            gauge!("tollgate_database_connections_max").set(f64::from(pool.max));
+            tell_state(&node);
             let media_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (media_type, handle.render()).into_response()
         }
     };
     Router::new().route("/metrics", get(render))
+}
+
+/// What is not counted where it happens, but asked for when somebody looks.
+fn tell_state(node: &Node) {
+    let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
+    let pool = node.store().pool_state();
+    gauge!("tollgate_database_connections", "state" => "idle").set(number(pool.idle));
+    gauge!("tollgate_database_connections", "state" => "used").set(number(pool.used));
+    gauge!("tollgate_database_connections_max").set(f64::from(pool.max));
+    let (keys, statements) = node.store().lookup_counts();
+    counter!("tollgate_gathered_keys_total").absolute(keys);
+    counter!("tollgate_gathered_statements_total").absolute(statements);
+    let cache = node.verifier().state();
+    gauge!("tollgate_cache_keys").set(number(cache.keys));
+    gauge!("tollgate_lease_held").set(f64::from(u8::from(cache.holds_lease)));
+    for (result, count) in
+        [("hit", cache.hits), ("miss", cache.misses), ("no_lease", cache.without_lease)]
+    {
+        counter!("tollgate_cache_lookups_total", "result" => result).absolute(count);
+    }
 }

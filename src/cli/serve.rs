@@ -36,6 +36,7 @@ impl Serve {
 /// A service that has all it needs and listens, but does not answer yet.
 pub struct Service {
     pub database: Database,
+    node: Node,
     config: ServerConfig,
     listener: TcpListener,
     metrics: Option<(TcpListener, axum::Router)>,
@@ -60,9 +61,10 @@ impl Service {
             warn!("using the private Postgres of another process: it stops when that one does");
         }
         let config = fit_open_files(config);
+        let node = Node::new(database.store.clone(), config.node);
         let metrics = metrics_listener
-            .map(|listener| (listener, telemetry::metrics_router(handle, database.store.clone())));
-        Ok(Self { database, config, listener, metrics, stop })
+            .map(|listener| (listener, telemetry::metrics_router(handle, node.clone())));
+        Ok(Self { database, node, config, listener, metrics, stop })
     }
 
     /// The address that is listened on: with the port that the system chose, if it was to.
@@ -79,13 +81,12 @@ impl Service {
             // Until the very end: the last counts are of the shutdown itself.
             tokio::spawn(http::serve(listener, router, limits, std::future::pending()));
         }
-        let node = Node::new(self.database.store.clone(), self.config.node);
         let (served, all_served) = oneshot::channel::<()>();
-        let lease = tokio::spawn(node.clone().keep_lease(async {
+        let lease = tokio::spawn(self.node.clone().keep_lease(async {
             // Ready once it is dropped.
             let _ = all_served.await;
         }));
-        let state = AppState::new(node, self.config.limits);
+        let state = AppState::new(self.node, self.config.limits);
         let (counted, all_counted) = oneshot::channel::<()>();
         let store = self.database.store.clone();
         let usage = tokio::spawn(state.usage().clone().run(store, async {

@@ -18,7 +18,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("ledger", &["domain", "store"]),
     ("http", &["auth", "clock", "domain", "entropy", "ledger", "node", "store", "usage"]),
     ("config", &["auth", "http", "node", "postgres", "store"]),
-    ("telemetry", &["config", "store"]),
+    ("telemetry", &["config", "node"]),
     ("cli", &["config", "domain", "entropy", "http", "node", "postgres", "store", "telemetry"]),
 ];
 

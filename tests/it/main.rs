@@ -15,6 +15,7 @@ mod middleware;
 mod money;
 mod outage;
 mod remote;
+mod revocation;
 mod secrets;
 mod server;
 mod telemetry;

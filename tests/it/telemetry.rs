@@ -57,6 +57,13 @@ fn the_metrics_say_what_happened() {
         "tollgate_database_connections{state=\"idle\"} ",
         "tollgate_database_connections_max ",
         "tollgate_usage_dropped_total 0",
+        "tollgate_lease_held 1",
+        "tollgate_cache_keys 1",
+        "tollgate_cache_lookups_total{result=\"hit\"} ",
+        "tollgate_cache_lookups_total{result=\"miss\"} ",
+        "tollgate_cache_lookups_total{result=\"no_lease\"} ",
+        "tollgate_gathered_keys_total ",
+        "tollgate_gathered_statements_total ",
         "tollgate_database_seconds_count{operation=\"purchase\"} 2",
         "tollgate_http_request_seconds_bucket{route=\"/v1/purchases\"",
     ] {

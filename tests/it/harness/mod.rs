@@ -4,6 +4,7 @@ pub mod app;
 pub mod cluster;
 pub mod place;
 pub mod process;
+pub mod proxy;
 pub mod request;
 
 pub use app::{App, TestTenant};

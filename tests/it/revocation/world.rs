@@ -1,0 +1,444 @@
+//! Three services on one Postgres, each behind a proxy that can be cut, clients that ask all of
+//! them all the time, and a backend that changes keys.
+
+use std::{
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use axum::{
+    body::Bytes,
+    http::{Method, Request},
+};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use rand::{RngExt as _, SeedableRng as _, rngs::StdRng};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::{Value, json};
+use sqlx::PgPool;
+use tollgate::postgres::{DATABASE, PrivatePostgres};
+
+use super::record::{Record, Tally};
+use crate::harness::{
+    PATIENCE, cluster, eventually,
+    process::{Process, tollgate},
+    proxy::Proxy,
+};
+
+pub const NODES: usize = 3;
+const ACCOUNTS: usize = 40;
+const KEYS_PER_ACCOUNT: usize = 5;
+const CLIENTS: usize = 12;
+const BACKENDS: usize = 8;
+
+/// Dead keys that clients go on asking with, beside those that are not.
+const DEAD_KEYS: usize = 100;
+
+pub struct World {
+    postgres: Mutex<Option<PrivatePostgres>>,
+    pub pool: PgPool,
+    http: Client<HttpConnector, Full<Bytes>>,
+    admin_key: String,
+    pub nodes: Vec<Node>,
+    accounts: Vec<tokio::sync::Mutex<Account>>,
+    /// All that clients ask with.
+    keys: RwLock<Vec<Arc<Key>>>,
+    /// Those that they ask with no more.
+    retired: Mutex<Vec<Arc<Key>>>,
+    seeds: AtomicUsize,
+    finished: AtomicBool,
+    /// How long the changes took.
+    pub took: Mutex<Vec<Duration>>,
+}
+
+pub struct Node {
+    number: usize,
+    pub proxy: Proxy,
+    process: Mutex<Option<Process>>,
+    address: Mutex<String>,
+    /// Whether a backend may send changes to it, and expect an answer.
+    pub answers: AtomicBool,
+}
+
+struct Account {
+    name: String,
+    keys: Vec<Arc<Key>>,
+}
+
+pub struct Key {
+    id: String,
+    text: String,
+    record: Record,
+    revoked: AtomicBool,
+}
+
+/// What can be done to a key that makes it pass no more.
+#[derive(Clone, Copy)]
+enum Change {
+    Revoke,
+    Disable,
+    Reduce,
+    Suspend,
+}
+
+impl World {
+    pub async fn start() -> Arc<Self> {
+        let postgres = tokio::task::spawn_blocking(|| {
+            PrivatePostgres::start(&cluster::options("revocation")).expect("Postgres starts")
+        });
+        let postgres = postgres.await.expect("no panic");
+        let url = postgres.url(DATABASE);
+        let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
+            .args(["--max-keys", "1000", "--default-scopes", "write", "--database-url", &url])
+            .output()
+            .expect("the program runs");
+        assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
+        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("an object");
+
+        let socket = postgres.socket_dir().join(".s.PGSQL.5432");
+        let mut nodes = Vec::new();
+        for number in 0..NODES {
+            let proxy = Proxy::start(socket.clone()).await;
+            let node = Node {
+                number,
+                proxy,
+                process: Mutex::default(),
+                address: Mutex::default(),
+                answers: AtomicBool::new(true),
+            };
+            node.start().await;
+            nodes.push(node);
+        }
+        let world = Arc::new(Self {
+            postgres: Mutex::new(Some(postgres)),
+            pool: PgPool::connect_lazy(&url).expect("a URL"),
+            http: Client::builder(TokioExecutor::new()).build_http(),
+            admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
+            nodes,
+            accounts: (0..ACCOUNTS).map(|number| Account::named(number).into()).collect(),
+            keys: RwLock::default(),
+            retired: Mutex::default(),
+            seeds: AtomicUsize::new(0),
+            finished: AtomicBool::new(false),
+            took: Mutex::default(),
+        });
+        for account in &world.accounts {
+            let mut account = account.lock().await;
+            world.backend(0, Method::PUT, &account.path(), json!({})).await.expect("it is made");
+            for _ in 0..KEYS_PER_ACCOUNT {
+                let key = world.create(&account).await;
+                account.keys.push(key);
+            }
+        }
+        world.all_hold_leases().await;
+        world
+    }
+
+    /// Clients begin to ask.
+    pub fn hammer(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
+        let client = |_| {
+            let world = Arc::clone(self);
+            tokio::spawn(async move {
+                let mut random = world.random();
+                while !world.finished.load(Ordering::Relaxed) {
+                    let key = {
+                        let keys = world.keys.read().expect("no panic");
+                        Arc::clone(&keys[random.random_range(0..keys.len())])
+                    };
+                    world.ask(random.random_range(0..NODES), &key).await;
+                }
+            })
+        };
+        (0..CLIENTS).map(client).collect()
+    }
+
+    /// Makes so many changes at nodes that answer, several at the same time.
+    pub async fn change(self: &Arc<Self>, number: usize) {
+        let left = Arc::new(AtomicUsize::new(number));
+        let backend = |place: usize| {
+            let (world, left) = (Arc::clone(self), Arc::clone(&left));
+            tokio::spawn(async move {
+                let mut random = world.random();
+                let one_less = |left: usize| left.checked_sub(1);
+                let order = Ordering::Relaxed;
+                while left.fetch_update(order, order, one_less).is_ok() {
+                    // Each backend has accounts of its own.
+                    let account = random.random_range(0..ACCOUNTS / BACKENDS) * BACKENDS + place;
+                    let mut account = world.accounts[account].lock().await;
+                    world.change_one(&mut account, &mut random).await;
+                }
+            })
+        };
+        let backends: Vec<_> = (0..BACKENDS).map(backend).collect();
+        for backend in backends {
+            backend.await.expect("every change is made");
+        }
+    }
+
+    /// Waits until every node answers out of its cache.
+    pub async fn all_hold_leases(&self) {
+        eventually("every node has its lease", async || {
+            for node in &self.nodes {
+                if node.metric("tollgate_lease_held").await != Some(1) {
+                    return false;
+                }
+            }
+            true
+        })
+        .await;
+    }
+
+    /// Ends everything, and says what came of it.
+    pub async fn finish(&self, clients: Vec<tokio::task::JoinHandle<()>>) -> (Tally, Vec<String>) {
+        self.finished.store(true, Ordering::Relaxed);
+        for client in clients {
+            client.await.expect("no panic");
+        }
+        let mut hits = 0;
+        for node in &self.nodes {
+            hits += node.metric("tollgate_cache_lookups_total{result=\"hit\"}").await.expect("it");
+            node.process.lock().expect("no panic").take();
+        }
+        self.pool.close().await;
+        let postgres = self.postgres.lock().expect("no panic").take().expect("it runs");
+        tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
+        std::fs::remove_dir_all(cluster::directory("revocation")).expect("it is ours");
+
+        let (mut tally, mut violations) = (Tally::default(), Vec::new());
+        let keys = self.keys.read().expect("no panic");
+        for key in keys.iter().chain(self.retired.lock().expect("no panic").iter()) {
+            key.record.judge(&key.id, &mut tally, &mut violations);
+        }
+        assert!(hits > tally.passed as u64 / 4, "{hits} of {} came out of caches", tally.passed);
+        (tally, violations)
+    }
+
+    pub fn signal_postmaster(&self, signal: Signal) {
+        let file = cluster::directory("revocation").join("data/postmaster.pid");
+        let text = std::fs::read_to_string(file).expect("it runs");
+        let pid = text.lines().next().expect("a line").parse().expect("a process id");
+        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("it runs");
+    }
+
+    fn random(&self) -> StdRng {
+        StdRng::seed_from_u64(self.seeds.fetch_add(1, Ordering::Relaxed) as u64)
+    }
+
+    async fn ask(&self, node: usize, key: &Key) {
+        let uri = format!("{}/v1/authorize?scope=orders:write", self.nodes[node].url());
+        let request = Request::get(uri).header("X-API-Key", &key.text);
+        let request = request.body(Full::default()).expect("a request");
+        let begun = Instant::now();
+        let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
+        // A node that is gone answers nothing.
+        let Ok(answer) = answer.expect("a node that is there answers") else {
+            tokio::task::yield_now().await;
+            return;
+        };
+        let status = answer.status().as_u16();
+        // The connection is used again.
+        let _ = answer.into_body().collect().await;
+        match status {
+            200 => key.record.answered(begun, node, true),
+            401 | 403 => key.record.answered(begun, node, false),
+            503 => {}
+            other => panic!("node {node} answered {other}"),
+        }
+    }
+
+    /// A change, requests on every node that begin after it has returned, and back again.
+    async fn change_one(&self, account: &mut Account, random: &mut StdRng) {
+        let place = random.random_range(0..account.keys.len());
+        let key = Arc::clone(&account.keys[place]);
+        let change = [Change::Revoke, Change::Disable, Change::Reduce, Change::Suspend]
+            [random.random_range(0..4)];
+        let keys = match change {
+            Change::Suspend => account.keys.clone(),
+            _ => vec![Arc::clone(&key)],
+        };
+        let (method, path, there, back) = change.request(account, &key);
+        // So that it is in their caches.
+        self.ask_all(&key).await;
+        keys.iter().for_each(|key| key.record.ban());
+        self.until_it_is_made(random, &method, &path, &there).await;
+        keys.iter().for_each(|key| key.record.banned());
+        self.ask_all(&key).await;
+        match back {
+            Some(back) => {
+                keys.iter().for_each(|key| key.record.lift());
+                self.until_it_is_made(random, &method, &path, &back).await;
+                keys.iter().for_each(|key| key.record.lifted());
+                self.ask_all(&key).await;
+            }
+            None => {
+                key.revoked.store(true, Ordering::Relaxed);
+                account.keys[place] = self.create(account).await;
+            }
+        }
+    }
+
+    async fn ask_all(&self, key: &Key) {
+        let nodes = (0..NODES).filter(|node| self.nodes[*node].answers.load(Ordering::Relaxed));
+        let mut asked = nodes.map(|node| self.ask(node, key)).collect::<Vec<_>>().into_iter();
+        // One after the other would give the last one time.
+        match (asked.next(), asked.next(), asked.next()) {
+            (Some(a), Some(b), Some(c)) => drop(tokio::join!(a, b, c)),
+            (Some(a), Some(b), None) => drop(tokio::join!(a, b)),
+            (Some(a), None, _) => a.await,
+            _ => {}
+        }
+    }
+
+    /// Sends a change, to a node at random each time, until it returns.
+    async fn until_it_is_made(
+        &self,
+        random: &mut StdRng,
+        method: &Method,
+        path: &str,
+        body: &Value,
+    ) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let node = random.random_range(0..NODES);
+            if !self.nodes[node].answers.load(Ordering::Relaxed) {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            let sent = Instant::now();
+            if self.backend(node, method.clone(), path, body.clone()).await.is_some() {
+                self.took.lock().expect("no panic").push(sent.elapsed());
+                return;
+            }
+            assert!(Instant::now() < deadline, "{method} {path} could not be made");
+        }
+    }
+
+    async fn create(&self, account: &Account) -> Arc<Key> {
+        let path = format!("{}/keys", account.path());
+        let deadline = Instant::now() + PATIENCE;
+        let mut random = self.random();
+        let created = loop {
+            let node = random.random_range(0..NODES);
+            if self.nodes[node].answers.load(Ordering::Relaxed)
+                && let Some(created) =
+                    self.backend(node, Method::POST, &path, json!({"name": "a"})).await
+            {
+                break created;
+            }
+            assert!(Instant::now() < deadline, "no key could be made");
+        };
+        let text = |member: &str| created[member].as_str().expect("a text").to_owned();
+        let (record, revoked) = (Record::default(), AtomicBool::new(false));
+        let key = Arc::new(Key { id: text("id"), text: text("key"), record, revoked });
+        let mut keys = self.keys.write().expect("no panic");
+        keys.push(Arc::clone(&key));
+        if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
+            let revoked = |key: &Arc<Key>| key.revoked.load(Ordering::Relaxed);
+            let oldest = keys.iter().position(revoked).expect("one of them");
+            self.retired.lock().expect("no panic").push(keys.remove(oldest));
+        }
+        key
+    }
+
+    /// What the admin key may do; `None` when the node could not.
+    async fn backend(&self, node: usize, method: Method, path: &str, body: Value) -> Option<Value> {
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.nodes[node].url()))
+            .header("Authorization", format!("Bearer {}", self.admin_key))
+            .header("Content-Type", "application/json")
+            .body(Full::from(body.to_string()))
+            .expect("a request");
+        let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
+        let answer = answer.expect("a node that is there answers").ok()?;
+        let status = answer.status().as_u16();
+        let body = answer.into_body().collect().await.ok()?.to_bytes();
+        match status {
+            200 | 201 => Some(serde_json::from_slice(&body).expect("JSON")),
+            503 => None,
+            other => panic!("node {node} answered {other}: {}", String::from_utf8_lossy(&body)),
+        }
+    }
+}
+
+impl Node {
+    /// Starts the service, and returns when it serves.
+    pub async fn start(&self) {
+        let mut command = tollgate(&["serve"]);
+        command.env("DATABASE_URL", self.proxy.url(DATABASE));
+        let log = cluster::directory(&format!("revocation-{}.log", self.number));
+        let process = tokio::task::spawn_blocking(move || Process::start(command, &log));
+        let process = process.await.expect("it starts");
+        *self.address.lock().expect("no panic") = format!("http://{}", process.address);
+        *self.process.lock().expect("no panic") = Some(process);
+        self.answers.store(true, Ordering::Relaxed);
+    }
+
+    pub fn kill(&self) {
+        self.answers.store(false, Ordering::Relaxed);
+        self.signal(Signal::KILL);
+        let process = self.process.lock().expect("no panic").take().expect("it runs");
+        process.wait();
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        let process = self.process.lock().expect("no panic");
+        process.as_ref().expect("it runs").signal(signal);
+    }
+
+    fn url(&self) -> String {
+        self.address.lock().expect("no panic").clone()
+    }
+
+    /// The value of a metric, if the node answers.
+    pub async fn metric(&self, name: &str) -> Option<u64> {
+        let address = self.process.lock().expect("no panic").as_ref()?.metrics;
+        let name = format!("{name} ");
+        tokio::task::spawn_blocking(move || {
+            let answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
+            let text = answer.into_body().read_to_string().ok()?;
+            text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
+        })
+        .await
+        .expect("no panic")
+    }
+}
+
+impl Account {
+    fn named(number: usize) -> Self {
+        Self { name: format!("user-{number}"), keys: Vec::new() }
+    }
+
+    fn path(&self) -> String {
+        format!("/v1/accounts/{}", self.name)
+    }
+}
+
+impl Change {
+    /// The request that makes it, and the body that takes it back, if that can be done.
+    fn request(self, account: &Account, key: &Key) -> (Method, String, Value, Option<Value>) {
+        let of_account = account.path();
+        let of_key = format!("{of_account}/keys/{}", key.id);
+        match self {
+            Self::Revoke => (Method::POST, format!("{of_key}/revoke"), json!({}), None),
+            Self::Disable => {
+                let back = Some(json!({"enabled": true}));
+                (Method::PATCH, of_key, json!({"enabled": false}), back)
+            }
+            Self::Reduce => {
+                let back = Some(json!({"scopes": ["write"]}));
+                (Method::PATCH, of_key, json!({"scopes": ["read"]}), back)
+            }
+            Self::Suspend => {
+                let back = Some(json!({"status": "active"}));
+                (Method::PATCH, of_account, json!({"status": "suspended"}), back)
+            }
+        }
+    }
+}
