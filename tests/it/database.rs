@@ -140,38 +140,3 @@ async fn every_table_of_an_account_is_keyed_by_it() {
         }
     }
 }
-
-/// The plan of a statement with each parameter cast to what the program sends.
-async fn plan(app: &App, statement: &str) -> String {
-    let rows: Vec<String> = sqlx::query_scalar(AssertSqlSafe(format!("EXPLAIN {statement}")))
-        .fetch_all(&app.pool)
-        .await
-        .expect("a plan");
-    rows.join("\n")
-}
-
-#[tokio::test]
-async fn a_verification_is_one_index_lookup() {
-    let app = App::start().await;
-    app.wallet("0").await;
-    // Enough rows for the planner to prefer an index if there is one.
-    sqlx::raw_sql(
-        "INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
-                               metadata, enabled, created_at)
-         SELECT a.account_id, gen_random_uuid(), a.tenant_id, sha256(n::text::bytea), 'h', 'n',
-                '{read}', '{}', true, now()
-         FROM accounts a, generate_series(1, 20000) n;
-         ANALYZE api_keys; ANALYZE accounts;",
-    )
-    .execute(&app.pool)
-    .await
-    .expect("rows");
-    let plan = plan(
-        &app,
-        "SELECT k.key_id, a.status FROM api_keys k JOIN accounts a USING (account_id)
-         WHERE k.key_hash = sha256('7')",
-    )
-    .await;
-    assert!(plan.contains("Index Scan using api_keys_key_hash"), "{plan}");
-    assert!(!plan.contains("Seq Scan on api_keys"), "{plan}");
-}

@@ -36,7 +36,7 @@ pub struct App {
     pub pool: PgPool,
     pub tronagg: TestTenant,
     pub tradetally: TestTenant,
-    url: String,
+    pub url: String,
 }
 
 /// A tenant and an admin key of it that may do everything.

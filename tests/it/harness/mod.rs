@@ -16,8 +16,11 @@ pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Waits until it is so; a test in which it never is fails, and does not hang.
 pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
     let waiting = async move {
+        // Asked again and again, and not so often that nothing else gets done.
+        let mut again = tokio::time::interval(std::time::Duration::from_millis(5));
+        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !condition().await {
-            tokio::task::yield_now().await;
+            again.tick().await;
         }
     };
     async move {

@@ -5,7 +5,7 @@ mod record;
 mod world;
 
 use std::{
-    sync::Arc,
+    sync::{Arc, atomic::Ordering},
     time::{Duration, Instant},
 };
 
@@ -54,17 +54,16 @@ async fn a_change_that_has_returned_holds_on_every_node() {
 
 /// Does it, waits until all is well again, and says how long the changes took meanwhile.
 async fn say(world: &Arc<World>, what: &str, happens: impl Future<Output = ()>) {
+    let began = Instant::now();
     happens.await;
     world.all_hold_leases().await;
     let mut took = std::mem::take(&mut *world.took.lock().expect("no panic"));
     took.sort();
     let at = |percent: usize| took[(took.len() - 1) * percent / 100];
+    let (number, whole) = (took.len(), began.elapsed());
+    let (p50, p99, max) = (at(50), at(99), at(100));
     println!(
-        "{what}: {} changes, p50 {:?}, p99 {:?}, max {:?}",
-        took.len(),
-        at(50),
-        at(99),
-        at(100)
+        "{what}: {number} changes in {whole:.1?}, p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"
     );
 }
 
@@ -79,7 +78,7 @@ async fn a_node_is_killed(world: &Arc<World>) {
 
 async fn a_node_is_stopped(world: &Arc<World>) {
     let node = &world.nodes[1];
-    node.answers.store(false, std::sync::atomic::Ordering::Relaxed);
+    node.answers.store(false, Ordering::Relaxed);
     node.signal(Signal::STOP);
     // Its lease ends on the way.
     world.change(40).await;
@@ -92,7 +91,7 @@ async fn a_node_is_stopped(world: &Arc<World>) {
     .await;
     world.change(40).await;
     node.signal(Signal::CONT);
-    node.answers.store(true, std::sync::atomic::Ordering::Relaxed);
+    node.answers.store(true, Ordering::Relaxed);
     world.change(40).await;
 }
 
@@ -114,13 +113,18 @@ async fn connections_are_terminated(world: &Arc<World>) {
 
 async fn a_node_is_cut_off(world: &Arc<World>, to_database: bool, to_node: bool) {
     let node = &world.nodes[0];
-    let ((), ()) = tokio::join!(world.change(40), async { node.proxy.set(to_database, to_node) });
+    // Amid changes, of which some are just being made on this node.
+    let ((), ()) = tokio::join!(world.change(40), async {
+        node.proxy.set(to_database, to_node);
+        node.answers.store(false, Ordering::Relaxed);
+    });
     eventually("its lease is over", async || node.metric("tollgate_lease_held").await == Some(0))
         .await;
-    node.answers.store(false, std::sync::atomic::Ordering::Relaxed);
     world.change(40).await;
-    node.answers.store(true, std::sync::atomic::Ordering::Relaxed);
     let ((), ()) = tokio::join!(world.change(40), async { node.proxy.set(true, true) });
+    world.all_hold_leases().await;
+    node.answers.store(true, Ordering::Relaxed);
+    world.change(40).await;
 }
 
 async fn postgres_restarts(world: &Arc<World>, signal: Signal) {

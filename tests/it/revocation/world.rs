@@ -34,7 +34,7 @@ use crate::harness::{
 pub const NODES: usize = 3;
 const ACCOUNTS: usize = 40;
 const KEYS_PER_ACCOUNT: usize = 5;
-const CLIENTS: usize = 12;
+const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
 
 /// Dead keys that clients go on asking with, beside those that are not.

@@ -1,0 +1,302 @@
+//! What a node answers out of its cache, what it asks the database, and when it may do neither.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{body::Body, http::Request};
+use serde_json::json;
+use tokio::task::JoinSet;
+use tollgate::{
+    http::{AppState, Limits, router},
+    node::{Node, NodeSettings},
+    postgres::{DATABASE, PrivatePostgres},
+    store::{PoolSettings, Store},
+};
+use tower::ServiceExt as _;
+
+use crate::harness::{App, Call, WALLET, app::NewKey, cluster, eventually, proxy::Proxy};
+
+/// Does not wait long for a database that is not there.
+fn impatient(settings: PoolSettings) -> PoolSettings {
+    PoolSettings { acquire_timeout: Duration::from_millis(300), ..settings }
+}
+
+/// A node that has its lease.
+async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
+    let store = Store::connect(&settings).await.expect("it can be reached");
+    store.migrate().await.expect("the migrations apply");
+    let node = Node::new(Arc::new(store), node);
+    tokio::spawn(node.clone().keep_lease(std::future::pending()));
+    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    node
+}
+
+fn router_of(node: &Node) -> axum::Router {
+    router(AppState::new(node.clone(), Limits::default()))
+}
+
+/// A request that no handler needs the database for.
+fn authorize(key: &NewKey) -> Call {
+    key.call("GET", "/v1/authorize")
+}
+
+/// A well-formed key that nobody has.
+fn stranger(number: u64) -> Call {
+    Call::new("GET", "/v1/authorize").header("X-API-Key", &format!("ta_{number:043}"))
+}
+
+#[tokio::test]
+async fn a_key_is_looked_up_once() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let (before, _) = app.store.lookup_counts();
+    for _ in 0..20 {
+        app.send(authorize(&key)).await.expect(200);
+    }
+    let (after, _) = app.store.lookup_counts();
+    assert_eq!(after - before, 1);
+    let state = app.node.verifier().state();
+    assert_eq!((state.hits, state.misses, state.keys), (19, 1, 1));
+}
+
+#[tokio::test]
+async fn an_expiry_needs_no_word_from_anybody() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let body = json!({"name": "short", "expires_in": 1});
+    let key = app.key_with(&app.tronagg, wallet, body).await;
+    app.send(authorize(&key)).await.expect(200);
+    eventually("it has expired", async || app.send(authorize(&key)).await.status == 401).await;
+    let expired = "SELECT expires_at <= clock_timestamp() FROM api_keys";
+    let expired: bool = sqlx::query_scalar(expired).fetch_one(&app.pool).await.expect("a key");
+    assert!(expired, "not before its time");
+    app.send(authorize(&key)).await.expect_problem(401, "invalid_api_key");
+}
+
+#[tokio::test]
+async fn those_who_wait_at_the_same_time_share_a_statement() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let mut keys = Vec::new();
+    for _ in 0..5 {
+        keys.push(app.key(&app.tronagg, wallet).await);
+    }
+    let (keys_before, statements_before) = app.store.lookup_counts();
+    let mut requests = JoinSet::new();
+    for number in 0..300 {
+        let call = match keys.get(number % 10) {
+            Some(key) => authorize(key),
+            None => stranger(number as u64),
+        };
+        requests.spawn(app.router.clone().oneshot(call.into_request()));
+    }
+    let answers = requests.join_all().await;
+    let passed = answers.iter().filter(|answer| answer.as_ref().expect("it").status() == 200);
+    assert_eq!(passed.count(), 150);
+    let (keys, statements) = app.store.lookup_counts();
+    let (keys, statements) = (keys - keys_before, statements - statements_before);
+    // The 150 strangers, and the five keys once or twice: once more for who came while they were
+    // being read.
+    assert!((155..=165).contains(&keys), "{keys} keys");
+    assert!(statements <= 10, "{statements} statements");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_push_nobody_out() {
+    let app = App::start().await;
+    let settings = NodeSettings { cache_entries: 400, ..NodeSettings::default() };
+    let node = node_on(cluster::pool_settings(&app.url), settings).await;
+    let router = router_of(&node);
+    let ask = |call: Call| router.clone().oneshot(call.into_request());
+    let mut keys = Vec::new();
+    for number in 0..4 {
+        let account = format!("user-{number}");
+        app.account(&app.tradetally, &account, "0").await;
+        for _ in 0..5 {
+            keys.push(app.key(&app.tradetally, &account).await);
+        }
+    }
+    for key in &keys {
+        assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
+    }
+    let before = node.verifier().state();
+    let mut attack = JoinSet::new();
+    for attacker in 0..8 {
+        let router = router.clone();
+        attack.spawn(async move {
+            for number in 0..500 {
+                let key = format!("tt_live_{:043}", attacker * 1000 + number);
+                let request = Request::get("/v1/authorize").header("X-API-Key", key);
+                let request = request.body(Body::empty()).expect("a request");
+                let answer = router.clone().oneshot(request).await.expect("an answer");
+                assert_eq!(answer.status(), 401);
+            }
+        });
+    }
+    while attack.try_join_next().is_none() {
+        for key in &keys {
+            assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
+        }
+    }
+    attack.join_all().await;
+    let after = node.verifier().state();
+    assert_eq!((before.keys, after.keys), (keys.len(), keys.len()));
+    // All that was missed were strangers.
+    assert_eq!(after.misses - before.misses, 8 * 500);
+    assert!(after.hits > before.hits);
+}
+
+#[tokio::test]
+async fn without_the_database_a_cached_key_passes_until_the_lease_is_over() {
+    let options = cluster::options("cache-outage");
+    let start = {
+        let options = options.clone();
+        move || PrivatePostgres::start(&options).expect("Postgres starts")
+    };
+    let postgres = tokio::task::spawn_blocking(start.clone()).await.expect("no panic");
+    let url = postgres.url(DATABASE);
+    let settings = impatient(cluster::pool_settings(&url));
+    let node = node_on(settings, NodeSettings::default()).await;
+    let mut app = App::on(&url).await;
+    let wallet = app.wallet("0").await;
+    let [key, other] = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    app.router = router_of(&node);
+    app.send(authorize(&key)).await.expect(200);
+
+    tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
+    app.send(authorize(&key)).await.expect(200);
+    app.send(authorize(&other)).await.expect_problem(503, "unavailable");
+    eventually("the lease is over", async || {
+        let holds_lease = node.verifier().state().holds_lease;
+        let answer = app.send(authorize(&key)).await;
+        // It may have ended in between, and never begins again.
+        assert!(answer.status == 503 || answer.status == 200 && holds_lease, "{answer:?}");
+        answer.status == 503
+    })
+    .await;
+    for _ in 0..3 {
+        app.send(authorize(&key)).await.expect_problem(503, "unavailable");
+    }
+
+    let again = tokio::task::spawn_blocking(start).await.expect("no panic");
+    app.send(authorize(&key)).await.expect(200);
+    eventually("it has its lease again", async || node.verifier().state().holds_lease).await;
+    app.send(authorize(&other)).await.expect(200);
+    app.store.close().await;
+    node.store().close().await;
+    tokio::task::spawn_blocking(|| again.stop().expect("it stops")).await.expect("no panic");
+    std::fs::remove_dir_all(options.data_dir).expect("it is ours");
+}
+
+/// Ordinary queries may go through a pooler, which can be gone; what a node hears does not.
+#[tokio::test]
+async fn the_lease_has_an_address_of_its_own() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let (server, database) = app.url.rsplit_once('/').expect("a URL");
+    let directory = server.rsplit_once('@').expect("a URL").1.replace("%2F", "/");
+    let pooler = Proxy::start(format!("{directory}/.s.PGSQL.5432").into()).await;
+    let settings = PoolSettings {
+        listen_url: Some(app.url.clone()),
+        ..cluster::pool_settings(&pooler.url(database))
+    };
+    let node = node_on(impatient(settings), NodeSettings::default()).await;
+    let router = router_of(&node);
+    let ask = async || {
+        let answer = router.clone().oneshot(authorize(&key).into_request()).await;
+        answer.expect("an answer").status().as_u16()
+    };
+    assert_eq!(ask().await, 200);
+
+    pooler.set(false, false);
+    let renewals = async || {
+        let renewals = "SELECT sum(renewal)::bigint FROM nodes";
+        sqlx::query_scalar::<_, i64>(renewals).fetch_one(&app.pool).await.expect("it")
+    };
+    let first = renewals().await;
+    eventually("the lease was renewed again and again", async || {
+        assert_eq!(ask().await, 200);
+        renewals().await > first + 16
+    })
+    .await;
+    // The other node makes the change, and this one hears of it.
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    app.send(revoke).await.expect(200);
+    assert_eq!(ask().await, 503, "it cannot look the key up");
+    pooler.set(true, true);
+    eventually("it can", async || ask().await == 401).await;
+}
+
+#[tokio::test]
+async fn a_node_that_ends_in_order_is_not_waited_for() {
+    let app = App::start().await;
+    let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
+    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");
+    let node = Node::new(Arc::new(store), settings);
+    let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+    let kept = tokio::spawn(node.clone().keep_lease(async { drop(stopped.await) }));
+    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    let nodes = async || {
+        let nodes = "SELECT count(*) FROM nodes";
+        sqlx::query_scalar::<_, i64>(nodes).fetch_one(&app.pool).await.expect("a count")
+    };
+    assert_eq!(nodes().await, 2);
+    drop(stop);
+    kept.await.expect("it ends");
+    assert_eq!((nodes().await, node.verifier().state().holds_lease), (1, false));
+}
+
+#[tokio::test]
+async fn a_look_up_goes_by_the_indexes_whatever_the_tables_were_when_it_was_planned() {
+    let app = App::start().await;
+    app.account(&app.tronagg, WALLET, "0").await;
+    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");
+    let key = |number: u32| {
+        tollgate::domain::api_key::KeyText::parse(&format!("ta_{number:043}")).expect("a key")
+    };
+    let tenant = store.tenant_of_key(&key(0)).await.expect("it answers").expect("TronAgg");
+    // Planned while there is one account and no key.
+    for number in 0..10 {
+        let found = store.verify_api_key(&tenant, &key(number).hash()).await;
+        assert!(found.expect("it answers").is_none());
+    }
+    let keys =
+        "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+                                      created_at)
+                SELECT gen_random_uuid(), tenant_id, 'many-' || n, 'active', 0, 0, now()
+                FROM accounts, generate_series(1, 5000) n;
+                INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
+                                      metadata, enabled, created_at)
+                SELECT account_id, gen_random_uuid(), tenant_id,
+                       sha256(('ta_' || lpad(n::text, 43, '0'))::bytea), 'h', 'n', '{read}', '{}',
+                       true, now()
+                FROM (SELECT *, row_number() OVER () * 4 AS last FROM accounts) a,
+                     LATERAL generate_series(last - 3, last) n;
+                ANALYZE";
+    sqlx::raw_sql(keys).execute(&app.pool).await.expect("rows");
+    let scans = async || {
+        let scans = "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_user_tables
+                     WHERE relname IN ('api_keys', 'accounts')";
+        sqlx::query_as::<_, (i64, i64)>(scans).fetch_one(&app.pool).await.expect("counts")
+    };
+    let (seq_before, _) = scans().await;
+    let store = Arc::new(store);
+    let mut lookups = JoinSet::new();
+    for number in 1..=1000 {
+        let (store, tenant) = (Arc::clone(&store), Arc::clone(&tenant));
+        lookups.spawn(async move {
+            let found = store.verify_api_key(&tenant, &key(number).hash()).await;
+            assert!(found.expect("it answers").is_some(), "{number}");
+        });
+    }
+    lookups.join_all().await;
+    // A session tells what it has counted when it ends, at the latest.
+    store.close().await;
+    eventually("each key and each account was found by an index", async || {
+        let (seq, idx) = scans().await;
+        assert_eq!(seq, seq_before, "a table was read from its beginning to its end");
+        idx >= 2 * 1000
+    })
+    .await;
+}
