@@ -2,9 +2,10 @@
 # what it needs besides Rust, the scripts look for and install.
 
 MIDDLEWARE = --no-default-features --features middleware
+REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint sqlx openapi fuzz-http
+.PHONY: help run test bench lint sqlx openapi fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -19,13 +20,18 @@ test: ## every test: the crate, the README's walk, the example bot
 	cargo test --locked --all-targets
 	cargo test --locked --doc
 	cargo check --locked $(MIDDLEWARE)
+	cargo check --locked $(REMOTE)
 	scripts/walk.sh
 	scripts/bot-test.sh
+
+bench: ## measure in release against others and against itself; writes bench/results.md
+	bench/run.sh
 
 lint: ## formatting, clippy, and the dependencies' licences and sources
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked $(MIDDLEWARE) --lib --example foreign_service -- -D warnings
+	cargo clippy --locked $(REMOTE) --lib --example remote_gate -- -D warnings
 	@if command -v cargo-deny >/dev/null 2>&1; then \
 	  echo "cargo deny check bans licenses sources"; \
 	  cargo deny check bans licenses sources; \

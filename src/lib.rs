@@ -1,10 +1,11 @@
 //! Tollgate: multi-tenant API keys with a prepaid balance.
 //!
 //! With the feature `middleware` alone this is the gate for a program of your own: see [`auth`].
-//! With `server`, the default, it is the whole service, of which `tollgate` is the command line.
+//! With `remote` that gate can ask a running Tollgate. With `server` it is the whole service, of
+//! which `tollgate` is the command line. The default is all of it.
 //!
-//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ← `cli` ← `main`. Only
-//! `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
+//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ← `cli` ←
+//! `main`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 pub mod auth;
 pub mod domain;

@@ -78,6 +78,8 @@ pub use key_cache::MAX_ENTRIES;
 pub use layer::ApiKeyLayer;
 pub use leased_verifier::{CacheState, LeasedVerifier};
 pub use principal::{Caller, Principal, PrincipalParts};
+#[cfg(any(feature = "remote", feature = "server"))]
+pub(crate) use problem::chain;
 pub use problem::{Challenge, Problem};
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};

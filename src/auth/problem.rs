@@ -185,3 +185,16 @@ impl IntoResponse for Problem {
         response
     }
 }
+
+/// An error and its causes in one line, for the log.
+#[cfg(any(feature = "remote", feature = "server"))]
+pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::{Denied, KeyVerifier, Principal, PrincipalParts, Verdict};
+use super::{Denied, KeyVerifier, Principal, PrincipalParts, Verdict, chain};
 use crate::domain::{
     account::{AccountFormat, ExternalId},
     api_key::{ADMIN_PREFIX, KeyText},
@@ -360,18 +360,6 @@ fn endpoint_below(url: &str) -> Result<Uri, RemoteVerifierError> {
     let mut parts = base.into_parts();
     parts.path_and_query = Some(path.parse().map_err(|_| UNREADABLE)?);
     Uri::from_parts(parts).map_err(|_| UNREADABLE)
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

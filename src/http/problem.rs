@@ -1,6 +1,6 @@
 //! The errors of the contract, in one place: what the store refuses, and how a client reads it.
 
-use std::{collections::BTreeMap, error::Error};
+use std::collections::BTreeMap;
 
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
@@ -11,7 +11,7 @@ use utoipa::{
 };
 
 use crate::{
-    auth::Problem,
+    auth::{Problem, chain},
     domain::scope::Scope,
     store::{Refusal, StoreError},
 };
@@ -120,18 +120,6 @@ impl From<StoreError> for Problem {
             StoreError::Internal(cause) => Self::internal(chain(&*cause)),
         }
     }
-}
-
-/// An error and its causes in one line.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }
 
 impl From<Refusal> for Problem {

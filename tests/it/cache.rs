@@ -30,6 +30,13 @@ async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
     node
 }
 
+/// A proxy before the server of a database, and the name of the database.
+async fn proxy_before(url: &str) -> (Proxy, String) {
+    let (server, database) = url.rsplit_once('/').expect("a URL");
+    let directory = server.rsplit_once('@').expect("a URL").1.replace("%2F", "/");
+    (Proxy::start(format!("{directory}/.s.PGSQL.5432").into()).await, database.to_owned())
+}
+
 fn router_of(node: &Node) -> axum::Router {
     router(AppState::new(node.clone(), Limits::default()))
 }
@@ -194,12 +201,10 @@ async fn the_lease_has_an_address_of_its_own() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let (server, database) = app.url.rsplit_once('/').expect("a URL");
-    let directory = server.rsplit_once('@').expect("a URL").1.replace("%2F", "/");
-    let pooler = Proxy::start(format!("{directory}/.s.PGSQL.5432").into()).await;
+    let (pooler, database) = proxy_before(&app.url).await;
     let settings = PoolSettings {
         listen_url: Some(app.url.clone()),
-        ..cluster::pool_settings(&pooler.url(database))
+        ..cluster::pool_settings(&pooler.url(&database))
     };
     let node = node_on(impatient(settings), NodeSettings::default()).await;
     let router = router_of(&node);
@@ -226,6 +231,43 @@ async fn the_lease_has_an_address_of_its_own() {
     assert_eq!(ask().await, 503, "it cannot look the key up");
     pooler.set(true, true);
     eventually("it can", async || ask().await == 401).await;
+}
+
+/// What is read before a node listens again, and changes before it does, is not in its cache then.
+#[tokio::test]
+async fn a_new_session_begins_with_nothing() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let (proxy, database) = proxy_before(&app.url).await;
+    let settings =
+        PoolSettings { listen_url: Some(proxy.url(&database)), ..cluster::pool_settings(&app.url) };
+    let node = node_on(settings, NodeSettings::default()).await;
+    let router = router_of(&node);
+    let ask = async || {
+        let answer = router.clone().oneshot(authorize(&key).into_request()).await;
+        answer.expect("an answer").status().as_u16()
+    };
+
+    proxy.hold("LISTEN");
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND application_name = 'tollgate listener'";
+    sqlx::query(terminate).execute(&app.pool).await.expect("they are terminated");
+    proxy.is_holding().await;
+    assert_eq!(ask().await, 200);
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    let revoke = app.router.clone().oneshot(revoke.into_request());
+    let revoke = tokio::spawn(revoke);
+    eventually("the revoke is committed", async || {
+        let revoked = "SELECT bool_and(revoked_at IS NOT NULL) FROM api_keys";
+        sqlx::query_scalar::<_, bool>(revoked).fetch_one(&app.pool).await.expect("a key")
+    })
+    .await;
+    proxy.let_go();
+    eventually("it has a lease again", async || node.verifier().state().holds_lease).await;
+    assert_eq!(ask().await, 401);
+    assert_eq!(revoke.await.expect("no panic").expect("an answer").status(), 200);
+    assert_eq!(ask().await, 401);
 }
 
 #[tokio::test]
