@@ -1,9 +1,10 @@
 -- What wrk sends: requests with the keys 0 to N - 1 at random, each key as likely as any other.
 --
---   wrk … -s bench/keys.lua URL -- prebuilt|built N SEED
+--   wrk … -s bench/keys.lua URL -- prebuilt|built|unknown N SEED
 --
 -- `prebuilt` makes the text of all requests before the start, so that wrk has the least to do while
--- it measures. `built` makes each text when it is sent: the same work for any N.
+-- it measures. `built` makes each text when it is sent: the same work for any N. `unknown` does so with
+-- N keys that no database has.
 
 local thread_count = 0
 
@@ -35,8 +36,12 @@ function init(args)
       request = function()
          return build(math.random(key_count) - 1)
       end
+   elseif mode == "unknown" then
+      request = function()
+         return build(99999999 - math.random(key_count))
+      end
    else
-      error("the mode is prebuilt or built")
+      error("the mode is prebuilt, built or unknown")
    end
 end
 

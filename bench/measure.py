@@ -72,8 +72,8 @@ class Outcome:
 
 
 def compare(settings, pair, target, ours, against, *others):
-    """Measures the sides in turn, round after round. The target is for the first two; how ours
-    compares with the others is for information."""
+    """Measures the sides in turn, round after round. The target, if there is one, is for the first
+    two; how ours compares with the others is for information."""
     sides = [ours, against, *others]
     for side in sides:
         side.measure(settings.warm_up_seconds, 0)
@@ -85,8 +85,9 @@ def compare(settings, pair, target, ours, against, *others):
         rates = ", ".join(f"{m.label} {m.samples[-1].answers_per_second:,.0f}/s" for m in measured)
         print(f"{pair}: round {number} of {settings.rounds}: {rates}", flush=True)
     rows = [ratio_row(pair, measured[0], other) for other in measured[1:]]
-    rows[0].target = f"≥ {target:.2f}"
-    rows[0].met = median(ratios(measured[0], measured[1])) >= target
+    if target is not None:
+        rows[0].target = f"≥ {target:.2f}"
+        rows[0].met = median(ratios(measured[0], measured[1])) >= target
     return Outcome(rows, measured)
 
 

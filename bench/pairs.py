@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+import attack
 import revoke
 from database import Postgres
 from measure import Outcome, Sample, Settings, Side, bounded_row, compare
@@ -70,7 +71,7 @@ def gate(bench, pair, workers):
     return outcome
 
 
-def against_haproxy(bench, pair, start, label):
+def against_haproxy(bench, pair, start, label, target=None):
     """A server with one worker thread and all keys cached, against HAProxy with all in a map."""
     database = bench.postgres.database_with_keys(MANY_KEYS)
     server_cores, client_cores = bench.pins(1)
@@ -90,7 +91,7 @@ def against_haproxy(bench, pair, start, label):
         with haproxy(bench.workplace, server.path, MANY_KEYS, server_cores) as other:
             ours = wrk_side(bench.workplace, label, server, **asked)
             against = wrk_side(bench.workplace, "HAProxy", other, **asked)
-            outcome = compare(bench.settings, pair, 1.0, ours, against)
+            outcome = compare(bench.settings, pair, target, ours, against)
     cached.check(outcome, MANY_KEYS)
     return outcome
 
@@ -195,10 +196,11 @@ PAIRS = {
     "gate-alone": gate_alone,
     "gate-1": lambda bench, pair: gate(bench, pair, 1),
     "gate-2": lambda bench, pair: gate(bench, pair, 2),
-    "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate"),
+    "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", 1.0),
     "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve"),
     "cold": cold,
     "gathered": gathered,
     "million": million,
+    "attack": lambda bench, pair: attack.measure(bench, pair, bench.postgres.database_with_keys(MANY_KEYS)),
     "revoke": lambda bench, _pair: revoke.measure(bench),
 }

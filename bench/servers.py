@@ -3,6 +3,7 @@
 import hashlib
 import re
 import socket
+import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ class Server:
     port: int
     # Of the one route that is asked.
     path: str
+    metrics_port: int | None = None
 
     def check(self, gated=True):
         """A run in which a gate stands open, or refuses all, would tell nothing."""
@@ -39,6 +41,15 @@ class Server:
     def warm(self, numbers):
         """Asks once for each of these keys, so that they are cached."""
         ask_each(self.port, self.path, map(key_text, numbers))
+
+
+    def metric(self, name):
+        """The value of one of the metrics, with its labels in the name."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith(f"{name} "):
+                    return float(line.rpartition(" ")[2])
+        raise Broken(f"{self.program.name} has no metric {name}")
 
 
 @contextmanager
@@ -59,18 +70,18 @@ def bench_server(workplace, name, database_url, *, gate=True, workers, cores=Non
 @contextmanager
 def tollgate_serve(workplace, name, database_url, *, cache_entries, workers=None, cores=None):
     """The whole service."""
-    port = free_port()
+    port, metrics_port = free_port(), free_port()
     environment = {
         "DATABASE_URL": database_url,
         "TOLLGATE_LISTEN": f"127.0.0.1:{port}",
-        "TOLLGATE_METRICS_LISTEN": "off",
+        "TOLLGATE_METRICS_LISTEN": f"127.0.0.1:{metrics_port}",
         "TOLLGATE_CACHE_ENTRIES": str(cache_entries),
     }
     if workers is not None:
         environment["TOKIO_WORKER_THREADS"] = str(workers)
     with workplace.start(name, [TOLLGATE, "serve"], environment=environment, cores=cores) as program:
         program.wait_until(lambda: answers(port, "/readyz"), "ready")
-        yield Server(program, port, "/v1/authorize")
+        yield Server(program, port, "/v1/authorize", metrics_port)
 
 
 @contextmanager
@@ -109,14 +120,30 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
     return Side(label, measure)
 
 
-def sample_of(ended, server_seconds, threads):
-    line = WRK_LINE.search(ended.output)
+def attack(workplace, server, keys, seconds):
+    """Asks for keys that nobody has, at full speed. How many answers came, and all of them refusals."""
+    url = f"http://127.0.0.1:{server.port}{server.path}"
+    command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
+    command += ["-s", HERE / "keys.lua", url, "--", "unknown", keys, 1]
+    said = read_wrk(workplace.run("wrk-attack", command).output)
+    server.program.check()
+    if said["refused"] != said["requests"]:
+        raise Broken(f"{said['requests'] - said['refused']} keys that nobody has were not refused")
+    return said["requests"]
+
+
+def read_wrk(output):
+    line = WRK_LINE.search(output)
     if not line:
-        raise Broken(f"wrk says:\n{ended.output}")
-    said = {name: int(value) for name, _, value in (word.partition("=") for word in line[1].split())}
+        raise Broken(f"wrk says:\n{output}")
+    return {name: int(value) for name, _, value in (word.partition("=") for word in line[1].split())}
+
+
+def sample_of(ended, server_seconds, threads):
+    said = read_wrk(ended.output)
     for error in ("refused", "connect", "read", "write", "timeout"):
         if said[error]:
-            raise Broken(f"wrk counts an error: {line[1]}")
+            raise Broken(f"wrk counts an error: {said}")
     if not said["requests"]:
         raise Broken("wrk got no answer")
     seconds = said["microseconds"] / 1e6

@@ -1,0 +1,73 @@
+"""What an attack with made-up keys does to the good ones, and to memory."""
+
+import threading
+
+from client import Connection, gated_request
+from database import key_text
+from measure import Outcome, Row, bounded_row
+from processes import Broken
+from servers import attack, tollgate_serve
+
+GOOD_KEYS = 1_000
+UNKNOWN_KEYS = 40_000_000
+# Buffers and connections are made in the first seconds.
+WARM_UP_SECONDS = 3
+GROWTH_MEBIBYTES = 8
+
+
+class Customer(threading.Thread):
+    """Asks with the good keys, one after the other, as long as the attack lasts."""
+
+    def __init__(self, server):
+        super().__init__(daemon=True)
+        self._server = server
+        self._told_to_stop = False
+        self.answers = 0
+        self.error = None
+
+    def run(self):
+        try:
+            with Connection(self._server.port) as connection:
+                while not self._told_to_stop:
+                    number = self.answers % GOOD_KEYS
+                    status, _ = connection.ask(gated_request(self._server.path, key_text(number)))
+                    if status != 200:
+                        raise Broken(f"a good key was answered with {status} during the attack")
+                    self.answers += 1
+        except Broken as error:
+            self.error = error
+
+    def stop(self):
+        self._told_to_stop = True
+        self.join()
+        if self.error is not None:
+            raise self.error
+
+
+def measure(bench, pair, database):
+    url = bench.postgres.url(database)
+    seconds = bench.settings.rounds * bench.settings.seconds
+    with tollgate_serve(bench.workplace, "attacked", url, cache_entries=100_000) as server:
+        server.warm(range(GOOD_KEYS))
+        attack(bench.workplace, server, UNKNOWN_KEYS, WARM_UP_SECONDS)
+        before = server.program.resident_bytes()
+        customer = Customer(server)
+        customer.start()
+        refused = attack(bench.workplace, server, UNKNOWN_KEYS, seconds)
+        customer.stop()
+        grown = (server.program.resident_bytes() - before) / 2**20
+        keys = server.metric("tollgate_cache_keys")
+        missed_before = server.metric('tollgate_cache_lookups_total{result="miss"}')
+        server.warm(range(GOOD_KEYS))
+        missed = server.metric('tollgate_cache_lookups_total{result="miss"}') - missed_before
+    return Outcome(
+        rows=[
+            bounded_row(pair, f"of {GOOD_KEYS:,} good keys, not cached any more", missed, 0, "keys"),
+            bounded_row(pair, "growth of resident memory", grown, GROWTH_MEBIBYTES, "MiB", 1),
+            Row(
+                pair,
+                f"{refused / seconds:,.0f} made-up keys a second were refused for {seconds} s",
+                f"{customer.answers:,} answers to good keys meanwhile; {keys:,.0f} keys in the cache",
+            ),
+        ]
+    )
