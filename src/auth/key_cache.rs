@@ -55,7 +55,7 @@ struct Shard {
     /// Keys that were found. Here, where the lock is: one count for all would make threads wait for
     /// each other that look at different shards.
     hits: AtomicU64,
-    /// Grows with the entries, up to a sixth more than there may be.
+    /// Grows with the entries, up to a fifth more than there may be.
     slots: Box<[Slot]>,
     entries: usize,
     capacity: usize,

@@ -4,7 +4,7 @@ use std::{
 };
 
 use super::{
-    Denied, KeyVerifier, Verdict,
+    Denial, Denied, KeyVerifier, Verdict,
     key_cache::{Found, KeyCache, Ticket},
     lease::Lease,
 };
@@ -112,7 +112,13 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
     /// Whether time alone has changed nothing. When the key may have expired the database is
     /// asked, which knows; its answer is kept, and final.
     fn still_holds(&self, verdict: &Verdict, now: Duration) -> bool {
-        let expires_at = verdict.as_ref().ok().and_then(|principal| principal.expires_at);
+        let principal = match verdict {
+            Ok(principal) => Some(principal),
+            // Dead already.
+            Err(Denied { reason: Denial::Revoked | Denial::Expired, .. }) => None,
+            Err(denied) => denied.principal.as_ref(),
+        };
+        let expires_at = principal.and_then(|principal| principal.expires_at);
         expires_at.is_none_or(|end| !self.lease.may_have_come(end, now))
     }
 }

@@ -143,6 +143,22 @@ async fn a_key_that_may_have_expired_is_asked_about_and_then_dead_for_good() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_disabled_expires_all_the_same() {
+    let principal = principal(database_clock().plus_seconds(1));
+    let denied = |reason| Err(Denied { reason, principal: Some(principal.clone()) });
+    let (verifier, inner) = leased(denied(Denial::Disabled));
+    for _ in 0..2 {
+        assert_eq!(verifier.verify(&key()).await, denied(Denial::Disabled));
+    }
+    pass(Duration::from_secs(1));
+    inner.say(denied(Denial::Expired));
+    for _ in 0..2 {
+        assert_eq!(verifier.verify(&key()).await, denied(Denial::Expired));
+    }
+    assert_eq!(inner.asked(), 2);
+}
+
+#[tokio::test]
 async fn an_outage_is_not_remembered() {
     let (verifier, inner) = leased(Err(Denial::Unavailable.into()));
     assert_eq!(verifier.verify(&key()).await, Err(Denial::Unavailable.into()));

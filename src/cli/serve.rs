@@ -61,6 +61,7 @@ impl Service {
             warn!("using the private Postgres of another process: it stops when that one does");
         }
         let config = fit_open_files(config);
+        tokio::spawn(telemetry::sum_up(handle.clone()));
         let node = Node::new(database.store.clone(), config.node);
         let metrics = metrics_listener
             .map(|listener| (listener, telemetry::metrics_router(handle, node.clone())));

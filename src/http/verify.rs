@@ -223,9 +223,11 @@ async fn answer(
             return Ok((VerifyResponse::denied(reason, key)?, false));
         }
     };
-    let (answer, replayed) = decide(state, tenant, &found, request, request_id).await?;
-    state.usage.record(&found, Outcome::of_reason(Some(outcome(answer.code))));
-    Ok((answer, replayed))
+    let decided = decide(state, tenant, &found, request, request_id).await;
+    // It passed, also where the charge came to nothing.
+    let reason = decided.as_ref().ok().map(|(answer, _)| outcome(answer.code));
+    state.usage.record(&found, Outcome::of_reason(reason));
+    decided
 }
 
 /// What is said of a key that passes the gate.

@@ -69,16 +69,26 @@ async fn hold(
     verifier.end_lease();
     session.listen().await?;
     verifier.clear();
+    let mut is_first = true;
     loop {
-        let (sent, next) = (clock::since_boot(), Instant::now() + lease / RENEWALS_IN_A_LEASE);
+        let (sent, begun) = (clock::since_boot(), Instant::now());
         let renewal = session.renew().await?;
+        // Once it is heard it counts; until then all that comes before it has to be.
+        let (mut granted, mut until) = (false, begun + lease);
         // The moment is looked at by itself: where there is always something to hear, waiting
         // for it is never too late.
-        while Instant::now() < next {
-            let Ok(notice) = timeout_at(next, session.next()).await else { break };
-            let heard = apply(verifier, &mut session, notice?);
+        while !granted || Instant::now() < until {
+            let heard = match timeout_at(until, session.next()).await {
+                Ok(notice) => apply(verifier, &mut session, notice?),
+                Err(_) if granted => break,
+                Err(_) => return Err(StoreError::Unavailable("a renewal was not heard".into())),
+            };
             if heard.renewal == Some(renewal.number) {
+                if std::mem::take(&mut is_first) {
+                    store.sees_renewal(renewal.number).await?;
+                }
                 verifier.grant_lease(sent, lease, renewal.database_clock);
+                (granted, until) = (true, begun + lease / RENEWALS_IN_A_LEASE);
                 if std::mem::take(told) {
                     info!("the lease is renewed again");
                 }
@@ -87,6 +97,7 @@ async fn hold(
                 session.acknowledge(&heard.applied).await?;
             }
         }
+        session.look_at_others().await?;
     }
 }
 

@@ -128,8 +128,8 @@ impl Lookups {
         hash: KeyHash,
         caller: oneshot::Sender<Answer>,
     ) -> Result<(), StoreError> {
-        let mut queue = self.lock();
-        let queue = &mut *queue;
+        let mut guard = self.lock();
+        let queue = &mut *guard;
         if queue.order.len() >= MAX_WAITING && !queue.callers.contains_key(&hash) {
             return Err(StoreError::Unavailable("too many keys wait to be looked up".into()));
         }
@@ -140,6 +140,8 @@ impl Lookups {
         callers.push(caller);
         if queue.workers < CONNECTIONS {
             queue.workers += 1;
+            // A runtime that ends drops the worker at once, which takes the lock.
+            drop(guard);
             tokio::spawn(Worker { lookups: Arc::clone(self), counted: true }.run());
         }
         Ok(())
@@ -221,27 +223,31 @@ impl Worker {
         let attempts = async {
             let mut failures = 0;
             loop {
-                let mut own = match connection.take() {
+                let own = match connection {
                     Some(own) => own,
-                    None => self.lookups.pool.acquire().await?,
+                    None => connection.insert(self.lookups.pool.acquire().await?),
                 };
-                match select(&mut own, hashes).await {
-                    Ok(rows) => {
-                        *connection = Some(own);
-                        return Ok(rows);
-                    }
+                match select(own, hashes).await {
                     // A restart of the database left it dead; so may it have done with the others.
                     Err(error) if is_lost_connection(&error) && failures < CONNECTIONS => {
+                        *connection = None;
                         failures += 1;
                     }
-                    Err(error) => return Err(error),
+                    result => return result,
                 }
             }
         };
-        match tokio::time::timeout(self.lookups.timeout, attempts).await {
-            Ok(result) => Ok(result?),
+        let result = match tokio::time::timeout(self.lookups.timeout, attempts).await {
+            Ok(result) => result.map_err(StoreError::from),
             Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
+        };
+        if result.is_err()
+            && let Some(mut own) = connection.take()
+        {
+            // Given back, the pool would ask it whether it stands, and wait for that without end.
+            own.close_on_drop();
         }
+        result
     }
 }
 

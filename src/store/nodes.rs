@@ -87,6 +87,25 @@ impl Store {
         Ok(())
     }
 
+    /// Makes sure that the session is on the database in which keys are looked up: that the
+    /// renewal, which was committed there, is here.
+    pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
+        let node = self.changes.node.uuid();
+        let seen = self
+            .read(|pool| async move {
+                sqlx::query_scalar!("SELECT renewal FROM nodes WHERE node_id = $1", node)
+                    .fetch_optional(&pool)
+                    .await
+            })
+            .await?;
+        if seen.is_some_and(|seen| seen >= number) {
+            return Ok(());
+        }
+        let reason =
+            "TOLLGATE_LISTEN_DATABASE_URL and DATABASE_URL lead to two different databases";
+        Err(StoreError::Unavailable(reason.into()))
+    }
+
     /// The nodes whose caches may hold what changes.
     pub(super) async fn other_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let own = self.changes.node;
@@ -105,10 +124,13 @@ impl NodeSession {
     /// Commits a renewal, which is heard in its turn.
     pub async fn renew(&mut self) -> Result<Renewal, StoreError> {
         let number = self.changes.next_renewal();
-        let bound = self.lease;
-        let renewal = within(bound, self.write_renewal(number)).await?;
-        within(bound, self.forget_gone_nodes()).await?;
-        Ok(renewal)
+        within(self.lease, self.write_renewal(number)).await
+    }
+
+    /// Looks at the others, so that a change knows how long each of their renewals has stood
+    /// still, and takes away what nodes left behind that are gone.
+    pub async fn look_at_others(&mut self) -> Result<(), StoreError> {
+        within(self.lease, self.forget_gone_nodes()).await
     }
 
     /// The next thing that is heard. May be dropped while it waits.
@@ -175,8 +197,6 @@ impl NodeSession {
         Ok(Renewal { number, database_clock: stored_time("clock_timestamp()", row.now)? })
     }
 
-    /// Looks at the others, so that a change knows how long each of their renewals has stood
-    /// still, and takes away what nodes left behind that are gone.
     async fn forget_gone_nodes(&mut self) -> Result<(), StoreError> {
         let rows = select_others(&mut self.listener, self.changes.node).await?;
         let ends = self.changes.ends_of_leases(&rows);
@@ -186,7 +206,9 @@ impl NodeSession {
                 .is_some_and(|end| end.elapsed() >= row.lease * (GONE_AFTER_LEASES - 1));
             if gone {
                 sqlx::query!(
-                    "DELETE FROM nodes WHERE node_id = $1 AND renewal = $2",
+                    "DELETE FROM nodes WHERE node_id = (
+                         SELECT node_id FROM nodes WHERE node_id = $1 AND renewal = $2
+                         FOR UPDATE SKIP LOCKED)",
                     row.node.uuid(),
                     row.renewal,
                 )
