@@ -12,6 +12,7 @@ from servers import bench_server, haproxy, tollgate_serve, wrk_side
 
 FEW_KEYS = 1_000
 MANY_KEYS = 100_000
+FIRST_KEYS = 50_000
 
 # Beyond this share of answers that asked the database, a gate whose keys are all cached is not
 # what was measured.
@@ -151,11 +152,11 @@ def million(bench, pair):
     ):
         few.warm(range(FEW_KEYS))
         # The first keys bring in what does not depend on the number of keys: buffers, connections.
-        many.warm(range(FEW_KEYS))
+        many.warm(range(FIRST_KEYS))
         before = many.program.resident_bytes()
         print(f"{pair}: asking once for each of {keys:,} keys", flush=True)
-        many.warm(range(FEW_KEYS, keys))
-        bytes_per_key = (many.program.resident_bytes() - before) / (keys - FEW_KEYS)
+        many.warm(range(FIRST_KEYS, keys))
+        bytes_per_key = (many.program.resident_bytes() - before) / (keys - FIRST_KEYS)
         ours = wrk_side(bench.workplace, f"{keys:,} keys", many, keys=keys, **asked)
         against = wrk_side(bench.workplace, f"{FEW_KEYS:,} keys", few, keys=FEW_KEYS, **asked)
         outcome = compare(bench.settings, pair, 0.90, ours, against)
@@ -189,7 +190,7 @@ def gate_alone(bench, pair):
 
 def with_room(keys):
     """Entries of a cache that shall keep all of so many keys: they do not fall evenly into its parts."""
-    return keys + keys // 10 + 20_000
+    return keys + keys // 50 + 20_000
 
 
 PAIRS = {

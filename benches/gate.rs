@@ -92,7 +92,7 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
         scopes: ScopeSet::parse(["write"]).expect("a scope"),
     };
     // With room, since keys do not fall evenly into its parts.
-    let room = usize::try_from(keys + keys / 20 + 20_000).expect("it fits into memory");
+    let room = usize::try_from(keys + keys / 50 + 20_000).expect("it fits into memory");
     let verifier = LeasedVerifier::new(inner, room, since_boot);
     let beginning = Timestamp::from_unix_micros(0).expect("in range");
     verifier.grant_lease(since_boot(), Duration::from_secs(3600), beginning);

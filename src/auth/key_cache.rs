@@ -55,7 +55,7 @@ struct Shard {
     /// Keys that were found. Here, where the lock is: one count for all would make threads wait for
     /// each other that look at different shards.
     hits: AtomicU64,
-    /// Grows with the entries, up to a fifth more than there may be.
+    /// Grows with the entries, up to a seventh more than there may be.
     slots: Box<[Slot]>,
     entries: usize,
     capacity: usize,
@@ -195,7 +195,7 @@ impl Shard {
         }
         if self.entries == self.capacity {
             self.evict();
-        } else if self.entries >= self.slots.len() / 6 * 5 && self.slots.len() < self.most_slots() {
+        } else if self.entries >= self.slots.len() / 8 * 7 && self.slots.len() < self.most_slots() {
             self.grow();
         }
         self.place(slot);
@@ -220,8 +220,12 @@ impl Shard {
     }
 
     fn grow(&mut self) {
-        let most = self.most_slots();
-        let number = (self.slots.len() * 2).clamp(MIN_SLOTS.min(most), most);
+        // Halves of the most there may be, the smallest that is more: so the last step is no small
+        // one, which would leave nearly as much behind as it takes.
+        let mut number = self.most_slots();
+        while number.div_ceil(2) > self.slots.len().max(MIN_SLOTS) {
+            number = number.div_ceil(2);
+        }
         let grown = (0..number).map(|_| Slot::default()).collect();
         let old = std::mem::replace(&mut self.slots, grown);
         self.hand = 0;
@@ -229,7 +233,7 @@ impl Shard {
     }
 
     fn most_slots(&self) -> usize {
-        self.capacity + self.capacity / 5 + 1
+        self.capacity + self.capacity / 7 + 1
     }
 
     fn evict(&mut self) {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use time::{
-    Duration, OffsetDateTime, UtcOffset,
+    Duration, OffsetDateTime, PrimitiveDateTime, UtcOffset,
     format_description::{BorrowedFormatItem, well_known::Rfc3339},
     macros::format_description,
 };
@@ -12,8 +12,10 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
 /// A moment in UTC, whole microseconds, in the years 0 to 9999.
+///
+/// Twelve bytes, also as an `Option`: it stands in every cached principal.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Timestamp(OffsetDateTime);
+pub struct Timestamp(PrimitiveDateTime);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in RFC 3339, such as \"2027-01-31T12:00:00Z\"")]
@@ -35,7 +37,7 @@ impl Timestamp {
 
     #[must_use]
     pub fn unix_micros(self) -> i64 {
-        let micros = self.0.unix_timestamp_nanos() / 1000;
+        let micros = self.0.assume_utc().unix_timestamp_nanos() / 1000;
         i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
     }
 
@@ -44,7 +46,7 @@ impl Timestamp {
     pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
         self.0
             .checked_add(Duration::seconds(seconds))
-            .and_then(|moment| Self::try_from(moment).ok())
+            .and_then(|moment| Self::try_from(moment.assume_utc()).ok())
     }
 }
 
@@ -54,13 +56,15 @@ impl TryFrom<OffsetDateTime> for Timestamp {
     fn try_from(moment: OffsetDateTime) -> Result<Self, TimestampError> {
         let utc = moment.checked_to_offset(UtcOffset::UTC).ok_or(TimestampError)?;
         let whole = utc.replace_microsecond(utc.microsecond()).map_err(|_| TimestampError)?;
-        if (0..=9999).contains(&whole.year()) { Ok(Self(whole)) } else { Err(TimestampError) }
+        let in_range = (0..=9999).contains(&whole.year());
+        let moment = PrimitiveDateTime::new(whole.date(), whole.time());
+        if in_range { Ok(Self(moment)) } else { Err(TimestampError) }
     }
 }
 
 impl From<Timestamp> for OffsetDateTime {
     fn from(moment: Timestamp) -> Self {
-        moment.0
+        moment.0.assume_utc()
     }
 }
 

@@ -271,6 +271,47 @@ async fn a_new_session_begins_with_nothing() {
 }
 
 #[tokio::test]
+async fn what_is_changed_by_hand_is_heard() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let [key, other] = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    for (change, status) in [
+        ("UPDATE api_keys SET enabled = false WHERE key_id = $1", 401),
+        ("UPDATE api_keys SET enabled = true WHERE key_id = $1", 200),
+        ("UPDATE accounts SET status = 'suspended' WHERE $1::uuid IS NOT NULL", 403),
+        ("UPDATE accounts SET status = 'active' WHERE $1::uuid IS NOT NULL", 200),
+        ("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE key_id = $1", 401),
+    ] {
+        // So that it is in the cache.
+        app.send(authorize(&key)).await;
+        let id = key.id.parse::<tollgate::domain::id::KeyId>().expect("an id");
+        sqlx::query(change).bind(id.uuid()).execute(&app.pool).await.expect("it is changed");
+        eventually(change, async || app.send(authorize(&key)).await.status == status).await;
+    }
+    app.send(authorize(&other)).await.expect(200);
+}
+
+/// By a lease on another database it would hear of nothing.
+#[tokio::test]
+async fn a_lease_on_another_database_is_none() {
+    let app = App::start().await;
+    let other = cluster::fresh_database().await;
+    let settings =
+        PoolSettings { listen_url: Some(other.clone()), ..cluster::pool_settings(&app.url) };
+    let store = Store::connect(&settings).await.expect("it can be reached");
+    let node = Node::new(Arc::new(store), NodeSettings::default());
+    tokio::spawn(node.clone().keep_lease(std::future::pending()));
+    let pool = sqlx::PgPool::connect_lazy(&other).expect("a URL");
+    eventually("it has tried it three times", async || {
+        assert!(!node.verifier().state().holds_lease);
+        let renewal = "SELECT max(renewal) FROM nodes";
+        let renewal = sqlx::query_scalar::<_, Option<i64>>(renewal).fetch_one(&pool).await;
+        renewal.expect("an answer") >= Some(3)
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_node_that_ends_in_order_is_not_waited_for() {
     let app = App::start().await;
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
