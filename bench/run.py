@@ -62,7 +62,7 @@ def read_settings():
     large = os.environ.get("BENCH_LARGE", "0")
     if large not in ("0", "1"):
         raise ValueError(f"BENCH_LARGE is 0 or 1, not {large!r}")
-    return Settings(whole("BENCH_ROUNDS", 5), whole("BENCH_SECONDS", 4), large == "1")
+    return Settings(whole("BENCH_ROUNDS", 12), whole("BENCH_SECONDS", 2), large == "1")
 
 
 def end_on_signals():
