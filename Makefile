@@ -17,8 +17,7 @@ run: ## start a demo server with two tenants; ARGS="..." are handed to it
 test: ## every test: the crate, the README's walk, the example bot
 	scripts/ensure-postgres.sh
 	scripts/ensure-python.sh tests/requirements.txt
-	cargo test --locked --lib --bins --tests --examples
-	cargo test --locked --doc
+	cargo test --locked
 	cargo check --locked $(MIDDLEWARE)
 	cargo check --locked $(REMOTE)
 	scripts/walk.sh
