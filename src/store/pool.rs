@@ -98,8 +98,9 @@ impl Store {
         if settings.listen_url.is_some() {
             probe(&listen, settings.acquire_timeout).await?;
         }
-        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options.clone());
-        let lookups = pool_of_lookups(settings).connect_lazy_with(options);
+        let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
+        let lookups = lookups.connect_lazy_with(options.clone());
+        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
         // The database keeps the bound of a statement; this is for one that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
@@ -215,10 +216,6 @@ impl Listener {
         listener.eager_reconnect(false);
         Ok(listener)
     }
-}
-
-fn pool_of_lookups(settings: &PoolSettings) -> PgPoolOptions {
-    pool(settings, lookups::CONNECTIONS, lookups::SESSION)
 }
 
 /// A pool whose connections are told `session` beside what all are told.

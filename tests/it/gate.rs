@@ -69,13 +69,7 @@ async fn refusals_are_not_told_apart() {
     let disable = app.tronagg.call("PATCH", &disabled.path).json(json!({"enabled": false}));
     app.send(disable).await.expect(200);
     let expired = app.key(&app.tronagg, wallet).await;
-    sqlx::query(
-        "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond' WHERE hint = $1",
-    )
-    .bind(format!("{}…{}", &expired.text[..7], &expired.text[42..]))
-    .execute(&app.pool)
-    .await
-    .expect("it is made to expire");
+    app.expire(&expired).await;
     let unknown = format!("ta_{}", "A".repeat(43));
     let unknown_prefix = format!("zz_{}", "A".repeat(43));
     let live = app.key(&app.tronagg, wallet).await.text;

@@ -72,13 +72,7 @@ async fn what_is_said_of_a_key_is_counted() {
     app.send(disable).await.expect(200);
     app.send(app.tronagg.call("POST", &format!("{}/revoke", revoked.path))).await.expect(200);
     let expired = app.key(&app.tronagg, wallet).await;
-    sqlx::query(
-        "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond' WHERE hint = $1",
-    )
-    .bind(format!("{}…{}", &expired.text[..7], &expired.text[42..]))
-    .execute(&app.pool)
-    .await
-    .expect("it is made to expire");
+    app.expire(&expired).await;
 
     let me = |key: &NewKey| app.send(key.call("GET", "/v1/me"));
     for _ in 0..3 {

@@ -122,6 +122,18 @@ impl App {
         self.key_with(tenant, account, json!({"name": "a key"})).await
     }
 
+    /// Lets a key expire a moment after it was made, which the service would not do.
+    pub async fn expire(&self, key: &NewKey) {
+        sqlx::query(
+            "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond'
+             WHERE hint = $1",
+        )
+        .bind(format!("{}…{}", &key.text[..7], &key.text[42..]))
+        .execute(&self.pool)
+        .await
+        .expect("it is made to expire");
+    }
+
     pub async fn key_with(&self, tenant: &TestTenant, account: &str, body: Value) -> NewKey {
         let call = tenant.call("POST", &format!("/v1/accounts/{account}/keys")).json(body);
         let created = self.send(call).await.expect(201);
