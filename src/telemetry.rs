@@ -61,8 +61,9 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         "Counts of keys' usage that were dropped: too many keys were in use at once"
     );
     describe_counter!(
-        "tollgate_purchases_total",
-        "Purchases that were asked for, by tenant, environment and outcome"
+        "tollgate_operations_total",
+        "Purchases, holds, captures and voids that were asked for, by tenant, environment, kind and \
+         outcome"
     );
     describe_histogram!(
         "tollgate_database_seconds",

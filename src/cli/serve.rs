@@ -95,6 +95,11 @@ impl Service {
             let _ = all_counted.await;
         }));
         let mut stop = self.stop;
+        let mut stop_releasing = stop.clone();
+        tokio::spawn(state.ledger().clone().release_holds(async move {
+            // An error would mean that the signals' task is gone: stop then too.
+            let _ = stop_releasing.wait_for(|&stop| stop).await;
+        }));
         let stopped = async move {
             // An error would mean that the signals' task is gone: stop then too.
             let _ = stop.wait_for(|&stop| stop).await;

@@ -93,6 +93,15 @@ typed_id!(
     /// A credit.
     CreditId, "crd");
 typed_id!(
+    /// A refund.
+    RefundId, "rfd");
+typed_id!(
+    /// A hold.
+    HoldId, "hld");
+typed_id!(
+    /// Operations that are sent to the database together. Never shown.
+    BatchId, "bat");
+typed_id!(
     /// An audit event.
     AuditEventId, "evt");
 typed_id!(

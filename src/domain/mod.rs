@@ -14,6 +14,7 @@ pub mod lifecycle;
 pub mod money;
 pub mod permission;
 pub mod scope;
+pub mod spend_limit;
 pub mod tenant;
 pub mod text;
 pub mod timestamp;

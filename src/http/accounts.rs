@@ -39,7 +39,7 @@ impl Account {
         Self {
             id: account.external_id.to_string(),
             status: account.status.as_str(),
-            balance: Balance::new(account.balance, &tenant.policy.currency),
+            balance: Balance::new(account.balance, account.held, &tenant.policy.currency),
             created_at: account.created_at,
         }
     }

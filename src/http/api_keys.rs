@@ -15,6 +15,7 @@ use super::{
     AppState,
     admin::Admin,
     fields::{Fields, Patch, Wrong, boolean, integer, object, text, texts},
+    money::{NewSpendLimitBody, SpendLimitBody, spend_limit},
     page::{List, Page, PageParams},
     params::{AccountInPath, AccountPath, KeyInPath, KeyPath, QueryParams},
     problem::{
@@ -24,10 +25,13 @@ use super::{
 use crate::{
     auth::Problem,
     domain::{
+        amount::Currency,
         api_key::KeyText,
         id::KeyId,
         lifecycle::{Expiry, MAX_GRACE_SECONDS},
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
+        spend_limit::SpendLimit,
+        tenant::Tenant,
         text::{Metadata, Name, Reason},
         timestamp::Timestamp,
     },
@@ -48,6 +52,9 @@ pub struct ApiKey {
     /// The tenant's own: at most 4096 bytes.
     #[schema(value_type = Object)]
     metadata: Value,
+    /// `null`: every key has the whole balance.
+    #[schema(required = true)]
+    spend_limit: Option<SpendLimitBody>,
     /// A disabled key does not pass, but counts toward the cap and can be enabled.
     enabled: bool,
     /// `live`, `revoked` or `expired`. Only a live key passes, if it is enabled.
@@ -73,14 +80,15 @@ pub struct ApiKey {
     rotated_to: Option<KeyId>,
 }
 
-impl From<store::ApiKey> for ApiKey {
-    fn from(key: store::ApiKey) -> Self {
+impl ApiKey {
+    pub fn new(key: store::ApiKey, currency: &Currency) -> Self {
         Self {
             id: key.id,
             hint: key.hint,
             name: key.name,
             scopes: key.scopes.to_strings(),
             metadata: key.metadata.to_value(),
+            spend_limit: key.spend_limit.map(|limit| SpendLimitBody::new(limit, currency)),
             enabled: key.enabled,
             status: key.status.as_str(),
             created_at: key.created_at,
@@ -106,8 +114,9 @@ pub struct NewKey {
 
 impl NewKey {
     /// One of the two responses that carry a key's text.
-    fn respond(text: &KeyText, api_key: store::ApiKey) -> Response {
-        let body = Self { key: text.expose().to_owned(), api_key: api_key.into() };
+    fn respond(text: &KeyText, api_key: store::ApiKey, currency: &Currency) -> Response {
+        let api_key = ApiKey::new(api_key, currency);
+        let body = Self { key: text.expose().to_owned(), api_key };
         let no_store = (header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         (StatusCode::CREATED, [no_store], Json(body)).into_response()
     }
@@ -132,10 +141,13 @@ pub struct CreateKeyRequest {
     /// At most 4096 bytes as compact JSON.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Metadata>,
+    /// Absent: all of the balance.
+    #[schema(value_type = Option<NewSpendLimitBody>)]
+    spend_limit: Option<SpendLimit>,
 }
 
 impl CreateKeyRequest {
-    fn read(mut fields: Fields, now: Timestamp) -> Result<Self, Problem> {
+    fn read(mut fields: Fields, now: Timestamp, tenant: &Tenant) -> Result<Self, Problem> {
         let name = fields.required("name", text(Name::parse));
         let scopes = fields.optional("scopes", scopes);
         let at = fields.optional("expires_at", expires_at(now));
@@ -145,12 +157,14 @@ impl CreateKeyRequest {
             fields.wrong("expires_in", "must not stand beside expires_at".into());
         }
         let metadata = fields.optional("metadata", metadata);
+        let spend_limit = fields.object("spend_limit", |limit| spend_limit(limit, tenant));
         let request = name.map(|name| Self {
             name,
             scopes,
             expires_at: at.or(expires_in),
             expires_in: None,
             metadata,
+            spend_limit,
         });
         fields.finish(request)
     }
@@ -172,10 +186,12 @@ pub struct PatchKeyRequest {
     /// Replaced whole; `null`: emptied.
     #[schema(value_type = Option<Object>)]
     metadata: Option<Map<String, Value>>,
+    /// `null`: all of the balance.
+    spend_limit: Option<NewSpendLimitBody>,
 }
 
 impl PatchKeyRequest {
-    fn read(mut fields: Fields, now: Timestamp) -> Result<KeyChange, Problem> {
+    fn read(mut fields: Fields, now: Timestamp, tenant: &Tenant) -> Result<KeyChange, Problem> {
         let change = KeyChange {
             name: fields.change("name", text(Name::parse)),
             scopes: fields.change("scopes", scopes),
@@ -189,6 +205,11 @@ impl PatchKeyRequest {
                 Patch::Keep => None,
                 Patch::Clear => Some(Metadata::default()),
                 Patch::Set(metadata) => Some(metadata),
+            },
+            spend_limit: match fields.patch_object("spend_limit", |f| spend_limit(f, tenant)) {
+                Patch::Keep => None,
+                Patch::Clear => Some(None),
+                Patch::Set(limit) => Some(Some(limit)),
             },
         };
         fields.finish(Some(change))
@@ -275,18 +296,19 @@ pub async fn create(
     AccountInPath(account): AccountInPath,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    let request = CreateKeyRequest::read(fields, admin.now)?;
+    let request = CreateKeyRequest::read(fields, admin.now, &admin.tenant)?;
     let policy = &admin.tenant.policy;
     let new = NewApiKey {
         name: request.name,
         scopes: request.scopes.unwrap_or_else(|| policy.default_scopes.clone()),
         expiry: request.expires_at,
         metadata: request.metadata.unwrap_or_default(),
+        spend_limit: request.spend_limit,
     };
     let text = entropy::new_key(&policy.prefix).map_err(store::StoreError::from)?;
     let key =
         state.store.create_api_key(&admin.tenant, &account, &text, &new, &admin.origin).await?;
-    Ok(NewKey::respond(&text, key))
+    Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
 }
 
 /// List an account's keys, newest first.
@@ -315,7 +337,8 @@ pub async fn list(
     let before = page.after.map(|bytes| KeyId::from_uuid(Uuid::from_bytes(bytes)));
     let keys =
         state.store.list_api_keys(&admin.tenant, &account, filter, before, page.fetch()).await?;
-    Ok(page.respond(keys, |key| key.id.uuid().into_bytes(), ApiKey::from))
+    let shape = |key| ApiKey::new(key, &admin.tenant.policy.currency);
+    Ok(page.respond(keys, |key| key.id.uuid().into_bytes(), shape))
 }
 
 /// Read a key.
@@ -331,7 +354,7 @@ pub async fn get(
     KeyInPath(key_id): KeyInPath,
 ) -> Result<Json<ApiKey>, Problem> {
     let key = state.store.find_api_key(&admin.tenant, &account, key_id).await?;
-    Ok(Json(key.into()))
+    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
 /// Change a live key. Absent keeps, `null` clears.
@@ -349,10 +372,10 @@ pub async fn patch(
     KeyInPath(key_id): KeyInPath,
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
-    let change = PatchKeyRequest::read(fields, admin.now)?;
+    let change = PatchKeyRequest::read(fields, admin.now, &admin.tenant)?;
     let key =
         state.store.change_api_key(&admin.tenant, &account, key_id, &change, &admin.origin).await?;
-    Ok(Json(key.into()))
+    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
 /// Revoke a key, at once and for ever. Repeating it is harmless; other keys stay as they are.
@@ -374,7 +397,7 @@ pub async fn revoke(
         .store
         .revoke_api_key(&admin.tenant, &account, key_id, request.reason.as_ref(), &admin.origin)
         .await?;
-    Ok(Json(key.into()))
+    Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
 /// Replace a key by a new one with the same settings. The text of the new one is in this response
@@ -406,5 +429,5 @@ pub async fn rotate(
             &admin.origin,
         )
         .await?;
-    Ok(NewKey::respond(&text, key))
+    Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
 }

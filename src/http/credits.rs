@@ -81,13 +81,19 @@ impl CreateCreditRequest {
     ) -> Result<(Self, IdempotencyKey), Problem> {
         let amount = fields.required("amount", amount(tenant));
         let reference = fields.optional("reference", text(Reference::parse));
-        let key = fields.header(headers, "Idempotency-Key", IdempotencyKey::parse_header);
-        if !headers.contains_key("Idempotency-Key") {
-            fields.wrong_header("Idempotency-Key", "is required");
-        }
+        let key = idempotency_key(&mut fields, headers);
         let request = amount.map(|amount| Self { amount, reference });
         fields.finish(request.zip(key))
     }
+}
+
+/// Reads the header where it has to be there: what gives money must not do so twice.
+pub fn idempotency_key(fields: &mut Fields, headers: &HeaderMap) -> Option<IdempotencyKey> {
+    let key = fields.header(headers, "Idempotency-Key", IdempotencyKey::parse_header);
+    if !headers.contains_key("Idempotency-Key") {
+        fields.wrong_header("Idempotency-Key", "is required");
+    }
+    key
 }
 
 /// Top an account up, once for each `Idempotency-Key`.

@@ -113,6 +113,22 @@ impl Fields {
         value
     }
 
+    /// An object in a PATCH: absent keeps, `null` clears.
+    pub fn patch_object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Patch<T> {
+        match self.members.get(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => {
+                self.members.shift_remove(name);
+                Patch::Clear
+            }
+            Some(_) => self.object(name, read).map_or(Patch::Keep, Patch::Set),
+        }
+    }
+
     /// Something wrong that is not in one member alone.
     pub fn wrong(&mut self, name: &str, detail: String) {
         let pointer = self.pointer(name);

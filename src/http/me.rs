@@ -20,6 +20,10 @@ pub struct Me {
     account: OwnAccount,
     balance: Balance,
     key: ApiKey,
+    /// What is left of the key's limit now: nothing more than this can be bought with it. `null`: it
+    /// has no limit.
+    #[schema(required = true)]
+    spend_left: Option<String>,
 }
 
 #[derive(Serialize, ToSchema)]
@@ -47,6 +51,7 @@ pub struct OwnAccount {
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let own = state.store.find_own_key(&tenant, &principal.account, principal.key_id).await?;
+    let currency = &tenant.policy.currency;
     Ok(Json(Me {
         tenant: OwnTenant {
             slug: tenant.slug.to_string(),
@@ -56,7 +61,8 @@ pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<
             id: own.account.external_id.to_string(),
             status: own.account.status.as_str(),
         },
-        balance: Balance::new(own.account.balance, &tenant.policy.currency),
-        key: own.key.into(),
+        balance: Balance::new(own.account.balance, own.account.held, currency),
+        key: ApiKey::new(own.key, currency),
+        spend_left: own.spend_left.map(|left| currency.format(left)),
     }))
 }

@@ -7,9 +7,11 @@ mod api_keys;
 mod audit_events;
 mod authorize;
 mod credits;
+mod csv;
 mod fields;
 mod gate;
 mod health;
+mod holds;
 mod ledger;
 mod me;
 mod money;
@@ -18,6 +20,7 @@ mod page;
 mod params;
 mod problem;
 mod purchases;
+mod refunds;
 mod router;
 mod server;
 mod strict_json;
@@ -87,6 +90,12 @@ impl AppState {
     #[must_use]
     pub fn verifier(&self) -> &Arc<CountedVerifier> {
         &self.verifier
+    }
+
+    /// What moves money. Holds that are due are released by who runs it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// Where it is counted how keys are used. What is in it is written by who runs it.

@@ -1,12 +1,17 @@
-//! Money as it stands in JSON.
+//! Money as it stands in JSON, and the problems that have amounts in them.
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::fields::{Wrong, text};
-use crate::domain::{
-    amount::{Amount, Currency},
-    tenant::Tenant,
+use super::fields::{Fields, Wrong, text};
+use crate::{
+    auth::Problem,
+    domain::{
+        amount::{Amount, Currency},
+        spend_limit::SpendLimit,
+        tenant::Tenant,
+    },
+    store::{Decline, Refusal, StoreError},
 };
 
 /// What an account has.
@@ -15,6 +20,12 @@ pub struct Balance {
     /// Decimal string with all the currency's decimals.
     #[schema(example = "100.000000")]
     amount: String,
+    /// The part of it that open holds reserve.
+    #[schema(example = "0.000000")]
+    held: String,
+    /// The rest: what can be bought with.
+    #[schema(example = "100.000000")]
+    available: String,
     #[schema(example = "TRX")]
     currency: String,
     /// Decimals of the currency.
@@ -22,17 +33,114 @@ pub struct Balance {
 }
 
 impl Balance {
-    pub fn new(minor_units: i64, currency: &Currency) -> Self {
+    pub fn new(amount: i64, held: i64, currency: &Currency) -> Self {
         Self {
-            amount: currency.format(minor_units),
+            amount: currency.format(amount),
+            held: currency.format(held),
+            available: currency.format(amount - held),
             currency: currency.code().to_owned(),
             decimals: currency.decimals(),
         }
     }
 }
 
+/// What a key may spend at the most: its purchases and open holds.
+#[derive(Serialize, ToSchema)]
+#[schema(as = SpendLimit)]
+pub struct SpendLimitBody {
+    #[schema(example = "50.000000")]
+    amount: String,
+    /// `day` or `month`, those of UTC, or `total`.
+    #[schema(pattern = "^(day|month|total)$")]
+    period: &'static str,
+}
+
+impl SpendLimitBody {
+    pub fn new(limit: SpendLimit, currency: &Currency) -> Self {
+        Self {
+            amount: currency.format(limit.amount.minor_units()),
+            period: limit.period.as_str(),
+        }
+    }
+}
+
+/// What a key is to spend at the most.
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = NewSpendLimit)]
+#[expect(dead_code, reason = "the shape of the object, for the OpenAPI document")]
+pub struct NewSpendLimitBody {
+    /// A decimal string with at most the currency's decimals, more than zero.
+    #[schema(example = "50")]
+    amount: String,
+    /// `day` or `month`, those of UTC, or `total`.
+    #[schema(pattern = "^(day|month|total)$")]
+    period: String,
+}
+
 /// Reads an amount in the tenant's currency.
 pub fn amount(tenant: &Tenant) -> impl FnOnce(serde_json::Value) -> Result<Amount, Wrong> {
     let currency = tenant.policy.currency.clone();
     text(move |text| Amount::parse(text, &currency))
+}
+
+/// Reads the members of a spend limit.
+pub fn spend_limit(fields: &mut Fields, tenant: &Tenant) -> Option<SpendLimit> {
+    let amount = fields.required("amount", amount(tenant));
+    let period = fields.required("period", text(str::parse));
+    Some(SpendLimit { amount: amount?, period: period? })
+}
+
+/// 402: what was asked for, and what there is.
+pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
+    let code = currency.code();
+    let [required, available] =
+        [decline.required, decline.available].map(|amount| currency.format(amount));
+    let problem = match decline.limit {
+        None => {
+            let detail = format!(
+                "It needs {required} {code}; the balance, less what is held, is {available} {code}."
+            );
+            Problem::new(402, "insufficient_balance", "The balance does not reach", detail)
+        }
+        Some(limit) => {
+            let amount = currency.format(limit.amount.minor_units());
+            let period = limit.period;
+            let detail = format!(
+                "It needs {required} {code}; of the key's limit, {amount} {code} ({period}), \
+                 {available} {code} is left."
+            );
+            Problem::new(402, "spend_limit_exceeded", "The key's limit does not reach", detail)
+                .with("limit", amount)
+                .with("period", period.as_str())
+        }
+    };
+    // The body is that of the first answer, the id of its request in it too.
+    problem
+        .with("required", required)
+        .with("available", available)
+        .with("currency", code)
+        .for_request(&decline.request_id.to_string())
+}
+
+/// What may not be done, where an amount has to be told.
+pub fn refused(error: StoreError, currency: &Currency) -> Problem {
+    let code = currency.code();
+    match error {
+        StoreError::Refused(Refusal::RefundTooLarge { refundable }) => {
+            let refundable = currency.format(refundable);
+            let detail = format!("Of the purchase {refundable} {code} can still be given back.");
+            Problem::new(409, "refund_too_large", "More than was paid", detail)
+                .with("refundable", refundable)
+                .with("currency", code)
+        }
+        StoreError::Refused(Refusal::HoldTooSmall { held }) => {
+            let held = currency.format(held);
+            let detail = format!("The hold is of {held} {code}: no more can be captured.");
+            Problem::new(409, "hold_too_small", "More than is held", detail)
+                .with("held", held)
+                .with("currency", code)
+        }
+        error => error.into(),
+    }
 }

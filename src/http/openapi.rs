@@ -49,6 +49,7 @@ pub fn skeleton() -> Document {
     let tags = [
         ("gate", "Who is it, and may they?"),
         ("purchases", "What is taken off the balance."),
+        ("holds", "What is reserved for what may still fail."),
         ("accounts", "A tenant's accounts, their balances and statements."),
         ("keys", "An account's API keys."),
         ("audit", "Who did what."),

@@ -41,13 +41,29 @@ pub struct ProblemSchema {
     /// With `insufficient_permission`.
     #[schema(required = false)]
     required_permission: Option<String>,
-    /// With `insufficient_balance`: the amount that was asked for.
+    /// With `insufficient_balance` and `spend_limit_exceeded`: the amount that was asked for.
     #[schema(required = false)]
     required: Option<String>,
-    /// With `insufficient_balance`: the balance.
+    /// With `insufficient_balance`: the balance less what is held; with `spend_limit_exceeded`: what is
+    /// left of the limit.
     #[schema(required = false)]
     available: Option<String>,
-    /// With `insufficient_balance`.
+    /// With `spend_limit_exceeded`.
+    #[schema(required = false)]
+    limit: Option<String>,
+    /// With `spend_limit_exceeded`: `day`, `month` or `total`.
+    #[schema(required = false)]
+    period: Option<String>,
+    /// With `refund_too_large`: what can still be given back.
+    #[schema(required = false)]
+    refundable: Option<String>,
+    /// With `hold_too_small`: the amount of the hold.
+    #[schema(required = false)]
+    held: Option<String>,
+    /// With `hold_not_open`: what the hold is.
+    #[schema(required = false)]
+    hold_status: Option<String>,
+    /// Wherever there is an amount.
     #[schema(required = false)]
     currency: Option<String>,
     /// With `key_limit_reached`.
@@ -164,6 +180,20 @@ impl From<Refusal> for Problem {
                 "pointer": "/amount",
                 "detail": "the balance would be larger than can be kept",
             })]),
+            Refusal::RefundTooLarge { .. } => Self::internal("a refund without a currency"),
+            Refusal::HoldTooSmall { .. } => Self::internal("a hold without a currency"),
+            Refusal::HoldLimitReached => Self::new(
+                409,
+                "hold_limit_reached",
+                "The account has all the open holds it may have",
+                "An account may have 1000 open holds. Capture or void one to make room.",
+            ),
+            Refusal::HoldNotOpen { status } => {
+                let status = status.as_str();
+                let detail = format!("The hold is {status}: it is captured or voided once.");
+                Self::new(409, "hold_not_open", "The hold is not open", detail)
+                    .with("hold_status", status)
+            }
             Refusal::KeyDenied(denial) => denial.into(),
             Refusal::ScopeLost => Self::insufficient_scope(&Scope::purchases_write()),
             Refusal::TenantExists | Refusal::PrefixTaken => {
@@ -189,8 +219,14 @@ pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Proble
 pub struct KeyLimitReached;
 /// Those of a change of a key.
 pub struct NotLive;
-/// That of a purchase.
-pub struct InsufficientBalance;
+/// Those of what takes from the balance.
+pub struct Declined;
+/// That of a new hold.
+pub struct HoldLimitReached;
+/// Those of a hold that is to be closed.
+pub struct NotOpen;
+/// That of a refund.
+pub struct RefundTooLarge;
 /// The problems that every route can answer with.
 pub struct AnyRoute;
 /// Those of a route that asks for an API key.
@@ -255,7 +291,19 @@ problem_responses!(
         "`key_not_live`: a dead key cannot be changed; `key_already_rotated`: its end cannot be put off; `key_limit_reached`: as many are in their grace."
     )
 );
-problem_responses!(InsufficientBalance, ("402", "`insufficient_balance`: nothing was deducted."));
+problem_responses!(
+    Declined,
+    ("402", "`insufficient_balance` or `spend_limit_exceeded`: nothing was deducted.")
+);
+problem_responses!(HoldLimitReached, ("409", "`hold_limit_reached`: too many holds are open."));
+problem_responses!(
+    NotOpen,
+    ("409", "`hold_not_open`: it is closed; `hold_too_small`: more was to be captured than is held.")
+);
+problem_responses!(
+    RefundTooLarge,
+    ("409", "`refund_too_large`: more than is left of the purchase.")
+);
 problem_responses!(WithTarget, ("404", "`not_found`: absent, or another tenant's or account's."));
 
 fn problem_response(description: &str) -> RefOr<utoipa::openapi::Response> {

@@ -1,5 +1,7 @@
 //! Purchases: made by an API key, off its account's balance; and looked at.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::{FromRequestParts, State},
@@ -9,33 +11,33 @@ use axum::{
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use super::{
     AppState,
     admin::Admin,
     api_keys::metadata,
     fields::{Fields, text},
-    money::amount,
+    money::{amount, declined},
     page::{List, Page, PageParams},
     params::{AccountInPath, AccountPath, QueryParams, path_parameter},
     problem::{
-        AnyRoute, InsufficientBalance, WithAdminKey, WithApiKey, WithBody, WithParameters,
-        WithTarget, not_found,
+        AnyRoute, Declined, WithAdminKey, WithApiKey, WithBody, WithParameters, WithTarget,
+        not_found,
     },
 };
 use crate::{
     auth::{Principal, Problem},
     domain::{
         amount::{Amount, Currency},
-        id::{KeyId, PurchaseId, RequestId},
+        id::{HoldId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         money::NewPurchase,
         tenant::Tenant,
         text::{Description, Metadata, Reference},
         timestamp::Timestamp,
     },
-    store::{self, PurchaseOutcome, PurchaseRequest},
+    ledger::{Buyer, Decision},
+    store,
 };
 
 /// What was bought, and what was left.
@@ -49,6 +51,9 @@ pub struct Purchase {
     currency: String,
     /// The balance once it had been deducted.
     balance_after: String,
+    /// What was given back of it since.
+    #[schema(example = "0.000000")]
+    refunded: String,
     /// The API key that bought.
     #[schema(value_type = String)]
     key_id: KeyId,
@@ -58,6 +63,9 @@ pub struct Purchase {
     description: Option<String>,
     #[schema(value_type = Object)]
     metadata: Value,
+    /// The hold that was captured.
+    #[schema(value_type = Option<String>, required = true)]
+    hold_id: Option<HoldId>,
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
@@ -69,10 +77,12 @@ impl Purchase {
             amount: currency.format(purchase.amount),
             currency: currency.code().to_owned(),
             balance_after: currency.format(purchase.balance_after),
+            refunded: currency.format(purchase.refunded),
             key_id: purchase.key_id,
             reference: purchase.reference,
             description: purchase.description,
             metadata: purchase.metadata.to_value(),
+            hold_id: purchase.hold_id,
             created_at: purchase.created_at,
         }
     }
@@ -110,24 +120,18 @@ impl CreatePurchaseRequest {
     }
 }
 
-/// 402: what was asked for, and what there is.
-pub fn insufficient_balance(required: i64, available: i64, currency: &Currency) -> Problem {
-    let (required, available) = (currency.format(required), currency.format(available));
-    let code = currency.code();
-    let detail =
-        format!("The purchase needs {required} {code}; the balance is {available} {code}.");
-    Problem::new(402, "insufficient_balance", "The balance does not reach", detail)
-        .with("required", required)
-        .with("available", available)
-        .with("currency", code)
-}
-
 /// The tenant that the principal's key belongs to.
 pub async fn tenant_of(
     state: &AppState,
     principal: &Principal,
-) -> Result<std::sync::Arc<Tenant>, Problem> {
+) -> Result<Arc<Tenant>, Problem> {
     Ok(state.store.find_tenant(&principal.tenant, principal.environment).await?)
+}
+
+/// The holder of a key, as the ledger wants to know him.
+pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) -> Buyer {
+    let account = principal.account.clone();
+    Buyer { tenant, account, key_id: principal.key_id, request_id }
 }
 
 /// Marks a response that repeats one that was given before.
@@ -163,7 +167,7 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
     responses(
         (status = 201, body = Purchase,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        InsufficientBalance, AnyRoute, WithApiKey, WithBody))]
+        Declined, AnyRoute, WithApiKey, WithBody))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,
@@ -173,29 +177,21 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let (wanted, idempotency_key) = CreatePurchaseRequest::read(fields, &headers, &tenant)?;
-    let request = PurchaseRequest {
-        account: principal.account.clone(),
-        key_id: principal.key_id,
-        purchase: NewPurchase {
-            amount: wanted.amount,
-            reference: wanted.reference,
-            description: wanted.description,
-            metadata: wanted.metadata.unwrap_or_default(),
-        },
-        idempotency_key,
-        request_id,
+    let purchase = NewPurchase {
+        amount: wanted.amount,
+        reference: wanted.reference,
+        description: wanted.description,
+        metadata: wanted.metadata.unwrap_or_default(),
     };
-    let currency = &tenant.policy.currency;
-    Ok(match state.ledger.purchase(&tenant, request).await? {
-        PurchaseOutcome::Purchased { purchase, replayed } => {
-            let body = Json(Purchase::new(purchase, currency));
+    let buyer = buyer(tenant, &principal, request_id);
+    let currency = &buyer.tenant.policy.currency;
+    Ok(match state.ledger.purchase(&buyer, purchase, idempotency_key).await? {
+        Decision::Made { made, replayed } => {
+            let body = Json(Purchase::new(made, currency));
             mark_replayed((StatusCode::CREATED, body).into_response(), replayed)
         }
-        PurchaseOutcome::Declined { required, available, request_id, replayed } => {
-            // The body is that of the first answer, the id of its request in it too.
-            let problem = insufficient_balance(required, available, currency);
-            let problem = problem.for_request(&request_id.to_string());
-            mark_replayed(problem.into_response(), replayed)
+        Decision::Declined(decline) => {
+            mark_replayed(declined(&decline, currency).into_response(), decline.replayed)
         }
     })
 }
@@ -230,7 +226,7 @@ pub async fn get_own(
 }
 
 /// The purchase in the path. What is no purchase's id names none: 404.
-pub struct PurchaseInPath(PurchaseId);
+pub struct PurchaseInPath(pub PurchaseId);
 
 impl<S: Send + Sync> FromRequestParts<S> for PurchaseInPath {
     type Rejection = Problem;
@@ -276,10 +272,10 @@ async fn list(
     key_id: Option<KeyId>,
     params: QueryParams,
 ) -> Result<Json<List<Purchase>>, Problem> {
-    let page = Page::<16>::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
-    let before = page.after.map(|bytes| PurchaseId::from_uuid(Uuid::from_bytes(bytes)));
+    let page = Page::<8>::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
+    let before = page.after.map(i64::from_be_bytes);
     let purchases =
         state.store.list_purchases(tenant, account, key_id, before, page.fetch()).await?;
-    let shape = |purchase| Purchase::new(purchase, &tenant.policy.currency);
-    Ok(page.respond(purchases, |purchase| purchase.id.uuid().into_bytes(), shape))
+    let shape = |(_, purchase)| Purchase::new(purchase, &tenant.policy.currency);
+    Ok(page.respond(purchases, |(seq, _)| seq.to_be_bytes(), shape))
 }

@@ -17,8 +17,8 @@ use utoipa_axum::{
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
-    AppState, access, accounts, admin, api_keys, audit_events, authorize, credits, health, ledger,
-    me, openapi, problem, purchases, usage, verify,
+    AppState, access, accounts, admin, api_keys, audit_events, authorize, credits, health, holds,
+    ledger, me, openapi, problem, purchases, refunds, usage, verify,
 };
 use crate::{
     auth::ApiKeyLayer,
@@ -78,10 +78,21 @@ fn route_groups() -> Vec<Guarded> {
     vec![
         (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
         (ApiKey(None), group().routes(authorize_by_any_method()).routes(routes!(me::get))),
-        (ApiKey(Some(Scope::purchases_write())), group().routes(routes!(purchases::create))),
+        (
+            ApiKey(Some(Scope::purchases_write())),
+            group()
+                .routes(routes!(purchases::create))
+                .routes(routes!(holds::create))
+                .routes(routes!(holds::capture))
+                .routes(routes!(holds::void)),
+        ),
         (
             ApiKey(Some(Scope::purchases_read())),
-            group().routes(routes!(purchases::list_own)).routes(routes!(purchases::get_own)),
+            group()
+                .routes(routes!(purchases::list_own))
+                .routes(routes!(purchases::get_own))
+                .routes(routes!(holds::list))
+                .routes(routes!(holds::get)),
         ),
         (
             AdminKey(Accounts),
@@ -89,7 +100,10 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(accounts::put, accounts::get, accounts::patch))
                 .routes(routes!(accounts::list)),
         ),
-        (AdminKey(Credits), group().routes(routes!(credits::create))),
+        (
+            AdminKey(Credits),
+            group().routes(routes!(credits::create)).routes(routes!(refunds::create)),
+        ),
         (
             AdminKey(Keys),
             group()
@@ -104,7 +118,10 @@ fn route_groups() -> Vec<Guarded> {
             AdminKey(Audit),
             group()
                 .routes(routes!(purchases::list_of_account))
+                .routes(routes!(refunds::list))
                 .routes(routes!(ledger::list))
+                .routes(routes!(ledger::export))
+                .routes(routes!(ledger::balance_then))
                 .routes(routes!(audit_events::list)),
         ),
     ]

@@ -1,5 +1,7 @@
 //! Verification for a tenant's backend: what of a key, and, if asked, a purchase with it.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     extract::State,
@@ -16,7 +18,7 @@ use super::{
     gate::count_for,
     money::amount,
     problem::{AnyRoute, WithAdminKey, WithBody},
-    purchases::{Purchase, ThisRequest, mark_replayed},
+    purchases::{Purchase, ThisRequest, buyer, mark_replayed},
 };
 use crate::{
     auth::{Denied, KeyVerifier as _, Principal, Problem},
@@ -33,7 +35,8 @@ use crate::{
         usage::Outcome,
         verification::Denial,
     },
-    store::{PurchaseOutcome, PurchaseRequest, Refusal, StoreError},
+    ledger::Decision,
+    store::{Refusal, StoreError},
 };
 
 /// What is said of a key. Members beside `valid` and `code` are there when they are known.
@@ -43,7 +46,7 @@ pub struct VerifyResponse {
     valid: bool,
     /// `VALID`, or why not.
     #[schema(
-        pattern = "^(VALID|NOT_FOUND|REVOKED|EXPIRED|DISABLED|ACCOUNT_SUSPENDED|INSUFFICIENT_SCOPE|INSUFFICIENT_BALANCE)$"
+        pattern = "^(VALID|NOT_FOUND|REVOKED|EXPIRED|DISABLED|ACCOUNT_SUSPENDED|INSUFFICIENT_SCOPE|INSUFFICIENT_BALANCE|SPEND_LIMIT_EXCEEDED)$"
     )]
     code: &'static str,
     #[serde(flatten)]
@@ -55,10 +58,11 @@ pub struct VerifyResponse {
     /// With a charge that was made.
     #[serde(skip_serializing_if = "Option::is_none")]
     purchase: Option<Purchase>,
-    /// With `INSUFFICIENT_BALANCE`: the amount of the charge.
+    /// With `INSUFFICIENT_BALANCE` or `SPEND_LIMIT_EXCEEDED`: the amount of the charge.
     #[serde(skip_serializing_if = "Option::is_none")]
     required: Option<String>,
-    /// With `INSUFFICIENT_BALANCE`: the balance.
+    /// With `INSUFFICIENT_BALANCE`: the balance less what is held; with `SPEND_LIMIT_EXCEEDED`: what is
+    /// left of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     available: Option<String>,
 }
@@ -203,7 +207,7 @@ pub async fn verify(
 
 async fn answer(
     state: &AppState,
-    tenant: &std::sync::Arc<Tenant>,
+    tenant: &Arc<Tenant>,
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
@@ -233,7 +237,7 @@ async fn answer(
 /// What is said of a key that passes the gate.
 async fn decide(
     state: &AppState,
-    tenant: &std::sync::Arc<Tenant>,
+    tenant: &Arc<Tenant>,
     found: &Principal,
     request: VerifyRequest,
     request_id: RequestId,
@@ -252,37 +256,36 @@ async fn decide(
 
 async fn charge(
     state: &AppState,
-    tenant: &std::sync::Arc<Tenant>,
+    tenant: &Arc<Tenant>,
     found: &Principal,
     charge: ChargeRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
     let key = VerifiedKey::new(found);
     let currency = &tenant.policy.currency;
-    let request = PurchaseRequest {
-        account: found.account.clone(),
-        key_id: found.key_id,
-        purchase: NewPurchase {
-            amount: charge.amount,
-            reference: charge.reference,
-            description: None,
-            metadata: Metadata::default(),
-        },
-        idempotency_key: Some(charge.idempotency_key),
-        request_id,
+    let purchase = NewPurchase {
+        amount: charge.amount,
+        reference: charge.reference,
+        description: None,
+        metadata: Metadata::default(),
     };
-    match state.ledger.purchase(tenant, request).await {
-        Ok(PurchaseOutcome::Purchased { purchase, replayed }) => {
-            let purchase = Some(Purchase::new(purchase, currency));
+    let buyer = buyer(Arc::clone(tenant), found, request_id);
+    match state.ledger.purchase(&buyer, purchase, Some(charge.idempotency_key)).await {
+        Ok(Decision::Made { made, replayed }) => {
+            let purchase = Some(Purchase::new(made, currency));
             Ok((VerifyResponse { purchase, ..VerifyResponse::new("VALID", key) }, replayed))
         }
-        Ok(PurchaseOutcome::Declined { required, available, replayed, .. }) => {
-            let declined = VerifyResponse {
-                required: Some(currency.format(required)),
-                available: Some(currency.format(available)),
-                ..VerifyResponse::new("INSUFFICIENT_BALANCE", key)
+        Ok(Decision::Declined(decline)) => {
+            let code = match decline.limit {
+                None => "INSUFFICIENT_BALANCE",
+                Some(_) => "SPEND_LIMIT_EXCEEDED",
             };
-            Ok((declined, replayed))
+            let declined = VerifyResponse {
+                required: Some(currency.format(decline.required)),
+                available: Some(currency.format(decline.available)),
+                ..VerifyResponse::new(code, key)
+            };
+            Ok((declined, decline.replayed))
         }
         // The key changed between the look-up and the charge.
         Err(StoreError::Refused(Refusal::KeyDenied(denial))) => {
@@ -306,6 +309,7 @@ fn outcome(code: &'static str) -> &'static str {
         "DISABLED" => "disabled",
         "ACCOUNT_SUSPENDED" => "account_suspended",
         "INSUFFICIENT_SCOPE" => "insufficient_scope",
+        "SPEND_LIMIT_EXCEEDED" => "spend_limit_exceeded",
         _ => "insufficient_balance",
     }
 }

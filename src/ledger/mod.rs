@@ -1,62 +1,160 @@
 //! The way of money between HTTP and the store.
 //!
-//! Every purchase and every credit goes through here, whichever door it came in by. A caller that
-//! goes away while it waits for its turn has asked for nothing; once its turn has come, it does not
-//! stop what it asked for: the operation runs on in a task of its own, so that a decision is never
-//! cut off between its statements.
+//! Everything that moves a balance or reserves a part of it goes through here, whichever door it
+//! came in by. What API keys ask for waits in the queue of its account until the batch before has
+//! returned, and then goes with all that has gathered, in one transaction. A caller that goes away
+//! while it waits has asked for nothing; once it is in a batch, it does not stop what it asked for.
+//!
+//! No outcome is guessed: when a connection is lost on the way, the same batch is sent again and
+//! finds what it did. Credits and refunds, which carry an idempotency key always, are asked for
+//! again in the same way.
 
+mod batcher;
 mod queues;
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use queues::{Queues, Turn};
+use batcher::Batcher;
+use tokio::time::sleep;
+use tracing::warn;
 
 use crate::{
+    clock,
     domain::{
         account::{AccountId, ExternalId},
+        amount::Amount,
         audit::Origin,
+        id::{HoldId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::NewCredit,
+        money::{NewCredit, NewHold, NewPurchase, NewRefund},
         tenant::Tenant,
+        timestamp::Timestamp,
     },
-    store::{Credited, PurchaseOutcome, PurchaseRequest, Refusal, Store, StoreError},
+    entropy,
+    store::{
+        Credited, Decline, Done, DoneNow, Hold, HoldStatus, Operation, OperationAction, Outcome,
+        Purchase, Refunded, Store, StoreError,
+    },
 };
 
-/// After this an operation is given up, and with it its connection: the database bounds each
-/// statement by itself, unless it has stopped answering. Its caller had its 503 long before.
+/// After this an operation of the tenant is given up, and with it its connection: the database
+/// bounds each statement by itself, unless it has stopped answering.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Purchases and credits.
+/// How often a credit or a refund is asked for again after a lost connection.
+const RETRIES: u32 = 5;
+
+/// Between two of these, at first; it doubles.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Between two looks for holds that are due.
+const RELEASE_AFTER: Duration = Duration::from_secs(1);
+
+/// Accounts whose holds are released in one go.
+const RELEASED_AT_ONCE: i64 = 1000;
+
+/// Purchases, holds, credits and refunds.
 #[derive(Clone)]
 pub struct Ledger {
     store: Arc<Store>,
-    queues: Arc<Queues>,
+    batcher: Arc<Batcher>,
+}
+
+/// Who asks: an API key of an account, in one request.
+#[derive(Clone, Debug)]
+pub struct Buyer {
+    pub tenant: Arc<Tenant>,
+    pub account: ExternalId,
+    pub key_id: KeyId,
+    pub request_id: RequestId,
+}
+
+/// What was decided, now or at the first of several equal requests.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Decision<T> {
+    Made { made: T, replayed: bool },
+    /// The balance or the key's limit did not reach; nothing was taken.
+    Declined(Decline),
 }
 
 impl Ledger {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        // Half of the connections: a hot account slows nobody who only asks.
-        let at_once = usize::try_from(store.pool_state().max / 2).unwrap_or(usize::MAX);
-        Self { store, queues: Arc::new(Queues::new(at_once)) }
+        Self { batcher: Arc::new(Batcher::new(Arc::clone(&store))), store }
     }
 
     /// Takes a purchase off the balance, or declines it. Returns once the decision is committed.
     pub async fn purchase(
         &self,
-        tenant: &Arc<Tenant>,
-        request: PurchaseRequest,
-    ) -> Result<PurchaseOutcome, StoreError> {
-        let account = AccountId::derive(tenant.id, &request.account);
-        let turn = self.queues.turn(account).await.inspect_err(|_| count(tenant, "unavailable"))?;
-        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(turn, async move {
-            let result = store.purchase(&tenant, &request).await;
-            // Here, so that it is counted also when its caller is gone.
-            count(&tenant, outcome_of(&result));
-            result
-        })
-        .await
+        buyer: &Buyer,
+        purchase: NewPurchase,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<Decision<Purchase>, StoreError> {
+        let id = PurchaseId::new(clock::local(), entropy::for_id()?);
+        let wanted = purchase.clone();
+        let action = OperationAction::Purchase { id, purchase, idempotency_key };
+        let done = match self.apply(buyer, action).await? {
+            Decision::Made { made, .. } => made,
+            Decision::Declined(decline) => return Ok(Decision::Declined(decline)),
+        };
+        let made = match done {
+            Done { now: Some(DoneNow { at, balance_after: Some(balance_after) }), .. } => {
+                bought(buyer, id, wanted, balance_after, at)
+            }
+            Done { made_before, .. } => {
+                let id = PurchaseId::from_uuid(made_before.unwrap_or(id.uuid()));
+                let found = self.store.find_purchase(&buyer.tenant, &buyer.account, id).await?;
+                // As it was then.
+                Purchase { refunded: 0, ..found }
+            }
+        };
+        Ok(Decision::Made { made, replayed: done.replayed })
+    }
+
+    /// Reserves a part of the balance, or declines to.
+    pub async fn hold(
+        &self,
+        buyer: &Buyer,
+        hold: NewHold,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<Decision<Hold>, StoreError> {
+        let id = HoldId::new(clock::local(), entropy::for_id()?);
+        let wanted = hold.clone();
+        let action = OperationAction::Hold { id, hold, idempotency_key };
+        let done = match self.apply(buyer, action).await? {
+            Decision::Made { made, .. } => made,
+            Decision::Declined(decline) => return Ok(Decision::Declined(decline)),
+        };
+        let made = match done.now {
+            Some(DoneNow { at, .. }) => held(buyer, id, &wanted, at)?,
+            None => {
+                let id = done.made_before.map_or(id, HoldId::from_uuid);
+                let found = self.store.find_hold(&buyer.tenant, &buyer.account, id).await?;
+                found.as_made()
+            }
+        };
+        Ok(Decision::Made { made, replayed: done.replayed })
+    }
+
+    /// Buys with a hold, or with a part of it: the rest is released.
+    pub async fn capture(
+        &self,
+        buyer: &Buyer,
+        hold_id: HoldId,
+        amount: Option<Amount>,
+    ) -> Result<Decision<Hold>, StoreError> {
+        let id = PurchaseId::new(clock::local(), entropy::for_id()?);
+        let action = OperationAction::Capture { id, hold_id, amount };
+        self.close_hold(buyer, hold_id, action).await
+    }
+
+    /// Releases a hold.
+    pub async fn void(
+        &self,
+        buyer: &Buyer,
+        hold_id: HoldId,
+    ) -> Result<Decision<Hold>, StoreError> {
+        self.close_hold(buyer, hold_id, OperationAction::Void { hold_id }).await
     }
 
     /// Tops an account up. Returns once it is committed.
@@ -68,46 +166,152 @@ impl Ledger {
         idempotency_key: IdempotencyKey,
         origin: Origin,
     ) -> Result<Credited, StoreError> {
-        let turn = self.queues.turn(AccountId::derive(tenant.id, &account)).await?;
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(turn, async move {
+        detached(again(async move || {
             store.credit(&tenant, &account, &credit, &idempotency_key, &origin).await
-        })
+        }))
         .await
     }
-}
 
-fn outcome_of(result: &Result<PurchaseOutcome, StoreError>) -> &'static str {
-    match result {
-        Ok(PurchaseOutcome::Purchased { replayed: false, .. }) => "purchased",
-        Ok(PurchaseOutcome::Declined { replayed: false, .. }) => "declined",
-        Ok(_) => "replayed",
-        Err(StoreError::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
-        Err(StoreError::Refused(_)) => "refused",
-        Err(StoreError::Unavailable(_)) => "unavailable",
-        Err(StoreError::Internal(_)) => "failed",
+    /// Gives back a purchase or a part of it. Returns once it is committed.
+    pub async fn refund(
+        &self,
+        tenant: &Arc<Tenant>,
+        account: ExternalId,
+        purchase_id: PurchaseId,
+        refund: NewRefund,
+        idempotency_key: IdempotencyKey,
+        origin: Origin,
+    ) -> Result<Refunded, StoreError> {
+        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
+        detached(again(async move || {
+            let key = &idempotency_key;
+            store.refund(&tenant, &account, purchase_id, &refund, key, &origin).await
+        }))
+        .await
+    }
+
+    /// Releases holds when they are due, whether anybody looks or not, until `stop` is ready.
+    pub async fn release_holds(self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = sleep(RELEASE_AFTER) => {}
+                () = &mut stop => return,
+            }
+            match self.store.release_due_holds(RELEASED_AT_ONCE).await {
+                Ok(_) => failing = false,
+                Err(_) if failing => {}
+                Err(error) => {
+                    failing = true;
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "holds that are due cannot be released now");
+                }
+            }
+        }
+    }
+
+    async fn close_hold(
+        &self,
+        buyer: &Buyer,
+        hold_id: HoldId,
+        action: OperationAction,
+    ) -> Result<Decision<Hold>, StoreError> {
+        match self.apply(buyer, action).await? {
+            Decision::Made { made: Done { replayed, .. }, .. } => {
+                let made = self.store.find_hold(&buyer.tenant, &buyer.account, hold_id).await?;
+                Ok(Decision::Made { made, replayed })
+            }
+            Decision::Declined(decline) => Ok(Decision::Declined(decline)),
+        }
+    }
+
+    async fn apply(
+        &self,
+        buyer: &Buyer,
+        action: OperationAction,
+    ) -> Result<Decision<Done>, StoreError> {
+        let operation = Operation {
+            account_id: AccountId::derive(buyer.tenant.id, &buyer.account),
+            key_id: buyer.key_id,
+            request_id: buyer.request_id,
+            action,
+        };
+        match self.batcher.apply(&buyer.tenant, operation).await? {
+            Outcome::Done(done) => Ok(Decision::Made { made: done, replayed: done.replayed }),
+            Outcome::Declined(decline) => Ok(Decision::Declined(decline)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            outcome @ (Outcome::Busy | Outcome::Fenced) => {
+                Err(StoreError::Internal(format!("{outcome:?} is no answer").into()))
+            }
+        }
     }
 }
 
-fn count(tenant: &Tenant, outcome: &'static str) {
-    metrics::counter!(
-        "tollgate_purchases_total",
-        "tenant" => tenant.slug.to_string(),
-        "environment" => tenant.environment.as_str(),
-        "outcome" => outcome,
-    )
-    .increment(1);
+/// A purchase that was made just now.
+fn bought(
+    buyer: &Buyer,
+    id: PurchaseId,
+    wanted: NewPurchase,
+    balance_after: i64,
+    at: Timestamp,
+) -> Purchase {
+    Purchase {
+        id,
+        key_id: buyer.key_id,
+        amount: wanted.amount.minor_units(),
+        balance_after,
+        refunded: 0,
+        reference: wanted.reference.map(|text| text.as_str().to_owned()),
+        description: wanted.description.map(|text| text.as_str().to_owned()),
+        metadata: wanted.metadata,
+        hold_id: None,
+        created_at: at,
+    }
 }
 
+/// A hold that was made just now.
+fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Hold, StoreError> {
+    let expires_at = at.plus_seconds(i64::from(wanted.expires_in));
+    Ok(Hold {
+        id,
+        key_id: buyer.key_id,
+        amount: wanted.amount.minor_units(),
+        reference: wanted.reference.as_ref().map(|text| text.as_str().to_owned()),
+        status: HoldStatus::Open,
+        created_at: at,
+        expires_at: expires_at.ok_or_else(|| StoreError::Internal("past the year 9999".into()))?,
+        closed_at: None,
+        captured: None,
+        purchase_id: None,
+    })
+}
+
+/// Asks again while it is not known what became of it: its idempotency key finds what was done.
+async fn again<T>(
+    operation: impl AsyncFn() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    let mut pause = RETRY_AFTER;
+    for _ in 0..RETRIES {
+        match operation().await {
+            Err(StoreError::Unavailable(_)) => {
+                sleep(pause).await;
+                pause *= 2;
+            }
+            result => return result,
+        }
+    }
+    operation().await
+}
+
+/// Runs on also when its caller goes away.
 async fn detached<T: Send + 'static>(
-    turn: Turn,
     operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
 ) -> Result<T, StoreError> {
     let bounded = async move {
         let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
-        let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
-        drop(turn);
-        result.unwrap_or_else(timed_out)
+        tokio::time::timeout(OPERATION_TIMEOUT, operation).await.unwrap_or_else(timed_out)
     };
     // An error here is a panic in the operation, or the runtime going down under it.
     tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))

@@ -1,140 +1,158 @@
-//! Who waits for whom: an account's purchases wait for each other here, and not in the database,
-//! where each would hold a connection while it waits for the account's row.
+//! What waits to be applied: a queue for each account, and which of them is whose turn.
 
 use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{HashMap, VecDeque},
+    sync::Arc,
 };
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::oneshot;
 
-use crate::{domain::account::AccountId, store::StoreError};
+use crate::{
+    domain::{account::AccountId, tenant::Tenant},
+    store::{MAX_BATCH, Operation, Outcome, StoreError},
+};
 
 /// Operations of one account that wait at the most; a further one is a 503.
-const MAX_WAITING: usize = 2000;
+pub(super) const MAX_WAITING_OF_ACCOUNT: usize = 2000;
 
-/// A queue for each account that anything waits for.
-pub(super) struct Queues {
-    accounts: Mutex<HashMap<AccountId, Arc<Semaphore>>>,
-    /// Leaves connections of the pool to those who only ask.
-    room: Arc<Semaphore>,
+/// Operations that wait at the most, of all accounts together.
+pub(super) const MAX_WAITING: usize = 50_000;
+
+/// The answer to one operation.
+pub(super) type Answer = Result<Outcome, StoreError>;
+
+/// An operation, and who waits for what becomes of it.
+pub(super) struct Waiting {
+    pub operation: Operation,
+    pub caller: Caller,
 }
 
-/// The right to be the one operation of an account. Dropping it lets the next one go.
-pub(super) struct Turn {
-    queues: Arc<Queues>,
-    account: AccountId,
-    place: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
+/// Who waits, and for which platform: it is counted what became of it, whether he waits or not.
+pub(super) struct Caller {
+    pub tenant: Arc<Tenant>,
+    pub answer: oneshot::Sender<Answer>,
+}
+
+/// How a batch treats accounts that somebody else has locked.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Lane {
+    /// It leaves them out: it never waits, and has room for many accounts.
+    Quick,
+    /// It waits for one.
+    Patient,
+}
+
+/// The queues of all accounts. An account is in one batch at a time: what comes meanwhile gathers
+/// for the next. There is no timer.
+#[derive(Default)]
+pub(super) struct Queues {
+    accounts: HashMap<AccountId, VecDeque<Waiting>>,
+    /// Accounts with something that waits and that are in no batch, in the order of their turns.
+    ready: VecDeque<AccountId>,
+    /// Those of them that were locked when they were tried.
+    locked: VecDeque<AccountId>,
+    waiting: usize,
+    /// Batches that are under way.
+    quick: usize,
+    patient: usize,
 }
 
 impl Queues {
-    /// `at_once` operations run at the same time, all accounts together.
-    pub fn new(at_once: usize) -> Self {
-        Self { accounts: Mutex::default(), room: Arc::new(Semaphore::new(at_once.max(1))) }
-    }
-
-    /// Waits for the account's turn, then for room. Who stops waiting has done nothing.
-    pub async fn turn(self: &Arc<Self>, account: AccountId) -> Result<Turn, StoreError> {
-        let queue = {
-            let mut accounts = self.lock();
-            let queue =
-                accounts.entry(account).or_insert_with(|| Arc::new(Semaphore::new(1))).clone();
-            // The map holds it, and each that waits or goes.
-            if Arc::strong_count(&queue) > MAX_WAITING + 2 {
-                return Err(StoreError::Unavailable("too many operations of one account".into()));
+    /// Puts an operation at the end of its account's queue; gives it back when there is no room.
+    pub fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+        if self.waiting >= MAX_WAITING {
+            return Err(waiting);
+        }
+        let account_id = waiting.operation.account_id;
+        if let Some(account) = self.accounts.get_mut(&account_id) {
+            if account.len() >= MAX_WAITING_OF_ACCOUNT {
+                return Err(waiting);
             }
-            queue
+            account.push_back(waiting);
+        } else {
+            self.accounts.insert(account_id, VecDeque::from([waiting]));
+            self.ready.push_back(account_id);
+        }
+        self.waiting += 1;
+        Ok(())
+    }
+
+    /// Begins a batch in a lane, if there is one to begin and fewer than `most` are under way.
+    pub fn begin(&mut self, lane: Lane, most: usize) -> bool {
+        let (turns, under_way) = match lane {
+            Lane::Quick => (&self.ready, &mut self.quick),
+            Lane::Patient => (&self.locked, &mut self.patient),
         };
-        // From here on the entry is given up when this is dropped, also while it waits.
-        let mut turn = Turn { queues: Arc::clone(self), account, place: None };
-        let closed = "a semaphore of a queue is never closed";
-        let place = queue.acquire_owned().await.expect(closed);
-        let room = Arc::clone(&self.room).acquire_owned().await.expect(closed);
-        turn.place = Some((place, room));
-        Ok(turn)
+        let begins = !turns.is_empty() && *under_way < most;
+        *under_way += usize::from(begins);
+        begins
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<AccountId, Arc<Semaphore>>> {
-        // The map is whole after each of its operations: a panic elsewhere harms nothing.
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The next batch of a lane that has begun; nothing: it is over. Whoever went away while he
+    /// waited has asked for nothing.
+    pub fn next(&mut self, lane: Lane) -> Vec<Waiting> {
+        let mut batch = Vec::new();
+        while batch.len() < MAX_BATCH {
+            let turns = match lane {
+                Lane::Quick => &mut self.ready,
+                Lane::Patient => &mut self.locked,
+            };
+            let Some(account_id) = turns.pop_front() else { break };
+            let before = batch.len();
+            let account = self.accounts.get_mut(&account_id).expect("what has a turn has a queue");
+            while batch.len() < MAX_BATCH
+                && let Some(waiting) = account.pop_front()
+            {
+                self.waiting -= 1;
+                if !waiting.caller.answer.is_closed() {
+                    batch.push(waiting);
+                }
+            }
+            if batch.len() == before {
+                self.rest(account_id);
+            } else if lane == Lane::Patient {
+                break;
+            }
+        }
+        if batch.is_empty() {
+            match lane {
+                Lane::Quick => self.quick -= 1,
+                Lane::Patient => self.patient -= 1,
+            }
+        }
+        batch
     }
-}
 
-impl Drop for Turn {
-    fn drop(&mut self) {
-        self.place = None;
-        let mut accounts = self.queues.lock();
-        // Under the lock nobody can join; the last one takes the queue away.
-        if accounts.get(&self.account).is_some_and(|queue| Arc::strong_count(queue) == 1) {
-            accounts.remove(&self.account);
+    /// An account is out of its batch: it has its next turn, or nothing waits any more.
+    pub fn rest(&mut self, account_id: AccountId) {
+        let account = self.accounts.get(&account_id).expect("an account in a batch has a queue");
+        if account.is_empty() {
+            self.accounts.remove(&account_id);
+        } else {
+            self.ready.push_back(account_id);
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use uuid::Uuid;
-
-    use super::*;
-    use crate::domain::{
-        account::{AccountFormat, ExternalId},
-        id::TenantId,
-    };
-
-    fn account(name: &str) -> AccountId {
-        let name = ExternalId::parse(name, AccountFormat::Any).expect("a good id");
-        AccountId::derive(TenantId::from_uuid(Uuid::nil()), &name)
+    /// An account was locked: its operations wait on, before those that came later.
+    pub fn put_back(&mut self, account_id: AccountId, operations: Vec<Waiting>) {
+        let account = self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
+        self.waiting += operations.len();
+        for waiting in operations.into_iter().rev() {
+            account.push_front(waiting);
+        }
+        self.locked.push_back(account_id);
     }
 
-    /// Polls once: `None` when it has to wait.
-    async fn at_once<T>(future: impl Future<Output = T> + Unpin) -> Option<T> {
-        tokio::select! {
-            biased;
-            value = future => Some(value),
-            () = std::future::ready(()) => None,
+    /// A batch broke off without an answer.
+    pub fn abandon(&mut self, lane: Lane) {
+        match lane {
+            Lane::Quick => self.quick -= 1,
+            Lane::Patient => self.patient -= 1,
         }
     }
 
-    #[tokio::test]
-    async fn an_account_waits_for_itself_alone() {
-        let queues = Arc::new(Queues::new(2));
-        let (a, b) = (account("a"), account("b"));
-        let first = queues.turn(a).await.expect("it is free");
-        let mut second = Box::pin(queues.turn(a));
-        assert!(at_once(&mut second).await.is_none());
-        let other = queues.turn(b).await.expect("it is free");
-        drop(first);
-        let second = second.await.expect("its turn has come");
-        // There is room for two.
-        let mut third = Box::pin(queues.turn(account("c")));
-        assert!(at_once(&mut third).await.is_none());
-        drop((second, other));
-        drop(third.await.expect("there is room"));
-        assert!(queues.lock().is_empty(), "no queue is left without anybody in it");
-    }
-
-    #[tokio::test]
-    async fn who_stops_waiting_leaves_nothing_behind() {
-        let queues = Arc::new(Queues::new(1));
-        let first = queues.turn(account("a")).await.expect("it is free");
-        let mut second = Box::pin(queues.turn(account("a")));
-        assert!(at_once(&mut second).await.is_none());
-        drop(second);
-        drop(first);
-        assert!(queues.lock().is_empty());
-        assert!(queues.turn(account("a")).await.is_ok());
-    }
-
-    #[tokio::test]
-    async fn a_queue_is_bounded() {
-        let queues = Arc::new(Queues::new(1));
-        let _first = queues.turn(account("a")).await.expect("it is free");
-        let mut waiting = Vec::new();
-        for _ in 0..MAX_WAITING {
-            let mut next = Box::pin(queues.turn(account("a")));
-            assert!(at_once(&mut next).await.is_none());
-            waiting.push(next);
-        }
-        assert!(matches!(queues.turn(account("a")).await, Err(StoreError::Unavailable(_))));
+    #[cfg(test)]
+    pub fn is_empty(&self) -> bool {
+        self.accounts.is_empty() && self.waiting == 0 && self.quick == 0 && self.patient == 0
     }
 }

@@ -27,6 +27,8 @@ pub struct Account {
     pub status: AccountStatus,
     /// Minor units of the tenant's currency.
     pub balance: i64,
+    /// The part of it that open holds reserve.
+    pub held: i64,
     pub created_at: Timestamp,
 }
 
@@ -35,12 +37,14 @@ pub(super) struct LockedAccount {
     pub status: AccountStatus,
     pub balance: i64,
     pub last_seq: i64,
+    pub last_entry_at: Option<Timestamp>,
 }
 
 struct AccountRow {
     external_id: String,
     status: String,
     balance: i64,
+    held: i64,
     created_at: OffsetDateTime,
 }
 
@@ -53,6 +57,7 @@ impl AccountRow {
             external_id,
             status: stored_status(&self.status)?,
             balance: self.balance,
+            held: self.held,
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
@@ -109,8 +114,9 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    "SELECT external_id, status, balance, created_at
-                     FROM accounts WHERE account_id = $1",
+                    r#"SELECT external_id, status, balance,
+                              ledger_held(account_id, held) AS "held!", created_at
+                       FROM accounts WHERE account_id = $1"#,
                     account_id,
                 )
                 .fetch_optional(&pool)
@@ -135,10 +141,11 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    "SELECT external_id, status, balance, created_at
-                     FROM accounts
-                     WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
-                     ORDER BY created_at DESC, account_id DESC LIMIT $4",
+                    r#"SELECT external_id, status, balance,
+                              ledger_held(account_id, held) AS "held!", created_at
+                       FROM accounts
+                       WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
+                       ORDER BY created_at DESC, account_id DESC LIMIT $4"#,
                     tenant_id,
                     before_time,
                     before_id,
@@ -198,7 +205,7 @@ pub(super) async fn lock(
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
     let row = sqlx::query!(
-        "SELECT status, balance, last_seq FROM accounts WHERE account_id = $1
+        "SELECT status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
          FOR NO KEY UPDATE",
         account_id.uuid(),
     )
@@ -209,6 +216,10 @@ pub(super) async fn lock(
         status: stored_status(&row.status)?,
         balance: row.balance,
         last_seq: row.last_seq,
+        last_entry_at: row
+            .last_entry_at
+            .map(|at| stored_time("accounts.last_entry_at", at))
+            .transpose()?,
     })
 }
 
@@ -219,7 +230,8 @@ async fn select(
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        "SELECT external_id, status, balance, created_at FROM accounts WHERE account_id = $1",
+        r#"SELECT external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
+           FROM accounts WHERE account_id = $1"#,
         AccountId::derive(tenant.id, account).uuid(),
     )
     .fetch_one(connection)

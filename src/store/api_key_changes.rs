@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 
 use super::{
     ApiKey, Refusal, Store, StoreError, accounts,
-    api_keys::{insert, refuse_over_limit, select},
+    api_keys::{insert, refuse_over_limit, select, shown_limit},
     audit::{Act, Subject},
     clock::now,
 };
@@ -16,6 +16,7 @@ use crate::{
         id::KeyId,
         lifecycle::{Expiry, KeyStatus, end_of_grace},
         scope::ScopeSet,
+        spend_limit::SpendLimit,
         tenant::Tenant,
         text::{Metadata, Name, Reason},
     },
@@ -31,6 +32,8 @@ pub struct KeyChange {
     pub expiry: Option<Option<Expiry>>,
     pub enabled: Option<bool>,
     pub metadata: Option<Metadata>,
+    /// `Some(None)`: no limit.
+    pub spend_limit: Option<Option<SpendLimit>>,
 }
 
 impl KeyChange {
@@ -56,12 +59,13 @@ impl Store {
         accounts::lock(&mut tx, account_id).await?;
         let old = live_key(&mut tx, account_id, key_id).await?;
         let new = apply(change, &old)?;
-        let detail = differences(&old, &new);
+        let detail = differences(tenant, &old, &new);
         if !detail.is_empty() {
             let at = now(&mut tx).await?;
             sqlx::query!(
                 "UPDATE api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
-                                     metadata = $7::text::json
+                                     metadata = $7::text::json, spend_limit = $8,
+                                     spend_period = $9
                  WHERE account_id = $1 AND key_id = $2",
                 account_id.uuid(),
                 key_id.uuid(),
@@ -70,6 +74,8 @@ impl Store {
                 new.expires_at.map(OffsetDateTime::from),
                 new.enabled,
                 new.metadata.to_string(),
+                new.spend_limit.map(|limit| limit.amount.minor_units()),
+                new.spend_limit.map(|limit| limit.period.as_str()),
             )
             .execute(&mut *tx)
             .await?;
@@ -194,6 +200,7 @@ impl Store {
             "hint": new.hint,
             "scopes": new.scopes.to_strings(),
             "expires_at": new.expires_at,
+            "spend_limit": shown_limit(tenant, new.spend_limit),
             "rotated_from": key_id,
         });
         let subject = Subject::Account(account, Some(new.id.uuid()));
@@ -244,11 +251,14 @@ fn apply(change: &KeyChange, old: &ApiKey) -> Result<ApiKey, StoreError> {
     if let Some(metadata) = &change.metadata {
         new.metadata = metadata.clone();
     }
+    if let Some(limit) = change.spend_limit {
+        new.spend_limit = limit;
+    }
     Ok(new)
 }
 
 /// What differs, by field, for the audit trail. The tenant's own metadata is named, not repeated.
-fn differences(old: &ApiKey, new: &ApiKey) -> Map<String, Value> {
+fn differences(tenant: &Tenant, old: &ApiKey, new: &ApiKey) -> Map<String, Value> {
     let mut differences = Map::new();
     let mut compare = |field: &str, from: Value, to: Value| {
         if from != to {
@@ -259,6 +269,8 @@ fn differences(old: &ApiKey, new: &ApiKey) -> Map<String, Value> {
     compare("scopes", json!(old.scopes.to_strings()), json!(new.scopes.to_strings()));
     compare("expires_at", json!(old.expires_at), json!(new.expires_at));
     compare("enabled", json!(old.enabled), json!(new.enabled));
+    let limit = |key: &ApiKey| shown_limit(tenant, key.spend_limit);
+    compare("spend_limit", limit(old), limit(new));
     if old.metadata != new.metadata {
         differences.insert("metadata".to_owned(), json!("changed"));
     }

@@ -11,11 +11,13 @@ use super::{
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
+        amount::Amount,
         api_key::KeyText,
         audit::{Action, Origin},
         id::KeyId,
         lifecycle::{Expiry, KeyStatus},
         scope::ScopeSet,
+        spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
         text::{Metadata, Name},
         timestamp::Timestamp,
@@ -31,6 +33,7 @@ pub struct ApiKey {
     pub name: String,
     pub scopes: ScopeSet,
     pub metadata: Metadata,
+    pub spend_limit: Option<SpendLimit>,
     pub enabled: bool,
     pub created_at: Timestamp,
     /// When it last passed, to the minute and some seconds late; `None`: never.
@@ -51,6 +54,7 @@ pub struct NewApiKey {
     pub scopes: ScopeSet,
     pub expiry: Option<Expiry>,
     pub metadata: Metadata,
+    pub spend_limit: Option<SpendLimit>,
 }
 
 /// Which of an account's keys are wanted.
@@ -66,6 +70,8 @@ pub(super) struct KeyRow {
     pub name: String,
     pub scopes: Vec<String>,
     pub metadata: Value,
+    pub spend_limit: Option<i64>,
+    pub spend_period: Option<String>,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
     pub last_used_at: Option<OffsetDateTime>,
@@ -88,6 +94,7 @@ impl KeyRow {
             name: self.name,
             scopes: stored_scopes(&self.scopes)?,
             metadata: Metadata::from_stored(self.metadata),
+            spend_limit: stored_limit(self.spend_limit, self.spend_period.as_deref())?,
             enabled: self.enabled,
             created_at: time(self.created_at)?,
             last_used_at: self.last_used_at.map(time).transpose()?,
@@ -103,6 +110,17 @@ impl KeyRow {
 
 pub(super) fn stored_scopes(scopes: &[String]) -> Result<ScopeSet, StoreError> {
     ScopeSet::parse(scopes).map_err(|error| StoreError::corrupt("api_keys.scopes", error))
+}
+
+pub(super) fn stored_limit(
+    amount: Option<i64>,
+    period: Option<&str>,
+) -> Result<Option<SpendLimit>, StoreError> {
+    let (Some(amount), Some(period)) = (amount, period) else { return Ok(None) };
+    let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt("spend_limit", error);
+    let amount = Amount::from_minor_units(amount).ok_or_else(|| corrupt(&"not more than zero"))?;
+    let period = period.parse::<SpendPeriod>().map_err(|error| corrupt(&error))?;
+    Ok(Some(SpendLimit { amount, period }))
 }
 
 impl Store {
@@ -128,6 +146,7 @@ impl Store {
             name: new.name.as_str().to_owned(),
             scopes: new.scopes.clone(),
             metadata: new.metadata.clone(),
+            spend_limit: new.spend_limit,
             enabled: true,
             created_at: at,
             last_used_at: None,
@@ -144,6 +163,7 @@ impl Store {
             "hint": row.hint,
             "scopes": row.scopes.to_strings(),
             "expires_at": row.expires_at,
+            "spend_limit": shown_limit(tenant, row.spend_limit),
         });
         let subject = Subject::Account(account, Some(id.uuid()));
         let act = Act { action: Action::ApiKeyCreate, subject, detail };
@@ -190,8 +210,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     KeyRow,
-                    r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at,
-                              last_used_at AS "last_used_at?", expires_at, revoked_at,
+                    r#"SELECT key_id, hint, name, scopes, metadata, spend_limit, spend_period,
+                              enabled, created_at, last_used_at AS "last_used_at?", expires_at, revoked_at,
                               revoked_reason, rotated_from, rotated_to, now() AS "now!"
                        FROM api_keys LEFT JOIN api_key_last_used USING (account_id, key_id)
                        WHERE account_id = $1 AND key_id < $2
@@ -211,6 +231,14 @@ impl Store {
             .await?;
         rows.into_iter().map(KeyRow::into_key).collect()
     }
+}
+
+/// A limit as the audit trail shows it.
+pub(super) fn shown_limit(tenant: &Tenant, limit: Option<SpendLimit>) -> Value {
+    limit.map_or(Value::Null, |limit| {
+        let amount = tenant.policy.currency.format(limit.amount.minor_units());
+        json!({"amount": amount, "period": limit.period.as_str()})
+    })
 }
 
 /// Counts under the account's lock. A key that was rotated out does not count toward the cap;
@@ -246,8 +274,8 @@ pub(super) async fn select(
 ) -> Result<Option<KeyRow>, sqlx::Error> {
     sqlx::query_as!(
         KeyRow,
-        r#"SELECT key_id, hint, name, scopes, metadata, enabled, created_at,
-                  last_used_at AS "last_used_at?", expires_at, revoked_at, revoked_reason,
+        r#"SELECT key_id, hint, name, scopes, metadata, spend_limit, spend_period, enabled,
+                  created_at, last_used_at AS "last_used_at?", expires_at, revoked_at, revoked_reason,
                   rotated_from, rotated_to, clock_timestamp() AS "now!"
            FROM api_keys LEFT JOIN api_key_last_used USING (account_id, key_id)
            WHERE account_id = $1 AND key_id = $2"#,
@@ -268,8 +296,11 @@ pub(super) async fn insert(
     let hash = key.hash();
     sqlx::query!(
         "INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes,
-                               metadata, enabled, created_at, expires_at, rotated_from)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12)",
+                               metadata, enabled, created_at, expires_at, rotated_from,
+                               spends_as, spend_limit, spend_period)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12,
+                 (SELECT coalesce(spends_as, key_id) FROM api_keys
+                  WHERE account_id = $1 AND key_id = $12), $13, $14)",
         account_id.uuid(),
         row.id.uuid(),
         tenant.id.uuid(),
@@ -282,6 +313,8 @@ pub(super) async fn insert(
         OffsetDateTime::from(row.created_at),
         row.expires_at.map(OffsetDateTime::from),
         row.rotated_from.map(KeyId::uuid),
+        row.spend_limit.map(|limit| limit.amount.minor_units()),
+        row.spend_limit.map(|limit| limit.period.as_str()),
     )
     .execute(connection)
     .await?;

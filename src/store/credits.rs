@@ -5,9 +5,9 @@ use time::OffsetDateTime;
 use super::{
     LedgerEntry, Refusal, Store, StoreError, accounts,
     audit::{Act, Subject},
-    clock::{now, stored_time},
-    idempotency::{Decided, Decision, Operation, find_record},
-    ledger::append,
+    clock::stored_time,
+    idempotency::{Decided, Operation, find_record},
+    ledger::{append, next_moment},
 };
 use crate::{
     domain::{
@@ -56,17 +56,17 @@ impl Store {
         let locked = accounts::lock(&mut tx, account_id).await?;
         let operation = Operation::Credit;
         if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
-            let Decision::Done(id) = record.replay(fingerprint)? else {
-                return Err(StoreError::corrupt("idempotency_records", "a declined credit"));
-            };
-            let credit = select_credit(&mut tx, account_id, CreditId::from_uuid(id)).await?;
-            return Ok(Credited { credit, replayed: true });
+            let id = CreditId::from_uuid(record.replay(fingerprint)?);
+            let credit = select_credit(&mut tx, account_id, id).await?;
+            let replayed = record.request_id != origin.request_id || origin.request_id.is_none();
+            return Ok(Credited { credit, replayed });
         }
-        let at = now(&mut tx).await?;
+        let at = next_moment(&mut tx, &locked).await?;
         let id = CreditId::new(at, entropy::for_id()?);
         let amount = credit.amount.minor_units();
         let balance_after = locked.balance.checked_add(amount).ok_or(Refusal::BalanceOverflow)?;
         let admin_key_id = origin.actor.admin_key();
+        let reference = credit.reference.as_ref().map(|text| text.as_str().to_owned());
         let entry = LedgerEntry {
             seq: locked.last_seq + 1,
             kind: "credit".to_owned(),
@@ -75,10 +75,10 @@ impl Store {
             cause_id: id.uuid(),
             key_id: None,
             admin_key_id,
+            reference: reference.clone(),
             created_at: at,
         };
         append(&mut tx, account_id, &entry).await?;
-        let reference = credit.reference.as_ref().map(|text| text.as_str().to_owned());
         sqlx::query!(
             "INSERT INTO credits (account_id, credit_id, seq, admin_key_id, amount, reference,
                                   created_at)
@@ -93,8 +93,7 @@ impl Store {
         )
         .execute(&mut *tx)
         .await?;
-        let decision = Decision::Done(id.uuid());
-        let decided = Decided { fingerprint, decision, request_id: origin.request_id };
+        let decided = Decided { fingerprint, cause_id: id.uuid(), request_id: origin.request_id };
         decided.record(&mut tx, account_id, operation, idempotency_key, at).await?;
         let detail = json!({
             "amount": tenant.policy.currency.format(amount),

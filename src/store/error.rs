@@ -1,5 +1,6 @@
 use std::error::Error;
 
+use super::HoldStatus;
 use crate::domain::verification::Denial;
 
 /// Why an operation did not happen. Nothing of it is left in the database.
@@ -33,6 +34,14 @@ pub enum Refusal {
     IdempotencyMismatch,
     /// The balance would not fit in 64 bits.
     BalanceOverflow,
+    /// More was to be given back than is left of the purchase.
+    RefundTooLarge { refundable: i64 },
+    /// The account has as many open holds as it may.
+    HoldLimitReached,
+    /// A hold that is closed cannot be captured or voided.
+    HoldNotOpen { status: HoldStatus },
+    /// More was to be captured than is held.
+    HoldTooSmall { held: i64 },
     /// The key that buys does not pass any more.
     KeyDenied(Denial),
     /// The key that buys lost the scope for it.

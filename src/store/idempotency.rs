@@ -11,35 +11,28 @@ use crate::domain::{
 };
 
 /// What an idempotency key is used for. Each has keys of its own: what an account's owner chooses
-/// for a purchase cannot stand in the way of a credit that the tenant makes.
+/// for a purchase cannot stand in the way of a credit that the tenant makes. Purchases and holds
+/// are decided, and their keys looked up, in the database.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Operation {
-    Purchase,
     Credit,
+    Refund,
 }
 
 impl Operation {
     fn as_str(self) -> &'static str {
         match self {
-            Self::Purchase => "purchase",
             Self::Credit => "credit",
+            Self::Refund => "refund",
         }
     }
 }
 
-/// What was decided.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Decision {
-    /// It was done: the id of the purchase or the credit.
-    Done(Uuid),
-    /// The balance did not reach. Amounts in minor units.
-    Declined { required: i64, available: i64 },
-}
-
-/// A decision, to be remembered for its idempotency key in the transaction of its effect.
+/// What was done, to be remembered for its idempotency key in the transaction that does it.
 pub(super) struct Decided {
     pub fingerprint: Fingerprint,
-    pub decision: Decision,
+    /// Of the credit or the refund.
+    pub cause_id: Uuid,
     pub request_id: Option<RequestId>,
 }
 
@@ -52,23 +45,15 @@ impl Decided {
         key: &IdempotencyKey,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        let (cause_id, declined) = match self.decision {
-            Decision::Done(id) => (Some(id), None),
-            Decision::Declined { required, available } => (None, Some((required, available))),
-        };
-        let (required, available) = declined.unzip();
         sqlx::query!(
             "INSERT INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
-                                              cause_id, required, available, request_id,
-                                              created_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                                              cause_id, request_id, created_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
             account_id.uuid(),
             operation.as_str(),
             key.as_str(),
             self.fingerprint.as_bytes(),
-            cause_id,
-            required,
-            available,
+            self.cause_id,
             self.request_id.map(RequestId::uuid),
             OffsetDateTime::from(at),
         )
@@ -77,10 +62,10 @@ impl Decided {
         Ok(())
     }
 
-    /// What was decided, if it was decided for the same request.
-    pub fn replay(&self, fingerprint: Fingerprint) -> Result<Decision, StoreError> {
+    /// What was done, if it was for the same request.
+    pub fn replay(&self, fingerprint: Fingerprint) -> Result<Uuid, StoreError> {
         if self.fingerprint == fingerprint {
-            Ok(self.decision)
+            Ok(self.cause_id)
         } else {
             Err(Refusal::IdempotencyMismatch.into())
         }
@@ -96,7 +81,7 @@ pub(super) async fn find_record(
     key: &IdempotencyKey,
 ) -> Result<Option<Decided>, StoreError> {
     let row = sqlx::query!(
-        "SELECT fingerprint, cause_id, required, available, request_id
+        "SELECT fingerprint, cause_id, request_id
          FROM idempotency_records
          WHERE account_id = $1 AND operation = $2 AND idempotency_key = $3",
         account_id.uuid(),
@@ -110,11 +95,9 @@ pub(super) async fn find_record(
     };
     let fingerprint = Fingerprint::from_stored(&row.fingerprint)
         .ok_or_else(|| StoreError::corrupt("idempotency_records.fingerprint", "not 32 bytes"))?;
-    let decision = match (row.cause_id, row.required, row.available) {
-        (Some(id), None, None) => Decision::Done(id),
-        (None, Some(required), Some(available)) => Decision::Declined { required, available },
-        _ => return Err(StoreError::corrupt("idempotency_records", "neither done nor declined")),
-    };
+    let cause_id = row
+        .cause_id
+        .ok_or_else(|| StoreError::corrupt("idempotency_records", "a declined credit or refund"))?;
     let request_id = row.request_id.map(RequestId::from_uuid);
-    Ok(Some(Decided { fingerprint, decision, request_id }))
+    Ok(Some(Decided { fingerprint, cause_id, request_id }))
 }

@@ -2,7 +2,11 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, clock::stored_time};
+use super::{
+    Store, StoreError,
+    accounts::LockedAccount,
+    clock::{now, stored_time},
+};
 use crate::domain::{
     account::{AccountId, ExternalId},
     id::{AdminKeyId, KeyId},
@@ -19,59 +23,219 @@ pub struct LedgerEntry {
     /// Minor units: above zero in, below zero out.
     pub amount: i64,
     pub balance_after: i64,
-    /// The purchase or the credit that it is the effect of.
+    /// The purchase, the credit or the refund that it is the effect of.
     pub cause_id: Uuid,
     pub key_id: Option<KeyId>,
     pub admin_key_id: Option<AdminKeyId>,
+    /// That of its cause.
+    pub reference: Option<String>,
     pub created_at: Timestamp,
 }
 
+/// The kinds of entries.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum EntryKind {
+    Purchase,
+    Credit,
+    Refund,
+}
+
+impl EntryKind {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Purchase => "purchase",
+            Self::Credit => "credit",
+            Self::Refund => "refund",
+        }
+    }
+}
+
+impl std::str::FromStr for EntryKind {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let kinds = [Self::Purchase, Self::Credit, Self::Refund];
+        kinds
+            .into_iter()
+            .find(|kind| kind.as_str() == text)
+            .ok_or("must be purchase, credit or refund")
+    }
+}
+
+/// Which entries are wanted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct EntryFilter {
+    /// From this moment on.
+    pub from: Option<Timestamp>,
+    /// Before this moment.
+    pub to: Option<Timestamp>,
+    pub key_id: Option<KeyId>,
+    pub kind: Option<EntryKind>,
+}
+
+/// A part of a statement: entries whose seq is above `after` and not above `last`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct EntryRange {
+    pub after: i64,
+    pub last: i64,
+}
+
+/// In which direction a statement is read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    NewestFirst,
+    OldestFirst,
+}
+
+/// A balance as it once was.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct BalanceThen {
+    /// That of the newest entry then; 0: there was none.
+    pub seq: i64,
+    /// Minor units.
+    pub balance: i64,
+}
+
+struct EntryRow {
+    seq: i64,
+    kind: String,
+    amount: i64,
+    balance_after: i64,
+    cause_id: Uuid,
+    key_id: Option<Uuid>,
+    admin_key_id: Option<Uuid>,
+    reference: Option<String>,
+    created_at: OffsetDateTime,
+}
+
+impl EntryRow {
+    fn into_entry(self) -> Result<LedgerEntry, StoreError> {
+        Ok(LedgerEntry {
+            seq: self.seq,
+            kind: self.kind,
+            amount: self.amount,
+            balance_after: self.balance_after,
+            cause_id: self.cause_id,
+            key_id: self.key_id.map(KeyId::from_uuid),
+            admin_key_id: self.admin_key_id.map(AdminKeyId::from_uuid),
+            reference: self.reference,
+            created_at: stored_time("ledger_entries.created_at", self.created_at)?,
+        })
+    }
+}
+
 impl Store {
-    /// An account's statement, newest first.
+    /// The entries of an account in the times of a filter, as they are now: what is added later is
+    /// not in it.
+    pub async fn find_entry_range(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        filter: &EntryFilter,
+    ) -> Result<EntryRange, StoreError> {
+        self.find_account(tenant, account).await?;
+        let _timer = self.timer("find_entry_range");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let [from, to] = [filter.from, filter.to].map(|moment| moment.map(OffsetDateTime::from));
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT CASE WHEN $2::timestamptz IS NULL THEN 0
+                                   ELSE ledger_seq_before(account_id, $2) END AS "after!",
+                              CASE WHEN $3::timestamptz IS NULL THEN last_seq
+                                   ELSE ledger_seq_before(account_id, $3) END AS "last!"
+                       FROM accounts WHERE account_id = $1"#,
+                    account_id,
+                    from,
+                    to,
+                )
+                .fetch_one(&pool)
+                .await
+            })
+            .await?;
+        Ok(EntryRange { after: row.after, last: row.last })
+    }
+
+    /// A part of an account's statement. The times of the filter are in `range` already.
     pub async fn list_ledger_entries(
         &self,
         tenant: &Tenant,
         account: &ExternalId,
-        before_seq: Option<i64>,
+        filter: &EntryFilter,
+        range: EntryRange,
+        direction: Direction,
         limit: i64,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
-        self.find_account(tenant, account).await?;
         let _timer = self.timer("list_ledger_entries");
         let account_id = AccountId::derive(tenant.id, account).uuid();
-        let before_seq = before_seq.unwrap_or(i64::MAX);
+        let key_id = filter.key_id.map(KeyId::uuid);
+        let kind = filter.kind.map(EntryKind::as_str);
+        let ascending = direction == Direction::OldestFirst;
+        let EntryRange { after, last } = range;
         let rows = self
             .read(|pool| async move {
-                sqlx::query!(
-                    "SELECT seq, kind, amount, balance_after, cause_id, key_id, admin_key_id,
-                            created_at
-                     FROM ledger_entries WHERE account_id = $1 AND seq < $2
-                     ORDER BY seq DESC LIMIT $3",
+                sqlx::query_as!(
+                    EntryRow,
+                    r#"SELECT e.seq AS "seq!", e.kind AS "kind!", e.amount AS "amount!",
+                              e.balance_after AS "balance_after!", e.cause_id AS "cause_id!",
+                              e.key_id, e.admin_key_id, e.reference, e.created_at AS "created_at!"
+                       FROM ledger_statement($1, $2, $3, $4, $5, $6, $7) AS e"#,
                     account_id,
-                    before_seq,
+                    after,
+                    last,
+                    key_id,
+                    kind,
+                    ascending,
                     limit,
                 )
                 .fetch_all(&pool)
                 .await
             })
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                Ok(LedgerEntry {
-                    seq: row.seq,
-                    kind: row.kind,
-                    amount: row.amount,
-                    balance_after: row.balance_after,
-                    cause_id: row.cause_id,
-                    key_id: row.key_id.map(KeyId::from_uuid),
-                    admin_key_id: row.admin_key_id.map(AdminKeyId::from_uuid),
-                    created_at: stored_time("ledger_entries.created_at", row.created_at)?,
-                })
+        rows.into_iter().map(EntryRow::into_entry).collect()
+    }
+
+    /// The balance of an account as it was at a moment, with what happened in that moment.
+    pub async fn find_balance_then(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        at: Timestamp,
+    ) -> Result<BalanceThen, StoreError> {
+        self.find_account(tenant, account).await?;
+        let _timer = self.timer("find_balance_then");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT seq AS "seq!", coalesce((
+                           SELECT balance_after FROM ledger_entries e
+                           WHERE e.account_id = $1 AND e.seq = newest.seq), 0) AS "balance!"
+                       FROM ledger_seq_before($1, $2::timestamptz + interval '1 microsecond')
+                           AS newest (seq)"#,
+                    account_id,
+                    OffsetDateTime::from(at),
+                )
+                .fetch_one(&pool)
+                .await
             })
-            .collect()
+            .await?;
+        Ok(BalanceThen { seq: row.seq, balance: row.balance })
     }
 }
 
-/// Appends an entry and moves the balance by it: nothing else ever moves a balance.
+/// Now by the database's clock, but never before the account's newest entry: time follows seq.
+pub(super) async fn next_moment(
+    connection: &mut PgConnection,
+    account: &LockedAccount,
+) -> Result<Timestamp, StoreError> {
+    let now = now(connection).await?;
+    Ok(account.last_entry_at.map_or(now, |last| last.max(now)))
+}
+
+/// Appends an entry that is not a purchase, and moves the balance by it. Purchases are appended by
+/// the database's own functions: nothing else ever moves a balance.
 pub(super) async fn append(
     connection: &mut PgConnection,
     account_id: AccountId,
@@ -94,12 +258,13 @@ pub(super) async fn append(
     .execute(&mut *connection)
     .await?;
     let moved = sqlx::query!(
-        "UPDATE accounts SET balance = balance + $2, last_seq = last_seq + 1
+        "UPDATE accounts SET balance = balance + $2, last_seq = last_seq + 1, last_entry_at = $5
          WHERE account_id = $1 AND last_seq + 1 = $3 AND balance + $2 = $4",
         account_id.uuid(),
         entry.amount,
         entry.seq,
         entry.balance_after,
+        OffsetDateTime::from(entry.created_at),
     )
     .execute(connection)
     .await?

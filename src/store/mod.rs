@@ -9,16 +9,19 @@ mod admin_keys;
 mod api_key_changes;
 mod api_keys;
 mod audit;
+mod batches;
 mod changes;
 mod clock;
 mod credits;
 mod error;
+mod holds;
 mod idempotency;
 mod ledger;
 mod lookups;
 mod nodes;
 mod pool;
 mod purchases;
+mod refunds;
 mod scope_sets;
 mod tenant_directory;
 mod tenants;
@@ -30,13 +33,18 @@ pub use admin_keys::{AdminKey, AdminVerification};
 pub use api_key_changes::KeyChange;
 pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
 pub use audit::{AuditEvent, AuditFilter};
+pub use batches::{
+    Batch, Decline, Done, DoneNow, MAX_BATCH, Operation, OperationAction, Outcome,
+};
 pub use changes::ChangeId;
 pub use credits::{Credit, Credited};
 pub use error::{Refusal, StoreError};
-pub use ledger::LedgerEntry;
+pub use holds::{Hold, HoldStatus};
+pub use ledger::{BalanceThen, Direction, EntryFilter, EntryKind, EntryRange, LedgerEntry};
 pub use nodes::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
-pub use purchases::{Purchase, PurchaseOutcome, PurchaseRequest};
+pub use purchases::Purchase;
+pub use refunds::{Refund, Refunded};
 pub use usage::KeyUse;
 pub use verifications::{OwnKey, Verification};
 
@@ -54,6 +62,8 @@ pub struct Store {
     pool: PgPool,
     /// Connections of their own: a look-up waits for no purchase.
     lookups: Arc<Lookups>,
+    /// So does a batch for no list.
+    batches: PgPool,
     listener: Listener,
     changes: Arc<Changes>,
     max_connections: u32,

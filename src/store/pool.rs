@@ -14,7 +14,7 @@ use sqlx::{
 use tracing::warn;
 
 use super::{
-    Store, StoreError,
+    Store, StoreError, batches,
     changes::Changes,
     error::is_lost_connection,
     lookups::{self, Lookups},
@@ -100,12 +100,14 @@ impl Store {
         }
         let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
         let lookups = lookups.connect_lazy_with(options.clone());
+        let batches = pool(settings, batches::CONNECTIONS, "").connect_lazy_with(options.clone());
         let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
         // The database keeps the bound of a statement; this is for one that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
             pool,
             lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
+            batches,
             listener: Listener { options: listen, settings: settings.clone() },
             changes: Arc::new(Changes::new(entropy::node_id()?)),
             max_connections: settings.max_connections,
@@ -149,8 +151,9 @@ impl Store {
 
     /// Waits for the connections that are in use, and closes all; a database that hangs is left.
     pub async fn close(&self) {
-        let both = async { tokio::join!(self.pool.close(), self.lookups.close()) };
-        if tokio::time::timeout(CLOSE_TIMEOUT, both).await.is_err() {
+        let all =
+            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
+        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
             warn!("the database does not answer: its connections are cut");
         }
     }

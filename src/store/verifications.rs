@@ -28,6 +28,8 @@ pub struct Verification {
 pub struct OwnKey {
     pub key: ApiKey,
     pub account: Account,
+    /// What is left of its limit, in minor units; `None`: it has none.
+    pub spend_left: Option<i64>,
 }
 
 impl Store {
@@ -80,11 +82,17 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.enabled,
+                    r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit,
+                              k.spend_period, k.enabled,
                               k.created_at, u.last_used_at AS "last_used_at?", k.expires_at,
                               k.revoked_at, k.revoked_reason, k.rotated_from, k.rotated_to,
                               clock_timestamp() AS "now!", a.status, a.balance,
-                              a.created_at AS account_created_at
+                              ledger_held(a.account_id, a.held) AS "held!",
+                              a.created_at AS account_created_at,
+                              (ledger_left(
+                                  k.account_id, (ledger_now() AT TIME ZONE 'UTC')::date,
+                                  ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[k.spend_limit],
+                                  ARRAY[k.spend_period]))[1] AS spend_left
                        FROM api_keys k JOIN accounts a USING (account_id)
                             LEFT JOIN api_key_last_used u USING (account_id, key_id)
                        WHERE k.account_id = $1 AND k.key_id = $2"#,
@@ -101,6 +109,7 @@ impl Store {
             external_id: account.clone(),
             status: stored_status(&row.status)?,
             balance: row.balance,
+            held: row.held,
             created_at: stored_time("accounts.created_at", row.account_created_at)?,
         };
         let key = KeyRow {
@@ -109,6 +118,8 @@ impl Store {
             name: row.name,
             scopes: row.scopes,
             metadata: row.metadata,
+            spend_limit: row.spend_limit,
+            spend_period: row.spend_period,
             enabled: row.enabled,
             created_at: row.created_at,
             last_used_at: row.last_used_at,
@@ -119,6 +130,7 @@ impl Store {
             rotated_to: row.rotated_to,
             now: row.now,
         };
-        Ok(OwnKey { key: key.into_key()?, account })
+        let spend_left = row.spend_left.map(|left| left.max(0));
+        Ok(OwnKey { key: key.into_key()?, account, spend_left })
     }
 }

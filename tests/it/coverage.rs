@@ -49,6 +49,11 @@ fn routes() -> Vec<Route> {
         with(route("POST", "/v1/purchases", ApiKey, MakesItsOwn), json!({"amount": "1"})),
         route("GET", "/v1/purchases", ApiKey, SeesNothing),
         route("GET", "/v1/purchases/{id}", ApiKey, NotFound),
+        with(route("POST", "/v1/holds", ApiKey, MakesItsOwn), json!({"amount": "1"})),
+        route("GET", "/v1/holds", ApiKey, SeesNothing),
+        route("GET", "/v1/holds/{id}", ApiKey, NotFound),
+        route("POST", "/v1/holds/{id}/capture", ApiKey, NotFound),
+        route("POST", "/v1/holds/{id}/void", ApiKey, NotFound),
         route("GET", "/v1/accounts", AdminKey("accounts"), SeesNothing),
         route("GET", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
         with(
@@ -73,7 +78,16 @@ fn routes() -> Vec<Route> {
         route("POST", "/v1/accounts/{account}/keys/{key_id}/revoke", AdminKey("keys"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/rotate", AdminKey("keys"), NotFound),
         route("GET", "/v1/accounts/{account}/purchases", AdminKey("audit"), NotFound),
+        route(
+            "POST",
+            "/v1/accounts/{account}/purchases/{id}/refunds",
+            AdminKey("credits"),
+            NotFound,
+        ),
+        route("GET", "/v1/accounts/{account}/purchases/{id}/refunds", AdminKey("audit"), NotFound),
         route("GET", "/v1/accounts/{account}/ledger", AdminKey("audit"), NotFound),
+        route("GET", "/v1/accounts/{account}/ledger.csv", AdminKey("audit"), NotFound),
+        route("GET", "/v1/accounts/{account}/balance", AdminKey("audit"), NotFound),
         route("GET", "/v1/audit-events", AdminKey("audit"), SeesNothing),
         with(
             route("POST", "/v1/keys/verify", AdminKey("verify"), SeesNothing),
@@ -89,6 +103,7 @@ struct World {
     app: App,
     key: NewKey,
     purchase_id: String,
+    hold_id: String,
     stranger_key: NewKey,
     neighbour_key: NewKey,
 }
@@ -99,12 +114,14 @@ impl World {
         let wallet = app.wallet("10").await;
         let key = app.key(&app.tronagg, wallet).await;
         let purchase_id = app.send(key.buy("1")).await.expect(201).text("/id").to_owned();
+        let hold = key.call("POST", "/v1/holds").json(json!({"amount": "1"}));
+        let hold_id = app.send(hold).await.expect(201).text("/id").to_owned();
         app.account(&app.tradetally, "stranger", "10").await;
         let both = json!({"name": "a", "scopes": ["write"]});
         let stranger_key = app.key_with(&app.tradetally, "stranger", both).await;
         app.account(&app.tronagg, OTHER_WALLET, "10").await;
         let neighbour_key = app.key(&app.tronagg, OTHER_WALLET).await;
-        Self { app, key, purchase_id, stranger_key, neighbour_key }
+        Self { app, key, purchase_id, hold_id, stranger_key, neighbour_key }
     }
 
     /// The request of a route about the tenant's own things, without a credential.
@@ -113,6 +130,7 @@ impl World {
             .template
             .replace("{account}", WALLET)
             .replace("{key_id}", &self.key.id)
+            .replace("/holds/{id}", &format!("/holds/{}", self.hold_id))
             .replace("{id}", &self.purchase_id);
         let call = Call::new(route.method, &path).idempotency_key("k");
         match &route.body {
@@ -128,7 +146,8 @@ impl World {
                           WHERE a.external_id = $1 AND t.slug = 'tronagg')
              SELECT own::text FROM own
              UNION ALL SELECT k::text FROM api_keys k JOIN own USING (account_id)
-             UNION ALL SELECT e::text FROM ledger_entries e JOIN own USING (account_id)",
+             UNION ALL SELECT e::text FROM ledger_entries e JOIN own USING (account_id)
+             UNION ALL SELECT h::text FROM holds h JOIN own USING (account_id)",
         )
         .bind(WALLET)
         .fetch_all(&self.app.pool)
@@ -240,7 +259,7 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
         Stranger::SeesNothing => {
             let answer = answer.expect(200);
             let shown = format!("{answer:?}");
-            for secret in [WALLET, &world.key.id, &world.purchase_id] {
+            for secret in [WALLET, &world.key.id, &world.purchase_id, &world.hold_id] {
                 assert!(!shown.contains(secret), "{} shows {secret}: {shown}", route.template);
             }
         }

@@ -15,7 +15,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("store", &["domain", "entropy"]),
     ("usage", &["auth", "domain", "store"]),
     ("node", &["auth", "clock", "domain", "store"]),
-    ("ledger", &["domain", "store"]),
+    ("ledger", &["clock", "domain", "entropy", "store"]),
     ("http", &["auth", "clock", "domain", "entropy", "ledger", "node", "store", "usage"]),
     ("config", &["auth", "http", "node", "postgres", "store"]),
     ("telemetry", &["config", "node"]),

@@ -52,8 +52,8 @@ fn the_metrics_say_what_happened() {
         "tollgate_verifications_total{tenant=\"tronagg\",environment=\"live\",outcome=\"valid\"} 2",
         "tollgate_verifications_total{tenant=\"\",environment=\"\",outcome=\"missing\"} 1",
         "tollgate_verifications_total{tenant=\"\",environment=\"\",outcome=\"malformed\"} 1",
-        "tollgate_purchases_total{tenant=\"tronagg\",environment=\"live\",outcome=\"purchased\"} 1",
-        "tollgate_purchases_total{tenant=\"tronagg\",environment=\"live\",outcome=\"declined\"} 1",
+        "tollgate_operations_total{tenant=\"tronagg\",environment=\"live\",kind=\"purchase\",outcome=\"done\"} 1",
+        "tollgate_operations_total{tenant=\"tronagg\",environment=\"live\",kind=\"purchase\",outcome=\"declined\"} 1",
         "tollgate_database_connections{state=\"idle\"} ",
         "tollgate_database_connections_max ",
         "tollgate_usage_dropped_total 0",
@@ -64,7 +64,7 @@ fn the_metrics_say_what_happened() {
         "tollgate_cache_lookups_total{result=\"no_lease\"} ",
         "tollgate_gathered_keys_total ",
         "tollgate_gathered_statements_total ",
-        "tollgate_database_seconds_count{operation=\"purchase\"} 2",
+        "tollgate_database_seconds_count{operation=\"apply\"} 2",
         "tollgate_http_request_seconds_bucket{route=\"/v1/purchases\"",
     ] {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");

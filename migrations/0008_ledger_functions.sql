@@ -1,0 +1,597 @@
+-- The functions that decide on money. A later migration may replace them: what they take and what
+-- they give stands in the two types.
+
+CREATE TYPE ledger_operation AS (
+    account_id      uuid,
+    kind            text,
+    id              uuid,
+    key_id          uuid,
+    request_id      uuid,
+    amount          bigint,
+    reference       text,
+    description     text,
+    metadata        text,
+    idempotency_key text,
+    fingerprint     bytea,
+    hold_id         uuid,
+    expires_in      integer
+);
+
+COMMENT ON TYPE ledger_operation IS
+    'purchase: id, amount, reference, description, metadata. hold: id, amount, reference, '
+    'expires_in (seconds). capture: id (of the purchase), hold_id, amount (NULL: all), metadata. '
+    'void: hold_id. Each has key_id and request_id; the first two may have an idempotency_key '
+    'with its fingerprint.';
+
+CREATE TYPE ledger_outcome AS (
+    place         bigint,
+    result        text,
+    replayed      boolean,
+    seq           bigint,
+    balance_after bigint,
+    decided_at    timestamptz,
+    cause_id      uuid,
+    required      bigint,
+    available     bigint,
+    spend_limit   bigint,
+    spend_period  text,
+    decided_for   uuid,
+    reason        text
+);
+
+COMMENT ON TYPE ledger_outcome IS
+    'result: purchased, held, captured, voided: done; without decided_at it was done before, and '
+    'cause_id is to be read. insufficient_balance, spend_limit_exceeded: declined for the request '
+    'decided_for. key_denied (reason: revoked, expired, disabled, account_suspended), scope_lost, '
+    'not_found, idempotency_mismatch, hold_not_open (reason: its status), hold_too_small '
+    '(available: its amount), hold_limit_reached: refused, and nothing is recorded. busy: the '
+    'account is locked. fenced: a later attempt came first.';
+
+-- The clock by which money is decided.
+CREATE FUNCTION ledger_now() RETURNS timestamptz
+LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
+
+-- What is left of the limits of keys, in their order; NULL: no limit. Open holds count as spent.
+CREATE FUNCTION ledger_left(
+    p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
+) RETURNS bigint[]
+LANGUAGE sql STABLE AS $$
+    SELECT array_agg(k.spend_limit - held.amount - coalesce(CASE k.period
+            WHEN 'day' THEN CASE s.day WHEN p_day THEN s.day_spent END
+            WHEN 'month' THEN CASE s.month WHEN date_trunc('month', p_day)::date THEN s.month_spent END
+            ELSE s.total_spent END, 0) ORDER BY k.ordinality)
+    FROM unnest(p_spenders, p_limits, p_periods)
+        WITH ORDINALITY AS k (spender, spend_limit, period, ordinality)
+    LEFT JOIN api_key_spend s ON s.account_id = p_account_id AND s.key_id = k.spender
+    CROSS JOIN LATERAL (
+        SELECT coalesce(sum(h.amount), 0)::bigint AS amount
+        FROM holds h JOIN api_keys o ON o.account_id = p_account_id AND o.key_id = h.key_id
+        WHERE h.account_id = p_account_id AND h.status = 'open'
+          AND coalesce(o.spends_as, o.key_id) = k.spender) AS held
+$$;
+
+-- Applies a batch of one account in its order, and gives an outcome for each operation. Every
+-- statement after the first sees what was committed while the first waited for the lock.
+--
+-- p_attempt counts how often the batch was sent. From the second time on it finds what an earlier
+-- attempt has done, and keeps an earlier one that comes late from doing anything.
+--
+-- The settings keep every plan on the account's indexes, also one made while the tables were empty.
+CREATE FUNCTION ledger_apply(
+    p_account_id uuid, p_batch_id uuid, p_attempt integer, p_wait boolean,
+    p_operations ledger_operation[]
+) RETURNS SETOF ledger_outcome
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    c_open_holds CONSTANT integer := 1000;
+    v_account    record;
+    v_now        timestamptz;
+    v_at         timestamptz;
+    v_day        date;
+    v_fence      integer;
+    v_with_key   integer;
+    v_seq        bigint;
+    v_balance    bigint;
+    v_held       bigint;
+    v_holds      bigint;
+    v_index      integer;
+    v_operation  ledger_operation;
+    v_outcome    ledger_outcome;
+    v_outcomes   ledger_outcome[] := '{}';
+    -- The keys that ask: what they spend as, why they may not, their limits, what is left of them.
+    v_key        integer;
+    v_keys       uuid[];
+    v_spenders   uuid[];
+    v_denials    text[];
+    v_limits     bigint[];
+    v_periods    text[];
+    v_left       bigint[];
+    v_spent      bigint[];
+    -- What was decided for an idempotency key, and the first operation in the batch that has it.
+    v_record     idempotency_records;
+    v_records    idempotency_records[];
+    v_new        idempotency_records[] := '{}';
+    v_firsts     bigint[];
+    v_hold       holds;
+    v_spender    uuid;
+    v_found      record;
+BEGIN
+    IF p_wait THEN
+        SELECT balance, held, last_seq, last_entry_at, status INTO v_account
+        FROM accounts WHERE account_id = p_account_id FOR NO KEY UPDATE;
+    ELSE
+        SELECT balance, held, last_seq, last_entry_at, status INTO v_account
+        FROM accounts WHERE account_id = p_account_id FOR NO KEY UPDATE SKIP LOCKED;
+    END IF;
+    IF NOT FOUND THEN
+        PERFORM FROM accounts WHERE account_id = p_account_id;
+        v_outcome.result := CASE WHEN FOUND THEN 'busy' ELSE 'not_found' END;
+        FOR v_index IN 1 .. cardinality(p_operations) LOOP
+            v_outcome.place := v_index;
+            RETURN NEXT v_outcome;
+        END LOOP;
+        RETURN;
+    END IF;
+    v_now := ledger_now();
+    v_at := greatest(v_now, v_account.last_entry_at);
+    v_day := (v_at AT TIME ZONE 'UTC')::date;
+    v_seq := v_account.last_seq;
+    v_balance := v_account.balance;
+    v_held := v_account.held;
+
+    SELECT (SELECT attempt FROM ledger_fences
+            WHERE account_id = p_account_id AND batch_id = p_batch_id),
+           count(idempotency_key), array_agg(DISTINCT key_id)
+    INTO v_fence, v_with_key, v_keys
+    FROM unnest(p_operations);
+    IF v_fence >= p_attempt THEN
+        v_outcome.result := 'fenced';
+        FOR v_index IN 1 .. cardinality(p_operations) LOOP
+            v_outcome.place := v_index;
+            RETURN NEXT v_outcome;
+        END LOOP;
+        RETURN;
+    END IF;
+    IF p_attempt > 1 THEN
+        DELETE FROM ledger_fences
+        WHERE account_id = p_account_id AND created_at < v_now - interval '1 day';
+        INSERT INTO ledger_fences VALUES (p_account_id, p_batch_id, p_attempt, v_now)
+        ON CONFLICT (account_id, batch_id) DO UPDATE SET attempt = excluded.attempt;
+    END IF;
+
+    IF v_held > 0 THEN
+        WITH released AS (
+            UPDATE holds SET status = 'expired', closed_at = v_now
+            WHERE account_id = p_account_id AND status = 'open' AND expires_at <= v_now
+            RETURNING amount)
+        SELECT v_held - coalesce(sum(amount), 0) INTO v_held FROM released;
+    END IF;
+
+    SELECT array_agg(key_id), array_agg(coalesce(spends_as, key_id)),
+           array_agg(CASE
+               WHEN revoked_at IS NOT NULL THEN 'revoked'
+               WHEN expires_at <= v_now THEN 'expired'
+               WHEN NOT enabled THEN 'disabled'
+               WHEN v_account.status <> 'active' THEN 'account_suspended'
+               WHEN NOT scopes && '{write,purchases:write}' THEN 'scope_lost' END),
+           array_agg(spend_limit), array_agg(spend_period), array_agg(0::bigint)
+    INTO v_keys, v_spenders, v_denials, v_limits, v_periods, v_spent
+    FROM api_keys
+    WHERE account_id = p_account_id AND key_id = ANY (v_keys);
+    IF v_limits <> array_fill(NULL::bigint, ARRAY[cardinality(v_limits)]) THEN
+        v_left := ledger_left(p_account_id, v_day, v_spenders, v_limits, v_periods);
+    END IF;
+
+    IF v_with_key > 0 THEN
+        FOR v_found IN
+            SELECT o.ordinality, r FROM unnest(p_operations) WITH ORDINALITY AS o
+            CROSS JOIN LATERAL (
+                SELECT * FROM idempotency_records WHERE account_id = p_account_id
+                    AND operation = o.kind AND idempotency_key = o.idempotency_key LIMIT 1) AS r
+            WHERE o.idempotency_key IS NOT NULL
+        LOOP
+            v_records[v_found.ordinality] := v_found.r;
+        END LOOP;
+        SELECT array_agg(first ORDER BY ordinality) INTO v_firsts
+        FROM (SELECT ordinality, min(ordinality) OVER (PARTITION BY kind, idempotency_key) AS first
+              FROM unnest(p_operations) WITH ORDINALITY) AS o;
+    END IF;
+
+    FOR v_index IN 1 .. cardinality(p_operations) LOOP
+        v_operation := p_operations[v_index];
+        v_outcome := NULL;
+        v_outcome.place := v_index;
+        v_outcome.replayed := false;
+        v_key := array_position(v_keys, v_operation.key_id);
+        v_record := NULL;
+        IF v_operation.idempotency_key IS NOT NULL THEN
+            v_record := coalesce(v_records[v_index], v_records[v_firsts[v_index]]);
+        END IF;
+        IF v_key IS NULL THEN
+            v_outcome.result := 'not_found';
+        ELSIF v_denials[v_key] = 'scope_lost' THEN
+            v_outcome.result := 'scope_lost';
+        ELSIF v_denials[v_key] IS NOT NULL THEN
+            v_outcome.result := 'key_denied';
+            v_outcome.reason := v_denials[v_key];
+        ELSIF v_record.fingerprint <> v_operation.fingerprint THEN
+            v_outcome.result := 'idempotency_mismatch';
+        ELSIF v_record.account_id IS NOT NULL THEN
+            v_outcome := (v_index,
+                CASE WHEN v_record.spend_limit IS NOT NULL THEN 'spend_limit_exceeded'
+                     WHEN v_record.cause_id IS NULL THEN 'insufficient_balance'
+                     WHEN v_operation.kind = 'hold' THEN 'held'
+                     ELSE 'purchased' END,
+                v_record.request_id IS DISTINCT FROM v_operation.request_id,
+                NULL, NULL, NULL, v_record.cause_id, v_record.required, v_record.available,
+                v_record.spend_limit, v_record.spend_period, v_record.request_id, NULL);
+        ELSIF v_operation.kind = 'purchase' THEN
+            v_outcome.result := 'purchased';
+            IF p_attempt > 1 THEN
+                SELECT purchase_id INTO v_outcome.cause_id FROM purchases
+                WHERE account_id = p_account_id AND purchase_id = v_operation.id;
+            END IF;
+        ELSIF v_operation.kind = 'hold' THEN
+            v_outcome.result := 'held';
+            IF p_attempt > 1 THEN
+                SELECT hold_id INTO v_outcome.cause_id FROM holds
+                WHERE account_id = p_account_id AND hold_id = v_operation.id;
+            END IF;
+            IF v_holds IS NULL THEN
+                SELECT count(*) INTO v_holds
+                FROM holds WHERE account_id = p_account_id AND status = 'open';
+            END IF;
+            IF v_outcome.cause_id IS NULL AND v_holds >= c_open_holds THEN
+                v_outcome.result := 'hold_limit_reached';
+            END IF;
+        ELSE
+            SELECT * INTO v_hold
+            FROM holds WHERE account_id = p_account_id AND hold_id = v_operation.hold_id;
+            SELECT coalesce(spends_as, key_id) INTO v_spender
+            FROM api_keys WHERE account_id = p_account_id AND key_id = v_hold.key_id;
+            v_operation.amount := coalesce(v_operation.amount, v_hold.amount);
+            v_outcome.cause_id := v_operation.hold_id;
+            IF v_hold.status IS NULL THEN
+                v_outcome.result := 'not_found';
+            ELSIF v_operation.kind = 'void' AND v_hold.status = 'voided'
+                OR v_operation.kind = 'capture' AND v_hold.captured = v_operation.amount
+            THEN
+                v_outcome.result := v_hold.status;
+                v_outcome.replayed := v_hold.purchase_id IS DISTINCT FROM v_operation.id;
+            ELSIF v_hold.status <> 'open' THEN
+                v_outcome.result := 'hold_not_open';
+                v_outcome.reason := v_hold.status;
+            ELSIF v_operation.amount > v_hold.amount THEN
+                v_outcome.result := 'hold_too_small';
+                v_outcome.available := v_hold.amount;
+            ELSE
+                v_outcome.cause_id := NULL;
+                v_outcome.result := CASE v_operation.kind WHEN 'void' THEN 'voided' ELSE 'captured' END;
+            END IF;
+        END IF;
+
+        -- Done from here on is what is new: it is weighed, and takes its effect.
+        IF v_outcome.cause_id IS NULL
+            AND v_outcome.result IN ('purchased', 'held', 'captured', 'voided')
+        THEN
+            IF v_left[v_key] < v_operation.amount AND v_operation.kind <> 'void'
+                AND NOT (v_operation.kind = 'capture' AND v_spender = v_spenders[v_key])
+            THEN
+                v_outcome := (v_index, 'spend_limit_exceeded', false, NULL, NULL, NULL, NULL,
+                    v_operation.amount, greatest(v_left[v_key], 0), v_limits[v_key],
+                    v_periods[v_key], v_operation.request_id, NULL);
+            ELSIF v_operation.kind IN ('purchase', 'hold') AND v_operation.amount > v_balance - v_held
+            THEN
+                v_outcome := (v_index, 'insufficient_balance', false, NULL, NULL, NULL, NULL,
+                    v_operation.amount, v_balance - v_held, NULL, NULL, v_operation.request_id, NULL);
+            ELSE
+                v_outcome.decided_at := v_at;
+                IF v_operation.kind IN ('capture', 'void') THEN
+                    v_held := v_held - v_hold.amount;
+                    UPDATE holds SET status = v_outcome.result, closed_at = v_now,
+                        closed_by = v_operation.key_id,
+                        captured = CASE v_operation.kind WHEN 'capture' THEN v_operation.amount END,
+                        purchase_id = CASE v_operation.kind WHEN 'capture' THEN v_operation.id END
+                    WHERE account_id = p_account_id AND hold_id = v_operation.hold_id;
+                    FOR i IN 1 .. coalesce(cardinality(v_left), 0) LOOP
+                        IF v_spenders[i] = v_spender THEN
+                            v_left[i] := v_left[i] + v_hold.amount;
+                        END IF;
+                    END LOOP;
+                    v_operation.reference := v_hold.reference;
+                    p_operations[v_index] := v_operation;
+                ELSIF v_operation.kind = 'hold' THEN
+                    v_held := v_held + v_operation.amount;
+                    v_holds := v_holds + 1;
+                    INSERT INTO holds (account_id, hold_id, key_id, amount, reference, status,
+                                       created_at, expires_at)
+                    VALUES (p_account_id, v_operation.id, v_operation.key_id, v_operation.amount,
+                            v_operation.reference, 'open', v_at,
+                            v_at + make_interval(secs => v_operation.expires_in));
+                END IF;
+                IF v_operation.kind IN ('purchase', 'capture') THEN
+                    v_seq := v_seq + 1;
+                    v_balance := v_balance - v_operation.amount;
+                    v_outcome.seq := v_seq;
+                    v_outcome.balance_after := v_balance;
+                    v_spent[v_key] := v_spent[v_key] + v_operation.amount;
+                END IF;
+                IF v_left IS NOT NULL AND v_operation.kind <> 'void' THEN
+                    FOR i IN 1 .. cardinality(v_left) LOOP
+                        IF v_spenders[i] = v_spenders[v_key] THEN
+                            v_left[i] := v_left[i] - v_operation.amount;
+                        END IF;
+                    END LOOP;
+                END IF;
+            END IF;
+            IF v_operation.idempotency_key IS NOT NULL THEN
+                v_record := (p_account_id, v_operation.kind, v_operation.idempotency_key,
+                    v_operation.fingerprint,
+                    CASE WHEN v_outcome.decided_at IS NOT NULL THEN v_operation.id END,
+                    v_outcome.required, v_outcome.available, v_operation.request_id, v_now,
+                    CASE WHEN v_outcome.decided_at IS NULL THEN v_seq END,
+                    CASE WHEN v_outcome.decided_at IS NULL THEN v_held END,
+                    v_outcome.spend_limit, v_outcome.spend_period);
+                v_records[v_firsts[v_index]] := v_record;
+                v_new := v_new || v_record;
+            END IF;
+        END IF;
+        v_outcomes[v_index] := v_outcome;
+    END LOOP;
+
+    IF v_seq > v_account.last_seq THEN
+        INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id, key_id,
+                                    created_at)
+        SELECT p_account_id, seq, 'purchase', -amount, balance_after, id, key_id, v_at
+        FROM ROWS FROM (unnest(p_operations), unnest(v_outcomes)) WHERE seq IS NOT NULL;
+        INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference, description,
+                               metadata, created_at, hold_id)
+        SELECT p_account_id, id, seq, key_id, amount, reference, description, metadata::json, v_at,
+               hold_id
+        FROM ROWS FROM (unnest(p_operations), unnest(v_outcomes)) WHERE seq IS NOT NULL;
+        INSERT INTO api_key_spend AS s
+        SELECT p_account_id, spender, v_day, sum(spent), date_trunc('month', v_day), sum(spent),
+               sum(spent)
+        FROM unnest(v_spenders, v_spent) AS k (spender, spent) WHERE spent > 0 GROUP BY spender
+        ON CONFLICT (account_id, key_id) DO UPDATE SET
+            day = excluded.day,
+            day_spent = CASE s.day WHEN excluded.day THEN s.day_spent ELSE 0 END
+                + excluded.day_spent,
+            month = excluded.month,
+            month_spent = CASE s.month WHEN excluded.month THEN s.month_spent ELSE 0 END
+                + excluded.month_spent,
+            total_spent = s.total_spent + excluded.total_spent;
+    END IF;
+    IF (v_seq, v_held) <> (v_account.last_seq, v_account.held) THEN
+        UPDATE accounts SET balance = v_balance, held = v_held, last_seq = v_seq,
+            last_entry_at = CASE WHEN v_seq > v_account.last_seq THEN v_at ELSE last_entry_at END
+        WHERE account_id = p_account_id;
+    END IF;
+    IF v_new <> '{}' THEN
+        INSERT INTO idempotency_records SELECT * FROM unnest(v_new);
+    END IF;
+    RETURN QUERY SELECT * FROM unnest(v_outcomes);
+END
+$$;
+
+-- Applies batches of several accounts in one transaction. An account that has nothing but
+-- purchases that pass is done along with all others like it: each statement is begun once, which
+-- is most of what a small batch costs. Every other one is given to ledger_apply. An outcome's place
+-- is that of its operation.
+--
+-- With p_wait it waits for each account's lock; an account that is locked is busy otherwise.
+CREATE FUNCTION ledger_apply_all(
+    p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[]
+) RETURNS SETOF ledger_outcome
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+DECLARE
+    v_now      timestamptz;
+    v_accounts accounts[];
+    v_done     boolean[];
+    v_rest     record;
+    v_outcome  ledger_outcome;
+BEGIN
+    IF p_attempt = 1 AND NOT p_wait THEN
+        SELECT array_agg(a) INTO v_accounts
+        FROM (SELECT DISTINCT account_id FROM unnest(p_operations)) AS o
+        CROSS JOIN LATERAL (
+            SELECT * FROM accounts WHERE account_id = o.account_id FOR NO KEY UPDATE SKIP LOCKED
+        ) AS a;
+        v_now := ledger_now();
+        FOR v_outcome IN
+            WITH asked AS MATERIALIZED (
+                SELECT o.*, a.last_seq, greatest(v_now, a.last_entry_at) AS at, a.balance,
+                       coalesce(k.spends_as, k.key_id) AS spender,
+                       row_number() OVER places AS number, sum(o.amount) OVER places AS spent,
+                       a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
+                       AND bool_and(
+                           o.kind = 'purchase' AND k.revoked_at IS NULL AND k.enabled
+                           AND (k.expires_at IS NULL OR k.expires_at > v_now)
+                           AND k.scopes && '{write,purchases:write}' AND k.spend_limit IS NULL
+                           AND a.status = 'active' AND r.account_id IS NULL AND f.account_id IS NULL
+                           AND NOT o.is_repeated
+                       ) OVER (PARTITION BY o.account_id) AS plain
+                FROM (SELECT *, count(idempotency_key) OVER (
+                                    PARTITION BY account_id, idempotency_key) > 1 AS is_repeated
+                      FROM unnest(p_operations) WITH ORDINALITY AS o) AS o
+                JOIN unnest(v_accounts) AS a ON a.account_id = o.account_id
+                LEFT JOIN LATERAL (
+                    SELECT * FROM api_keys
+                    WHERE account_id = o.account_id AND key_id = o.key_id LIMIT 1) AS k ON true
+                LEFT JOIN LATERAL (
+                    SELECT account_id FROM idempotency_records WHERE account_id = o.account_id
+                        AND operation = o.kind AND idempotency_key = o.idempotency_key LIMIT 1
+                ) AS r ON o.idempotency_key IS NOT NULL
+                LEFT JOIN LATERAL (
+                    SELECT account_id FROM ledger_fences
+                    WHERE account_id = o.account_id AND batch_id = p_batch_id LIMIT 1) AS f ON true
+                WINDOW places AS (PARTITION BY o.account_id ORDER BY o.ordinality)
+            ), plain AS MATERIALIZED (
+                SELECT *, last_seq + number AS seq, (balance - spent)::bigint AS balance_after
+                FROM asked WHERE plain
+            ), entries AS (
+                INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+                                            key_id, created_at)
+                SELECT account_id, seq, kind, -amount, balance_after, id, key_id, at FROM plain
+            ), bought AS (
+                INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference,
+                                       description, metadata, created_at)
+                SELECT account_id, id, seq, key_id, amount, reference, description, metadata::json,
+                       at
+                FROM plain
+            ), recorded AS (
+                INSERT INTO idempotency_records (account_id, operation, idempotency_key,
+                                                 fingerprint, cause_id, request_id, created_at)
+                SELECT account_id, kind, idempotency_key, fingerprint, id, request_id, v_now
+                FROM plain WHERE idempotency_key IS NOT NULL
+            ), counted AS (
+                INSERT INTO api_key_spend AS s
+                SELECT account_id, spender, (max(at) AT TIME ZONE 'UTC')::date, sum(amount),
+                       date_trunc('month', max(at) AT TIME ZONE 'UTC'), sum(amount), sum(amount)
+                FROM plain GROUP BY account_id, spender
+                ON CONFLICT (account_id, key_id) DO UPDATE SET
+                    day = excluded.day,
+                    day_spent = CASE s.day WHEN excluded.day THEN s.day_spent ELSE 0 END
+                        + excluded.day_spent,
+                    month = excluded.month,
+                    month_spent = CASE s.month WHEN excluded.month THEN s.month_spent ELSE 0 END
+                        + excluded.month_spent,
+                    total_spent = s.total_spent + excluded.total_spent
+            ), moved AS (
+                UPDATE accounts SET balance = newest.balance_after, last_seq = newest.seq,
+                                    last_entry_at = newest.at
+                FROM (SELECT DISTINCT ON (account_id) account_id, seq, balance_after, at
+                      FROM plain ORDER BY account_id, seq DESC) AS newest
+                WHERE accounts.account_id = newest.account_id
+            )
+            SELECT ordinality, 'purchased', false, seq, balance_after, at, NULL, NULL, NULL, NULL, NULL,
+                   NULL, NULL
+            FROM plain
+        LOOP
+            RETURN NEXT v_outcome;
+            v_done[v_outcome.place] := true;
+        END LOOP;
+    END IF;
+    FOR v_rest IN
+        SELECT p_operations[place].account_id, array_agg(place ORDER BY place) AS places,
+               array_agg(p_operations[place] ORDER BY place) AS operations
+        FROM generate_subscripts(p_operations, 1) AS place
+        WHERE v_done[place] IS NULL GROUP BY 1 ORDER BY 1
+    LOOP
+        FOR v_outcome IN
+            SELECT * FROM ledger_apply(
+                v_rest.account_id, p_batch_id, p_attempt, p_wait, v_rest.operations)
+        LOOP
+            v_outcome.place := v_rest.places[v_outcome.place];
+            RETURN NEXT v_outcome;
+        END LOOP;
+    END LOOP;
+END
+$$;
+
+-- What open holds of an account reserve now. accounts.held has those in it that are due, until
+-- somebody releases them.
+CREATE FUNCTION ledger_held(p_account_id uuid, p_held bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT CASE p_held WHEN 0 THEN 0 ELSE p_held - (
+        SELECT coalesce(sum(amount), 0)::bigint FROM holds
+        WHERE account_id = p_account_id AND status = 'open' AND expires_at <= ledger_now()) END
+$$;
+
+-- The seq of the last entry of an account before a moment; 0: there is none. Time follows seq.
+CREATE FUNCTION ledger_seq_before(p_account_id uuid, p_moment timestamptz) RETURNS bigint
+LANGUAGE plpgsql STABLE AS $$
+DECLARE
+    v_low    bigint := 0;
+    v_high   bigint;
+    v_middle bigint;
+BEGIN
+    SELECT last_seq INTO v_high FROM accounts WHERE account_id = p_account_id;
+    WHILE v_low < v_high LOOP
+        v_middle := (v_low + v_high + 1) / 2;
+        IF (SELECT created_at < p_moment FROM ledger_entries
+            WHERE account_id = p_account_id AND seq = v_middle)
+        THEN
+            v_low := v_middle;
+        ELSE
+            v_high := v_middle - 1;
+        END IF;
+    END LOOP;
+    RETURN v_low;
+END
+$$;
+
+-- Entries of an account with seq above p_after and not above p_last, in either direction; with
+-- p_key_id or p_kind those alone. A branch for each index that can serve: few entries of a kind are
+-- found among many of another.
+CREATE FUNCTION ledger_statement(
+    p_account_id uuid, p_after bigint, p_last bigint, p_key_id uuid, p_kind text,
+    p_ascending boolean, p_limit bigint
+) RETURNS TABLE (
+    seq bigint, kind text, amount bigint, balance_after bigint, cause_id uuid, key_id uuid,
+    admin_key_id uuid, reference text, created_at timestamptz
+)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_custom_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_seqs bigint[];
+    -- 1: oldest first.
+    v_sign integer := CASE WHEN p_ascending THEN 1 ELSE -1 END;
+BEGIN
+    IF p_key_id IS NOT NULL AND p_kind IS DISTINCT FROM 'purchase' AND p_kind IS NOT NULL THEN
+        RETURN;
+    ELSIF p_key_id IS NOT NULL AND p_ascending THEN
+        v_seqs := ARRAY(SELECT p.seq FROM purchases p WHERE p.account_id = p_account_id
+            AND p.key_id = p_key_id AND p.seq > p_after AND p.seq <= p_last
+            ORDER BY p.seq LIMIT p_limit);
+    ELSIF p_key_id IS NOT NULL THEN
+        v_seqs := ARRAY(SELECT p.seq FROM purchases p WHERE p.account_id = p_account_id
+            AND p.key_id = p_key_id AND p.seq > p_after AND p.seq <= p_last
+            ORDER BY p.seq DESC LIMIT p_limit);
+    ELSIF p_kind <> 'purchase' AND p_ascending THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND e.kind = p_kind AND e.kind <> 'purchase' AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq LIMIT p_limit);
+    ELSIF p_kind <> 'purchase' THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND e.kind = p_kind AND e.kind <> 'purchase' AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq DESC LIMIT p_limit);
+    ELSIF p_ascending THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND (p_kind IS NULL OR e.kind = p_kind) AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq LIMIT p_limit);
+    ELSE
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND (p_kind IS NULL OR e.kind = p_kind) AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq DESC LIMIT p_limit);
+    END IF;
+    RETURN QUERY
+        SELECT e.seq, e.kind, e.amount, e.balance_after, e.cause_id, e.key_id, e.admin_key_id,
+               coalesce(p.reference, c.reference, r.reference), e.created_at
+        FROM ledger_entries e
+        LEFT JOIN purchases p ON e.kind = 'purchase'
+            AND p.account_id = p_account_id AND p.purchase_id = e.cause_id
+        LEFT JOIN credits c ON e.kind = 'credit'
+            AND c.account_id = p_account_id AND c.credit_id = e.cause_id
+        LEFT JOIN refunds r ON e.kind = 'refund'
+            AND r.account_id = p_account_id AND r.refund_id = e.cause_id
+        WHERE e.account_id = p_account_id AND e.seq = ANY (v_seqs)
+        ORDER BY e.seq * v_sign;
+END
+$$;

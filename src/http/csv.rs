@@ -1,0 +1,42 @@
+//! CSV (RFC 4180), safe to open in a spreadsheet.
+
+/// One line, with its end.
+pub fn record(fields: &[String]) -> String {
+    let fields: Vec<String> = fields.iter().map(|text| field(text)).collect();
+    fields.join(",") + "\r\n"
+}
+
+/// A spreadsheet takes a text that begins with one of these for a formula, and runs it. A quote
+/// before it makes it a text again. An amount with a minus is a number, and stays one.
+fn field(text: &str) -> String {
+    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_amount = text.strip_prefix('-').is_some_and(is_number);
+    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_amount;
+    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
+    if text.contains(['"', ',', '\r', '\n']) || is_formula {
+        format!("\"{}\"", text.replace('"', "\"\""))
+    } else {
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_is_quoted_where_it_has_to_be() {
+        let line = |fields: &[&str]| record(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        assert_eq!(line(&["1", "a b", ""]), "1,a b,\r\n");
+        assert_eq!(line(&["a,b", "a\"b", "a\nb"]), "\"a,b\",\"a\"\"b\",\"a\nb\"\r\n");
+    }
+
+    #[test]
+    fn a_formula_is_a_text() {
+        for text in ["=1+1", "+1", "@SUM(A1)", "-1+2", "-", "=\"a\""] {
+            let quoted = format!("\"'{}\"", text.replace('"', "\"\""));
+            assert_eq!(field(text), if text == "-" { "\"'-\"".to_owned() } else { quoted });
+        }
+        assert_eq!(field("-1.500000"), "-1.500000");
+    }
+}

@@ -1,0 +1,243 @@
+//! Takes what waits, applies it, and tells each caller what became of it.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{sync::oneshot, time::Instant};
+use tracing::{error, warn};
+
+use super::queues::{Answer, Caller, Lane, Queues, Waiting};
+use crate::{
+    clock,
+    domain::{account::AccountId, id::BatchId, tenant::Tenant},
+    entropy,
+    store::{
+        Batch, Decline, Done, Operation, OperationAction, Outcome, Refusal, Store, StoreError,
+    },
+};
+
+/// Batches under way that leave out what is locked: while one waits for its commit, another is
+/// worked on.
+const QUICK: usize = 2;
+
+/// Batches that wait for the lock of one account each.
+const PATIENT: usize = 2;
+
+/// After this a batch whose outcome cannot be found out is given up.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
+
+/// Between two attempts, at first; it doubles up to the second.
+const RETRY_AFTER: Duration = Duration::from_millis(20);
+const RETRY_AFTER_AT_MOST: Duration = Duration::from_millis(500);
+
+/// Applies operations in batches.
+pub(super) struct Batcher {
+    store: Arc<Store>,
+    queues: Mutex<Queues>,
+}
+
+impl Batcher {
+    pub fn new(store: Arc<Store>) -> Self {
+        Self { store, queues: Mutex::default() }
+    }
+
+    /// Applies an operation, along with others. Once it is in a batch it does not matter whether
+    /// its caller still waits.
+    pub async fn apply(self: &Arc<Self>, tenant: &Arc<Tenant>, operation: Operation) -> Answer {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Waiting { operation, caller: Caller { tenant: Arc::clone(tenant), answer } };
+        let no_room = {
+            let mut queues = self.lock();
+            let no_room = queues.push(waiting).err();
+            self.start(&mut queues);
+            no_room
+        };
+        if let Some(Waiting { operation, caller }) = no_room {
+            let answer = Err(StoreError::Unavailable("too many operations wait".into()));
+            count(&caller.tenant, &operation, &answer);
+            return answer;
+        }
+        // A batch that went down with the runtime answers nobody.
+        answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("stopped".into())))
+    }
+
+    /// Starts what may begin.
+    fn start(self: &Arc<Self>, queues: &mut Queues) {
+        for (lane, most) in [(Lane::Quick, QUICK), (Lane::Patient, PATIENT)] {
+            if queues.begin(lane, most) {
+                tokio::spawn(Arc::clone(self).run(lane));
+            }
+        }
+    }
+
+    /// One batch after another until nothing waits.
+    async fn run(self: Arc<Self>, lane: Lane) {
+        loop {
+            let mut waiting = self.lock().next(lane);
+            if waiting.is_empty() {
+                return;
+            }
+            // Those of one account stay in their order.
+            waiting.sort_by_key(|waiting| waiting.operation.account_id);
+            let (operations, callers): (Vec<_>, Vec<_>) =
+                waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
+            let in_flight = InFlight::new(&self, lane, &operations);
+            let (operations, answers) = self.decide(lane, operations).await;
+            in_flight.answer(operations, callers, answers);
+        }
+    }
+
+    /// What becomes of each operation.
+    async fn decide(
+        &self,
+        lane: Lane,
+        operations: Vec<Operation>,
+    ) -> (Vec<Operation>, Vec<Answer>) {
+        let (operations, result) = self.send(lane, operations).await;
+        let answers = match result {
+            Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
+            // One that the database cannot take must not be the others' fault.
+            Err(StoreError::Internal(cause)) if operations.len() > 1 => {
+                error!(%cause, "a batch was refused: its operations are applied one by one");
+                let mut answers = Vec::with_capacity(operations.len());
+                for operation in &operations {
+                    let (_, result) = self.send(lane, vec![operation.clone()]).await;
+                    answers.push(result.map(|mut outcomes| outcomes.remove(0)));
+                }
+                answers
+            }
+            Err(error) => {
+                let error = Arc::new(error);
+                operations.iter().map(|_| Err(share(&error))).collect()
+            }
+        };
+        (operations, answers)
+    }
+
+    /// Sends a batch until it is known what became of it.
+    async fn send(
+        &self,
+        lane: Lane,
+        operations: Vec<Operation>,
+    ) -> (Vec<Operation>, Result<Vec<Outcome>, StoreError>) {
+        let entropy = match entropy::for_id() {
+            Ok(entropy) => entropy,
+            Err(error) => return (operations, Err(error.into())),
+        };
+        let id = BatchId::new(clock::local(), entropy);
+        let mut batch = Batch { id, attempt: 1, wait: lane == Lane::Patient, operations };
+        let give_up = Instant::now() + GIVE_UP_AFTER;
+        let mut pause = RETRY_AFTER;
+        let result = loop {
+            match self.store.apply(&batch).await {
+                Err(error @ StoreError::Unavailable(_)) if Instant::now() + pause < give_up => {
+                    let (error, attempt) = (&error as &dyn std::error::Error, batch.attempt);
+                    warn!(error, attempt, "it is not known what became of a batch: it is sent again");
+                }
+                result => break result,
+            }
+            tokio::time::sleep(pause).await;
+            pause = RETRY_AFTER_AT_MOST.min(pause * 2);
+            batch.attempt += 1;
+        };
+        (batch.operations, result)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queues> {
+        // Each operation leaves it whole: a panic elsewhere harms nothing.
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A batch that is under way. However it ends, its accounts have their next turn.
+struct InFlight<'a> {
+    batcher: &'a Arc<Batcher>,
+    lane: Lane,
+    accounts: Vec<AccountId>,
+}
+
+impl<'a> InFlight<'a> {
+    fn new(batcher: &'a Arc<Batcher>, lane: Lane, operations: &[Operation]) -> Self {
+        let mut accounts: Vec<_> =
+            operations.iter().map(|operation| operation.account_id).collect();
+        accounts.dedup();
+        Self { batcher, lane, accounts }
+    }
+
+    fn answer(mut self, operations: Vec<Operation>, callers: Vec<Caller>, answers: Vec<Answer>) {
+        let mut locked: Vec<(AccountId, Vec<Waiting>)> = Vec::new();
+        for ((operation, caller), answer) in operations.into_iter().zip(callers).zip(answers) {
+            if !matches!(answer, Ok(Outcome::Busy)) {
+                count(&caller.tenant, &operation, &answer);
+                // Who went away asks for nothing any more.
+                let _ = caller.answer.send(answer);
+                continue;
+            }
+            let account_id = operation.account_id;
+            let waiting = Waiting { operation, caller };
+            match locked.last_mut() {
+                Some((last, of_account)) if *last == account_id => of_account.push(waiting),
+                _ => locked.push((account_id, vec![waiting])),
+            }
+        }
+        let mut queues = self.batcher.lock();
+        for account_id in std::mem::take(&mut self.accounts) {
+            match locked.iter().position(|(other, _)| *other == account_id) {
+                Some(place) => queues.put_back(account_id, locked.swap_remove(place).1),
+                None => queues.rest(account_id),
+            }
+        }
+        self.batcher.start(&mut queues);
+    }
+}
+
+impl Drop for InFlight<'_> {
+    fn drop(&mut self) {
+        // Only a panic, or the end of the runtime, comes here with accounts left.
+        if !self.accounts.is_empty() {
+            let mut queues = self.batcher.lock();
+            for account_id in std::mem::take(&mut self.accounts) {
+                queues.rest(account_id);
+            }
+            queues.abandon(self.lane);
+        }
+    }
+}
+
+fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
+    let kind = match &operation.action {
+        OperationAction::Purchase { .. } => "purchase",
+        OperationAction::Hold { .. } => "hold",
+        OperationAction::Capture { .. } => "capture",
+        OperationAction::Void { .. } => "void",
+    };
+    let outcome = match answer {
+        Ok(Outcome::Done(Done { replayed: false, .. })) => "done",
+        Ok(Outcome::Declined(Decline { replayed: false, .. })) => "declined",
+        Ok(Outcome::Done(_) | Outcome::Declined(_)) => "replayed",
+        Ok(Outcome::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
+        Ok(Outcome::Refused(_)) => "refused",
+        Ok(Outcome::Busy | Outcome::Fenced) | Err(StoreError::Unavailable(_)) => "unavailable",
+        Err(_) => "failed",
+    };
+    metrics::counter!(
+        "tollgate_operations_total",
+        "tenant" => tenant.slug.to_string(),
+        "environment" => tenant.environment.as_str(),
+        "kind" => kind,
+        "outcome" => outcome,
+    )
+    .increment(1);
+}
+
+/// One failure, told to each caller.
+fn share(error: &Arc<StoreError>) -> StoreError {
+    match **error {
+        StoreError::Unavailable(_) => StoreError::Unavailable(Arc::clone(error).into()),
+        StoreError::Refused(_) | StoreError::Internal(_) => {
+            StoreError::Internal(Arc::clone(error).into())
+        }
+    }
+}

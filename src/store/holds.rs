@@ -1,0 +1,206 @@
+use std::str::FromStr;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Refusal, Store, StoreError, clock::stored_time};
+use crate::domain::{
+    account::{AccountId, ExternalId},
+    id::{HoldId, KeyId, PurchaseId},
+    tenant::Tenant,
+    timestamp::Timestamp,
+};
+
+/// A part of a balance that is reserved, or was. Amounts in minor units.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Hold {
+    pub id: HoldId,
+    /// The key that made it.
+    pub key_id: KeyId,
+    pub amount: i64,
+    pub reference: Option<String>,
+    pub status: HoldStatus,
+    pub created_at: Timestamp,
+    pub expires_at: Timestamp,
+    pub closed_at: Option<Timestamp>,
+    /// What was bought with it; the rest was released.
+    pub captured: Option<i64>,
+    pub purchase_id: Option<PurchaseId>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HoldStatus {
+    Open,
+    Captured,
+    Voided,
+    Expired,
+}
+
+impl HoldStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Captured => "captured",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl FromStr for HoldStatus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Open, Self::Captured, Self::Voided, Self::Expired];
+        all.into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or("the status of a hold is open, captured, voided or expired")
+    }
+}
+
+impl Hold {
+    /// As it was when it was made.
+    #[must_use]
+    pub fn as_made(self) -> Self {
+        Self {
+            status: HoldStatus::Open,
+            closed_at: None,
+            captured: None,
+            purchase_id: None,
+            ..self
+        }
+    }
+}
+
+struct HoldRow {
+    hold_id: Uuid,
+    key_id: Uuid,
+    amount: i64,
+    reference: Option<String>,
+    status: String,
+    created_at: OffsetDateTime,
+    expires_at: OffsetDateTime,
+    closed_at: Option<OffsetDateTime>,
+    captured: Option<i64>,
+    purchase_id: Option<Uuid>,
+}
+
+impl HoldRow {
+    fn into_hold(self) -> Result<Hold, StoreError> {
+        let time = |moment| stored_time("holds", moment);
+        Ok(Hold {
+            id: HoldId::from_uuid(self.hold_id),
+            key_id: KeyId::from_uuid(self.key_id),
+            amount: self.amount,
+            reference: self.reference,
+            status: self
+                .status
+                .parse()
+                .map_err(|error| StoreError::corrupt("holds.status", error))?,
+            created_at: time(self.created_at)?,
+            expires_at: time(self.expires_at)?,
+            closed_at: self.closed_at.map(time).transpose()?,
+            captured: self.captured,
+            purchase_id: self.purchase_id.map(PurchaseId::from_uuid),
+        })
+    }
+}
+
+impl Store {
+    /// A hold. One that is due shows itself as expired, whether it was released yet or not.
+    pub async fn find_hold(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        id: HoldId,
+    ) -> Result<Hold, StoreError> {
+        let _timer = self.timer("find_hold");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let row = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    HoldRow,
+                    r#"SELECT hold_id, key_id, amount, reference,
+                              CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
+                              expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
+                              captured, purchase_id
+                       FROM holds CROSS JOIN LATERAL (
+                           SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
+                       WHERE account_id = $1 AND hold_id = $2"#,
+                    account_id,
+                    id.uuid(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        row.ok_or(Refusal::NotFound)?.into_hold()
+    }
+
+    /// An account's holds, newest first; with `status` those that are so.
+    pub async fn list_holds(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        status: Option<HoldStatus>,
+        before: Option<HoldId>,
+        limit: i64,
+    ) -> Result<Vec<Hold>, StoreError> {
+        self.find_account(tenant, account).await?;
+        let _timer = self.timer("list_holds");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let before = before.map_or(Uuid::max(), HoldId::uuid);
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    HoldRow,
+                    r#"SELECT hold_id, key_id, amount, reference,
+                              CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
+                              expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
+                              captured, purchase_id
+                       FROM holds CROSS JOIN LATERAL (
+                           SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
+                       WHERE account_id = $1 AND hold_id < $2
+                         AND coalesce($3 = CASE WHEN due THEN 'expired' ELSE status END, true)
+                       ORDER BY hold_id DESC LIMIT $4"#,
+                    account_id,
+                    before,
+                    status.map(HoldStatus::as_str),
+                    limit,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(HoldRow::into_hold).collect()
+    }
+
+    /// Releases holds that are due, of at most `limit` accounts that are not locked. Returns of
+    /// how many accounts it saw such holds.
+    pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
+        let _timer = self.timer("release_due_holds");
+        let accounts = self
+            .read(|pool| async move {
+                sqlx::query_scalar!(
+                    "SELECT account_id FROM holds
+                     WHERE status = 'open' AND expires_at <= ledger_now()
+                     GROUP BY account_id LIMIT $1",
+                    limit,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        for account_id in &accounts {
+            // A batch of nothing: it releases what is due, as any other does first.
+            sqlx::query!(
+                "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
+                account_id
+            )
+            .fetch_one(&self.pool)
+            .await?;
+        }
+        Ok(accounts.len())
+    }
+}
