@@ -26,7 +26,8 @@ mod tests {
 
     #[test]
     fn a_field_is_quoted_where_it_has_to_be() {
-        let line = |fields: &[&str]| record(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
+        let line =
+            |fields: &[&str]| record(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
         assert_eq!(line(&["1", "a b", ""]), "1,a b,\r\n");
         assert_eq!(line(&["a,b", "a\"b", "a\nb"]), "\"a,b\",\"a\"\"b\",\"a\nb\"\r\n");
     }

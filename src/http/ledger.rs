@@ -209,14 +209,8 @@ pub async fn list(
         Some(seq) => rest(range, direction, seq),
         None => range,
     };
-    let entries = state.store.list_ledger_entries(
-        tenant,
-        &account,
-        &filter,
-        range,
-        direction,
-        page.fetch(),
-    );
+    let entries =
+        state.store.list_ledger_entries(tenant, &account, &filter, range, direction, page.fetch());
     let shape = |entry| LedgerEntry::new(entry, &tenant.policy.currency);
     Ok(page.respond(entries.await?, |entry| entry.seq.to_be_bytes(), shape))
 }

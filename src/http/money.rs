@@ -57,10 +57,7 @@ pub struct SpendLimitBody {
 
 impl SpendLimitBody {
     pub fn new(limit: SpendLimit, currency: &Currency) -> Self {
-        Self {
-            amount: currency.format(limit.amount.minor_units()),
-            period: limit.period.as_str(),
-        }
+        Self { amount: currency.format(limit.amount.minor_units()), period: limit.period.as_str() }
     }
 }
 

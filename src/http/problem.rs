@@ -298,7 +298,10 @@ problem_responses!(
 problem_responses!(HoldLimitReached, ("409", "`hold_limit_reached`: too many holds are open."));
 problem_responses!(
     NotOpen,
-    ("409", "`hold_not_open`: it is closed; `hold_too_small`: more was to be captured than is held.")
+    (
+        "409",
+        "`hold_not_open`: it is closed; `hold_too_small`: more was to be captured than is held."
+    )
 );
 problem_responses!(
     RefundTooLarge,

@@ -121,10 +121,7 @@ impl CreatePurchaseRequest {
 }
 
 /// The tenant that the principal's key belongs to.
-pub async fn tenant_of(
-    state: &AppState,
-    principal: &Principal,
-) -> Result<Arc<Tenant>, Problem> {
+pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
     Ok(state.store.find_tenant(&principal.tenant, principal.environment).await?)
 }
 

@@ -134,7 +134,10 @@ impl Batcher {
             match self.store.apply(&batch).await {
                 Err(error @ StoreError::Unavailable(_)) if Instant::now() + pause < give_up => {
                     let (error, attempt) = (&error as &dyn std::error::Error, batch.attempt);
-                    warn!(error, attempt, "it is not known what became of a batch: it is sent again");
+                    warn!(
+                        error,
+                        attempt, "it is not known what became of a batch: it is sent again"
+                    );
                 }
                 result => break result,
             }

@@ -72,7 +72,10 @@ pub struct Buyer {
 /// What was decided, now or at the first of several equal requests.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision<T> {
-    Made { made: T, replayed: bool },
+    Made {
+        made: T,
+        replayed: bool,
+    },
     /// The balance or the key's limit did not reach; nothing was taken.
     Declined(Decline),
 }
@@ -149,11 +152,7 @@ impl Ledger {
     }
 
     /// Releases a hold.
-    pub async fn void(
-        &self,
-        buyer: &Buyer,
-        hold_id: HoldId,
-    ) -> Result<Decision<Hold>, StoreError> {
+    pub async fn void(&self, buyer: &Buyer, hold_id: HoldId) -> Result<Decision<Hold>, StoreError> {
         self.close_hold(buyer, hold_id, OperationAction::Void { hold_id }).await
     }
 
@@ -289,9 +288,7 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
 }
 
 /// Asks again while it is not known what became of it: its idempotency key finds what was done.
-async fn again<T>(
-    operation: impl AsyncFn() -> Result<T, StoreError>,
-) -> Result<T, StoreError> {
+async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut pause = RETRY_AFTER;
     for _ in 0..RETRIES {
         match operation().await {

@@ -135,7 +135,8 @@ impl Queues {
 
     /// An account was locked: its operations wait on, before those that came later.
     pub fn put_back(&mut self, account_id: AccountId, operations: Vec<Waiting>) {
-        let account = self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
+        let account =
+            self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
         self.waiting += operations.len();
         for waiting in operations.into_iter().rev() {
             account.push_front(waiting);

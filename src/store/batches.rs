@@ -42,11 +42,25 @@ pub struct Operation {
 /// What is asked. The new ids are chosen before, so that a batch that is sent again finds itself.
 #[derive(Clone, Debug)]
 pub enum OperationAction {
-    Purchase { id: PurchaseId, purchase: NewPurchase, idempotency_key: Option<IdempotencyKey> },
-    Hold { id: HoldId, hold: NewHold, idempotency_key: Option<IdempotencyKey> },
+    Purchase {
+        id: PurchaseId,
+        purchase: NewPurchase,
+        idempotency_key: Option<IdempotencyKey>,
+    },
+    Hold {
+        id: HoldId,
+        hold: NewHold,
+        idempotency_key: Option<IdempotencyKey>,
+    },
     /// `amount`: `None` is all of it; the rest is released.
-    Capture { id: PurchaseId, hold_id: HoldId, amount: Option<Amount> },
-    Void { hold_id: HoldId },
+    Capture {
+        id: PurchaseId,
+        hold_id: HoldId,
+        amount: Option<Amount>,
+    },
+    Void {
+        hold_id: HoldId,
+    },
 }
 
 /// Operations that are sent together. Those of one account take effect in their order.
@@ -175,7 +189,9 @@ impl<'a> OperationRow<'a> {
                 description: purchase.description.as_ref().map(Description::as_str),
                 metadata: Some(purchase.metadata.to_string()),
                 idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
-                fingerprint: idempotency_key.as_ref().map(|_| purchase.fingerprint().as_bytes().to_vec()),
+                fingerprint: idempotency_key
+                    .as_ref()
+                    .map(|_| purchase.fingerprint().as_bytes().to_vec()),
                 ..asked
             },
             OperationAction::Hold { id, hold, idempotency_key } => Self {
@@ -184,7 +200,9 @@ impl<'a> OperationRow<'a> {
                 amount: Some(hold.amount.minor_units()),
                 reference: hold.reference.as_ref().map(Reference::as_str),
                 idempotency_key: idempotency_key.as_ref().map(IdempotencyKey::as_str),
-                fingerprint: idempotency_key.as_ref().map(|_| hold.fingerprint().as_bytes().to_vec()),
+                fingerprint: idempotency_key
+                    .as_ref()
+                    .map(|_| hold.fingerprint().as_bytes().to_vec()),
                 expires_in: Some(hold.expires_in),
                 ..asked
             },

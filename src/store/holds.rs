@@ -194,12 +194,9 @@ impl Store {
             .await?;
         for account_id in &accounts {
             // A batch of nothing: it releases what is due, as any other does first.
-            sqlx::query!(
-                "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
-                account_id
-            )
-            .fetch_one(&self.pool)
-            .await?;
+            sqlx::query!("SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')", account_id)
+                .fetch_one(&self.pool)
+                .await?;
         }
         Ok(accounts.len())
     }

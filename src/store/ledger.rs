@@ -2,11 +2,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    Store, StoreError,
-    accounts::LockedAccount,
-    clock::{now, stored_time},
-};
+use super::{Store, StoreError, accounts::LockedAccount, clock::stored_time};
 use crate::domain::{
     account::{AccountId, ExternalId},
     id::{AdminKeyId, KeyId},
@@ -225,12 +221,13 @@ impl Store {
     }
 }
 
-/// Now by the database's clock, but never before the account's newest entry: time follows seq.
+/// Now by the ledger's clock, but never before the account's newest entry: time follows seq.
 pub(super) async fn next_moment(
     connection: &mut PgConnection,
     account: &LockedAccount,
 ) -> Result<Timestamp, StoreError> {
-    let now = now(connection).await?;
+    let now = sqlx::query_scalar!(r#"SELECT ledger_now() AS "now!""#).fetch_one(connection).await?;
+    let now = stored_time("ledger_now()", now)?;
     Ok(account.last_entry_at.map_or(now, |last| last.max(now)))
 }
 

@@ -12,8 +12,8 @@ async fn an_account_is_made_once_and_read_ever_after() {
     assert_eq!(made.json["id"], WALLET);
     assert_eq!(made.json["status"], "active");
     let zero = json!({
-            "amount": "0.000000", "held": "0.000000", "available": "0.000000", "currency": "TRX", "decimals": 6,
-        });
+        "amount": "0.000000", "held": "0.000000", "available": "0.000000", "currency": "TRX", "decimals": 6,
+    });
     assert_eq!(made.json["balance"], zero);
     let again = app.send(put().json(json!({}))).await.expect(200);
     assert_eq!(again.json, made.json);

@@ -180,8 +180,8 @@ async fn an_owner_sees_key_account_and_balance() {
     assert_eq!(me.json["tenant"], json!({"slug": "tronagg", "environment": "live"}));
     assert_eq!(me.json["account"], json!({"id": wallet, "status": "active"}));
     let balance = json!({
-            "amount": "12.500000", "held": "0.000000", "available": "12.500000", "currency": "TRX", "decimals": 6,
-        });
+        "amount": "12.500000", "held": "0.000000", "available": "12.500000", "currency": "TRX", "decimals": 6,
+    });
     assert_eq!(me.json["balance"], balance);
     assert_eq!(me.json["key"]["id"], json!(key.id));
     assert_eq!(me.header("cache-control"), Some("no-store"));
