@@ -87,23 +87,30 @@ class Postgres:
         return f"postgres://postgres@{quote(str(self._directory), safe='')}/{database}"
 
     def database_with_keys(self, keys):
-        """The name of a database with the keys 0 to `keys` - 1, which is made on the first call."""
-        name = f"keys_{keys}"
+        """The name of a database with the keys 0 to `keys` - 1."""
+        return self.made_once(f"keys_{keys}", f"{keys:,} keys", lambda name: self.make_keys(name, keys))
+
+    def made_once(self, name, content, make):
+        """The name of a database, which `make` makes on the first call."""
         if name not in self._made:
-            print(f"making a database with {keys:,} keys", flush=True)
-            self._new_database(name)
-            self._make_accounts(name, keys)
-            for first in range(0, keys, ROWS_AT_ONCE):
-                last = min(first + ROWS_AT_ONCE, keys) - 1
-                self.sql(name, SEED_KEYS.format(first=first, last=last, per_account=KEYS_PER_ACCOUNT))
+            print(f"making a database with {content}", flush=True)
+            make(name)
             # What else would be done at some time during the measurements.
             self.sql(name, "VACUUM ANALYZE")
             self.sql(name, "CHECKPOINT")
-            there = self.sql(name, "SELECT count(DISTINCT key_hash) FROM api_keys").strip()
-            if there != str(keys):
-                raise Broken(f"the database has {there} keys instead of {keys}")
             self._made.add(name)
         return name
+
+    def make_keys(self, name, keys):
+        """Makes a database with the keys 0 to `keys` - 1."""
+        self._new_database(name)
+        self._make_accounts(name, keys)
+        for first in range(0, keys, ROWS_AT_ONCE):
+            last = min(first + ROWS_AT_ONCE, keys) - 1
+            self.sql(name, SEED_KEYS.format(first=first, last=last, per_account=KEYS_PER_ACCOUNT))
+        there = self.sql(name, "SELECT count(DISTINCT key_hash) FROM api_keys").strip()
+        if there != str(keys):
+            raise Broken(f"the database has {there} keys instead of {keys}")
 
     def database_with_admin_key(self, name):
         """Makes a database with a tenant and no account; gives the tenant's admin key."""
@@ -125,10 +132,11 @@ class Postgres:
             time.sleep(0.05)
         return int(self.sql(database, COUNT_LOOKUPS))
 
-    def pgbench(self, database, arguments, seconds, seed):
-        """Transactions a second of two clients that prepare their statements."""
+    def pgbench(self, database, arguments, seconds, seed, clients=2):
+        """Transactions a second of clients that prepare their statements, in two threads at the most."""
         command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-n", "-M", "prepared"]
-        command += ["-c", "2", "-j", "2", "-T", seconds, f"--random-seed={seed}", *arguments, database]
+        command += ["-c", clients, "-j", min(clients, 2), "-T", seconds, f"--random-seed={seed}"]
+        command += [*arguments, database]
         ended = self._workplace.run("pgbench", command)
         found = re.search(r"^tps = ([\d.]+) \(without initial connection time\)", ended.output, re.MULTILINE)
         failed = re.search(r"^number of failed transactions: 0 ", ended.output, re.MULTILINE)
@@ -137,15 +145,14 @@ class Postgres:
         return float(found[1])
 
     def database_of_pgbench(self):
-        """The name of a database with 100,000 rows for pgbench's own scripts, made on the first call."""
-        name = "pgbench"
-        if name not in self._made:
+        """The name of a database with 100,000 rows for pgbench's own scripts."""
+
+        def make(name):
             self.sql("postgres", f"CREATE DATABASE {name}")
             command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-i", "-s", "1", "-q", name]
             self._workplace.run("pgbench", command)
-            self.sql(name, "CHECKPOINT")
-            self._made.add(name)
-        return name
+
+        return self.made_once("pgbench", "100,000 rows for pgbench", make)
 
     def version(self):
         return self._workplace.run("postgres-version", [self._bindir / "postgres", "--version"]).output.strip()

@@ -29,6 +29,8 @@ class Sample:
     client_busy: float | None = None
     # Milliseconds that one answer in a hundred took longer than.
     p99: float | None = None
+    # How many answers there were.
+    answers: int | None = None
 
 
 @dataclass

@@ -4,6 +4,8 @@ import re
 from dataclasses import dataclass
 
 import attack
+import ledgers
+import money
 import revoke
 from database import Postgres
 from measure import Outcome, Sample, Settings, Side, bounded_row, compare
@@ -204,4 +206,15 @@ PAIRS = {
     "million": million,
     "attack": lambda bench, pair: attack.measure(bench, pair, bench.postgres.database_with_keys(MANY_KEYS)),
     "revoke": lambda bench, _pair: revoke.measure(bench),
+    "purchases-hot": lambda bench, pair: money.purchases(bench, pair, 12),
+    "purchases-hot-keyed": lambda bench, pair: money.purchases(bench, pair, keyed=True),
+    "purchases-many": lambda bench, pair: money.purchases(bench, pair, 2, accounts=ledgers.ACCOUNTS),
+    "purchase-lone": lambda bench, pair: money.purchases(bench, pair, connections=1, clients=1),
+    "batch-1": lambda bench, pair: money.batch(bench, pair, 1),
+    "batch-10": lambda bench, pair: money.batch(bench, pair, 10),
+    "batch-50": lambda bench, pair: money.batch(bench, pair, 50),
+    "batch-200": lambda bench, pair: money.batch(bench, pair, 200, 25),
+    "batch-500": lambda bench, pair: money.batch(bench, pair, 500),
+    "batch-1-latency": money.batch_latency,
+    "ledger-size": money.ledger_size,
 }

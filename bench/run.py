@@ -135,7 +135,7 @@ def document(outcome, facts, settings, cores):
         "## Settings",
         f"{settings.rounds} rounds of {settings.seconds} s a side, in turn. `million` has {keys} keys. With one "
         f"worker thread {cores.describe(1)}; with two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
-        "`gathered` and `revoke`, are not pinned.",
+        "`gathered`, `revoke` and the pairs about money, are not pinned.",
         "## Machine",
         table(("", ""), facts),
     ]

@@ -19,7 +19,7 @@ CONNECTIONS = 64
 # No database of the benchmark has it.
 UNKNOWN_KEY = key_text(99_999_999)
 
-WRK_LINE = re.compile(r"^keys\.lua: (.*)$", re.MULTILINE)
+WRK_LINE = re.compile(r"^(?:keys|purchases)\.lua: (.*)$", re.MULTILINE)
 
 
 @dataclass
@@ -108,16 +108,22 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
     """A server that wrk asks for keys at random. An answer that is no 200 breaks the run."""
 
     def measure(seconds, seed):
-        url = f"http://127.0.0.1:{server.port}{server.path}"
-        command = [find_program("wrk"), f"-t{threads}", f"-c{CONNECTIONS}", f"-d{seconds}s"]
-        command += ["-s", HERE / "keys.lua", url, "--", "built" if built else "prebuilt", keys, seed]
-        before = server.program.cpu_seconds()
-        ended = workplace.run("wrk", command, cores=cores)
-        used = server.program.cpu_seconds() - before
-        server.program.check()
-        return sample_of(ended, used, threads)
+        script = ["keys.lua", "built" if built else "prebuilt", keys, seed]
+        return measure_with_wrk(workplace, server, server.path, script, seconds, threads=threads, cores=cores)
 
     return Side(label, measure)
+
+
+def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, connections=CONNECTIONS, cores=None):
+    """What wrk measures with a script of this directory and its arguments. A refusal breaks the run."""
+    name, *arguments = script
+    command = [find_program("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "-s", HERE / name]
+    command += [f"http://127.0.0.1:{server.port}{path}", "--", *arguments]
+    before = server.program.cpu_seconds()
+    ended = workplace.run("wrk", command, cores=cores)
+    used = server.program.cpu_seconds() - before
+    server.program.check()
+    return sample_of(ended, used, threads)
 
 
 def attack(workplace, server, keys, seconds):
@@ -153,6 +159,7 @@ def sample_of(ended, server_seconds, threads):
         server_busy=server_seconds / seconds,
         client_busy=ended.busy / threads,
         p99=said["p99"] / 1000,
+        answers=said["requests"],
     )
 
 

@@ -74,12 +74,13 @@ CREATE TABLE api_key_spend (
     account_id  uuid NOT NULL,
     key_id      uuid NOT NULL,
     day         date NOT NULL,
-    day_spent   bigint NOT NULL CHECK (day_spent >= 0),
+    day_spent   bigint NOT NULL,
     month       date NOT NULL,
-    month_spent bigint NOT NULL CHECK (month_spent >= 0),
-    total_spent numeric NOT NULL CHECK (total_spent >= 0),
+    month_spent bigint NOT NULL,
+    total_spent numeric NOT NULL,
     PRIMARY KEY (account_id, key_id),
-    FOREIGN KEY (account_id, key_id) REFERENCES api_keys (account_id, key_id)
+    CONSTRAINT api_key_spend_periods CHECK (
+        0 < day_spent AND day_spent <= month_spent AND month_spent <= total_spent)
 ) WITH (fillfactor = 70);
 
 COMMENT ON TABLE api_key_spend IS
@@ -179,15 +180,17 @@ CREATE TRIGGER refunds_append_only BEFORE UPDATE OR DELETE ON refunds
 CREATE TRIGGER refunds_no_truncate BEFORE TRUNCATE ON refunds
     FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
 
--- What is looked up under the account's lock need not be looked up again for each row: accounts
--- and keys are never deleted and keep their ids. `tollgate ledger verify` checks the same.
+-- What is looked up under the account's lock need not be looked up again for each row: accounts,
+-- keys and admin keys are never deleted and keep their ids. `tollgate ledger verify` checks the same.
 ALTER TABLE ledger_entries
     DROP CONSTRAINT ledger_entries_account_id_fkey,
     DROP CONSTRAINT ledger_entries_account_id_key_id_fkey,
+    DROP CONSTRAINT ledger_entries_admin_key_id_fkey,
     DROP CONSTRAINT ledger_entries_kind_check,
-    ADD CONSTRAINT ledger_entries_kind_check CHECK (kind IN ('credit', 'purchase', 'refund')),
     DROP CONSTRAINT ledger_entries_sign,
-    ADD CONSTRAINT ledger_entries_sign CHECK ((kind = 'purchase') = (amount < 0) AND amount <> 0);
+    ADD CONSTRAINT ledger_entries_sign CHECK (
+        CASE kind WHEN 'purchase' THEN amount < 0
+                  WHEN 'credit' THEN amount > 0 WHEN 'refund' THEN amount > 0 ELSE false END);
 ALTER TABLE purchases
     DROP CONSTRAINT purchases_account_id_fkey,
     DROP CONSTRAINT purchases_account_id_seq_fkey,

@@ -347,32 +347,42 @@ BEGIN
     END LOOP;
 
     IF v_seq > v_account.last_seq THEN
-        INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id, key_id,
-                                    created_at)
-        SELECT p_account_id, seq, 'purchase', -amount, balance_after, id, key_id, v_at
-        FROM ROWS FROM (unnest(p_operations), unnest(v_outcomes)) WHERE seq IS NOT NULL;
-        INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference, description,
-                               metadata, created_at, hold_id)
-        SELECT p_account_id, id, seq, key_id, amount, reference, description, metadata::json, v_at,
-               hold_id
-        FROM ROWS FROM (unnest(p_operations), unnest(v_outcomes)) WHERE seq IS NOT NULL;
-        INSERT INTO api_key_spend AS s
-        SELECT p_account_id, spender, v_day, sum(spent), date_trunc('month', v_day), sum(spent),
-               sum(spent)
-        FROM unnest(v_spenders, v_spent) AS k (spender, spent) WHERE spent > 0 GROUP BY spender
-        ON CONFLICT (account_id, key_id) DO UPDATE SET
-            day = excluded.day,
-            day_spent = CASE s.day WHEN excluded.day THEN s.day_spent ELSE 0 END
-                + excluded.day_spent,
-            month = excluded.month,
-            month_spent = CASE s.month WHEN excluded.month THEN s.month_spent ELSE 0 END
-                + excluded.month_spent,
-            total_spent = s.total_spent + excluded.total_spent;
-    END IF;
-    IF (v_seq, v_held) <> (v_account.last_seq, v_account.held) THEN
-        UPDATE accounts SET balance = v_balance, held = v_held, last_seq = v_seq,
-            last_entry_at = CASE WHEN v_seq > v_account.last_seq THEN v_at ELSE last_entry_at END
+        WITH bought AS MATERIALIZED (
+            SELECT * FROM ROWS FROM (unnest(p_operations), unnest(v_outcomes)) AS b (
+                account_id, kind, id, key_id, request_id, amount, reference, description, metadata,
+                idempotency_key, fingerprint, hold_id, expires_in, place, result, replayed, seq,
+                balance_after)
+            WHERE seq IS NOT NULL
+        ), entries AS (
+            INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+                                        key_id, created_at)
+            SELECT p_account_id, seq, 'purchase', -amount, balance_after, id, key_id, v_at
+            FROM bought
+        ), purchased AS (
+            INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference,
+                                   description, metadata, created_at, hold_id)
+            SELECT p_account_id, id, seq, key_id, amount, reference, description, metadata::json,
+                   v_at, hold_id
+            FROM bought
+        ), counted AS (
+            INSERT INTO api_key_spend AS s
+            SELECT p_account_id, spender, v_day, sum(spent), date_trunc('month', v_day), sum(spent),
+                   sum(spent)
+            FROM unnest(v_spenders, v_spent) AS k (spender, spent) WHERE spent > 0 GROUP BY spender
+            ON CONFLICT (account_id, key_id) DO UPDATE SET
+                day = excluded.day,
+                day_spent = CASE s.day WHEN excluded.day THEN s.day_spent ELSE 0 END
+                    + excluded.day_spent,
+                month = excluded.month,
+                month_spent = CASE s.month WHEN excluded.month THEN s.month_spent ELSE 0 END
+                    + excluded.month_spent,
+                total_spent = s.total_spent + excluded.total_spent
+        )
+        UPDATE accounts
+        SET balance = v_balance, held = v_held, last_seq = v_seq, last_entry_at = v_at
         WHERE account_id = p_account_id;
+    ELSIF v_held <> v_account.held THEN
+        UPDATE accounts SET held = v_held WHERE account_id = p_account_id;
     END IF;
     IF v_new <> '{}' THEN
         INSERT INTO idempotency_records SELECT * FROM unnest(v_new);
@@ -594,4 +604,79 @@ BEGIN
         WHERE e.account_id = p_account_id AND e.seq = ANY (v_seqs)
         ORDER BY e.seq * v_sign;
 END
+$$;
+
+-- What is wrong with the money of the accounts from p_first to p_last, beside the chains of their
+-- entries: nothing that is held, bought, given back or remembered may stand alone.
+CREATE FUNCTION ledger_faults(p_first uuid, p_last uuid)
+RETURNS TABLE (account_id uuid, fault text)
+LANGUAGE sql STABLE AS $$
+    SELECT a.account_id, format('held is %s, the open holds come to %s', a.held, coalesce(h.amount, 0))
+    FROM accounts a LEFT JOIN (
+        SELECT account_id, sum(amount) AS amount FROM holds
+        WHERE status = 'open' AND account_id BETWEEN p_first AND p_last GROUP BY account_id) AS h
+        USING (account_id)
+    WHERE a.account_id BETWEEN p_first AND p_last AND a.held <> coalesce(h.amount, 0)
+    UNION ALL
+    SELECT p.account_id, format('purchase %s has no entry at seq %s', p.purchase_id, p.seq)
+    FROM purchases p LEFT JOIN ledger_entries e
+        ON (e.account_id, e.seq, e.cause_id, e.kind) = (p.account_id, p.seq, p.purchase_id, 'purchase')
+    WHERE p.account_id BETWEEN p_first AND p_last AND e.seq IS NULL
+    UNION ALL
+    SELECT c.account_id, format('credit %s has no entry at seq %s', c.credit_id, c.seq)
+    FROM credits c LEFT JOIN ledger_entries e
+        ON (e.account_id, e.seq, e.cause_id, e.kind) = (c.account_id, c.seq, c.credit_id, 'credit')
+    WHERE c.account_id BETWEEN p_first AND p_last AND e.seq IS NULL
+    UNION ALL
+    SELECT r.account_id, format('refund %s has no entry at seq %s', r.refund_id, r.seq)
+    FROM refunds r LEFT JOIN ledger_entries e
+        ON (e.account_id, e.seq, e.cause_id, e.kind) = (r.account_id, r.seq, r.refund_id, 'refund')
+    WHERE r.account_id BETWEEN p_first AND p_last AND e.seq IS NULL
+    UNION ALL
+    SELECT p.account_id, format('%s was given back of purchase %s, which was %s',
+                                sum(r.amount), p.purchase_id, p.amount)
+    FROM refunds r JOIN purchases p USING (account_id, purchase_id)
+    WHERE p.account_id BETWEEN p_first AND p_last
+    GROUP BY p.account_id, p.purchase_id HAVING sum(r.amount) > p.amount
+    UNION ALL
+    SELECT h.account_id, format('hold %s was captured, but its purchase is another', h.hold_id)
+    FROM holds h LEFT JOIN purchases p
+        ON (p.account_id, p.purchase_id, p.hold_id, p.amount)
+            = (h.account_id, h.purchase_id, h.hold_id, h.captured)
+    WHERE h.account_id BETWEEN p_first AND p_last AND h.status = 'captured' AND p.seq IS NULL
+    UNION ALL
+    SELECT p.account_id, format('purchase %s is of a hold that was not captured for it', p.purchase_id)
+    FROM purchases p LEFT JOIN holds h
+        ON (h.account_id, h.hold_id, h.purchase_id) = (p.account_id, p.hold_id, p.purchase_id)
+    WHERE p.account_id BETWEEN p_first AND p_last AND p.hold_id IS NOT NULL AND h.hold_id IS NULL
+    UNION ALL
+    SELECT i.account_id, format('idempotency key %s of a %s: what it made is not there',
+                                i.idempotency_key, i.operation)
+    FROM idempotency_records i
+    LEFT JOIN ledger_entries e ON i.operation <> 'hold'
+        AND (e.account_id, e.cause_id, e.kind) = (i.account_id, i.cause_id, i.operation)
+    LEFT JOIN holds h ON i.operation = 'hold' AND (h.account_id, h.hold_id) = (i.account_id, i.cause_id)
+    WHERE i.account_id BETWEEN p_first AND p_last AND i.cause_id IS NOT NULL
+        AND e.seq IS NULL AND h.hold_id IS NULL
+    UNION ALL
+    SELECT i.account_id, format('idempotency key %s of a %s was declined for %s of %s, which was there',
+                                i.idempotency_key, i.operation, i.required, i.available)
+    FROM idempotency_records i
+    LEFT JOIN ledger_entries e ON (e.account_id, e.seq) = (i.account_id, i.seq)
+    WHERE i.account_id BETWEEN p_first AND p_last AND i.cause_id IS NULL AND i.spend_limit IS NULL
+        AND i.seq IS NOT NULL AND coalesce(e.balance_after, 0) - i.held <> i.available
+    UNION ALL
+    SELECT coalesce(b.account_id, s.account_id), format('key %s has bought for %s, not for %s',
+               coalesce(b.key_id, s.key_id), coalesce(b.amount, 0), coalesce(s.total_spent, 0))
+    FROM (SELECT p.account_id, coalesce(k.spends_as, k.key_id, p.key_id) AS key_id,
+                 sum(p.amount) AS amount
+          FROM purchases p LEFT JOIN api_keys k USING (account_id, key_id)
+          WHERE p.account_id BETWEEN p_first AND p_last GROUP BY 1, 2) AS b
+    FULL JOIN (SELECT * FROM api_key_spend WHERE account_id BETWEEN p_first AND p_last) AS s
+        USING (account_id, key_id)
+    WHERE b.amount IS DISTINCT FROM s.total_spent
+    UNION ALL
+    SELECT p.account_id, format('purchase %s is of a key that the account does not have', p.purchase_id)
+    FROM purchases p LEFT JOIN api_keys k USING (account_id, key_id)
+    WHERE p.account_id BETWEEN p_first AND p_last AND k.key_id IS NULL
 $$;

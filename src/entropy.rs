@@ -1,5 +1,7 @@
 //! Randomness from the operating system's CSPRNG: the one place that takes it.
 
+use std::cell::RefCell;
+
 use rand::{
     TryRng as _,
     rngs::{SysError, SysRng},
@@ -10,6 +12,9 @@ use crate::domain::{
     api_key::{KeyPrefix, KeyText},
     id::{IdEntropy, NodeId},
 };
+
+/// Ids whose randomness is fetched at once.
+const IDS_AT_ONCE: usize = 64;
 
 /// The operating system gave no randomness. Nothing can be made up in its place.
 #[derive(Debug, thiserror::Error)]
@@ -23,11 +28,22 @@ pub fn new_key(prefix: &KeyPrefix) -> Result<KeyText, EntropyError> {
     Ok(KeyText::generate(prefix, &random))
 }
 
-/// What makes a new id differ from all others.
+/// What makes a new id differ from all others. Ids are no secrets: the operating system is asked for
+/// many at once, since every request needs two.
 pub fn for_id() -> Result<IdEntropy, EntropyError> {
-    let mut random = IdEntropy::default();
-    SysRng.try_fill_bytes(&mut random)?;
-    Ok(random)
+    thread_local! {
+        static UNUSED: RefCell<Vec<IdEntropy>> = const { RefCell::new(Vec::new()) };
+    }
+    UNUSED.with_borrow_mut(|unused| {
+        if let Some(random) = unused.pop() {
+            return Ok(random);
+        }
+        let mut random = [0; IDS_AT_ONCE * size_of::<IdEntropy>()];
+        SysRng.try_fill_bytes(&mut random)?;
+        let (chunks, _) = random.as_chunks();
+        unused.extend_from_slice(chunks);
+        Ok(unused.pop().expect("there are many"))
+    })
 }
 
 /// What tells a node apart from all others.

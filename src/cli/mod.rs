@@ -3,6 +3,7 @@
 mod admin_key;
 mod database;
 mod demo;
+mod ledger;
 mod migrate;
 mod openapi;
 mod serve;
@@ -35,6 +36,9 @@ enum Command {
     /// Make, look at and revoke a tenant's admin keys
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
+    /// Check the ledger
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
     /// Print the OpenAPI document of the HTTP interface
     Openapi,
 }
@@ -48,6 +52,7 @@ impl Cli {
             Command::Migrate(migrate) => migrate.run().await,
             Command::Tenant(command) => command.run().await,
             Command::AdminKey(command) => command.run().await,
+            Command::Ledger(command) => command.run().await,
             Command::Openapi => openapi::run(),
         }
     }

@@ -86,6 +86,8 @@ impl Batcher {
             let in_flight = InFlight::new(&self, lane, &operations);
             let (operations, answers) = self.decide(lane, operations).await;
             in_flight.answer(operations, callers, answers);
+            // What has come meanwhile is put into the queues first, and goes along.
+            tokio::task::yield_now().await;
         }
     }
 

@@ -7,6 +7,7 @@ mod bad_input;
 mod cache;
 mod cli;
 mod coverage;
+mod crash;
 mod database;
 mod gate;
 mod harness;

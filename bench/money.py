@@ -1,0 +1,95 @@
+"""What purchases cost: in batches, against a transaction for each of them."""
+
+import ledgers
+from database import KEYS_PER_ACCOUNT
+from measure import Sample, Side, compare
+from processes import TOLLGATE, Broken
+from servers import CONNECTIONS, HERE, measure_with_wrk, tollgate_serve
+
+CLIENTS = 16
+# Of the ledgers whose lengths are compared.
+BATCH = 50
+MISSES = 'tollgate_cache_lookups_total{result="miss"}'
+
+
+def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, clients=CLIENTS, keyed=False):
+    """The whole service, asked to buy off one account or off many at random."""
+    database = ledgers.with_balances(bench.postgres)
+    url = bench.postgres.url(database)
+    against = naive_side(bench, accounts, clients)
+    with tollgate_serve(bench.workplace, "server", url, workers=2, cache_entries=100_000) as server:
+        server.check()
+        server.warm(range(0, accounts * KEYS_PER_ACCOUNT, KEYS_PER_ACCOUNT))
+        missed = server.metric(MISSES)
+        ours = service_side(bench, database, server, accounts, connections, keyed)
+        outcome = compare(bench.settings, pair, target, ours, against)
+        missed = server.metric(MISSES) - missed
+    outcome.notes.append(f"{pair}: {missed:,.0f} look-ups of keys that were not cached any more.")
+    bench.workplace.run("verify", [TOLLGATE, "ledger", "verify"], environment={"DATABASE_URL": url})
+    return outcome
+
+
+def batch(bench, pair, size, target=None):
+    """The function in the database alone, on one connection."""
+    database = ledgers.with_balances(bench.postgres)
+    ours = batch_side(bench, database, f"batches of {size}", size)
+    return compare(bench.settings, pair, target, ours, naive_side(bench))
+
+
+def batch_latency(bench, pair):
+    """How much longer a purchase takes that nothing can be gathered with."""
+    database = ledgers.with_balances(bench.postgres)
+    ours = batch_side(bench, database, "batches of 1", 1)
+    # 1.3 of the latency.
+    outcome = compare(bench.settings, pair, 1 / 1.3, ours, naive_side(bench, clients=1))
+    millis = [1000 / side.median("answers_per_second") for side in outcome.measured]
+    outcome.notes.append(f"{pair}: {millis[0]:.2f} ms a purchase, against {millis[1]:.2f} ms.")
+    return outcome
+
+
+def ledger_size(bench, pair):
+    """Whether it matters how much an account has bought before."""
+    # Short ledgers grow while they are measured: each round takes one of its own, and so does the warm-up.
+    database = ledgers.with_lengths(bench.postgres, 1 + bench.settings.rounds)
+    ours = batch_side(bench, database, f"after {ledgers.MANY_ENTRIES:,} entries", BATCH)
+    label = f"after {ledgers.FEW_ENTRIES:,} entries"
+    against = batch_side(bench, database, label, BATCH, account_of=lambda seed: 1 + seed)
+    return compare(bench.settings, pair, 0.90, ours, against)
+
+
+def service_side(bench, database, server, accounts, connections, keyed):
+    """The service, asked by wrk. A purchase that was answered and is not in the ledger breaks the run."""
+
+    def measure(seconds, seed):
+        before = ledgers.entries(bench.postgres, database)
+        script = ["purchases.lua", "keyed" if keyed else "bare", accounts, KEYS_PER_ACCOUNT, seed]
+        sample = measure_with_wrk(bench.workplace, server, "/v1/purchases", script, seconds, connections=connections)
+        # Those too whose answers wrk did not wait for.
+        made = ledgers.entries(bench.postgres, database) - before
+        if made < sample.answers:
+            raise Broken(f"{sample.answers:,} purchases were answered, and {made:,} were made")
+        return sample
+
+    return Side("tollgate serve", measure)
+
+
+def batch_side(bench, database, label, size, account_of=lambda _seed: 0):
+    """The function, called with batches of so many purchases by one client of pgbench."""
+
+    def measure(seconds, seed):
+        account, key = ledgers.ids(bench.postgres, database, account_of(seed))
+        arguments = ["-f", HERE / "batch.sql", "-D", f"size={size}", "-D", f"account={account}", "-D", f"key={key}"]
+        return Sample(size * bench.postgres.pgbench(database, arguments, seconds, seed, clients=1))
+
+    return Side(label, measure)
+
+
+def naive_side(bench, accounts=1, clients=CLIENTS):
+    """A transaction a purchase, by clients of pgbench."""
+    database = ledgers.naive(bench.postgres)
+
+    def measure(seconds, seed):
+        arguments = ["-f", HERE / "naive.sql", "-D", f"accounts={accounts}"]
+        return Sample(bench.postgres.pgbench(database, arguments, seconds, seed, clients))
+
+    return Side("naive, 1 client" if clients == 1 else f"naive, {clients} clients", measure)

@@ -1,0 +1,133 @@
+use std::io::{IsTerminal as _, Write as _};
+
+use anyhow::{Context as _, bail, ensure};
+use clap::{Args, Subcommand};
+
+use super::database::Database;
+use crate::{
+    config::DatabaseArgs,
+    domain::{
+        account::{AccountId, ExternalId},
+        tenant::{Environment, Slug},
+    },
+    store::LedgerCheck,
+};
+
+#[derive(Subcommand)]
+pub enum LedgerCommand {
+    /// Check that the money of every account adds up, and name what does not
+    ///
+    /// Each account's entries are gapless and chained, and their sum is its balance; what is held is
+    /// what its open holds come to; purchases, credits, refunds and idempotency records belong to
+    /// entries, and entries to them. A service may run meanwhile. One fault a line is printed; the
+    /// exit status is 1 if there is any.
+    Verify(Verify),
+}
+
+#[derive(Args)]
+pub struct Verify {
+    /// Only this account: the tenant's own id of it
+    #[arg(long, requires = "tenant", value_name = "ID")]
+    account: Option<String>,
+
+    /// The tenant that the account is of
+    #[arg(long, requires = "account", value_name = "SLUG")]
+    tenant: Option<Slug>,
+
+    /// The environment of that tenant
+    #[arg(long, default_value = "live", value_name = "live|test")]
+    environment: Environment,
+
+    #[command(flatten)]
+    database: DatabaseArgs,
+}
+
+impl LedgerCommand {
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self {
+            Self::Verify(verify) => verify.run().await,
+        }
+    }
+}
+
+impl Verify {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_for_command(&self.database).await?;
+        let checked = self.check(&database).await;
+        database.close().await?;
+        let (accounts, entries, faults) = checked?;
+        ensure!(faults == 0, "{faults} faults in {accounts} accounts, {entries} entries");
+        println!("{accounts} accounts, {entries} entries: no fault");
+        Ok(())
+    }
+
+    /// How many accounts, entries and faults there are.
+    async fn check(&self, database: &Database) -> anyhow::Result<(i64, i64, u64)> {
+        let store = &database.store;
+        let account = match (&self.account, &self.tenant) {
+            (Some(account), Some(slug)) => {
+                let tenant = store.find_tenant(slug, self.environment).await;
+                let tenant = tenant.with_context(|| format!("there is no tenant {slug}"))?;
+                let account = ExternalId::parse(account, tenant.policy.account_format)?;
+                Some(AccountId::derive(tenant.id, &account))
+            }
+            _ => None,
+        };
+        let mut bar = Bar::new(store.count_ledger_entries(account).await?);
+        let mut faults = 0;
+        let accounts = store.check_ledger(account, |said| match said {
+            LedgerCheck::Progress { entries } => bar.advance(entries),
+            LedgerCheck::Fault { account, fault } => {
+                faults += 1;
+                bar.clear();
+                println!("{account}: {fault}");
+            }
+        });
+        let accounts = accounts.await?;
+        bar.clear();
+        if account.is_some() && accounts == 0 {
+            bail!("there is no such account");
+        }
+        Ok((accounts, bar.done, faults))
+    }
+}
+
+/// How far it is, on a terminal.
+struct Bar {
+    done: i64,
+    total: i64,
+    shown: bool,
+}
+
+impl Bar {
+    const WIDTH: usize = 40;
+
+    fn new(total: i64) -> Self {
+        Self { done: 0, total, shown: std::io::stderr().is_terminal() }
+    }
+
+    fn advance(&mut self, entries: i64) {
+        self.done += entries;
+        if !self.shown {
+            return;
+        }
+        // More may have been added since they were counted.
+        let total = self.total.max(self.done).max(1);
+        let share = |of: usize| {
+            let of = i64::try_from(of).unwrap_or(1);
+            usize::try_from(i128::from(self.done) * i128::from(of) / i128::from(total)).unwrap_or(0)
+        };
+        let (full, percent) = (share(Self::WIDTH), share(100));
+        let bar = format!("{}{}", "#".repeat(full), "-".repeat(Self::WIDTH - full));
+        eprint!("\r[{bar}] {percent:3} %  {} entries", self.done);
+        // What cannot be shown is of no use to anybody.
+        let _ = std::io::stderr().flush();
+    }
+
+    /// Makes room for a line.
+    fn clear(&self) {
+        if self.shown {
+            eprint!("\r\x1b[2K");
+        }
+    }
+}

@@ -1,0 +1,254 @@
+//! Whether the money of every account adds up. What is read at once is bounded, however long a
+//! ledger is.
+
+use sqlx::{Executor as _, PgConnection};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{Store, StoreError};
+use crate::domain::account::AccountId;
+
+/// Accounts that are checked against one moment.
+const ACCOUNTS_AT_ONCE: i64 = 1000;
+
+/// Entries that are read at once.
+const ENTRIES_AT_ONCE: i64 = 10_000;
+
+/// What a check tells on its way.
+pub enum LedgerCheck<'a> {
+    /// Something is wrong: of which platform and account, and what.
+    Fault { account: &'a str, fault: &'a str },
+    /// So many ledger entries were checked.
+    Progress { entries: i64 },
+}
+
+/// An account as it is checked against its entries.
+struct CheckedAccount {
+    account_id: Uuid,
+    name: String,
+    balance: i64,
+    last_seq: i64,
+    last_entry_at: Option<OffsetDateTime>,
+}
+
+struct CheckedEntry {
+    account_id: Uuid,
+    seq: i64,
+    kind: String,
+    amount: i64,
+    balance_after: i64,
+    created_at: OffsetDateTime,
+    /// Whether what it is the effect of is there, and says the same.
+    is_caused: bool,
+}
+
+impl Store {
+    /// How many ledger entries there are, of one account or of all.
+    pub async fn count_ledger_entries(
+        &self,
+        account: Option<AccountId>,
+    ) -> Result<i64, StoreError> {
+        let _timer = self.timer("count_ledger_entries");
+        let account_id = account.map(AccountId::uuid);
+        self.read(|pool| async move {
+            sqlx::query_scalar!(
+                r#"SELECT coalesce(sum(last_seq), 0)::bigint AS "entries!" FROM accounts
+                   WHERE account_id = $1 OR $1 IS NULL"#,
+                account_id,
+            )
+            .fetch_one(&pool)
+            .await
+        })
+        .await
+    }
+
+    /// Checks the chain of each account's entries and all that hangs on them, of one account or of
+    /// all. Each is seen as it is at one moment, so that a service may run meanwhile. Returns how
+    /// many accounts there were.
+    pub async fn check_ledger(
+        &self,
+        account: Option<AccountId>,
+        mut tell: impl FnMut(LedgerCheck<'_>),
+    ) -> Result<i64, StoreError> {
+        let _timer = self.timer("check_ledger");
+        let mut after = None;
+        let mut checked = 0;
+        loop {
+            let mut tx = self.begin().await?;
+            tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+            // A long ledger takes longer than a request may.
+            tx.execute("SET LOCAL statement_timeout = 0").await?;
+            let accounts = next_accounts(&mut tx, account, after).await?;
+            let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
+                return Ok(checked);
+            };
+            let (first, last) = (first.account_id, last.account_id);
+            check_chains(&mut tx, &accounts, first, last, &mut tell).await?;
+            let faults = sqlx::query!(
+                r#"SELECT account_id AS "account_id!", fault AS "fault!"
+                   FROM ledger_faults($1, $2)"#,
+                first,
+                last,
+            )
+            .fetch_all(&mut *tx)
+            .await?;
+            for row in faults {
+                let name = name_of(&accounts, row.account_id);
+                tell(LedgerCheck::Fault { account: &name, fault: &row.fault });
+            }
+            tx.rollback().await?;
+            checked += i64::try_from(accounts.len()).unwrap_or(i64::MAX);
+            after = Some(last);
+        }
+    }
+}
+
+async fn next_accounts(
+    connection: &mut PgConnection,
+    account: Option<AccountId>,
+    after: Option<Uuid>,
+) -> Result<Vec<CheckedAccount>, sqlx::Error> {
+    // One alone stands for a range that ends with it.
+    let only = account.map(AccountId::uuid);
+    sqlx::query_as!(
+        CheckedAccount,
+        r#"SELECT account_id, t.slug || ' (' || t.environment || ') ' || a.external_id AS "name!",
+                  balance, last_seq, last_entry_at
+           FROM accounts a JOIN tenants t USING (tenant_id)
+           WHERE ($1::uuid IS NULL OR account_id > $1) AND ($2::uuid IS NULL OR account_id = $2)
+           ORDER BY account_id LIMIT $3"#,
+        after,
+        only,
+        ACCOUNTS_AT_ONCE,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn check_chains(
+    connection: &mut PgConnection,
+    accounts: &[CheckedAccount],
+    first: Uuid,
+    last: Uuid,
+    tell: &mut impl FnMut(LedgerCheck<'_>),
+) -> Result<(), StoreError> {
+    let mut place = (first, 0);
+    let mut accounts = accounts.iter();
+    let mut chain = accounts.next().map(Chain::new);
+    loop {
+        let entries = next_entries(connection, place, last).await?;
+        for entry in &entries {
+            while let Some(ended) = chain.take_if(|chain| chain.account.account_id < entry.account_id)
+            {
+                ended.end(tell);
+                chain = accounts.next().map(Chain::new);
+            }
+            match &mut chain {
+                Some(chain) if chain.account.account_id == entry.account_id => chain.add(entry, tell),
+                _ => tell(LedgerCheck::Fault {
+                    account: &entry.account_id.to_string(),
+                    fault: &format!("entry {} is of no account", entry.seq),
+                }),
+            }
+        }
+        tell(LedgerCheck::Progress { entries: i64::try_from(entries.len()).unwrap_or(i64::MAX) });
+        match entries.last() {
+            Some(entry) => place = (entry.account_id, entry.seq),
+            None => break,
+        }
+    }
+    for ended in chain.into_iter().chain(accounts.map(Chain::new)) {
+        ended.end(tell);
+    }
+    Ok(())
+}
+
+async fn next_entries(
+    connection: &mut PgConnection,
+    (account_id, seq): (Uuid, i64),
+    last: Uuid,
+) -> Result<Vec<CheckedEntry>, sqlx::Error> {
+    sqlx::query_as!(
+        CheckedEntry,
+        r#"SELECT e.account_id, e.seq, e.kind, e.amount, e.balance_after, e.created_at,
+                  CASE e.kind
+                      WHEN 'purchase' THEN
+                          (p.seq, -p.amount, p.key_id) IS NOT DISTINCT FROM (e.seq, e.amount, e.key_id)
+                      WHEN 'credit' THEN (c.seq, c.amount) IS NOT DISTINCT FROM (e.seq, e.amount)
+                      ELSE (r.seq, r.amount) IS NOT DISTINCT FROM (e.seq, e.amount)
+                  END AS "is_caused!"
+           FROM ledger_entries e
+           LEFT JOIN purchases p ON e.kind = 'purchase'
+               AND p.account_id = e.account_id AND p.purchase_id = e.cause_id
+           LEFT JOIN credits c ON e.kind = 'credit'
+               AND c.account_id = e.account_id AND c.credit_id = e.cause_id
+           LEFT JOIN refunds r ON e.kind = 'refund'
+               AND r.account_id = e.account_id AND r.refund_id = e.cause_id
+           WHERE (e.account_id, e.seq) > ($1, $2) AND e.account_id <= $3
+           ORDER BY e.account_id, e.seq LIMIT $4"#,
+        account_id,
+        seq,
+        last,
+        ENTRIES_AT_ONCE,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+fn name_of(accounts: &[CheckedAccount], account_id: Uuid) -> String {
+    let found = accounts.iter().find(|account| account.account_id == account_id);
+    found.map_or_else(|| account_id.to_string(), |account| account.name.clone())
+}
+
+/// The entries of one account so far.
+struct Chain<'a> {
+    account: &'a CheckedAccount,
+    seq: i64,
+    balance: i64,
+    at: Option<OffsetDateTime>,
+}
+
+impl<'a> Chain<'a> {
+    fn new(account: &'a CheckedAccount) -> Self {
+        Self { account, seq: 0, balance: 0, at: None }
+    }
+
+    fn add(&mut self, entry: &CheckedEntry, tell: &mut impl FnMut(LedgerCheck<'_>)) {
+        let CheckedEntry { seq, kind, amount, balance_after, created_at, .. } = entry;
+        if self.seq.checked_add(1) != Some(*seq) {
+            self.fault(tell, &format!("entry {seq} comes after entry {}", self.seq));
+        }
+        if self.balance.checked_add(*amount) != Some(*balance_after) {
+            let before = self.balance;
+            self.fault(
+                tell,
+                &format!("entry {seq}: {before} and {amount} is not its balance_after {balance_after}"),
+            );
+        }
+        if self.at.is_some_and(|at| at > *created_at) {
+            self.fault(tell, &format!("entry {seq} is earlier than the one before it"));
+        }
+        if !entry.is_caused {
+            self.fault(tell, &format!("entry {seq} has no {kind} that says the same"));
+        }
+        (self.seq, self.balance, self.at) = (*seq, *balance_after, Some(*created_at));
+    }
+
+    fn end(self, tell: &mut impl FnMut(LedgerCheck<'_>)) {
+        let CheckedAccount { balance, last_seq, last_entry_at, .. } = *self.account;
+        if (balance, last_seq) != (self.balance, self.seq) {
+            let (seq, sum) = (self.seq, self.balance);
+            self.fault(
+                tell,
+                &format!("balance {balance} at seq {last_seq}, but its entries end with {sum} at {seq}"),
+            );
+        }
+        if last_entry_at != self.at {
+            self.fault(tell, "last_entry_at is not that of its newest entry");
+        }
+    }
+
+    fn fault(&self, tell: &mut impl FnMut(LedgerCheck<'_>), fault: &str) {
+        tell(LedgerCheck::Fault { account: &self.account.name, fault });
+    }
+}
