@@ -185,7 +185,7 @@ BEGIN
     INTO v_keys, v_spenders, v_denials, v_limits, v_periods, v_spent
     FROM api_keys
     WHERE account_id = p_account_id AND key_id = ANY (v_keys);
-    IF v_limits <> array_fill(NULL::bigint, ARRAY[cardinality(v_limits)]) THEN
+    IF cardinality(array_remove(v_limits, NULL)) > 0 THEN
         v_left := ledger_left(p_account_id, v_day, v_spenders, v_limits, v_periods);
     END IF;
 
@@ -264,7 +264,9 @@ BEGIN
                 OR v_operation.kind = 'capture' AND v_hold.captured = v_operation.amount
             THEN
                 v_outcome.result := v_hold.status;
-                v_outcome.replayed := v_hold.purchase_id IS DISTINCT FROM v_operation.id;
+                v_outcome.replayed := CASE v_operation.kind
+                    WHEN 'void' THEN p_attempt = 1
+                    ELSE v_hold.purchase_id <> v_operation.id END;
             ELSIF v_hold.status <> 'open' THEN
                 v_outcome.result := 'hold_not_open';
                 v_outcome.reason := v_hold.status;

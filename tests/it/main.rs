@@ -3,6 +3,7 @@
 
 mod accounts;
 mod audit;
+mod batches;
 mod bad_input;
 mod cache;
 mod cli;
@@ -11,15 +12,19 @@ mod crash;
 mod database;
 mod gate;
 mod harness;
+mod holds;
 mod house;
 mod keys;
+mod limits;
 mod middleware;
 mod money;
 mod outage;
+mod refunds;
 mod remote;
 mod revocation;
 mod secrets;
 mod server;
+mod statement;
 mod telemetry;
 mod usage;
 mod verify;

@@ -19,6 +19,7 @@ use tollgate::{
     },
     entropy,
     http::{AppState, Limits, PeerAddress, router},
+    ledger::Ledger,
     node::{Node, NodeSettings},
     store::{LedgerCheck, Store},
     usage::UsageBuffer,
@@ -32,6 +33,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
+    pub ledger: Ledger,
     /// Beside the service: to look at what it stored, and to set up what it would not.
     pub pool: PgPool,
     pub tronagg: TestTenant,
@@ -70,9 +72,9 @@ impl App {
         let pool = PgPool::connect_lazy(url).expect("a URL");
         let node = start_node(Arc::clone(&store)).await;
         let state = AppState::new(node.clone(), Limits::default());
-        let usage = Arc::clone(state.usage());
+        let (usage, ledger) = (Arc::clone(state.usage()), state.ledger().clone());
         let router = router(state);
-        Self { router, store, node, usage, pool, tronagg, tradetally, url: url.to_owned() }
+        Self { router, store, node, usage, ledger, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
     /// The router of another node on the same database: nothing but that is shared.

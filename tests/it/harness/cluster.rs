@@ -53,6 +53,13 @@ pub async fn fresh_database() -> String {
     url(&name)
 }
 
+/// What the cluster has logged so far.
+pub fn log() -> String {
+    let file = directory("cluster").join("postgres.log");
+    let log = std::fs::read(file).expect("the cluster has a log");
+    String::from_utf8_lossy(&log).into_owned()
+}
+
 /// How the tests' stores use their databases: patient, so that a slow machine is no failure.
 pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {

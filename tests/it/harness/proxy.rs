@@ -57,7 +57,7 @@ impl Proxy {
         let (to_database, to_node) = (watch::Sender::new(true), watch::Sender::new(true));
         let (hold, cut) = (watch::Sender::new(Hold::Nothing), watch::Sender::new(Cut::Nothing));
         let traps = Traps { hold, cut };
-        let set = traps.clone();
+        let of_all = traps.clone();
         let (forth, back) = (to_database.subscribe(), to_node.subscribe());
         tokio::spawn(async move {
             loop {
@@ -66,10 +66,10 @@ impl Proxy {
                 let Ok(database) = UnixStream::connect(&socket).await else { continue };
                 let (from_node, into_node) = node.into_split();
                 let (from_database, into_database) = database.into_split();
-                let replies = watch::Sender::new(true);
+                let (traps, replies) = (of_all.clone(), watch::Sender::new(true));
                 let wanted = replies.subscribe();
                 tokio::spawn(hand_back(from_database, into_node, back.clone(), wanted));
-                tokio::spawn(hand_on(from_node, into_database, forth.clone(), set.clone(), replies));
+                tokio::spawn(hand_on(from_node, into_database, forth.clone(), traps, replies));
             }
         });
         Self { address, to_database, to_node, traps }

@@ -1,0 +1,393 @@
+//! Batches: decided in order, once, whatever happens on the way.
+
+use std::sync::Arc;
+
+use sqlx::{AssertSqlSafe, Executor as _};
+use tollgate::{
+    domain::{
+        account::{AccountFormat, AccountId, ExternalId},
+        amount::Amount,
+        id::{BatchId, KeyId, PurchaseId, RequestId},
+        idempotency::IdempotencyKey,
+        money::NewPurchase,
+        text::Metadata,
+    },
+    ledger::{Buyer, Ledger},
+    store::{Batch, Done, Operation, OperationAction, Outcome, Refusal, StoreError},
+};
+use uuid::Uuid;
+
+use crate::harness::{App, OTHER_WALLET, WALLET, app::NewKey};
+
+/// Makes operations with ids that count up.
+struct Maker {
+    account_id: AccountId,
+    key_id: KeyId,
+    next: u128,
+}
+
+impl Maker {
+    fn new(app: &App, account: &str, key: &NewKey, first: u128) -> Self {
+        let account = ExternalId::parse(account, AccountFormat::Any).expect("an id");
+        let account_id = AccountId::derive(app.tronagg.tenant.id, &account);
+        Self { account_id, key_id: key.id.parse().expect("an id"), next: first }
+    }
+
+    fn buy(&mut self, minor_units: i64, key: Option<&str>) -> Operation {
+        self.next += 1;
+        let purchase = NewPurchase {
+            amount: Amount::from_minor_units(minor_units).expect("more than zero"),
+            reference: None,
+            description: None,
+            metadata: Metadata::default(),
+        };
+        let id = PurchaseId::from_uuid(Uuid::from_u128(self.next));
+        let idempotency_key = key.map(|key| IdempotencyKey::parse(key).expect("a key"));
+        Operation {
+            account_id: self.account_id,
+            key_id: self.key_id,
+            request_id: RequestId::from_uuid(Uuid::from_u128(self.next)),
+            action: OperationAction::Purchase { id, purchase, idempotency_key },
+        }
+    }
+}
+
+fn batch(id: u128, operations: Vec<Operation>) -> Batch {
+    let id = BatchId::from_uuid(Uuid::from_u128(id));
+    Batch { id, attempt: 1, wait: false, operations }
+}
+
+/// The outcomes in short: what was left, `-available` for a decline, and so on.
+fn short(outcomes: &[Outcome]) -> Vec<String> {
+    let short = |outcome: &Outcome| match outcome {
+        Outcome::Done(Done { now: Some(now), .. }) => {
+            format!("{}", now.balance_after.expect("a balance"))
+        }
+        Outcome::Done(Done { replayed, .. }) => format!("before, replayed: {replayed}"),
+        Outcome::Declined(decline) => format!("-{}, {}", decline.available, decline.replayed),
+        Outcome::Refused(refusal) => format!("{refusal:?}"),
+        Outcome::Busy => "busy".to_owned(),
+        Outcome::Fenced => "fenced".to_owned(),
+    };
+    outcomes.iter().map(short).collect()
+}
+
+async fn apply(app: &App, batch: &Batch) -> Vec<String> {
+    short(&app.store.apply(batch).await.expect("it is applied"))
+}
+
+#[tokio::test]
+async fn a_batch_is_decided_in_its_order_and_a_decline_hurts_no_neighbour() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000010").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut make = Maker::new(&app, wallet, &key, 0);
+    let operations = vec![
+        make.buy(4, Some("a")),
+        make.buy(7, Some("b")),
+        make.buy(4, Some("a")),
+        make.buy(5, Some("a")),
+        make.buy(6, None),
+        make.buy(1, None),
+        make.buy(7, Some("b")),
+    ];
+    let decided = apply(&app, &batch(1, operations)).await;
+    let replay = "before, replayed: true";
+    let mismatch = "IdempotencyMismatch";
+    assert_eq!(decided, ["6", "-6, false", replay, mismatch, "0", "-0, false", "-6, true"]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn batches_of_several_accounts_are_decided_as_those_of_one() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000010").await;
+    app.account(&app.tronagg, OTHER_WALLET, "0.000010").await;
+    let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
+    let mut a = Maker::new(&app, wallet, &key, 0);
+    let mut b = Maker::new(&app, OTHER_WALLET, &other, 1000);
+    // Both pass whole; then one has a decline and a replay in it, and the other does not.
+    let plain = vec![a.buy(1, Some("a1")), b.buy(2, None), a.buy(2, None), b.buy(3, Some("b1"))];
+    assert_eq!(apply(&app, &batch(1, plain)).await, ["9", "8", "7", "5"]);
+    let mixed = vec![a.buy(8, None), b.buy(2, None), a.buy(1, Some("a1")), a.buy(7, None)];
+    let replay = "before, replayed: true";
+    assert_eq!(apply(&app, &batch(2, mixed)).await, ["-7, false", "3", replay, "0"]);
+    // A key that is not the account's buys nothing.
+    let mut foreign = Maker::new(&app, wallet, &other, 2000);
+    let refused = vec![foreign.buy(1, None), b.buy(3, None)];
+    assert_eq!(apply(&app, &batch(3, refused)).await, ["NotFound", "0"]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_batch_that_is_sent_again_finds_what_it_did() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000010").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut make = Maker::new(&app, wallet, &key, 0);
+    let mut sent = batch(1, vec![make.buy(4, None), make.buy(7, Some("b")), make.buy(6, Some("c"))]);
+    assert_eq!(apply(&app, &sent).await, ["6", "-6, false", "0"]);
+    sent.attempt = 2;
+    // Its own: no replays, since nobody has been told yet.
+    let own = "before, replayed: false";
+    assert_eq!(apply(&app, &sent).await, [own, "-6, false", own]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_attempt_that_comes_after_a_later_one_does_nothing() {
+    for accounts in [1, 2] {
+        let app = App::start().await;
+        let wallet = app.wallet("0.000010").await;
+        app.account(&app.tronagg, OTHER_WALLET, "0.000010").await;
+        let key = app.key(&app.tronagg, wallet).await;
+        let other = app.key(&app.tronagg, OTHER_WALLET).await;
+        let mut a = Maker::new(&app, wallet, &key, 0);
+        let mut b = Maker::new(&app, OTHER_WALLET, &other, 1000);
+        // It was declined without an idempotency key, of which nothing is recorded: after the
+        // top-up the late attempt would make it, although its caller was told otherwise.
+        let mut operations = vec![a.buy(11, None)];
+        if accounts == 2 {
+            operations.push(b.buy(11, None));
+        }
+        let mut sent = batch(1, operations);
+        sent.attempt = 2;
+        assert_eq!(apply(&app, &sent).await, vec!["-10, false"; accounts]);
+        for account in [WALLET, OTHER_WALLET] {
+            let path = format!("/v1/accounts/{account}/credits");
+            let more = app.tronagg.call("POST", &path).idempotency_key("more");
+            app.send(more.json(serde_json::json!({"amount": "1"}))).await.expect(201);
+        }
+        sent.attempt = 1;
+        assert_eq!(apply(&app, &sent).await, vec!["fenced"; accounts]);
+        app.check_ledger().await;
+    }
+}
+
+#[tokio::test]
+async fn an_account_that_is_locked_holds_up_no_other() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000010").await;
+    app.account(&app.tronagg, OTHER_WALLET, "0.000010").await;
+    let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
+    let mut a = Maker::new(&app, wallet, &key, 0);
+    let mut b = Maker::new(&app, OTHER_WALLET, &other, 1000);
+    let mut tx = app.pool.begin().await.expect("a transaction");
+    sqlx::query("SELECT FROM accounts WHERE external_id = $1 FOR UPDATE")
+        .bind(wallet)
+        .execute(&mut *tx)
+        .await
+        .expect("the lock");
+    let both = batch(1, vec![a.buy(1, None), b.buy(2, None)]);
+    assert_eq!(apply(&app, &both).await, ["busy", "8"]);
+    assert_eq!(apply(&app, &batch(2, vec![a.buy(1, None)])).await, ["busy"]);
+    drop(tx);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_queue_that_is_full_answers_and_records_nothing() {
+    let app = App::start().await;
+    let wallet = app.wallet("1").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let ledger = Ledger::new(Arc::clone(&app.store));
+    let tx = app.lock_accounts().await;
+    let mut waiting = tokio::task::JoinSet::new();
+    // 500 are in the batch that waits for the lock, 2000 wait for the next.
+    for number in 0..2600_u128 {
+        let (ledger, tenant) = (ledger.clone(), Arc::clone(&app.tronagg.tenant));
+        let account = ExternalId::parse(wallet, AccountFormat::Tron).expect("an id");
+        let key_id = key.id.parse().expect("an id");
+        let request_id = RequestId::from_uuid(Uuid::from_u128(number));
+        let buyer = Buyer { tenant, account, key_id, request_id };
+        let purchase = NewPurchase {
+            amount: Amount::from_minor_units(1).expect("more than zero"),
+            reference: None,
+            description: None,
+            metadata: Metadata::default(),
+        };
+        waiting.spawn(async move {
+            let key = IdempotencyKey::parse(&format!("k{number}")).expect("a key");
+            ledger.purchase(&buyer, purchase, Some(key)).await
+        });
+    }
+    app.wait_until_blocked(1).await;
+    let mut refused = 0;
+    while let Some(Ok(Err(StoreError::Unavailable(_)))) = waiting.try_join_next() {
+        refused += 1;
+    }
+    assert!((100..=600).contains(&refused), "{refused}");
+    tx.commit().await.expect("the commit");
+    let made = waiting.join_all().await;
+    assert_eq!(made.iter().filter(|made| made.is_ok()).count(), 2600 - refused);
+    let recorded: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency_records")
+        .fetch_one(&app.pool)
+        .await
+        .expect("a number");
+    // One of them is that of the opening credit.
+    assert_eq!(usize::try_from(recorded), Ok(2600 - refused + 1));
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_operation_that_the_database_cannot_take_is_nobody_elses_fault() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    // A purchase of one minor unit breaks, as a fault of the program would.
+    sqlx::query("ALTER TABLE purchases ADD CONSTRAINT broken CHECK (amount <> 1)")
+        .execute(&app.pool)
+        .await
+        .expect("it is broken");
+    let tx = app.lock_accounts().await;
+    let calls = ["1", "0.000001", "2"].map(|amount| {
+        let request = key.buy(amount).into_request();
+        tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
+    });
+    app.wait_until_blocked(1).await;
+    tx.commit().await.expect("the commit");
+    let mut statuses = Vec::new();
+    for call in calls {
+        statuses.push(call.await.expect("no panic").expect("an answer").status().as_u16());
+    }
+    assert_eq!(statuses, [201, 500, 201]);
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "7.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_batch_of_nothing_is_nothing() {
+    let app = App::start().await;
+    let wallet = app.wallet("1").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut make = Maker::new(&app, wallet, &key, 0);
+    assert_eq!(apply(&app, &batch(1, Vec::new())).await, Vec::<String>::new());
+    let mut unknown = Maker::new(&app, "nobody", &key, 10);
+    assert_eq!(apply(&app, &batch(2, vec![unknown.buy(1, None)])).await, ["NotFound"]);
+    let both = vec![unknown.buy(1, None), make.buy(1, None)];
+    assert_eq!(apply(&app, &batch(3, both)).await, ["NotFound", "999999"]);
+    assert!(matches!(
+        app.store.apply(&batch(4, vec![make.buy(i64::MAX, None)])).await.expect("it is applied")[..],
+        [Outcome::Declined(_)]
+    ));
+    assert_ne!(Outcome::Refused(Refusal::NotFound), Outcome::Busy);
+    app.check_ledger().await;
+}
+
+/// Every plan of the two functions goes by an index that begins with the account, also in a session
+/// that has planned while the tables were empty.
+#[tokio::test]
+async fn every_statement_of_the_functions_goes_by_the_accounts_index() {
+    let app = App::start().await;
+    let wallet = app.wallet("1000").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut connection = app.pool.acquire().await.expect("a connection");
+    connection
+        .execute(
+            "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;
+             SET auto_explain.log_nested_statements = on; SET auto_explain.log_format = 'json'",
+        )
+        .await
+        .expect("plans are told");
+    let account: (Uuid,) = sqlx::query_as("SELECT account_id FROM accounts WHERE external_id = $1")
+        .bind(wallet)
+        .fetch_one(&app.pool)
+        .await
+        .expect("an id");
+    let key_id = key.id.parse::<KeyId>().expect("an id").uuid();
+    let call = |first: u32, function: &str, attempt: u32| {
+        format!(
+            "SELECT count(*) FROM {function} ARRAY(
+                 SELECT ROW('{account}', kind, lpad((n + {first})::text, 32, '0')::uuid, '{key_id}',
+                            '{key_id}', 1, NULL, NULL, '{{}}', 'k' || (n + {first}), sha256('x'),
+                            CASE kind WHEN 'void' THEN '{key_id}'::uuid END, 60)::ledger_operation
+                 FROM generate_series(1, 6) AS n,
+                      LATERAL (SELECT (ARRAY['purchase', 'hold', 'void'])[1 + n % 3]) AS k (kind)))",
+            account = account.0,
+        )
+        .replace("ATTEMPT", &attempt.to_string())
+    };
+    let one = format!("ledger_apply('{}', '{key_id}', ATTEMPT, false,", account.0);
+    let all = format!("ledger_apply_all('{key_id}', ATTEMPT, false,");
+    // Six times each, so that plans are generic; then the tables grow.
+    for round in 0..6 {
+        for (function, attempt) in [(&one, 1), (&all, 1)] {
+            let statement = call(round * 20 + attempt * 10_000, function, attempt);
+            connection.execute(AssertSqlSafe(statement)).await.expect("it is applied");
+        }
+    }
+    fill(&app).await;
+    let log = crate::harness::cluster::log();
+    let before = log.len();
+    for (first, function, attempt) in [(50_000, &one, 1), (51_000, &all, 1), (52_000, &one, 2)] {
+        connection
+            .execute(AssertSqlSafe(call(first, function, attempt)))
+            .await
+            .expect("it is applied");
+    }
+    let log = crate::harness::cluster::log();
+    let plans = log[before..].matches("\"Node Type\"").count();
+    assert!(plans > 40, "only {plans} plans were told");
+    for line in log[before..].lines().filter(|line| line.contains("\"Node Type\"")) {
+        for scan in ["Seq Scan", "Bitmap Heap Scan", "Hash Join", "Merge Join"] {
+            assert!(!line.contains(scan), "{line}");
+        }
+    }
+    // An index scan that finds a row by another column than the account's is no less a scan.
+    for condition in log[before..].lines().filter(|line| line.contains("\"Index Cond\"")) {
+        assert!(condition.contains("account_id"), "{condition}");
+    }
+    app.check_ledger().await;
+}
+
+/// Another account with many rows in each table, and statistics that say so.
+async fn fill(app: &App) {
+    app.account(&app.tronagg, OTHER_WALLET, "0").await;
+    let key = app.key(&app.tronagg, OTHER_WALLET).await;
+    let account = "(SELECT account_id FROM accounts WHERE external_id = $1)";
+    let credit = format!(
+        "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id, created_at)
+         VALUES ({account}, 1, 'credit', 100000, 100000, gen_random_uuid(), now())"
+    );
+    let entries = format!(
+        "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id, key_id,
+                                     created_at)
+         SELECT {account}, 1 + n, 'purchase', -1, 100000 - n, gen_random_uuid(), $2, now()
+         FROM generate_series(1, 20000) AS n"
+    );
+    let key_id = key.id.parse::<KeyId>().expect("an id").uuid();
+    sqlx::query(AssertSqlSafe(credit)).bind(OTHER_WALLET).execute(&app.pool).await.expect("filled");
+    sqlx::query(AssertSqlSafe(entries))
+        .bind(OTHER_WALLET)
+        .bind(key_id)
+        .execute(&app.pool)
+        .await
+        .expect("filled");
+    for statement in [
+        "INSERT INTO credits (account_id, credit_id, seq, amount, created_at)
+         SELECT account_id, cause_id, seq, amount, created_at FROM ledger_entries
+         WHERE kind = 'credit' ON CONFLICT DO NOTHING",
+        "INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, metadata, created_at)
+         SELECT account_id, cause_id, seq, key_id, -amount, '{}', created_at FROM ledger_entries
+         WHERE kind = 'purchase' ON CONFLICT DO NOTHING",
+        "INSERT INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
+                                          cause_id, created_at)
+         SELECT account_id, 'purchase', 'filled ' || seq, sha256('x'), purchase_id, created_at
+         FROM purchases WHERE seq > 100",
+        "INSERT INTO holds (account_id, hold_id, key_id, amount, status, created_at, expires_at,
+                            closed_at, closed_by)
+         SELECT account_id, purchase_id, key_id, 1, 'voided', created_at,
+                created_at + interval '1 minute', created_at, key_id
+         FROM purchases WHERE seq > 100",
+        "INSERT INTO api_key_spend
+         SELECT account_id, key_id, current_date, sum(amount), date_trunc('month', current_date),
+                sum(amount), sum(amount)
+         FROM purchases GROUP BY account_id, key_id ON CONFLICT DO NOTHING",
+        "UPDATE accounts SET balance = e.balance_after, last_seq = e.seq, last_entry_at = e.created_at
+         FROM (SELECT DISTINCT ON (account_id) * FROM ledger_entries ORDER BY account_id, seq DESC) e
+         WHERE accounts.account_id = e.account_id",
+        "VACUUM ANALYZE",
+    ] {
+        sqlx::query(statement).execute(&app.pool).await.expect(statement);
+    }
+}

@@ -1,0 +1,64 @@
+//! The ledger's clock in the hands of a test.
+
+use sqlx::PgPool;
+use time::{Date, Duration, OffsetDateTime};
+use tollgate::domain::timestamp::Timestamp;
+
+/// From now on the ledger of this database takes its time from a table, in which it stands still.
+pub async fn stop(pool: &PgPool, now: Timestamp) {
+    for statement in [
+        "CREATE TABLE test_clock (now timestamptz NOT NULL)",
+        "INSERT INTO test_clock VALUES ('-infinity')",
+        "CREATE OR REPLACE FUNCTION ledger_now() RETURNS timestamptz
+         LANGUAGE sql VOLATILE AS 'SELECT now FROM test_clock'",
+    ] {
+        sqlx::query(statement).execute(pool).await.expect("the clock is replaced");
+    }
+    set(pool, now).await;
+}
+
+pub async fn set(pool: &PgPool, now: Timestamp) {
+    sqlx::query("UPDATE test_clock SET now = $1")
+        .bind(OffsetDateTime::from(now))
+        .execute(pool)
+        .await
+        .expect("the clock is set");
+}
+
+pub fn at(text: &str) -> Timestamp {
+    Timestamp::parse(text).expect("a time")
+}
+
+/// So many microseconds later.
+pub fn later(moment: Timestamp, micros: i64) -> Timestamp {
+    Timestamp::from_unix_micros(moment.unix_micros() + micros).expect("a year that there is")
+}
+
+/// The day of UTC.
+pub fn day_of(moment: Timestamp) -> Date {
+    OffsetDateTime::from(moment).date()
+}
+
+/// The first day of the month of UTC.
+pub fn month_of(moment: Timestamp) -> Date {
+    first_of_month(day_of(moment))
+}
+
+/// When the next day begins.
+pub fn next_day(moment: Timestamp) -> Timestamp {
+    midnight(day_of(moment).next_day().expect("a year that there is"))
+}
+
+/// When the next month begins.
+pub fn next_month(moment: Timestamp) -> Timestamp {
+    // 31 days after a first it is early in the next month, whichever it is.
+    midnight(first_of_month(month_of(moment) + Duration::days(31)))
+}
+
+fn first_of_month(day: Date) -> Date {
+    day.replace_day(1).expect("every month has it")
+}
+
+fn midnight(day: Date) -> Timestamp {
+    Timestamp::try_from(day.midnight().assume_utc()).expect("a year that there is")
+}

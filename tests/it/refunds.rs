@@ -1,0 +1,130 @@
+//! Refunds: in part or whole, never more than was paid.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Call, OTHER_WALLET};
+
+struct Bought {
+    app: App,
+    wallet: &'static str,
+    id: String,
+    path: String,
+}
+
+impl Bought {
+    /// A purchase of 4 TRX out of 10.
+    async fn new() -> Self {
+        let app = App::start().await;
+        let wallet = app.wallet("10").await;
+        let key = app.key(&app.tronagg, wallet).await;
+        let id = app.send(key.buy("4")).await.expect(201).text("/id").to_owned();
+        let path = format!("/v1/accounts/{wallet}/purchases/{id}/refunds");
+        Self { app, wallet, id, path }
+    }
+
+    fn refund(&self, key: &str, body: Value) -> Call {
+        self.app.tronagg.call("POST", &self.path).idempotency_key(key).json(body)
+    }
+}
+
+#[tokio::test]
+async fn a_purchase_is_given_back_in_parts_and_no_further() {
+    let bought = Bought::new().await;
+    let app = &bought.app;
+    let part = json!({"amount": "1.5", "reference": "ticket 7"});
+    let first = app.send(bought.refund("r1", part)).await.expect(201);
+    assert_eq!((first.text("/amount"), first.text("/balance_after")), ("1.500000", "7.500000"));
+    assert_eq!((first.text("/purchase_id"), first.text("/reference")), (&*bought.id, "ticket 7"));
+    let too_much = app.send(bought.refund("r2", json!({"amount": "2.500001"}))).await;
+    assert_eq!(too_much.expect_problem(409, "refund_too_large").text("/refundable"), "2.500000");
+    // Nothing was recorded for its key.
+    let rest = app.send(bought.refund("r2", json!({}))).await.expect(201);
+    assert_eq!(rest.text("/amount"), "2.500000");
+    let none = app.send(bought.refund("r3", json!({}))).await;
+    assert_eq!(none.expect_problem(409, "refund_too_large").text("/refundable"), "0.000000");
+    assert_eq!(app.balance(&app.tronagg, bought.wallet).await, "10.000000");
+
+    let purchases = format!("/v1/accounts/{}/purchases", bought.wallet);
+    let listed = app.send(app.tronagg.call("GET", &purchases)).await.expect(200);
+    assert_eq!(listed.data()[0]["refunded"], "4.000000");
+    let refunds = app.send(app.tronagg.call("GET", &bought.path)).await.expect(200);
+    assert_eq!(refunds.data(), [rest.json.clone(), first.json.clone()]);
+    let trail = app.send(app.tronagg.call("GET", "/v1/audit-events")).await.expect(200);
+    assert_eq!(trail.data()[0]["action"], "purchase.refund");
+    assert_eq!(trail.data()[0]["detail"]["purchase_id"], json!(bought.id));
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_made_once_for_its_idempotency_key() {
+    let bought = Bought::new().await;
+    let app = &bought.app;
+    let body = json!({"amount": "1"});
+    let first = app.send(bought.refund("r", body.clone())).await.expect(201);
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let again = app.send(bought.refund("r", body)).await.expect(201);
+    assert_eq!((&again.body, again.header("idempotent-replayed")), (&first.body, Some("true")));
+    let other = app.send(bought.refund("r", json!({"amount": "2"}))).await;
+    other.expect_problem(422, "idempotency_mismatch");
+    let missing = app.send(app.tronagg.call("POST", &bought.path).json(json!({}))).await;
+    assert_eq!(missing.expect_problem(422, "validation_failed").wrong(), ["Idempotency-Key"]);
+    let wrong = app.send(bought.refund("w", json!({"amount": "-1", "why": 1}))).await;
+    assert_eq!(wrong.expect_problem(422, "validation_failed").wrong(), ["/amount", "/why"]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn refunds_at_once_never_give_back_more_than_was_paid() {
+    let bought = Bought::new().await;
+    let app = &bought.app;
+    let nodes = [app.router.clone(), app.another_node().await];
+    let calls = (0..30).map(|number| bought.refund(&format!("r{number}"), json!({"amount": "0.7"})));
+    let tasks: Vec<_> = calls
+        .zip(nodes.iter().cycle())
+        .map(|(call, node)| {
+            tokio::spawn(tower::ServiceExt::oneshot(node.clone(), call.into_request()))
+        })
+        .collect();
+    let mut made = 0;
+    for task in tasks {
+        match task.await.expect("no panic").expect("an answer").status().as_u16() {
+            201 => made += 1,
+            status => assert_eq!(status, 409),
+        }
+    }
+    assert_eq!(made, 5);
+    assert_eq!(app.balance(&app.tronagg, bought.wallet).await, "9.500000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_refund_is_of_a_purchase_of_the_account() {
+    let bought = Bought::new().await;
+    let app = &bought.app;
+    app.account(&app.tronagg, OTHER_WALLET, "1").await;
+    for path in [
+        format!("/v1/accounts/{OTHER_WALLET}/purchases/{}/refunds", bought.id),
+        format!("/v1/accounts/{}/purchases/pur_nonsense/refunds", bought.wallet),
+        bought.path.replace("pur_", "crd_"),
+    ] {
+        let call = app.tronagg.call("POST", &path).idempotency_key("x").json(json!({}));
+        app.send(call).await.expect_problem(404, "not_found");
+        app.send(app.tronagg.call("GET", &path)).await.expect_problem(404, "not_found");
+    }
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_replay_of_a_purchase_that_was_refunded_is_the_first_answer() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let first = app.send(key.buy("4").idempotency_key("k")).await.expect(201);
+    assert_eq!(first.text("/refunded"), "0.000000");
+    let path = format!("/v1/accounts/{wallet}/purchases/{}/refunds", first.text("/id"));
+    let refund = app.tronagg.call("POST", &path).idempotency_key("r").json(json!({}));
+    app.send(refund).await.expect(201);
+    let again = app.send(key.buy("4").idempotency_key("k")).await.expect(201);
+    assert_eq!(again.body, first.body);
+    app.check_ledger().await;
+}

@@ -1,0 +1,181 @@
+//! The statement: filtered, in both directions, as pages and as CSV, and the balance of then.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, app::NewKey};
+
+/// An account with a credit of 100, five purchases in turn by two keys, and a refund.
+struct World {
+    app: App,
+    path: String,
+    keys: [NewKey; 2],
+    entries: Vec<Value>,
+}
+
+impl World {
+    async fn new() -> Self {
+        let app = App::start().await;
+        let wallet = app.wallet("100").await;
+        let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+        let mut last = String::new();
+        for number in 1..=5 {
+            let body = json!({"amount": number.to_string(), "reference": format!("order {number}")});
+            let buy = keys[number % 2].call("POST", "/v1/purchases").json(body);
+            last = app.send(buy).await.expect(201).text("/id").to_owned();
+        }
+        let refund = format!("/v1/accounts/{wallet}/purchases/{last}/refunds");
+        let refund = app.tronagg.call("POST", &refund).idempotency_key("r");
+        app.send(refund.json(json!({"reference": "=1+1"}))).await.expect(201);
+        let path = format!("/v1/accounts/{wallet}");
+        let all = app.send(app.tronagg.call("GET", &format!("{path}/ledger"))).await.expect(200);
+        let entries = all.data().iter().rev().cloned().collect();
+        Self { app, path, keys, entries }
+    }
+
+    async fn seqs(&self, query: &str) -> Vec<i64> {
+        let path = format!("{}/ledger?{query}", self.path);
+        let answer = self.app.send(self.app.tronagg.call("GET", &path)).await.expect(200);
+        answer.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")).collect()
+    }
+
+    async fn csv(&self, query: &str) -> Vec<String> {
+        let path = format!("{}/ledger.csv?{query}", self.path);
+        let answer = self.app.send(self.app.tronagg.call("GET", &path)).await.expect(200);
+        let media_type = answer.header("content-type").expect("a media type");
+        assert!(media_type.starts_with("text/csv"), "{media_type}");
+        let text = String::from_utf8(answer.body).expect("text");
+        text.split_terminator("\r\n").map(str::to_owned).collect()
+    }
+
+    fn time(&self, seq: usize) -> &str {
+        self.entries[seq - 1]["created_at"].as_str().expect("a time")
+    }
+}
+
+#[tokio::test]
+async fn it_is_listed_in_both_directions_and_by_all_filters() {
+    let world = World::new().await;
+    assert_eq!(world.seqs("").await, [7, 6, 5, 4, 3, 2, 1]);
+    assert_eq!(world.seqs("order=asc").await, [1, 2, 3, 4, 5, 6, 7]);
+    assert_eq!(world.seqs("kind=credit").await, [1]);
+    assert_eq!(world.seqs("kind=refund&order=asc").await, [7]);
+    assert_eq!(world.seqs("kind=purchase&order=asc").await, [2, 3, 4, 5, 6]);
+    let [even, odd] = &world.keys;
+    assert_eq!(world.seqs(&format!("key_id={}&order=asc", odd.id)).await, [2, 4, 6]);
+    assert_eq!(world.seqs(&format!("key_id={}&kind=purchase", even.id)).await, [5, 3]);
+    assert_eq!(world.seqs(&format!("key_id={}&kind=credit", even.id)).await, [0; 0]);
+    let (from, to) = (world.time(3), world.time(6));
+    assert_eq!(world.seqs(&format!("from={from}&to={to}&order=asc")).await, [3, 4, 5]);
+    assert_eq!(world.seqs(&format!("from={from}&key_id={}", odd.id)).await, [6, 4]);
+    assert_eq!(world.seqs("from=2999-01-01T00:00:00Z").await, [0; 0]);
+    assert_eq!(world.seqs("to=1999-01-01T00:00:00Z").await, [0; 0]);
+    assert_eq!(world.entries[1]["reference"], "order 1");
+    assert_eq!((&world.entries[6]["kind"], &world.entries[6]["amount"]), (&json!("refund"), &json!("5.000000")));
+}
+
+#[tokio::test]
+async fn its_pages_follow_each_other_in_either_direction() {
+    let world = World::new().await;
+    for order in ["asc", "desc"] {
+        let mut query = format!("order={order}&limit=3");
+        let mut seqs = Vec::new();
+        loop {
+            let path = format!("{}/ledger?{query}", world.path);
+            let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
+            seqs.extend(page.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")));
+            let Some(cursor) = page.json["next_cursor"].as_str() else { break };
+            query = format!("order={order}&limit=3&cursor={cursor}");
+        }
+        let mut expected: Vec<i64> = (1..=7).collect();
+        if order == "desc" {
+            expected.reverse();
+        }
+        assert_eq!(seqs, expected);
+    }
+    // A cursor is that of its list alone.
+    let path = format!("{}/ledger?limit=3&order=asc", world.path);
+    let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
+    let cursor = page.text("/next_cursor");
+    let path = format!("{}/ledger?cursor={cursor}", world.path);
+    let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
+    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["cursor"]);
+    let path = format!("{}/ledger?kind=gift&order=up&from=x&key_id=y&z=1", world.path);
+    let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
+    let answer = answer.expect_problem(422, "validation_failed");
+    assert_eq!(answer.wrong(), ["from", "key_id", "kind", "order", "z"]);
+}
+
+#[tokio::test]
+async fn as_csv_it_says_the_same_and_is_safe_in_a_spreadsheet() {
+    let world = World::new().await;
+    let lines = world.csv("order=asc").await;
+    assert_eq!(
+        lines[0],
+        "seq,created_at,kind,amount,currency,balance_after,cause_id,key_id,admin_key_id,reference"
+    );
+    assert_eq!(lines.len(), 8);
+    for (line, entry) in lines[1..].iter().zip(&world.entries) {
+        let text = |member: &str| entry[member].as_str().unwrap_or_default();
+        let start = format!(
+            "{},{},{},{},TRX,{},{},{},{},",
+            entry["seq"],
+            text("created_at"),
+            text("kind"),
+            text("amount"),
+            text("balance_after"),
+            text("cause_id"),
+            text("key_id"),
+            text("admin_key_id"),
+        );
+        assert!(line.starts_with(&start), "{line} does not begin with {start}");
+    }
+    assert!(lines[2].ends_with(",order 1") && lines[7].ends_with(",\"'=1+1\""), "{lines:?}");
+    let filtered = world.csv(&format!("key_id={}", world.keys[1].id)).await;
+    assert_eq!(filtered.len(), 4);
+    let path = format!("{}/ledger.csv?limit=3", world.path);
+    let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
+    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["limit"]);
+}
+
+#[tokio::test]
+async fn a_long_statement_is_written_whole() {
+    let world = World::new().await;
+    // More than is read at once, made as the service would have made it.
+    for statement in [
+        "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+                                     created_at)
+         SELECT account_id, last_seq + n, 'credit', 1, balance + n, gen_random_uuid(), last_entry_at
+         FROM accounts CROSS JOIN generate_series(1, 2500) AS n WHERE last_seq > 0",
+        "INSERT INTO credits (account_id, credit_id, seq, amount, created_at)
+         SELECT account_id, cause_id, seq, amount, created_at FROM ledger_entries WHERE seq > 7",
+        "UPDATE accounts SET balance = balance + 2500, last_seq = last_seq + 2500 WHERE last_seq > 0",
+    ] {
+        sqlx::query(statement).execute(&world.app.pool).await.expect("they are made");
+    }
+    for (order, first, last) in [("asc", "1", "2507"), ("desc", "2507", "1")] {
+        let lines = world.csv(&format!("order={order}")).await;
+        assert_eq!(lines.len(), 2508);
+        assert!(lines[1].starts_with(&format!("{first},")) && lines[2507].starts_with(&format!("{last},")));
+    }
+    world.app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn the_balance_of_a_time_is_that_after_all_until_then() {
+    let world = World::new().await;
+    let at = async |query: &str| {
+        let path = format!("{}/balance{query}", world.path);
+        let answer = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
+        (answer.json["seq"].as_i64().expect("a number"), answer.text("/amount").to_owned())
+    };
+    assert_eq!(at("?at=2001-01-01T00:00:00Z").await, (0, "0.000000".into()));
+    assert_eq!(at(&format!("?at={}", world.time(1))).await, (1, "100.000000".into()));
+    assert_eq!(at(&format!("?at={}", world.time(4))).await, (4, "94.000000".into()));
+    assert_eq!(at("").await, (7, "90.000000".into()));
+    for wrong in ["?at=2999-01-01T00:00:00Z", "?at=now"] {
+        let path = format!("{}/balance{wrong}", world.path);
+        let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
+        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["at"]);
+    }
+    world.app.check_ledger().await;
+}
