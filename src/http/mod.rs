@@ -27,7 +27,7 @@ mod strict_json;
 mod usage;
 mod verify;
 
-use std::{sync::Arc, time::Duration};
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub use access::PeerAddress;
 pub use gate::CountedVerifier;
@@ -39,7 +39,10 @@ use crate::{clock, ledger::Ledger, node::Node, store::Store, usage::UsageBuffer}
 
 /// What handlers share.
 #[derive(Clone)]
-pub struct AppState {
+pub struct AppState(Arc<Shared>);
+
+/// Behind one pointer: a request clones it more than once.
+pub struct Shared {
     store: Arc<Store>,
     ledger: Ledger,
     node: Node,
@@ -72,18 +75,26 @@ impl Default for Limits {
     }
 }
 
+impl Deref for AppState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
 impl AppState {
     #[must_use]
     pub fn new(node: Node, limits: Limits) -> Self {
         let store = Arc::clone(node.store());
-        Self {
+        Self(Arc::new(Shared {
             ledger: Ledger::new(Arc::clone(&store)),
             verifier: Arc::new(CountedVerifier::new(node.clone())),
             usage: Arc::new(UsageBuffer::new(clock::since_boot)),
             node,
             store,
             limits,
-        }
+        }))
     }
 
     /// The gate's verifier.

@@ -14,7 +14,8 @@ use crate::{
     domain::{account::AccountId, id::BatchId, tenant::Tenant},
     entropy,
     store::{
-        Batch, Decline, Done, Operation, OperationAction, Outcome, Refusal, Store, StoreError,
+        Batch, BatchConnection, Decline, Done, Operation, OperationAction, Outcome, Refusal, Store,
+        StoreError,
     },
 };
 
@@ -74,6 +75,7 @@ impl Batcher {
 
     /// One batch after another until nothing waits.
     async fn run(self: Arc<Self>, lane: Lane) {
+        let mut connection = BatchConnection::default();
         loop {
             let mut waiting = self.lock().next(lane);
             if waiting.is_empty() {
@@ -84,10 +86,8 @@ impl Batcher {
             let (operations, callers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
             let in_flight = InFlight::new(&self, lane, &operations);
-            let (operations, answers) = self.decide(lane, operations).await;
+            let (operations, answers) = self.decide(lane, &mut connection, operations).await;
             in_flight.answer(operations, callers, answers);
-            // What has come meanwhile is put into the queues first, and goes along.
-            tokio::task::yield_now().await;
         }
     }
 
@@ -95,9 +95,10 @@ impl Batcher {
     async fn decide(
         &self,
         lane: Lane,
+        connection: &mut BatchConnection,
         operations: Vec<Operation>,
     ) -> (Vec<Operation>, Vec<Answer>) {
-        let (operations, result) = self.send(lane, operations).await;
+        let (operations, result) = self.send(lane, connection, operations).await;
         let answers = match result {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One that the database cannot take must not be the others' fault.
@@ -105,7 +106,7 @@ impl Batcher {
                 error!(%cause, "a batch was refused: its operations are applied one by one");
                 let mut answers = Vec::with_capacity(operations.len());
                 for operation in &operations {
-                    let (_, result) = self.send(lane, vec![operation.clone()]).await;
+                    let (_, result) = self.send(lane, connection, vec![operation.clone()]).await;
                     answers.push(result.map(|mut outcomes| outcomes.remove(0)));
                 }
                 answers
@@ -122,6 +123,7 @@ impl Batcher {
     async fn send(
         &self,
         lane: Lane,
+        connection: &mut BatchConnection,
         operations: Vec<Operation>,
     ) -> (Vec<Operation>, Result<Vec<Outcome>, StoreError>) {
         let entropy = match entropy::for_id() {
@@ -133,7 +135,7 @@ impl Batcher {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut pause = RETRY_AFTER;
         let result = loop {
-            match self.store.apply(&batch).await {
+            match self.store.apply(connection, &batch).await {
                 Err(error @ StoreError::Unavailable(_)) if Instant::now() + pause < give_up => {
                     let (error, attempt) = (&error as &dyn std::error::Error, batch.attempt);
                     warn!(
@@ -146,6 +148,8 @@ impl Batcher {
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
+            // Put back into its queue it would be sent as another batch, which does not find itself.
+            batch.wait = true;
         };
         (batch.operations, result)
     }

@@ -138,13 +138,16 @@ async fn check_chains(
     loop {
         let entries = next_entries(connection, place, last).await?;
         for entry in &entries {
-            while let Some(ended) = chain.take_if(|chain| chain.account.account_id < entry.account_id)
+            while let Some(ended) =
+                chain.take_if(|chain| chain.account.account_id < entry.account_id)
             {
                 ended.end(tell);
                 chain = accounts.next().map(Chain::new);
             }
             match &mut chain {
-                Some(chain) if chain.account.account_id == entry.account_id => chain.add(entry, tell),
+                Some(chain) if chain.account.account_id == entry.account_id => {
+                    chain.add(entry, tell)
+                }
                 _ => tell(LedgerCheck::Fault {
                     account: &entry.account_id.to_string(),
                     fault: &format!("entry {} is of no account", entry.seq),
@@ -222,7 +225,9 @@ impl<'a> Chain<'a> {
             let before = self.balance;
             self.fault(
                 tell,
-                &format!("entry {seq}: {before} and {amount} is not its balance_after {balance_after}"),
+                &format!(
+                    "entry {seq}: {before} and {amount} is not its balance_after {balance_after}"
+                ),
             );
         }
         if self.at.is_some_and(|at| at > *created_at) {
@@ -240,7 +245,9 @@ impl<'a> Chain<'a> {
             let (seq, sum) = (self.seq, self.balance);
             self.fault(
                 tell,
-                &format!("balance {balance} at seq {last_seq}, but its entries end with {sum} at {seq}"),
+                &format!(
+                    "balance {balance} at seq {last_seq}, but its entries end with {sum} at {seq}"
+                ),
             );
         }
         if last_entry_at != self.at {

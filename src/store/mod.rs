@@ -34,7 +34,9 @@ pub use admin_keys::{AdminKey, AdminVerification};
 pub use api_key_changes::KeyChange;
 pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
 pub use audit::{AuditEvent, AuditFilter};
-pub use batches::{Batch, Decline, Done, DoneNow, MAX_BATCH, Operation, OperationAction, Outcome};
+pub use batches::{
+    Batch, BatchConnection, Decline, Done, DoneNow, MAX_BATCH, Operation, OperationAction, Outcome,
+};
 pub use changes::ChangeId;
 pub use credits::{Credit, Credited};
 pub use error::{Refusal, StoreError};

@@ -266,11 +266,10 @@ async fn what_is_wrong_with_a_hold_is_told() {
     let key = app.key(&app.tronagg, wallet).await;
     for (body, wrong) in [
         (json!({}), vec!["/amount"]),
-        (json!({"amount": 1, "expires_in": 0, "reference": ""}), vec![
-            "/amount",
-            "/expires_in",
-            "/reference",
-        ]),
+        (
+            json!({"amount": 1, "expires_in": 0, "reference": ""}),
+            vec!["/amount", "/expires_in", "/reference"],
+        ),
         (json!({"amount": "1", "expires_in": 604_801}), vec!["/expires_in"]),
         (json!({"amount": "1", "expires_in": "60", "extra": 1}), vec!["/expires_in", "/extra"]),
     ] {

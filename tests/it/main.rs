@@ -3,8 +3,8 @@
 
 mod accounts;
 mod audit;
-mod batches;
 mod bad_input;
+mod batches;
 mod cache;
 mod cli;
 mod coverage;

@@ -78,7 +78,8 @@ async fn refunds_at_once_never_give_back_more_than_was_paid() {
     let bought = Bought::new().await;
     let app = &bought.app;
     let nodes = [app.router.clone(), app.another_node().await];
-    let calls = (0..30).map(|number| bought.refund(&format!("r{number}"), json!({"amount": "0.7"})));
+    let calls =
+        (0..30).map(|number| bought.refund(&format!("r{number}"), json!({"amount": "0.7"})));
     let tasks: Vec<_> = calls
         .zip(nodes.iter().cycle())
         .map(|(call, node)| {

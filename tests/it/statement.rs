@@ -19,7 +19,8 @@ impl World {
         let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
         let mut last = String::new();
         for number in 1..=5 {
-            let body = json!({"amount": number.to_string(), "reference": format!("order {number}")});
+            let body =
+                json!({"amount": number.to_string(), "reference": format!("order {number}")});
             let buy = keys[number % 2].call("POST", "/v1/purchases").json(body);
             last = app.send(buy).await.expect(201).text("/id").to_owned();
         }
@@ -70,7 +71,10 @@ async fn it_is_listed_in_both_directions_and_by_all_filters() {
     assert_eq!(world.seqs("from=2999-01-01T00:00:00Z").await, [0; 0]);
     assert_eq!(world.seqs("to=1999-01-01T00:00:00Z").await, [0; 0]);
     assert_eq!(world.entries[1]["reference"], "order 1");
-    assert_eq!((&world.entries[6]["kind"], &world.entries[6]["amount"]), (&json!("refund"), &json!("5.000000")));
+    assert_eq!(
+        (&world.entries[6]["kind"], &world.entries[6]["amount"]),
+        (&json!("refund"), &json!("5.000000"))
+    );
 }
 
 #[tokio::test]
@@ -155,7 +159,10 @@ async fn a_long_statement_is_written_whole() {
     for (order, first, last) in [("asc", "1", "2507"), ("desc", "2507", "1")] {
         let lines = world.csv(&format!("order={order}")).await;
         assert_eq!(lines.len(), 2508);
-        assert!(lines[1].starts_with(&format!("{first},")) && lines[2507].starts_with(&format!("{last},")));
+        assert!(
+            lines[1].starts_with(&format!("{first},"))
+                && lines[2507].starts_with(&format!("{last},"))
+        );
     }
     world.app.check_ledger().await;
 }

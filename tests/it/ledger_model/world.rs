@@ -1,0 +1,329 @@
+//! The service that the model is compared with.
+
+use std::collections::BTreeMap;
+
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _,
+    postgres::{PgConnectOptions, PgRow},
+};
+use time::OffsetDateTime;
+use tollgate::{
+    domain::{
+        account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+        audit::Origin,
+        id::{HoldId, KeyId, PurchaseId},
+        money::NewCredit,
+        scope::ScopeSet,
+        text::{Metadata, Name},
+        timestamp::Timestamp,
+    },
+    entropy,
+    store::{Batch, KeyChange, NewApiKey, Operation, Outcome, Refusal, StoreError},
+};
+use uuid::Uuid;
+
+use super::{
+    clock,
+    model::{Bought, Entry, Hold, KeyAct, Ledger, Moved, Spent, View, units},
+    transitions::{CreditAsked, RefundAsked, Sent, State, Step, opening},
+};
+use crate::harness::{App, OTHER_WALLET, WALLET};
+
+pub struct World {
+    pub app: App,
+    accounts: Vec<Account>,
+}
+
+struct Account {
+    id: AccountId,
+    name: ExternalId,
+    /// In the order of the model's.
+    keys: Vec<KeyId>,
+}
+
+/// What was done, or why it may not be. That the database fails is no answer.
+fn answer<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
+    result.map_err(|error| match error {
+        StoreError::Refused(refusal) => refusal,
+        error => panic!("{error:?}"),
+    })
+}
+
+fn time(row: &PgRow, column: &str) -> Timestamp {
+    Timestamp::try_from(row.get::<OffsetDateTime, _>(column)).expect("a time")
+}
+
+impl World {
+    /// With what the model begins with.
+    pub async fn start(ledger: &Ledger) -> Self {
+        let app = App::start().await;
+        clock::stop(&app.pool, ledger.now).await;
+        let mut accounts = Vec::new();
+        for (wallet, model) in [WALLET, OTHER_WALLET].into_iter().zip(&ledger.accounts) {
+            app.account(&app.tronagg, wallet, "0").await;
+            let mut keys = Vec::new();
+            for _ in &model.keys {
+                keys.push(app.key(&app.tronagg, wallet).await.id.parse().expect("an id"));
+            }
+            let name = ExternalId::parse(wallet, AccountFormat::Tron).expect("an address");
+            let id = AccountId::derive(app.tronagg.tenant.id, &name);
+            accounts.push(Account { id, name, keys });
+        }
+        let world = Self { app, accounts };
+        for (account, model) in ledger.accounts.iter().enumerate() {
+            if model.balance() > 0 {
+                let credit = NewCredit { amount: units(model.balance()), reference: None };
+                let asked = CreditAsked { account, credit, key: opening() };
+                world.credit(&asked).await.expect("it is the first");
+            }
+        }
+        world
+    }
+
+    /// Does what was done to the model, and compares what comes of it.
+    pub async fn follow(&mut self, step: &Step) {
+        match step {
+            Step::Nothing => {}
+            Step::Clock(now) => clock::set(&self.app.pool, *now).await,
+            Step::SetBack(now) => {
+                // What has expired by the time that was shall not be open again.
+                self.sweep().await;
+                clock::set(&self.app.pool, *now).await;
+            }
+            Step::Sweep => self.sweep().await,
+            Step::Credit(asked, expected) => {
+                assert_eq!(self.credit(asked).await, *expected, "{step:?}");
+            }
+            Step::Refund(asked, expected) => {
+                assert_eq!(self.refund(asked).await, *expected, "{step:?}");
+            }
+            Step::Key { account, key, act, expected } => {
+                assert_eq!(self.change_key(*account, *key, *act).await, *expected, "{step:?}");
+            }
+            Step::Suspend { account, suspended } => {
+                let status =
+                    if *suspended { AccountStatus::Suspended } else { AccountStatus::Active };
+                let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[*account].name);
+                let done = self.app.store.set_account_status(tenant, name, status, &Origin::cli());
+                answer(done.await).expect("the account is there");
+            }
+            Step::Batch(batch, expected) => {
+                assert_eq!(self.apply(batch).await, *expected, "{step:?}");
+            }
+        }
+    }
+
+    /// Compares all that can be seen of the accounts.
+    pub async fn compare(&self, state: &State) {
+        for (account, model) in self.accounts.iter().zip(&state.ledger.accounts) {
+            assert_eq!(self.view(account).await, model.view(), "after {:?}", state.step);
+        }
+    }
+
+    /// Leaves no database behind: there would be many.
+    pub async fn remove(self) {
+        let Ok(options) = self.app.url.parse::<PgConnectOptions>() else { return };
+        let drop = options
+            .get_database()
+            .map(|name| format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
+            .unwrap_or_default();
+        // It is called in a test that fails, too: what cannot be removed goes with the cluster.
+        if let Ok(mut connection) =
+            PgConnection::connect_with(&options.database("postgres")).await
+        {
+            let _ = connection.execute(AssertSqlSafe(drop)).await;
+        }
+    }
+
+    async fn sweep(&self) {
+        self.app.store.release_due_holds(1000).await.expect("what is due is released");
+        let due: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM holds WHERE status = 'open' AND expires_at <= ledger_now()",
+        )
+        .fetch_one(&self.app.pool)
+        .await
+        .expect("a number");
+        assert_eq!(due, 0);
+    }
+
+    async fn credit(&self, asked: &CreditAsked) -> Result<Moved, Refusal> {
+        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
+        let CreditAsked { credit, key, .. } = asked;
+        let made = self.app.store.credit(tenant, name, credit, key, &Origin::cli()).await;
+        answer(made).map(|made| Moved {
+            amount: made.credit.amount,
+            balance_after: made.credit.balance_after,
+            replayed: made.replayed,
+        })
+    }
+
+    async fn refund(&self, asked: &RefundAsked) -> Result<Moved, Refusal> {
+        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
+        let RefundAsked { purchase, refund, key, .. } = asked;
+        let origin = Origin::cli();
+        let made = self.app.store.refund(tenant, name, *purchase, refund, key, &origin).await;
+        answer(made).map(|made| Moved {
+            amount: made.refund.amount,
+            balance_after: made.refund.balance_after,
+            replayed: made.replayed,
+        })
+    }
+
+    async fn change_key(
+        &mut self,
+        account: usize,
+        key: usize,
+        act: KeyAct,
+    ) -> Result<(), Refusal> {
+        let (store, tenant) = (&self.app.store, &self.app.tronagg.tenant);
+        let Account { name, keys, .. } = &mut self.accounts[account];
+        let (id, origin) = (keys[key], Origin::cli());
+        let change = match act {
+            KeyAct::Limit(limit) => {
+                KeyChange { spend_limit: Some(limit), ..KeyChange::default() }
+            }
+            KeyAct::Enable(enabled) => {
+                KeyChange { enabled: Some(enabled), ..KeyChange::default() }
+            }
+            KeyAct::Allow(may_buy) => {
+                let scopes = ScopeSet::parse([if may_buy { "purchases:write" } else { "read" }]);
+                KeyChange { scopes: Some(scopes.expect("a scope")), ..KeyChange::default() }
+            }
+            KeyAct::Revoke => {
+                let revoked = store.revoke_api_key(tenant, name, id, None, &origin).await;
+                return answer(revoked).map(drop);
+            }
+            KeyAct::Rotate { grace } => {
+                let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
+                let seconds = if grace { 3600 } else { 0 };
+                let made = store.rotate_api_key(tenant, name, id, &text, seconds, &origin).await;
+                keys.push(answer(made)?.id);
+                return Ok(());
+            }
+            KeyAct::Create => {
+                let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
+                let new = NewApiKey {
+                    name: Name::parse("another").expect("a name"),
+                    scopes: tenant.policy.default_scopes.clone(),
+                    expiry: None,
+                    metadata: Metadata::default(),
+                    spend_limit: None,
+                };
+                let made = store.create_api_key(tenant, name, &text, &new, &origin).await;
+                keys.push(answer(made)?.id);
+                return Ok(());
+            }
+        };
+        answer(store.change_api_key(tenant, name, id, &change, &origin).await).map(drop)
+    }
+
+    async fn apply(&self, batch: &Sent) -> Vec<Outcome> {
+        let operations = batch
+            .asked
+            .iter()
+            .map(|asked| Operation {
+                account_id: self.accounts[asked.account].id,
+                key_id: match asked.key {
+                    Some(key) => self.accounts[asked.account].keys[key],
+                    None => self.accounts[1 - asked.account].keys[0],
+                },
+                request_id: asked.request_id,
+                action: asked.action.clone(),
+            })
+            .collect();
+        let Sent { id, attempt, wait, .. } = *batch;
+        let batch = Batch { id, attempt, wait, operations };
+        let outcomes = self.app.store.apply(&batch).await;
+        outcomes.unwrap_or_else(|error| panic!("{error:?} of {batch:?}"))
+    }
+
+    async fn rows(&self, query: &'static str, account: &Account) -> Vec<PgRow> {
+        let rows = sqlx::query(query).bind(account.id.uuid()).fetch_all(&self.app.pool).await;
+        rows.expect("they can be read")
+    }
+
+    async fn view(&self, account: &Account) -> View {
+        let row = "SELECT balance, ledger_held(account_id, held) AS held, status, last_seq,
+                          last_entry_at
+                   FROM accounts WHERE account_id = $1";
+        let row = &self.rows(row, account).await[0];
+        let entries = "SELECT e.seq, e.kind, e.amount, e.balance_after, e.created_at, e.key_id,
+                              p.purchase_id, p.hold_id
+                       FROM ledger_entries e
+                       LEFT JOIN purchases p ON p.account_id = e.account_id
+                           AND p.purchase_id = e.cause_id AND p.seq = e.seq
+                       WHERE e.account_id = $1 ORDER BY e.seq";
+        let entries = self.rows(entries, account).await;
+        // One that is due has expired, whether it was released yet or not.
+        let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
+                            CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
+                                 ELSE status END AS status
+                     FROM holds WHERE account_id = $1";
+        let holds = self.rows(holds, account).await;
+        let spent = "SELECT key_id, day, day_spent::bigint AS in_day, month,
+                            month_spent::bigint AS in_month, total_spent::bigint AS total
+                     FROM api_key_spend WHERE account_id = $1";
+        let spent = self.rows(spent, account).await;
+        let last_entry_at: Option<OffsetDateTime> = row.get("last_entry_at");
+        View {
+            balance: row.get("balance"),
+            held: row.get("held"),
+            suspended: row.get::<String, _>("status") == "suspended",
+            last_seq: row.get("last_seq"),
+            last_entry_at: last_entry_at.map(|at| Timestamp::try_from(at).expect("a time")),
+            entries: entries.iter().map(|row| account.entry(row)).collect(),
+            holds: holds.iter().map(|row| account.hold(row)).collect(),
+            spent: spent.iter().map(|row| account.spent(row)).collect::<BTreeMap<_, _>>(),
+        }
+    }
+}
+
+impl Account {
+    /// The place of a key.
+    fn place(&self, id: Uuid) -> usize {
+        let found = self.keys.iter().position(|key| key.uuid() == id);
+        found.expect("a key of the account")
+    }
+
+    fn entry(&self, row: &PgRow) -> Entry {
+        let key: Option<Uuid> = row.get("key_id");
+        let purchase: Option<Uuid> = row.get("purchase_id");
+        let hold: Option<Uuid> = row.get("hold_id");
+        Entry {
+            seq: row.get("seq"),
+            kind: row.get::<String, _>("kind").parse().expect("a kind"),
+            amount: row.get("amount"),
+            balance_after: row.get("balance_after"),
+            at: time(row, "created_at"),
+            bought: key.zip(purchase).map(|(key, id)| Bought {
+                key: self.place(key),
+                id: PurchaseId::from_uuid(id),
+                hold: hold.map(HoldId::from_uuid),
+            }),
+        }
+    }
+
+    fn hold(&self, row: &PgRow) -> (HoldId, Hold) {
+        let purchase: Option<Uuid> = row.get("purchase_id");
+        let hold = Hold {
+            key: self.place(row.get("key_id")),
+            amount: row.get("amount"),
+            expires_at: time(row, "expires_at"),
+            status: row.get::<String, _>("status").parse().expect("a status"),
+            captured: row.get("captured"),
+            purchase: purchase.map(PurchaseId::from_uuid),
+        };
+        (HoldId::from_uuid(row.get("hold_id")), hold)
+    }
+
+    fn spent(&self, row: &PgRow) -> (usize, Spent) {
+        let spent = Spent {
+            day: row.get("day"),
+            in_day: row.get("in_day"),
+            month: row.get("month"),
+            in_month: row.get("in_month"),
+            total: row.get("total"),
+        };
+        (self.place(row.get("key_id")), spent)
+    }
+}
