@@ -146,11 +146,22 @@ BEGIN
     v_balance := v_account.balance;
     v_held := v_account.held;
 
+    -- All that is to be known of most batches, in one statement. The keys are the account's own.
     SELECT (SELECT attempt FROM ledger_fences
             WHERE account_id = p_account_id AND batch_id = p_batch_id),
-           count(idempotency_key), array_agg(DISTINCT key_id)
-    INTO v_fence, v_with_key, v_keys
-    FROM unnest(p_operations);
+           (SELECT count(idempotency_key) FROM unnest(p_operations)),
+           array_agg(key_id), array_agg(coalesce(spends_as, key_id)),
+           array_agg(CASE
+               WHEN revoked_at IS NOT NULL THEN 'revoked'
+               WHEN expires_at <= v_now THEN 'expired'
+               WHEN NOT enabled THEN 'disabled'
+               WHEN v_account.status <> 'active' THEN 'account_suspended'
+               WHEN NOT scopes && '{write,purchases:write}' THEN 'scope_lost' END),
+           array_agg(spend_limit), array_agg(spend_period), array_agg(0::bigint)
+    INTO v_fence, v_with_key, v_keys, v_spenders, v_denials, v_limits, v_periods, v_spent
+    FROM api_keys
+    WHERE account_id = p_account_id
+      AND key_id = ANY (ARRAY(SELECT key_id FROM unnest(p_operations)));
     IF v_fence >= p_attempt THEN
         v_outcome.result := 'fenced';
         FOR v_index IN 1 .. cardinality(p_operations) LOOP
@@ -174,17 +185,6 @@ BEGIN
         SELECT v_held - coalesce(sum(amount), 0) INTO v_held FROM released;
     END IF;
 
-    SELECT array_agg(key_id), array_agg(coalesce(spends_as, key_id)),
-           array_agg(CASE
-               WHEN revoked_at IS NOT NULL THEN 'revoked'
-               WHEN expires_at <= v_now THEN 'expired'
-               WHEN NOT enabled THEN 'disabled'
-               WHEN v_account.status <> 'active' THEN 'account_suspended'
-               WHEN NOT scopes && '{write,purchases:write}' THEN 'scope_lost' END),
-           array_agg(spend_limit), array_agg(spend_period), array_agg(0::bigint)
-    INTO v_keys, v_spenders, v_denials, v_limits, v_periods, v_spent
-    FROM api_keys
-    WHERE account_id = p_account_id AND key_id = ANY (v_keys);
     IF cardinality(array_remove(v_limits, NULL)) > 0 THEN
         v_left := ledger_left(p_account_id, v_day, v_spenders, v_limits, v_periods);
     END IF;

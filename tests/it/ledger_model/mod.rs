@@ -4,10 +4,14 @@
 //! The model has one thread and no database, and adds everything up anew each time. The ledger's
 //! clock is the model's. What runs at the same time is not tested here.
 
+mod account;
 mod clock;
 mod edges;
+mod keys;
 mod model;
+mod state;
 mod transitions;
+mod view;
 mod world;
 
 use proptest::test_runner::Config;
@@ -15,7 +19,8 @@ use proptest_state_machine::{StateMachineTest, prop_state_machine};
 use tokio::runtime::{Builder, Runtime};
 
 use crate::harness::cluster;
-use transitions::{Machine, State, Transition};
+use state::{Machine, State};
+use transitions::Transition;
 use world::World;
 
 /// Set to anything, many more sequences are tried.

@@ -3,25 +3,22 @@
 
 use std::collections::BTreeMap;
 
-use time::Date;
 use tollgate::{
     domain::{
         amount::Amount,
-        id::{BatchId, HoldId, PurchaseId, RequestId},
+        id::{BatchId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::{NewCredit, NewHold, NewPurchase, NewRefund},
-        spend_limit::{SpendLimit, SpendPeriod},
+        money::{NewCredit, NewRefund},
         timestamp::Timestamp,
-        verification::Denial,
     },
-    store::{Decline, Done, DoneNow, EntryKind, HoldStatus, OperationAction, Outcome, Refusal},
+    store::{OperationAction, Outcome, Refusal},
 };
 use uuid::Uuid;
 
-use super::clock;
-
-/// Live keys that an account of the tenant may have, and as many in their grace.
-const MAX_KEYS: u16 = 5;
+use super::{
+    account::{Account, Moved},
+    clock,
+};
 
 /// For so long a batch that was sent again keeps its earlier attempts out.
 const FENCE_MICROS: i64 = 86_400_000_000;
@@ -30,123 +27,10 @@ const FENCE_MICROS: i64 = 86_400_000_000;
 pub struct Ledger {
     pub now: Timestamp,
     pub accounts: Vec<Account>,
+    /// Of each account.
+    fences: Vec<BTreeMap<BatchId, Fence>>,
     /// How many ids were given.
     ids: u128,
-}
-
-#[derive(Clone, Debug)]
-pub struct Account {
-    pub suspended: bool,
-    pub keys: Vec<Key>,
-    pub holds: BTreeMap<HoldId, Hold>,
-    pub purchases: BTreeMap<PurchaseId, Purchase>,
-    entries: Vec<Entry>,
-    /// By the operation and the idempotency key.
-    records: BTreeMap<Name, Record>,
-    credits: BTreeMap<String, (NewCredit, Moved)>,
-    refunds: BTreeMap<String, (PurchaseId, NewRefund, Moved)>,
-    fences: BTreeMap<BatchId, Fence>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Key {
-    life: Life,
-    enabled: bool,
-    may_buy: bool,
-    limit: Option<SpendLimit>,
-    /// The first of the keys that replaced each other.
-    spender: usize,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Life {
-    Live,
-    Revoked,
-    /// Rotated out. By the ledger's clock the grace is over; by that of the keys it is not, and
-    /// the key can be changed.
-    Rotated,
-}
-
-/// What is done to a key.
-#[derive(Clone, Copy, Debug)]
-pub enum KeyAct {
-    Limit(Option<SpendLimit>),
-    Enable(bool),
-    /// Whether it has a scope to buy with.
-    Allow(bool),
-    Revoke,
-    Rotate {
-        grace: bool,
-    },
-    /// Another one for the account.
-    Create,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Hold {
-    /// The place of its key among those of the account.
-    pub key: usize,
-    pub amount: i64,
-    pub expires_at: Timestamp,
-    pub status: HoldStatus,
-    pub captured: Option<i64>,
-    pub purchase: Option<PurchaseId>,
-}
-
-#[derive(Clone, Debug)]
-pub struct Purchase {
-    pub amount: i64,
-    pub refunded: i64,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Entry {
-    pub seq: i64,
-    pub kind: EntryKind,
-    pub amount: i64,
-    pub balance_after: i64,
-    pub at: Timestamp,
-    /// Of a purchase.
-    pub bought: Option<Bought>,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-pub struct Bought {
-    pub key: usize,
-    pub id: PurchaseId,
-    pub hold: Option<HoldId>,
-}
-
-/// What became of a credit or a refund.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moved {
-    pub amount: i64,
-    pub balance_after: i64,
-    pub replayed: bool,
-}
-
-/// What the keys that spend as the same have bought.
-#[derive(Clone, PartialEq, Debug)]
-pub struct Spent {
-    /// Of the newest purchase.
-    pub day: Date,
-    pub in_day: i64,
-    pub month: Date,
-    pub in_month: i64,
-    pub total: i64,
-}
-
-/// All of an account that can be seen from outside.
-#[derive(Clone, PartialEq, Debug)]
-pub struct View {
-    pub balance: i64,
-    pub held: i64,
-    pub suspended: bool,
-    pub last_seq: i64,
-    pub last_entry_at: Option<Timestamp>,
-    pub entries: Vec<Entry>,
-    pub holds: BTreeMap<HoldId, Hold>,
-    pub spent: BTreeMap<usize, Spent>,
 }
 
 /// An operation that is asked for, with its ids.
@@ -159,32 +43,6 @@ pub struct Asked {
     pub action: OperationAction,
 }
 
-type Name = (&'static str, String);
-
-/// What was decided for an idempotency key.
-#[derive(Clone, Debug)]
-struct Record {
-    body: Body,
-    request_id: RequestId,
-    decided: Result<Uuid, Decline>,
-}
-
-#[derive(Clone, PartialEq, Debug)]
-enum Body {
-    Purchase(NewPurchase),
-    Hold(NewHold),
-}
-
-/// A purchase or a hold that is to be made, once for its idempotency key.
-struct New {
-    id: Uuid,
-    name: Option<Name>,
-    body: Body,
-    amount: i64,
-    /// Made by an earlier attempt.
-    is_there: bool,
-}
-
 #[derive(Clone, Debug)]
 struct Fence {
     attempt: i32,
@@ -195,34 +53,15 @@ pub fn units(amount: i64) -> Amount {
     Amount::from_minor_units(amount).expect("more than zero")
 }
 
-fn refused(refusal: Refusal) -> Outcome {
-    Outcome::Refused(refusal)
-}
-
-fn done_now(at: Timestamp, balance_after: Option<i64>) -> Outcome {
-    let now = Some(DoneNow { at, balance_after });
-    Outcome::Done(Done { now, made_before: None, replayed: false })
-}
-
-fn done_before(id: Uuid, replayed: bool) -> Outcome {
-    Outcome::Done(Done { now: None, made_before: Some(id), replayed })
-}
-
 impl Ledger {
     /// With empty accounts that have some keys each.
     pub fn new(now: Timestamp, accounts: usize, keys: usize) -> Self {
-        let account = Account {
-            suspended: false,
-            keys: (0..keys).map(Key::new).collect(),
-            holds: BTreeMap::new(),
-            purchases: BTreeMap::new(),
-            entries: Vec::new(),
-            records: BTreeMap::new(),
-            credits: BTreeMap::new(),
-            refunds: BTreeMap::new(),
-            fences: BTreeMap::new(),
-        };
-        Self { now, accounts: vec![account; accounts], ids: 0 }
+        Self {
+            now,
+            accounts: vec![Account::new(keys); accounts],
+            fences: vec![BTreeMap::new(); accounts],
+            ids: 0,
+        }
     }
 
     pub fn next_id(&mut self) -> Uuid {
@@ -230,13 +69,10 @@ impl Ledger {
         Uuid::from_u128(self.ids)
     }
 
-    /// What is due then has expired, whoever looks at it first.
     pub fn set_clock(&mut self, now: Timestamp) {
         self.now = now;
-        for hold in self.accounts.iter_mut().flat_map(|account| account.holds.values_mut()) {
-            if hold.status == HoldStatus::Open && hold.expires_at <= now {
-                hold.status = HoldStatus::Expired;
-            }
+        for account in &mut self.accounts {
+            account.expire(now);
         }
     }
 
@@ -247,7 +83,7 @@ impl Ledger {
         }
         if attempt > 1 {
             let now = self.now;
-            let fences = &mut self.accounts[account].fences;
+            let fences = &mut self.fences[account];
             fences.retain(|_, fence| fence.since >= clock::later(now, -FENCE_MICROS));
             fences.entry(batch).or_insert(Fence { attempt, since: now }).attempt = attempt;
         }
@@ -255,7 +91,7 @@ impl Ledger {
     }
 
     pub fn is_fenced(&self, account: usize, batch: BatchId, attempt: i32) -> bool {
-        let fence = self.accounts[account].fences.get(&batch);
+        let fence = self.fences[account].get(&batch);
         fence.is_some_and(|fence| fence.attempt >= attempt)
     }
 
@@ -284,375 +120,5 @@ impl Ledger {
     ) -> Result<Moved, Refusal> {
         let now = self.now;
         self.accounts[account].refund(now, purchase, refund, key)
-    }
-}
-
-impl Key {
-    fn new(place: usize) -> Self {
-        Self { life: Life::Live, enabled: true, may_buy: true, limit: None, spender: place }
-    }
-}
-
-impl Account {
-    pub fn view(&self) -> View {
-        View {
-            balance: self.balance(),
-            held: self.held(),
-            suspended: self.suspended,
-            last_seq: self.entries.last().map_or(0, |entry| entry.seq),
-            last_entry_at: self.entries.last().map(|entry| entry.at),
-            entries: self.entries.clone(),
-            holds: self.holds.clone(),
-            spent: self.spent(),
-        }
-    }
-
-    pub fn balance(&self) -> i64 {
-        self.entries.iter().map(|entry| entry.amount).sum()
-    }
-
-    fn held(&self) -> i64 {
-        self.open_holds().map(|(_, hold)| hold.amount).sum()
-    }
-
-    pub fn available(&self) -> i64 {
-        self.balance() - self.held()
-    }
-
-    pub fn open_holds(&self) -> impl Iterator<Item = (HoldId, &Hold)> {
-        let open = |(_, hold): &(&HoldId, &Hold)| hold.status == HoldStatus::Open;
-        self.holds.iter().filter(open).map(|(id, hold)| (*id, hold))
-    }
-
-    /// The places of the keys that pass.
-    pub fn usable_keys(&self) -> Vec<usize> {
-        (0..self.keys.len()).filter(|key| self.denial(*key).is_none()).collect()
-    }
-
-    /// What is left of a key's limit; it may be below zero. `None`: it has no limit.
-    pub fn left(&self, now: Timestamp, key: usize) -> Option<i64> {
-        let limit = self.keys[key].limit?;
-        let spender = self.keys[key].spender;
-        let at = self.moment(now);
-        let counts = |then: Timestamp| match limit.period {
-            SpendPeriod::Day => clock::day_of(then) == clock::day_of(at),
-            SpendPeriod::Month => clock::month_of(then) == clock::month_of(at),
-            SpendPeriod::Total => true,
-        };
-        let is_its_own = |key: usize| self.keys[key].spender == spender;
-        let spent: i64 = self
-            .entries
-            .iter()
-            .filter(|entry| entry.bought.as_ref().is_some_and(|bought| is_its_own(bought.key)))
-            .filter(|entry| counts(entry.at))
-            .map(|entry| -entry.amount)
-            .sum();
-        let held: i64 = self
-            .open_holds()
-            .filter(|(_, hold)| is_its_own(hold.key))
-            .map(|(_, hold)| hold.amount)
-            .sum();
-        Some(limit.amount.minor_units() - spent - held)
-    }
-
-    pub fn change_key(&mut self, key: usize, act: KeyAct) -> Result<(), Refusal> {
-        let life = self.keys[key].life;
-        match act {
-            KeyAct::Create => {
-                self.refuse_over_cap(Life::Live)?;
-                self.keys.push(Key::new(self.keys.len()));
-            }
-            KeyAct::Revoke => self.keys[key].life = Life::Revoked,
-            _ if life == Life::Revoked => return Err(Refusal::KeyNotLive),
-            KeyAct::Limit(limit) => self.keys[key].limit = limit,
-            KeyAct::Enable(enabled) => self.keys[key].enabled = enabled,
-            KeyAct::Allow(may_buy) => self.keys[key].may_buy = may_buy,
-            KeyAct::Rotate { .. } if life == Life::Rotated => {
-                return Err(Refusal::KeyAlreadyRotated);
-            }
-            KeyAct::Rotate { grace } => {
-                if grace {
-                    self.refuse_over_cap(Life::Rotated)?;
-                }
-                self.keys.push(self.keys[key].clone());
-                self.keys[key].life = if grace { Life::Rotated } else { Life::Revoked };
-            }
-        }
-        Ok(())
-    }
-
-    fn refuse_over_cap(&self, life: Life) -> Result<(), Refusal> {
-        let number = self.keys.iter().filter(|key| key.life == life).count();
-        if number < usize::from(MAX_KEYS) {
-            Ok(())
-        } else {
-            Err(Refusal::KeyLimitReached { max_keys: MAX_KEYS })
-        }
-    }
-
-    fn denial(&self, key: usize) -> Option<Refusal> {
-        let key = &self.keys[key];
-        let denial = match key.life {
-            Life::Revoked => Some(Denial::Revoked),
-            Life::Rotated => Some(Denial::Expired),
-            Life::Live if !key.enabled => Some(Denial::Disabled),
-            Life::Live if self.suspended => Some(Denial::AccountSuspended),
-            Life::Live => None,
-        };
-        denial.map(Refusal::KeyDenied).or((!key.may_buy).then_some(Refusal::ScopeLost))
-    }
-
-    /// When what is done now is done: time follows seq, also when the clock was set back.
-    fn moment(&self, now: Timestamp) -> Timestamp {
-        self.entries.last().map_or(now, |entry| entry.at.max(now))
-    }
-
-    fn spent(&self) -> BTreeMap<usize, Spent> {
-        let mut all = BTreeMap::new();
-        for entry in &self.entries {
-            let Some(bought) = &entry.bought else { continue };
-            let (day, month) = (clock::day_of(entry.at), clock::month_of(entry.at));
-            let none = Spent { day, in_day: 0, month, in_month: 0, total: 0 };
-            let spent = all.entry(self.keys[bought.key].spender).or_insert(none);
-            if spent.day != day {
-                (spent.day, spent.in_day) = (day, 0);
-            }
-            if spent.month != month {
-                (spent.month, spent.in_month) = (month, 0);
-            }
-            spent.in_day -= entry.amount;
-            spent.in_month -= entry.amount;
-            spent.total -= entry.amount;
-        }
-        all
-    }
-
-    fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> Outcome {
-        let Some(key) = asked.key else {
-            return refused(Refusal::NotFound);
-        };
-        if let Some(refusal) = self.denial(key) {
-            return refused(refusal);
-        }
-        let at = self.moment(now);
-        let request_id = asked.request_id;
-        match &asked.action {
-            OperationAction::Purchase { id, purchase, idempotency_key } => {
-                let amount = purchase.amount.minor_units();
-                let new = New {
-                    id: id.uuid(),
-                    name: idempotency_key.as_ref().map(|key| name("purchase", key)),
-                    body: Body::Purchase(purchase.clone()),
-                    amount,
-                    is_there: attempt > 1 && self.purchases.contains_key(id),
-                };
-                let bought = Bought { key, id: *id, hold: None };
-                self.once(at, key, request_id, new, |account| {
-                    Some(account.buy(at, amount, bought))
-                })
-            }
-            OperationAction::Hold { id, hold, idempotency_key } => {
-                let amount = hold.amount.minor_units();
-                let new = New {
-                    id: id.uuid(),
-                    name: idempotency_key.as_ref().map(|key| name("hold", key)),
-                    body: Body::Hold(hold.clone()),
-                    amount,
-                    is_there: attempt > 1 && self.holds.contains_key(id),
-                };
-                let expires_at = clock::later(at, i64::from(hold.expires_in) * 1_000_000);
-                let status = HoldStatus::Open;
-                let made = Hold { key, amount, expires_at, status, captured: None, purchase: None };
-                self.once(at, key, request_id, new, |account| {
-                    account.holds.insert(*id, made);
-                    None
-                })
-            }
-            OperationAction::Capture { id, hold_id, amount } => {
-                let bought = Bought { key, id: *id, hold: Some(*hold_id) };
-                self.capture(at, request_id, bought, *amount)
-            }
-            OperationAction::Void { hold_id } => self.void(at, *hold_id, attempt),
-        }
-    }
-
-    /// What was decided before for the same idempotency key is not decided again.
-    fn once(
-        &mut self,
-        at: Timestamp,
-        key: usize,
-        request_id: RequestId,
-        new: New,
-        make: impl FnOnce(&mut Self) -> Option<i64>,
-    ) -> Outcome {
-        if let Some(record) = new.name.as_ref().and_then(|name| self.records.get(name)) {
-            return record.replay(&new.body, request_id);
-        }
-        if new.is_there {
-            return done_before(new.id, false);
-        }
-        let decline = self
-            .over_limit(at, key, new.amount, request_id)
-            .or_else(|| self.over_balance(new.amount, request_id));
-        if let Some(name) = new.name {
-            let decided = decline.map_or(Ok(new.id), Err);
-            self.records.insert(name, Record { body: new.body, request_id, decided });
-        }
-        match decline {
-            Some(decline) => Outcome::Declined(decline),
-            None => done_now(at, make(self)),
-        }
-    }
-
-    fn capture(
-        &mut self,
-        at: Timestamp,
-        request_id: RequestId,
-        bought: Bought,
-        amount: Option<Amount>,
-    ) -> Outcome {
-        let id = bought.hold.expect("what is captured is a hold");
-        let Some(hold) = self.holds.get(&id).cloned() else {
-            return refused(Refusal::NotFound);
-        };
-        let amount = amount.map_or(hold.amount, Amount::minor_units);
-        if hold.captured == Some(amount) {
-            return done_before(id.uuid(), hold.purchase != Some(bought.id));
-        }
-        if hold.status != HoldStatus::Open {
-            return refused(Refusal::HoldNotOpen { status: hold.status });
-        }
-        if amount > hold.amount {
-            return refused(Refusal::HoldTooSmall { held: hold.amount });
-        }
-        // What was held counts toward the limit of who held it already.
-        let is_its_own = self.keys[hold.key].spender == self.keys[bought.key].spender;
-        if !is_its_own
-            && let Some(decline) = self.over_limit(at, bought.key, amount, request_id)
-        {
-            return Outcome::Declined(decline);
-        }
-        let (captured, purchase) = (Some(amount), Some(bought.id));
-        let status = HoldStatus::Captured;
-        self.holds.insert(id, Hold { status, captured, purchase, ..hold });
-        done_now(at, Some(self.buy(at, amount, bought)))
-    }
-
-    fn void(&mut self, at: Timestamp, id: HoldId, attempt: i32) -> Outcome {
-        let Some(hold) = self.holds.get_mut(&id) else {
-            return refused(Refusal::NotFound);
-        };
-        match hold.status {
-            HoldStatus::Open => {
-                hold.status = HoldStatus::Voided;
-                done_now(at, None)
-            }
-            // A void has no id of its own: when it is sent again it finds the hold voided, and is
-            // taken for the one that did it.
-            HoldStatus::Voided => done_before(id.uuid(), attempt == 1),
-            status => refused(Refusal::HoldNotOpen { status }),
-        }
-    }
-
-    fn over_limit(
-        &self,
-        at: Timestamp,
-        key: usize,
-        required: i64,
-        request_id: RequestId,
-    ) -> Option<Decline> {
-        let left = self.left(at, key)?;
-        let (available, limit) = (left.max(0), self.keys[key].limit);
-        let decline = Decline { required, available, limit, request_id, replayed: false };
-        (required > left).then_some(decline)
-    }
-
-    fn over_balance(&self, required: i64, request_id: RequestId) -> Option<Decline> {
-        let available = self.available();
-        let decline = Decline { required, available, limit: None, request_id, replayed: false };
-        (required > available).then_some(decline)
-    }
-
-    fn buy(&mut self, at: Timestamp, amount: i64, bought: Bought) -> i64 {
-        self.purchases.insert(bought.id, Purchase { amount, refunded: 0 });
-        self.append(at, EntryKind::Purchase, -amount, Some(bought))
-    }
-
-    /// The balance after it.
-    fn append(
-        &mut self,
-        at: Timestamp,
-        kind: EntryKind,
-        amount: i64,
-        bought: Option<Bought>,
-    ) -> i64 {
-        let balance_after = self.balance() + amount;
-        let seq = self.entries.last().map_or(1, |entry| entry.seq + 1);
-        self.entries.push(Entry { seq, kind, amount, balance_after, at, bought });
-        balance_after
-    }
-
-    fn credit(
-        &mut self,
-        now: Timestamp,
-        credit: &NewCredit,
-        key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
-        if let Some((then, moved)) = self.credits.get(key.as_str()) {
-            return replay(then == credit, *moved);
-        }
-        let amount = credit.amount.minor_units();
-        let balance_after = self.append(self.moment(now), EntryKind::Credit, amount, None);
-        let moved = Moved { amount, balance_after, replayed: false };
-        self.credits.insert(key.as_str().to_owned(), (credit.clone(), moved));
-        Ok(moved)
-    }
-
-    fn refund(
-        &mut self,
-        now: Timestamp,
-        id: PurchaseId,
-        refund: &NewRefund,
-        key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
-        if let Some((then, body, moved)) = self.refunds.get(key.as_str()) {
-            return replay((*then, body) == (id, refund), *moved);
-        }
-        let purchase = self.purchases.get_mut(&id).ok_or(Refusal::NotFound)?;
-        let refundable = purchase.amount - purchase.refunded;
-        let amount = refund.amount.map_or(refundable, Amount::minor_units);
-        if amount == 0 || amount > refundable {
-            return Err(Refusal::RefundTooLarge { refundable });
-        }
-        purchase.refunded += amount;
-        let balance_after = self.append(self.moment(now), EntryKind::Refund, amount, None);
-        let moved = Moved { amount, balance_after, replayed: false };
-        self.refunds.insert(key.as_str().to_owned(), (id, refund.clone(), moved));
-        Ok(moved)
-    }
-}
-
-impl Record {
-    fn replay(&self, body: &Body, request_id: RequestId) -> Outcome {
-        if self.body != *body {
-            return refused(Refusal::IdempotencyMismatch);
-        }
-        let replayed = self.request_id != request_id;
-        match self.decided {
-            Ok(id) => done_before(id, replayed),
-            Err(decline) => Outcome::Declined(Decline { replayed, ..decline }),
-        }
-    }
-}
-
-fn name(operation: &'static str, key: &IdempotencyKey) -> Name {
-    (operation, key.as_str().to_owned())
-}
-
-fn replay(is_the_same: bool, moved: Moved) -> Result<Moved, Refusal> {
-    if is_the_same {
-        Ok(Moved { replayed: true, ..moved })
-    } else {
-        Err(Refusal::IdempotencyMismatch)
     }
 }

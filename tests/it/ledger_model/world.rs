@@ -1,7 +1,5 @@
 //! The service that the model is compared with.
 
-use std::collections::BTreeMap;
-
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _,
     postgres::{PgConnectOptions, PgRow},
@@ -23,15 +21,20 @@ use tollgate::{
 use uuid::Uuid;
 
 use super::{
+    account::Moved,
     clock,
-    model::{Bought, Entry, Hold, KeyAct, Ledger, Moved, Spent, View, units},
-    transitions::{CreditAsked, RefundAsked, Sent, State, Step, opening},
+    keys::KeyAct,
+    model::{Ledger, units},
+    state::{CreditAsked, RefundAsked, Sent, State, Step, opening},
+    view::{Bought, Entry, Hold, Spent, View},
 };
 use crate::harness::{App, OTHER_WALLET, WALLET};
 
 pub struct World {
     pub app: App,
     accounts: Vec<Account>,
+    /// To look at what is stored.
+    connection: PgConnection,
 }
 
 struct Account {
@@ -49,8 +52,8 @@ fn answer<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     })
 }
 
-fn time(row: &PgRow, column: &str) -> Timestamp {
-    Timestamp::try_from(row.get::<OffsetDateTime, _>(column)).expect("a time")
+fn stored_time(moment: OffsetDateTime) -> Timestamp {
+    Timestamp::try_from(moment).expect("a time")
 }
 
 impl World {
@@ -63,13 +66,15 @@ impl World {
             app.account(&app.tronagg, wallet, "0").await;
             let mut keys = Vec::new();
             for _ in &model.keys {
-                keys.push(app.key(&app.tronagg, wallet).await.id.parse().expect("an id"));
+                let key = app.key(&app.tronagg, wallet).await;
+                keys.push(key.id.parse::<KeyId>().expect("an id"));
             }
             let name = ExternalId::parse(wallet, AccountFormat::Tron).expect("an address");
             let id = AccountId::derive(app.tronagg.tenant.id, &name);
             accounts.push(Account { id, name, keys });
         }
-        let world = Self { app, accounts };
+        let connection = PgConnection::connect(&app.url).await.expect("the cluster runs");
+        let world = Self { app, accounts, connection };
         for (account, model) in ledger.accounts.iter().enumerate() {
             if model.balance() > 0 {
                 let credit = NewCredit { amount: units(model.balance()), reference: None };
@@ -114,24 +119,22 @@ impl World {
     }
 
     /// Compares all that can be seen of the accounts.
-    pub async fn compare(&self, state: &State) {
+    pub async fn compare(&mut self, state: &State) {
         for (account, model) in self.accounts.iter().zip(&state.ledger.accounts) {
-            assert_eq!(self.view(account).await, model.view(), "after {:?}", state.step);
+            let view = account.view(&mut self.connection).await;
+            assert_eq!(view, model.view(), "after {:?}", state.step);
         }
     }
 
     /// Leaves no database behind: there would be many.
     pub async fn remove(self) {
         let Ok(options) = self.app.url.parse::<PgConnectOptions>() else { return };
-        let drop = options
-            .get_database()
-            .map(|name| format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"))
-            .unwrap_or_default();
-        // It is called in a test that fails, too: what cannot be removed goes with the cluster.
-        if let Ok(mut connection) =
-            PgConnection::connect_with(&options.database("postgres")).await
-        {
-            let _ = connection.execute(AssertSqlSafe(drop)).await;
+        let Some(name) = options.get_database() else { return };
+        let statement = format!("DROP DATABASE {name} WITH (FORCE)");
+        // Also in a test that fails already: what cannot be removed goes with the cluster.
+        let connection = PgConnection::connect_with(&options.database("postgres")).await;
+        if let Ok(mut connection) = connection {
+            let _ = connection.execute(AssertSqlSafe(statement)).await;
         }
     }
 
@@ -169,22 +172,13 @@ impl World {
         })
     }
 
-    async fn change_key(
-        &mut self,
-        account: usize,
-        key: usize,
-        act: KeyAct,
-    ) -> Result<(), Refusal> {
+    async fn change_key(&mut self, account: usize, key: usize, act: KeyAct) -> Result<(), Refusal> {
         let (store, tenant) = (&self.app.store, &self.app.tronagg.tenant);
         let Account { name, keys, .. } = &mut self.accounts[account];
         let (id, origin) = (keys[key], Origin::cli());
         let change = match act {
-            KeyAct::Limit(limit) => {
-                KeyChange { spend_limit: Some(limit), ..KeyChange::default() }
-            }
-            KeyAct::Enable(enabled) => {
-                KeyChange { enabled: Some(enabled), ..KeyChange::default() }
-            }
+            KeyAct::Limit(limit) => KeyChange { spend_limit: Some(limit), ..KeyChange::default() },
+            KeyAct::Enable(enabled) => KeyChange { enabled: Some(enabled), ..KeyChange::default() },
             KeyAct::Allow(may_buy) => {
                 let scopes = ScopeSet::parse([if may_buy { "purchases:write" } else { "read" }]);
                 KeyChange { scopes: Some(scopes.expect("a scope")), ..KeyChange::default() }
@@ -236,49 +230,50 @@ impl World {
         let outcomes = self.app.store.apply(&batch).await;
         outcomes.unwrap_or_else(|error| panic!("{error:?} of {batch:?}"))
     }
+}
 
-    async fn rows(&self, query: &'static str, account: &Account) -> Vec<PgRow> {
-        let rows = sqlx::query(query).bind(account.id.uuid()).fetch_all(&self.app.pool).await;
-        rows.expect("they can be read")
-    }
-
-    async fn view(&self, account: &Account) -> View {
-        let row = "SELECT balance, ledger_held(account_id, held) AS held, status, last_seq,
-                          last_entry_at
-                   FROM accounts WHERE account_id = $1";
-        let row = &self.rows(row, account).await[0];
+impl Account {
+    async fn view(&self, connection: &mut PgConnection) -> View {
+        let accounts = "SELECT balance, ledger_held(account_id, held) AS held, status, last_seq,
+                               last_entry_at
+                        FROM accounts WHERE account_id = $1";
+        let accounts = self.rows(connection, accounts).await;
         let entries = "SELECT e.seq, e.kind, e.amount, e.balance_after, e.created_at, e.key_id,
                               p.purchase_id, p.hold_id
                        FROM ledger_entries e
                        LEFT JOIN purchases p ON p.account_id = e.account_id
                            AND p.purchase_id = e.cause_id AND p.seq = e.seq
                        WHERE e.account_id = $1 ORDER BY e.seq";
-        let entries = self.rows(entries, account).await;
+        let entries = self.rows(connection, entries).await;
         // One that is due has expired, whether it was released yet or not.
         let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
                             CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
                                  ELSE status END AS status
                      FROM holds WHERE account_id = $1";
-        let holds = self.rows(holds, account).await;
+        let holds = self.rows(connection, holds).await;
         let spent = "SELECT key_id, day, day_spent::bigint AS in_day, month,
                             month_spent::bigint AS in_month, total_spent::bigint AS total
                      FROM api_key_spend WHERE account_id = $1";
-        let spent = self.rows(spent, account).await;
-        let last_entry_at: Option<OffsetDateTime> = row.get("last_entry_at");
+        let spent = self.rows(connection, spent).await;
+        let account = &accounts[0];
+        let last_entry_at: Option<OffsetDateTime> = account.get("last_entry_at");
         View {
-            balance: row.get("balance"),
-            held: row.get("held"),
-            suspended: row.get::<String, _>("status") == "suspended",
-            last_seq: row.get("last_seq"),
-            last_entry_at: last_entry_at.map(|at| Timestamp::try_from(at).expect("a time")),
-            entries: entries.iter().map(|row| account.entry(row)).collect(),
-            holds: holds.iter().map(|row| account.hold(row)).collect(),
-            spent: spent.iter().map(|row| account.spent(row)).collect::<BTreeMap<_, _>>(),
+            balance: account.get("balance"),
+            held: account.get("held"),
+            suspended: account.get::<String, _>("status") == "suspended",
+            last_seq: account.get("last_seq"),
+            last_entry_at: last_entry_at.map(stored_time),
+            entries: entries.iter().map(|row| self.entry(row)).collect(),
+            holds: holds.iter().map(|row| self.hold(row)).collect(),
+            spent: spent.iter().map(|row| self.spent(row)).collect(),
         }
     }
-}
 
-impl Account {
+    async fn rows(&self, connection: &mut PgConnection, query: &'static str) -> Vec<PgRow> {
+        let rows = sqlx::query(query).bind(self.id.uuid()).fetch_all(connection).await;
+        rows.expect("they can be read")
+    }
+
     /// The place of a key.
     fn place(&self, id: Uuid) -> usize {
         let found = self.keys.iter().position(|key| key.uuid() == id);
@@ -294,7 +289,7 @@ impl Account {
             kind: row.get::<String, _>("kind").parse().expect("a kind"),
             amount: row.get("amount"),
             balance_after: row.get("balance_after"),
-            at: time(row, "created_at"),
+            at: stored_time(row.get("created_at")),
             bought: key.zip(purchase).map(|(key, id)| Bought {
                 key: self.place(key),
                 id: PurchaseId::from_uuid(id),
@@ -308,7 +303,7 @@ impl Account {
         let hold = Hold {
             key: self.place(row.get("key_id")),
             amount: row.get("amount"),
-            expires_at: time(row, "expires_at"),
+            expires_at: stored_time(row.get("expires_at")),
             status: row.get::<String, _>("status").parse().expect("a status"),
             captured: row.get("captured"),
             purchase: purchase.map(PurchaseId::from_uuid),

@@ -1,0 +1,428 @@
+//! An account of the model: what it decides, and what it keeps.
+
+use std::collections::BTreeMap;
+
+use tollgate::{
+    domain::{
+        amount::Amount,
+        id::{HoldId, PurchaseId, RequestId},
+        idempotency::IdempotencyKey,
+        money::{NewCredit, NewHold, NewPurchase, NewRefund},
+        spend_limit::SpendPeriod,
+        timestamp::Timestamp,
+    },
+    store::{Decline, Done, DoneNow, EntryKind, HoldStatus, OperationAction, Outcome, Refusal},
+};
+use uuid::Uuid;
+
+use super::{
+    clock,
+    keys::Keys,
+    model::Asked,
+    view::{Bought, Entry, Hold, Spent, View},
+};
+
+#[derive(Clone, Debug)]
+pub struct Account {
+    pub suspended: bool,
+    pub keys: Keys,
+    pub holds: BTreeMap<HoldId, Hold>,
+    pub purchases: BTreeMap<PurchaseId, Purchase>,
+    entries: Vec<Entry>,
+    records: BTreeMap<Name, Record>,
+    credits: BTreeMap<String, (NewCredit, Moved)>,
+    refunds: BTreeMap<String, (PurchaseId, NewRefund, Moved)>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Purchase {
+    pub amount: i64,
+    pub refunded: i64,
+}
+
+/// What became of a credit or a refund.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Moved {
+    pub amount: i64,
+    pub balance_after: i64,
+    pub replayed: bool,
+}
+
+/// An operation and its idempotency key.
+type Name = (&'static str, String);
+
+/// What was decided for an idempotency key.
+#[derive(Clone, Debug)]
+struct Record {
+    body: Body,
+    request_id: RequestId,
+    decided: Result<Uuid, Decline>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Body {
+    Purchase(NewPurchase),
+    Hold(NewHold),
+}
+
+/// A purchase or a hold that is to be made, once for its idempotency key.
+struct New {
+    id: Uuid,
+    name: Option<Name>,
+    body: Body,
+    amount: i64,
+    /// Made by an earlier attempt.
+    is_there: bool,
+}
+
+fn refused(refusal: Refusal) -> Outcome {
+    Outcome::Refused(refusal)
+}
+
+fn done_now(at: Timestamp, balance_after: Option<i64>) -> Outcome {
+    let now = Some(DoneNow { at, balance_after });
+    Outcome::Done(Done { now, made_before: None, replayed: false })
+}
+
+fn done_before(id: Uuid, replayed: bool) -> Outcome {
+    Outcome::Done(Done { now: None, made_before: Some(id), replayed })
+}
+
+impl Account {
+    pub fn new(keys: usize) -> Self {
+        Self {
+            suspended: false,
+            keys: Keys::new(keys),
+            holds: BTreeMap::new(),
+            purchases: BTreeMap::new(),
+            entries: Vec::new(),
+            records: BTreeMap::new(),
+            credits: BTreeMap::new(),
+            refunds: BTreeMap::new(),
+        }
+    }
+
+    pub fn view(&self) -> View {
+        View {
+            balance: self.balance(),
+            held: self.held(),
+            suspended: self.suspended,
+            last_seq: self.entries.last().map_or(0, |entry| entry.seq),
+            last_entry_at: self.entries.last().map(|entry| entry.at),
+            entries: self.entries.clone(),
+            holds: self.holds.clone(),
+            spent: self.spent(),
+        }
+    }
+
+    /// What is due by now has expired, whoever looks at it first.
+    pub fn expire(&mut self, now: Timestamp) {
+        for hold in self.holds.values_mut() {
+            if hold.status == HoldStatus::Open && hold.expires_at <= now {
+                hold.status = HoldStatus::Expired;
+            }
+        }
+    }
+
+    pub fn balance(&self) -> i64 {
+        self.entries.iter().map(|entry| entry.amount).sum()
+    }
+
+    fn held(&self) -> i64 {
+        self.open_holds().map(|(_, hold)| hold.amount).sum()
+    }
+
+    pub fn available(&self) -> i64 {
+        self.balance() - self.held()
+    }
+
+    pub fn open_holds(&self) -> impl Iterator<Item = (HoldId, &Hold)> {
+        let open = |(_, hold): &(&HoldId, &Hold)| hold.status == HoldStatus::Open;
+        self.holds.iter().filter(open).map(|(id, hold)| (*id, hold))
+    }
+
+    /// The places of the keys that pass.
+    pub fn usable_keys(&self) -> Vec<usize> {
+        (0..self.keys.len())
+            .filter(|key| self.keys.denial(*key, self.suspended).is_none())
+            .collect()
+    }
+
+    /// What is left of a key's limit; it may be below zero. `None`: it has no limit.
+    pub fn left(&self, now: Timestamp, key: usize) -> Option<i64> {
+        let limit = self.keys.limit(key)?;
+        let spender = self.keys.spender(key);
+        let at = self.moment(now);
+        let counts = |then: Timestamp| match limit.period {
+            SpendPeriod::Day => clock::day_of(then) == clock::day_of(at),
+            SpendPeriod::Month => clock::month_of(then) == clock::month_of(at),
+            SpendPeriod::Total => true,
+        };
+        let is_its_own = |key: usize| self.keys.spender(key) == spender;
+        let spent: i64 = self
+            .entries
+            .iter()
+            .filter(|entry| entry.bought.as_ref().is_some_and(|bought| is_its_own(bought.key)))
+            .filter(|entry| counts(entry.at))
+            .map(|entry| -entry.amount)
+            .sum();
+        let held: i64 = self
+            .open_holds()
+            .filter(|(_, hold)| is_its_own(hold.key))
+            .map(|(_, hold)| hold.amount)
+            .sum();
+        Some(limit.amount.minor_units() - spent - held)
+    }
+
+    /// When what is done now is done: time follows seq, also when the clock was set back.
+    fn moment(&self, now: Timestamp) -> Timestamp {
+        self.entries.last().map_or(now, |entry| entry.at.max(now))
+    }
+
+    fn spent(&self) -> BTreeMap<usize, Spent> {
+        let mut all = BTreeMap::new();
+        for entry in &self.entries {
+            let Some(bought) = &entry.bought else { continue };
+            let (day, month) = (clock::day_of(entry.at), clock::month_of(entry.at));
+            let none = Spent { day, in_day: 0, month, in_month: 0, total: 0 };
+            let spent = all.entry(self.keys.spender(bought.key)).or_insert(none);
+            if spent.day != day {
+                (spent.day, spent.in_day) = (day, 0);
+            }
+            if spent.month != month {
+                (spent.month, spent.in_month) = (month, 0);
+            }
+            spent.in_day -= entry.amount;
+            spent.in_month -= entry.amount;
+            spent.total -= entry.amount;
+        }
+        all
+    }
+
+    pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> Outcome {
+        let Some(key) = asked.key else {
+            return refused(Refusal::NotFound);
+        };
+        if let Some(refusal) = self.keys.denial(key, self.suspended) {
+            return refused(refusal);
+        }
+        let at = self.moment(now);
+        let request_id = asked.request_id;
+        match &asked.action {
+            OperationAction::Purchase { id, purchase, idempotency_key } => {
+                let amount = purchase.amount.minor_units();
+                let new = New {
+                    id: id.uuid(),
+                    name: idempotency_key.as_ref().map(|key| name("purchase", key)),
+                    body: Body::Purchase(purchase.clone()),
+                    amount,
+                    is_there: attempt > 1 && self.purchases.contains_key(id),
+                };
+                let bought = Bought { key, id: *id, hold: None };
+                self.once(at, key, request_id, new, |account| Some(account.buy(at, amount, bought)))
+            }
+            OperationAction::Hold { id, hold, idempotency_key } => {
+                let amount = hold.amount.minor_units();
+                let new = New {
+                    id: id.uuid(),
+                    name: idempotency_key.as_ref().map(|key| name("hold", key)),
+                    body: Body::Hold(hold.clone()),
+                    amount,
+                    is_there: attempt > 1 && self.holds.contains_key(id),
+                };
+                let expires_at = clock::later(at, i64::from(hold.expires_in) * 1_000_000);
+                let status = HoldStatus::Open;
+                let made = Hold { key, amount, expires_at, status, captured: None, purchase: None };
+                self.once(at, key, request_id, new, |account| {
+                    account.holds.insert(*id, made);
+                    None
+                })
+            }
+            OperationAction::Capture { id, hold_id, amount } => {
+                let bought = Bought { key, id: *id, hold: Some(*hold_id) };
+                self.capture(at, request_id, bought, *amount)
+            }
+            OperationAction::Void { hold_id } => self.void(at, *hold_id, attempt),
+        }
+    }
+
+    /// What was decided before for the same idempotency key is not decided again.
+    fn once(
+        &mut self,
+        at: Timestamp,
+        key: usize,
+        request_id: RequestId,
+        new: New,
+        make: impl FnOnce(&mut Self) -> Option<i64>,
+    ) -> Outcome {
+        if let Some(record) = new.name.as_ref().and_then(|name| self.records.get(name)) {
+            return record.replay(&new.body, request_id);
+        }
+        if new.is_there {
+            return done_before(new.id, false);
+        }
+        let decline = self
+            .over_limit(at, key, new.amount, request_id)
+            .or_else(|| self.over_balance(new.amount, request_id));
+        if let Some(name) = new.name {
+            let decided = decline.map_or(Ok(new.id), Err);
+            self.records.insert(name, Record { body: new.body, request_id, decided });
+        }
+        match decline {
+            Some(decline) => Outcome::Declined(decline),
+            None => done_now(at, make(self)),
+        }
+    }
+
+    fn capture(
+        &mut self,
+        at: Timestamp,
+        request_id: RequestId,
+        bought: Bought,
+        amount: Option<Amount>,
+    ) -> Outcome {
+        let id = bought.hold.expect("what is captured is a hold");
+        let Some(hold) = self.holds.get(&id).cloned() else {
+            return refused(Refusal::NotFound);
+        };
+        let amount = amount.map_or(hold.amount, Amount::minor_units);
+        if hold.captured == Some(amount) {
+            return done_before(id.uuid(), hold.purchase != Some(bought.id));
+        }
+        if hold.status != HoldStatus::Open {
+            return refused(Refusal::HoldNotOpen { status: hold.status });
+        }
+        if amount > hold.amount {
+            return refused(Refusal::HoldTooSmall { held: hold.amount });
+        }
+        // What was held counts toward the limit of who held it already.
+        let is_its_own = self.keys.spender(hold.key) == self.keys.spender(bought.key);
+        if !is_its_own && let Some(decline) = self.over_limit(at, bought.key, amount, request_id) {
+            return Outcome::Declined(decline);
+        }
+        let (captured, purchase) = (Some(amount), Some(bought.id));
+        let status = HoldStatus::Captured;
+        self.holds.insert(id, Hold { status, captured, purchase, ..hold });
+        done_now(at, Some(self.buy(at, amount, bought)))
+    }
+
+    fn void(&mut self, at: Timestamp, id: HoldId, attempt: i32) -> Outcome {
+        let Some(hold) = self.holds.get_mut(&id) else {
+            return refused(Refusal::NotFound);
+        };
+        match hold.status {
+            HoldStatus::Open => {
+                hold.status = HoldStatus::Voided;
+                done_now(at, None)
+            }
+            // A void has no id of its own: when it is sent again it finds the hold voided, and is
+            // taken for the one that did it.
+            HoldStatus::Voided => done_before(id.uuid(), attempt == 1),
+            status => refused(Refusal::HoldNotOpen { status }),
+        }
+    }
+
+    fn over_limit(
+        &self,
+        at: Timestamp,
+        key: usize,
+        required: i64,
+        request_id: RequestId,
+    ) -> Option<Decline> {
+        let left = self.left(at, key)?;
+        let (available, limit) = (left.max(0), self.keys.limit(key));
+        let decline = Decline { required, available, limit, request_id, replayed: false };
+        (required > left).then_some(decline)
+    }
+
+    fn over_balance(&self, required: i64, request_id: RequestId) -> Option<Decline> {
+        let available = self.available();
+        let decline = Decline { required, available, limit: None, request_id, replayed: false };
+        (required > available).then_some(decline)
+    }
+
+    fn buy(&mut self, at: Timestamp, amount: i64, bought: Bought) -> i64 {
+        self.purchases.insert(bought.id, Purchase { amount, refunded: 0 });
+        self.append(at, EntryKind::Purchase, -amount, Some(bought))
+    }
+
+    /// The balance after it.
+    fn append(
+        &mut self,
+        at: Timestamp,
+        kind: EntryKind,
+        amount: i64,
+        bought: Option<Bought>,
+    ) -> i64 {
+        let balance_after = self.balance() + amount;
+        let seq = self.entries.last().map_or(1, |entry| entry.seq + 1);
+        self.entries.push(Entry { seq, kind, amount, balance_after, at, bought });
+        balance_after
+    }
+
+    /// Tops it up, once for the idempotency key.
+    pub fn credit(
+        &mut self,
+        now: Timestamp,
+        credit: &NewCredit,
+        key: &IdempotencyKey,
+    ) -> Result<Moved, Refusal> {
+        if let Some((then, moved)) = self.credits.get(key.as_str()) {
+            return replay(then == credit, *moved);
+        }
+        let amount = credit.amount.minor_units();
+        let balance_after = self.append(self.moment(now), EntryKind::Credit, amount, None);
+        let moved = Moved { amount, balance_after, replayed: false };
+        self.credits.insert(key.as_str().to_owned(), (credit.clone(), moved));
+        Ok(moved)
+    }
+
+    /// Gives back a purchase or a part of it, once for the idempotency key.
+    pub fn refund(
+        &mut self,
+        now: Timestamp,
+        id: PurchaseId,
+        refund: &NewRefund,
+        key: &IdempotencyKey,
+    ) -> Result<Moved, Refusal> {
+        if let Some((then, body, moved)) = self.refunds.get(key.as_str()) {
+            return replay((*then, body) == (id, refund), *moved);
+        }
+        let purchase = self.purchases.get_mut(&id).ok_or(Refusal::NotFound)?;
+        let refundable = purchase.amount - purchase.refunded;
+        let amount = refund.amount.map_or(refundable, Amount::minor_units);
+        if amount == 0 || amount > refundable {
+            return Err(Refusal::RefundTooLarge { refundable });
+        }
+        purchase.refunded += amount;
+        let balance_after = self.append(self.moment(now), EntryKind::Refund, amount, None);
+        let moved = Moved { amount, balance_after, replayed: false };
+        self.refunds.insert(key.as_str().to_owned(), (id, refund.clone(), moved));
+        Ok(moved)
+    }
+}
+
+impl Record {
+    fn replay(&self, body: &Body, request_id: RequestId) -> Outcome {
+        if self.body != *body {
+            return refused(Refusal::IdempotencyMismatch);
+        }
+        let replayed = self.request_id != request_id;
+        match self.decided {
+            Ok(id) => done_before(id, replayed),
+            Err(decline) => Outcome::Declined(Decline { replayed, ..decline }),
+        }
+    }
+}
+
+fn name(operation: &'static str, key: &IdempotencyKey) -> Name {
+    (operation, key.as_str().to_owned())
+}
+
+fn replay(is_the_same: bool, moved: Moved) -> Result<Moved, Refusal> {
+    if is_the_same {
+        Ok(Moved { replayed: true, ..moved })
+    } else {
+        Err(Refusal::IdempotencyMismatch)
+    }
+}

@@ -1,0 +1,64 @@
+//! What can be seen of an account from outside.
+
+use std::collections::BTreeMap;
+
+use time::Date;
+use tollgate::{
+    domain::{
+        id::{HoldId, PurchaseId},
+        timestamp::Timestamp,
+    },
+    store::{EntryKind, HoldStatus},
+};
+
+#[derive(PartialEq, Debug)]
+pub struct View {
+    pub balance: i64,
+    pub held: i64,
+    pub suspended: bool,
+    pub last_seq: i64,
+    pub last_entry_at: Option<Timestamp>,
+    pub entries: Vec<Entry>,
+    pub holds: BTreeMap<HoldId, Hold>,
+    /// By the first of the keys that spend as the same.
+    pub spent: BTreeMap<usize, Spent>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Entry {
+    pub seq: i64,
+    pub kind: EntryKind,
+    pub amount: i64,
+    pub balance_after: i64,
+    pub at: Timestamp,
+    /// Of a purchase.
+    pub bought: Option<Bought>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Bought {
+    /// The place of the key among those of the account.
+    pub key: usize,
+    pub id: PurchaseId,
+    pub hold: Option<HoldId>,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+pub struct Hold {
+    pub key: usize,
+    pub amount: i64,
+    pub expires_at: Timestamp,
+    pub status: HoldStatus,
+    pub captured: Option<i64>,
+    pub purchase: Option<PurchaseId>,
+}
+
+/// What was bought, in the day and the month of the newest purchase, and ever.
+#[derive(PartialEq, Debug)]
+pub struct Spent {
+    pub day: Date,
+    pub in_day: i64,
+    pub month: Date,
+    pub in_month: i64,
+    pub total: i64,
+}
