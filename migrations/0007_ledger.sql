@@ -74,9 +74,9 @@ CREATE TABLE api_key_spend (
     account_id  uuid NOT NULL,
     key_id      uuid NOT NULL,
     day         date NOT NULL,
-    day_spent   bigint NOT NULL,
+    day_spent   numeric NOT NULL,
     month       date NOT NULL,
-    month_spent bigint NOT NULL,
+    month_spent numeric NOT NULL,
     total_spent numeric NOT NULL,
     PRIMARY KEY (account_id, key_id),
     CONSTRAINT api_key_spend_periods CHECK (
@@ -85,6 +85,8 @@ CREATE TABLE api_key_spend (
 
 COMMENT ON TABLE api_key_spend IS
     'What keys have bought: one row for all that spend as the same key. Refunds do not count.';
+COMMENT ON COLUMN api_key_spend.total_spent IS
+    'Minor units, as the others. What is credited and spent again and again outgrows a bigint.';
 COMMENT ON COLUMN api_key_spend.day IS 'The day of UTC of the newest purchase, and what was spent in it.';
 COMMENT ON COLUMN api_key_spend.month IS 'The first day of the month of the newest purchase.';
 
@@ -111,13 +113,16 @@ CREATE TABLE holds (
     expires_at  timestamptz NOT NULL CHECK (expires_at > created_at),
     closed_at   timestamptz,
     closed_by   uuid,
+    closed_for  uuid,
     captured    bigint CHECK (captured BETWEEN 1 AND amount),
     purchase_id uuid,
     PRIMARY KEY (account_id, hold_id),
     FOREIGN KEY (account_id, key_id) REFERENCES api_keys (account_id, key_id),
     FOREIGN KEY (account_id, closed_by) REFERENCES api_keys (account_id, key_id),
     CONSTRAINT holds_closed CHECK ((status = 'open') = (closed_at IS NULL)),
-    CONSTRAINT holds_closed_by CHECK ((status IN ('captured', 'voided')) = (closed_by IS NOT NULL)),
+    CONSTRAINT holds_closed_by CHECK (
+        (status IN ('captured', 'voided')) = (closed_by IS NOT NULL)
+        AND (closed_by IS NULL) = (closed_for IS NULL)),
     CONSTRAINT holds_captured CHECK (
         (status = 'captured') = (captured IS NOT NULL) AND (captured IS NULL) = (purchase_id IS NULL))
 );
@@ -130,6 +135,7 @@ COMMENT ON TABLE holds IS 'Parts of a balance that are reserved until they are c
 COMMENT ON COLUMN holds.key_id IS 'The API key that made it.';
 COMMENT ON COLUMN holds.expires_at IS 'At exactly this moment of the database''s clock it can no longer be captured.';
 COMMENT ON COLUMN holds.closed_by IS 'The API key that captured or voided it.';
+COMMENT ON COLUMN holds.closed_for IS 'The request that did: sent again it finds what it did.';
 COMMENT ON COLUMN holds.captured IS 'What was bought with it; the rest was released.';
 
 CREATE FUNCTION check_hold_change() RETURNS trigger

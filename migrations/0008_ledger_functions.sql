@@ -54,7 +54,7 @@ LANGUAGE sql VOLATILE AS 'SELECT clock_timestamp()';
 -- What is left of the limits of keys, in their order; NULL: no limit. Open holds count as spent.
 CREATE FUNCTION ledger_left(
     p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
-) RETURNS bigint[]
+) RETURNS numeric[]
 LANGUAGE sql STABLE AS $$
     SELECT array_agg(k.spend_limit - held.amount - coalesce(CASE k.period
             WHEN 'day' THEN CASE s.day WHEN p_day THEN s.day_spent END
@@ -64,7 +64,7 @@ LANGUAGE sql STABLE AS $$
         WITH ORDINALITY AS k (spender, spend_limit, period, ordinality)
     LEFT JOIN api_key_spend s ON s.account_id = p_account_id AND s.key_id = k.spender
     CROSS JOIN LATERAL (
-        SELECT coalesce(sum(h.amount), 0)::bigint AS amount
+        SELECT coalesce(sum(h.amount), 0) AS amount
         FROM holds h JOIN api_keys o ON o.account_id = p_account_id AND o.key_id = h.key_id
         WHERE h.account_id = p_account_id AND h.status = 'open'
           AND coalesce(o.spends_as, o.key_id) = k.spender) AS held
@@ -112,7 +112,7 @@ DECLARE
     v_denials    text[];
     v_limits     bigint[];
     v_periods    text[];
-    v_left       bigint[];
+    v_left       numeric[];
     v_spent      bigint[];
     -- What was decided for an idempotency key, and the first operation in the batch that has it.
     v_record     idempotency_records;
@@ -121,6 +121,7 @@ DECLARE
     v_firsts     bigint[];
     v_hold       holds;
     v_spender    uuid;
+    v_own        uuid;
     v_found      record;
 BEGIN
     IF p_wait THEN
@@ -174,7 +175,8 @@ BEGIN
         DELETE FROM ledger_fences
         WHERE account_id = p_account_id AND created_at < v_now - interval '1 day';
         INSERT INTO ledger_fences VALUES (p_account_id, p_batch_id, p_attempt, v_now)
-        ON CONFLICT (account_id, batch_id) DO UPDATE SET attempt = excluded.attempt;
+        ON CONFLICT (account_id, batch_id) DO UPDATE
+            SET attempt = excluded.attempt, created_at = excluded.created_at;
     END IF;
 
     IF v_held > 0 THEN
@@ -214,7 +216,23 @@ BEGIN
         IF v_operation.idempotency_key IS NOT NULL THEN
             v_record := coalesce(v_records[v_index], v_records[v_firsts[v_index]]);
         END IF;
-        IF v_key IS NULL THEN
+        v_own := NULL;
+        IF p_attempt > 1 THEN
+            -- What an earlier attempt did stands, whatever became of the key since.
+            SELECT coalesce(hold_id, purchase_id) INTO v_own FROM purchases
+            WHERE account_id = p_account_id AND purchase_id = v_operation.id;
+            IF v_own IS NULL THEN
+                SELECT hold_id INTO v_own FROM holds
+                WHERE account_id = p_account_id
+                    AND hold_id = ANY (ARRAY[v_operation.id, v_operation.hold_id])
+                    AND (hold_id = v_operation.id OR closed_for = v_operation.request_id);
+            END IF;
+        END IF;
+        IF v_own IS NOT NULL THEN
+            v_outcome.cause_id := v_own;
+            v_outcome.result := CASE v_operation.kind WHEN 'purchase' THEN 'purchased'
+                WHEN 'hold' THEN 'held' WHEN 'capture' THEN 'captured' ELSE 'voided' END;
+        ELSIF v_key IS NULL THEN
             v_outcome.result := 'not_found';
         ELSIF v_denials[v_key] = 'scope_lost' THEN
             v_outcome.result := 'scope_lost';
@@ -234,21 +252,13 @@ BEGIN
                 v_record.spend_limit, v_record.spend_period, v_record.request_id, NULL);
         ELSIF v_operation.kind = 'purchase' THEN
             v_outcome.result := 'purchased';
-            IF p_attempt > 1 THEN
-                SELECT purchase_id INTO v_outcome.cause_id FROM purchases
-                WHERE account_id = p_account_id AND purchase_id = v_operation.id;
-            END IF;
         ELSIF v_operation.kind = 'hold' THEN
             v_outcome.result := 'held';
-            IF p_attempt > 1 THEN
-                SELECT hold_id INTO v_outcome.cause_id FROM holds
-                WHERE account_id = p_account_id AND hold_id = v_operation.id;
-            END IF;
             IF v_holds IS NULL THEN
                 SELECT count(*) INTO v_holds
                 FROM holds WHERE account_id = p_account_id AND status = 'open';
             END IF;
-            IF v_outcome.cause_id IS NULL AND v_holds >= c_open_holds THEN
+            IF v_holds >= c_open_holds THEN
                 v_outcome.result := 'hold_limit_reached';
             END IF;
         ELSE
@@ -264,9 +274,7 @@ BEGIN
                 OR v_operation.kind = 'capture' AND v_hold.captured = v_operation.amount
             THEN
                 v_outcome.result := v_hold.status;
-                v_outcome.replayed := CASE v_operation.kind
-                    WHEN 'void' THEN p_attempt = 1
-                    ELSE v_hold.purchase_id <> v_operation.id END;
+                v_outcome.replayed := true;
             ELSIF v_hold.status <> 'open' THEN
                 v_outcome.result := 'hold_not_open';
                 v_outcome.reason := v_hold.status;
@@ -287,7 +295,7 @@ BEGIN
                 AND NOT (v_operation.kind = 'capture' AND v_spender = v_spenders[v_key])
             THEN
                 v_outcome := (v_index, 'spend_limit_exceeded', false, NULL, NULL, NULL, NULL,
-                    v_operation.amount, greatest(v_left[v_key], 0), v_limits[v_key],
+                    v_operation.amount, greatest(v_left[v_key], 0)::bigint, v_limits[v_key],
                     v_periods[v_key], v_operation.request_id, NULL);
             ELSIF v_operation.kind IN ('purchase', 'hold') AND v_operation.amount > v_balance - v_held
             THEN
@@ -298,7 +306,7 @@ BEGIN
                 IF v_operation.kind IN ('capture', 'void') THEN
                     v_held := v_held - v_hold.amount;
                     UPDATE holds SET status = v_outcome.result, closed_at = v_now,
-                        closed_by = v_operation.key_id,
+                        closed_by = v_operation.key_id, closed_for = v_operation.request_id,
                         captured = CASE v_operation.kind WHEN 'capture' THEN v_operation.amount END,
                         purchase_id = CASE v_operation.kind WHEN 'capture' THEN v_operation.id END
                     WHERE account_id = p_account_id AND hold_id = v_operation.hold_id;
@@ -431,7 +439,8 @@ BEGIN
                        row_number() OVER places AS number, sum(o.amount) OVER places AS spent,
                        a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
                        AND bool_and(
-                           o.kind = 'purchase' AND k.revoked_at IS NULL AND k.enabled
+                           k.key_id IS NOT NULL AND o.kind = 'purchase'
+                           AND k.revoked_at IS NULL AND k.enabled
                            AND (k.expires_at IS NULL OR k.expires_at > v_now)
                            AND k.scopes && '{write,purchases:write}' AND k.spend_limit IS NULL
                            AND a.status = 'active' AND r.account_id IS NULL AND f.account_id IS NULL

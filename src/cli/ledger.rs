@@ -62,7 +62,7 @@ impl Verify {
     }
 
     /// How many accounts, entries and faults there are.
-    async fn check(&self, database: &Database) -> anyhow::Result<(i64, i64, u64)> {
+    async fn check(&self, database: &Database) -> anyhow::Result<(usize, i64, u64)> {
         let store = &database.store;
         let account = match (&self.account, &self.tenant) {
             (Some(account), Some(slug)) => {

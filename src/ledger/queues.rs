@@ -151,9 +151,4 @@ impl Queues {
             Lane::Patient => self.patient -= 1,
         }
     }
-
-    #[cfg(test)]
-    pub fn is_empty(&self) -> bool {
-        self.accounts.is_empty() && self.waiting == 0 && self.quick == 0 && self.patient == 0
-    }
 }

@@ -9,7 +9,7 @@ use super::{Store, StoreError};
 use crate::domain::account::AccountId;
 
 /// Accounts that are checked against one moment.
-const ACCOUNTS_AT_ONCE: i64 = 1000;
+const ACCOUNTS_AT_ONCE: u16 = 1000;
 
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: i64 = 10_000;
@@ -69,20 +69,23 @@ impl Store {
         &self,
         account: Option<AccountId>,
         mut tell: impl FnMut(LedgerCheck<'_>),
-    ) -> Result<i64, StoreError> {
+    ) -> Result<usize, StoreError> {
         let _timer = self.timer("check_ledger");
-        let mut after = None;
+        let only = account.map(AccountId::uuid);
+        let mut first = only.unwrap_or(Uuid::nil());
         let mut checked = 0;
         loop {
             let mut tx = self.begin().await?;
             tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
             // A long ledger takes longer than a request may.
             tx.execute("SET LOCAL statement_timeout = 0").await?;
-            let accounts = next_accounts(&mut tx, account, after).await?;
-            let (Some(first), Some(last)) = (accounts.first(), accounts.last()) else {
-                return Ok(checked);
+            let accounts = next_accounts(&mut tx, first, only.unwrap_or(Uuid::max())).await?;
+            let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
+            // Up to the next account that there is: what is of none is found as well.
+            let last = match accounts.last() {
+                Some(account) if !is_last => account.account_id,
+                _ => only.unwrap_or(Uuid::max()),
             };
-            let (first, last) = (first.account_id, last.account_id);
             check_chains(&mut tx, &accounts, first, last, &mut tell).await?;
             let faults = sqlx::query!(
                 r#"SELECT account_id AS "account_id!", fault AS "fault!"
@@ -97,29 +100,29 @@ impl Store {
                 tell(LedgerCheck::Fault { account: &name, fault: &row.fault });
             }
             tx.rollback().await?;
-            checked += i64::try_from(accounts.len()).unwrap_or(i64::MAX);
-            after = Some(last);
+            checked += accounts.len();
+            if is_last {
+                return Ok(checked);
+            }
+            first = Uuid::from_u128(last.as_u128() + 1);
         }
     }
 }
 
 async fn next_accounts(
     connection: &mut PgConnection,
-    account: Option<AccountId>,
-    after: Option<Uuid>,
+    first: Uuid,
+    last: Uuid,
 ) -> Result<Vec<CheckedAccount>, sqlx::Error> {
-    // One alone stands for a range that ends with it.
-    let only = account.map(AccountId::uuid);
     sqlx::query_as!(
         CheckedAccount,
         r#"SELECT account_id, t.slug || ' (' || t.environment || ') ' || a.external_id AS "name!",
                   balance, last_seq, last_entry_at
            FROM accounts a JOIN tenants t USING (tenant_id)
-           WHERE ($1::uuid IS NULL OR account_id > $1) AND ($2::uuid IS NULL OR account_id = $2)
-           ORDER BY account_id LIMIT $3"#,
-        after,
-        only,
-        ACCOUNTS_AT_ONCE,
+           WHERE account_id BETWEEN $1 AND $2 ORDER BY account_id LIMIT $3"#,
+        first,
+        last,
+        i64::from(ACCOUNTS_AT_ONCE),
     )
     .fetch_all(connection)
     .await

@@ -89,10 +89,10 @@ impl Store {
                               clock_timestamp() AS "now!", a.status, a.balance,
                               ledger_held(a.account_id, a.held) AS "held!",
                               a.created_at AS account_created_at,
-                              (ledger_left(
+                              CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id, (ledger_now() AT TIME ZONE 'UTC')::date,
                                   ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[k.spend_limit],
-                                  ARRAY[k.spend_period]))[1] AS spend_left
+                                  ARRAY[k.spend_period]))[1])::bigint END AS spend_left
                        FROM api_keys k JOIN accounts a USING (account_id)
                             LEFT JOIN api_key_last_used u USING (account_id, key_id)
                        WHERE k.account_id = $1 AND k.key_id = $2"#,
@@ -130,7 +130,6 @@ impl Store {
             rotated_to: row.rotated_to,
             now: row.now,
         };
-        let spend_left = row.spend_left.map(|left| left.max(0));
-        Ok(OwnKey { key: key.into_key()?, account, spend_left })
+        Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left })
     }
 }

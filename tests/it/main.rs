@@ -15,6 +15,8 @@ mod harness;
 mod holds;
 mod house;
 mod keys;
+mod ledger_model;
+mod ledger_verify;
 mod limits;
 mod middleware;
 mod money;

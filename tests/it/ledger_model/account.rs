@@ -29,6 +29,8 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
+    /// Which requests voided holds.
+    voided: BTreeMap<HoldId, RequestId>,
     records: BTreeMap<Name, Record>,
     credits: BTreeMap<String, (NewCredit, Moved)>,
     refunds: BTreeMap<String, (PurchaseId, NewRefund, Moved)>,
@@ -71,8 +73,6 @@ struct New {
     name: Option<Name>,
     body: Body,
     amount: i64,
-    /// Made by an earlier attempt.
-    is_there: bool,
 }
 
 fn refused(refusal: Refusal) -> Outcome {
@@ -96,6 +96,7 @@ impl Account {
             holds: BTreeMap::new(),
             purchases: BTreeMap::new(),
             entries: Vec::new(),
+            voided: BTreeMap::new(),
             records: BTreeMap::new(),
             credits: BTreeMap::new(),
             refunds: BTreeMap::new(),
@@ -200,6 +201,12 @@ impl Account {
     }
 
     pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> Outcome {
+        // What an earlier attempt did stands, whatever became of the key since.
+        if attempt > 1
+            && let Some(own) = self.own(asked)
+        {
+            return done_before(own, false);
+        }
         let Some(key) = asked.key else {
             return refused(Refusal::NotFound);
         };
@@ -216,7 +223,6 @@ impl Account {
                     name: idempotency_key.as_ref().map(|key| name("purchase", key)),
                     body: Body::Purchase(purchase.clone()),
                     amount,
-                    is_there: attempt > 1 && self.purchases.contains_key(id),
                 };
                 let bought = Bought { key, id: *id, hold: None };
                 self.once(at, key, request_id, new, |account| Some(account.buy(at, amount, bought)))
@@ -228,7 +234,6 @@ impl Account {
                     name: idempotency_key.as_ref().map(|key| name("hold", key)),
                     body: Body::Hold(hold.clone()),
                     amount,
-                    is_there: attempt > 1 && self.holds.contains_key(id),
                 };
                 let expires_at = clock::later(at, i64::from(hold.expires_in) * 1_000_000);
                 let status = HoldStatus::Open;
@@ -242,7 +247,23 @@ impl Account {
                 let bought = Bought { key, id: *id, hold: Some(*hold_id) };
                 self.capture(at, request_id, bought, *amount)
             }
-            OperationAction::Void { hold_id } => self.void(at, *hold_id, attempt),
+            OperationAction::Void { hold_id } => self.void(at, *hold_id, request_id),
+        }
+    }
+
+    /// What an operation did when it was sent before.
+    fn own(&self, asked: &Asked) -> Option<Uuid> {
+        match &asked.action {
+            OperationAction::Purchase { id, .. } => {
+                self.purchases.contains_key(id).then(|| id.uuid())
+            }
+            OperationAction::Hold { id, .. } => self.holds.contains_key(id).then(|| id.uuid()),
+            OperationAction::Capture { id, hold_id, .. } => {
+                self.purchases.contains_key(id).then(|| hold_id.uuid())
+            }
+            OperationAction::Void { hold_id } => {
+                (self.voided.get(hold_id) == Some(&asked.request_id)).then(|| hold_id.uuid())
+            }
         }
     }
 
@@ -257,9 +278,6 @@ impl Account {
     ) -> Outcome {
         if let Some(record) = new.name.as_ref().and_then(|name| self.records.get(name)) {
             return record.replay(&new.body, request_id);
-        }
-        if new.is_there {
-            return done_before(new.id, false);
         }
         let decline = self
             .over_limit(at, key, new.amount, request_id)
@@ -287,7 +305,7 @@ impl Account {
         };
         let amount = amount.map_or(hold.amount, Amount::minor_units);
         if hold.captured == Some(amount) {
-            return done_before(id.uuid(), hold.purchase != Some(bought.id));
+            return done_before(id.uuid(), true);
         }
         if hold.status != HoldStatus::Open {
             return refused(Refusal::HoldNotOpen { status: hold.status });
@@ -306,18 +324,17 @@ impl Account {
         done_now(at, Some(self.buy(at, amount, bought)))
     }
 
-    fn void(&mut self, at: Timestamp, id: HoldId, attempt: i32) -> Outcome {
+    fn void(&mut self, at: Timestamp, id: HoldId, request_id: RequestId) -> Outcome {
         let Some(hold) = self.holds.get_mut(&id) else {
             return refused(Refusal::NotFound);
         };
         match hold.status {
             HoldStatus::Open => {
                 hold.status = HoldStatus::Voided;
+                self.voided.insert(id, request_id);
                 done_now(at, None)
             }
-            // A void has no id of its own: when it is sent again it finds the hold voided, and is
-            // taken for the one that did it.
-            HoldStatus::Voided => done_before(id.uuid(), attempt == 1),
+            HoldStatus::Voided => done_before(id.uuid(), true),
             status => refused(Refusal::HoldNotOpen { status }),
         }
     }

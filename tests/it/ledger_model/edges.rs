@@ -9,7 +9,7 @@ use tollgate::{
         money::NewPurchase,
         text::Metadata,
     },
-    store::{Batch, Operation, OperationAction, Outcome, Refusal},
+    store::{Batch, BatchConnection, Operation, OperationAction, Outcome, Refusal},
 };
 use uuid::Uuid;
 
@@ -115,7 +115,7 @@ async fn a_hold_can_be_captured_until_a_microsecond_before_it_expires() {
 }
 
 #[tokio::test]
-async fn holds_that_are_due_are_released_though_nobody_asks_for_anything() {
+async fn holds_are_released_when_they_are_due_and_not_a_microsecond_before() {
     let app = start("2100-03-14T12:00:00Z").await;
     let key = app.key(&app.tronagg, WALLET).await;
     let held = async || -> i64 {
@@ -177,19 +177,6 @@ async fn a_rotated_key_goes_on_with_what_its_predecessor_has_spent_and_holds() {
 }
 
 #[tokio::test]
-async fn a_void_that_is_repeated_is_marked_as_a_replay() {
-    let app = start("2100-03-14T12:00:00Z").await;
-    let key = app.key(&app.tronagg, WALLET).await;
-    let held = hold(&app, &key, "3").await;
-    let first = app.send(void(&key, &held)).await.expect(200);
-    assert_eq!(first.header("idempotent-replayed"), None);
-    let second = app.send(void(&key, &held)).await.expect(200);
-    assert_eq!(second.header("idempotent-replayed"), Some("true"));
-    assert_eq!(second.json, first.json);
-    app.check_ledger().await;
-}
-
-#[tokio::test]
 async fn a_key_may_buy_for_more_in_a_month_than_a_balance_can_be() {
     let app = App::start().await;
     let all = "9223372036854.775807";
@@ -244,6 +231,7 @@ async fn a_key_that_the_account_does_not_have_buys_nothing_and_spoils_no_batch()
         &[(WALLET, &foreign), (OTHER_WALLET, &foreign)],
         &[(WALLET, &own), (WALLET, &foreign), (OTHER_WALLET, &foreign)],
     ];
+    let mut connection = BatchConnection::default();
     let mut number = 0;
     for asked in batches {
         let mut operations = Vec::new();
@@ -252,7 +240,8 @@ async fn a_key_that_the_account_does_not_have_buys_nothing_and_spoils_no_batch()
             operations.push(purchase(&app, number, account, key));
         }
         let id = BatchId::from_uuid(Uuid::from_u128(number));
-        let outcomes = app.store.apply(&Batch { id, attempt: 1, wait: false, operations }).await;
+        let batch = Batch { id, attempt: 1, wait: false, operations };
+        let outcomes = app.store.apply(&mut connection, &batch).await;
         for (outcome, (account, key)) in outcomes.expect("an answer").iter().zip(asked) {
             if *account == WALLET && key.id == foreign.id {
                 assert_eq!(*outcome, Outcome::Refused(Refusal::NotFound));

@@ -85,7 +85,7 @@ impl Ledger {
             let now = self.now;
             let fences = &mut self.fences[account];
             fences.retain(|_, fence| fence.since >= clock::later(now, -FENCE_MICROS));
-            fences.entry(batch).or_insert(Fence { attempt, since: now }).attempt = attempt;
+            fences.insert(batch, Fence { attempt, since: now });
         }
         true
     }

@@ -16,7 +16,9 @@ use tollgate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{Batch, KeyChange, NewApiKey, Operation, Outcome, Refusal, StoreError},
+    store::{
+        Batch, BatchConnection, KeyChange, NewApiKey, Operation, Outcome, Refusal, StoreError,
+    },
 };
 use uuid::Uuid;
 
@@ -33,6 +35,7 @@ use crate::harness::{App, OTHER_WALLET, WALLET};
 pub struct World {
     pub app: App,
     accounts: Vec<Account>,
+    batches: BatchConnection,
     /// To look at what is stored.
     connection: PgConnection,
 }
@@ -65,7 +68,7 @@ impl World {
         for (wallet, model) in [WALLET, OTHER_WALLET].into_iter().zip(&ledger.accounts) {
             app.account(&app.tronagg, wallet, "0").await;
             let mut keys = Vec::new();
-            for _ in &model.keys {
+            for _ in 0..model.keys.len() {
                 let key = app.key(&app.tronagg, wallet).await;
                 keys.push(key.id.parse::<KeyId>().expect("an id"));
             }
@@ -74,7 +77,8 @@ impl World {
             accounts.push(Account { id, name, keys });
         }
         let connection = PgConnection::connect(&app.url).await.expect("the cluster runs");
-        let world = Self { app, accounts, connection };
+        let batches = BatchConnection::default();
+        let world = Self { app, accounts, batches, connection };
         for (account, model) in ledger.accounts.iter().enumerate() {
             if model.balance() > 0 {
                 let credit = NewCredit { amount: units(model.balance()), reference: None };
@@ -109,8 +113,9 @@ impl World {
                 let status =
                     if *suspended { AccountStatus::Suspended } else { AccountStatus::Active };
                 let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[*account].name);
-                let done = self.app.store.set_account_status(tenant, name, status, &Origin::cli());
-                answer(done.await).expect("the account is there");
+                let (store, origin) = (&self.app.store, Origin::cli());
+                let done = store.set_account_status(tenant, name, status, &origin).await;
+                answer(done).expect("the account is there");
             }
             Step::Batch(batch, expected) => {
                 assert_eq!(self.apply(batch).await, *expected, "{step:?}");
@@ -211,7 +216,7 @@ impl World {
         answer(store.change_api_key(tenant, name, id, &change, &origin).await).map(drop)
     }
 
-    async fn apply(&self, batch: &Sent) -> Vec<Outcome> {
+    async fn apply(&mut self, batch: &Sent) -> Vec<Outcome> {
         let operations = batch
             .asked
             .iter()
@@ -227,7 +232,7 @@ impl World {
             .collect();
         let Sent { id, attempt, wait, .. } = *batch;
         let batch = Batch { id, attempt, wait, operations };
-        let outcomes = self.app.store.apply(&batch).await;
+        let outcomes = self.app.store.apply(&mut self.batches, &batch).await;
         outcomes.unwrap_or_else(|error| panic!("{error:?} of {batch:?}"))
     }
 }

@@ -1,0 +1,146 @@
+//! `tollgate ledger verify`: it finds each fault that there can be, and names it.
+
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+
+use crate::harness::{App, OTHER_WALLET, WALLET, process::tollgate};
+
+/// Whether it succeeds, and what it prints.
+fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
+    let output = tollgate(&["ledger", "verify"])
+        .args(arguments)
+        .args(["--database-url", &app.url])
+        .output()
+        .expect("the program runs");
+    let stdout = String::from_utf8(output.stdout).expect("text");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    // Nothing but what is to be read, since it is no terminal.
+    assert!(!stdout.contains('\r') && !stderr.contains('\r'), "{stdout}{stderr}");
+    (output.status.success(), stdout + &stderr)
+}
+
+/// An account in which everything has happened.
+async fn busy_account() -> App {
+    let app = App::start().await;
+    let wallet = app.wallet("100").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let bought = app.send(key.buy("10").idempotency_key("k")).await.expect(201);
+    app.send(key.buy("1000").idempotency_key("big")).await.expect(402);
+    app.send(key.buy("5")).await.expect(201);
+    let refund = format!("/v1/accounts/{wallet}/purchases/{}/refunds", bought.text("/id"));
+    let refund = app.tronagg.call("POST", &refund).idempotency_key("r");
+    app.send(refund.json(json!({"amount": "3"}))).await.expect(201);
+    let hold = |amount: &str| key.call("POST", "/v1/holds").json(json!({"amount": amount}));
+    app.send(hold("7").idempotency_key("h")).await.expect(201);
+    let made = app.send(hold("2")).await.expect(201);
+    let capture = format!("/v1/holds/{}/capture", made.text("/id"));
+    app.send(key.call("POST", &capture).json(json!({"amount": "1"}))).await.expect(200);
+    app.account(&app.tronagg, OTHER_WALLET, "1").await;
+    app
+}
+
+/// Changes something that nothing may change.
+async fn tamper(app: &App, statement: &str) {
+    let mut connection = app.pool.acquire().await.expect("a connection");
+    // Neither triggers nor foreign keys stand in its way.
+    let statement = format!("SET session_replication_role = replica; {statement}");
+    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await.expect("it is changed");
+    connection.close().await.expect("it is closed");
+}
+
+#[tokio::test]
+async fn a_ledger_without_a_fault_is_told_so() {
+    let app = busy_account().await;
+    let (good, said) = verify(&app, &[]);
+    assert!(good && said.contains("2 accounts, 6 entries: no fault"), "{said}");
+    let (good, said) = verify(&app, &["--tenant", "tronagg", "--account", OTHER_WALLET]);
+    assert!(good && said.contains("1 accounts, 1 entries: no fault"), "{said}");
+    let (good, said) = verify(&app, &["--tenant", "tronagg", "--account", "nobody"]);
+    assert!(!good && said.contains("nobody") | said.contains("address"), "{said}");
+    let (good, said) = verify(&app, &["--account", WALLET]);
+    assert!(!good && said.contains("--tenant"), "{said}");
+}
+
+#[tokio::test]
+async fn each_fault_is_found_and_named() {
+    for (change, fault) in [
+        ("DELETE FROM ledger_entries WHERE seq = 3", "entry 4 comes after entry 2"),
+        (
+            "UPDATE ledger_entries SET balance_after = balance_after + 1 WHERE seq = 2",
+            "entry 2: 100000000 and -10000000 is not its balance_after 90000001",
+        ),
+        (
+            "UPDATE ledger_entries SET created_at = created_at - interval '1 day' WHERE seq = 4",
+            "entry 4 is earlier than the one before it",
+        ),
+        (
+            "UPDATE ledger_entries SET amount = amount - 1, balance_after = balance_after - 1
+             WHERE seq = 3",
+            "entry 3 has no purchase that says the same",
+        ),
+        ("UPDATE credits SET amount = amount + 1", "entry 1 has no credit that says the same"),
+        ("DELETE FROM refunds", "entry 4 has no refund that says the same"),
+        ("UPDATE accounts SET balance = balance + 1 WHERE held > 0", "balance 87000001 at seq 5"),
+        ("UPDATE accounts SET last_seq = 9 WHERE held > 0", "balance 87000000 at seq 9"),
+        (
+            "UPDATE accounts SET last_entry_at = NULL WHERE held > 0",
+            "last_entry_at is not that of its newest entry",
+        ),
+        (
+            "UPDATE accounts SET held = held - 1 WHERE held > 0",
+            "held is 6999999, the open holds come to 7000000",
+        ),
+        (
+            "UPDATE holds SET status = 'voided', closed_at = now(), closed_by = key_id
+             WHERE status = 'open'",
+            "held is 7000000, the open holds come to 0",
+        ),
+        (
+            "INSERT INTO purchases SELECT account_id, gen_random_uuid(), 3, key_id, 1, NULL, NULL,
+                                          '{}', now(), NULL FROM purchases LIMIT 1",
+            "has no entry at seq 3",
+        ),
+        (
+            "INSERT INTO credits SELECT account_id, gen_random_uuid(), 77, NULL, 1, NULL, now()
+             FROM accounts WHERE held > 0",
+            "has no entry at seq 77",
+        ),
+        ("UPDATE refunds SET amount = 11000000", "11000000 was given back of purchase"),
+        ("UPDATE purchases SET hold_id = NULL", "was captured, but its purchase is another"),
+        ("UPDATE holds SET purchase_id = hold_id WHERE status = 'captured'", "its purchase is another"),
+        (
+            "UPDATE purchases SET hold_id = (SELECT hold_id FROM holds WHERE status = 'open')
+             WHERE hold_id IS NULL",
+            "is of a hold that was not captured for it",
+        ),
+        (
+            "UPDATE idempotency_records SET cause_id = gen_random_uuid() WHERE operation = 'purchase'
+             AND cause_id IS NOT NULL",
+            "idempotency key k of a purchase: what it made is not there",
+        ),
+        (
+            "UPDATE idempotency_records SET cause_id = gen_random_uuid() WHERE operation = 'hold'",
+            "idempotency key h of a hold: what it made is not there",
+        ),
+        (
+            "UPDATE idempotency_records SET available = available + 1 WHERE cause_id IS NULL",
+            "idempotency key big of a purchase was declined for 1000000000 of 90000001",
+        ),
+        (
+            "UPDATE api_key_spend SET total_spent = total_spent + 1",
+            "has bought for 16000000, not for 16000001",
+        ),
+        ("DELETE FROM api_key_spend", "has bought for 16000000, not for 0"),
+        ("DELETE FROM api_keys", "is of a key that the account does not have"),
+        ("DELETE FROM accounts WHERE held > 0", "is of no account"),
+    ] {
+        let app = busy_account().await;
+        tamper(&app, change).await;
+        let (good, said) = verify(&app, &[]);
+        assert!(!good, "{change} was not found:\n{said}");
+        assert!(said.contains(fault), "{fault} is not named after {change}:\n{said}");
+        assert!(said.contains(WALLET) || change.contains("FROM accounts"), "{said}");
+        let other = said.lines().any(|line| line.contains(OTHER_WALLET));
+        assert!(!other || change.starts_with("UPDATE credits"), "{said}");
+    }
+}
