@@ -8,7 +8,7 @@ use axum::{
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
-use tracing::{Instrument as _, debug, error, info, info_span, warn};
+use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use super::{AppState, admin::Admin, gate, problem};
 use crate::{
@@ -37,7 +37,8 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
 
-    let span = info_span!("request", %request_id);
+    // What is logged of a request by itself has its id; this is for what is logged on the way.
+    let span = debug_span!("request", %request_id);
     let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
     let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
 

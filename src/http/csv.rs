@@ -9,7 +9,9 @@ pub fn record(fields: &[String]) -> String {
 /// A spreadsheet takes a text that begins with one of these for a formula, and runs it. A quote
 /// before it makes it a text again. An amount with a minus is a number, and stays one.
 fn field(text: &str) -> String {
-    let is_number = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    let is_number = |text: &str| {
+        text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty()
+    };
     let is_amount = text.strip_prefix('-').is_some_and(is_number);
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_amount;
     let text = if is_formula { format!("'{text}") } else { text.to_owned() };
@@ -34,10 +36,10 @@ mod tests {
 
     #[test]
     fn a_formula_is_a_text() {
-        for text in ["=1+1", "+1", "@SUM(A1)", "-1+2", "-", "=\"a\""] {
-            let quoted = format!("\"'{}\"", text.replace('"', "\"\""));
-            assert_eq!(field(text), if text == "-" { "\"'-\"".to_owned() } else { quoted });
+        for text in ["=1+1", "+1", "@SUM(A1)", "-1+2", "-", "\tx"] {
+            assert_eq!(field(text), format!("\"'{text}\""));
         }
+        assert_eq!(field("=\"a\""), "\"'=\"\"a\"\"\"");
         assert_eq!(field("-1.500000"), "-1.500000");
     }
 }

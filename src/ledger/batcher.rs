@@ -51,7 +51,7 @@ impl Batcher {
         let waiting = Waiting { operation, caller: Caller { tenant: Arc::clone(tenant), answer } };
         let no_room = {
             let mut queues = self.lock();
-            let no_room = queues.push(waiting).err();
+            let no_room = queues.push(waiting);
             self.start(&mut queues);
             no_room
         };

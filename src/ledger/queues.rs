@@ -59,14 +59,14 @@ pub(super) struct Queues {
 
 impl Queues {
     /// Puts an operation at the end of its account's queue; gives it back when there is no room.
-    pub fn push(&mut self, waiting: Waiting) -> Result<(), Waiting> {
+    pub fn push(&mut self, waiting: Waiting) -> Option<Waiting> {
         if self.waiting >= MAX_WAITING {
-            return Err(waiting);
+            return Some(waiting);
         }
         let account_id = waiting.operation.account_id;
         if let Some(account) = self.accounts.get_mut(&account_id) {
             if account.len() >= MAX_WAITING_OF_ACCOUNT {
-                return Err(waiting);
+                return Some(waiting);
             }
             account.push_back(waiting);
         } else {
@@ -74,7 +74,7 @@ impl Queues {
             self.ready.push_back(account_id);
         }
         self.waiting += 1;
-        Ok(())
+        None
     }
 
     /// Begins a batch in a lane, if there is one to begin and fewer than `most` are under way.
