@@ -376,9 +376,9 @@ async fn fill(app: &App) {
          SELECT account_id, 'purchase', 'filled ' || seq, sha256('x'), purchase_id, created_at
          FROM purchases WHERE seq > 100",
         "INSERT INTO holds (account_id, hold_id, key_id, amount, status, created_at, expires_at,
-                            closed_at, closed_by)
+                            closed_at, closed_by, closed_for)
          SELECT account_id, purchase_id, key_id, 1, 'voided', created_at,
-                created_at + interval '1 minute', created_at, key_id
+                created_at + interval '1 minute', created_at, key_id, key_id
          FROM purchases WHERE seq > 100",
         "INSERT INTO api_key_spend
          SELECT account_id, key_id, current_date, sum(amount), date_trunc('month', current_date),

@@ -91,8 +91,8 @@ async fn each_fault_is_found_and_named() {
             "held is 6999999, the open holds come to 7000000",
         ),
         (
-            "UPDATE holds SET status = 'voided', closed_at = now(), closed_by = key_id
-             WHERE status = 'open'",
+            "UPDATE holds SET status = 'voided', closed_at = now(), closed_by = key_id,
+                              closed_for = key_id WHERE status = 'open'",
             "held is 7000000, the open holds come to 0",
         ),
         (

@@ -89,6 +89,18 @@ async fn a_thousand_at_once_spend_the_balance_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_last_unit_of_a_balance_is_spent_by_one_of_sixty_four() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000001").await;
+    let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    let calls = (0..64).map(|number: usize| keys[number / 2 % 2].buy("0.000001")).collect();
+    let answers = all_at_once(&app, calls).await;
+    assert_eq!((count(&answers, 201), count(&answers, 402)), (1, 63));
+    assert_eq!(app.balance(&app.tronagg, wallet).await, "0.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
 async fn the_same_idempotency_key_raced_buys_once() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;

@@ -217,6 +217,11 @@ impl World {
     }
 
     async fn apply(&mut self, batch: &Sent) -> Vec<Outcome> {
+        // A refusal before it gives its lock back when its connection goes back: a moment later.
+        sqlx::query("SELECT FROM accounts FOR NO KEY UPDATE")
+            .execute(&self.app.pool)
+            .await
+            .expect("nobody has a lock");
         let operations = batch
             .asked
             .iter()
