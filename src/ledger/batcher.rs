@@ -73,22 +73,24 @@ impl Batcher {
         }
     }
 
-    /// One batch after another until nothing waits.
+    /// One batch after another until nothing waits. The next one is on its way before the callers of
+    /// the last are told: the database need not wait for that.
     async fn run(self: Arc<Self>, lane: Lane) {
         let mut connection = BatchConnection::default();
-        loop {
-            let mut waiting = self.lock().next(lane);
-            if waiting.is_empty() {
-                return;
-            }
+        let mut waiting = self.lock().next(lane);
+        let mut decided = Vec::new();
+        while !waiting.is_empty() {
             // Those of one account stay in their order.
             waiting.sort_by_key(|waiting| waiting.operation.account_id);
             let (operations, callers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
             let in_flight = InFlight::new(&self, lane, &operations);
-            let (operations, answers) = self.decide(lane, &mut connection, operations).await;
-            in_flight.answer(operations, callers, answers);
+            let deciding = self.decide(lane, &mut connection, operations);
+            let telling = async { decided.drain(..).for_each(Decided::tell) };
+            let ((operations, answers), ()) = tokio::join!(biased; deciding, telling);
+            (decided, waiting) = in_flight.land(operations, callers, answers);
         }
+        decided.into_iter().for_each(Decided::tell);
     }
 
     /// What becomes of each operation.
@@ -175,13 +177,18 @@ impl<'a> InFlight<'a> {
         Self { batcher, lane, accounts }
     }
 
-    fn answer(mut self, operations: Vec<Operation>, callers: Vec<Caller>, answers: Vec<Answer>) {
+    /// What was decided, and the next batch of the lane.
+    fn land(
+        mut self,
+        operations: Vec<Operation>,
+        callers: Vec<Caller>,
+        answers: Vec<Answer>,
+    ) -> (Vec<Decided>, Vec<Waiting>) {
+        let mut decided = Vec::with_capacity(answers.len());
         let mut locked: Vec<(AccountId, Vec<Waiting>)> = Vec::new();
         for ((operation, caller), answer) in operations.into_iter().zip(callers).zip(answers) {
             if !matches!(answer, Ok(Outcome::Busy)) {
-                count(&caller.tenant, &operation, &answer);
-                // Who went away asks for nothing any more.
-                let _ = caller.answer.send(answer);
+                decided.push(Decided { operation, caller, answer });
                 continue;
             }
             let account_id = operation.account_id;
@@ -198,7 +205,9 @@ impl<'a> InFlight<'a> {
                 None => queues.rest(account_id),
             }
         }
+        let next = queues.next(self.lane);
         self.batcher.start(&mut queues);
+        (decided, next)
     }
 }
 
@@ -212,6 +221,21 @@ impl Drop for InFlight<'_> {
             }
             queues.abandon(self.lane);
         }
+    }
+}
+
+/// An operation that was decided, and who waits to be told.
+struct Decided {
+    operation: Operation,
+    caller: Caller,
+    answer: Answer,
+}
+
+impl Decided {
+    fn tell(self) {
+        count(&self.caller.tenant, &self.operation, &self.answer);
+        // Who went away asks for nothing any more.
+        let _ = self.caller.answer.send(self.answer);
     }
 }
 

@@ -152,3 +152,139 @@ impl Queues {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        domain::{
+            account::{AccountFormat, ExternalId},
+            amount::Currency,
+            api_key::KeyPrefix,
+            id::{HoldId, KeyId, RequestId, TenantId},
+            scope::ScopeSet,
+            tenant::{Environment, MaxKeys, TenantPolicy},
+        },
+        store::OperationAction,
+    };
+
+    /// Operations of some accounts, with those who wait for them.
+    struct Callers {
+        queues: Queues,
+        tenant: Arc<Tenant>,
+        waiting: Vec<oneshot::Receiver<Answer>>,
+    }
+
+    impl Callers {
+        fn new() -> Self {
+            let policy = TenantPolicy {
+                prefix: KeyPrefix::parse("ta_").expect("a prefix"),
+                max_keys: MaxKeys::try_from(5).expect("a cap"),
+                currency: Currency::new("TRX", 6).expect("a currency"),
+                account_format: AccountFormat::Any,
+                default_scopes: ScopeSet::parse(["write"]).expect("a scope"),
+            };
+            let slug = "tronagg".parse().expect("a slug");
+            let id = TenantId::from_uuid(Uuid::nil());
+            let tenant = Arc::new(Tenant { id, slug, environment: Environment::Live, policy });
+            Self { queues: Queues::default(), tenant, waiting: Vec::new() }
+        }
+
+        fn account(&self, name: &str) -> AccountId {
+            let name = ExternalId::parse(name, AccountFormat::Any).expect("an id");
+            AccountId::derive(self.tenant.id, &name)
+        }
+
+        /// Whether there was room.
+        fn ask(&mut self, account: &str) -> bool {
+            let operation = Operation {
+                account_id: self.account(account),
+                key_id: KeyId::from_uuid(Uuid::nil()),
+                request_id: RequestId::from_uuid(Uuid::nil()),
+                action: OperationAction::Void { hold_id: HoldId::from_uuid(Uuid::nil()) },
+            };
+            let (answer, answered) = oneshot::channel();
+            self.waiting.push(answered);
+            let caller = Caller { tenant: Arc::clone(&self.tenant), answer };
+            self.queues.push(Waiting { operation, caller }).is_none()
+        }
+
+        fn begin(&mut self, lane: Lane) -> Vec<Waiting> {
+            assert!(self.queues.begin(lane, 2), "there is something to begin");
+            self.queues.next(lane)
+        }
+
+        fn rest(&mut self, account: &str) {
+            let account_id = self.account(account);
+            self.queues.rest(account_id);
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_what_has_gathered_of_all_accounts() {
+        let mut callers = Callers::new();
+        for account in ["a", "b", "a", "c"] {
+            assert!(callers.ask(account));
+        }
+        assert_eq!(callers.begin(Lane::Quick).len(), 4);
+        assert!(callers.queues.next(Lane::Quick).is_empty(), "the lane is over");
+        for account in ["a", "b", "c"] {
+            callers.rest(account);
+        }
+        assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
+        assert!(!callers.queues.begin(Lane::Quick, 2) && !callers.queues.begin(Lane::Patient, 2));
+    }
+
+    #[test]
+    fn an_account_is_in_one_batch_and_the_next_takes_what_has_gathered() {
+        let mut callers = Callers::new();
+        callers.ask("a");
+        assert_eq!(callers.begin(Lane::Quick).len(), 1);
+        for _ in 0..5 {
+            callers.ask("a");
+        }
+        assert!(!callers.queues.begin(Lane::Quick, 2) && !callers.queues.begin(Lane::Patient, 2));
+        callers.rest("a");
+        assert_eq!(callers.begin(Lane::Quick).len(), 5);
+        callers.rest("a");
+        assert!(callers.queues.accounts.is_empty());
+    }
+
+    #[test]
+    fn what_was_locked_waits_on_in_its_order() {
+        let mut callers = Callers::new();
+        callers.ask("a");
+        let batch = callers.begin(Lane::Quick);
+        callers.ask("a");
+        let account_id = callers.account("a");
+        callers.queues.put_back(account_id, batch);
+        assert!(!callers.queues.begin(Lane::Quick, 2), "it has one turn");
+        assert_eq!(callers.begin(Lane::Patient).len(), 2);
+        callers.rest("a");
+        assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
+    }
+
+    #[test]
+    fn who_goes_away_while_he_waits_has_asked_for_nothing() {
+        let mut callers = Callers::new();
+        callers.ask("a");
+        callers.waiting.clear();
+        assert!(callers.begin(Lane::Quick).is_empty());
+        assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
+        assert_eq!(callers.queues.quick, 0);
+    }
+
+    #[test]
+    fn a_queue_is_bounded_and_so_is_a_batch() {
+        let mut callers = Callers::new();
+        for _ in 0..MAX_WAITING_OF_ACCOUNT {
+            assert!(callers.ask("a"));
+        }
+        assert!(!callers.ask("a"));
+        assert!(callers.ask("b"));
+        assert_eq!(callers.begin(Lane::Quick).len(), MAX_BATCH);
+        assert!(callers.ask("a"));
+    }
+}

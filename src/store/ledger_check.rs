@@ -14,6 +14,11 @@ const ACCOUNTS_AT_ONCE: u16 = 1000;
 /// Entries that are read at once.
 const ENTRIES_AT_ONCE: i64 = 10_000;
 
+/// A long ledger takes longer than a request may. What belongs to an entry is looked up by its primary
+/// key, whatever the planner thinks of a ledger that has just grown.
+const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; \
+     SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL jit = off";
+
 /// What a check tells on its way.
 pub enum LedgerCheck<'a> {
     /// Something is wrong: of which platform and account, and what.
@@ -77,8 +82,7 @@ impl Store {
         loop {
             let mut tx = self.begin().await?;
             tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            // A long ledger takes longer than a request may.
-            tx.execute("SET LOCAL statement_timeout = 0").await?;
+            tx.execute(SETTINGS).await?;
             let accounts = next_accounts(&mut tx, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
             // Up to the next account that there is: what is of none is found as well.
@@ -177,19 +181,19 @@ async fn next_entries(
     sqlx::query_as!(
         CheckedEntry,
         r#"SELECT e.account_id, e.seq, e.kind, e.amount, e.balance_after, e.created_at,
-                  CASE e.kind
-                      WHEN 'purchase' THEN
-                          (p.seq, -p.amount, p.key_id) IS NOT DISTINCT FROM (e.seq, e.amount, e.key_id)
-                      WHEN 'credit' THEN (c.seq, c.amount) IS NOT DISTINCT FROM (e.seq, e.amount)
-                      ELSE (r.seq, r.amount) IS NOT DISTINCT FROM (e.seq, e.amount)
-                  END AS "is_caused!"
+                  coalesce(CASE e.kind
+                      WHEN 'purchase' THEN (
+                          SELECT (p.seq, -p.amount, p.key_id) = (e.seq, e.amount, e.key_id)
+                          FROM purchases p
+                          WHERE p.account_id = e.account_id AND p.purchase_id = e.cause_id)
+                      WHEN 'credit' THEN (
+                          SELECT (c.seq, c.amount) = (e.seq, e.amount) FROM credits c
+                          WHERE c.account_id = e.account_id AND c.credit_id = e.cause_id)
+                      ELSE (
+                          SELECT (r.seq, r.amount) = (e.seq, e.amount) FROM refunds r
+                          WHERE r.account_id = e.account_id AND r.refund_id = e.cause_id)
+                  END, false) AS "is_caused!"
            FROM ledger_entries e
-           LEFT JOIN purchases p ON e.kind = 'purchase'
-               AND p.account_id = e.account_id AND p.purchase_id = e.cause_id
-           LEFT JOIN credits c ON e.kind = 'credit'
-               AND c.account_id = e.account_id AND c.credit_id = e.cause_id
-           LEFT JOIN refunds r ON e.kind = 'refund'
-               AND r.account_id = e.account_id AND r.refund_id = e.cause_id
            WHERE (e.account_id, e.seq) > ($1, $2) AND e.account_id <= $3
            ORDER BY e.account_id, e.seq LIMIT $4"#,
         account_id,

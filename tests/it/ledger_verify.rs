@@ -131,7 +131,7 @@ async fn each_fault_is_found_and_named() {
             "has bought for 16000000, not for 16000001",
         ),
         ("DELETE FROM api_key_spend", "has bought for 16000000, not for 0"),
-        ("DELETE FROM api_keys", "is of a key that the account does not have"),
+        ("DELETE FROM api_keys", "which the account does not have"),
         ("DELETE FROM accounts WHERE held > 0", "is of no account"),
     ] {
         let app = busy_account().await;
