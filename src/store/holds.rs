@@ -192,12 +192,21 @@ impl Store {
                 .await
             })
             .await?;
+        let mut failure = None;
         for account_id in &accounts {
             // A batch of nothing: it releases what is due, as any other does first.
-            sqlx::query!("SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')", account_id)
-                .fetch_one(&self.pool)
-                .await?;
+            let released = sqlx::query!(
+                "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
+                account_id
+            )
+            .fetch_one(&self.pool)
+            .await;
+            // One that cannot be released keeps no other.
+            failure = failure.or(released.err());
         }
-        Ok(accounts.len())
+        match failure {
+            Some(error) => Err(error.into()),
+            None => Ok(accounts.len()),
+        }
     }
 }
