@@ -1,6 +1,11 @@
 -- Money, a batch of an account at a time: holds, refunds, spend limits, and the functions that
 -- decide. ARCHITECTURE.md says why they are as they are.
 
+-- All at once: a node of the version before that reads one of them while it waits for another would
+-- wait in a circle with what follows.
+LOCK TABLE accounts, api_keys, ledger_entries, purchases, credits, idempotency_records, admin_keys
+    IN ACCESS EXCLUSIVE MODE;
+
 ALTER TABLE accounts
     ADD COLUMN held bigint NOT NULL DEFAULT 0,
     ADD COLUMN last_entry_at timestamptz,
@@ -13,6 +18,15 @@ COMMENT ON COLUMN accounts.held IS
     'Minor units that open holds reserve: balance - held is what can be bought with.';
 COMMENT ON COLUMN accounts.last_entry_at IS
     'created_at of the newest ledger entry: the next is never earlier, so that time follows seq.';
+
+-- Where the clock was once set back.
+ALTER TABLE ledger_entries DISABLE TRIGGER ledger_entries_append_only;
+UPDATE ledger_entries e SET created_at = later.at
+FROM (SELECT account_id, seq, created_at,
+             max(created_at) OVER (PARTITION BY account_id ORDER BY seq) AS at
+      FROM ledger_entries) AS later
+WHERE e.account_id = later.account_id AND e.seq = later.seq AND later.created_at < later.at;
+ALTER TABLE ledger_entries ENABLE TRIGGER ledger_entries_append_only;
 
 UPDATE accounts SET last_entry_at = (
     SELECT max(created_at) FROM ledger_entries e WHERE e.account_id = accounts.account_id)
@@ -44,6 +58,8 @@ WITH RECURSIVE chain AS (
 UPDATE api_keys k SET spends_as = chain.first FROM chain
 WHERE k.account_id = chain.account_id AND k.key_id = chain.key_id AND chain.first <> k.key_id;
 ALTER TABLE api_keys ENABLE TRIGGER api_keys_change;
+ALTER TABLE api_keys ADD CONSTRAINT api_keys_spends_as CHECK (
+    (rotated_from IS NULL) = (spends_as IS NULL));
 
 CREATE OR REPLACE FUNCTION check_api_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
@@ -128,6 +144,7 @@ CREATE TABLE holds (
 );
 
 CREATE INDEX holds_open ON holds (account_id, expires_at) WHERE status = 'open';
+CREATE INDEX holds_status ON holds (account_id, status, hold_id);
 -- What has to be released, whoever's it is.
 CREATE INDEX holds_due ON holds (expires_at, account_id) WHERE status = 'open';
 

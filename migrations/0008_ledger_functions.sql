@@ -56,18 +56,20 @@ CREATE FUNCTION ledger_left(
     p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
 ) RETURNS numeric[]
 LANGUAGE sql STABLE AS $$
-    SELECT array_agg(k.spend_limit - held.amount - coalesce(CASE k.period
+    WITH held AS (
+        SELECT coalesce(o.spends_as, o.key_id) AS spender, sum(h.amount) AS amount
+        FROM holds h JOIN api_keys o ON o.account_id = p_account_id AND o.key_id = h.key_id
+        WHERE h.account_id = p_account_id AND h.status = 'open'
+          AND h.expires_at > (SELECT ledger_now())
+        GROUP BY 1)
+    SELECT array_agg(k.spend_limit - coalesce(held.amount, 0) - coalesce(CASE k.period
             WHEN 'day' THEN CASE s.day WHEN p_day THEN s.day_spent END
             WHEN 'month' THEN CASE s.month WHEN date_trunc('month', p_day)::date THEN s.month_spent END
             ELSE s.total_spent END, 0) ORDER BY k.ordinality)
     FROM unnest(p_spenders, p_limits, p_periods)
         WITH ORDINALITY AS k (spender, spend_limit, period, ordinality)
     LEFT JOIN api_key_spend s ON s.account_id = p_account_id AND s.key_id = k.spender
-    CROSS JOIN LATERAL (
-        SELECT coalesce(sum(h.amount), 0) AS amount
-        FROM holds h JOIN api_keys o ON o.account_id = p_account_id AND o.key_id = h.key_id
-        WHERE h.account_id = p_account_id AND h.status = 'open'
-          AND coalesce(o.spends_as, o.key_id) = k.spender) AS held
+    LEFT JOIN held ON held.spender = k.spender
 $$;
 
 -- Applies a batch of one account in its order, and gives an outcome for each operation. Every
@@ -530,7 +532,8 @@ CREATE FUNCTION ledger_held(p_account_id uuid, p_held bigint) RETURNS bigint
 LANGUAGE sql STABLE AS $$
     SELECT CASE p_held WHEN 0 THEN 0 ELSE p_held - (
         SELECT coalesce(sum(amount), 0)::bigint FROM holds
-        WHERE account_id = p_account_id AND status = 'open' AND expires_at <= ledger_now()) END
+        WHERE account_id = p_account_id AND status = 'open'
+          AND expires_at <= (SELECT ledger_now())) END
 $$;
 
 -- The seq of the last entry of an account before a moment; 0: there is none. Time follows seq.

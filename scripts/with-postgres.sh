@@ -77,7 +77,8 @@ for migration in "$root"/migrations/*.sql; do
         *.down.sql) continue ;;
     esac
     [ -f "$migration" ] || continue
-    sql -d tollgate -f "$migration" >/dev/null || {
+    # Each in one transaction, as the service applies it.
+    sql -d tollgate -1 -f "$migration" >/dev/null || {
         echo "the migration $(basename "$migration") failed" >&2
         exit 1
     }

@@ -7,18 +7,27 @@ pub fn record(fields: &[String]) -> String {
 }
 
 /// A spreadsheet takes a text that begins with one of these for a formula, and runs it. A quote
-/// before it makes it a text again. An amount with a minus is a number, and stays one.
+/// before it makes it a text again.
+const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+
+/// An amount with a minus is a number, and stays one.
 fn field(text: &str) -> String {
     let is_number = |text: &str| {
         text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty()
     };
-    let is_amount = text.strip_prefix('-').is_some_and(is_number);
-    let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && !is_amount;
-    let text = if is_formula { format!("'{text}") } else { text.to_owned() };
-    if text.contains(['"', ',', '\r', '\n']) || is_formula {
-        format!("\"{}\"", text.replace('"', "\"\""))
+    if text.strip_prefix('-').is_some_and(is_number) {
+        return text.to_owned();
+    }
+    // Some spreadsheets part fields at a semicolon, whatever quotes are around it.
+    let parts: Vec<String> = text
+        .split(';')
+        .map(|part| if part.starts_with(FORMULA) { format!("'{part}") } else { part.to_owned() })
+        .collect();
+    let safe = parts.join(";");
+    if safe != text || safe.contains(['"', ',', '\r', '\n']) {
+        format!("\"{}\"", safe.replace('"', "\"\""))
     } else {
-        text
+        safe
     }
 }
 
@@ -39,6 +48,7 @@ mod tests {
         for text in ["=1+1", "+1", "@SUM(A1)", "-1+2", "-", "\tx"] {
             assert_eq!(field(text), format!("\"'{text}\""));
         }
+        assert_eq!(field("x;=1;y"), "\"x;'=1;y\"");
         assert_eq!(field("=\"a\""), "\"'=\"\"a\"\"\"");
         assert_eq!(field("-1.500000"), "-1.500000");
     }

@@ -277,7 +277,12 @@ impl Export {
                 self.direction,
                 EXPORTED_AT_ONCE,
             )
-            .await?;
+            .await
+            .inspect_err(|error| {
+                // The answer has begun: it can only be broken off, and the log of requests has it as good.
+                let (tenant, error) = (self.tenant.slug.as_str(), error as &dyn std::error::Error);
+                tracing::error!(tenant, error, "an export broke off");
+            })?;
         let Some(last) = entries.last() else { return Ok(None) };
         self.rest = Some(rest(range, self.direction, last.seq));
         let mut lines = String::new();
@@ -308,7 +313,6 @@ pub async fn balance_then(
         Err(error) => Err(error.to_string()),
     });
     params.finish()?;
-    let at = at.unwrap_or(admin.now);
     let then = state.store.find_balance_then(&admin.tenant, &account, at).await?;
     let currency = &admin.tenant.policy.currency;
     Ok(Json(BalanceThen {
@@ -316,6 +320,6 @@ pub async fn balance_then(
         currency: currency.code().to_owned(),
         decimals: currency.decimals(),
         seq: then.seq,
-        at,
+        at: at.unwrap_or(admin.now),
     }))
 }

@@ -29,7 +29,7 @@ pub struct PageParams {
     cursor: Option<String>,
 }
 
-/// A page of a list, newest first.
+/// A page of a list, newest first unless it was asked for otherwise.
 #[derive(Serialize, ToSchema)]
 pub struct List<T> {
     data: Vec<T>,

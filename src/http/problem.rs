@@ -96,7 +96,8 @@ pub fn not_found() -> Problem {
 pub fn try_again(why: &str) -> Problem {
     Problem::unavailable(format!(
         "{why} With an Idempotency-Key, send the request again with the same one: it is done \
-         once. A purchase without one may have been made: look at the purchases first."
+         once. A purchase or a hold without one may have been made, or be made within some seconds: \
+         look at them first."
     ))
 }
 

@@ -100,60 +100,70 @@ impl Batcher {
         connection: &mut BatchConnection,
         operations: Vec<Operation>,
     ) -> (Vec<Operation>, Vec<Answer>) {
-        let (operations, result) = self.send(lane, connection, operations).await;
-        let answers = match result {
+        let entropy = match entropy::for_id() {
+            Ok(entropy) => entropy,
+            Err(error) => {
+                let error = Arc::new(error.into());
+                let answers = operations.iter().map(|_| Err(share(&error))).collect();
+                return (operations, answers);
+            }
+        };
+        let id = BatchId::new(clock::local(), entropy);
+        let mut batch = Batch { id, attempt: 1, wait: lane == Lane::Patient, operations };
+        let answers = match self.send(connection, &mut batch).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One that the database cannot take must not be the others' fault.
-            Err(StoreError::Internal(cause)) if operations.len() > 1 => {
+            Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
                 error!(%cause, "a batch was refused: its operations are applied one by one");
-                let mut answers = Vec::with_capacity(operations.len());
-                for operation in &operations {
-                    let (_, result) = self.send(lane, connection, vec![operation.clone()]).await;
-                    answers.push(result.map(|mut outcomes| outcomes.remove(0)));
-                }
-                answers
+                self.decide_each(connection, &mut batch).await
             }
             Err(error) => {
                 let error = Arc::new(error);
-                operations.iter().map(|_| Err(share(&error))).collect()
+                batch.operations.iter().map(|_| Err(share(&error))).collect()
             }
         };
-        (operations, answers)
+        (batch.operations, answers)
+    }
+
+    /// Sends the operations of a batch one after the other, each as a further attempt of it.
+    async fn decide_each(
+        &self,
+        connection: &mut BatchConnection,
+        batch: &mut Batch,
+    ) -> Vec<Answer> {
+        let mut answers = Vec::with_capacity(batch.operations.len());
+        for operation in &batch.operations {
+            let (id, attempt) = (batch.id, batch.attempt + 1);
+            let mut alone = Batch { id, attempt, wait: true, operations: vec![operation.clone()] };
+            let result = self.send(connection, &mut alone).await;
+            batch.attempt = alone.attempt;
+            answers.push(result.map(|mut outcomes| outcomes.remove(0)));
+        }
+        answers
     }
 
     /// Sends a batch until it is known what became of it.
     async fn send(
         &self,
-        lane: Lane,
         connection: &mut BatchConnection,
-        operations: Vec<Operation>,
-    ) -> (Vec<Operation>, Result<Vec<Outcome>, StoreError>) {
-        let entropy = match entropy::for_id() {
-            Ok(entropy) => entropy,
-            Err(error) => return (operations, Err(error.into())),
-        };
-        let id = BatchId::new(clock::local(), entropy);
-        let mut batch = Batch { id, attempt: 1, wait: lane == Lane::Patient, operations };
+        batch: &mut Batch,
+    ) -> Result<Vec<Outcome>, StoreError> {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut pause = RETRY_AFTER;
-        let result = loop {
-            match self.store.apply(connection, &batch).await {
+        loop {
+            match self.store.apply(connection, batch).await {
                 Err(error @ StoreError::Unavailable(_)) if Instant::now() + pause < give_up => {
                     let (error, attempt) = (&error as &dyn std::error::Error, batch.attempt);
-                    warn!(
-                        error,
-                        attempt, "it is not known what became of a batch: it is sent again"
-                    );
+                    warn!(error, attempt, "a batch had no answer: it is sent again");
                 }
-                result => break result,
+                result => return result,
             }
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
             // Put back into its queue it would be sent as another batch, which does not find itself.
             batch.wait = true;
-        };
-        (batch.operations, result)
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {

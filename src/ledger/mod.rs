@@ -15,7 +15,7 @@ mod queues;
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use batcher::Batcher;
-use tokio::time::sleep;
+use tokio::{sync::Semaphore, time::sleep};
 use tracing::warn;
 
 use crate::{
@@ -44,6 +44,9 @@ const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How often a credit or a refund is asked for again after a lost connection.
 const RETRIES: u32 = 5;
 
+/// For one of these.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+
 /// Between two of these, at first; it doubles.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
@@ -58,6 +61,8 @@ const RELEASED_AT_ONCE: i64 = 1000;
 pub struct Ledger {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
+    /// Leaves half of the connections to those who only ask.
+    room: Arc<Semaphore>,
 }
 
 /// Who asks: an API key of an account, in one request.
@@ -83,7 +88,9 @@ pub enum Decision<T> {
 impl Ledger {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        Self { batcher: Arc::new(Batcher::new(Arc::clone(&store))), store }
+        let room = usize::try_from(store.pool_state().max / 2).unwrap_or(1).max(1);
+        let batcher = Arc::new(Batcher::new(Arc::clone(&store)));
+        Self { batcher, store, room: Arc::new(Semaphore::new(room)) }
     }
 
     /// Takes a purchase off the balance, or declines it. Returns once the decision is committed.
@@ -166,7 +173,7 @@ impl Ledger {
         origin: Origin,
     ) -> Result<Credited, StoreError> {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(again(async move || {
+        self.detached(again(async move || {
             store.credit(&tenant, &account, &credit, &idempotency_key, &origin).await
         }))
         .await
@@ -183,7 +190,7 @@ impl Ledger {
         origin: Origin,
     ) -> Result<Refunded, StoreError> {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        detached(again(async move || {
+        self.detached(again(async move || {
             let key = &idempotency_key;
             store.refund(&tenant, &account, purchase_id, &refund, key, &origin).await
         }))
@@ -224,6 +231,23 @@ impl Ledger {
             }
             Decision::Declined(decline) => Ok(Decision::Declined(decline)),
         }
+    }
+
+    /// Runs on also when its caller goes away, once there is room for it.
+    async fn detached<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.expect("this semaphore is never closed");
+        let bounded = async move {
+            let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+            let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
+            drop(room);
+            result.unwrap_or_else(timed_out)
+        };
+        // An error here is a panic in the operation, or the runtime going down under it.
+        tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
     }
 
     async fn apply(
@@ -291,25 +315,13 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
 async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut pause = RETRY_AFTER;
     for _ in 0..RETRIES {
-        match operation().await {
-            Err(StoreError::Unavailable(_)) => {
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, operation()).await {
+            Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
                 sleep(pause).await;
                 pause *= 2;
             }
-            result => return result,
+            Ok(result) => return result,
         }
     }
     operation().await
-}
-
-/// Runs on also when its caller goes away.
-async fn detached<T: Send + 'static>(
-    operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
-) -> Result<T, StoreError> {
-    let bounded = async move {
-        let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
-        tokio::time::timeout(OPERATION_TIMEOUT, operation).await.unwrap_or_else(timed_out)
-    };
-    // An error here is a panic in the operation, or the runtime going down under it.
-    tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
 }

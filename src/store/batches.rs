@@ -1,5 +1,7 @@
 //! Batches of operations on balances: one call of a function in the database, one commit.
 
+use std::{collections::BTreeMap, time::Duration};
+
 use sqlx::{
     Encode, PgConnection, Postgres,
     encode::IsNull,
@@ -11,7 +13,9 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{Refusal, Store, StoreError, api_keys::stored_limit, clock::stored_time};
+use super::{
+    Refusal, Store, StoreError, api_keys::stored_limit, clock::stored_time, error::is_lock_timeout,
+};
 use crate::domain::{
     account::AccountId,
     amount::Amount,
@@ -27,6 +31,12 @@ use crate::domain::{
 /// Connections on which batches are applied, beside those of the pool: a purchase waits for nobody
 /// who only asks, and nobody for it.
 pub(super) const CONNECTIONS: u32 = 4;
+
+/// For one attempt, with the wait for its connection: after that it is sent again.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// What their connections are told beforehand: who waits for a lock lets others have a turn.
+pub(super) const SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// Operations of one batch at the most.
 pub const MAX_BATCH: usize = 500;
@@ -70,7 +80,7 @@ pub struct Batch {
     pub id: BatchId,
     /// How often it was sent, with this time.
     pub attempt: i32,
-    /// Whether to wait for accounts that are locked, instead of leaving them out.
+    /// Whether to wait a while for an account that is locked, instead of leaving it out.
     pub wait: bool,
     pub operations: Vec<Operation>,
 }
@@ -88,7 +98,7 @@ pub enum Outcome {
     Declined(Decline),
     /// Nothing was done, and nothing is recorded.
     Refused(Refusal),
-    /// The account is locked, and was not to be waited for: nothing was done.
+    /// The account is locked, and was not waited for, or not for longer: nothing was done.
     Busy,
     /// A later attempt of the batch came first: what this one did is not known here.
     Fenced,
@@ -303,18 +313,26 @@ impl Store {
         batch: &Batch,
     ) -> Result<Vec<Outcome>, StoreError> {
         let _timer = self.timer("apply");
-        let own = match &mut connection.0 {
-            Some(own) => own,
-            None => connection.0.insert(self.batches.acquire().await?),
+        let attempt = async {
+            let own = match &mut connection.0 {
+                Some(own) => own,
+                None => connection.0.insert(self.batches.acquire().await?),
+            };
+            call(own, batch).await
         };
-        let rows = timeout(self.read_timeout, call(own, batch)).await;
+        let rows = timeout(ATTEMPT_TIMEOUT, attempt).await;
         if !matches!(rows, Ok(Ok(_)))
             && let Some(mut own) = connection.0.take()
         {
             // Given back, the pool would ask it whether it stands, and wait for that without end.
             own.close_on_drop();
         }
-        let rows = rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))??;
+        let rows = match rows {
+            Ok(Err(error)) if batch.attempt == 1 && is_lock_timeout(&error) => {
+                return Ok(vec![Outcome::Busy; batch.operations.len()]);
+            }
+            rows => rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))??,
+        };
         let mut outcomes = vec![None; batch.operations.len()];
         for row in rows {
             let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
@@ -331,40 +349,63 @@ async fn call(
     connection: &mut PgConnection,
     batch: &Batch,
 ) -> Result<Vec<OutcomeRow>, sqlx::Error> {
-    let operations: Vec<_> = batch.operations.iter().map(OperationRow::new).collect();
-    let first = batch.operations.first().map(|operation| operation.account_id);
-    let one_account = batch.operations.iter().all(|other| Some(other.account_id) == first);
-    match first {
-        Some(account_id) if one_account => {
-            sqlx::query_as!(
-                OutcomeRow,
-                r#"SELECT place AS "place!", result AS "result!", replayed, balance_after,
-                          decided_at, cause_id, required, available, spend_limit, spend_period,
-                          decided_for, reason
-                   FROM ledger_apply($1, $2, $3, $4, $5)"#,
-                account_id.uuid(),
-                batch.id.uuid(),
-                batch.attempt,
-                batch.wait,
-                operations as _,
-            )
-            .fetch_all(connection)
-            .await
-        }
-        _ => {
-            sqlx::query_as!(
-                OutcomeRow,
-                r#"SELECT place AS "place!", result AS "result!", replayed, balance_after,
-                          decided_at, cause_id, required, available, spend_limit, spend_period,
-                          decided_for, reason
-                   FROM ledger_apply_all($1, $2, $3, $4)"#,
-                batch.id.uuid(),
-                batch.attempt,
-                batch.wait,
-                operations as _,
-            )
-            .fetch_all(connection)
-            .await
+    let mut of_accounts: BTreeMap<AccountId, Vec<(usize, &Operation)>> = BTreeMap::new();
+    for (place, operation) in batch.operations.iter().enumerate() {
+        of_accounts.entry(operation.account_id).or_default().push((place, operation));
+    }
+    if batch.attempt == 1 && of_accounts.len() > 1 {
+        return call_for_all(connection, batch).await;
+    }
+    // What is sent again waits for locks: one at a time, so that no other account waits along.
+    let mut rows = Vec::with_capacity(batch.operations.len());
+    for (account_id, operations) in of_accounts {
+        let (places, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();
+        for row in call_for_one(connection, batch, account_id, &operations).await? {
+            let place = usize::try_from(row.place - 1).ok().and_then(|place| places.get(place));
+            let place = place.map_or(0, |place| i64::try_from(place + 1).unwrap_or(0));
+            rows.push(OutcomeRow { place, ..row });
         }
     }
+    Ok(rows)
+}
+
+async fn call_for_one(
+    connection: &mut PgConnection,
+    batch: &Batch,
+    account_id: AccountId,
+    operations: &[&Operation],
+) -> Result<Vec<OutcomeRow>, sqlx::Error> {
+    let operations: Vec<_> = operations.iter().copied().map(OperationRow::new).collect();
+    sqlx::query_as!(
+        OutcomeRow,
+        r#"SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+                  cause_id, required, available, spend_limit, spend_period, decided_for, reason
+           FROM ledger_apply($1, $2, $3, $4, $5)"#,
+        account_id.uuid(),
+        batch.id.uuid(),
+        batch.attempt,
+        batch.wait,
+        operations as _,
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn call_for_all(
+    connection: &mut PgConnection,
+    batch: &Batch,
+) -> Result<Vec<OutcomeRow>, sqlx::Error> {
+    let operations: Vec<_> = batch.operations.iter().map(OperationRow::new).collect();
+    sqlx::query_as!(
+        OutcomeRow,
+        r#"SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+                  cause_id, required, available, spend_limit, spend_period, decided_for, reason
+           FROM ledger_apply_all($1, $2, $3, $4)"#,
+        batch.id.uuid(),
+        batch.attempt,
+        batch.wait,
+        operations as _,
+    )
+    .fetch_all(connection)
+    .await
 }

@@ -108,6 +108,12 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
+/// Whether somebody else held a lock for too long: nothing was done.
+pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code == "55P03")
+}
+
 fn is_transient(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::Tls(_) => true,

@@ -151,28 +151,61 @@ impl Store {
         let _timer = self.timer("list_holds");
         let account_id = AccountId::derive(tenant.id, account).uuid();
         let before = before.map_or(Uuid::max(), HoldId::uuid);
-        let rows = self
-            .read(|pool| async move {
-                sqlx::query_as!(
-                    HoldRow,
-                    r#"SELECT hold_id, key_id, amount, reference,
-                              CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
-                              expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
-                              captured, purchase_id
-                       FROM holds CROSS JOIN LATERAL (
-                           SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
-                       WHERE account_id = $1 AND hold_id < $2
-                         AND coalesce($3 = CASE WHEN due THEN 'expired' ELSE status END, true)
-                       ORDER BY hold_id DESC LIMIT $4"#,
-                    account_id,
-                    before,
-                    status.map(HoldStatus::as_str),
-                    limit,
-                )
-                .fetch_all(&pool)
-                .await
-            })
-            .await?;
+        // With a status by its index; what is due and not released yet is among the expired.
+        let rows = match status.map(HoldStatus::as_str) {
+            Some(status) => {
+                self.read(|pool| async move {
+                    sqlx::query_as!(
+                        HoldRow,
+                        r#"SELECT hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
+                                  reference, $3::text AS "status!", created_at AS "created_at!",
+                                  expires_at AS "expires_at!", closed_at, captured, purchase_id
+                           FROM ((SELECT * FROM holds
+                                  WHERE account_id = $1 AND status = $3 AND hold_id < $2
+                                    AND ($3 <> 'open' OR expires_at > (SELECT ledger_now()))
+                                  ORDER BY hold_id DESC LIMIT $4)
+                                 UNION ALL
+                                 (SELECT account_id, hold_id, key_id, amount, reference, status,
+                                         created_at, expires_at, expires_at, closed_by, closed_for,
+                                         captured, purchase_id
+                                  FROM holds
+                                  WHERE account_id = $1 AND status = 'open' AND $3 = 'expired'
+                                    AND hold_id < $2 AND expires_at <= (SELECT ledger_now())
+                                  ORDER BY hold_id DESC LIMIT $4)) AS found
+                           ORDER BY hold_id DESC LIMIT $4"#,
+                        account_id,
+                        before,
+                        status,
+                        limit,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+            None => {
+                self.read(|pool| async move {
+                    sqlx::query_as!(
+                        HoldRow,
+                        r#"SELECT hold_id, key_id, amount, reference,
+                                  CASE WHEN due THEN 'expired' ELSE status END AS "status!",
+                                  created_at, expires_at,
+                                  CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
+                                  captured, purchase_id
+                           FROM holds CROSS JOIN LATERAL (
+                               SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
+                           WHERE account_id = $1 AND hold_id < $2
+                           ORDER BY hold_id DESC LIMIT $3"#,
+                        account_id,
+                        before,
+                        limit,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+        };
         rows.into_iter().map(HoldRow::into_hold).collect()
     }
 
@@ -184,7 +217,7 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_scalar!(
                     "SELECT account_id FROM holds
-                     WHERE status = 'open' AND expires_at <= ledger_now()
+                     WHERE status = 'open' AND expires_at <= (SELECT ledger_now())
                      GROUP BY account_id LIMIT $1",
                     limit,
                 )
@@ -195,17 +228,25 @@ impl Store {
         let mut failure = None;
         for account_id in &accounts {
             // A batch of nothing: it releases what is due, as any other does first.
-            let released = sqlx::query!(
-                "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
-                account_id
-            )
-            .fetch_one(&self.pool)
-            .await;
-            // One that cannot be released keeps no other.
-            failure = failure.or(released.err());
+            let released = self
+                .read(|pool| async move {
+                    sqlx::query!(
+                        "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
+                        account_id,
+                    )
+                    .fetch_one(&pool)
+                    .await
+                })
+                .await;
+            match released {
+                Ok(_) => {}
+                Err(error @ StoreError::Unavailable(_)) => return Err(error),
+                // One that cannot be released keeps no other.
+                Err(error) => failure = Some(error),
+            }
         }
         match failure {
-            Some(error) => Err(error.into()),
+            Some(error) => Err(error),
             None => Ok(accounts.len()),
         }
     }

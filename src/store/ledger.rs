@@ -192,12 +192,13 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
-    /// The balance of an account as it was at a moment, with what happened in that moment.
+    /// The balance of an account as it was at a moment, with what happened in that moment; `None`: as
+    /// it is.
     pub async fn find_balance_then(
         &self,
         tenant: &Tenant,
         account: &ExternalId,
-        at: Timestamp,
+        at: Option<Timestamp>,
     ) -> Result<BalanceThen, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("find_balance_then");
@@ -208,10 +209,11 @@ impl Store {
                     r#"SELECT seq AS "seq!", coalesce((
                            SELECT balance_after FROM ledger_entries e
                            WHERE e.account_id = $1 AND e.seq = newest.seq), 0) AS "balance!"
-                       FROM ledger_seq_before($1, $2::timestamptz + interval '1 microsecond')
+                       FROM ledger_seq_before(
+                           $1, coalesce($2::timestamptz + interval '1 microsecond', 'infinity'))
                            AS newest (seq)"#,
                     account_id,
-                    OffsetDateTime::from(at),
+                    at.map(OffsetDateTime::from),
                 )
                 .fetch_one(&pool)
                 .await

@@ -100,7 +100,8 @@ impl Store {
         }
         let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
         let lookups = lookups.connect_lazy_with(options.clone());
-        let batches = pool(settings, batches::CONNECTIONS, "").connect_lazy_with(options.clone());
+        let batches = pool(settings, batches::CONNECTIONS, batches::SESSION)
+            .connect_lazy_with(options.clone());
         let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
         // The database keeps the bound of a statement; this is for one that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;

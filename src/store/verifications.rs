@@ -90,7 +90,8 @@ impl Store {
                               ledger_held(a.account_id, a.held) AS "held!",
                               a.created_at AS account_created_at,
                               CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
-                                  k.account_id, (ledger_now() AT TIME ZONE 'UTC')::date,
+                                  k.account_id,
+                                  (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
                                   ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[k.spend_limit],
                                   ARRAY[k.spend_period]))[1])::bigint END AS spend_left
                        FROM api_keys k JOIN accounts a USING (account_id)

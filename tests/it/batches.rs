@@ -168,6 +168,33 @@ async fn an_attempt_that_comes_after_a_later_one_does_nothing() {
 }
 
 #[tokio::test]
+async fn a_batch_that_waited_for_the_lock_sees_what_was_decided_meanwhile() {
+    let app = App::start().await;
+    let wallet = app.wallet("0.000010").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut make = Maker::new(&app, wallet, &key, 0);
+    let lock = app.lock_accounts().await;
+    let waiting: Vec<_> = (1..=2)
+        .map(|id| {
+            let batch = Batch { wait: true, ..batch(id, vec![make.buy(4, Some("once"))]) };
+            let store = Arc::clone(&app.store);
+            tokio::spawn(async move {
+                store.apply(&mut BatchConnection::default(), &batch).await.expect("it is applied")
+            })
+        })
+        .collect();
+    app.wait_until_blocked(2).await;
+    lock.commit().await.expect("the commit");
+    let mut decided = Vec::new();
+    for outcomes in waiting {
+        decided.extend(short(&outcomes.await.expect("no panic")));
+    }
+    decided.sort();
+    assert_eq!(decided, ["6", "before, replayed: true"]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
 async fn an_account_that_is_locked_holds_up_no_other() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
