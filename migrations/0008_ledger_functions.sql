@@ -423,6 +423,7 @@ AS $$
 DECLARE
     v_now      timestamptz;
     v_accounts accounts[];
+    v_fences   boolean;
     v_done     boolean[];
     v_rest     record;
     v_outcome  ledger_outcome;
@@ -434,6 +435,8 @@ BEGIN
             SELECT * FROM accounts WHERE account_id = o.account_id FOR NO KEY UPDATE SKIP LOCKED
         ) AS a;
         v_now := ledger_now();
+        -- There is hardly ever any.
+        v_fences := EXISTS (SELECT FROM ledger_fences);
         FOR v_outcome IN
             WITH asked AS MATERIALIZED (
                 SELECT o.*, a.last_seq, greatest(v_now, a.last_entry_at) AS at, a.balance,
@@ -461,7 +464,8 @@ BEGIN
                 ) AS r ON o.idempotency_key IS NOT NULL
                 LEFT JOIN LATERAL (
                     SELECT account_id FROM ledger_fences
-                    WHERE account_id = o.account_id AND batch_id = p_batch_id LIMIT 1) AS f ON true
+                    WHERE account_id = o.account_id AND batch_id = p_batch_id LIMIT 1
+                ) AS f ON v_fences
                 WINDOW places AS (PARTITION BY o.account_id ORDER BY o.ordinality)
             ), plain AS MATERIALIZED (
                 SELECT *, last_seq + number AS seq, (balance - spent)::bigint AS balance_after
