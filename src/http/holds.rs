@@ -4,7 +4,7 @@ use axum::{
     Json,
     extract::{FromRequestParts, State},
     http::{HeaderMap, StatusCode, request::Parts},
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
@@ -13,14 +13,14 @@ use uuid::Uuid;
 use super::{
     AppState,
     fields::{Fields, integer, text},
-    money::{amount, declined, refused},
+    money::amount,
     page::{List, Page, PageParams},
     params::{QueryParams, path_parameter},
     problem::{
         AnyRoute, Declined, HoldLimitReached, NotOpen, WithApiKey, WithBody, WithParameters,
         WithTarget, not_found,
     },
-    purchases::{ThisRequest, buyer, mark_replayed, tenant_of},
+    purchases::{ThisRequest, buyer, respond, tenant_of},
 };
 use crate::{
     auth::{Principal, Problem},
@@ -33,8 +33,7 @@ use crate::{
         text::Reference,
         timestamp::Timestamp,
     },
-    ledger::{Buyer, Decision},
-    store::{self, HoldStatus, StoreError},
+    store::{self, HoldStatus},
 };
 
 /// A part of the balance that is reserved, or was.
@@ -190,7 +189,7 @@ pub async fn create(
     let buyer = buyer(tenant, &principal, request_id);
     let hold = NewHold { amount, reference, expires_in };
     let decision = state.ledger.hold(&buyer, hold, key).await;
-    respond(&buyer, StatusCode::CREATED, decision)
+    respond(&buyer, StatusCode::CREATED, decision, Hold::new)
 }
 
 /// Buy with a hold, or with a part of it: the rest is released. Needs the scope `purchases:write`.
@@ -214,7 +213,8 @@ pub async fn capture(
     let tenant = tenant_of(&state, &principal).await?;
     let wanted = CaptureHoldRequest::read(fields, &tenant)?;
     let buyer = buyer(tenant, &principal, request_id);
-    respond(&buyer, StatusCode::OK, state.ledger.capture(&buyer, id, wanted.amount).await)
+    let decision = state.ledger.capture(&buyer, id, wanted.amount).await;
+    respond(&buyer, StatusCode::OK, decision, Hold::new)
 }
 
 /// Release a hold. Needs the scope `purchases:write`. Repeating it is harmless.
@@ -235,7 +235,7 @@ pub async fn void(
 ) -> Result<Response, Problem> {
     fields.finish(Some(()))?;
     let buyer = buyer(tenant_of(&state, &principal).await?, &principal, request_id);
-    respond(&buyer, StatusCode::OK, state.ledger.void(&buyer, id).await)
+    respond(&buyer, StatusCode::OK, state.ledger.void(&buyer, id).await, Hold::new)
 }
 
 /// List the account's holds, newest first. Needs the scope `purchases:read`.
@@ -271,21 +271,4 @@ pub async fn get(
     let tenant = tenant_of(&state, &principal).await?;
     let hold = state.store.find_hold(&tenant, &principal.account, id).await?;
     Ok(Json(Hold::new(hold, &tenant.policy.currency)))
-}
-
-fn respond(
-    buyer: &Buyer,
-    status: StatusCode,
-    decision: Result<Decision<store::Hold>, StoreError>,
-) -> Result<Response, Problem> {
-    let currency = &buyer.tenant.policy.currency;
-    match decision.map_err(|error| refused(error, currency))? {
-        Decision::Made { made, replayed } => {
-            let body = Json(Hold::new(made, currency));
-            Ok(mark_replayed((status, body).into_response(), replayed))
-        }
-        Decision::Declined(decline) => {
-            Ok(mark_replayed(declined(&decline, currency).into_response(), decline.replayed))
-        }
-    }
 }

@@ -17,7 +17,7 @@ use super::{
     admin::Admin,
     api_keys::metadata,
     fields::{Fields, text},
-    money::{amount, declined},
+    money::{amount, declined, refused},
     page::{List, Page, PageParams},
     params::{AccountInPath, AccountPath, QueryParams, path_parameter},
     problem::{
@@ -37,7 +37,7 @@ use crate::{
         timestamp::Timestamp,
     },
     ledger::{Buyer, Decision},
-    store,
+    store::{self, StoreError},
 };
 
 /// What was bought, and what was left.
@@ -140,6 +140,25 @@ pub fn mark_replayed(mut response: Response, replayed: bool) -> Response {
     response
 }
 
+/// What was decided, as the buyer is told it.
+pub fn respond<T, B: Serialize>(
+    buyer: &Buyer,
+    status: StatusCode,
+    decision: Result<Decision<T>, StoreError>,
+    shape: impl FnOnce(T, &Currency) -> B,
+) -> Result<Response, Problem> {
+    let currency = &buyer.tenant.policy.currency;
+    match decision.map_err(|error| refused(error, currency))? {
+        Decision::Made { made, replayed } => {
+            let body = Json(shape(made, currency));
+            Ok(mark_replayed((status, body).into_response(), replayed))
+        }
+        Decision::Declined(decline) => {
+            Ok(mark_replayed(declined(&decline, currency).into_response(), decline.replayed))
+        }
+    }
+}
+
 /// The id that this request was given on its way in.
 pub struct ThisRequest(pub RequestId);
 
@@ -181,16 +200,8 @@ pub async fn create(
         metadata: wanted.metadata.unwrap_or_default(),
     };
     let buyer = buyer(tenant, &principal, request_id);
-    let currency = &buyer.tenant.policy.currency;
-    Ok(match state.ledger.purchase(&buyer, purchase, idempotency_key).await? {
-        Decision::Made { made, replayed } => {
-            let body = Json(Purchase::new(made, currency));
-            mark_replayed((StatusCode::CREATED, body).into_response(), replayed)
-        }
-        Decision::Declined(decline) => {
-            mark_replayed(declined(&decline, currency).into_response(), decline.replayed)
-        }
-    })
+    let decision = state.ledger.purchase(&buyer, purchase, idempotency_key).await;
+    respond(&buyer, StatusCode::CREATED, decision, Purchase::new)
 }
 
 /// List the account's purchases, newest first. Needs the scope `purchases:read`.

@@ -229,7 +229,7 @@ impl Drop for InFlight<'_> {
             for account_id in std::mem::take(&mut self.accounts) {
                 queues.rest(account_id);
             }
-            queues.abandon(self.lane);
+            queues.end(self.lane);
         }
     }
 }

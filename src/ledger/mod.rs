@@ -104,8 +104,8 @@ impl Ledger {
         let wanted = purchase.clone();
         let action = OperationAction::Purchase { id, purchase, idempotency_key };
         let done = match self.apply(buyer, action).await? {
-            Decision::Made { made, .. } => made,
-            Decision::Declined(decline) => return Ok(Decision::Declined(decline)),
+            Ok(done) => done,
+            Err(decline) => return Ok(Decision::Declined(decline)),
         };
         let made = match done {
             Done { now: Some(DoneNow { at, balance_after: Some(balance_after) }), .. } => {
@@ -132,8 +132,8 @@ impl Ledger {
         let wanted = hold.clone();
         let action = OperationAction::Hold { id, hold, idempotency_key };
         let done = match self.apply(buyer, action).await? {
-            Decision::Made { made, .. } => made,
-            Decision::Declined(decline) => return Ok(Decision::Declined(decline)),
+            Ok(done) => done,
+            Err(decline) => return Ok(Decision::Declined(decline)),
         };
         let made = match done.now {
             Some(DoneNow { at, .. }) => held(buyer, id, &wanted, at)?,
@@ -225,11 +225,11 @@ impl Ledger {
         action: OperationAction,
     ) -> Result<Decision<Hold>, StoreError> {
         match self.apply(buyer, action).await? {
-            Decision::Made { made: Done { replayed, .. }, .. } => {
+            Ok(Done { replayed, .. }) => {
                 let made = self.store.find_hold(&buyer.tenant, &buyer.account, hold_id).await?;
                 Ok(Decision::Made { made, replayed })
             }
-            Decision::Declined(decline) => Ok(Decision::Declined(decline)),
+            Err(decline) => Ok(Decision::Declined(decline)),
         }
     }
 
@@ -254,7 +254,7 @@ impl Ledger {
         &self,
         buyer: &Buyer,
         action: OperationAction,
-    ) -> Result<Decision<Done>, StoreError> {
+    ) -> Result<Result<Done, Decline>, StoreError> {
         let operation = Operation {
             account_id: AccountId::derive(buyer.tenant.id, &buyer.account),
             key_id: buyer.key_id,
@@ -262,8 +262,8 @@ impl Ledger {
             action,
         };
         match self.batcher.apply(&buyer.tenant, operation).await? {
-            Outcome::Done(done) => Ok(Decision::Made { made: done, replayed: done.replayed }),
-            Outcome::Declined(decline) => Ok(Decision::Declined(decline)),
+            Outcome::Done(done) => Ok(Ok(done)),
+            Outcome::Declined(decline) => Ok(Err(decline)),
             Outcome::Refused(refusal) => Err(refusal.into()),
             outcome @ (Outcome::Busy | Outcome::Fenced) => {
                 Err(StoreError::Internal(format!("{outcome:?} is no answer").into()))

@@ -115,10 +115,7 @@ impl Queues {
             }
         }
         if batch.is_empty() {
-            match lane {
-                Lane::Quick => self.quick -= 1,
-                Lane::Patient => self.patient -= 1,
-            }
+            self.end(lane);
         }
         batch
     }
@@ -144,8 +141,8 @@ impl Queues {
         self.locked.push_back(account_id);
     }
 
-    /// A batch broke off without an answer.
-    pub fn abandon(&mut self, lane: Lane) {
+    /// A lane has nothing more to do, or broke off.
+    pub fn end(&mut self, lane: Lane) {
         match lane {
             Lane::Quick => self.quick -= 1,
             Lane::Patient => self.patient -= 1,
