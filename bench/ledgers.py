@@ -26,7 +26,6 @@ CREDIT_ACCOUNTS = """
 SEED_PURCHASES = """
     WITH buyer AS (
         SELECT account_id, key_id, balance, last_seq, last_entry_at AS at,
-               (last_entry_at AT TIME ZONE 'UTC')::date AS day,
                lpad(to_hex((extract(epoch FROM last_entry_at) * 1e6)::bigint), 16, '0') AS start
         FROM accounts JOIN api_keys USING (account_id)
         WHERE {is_key}
@@ -40,13 +39,6 @@ SEED_PURCHASES = """
     ), recorded AS (
         INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference, metadata, created_at)
         SELECT account_id, id, seq, key_id, 1, 'order', '{{}}', at FROM bought
-    ), counted AS (
-        INSERT INTO api_key_spend AS s
-        SELECT account_id, key_id, day, {purchases}, date_trunc('month', day), {purchases}, {purchases} FROM buyer
-        ON CONFLICT (account_id, key_id) DO UPDATE SET
-            day_spent = s.day_spent + excluded.day_spent,
-            month_spent = s.month_spent + excluded.month_spent,
-            total_spent = s.total_spent + excluded.total_spent
     )
     UPDATE accounts SET balance = buyer.balance - {purchases}, last_seq = buyer.last_seq + {purchases}
     FROM buyer WHERE accounts.account_id = buyer.account_id

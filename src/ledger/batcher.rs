@@ -1,14 +1,16 @@
 //! Takes what waits, applies it, and tells each caller what became of it.
 
 use std::{
+    num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    thread::available_parallelism,
     time::Duration,
 };
 
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{error, warn};
 
-use super::queues::{Answer, Caller, Lane, Queues, Waiting};
+use super::queues::{Answer, Caller, Lane, MOST_QUICK_LANES, PATIENT_LANES, Queues, Waiting};
 use crate::{
     clock,
     domain::{account::AccountId, id::BatchId, tenant::Tenant},
@@ -18,13 +20,6 @@ use crate::{
         StoreError,
     },
 };
-
-/// Batches under way that leave out what is locked: while one waits for its commit, another is
-/// worked on.
-const QUICK: usize = 2;
-
-/// Batches that wait for the lock of one account each.
-const PATIENT: usize = 2;
 
 /// After this a batch whose outcome cannot be found out is given up.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
@@ -37,11 +32,12 @@ const RETRY_AFTER_AT_MOST: Duration = Duration::from_millis(500);
 pub(super) struct Batcher {
     store: Arc<Store>,
     queues: Mutex<Queues>,
+    quick: usize,
 }
 
 impl Batcher {
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, queues: Mutex::default() }
+        Self { store, queues: Mutex::default(), quick: quick_lanes() }
     }
 
     /// Applies an operation, along with others. Once it is in a batch it does not matter whether
@@ -66,7 +62,7 @@ impl Batcher {
 
     /// Starts what may begin.
     fn start(self: &Arc<Self>, queues: &mut Queues) {
-        for (lane, most) in [(Lane::Quick, QUICK), (Lane::Patient, PATIENT)] {
+        for (lane, most) in [(Lane::Quick, self.quick), (Lane::Patient, PATIENT_LANES)] {
             if queues.begin(lane, most) {
                 tokio::spawn(Arc::clone(self).run(lane));
             }
@@ -84,8 +80,8 @@ impl Batcher {
             waiting.sort_by_key(|waiting| waiting.operation.account_id);
             let (operations, callers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
-            let in_flight = InFlight::new(&self, lane, &operations);
-            let deciding = self.decide(lane, &mut connection, operations);
+            let mut in_flight = InFlight::new(&self, lane, &operations);
+            let deciding = self.decide(&mut in_flight.lane, &mut connection, operations);
             let telling = async { decided.drain(..).for_each(Decided::tell) };
             let ((operations, answers), ()) = tokio::join!(biased; deciding, telling);
             (decided, waiting) = in_flight.land(operations, callers, answers);
@@ -95,8 +91,8 @@ impl Batcher {
 
     /// What becomes of each operation.
     async fn decide(
-        &self,
-        lane: Lane,
+        self: &Arc<Self>,
+        lane: &mut Lane,
         connection: &mut BatchConnection,
         operations: Vec<Operation>,
     ) -> (Vec<Operation>, Vec<Answer>) {
@@ -109,13 +105,13 @@ impl Batcher {
             }
         };
         let id = BatchId::new(clock::local(), entropy);
-        let mut batch = Batch { id, attempt: 1, wait: lane == Lane::Patient, operations };
-        let answers = match self.send(connection, &mut batch).await {
+        let mut batch = Batch { id, attempt: 1, wait: *lane == Lane::Patient, operations };
+        let answers = match self.send(lane, connection, &mut batch).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One that the database cannot take must not be the others' fault.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
                 error!(%cause, "a batch was refused: its operations are applied one by one");
-                self.decide_each(connection, &mut batch).await
+                self.decide_each(lane, connection, &mut batch).await
             }
             Err(error) => {
                 let error = Arc::new(error);
@@ -127,7 +123,8 @@ impl Batcher {
 
     /// Sends the operations of a batch one after the other, each as a further attempt of it.
     async fn decide_each(
-        &self,
+        self: &Arc<Self>,
+        lane: &mut Lane,
         connection: &mut BatchConnection,
         batch: &mut Batch,
     ) -> Vec<Answer> {
@@ -135,7 +132,7 @@ impl Batcher {
         for operation in &batch.operations {
             let (id, attempt) = (batch.id, batch.attempt + 1);
             let mut alone = Batch { id, attempt, wait: true, operations: vec![operation.clone()] };
-            let result = self.send(connection, &mut alone).await;
+            let result = self.send(lane, connection, &mut alone).await;
             batch.attempt = alone.attempt;
             answers.push(result.map(|mut outcomes| outcomes.remove(0)));
         }
@@ -144,7 +141,8 @@ impl Batcher {
 
     /// Sends a batch until it is known what became of it.
     async fn send(
-        &self,
+        self: &Arc<Self>,
+        lane: &mut Lane,
         connection: &mut BatchConnection,
         batch: &mut Batch,
     ) -> Result<Vec<Outcome>, StoreError> {
@@ -158,6 +156,7 @@ impl Batcher {
                 }
                 result => return result,
             }
+            self.give_way(lane);
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
@@ -166,10 +165,27 @@ impl Batcher {
         }
     }
 
+    /// What is sent again may wait for long: others go on in its place.
+    fn give_way(self: &Arc<Self>, lane: &mut Lane) {
+        let mut queues = self.lock();
+        if *lane == Lane::Quick && queues.give_way() {
+            *lane = Lane::Late;
+            self.start(&mut queues);
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Queues> {
         // Each operation leaves it whole: a panic elsewhere harms nothing.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Batches at once that leave out what is locked. A batch costs the more the smaller it is: where one
+/// session of Postgres can have a core to itself beside the service, a second one only makes both
+/// batches smaller.
+fn quick_lanes() -> usize {
+    let cores = available_parallelism().map_or(1, NonZero::get);
+    (cores / 2).clamp(1, MOST_QUICK_LANES)
 }
 
 /// A batch that is under way. However it ends, its accounts have their next turn.

@@ -18,6 +18,15 @@ pub(super) const MAX_WAITING_OF_ACCOUNT: usize = 2000;
 /// Operations that wait at the most, of all accounts together.
 pub(super) const MAX_WAITING: usize = 50_000;
 
+/// Batches at once that leave out what is locked, at the most.
+pub(super) const MOST_QUICK_LANES: usize = 4;
+
+/// Batches at once that wait for the lock of one account each.
+pub(super) const PATIENT_LANES: usize = 2;
+
+/// Batches at once that are sent again beside those.
+const LATE_LANES: usize = 2;
+
 /// The answer to one operation.
 pub(super) type Answer = Result<Outcome, StoreError>;
 
@@ -40,6 +49,8 @@ pub(super) enum Lane {
     Quick,
     /// It waits for one.
     Patient,
+    /// A quick one that is sent again, and has given its place to another.
+    Late,
 }
 
 /// The queues of all accounts. An account is in one batch at a time: what comes meanwhile gathers
@@ -55,6 +66,7 @@ pub(super) struct Queues {
     /// Batches that are under way.
     quick: usize,
     patient: usize,
+    late: usize,
 }
 
 impl Queues {
@@ -82,6 +94,8 @@ impl Queues {
         let (turns, under_way) = match lane {
             Lane::Quick => (&self.ready, &mut self.quick),
             Lane::Patient => (&self.locked, &mut self.patient),
+            // It is never begun: it becomes one.
+            Lane::Late => return false,
         };
         let begins = !turns.is_empty() && *under_way < most;
         *under_way += usize::from(begins);
@@ -96,6 +110,7 @@ impl Queues {
             let turns = match lane {
                 Lane::Quick => &mut self.ready,
                 Lane::Patient => &mut self.locked,
+                Lane::Late => break,
             };
             let Some(account_id) = turns.pop_front() else { break };
             let before = batch.len();
@@ -141,11 +156,22 @@ impl Queues {
         self.locked.push_back(account_id);
     }
 
+    /// Whether a quick batch may go on as a late one, so that another can begin in its place.
+    pub fn give_way(&mut self) -> bool {
+        let gives_way = self.late < LATE_LANES;
+        if gives_way {
+            self.quick -= 1;
+            self.late += 1;
+        }
+        gives_way
+    }
+
     /// A lane has nothing more to do, or broke off.
     pub fn end(&mut self, lane: Lane) {
         match lane {
             Lane::Quick => self.quick -= 1,
             Lane::Patient => self.patient -= 1,
+            Lane::Late => self.late -= 1,
         }
     }
 }

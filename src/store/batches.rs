@@ -28,9 +28,9 @@ use crate::domain::{
     verification::Denial,
 };
 
-/// Connections on which batches are applied, beside those of the pool: a purchase waits for nobody
-/// who only asks, and nobody for it.
-pub(super) const CONNECTIONS: u32 = 4;
+/// Connections on which batches are applied, beside those of the pool, as many as there are batches
+/// at once: a purchase waits for nobody who only asks, and nobody for it.
+pub(super) const CONNECTIONS: u32 = 8;
 
 /// For one attempt, with the wait for its connection: after that it is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);

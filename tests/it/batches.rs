@@ -407,7 +407,7 @@ async fn fill(app: &App) {
          SELECT account_id, purchase_id, key_id, 1, 'voided', created_at,
                 created_at + interval '1 minute', created_at, key_id, key_id
          FROM purchases WHERE seq > 100",
-        "INSERT INTO api_key_spend
+        "INSERT INTO spend_counters
          SELECT account_id, key_id, current_date, sum(amount), date_trunc('month', current_date),
                 sum(amount), sum(amount)
          FROM purchases GROUP BY account_id, key_id ON CONFLICT DO NOTHING",

@@ -35,6 +35,9 @@ async fn busy_account() -> App {
     let made = app.send(hold("2")).await.expect(201);
     let capture = format!("/v1/holds/{}/capture", made.text("/id"));
     app.send(key.call("POST", &capture).json(json!({"amount": "1"}))).await.expect(200);
+    // From now on it is counted what the key spends, and what it has spent so far.
+    let limit = json!({"spend_limit": {"amount": "1000", "period": "total"}});
+    app.send(app.tronagg.call("PATCH", &key.path).json(limit)).await.expect(200);
     app.account(&app.tronagg, OTHER_WALLET, "1").await;
     app
 }
@@ -127,10 +130,10 @@ async fn each_fault_is_found_and_named() {
             "idempotency key big of a purchase was declined for 1000000000 of 90000001",
         ),
         (
-            "UPDATE api_key_spend SET total_spent = total_spent + 1",
+            "UPDATE spend_counters SET total_spent = total_spent + 1",
             "has bought for 16000000, not for 16000001",
         ),
-        ("DELETE FROM api_key_spend", "has bought for 16000000, not for 0"),
+        ("DELETE FROM spend_counters", "has a limit, and nothing counts what it spends"),
         ("DELETE FROM api_keys", "which the account does not have"),
         ("DELETE FROM accounts WHERE held > 0", "is of no account"),
     ] {

@@ -104,6 +104,29 @@ async fn a_limit_is_set_changed_and_cleared() {
 }
 
 #[tokio::test]
+async fn a_limit_that_comes_later_counts_what_was_bought_before_also_by_the_key_before() {
+    let app = App::start().await;
+    let wallet = app.wallet("100").await;
+    let old = app.key(&app.tronagg, wallet).await;
+    app.send(old.buy("3")).await.expect(201);
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", old.path));
+    let rotated = app.send(rotate.json(json!({"grace_seconds": 60}))).await.expect(201);
+    let path = format!("/v1/accounts/{wallet}/keys/{}", rotated.text("/id"));
+    let new = NewKey { text: rotated.text("/key").into(), id: rotated.text("/id").into(), path };
+    app.send(new.buy("1")).await.expect(201);
+    app.send(app.key(&app.tronagg, wallet).await.buy("50")).await.expect(201);
+    for period in ["total", "month", "day"] {
+        let set = json!({"spend_limit": {"amount": "10", "period": period}});
+        app.send(app.tronagg.call("PATCH", &new.path).json(set)).await.expect(200);
+        assert_eq!(left(&app, &new).await, "6.000000", "{period}");
+    }
+    // The old one has no limit, but spends of the same.
+    app.send(old.buy("2")).await.expect(201);
+    assert_eq!(left(&app, &new).await, "4.000000");
+    app.check_ledger().await;
+}
+
+#[tokio::test]
 async fn many_at_once_spend_the_limit_and_no_more() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;

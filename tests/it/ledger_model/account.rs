@@ -17,7 +17,7 @@ use uuid::Uuid;
 
 use super::{
     clock,
-    keys::Keys,
+    keys::{KeyAct, Keys},
     model::Asked,
     view::{Bought, Entry, Hold, Spent, View},
 };
@@ -29,6 +29,8 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
+    /// Who spends with a limit, or has: how many entries there were at the first one, and when.
+    counting: BTreeMap<usize, (usize, Timestamp)>,
     /// Which requests voided holds.
     voided: BTreeMap<HoldId, RequestId>,
     records: BTreeMap<Name, Record>,
@@ -96,6 +98,7 @@ impl Account {
             holds: BTreeMap::new(),
             purchases: BTreeMap::new(),
             entries: Vec::new(),
+            counting: BTreeMap::new(),
             voided: BTreeMap::new(),
             records: BTreeMap::new(),
             credits: BTreeMap::new(),
@@ -180,24 +183,39 @@ impl Account {
         self.entries.last().map_or(now, |entry| entry.at.max(now))
     }
 
+    /// What keys spend is counted from their first limit on, with what they have bought before.
     fn spent(&self) -> BTreeMap<usize, Spent> {
-        let mut all = BTreeMap::new();
-        for entry in &self.entries {
-            let Some(bought) = &entry.bought else { continue };
-            let (day, month) = (clock::day_of(entry.at), clock::month_of(entry.at));
-            let none = Spent { day, in_day: 0, month, in_month: 0, total: 0 };
-            let spent = all.entry(self.keys.spender(bought.key)).or_insert(none);
-            if spent.day != day {
-                (spent.day, spent.in_day) = (day, 0);
+        let of = |(&spender, &(before, began)): (&usize, &(usize, Timestamp))| {
+            let (day, month) = (clock::day_of(began), clock::month_of(began));
+            let mut spent = Spent { day, in_day: 0, month, in_month: 0, total: 0 };
+            for (place, entry) in self.entries.iter().enumerate() {
+                let bought = entry.bought.as_ref();
+                if bought.is_none_or(|bought| self.keys.spender(bought.key) != spender) {
+                    continue;
+                }
+                let (day, month) = (clock::day_of(entry.at), clock::month_of(entry.at));
+                if place >= before && spent.day != day {
+                    (spent.day, spent.in_day) = (day, 0);
+                }
+                if place >= before && spent.month != month {
+                    (spent.month, spent.in_month) = (month, 0);
+                }
+                spent.in_day -= if spent.day == day { entry.amount } else { 0 };
+                spent.in_month -= if spent.month == month { entry.amount } else { 0 };
+                spent.total -= entry.amount;
             }
-            if spent.month != month {
-                (spent.month, spent.in_month) = (month, 0);
-            }
-            spent.in_day -= entry.amount;
-            spent.in_month -= entry.amount;
-            spent.total -= entry.amount;
+            (spender, spent)
+        };
+        self.counting.iter().map(of).collect()
+    }
+
+    pub fn change_key(&mut self, now: Timestamp, key: usize, act: KeyAct) -> Result<(), Refusal> {
+        self.keys.change(key, act)?;
+        if matches!(act, KeyAct::Limit(Some(_))) {
+            let began = (self.entries.len(), self.moment(now));
+            self.counting.entry(self.keys.spender(key)).or_insert(began);
         }
-        all
+        Ok(())
     }
 
     pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> Outcome {

@@ -141,7 +141,8 @@ impl State {
             Transition::Key { account, key, act } => {
                 let (account, act) = (*account, *act);
                 let Some(key) = self.key(account, *key) else { return Step::Nothing };
-                let expected = self.ledger.accounts[account].keys.change(key, act);
+                let now = self.ledger.now;
+                let expected = self.ledger.accounts[account].change_key(now, key, act);
                 Step::Key { account, key, act, expected }
             }
             Transition::Suspend { account, suspended } => {

@@ -263,7 +263,7 @@ impl Account {
         let holds = self.rows(connection, holds).await;
         let spent = "SELECT key_id, day, day_spent::bigint AS in_day, month,
                             month_spent::bigint AS in_month, total_spent::bigint AS total
-                     FROM api_key_spend WHERE account_id = $1";
+                     FROM spend_counters WHERE account_id = $1";
         let spent = self.rows(connection, spent).await;
         let account = &accounts[0];
         let last_entry_at: Option<OffsetDateTime> = account.get("last_entry_at");
