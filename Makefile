@@ -17,6 +17,8 @@ run: ## start a demo server with two tenants; ARGS="..." are handed to it
 test: ## every test: the crate, the README's walk, the example bot
 	scripts/ensure-postgres.sh
 	scripts/ensure-python.sh tests/requirements.txt
+	scripts/ensure-chromium.sh
+	scripts/ensure-axe.sh
 	cargo test --locked
 	cargo check --locked $(MIDDLEWARE)
 	cargo check --locked $(REMOTE)

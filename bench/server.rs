@@ -8,6 +8,7 @@ use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
 use tollgate::{
     auth::ApiKeyLayer,
+    domain::portal::WebOrigin,
     http::{AppState, Limits, ServerLimits, serve},
     node::{Node, NodeSettings},
     store::{PoolSettings, Store},
@@ -45,7 +46,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = NodeSettings { cache_entries: arguments.cache_entries, ..Default::default() };
     let node = Node::new(Arc::new(store), settings);
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
-    let state = AppState::new(node, Limits::default());
+    let state = AppState::new(node, Limits::default(), WebOrigin::parse("http://localhost")?);
 
     let mut router = Router::new().route("/", get(|| async { "ok" }));
     if arguments.gate == Gate::On {

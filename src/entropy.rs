@@ -11,6 +11,7 @@ use zeroize::Zeroizing;
 use crate::domain::{
     api_key::{KeyPrefix, KeyText},
     id::{IdEntropy, NodeId},
+    session_token::SessionToken,
 };
 
 /// Ids whose randomness is fetched at once.
@@ -26,6 +27,13 @@ pub fn new_key(prefix: &KeyPrefix) -> Result<KeyText, EntropyError> {
     let mut random = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(random.as_mut_slice())?;
     Ok(KeyText::generate(prefix, &random))
+}
+
+/// A token of the dashboard that nobody has seen.
+pub fn new_session_token() -> Result<SessionToken, EntropyError> {
+    let mut random = Zeroizing::new([0; 32]);
+    SysRng.try_fill_bytes(random.as_mut_slice())?;
+    Ok(SessionToken::generate(&random))
 }
 
 /// What makes a new id differ from all others. Ids are no secrets: the operating system is asked for

@@ -4,8 +4,8 @@
 //! With `remote` that gate can ask a running Tollgate. With `server` it is the whole service, of
 //! which `tollgate` is the command line. The default is all of it.
 //!
-//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ← `cli` ←
-//! `main`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
+//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ←
+//! `dashboard` ← `cli` ← `main`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 pub mod auth;
 pub mod domain;
@@ -16,6 +16,8 @@ pub mod cli;
 mod clock;
 #[cfg(feature = "server")]
 pub mod config;
+#[cfg(feature = "server")]
+pub mod dashboard;
 #[cfg(feature = "server")]
 pub mod entropy;
 #[cfg(feature = "server")]

@@ -13,6 +13,8 @@ use tracing::{info, warn};
 use super::database::Database;
 use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
+    dashboard,
+    domain::portal::WebOrigin,
     http::{self, AppState, ServerLimits},
     node::Node,
     telemetry,
@@ -75,7 +77,8 @@ impl Service {
 
     /// Answers until a signal comes, then finishes what is in flight and stops.
     pub async fn run(self) -> anyhow::Result<()> {
-        info!(address = %self.address()?, "serving");
+        let address = self.address()?;
+        info!(%address, "serving");
         if let Some((listener, router)) = self.metrics {
             info!(address = %listener.local_addr()?, "serving metrics");
             let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
@@ -87,7 +90,12 @@ impl Service {
             // Ready once it is dropped.
             let _ = all_served.await;
         }));
-        let state = AppState::new(self.node, self.config.limits);
+        let public_url = match self.config.public_url {
+            Some(url) => url,
+            None => local_url(address)?,
+        };
+        info!(%public_url, "the dashboard is at this address");
+        let state = AppState::new(self.node, self.config.limits, public_url);
         let (counted, all_counted) = oneshot::channel::<()>();
         let store = self.database.store.clone();
         let usage = tokio::spawn(state.usage().clone().run(store, async {
@@ -105,7 +113,9 @@ impl Service {
             let _ = stop.wait_for(|&stop| stop).await;
             info!("stopping: what is in flight is finished first");
         };
-        http::serve(self.listener, http::router(state), self.config.server_limits, stopped).await;
+        let pages = dashboard::routes(&state);
+        let router = http::router(state, pages);
+        http::serve(self.listener, router, self.config.server_limits, stopped).await;
         // A request that is answered late is verified by the database.
         drop(served);
         lease.await.context("keeping the lease broke off")?;
@@ -116,6 +126,16 @@ impl Service {
         info!("stopped");
         Ok(())
     }
+}
+
+/// What a browser on this machine calls the service.
+fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
+    let url = if address.ip().is_loopback() {
+        format!("http://{address}")
+    } else {
+        format!("http://localhost:{}", address.port())
+    };
+    WebOrigin::parse(&url).with_context(|| format!("{url} is no address of a dashboard"))
 }
 
 /// Files and sockets beside those of clients: the database's, the log, the listeners.

@@ -16,6 +16,7 @@ use reader::{ADDRESS_FORMS, LOG_FORMS, Reader, read_address, read_log};
 
 use crate::{
     auth::MAX_ENTRIES,
+    domain::portal::WebOrigin,
     http::{Limits, ServerLimits},
     node::NodeSettings,
     postgres,
@@ -74,6 +75,11 @@ pub struct ServerArgs {
     /// Address of the HTTP interface [default: 127.0.0.1:8080]
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
+
+    /// What browsers call the service, such as https://keys.example.com: for the dashboard [default:
+    /// http:// and the address that is listened on, or localhost]
+    #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
+    pub public_url: Option<String>,
 
     /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
@@ -147,6 +153,8 @@ pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `None`: off.
     pub metrics_listen: Option<SocketAddr>,
+    /// `None`: that of the address that is listened on.
+    pub public_url: Option<WebOrigin>,
     pub limits: Limits,
     pub server_limits: ServerLimits,
     pub node: NodeSettings,
@@ -292,6 +300,13 @@ impl ServerArgs {
             },
         );
         let metrics = metrics.unwrap_or_else(|| read_address("127.0.0.1:9464").map(Some));
+        let public_url = reader.value(
+            "TOLLGATE_PUBLIC_URL",
+            self.public_url.as_deref(),
+            "https:// and a host, or http:// and a loopback one, without a path",
+            |text| WebOrigin::parse(text).ok().map(Some),
+        );
+        let public_url = public_url.unwrap_or(Some(None));
         let (limits, bounds) = (Limits::default(), ServerLimits::default());
         let body = reader.number(
             "TOLLGATE_MAX_BODY_BYTES",
@@ -334,6 +349,7 @@ impl ServerArgs {
         Some(ServerConfig {
             listen: listen?,
             metrics_listen: metrics?,
+            public_url: public_url?,
             limits: Limits {
                 body_bytes: body?,
                 body_timeout: body_timeout?,

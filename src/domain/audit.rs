@@ -65,6 +65,12 @@ pub enum Action {
     ApiKeyChange,
     ApiKeyRevoke,
     ApiKeyRotate,
+    /// How the tenant's dashboard looks, and who may come in.
+    PortalChange,
+    PortalLinkCreate,
+    SessionOpen,
+    SessionClose,
+    SessionCloseAll,
 }
 
 impl Action {
@@ -83,6 +89,11 @@ impl Action {
             Self::ApiKeyChange => "api_key.change",
             Self::ApiKeyRevoke => "api_key.revoke",
             Self::ApiKeyRotate => "api_key.rotate",
+            Self::PortalChange => "portal.change",
+            Self::PortalLinkCreate => "portal_link.create",
+            Self::SessionOpen => "session.open",
+            Self::SessionClose => "session.close",
+            Self::SessionCloseAll => "session.close_all",
         }
     }
 }

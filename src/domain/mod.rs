@@ -3,6 +3,7 @@
 //! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness come in as
 //! arguments. A value of one of these types has been checked: inner code never checks again.
 
+mod accent;
 pub mod account;
 pub mod amount;
 pub mod api_key;
@@ -11,13 +12,19 @@ pub mod canonical_json;
 pub mod id;
 pub mod idempotency;
 pub mod lifecycle;
+mod logo;
 pub mod money;
 pub mod permission;
+pub mod portal;
 pub mod scope;
+pub mod session_token;
 pub mod spend_limit;
 pub mod tenant;
 pub mod text;
 pub mod timestamp;
 pub mod tron;
+#[cfg(feature = "server")]
+pub mod tron_message;
 pub mod usage;
 pub mod verification;
+mod web_origin;

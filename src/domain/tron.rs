@@ -1,7 +1,7 @@
 //! TRON addresses: base58check of `0x41` and the 20 bytes of the account, 34 characters.
 
 /// The first byte of every address of the main network.
-const ADDRESS_PREFIX: u8 = 0x41;
+pub(super) const ADDRESS_PREFIX: u8 = 0x41;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a TRON address is T and 33 more characters of base58, with a correct checksum")]

@@ -74,7 +74,13 @@ fn timed_out() -> Problem {
 
 async fn name_request(response: Response, request_id: RequestId) -> Response {
     let text = request_id.to_string();
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/html"));
     let mut response = match response.extensions().get::<Problem>() {
+        // A page is for people, and says it itself. Its problem is for the log.
+        _ if is_page => response,
         Some(problem) => {
             let named = problem.clone().for_request(&text).into_response();
             carry_over(response, named)

@@ -7,7 +7,7 @@ mod api_keys;
 mod audit_events;
 mod authorize;
 mod credits;
-mod csv;
+pub(crate) mod csv;
 mod fields;
 mod gate;
 mod health;
@@ -18,6 +18,8 @@ mod money;
 mod openapi;
 mod page;
 mod params;
+mod portal_sessions;
+mod portal_settings;
 mod problem;
 mod purchases;
 mod refunds;
@@ -35,7 +37,9 @@ pub use openapi::document as openapi_document;
 pub use router::router;
 pub use server::{ServerLimits, serve};
 
-use crate::{clock, ledger::Ledger, node::Node, store::Store, usage::UsageBuffer};
+use crate::{
+    clock, domain::portal::WebOrigin, ledger::Ledger, node::Node, store::Store, usage::UsageBuffer,
+};
 
 /// What handlers share.
 #[derive(Clone)]
@@ -49,6 +53,7 @@ pub struct Shared {
     verifier: Arc<CountedVerifier>,
     usage: Arc<UsageBuffer>,
     limits: Limits,
+    public_url: WebOrigin,
 }
 
 /// Bounds of one request.
@@ -84,8 +89,9 @@ impl Deref for AppState {
 }
 
 impl AppState {
+    /// `public_url` is what browsers call the service.
     #[must_use]
-    pub fn new(node: Node, limits: Limits) -> Self {
+    pub fn new(node: Node, limits: Limits, public_url: WebOrigin) -> Self {
         let store = Arc::clone(node.store());
         Self(Arc::new(Shared {
             ledger: Ledger::new(Arc::clone(&store)),
@@ -94,6 +100,7 @@ impl AppState {
             node,
             store,
             limits,
+            public_url,
         }))
     }
 
@@ -101,6 +108,20 @@ impl AppState {
     #[must_use]
     pub fn verifier(&self) -> &Arc<CountedVerifier> {
         &self.verifier
+    }
+
+    /// Where browsers find the service.
+    #[must_use]
+    pub fn public_url(&self) -> &WebOrigin {
+        &self.public_url
+    }
+
+    pub(crate) fn store(&self) -> &Arc<Store> {
+        &self.store
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
     }
 
     /// What moves money. Holds that are due are released by who runs it.

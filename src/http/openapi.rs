@@ -52,6 +52,7 @@ pub fn skeleton() -> Document {
         ("holds", "What is reserved for what may still fail."),
         ("accounts", "A tenant's accounts, their balances and statements."),
         ("keys", "An account's API keys."),
+        ("dashboard", "The pages for an account's owner: the ways in, and how they look."),
         ("audit", "Who did what."),
         ("service", "The service itself."),
     ]

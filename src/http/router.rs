@@ -18,7 +18,8 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{
     AppState, access, accounts, admin, api_keys, audit_events, authorize, credits, health, holds,
-    ledger, me, openapi, problem, purchases, refunds, usage, verify,
+    ledger, me, openapi, portal_sessions, portal_settings, problem, purchases, refunds, usage,
+    verify,
 };
 use crate::{
     auth::ApiKeyLayer,
@@ -36,8 +37,9 @@ enum Guard {
     AdminKey(Permission),
 }
 
-/// All of the service that HTTP shows.
-pub fn router(state: AppState) -> Router {
+/// All of the service that HTTP shows. The pages come with what stands around them alone; the layers
+/// of all requests are put around them here.
+pub fn router(state: AppState, pages: Router) -> Router {
     let mut routes = OpenApiRouter::with_openapi(openapi::skeleton());
     for (guard, group) in route_groups() {
         routes = routes.merge(guard.protect(group, &state));
@@ -50,6 +52,8 @@ pub fn router(state: AppState) -> Router {
         .merge(docs)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)
+        .with_state(state.clone())
+        .merge(pages)
         // Innermost first. Bounds what a handler reads of the body.
         .layer(DefaultBodyLimit::max(state.limits.body_bytes))
         // What is said here is about one key or account at one moment: nobody may keep it.
@@ -58,8 +62,7 @@ pub fn router(state: AppState) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
         // Outermost, so that it sees every answer there is: the request's id, the log, the
         // counts, the time-out.
-        .layer(middleware::from_fn_with_state(state.clone(), access::observe))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(state, access::observe))
 }
 
 /// The routes and what the document says of them, without the layers: those need a database.
@@ -101,6 +104,13 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(accounts::list)),
         ),
         (
+            AdminKey(Accounts),
+            // A logo is larger than other bodies.
+            group()
+                .routes(routes!(portal_settings::get, portal_settings::patch))
+                .layer(DefaultBodyLimit::max(portal_settings::BODY_BYTES)),
+        ),
+        (
             AdminKey(Credits),
             group().routes(routes!(credits::create)).routes(routes!(refunds::create)),
         ),
@@ -111,7 +121,8 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(api_keys::get, api_keys::patch))
                 .routes(routes!(usage::get))
                 .routes(routes!(api_keys::revoke))
-                .routes(routes!(api_keys::rotate)),
+                .routes(routes!(api_keys::rotate))
+                .routes(routes!(portal_sessions::create)),
         ),
         (AdminKey(Verify), group().routes(routes!(verify::verify))),
         (

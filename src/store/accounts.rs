@@ -78,25 +78,7 @@ impl Store {
         let _timer = self.timer("ensure_account");
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
-        let made = sqlx::query!(
-            "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
-                                   created_at)
-             VALUES ($1, $2, $3, 'active', 0, 0, $4)
-             ON CONFLICT (account_id) DO NOTHING",
-            AccountId::derive(tenant.id, account).uuid(),
-            tenant.id.uuid(),
-            account.as_str(),
-            OffsetDateTime::from(at),
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected()
-            == 1;
-        if made {
-            let subject = Subject::Account(account, None);
-            let act = Act { action: Action::AccountCreate, subject, detail: json!({}) };
-            act.record(&mut tx, tenant, origin, at).await?;
-        }
+        let made = ensure(&mut tx, tenant, account, origin, at).await?;
         // A statement of its own: it sees the row that another transaction inserted meanwhile.
         let stored = select(&mut tx, tenant, account).await?;
         tx.commit().await?;
@@ -237,4 +219,34 @@ async fn select(
     .fetch_one(connection)
     .await?
     .into_account(tenant)
+}
+
+/// Makes an account unless it is there, and records it. `true`: it was made.
+pub(super) async fn ensure(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account: &ExternalId,
+    origin: &Origin,
+    at: Timestamp,
+) -> Result<bool, StoreError> {
+    let made = sqlx::query!(
+        "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+                               created_at)
+         VALUES ($1, $2, $3, 'active', 0, 0, $4)
+         ON CONFLICT (account_id) DO NOTHING",
+        AccountId::derive(tenant.id, account).uuid(),
+        tenant.id.uuid(),
+        account.as_str(),
+        OffsetDateTime::from(at),
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected()
+        == 1;
+    if made {
+        let subject = Subject::Account(account, None);
+        let act = Act { action: Action::AccountCreate, subject, detail: json!({}) };
+        act.record(connection, tenant, origin, at).await?;
+    }
+    Ok(made)
 }

@@ -5,6 +5,7 @@
 //! statements, which see what was committed while it waited. The clock is the database's.
 
 mod accounts;
+mod activity;
 mod admin_keys;
 mod api_key_changes;
 mod api_keys;
@@ -21,15 +22,20 @@ mod ledger_check;
 mod lookups;
 mod nodes;
 mod pool;
+mod portal_links;
+mod portal_sessions;
+mod portal_settings;
 mod purchases;
 mod refunds;
 mod scope_sets;
+mod sign_ins;
 mod tenant_directory;
 mod tenants;
 mod usage;
 mod verifications;
 
 pub use accounts::Account;
+pub use activity::{ACTIVITY_HOURS, KeyActivity};
 pub use admin_keys::{AdminKey, AdminVerification};
 pub use api_key_changes::KeyChange;
 pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
@@ -45,8 +51,12 @@ pub use ledger::{BalanceThen, Direction, EntryFilter, EntryKind, EntryRange, Led
 pub use ledger_check::LedgerCheck;
 pub use nodes::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
+pub use portal_links::PortalLink;
+pub use portal_sessions::{PortalSession, SignInWay};
+pub use portal_settings::PortalChange;
 pub use purchases::Purchase;
 pub use refunds::{Refund, Refunded};
+pub use sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use usage::KeyUse;
 pub use verifications::{OwnKey, Verification};
 

@@ -28,22 +28,22 @@ pub struct Purchase {
     pub created_at: Timestamp,
 }
 
-struct PurchaseRow {
-    purchase_id: Uuid,
-    seq: i64,
-    key_id: Uuid,
-    amount: i64,
-    balance_after: i64,
-    refunded: i64,
-    reference: Option<String>,
-    description: Option<String>,
-    metadata: Value,
-    hold_id: Option<Uuid>,
-    created_at: OffsetDateTime,
+pub(super) struct PurchaseRow {
+    pub purchase_id: Uuid,
+    pub seq: i64,
+    pub key_id: Uuid,
+    pub amount: i64,
+    pub balance_after: i64,
+    pub refunded: i64,
+    pub reference: Option<String>,
+    pub description: Option<String>,
+    pub metadata: Value,
+    pub hold_id: Option<Uuid>,
+    pub created_at: OffsetDateTime,
 }
 
 impl PurchaseRow {
-    fn into_purchase(self) -> Result<Purchase, StoreError> {
+    pub fn into_purchase(self) -> Result<Purchase, StoreError> {
         Ok(Purchase {
             id: PurchaseId::from_uuid(self.purchase_id),
             key_id: KeyId::from_uuid(self.key_id),

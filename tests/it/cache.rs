@@ -6,14 +6,19 @@ use axum::{body::Body, http::Request};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tollgate::{
-    http::{AppState, Limits, router},
+    http::Limits,
     node::{Node, NodeSettings},
     postgres::{DATABASE, PrivatePostgres},
     store::{PoolSettings, Store},
 };
 use tower::ServiceExt as _;
 
-use crate::harness::{App, Call, WALLET, app::NewKey, cluster, eventually, proxy::Proxy};
+use crate::harness::{
+    App, Call, WALLET,
+    app::{NewKey, service, state_of},
+    cluster, eventually,
+    proxy::Proxy,
+};
 
 /// Does not wait long for a database that is not there.
 fn impatient(settings: PoolSettings) -> PoolSettings {
@@ -38,7 +43,7 @@ async fn proxy_before(url: &str) -> (Proxy, String) {
 }
 
 fn router_of(node: &Node) -> axum::Router {
-    router(AppState::new(node.clone(), Limits::default()))
+    service(state_of(node.clone(), Limits::default()))
 }
 
 /// A request that no handler needs the database for.

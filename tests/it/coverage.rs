@@ -94,6 +94,15 @@ fn routes() -> Vec<Route> {
             json!({"key": "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
         ),
         // Last: the stranger has an account of this name from here on.
+        with(
+            route("POST", "/v1/portal-sessions", AdminKey("keys"), NotFound),
+            json!({"account": WALLET}),
+        ),
+        route("GET", "/v1/portal-settings", AdminKey("accounts"), SeesNothing),
+        with(
+            route("PATCH", "/v1/portal-settings", AdminKey("accounts"), SeesNothing),
+            json!({"name": "a"}),
+        ),
         route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),
     ]
 }

@@ -3,13 +3,17 @@
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 use tollgate::{
-    http::{AppState, Limits, router},
+    http::Limits,
     node::{Node, NodeSettings},
     postgres::PrivatePostgres,
     store::{ConnectError, PoolSettings, Store},
 };
 
-use crate::harness::{App, Call, WALLET, cluster, eventually};
+use crate::harness::{
+    App, Call, WALLET,
+    app::{service, state_of},
+    cluster, eventually,
+};
 
 #[tokio::test]
 async fn an_outage_is_a_503_and_ends_by_itself() {
@@ -31,7 +35,7 @@ async fn an_outage_is_a_503_and_ends_by_itself() {
     let key = app.key(&app.tronagg, wallet).await;
     // A node without a lease: it asks the database about every key.
     let node = Node::new(std::sync::Arc::new(store), NodeSettings::default());
-    app.router = router(AppState::new(node, Limits::default()));
+    app.router = service(state_of(node, Limits::default()));
     app.send(key.call("GET", "/v1/me")).await.expect(200);
 
     tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");

@@ -8,9 +8,13 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-use tollgate::http::{AppState, Limits, ServerLimits, router, serve};
+use tollgate::http::{Limits, ServerLimits, serve};
 
-use crate::harness::{App, Call, app::NewKey, eventually, process};
+use crate::harness::{
+    App, Call,
+    app::{NewKey, service, state_of},
+    eventually, process,
+};
 
 /// The service of an app on a port.
 struct Listening {
@@ -22,7 +26,7 @@ struct Listening {
 async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
-    let router = router(AppState::new(app.node.clone(), limits));
+    let router = service(state_of(app.node.clone(), limits));
     let (stop, stopped) = oneshot::channel();
     let stopped = async move {
         let _ = stopped.await;

@@ -7,12 +7,14 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tollgate::{
+    dashboard,
     domain::{
         account::AccountFormat,
         amount::Currency,
         api_key::KeyPrefix,
         audit::Origin,
         permission::PermissionSet,
+        portal::WebOrigin,
         scope::ScopeSet,
         tenant::{Environment, MaxKeys, Tenant, TenantPolicy},
         text::Name,
@@ -71,9 +73,9 @@ impl App {
         let tradetally = tradetally.await;
         let pool = PgPool::connect_lazy(url).expect("a URL");
         let node = start_node(Arc::clone(&store)).await;
-        let state = AppState::new(node.clone(), Limits::default());
+        let state = state_of(node.clone(), Limits::default());
         let (usage, ledger) = (Arc::clone(state.usage()), state.ledger().clone());
-        let router = router(state);
+        let router = service(state);
         Self { router, store, node, usage, ledger, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
@@ -81,7 +83,7 @@ impl App {
     pub async fn another_node(&self) -> Router {
         let store = Store::connect(&cluster::pool_settings(&self.url)).await;
         let store = Arc::new(store.expect("it can be reached"));
-        router(AppState::new(start_node(store).await, Limits::default()))
+        service(state_of(start_node(store).await, Limits::default()))
     }
 
     /// Sends a request through all layers.
@@ -187,6 +189,18 @@ impl App {
         self.store.check_ledger(None, tell).await.expect("the ledger can be read");
         assert_eq!(faults, Vec::<String>::new());
     }
+}
+
+/// What the handlers of a node share.
+pub fn state_of(node: Node, limits: Limits) -> AppState {
+    let url = WebOrigin::parse("http://127.0.0.1:8080").expect("an origin");
+    AppState::new(node, limits, url)
+}
+
+/// All that a node answers.
+pub fn service(state: AppState) -> Router {
+    let pages = dashboard::routes(&state);
+    router(state, pages)
 }
 
 /// A node that answers out of its cache, as a service does that runs.

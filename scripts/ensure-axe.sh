@@ -1,0 +1,24 @@
+#!/bin/sh
+# Puts axe-core, which finds what keeps people from using a page, where the tests in a browser look
+# for it: target/browser-test/axe.min.js. Its version and hash stand in tests/browser/package-lock.json.
+# A stamp tells whether it is up to date, so that a second run takes no time.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+place=target/browser-test
+wanted=$(cksum <tests/browser/package-lock.json)
+if [ "$(cat "$place/stamp" 2>/dev/null)" = "$wanted" ] && [ -s "$place/axe.min.js" ]; then exit 0; fi
+
+# Some packages of node bring npm with them, and refuse to stand beside another.
+if ! command -v npm >/dev/null 2>&1; then
+    scripts/install-package.sh npm apt-get=nodejs,npm dnf=nodejs,nodejs-npm apk=nodejs,npm brew=node
+fi
+
+echo "Installing tests/browser/package-lock.json into $place" >&2
+rm -rf "$place"
+mkdir -p "$place"
+cp tests/browser/package.json tests/browser/package-lock.json "$place"
+npm ci --prefix "$place" --ignore-scripts --no-audit --no-fund --loglevel=error >&2
+cp "$place/node_modules/axe-core/axe.min.js" "$place/axe.min.js"
+printf '%s\n' "$wanted" >"$place/stamp"

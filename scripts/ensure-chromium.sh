@@ -1,0 +1,40 @@
+#!/bin/sh
+# Makes sure of what the tests in a browser drive: Chromium and its WebDriver; silent when both are there.
+#
+# The tests find `chromedriver` on PATH, or by $CHROMEDRIVER, and it finds the browser by itself, or
+# by $CHROMIUM.
+set -eu
+
+driver=${CHROMEDRIVER:-chromedriver}
+
+has_browser() {
+    for browser in ${CHROMIUM:+"$CHROMIUM"} chromium chromium-browser google-chrome google-chrome-stable; do
+        if command -v "$browser" >/dev/null 2>&1; then return; fi
+    done
+    [ -d "/Applications/Google Chrome.app" ] || [ -d "/Applications/Chromium.app" ]
+}
+
+is_complete() {
+    command -v "$driver" >/dev/null 2>&1 && has_browser
+}
+
+if is_complete; then exit 0; fi
+
+case $(uname -s) in
+    Darwin)
+        # The casks ask questions and are checked by the system: a person has to do this.
+        echo "The tests in a browser need Chrome and chromedriver, of one version:" >&2
+        echo "  brew install --cask google-chrome chromedriver" >&2
+        echo "  xattr -d com.apple.quarantine \"\$(command -v chromedriver)\"" >&2
+        exit 1
+        ;;
+esac
+
+"$(dirname "$0")/install-package.sh" chromium apt-get=chromium,chromium-driver \
+    dnf=chromium,chromium-headless,chromedriver apk=chromium,chromium-chromedriver
+if ! is_complete; then
+    # Ubuntu's package of that name is a snap, which no WebDriver can start here.
+    echo "chromium was installed, but there is no chromedriver with it. Install Chromium or Chrome and the" >&2
+    echo "chromedriver of the same version, and put both on PATH, or set CHROMIUM and CHROMEDRIVER." >&2
+    exit 1
+fi

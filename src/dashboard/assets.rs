@@ -1,0 +1,75 @@
+//! The style sheet, the script and the icon: in the binary, each under a path with its own hash, so
+//! that a browser asks for it once.
+
+use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
+
+use axum::{
+    http::{HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use rust_embed::Embed;
+
+use super::{brand::FOR_EVER, failure::Failure, session::InPath};
+
+#[derive(Embed)]
+#[folder = "src/dashboard/assets/"]
+struct Files;
+
+/// Bytes of a hash that stand in a path.
+const HASH_BYTES: usize = 8;
+
+static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
+    let url = |name: &str| {
+        let file = Files::get(name).expect("the names are those of the files");
+        format!("/dashboard/assets/{}/{name}", shown_hash(&file.metadata.sha256_hash()))
+    };
+    Files::iter().map(|name| (name.to_string(), url(&name))).collect()
+});
+
+/// Where a file is served.
+///
+/// # Panics
+///
+/// When there is no such file: the names are written out where this is called.
+pub fn url(name: &str) -> String {
+    URLS.get(name).cloned().expect("a file of src/dashboard/assets")
+}
+
+fn shown_hash(hash: &[u8; 32]) -> String {
+    hash[..HASH_BYTES].iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes all that is written");
+        text
+    })
+}
+
+/// A file, under the hash that it has now alone: what is kept for ever must not be another one's.
+pub async fn get(InPath((hash, name)): InPath<(String, String)>) -> Result<Response, Failure> {
+    let file = Files::get(&name).ok_or(Failure::NotFound)?;
+    if shown_hash(&file.metadata.sha256_hash()) != hash {
+        return Err(Failure::NotFound);
+    }
+    let media_type = match name.rsplit_once('.') {
+        Some((_, "css")) => "text/css; charset=utf-8",
+        Some((_, "js")) => "text/javascript; charset=utf-8",
+        Some((_, "svg")) => "image/svg+xml",
+        _ => return Err(Failure::NotFound),
+    };
+    let media_type = (header::CONTENT_TYPE, HeaderValue::from_static(media_type));
+    Ok(([media_type, FOR_EVER], file.data).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_file_that_pages_name_is_there() {
+        for name in ["dashboard.css", "dashboard.js", "favicon.svg"] {
+            let url = url(name);
+            let (path, file) = url.rsplit_once('/').expect("a path");
+            assert_eq!(file, name);
+            let hash = path.strip_prefix("/dashboard/assets/").expect("the place of assets");
+            assert_eq!(hash.len(), 2 * HASH_BYTES);
+        }
+    }
+}

@@ -1,0 +1,215 @@
+// What makes the pages better where scripts run. All of them work without it.
+"use strict";
+
+document.documentElement.classList.add("js");
+
+const byId = (id) => document.getElementById(id);
+
+/** Says a sentence to screen readers. */
+function say(text) {
+  const live = byId("live");
+  if (live) live.textContent = text;
+}
+
+// Times in the viewer's zone. What is shown on hover stays UTC.
+function localTimes() {
+  const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+  const two = (number) => String(number).padStart(2, "0");
+  const times = document.querySelectorAll("time[datetime]");
+  for (const element of times) {
+    const at = new Date(element.dateTime);
+    if (Number.isNaN(at.getTime())) continue;
+    const day = `${at.getDate()} ${months[at.getMonth()]} ${at.getFullYear()}`;
+    const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
+    element.textContent = "day" in element.dataset ? day : `${day}, ${clock}`;
+  }
+  const zone = byId("zone");
+  const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
+  if (zone && name && name !== "UTC") {
+    zone.textContent = `Times are in your zone, ${name}. Point at one to see it in UTC. Hours of charts and days in forms are UTC.`;
+  }
+}
+
+// Copy buttons.
+async function copyText(element) {
+  const text = element.textContent;
+  try {
+    await navigator.clipboard.writeText(text);
+    return true;
+  } catch {
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const selection = window.getSelection();
+    selection.removeAllRanges();
+    selection.addRange(range);
+    return document.execCommand("copy");
+  }
+}
+
+function copyButtons() {
+  for (const button of document.querySelectorAll("[data-copy]")) {
+    const words = button.firstChild;
+    let timer;
+    button.addEventListener("click", async () => {
+      const copied = await copyText(byId(button.dataset.copy));
+      words.data = copied ? "Copied" : "Selected";
+      say(copied ? button.dataset.said : "It is selected. Copy it with the keyboard.");
+      clearTimeout(timer);
+      timer = setTimeout(() => { words.data = "Copy"; say(""); }, 4000);
+    });
+  }
+}
+
+// A link that leads on only when its box is ticked.
+function gates() {
+  for (const link of document.querySelectorAll("a[data-needs]")) {
+    const box = byId(link.dataset.needs);
+    const target = link.getAttribute("href");
+    if (!box) continue;
+    const follow = () => {
+      if (box.checked) {
+        link.setAttribute("href", target);
+        link.removeAttribute("aria-disabled");
+        link.removeAttribute("role");
+      } else {
+        link.removeAttribute("href");
+        link.setAttribute("aria-disabled", "true");
+        link.setAttribute("role", "link");
+      }
+    };
+    box.addEventListener("change", follow);
+    follow();
+  }
+}
+
+// A page that answers a POST and shows a secret: a reload asks for another page, and the secret is
+// gone when the page is left, also from the browser's memory of pages.
+function shownOnce() {
+  const page = document.querySelector("[data-replace-url]");
+  if (!page) return;
+  const url = page.dataset.replaceUrl;
+  history.replaceState(null, "", url);
+  window.addEventListener("pagehide", () => {
+    for (const secret of document.querySelectorAll("[data-secret]")) secret.textContent = "";
+  });
+  window.addEventListener("pageshow", (event) => {
+    if (event.persisted) location.replace(url);
+  });
+}
+
+// Two clicks send a form once.
+function onceEach() {
+  for (const form of document.querySelectorAll("form[method=post]")) {
+    let sent = false;
+    form.addEventListener("submit", (event) => {
+      if (sent) event.preventDefault();
+      sent = true;
+      setTimeout(() => { sent = false; }, 5000);
+    });
+    window.addEventListener("pageshow", () => { sent = false; });
+  }
+}
+
+// The wallet.
+
+/** Waits a little for an injected wallet, which may come after the page. */
+function wallet() {
+  const found = () => {
+    if (window.tronLink) return window.tronLink;
+    return window.tronWeb ? { tronWeb: window.tronWeb } : null;
+  };
+  return new Promise((resolve) => {
+    const until = Date.now() + 3000;
+    const look = () => {
+      const provider = found();
+      if (provider || Date.now() > until) resolve(provider);
+      else setTimeout(look, 100);
+    };
+    look();
+  });
+}
+
+const tronWebOf = (provider) => provider.tronWeb || window.tronWeb || null;
+
+const selectedAddress = (provider) => tronWebOf(provider)?.defaultAddress?.base58 || "";
+
+/** An error of the wallet that means: the user said no. */
+function declined(error) {
+  const text = String(error?.message ?? error ?? "").toLowerCase();
+  return error?.code === 4001 || /declin|reject|denied|cancel/.test(text);
+}
+
+const noWallet = "There is no TronLink in this browser. Install it, or use the form below.";
+
+/** Asks the wallet to connect; gives its words where it does not. */
+async function connected(provider) {
+  if (typeof provider.request !== "function") return "";
+  const answer = await provider.request({ method: "tron_requestAccounts" });
+  if (answer?.code === 4001) return "You declined in your wallet. Nothing was sent.";
+  if (answer?.code === 4000) return "Your wallet is asking already. Open TronLink and answer there.";
+  if (!selectedAddress(provider)) return "Your wallet is locked. Unlock TronLink, then try again.";
+  return "";
+}
+
+async function fillAddress(form, tell) {
+  const provider = await wallet();
+  if (!provider) return tell(noWallet);
+  tell("Answer in your wallet.");
+  const refused = await connected(provider);
+  if (refused) return tell(refused);
+  const address = selectedAddress(provider);
+  if (!address) return tell("Your wallet names no account. Unlock it, then try again.");
+  form.elements.address.value = address;
+  tell("Connected. One moment.");
+  form.requestSubmit();
+}
+
+async function fillSignature(form, tell) {
+  const provider = await wallet();
+  if (!provider) return tell(noWallet);
+  tell("Answer in your wallet.");
+  const refused = await connected(provider);
+  if (refused) return tell(refused);
+  const wanted = form.elements.address.value;
+  const selected = selectedAddress(provider);
+  if (selected !== wanted) {
+    return tell(`Your wallet has the account ${selected || "of nobody"} selected, but this message is for ${wanted}. Select that one in TronLink, or go back and sign in with another account.`);
+  }
+  const sign = tronWebOf(provider)?.trx?.signMessageV2;
+  if (typeof sign !== "function") return tell("This wallet cannot sign messages. Update it, or use the form below.");
+  const signature = await tronWebOf(provider).trx.signMessageV2(byId("message").textContent);
+  form.elements.signature.value = signature;
+  tell("Signed. One moment.");
+  form.requestSubmit();
+}
+
+function walletButtons() {
+  const part = document.querySelector("[data-wallet]");
+  if (!part) return;
+  const form = byId(part.dataset.form);
+  const button = part.querySelector("button");
+  const tell = (text) => { byId("wallet-said").textContent = text; };
+  const act = part.dataset.wallet === "sign" ? fillSignature : fillAddress;
+  let busy = false;
+  button.addEventListener("click", async () => {
+    if (busy) return;
+    busy = true;
+    try {
+      await act(form, tell);
+    } catch (error) {
+      tell(declined(error)
+        ? "You declined in your wallet. Nothing was sent."
+        : "Your wallet did not answer as it should. Try again, or use the form below.");
+    } finally {
+      busy = false;
+    }
+  });
+}
+
+localTimes();
+copyButtons();
+gates();
+shownOnce();
+onceEach();
+walletButtons();
+byId("errors")?.focus();

@@ -1,0 +1,190 @@
+//! The balance, and everything that moved it, as a page and as a file.
+
+use std::sync::Arc;
+
+use axum::{extract::State, http::StatusCode, response::Response};
+
+use super::{
+    csv::{Export, Lines, cause_id, entries_before},
+    days::{parse_day, parse_end_of_day},
+    events::Names,
+    failure::Failure,
+    format,
+    forms::{Form, Query},
+    keys::named_keys,
+    links::link,
+    pages::{
+        Choice,
+        balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
+        frame::Nav,
+    },
+    respond::show_with,
+    session::Visitor,
+    views::{cut, to_fetch},
+};
+use crate::{
+    domain::id::KeyId,
+    http::AppState,
+    store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry},
+};
+
+/// Entries on a page.
+const LENGTH: usize = 50;
+
+/// `GET /dashboard/balance`
+pub async fn get(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Query(mut query): Query,
+) -> Result<Response, Failure> {
+    let filter = read_filter(&mut query);
+    page(&state, &visitor, &query, filter).await
+}
+
+/// `GET /dashboard/balance.csv`: the same, whole. What is wrong is said on the page.
+pub async fn export(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Query(mut query): Query,
+) -> Result<Response, Failure> {
+    let filter = read_filter(&mut query);
+    if !query.is_right() {
+        return page(&state, &visitor, &query, filter).await;
+    }
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let range = state.store().find_entry_range(tenant, account, &filter).await?;
+    let export = Export {
+        store: Arc::clone(state.store()),
+        tenant: Arc::clone(&visitor.session().tenant),
+        account: account.clone(),
+        lines: Lines::Statement { filter, range },
+    };
+    Ok(export.download())
+}
+
+/// Days are those of UTC; the last one is in it.
+fn read_filter(query: &mut Form) -> EntryFilter {
+    let filter = EntryFilter {
+        from: query.optional("from", parse_day),
+        to: query.optional("to", parse_end_of_day),
+        key_id: query.optional("key", |text| text.parse::<KeyId>().map_err(|_| "choose a key")),
+        kind: query.optional("kind", str::parse::<EntryKind>),
+    };
+    if let (Some(from), Some(to)) = (filter.from, filter.to)
+        && from >= to
+    {
+        query.wrong("to", "must not lie before the first day");
+    }
+    filter
+}
+
+async fn page(
+    state: &AppState,
+    visitor: &Visitor,
+    query: &Form,
+    filter: EntryFilter,
+) -> Result<Response, Failure> {
+    let (store, tenant, currency) = (state.store(), visitor.tenant(), visitor.currency());
+    let account = store.find_account(tenant, visitor.account()).await?;
+    let keys = named_keys(state, visitor).await?;
+    let mut entries =
+        if query.is_right() { entries(state, visitor, query, filter).await? } else { Vec::new() };
+    let next = cut(&mut entries, LENGTH).map(|entry| entry.seq.to_string());
+    let names = Names::of(&keys);
+    let rows = entries.into_iter().map(|entry| row(visitor, &names, entry));
+    let page = BalancePage {
+        frame: visitor.form_frame("Balance", Nav::Balance, query),
+        balance: format::amount(account.balance, currency),
+        held: format::amount(account.held, currency),
+        available: format::amount(account.balance - account.held, currency),
+        filters: filters(query, &keys),
+        entries: rows.collect(),
+        next_url: next.map(|seq| with_filters("/dashboard/balance", query, &seq)),
+        csv_url: with_filters("/dashboard/balance.csv", query, ""),
+    };
+    let status = if query.is_right() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
+    show_with(status, &page)
+}
+
+async fn entries(
+    state: &AppState,
+    visitor: &Visitor,
+    query: &Form,
+    filter: EntryFilter,
+) -> Result<Vec<LedgerEntry>, Failure> {
+    let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
+    let range = store.find_entry_range(tenant, account, &filter).await?;
+    let range = match query.text("cursor").parse() {
+        Ok(seq) => entries_before(range, seq),
+        Err(_) => range,
+    };
+    let (direction, limit) = (Direction::NewestFirst, to_fetch(LENGTH));
+    Ok(store.list_ledger_entries(tenant, account, &filter, range, direction, limit).await?)
+}
+
+fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
+    let currency = visitor.currency();
+    EntryRow {
+        at: format::moment(entry.created_at, None),
+        kind: kind_word(&entry.kind),
+        amount: format::signed_amount(entry.amount, currency),
+        incoming: entry.amount > 0,
+        balance_after: format::amount(entry.balance_after, currency),
+        key: entry.key_id.map(|key_id| names.link(key_id)),
+        cause_id: cause_id(&entry),
+        reference: entry.reference,
+    }
+}
+
+fn filters(query: &Form, keys: &[ApiKey]) -> StatementFilters {
+    let chosen = query.text("key");
+    let key = |key: &ApiKey| {
+        Choice::new(key.id.to_string(), format!("{} ({})", key.name, key.hint), chosen)
+    };
+    let all_keys = Choice::new("", "All keys", chosen);
+    let names = ["from", "to", "key", "kind"];
+    StatementFilters {
+        from: query.field("from"),
+        to: query.field("to"),
+        key: std::iter::once(all_keys).chain(keys.iter().map(key)).collect(),
+        kind: kind_choices(query.text("kind")),
+        active: names.iter().any(|name| !query.text(name).is_empty()),
+    }
+}
+
+fn with_filters(path: &str, query: &Form, cursor: &str) -> String {
+    let [from, to, key, kind] = ["from", "to", "key", "kind"].map(|name| query.text(name));
+    link(path, &[("from", from), ("to", to), ("key", key), ("kind", kind), ("cursor", cursor)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn filters_are_days_and_the_last_is_in_it() {
+        let mut query = Form::parse(b"from=2026-11-01&to=2026-11-30&kind=purchase&key=");
+        let filter = read_filter(&mut query);
+        assert!(query.is_right());
+        let shown = |at: Option<crate::domain::timestamp::Timestamp>| at.map(|at| at.to_string());
+        assert_eq!(shown(filter.from).as_deref(), Some("2026-11-01T00:00:00.000000Z"));
+        assert_eq!(shown(filter.to).as_deref(), Some("2026-12-01T00:00:00.000000Z"));
+        assert_eq!((filter.kind, filter.key_id), (Some(EntryKind::Purchase), None));
+        let csv = with_filters("/dashboard/balance.csv", &query, "");
+        assert_eq!(csv, "/dashboard/balance.csv?from=2026-11-01&to=2026-11-30&kind=purchase");
+    }
+
+    #[test]
+    fn what_is_wrong_in_a_filter_stands_beside_it() {
+        let mut query = Form::parse(b"from=x&to=y&kind=z&key=key_1");
+        read_filter(&mut query);
+        let wrong: Vec<_> = query.errors().iter().filter_map(|error| error.field).collect();
+        assert_eq!(wrong, ["from", "to", "key", "kind"]);
+        let mut query = Form::parse(b"from=2026-11-02&to=2026-11-01");
+        read_filter(&mut query);
+        assert!(query.error("to").is_some());
+        let mut query = Form::parse(b"from=2026-11-02&to=2026-11-02");
+        read_filter(&mut query);
+        assert!(query.is_right());
+    }
+}

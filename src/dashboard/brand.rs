@@ -1,0 +1,98 @@
+//! How a platform looks: its name, its colour, its logo.
+
+use axum::{
+    extract::State,
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+
+use super::{
+    assets,
+    failure::Failure,
+    pages::frame::{Frame, Nav},
+    session::InPath,
+};
+use crate::{
+    domain::{
+        id::TenantId,
+        portal::{AccentColor, LogoHash, PortalSettings, Shades},
+        tenant::{Environment, Tenant},
+    },
+    http::AppState,
+};
+
+/// For what never changes under its address.
+pub const FOR_EVER: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
+
+/// The shades of a colour are worked out here, and may be worked out otherwise one day.
+const FOR_A_DAY: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
+
+/// The frame of a page of nobody's.
+pub fn plain_frame(title: impl Into<String>, nav: Nav) -> Frame {
+    Frame {
+        title: title.into(),
+        tenant_name: "Tollgate".to_owned(),
+        test: false,
+        logo_url: None,
+        accent_url: None,
+        css_url: assets::url("dashboard.css"),
+        js_url: assets::url("dashboard.js"),
+        icon_url: assets::url("favicon.svg"),
+        nav,
+        account: None,
+        csrf: String::new(),
+        notice: None,
+        errors: Vec::new(),
+    }
+}
+
+/// The frame of a tenant's page.
+pub fn tenant_frame(
+    tenant: &Tenant,
+    settings: &PortalSettings,
+    title: impl Into<String>,
+    nav: Nav,
+) -> Frame {
+    let accent_url = |color: AccentColor| format!("/dashboard/accent/{}.css", color.digits());
+    Frame {
+        tenant_name: settings.shown_name(tenant).to_owned(),
+        test: tenant.environment == Environment::Test,
+        logo_url: settings.logo.map(|logo| logo.path(tenant.id)),
+        accent_url: settings.color.map(accent_url),
+        ..plain_frame(title, nav)
+    }
+}
+
+/// The custom properties of a colour, out of the path alone.
+pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
+    let digits = file.strip_suffix(".css").ok_or(Failure::NotFound)?;
+    let color = AccentColor::from_digits(digits).map_err(|_| Failure::NotFound)?;
+    let palette = color.palette();
+    let css = format!(
+        ":root{{{}}}\n@media (prefers-color-scheme: dark){{:root{{{}}}}}\n",
+        properties(palette.light),
+        properties(palette.dark)
+    );
+    let css_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
+    Ok(([css_type, FOR_A_DAY], css).into_response())
+}
+
+fn properties(shades: Shades) -> String {
+    let Shades { accent, accent_text, accent_ink } = shades;
+    format!("--accent:{accent};--accent-text:{accent_text};--accent-ink:{accent_ink}")
+}
+
+/// A tenant's logo. Whoever has seen a page of theirs has seen it.
+pub async fn logo(
+    State(state): State<AppState>,
+    InPath((tenant, hash)): InPath<(String, String)>,
+) -> Result<Response, Failure> {
+    let tenant: TenantId = tenant.parse().map_err(|_| Failure::NotFound)?;
+    let hash: LogoHash = hash.parse().map_err(|_| Failure::NotFound)?;
+    let logo = state.store().portal_logo(tenant, hash.as_bytes()).await?;
+    let logo = logo.ok_or(Failure::NotFound)?;
+    let media_type = (header::CONTENT_TYPE, HeaderValue::from_static(logo.media_type()));
+    Ok(([media_type, FOR_EVER], logo.into_bytes()).into_response())
+}

@@ -1,0 +1,176 @@
+//! What an owner downloads: read in parts while it is sent, so that what it needs of memory does not
+//! grow with it.
+
+use std::{error::Error, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::stream;
+
+use crate::{
+    domain::{
+        account::ExternalId,
+        id::{CreditId, KeyId, PurchaseId, RefundId},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    http::csv::record,
+    store::{Direction, EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
+};
+
+/// Lines that are read at once.
+const AT_ONCE: i64 = 1000;
+
+const ENTRY_COLUMNS: [&str; 9] = [
+    "seq",
+    "created_at",
+    "kind",
+    "amount",
+    "currency",
+    "balance_after",
+    "cause_id",
+    "key_id",
+    "reference",
+];
+
+const PURCHASE_COLUMNS: [&str; 9] = [
+    "id",
+    "created_at",
+    "amount",
+    "currency",
+    "refunded",
+    "balance_after",
+    "reference",
+    "description",
+    "hold_id",
+];
+
+/// A file that is being written.
+pub struct Export {
+    pub store: Arc<Store>,
+    pub tenant: Arc<Tenant>,
+    pub account: ExternalId,
+    pub lines: Lines,
+}
+
+/// Which lines are still to be written, newest first.
+pub enum Lines {
+    Statement { filter: EntryFilter, range: EntryRange },
+    Purchases { key_id: KeyId, since: Option<Timestamp>, before: Option<i64> },
+    Done,
+}
+
+impl Export {
+    /// The file, with a line of names in front.
+    pub fn download(self) -> Response {
+        let (name, columns) = match &self.lines {
+            Lines::Statement { .. } => ("statement.csv", ENTRY_COLUMNS),
+            Lines::Purchases { .. } | Lines::Done => ("purchases.csv", PURCHASE_COLUMNS),
+        };
+        let first = Bytes::from(record(&columns.map(str::to_owned)));
+        let parts = stream::try_unfold((self, Some(first)), async |(mut export, first)| {
+            let part = match first {
+                Some(first) => Some(first),
+                None => export.next().await?,
+            };
+            Ok::<_, StoreError>(part.map(|part| (part, (export, None))))
+        });
+        let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
+        let headers = [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+            ),
+            (header::CONTENT_DISPOSITION, disposition.expect("a name written out above")),
+        ];
+        (headers, Body::from_stream(parts)).into_response()
+    }
+
+    /// The next lines; `None`: that was all.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let lines = self.read().await.inspect_err(|error| {
+            // The answer has begun: it can only be broken off, and the log of requests has it as good.
+            let (tenant, error) = (self.tenant.slug.as_str(), error as &dyn Error);
+            tracing::error!(tenant, error, "an export broke off");
+        })?;
+        Ok((!lines.is_empty()).then(|| lines.into()))
+    }
+
+    async fn read(&mut self) -> Result<String, StoreError> {
+        let Self { store, tenant, account, lines } = self;
+        match *lines {
+            Lines::Statement { filter, range } => {
+                let direction = Direction::NewestFirst;
+                let entries = store
+                    .list_ledger_entries(tenant, account, &filter, range, direction, AT_ONCE)
+                    .await?;
+                *lines = entries.last().map_or(Lines::Done, |last| {
+                    let range = entries_before(range, last.seq);
+                    Lines::Statement { filter, range }
+                });
+                Ok(entries.into_iter().map(|entry| record(&entry_fields(entry, tenant))).collect())
+            }
+            Lines::Purchases { key_id, since, before } => {
+                let purchases = store
+                    .list_purchases_since(tenant, account, key_id, since, before, AT_ONCE)
+                    .await?;
+                *lines = purchases.last().map_or(Lines::Done, |(seq, _)| Lines::Purchases {
+                    key_id,
+                    since,
+                    before: Some(*seq),
+                });
+                let fields = |(_, purchase)| record(&purchase_fields(purchase, tenant));
+                Ok(purchases.into_iter().map(fields).collect())
+            }
+            Lines::Done => Ok(String::new()),
+        }
+    }
+}
+
+/// What of a range comes before an entry.
+pub fn entries_before(range: EntryRange, seq: i64) -> EntryRange {
+    EntryRange { last: range.last.min(seq - 1), ..range }
+}
+
+/// The id, as it is shown, of what an entry is the effect of.
+pub fn cause_id(entry: &LedgerEntry) -> String {
+    match entry.kind.as_str() {
+        "credit" => CreditId::from_uuid(entry.cause_id).to_string(),
+        "refund" => RefundId::from_uuid(entry.cause_id).to_string(),
+        _ => PurchaseId::from_uuid(entry.cause_id).to_string(),
+    }
+}
+
+fn entry_fields(entry: LedgerEntry, tenant: &Tenant) -> [String; 9] {
+    let currency = &tenant.policy.currency;
+    let cause_id = cause_id(&entry);
+    [
+        entry.seq.to_string(),
+        entry.created_at.to_string(),
+        entry.kind,
+        currency.format(entry.amount),
+        currency.code().to_owned(),
+        currency.format(entry.balance_after),
+        cause_id,
+        entry.key_id.map(|id| id.to_string()).unwrap_or_default(),
+        entry.reference.unwrap_or_default(),
+    ]
+}
+
+fn purchase_fields(purchase: Purchase, tenant: &Tenant) -> [String; 9] {
+    let currency = &tenant.policy.currency;
+    [
+        purchase.id.to_string(),
+        purchase.created_at.to_string(),
+        currency.format(purchase.amount),
+        currency.code().to_owned(),
+        currency.format(purchase.refunded),
+        currency.format(purchase.balance_after),
+        purchase.reference.unwrap_or_default(),
+        purchase.description.unwrap_or_default(),
+        purchase.hold_id.map(|id| id.to_string()).unwrap_or_default(),
+    ]
+}

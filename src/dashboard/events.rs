@@ -1,0 +1,230 @@
+//! The audit trail in the words of an account's owner.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    format,
+    pages::{
+        Link,
+        security_log::{EventRow, EventTable},
+    },
+    session::Visitor,
+    views::{cut, key_url},
+};
+use crate::{
+    domain::{
+        id::{AuditEventId, KeyId},
+        timestamp::Timestamp,
+    },
+    store::{ApiKey, AuditEvent},
+};
+
+/// What keys are called: a trail has their ids.
+pub struct Names(BTreeMap<KeyId, String>);
+
+impl Names {
+    pub fn of(keys: &[ApiKey]) -> Self {
+        Self(keys.iter().map(|key| (key.id, key.name.clone())).collect())
+    }
+
+    /// Where no key is named.
+    pub fn none() -> Self {
+        Self(BTreeMap::new())
+    }
+
+    /// The name, or enough of the id.
+    pub fn link(&self, key_id: KeyId) -> Link {
+        let name = self.0.get(&key_id).cloned();
+        let label = name.unwrap_or_else(|| format::shortened(&key_id.to_string()));
+        Link { label, url: key_url(key_id) }
+    }
+}
+
+/// Events, out of what was fetched: one more than the table holds, if there are more.
+pub fn table(
+    visitor: &Visitor,
+    mut events: Vec<AuditEvent>,
+    length: usize,
+    names: &Names,
+    next_url: impl FnOnce(AuditEventId) -> String,
+) -> EventTable {
+    let next = cut(&mut events, length).map(|event| event.id);
+    EventTable {
+        rows: events.into_iter().map(|event| row(visitor, event, names)).collect(),
+        of_one_key: false,
+        empty: "Nothing has been done yet.".to_owned(),
+        next_url: next.map(next_url),
+    }
+}
+
+/// The events of a key's own page, which does not name it in each.
+pub fn of_one_key(table: EventTable) -> EventTable {
+    EventTable { of_one_key: true, ..table }
+}
+
+fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
+    let is_own = event.actor == "account_owner";
+    let target = event.target_id.filter(|_| event.action.starts_with("api_key."));
+    EventRow {
+        at: format::moment(event.created_at, None),
+        what: what(&event.action).to_owned(),
+        details: details(&event.action, &event.detail),
+        key: target.map(|id| names.link(KeyId::from_uuid(id))),
+        who: if is_own { "You".to_owned() } else { visitor.platform().to_owned() },
+        // Where the platform's own servers are is not for its customers.
+        address: event.address.filter(|_| is_own),
+    }
+}
+
+fn what(action: &str) -> &'static str {
+    match action {
+        "account.create" => "Account made",
+        "account.suspend" => "Account suspended",
+        "account.activate" => "Account active again",
+        "account.credit" => "Balance topped up",
+        "purchase.refund" => "Purchase refunded",
+        "api_key.create" => "Key created",
+        "api_key.change" => "Key changed",
+        "api_key.revoke" => "Key revoked",
+        "api_key.rotate" => "Key rotated",
+        "portal_link.create" => "Link to these pages made",
+        "session.open" => "Signed in",
+        "session.close" => "Signed out",
+        "session.close_all" => "Signed out everywhere",
+        _ => "Something else",
+    }
+}
+
+/// The detail of an event, a line for each of its members that says something to the owner.
+fn details(action: &str, detail: &Value) -> Vec<String> {
+    let Some(members) = detail.as_object() else { return Vec::new() };
+    let line = |(name, value): (&String, &Value)| match action {
+        "api_key.change" => changed(name, value),
+        _ => member(name, value),
+    };
+    members.iter().filter_map(line).collect()
+}
+
+fn member(name: &str, value: &Value) -> Option<String> {
+    if value.is_null() {
+        return None;
+    }
+    let label = match name {
+        "way" => return way(value.as_str()?).map(str::to_owned),
+        "grace_seconds" => return value.as_i64().map(grace),
+        // In the amount, and in the link.
+        "currency" | "rotated_to" | "rotated_from" => return None,
+        _ => label(name)?,
+    };
+    Some(format!("{label}: {}", shown(value)))
+}
+
+/// What was changed of a key: from what, to what.
+fn changed(name: &str, value: &Value) -> Option<String> {
+    let label = label(name)?;
+    match (value.get("from"), value.get("to")) {
+        (_, Some(Value::Bool(enabled))) => {
+            Some(if *enabled { "Enabled" } else { "Disabled" }.to_owned())
+        }
+        (Some(from), Some(to)) => Some(format!("{label}: {} → {}", shown(from), shown(to))),
+        _ => Some(format!("{label}: {}", shown(value))),
+    }
+}
+
+fn label(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "name" => "Name",
+        "hint" => "Key",
+        "scopes" => "Scopes",
+        "expires_at" => "Expires",
+        "enabled" => "Enabled",
+        "spend_limit" => "Spend limit",
+        "metadata" => "Metadata",
+        "reason" => "Reason",
+        "old_key_dies_at" => "The old key stops",
+        "amount" => "Amount",
+        "reference" => "Reference",
+        "return_origin" => "Leads back to",
+        "sessions" => "Sessions ended",
+        _ => return None,
+    })
+}
+
+fn way(way: &str) -> Option<&'static str> {
+    match way {
+        "portal_link" => Some("From the platform"),
+        "wallet" => Some("With a wallet"),
+        _ => None,
+    }
+}
+
+fn grace(seconds: i64) -> String {
+    match seconds {
+        0 => "The old key stopped at once".to_owned(),
+        1..86_400 => format!("Grace: {} minutes", seconds / 60),
+        _ => format!("Grace: {} hours", seconds / 3_600),
+    }
+}
+
+fn shown(value: &Value) -> String {
+    match value {
+        Value::Null => "none".to_owned(),
+        Value::String(text) => match Timestamp::parse(text) {
+            Ok(at) => format::moment(at, None).words,
+            Err(_) => text.clone(),
+        },
+        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(" "),
+        Value::Object(_) => match (value["amount"].as_str(), value["period"].as_str()) {
+            (Some(amount), Some(period)) => format!("{amount} ({period})"),
+            _ => value.to_string(),
+        },
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_event_says_what_it_changed() {
+        let detail = json!({
+            "name": {"from": "a", "to": "b"},
+            "scopes": {"from": ["read"], "to": ["read", "orders:write"]},
+            "expires_at": {"from": null, "to": "2027-01-01T00:00:00.000000Z"},
+            "enabled": {"from": true, "to": false},
+            "spend_limit": {"from": null, "to": {"amount": "5.000000", "period": "day"}},
+            "metadata": "changed",
+        });
+        assert_eq!(
+            details("api_key.change", &detail),
+            [
+                "Name: a → b",
+                "Scopes: read → read orders:write",
+                "Expires: none → 1 Jan 2027, 00:00 UTC",
+                "Disabled",
+                "Spend limit: none → 5.000000 (day)",
+                "Metadata: changed",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_says_nothing_to_the_owner_is_left_out() {
+        let detail = json!({"reason": null, "unknown": "x", "way": "wallet"});
+        assert_eq!(details("session.open", &detail), ["With a wallet"]);
+        assert_eq!(
+            details("api_key.revoke", &json!({"reason": "compromised"})),
+            ["Reason: compromised"]
+        );
+        assert_eq!(
+            details("api_key.rotate", &json!({"grace_seconds": 86_400, "rotated_to": "x"})),
+            ["Grace: 24 hours"]
+        );
+        assert_eq!(details("x", &json!("text")), [""; 0]);
+    }
+}

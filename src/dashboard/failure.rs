@@ -1,0 +1,241 @@
+//! What an owner reads when a page cannot be shown.
+
+use std::any::Any;
+
+use askama::Template as _;
+use axum::{
+    http::{HeaderValue, StatusCode, header},
+    response::{Html, IntoResponse, Redirect, Response},
+};
+
+use super::{
+    brand::plain_frame,
+    pages::{Link, frame::Nav, message::MessagePage, sign_in::SignedOutPage},
+};
+use crate::{
+    auth::Problem,
+    domain::id::RequestId,
+    entropy::EntropyError,
+    store::{Refusal, StoreError},
+};
+
+/// Why there is no page. As a response it is in the response's extensions, without a body: the
+/// layer that knows the request's id writes the page ([`Failure::page`]).
+#[derive(Clone, Debug)]
+pub enum Failure {
+    /// A page is asked for without a live session: 303 to where it is said how to come in.
+    SignedOut,
+    /// A form is sent without a live session: 401 with the same words.
+    SessionOver,
+    /// A link into the dashboard that was used, or is too old: 410.
+    LinkDead,
+    /// A form from elsewhere: 403.
+    ForeignForm,
+    /// A form without the token of its page: 403.
+    StaleForm,
+    /// A form that makes something, sent for the second time: 409.
+    SentBefore,
+    /// What a suspended account may not do: 403.
+    Suspended,
+    /// Absent, or not this account's: 404.
+    NotFound,
+    /// 405.
+    NoSuchMethod,
+    /// The body is no form: 415.
+    NoForm,
+    /// 413.
+    TooLarge,
+    /// 408.
+    TooSlow,
+    /// The body broke off: 400.
+    Unreadable,
+    /// Too many attempts to sign in: 429.
+    TooMany { retry_after_seconds: i64 },
+    /// The database cannot be asked, or something is wrong here. The problem is for the log.
+    Fault(Problem),
+}
+
+impl Failure {
+    /// The page that says it.
+    pub fn page(self, request_id: Option<RequestId>) -> Response {
+        let status = self.status();
+        let retry_after = self.retry_after();
+        let html = match &self {
+            Self::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
+            Self::SessionOver => {
+                SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links: Vec::new() }
+                    .render()
+            }
+            _ => {
+                let shown_id = status.is_server_error().then_some(request_id).flatten();
+                self.message(shown_id).render()
+            }
+        };
+        // Without the page the status says it.
+        let html = Html(html.unwrap_or_default());
+        let mut response = (status, html).into_response();
+        if let Some(seconds) = retry_after {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if let Self::Fault(problem) = self {
+            response.extensions_mut().insert(problem);
+        }
+        response
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::SignedOut => StatusCode::SEE_OTHER,
+            Self::SessionOver => StatusCode::UNAUTHORIZED,
+            Self::LinkDead => StatusCode::GONE,
+            Self::ForeignForm | Self::StaleForm | Self::Suspended => StatusCode::FORBIDDEN,
+            Self::SentBefore => StatusCode::CONFLICT,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::NoForm => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
+            Self::Unreadable => StatusCode::BAD_REQUEST,
+            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::Fault(problem) => problem.status(),
+        }
+    }
+
+    fn retry_after(&self) -> Option<i64> {
+        match self {
+            Self::TooMany { retry_after_seconds } => Some((*retry_after_seconds).max(1)),
+            Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
+            _ => None,
+        }
+    }
+
+    fn message(&self, request_id: Option<RequestId>) -> MessagePage {
+        let (heading, text) = self.words();
+        let link = match self {
+            Self::LinkDead | Self::TooMany { .. } => None,
+            _ => Some(Link { label: "Go to your API keys".into(), url: "/dashboard/keys".into() }),
+        };
+        MessagePage {
+            frame: plain_frame(heading, Nav::Nowhere),
+            heading: heading.to_owned(),
+            text: vec![text.to_owned()],
+            link,
+            request_id: request_id.map(|id| id.to_string()),
+        }
+    }
+
+    fn words(&self) -> (&'static str, &'static str) {
+        match self {
+            Self::SignedOut | Self::SessionOver => {
+                ("Signed out", "Open this page from your platform again, or sign in.")
+            }
+            Self::LinkDead => (
+                "This link has been used or has expired",
+                "A link works once, within 5 minutes. Go back to your platform and open the page \
+                 from there again.",
+            ),
+            Self::ForeignForm => (
+                "This form was not sent from this page",
+                "Nothing was done. Open the page here, and fill the form in again.",
+            ),
+            Self::StaleForm => (
+                "This form is out of date",
+                "Nothing was done. The form belongs to an earlier session: open the page again, \
+                 and fill it in once more.",
+            ),
+            Self::SentBefore => (
+                "This key was created already",
+                "Its text was shown once and cannot be shown again. If you did not keep it, rotate \
+                 the key or revoke it.",
+            ),
+            Self::Suspended => (
+                "The account is suspended",
+                "Nothing was changed. While the account is suspended, its keys can be looked at, \
+                 disabled and revoked. Your platform can say why it is so.",
+            ),
+            Self::NotFound => {
+                ("There is no such page", "The address is wrong, or what was here is not yours.")
+            }
+            Self::NoSuchMethod => {
+                ("This page does not take that", "Open the page again, and use its buttons.")
+            }
+            Self::NoForm => (
+                "This is not a form of this page",
+                "Nothing was done. Open the page again, and use its buttons.",
+            ),
+            Self::TooLarge => {
+                ("The form is too large", "Nothing was done. Send less text in its fields.")
+            }
+            Self::TooSlow | Self::Unreadable => (
+                "The form did not arrive whole",
+                "Nothing was done. Look at your connection, and send it again.",
+            ),
+            Self::TooMany { .. } => {
+                ("Too many attempts to sign in", "Wait for a few minutes, and try again.")
+            }
+            Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
+                "We cannot answer right now",
+                "Try again in a moment. If you were changing something, look first whether it was \
+                 done.",
+            ),
+            Self::Fault(_) => (
+                "Something went wrong here",
+                "It is not your fault, and it is in our log under the number below. If you were \
+                 changing something, look first whether it was done.",
+            ),
+        }
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let mut response = self.status().into_response();
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(Refusal::NotFound) => Self::NotFound,
+            // What else may be refused is for the page that asked to say: here it is a fault.
+            StoreError::Refused(refusal) => {
+                Self::Fault(Problem::internal(format!("refused, and no page says so: {refusal:?}")))
+            }
+            error => Self::Fault(error.into()),
+        }
+    }
+}
+
+impl From<EntropyError> for Failure {
+    fn from(error: EntropyError) -> Self {
+        StoreError::from(error).into()
+    }
+}
+
+impl From<askama::Error> for Failure {
+    fn from(error: askama::Error) -> Self {
+        Self::Fault(Problem::internal(format!("a page cannot be written: {error}")))
+    }
+}
+
+/// What answers a path below `/dashboard` that is none of ours.
+pub async fn no_such_page() -> Failure {
+    Failure::NotFound
+}
+
+/// What answers a method that a page does not take.
+pub async fn no_such_method() -> Failure {
+    Failure::NoSuchMethod
+}
+
+/// The answer when a handler panicked.
+pub fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
+    let message = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_default();
+    Failure::Fault(Problem::internal(format!("panic: {message}"))).into_response()
+}

@@ -1,0 +1,190 @@
+//! How the pages write times, amounts and ids.
+
+use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
+
+use super::pages::TimeView;
+use crate::domain::{amount::Currency, timestamp::Timestamp};
+
+const ISO: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day]T[hour]:[minute]:[second]Z");
+const UTC: &[BorrowedFormatItem<'_>] =
+    format_description!("[year]-[month]-[day] [hour]:[minute]:[second] UTC");
+const MOMENT: &[BorrowedFormatItem<'_>] =
+    format_description!("[day padding:none] [month repr:short] [year], [hour]:[minute] UTC");
+const DAY: &[BorrowedFormatItem<'_>] =
+    format_description!("[day padding:none] [month repr:short] [year]");
+const INPUT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
+const HOUR: &[BorrowedFormatItem<'_>] = format_description!("[hour]:00");
+
+/// How many characters of an id are kept at its beginning and at its end.
+const KEPT: (usize, usize) = (6, 4);
+
+/// A moment to the minute: `25 Nov 2026, 21:40 UTC`. With `now`, its distance is said too.
+pub fn moment(at: Timestamp, now: Option<Timestamp>) -> TimeView {
+    view(at, write(at, MOMENT), false, now)
+}
+
+/// The day of a moment: `25 Nov 2026`. With `now`, its distance is said too.
+pub fn day(at: Timestamp, now: Option<Timestamp>) -> TimeView {
+    view(at, write(at, DAY), true, now)
+}
+
+/// `25 Nov 2026`: a day of UTC, for the label of a choice.
+pub fn day_words(at: Timestamp) -> String {
+    write(at, DAY)
+}
+
+/// `2026-11-25`: a day of UTC, as date fields hold it.
+pub fn day_input(at: Timestamp) -> String {
+    write(at, INPUT)
+}
+
+/// `21:00`: the hour of UTC that a moment lies in, for a chart.
+pub fn hour_words(at: Timestamp) -> String {
+    write(at, HOUR)
+}
+
+/// "in 3 days", "2 hours ago", "just now": whole units, cut off.
+pub fn relative(at: Timestamp, now: Timestamp) -> String {
+    let seconds = (at.unix_micros() - now.unix_micros()) / 1_000_000;
+    let distance = seconds.unsigned_abs();
+    let (count, unit) = match distance {
+        0..60 if seconds > 0 => return "in less than a minute".into(),
+        0..60 => return "just now".into(),
+        60..3_600 => (distance / 60, "minute"),
+        3_600..86_400 => (distance / 3_600, "hour"),
+        86_400..5_184_000 => (distance / 86_400, "day"),
+        5_184_000..63_072_000 => (distance / 2_592_000, "month"),
+        _ => (distance / 31_536_000, "year"),
+    };
+    let plural = if count == 1 { "" } else { "s" };
+    if seconds > 0 {
+        format!("in {count} {unit}{plural}")
+    } else {
+        format!("{count} {unit}{plural} ago")
+    }
+}
+
+/// An id with its middle left out: `TQn9Y2…bLSE`. One that is short stays whole.
+pub fn shortened(id: &str) -> String {
+    let (head, tail) = KEPT;
+    let count = id.chars().count();
+    if count <= head + tail + 2 {
+        return id.to_owned();
+    }
+    let start: String = id.chars().take(head).collect();
+    let end: String = id.chars().skip(count - tail).collect();
+    format!("{start}…{end}")
+}
+
+/// A count with its thousands apart: `1,204`.
+pub fn count(number: i64) -> String {
+    let digits = number.unsigned_abs().to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
+    if number < 0 {
+        text.push('−');
+    }
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Minor units with the currency: `1.500000 TRX`.
+pub fn amount(minor_units: i64, currency: &Currency) -> String {
+    format!("{} {}", currency.format(minor_units), currency.code())
+}
+
+/// Minor units with a sign and the currency: `+5.000000 TRX`, `−1.500000 TRX`.
+pub fn signed_amount(minor_units: i64, currency: &Currency) -> String {
+    let text = amount(minor_units, currency);
+    match text.strip_prefix('-') {
+        Some(size) => format!("−{size}"),
+        None => format!("+{text}"),
+    }
+}
+
+fn view(at: Timestamp, words: String, day_only: bool, now: Option<Timestamp>) -> TimeView {
+    TimeView {
+        iso: write(at, ISO),
+        utc: write(at, UTC),
+        words,
+        day_only,
+        relative: now.map(|now| relative(at, now)),
+    }
+}
+
+fn write(at: Timestamp, format: &[BorrowedFormatItem<'_>]) -> String {
+    OffsetDateTime::from(at)
+        .format(format)
+        .expect("a date and a time of UTC have every part that the formats name")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        Timestamp::parse(text).expect("a time")
+    }
+
+    #[test]
+    fn a_moment_is_written_for_eyes_and_machines() {
+        let view = moment(at("2026-11-05T21:40:05.123Z"), None);
+        assert_eq!(view.iso, "2026-11-05T21:40:05Z");
+        assert_eq!(view.utc, "2026-11-05 21:40:05 UTC");
+        assert_eq!(view.words, "5 Nov 2026, 21:40 UTC");
+        assert_eq!(view.relative, None);
+        assert_eq!(day(at("2026-11-05T21:40:05Z"), None).words, "5 Nov 2026");
+        assert_eq!(day_input(at("2026-11-05T21:40:05Z")), "2026-11-05");
+        assert_eq!(hour_words(at("2026-11-05T21:40:05Z")), "21:00");
+    }
+
+    #[test]
+    fn distances_are_said_in_words() {
+        let now = at("2026-11-05T12:00:00Z");
+        for (moment, words) in [
+            ("2026-11-05T12:00:00Z", "just now"),
+            ("2026-11-05T11:59:01Z", "just now"),
+            ("2026-11-05T12:00:30Z", "in less than a minute"),
+            ("2026-11-05T11:59:00Z", "1 minute ago"),
+            ("2026-11-05T10:00:00Z", "2 hours ago"),
+            ("2026-11-05T13:00:00Z", "in 1 hour"),
+            ("2026-11-08T12:00:00Z", "in 3 days"),
+            ("2026-12-31T12:00:00Z", "in 56 days"),
+            ("2027-02-05T12:00:00Z", "in 3 months"),
+            ("2020-11-05T12:00:00Z", "6 years ago"),
+        ] {
+            assert_eq!(relative(at(moment), now), words, "{moment}");
+        }
+    }
+
+    #[test]
+    fn long_ids_lose_their_middle() {
+        assert_eq!(shortened("TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE"), "TQn9Y2…bLSE");
+        assert_eq!(shortened("user-42"), "user-42");
+        assert_eq!(shortened(&"a".repeat(12)), "a".repeat(12));
+        assert_eq!(shortened(&"a".repeat(13)).chars().count(), 11);
+    }
+
+    #[test]
+    fn counts_have_their_thousands_apart() {
+        for (number, text) in
+            [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (-1_204, "−1,204")]
+        {
+            assert_eq!(count(number), text);
+        }
+        assert_eq!(count(i64::MIN), "−9,223,372,036,854,775,808");
+    }
+
+    #[test]
+    fn amounts_have_their_currency_and_a_sign_where_it_is_wanted() {
+        let trx = Currency::new("TRX", 6).expect("a currency");
+        assert_eq!(amount(1_500_000, &trx), "1.500000 TRX");
+        assert_eq!(signed_amount(5_000_000, &trx), "+5.000000 TRX");
+        assert_eq!(signed_amount(-1_500_000, &trx), "−1.500000 TRX");
+    }
+}

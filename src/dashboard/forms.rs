@@ -1,0 +1,225 @@
+//! Forms as browsers send them: read field by field through the types of `domain`, so that all
+//! that is wrong is told at once, beside its field, and what was typed is kept.
+
+use std::fmt::Display;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
+    response::IntoResponse as _,
+};
+
+use super::{failure::Failure, guard::is_csrf_token, pages::Field, session::Visitor};
+use crate::{domain::session_token::SessionToken, http::AppState};
+
+/// The fields of a form or of a query, and what was wrong with those that were read.
+#[derive(Default)]
+pub struct Form {
+    fields: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong with a field, in words for people.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FieldError {
+    /// `None`: it is about the whole form.
+    pub field: Option<&'static str>,
+    pub message: String,
+}
+
+impl Form {
+    /// Reads `a=1&b=2`. What is not UTF-8 becomes U+FFFD, as in browsers.
+    pub fn parse(text: &[u8]) -> Self {
+        Self { fields: form_urlencoded::parse(text).into_owned().collect(), errors: Vec::new() }
+    }
+
+    /// A form as it is before somebody fills it in.
+    pub fn filled<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
+        let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        Self { fields, errors: Vec::new() }
+    }
+
+    /// What was typed into a field; empty: nothing, or there is no such field.
+    pub fn text(&self, name: &str) -> &str {
+        self.all(name).next().unwrap_or_default()
+    }
+
+    /// Every value of a field that may be there more than once.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// Whether a box is ticked.
+    pub fn has(&self, name: &str) -> bool {
+        self.all(name).next().is_some()
+    }
+
+    /// A field by `parse`; empty is for `parse` to judge.
+    pub fn read<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let read = parse(self.text(name)).map_err(|error| error.to_string());
+        read.map_err(|message| self.wrong(name, message)).ok()
+    }
+
+    /// A field that may be left empty.
+    pub fn optional<T, E: Display>(
+        &mut self,
+        name: &'static str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        if self.text(name).trim().is_empty() { None } else { self.read(name, parse) }
+    }
+
+    /// Something that is wrong with a field.
+    pub fn wrong(&mut self, field: &'static str, message: impl Into<String>) {
+        self.errors.push(FieldError { field: Some(field), message: sentence(&message.into()) });
+    }
+
+    /// Why the form cannot be accepted, though every field is as it should be.
+    pub fn refused(&mut self, message: impl Into<String>) {
+        self.errors.push(FieldError { field: None, message: message.into() });
+    }
+
+    pub fn errors(&self) -> &[FieldError] {
+        &self.errors
+    }
+
+    pub fn is_right(&self) -> bool {
+        self.errors.is_empty()
+    }
+
+    /// What is wrong with a field, if anything is.
+    pub fn error(&self, field: &str) -> Option<String> {
+        let wrong = self.errors.iter().find(|error| error.field == Some(field));
+        wrong.map(|error| error.message.clone())
+    }
+
+    /// A text field as it was sent, and what is wrong with it.
+    pub fn field(&self, name: &str) -> Field {
+        Field { value: self.text(name).to_owned(), error: self.error(name) }
+    }
+
+    /// The token of a form that may be sent once.
+    pub fn single_use(&self) -> Result<SessionToken, Failure> {
+        SessionToken::parse(self.text("form")).map_err(|_| Failure::StaleForm)
+    }
+}
+
+/// The messages of `domain` are parts of sentences; beside a field each is one.
+fn sentence(message: &str) -> String {
+    let mut characters = message.chars();
+    let first = characters.next().map(|first| first.to_uppercase().to_string());
+    let end = if message.ends_with(['.', '?', '!']) { "" } else { "." };
+    format!("{}{}{end}", first.unwrap_or_default(), characters.as_str())
+}
+
+/// The query of a page.
+pub struct Query(pub Form);
+
+impl<S: Send + Sync> FromRequestParts<S> for Query {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(Form::parse(parts.uri.query().unwrap_or_default().as_bytes())))
+    }
+}
+
+/// A form that an account's owner sent from a page of their session.
+pub struct Submission {
+    pub visitor: Visitor,
+    pub form: Form,
+}
+
+/// Its session is looked at first: without one nothing else is said.
+impl FromRequest<AppState> for Submission {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let visitor = Visitor::from_request_parts(&mut parts, state).await?;
+        let form = read_body(Request::from_parts(parts, body), state).await?;
+        if is_csrf_token(form.text("csrf"), visitor.token()) {
+            Ok(Self { visitor, form })
+        } else {
+            Err(Failure::StaleForm)
+        }
+    }
+}
+
+/// The form in a request's body. Whose it is, is for the caller to check.
+pub async fn read_body(request: Request<Body>, state: &AppState) -> Result<Form, Failure> {
+    if !is_form(request.headers()) {
+        return Err(Failure::NoForm);
+    }
+    let body = Bytes::from_request(request, state);
+    let body = tokio::time::timeout(state.limits().body_timeout, body).await;
+    let body = body.map_err(|_| Failure::TooSlow)?.map_err(unreadable)?;
+    Ok(Form::parse(&body))
+}
+
+fn is_form(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type.and_then(|media_type| media_type.split(';').next()).is_some_and(|essence| {
+        essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
+    })
+}
+
+fn unreadable(rejection: BytesRejection) -> Failure {
+    match rejection.into_response().status().as_u16() {
+        413 => Failure::TooLarge,
+        _ => Failure::Unreadable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_decoded_and_kept() {
+        let form = Form::parse(b"name=bot+1%21&scopes=read&scopes=a%3Awrite&name=second&empty=");
+        assert_eq!(form.text("name"), "bot 1!");
+        assert_eq!(form.all("scopes").collect::<Vec<_>>(), ["read", "a:write"]);
+        assert_eq!(form.text("absent"), "");
+        assert!(form.has("empty") && !form.has("absent"));
+        assert_eq!(Form::parse(b"a=%ff%").text("a"), "\u{fffd}%");
+        assert!(Form::parse(b"").fields.is_empty());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let mut form = Form::parse(b"a=x&b=7&c=+");
+        assert_eq!(form.read("a", str::parse::<i32>), None);
+        assert_eq!(form.read("b", str::parse::<i32>), Some(7));
+        assert_eq!(form.optional("c", str::parse::<i32>), None);
+        assert_eq!(form.read("d", |_| Err::<(), _>("is required")), None);
+        assert!(!form.is_right());
+        let fields: Vec<_> = form.errors().iter().map(|error| error.field).collect();
+        assert_eq!(fields, [Some("a"), Some("d")]);
+        assert_eq!(form.error("d").as_deref(), Some("Is required."));
+        assert_eq!(form.error("b"), None);
+    }
+
+    #[test]
+    fn a_form_is_urlencoded() {
+        for (media_type, expected) in [
+            ("application/x-www-form-urlencoded", true),
+            ("Application/X-WWW-Form-URLencoded; charset=utf-8", true),
+            ("text/plain", false),
+            ("multipart/form-data; boundary=x", false),
+            ("application/json", false),
+            ("application/x-www-form-urlencodedx", false),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+            assert_eq!(is_form(&headers), expected, "{media_type}");
+        }
+        assert!(!is_form(&HeaderMap::new()));
+    }
+}

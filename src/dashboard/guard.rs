@@ -1,0 +1,177 @@
+//! What holds for every page: the headers of the answer, where a form may come from, and the token
+//! in it.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+
+use super::failure::Failure;
+use crate::{
+    domain::{id::RequestId, portal::WebOrigin, session_token::SessionToken},
+    http::AppState,
+};
+
+/// Everything comes from this origin, and nothing that is written into a page is run: no inline
+/// script or style, no frame around it, no form that sends elsewhere.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
+     img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+     frame-ancestors 'none'";
+
+const HEADERS: [(HeaderName, &str); 7] = [
+    (header::CONTENT_SECURITY_POLICY, CONTENT_SECURITY_POLICY),
+    // A page's address can have a link's token in it: no other site is told.
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // For browsers that do not know frame-ancestors.
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+    (
+        HeaderName::from_static("permissions-policy"),
+        "camera=(), microphone=(), geolocation=(), payment=(), usb=()",
+    ),
+];
+
+/// Writes the page where there is none but a [`Failure`], and sets the headers of every answer. What
+/// may be kept says so itself.
+pub async fn protect(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let request_id = request.extensions().get::<RequestId>().copied();
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        response = carry_over(response, failure.page(request_id));
+    }
+    let headers = response.headers_mut();
+    for (name, value) in HEADERS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if state.public_url().is_secure() {
+        let a_year = HeaderValue::from_static("max-age=31536000");
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, a_year);
+    }
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+/// What the router had said in the headers, such as which methods there are, stays.
+fn carry_over(old: Response, mut page: Response) -> Response {
+    let (parts, _) = old.into_parts();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_LENGTH && !page.headers().contains_key(name) {
+            page.headers_mut().append(name, value.clone());
+        }
+    }
+    page
+}
+
+/// Lets a request that may change something pass when one of our own pages sent it.
+pub async fn refuse_foreign_forms(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if request.method().is_safe() || is_ours(request.headers(), state.public_url()) {
+        next.run(request).await
+    } else {
+        Failure::ForeignForm.into_response()
+    }
+}
+
+/// Whether a browser says that the request comes from a page of ours.
+///
+/// Under `no-referrer` it names no origin, but `null`; then it is for `Sec-Fetch-Site`, which no
+/// page can set, to say so.
+fn is_ours(headers: &HeaderMap, public_url: &WebOrigin) -> bool {
+    match only(headers, &header::ORIGIN) {
+        Some(b"null") => {
+            let fetch_site = HeaderName::from_static("sec-fetch-site");
+            only(headers, &fetch_site) == Some(b"same-origin")
+        }
+        Some(origin) => origin == public_url.as_str().as_bytes(),
+        None => false,
+    }
+}
+
+/// The value of a header that is there once.
+fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
+    let mut values = headers.get_all(name).iter();
+    let value = values.next()?;
+    values.next().is_none().then(|| value.as_bytes())
+}
+
+/// The token in the forms of whoever has this cookie: a site that makes a browser send a form can
+/// neither read the cookie nor work this out.
+pub fn csrf_token(cookie: &SessionToken) -> String {
+    let mut hasher = Sha256::new();
+    hasher.update(b"tollgate csrf\0");
+    hasher.update(cookie.expose().as_bytes());
+    URL_SAFE_NO_PAD.encode(hasher.finalize())
+}
+
+/// Whether a form carries the token of this cookie.
+pub fn is_csrf_token(sent: &str, cookie: &SessionToken) -> bool {
+    // Of digests: how long the comparison takes says nothing of what would have been right.
+    Sha256::digest(sent.as_bytes()) == Sha256::digest(csrf_token(cookie).as_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_form_comes_from_our_origin() {
+        let public_url = WebOrigin::parse("https://keys.example.com").expect("an origin");
+        let origin = |values: &[(&'static str, &'static str)]| {
+            let mut headers = HeaderMap::new();
+            for (name, value) in values {
+                let name = HeaderName::from_static(name);
+                headers.append(name, HeaderValue::from_static(value));
+            }
+            is_ours(&headers, &public_url)
+        };
+        for ours in [
+            &[("origin", "https://keys.example.com")][..],
+            &[("origin", "https://keys.example.com"), ("sec-fetch-site", "same-origin")],
+            &[("origin", "null"), ("sec-fetch-site", "same-origin")],
+        ] {
+            assert!(origin(ours), "{ours:?}");
+        }
+        for foreign in [
+            &[][..],
+            &[("sec-fetch-site", "same-origin")],
+            &[("origin", "")],
+            &[("origin", "null")],
+            &[("origin", "null"), ("sec-fetch-site", "same-site")],
+            &[("origin", "null"), ("sec-fetch-site", "cross-site")],
+            &[("origin", "null"), ("sec-fetch-site", "none")],
+            &[
+                ("origin", "null"),
+                ("sec-fetch-site", "same-origin"),
+                ("sec-fetch-site", "cross-site"),
+            ],
+            &[("origin", "http://keys.example.com")],
+            &[("origin", "https://keys.example.com:8443")],
+            &[("origin", "https://keys.example.com.evil.example")],
+            &[("origin", "https://keys.example.com/")],
+            &[("origin", "https://evil.example"), ("sec-fetch-site", "same-origin")],
+            &[("origin", "https://keys.example.com"), ("origin", "https://evil.example")],
+        ] {
+            assert!(!origin(foreign), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_csrf_token_belongs_to_one_cookie() {
+        let cookie = |letter: &str| SessionToken::parse(&letter.repeat(43)).expect("a token");
+        let (mine, other) = (cookie("A"), cookie("E"));
+        assert!(is_csrf_token(&csrf_token(&mine), &mine));
+        assert!(!is_csrf_token(&csrf_token(&other), &mine));
+        assert!(!is_csrf_token("", &mine));
+        assert!(!is_csrf_token(mine.expose(), &mine), "the cookie itself never stands in a page");
+        assert_eq!(csrf_token(&mine).len(), 43);
+    }
+}

@@ -1,0 +1,229 @@
+//! A key's page: what it is, how it was used, what it has bought, what was done to it.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+
+use super::{
+    chart::{Chart, Step, bar_chart},
+    events::{self, Names},
+    failure::Failure,
+    format,
+    forms::{Form, Query},
+    links::link,
+    pages::{
+        Access, Link,
+        frame::{FormError, Frame, Nav},
+        key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
+    },
+    respond::show_with,
+    session::{KeyInPath, Visitor},
+    views::{expires_soon, key_head, key_state, key_url, limit_words, purchase_table, to_fetch},
+};
+use crate::{
+    auth::Problem,
+    domain::{
+        id::{AuditEventId, KeyId},
+        lifecycle::KeyStatus,
+        timestamp::Timestamp,
+        usage::{Granularity, Outcome, OutcomeCounts, UsageRange},
+    },
+    http::AppState,
+    store::{ApiKey, AuditFilter, Refusal, StoreError},
+};
+
+/// Purchases on the page; all are on a page of their own.
+const PURCHASES: usize = 10;
+
+/// Events on the page.
+const EVENTS: usize = 20;
+
+/// `GET /dashboard/keys/{key_id}`
+pub async fn get(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    KeyInPath(key_id): KeyInPath,
+    Query(query): Query,
+) -> Result<Response, Failure> {
+    let frame = visitor.frame_after("", Nav::Keys, &query);
+    page(&state, &visitor, key_id, &query, frame, StatusCode::OK).await
+}
+
+/// The key's page, with what cannot be done to the key said above it.
+pub async fn refused(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: KeyId,
+    error: StoreError,
+) -> Result<Response, Failure> {
+    let text = match error {
+        StoreError::Refused(Refusal::KeyNotLive) => {
+            "This key is revoked or expired. It cannot be changed any more; create another one."
+        }
+        StoreError::Refused(Refusal::KeyAlreadyRotated) => {
+            "This key was rotated already. The key that replaced it can be rotated; this one stops \
+             when its time is over."
+        }
+        error => return Err(error.into()),
+    };
+    let errors = vec![FormError { field: None, text: text.to_owned() }];
+    let frame = Frame { errors, ..visitor.frame("", Nav::Keys) };
+    page(state, visitor, key_id, &Form::default(), frame, StatusCode::CONFLICT).await
+}
+
+async fn page(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: KeyId,
+    query: &Form,
+    frame: Frame,
+    status: StatusCode,
+) -> Result<Response, Failure> {
+    let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
+    let key = store.find_api_key(tenant, account, key_id).await?;
+    let url = key_url(key_id);
+    let usage = Usage::read(state, visitor, &key).await?;
+    let before = query.text("cursor").parse().ok();
+    let limit = to_fetch(PURCHASES);
+    let purchases = store.list_purchases(tenant, account, Some(key_id), before, limit).await?;
+    let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key_id) };
+    let before: Option<AuditEventId> = query.text("events").parse().ok();
+    let acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
+    let older = |seq: i64| link(&url, &[("cursor", &seq.to_string())]);
+    let earlier = |id: AuditEventId| link(&url, &[("events", &id.to_string())]);
+    let nothing_bought = "This key has not bought anything yet.";
+    let events = events::of_one_key(events::table(visitor, acts, EVENTS, &Names::none(), earlier));
+    let page = KeyDetailPage {
+        frame: Frame { title: key.name.clone(), ..frame },
+        figures: usage.figures(visitor),
+        charts: usage.charts(visitor),
+        purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
+        purchases_url: format!("{url}/purchases"),
+        events,
+        key: view(state, visitor, &key).await?,
+    };
+    show_with(status, &page)
+}
+
+async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyView, Failure> {
+    let now = visitor.now();
+    let live = key.status == KeyStatus::Live;
+    let may = live && !visitor.is_suspended();
+    let soon = expires_soon(key, now);
+    Ok(KeyView {
+        head: key_head(key),
+        access: Access::of(key.scopes.to_strings()),
+        state: key_state(key),
+        created: format::moment(key.created_at, None),
+        last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
+        expires: key.expires_at.map(|at| format::moment(at, Some(now))),
+        expires_soon: soon,
+        limit: key.spend_limit.map(|limit| limit_words(limit, visitor.currency())),
+        revoked: key.revoked_at.map(|at| RevokedView {
+            at: format::moment(at, Some(now)),
+            reason: key.revoked_reason.clone(),
+        }),
+        rotated_from: link_to(state, visitor, key.rotated_from).await?,
+        rotated_to: link_to(state, visitor, key.rotated_to).await?,
+        can_change: may,
+        can_disable: live && key.enabled,
+        can_enable: may && !key.enabled,
+        can_rotate: may && key.rotated_to.is_none(),
+        can_revoke: live,
+    })
+}
+
+async fn link_to(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: Option<KeyId>,
+) -> Result<Option<Link>, Failure> {
+    let Some(key_id) = key_id else { return Ok(None) };
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+    Ok(Some(Link { label: key.hint, url: key_url(key_id) }))
+}
+
+/// How a key was used, in steps, the oldest first.
+struct Usage {
+    hours: Vec<(Timestamp, OutcomeCounts)>,
+    days: Vec<(Timestamp, OutcomeCounts)>,
+    /// Minor units by hour.
+    spent: Vec<i64>,
+}
+
+impl Usage {
+    async fn read(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<Self, Failure> {
+        let (tenant, account) = (visitor.tenant(), visitor.account());
+        let spent = state.store().key_spend_by_hour(tenant, account, key.id).await?;
+        Ok(Self {
+            hours: steps(state, visitor, key.id, Granularity::Hour).await?,
+            days: steps(state, visitor, key.id, Granularity::Day).await?,
+            spent: spent.to_vec(),
+        })
+    }
+
+    fn figures(&self, visitor: &Visitor) -> Vec<Figure> {
+        let sum = |count: fn(&OutcomeCounts) -> i64| -> i64 {
+            self.hours.iter().map(|(_, counts)| count(counts)).sum()
+        };
+        let figure = |value: String, label: &str| Figure { value, label: label.to_owned() };
+        let spent = format::amount(self.spent.iter().sum(), visitor.currency());
+        vec![
+            figure(format::count(sum(passed)), "calls in the last 24 hours"),
+            figure(format::count(sum(refused_calls)), "more that were refused"),
+            figure(spent, "spent in the last 24 hours"),
+        ]
+    }
+
+    fn charts(&self, visitor: &Visitor) -> Vec<Chart> {
+        let calls = |steps: &[(Timestamp, OutcomeCounts)], label: fn(Timestamp) -> String| {
+            let step = |(start, counts): &(Timestamp, OutcomeCounts)| {
+                let total = counts.total();
+                Step { label: label(*start), value: total, shown: format::count(total) }
+            };
+            steps.iter().map(step).collect::<Vec<_>>()
+        };
+        let hours = calls(&self.hours, format::hour_words);
+        let days = calls(&self.days, format::day_words);
+        let spent: Vec<Step> = self
+            .hours
+            .iter()
+            .zip(&self.spent)
+            .map(|((start, _), spent)| Step {
+                label: format::hour_words(*start),
+                value: *spent,
+                shown: format::amount(*spent, visitor.currency()),
+            })
+            .collect();
+        vec![
+            bar_chart("calls", "Calls by hour, refused ones too, last 24 hours", "Calls", &hours),
+            bar_chart("spend", "Spent by hour, last 24 hours", "Spent", &spent),
+            bar_chart(
+                "calls-by-day",
+                "Calls by day, refused ones too, last 30 days",
+                "Calls",
+                &days,
+            ),
+        ]
+    }
+}
+
+fn passed(counts: &OutcomeCounts) -> i64 {
+    counts.get(Outcome::Valid)
+}
+
+fn refused_calls(counts: &OutcomeCounts) -> i64 {
+    counts.total() - passed(counts)
+}
+
+async fn steps(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: KeyId,
+    granularity: Granularity,
+) -> Result<Vec<(Timestamp, OutcomeCounts)>, Failure> {
+    let range = UsageRange::new(None, None, granularity, visitor.now())
+        .map_err(|error| Failure::Fault(Problem::internal(error.to_string())))?;
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let counted = state.store().key_usage(tenant, account, key_id, &range).await?;
+    let counts = |start| (start, counted.get(&start).copied().unwrap_or_default());
+    Ok(range.steps().map(counts).collect())
+}

@@ -1,0 +1,216 @@
+//! The fields of a key, as the forms that create and change one have them.
+
+use super::{
+    days::{DAY_SECONDS, parse_end_of_day},
+    forms::Form,
+};
+use crate::domain::{
+    amount::Amount,
+    lifecycle::{Expiry, ExpiryError},
+    scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
+    spend_limit::{SpendLimit, SpendPeriod},
+    tenant::Tenant,
+    text::Name,
+    timestamp::Timestamp,
+};
+
+/// Lives that are offered, in days.
+pub const LIFETIMES: [i64; 4] = [30, 90, 180, 365];
+
+/// What a form says of a key, read whole.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyInput {
+    pub name: Name,
+    pub scopes: ScopeSet,
+    pub expires: Expires,
+    pub spend_limit: Option<SpendLimit>,
+}
+
+/// When the key is to die.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expires {
+    /// As it is. For a key that is changed.
+    Keep,
+    Never,
+    At(Expiry),
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ExpiresError {
+    #[error("choose when the key expires")]
+    Choice,
+    #[error(transparent)]
+    Expiry(#[from] ExpiryError),
+}
+
+impl KeyInput {
+    /// Reads all fields; `None`: the form says what is wrong. `may_keep`: there is an expiry already.
+    pub fn read(form: &mut Form, now: Timestamp, tenant: &Tenant, may_keep: bool) -> Option<Self> {
+        let name = form.read("name", Name::parse);
+        let scopes = read_scopes(form);
+        let expires = read_expires(form, now, may_keep);
+        let spend_limit = read_limit(form, tenant);
+        let fields = Self { name: name?, scopes: scopes?, expires: expires?, spend_limit };
+        form.is_right().then_some(fields)
+    }
+}
+
+fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
+    match form.text("access") {
+        access @ ("read" | "write") => ScopeSet::parse([access]).ok(),
+        "custom" => {
+            let texts: Vec<String> = form.all("scopes").map(str::to_owned).collect();
+            let scopes = parse_scopes(&texts).map_err(|error| form.wrong("scopes", error));
+            scopes.ok()
+        }
+        _ => {
+            form.wrong("access", "choose what the key may do");
+            None
+        }
+    }
+}
+
+/// Scopes with spaces or commas between them. One that is wrong is named.
+fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
+    let mut scopes = Vec::new();
+    let words = texts.iter().flat_map(|text| text.split([' ', ',', '\t', '\r', '\n']));
+    for word in words.filter(|word| !word.is_empty()) {
+        let shown: String = word.chars().take(60).collect();
+        scopes.push(word.parse::<Scope>().map_err(|error| format!("“{shown}”: {error}"))?);
+    }
+    if scopes.is_empty() {
+        return Err("name at least one scope, such as purchases:read".to_owned());
+    }
+    if scopes.len() > MAX_SCOPES {
+        return Err(ScopeError::Count.to_string());
+    }
+    ScopeSet::new(scopes).map_err(|error| error.to_string())
+}
+
+fn read_expires(form: &mut Form, now: Timestamp, may_keep: bool) -> Option<Expires> {
+    match form.text("expires") {
+        "keep" if may_keep => Some(Expires::Keep),
+        "never" => Some(Expires::Never),
+        "date" => {
+            let day = form.read("expires_on", parse_end_of_day)?;
+            form.read("expires_on", |_| Expiry::at(day, now)).map(Expires::At)
+        }
+        _ => form.read("expires", |text| {
+            let days = text.parse().ok().filter(|days| LIFETIMES.contains(days));
+            let days: i64 = days.ok_or(ExpiresError::Choice)?;
+            let expiry = Expiry::after_seconds(days * DAY_SECONDS, now)?;
+            Ok::<_, ExpiresError>(Expires::At(expiry))
+        }),
+    }
+}
+
+/// No amount is no limit, whatever the period says.
+fn read_limit(form: &mut Form, tenant: &Tenant) -> Option<SpendLimit> {
+    let currency = &tenant.policy.currency;
+    let amount = form.optional("limit_amount", |text| Amount::parse(text.trim(), currency))?;
+    let period = form.read("limit_period", str::parse::<SpendPeriod>)?;
+    Some(SpendLimit { amount, period })
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::{
+        account::AccountFormat,
+        amount::Currency,
+        api_key::KeyPrefix,
+        id::TenantId,
+        tenant::{Environment, MaxKeys, TenantPolicy},
+    };
+
+    fn tenant() -> Tenant {
+        Tenant {
+            id: TenantId::from_uuid(Uuid::from_u128(1)),
+            slug: "tronagg".parse().expect("a slug"),
+            environment: Environment::Live,
+            policy: TenantPolicy {
+                prefix: KeyPrefix::parse("ta_").expect("a prefix"),
+                max_keys: MaxKeys::try_from(5).expect("a cap"),
+                currency: Currency::new("TRX", 6).expect("a currency"),
+                account_format: AccountFormat::Any,
+                default_scopes: ScopeSet::parse(["write"]).expect("scopes"),
+            },
+        }
+    }
+
+    fn now() -> Timestamp {
+        Timestamp::parse("2026-11-25T21:40:00Z").expect("a time")
+    }
+
+    fn read(text: &str) -> (Option<KeyInput>, Form) {
+        let mut form = Form::parse(text.as_bytes());
+        let fields = KeyInput::read(&mut form, now(), &tenant(), false);
+        (fields, form)
+    }
+
+    #[test]
+    fn a_form_is_a_key() {
+        let (fields, form) = read(
+            "name=+bot+1+&access=custom&scopes=purchases:read,+orders:write&scopes=a:read\
+             &expires=date&expires_on=2026-12-31&limit_amount=+1.5&limit_period=month",
+        );
+        let fields = fields.unwrap_or_else(|| panic!("{:?}", form.errors()));
+        assert_eq!(fields.name.as_str(), "bot 1");
+        assert_eq!(fields.scopes.to_string(), "a:read orders:write purchases:read");
+        let Expires::At(expiry) = fields.expires else { panic!("{:?}", fields.expires) };
+        assert_eq!(expiry.timestamp().to_string(), "2027-01-01T00:00:00.000000Z");
+        let limit = fields.spend_limit.expect("a limit");
+        assert_eq!((limit.amount.minor_units(), limit.period), (1_500_000, SpendPeriod::Month));
+    }
+
+    #[test]
+    fn the_offered_lives_are_days_from_now() {
+        let (fields, _) = read("name=a&access=read&scopes=ignored!&expires=30&limit_period=day");
+        let fields = fields.expect("all is right");
+        let Expires::At(expiry) = fields.expires else { panic!("{:?}", fields.expires) };
+        assert_eq!(expiry.timestamp().to_string(), "2026-12-25T21:40:00.000000Z");
+        assert_eq!((fields.scopes.to_string().as_str(), fields.spend_limit), ("read", None));
+        let (fields, _) = read("name=a&access=write&expires=never");
+        assert_eq!(fields.expect("all is right").expires, Expires::Never);
+    }
+
+    #[test]
+    fn what_is_wrong_stands_beside_its_field() {
+        let limit = |rest: &str| format!("name=a&access=read&expires=never&limit_amount={rest}");
+        let cases: [(&str, &[&str]); 12] = [
+            ("", &["name", "access", "expires"]),
+            ("name=a&access=admin&expires=31", &["access", "expires"]),
+            ("name=a&access=read&expires=keep", &["expires"]),
+            ("name=a&access=custom&expires=never", &["scopes"]),
+            ("name=a&access=custom&scopes=Orders:read&expires=never", &["scopes"]),
+            ("name=a&access=read&expires=date", &["expires_on"]),
+            ("name=a&access=read&expires=date&expires_on=2026-11-24", &["expires_on"]),
+            ("name=a&access=read&expires=date&expires_on=2099-01-01", &["expires_on"]),
+            (&limit("1,5&limit_period=day"), &["limit_amount"]),
+            (&limit("0&limit_period=day"), &["limit_amount"]),
+            (&limit("1&limit_period=year"), &["limit_period"]),
+            (&limit("1"), &["limit_period"]),
+        ];
+        for (text, wrong) in cases {
+            let (fields, form) = read(text);
+            let fields_wrong: Vec<_> =
+                form.errors().iter().filter_map(|error| error.field).collect();
+            assert_eq!((fields, &fields_wrong[..]), (None, wrong), "{text}");
+        }
+    }
+
+    #[test]
+    fn today_is_a_day_that_has_not_ended() {
+        let (fields, _) = read("name=a&access=read&expires=date&expires_on=2026-11-25");
+        assert!(fields.is_some());
+    }
+
+    #[test]
+    fn only_a_key_that_is_there_keeps_its_expiry() {
+        let mut form = Form::parse(b"name=a&access=read&expires=keep");
+        let fields = KeyInput::read(&mut form, now(), &tenant(), true).expect("all is right");
+        assert_eq!(fields.expires, Expires::Keep);
+    }
+}

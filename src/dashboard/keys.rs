@@ -1,0 +1,193 @@
+//! The list of an account's keys, and what is done to a key by one button.
+
+use std::collections::BTreeMap;
+
+use axum::{extract::State, http::StatusCode, response::Response};
+
+use super::{
+    chart,
+    failure::Failure,
+    format,
+    forms::{Form, Query, Submission},
+    key_detail,
+    links::link,
+    pages::{
+        Access,
+        frame::Nav,
+        key_actions::RevokePage,
+        keys::{KeyRow, KeysPage},
+    },
+    respond::{see_other, show, show_with},
+    session::{KeyInPath, Visitor},
+    views::{cut, expires_soon, key_head, key_state, key_url, to_fetch},
+};
+use crate::{
+    domain::{id::KeyId, lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT, text::Reason},
+    http::AppState,
+    store::{ApiKey, KeyActivity, KeyChange, KeyFilter, StoreError},
+};
+
+/// Keys on a page of the list.
+const LENGTH: usize = 50;
+
+/// Keys that are called by their names elsewhere; older ones by their ids.
+const NAMED: i64 = 200;
+
+/// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
+/// be in their grace.
+pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
+    let filter = KeyFilter::Only(KeyStatus::Live);
+    let most = 2 * i64::from(MAX_KEYS_LIMIT);
+    state.store().list_api_keys(visitor.tenant(), visitor.account(), filter, None, most).await
+}
+
+/// The newest keys, dead ones too: those that a page calls by their names, or offers in a list.
+pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
+    let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyFilter::All);
+    state.store().list_api_keys(tenant, account, all, None, NAMED).await
+}
+
+/// How many of these live keys count toward the cap: one that was rotated out does not.
+pub fn count_toward_cap(live: &[ApiKey]) -> usize {
+    live.iter().filter(|key| key.rotated_to.is_none()).count()
+}
+
+/// How many there may be.
+pub fn cap(visitor: &Visitor) -> usize {
+    usize::from(visitor.tenant().policy.max_keys.get())
+}
+
+/// `GET /dashboard/keys`
+pub async fn list(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Query(query): Query,
+) -> Result<Response, Failure> {
+    let shows_all = query.text("show") == "all";
+    let before: Option<KeyId> = query.text("cursor").parse().ok();
+    let live = live_keys(&state, &visitor).await?;
+    let live_count = count_toward_cap(&live);
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let mut keys = if shows_all {
+        let (filter, limit) = (KeyFilter::All, to_fetch(LENGTH));
+        state.store().list_api_keys(tenant, account, filter, before, limit).await?
+    } else {
+        let wanted = |key: &ApiKey| before.is_none_or(|before| key.id < before);
+        live.into_iter().filter(wanted).take(LENGTH + 1).collect()
+    };
+    let which = if shows_all { "all" } else { "" };
+    let next_url = cut(&mut keys, LENGTH)
+        .map(|last| link("/dashboard/keys", &[("show", which), ("cursor", &last.id.to_string())]));
+    let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
+    let activity = state.store().key_activity(tenant, account, &ids).await?;
+    let activity: BTreeMap<KeyId, KeyActivity> =
+        activity.into_iter().map(|activity| (activity.key_id, activity)).collect();
+    let rows = keys.iter().map(|key| row(&visitor, key, activity.get(&key.id)));
+    show(&KeysPage {
+        frame: visitor.frame_after("API keys", Nav::Keys, &query),
+        live_count,
+        max_keys: cap(&visitor),
+        keys: rows.collect(),
+        shows_all,
+        next_url,
+    })
+}
+
+fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRow {
+    let now = visitor.now();
+    let calls = activity.map_or([0; 24], |activity| activity.calls);
+    let refused = activity.map_or(0, |activity| activity.refused);
+    let sum = format::count(calls.iter().sum());
+    let soon = expires_soon(key, now);
+    KeyRow {
+        head: key_head(key),
+        access: Access::of(key.scopes.to_strings()),
+        state: key_state(key),
+        created: format::day(key.created_at, None),
+        last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
+        expires: key.expires_at.map(|at| format::day(at, soon.then_some(now))),
+        expires_soon: soon,
+        activity: chart::sparkline(format!("{sum} calls in the last 24 hours"), &calls),
+        calls: sum,
+        refused: (refused > 0).then(|| format::count(refused)),
+        spent: format::amount(activity.map_or(0, |activity| activity.spent), visitor.currency()),
+        truncated: activity.is_some_and(|activity| activity.truncated),
+        live: key.status == KeyStatus::Live,
+    }
+}
+
+/// `POST /dashboard/keys/{key_id}/disable`
+pub async fn disable(
+    State(state): State<AppState>,
+    KeyInPath(key_id): KeyInPath,
+    Submission { visitor, .. }: Submission,
+) -> Result<Response, Failure> {
+    switch(&state, &visitor, key_id, false).await
+}
+
+/// `POST /dashboard/keys/{key_id}/enable`
+pub async fn enable(
+    State(state): State<AppState>,
+    KeyInPath(key_id): KeyInPath,
+    Submission { visitor, .. }: Submission,
+) -> Result<Response, Failure> {
+    visitor.refuse_if_suspended()?;
+    switch(&state, &visitor, key_id, true).await
+}
+
+async fn switch(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: KeyId,
+    enabled: bool,
+) -> Result<Response, Failure> {
+    let change = KeyChange { enabled: Some(enabled), ..KeyChange::default() };
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    match state.store().change_api_key(tenant, account, key_id, &change, visitor.origin()).await {
+        Ok(_) => {
+            let done = if enabled { "enabled" } else { "disabled" };
+            Ok(see_other(&link(&key_url(key_id), &[("done", done)])))
+        }
+        Err(error) => key_detail::refused(state, visitor, key_id, error).await,
+    }
+}
+
+/// `GET /dashboard/keys/{key_id}/revoke`: asks once more. A dead key has nothing to be revoked.
+pub async fn ask_to_revoke(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    KeyInPath(key_id): KeyInPath,
+) -> Result<Response, Failure> {
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+    if key.status == KeyStatus::Live {
+        show(&revoke_page(&visitor, &key, &Form::default()))
+    } else {
+        Ok(see_other(&key_url(key_id)))
+    }
+}
+
+/// `POST /dashboard/keys/{key_id}/revoke`
+pub async fn revoke(
+    State(state): State<AppState>,
+    KeyInPath(key_id): KeyInPath,
+    Submission { visitor, mut form }: Submission,
+) -> Result<Response, Failure> {
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let reason = form.optional("reason", Reason::parse);
+    if !form.is_right() {
+        let key = state.store().find_api_key(tenant, account, key_id).await?;
+        return show_with(StatusCode::BAD_REQUEST, &revoke_page(&visitor, &key, &form));
+    }
+    let origin = visitor.origin();
+    state.store().revoke_api_key(tenant, account, key_id, reason.as_ref(), origin).await?;
+    Ok(see_other("/dashboard/keys?done=revoked"))
+}
+
+fn revoke_page(visitor: &Visitor, key: &ApiKey, form: &Form) -> RevokePage {
+    RevokePage {
+        frame: visitor.form_frame("Revoke API key", Nav::Keys, form),
+        key: key_head(key),
+        last_used: key.last_used_at.map(|at| format::moment(at, Some(visitor.now()))),
+        reason: form.field("reason"),
+    }
+}

@@ -1,0 +1,27 @@
+//! Links to our own pages, with what they are narrowed to.
+
+use form_urlencoded::Serializer;
+
+/// A path with a query. Parameters without a value are left out.
+pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
+    let mut query = Serializer::new(String::new());
+    for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {
+        query.append_pair(name, value);
+    }
+    match query.finish().as_str() {
+        "" => path.to_owned(),
+        query => format!("{path}?{query}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parameters_are_encoded_and_empty_ones_left_out() {
+        assert_eq!(link("/a", &[]), "/a");
+        assert_eq!(link("/a", &[("x", ""), ("y", "1 &=é")]), "/a?y=1+%26%3D%C3%A9");
+        assert_eq!(link("/a", &[("x", "1"), ("y", "2")]), "/a?x=1&y=2");
+    }
+}

@@ -1,0 +1,73 @@
+//! The balance and the statement.
+
+use askama::Template;
+
+use super::{Choice, Field, Link, TimeView, frame::Frame};
+
+/// `GET /dashboard/balance`
+#[derive(Template)]
+#[template(path = "dashboard/balance.html")]
+pub struct BalancePage {
+    pub frame: Frame,
+    /// With the currency, as all amounts here.
+    pub balance: String,
+    pub held: String,
+    pub available: String,
+    pub filters: StatementFilters,
+    /// Newest first.
+    pub entries: Vec<EntryRow>,
+    /// Older ones.
+    pub next_url: Option<String>,
+    /// The same entries as CSV.
+    pub csv_url: String,
+}
+
+/// What the statement is narrowed to. The ids of the fields are their names.
+pub struct StatementFilters {
+    /// `YYYY-MM-DD`, or empty.
+    pub from: Field,
+    /// `YYYY-MM-DD`, that day included, or empty.
+    pub to: Field,
+    /// The first is `""`, "All keys"; then key ids with name and hint.
+    pub key: Vec<Choice>,
+    /// From [`kind_choices`].
+    pub kind: Vec<Choice>,
+    /// Some filter is set.
+    pub active: bool,
+}
+
+/// The choices of the field `kind`.
+pub fn kind_choices(chosen: &str) -> Vec<Choice> {
+    vec![
+        Choice::new("", "Everything", chosen),
+        Choice::new("purchase", "Purchases", chosen),
+        Choice::new("credit", "Top-ups", chosen),
+        Choice::new("refund", "Refunds", chosen),
+    ]
+}
+
+/// The word for a kind of entry.
+pub fn kind_word(kind: &str) -> &'static str {
+    match kind {
+        "purchase" => "Purchase",
+        "credit" => "Top-up",
+        "refund" => "Refund",
+        _ => "Other",
+    }
+}
+
+pub struct EntryRow {
+    pub at: TimeView,
+    /// From [`kind_word`].
+    pub kind: &'static str,
+    /// Signed: `+5.000000 TRX`, `−1.500000 TRX`; [`crate::dashboard::format::signed_amount`].
+    pub amount: String,
+    /// More in the account than before.
+    pub incoming: bool,
+    pub balance_after: String,
+    /// The key that bought.
+    pub key: Option<Link>,
+    pub reference: Option<String>,
+    /// The id of the purchase, the credit or the refund.
+    pub cause_id: String,
+}

@@ -1,0 +1,40 @@
+//! A key that somebody else has seen: revoke it, replace it, look at what it has bought.
+
+use askama::Template;
+
+use super::{Field, KeyHead, TimeView, frame::Frame, key_shown::NewKey, purchases::PurchaseTable};
+
+/// `GET /dashboard/keys/{key_id}/compromised`
+#[derive(Template)]
+#[template(path = "dashboard/compromised.html")]
+pub struct CompromisedPage {
+    pub frame: Frame,
+    pub key: KeyHead,
+    /// The single-use token.
+    pub form: String,
+    /// The field `since`: `YYYY-MM-DD`, or empty.
+    pub since: Field,
+    /// The box `replace` is ticked.
+    pub replace: bool,
+    /// The key lives: it is revoked by this. A dead one can only be looked at.
+    pub live: bool,
+}
+
+/// The answer to that form: what was done, the new key, what the old one has bought.
+#[derive(Template)]
+#[template(path = "dashboard/compromised_done.html")]
+pub struct CompromisedDonePage {
+    pub frame: Frame,
+    /// The key that is revoked now.
+    pub key: KeyHead,
+    /// Shown this once; `None`: there is no new key.
+    pub new_key: Option<NewKey>,
+    /// Why there is no new key, though one was wanted.
+    pub not_replaced: Option<String>,
+    /// The moment since which purchases are listed; `None`: all.
+    pub since: Option<TimeView>,
+    pub purchases: PurchaseTable,
+    /// The list as a page that can be reloaded.
+    pub purchases_url: String,
+    pub csv_url: String,
+}

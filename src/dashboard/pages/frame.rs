@@ -1,0 +1,94 @@
+//! What stands around every page.
+
+use super::{Link, notices::Notice};
+
+/// The head, the header and the footer of a page. Every page has one, as its field `frame`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Frame {
+    /// The page's name. The template adds that of the platform, and "Error: " in front where
+    /// `errors` is not empty.
+    pub title: String,
+    /// The platform's name; `Tollgate` where no tenant is known.
+    pub tenant_name: String,
+    /// The tenant is a platform's test environment: a badge beside its name.
+    pub test: bool,
+    /// `/dashboard/logo/{tenant_id}/{hash}`; `None`: the name is written.
+    pub logo_url: Option<String>,
+    /// `/dashboard/accent/{rrggbb}.css`; `None`: the colour of the house.
+    pub accent_url: Option<String>,
+    /// `/dashboard/assets/{hash}/dashboard.css`
+    pub css_url: String,
+    /// `/dashboard/assets/{hash}/dashboard.js`
+    pub js_url: String,
+    /// `/dashboard/assets/{hash}/favicon.svg`
+    pub icon_url: String,
+    /// Which entry of the navigation the page belongs to.
+    pub nav: Nav,
+    /// Whose session it is; `None`: nobody is signed in, and there is no navigation.
+    pub account: Option<AccountView>,
+    /// The hidden field of every form; empty where a page without a session has none.
+    pub csrf: String,
+    /// What was done, after a redirect.
+    pub notice: Option<Notice>,
+    /// What is wrong with what was sent, for the summary above the form.
+    pub errors: Vec<FormError>,
+}
+
+impl Frame {
+    /// The page answers a form that cannot be accepted.
+    pub fn failed(&self) -> bool {
+        !self.errors.is_empty()
+    }
+}
+
+/// Whose session it is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccountView {
+    /// The whole id.
+    pub full: String,
+    /// Shortened in the middle, by [`crate::dashboard::format::shortened`].
+    pub short: String,
+    /// No key of a suspended account passes: a banner says so.
+    pub suspended: bool,
+    /// Back to the platform, such as "Return to TronAgg".
+    pub return_link: Option<Link>,
+}
+
+/// Something wrong with a form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FormError {
+    /// The id of the field that it is about; `None`: it is about the whole form.
+    pub field: Option<&'static str>,
+    /// The sentence that stands beside the field as well.
+    pub text: String,
+}
+
+/// The entries of the navigation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nav {
+    Keys,
+    Balance,
+    SecurityLog,
+    /// A page that belongs to none of them.
+    Nowhere,
+}
+
+/// An entry of the navigation as it is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct NavEntry {
+    pub label: &'static str,
+    pub url: &'static str,
+    pub current: bool,
+}
+
+impl Nav {
+    /// All entries, in order.
+    pub fn entries(self) -> [NavEntry; 3] {
+        let entry = |nav, label, url| NavEntry { label, url, current: nav == self };
+        [
+            entry(Self::Keys, "API keys", "/dashboard/keys"),
+            entry(Self::Balance, "Balance", "/dashboard/balance"),
+            entry(Self::SecurityLog, "Security log", "/dashboard/log"),
+        ]
+    }
+}

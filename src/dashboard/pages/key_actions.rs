@@ -1,0 +1,40 @@
+//! Forms that end a key: revoke it, or rotate it.
+
+use askama::Template;
+
+use super::{Choice, Field, KeyHead, TimeView, frame::Frame};
+
+/// `GET /dashboard/keys/{key_id}/revoke`: asks once more.
+#[derive(Template)]
+#[template(path = "dashboard/key_revoke.html")]
+pub struct RevokePage {
+    pub frame: Frame,
+    pub key: KeyHead,
+    /// `None`: never.
+    pub last_used: Option<TimeView>,
+    /// The field `reason`.
+    pub reason: Field,
+}
+
+/// `GET /dashboard/keys/{key_id}/rotate`
+#[derive(Template)]
+#[template(path = "dashboard/key_rotate.html")]
+pub struct RotatePage {
+    pub frame: Frame,
+    pub key: KeyHead,
+    /// The single-use token.
+    pub form: String,
+    /// From [`grace_choices`].
+    pub grace: Vec<Choice>,
+    pub grace_error: Option<String>,
+}
+
+/// The choices of the field `grace`, in seconds.
+pub fn grace_choices(chosen: &str) -> Vec<Choice> {
+    vec![
+        Choice::new("0", "It stops at once", chosen),
+        Choice::new("3600", "1 hour", chosen),
+        Choice::new("86400", "24 hours", chosen),
+        Choice::new("604800", "7 days", chosen),
+    ]
+}

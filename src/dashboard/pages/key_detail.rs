@@ -1,0 +1,64 @@
+//! The activity of a key.
+
+use askama::Template;
+
+use super::{
+    Access, KeyHead, KeyState, Link, TimeView, frame::Frame, purchases::PurchaseTable,
+    security_log::EventTable,
+};
+use crate::dashboard::chart::Chart;
+
+/// `GET /dashboard/keys/{key_id}`
+#[derive(Template)]
+#[template(path = "dashboard/key_detail.html")]
+pub struct KeyDetailPage {
+    pub frame: Frame,
+    pub key: KeyView,
+    /// Sums of the time that the charts show, such as "1,204 calls", "3 refused", "2.5 TRX spent".
+    pub figures: Vec<Figure>,
+    /// What was counted over which time: one or two charts.
+    pub charts: Vec<Chart>,
+    pub purchases: PurchaseTable,
+    /// All purchases, with a filter and as CSV.
+    pub purchases_url: String,
+    pub events: EventTable,
+}
+
+/// A number with its words.
+pub struct Figure {
+    pub value: String,
+    pub label: String,
+}
+
+/// All of a key but its text.
+pub struct KeyView {
+    pub head: KeyHead,
+    pub access: Access,
+    pub state: KeyState,
+    pub created: TimeView,
+    /// `None`: never.
+    pub last_used: Option<TimeView>,
+    /// `None`: never.
+    pub expires: Option<TimeView>,
+    /// It lives, and dies within a week: a warning.
+    pub expires_soon: bool,
+    /// Such as "10.000000 TRX a day"; `None`: the whole balance.
+    pub limit: Option<String>,
+    pub revoked: Option<RevokedView>,
+    /// The key that it replaced, named by its hint or id.
+    pub rotated_from: Option<Link>,
+    /// The key that replaced it.
+    pub rotated_to: Option<Link>,
+    /// Which actions are offered. A dead key has none but "compromised", to see what it bought.
+    pub can_change: bool,
+    pub can_disable: bool,
+    pub can_enable: bool,
+    pub can_rotate: bool,
+    pub can_revoke: bool,
+}
+
+/// When a key was revoked, and why.
+pub struct RevokedView {
+    pub at: TimeView,
+    pub reason: Option<String>,
+}

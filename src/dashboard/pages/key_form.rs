@@ -1,0 +1,89 @@
+//! The form of a key: to create one, or to change it.
+
+use askama::Template;
+
+use super::{Choice, Field, KeyHead, frame::Frame};
+use crate::{dashboard::format, domain::timestamp::Timestamp};
+
+/// `/dashboard/keys/new` and `/dashboard/keys/{key_id}/edit`
+#[derive(Template)]
+#[template(path = "dashboard/key_form.html")]
+pub struct KeyFormPage {
+    pub frame: Frame,
+    /// The key that is changed; `None`: one is created.
+    pub key: Option<KeyHead>,
+    /// Where the form is sent.
+    pub action: String,
+    /// Where "Cancel" leads.
+    pub cancel_url: String,
+    /// The single-use token, when one is created.
+    pub form: Option<String>,
+    pub fields: KeyFields,
+    /// Such as `TRX`.
+    pub currency: String,
+    /// How many keys count toward the cap, and the cap: for "This is key 4 of 5".
+    pub live_count: usize,
+    pub max_keys: usize,
+}
+
+/// The fields, with what was sent in them. The ids of the fields are their names.
+pub struct KeyFields {
+    pub name: Field,
+    /// `read`, `write` or `custom`.
+    pub access: String,
+    pub access_error: Option<String>,
+    /// Scopes, separated by spaces.
+    pub scopes: Field,
+    /// From [`expiry_choices`].
+    pub expires: Vec<Choice>,
+    pub expires_error: Option<String>,
+    /// `YYYY-MM-DD`
+    pub expires_on: Field,
+    /// The first and the last day that may be chosen: `YYYY-MM-DD`.
+    pub expires_min: String,
+    pub expires_max: String,
+    /// A decimal string, or empty.
+    pub limit_amount: Field,
+    /// From [`period_choices`].
+    pub limit_period: Vec<Choice>,
+    pub limit_period_error: Option<String>,
+}
+
+/// The choices of the field `expires`, with the day on which each ends.
+///
+/// `keep` says what the key has now, such as "Keep: 25 Nov 2026"; it is for a change alone.
+pub fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
+    let kept = keep.map(|words| Choice::new("keep", words, chosen));
+    let days = [30, 90, 180, 365].map(|days| {
+        let end = now.plus_seconds(days * 86_400).unwrap_or(now);
+        let label = format!("{days} days, until {}", format::day_words(end));
+        Choice::new(days.to_string(), label, chosen)
+    });
+    let others = [Choice::new("date", "On a date", chosen), Choice::new("never", "Never", chosen)];
+    kept.into_iter().chain(days).chain(others).collect()
+}
+
+/// The choices of the field `limit_period`.
+pub fn period_choices(chosen: &str) -> Vec<Choice> {
+    vec![
+        Choice::new("day", "a day (UTC)", chosen),
+        Choice::new("month", "a month (UTC)", chosen),
+        Choice::new("total", "in all", chosen),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_expiry_is_said_with_its_day() {
+        let now = Timestamp::parse("2026-11-25T21:40:05Z").expect("a time");
+        let choices = expiry_choices("90", now, None);
+        assert_eq!(choices[1].label, "90 days, until 23 Feb 2027");
+        assert_eq!(choices.iter().filter(|choice| choice.selected).count(), 1);
+        assert_eq!(choices.len(), 6);
+        let kept = expiry_choices("keep", now, Some("Keep: never"));
+        assert_eq!((kept.len(), kept[0].value.as_str(), kept[0].selected), (7, "keep", true));
+    }
+}

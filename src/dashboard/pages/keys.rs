@@ -1,0 +1,75 @@
+//! The list of an account's keys.
+
+use askama::Template;
+
+use super::{Access, KeyHead, KeyState, TimeView, frame::Frame};
+use crate::dashboard::chart::Sparkline;
+
+/// `GET /dashboard/keys`
+#[derive(Template)]
+#[template(path = "dashboard/keys.html")]
+pub struct KeysPage {
+    pub frame: Frame,
+    /// How many keys count toward the cap.
+    pub live_count: usize,
+    /// The cap.
+    pub max_keys: usize,
+    /// Newest first.
+    pub keys: Vec<KeyRow>,
+    /// Revoked and expired keys are in the list too.
+    pub shows_all: bool,
+    /// The next part of a long list.
+    pub next_url: Option<String>,
+}
+
+impl KeysPage {
+    /// No key can be made before another is revoked.
+    pub fn full(&self) -> bool {
+        self.live_count >= self.max_keys
+    }
+}
+
+/// One key of the list.
+pub struct KeyRow {
+    pub head: KeyHead,
+    pub access: Access,
+    pub state: KeyState,
+    /// The day.
+    pub created: TimeView,
+    /// `None`: never.
+    pub last_used: Option<TimeView>,
+    /// The day, with relative words in the last week; `None`: never.
+    pub expires: Option<TimeView>,
+    /// It lives, and dies within a week: a warning.
+    pub expires_soon: bool,
+    /// Of the last 24 hours, such as `1,204`.
+    pub calls: String,
+    /// Such as `3`; `None`: no call was refused in the last 24 hours.
+    pub refused: Option<String>,
+    /// Spent in the last 24 hours, with the currency: `1.500000 TRX`.
+    pub spent: String,
+    /// There were more purchases than were counted: "at least" stands before the amount.
+    pub truncated: bool,
+    /// Calls by hour.
+    pub activity: Sparkline,
+    /// It can be revoked.
+    pub live: bool,
+}
+
+/// `GET /dashboard/keys/new`, where no key can be made: what to do instead.
+#[derive(Template)]
+#[template(path = "dashboard/key_limit.html")]
+pub struct KeyLimitPage {
+    pub frame: Frame,
+    pub live_count: usize,
+    pub max_keys: usize,
+    /// The keys that count toward the cap; the one that was not used for longest comes first.
+    pub keys: Vec<LiveKey>,
+}
+
+/// A key that takes a place.
+pub struct LiveKey {
+    pub head: KeyHead,
+    /// `None`: never.
+    pub last_used: Option<TimeView>,
+}

@@ -1,0 +1,41 @@
+//! What a page says was done, after a redirect.
+
+/// One sentence in a live region.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Notice {
+    pub text: &'static str,
+}
+
+impl Notice {
+    /// The sentence for the word in `?done=`; `None`: there is no such word.
+    pub fn of(word: &str) -> Option<Self> {
+        let text = match word {
+            "revoked" => {
+                "The key is revoked. Requests with it are refused from now on; your other keys \
+                 work as before."
+            }
+            "disabled" => {
+                "The key is disabled. Requests with it are refused until you enable it again."
+            }
+            "enabled" => "The key is enabled. It works again.",
+            "changed" => "Your changes are saved.",
+            _ => return None,
+        };
+        Some(Self { text })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_known_words_are_answered() {
+        for word in ["revoked", "disabled", "enabled", "changed"] {
+            assert!(Notice::of(word).is_some(), "{word}");
+        }
+        for word in ["", "Revoked", "<b>", "revoked "] {
+            assert_eq!(Notice::of(word), None, "{word}");
+        }
+    }
+}

@@ -1,0 +1,45 @@
+//! What a key has bought.
+
+use askama::{Template, filters::HtmlSafe};
+
+use super::{Field, KeyHead, TimeView, frame::Frame};
+
+/// `GET /dashboard/keys/{key_id}/purchases`
+#[derive(Template)]
+#[template(path = "dashboard/purchases.html")]
+pub struct PurchasesPage {
+    pub frame: Frame,
+    pub key: KeyHead,
+    /// The field `since`: `YYYY-MM-DD`, or empty.
+    pub since: Field,
+    pub table: PurchaseTable,
+    /// The same as CSV.
+    pub csv_url: String,
+}
+
+/// Purchases, newest first.
+#[derive(Template)]
+#[template(path = "dashboard/parts/purchase_table.html")]
+pub struct PurchaseTable {
+    pub rows: Vec<PurchaseRow>,
+    /// What is said where there are none.
+    pub empty: String,
+    /// Older ones.
+    pub next_url: Option<String>,
+}
+
+impl HtmlSafe for PurchaseTable {}
+
+pub struct PurchaseRow {
+    /// `pur_…`
+    pub id: String,
+    pub at: TimeView,
+    /// With the currency.
+    pub amount: String,
+    /// What was given back of it, with the currency; `None`: nothing.
+    pub refunded: Option<String>,
+    pub reference: Option<String>,
+    pub description: Option<String>,
+    /// With the currency.
+    pub balance_after: String,
+}

@@ -1,0 +1,46 @@
+//! Ways in and out.
+
+use askama::Template;
+
+use super::{Field, Link, TimeView, frame::Frame};
+
+/// `GET /dashboard/{tenant}/login`: which account?
+#[derive(Template)]
+#[template(path = "dashboard/sign_in.html")]
+pub struct SignInPage {
+    pub frame: Frame,
+    /// Where the address is sent: this page's own path.
+    pub action: String,
+    /// The field `address`.
+    pub address: Field,
+    /// An account is made at the first sign-in.
+    pub creates: bool,
+}
+
+/// The answer to the address: the message to sign.
+#[derive(Template)]
+#[template(path = "dashboard/signature.html")]
+pub struct SignaturePage {
+    pub frame: Frame,
+    /// Where the signature is sent: `…/login/verify`.
+    pub action: String,
+    /// Back to the address: `…/login`.
+    pub back_url: String,
+    pub address: String,
+    pub nonce: String,
+    /// The message as it is to be signed, byte for byte.
+    pub message: String,
+    /// When the message can no longer be used.
+    pub expires: TimeView,
+    /// The field `signature`.
+    pub signature: Field,
+}
+
+/// `GET /dashboard/signed-out`, and what a request without a session is told.
+#[derive(Template)]
+#[template(path = "dashboard/signed_out.html")]
+pub struct SignedOutPage {
+    pub frame: Frame,
+    /// The platform, or its page for signing in, where they are known.
+    pub links: Vec<Link>,
+}

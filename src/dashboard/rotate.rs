@@ -1,0 +1,124 @@
+//! Rotating a key: another with the same settings, while the old one lives on for a while.
+
+use axum::{extract::State, http::StatusCode, response::Response};
+
+use super::{
+    failure::Failure,
+    format,
+    forms::{Form, Submission},
+    key_detail, new_key,
+    pages::{
+        frame::Nav,
+        key_actions::{RotatePage, grace_choices},
+        key_shown::{KeyShownPage, RotatedKey},
+    },
+    respond::{show, show_with},
+    session::{KeyInPath, Visitor},
+    views::key_head,
+};
+use crate::{
+    domain::lifecycle::{KeyStatus, end_of_grace},
+    entropy,
+    http::AppState,
+    store::{ApiKey, Refusal, StoreError},
+};
+
+/// Graces that are offered, in seconds.
+const GRACES: [i64; 4] = [0, 3_600, 86_400, 604_800];
+
+/// What is offered first: a day to put the new key where the old one is.
+const OFFERED_GRACE: &str = "86400";
+
+/// `GET /dashboard/keys/{key_id}/rotate`
+pub async fn ask(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    KeyInPath(key_id): KeyInPath,
+) -> Result<Response, Failure> {
+    visitor.refuse_if_suspended()?;
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+    let refusal = match key.status {
+        KeyStatus::Live if key.rotated_to.is_none() => {
+            let form = Form::filled([("grace", OFFERED_GRACE.to_owned())]);
+            return show(&page(&visitor, &key, &form)?);
+        }
+        KeyStatus::Live => Refusal::KeyAlreadyRotated,
+        KeyStatus::Revoked | KeyStatus::Expired => Refusal::KeyNotLive,
+    };
+    key_detail::refused(&state, &visitor, key_id, refusal.into()).await
+}
+
+/// `POST /dashboard/keys/{key_id}/rotate`
+pub async fn rotate(
+    State(state): State<AppState>,
+    KeyInPath(key_id): KeyInPath,
+    Submission { visitor, mut form }: Submission,
+) -> Result<Response, Failure> {
+    visitor.refuse_if_suspended()?;
+    let single_use = form.single_use()?;
+    let (tenant, account, origin) = (visitor.tenant(), visitor.account(), visitor.origin());
+    let old = state.store().find_api_key(tenant, account, key_id).await?;
+    let Some(grace) = form.read("grace", parse_grace) else {
+        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &old, &form)?);
+    };
+    if !state.store().claim_form(visitor.session(), &single_use).await? {
+        return Err(Failure::SentBefore);
+    }
+    let text = entropy::new_key(&tenant.policy.prefix)?;
+    match state.store().rotate_api_key(tenant, account, key_id, &text, grace, origin).await {
+        Ok(key) => {
+            // Not looked up: nothing may come between the new key and its only showing.
+            let end = end_of_grace(key.created_at, grace, old.expires_at);
+            show(&KeyShownPage {
+                frame: visitor.frame("Your new API key", Nav::Keys),
+                new_key: new_key::shown(&state, &visitor, &text, &key),
+                rotated: Some(RotatedKey {
+                    head: key_head(&old),
+                    works_until: (grace > 0).then(|| format::moment(end, Some(key.created_at))),
+                }),
+            })
+        }
+        Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
+            form.wrong(
+                "grace",
+                format!(
+                    "there are {max_keys} rotated keys that still work, which is the most there \
+                     may be: let this one stop at once, or revoke one of them"
+                ),
+            );
+            show_with(StatusCode::CONFLICT, &page(&visitor, &old, &form)?)
+        }
+        Err(error) => key_detail::refused(&state, &visitor, key_id, error).await,
+    }
+}
+
+fn parse_grace(text: &str) -> Result<i64, &'static str> {
+    let grace = text.parse().ok().filter(|grace| GRACES.contains(grace));
+    grace.ok_or("choose how long the old key works on")
+}
+
+fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> Result<RotatePage, Failure> {
+    Ok(RotatePage {
+        frame: visitor.form_frame("Rotate API key", Nav::Keys, form),
+        key: key_head(key),
+        form: entropy::new_session_token()?.expose().to_owned(),
+        grace: grace_choices(form.text("grace")),
+        grace_error: form.error("grace"),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grace_is_one_of_those_that_are_offered() {
+        for choice in grace_choices("") {
+            let grace = parse_grace(&choice.value).expect("what is offered is taken");
+            assert_eq!(grace.to_string(), choice.value);
+        }
+        for text in ["", "1", "-1", "604801", "0.0", " 0"] {
+            assert!(parse_grace(text).is_err(), "{text:?}");
+        }
+    }
+}

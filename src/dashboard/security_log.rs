@@ -1,0 +1,35 @@
+//! What was done to the account and its keys, by whom, from where.
+
+use axum::{extract::State, response::Response};
+
+use super::{
+    events::{self, Names},
+    failure::Failure,
+    forms::Query,
+    keys::named_keys,
+    links::link,
+    pages::{frame::Nav, security_log::SecurityLogPage},
+    respond::show,
+    session::Visitor,
+    views::to_fetch,
+};
+use crate::{domain::id::AuditEventId, http::AppState, store::AuditFilter};
+
+/// Events on a page.
+const LENGTH: usize = 50;
+
+/// `GET /dashboard/log`
+pub async fn get(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    Query(query): Query,
+) -> Result<Response, Failure> {
+    let filter = AuditFilter { account: Some(visitor.account().clone()), key_id: None };
+    let before: Option<AuditEventId> = query.text("cursor").parse().ok();
+    let limit = to_fetch(LENGTH);
+    let acts = state.store().list_audit_events(visitor.tenant(), &filter, before, limit).await?;
+    let names = Names::of(&named_keys(&state, &visitor).await?);
+    let earlier = |id: AuditEventId| link("/dashboard/log", &[("cursor", &id.to_string())]);
+    let events = events::table(&visitor, acts, LENGTH, &names, earlier);
+    show(&SecurityLogPage { frame: visitor.frame("Security log", Nav::SecurityLog), events })
+}

@@ -1,0 +1,193 @@
+//! Whose page it is: the session behind a request's cookie, and what is read out of its path.
+
+use axum::{
+    extract::{FromRequestParts, Path},
+    http::{Extensions, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    brand::tenant_frame,
+    cookies::Cookie,
+    failure::Failure,
+    format,
+    forms::Form,
+    guard::csrf_token,
+    pages::{
+        Link,
+        frame::{AccountView, FormError, Frame, Nav},
+        notices::Notice,
+    },
+};
+use crate::{
+    domain::{
+        account::{AccountStatus, ExternalId},
+        amount::Currency,
+        audit::{Actor, Origin},
+        id::{KeyId, RequestId},
+        portal::PortalSettings,
+        session_token::SessionToken,
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    http::{AppState, PeerAddress},
+    store::PortalSession,
+};
+
+/// An account's owner in a live session. All that is read and changed for them is that of the
+/// tenant and the account of the session: no request names an account.
+pub struct Visitor {
+    session: PortalSession,
+    token: SessionToken,
+    settings: PortalSettings,
+    origin: Origin,
+}
+
+impl Visitor {
+    pub fn session(&self) -> &PortalSession {
+        &self.session
+    }
+
+    /// The text of the session's cookie.
+    pub fn token(&self) -> &SessionToken {
+        &self.token
+    }
+
+    pub fn tenant(&self) -> &Tenant {
+        &self.session.tenant
+    }
+
+    pub fn currency(&self) -> &Currency {
+        &self.session.tenant.policy.currency
+    }
+
+    pub fn account(&self) -> &ExternalId {
+        &self.session.account
+    }
+
+    /// The database's clock when the session was looked at.
+    pub fn now(&self) -> Timestamp {
+        self.session.now
+    }
+
+    /// Who acts, from where: for the audit trail.
+    pub fn origin(&self) -> &Origin {
+        &self.origin
+    }
+
+    /// What the platform is called.
+    pub fn platform(&self) -> &str {
+        self.settings.shown_name(self.tenant())
+    }
+
+    pub fn is_suspended(&self) -> bool {
+        self.session.account_status == AccountStatus::Suspended
+    }
+
+    /// For what is not for a suspended account: all that lets a key do more.
+    pub fn refuse_if_suspended(&self) -> Result<(), Failure> {
+        if self.is_suspended() { Err(Failure::Suspended) } else { Ok(()) }
+    }
+
+    /// Back to the platform, if it has said where that is.
+    pub fn return_link(&self) -> Option<Link> {
+        let url = self.session.return_url.as_ref()?;
+        let label = format!("Return to {}", self.platform());
+        Some(Link { label, url: url.as_str().to_owned() })
+    }
+
+    /// What stands around a page of theirs.
+    pub fn frame(&self, title: impl Into<String>, nav: Nav) -> Frame {
+        let account = self.account().as_str();
+        Frame {
+            account: Some(AccountView {
+                full: account.to_owned(),
+                short: format::shortened(account),
+                suspended: self.is_suspended(),
+                return_link: self.return_link(),
+            }),
+            csrf: csrf_token(&self.token),
+            ..tenant_frame(self.tenant(), &self.settings, title, nav)
+        }
+    }
+
+    /// The frame of the page that says goodbye: the platform's, and nobody's session.
+    pub fn frame_when_out(&self, title: impl Into<String>) -> Frame {
+        tenant_frame(self.tenant(), &self.settings, title, Nav::Nowhere)
+    }
+
+    /// The frame after a redirect, which says what was done.
+    pub fn frame_after(&self, title: impl Into<String>, nav: Nav, query: &Form) -> Frame {
+        Frame { notice: Notice::of(query.text("done")), ..self.frame(title, nav) }
+    }
+
+    /// The frame of a form: with what was wrong in it.
+    pub fn form_frame(&self, title: impl Into<String>, nav: Nav, form: &Form) -> Frame {
+        Frame { errors: form_errors(form), ..self.frame(title, nav) }
+    }
+}
+
+/// What was wrong with a form, for the summary above it.
+pub fn form_errors(form: &Form) -> Vec<FormError> {
+    let errors = form.errors().iter();
+    errors.map(|error| FormError { field: error.field, text: error.message.clone() }).collect()
+}
+
+/// Without a live session a page leads to where it is said how to come in; a form, which a
+/// redirect would lose, gets the same words as its answer.
+impl FromRequestParts<AppState> for Visitor {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let over =
+            || if parts.method.is_safe() { Failure::SignedOut } else { Failure::SessionOver };
+        let token = Cookie::Session.read(&parts.headers, state.public_url().is_secure());
+        let token = token.ok_or_else(over)?;
+        let session = state.store().portal_session(&token).await?.ok_or_else(over)?;
+        let settings = state.store().portal_settings(&session.tenant).await?;
+        Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
+    }
+}
+
+/// An account's owner who is not in yet, as the audit trail has them.
+pub struct Newcomer(pub Origin);
+
+impl<S: Send + Sync> FromRequestParts<S> for Newcomer {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Failure> {
+        Ok(Self(owner_origin(&parts.extensions)))
+    }
+}
+
+fn owner_origin(extensions: &Extensions) -> Origin {
+    Origin {
+        actor: Actor::AccountOwner,
+        address: extensions.get::<PeerAddress>().map(|peer| peer.0),
+        request_id: extensions.get::<RequestId>().copied(),
+    }
+}
+
+/// The parameters of the path. What cannot be read names nothing.
+pub struct InPath<T>(pub T);
+
+impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let path = Path::<T>::from_request_parts(parts, state).await;
+        path.map(|Path(parameters)| Self(parameters)).map_err(|_| Failure::NotFound)
+    }
+}
+
+/// The key in the path. What is no key's id names no key.
+pub struct KeyInPath(pub KeyId);
+
+impl<S: Send + Sync> FromRequestParts<S> for KeyInPath {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
+        let InPath(text) = InPath::<String>::from_request_parts(parts, state).await?;
+        text.parse().map(Self).map_err(|_| Failure::NotFound)
+    }
+}

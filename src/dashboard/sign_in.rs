@@ -1,0 +1,264 @@
+//! In by a signature: the holder of a wallet shows that the account is theirs.
+//!
+//! A page gives the browser a cookie and asks for an address; the answer is a message with a nonce
+//! that is bound to that cookie, the address and the host; its signature opens the session. Every
+//! attempt spends its nonce, and a wrong one is answered with a fresh message.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts, MatchedPath, Request, State},
+    http::{HeaderMap, StatusCode, request::Parts},
+    response::Response,
+};
+
+use super::{
+    brand::tenant_frame,
+    cookies::Cookie,
+    entry::with_cookies,
+    failure::Failure,
+    format,
+    forms::{Form, read_body},
+    guard::{csrf_token, is_csrf_token},
+    pages::{
+        Field,
+        frame::{Frame, Nav},
+        sign_in::{SignInPage, SignaturePage},
+    },
+    respond::{see_other, show_with},
+    session::{InPath, Newcomer, form_errors},
+};
+use crate::{
+    domain::{
+        account::{AccountFormat, ExternalId, ExternalIdError},
+        audit::Origin,
+        portal::{PortalSettings, SignInMessage, SignInPolicy},
+        session_token::SessionToken,
+        tenant::{Environment, Slug, Tenant},
+        timestamp::Timestamp,
+        tron_message,
+    },
+    entropy,
+    http::AppState,
+    store::{NewSignIn, SignInAttempt, SignInOutcome, StoreError},
+};
+
+/// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
+pub struct Platform {
+    tenant: Arc<Tenant>,
+    settings: PortalSettings,
+}
+
+impl FromRequestParts<AppState> for Platform {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let InPath(slug) = InPath::<String>::from_request_parts(parts, state).await?;
+        let slug: Slug = slug.parse().map_err(|_| Failure::NotFound)?;
+        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        let is_test = route.is_some_and(|route| route.contains("/test/"));
+        let environment = if is_test { Environment::Test } else { Environment::Live };
+        let tenant = state.store().find_tenant(&slug, environment).await?;
+        let settings = state.store().portal_settings(&tenant).await?;
+        let policy = settings.wallet_sign_in;
+        if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
+            return Err(Failure::NotFound);
+        }
+        Ok(Self { tenant, settings })
+    }
+}
+
+impl Platform {
+    fn login_url(&self) -> String {
+        match self.tenant.environment {
+            Environment::Live => format!("/dashboard/{}/login", self.tenant.slug),
+            Environment::Test => format!("/dashboard/{}/test/login", self.tenant.slug),
+        }
+    }
+
+    fn frame(&self, title: &str, browser: &SessionToken, form: &Form) -> Frame {
+        Frame {
+            csrf: csrf_token(browser),
+            errors: form_errors(form),
+            ..tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
+        }
+    }
+
+    fn address_page(&self, browser: &SessionToken, form: &Form) -> SignInPage {
+        SignInPage {
+            frame: self.frame("Sign in", browser, form),
+            action: self.login_url(),
+            address: form.field("address"),
+            creates: self.settings.wallet_sign_in == SignInPolicy::Create,
+        }
+    }
+
+    /// The message that is signed for an address.
+    fn message(
+        &self,
+        state: &AppState,
+        address: &ExternalId,
+        nonce: &SessionToken,
+        issued_at: Timestamp,
+    ) -> String {
+        SignInMessage {
+            public_url: state.public_url(),
+            platform: self.settings.shown_name(&self.tenant),
+            address: address.as_str(),
+            nonce: nonce.expose(),
+            issued_at,
+        }
+        .to_string()
+    }
+}
+
+/// A form that was sent from a page of the sign-in, and the cookie of that page.
+pub struct SignInForm {
+    platform: Platform,
+    browser: SessionToken,
+    form: Form,
+}
+
+impl FromRequest<AppState> for SignInForm {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let platform = Platform::from_request_parts(&mut parts, state).await?;
+        let browser = browser(&parts.headers, state).ok_or(Failure::StaleForm)?;
+        let form = read_body(Request::from_parts(parts, body), state).await?;
+        if is_csrf_token(form.text("csrf"), &browser) {
+            Ok(Self { platform, browser, form })
+        } else {
+            Err(Failure::StaleForm)
+        }
+    }
+}
+
+fn browser(headers: &HeaderMap, state: &AppState) -> Option<SessionToken> {
+    Cookie::SignIn.read(headers, state.public_url().is_secure())
+}
+
+fn parse_address(text: &str) -> Result<ExternalId, ExternalIdError> {
+    ExternalId::parse(text.trim(), AccountFormat::Tron)
+}
+
+/// `GET /dashboard/{tenant}/login` and `GET /dashboard/{tenant}/test/login`
+pub async fn ask(
+    State(state): State<AppState>,
+    platform: Platform,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let browser = match browser(&headers, &state) {
+        Some(browser) => browser,
+        None => entropy::new_session_token()?,
+    };
+    let response = show_with(StatusCode::OK, &platform.address_page(&browser, &Form::default()))?;
+    // Also to one that has it: its ten minutes begin anew.
+    let cookie = Cookie::SignIn.set(&browser, state.public_url().is_secure());
+    Ok(with_cookies(response, [cookie]))
+}
+
+/// `POST …/login`: the address. Answers with the message.
+pub async fn start(
+    State(state): State<AppState>,
+    Newcomer(origin): Newcomer,
+    SignInForm { platform, browser, mut form }: SignInForm,
+) -> Result<Response, Failure> {
+    match form.read("address", parse_address) {
+        Some(address) => {
+            let form = Form::default();
+            let page = message_page(&state, &platform, &browser, &address, &form, &origin).await?;
+            let response = show_with(StatusCode::OK, &page)?;
+            let cookie = Cookie::SignIn.set(&browser, state.public_url().is_secure());
+            Ok(with_cookies(response, [cookie]))
+        }
+        None => show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form)),
+    }
+}
+
+/// `POST …/login/verify`: the signature. Opens the session, or answers with another message.
+pub async fn verify(
+    State(state): State<AppState>,
+    Newcomer(origin): Newcomer,
+    SignInForm { platform, browser, mut form }: SignInForm,
+) -> Result<Response, Failure> {
+    let Some(address) = form.read("address", parse_address) else {
+        return show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form));
+    };
+    let session = entropy::new_session_token()?;
+    match finish(&state, &platform, &browser, &address, &form, &session, &origin).await? {
+        SignInOutcome::Open(_) => {
+            let secure = state.public_url().is_secure();
+            let cookies = [Cookie::Session.set(&session, secure), Cookie::SignIn.clear(secure)];
+            return Ok(with_cookies(see_other("/dashboard/keys"), cookies));
+        }
+        SignInOutcome::NoAccount => {
+            let name = platform.settings.shown_name(&platform.tenant);
+            form.wrong("address", format!("there is no account with this address at {name}"));
+            return show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form));
+        }
+        SignInOutcome::Spent => {
+            form.wrong("signature", "this message was used before or is too old: sign the new one")
+        }
+        SignInOutcome::WrongSignature(error) => form.wrong("signature", error.to_string()),
+    }
+    let page = message_page(&state, &platform, &browser, &address, &form, &origin).await?;
+    show_with(StatusCode::BAD_REQUEST, &page)
+}
+
+async fn finish(
+    state: &AppState,
+    platform: &Platform,
+    browser: &SessionToken,
+    address: &ExternalId,
+    form: &Form,
+    session: &SessionToken,
+    origin: &Origin,
+) -> Result<SignInOutcome, StoreError> {
+    let Ok(nonce) = SessionToken::parse(form.text("nonce")) else {
+        return Ok(SignInOutcome::Spent);
+    };
+    let host = state.public_url().host();
+    let attempt = SignInAttempt { address, nonce: &nonce, browser, host };
+    let signature = form.text("signature").trim();
+    let check = |issued_at| {
+        let message = platform.message(state, address, &nonce, issued_at);
+        tron_message::verify(address.as_str(), &message, signature)
+    };
+    state.store().finish_sign_in(&platform.tenant, &attempt, session, origin, check).await
+}
+
+/// A fresh message, with what was wrong with the signature of the one before.
+async fn message_page(
+    state: &AppState,
+    platform: &Platform,
+    browser: &SessionToken,
+    address: &ExternalId,
+    form: &Form,
+    origin: &Origin,
+) -> Result<SignaturePage, Failure> {
+    let nonce = entropy::new_session_token()?;
+    let host = state.public_url().host();
+    let attempt = SignInAttempt { address, nonce: &nonce, browser, host };
+    let (issued_at, expires_at) =
+        match state.store().start_sign_in(&platform.tenant, &attempt, origin).await? {
+            NewSignIn::Made { issued_at, expires_at } => (issued_at, expires_at),
+            NewSignIn::TooMany { retry_after_seconds } => {
+                return Err(Failure::TooMany { retry_after_seconds });
+            }
+        };
+    let login_url = platform.login_url();
+    Ok(SignaturePage {
+        frame: platform.frame("Sign the message", browser, form),
+        action: format!("{login_url}/verify"),
+        back_url: login_url,
+        address: address.as_str().to_owned(),
+        nonce: nonce.expose().to_owned(),
+        message: platform.message(state, address, &nonce, issued_at),
+        expires: format::moment(expires_at, Some(issued_at)),
+        // A signature is of one message: what was typed is of no more use.
+        signature: Field { value: String::new(), error: form.error("signature") },
+    })
+}

@@ -1,0 +1,116 @@
+//! What is stored, in the words of the pages.
+
+use super::{
+    format,
+    pages::{
+        KeyHead, KeyState,
+        purchases::{PurchaseRow, PurchaseTable},
+    },
+};
+use crate::{
+    domain::{
+        amount::Currency,
+        id::KeyId,
+        lifecycle::KeyStatus,
+        spend_limit::{SpendLimit, SpendPeriod},
+        timestamp::Timestamp,
+    },
+    store::{ApiKey, Purchase},
+};
+
+/// Seconds before its end in which a key's expiry is a warning: a week.
+const SOON_SECONDS: i64 = 7 * 86_400;
+
+/// The page of a key.
+pub fn key_url(key_id: KeyId) -> String {
+    format!("/dashboard/keys/{key_id}")
+}
+
+pub fn key_head(key: &ApiKey) -> KeyHead {
+    KeyHead {
+        key_id: key.id.to_string(),
+        name: key.name.clone(),
+        hint: key.hint.clone(),
+        url: key_url(key.id),
+    }
+}
+
+pub fn key_state(key: &ApiKey) -> KeyState {
+    match key.status {
+        KeyStatus::Revoked => KeyState::Revoked,
+        KeyStatus::Expired => KeyState::Expired,
+        KeyStatus::Live if !key.enabled => KeyState::Disabled,
+        KeyStatus::Live if key.rotated_to.is_some() => KeyState::RotatedOut,
+        KeyStatus::Live => KeyState::Active,
+    }
+}
+
+/// Whether the key is live and dies within a week.
+pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
+    let in_a_week = now.plus_seconds(SOON_SECONDS);
+    key.status == KeyStatus::Live
+        && key.expires_at.is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
+}
+
+/// Such as "10.000000 TRX a day".
+pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
+    let period = match limit.period {
+        SpendPeriod::Day => "a day (UTC)",
+        SpendPeriod::Month => "a month (UTC)",
+        SpendPeriod::Total => "in all",
+    };
+    format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
+}
+
+/// Purchases, out of what was fetched: one more than the table holds, if there are more.
+pub fn purchase_table(
+    mut purchases: Vec<(i64, Purchase)>,
+    length: usize,
+    currency: &Currency,
+    empty: &str,
+    next_url: impl FnOnce(i64) -> String,
+) -> PurchaseTable {
+    let next = cut(&mut purchases, length).map(|(seq, _)| *seq);
+    let rows = purchases.into_iter().map(|(_, purchase)| purchase_row(purchase, currency));
+    PurchaseTable { rows: rows.collect(), empty: empty.to_owned(), next_url: next.map(next_url) }
+}
+
+fn purchase_row(purchase: Purchase, currency: &Currency) -> PurchaseRow {
+    let refunded = purchase.refunded;
+    PurchaseRow {
+        id: purchase.id.to_string(),
+        at: format::moment(purchase.created_at, None),
+        amount: format::amount(purchase.amount, currency),
+        refunded: (refunded > 0).then(|| format::amount(refunded, currency)),
+        reference: purchase.reference,
+        description: purchase.description,
+        balance_after: format::amount(purchase.balance_after, currency),
+    }
+}
+
+/// Cuts what was fetched to a page. The last one on it, where more follow.
+pub fn cut<T>(fetched: &mut Vec<T>, length: usize) -> Option<&T> {
+    let more = fetched.len() > length;
+    fetched.truncate(length);
+    fetched.last().filter(|_| more)
+}
+
+/// How many to fetch for a page: one more than it holds, to see whether there is another.
+pub fn to_fetch(length: usize) -> i64 {
+    i64::try_from(length + 1).expect("pages are short")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_knows_whether_there_is_another() {
+        let mut items = vec![1, 2, 3];
+        assert_eq!(cut(&mut items, 3), None);
+        assert_eq!(cut(&mut items, 2), Some(&2));
+        assert_eq!(items, [1, 2]);
+        assert_eq!(cut(&mut Vec::<u8>::new(), 2), None);
+        assert_eq!(to_fetch(20), 21);
+    }
+}

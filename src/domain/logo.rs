@@ -1,0 +1,225 @@
+//! Logos: pictures of a few formats, told by their first bytes and never by what is said of them.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use sha2::{Digest as _, Sha256};
+
+use super::id::TenantId;
+
+/// The most bytes that a logo may have.
+pub const MAX_LOGO_BYTES: usize = 32 * 1024;
+
+/// A picture that a browser shows and does not run: never SVG, which may have scripts in it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogoType {
+    Png,
+    Jpeg,
+    Webp,
+}
+
+impl LogoType {
+    #[must_use]
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Self::Png => "image/png",
+            Self::Jpeg => "image/jpeg",
+            Self::Webp => "image/webp",
+        }
+    }
+
+    /// What the first bytes say it is.
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match bytes {
+            [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', _, ..] => Some(Self::Png),
+            [0xff, 0xd8, 0xff, _, ..] => Some(Self::Jpeg),
+            [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', _, ..] => Some(Self::Webp),
+            _ => None,
+        }
+    }
+}
+
+impl FromStr for LogoType {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let types = [Self::Png, Self::Jpeg, Self::Webp];
+        let found = types.into_iter().find(|logo_type| logo_type.media_type() == text);
+        found.ok_or("a logo is image/png, image/jpeg or image/webp")
+    }
+}
+
+/// SHA-256 of a logo: a new one has another address, so that an old one may be kept for ever.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct LogoHash([u8; 32]);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed hash")]
+pub struct MalformedHash;
+
+impl LogoHash {
+    /// A hash as it is stored.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+/// 64 hexadecimal digits.
+impl fmt::Display for LogoHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for LogoHash {
+    type Err = MalformedHash;
+
+    fn from_str(text: &str) -> Result<Self, MalformedHash> {
+        let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        if text.len() != 64 || !text.bytes().all(is_digit) {
+            return Err(MalformedHash);
+        }
+        let mut bytes = [0; 32];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            let digits = &text[2 * index..2 * index + 2];
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| MalformedHash)?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A logo without its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogoRef {
+    pub hash: LogoHash,
+    pub logo_type: LogoType,
+}
+
+impl LogoRef {
+    /// Where the dashboard serves it.
+    #[must_use]
+    pub fn path(&self, tenant: TenantId) -> String {
+        format!("/dashboard/logo/{tenant}/{}", self.hash)
+    }
+}
+
+/// A logo: PNG, JPEG or WebP by its first bytes, at most 32 KiB.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Logo {
+    bytes: Vec<u8>,
+    logo_type: LogoType,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum LogoError {
+    #[error("must be the file in base64, with its padding")]
+    Base64,
+    #[error("must have at most 32768 bytes")]
+    Size,
+    #[error("must be a PNG, a JPEG or a WebP file")]
+    Type,
+}
+
+impl Logo {
+    pub fn new(bytes: Vec<u8>) -> Result<Self, LogoError> {
+        if bytes.len() > MAX_LOGO_BYTES {
+            return Err(LogoError::Size);
+        }
+        let logo_type = LogoType::of(&bytes).ok_or(LogoError::Type)?;
+        Ok(Self { bytes, logo_type })
+    }
+
+    pub fn from_base64(text: &str) -> Result<Self, LogoError> {
+        // Bounds the work of the decoder before it starts.
+        if text.len() > MAX_LOGO_BYTES.div_ceil(3) * 4 {
+            return Err(LogoError::Size);
+        }
+        STANDARD.decode(text).map_err(|_| LogoError::Base64).and_then(Self::new)
+    }
+
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    #[must_use]
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
+    #[must_use]
+    pub fn media_type(&self) -> &'static str {
+        self.logo_type.media_type()
+    }
+
+    #[must_use]
+    pub fn to_ref(&self) -> LogoRef {
+        let hash = LogoHash(Sha256::digest(&self.bytes).into());
+        LogoRef { hash, logo_type: self.logo_type }
+    }
+}
+
+impl fmt::Debug for Logo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Logo({}, {} bytes)", self.media_type(), self.bytes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0";
+
+    #[test]
+    fn a_logo_is_what_its_first_bytes_say() {
+        for (bytes, media_type) in [
+            (PNG, "image/png"),
+            (b"\xff\xd8\xff\xe0\0\x10JFIF".as_slice(), "image/jpeg"),
+            (b"RIFF\x24\0\0\0WEBPVP8 ".as_slice(), "image/webp"),
+        ] {
+            let logo = Logo::new(bytes.to_vec()).expect(media_type);
+            assert_eq!(logo.media_type(), media_type);
+            assert_eq!(media_type.parse(), Ok(logo.to_ref().logo_type));
+            assert_eq!(Logo::from_base64(&STANDARD.encode(bytes)), Ok(logo));
+        }
+        for bytes in [
+            b"".as_slice(),
+            b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>",
+            b"GIF89a..........",
+            b"\x89PNG\r\n\x1a",
+            b"RIFF\x24\0\0\0WAVEfmt ",
+            b"<html>\x89PNG\r\n\x1a\n",
+        ] {
+            assert_eq!(Logo::new(bytes.to_vec()), Err(LogoError::Type), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_logo_is_bounded() {
+        let mut bytes = PNG.to_vec();
+        bytes.resize(MAX_LOGO_BYTES, 0);
+        let logo = Logo::from_base64(&STANDARD.encode(&bytes)).expect("as large as may be");
+        assert_eq!(logo.bytes().len(), MAX_LOGO_BYTES);
+        bytes.push(0);
+        assert_eq!(Logo::from_base64(&STANDARD.encode(&bytes)), Err(LogoError::Size));
+        assert_eq!(Logo::from_base64(&"A".repeat(1 << 20)), Err(LogoError::Size));
+        assert_eq!(Logo::from_base64("data:image/png;base64,iVBORw0K"), Err(LogoError::Base64));
+    }
+
+    #[test]
+    fn a_hash_is_its_text() {
+        let hash = Logo::new(PNG.to_vec()).expect("a logo").to_ref().hash;
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        let upper = hash.to_string().to_uppercase();
+        for text in ["", "ab", &upper, &"é".repeat(32), &"g".repeat(64)] {
+            assert_eq!(text.parse::<LogoHash>(), Err(MalformedHash), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,129 @@
+//! Tokens of the dashboard: of a session, a link into it, a sign-in, a form that is sent once.
+//!
+//! 32 bytes from a CSPRNG, shown as 43 characters of unpadded base64url. Only the SHA-256 of that
+//! text is stored: who reads the database can present none of them.
+
+use std::fmt;
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
+use zeroize::Zeroizing;
+
+/// Characters of a token.
+pub const TOKEN_LENGTH: usize = 43;
+
+/// A token, as a browser holds it. Whether it was ever given out is for the store to say.
+#[derive(Clone)]
+pub struct SessionToken(Zeroizing<String>);
+
+/// The text is that of no token: wrong length or alphabet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed token")]
+pub struct MalformedToken;
+
+impl SessionToken {
+    /// Makes a token out of 32 bytes that have to come from a CSPRNG.
+    #[must_use]
+    pub fn generate(random: &Zeroizing<[u8; 32]>) -> Self {
+        // Sized beforehand: growing would leave a copy behind that is not wiped.
+        let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
+        URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
+        Self(text)
+    }
+
+    /// Reads what a browser sent.
+    pub fn parse(text: &str) -> Result<Self, MalformedToken> {
+        let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if text.len() != TOKEN_LENGTH || !text.bytes().all(in_alphabet) {
+            return Err(MalformedToken);
+        }
+        Ok(Self(Zeroizing::new(text.to_owned())))
+    }
+
+    /// SHA-256 of the text.
+    #[must_use]
+    pub fn hash(&self) -> TokenHash {
+        TokenHash(Sha256::digest(self.0.as_bytes()).into())
+    }
+
+    /// The plaintext: for a cookie, a link, a hidden field or a message to sign.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for SessionToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SessionToken([redacted])")
+    }
+}
+
+/// SHA-256 of a token's text: all that is stored of it.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TokenHash([u8; 32]);
+
+impl TokenHash {
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// What names the session whose token has this hash.
+    #[must_use]
+    pub fn session_id(&self) -> SessionId {
+        let (first, _) = self.0.split_first_chunk().expect("32 bytes have 16 in front");
+        SessionId(Uuid::from_bytes(*first))
+    }
+}
+
+impl fmt::Debug for TokenHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("TokenHash([redacted])")
+    }
+}
+
+/// A session of the dashboard: the first 16 bytes of its token's hash. It opens nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+pub struct SessionId(Uuid);
+
+impl SessionId {
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_its_text() {
+        let token = SessionToken::generate(&Zeroizing::new([0xfb; 32]));
+        assert_eq!(token.expose().len(), TOKEN_LENGTH);
+        assert_eq!(token.expose(), "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s");
+        let parsed = SessionToken::parse(token.expose()).expect("its own text");
+        assert_eq!(parsed.hash(), token.hash());
+    }
+
+    #[test]
+    fn other_texts_are_refused() {
+        for text in ["", "a", &"a".repeat(42), &"a".repeat(44), &"+".repeat(43), &"é".repeat(43)] {
+            assert!(SessionToken::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_that_of_the_text_and_nothing_shows_in_debug() {
+        let token = SessionToken::parse(&"A".repeat(TOKEN_LENGTH)).expect("well formed");
+        let hash: [u8; 32] = Sha256::digest("A".repeat(TOKEN_LENGTH).as_bytes()).into();
+        assert_eq!(token.hash().as_bytes(), &hash);
+        assert_eq!(token.hash().session_id().uuid().as_bytes().as_slice(), &hash[..16]);
+        assert_eq!(
+            format!("{token:?} {:?}", token.hash()),
+            "SessionToken([redacted]) TokenHash([redacted])"
+        );
+    }
+}

@@ -1,0 +1,301 @@
+//! Origins of the web, and links back to them.
+//!
+//! Whether a link may be followed is decided here, and followed by a browser: what the two could
+//! read differently is refused, such as `\`, spaces, users, and other ways to write a host.
+
+use std::{
+    fmt,
+    net::{Ipv4Addr, Ipv6Addr},
+};
+
+/// The most characters that a link back may have.
+pub const MAX_RETURN_URL: usize = 2000;
+
+/// `scheme://host[:port]` as browsers write it in the header `Origin`: lower case, without the
+/// port that the scheme implies. `https`, or `http` of a loopback host.
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
+pub struct WebOrigin {
+    text: Box<str>,
+    is_secure: bool,
+    is_loopback: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum WebOriginError {
+    #[error(
+        "must be an origin such as \"https://app.example.com\": no user, path or query, and an \
+         international name in its ASCII form"
+    )]
+    Grammar,
+    #[error("must begin with https://; http:// is for localhost, 127.0.0.0/8 and [::1] alone")]
+    Insecure,
+}
+
+impl WebOrigin {
+    pub fn parse(text: &str) -> Result<Self, WebOriginError> {
+        let (scheme, authority) = text.split_once("://").ok_or(WebOriginError::Grammar)?;
+        let is_secure = match scheme {
+            _ if scheme.eq_ignore_ascii_case("https") => true,
+            _ if scheme.eq_ignore_ascii_case("http") => false,
+            _ => return Err(WebOriginError::Insecure),
+        };
+        let (host, port) = split_port(authority).ok_or(WebOriginError::Grammar)?;
+        let (host, is_loopback) = read_host(host).ok_or(WebOriginError::Grammar)?;
+        if !is_secure && !is_loopback {
+            return Err(WebOriginError::Insecure);
+        }
+        let scheme = if is_secure { "https" } else { "http" };
+        let implied = if is_secure { 443 } else { 80 };
+        let text = match port.filter(|port| *port != implied) {
+            Some(port) => format!("{scheme}://{host}:{port}"),
+            None => format!("{scheme}://{host}"),
+        };
+        Ok(Self { text: text.into(), is_secure, is_loopback })
+    }
+
+    /// Without a slash at the end.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The host, with the port unless the scheme implies it.
+    #[must_use]
+    pub fn host(&self) -> &str {
+        let scheme = if self.is_secure { "https://" } else { "http://" };
+        &self.text[scheme.len()..]
+    }
+
+    /// Whether it is `https`.
+    #[must_use]
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    #[must_use]
+    pub fn is_loopback(&self) -> bool {
+        self.is_loopback
+    }
+}
+
+impl fmt::Display for WebOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// Where the dashboard leads back to: an absolute URL of at most 2000 characters of visible ASCII.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReturnUrl {
+    text: Box<str>,
+    origin: WebOrigin,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum ReturnUrlError {
+    #[error("must have at most 2000 characters")]
+    Length,
+    #[error("must be an absolute URL of visible ASCII without \\; the rest is percent-encoded")]
+    Grammar,
+    #[error("must not have a user or a password in it")]
+    Credentials,
+    #[error(transparent)]
+    Origin(#[from] WebOriginError),
+}
+
+impl ReturnUrl {
+    pub fn parse(text: &str) -> Result<Self, ReturnUrlError> {
+        if text.len() > MAX_RETURN_URL {
+            return Err(ReturnUrlError::Length);
+        }
+        // Browsers drop tabs and line feeds, and read \ as /.
+        if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
+            return Err(ReturnUrlError::Grammar);
+        }
+        let (scheme, rest) = text.split_once("://").ok_or(ReturnUrlError::Grammar)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let (authority, rest) = rest.split_at(end);
+        if authority.contains('@') {
+            return Err(ReturnUrlError::Credentials);
+        }
+        let origin = WebOrigin::parse(&format!("{scheme}://{authority}"))?;
+        let slash = if rest.starts_with('/') { "" } else { "/" };
+        Ok(Self { text: format!("{origin}{slash}{rest}").into(), origin })
+    }
+
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    #[must_use]
+    pub fn origin(&self) -> &WebOrigin {
+        &self.origin
+    }
+}
+
+impl fmt::Display for ReturnUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    // Behind the bracket of an IPv6 address, if it is one.
+    let after_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
+    let Some(colon) = authority[after_host..].find(':').map(|colon| after_host + colon) else {
+        return Some((authority, None));
+    };
+    let digits = &authority[colon + 1..];
+    let is_number = (1..=5).contains(&digits.len()) && digits.bytes().all(|b| b.is_ascii_digit());
+    let port = digits.parse::<u16>().ok().filter(|port| is_number && *port != 0)?;
+    Some((&authority[..colon], Some(port)))
+}
+
+/// The host as browsers write it, and whether it is this machine.
+fn read_host(host: &str) -> Option<(String, bool)> {
+    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
+        let address: Ipv6Addr = address.parse().ok()?;
+        // Browsers write these in hexadecimal, and there is no need for them.
+        let mapped = address.to_ipv4_mapped().is_some();
+        return (!mapped).then(|| (format!("[{address}]"), address.is_loopback()));
+    }
+    let host = host.to_ascii_lowercase();
+    let last = host.rsplit('.').next().unwrap_or_default();
+    if last.starts_with(|first: char| first.is_ascii_digit()) {
+        // No name ends in such a label; of all the ways to write an address this one is read.
+        let address: Ipv4Addr = host.parse().ok()?;
+        return Some((host, address.is_loopback()));
+    }
+    let is_label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let is_name = host.len() <= 253 && host.split('.').all(is_label);
+    let is_loopback = host == "localhost";
+    is_name.then_some((host, is_loopback))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn origins_are_read_as_browsers_write_them() {
+        for (text, shown, host) in [
+            ("https://app.example.com", "https://app.example.com", "app.example.com"),
+            ("HTTPS://App.Example.COM:443", "https://app.example.com", "app.example.com"),
+            ("https://a.example:8443", "https://a.example:8443", "a.example:8443"),
+            ("https://a.example:80", "https://a.example:80", "a.example:80"),
+            ("http://localhost:80", "http://localhost", "localhost"),
+            ("http://127.1.2.3:8080", "http://127.1.2.3:8080", "127.1.2.3:8080"),
+            ("http://[0:0::1]:09", "http://[::1]:9", "[::1]:9"),
+            ("https://[2001:DB8::1]", "https://[2001:db8::1]", "[2001:db8::1]"),
+            (
+                "https://xn--mnchen-3ya.example",
+                "https://xn--mnchen-3ya.example",
+                "xn--mnchen-3ya.example",
+            ),
+        ] {
+            let origin = WebOrigin::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((origin.as_str(), origin.host()), (shown, host));
+            assert_eq!(origin.is_secure(), shown.starts_with("https"));
+            assert_eq!(WebOrigin::parse(shown), Ok(origin));
+        }
+    }
+
+    #[test]
+    fn what_is_no_origin_is_refused() {
+        let long = format!("https://{}.example", "a".repeat(64));
+        for text in [
+            "",
+            "https",
+            "https://",
+            "https://a.example/",
+            "https://a.example/path",
+            "https://a.example?q",
+            "https://a.example#f",
+            "https://user@a.example",
+            "https://a.example:",
+            "https://a.example:0",
+            "https://a.example:65536",
+            "https://a.example:+1",
+            "https://a.example:1:2",
+            "https://a..example",
+            "https://a.example.",
+            "https://-a.example",
+            "https://a_b.example",
+            "https://a b.example",
+            "https://münchen.example",
+            "https://*.example.com",
+            "https://1.2.3",
+            "https://0x7f.0x1",
+            "https://010.0.0.1",
+            "https://[::ffff:1.2.3.4]",
+            "https://[::1",
+            "https://::1",
+            "https://a.example, https://b.example",
+            &long,
+        ] {
+            assert_eq!(WebOrigin::parse(text), Err(WebOriginError::Grammar), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn http_is_for_this_machine_alone() {
+        for text in [
+            "http://a.example",
+            "http://localhost.example",
+            "http://128.0.0.1",
+            "http://[::2]",
+            "ftp://a.example",
+            "javascript://a.example",
+        ] {
+            assert_eq!(WebOrigin::parse(text), Err(WebOriginError::Insecure), "{text:?}");
+        }
+        for text in ["http://localhost", "http://127.0.0.1", "http://[::1]"] {
+            assert!(WebOrigin::parse(text).expect(text).is_loopback());
+        }
+        assert!(!WebOrigin::parse("https://a.example").expect("good").is_loopback());
+    }
+
+    #[test]
+    fn links_back_are_of_their_origin() {
+        for (text, shown, origin) in [
+            ("https://A.example", "https://a.example/", "https://a.example"),
+            ("https://a.example:443/x?y=z#w", "https://a.example/x?y=z#w", "https://a.example"),
+            ("https://a.example?next=@b", "https://a.example/?next=@b", "https://a.example"),
+            ("http://localhost:3000/%20//", "http://localhost:3000/%20//", "http://localhost:3000"),
+        ] {
+            let url = ReturnUrl::parse(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert_eq!((url.as_str(), url.origin().as_str()), (shown, origin));
+            assert_eq!(ReturnUrl::parse(shown), Ok(url));
+        }
+    }
+
+    #[test]
+    fn links_that_could_be_read_differently_are_refused() {
+        let long = format!("https://a.example/{}", "a".repeat(MAX_RETURN_URL));
+        let insecure = ReturnUrlError::Origin(WebOriginError::Insecure);
+        let grammar = ReturnUrlError::Origin(WebOriginError::Grammar);
+        for (text, error) in [
+            (long.as_str(), ReturnUrlError::Length),
+            ("/path", ReturnUrlError::Grammar),
+            ("//a.example", ReturnUrlError::Grammar),
+            ("javascript:alert(1)", ReturnUrlError::Grammar),
+            ("https://a.example\\@b.example", ReturnUrlError::Grammar),
+            ("https://a.example/\n", ReturnUrlError::Grammar),
+            ("https://a.example/ü", ReturnUrlError::Grammar),
+            ("https://a.example@b.example/", ReturnUrlError::Credentials),
+            ("https://u:p@a.example/", ReturnUrlError::Credentials),
+            ("javascript://a.example/%0aalert(1)", insecure),
+            ("http://a.example/", insecure),
+            ("https:///a.example", grammar),
+            ("https://a.example;b.example/", grammar),
+        ] {
+            assert_eq!(ReturnUrl::parse(text), Err(error), "{text:?}");
+        }
+    }
+}

@@ -1,0 +1,267 @@
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    clock::stored_time,
+    purchases::{Purchase, PurchaseRow},
+};
+use crate::domain::{
+    account::{AccountId, ExternalId},
+    id::KeyId,
+    tenant::Tenant,
+    timestamp::Timestamp,
+    usage::Outcome,
+};
+
+/// Hours that are looked back: whole ones of UTC, and the last is the present one, up to now.
+pub const ACTIVITY_HOURS: usize = 24;
+
+/// Purchases of a key that are added up, at the most.
+const MAX_PURCHASES: i64 = 100_000;
+
+const HOUR_SECONDS: i64 = 60 * 60;
+
+/// What a key did in the last 24 hours.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct KeyActivity {
+    pub key_id: KeyId,
+    /// How often it passed, by hour: oldest first, the last is the present one.
+    pub calls: [i64; ACTIVITY_HOURS],
+    /// How often it was refused.
+    pub refused: i64,
+    /// Minor units of the tenant's currency. What was given back since is not taken off.
+    pub spent: i64,
+    pub purchases: i64,
+    /// There were more purchases than are added up: `spent` and `purchases` are of the newest 100,000.
+    pub truncated: bool,
+}
+
+/// Since when it is looked back: a moment, and the ledger's entry before it.
+struct Since {
+    moment: Timestamp,
+    seq: i64,
+}
+
+impl Store {
+    /// What these keys of an account did in the last 24 hours, in their order. Usage is counted late by
+    /// some seconds; of purchases the newest 100,000 of a key are counted.
+    pub async fn key_activity(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        keys: &[KeyId],
+    ) -> Result<Vec<KeyActivity>, StoreError> {
+        let _timer = self.timer("key_activity");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let since = self.activity_since(account_id).await?;
+        let key_ids = &keys.iter().map(|key| key.uuid()).collect::<Vec<_>>();
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT spent AS "spent!", purchases AS "purchases!",
+                              purchases = $4 AND EXISTS (
+                                  SELECT FROM purchases p
+                                  WHERE p.account_id = $1 AND p.key_id = k.key_id
+                                    AND p.seq > $3 AND p.seq < oldest) AS "truncated!"
+                       FROM unnest($2::uuid[]) WITH ORDINALITY AS k (key_id, place)
+                       CROSS JOIN LATERAL (
+                           SELECT least(coalesce(sum(amount), 0), 9223372036854775807)::bigint AS spent,
+                                  count(*) AS purchases, min(seq) AS oldest
+                           FROM (SELECT amount, seq FROM purchases
+                                 WHERE account_id = $1 AND key_id = k.key_id AND seq > $3
+                                 ORDER BY seq DESC LIMIT $4) AS newest) AS bought
+                       ORDER BY place"#,
+                    account_id,
+                    key_ids,
+                    since.seq,
+                    MAX_PURCHASES,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        let mut activities: Vec<KeyActivity> = keys
+            .iter()
+            .zip(rows)
+            .map(|(key_id, row)| KeyActivity {
+                key_id: *key_id,
+                calls: [0; ACTIVITY_HOURS],
+                refused: 0,
+                spent: row.spent,
+                purchases: row.purchases,
+                truncated: row.truncated,
+            })
+            .collect();
+        self.add_usage(account_id, since.moment, &mut activities).await?;
+        Ok(activities)
+    }
+
+    /// What a key spent in the last 24 hours, in minor units, by hour: oldest first, the last is the
+    /// present one. Of its purchases the newest 100,000 are counted.
+    pub async fn key_spend_by_hour(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+    ) -> Result<[i64; ACTIVITY_HOURS], StoreError> {
+        self.find_api_key(tenant, account, key_id).await?;
+        let _timer = self.timer("key_spend_by_hour");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let since = self.activity_since(account_id).await?;
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT date_trunc('hour', created_at, 'UTC') AS "hour!",
+                              least(sum(amount), 9223372036854775807)::bigint AS "spent!"
+                       FROM (SELECT created_at, amount FROM purchases
+                             WHERE account_id = $1 AND key_id = $2 AND seq > $3
+                             ORDER BY seq DESC LIMIT $4) AS newest
+                       GROUP BY 1"#,
+                    account_id,
+                    key_id.uuid(),
+                    since.seq,
+                    MAX_PURCHASES,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        let mut hours = [0_i64; ACTIVITY_HOURS];
+        for row in rows {
+            let hour = stored_time("purchases.created_at", row.hour)?;
+            let spent = &mut hours[step_of(hour, since.moment)];
+            *spent = spent.saturating_add(row.spent);
+        }
+        Ok(hours)
+    }
+
+    /// What a key has bought since a moment, or ever, with seq, newest first; `before` is the seq of
+    /// the last one that was read.
+    pub async fn list_purchases_since(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        since: Option<Timestamp>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<(i64, Purchase)>, StoreError> {
+        self.find_api_key(tenant, account, key_id).await?;
+        let _timer = self.timer("list_purchases_since");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let since = since.map(OffsetDateTime::from);
+        let before = before.unwrap_or(i64::MAX);
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    PurchaseRow,
+                    r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                              r.refunded AS "refunded!", p.reference, p.description, p.metadata,
+                              p.hold_id, p.created_at
+                       FROM purchases p JOIN ledger_entries e USING (account_id, seq)
+                       CROSS JOIN LATERAL (
+                           SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
+                           WHERE account_id = p.account_id
+                             AND purchase_id = p.purchase_id) AS r
+                       WHERE p.account_id = $1 AND p.key_id = $2 AND p.seq < $3
+                         AND p.seq > (SELECT CASE WHEN $4::timestamptz IS NULL THEN 0
+                                                  ELSE ledger_seq_before($1, $4) END)
+                       ORDER BY p.seq DESC LIMIT $5"#,
+                    account_id,
+                    key_id.uuid(),
+                    before,
+                    since,
+                    limit,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
+    }
+
+    /// The seq bounds what has to be read of purchases: their index has it, and no time.
+    async fn activity_since(&self, account_id: Uuid) -> Result<Since, StoreError> {
+        let row = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    r#"SELECT moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
+                       FROM date_trunc('hour', ledger_now() - interval '23 hours', 'UTC') AS moment"#,
+                    account_id,
+                )
+                .fetch_one(&pool)
+                .await
+            })
+            .await?;
+        Ok(Since { moment: stored_time("ledger_now()", row.moment)?, seq: row.seq })
+    }
+
+    async fn add_usage(
+        &self,
+        account_id: Uuid,
+        since: Timestamp,
+        activities: &mut [KeyActivity],
+    ) -> Result<(), StoreError> {
+        let key_ids = &activities.iter().map(|key| key.key_id.uuid()).collect::<Vec<_>>();
+        let rows = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    "SELECT key_id, hour, outcome, count FROM api_key_usage
+                     WHERE account_id = $1 AND key_id = ANY ($2) AND hour >= $3",
+                    account_id,
+                    key_ids,
+                    OffsetDateTime::from(since),
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        for row in rows {
+            let key_id = KeyId::from_uuid(row.key_id);
+            let Some(activity) = activities.iter_mut().find(|key| key.key_id == key_id) else {
+                continue;
+            };
+            let outcome = row
+                .outcome
+                .parse::<Outcome>()
+                .map_err(|error| StoreError::corrupt("api_key_usage.outcome", error))?;
+            let hour = stored_time("api_key_usage.hour", row.hour)?;
+            let count = match outcome {
+                Outcome::Valid => &mut activity.calls[step_of(hour, since)],
+                _ => &mut activity.refused,
+            };
+            *count = count.saturating_add(row.count);
+        }
+        Ok(())
+    }
+}
+
+/// Which of the hours a moment is in. What came after the last one began, since it was asked, counts
+/// as that.
+fn step_of(moment: Timestamp, since: Timestamp) -> usize {
+    let seconds = (moment.unix_micros() - since.unix_micros()) / 1_000_000;
+    let step = usize::try_from(seconds / HOUR_SECONDS).unwrap_or(0);
+    step.min(ACTIVITY_HOURS - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_fall_into_their_hours() {
+        let at = |text: &str| Timestamp::parse(text).expect(text);
+        let since = at("2026-11-24T22:00:00Z");
+        for (moment, step) in [
+            ("2026-11-24T22:00:00Z", 0),
+            ("2026-11-24T22:59:59.999999Z", 0),
+            ("2026-11-24T23:00:00Z", 1),
+            ("2026-11-25T21:00:00Z", 23),
+            ("2026-11-25T21:40:00Z", 23),
+            ("2026-11-25T22:00:00Z", 23),
+        ] {
+            assert_eq!(step_of(at(moment), since), step, "{moment}");
+        }
+    }
+}

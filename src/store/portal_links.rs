@@ -1,0 +1,152 @@
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{
+    Store, StoreError, accounts,
+    audit::{Act, Subject},
+    clock::now,
+    portal_sessions::{
+        ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end,
+        stored_account, stored_url,
+    },
+};
+use crate::domain::{
+    account::{AccountId, ExternalId},
+    audit::{Action, Origin},
+    id::TenantId,
+    portal::{LINK_SECONDS, ReturnUrl},
+    session_token::SessionToken,
+    tenant::Tenant,
+    timestamp::Timestamp,
+};
+
+/// A link into the dashboard that was made.
+#[derive(Clone, Copy, Debug)]
+pub struct PortalLink {
+    pub expires_at: Timestamp,
+}
+
+impl Store {
+    /// Makes a link that opens a session of an account, once, within 5 minutes.
+    pub async fn create_portal_link(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        token: &SessionToken,
+        return_url: Option<&ReturnUrl>,
+        origin: &Origin,
+    ) -> Result<PortalLink, StoreError> {
+        self.find_account(tenant, account).await?;
+        let _timer = self.timer("create_portal_link");
+        let token = token.hash();
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        delete_links_that_are_over(&mut tx, at).await?;
+        let expires_at = end(at, LINK_SECONDS)?;
+        sqlx::query!(
+            "INSERT INTO portal_links (account_id, token_hash, tenant_id, return_url, created_at,
+                                       expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6)",
+            AccountId::derive(tenant.id, account).uuid(),
+            token.as_bytes(),
+            tenant.id.uuid(),
+            return_url.map(ReturnUrl::as_str),
+            OffsetDateTime::from(at),
+            OffsetDateTime::from(expires_at),
+        )
+        .execute(&mut *tx)
+        .await?;
+        // Without the path and the query, in which there may be secrets of the platform's.
+        let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
+        let subject = Subject::Account(account, None);
+        let act = Act { action: Action::PortalLinkCreate, subject, detail };
+        act.record(&mut tx, tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(PortalLink { expires_at })
+    }
+
+    /// Takes a link, once, and opens the session whose token is given. `None`: it was used, has
+    /// expired, or never was.
+    pub async fn open_linked_session(
+        &self,
+        link: &SessionToken,
+        session: &SessionToken,
+        origin: &Origin,
+    ) -> Result<Option<PortalSession>, StoreError> {
+        let _timer = self.timer("open_linked_session");
+        let link = link.hash();
+        let found = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    "SELECT account_id, tenant_id FROM portal_links WHERE token_hash = $1",
+                    link.as_bytes(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        let Some(found) = found else { return Ok(None) };
+        let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        // Of two that take it at once, the second waits here, and finds nothing left.
+        let taken = sqlx::query!(
+            "DELETE FROM portal_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
+             RETURNING return_url",
+            found.account_id,
+            link.as_bytes(),
+            OffsetDateTime::from(at),
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        let Some(taken) = taken else { return Ok(None) };
+        let row = sqlx::query!(
+            "SELECT external_id, status FROM accounts WHERE account_id = $1",
+            found.account_id,
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        delete_sessions_that_are_over(&mut tx, at).await?;
+        let account = stored_account(&row.external_id)?;
+        let new = NewSession {
+            token: session.hash(),
+            way: SignInWay::PortalLink,
+            account: &account,
+            account_status: accounts::stored_status(&row.status)?,
+            return_url: stored_url(taken.return_url.as_deref())?,
+        };
+        let session = new.open(&mut tx, &tenant, origin, at).await?;
+        tx.commit().await?;
+        Ok(Some(session))
+    }
+}
+
+/// Deletes links that are over, of a few accounts: those that have been over for longest.
+async fn delete_links_that_are_over(
+    connection: &mut PgConnection,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let at = OffsetDateTime::from(at);
+    // In the order of the accounts: two that delete the same never wait in a circle.
+    let accounts = sqlx::query_scalar!(
+        r#"SELECT DISTINCT account_id AS "account_id!"
+           FROM (SELECT account_id FROM portal_links WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2) AS ended
+           ORDER BY 1"#,
+        at,
+        ACCOUNTS_AT_ONCE,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for account_id in accounts {
+        sqlx::query!(
+            "DELETE FROM portal_links WHERE account_id = $1 AND expires_at <= $2",
+            account_id,
+            at,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

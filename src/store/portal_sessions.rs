@@ -1,0 +1,339 @@
+use std::sync::Arc;
+
+use serde_json::json;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError, accounts,
+    audit::{Act, Subject},
+    clock::{now, stored_time},
+};
+use crate::domain::{
+    account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+    audit::{Action, Origin},
+    id::TenantId,
+    portal::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
+    session_token::{SessionId, SessionToken, TokenHash},
+    tenant::Tenant,
+    timestamp::Timestamp,
+};
+
+/// A session that was seen more recently is not written: a page costs no write.
+const SEEN_SECONDS: i64 = 60;
+
+/// Accounts whose rows that are over are deleted when a new one is made: more than one, so that they
+/// get fewer.
+pub(super) const ACCOUNTS_AT_ONCE: i64 = 5;
+
+/// Forms that make something, in one session.
+const MAX_FORMS: i64 = 1000;
+
+/// How a session was opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SignInWay {
+    /// The platform knew its user.
+    PortalLink,
+    /// By a signature.
+    Wallet,
+}
+
+impl SignInWay {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::PortalLink => "portal_link",
+            Self::Wallet => "wallet",
+        }
+    }
+}
+
+impl std::str::FromStr for SignInWay {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "portal_link" => Ok(Self::PortalLink),
+            "wallet" => Ok(Self::Wallet),
+            _ => Err("a session is opened by portal_link or wallet"),
+        }
+    }
+}
+
+/// A browser that is in the dashboard of one account.
+#[derive(Clone, Debug)]
+pub struct PortalSession {
+    pub id: SessionId,
+    pub tenant: Arc<Tenant>,
+    pub account: ExternalId,
+    pub account_status: AccountStatus,
+    pub return_url: Option<ReturnUrl>,
+    pub way: SignInWay,
+    pub created_at: Timestamp,
+    /// The database's clock when it was read.
+    pub now: Timestamp,
+}
+
+impl PortalSession {
+    fn account_id(&self) -> Uuid {
+        AccountId::derive(self.tenant.id, &self.account).uuid()
+    }
+}
+
+/// What a new session is to be.
+pub(super) struct NewSession<'a> {
+    pub token: TokenHash,
+    pub way: SignInWay,
+    pub account: &'a ExternalId,
+    pub account_status: AccountStatus,
+    pub return_url: Option<ReturnUrl>,
+}
+
+impl NewSession<'_> {
+    /// Inserts the session and records it.
+    pub async fn open(
+        self,
+        connection: &mut PgConnection,
+        tenant: &Arc<Tenant>,
+        origin: &Origin,
+        at: Timestamp,
+    ) -> Result<PortalSession, StoreError> {
+        let session = PortalSession {
+            id: self.token.session_id(),
+            tenant: Arc::clone(tenant),
+            account: self.account.clone(),
+            account_status: self.account_status,
+            return_url: self.return_url,
+            way: self.way,
+            created_at: at,
+            now: at,
+        };
+        sqlx::query!(
+            "INSERT INTO portal_sessions (account_id, session_id, tenant_id, token_hash, way,
+                                          return_url, created_at, last_seen_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
+            session.account_id(),
+            session.id.uuid(),
+            tenant.id.uuid(),
+            self.token.as_bytes(),
+            session.way.as_str(),
+            session.return_url.as_ref().map(ReturnUrl::as_str),
+            OffsetDateTime::from(at),
+            OffsetDateTime::from(end(at, SESSION_SECONDS)?),
+        )
+        .execute(&mut *connection)
+        .await?;
+        let subject = Subject::Account(self.account, None);
+        let detail = json!({"way": session.way.as_str()});
+        let act = Act { action: Action::SessionOpen, subject, detail };
+        act.record(connection, tenant, origin, at).await?;
+        Ok(session)
+    }
+}
+
+struct SessionRow {
+    tenant_id: Uuid,
+    external_id: String,
+    status: String,
+    return_url: Option<String>,
+    way: String,
+    created_at: OffsetDateTime,
+    last_seen_at: OffsetDateTime,
+    now: OffsetDateTime,
+}
+
+impl Store {
+    /// The session of a token. `None`: there is none, or it is over. One that is idle may be over up
+    /// to a minute early, since it is written so seldom when it was seen.
+    pub async fn portal_session(
+        &self,
+        token: &SessionToken,
+    ) -> Result<Option<PortalSession>, StoreError> {
+        let _timer = self.timer("portal_session");
+        let token = token.hash();
+        let row = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    SessionRow,
+                    r#"SELECT s.tenant_id, external_id, status, return_url, way, s.created_at,
+                              last_seen_at, clock_timestamp() AS "now!"
+                       FROM portal_sessions s JOIN accounts USING (account_id)
+                       WHERE token_hash = $1 AND expires_at > clock_timestamp()
+                         AND last_seen_at > clock_timestamp() - $2::bigint * interval '1 second'"#,
+                    token.as_bytes(),
+                    IDLE_SECONDS,
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        let Some(row) = row else { return Ok(None) };
+        let last_seen_at = stored_time("portal_sessions.last_seen_at", row.last_seen_at)?;
+        let tenant = self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?;
+        let session = PortalSession {
+            id: token.session_id(),
+            tenant,
+            account: stored_account(&row.external_id)?,
+            account_status: accounts::stored_status(&row.status)?,
+            return_url: stored_url(row.return_url.as_deref())?,
+            way: row
+                .way
+                .parse::<SignInWay>()
+                .map_err(|error| StoreError::corrupt("portal_sessions.way", error))?,
+            created_at: stored_time("portal_sessions.created_at", row.created_at)?,
+            now: stored_time("clock_timestamp()", row.now)?,
+        };
+        if end(last_seen_at, SEEN_SECONDS)? <= session.now {
+            self.mark_seen(&session).await?;
+        }
+        Ok(Some(session))
+    }
+
+    /// Closes a session. Repeating it is harmless.
+    pub async fn close_portal_session(
+        &self,
+        session: &PortalSession,
+        origin: &Origin,
+    ) -> Result<(), StoreError> {
+        let _timer = self.timer("close_portal_session");
+        let mut tx = self.begin().await?;
+        let closed = sqlx::query!(
+            "DELETE FROM portal_sessions WHERE account_id = $1 AND session_id = $2",
+            session.account_id(),
+            session.id.uuid(),
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if closed > 0 {
+            let at = now(&mut tx).await?;
+            let subject = Subject::Account(&session.account, None);
+            let act = Act { action: Action::SessionClose, subject, detail: json!({}) };
+            act.record(&mut tx, &session.tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    /// Closes every session of the account of this one. Returns how many there were.
+    pub async fn close_portal_sessions(
+        &self,
+        session: &PortalSession,
+        origin: &Origin,
+    ) -> Result<u64, StoreError> {
+        let _timer = self.timer("close_portal_sessions");
+        let mut tx = self.begin().await?;
+        // Links that were not used yet would open others.
+        sqlx::query!("DELETE FROM portal_links WHERE account_id = $1", session.account_id())
+            .execute(&mut *tx)
+            .await?;
+        let closed = sqlx::query!(
+            "DELETE FROM portal_sessions WHERE account_id = $1",
+            session.account_id(),
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        if closed > 0 {
+            let at = now(&mut tx).await?;
+            let subject = Subject::Account(&session.account, None);
+            let detail = json!({"sessions": closed});
+            let act = Act { action: Action::SessionCloseAll, subject, detail };
+            act.record(&mut tx, &session.tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(closed)
+    }
+
+    /// Remembers that a form was sent. `false`: it was sent before, or the session has sent all that
+    /// it may, or is over.
+    pub async fn claim_form(
+        &self,
+        session: &PortalSession,
+        form: &SessionToken,
+    ) -> Result<bool, StoreError> {
+        let _timer = self.timer("claim_form");
+        let form = form.hash();
+        let mut tx = self.begin().await?;
+        let claimed = sqlx::query!(
+            "INSERT INTO portal_forms (account_id, session_id, form_hash)
+             SELECT account_id, session_id, $3::bytea FROM portal_sessions
+             WHERE account_id = $1 AND session_id = $2
+               AND (SELECT count(*) FROM portal_forms
+                    WHERE account_id = $1 AND session_id = $2) < $4
+             FOR KEY SHARE
+             ON CONFLICT (account_id, session_id, form_hash) DO NOTHING",
+            session.account_id(),
+            session.id.uuid(),
+            form.as_bytes(),
+            MAX_FORMS,
+        )
+        .execute(&mut *tx)
+        .await?
+        .rows_affected();
+        tx.commit().await?;
+        Ok(claimed == 1)
+    }
+
+    async fn mark_seen(&self, session: &PortalSession) -> Result<(), StoreError> {
+        let mut tx = self.begin().await?;
+        // One that another page just marked, or closed, is left as it is.
+        sqlx::query!(
+            "UPDATE portal_sessions SET last_seen_at = $3
+             WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
+            session.account_id(),
+            session.id.uuid(),
+            OffsetDateTime::from(session.now),
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// Deletes sessions that are over, of a few accounts: those that have been over for longest.
+pub(super) async fn delete_sessions_that_are_over(
+    connection: &mut PgConnection,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let at = OffsetDateTime::from(at);
+    // In the order of the accounts: two that delete the same never wait in a circle.
+    let accounts = sqlx::query_scalar!(
+        r#"SELECT DISTINCT account_id AS "account_id!"
+           FROM (SELECT account_id FROM portal_sessions WHERE expires_at <= $1
+                 ORDER BY expires_at LIMIT $2) AS ended
+           ORDER BY 1"#,
+        at,
+        ACCOUNTS_AT_ONCE,
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for account_id in accounts {
+        sqlx::query!(
+            "DELETE FROM portal_sessions WHERE account_id = $1 AND expires_at <= $2",
+            account_id,
+            at,
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// So many seconds later.
+pub(super) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
+    let end = at.plus_seconds(seconds);
+    end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))
+}
+
+pub(super) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
+    ExternalId::parse(external_id, AccountFormat::Any)
+        .map_err(|error| StoreError::corrupt("accounts.external_id", error))
+}
+
+pub(super) fn stored_url(url: Option<&str>) -> Result<Option<ReturnUrl>, StoreError> {
+    let url = url.map(ReturnUrl::parse).transpose();
+    url.map_err(|error| StoreError::corrupt("return_url", error))
+}

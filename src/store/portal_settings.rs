@@ -1,0 +1,243 @@
+use serde_json::{Map, Value, json};
+use sqlx::PgConnection;
+
+use super::{
+    Refusal, Store, StoreError,
+    audit::{Act, Subject},
+    clock::now,
+};
+use crate::domain::{
+    audit::{Action, Origin},
+    id::TenantId,
+    portal::{
+        AccentColor, DisplayName, Logo, LogoHash, LogoRef, LogoType, PortalSettings, ReturnOrigins,
+        SignInPolicy, WebOrigin,
+    },
+    tenant::Tenant,
+};
+
+/// What of a tenant's dashboard is to be changed; `None` keeps, `Some(None)` clears.
+#[derive(Clone, Default, Debug)]
+pub struct PortalChange {
+    pub name: Option<Option<DisplayName>>,
+    pub color: Option<Option<AccentColor>>,
+    pub logo: Option<Option<Logo>>,
+    pub return_origins: Option<ReturnOrigins>,
+    pub wallet_sign_in: Option<SignInPolicy>,
+}
+
+struct SettingsRow {
+    name: Option<String>,
+    color: Option<String>,
+    logo_hash: Option<Vec<u8>>,
+    logo_type: Option<String>,
+    return_origins: Vec<String>,
+    wallet_sign_in: String,
+}
+
+impl SettingsRow {
+    fn into_settings(self) -> Result<PortalSettings, StoreError> {
+        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt("portal_settings", error);
+        let logo = match (self.logo_hash, self.logo_type) {
+            (Some(hash), Some(logo_type)) => {
+                let hash = hash.try_into().map_err(|_| corrupt(&"a hash that is none"))?;
+                let logo_type = logo_type.parse::<LogoType>().map_err(|error| corrupt(&error))?;
+                Some(LogoRef { hash: LogoHash::from_bytes(hash), logo_type })
+            }
+            _ => None,
+        };
+        let name = self.name.as_deref().map(DisplayName::parse).transpose();
+        let color = self.color.as_deref().map(AccentColor::parse).transpose();
+        let origins = self.return_origins.iter().map(|text| WebOrigin::parse(text));
+        let origins = origins.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&error))?;
+        let policy = self.wallet_sign_in.parse::<SignInPolicy>();
+        Ok(PortalSettings {
+            name: name.map_err(|error| corrupt(&error))?,
+            color: color.map_err(|error| corrupt(&error))?,
+            logo,
+            return_origins: ReturnOrigins::new(origins).map_err(|error| corrupt(&error))?,
+            wallet_sign_in: policy.map_err(|error| corrupt(&error))?,
+        })
+    }
+}
+
+impl Store {
+    /// How a tenant's dashboard is, also where nothing was ever decided.
+    pub async fn portal_settings(&self, tenant: &Tenant) -> Result<PortalSettings, StoreError> {
+        let _timer = self.timer("portal_settings");
+        let tenant_id = tenant.id.uuid();
+        let row = self
+            .read(|pool| async move {
+                sqlx::query_as!(
+                    SettingsRow,
+                    "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+                     FROM portal_settings WHERE tenant_id = $1",
+                    tenant_id,
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        row.map_or_else(|| Ok(PortalSettings::default()), SettingsRow::into_settings)
+    }
+
+    /// Changes how a tenant's dashboard is. Nothing is recorded when it is so already.
+    pub async fn change_portal_settings(
+        &self,
+        tenant: &Tenant,
+        change: &PortalChange,
+        origin: &Origin,
+    ) -> Result<PortalSettings, StoreError> {
+        let _timer = self.timer("change_portal_settings");
+        let mut tx = self.begin().await?;
+        sqlx::query!(
+            "INSERT INTO portal_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
+            tenant.id.uuid(),
+        )
+        .execute(&mut *tx)
+        .await?;
+        let old = select_for_update(&mut tx, tenant).await?;
+        let new = apply(change, &old);
+        if new != old {
+            update(&mut tx, tenant, &new).await?;
+            if let Some(logo) = &change.logo {
+                update_logo(&mut tx, tenant, logo.as_ref()).await?;
+            }
+            let at = now(&mut tx).await?;
+            let detail = Value::Object(differences(&old, &new));
+            let act = Act { action: Action::PortalChange, subject: Subject::Tenant(None), detail };
+            act.record(&mut tx, tenant, origin, at).await?;
+        }
+        tx.commit().await?;
+        Ok(new)
+    }
+
+    /// A tenant's logo, if it is still the one with this hash.
+    pub async fn portal_logo(
+        &self,
+        tenant_id: TenantId,
+        hash: &[u8; 32],
+    ) -> Result<Option<Logo>, StoreError> {
+        let _timer = self.timer("portal_logo");
+        let bytes = self
+            .read(|pool| async move {
+                sqlx::query_scalar!(
+                    r#"SELECT logo AS "logo!" FROM portal_settings
+                       WHERE tenant_id = $1 AND logo_hash = $2"#,
+                    tenant_id.uuid(),
+                    hash,
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        let logo = bytes.map(Logo::new).transpose();
+        logo.map_err(|error| StoreError::corrupt("portal_settings.logo", error))
+    }
+}
+
+/// What a tenant's dashboard says of signing in, inside of a transaction.
+pub(super) async fn sign_in_policy(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+) -> Result<SignInPolicy, StoreError> {
+    let policy = sqlx::query_scalar!(
+        "SELECT wallet_sign_in FROM portal_settings WHERE tenant_id = $1",
+        tenant.id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    let Some(policy) = policy else { return Ok(SignInPolicy::default()) };
+    policy.parse().map_err(|error| StoreError::corrupt("portal_settings.wallet_sign_in", error))
+}
+
+async fn select_for_update(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+) -> Result<PortalSettings, StoreError> {
+    sqlx::query_as!(
+        SettingsRow,
+        "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+         FROM portal_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
+        tenant.id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await?
+    .ok_or(Refusal::NotFound)?
+    .into_settings()
+}
+
+async fn update(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    settings: &PortalSettings,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "UPDATE portal_settings
+         SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5
+         WHERE tenant_id = $1",
+        tenant.id.uuid(),
+        settings.name.as_ref().map(DisplayName::as_str),
+        settings.color.map(|color| color.to_string()),
+        &settings.return_origins.to_strings(),
+        settings.wallet_sign_in.as_str(),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn update_logo(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    logo: Option<&Logo>,
+) -> Result<(), StoreError> {
+    let hash = logo.map(|logo| logo.to_ref().hash);
+    sqlx::query!(
+        "UPDATE portal_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
+        tenant.id.uuid(),
+        logo.map(Logo::bytes),
+        hash.as_ref().map(|hash| hash.as_bytes().as_slice()),
+        logo.map(Logo::media_type),
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn apply(change: &PortalChange, old: &PortalSettings) -> PortalSettings {
+    let mut new = old.clone();
+    if let Some(name) = &change.name {
+        new.name.clone_from(name);
+    }
+    if let Some(color) = change.color {
+        new.color = color;
+    }
+    if let Some(logo) = &change.logo {
+        new.logo = logo.as_ref().map(Logo::to_ref);
+    }
+    if let Some(origins) = &change.return_origins {
+        new.return_origins = origins.clone();
+    }
+    if let Some(policy) = change.wallet_sign_in {
+        new.wallet_sign_in = policy;
+    }
+    new
+}
+
+/// What differs, by field, for the audit trail. A logo is named by its hash.
+fn differences(old: &PortalSettings, new: &PortalSettings) -> Map<String, Value> {
+    let mut differences = Map::new();
+    let mut compare = |field: &str, show: fn(&PortalSettings) -> Value| {
+        let (from, to) = (show(old), show(new));
+        if from != to {
+            differences.insert(field.to_owned(), json!({"from": from, "to": to}));
+        }
+    };
+    compare("name", |settings| json!(settings.name.as_ref().map(DisplayName::as_str)));
+    compare("color", |settings| json!(settings.color.map(|color| color.to_string())));
+    compare("logo", |settings| json!(settings.logo.map(|logo| logo.hash.to_string())));
+    compare("return_origins", |settings| json!(settings.return_origins.to_strings()));
+    compare("wallet_sign_in", |settings| json!(settings.wallet_sign_in.as_str()));
+    differences
+}

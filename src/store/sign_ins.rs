@@ -1,0 +1,310 @@
+use std::net::IpAddr;
+
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::{
+    Store, StoreError, accounts,
+    clock::{now, stored_time},
+    portal_sessions::{NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end},
+    portal_settings::sign_in_policy,
+};
+use crate::domain::{
+    account::{AccountId, AccountStatus, ExternalId},
+    audit::Origin,
+    portal::{SIGN_IN_SECONDS, SignInPolicy},
+    session_token::SessionToken,
+    tenant::Tenant,
+    timestamp::Timestamp,
+    tron_message::SignatureError,
+};
+
+/// Sign-ins of one address, whoever begins them, in [`WINDOW_SECONDS`].
+const MOST_OF_ADDRESS: i64 = 20;
+
+/// Sign-ins that one client begins, whatever the address, in [`WINDOW_SECONDS`].
+const MOST_OF_CLIENT: i64 = 40;
+
+/// Over which sign-ins are counted: a row is kept as long, spent or not.
+const WINDOW_SECONDS: i64 = SIGN_IN_SECONDS;
+
+/// Rows that are over and deleted when a new one is made.
+const DELETED_AT_ONCE: i64 = 100;
+
+/// All that a sign-in is bound to: it has to end as it began.
+#[derive(Clone, Copy, Debug)]
+pub struct SignInAttempt<'a> {
+    /// The account that is claimed: a TRON address.
+    pub address: &'a ExternalId,
+    /// Stands in the message.
+    pub nonce: &'a SessionToken,
+    /// Stands in a cookie of the browser.
+    pub browser: &'a SessionToken,
+    /// The host that the message names.
+    pub host: &'a str,
+}
+
+/// Whether a message may be given out to be signed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NewSignIn {
+    Made {
+        issued_at: Timestamp,
+        expires_at: Timestamp,
+    },
+    /// The address or the client has begun too many of late.
+    TooMany {
+        /// At least 1.
+        retry_after_seconds: i64,
+    },
+}
+
+/// What a signature led to.
+#[derive(Clone, Debug)]
+pub enum SignInOutcome {
+    Open(PortalSession),
+    /// The signature is right; the address has no account, and none is made by signing in.
+    NoAccount,
+    /// The nonce is unknown, was used or has expired, or is of another browser, host or address.
+    Spent,
+    WrongSignature(SignatureError),
+}
+
+impl Store {
+    /// Begins a sign-in, unless the address has begun 20 or the client 40 in the last 5 minutes. A
+    /// client is an IPv4 address, or the first 64 bits of an IPv6 address.
+    pub async fn start_sign_in(
+        &self,
+        tenant: &Tenant,
+        attempt: &SignInAttempt<'_>,
+        origin: &Origin,
+    ) -> Result<NewSignIn, StoreError> {
+        let _timer = self.timer("start_sign_in");
+        let client = client_of(origin.address);
+        let mut tx = self.begin().await?;
+        lock_counts(&mut tx, tenant, attempt.address, &client).await?;
+        let at = now(&mut tx).await?;
+        delete_sign_ins_that_are_over(&mut tx, tenant, at).await?;
+        if let Some(free_at) = free_at(&mut tx, tenant, attempt.address, &client, at).await? {
+            tx.commit().await?;
+            let micros = free_at.unix_micros() - at.unix_micros();
+            let retry_after_seconds = micros / 1_000_000 + 1;
+            return Ok(NewSignIn::TooMany { retry_after_seconds });
+        }
+        let expires_at = end(at, SIGN_IN_SECONDS)?;
+        let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
+        sqlx::query!(
+            "INSERT INTO portal_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+                                          client, issued_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+            tenant.id.uuid(),
+            nonce.as_bytes(),
+            attempt.address.as_str(),
+            browser.as_bytes(),
+            attempt.host,
+            client,
+            OffsetDateTime::from(at),
+            OffsetDateTime::from(expires_at),
+        )
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(NewSignIn::Made { issued_at: at, expires_at })
+    }
+
+    /// Ends a sign-in, once: its nonce is spent whatever comes out. Then `check` is asked whether the
+    /// signature of the message that was issued at that moment is right; then the session is opened, and
+    /// in the same transaction the account is made, where the tenant's policy allows it.
+    pub async fn finish_sign_in(
+        &self,
+        tenant: &Tenant,
+        attempt: &SignInAttempt<'_>,
+        session: &SessionToken,
+        origin: &Origin,
+        check: impl FnOnce(Timestamp) -> Result<(), SignatureError> + Send,
+    ) -> Result<SignInOutcome, StoreError> {
+        let _timer = self.timer("finish_sign_in");
+        let tenant = self.tenant_by_id(tenant.id).await?;
+        let mut tx = self.begin().await?;
+        let at = now(&mut tx).await?;
+        let issued_at = spend(&mut tx, &tenant, attempt, at).await?;
+        let outcome = match issued_at.map(check) {
+            None => SignInOutcome::Spent,
+            Some(Err(error)) => SignInOutcome::WrongSignature(error),
+            Some(Ok(())) => match admit(&mut tx, &tenant, attempt.address, origin, at).await? {
+                None => SignInOutcome::NoAccount,
+                Some(account_status) => {
+                    delete_sessions_that_are_over(&mut tx, at).await?;
+                    let new = NewSession {
+                        token: session.hash(),
+                        way: SignInWay::Wallet,
+                        account: attempt.address,
+                        account_status,
+                        return_url: None,
+                    };
+                    // A moment of its own, so that the trail has the account before it.
+                    let at = now(&mut tx).await?;
+                    SignInOutcome::Open(new.open(&mut tx, &tenant, origin, at).await?)
+                }
+            },
+        };
+        tx.commit().await?;
+        Ok(outcome)
+    }
+}
+
+/// Who is counted as one: whoever has an IPv6 address has 64 bits of them.
+fn client_of(address: Option<IpAddr>) -> String {
+    match address.map(|address| address.to_canonical()) {
+        Some(IpAddr::V4(address)) => address.to_string(),
+        Some(IpAddr::V6(address)) => {
+            let [a, b, c, d, ..] = address.segments();
+            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+        }
+        None => "unknown".to_owned(),
+    }
+}
+
+/// Those who count the same wait for each other, so that each sees what the others made: first by
+/// address, then by client, and so never in a circle.
+async fn lock_counts(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    address: &ExternalId,
+    client: &str,
+) -> Result<(), StoreError> {
+    let tenant = tenant.id;
+    for (class, counted) in [(1, address.as_str()), (2, client)] {
+        sqlx::query!(
+            "SELECT pg_advisory_xact_lock($1, hashtext($2))",
+            class,
+            format!("{tenant} {counted}"),
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// When the next sign-in may begin. `None`: now.
+async fn free_at(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    address: &ExternalId,
+    client: &str,
+    at: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let since = end(at, -WINDOW_SECONDS)?;
+    let row = sqlx::query!(
+        r#"SELECT (SELECT issued_at FROM portal_sign_ins
+                   WHERE tenant_id = $1 AND address = $2 AND issued_at > $4
+                   ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_address?",
+                  (SELECT issued_at FROM portal_sign_ins
+                   WHERE tenant_id = $1 AND client = $3 AND issued_at > $4
+                   ORDER BY issued_at DESC OFFSET $6 LIMIT 1) AS "of_client?""#,
+        tenant.id.uuid(),
+        address.as_str(),
+        client,
+        OffsetDateTime::from(since),
+        MOST_OF_ADDRESS - 1,
+        MOST_OF_CLIENT - 1,
+    )
+    .fetch_one(connection)
+    .await?;
+    // The one that has to leave the window: then one fewer than the most is left.
+    let Some(leaving) = row.of_address.max(row.of_client) else { return Ok(None) };
+    let leaving = stored_time("portal_sign_ins.issued_at", leaving)?;
+    end(leaving, WINDOW_SECONDS).map(Some)
+}
+
+/// Spends a nonce. The moment when it was issued, if the attempt ends as it began and in time.
+async fn spend(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    attempt: &SignInAttempt<'_>,
+    at: Timestamp,
+) -> Result<Option<Timestamp>, StoreError> {
+    let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
+    let row = sqlx::query!(
+        r#"UPDATE portal_sign_ins SET spent_at = $3
+           WHERE tenant_id = $1 AND nonce_hash = $2 AND spent_at IS NULL
+           RETURNING issued_at, expires_at > $3 AND address = $4 AND browser_hash = $5
+                     AND host = $6 AS "fits!""#,
+        tenant.id.uuid(),
+        nonce.as_bytes(),
+        OffsetDateTime::from(at),
+        attempt.address.as_str(),
+        browser.as_bytes(),
+        attempt.host,
+    )
+    .fetch_optional(connection)
+    .await?;
+    match row {
+        Some(row) if row.fits => stored_time("portal_sign_ins.issued_at", row.issued_at).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// The status of the account that signs in, which is made where it may be. `None`: there is none.
+async fn admit(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account: &ExternalId,
+    origin: &Origin,
+    at: Timestamp,
+) -> Result<Option<AccountStatus>, StoreError> {
+    let policy = sign_in_policy(connection, tenant).await?;
+    match policy {
+        SignInPolicy::Off => return Ok(None),
+        SignInPolicy::Existing => {}
+        SignInPolicy::Create => {
+            accounts::ensure(connection, tenant, account, origin, at).await?;
+        }
+    }
+    let status = sqlx::query_scalar!(
+        "SELECT status FROM accounts WHERE account_id = $1",
+        AccountId::derive(tenant.id, account).uuid(),
+    )
+    .fetch_optional(connection)
+    .await?;
+    status.as_deref().map(accounts::stored_status).transpose()
+}
+
+/// Deletes some of the tenant's rows that count no more; those that another deletes are left to it.
+async fn delete_sign_ins_that_are_over(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "DELETE FROM portal_sign_ins
+         WHERE tenant_id = $1 AND nonce_hash IN (
+             SELECT nonce_hash FROM portal_sign_ins WHERE tenant_id = $1 AND issued_at <= $2
+             ORDER BY issued_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
+        tenant.id.uuid(),
+        OffsetDateTime::from(end(at, -WINDOW_SECONDS)?),
+        DELETED_AT_ONCE,
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_client_is_an_address_or_a_network_of_them() {
+        for (address, client) in [
+            ("192.0.2.7", "192.0.2.7"),
+            ("::ffff:192.0.2.7", "192.0.2.7"),
+            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
+            ("::1", "0:0:0:0::/64"),
+        ] {
+            let address = address.parse().expect("an address");
+            assert_eq!(client_of(Some(address)), client);
+        }
+        assert_eq!(client_of(None), "unknown");
+    }
+}

@@ -1,0 +1,297 @@
+//! Every page: narrow and wide, light and dark. None is wider than its window, axe finds nothing, the
+//! console stays empty, and a picture of each is written.
+
+use serde_json::{Value, json};
+
+use super::{
+    provider,
+    world::{Scripts, World},
+};
+use crate::harness::{Call, OTHER_WALLET, WALLET, app::NewKey};
+
+const WIDTHS: [u32; 2] = [360, 1440];
+const SCHEMES: [&str; 2] = ["light", "dark"];
+
+/// Looks at the page that is open, in every way.
+async fn look_at(world: &World, name: &str) {
+    for scheme in SCHEMES {
+        for width in WIDTHS {
+            let what = format!("{name}-{scheme}-{width}");
+            world.look(width, scheme).await;
+            world.check_width(&what).await;
+            // Without scripts it is the same page, on which axe cannot run.
+            if world.scripts == Scripts::On {
+                world.check_axe(&what).await;
+                world.photograph(&what).await;
+            }
+        }
+    }
+    world.look(1280, "light").await;
+    world.check_console().await;
+}
+
+async fn open_and_look_at(world: &World, name: &str, path: &str) {
+    world.open(path).await;
+    look_at(world, name).await;
+}
+
+/// An account as it is after some weeks.
+struct Furnished {
+    bot: NewKey,
+    leaked: NewKey,
+    revoked: NewKey,
+}
+
+async fn furnish(world: &World) -> Furnished {
+    let tenant = &world.app.tronagg;
+    let portal = json!({
+        "name": "TronAgg", "color": "#c2410c", "wallet_sign_in": "create",
+        "return_origins": [world.url],
+    });
+    world.set_portal(tenant, portal).await;
+    world.app.wallet("250").await;
+    let key = async |body: Value| world.app.key_with(tenant, WALLET, body).await;
+    let revoked = key(json!({"name": "First try"})).await;
+    let leaked = key(
+        json!({"name": "Backtests on the laptop", "scopes": ["purchases:read", "purchases:write"]}),
+    );
+    let leaked = leaked.await;
+    let paused = key(json!({"name": "Staging", "scopes": ["read"]})).await;
+    let watcher = key(json!({"name": "Price watcher", "scopes": ["read"], "expires_in": 400_000}));
+    let watcher = watcher.await;
+    let bot = key(json!({
+        "name": "Grid bot on the office server", "expires_in": 7_776_000,
+        "spend_limit": {"amount": "500", "period": "month"},
+    }));
+    let bot = bot.await;
+    buy(world, &bot, &leaked).await;
+    let answer = async |call: Call| world.call(call).await.expect(200);
+    let reason = json!({"reason": "it was in a screenshot"});
+    let revoke = format!("{}/revoke", revoked.path);
+    answer(tenant.call("POST", &revoke).json(reason)).await;
+    answer(tenant.call("PATCH", &paused.path).json(json!({"enabled": false}))).await;
+    let hold =
+        bot.call("POST", "/v1/holds").json(json!({"amount": "12.5", "reference": "basket 7"}));
+    world.call(hold).await.expect(201);
+    spread(world, &[&bot, &leaked, &watcher]).await;
+    Furnished { bot, leaked, revoked }
+}
+
+async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
+    let tenant = &world.app.tronagg;
+    for number in 0..34_u32 {
+        let key = if number % 4 == 3 { leaked } else { bot };
+        let amount = format!("{}.{:02}", 1 + number * 7 % 5, number * 37 % 100);
+        let body = json!({
+            "amount": amount, "reference": format!("swap {:05}", 10_417 + number * 13),
+            "description": (number % 3 == 0).then_some("TRX to USDT, best of four routes"),
+        });
+        world.call(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
+        if number == 20 {
+            let path = format!("/v1/accounts/{WALLET}/credits");
+            let credit = tenant.call("POST", &path).idempotency_key("second");
+            let body = json!({"amount": "100", "reference": "top-up 2"});
+            world.call(credit.json(body)).await.expect(201);
+        }
+    }
+    let path = format!("/v1/accounts/{WALLET}/purchases");
+    let bought = world.call(tenant.call("GET", &path)).await.expect(200);
+    let refund = format!("{path}/{}/refunds", bought.data()[2]["id"].as_str().expect("an id"));
+    let refund = tenant.call("POST", &refund).idempotency_key("refund");
+    let body = json!({"amount": "1", "reference": "a late fill"});
+    world.call(refund.json(body)).await.expect(201);
+}
+
+/// Spreads what was done in a moment over the last day, so that there is something to see.
+async fn spread(world: &World, keys: &[&NewKey]) {
+    let mut tx = world.app.pool.begin().await.expect("a transaction");
+    // The tables take no changes, which is what the triggers are for.
+    let moved = "SET LOCAL session_replication_role = replica;
+        UPDATE ledger_entries SET created_at = created_at
+            - ((SELECT max(seq) FROM ledger_entries) - seq) * interval '34 minutes';
+        UPDATE purchases p SET created_at = e.created_at FROM ledger_entries e
+            WHERE (e.account_id, e.seq) = (p.account_id, p.seq);
+        UPDATE api_keys SET created_at = created_at - interval '40 days'";
+    sqlx::raw_sql(moved).execute(&mut *tx).await.expect("it is moved");
+    for (key, share) in keys.iter().zip([1_i32, 5, 2]) {
+        let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
+        let used = "INSERT INTO api_key_usage (account_id, key_id, hour, outcome, count)
+            SELECT k.account_id, k.key_id, date_trunc('hour', now(), 'UTC') - h * interval '1 hour',
+                   o.outcome, (1 + (h * 37 + 11) % 53) * o.weight / $2 + 1
+            FROM api_keys k, generate_series(0, 23) h,
+                 (VALUES ('valid', 9), ('insufficient_scope', 1)) o (outcome, weight)
+            WHERE k.hint = $1 AND (h % 5 <> 3 OR $2 = 1)";
+        sqlx::query(used).bind(&hint).bind(share).execute(&mut *tx).await.expect("it is counted");
+        let last = "INSERT INTO api_key_last_used (account_id, key_id, last_used_at)
+            SELECT account_id, key_id, now() - $2 * interval '3 minutes' FROM api_keys
+            WHERE hint = $1 ON CONFLICT (account_id, key_id) DO NOTHING";
+        sqlx::query(last).bind(&hint).bind(share).execute(&mut *tx).await.expect("it is noted");
+    }
+    tx.commit().await.expect("the commit");
+}
+
+async fn pages_of_keys(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    let Furnished { bot, leaked, revoked } = furnish(&world).await;
+    let back = format!("{}/dashboard", world.url);
+    let body = json!({"account": WALLET, "return_url": back});
+    let link = world.link_with(&world.app.tronagg, body).await;
+    world.open(&link).await;
+    world.is_at("/dashboard/keys").await;
+    look_at(&world, "keys").await;
+    open_and_look_at(&world, "keys-all", "/dashboard/keys?show=all").await;
+    let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
+    open_and_look_at(&world, "key", &of(&bot, "")).await;
+    open_and_look_at(&world, "key-revoked", &of(&revoked, "")).await;
+    open_and_look_at(&world, "key-change", &of(&bot, "/edit")).await;
+    open_and_look_at(&world, "key-rotate", &of(&bot, "/rotate")).await;
+    open_and_look_at(&world, "key-revoke", &of(&bot, "/revoke")).await;
+    open_and_look_at(&world, "key-purchases", &of(&bot, "/purchases")).await;
+    open_and_look_at(&world, "key-compromised", &of(&leaked, "/compromised")).await;
+    world.click("#confirm-compromised").await;
+    world.find("#new-key").await;
+    look_at(&world, "key-compromised-done").await;
+
+    // Its place was taken again by the new key: there is one left.
+    open_and_look_at(&world, "new-key", "/dashboard/keys/new").await;
+    world.click("#access-custom").await;
+    world.select("#expires", "date").await;
+    look_at(&world, "new-key-custom").await;
+    world.click("#submit").await;
+    world.find("#errors").await;
+    look_at(&world, "new-key-wrong").await;
+    world.fill("#name", "Arbitrage bot").await;
+    world.click("#access-write").await;
+    world.select("#expires", "90").await;
+    world.click("#submit").await;
+    world.find("#new-key").await;
+    look_at(&world, "new-key-shown").await;
+    open_and_look_at(&world, "key-limit", "/dashboard/keys/new").await;
+    world.open(&of(&bot, "/rotate")).await;
+    world.select("#grace", "86400").await;
+    world.click("#confirm-rotate").await;
+    world.find("#new-key").await;
+    look_at(&world, "key-rotated").await;
+    open_and_look_at(&world, "key-in-grace", &of(&bot, "")).await;
+    open_and_look_at(&world, "keys-notice", "/dashboard/keys?done=revoked").await;
+}
+
+async fn other_pages(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    furnish(&world).await;
+    // An account in which nothing has happened yet.
+    world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
+    world.enter(&world.app.tronagg, OTHER_WALLET).await;
+    look_at(&world, "keys-none").await;
+    open_and_look_at(&world, "balance-none", "/dashboard/balance").await;
+
+    world.enter(&world.app.tronagg, WALLET).await;
+    world.set_portal(&world.app.tronagg, json!({"logo": logo(&world).await})).await;
+    world.reload().await;
+    let width = "return document.querySelector('img.logo').naturalWidth";
+    assert_eq!(world.run(width).await, json!(64), "the logo is shown");
+    open_and_look_at(&world, "balance", "/dashboard/balance").await;
+    open_and_look_at(
+        &world,
+        "balance-nothing-found",
+        "/dashboard/balance?from=2020-01-01&to=2020-01-02",
+    )
+    .await;
+    open_and_look_at(&world, "balance-wrong", "/dashboard/balance?from=yesterday").await;
+    open_and_look_at(&world, "security-log", "/dashboard/log").await;
+    let path = format!("/v1/accounts/{WALLET}");
+    let suspend = world.app.tronagg.call("PATCH", &path).json(json!({"status": "suspended"}));
+    world.call(suspend).await.expect(200);
+    open_and_look_at(&world, "keys-suspended", "/dashboard/keys").await;
+
+    open_and_look_at(&world, "not-found", "/dashboard/keys/x").await;
+    open_and_look_at(&world, "link-dead", "/dashboard/enter?token=x").await;
+    world.open("/dashboard/log").await;
+    world.click("#log-out-everywhere").await;
+    world.is_at("/dashboard/signed-out").await;
+    look_at(&world, "signed-out").await;
+
+    provider::install(&world, WALLET).await;
+    open_and_look_at(&world, "sign-in", provider::LOGIN).await;
+    world.fill("#address", "TNotAnAddress").await;
+    world.click("#continue").await;
+    world.find("#address-error").await;
+    look_at(&world, "sign-in-wrong").await;
+    world.fill("#address", WALLET).await;
+    world.click("#continue").await;
+    world.find("#message").await;
+    look_at(&world, "sign-in-message").await;
+    world.fill("#signature", "0x00").await;
+    world.click("#verify").await;
+    world.find("#signature-error").await;
+    look_at(&world, "sign-in-refused").await;
+}
+
+/// A picture to be a logo: a part of the page that is open, which is a PNG like any other.
+async fn logo(world: &World) -> Value {
+    let clip = json!({"x": 0, "y": 0, "width": 64, "height": 32, "scale": 1});
+    let parameters = json!({"format": "png", "clip": clip});
+    world.driver.devtools("Page.captureScreenshot", parameters).await["data"].clone()
+}
+
+macro_rules! looks {
+    ($($test:ident: $pages:ident $scripts:ident),+ $(,)?) => {
+        $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+        async fn $test() {
+            $pages(Scripts::$scripts).await;
+        })+
+    };
+}
+
+looks!(
+    pages_of_keys_can_be_used_by_everybody: pages_of_keys On,
+    other_pages_can_be_used_by_everybody: other_pages On,
+    pages_of_keys_fit_without_javascript: pages_of_keys Off,
+    other_pages_fit_without_javascript: other_pages Off,
+);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_keyboard_reaches_everything_and_shows_where_it_is() {
+    let world = World::start(Scripts::On).await;
+    furnish(&world).await;
+    world.enter(&world.app.tronagg, WALLET).await;
+    // Each stop of the Tab key, until it begins anew: whether it has a ring, and can be seen.
+    let script = "const stop = document.activeElement;
+        if (stop === document.body) return null;
+        const style = getComputedStyle(stop), box = stop.getBoundingClientRect();
+        const ring = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) ||
+            style.boxShadow !== 'none';
+        const seen = box.width > 0 && box.height > 0;
+        return { what: stop.outerHTML.slice(0, 120), ring, seen };";
+    for path in ["/dashboard/keys", "/dashboard/keys/new", "/dashboard/balance", "/dashboard/log"] {
+        world.open(path).await;
+        let reachable = "return document.querySelectorAll('a[href], button, select, summary, \
+            input:not([type=hidden]), textarea').length";
+        let reachable = world.run(reachable).await.as_u64().expect("a number");
+        let (mut stops, mut first) = (0, Value::Null);
+        loop {
+            press_tab(&world).await;
+            let stop = world.run(script).await;
+            if stop.is_null() || stop == first || stops > reachable + 20 {
+                break;
+            }
+            stops += 1;
+            if first.is_null() {
+                first = stop.clone();
+            }
+            assert_eq!(
+                (&stop["ring"], &stop["seen"]),
+                (&json!(true), &json!(true)),
+                "{path}: {stop}"
+            );
+        }
+        assert!(stops >= 8 && stops <= reachable + 20, "{stops} of {reachable} on {path}");
+    }
+}
+
+async fn press_tab(world: &World) {
+    for kind in ["keyDown", "keyUp"] {
+        let key = json!({"type": kind, "key": "Tab", "code": "Tab", "windowsVirtualKeyCode": 9});
+        world.driver.devtools("Input.dispatchKeyEvent", key).await;
+    }
+}

@@ -1,0 +1,140 @@
+//! Both ways in, and the ways out.
+
+use serde_json::json;
+
+use super::{
+    both_ways,
+    provider::{self, LOGIN, VERIFY},
+    world::{Scripts, World},
+};
+use crate::{
+    dashboard::{times, visitor, wallet::Wallet},
+    harness::{WALLET, eventually},
+};
+
+both_ways!(
+    a_link_leads_in_once_and_out_again,
+    a_wallet_leads_in_and_a_new_account_is_made,
+    a_signature_that_is_not_right_is_refused_in_place,
+);
+
+async fn a_link_leads_in_once_and_out_again(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    world.app.wallet("12.5").await;
+    let tenant = &world.app.tronagg;
+    let back = format!("{}/dashboard/signed-out?from=platform", world.url);
+    world.set_portal(tenant, json!({"return_origins": [world.url]})).await;
+    let link = world.link_with(tenant, json!({"account": WALLET, "return_url": back})).await;
+    world.open(&link).await;
+    world.is_at("/dashboard/keys").await;
+    // The token is in no place where it could be seen or sent on.
+    assert_eq!(world.run("return [location.search, document.referrer]").await, json!(["", ""]));
+    assert!(world.has(&format!("#return[href='{back}']")).await);
+    world.click("nav a[href='/dashboard/balance']").await;
+    world.says("12.500000").await;
+    world.click("#log-out").await;
+    world.says("You are signed out").await;
+    assert!(world.has(&format!("main a[href='{back}']")).await);
+    for gone in ["/dashboard/keys", "/dashboard/balance", "/dashboard/log"] {
+        world.open(gone).await;
+        world.is_at("/dashboard/signed-out").await;
+    }
+    world.open(&link).await;
+    world.says("This link has been used or has expired").await;
+
+    // Another session of the account, and all of them at once.
+    world.enter(tenant, WALLET).await;
+    let other = world.link(tenant, WALLET).await;
+    let mut phone = visitor::at(&world.app, &world.url);
+    let path = other.strip_prefix(&world.url).expect("it is at the public URL").to_owned();
+    phone.get(&path).await.expect_redirect("/dashboard/keys");
+    world.open("/dashboard/log").await;
+    world.click("#log-out-everywhere").await;
+    world.is_at("/dashboard/signed-out").await;
+    phone.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+    world.check_console().await;
+}
+
+async fn a_wallet_leads_in_and_a_new_account_is_made(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    world.set_portal(&world.app.tronagg, json!({"wallet_sign_in": "create"})).await;
+    provider::install(&world, WALLET).await;
+    let message = provider::begin(&world, WALLET).await;
+    let host = world.url.strip_prefix("http://").expect("a URL").to_owned();
+    assert!(message.starts_with(&format!("{host} asks you to sign in to ")), "{message}");
+    assert!(message.contains(WALLET) && message.contains("costs nothing"), "{message}");
+    provider::answer(&world, &Wallet::first().sign(&message)).await;
+    world.is_at("/dashboard/keys").await;
+    world.says("0 of 5 keys").await;
+    assert!(world.has(&format!("#account[title='{WALLET}']")).await);
+    world.check_console().await;
+}
+
+async fn a_signature_that_is_not_right_is_refused_in_place(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    world.app.wallet("0").await;
+    world.set_portal(&world.app.tronagg, json!({"wallet_sign_in": "existing"})).await;
+    provider::install(&world, WALLET).await;
+    let wallet = Wallet::first();
+    let first = provider::begin(&world, WALLET).await;
+    let right = wallet.sign(&first);
+    let spent = nonce(&world).await;
+
+    // The wallet of somebody else signs.
+    provider::answer(&world, &Wallet::of(2).sign(&first)).await;
+    refused(&world, &spent).await;
+    // Now the right signature, with the nonce that was used up by it.
+    let fresh = nonce(&world).await;
+    provider::message(&world).await;
+    let script = "document.querySelector('#signature-form [name=nonce]').value = arguments[0]";
+    world.client().execute(script, vec![json!(spent)]).await.expect("the page is there");
+    provider::answer(&world, &right).await;
+    refused(&world, &fresh).await;
+    // A message that waited for too long.
+    let late = nonce(&world).await;
+    let message = provider::message(&world).await;
+    times::age_sign_ins(&world.app, "5 minutes").await;
+    provider::answer(&world, &wallet.sign(&message)).await;
+    refused(&world, &late).await;
+    // The form of old wallets.
+    let old = nonce(&world).await;
+    let message = provider::message(&world).await;
+    provider::answer(&world, &wallet.sign_legacy(&message)).await;
+    refused(&world, &old).await;
+
+    world.open("/dashboard/keys").await;
+    world.is_at("/dashboard/signed-out").await;
+    // And for all that, a right one passes.
+    let message = provider::begin(&world, WALLET).await;
+    provider::answer(&world, &wallet.sign(&message)).await;
+    world.is_at("/dashboard/keys").await;
+
+    // What is no address is refused on its page, which keeps it.
+    world.open(LOGIN).await;
+    world.fill("#address", "TNotAnAddress").await;
+    world.click("#continue").await;
+    world.find("#address-error").await;
+    let typed = world.run("return document.querySelector('#address').value").await;
+    assert_eq!(typed, json!("TNotAnAddress"));
+    world.check_console().await;
+}
+
+async fn nonce(world: &World) -> String {
+    let nonce = world.run("return document.querySelector('#signature-form [name=nonce]').value");
+    nonce.await.as_str().expect("a text").to_owned()
+}
+
+/// That the page says so beside the field, with another message to sign.
+async fn refused(world: &World, nonce_before: &str) {
+    let is_new = async || {
+        let script = "return document.querySelector('#signature-form [name=nonce]')?.value";
+        let nonce = world.peek(script).await;
+        nonce.as_str().is_some_and(|nonce| nonce != nonce_before)
+            && world.has("#signature-error").await
+    };
+    eventually("there is another message", is_new).await;
+    world.is_at(VERIFY).await;
+    assert!(world.shows("#signature-error").await && world.shows("#errors").await);
+    let title = world.client().title().await.expect("a title");
+    assert!(title.starts_with("Error: "), "{title}");
+}

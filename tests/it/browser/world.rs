@@ -1,0 +1,284 @@
+//! A service on a port, and somebody with a browser in front of it.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use fantoccini::{Client, Locator, elements::Element};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tollgate::http::{ServerLimits, serve};
+
+use super::driver::Driver;
+use crate::{
+    dashboard::visitor,
+    harness::{Answer, App, Call, PATIENCE, TestTenant, eventually, process},
+};
+
+/// Whether pages may run their scripts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scripts {
+    On,
+    Off,
+}
+
+pub struct World {
+    pub app: App,
+    /// As browsers know it.
+    pub url: String,
+    address: SocketAddr,
+    pub scripts: Scripts,
+    pub driver: Driver,
+}
+
+impl World {
+    pub async fn start(scripts: Scripts) -> Self {
+        let app = App::start().await;
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let url = format!("http://{address}");
+        let router = visitor::serving(&app, &url);
+        // It ends with the test's runtime.
+        let never = std::future::pending();
+        tokio::spawn(serve(listener, router, ServerLimits::default(), never));
+        let driver = Driver::start(scripts).await;
+        let world = Self { app, url, address, scripts, driver };
+        world.look(1280, "light").await;
+        world
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.driver.client
+    }
+
+    /// A request of a bot, over the network.
+    pub async fn call(&self, call: Call) -> Answer {
+        let address = self.address;
+        let answer = tokio::task::spawn_blocking(move || process::send(address, call)).await;
+        answer.expect("no panic")
+    }
+
+    /// The status of a request with this key.
+    pub async fn status(&self, key: &str) -> u16 {
+        self.call(Call::new("GET", "/v1/me").header("X-API-Key", key)).await.status
+    }
+
+    /// A link into the account, as the tenant's backend gets it.
+    pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
+        self.link_with(tenant, json!({"account": account})).await
+    }
+
+    pub async fn link_with(&self, tenant: &TestTenant, body: Value) -> String {
+        let made = self.call(tenant.call("POST", "/v1/portal-sessions").json(body)).await;
+        made.expect(201).text("/url").to_owned()
+    }
+
+    /// Comes in by a link.
+    pub async fn enter(&self, tenant: &TestTenant, account: &str) {
+        let link = self.link(tenant, account).await;
+        self.open(&link).await;
+        self.is_at("/dashboard/keys").await;
+    }
+
+    /// What the tenant's owner may set of the pages.
+    pub async fn set_portal(&self, tenant: &TestTenant, change: Value) {
+        let call = tenant.call("PATCH", "/v1/portal-settings").json(change);
+        self.call(call).await.expect(200);
+    }
+}
+
+/// What a person does.
+impl World {
+    /// Types an address, whole or from the path on.
+    pub async fn open(&self, place: &str) {
+        let whole =
+            if place.starts_with('/') { format!("{}{place}", self.url) } else { place.into() };
+        self.client().goto(&whole).await.unwrap_or_else(|error| panic!("{place}: {error}"));
+    }
+
+    pub async fn reload(&self) {
+        self.client().refresh().await.expect("the page is loaded again");
+    }
+
+    /// The first element, once it is there.
+    pub async fn find(&self, selector: &str) -> Element {
+        let wait = self.client().wait().at_most(PATIENCE).every(Duration::from_millis(20));
+        match wait.for_element(Locator::Css(selector)).await {
+            Ok(element) => element,
+            Err(error) => panic!("{selector}: {error}\n{}", self.describe().await),
+        }
+    }
+
+    pub async fn has(&self, selector: &str) -> bool {
+        let found = self.client().find_all(Locator::Css(selector)).await;
+        !found.expect("a selector").is_empty()
+    }
+
+    pub async fn click(&self, selector: &str) {
+        if let Err(error) = self.find(selector).await.click().await {
+            panic!("{selector}: {error}\n{}", self.describe().await);
+        }
+    }
+
+    /// Types into a field, in the place of what was there.
+    pub async fn fill(&self, selector: &str, text: &str) {
+        let field = self.find(selector).await;
+        field.clear().await.expect("it is a field");
+        if !text.is_empty() {
+            field.send_keys(text).await.expect("it takes text");
+        }
+    }
+
+    pub async fn select(&self, selector: &str, value: &str) {
+        let chosen = self.find(selector).await.select_by_value(value).await;
+        chosen.unwrap_or_else(|error| panic!("{value} of {selector}: {error}"));
+    }
+
+    pub async fn text(&self, selector: &str) -> String {
+        self.find(selector).await.text().await.expect("it has a text")
+    }
+
+    /// Waits until the page is that of this path, whatever its query.
+    pub async fn is_at(&self, path: &str) {
+        let is_there = async || {
+            let url = self.client().current_url().await;
+            url.is_ok_and(|url| url.path() == path)
+        };
+        eventually(&format!("the page is {path}"), is_there).await;
+    }
+
+    /// Waits until the page says so, where a person can see it.
+    pub async fn says(&self, text: &str) {
+        let says = async || {
+            let shown = self.peek("return document.body.innerText").await;
+            shown.as_str().is_some_and(|shown| shown.contains(text))
+        };
+        eventually(&format!("the page says {text:?}"), says).await;
+    }
+
+    /// Whether the element can be seen.
+    pub async fn shows(&self, selector: &str) -> bool {
+        self.find(selector).await.is_displayed().await.expect("it is there")
+    }
+
+    /// Sets a field for a day, which is typed in another order in each country.
+    pub async fn set_day(&self, selector: &str, day: &str) {
+        let script = "document.querySelector(arguments[0]).value = arguments[1]";
+        let done = self.client().execute(script, vec![json!(selector), json!(day)]).await;
+        done.expect("it is a field");
+    }
+
+    /// All of the page that came, also what is not shown.
+    pub async fn source(&self) -> String {
+        self.client().source().await.expect("there is a page")
+    }
+
+    pub async fn run(&self, script: &str) -> Value {
+        let done = self.client().execute(script, Vec::new()).await;
+        done.unwrap_or_else(|error| panic!("{script}: {error}"))
+    }
+
+    /// The same while another page may be coming, where there is nothing to run it on: null.
+    pub async fn peek(&self, script: &str) -> Value {
+        self.client().execute(script, Vec::new()).await.unwrap_or_default()
+    }
+
+    /// Runs a script that calls its last argument when it is done.
+    pub async fn run_async(&self, script: &str, arguments: Vec<Value>) -> Value {
+        let done = self.client().execute_async(script, arguments).await;
+        done.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// Downloads what a link leads to.
+    pub async fn download(&self, selector: &str) -> String {
+        let downloads = self.driver.downloads();
+        let _ = std::fs::remove_dir_all(&downloads);
+        self.click(selector).await;
+        let file = || {
+            let mut files = std::fs::read_dir(&downloads).ok()?;
+            let path = files.find_map(|file| Some(file.ok()?.path()))?;
+            // Until it is whole it has another ending.
+            (path.extension()? == "csv").then_some(path)
+        };
+        eventually("the file is there", async || file().is_some()).await;
+        std::fs::read_to_string(file().expect("it is there")).expect("a text")
+    }
+
+    async fn describe(&self) -> String {
+        let url = self.client().current_url().await;
+        let place = url.map_or_else(|error| error.to_string(), |url| url.to_string());
+        let body = self.client().find(Locator::Css("body")).await;
+        let said = match body {
+            Ok(body) => body.text().await.unwrap_or_default(),
+            Err(error) => error.to_string(),
+        };
+        format!("{place}:\n{said}")
+    }
+}
+
+/// What holds for every page.
+impl World {
+    /// That the browser had nothing to complain of but the answers that were meant to be errors.
+    pub async fn check_console(&self) {
+        for entry in self.driver.console().await {
+            let message = entry["message"].as_str().unwrap_or_default();
+            let is_an_answer = entry["source"] == "network"
+                && message.starts_with(&format!("{}/dashboard/", self.url))
+                && message.contains("the server responded with a status of 4")
+                && !message.contains("/dashboard/assets/");
+            assert!(is_an_answer, "the console says {entry}\n{}", self.describe().await);
+        }
+    }
+
+    /// As wide as a telephone or a screen, light or dark.
+    pub async fn look(&self, width: u32, scheme: &str) {
+        let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
+        self.driver.devtools("Emulation.setDeviceMetricsOverride", size).await;
+        let features = json!([
+            {"name": "prefers-color-scheme", "value": scheme},
+            {"name": "prefers-reduced-motion", "value": "reduce"},
+        ]);
+        self.driver.devtools("Emulation.setEmulatedMedia", json!({"features": features})).await;
+    }
+
+    /// That the page is not wider than the window.
+    pub async fn check_width(&self, what: &str) {
+        let widths = "return [document.documentElement.scrollWidth, window.innerWidth]";
+        let widths = self.run(widths).await;
+        let (page, window) = (widths[0].as_f64(), widths[1].as_f64());
+        if page <= window {
+            return;
+        }
+        let wide = "return [...document.querySelectorAll('body *')]
+            .filter(e => e.getBoundingClientRect().right > innerWidth + 0.5)
+            .slice(0, 5).map(e => e.outerHTML.slice(0, 120))";
+        panic!("{what} is {page:?} wide in {window:?}: {:#}", self.run(wide).await);
+    }
+
+    /// That axe finds nothing that keeps somebody from using the page.
+    pub async fn check_axe(&self, what: &str) {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser-test/axe.min.js");
+        let axe = std::fs::read_to_string(file);
+        let axe = axe.expect("axe-core is there: scripts/ensure-axe.sh installs it");
+        let script = format!(
+            "{axe}; const done = arguments[arguments.length - 1];
+             const rules = {{'target-size': {{enabled: true}}}};
+             window.axe.run(document, {{rules, resultTypes: ['violations']}}).then(
+                 result => done(result.violations.map(violation => ({{
+                     rule: violation.id,
+                     help: violation.help,
+                     places: violation.nodes.map(node => node.html.slice(0, 200) + ' -- ' +
+                         node.failureSummary),
+                 }}))),
+                 error => done(String(error)))"
+        );
+        let found = self.run_async(&script, Vec::new()).await;
+        assert_eq!(found, json!([]), "axe on {what}: {found:#}");
+    }
+
+    /// Writes a picture of the page to `target/screenshots/`.
+    pub async fn photograph(&self, name: &str) {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let picture = self.driver.photograph().await;
+        std::fs::write(directory.join(format!("{name}.png")), picture).expect("it is written");
+    }
+}

@@ -1,0 +1,130 @@
+//! What is done in the dashboard leaves a line, with who did it and from where.
+
+use serde_json::{Value, json};
+
+use super::{visitor::Site, wallet::Wallet};
+use crate::harness::WALLET;
+
+async fn events(site: &Site) -> Vec<Value> {
+    let path = "/v1/audit-events?limit=100";
+    let answer = site.api(site.app.tronagg.call("GET", path)).await.expect(200);
+    answer.data().iter().rev().cloned().collect()
+}
+
+/// What happened after these many events.
+async fn since(site: &Site, number: usize) -> Vec<Value> {
+    events(site).await.split_off(number)
+}
+
+fn actions(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["action"].as_str().expect("an action")).collect()
+}
+
+#[tokio::test]
+async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
+    let site = Site::start().await;
+    site.app.wallet("5").await;
+    let before = events(&site).await.len();
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let new = "/dashboard/keys/new";
+    let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
+    owner.submit(new, new, &fields).await.expect(200);
+    let made = since(&site, before).await.pop().expect("an event");
+    let page = format!("/dashboard/keys/{}", made["target_id"].as_str().expect("an id"));
+    let of = |action: &str| format!("{page}/{action}");
+    let changed = [("name", "b"), ("access", "write"), ("expires", "keep")];
+    owner.submit(&of("edit"), &of("edit"), &changed).await.expect(303);
+    owner.submit(&page, &of("disable"), &[]).await.expect(303);
+    owner.submit(&page, &of("enable"), &[]).await.expect(303);
+    owner.submit(&of("rotate"), &of("rotate"), &[("grace", "3600")]).await.expect(200);
+    owner.submit(&of("revoke"), &of("revoke"), &[("reason", "leaked")]).await.expect(303);
+    let newest = since(&site, before).await;
+    let rotated = newest.iter().rev().find(|event| event["action"] == "api_key.create");
+    let rotated = rotated.expect("the successor")["target_id"].as_str().expect("an id").to_owned();
+    let compromised = format!("/dashboard/keys/{rotated}/compromised");
+    owner.submit(&compromised, &compromised, &[("replace", "on")]).await.expect(200);
+    owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect(303);
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    owner.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await.expect(303);
+
+    let events = since(&site, before).await;
+    assert_eq!(
+        actions(&events),
+        [
+            "portal_link.create",
+            "session.open",
+            "api_key.create",
+            "api_key.change",
+            "api_key.change",
+            "api_key.change",
+            "api_key.rotate",
+            "api_key.create",
+            "api_key.revoke",
+            "api_key.revoke",
+            "api_key.create",
+            "session.close",
+            "portal_link.create",
+            "session.open",
+            "session.close_all",
+        ]
+    );
+    for event in &events {
+        let by_backend = event["action"] == "portal_link.create";
+        let actor = if by_backend { "admin_key" } else { "account_owner" };
+        assert_eq!(event["actor"], actor, "{event}");
+        assert_eq!(event["account"], WALLET, "{event}");
+        assert_eq!(event["address"], "192.0.2.7", "{event}");
+        assert!(event["request_id"].as_str().is_some_and(|id| id.starts_with("req_")), "{event}");
+    }
+    assert_eq!(events[1]["detail"], json!({"way": "portal_link"}));
+    assert_eq!(events[8]["detail"]["reason"], "leaked");
+    assert_eq!(events[9]["detail"]["reason"], "compromised");
+    // The owner reads it too.
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let log = owner.get("/dashboard/log").await.expect(200);
+    for said in ["Key created", "Key revoked", "Signed in", "leaked", "192.0.2.7"] {
+        log.says(said);
+    }
+}
+
+#[tokio::test]
+async fn a_wallet_and_a_backend_leave_theirs() {
+    let site = Site::start().await;
+    let before = events(&site).await.len();
+    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
+    let (login, verify) = ("/dashboard/tronagg/login", "/dashboard/tronagg/login/verify");
+    let mut visitor = site.visitor();
+    visitor.address = "2001:db8::7".parse().expect("an address");
+    let page = visitor.submit(login, login, &[("address", WALLET)]).await.expect(200);
+    let signature = Wallet::first().sign(&page.message());
+    let fields = [("signature", signature.as_str())];
+    visitor.send_form(&page, verify, &fields).await.expect_redirect("/dashboard/keys");
+    let events = since(&site, before).await;
+    let mut told = actions(&events);
+    told.sort_unstable();
+    assert_eq!(told, ["account.create", "portal.change", "session.open"]);
+    let opened = events.iter().find(|event| event["action"] == "session.open");
+    let opened = opened.expect("it is there");
+    assert_eq!(opened["detail"], json!({"way": "wallet"}));
+    assert_eq!(opened["address"], "2001:db8::7");
+    let changed = events.iter().find(|event| event["action"] == "portal.change");
+    assert_eq!(changed.expect("it is there")["actor"], "admin_key");
+}
+
+#[tokio::test]
+async fn what_is_refused_or_changes_nothing_leaves_no_line() {
+    let site = Site::start().await;
+    site.app.wallet("5").await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let before = events(&site).await.len();
+    let new = "/dashboard/keys/new";
+    owner.submit(new, new, &[("name", "")]).await.expect(400);
+    owner.post(new, &[("name", "a")]).await.expect(403);
+    let edit = format!("/dashboard/keys/{}/edit", key.id);
+    let same = [("name", "a key"), ("access", "write"), ("expires", "keep")];
+    owner.submit(&edit, &edit, &same).await.expect(303);
+    site.set_portal(&site.app.tronagg, json!({})).await.expect(200);
+    owner.get("/dashboard/enter?token=x").await.expect(410);
+    assert_eq!(since(&site, before).await, Vec::<Value>::new());
+}

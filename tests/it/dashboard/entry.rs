@@ -1,0 +1,221 @@
+//! The way in by a link that the tenant's backend asks for.
+
+use serde_json::json;
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    times,
+    visitor::{LOOPBACK, SECURE, Site, attribute, tags},
+};
+use crate::harness::Call;
+
+const DEAD: &str = "This link has been used or has expired";
+
+#[tokio::test]
+async fn a_link_opens_a_session_of_its_account_once() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("12.5").await;
+    let call = site.app.tronagg.call("POST", "/v1/portal-sessions");
+    let made = site.api(call.json(json!({"account": wallet}))).await.expect(201);
+    assert_eq!(made.header("cache-control"), Some("no-store"));
+    let members: Vec<_> = made.json.as_object().expect("an object").keys().collect();
+    assert_eq!(members, ["url", "expires_at"]);
+    let link =
+        made.text("/url").strip_prefix(LOOPBACK).expect("it is at the public URL").to_owned();
+    let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
+    assert_eq!(token.len(), 43);
+    let expires = OffsetDateTime::parse(made.text("/expires_at"), &Rfc3339).expect("a time");
+    let left = expires - times::now(&site.app).await;
+    assert!(left <= Duration::minutes(5) && left > Duration::minutes(4), "{left}");
+
+    // What looks at links for people, before they follow them, uses none up.
+    let mut scanner = site.visitor();
+    for _ in 0..2 {
+        let seen = scanner.send(Call::new("HEAD", &link)).await;
+        assert!(seen.status < 400 && scanner.cookies.is_empty(), "{seen:?}");
+    }
+    let mut owner = site.visitor();
+    owner.get(&link).await.expect_redirect("/dashboard/keys");
+    owner.get("/dashboard/keys").await.expect(200).says("API keys");
+    owner.get("/dashboard/balance").await.expect(200).says("12.500000");
+
+    let mut second = site.visitor();
+    second.get(&link).await.expect(410).says(DEAD);
+    assert!(second.cookies.is_empty());
+    second.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+    owner.get("/dashboard/keys").await.expect(200);
+}
+
+#[tokio::test]
+async fn of_ten_that_follow_a_link_at_once_one_comes_in() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let link = site.link(&site.app.tronagg, wallet).await;
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let (mut visitor, link) = (site.visitor(), link.clone());
+        tasks.spawn(async move { visitor.get(&link).await.status });
+    }
+    let mut statuses = tasks.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (303, &[410; 9][..]));
+}
+
+#[tokio::test]
+async fn a_link_works_for_five_minutes() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let link = site.link(&site.app.tronagg, wallet).await;
+    times::age_links(&site.app, "4 minutes 50 seconds").await;
+    site.owner_by(&link).await;
+    let link = site.link(&site.app.tronagg, wallet).await;
+    times::age_links(&site.app, "5 minutes").await;
+    site.visitor().get(&link).await.expect(410).says(DEAD);
+}
+
+#[tokio::test]
+async fn what_is_no_link_opens_nothing() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let link = site.link(&site.app.tronagg, wallet).await;
+    let mut visitor = site.visitor();
+    let unknown = format!("/dashboard/enter?token={}", "A".repeat(43));
+    for path in [
+        "/dashboard/enter",
+        "/dashboard/enter?token=",
+        "/dashboard/enter?token=x",
+        "/dashboard/enter?token=%00",
+        unknown.as_str(),
+        &format!("{link}A"),
+        &link[..link.len() - 1],
+    ] {
+        visitor.get(path).await.expect(410).says(DEAD);
+    }
+    assert!(visitor.cookies.is_empty());
+    visitor.get(&link).await.expect_redirect("/dashboard/keys");
+}
+
+#[tokio::test]
+async fn a_link_replaces_the_session_that_a_browser_is_in() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    site.app.account(&site.app.tradetally, "user-1", "0").await;
+    site.app.key(&site.app.tronagg, wallet).await;
+    let mut browser = site.owner(&site.app.tronagg, wallet).await;
+    let first = browser.session().to_owned();
+    let link = site.link(&site.app.tradetally, "user-1").await;
+    browser.get(&link).await.expect_redirect("/dashboard/keys");
+    assert_ne!(browser.session(), first);
+    browser.get("/dashboard/keys").await.expect(200).does_not_say("ta_");
+}
+
+#[tokio::test]
+async fn the_cookie_is_as_closed_as_the_address_allows() {
+    for (url, name, secure) in
+        [(LOOPBACK, "tollgate_session", false), (SECURE, "__Host-tollgate_session", true)]
+    {
+        let site = Site::start_at(url).await;
+        let wallet = site.app.wallet("0").await;
+        let link = site.link(&site.app.tronagg, wallet).await;
+        let entered = site.visitor().get(&link).await.expect(303);
+        let cookies: Vec<_> = entered.headers.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies.len(), 1, "{entered:?}");
+        let cookie = cookies[0].to_str().expect("text");
+        let mut parts = cookie.split("; ");
+        let (named, token) = parts.next().expect("a pair").split_once('=').expect("a value");
+        assert_eq!((named, token.len()), (name, 43));
+        let mut attributes: Vec<_> = parts.collect();
+        attributes.sort_unstable();
+        let mut expected = vec!["HttpOnly", "Path=/", "SameSite=Lax"];
+        if secure {
+            expected.push("Secure");
+        }
+        assert_eq!(attributes, expected);
+    }
+}
+
+#[tokio::test]
+async fn a_cookie_of_the_other_kind_is_not_read() {
+    let site = Site::start_at(SECURE).await;
+    let wallet = site.app.wallet("0").await;
+    let mut owner = site.owner(&site.app.tronagg, wallet).await;
+    let token = owner.session().to_owned();
+    // A neighbouring site, or one without TLS, can set a cookie by this name.
+    owner.cookies = [("tollgate_session".to_owned(), token)].into();
+    owner.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+}
+
+#[tokio::test]
+async fn a_way_back_leads_to_a_registered_origin_alone() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let tenant = &site.app.tronagg;
+    let origins = json!(["https://app.tronagg.example", "http://localhost:3000"]);
+    site.set_portal(tenant, json!({"return_origins": origins})).await.expect(200);
+    let ask = |return_url: String| {
+        let body = json!({"account": wallet, "return_url": return_url});
+        site.api(tenant.call("POST", "/v1/portal-sessions").json(body))
+    };
+    for wrong in [
+        "https://evil.example/",
+        "https://app.tronagg.example.evil.example/",
+        "https://app.tronagg.example@evil.example/",
+        "https://evil.example\\@app.tronagg.example/",
+        "https://user:password@app.tronagg.example/",
+        "http://app.tronagg.example/",
+        "https://app.tronagg.example:8443/",
+        "http://localhost:3001/",
+        "javascript:alert(1)//app.tronagg.example",
+        "data:text/html,x",
+        "//app.tronagg.example/",
+        "/settings",
+        "",
+    ] {
+        let answer = ask(wrong.to_owned()).await;
+        let answer = answer.expect_problem(422, "validation_failed");
+        assert_eq!(answer.wrong(), ["/return_url"], "{wrong}");
+    }
+    let long = format!("https://app.tronagg.example/{}", "a".repeat(2000));
+    let answer = ask(long).await.expect_problem(422, "validation_failed");
+    assert_eq!(answer.wrong(), ["/return_url"]);
+
+    for right in ["https://app.tronagg.example/settings?tab=keys&x=1", "http://localhost:3000/a"] {
+        let body = json!({"account": wallet, "return_url": right});
+        let link = site.link_with(tenant, body).await;
+        let mut owner = site.owner_by(&link).await;
+        let page = owner.get("/dashboard/keys").await.expect(200);
+        let links = tags(&page.source, "a");
+        let back = links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(right));
+        assert_eq!(back.count(), 1, "{page:?}");
+        page.says("Return to");
+    }
+    // Without one there is no way back.
+    let mut owner = site.owner(tenant, wallet).await;
+    owner.get("/dashboard/keys").await.expect(200).does_not_say("Return to");
+}
+
+#[tokio::test]
+async fn a_link_is_made_for_an_account_that_exists() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let ask = |tenant: &crate::harness::TestTenant, body| {
+        site.api(tenant.call("POST", "/v1/portal-sessions").json(body))
+    };
+    let nobody = json!({"account": crate::harness::OTHER_WALLET});
+    ask(&site.app.tronagg, nobody).await.expect_problem(404, "not_found");
+    // That of another tenant does not.
+    ask(&site.app.tradetally, json!({"account": wallet})).await.expect_problem(404, "not_found");
+    for (body, wrong) in [
+        (json!({}), vec!["/account"]),
+        (json!({"account": "not an address"}), vec!["/account"]),
+        (
+            json!({"account": 1, "return_url": 2, "more": 3}),
+            vec!["/account", "/more", "/return_url"],
+        ),
+    ] {
+        let answer = ask(&site.app.tronagg, body).await.expect_problem(422, "validation_failed");
+        let mut told = answer.wrong();
+        told.sort_unstable();
+        assert_eq!(told, wrong);
+    }
+}

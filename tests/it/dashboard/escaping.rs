@@ -1,0 +1,147 @@
+//! What people type is shown as they typed it, wherever it appears, and is nothing but a text there.
+
+use serde_json::json;
+
+use super::visitor::{Page, Site, encode};
+use crate::harness::WALLET;
+
+const SCRIPT: &str = "<script>alert(1)</script>";
+const ATTRIBUTE: &str = "\"'><img src=x onerror=alert(1)>";
+const FORMULA: &str = "=HYPERLINK(\"http://evil.example\")";
+
+/// That a page holds neither a tag nor an end of an attribute of what was typed.
+fn check(page: &Page) {
+    for raw in ["<script>alert", "<img src=x", "onerror=alert(1)>", "\"'>"] {
+        assert!(!page.source.contains(raw), "{raw} in {page:?}");
+    }
+}
+
+#[tokio::test]
+async fn names_references_and_reasons_are_texts_on_every_page() {
+    let site = Site::start().await;
+    let app = &site.app;
+    app.wallet("20").await;
+    let name = format!("{SCRIPT}{ATTRIBUTE}");
+    let key = app.key_with(&app.tronagg, WALLET, json!({"name": name})).await;
+    for (reference, description) in [(SCRIPT, ATTRIBUTE), (ATTRIBUTE, SCRIPT)] {
+        let body = json!({"amount": "1", "reference": reference, "description": description});
+        site.api(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
+    }
+    site.set_portal(&app.tronagg, json!({"name": "<b>Agg</b>\"'><i>"})).await.expect(200);
+    let mut owner = site.owner(&app.tronagg, WALLET).await;
+    let of_key = |rest: &str| format!("/dashboard/keys/{}{rest}", key.id);
+    for path in [
+        "/dashboard/keys".to_owned(),
+        "/dashboard/balance".to_owned(),
+        "/dashboard/log".to_owned(),
+        of_key(""),
+        of_key("/edit"),
+        of_key("/rotate"),
+        of_key("/revoke"),
+        of_key("/compromised"),
+        of_key("/purchases"),
+    ] {
+        let page = owner.get(&path).await.expect(200);
+        check(&page);
+        assert!(!page.source.contains("<b>Agg"), "{page:?}");
+        page.says("<b>Agg</b>\"'><i>");
+        if path != "/dashboard/log" {
+            page.says(SCRIPT);
+        }
+    }
+    let rotate = of_key("/rotate");
+    let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
+    check(&rotated);
+    rotated.says(&name);
+    let revoke = of_key("/revoke");
+    let reason = [("reason", name.as_str())];
+    owner.submit(&revoke, &revoke, &reason).await.expect(303);
+    for path in ["/dashboard/log".to_owned(), of_key(""), "/dashboard/keys?show=all".to_owned()] {
+        let page = owner.get(&path).await.expect(200);
+        check(&page);
+        page.says(&name);
+    }
+    let compromised = of_key("/compromised");
+    let done = owner.submit(&compromised, &compromised, &[]).await.expect(200);
+    check(&done);
+    done.says(ATTRIBUTE);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn what_was_typed_wrongly_is_a_text_too() {
+    let site = Site::start().await;
+    let app = &site.app;
+    // An account may be called so as well.
+    let account = "<script>alert(1)</script>\"'>";
+    let body = json!({"name": "a"});
+    let put = format!("/v1/accounts/{}", encode(account));
+    site.api(app.tradetally.call("PUT", &put)).await.expect(201);
+    let keys = format!("{put}/keys");
+    let made = site.api(app.tradetally.call("POST", &keys).json(body)).await.expect(201);
+    let id = made.text("/id").to_owned();
+    let mut owner = site.owner(&app.tradetally, account).await;
+    let new = "/dashboard/keys/new";
+    let fields = [
+        ("name", "\u{7}<script>alert(1)</script>"),
+        ("access", ATTRIBUTE),
+        ("scopes", ATTRIBUTE),
+        ("expires", SCRIPT),
+        ("expires_on", ATTRIBUTE),
+        ("limit_amount", SCRIPT),
+        ("limit_period", ATTRIBUTE),
+    ];
+    check(&owner.submit(new, new, &fields).await.expect(400));
+    let edit = format!("/dashboard/keys/{id}/edit");
+    check(&owner.submit(&edit, &edit, &fields).await.expect(400));
+    let typed = encode(&format!("{SCRIPT}{ATTRIBUTE}"));
+    for path in [
+        "/dashboard/keys?show=TYPED&done=TYPED&cursor=TYPED",
+        "/dashboard/keys/ID?cursor=TYPED&events=TYPED",
+        "/dashboard/keys/ID/purchases?since=TYPED&cursor=TYPED",
+        "/dashboard/balance?from=TYPED&to=TYPED&key=TYPED&kind=TYPED&cursor=TYPED",
+        "/dashboard/log?cursor=TYPED",
+        "/dashboard/TYPED",
+        "/dashboard/TYPED/login",
+        "/dashboard/keys/TYPED",
+        "/dashboard/enter?token=TYPED",
+    ] {
+        let path = path.replace("TYPED", &typed).replace("ID", &id);
+        let page = owner.get(&path).await;
+        assert!(matches!(page.status, 200 | 400 | 404 | 410), "{page:?}");
+        check(&page);
+    }
+    let page = owner.get("/dashboard/keys").await.expect(200);
+    check(&page);
+}
+
+#[tokio::test]
+async fn a_download_runs_nothing_in_a_spreadsheet() {
+    let site = Site::start().await;
+    site.app.wallet("20").await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    for text in [FORMULA, "+1+1", "-1+1", "@SUM(A1)", "a;=1+1", "\"quoted\", and more"] {
+        let body = json!({"amount": "1", "reference": text, "description": text});
+        site.api(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
+    }
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    for path in
+        [format!("/dashboard/keys/{}/purchases.csv", key.id), "/dashboard/balance.csv".to_owned()]
+    {
+        let csv = owner.get(&path).await.expect(200).source;
+        for safe in [
+            "\"'=HYPERLINK(\"\"http://evil.example\"\")\"",
+            "\"'+1+1\"",
+            "\"'-1+1\"",
+            "\"'@SUM(A1)\"",
+            "\"a;'=1+1\"",
+            "\"\"\"quoted\"\", and more\"",
+        ] {
+            assert!(csv.contains(safe), "{safe} in {csv}");
+        }
+        for raw in [",=", ",+", ",@", ",\"=", ",\"+", ",\"@"] {
+            assert!(!csv.contains(raw), "{raw} in {csv}");
+        }
+    }
+    site.app.check_ledger().await;
+}

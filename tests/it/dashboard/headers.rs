@@ -1,0 +1,152 @@
+//! What an answer says to a browser. Each answer of each test is checked for the headers that all
+//! have; here are those that differ, and that no page needs more than it is allowed.
+
+use serde_json::json;
+
+use super::visitor::{SECURE, Site, Visitor, attribute, tags};
+use crate::harness::{Call, WALLET, app::NewKey};
+
+/// Every page that is asked for by a link, in a session with something in it.
+async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
+    let app = &site.app;
+    app.wallet("20").await;
+    let key = app.key_with(&app.tronagg, WALLET, json!({"name": "bot", "expires_in": 3600})).await;
+    app.send(key.buy("1.5")).await.expect(201);
+    let change = json!({"wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg"});
+    site.set_portal(&app.tronagg, change).await.expect(200);
+    let owner = site.owner(&app.tronagg, WALLET).await;
+    let mut paths: Vec<String> = [
+        "/dashboard/keys",
+        "/dashboard/keys?show=all",
+        "/dashboard/keys?done=changed",
+        "/dashboard/keys/new",
+        "/dashboard/balance",
+        "/dashboard/log",
+        "/dashboard/signed-out",
+        "/dashboard/tronagg/login",
+    ]
+    .map(str::to_owned)
+    .to_vec();
+    for suffix in ["", "/edit", "/rotate", "/revoke", "/compromised", "/purchases"] {
+        paths.push(format!("/dashboard/keys/{}{suffix}", key.id));
+    }
+    (owner, key, paths)
+}
+
+#[tokio::test]
+async fn every_answer_has_them_also_when_it_is_no_page() {
+    for site in [Site::start().await, Site::start_at(SECURE).await] {
+        let (mut owner, key, paths) = pages(&site).await;
+        for path in &paths {
+            let page = owner.get(path).await.expect(200);
+            assert_eq!(page.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
+        }
+        let mut visitor = site.visitor();
+        for (status, path) in [
+            (303, "/dashboard"),
+            (303, "/dashboard/keys"),
+            (410, "/dashboard/enter?token=x"),
+            (404, "/dashboard/nobody/login"),
+            (404, "/dashboard/nothing/here/at/all"),
+            (404, "/dashboard/assets/0/dashboard.css"),
+            (404, "/dashboard/accent/red.css"),
+            (404, "/dashboard/logo/x/y"),
+        ] {
+            visitor.get(path).await.expect(status);
+        }
+        visitor.post("/dashboard/keys/new", &[]).await.expect(401);
+        let delete = Call::new("DELETE", "/dashboard/log");
+        visitor.send(delete.clone()).await.expect(403);
+        visitor.send(delete.header("Origin", site.url)).await.expect(405);
+        visitor.send(Call::new("HEAD", "/dashboard/signed-out")).await.expect(200);
+        let csv = format!("/dashboard/keys/{}/purchases.csv", key.id);
+        for path in ["/dashboard/balance.csv", csv.as_str()] {
+            let file = owner.get(path).await.expect(200);
+            let media_type = file.header("content-type").expect("a type");
+            assert!(media_type.starts_with("text/csv; charset=utf-8"), "{file:?}");
+            let disposition = file.header("content-disposition").expect("it is a download");
+            assert!(disposition.starts_with("attachment;"), "{disposition}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_page_needs_nothing_that_the_policy_forbids() {
+    let site = Site::start().await;
+    let (mut owner, _, paths) = pages(&site).await;
+    for path in &paths {
+        let page = owner.get(path).await.expect(200);
+        for (tag, name) in [("script", "src"), ("link", "href"), ("img", "src")] {
+            for found in tags(&page.source, tag) {
+                let source = attribute(&found, name);
+                let source = source.unwrap_or_else(|| panic!("<{found}> on {path}"));
+                assert!(source.starts_with("/dashboard/"), "{source} on {path}");
+            }
+        }
+        for found in tags(&page.source, "form") {
+            let action = attribute(&found, "action").expect("a form says where it goes");
+            assert!(action.starts_with("/dashboard/"), "{action} on {path}");
+        }
+        assert_eq!(tags(&page.source, "style"), Vec::<String>::new(), "{path}");
+        // Inside of tags: a text may say what it likes.
+        for tag in page.source.split('<').skip(1).map(|rest| rest.split('>').next()) {
+            let tag = tag.expect("there is a first part");
+            assert_eq!(attribute(tag, "style"), None, "<{tag}> on {path}");
+            let handler = tag.split_whitespace().find(|word| {
+                word.starts_with("on")
+                    && word
+                        .split_once('=')
+                        .is_some_and(|(name, _)| name.bytes().all(|byte| byte.is_ascii_lowercase()))
+            });
+            assert_eq!(handler, None, "<{tag}> on {path}");
+            let link = attribute(tag, "href").unwrap_or_default();
+            assert!(!link.trim_start().to_ascii_lowercase().starts_with("javascript:"), "{path}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_never_changes_may_be_kept_and_a_page_never() {
+    let site = Site::start().await;
+    let (mut owner, _, _) = pages(&site).await;
+    let page = owner.get("/dashboard/keys").await.expect(200);
+    let mut assets: Vec<String> =
+        tags(&page.source, "link").iter().filter_map(|tag| attribute(tag, "href")).collect();
+    assets.extend(tags(&page.source, "script").iter().filter_map(|tag| attribute(tag, "src")));
+    let mut types = Vec::new();
+    for path in assets {
+        // Whoever has no session reads them too: the page that says so is made of them.
+        let asset = site.visitor().get(&path).await.expect(200);
+        types.push(asset.header("content-type").expect("a type").to_owned());
+        let kept = asset.header("cache-control");
+        if path.starts_with("/dashboard/assets/") {
+            assert_eq!(kept, Some("public, max-age=31536000, immutable"), "{path}");
+        }
+        assert!(asset.headers.get("set-cookie").is_none(), "{path}");
+    }
+    for expected in ["text/css", "text/javascript", "image/svg+xml"] {
+        let mut found = types.iter().filter(|media_type| media_type.starts_with(expected));
+        assert!(found.next().is_some(), "{expected} in {types:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_colour_is_a_style_sheet_that_says_nothing_else() {
+    let site = Site::start().await;
+    let mut visitor = site.visitor();
+    let sheet = visitor.get("/dashboard/accent/b4005a.css").await.expect(200);
+    assert!(sheet.header("content-type").is_some_and(|kind| kind.starts_with("text/css")));
+    assert!(sheet.source.contains("--accent:"), "{sheet:?}");
+    for wrong in [
+        "b4005",
+        "b4005aa",
+        "B4005G",
+        "%23b4005a",
+        "b4005a%7D",
+        "b4005a;x",
+        "..%2Fkeys",
+        "b4005a.css",
+    ] {
+        visitor.get(&format!("/dashboard/accent/{wrong}.css")).await.expect(404);
+    }
+}

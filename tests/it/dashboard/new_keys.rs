@@ -1,0 +1,282 @@
+//! Keys that are made in the dashboard: shown once, made once, with what the form says.
+
+use serde_json::{Value, json};
+use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+
+use super::{
+    times,
+    visitor::{Page, Site, Visitor},
+};
+use crate::harness::{Call, WALLET};
+
+const NEW: &str = "/dashboard/keys/new";
+
+async fn start() -> (Site, Visitor) {
+    let site = Site::start().await;
+    site.app.wallet("10").await;
+    let owner = site.owner(&site.app.tronagg, WALLET).await;
+    (site, owner)
+}
+
+async fn create(owner: &mut Visitor, fields: &[(&str, &str)]) -> Page {
+    owner.submit(NEW, NEW, fields).await
+}
+
+/// All keys of the account, newest first, as the tenant sees them.
+async fn keys(site: &Site) -> Vec<Value> {
+    let path = format!("/v1/accounts/{WALLET}/keys?status=all&limit=100");
+    site.api(site.app.tronagg.call("GET", &path)).await.expect(200).data().to_vec()
+}
+
+async fn status(site: &Site, key: &str) -> u16 {
+    site.api(Call::new("GET", "/v1/me").header("X-API-Key", key)).await.status
+}
+
+#[tokio::test]
+async fn a_new_key_is_shown_once_and_passes() {
+    let (site, mut owner) = start().await;
+    let fields = [("name", "  bot 1 "), ("access", "read"), ("expires", "never")];
+    let shown = create(&mut owner, &fields).await.expect(200);
+    let key = shown.key("ta_");
+    shown.says("This is the only time you will see this key");
+    shown.says(&format!("TRONAGG_API_KEY={key}"));
+    assert_eq!(status(&site, &key).await, 200);
+    let made = keys(&site).await.remove(0);
+    assert_eq!(made["name"], "bot 1");
+    assert_eq!(made["scopes"], json!(["read"]));
+    assert_eq!(made["expires_at"], Value::Null);
+    assert_eq!(made["spend_limit"], Value::Null);
+    let id = made["id"].as_str().expect("an id");
+    for path in ["/dashboard/keys", "/dashboard/log", &format!("/dashboard/keys/{id}")] {
+        let page = owner.get(path).await.expect(200);
+        page.does_not_say(&key);
+    }
+    owner.get("/dashboard/keys").await.expect(200).says("1 of 5");
+}
+
+#[tokio::test]
+async fn the_form_says_what_the_key_may_do_and_for_how_long() {
+    let (site, mut owner) = start().await;
+    let now = times::now(&site.app).await;
+    let name = ("name", "a");
+    for (fields, scopes, days) in [
+        (vec![("access", "write"), ("expires", "30")], json!(["write"]), 30),
+        (vec![("access", "read"), ("expires", "90")], json!(["read"]), 90),
+        (vec![("access", "read"), ("expires", "180"), ("scopes", "write")], json!(["read"]), 180),
+        (
+            vec![
+                ("access", "custom"),
+                ("scopes", "orders:write, purchases:read"),
+                ("expires", "365"),
+            ],
+            json!(["orders:write", "purchases:read"]),
+            365,
+        ),
+    ] {
+        let fields = [vec![name], fields].concat();
+        create(&mut owner, &fields).await.expect(200);
+        let made = keys(&site).await.remove(0);
+        assert_eq!(made["scopes"], scopes);
+        let expires = made["expires_at"].as_str().expect("it expires");
+        let expires = OffsetDateTime::parse(expires, &Rfc3339).expect("a time");
+        let late = expires - now - Duration::days(days);
+        assert!(late >= Duration::ZERO && late < Duration::minutes(5), "{late}");
+    }
+    // A day is whole: the key dies when it is over.
+    let day = now.date() + Duration::days(1);
+    let last_day = day.to_string();
+    let fields = [
+        name,
+        ("access", "read"),
+        ("expires", "date"),
+        ("expires_on", last_day.as_str()),
+        ("limit_amount", "1.5"),
+        ("limit_period", "day"),
+    ];
+    create(&mut owner, &fields).await.expect(200);
+    let made = keys(&site).await.remove(0);
+    let end = format!("{}T00:00:00.000000Z", day + Duration::days(1));
+    assert_eq!(made["expires_at"], json!(end));
+    assert_eq!(made["spend_limit"]["amount"], "1.500000");
+    assert_eq!(made["spend_limit"]["period"], "day");
+}
+
+#[tokio::test]
+async fn a_form_that_is_sent_twice_makes_one_key() {
+    let (site, mut owner) = start().await;
+    let form = owner.get(NEW).await.expect(200);
+    let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
+    let key = owner.send_form(&form, NEW, &fields).await.expect(200).key("ta_");
+    // By a reload, or with the Back button.
+    for _ in 0..2 {
+        let again = owner.send_form(&form, NEW, &fields).await.expect(409);
+        again.says("This key was created already");
+        again.does_not_say(&key);
+    }
+    assert_eq!(keys(&site).await.len(), 1);
+    // The form of a rotation and that of a replacement are no different.
+    let id = keys(&site).await[0]["id"].as_str().expect("an id").to_owned();
+    let rotate = format!("/dashboard/keys/{id}/rotate");
+    let form = owner.get(&rotate).await.expect(200);
+    owner.send_form(&form, &rotate, &[("grace", "3600")]).await.expect(200);
+    owner.send_form(&form, &rotate, &[("grace", "3600")]).await.expect(409);
+    let id = keys(&site).await[0]["id"].as_str().expect("an id").to_owned();
+    let compromised = format!("/dashboard/keys/{id}/compromised");
+    let form = owner.get(&compromised).await.expect(200);
+    owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(200);
+    owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(409);
+    assert_eq!(keys(&site).await.len(), 3);
+    // Nor can one form be used for another.
+    let form = owner.get(NEW).await.expect(200);
+    let token = form.field(NEW, "form");
+    owner.send_form(&form, NEW, &fields).await.expect(200);
+    let fields =
+        [("form", token.as_str()), ("name", "b"), ("access", "read"), ("expires", "never")];
+    create(&mut owner, &fields).await.expect(409);
+    assert_eq!(keys(&site).await.len(), 4);
+}
+
+#[tokio::test]
+async fn of_ten_clicks_at_once_one_makes_a_key() {
+    let (site, mut owner) = start().await;
+    let form = owner.get(NEW).await.expect(200);
+    let mut fields = form.hidden(NEW);
+    for (name, value) in [("name", "a"), ("access", "read"), ("expires", "never")] {
+        fields.push((name.to_owned(), value.to_owned()));
+    }
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..10 {
+        let (mut owner, fields) = (owner.clone(), fields.clone());
+        tasks.spawn(async move {
+            let fields: Vec<_> =
+                fields.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+            owner.post(NEW, &fields).await.status
+        });
+    }
+    let mut statuses = tasks.join_all().await;
+    statuses.sort_unstable();
+    assert_eq!((statuses[0], &statuses[1..]), (200, &[409; 9][..]));
+    assert_eq!(keys(&site).await.len(), 1);
+}
+
+#[tokio::test]
+async fn all_that_is_wrong_is_told_beside_its_field_and_what_was_typed_is_kept() {
+    let (site, mut owner) = start().await;
+    let fields = [
+        ("name", "x".repeat(101)),
+        ("access", "custom".to_owned()),
+        ("scopes", "Orders:everything".to_owned()),
+        ("expires", "date".to_owned()),
+        ("expires_on", "2020-01-01".to_owned()),
+        ("limit_amount", "1,5".to_owned()),
+        ("limit_period", "day".to_owned()),
+    ];
+    let sent: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let page = create(&mut owner, &sent).await.expect(400);
+    assert!(page.source.contains("<title>Error: "), "{page:?}");
+    for field in ["name", "scopes", "expires_on", "limit_amount"] {
+        assert!(page.source.contains(&format!("id=\"{field}-error\"")), "{field}: {page:?}");
+        assert!(page.source.contains(&format!("href=\"#{field}\"")), "{field}: {page:?}");
+    }
+    for (field, value) in &fields {
+        if !matches!(*field, "access" | "expires" | "limit_period") {
+            assert!(page.source.contains(&format!("value=\"{value}\"")), "{field}: {page:?}");
+        }
+    }
+    // The form can still be sent: nothing was made with it.
+    let right = [("name", "a"), ("access", "read"), ("expires", "never")];
+    owner.send_form(&page, NEW, &right).await.expect(200);
+    for (name, value, wrong) in [
+        ("name", "", "name"),
+        ("name", "\u{7}", "name"),
+        ("access", "admin", "access"),
+        ("expires", "31", "expires"),
+        ("expires", "keep", "expires"),
+        ("limit_amount", "-1", "limit_amount"),
+        ("limit_amount", "1.0000001", "limit_amount"),
+    ] {
+        let base =
+            [("name", "a"), ("access", "read"), ("expires", "never"), ("limit_period", "day")];
+        let mut fields: Vec<_> = base.iter().copied().filter(|(field, _)| *field != name).collect();
+        fields.push((name, value));
+        let page = create(&mut owner, &fields).await.expect(400);
+        assert!(page.source.contains(&format!("id=\"{wrong}-error\"")), "{name}={value}: {page:?}");
+    }
+    assert_eq!(keys(&site).await.len(), 1);
+}
+
+#[tokio::test]
+async fn the_cap_is_told_and_room_is_made() {
+    let (site, mut owner) = start().await;
+    let mut last = None;
+    for _ in 0..4 {
+        last = Some(site.app.key(&site.app.tronagg, WALLET).await);
+    }
+    let form = owner.get(NEW).await.expect(200);
+    site.app.key(&site.app.tronagg, WALLET).await;
+    let fields = [("name", "kept"), ("access", "read"), ("expires", "never")];
+    let refused = owner.send_form(&form, NEW, &fields).await.expect(409);
+    refused.says("kept");
+    assert_eq!(keys(&site).await.len(), 5);
+    owner.get(NEW).await.expect(200).says("5 of 5");
+    let revoke = format!("/dashboard/keys/{}/revoke", last.expect("there are four").id);
+    owner.submit(&revoke, &revoke, &[]).await.expect_redirect("/dashboard/keys?done=revoked");
+    // The page that refused it has a form that can be sent again.
+    owner.send_form(&refused, NEW, &fields).await.expect(200);
+}
+
+#[tokio::test]
+async fn a_dead_key_cannot_be_changed_and_the_page_says_so() {
+    let (site, mut owner) = start().await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let of = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
+    let edit = owner.get(&of("edit")).await.expect(200);
+    let rotate = owner.get(&of("rotate")).await.expect(200);
+    let page = owner.get(&format!("/dashboard/keys/{}", key.id)).await.expect(200);
+    owner.submit(&of("revoke"), &of("revoke"), &[("reason", "leaked")]).await.expect(303);
+    assert_eq!(status(&site, &key.text).await, 401);
+    let before = keys(&site).await;
+    let fields = [("name", "new"), ("access", "write"), ("expires", "never")];
+    owner.send_form(&edit, &of("edit"), &fields).await.expect(409);
+    owner.send_form(&rotate, &of("rotate"), &[("grace", "0")]).await.expect(409);
+    owner.send_form(&page, &of("disable"), &[]).await.expect(409);
+    assert_eq!(keys(&site).await, before);
+    assert_eq!(before[0]["revoked_reason"], "leaked");
+}
+
+#[tokio::test]
+async fn a_change_a_pause_and_a_rotation_do_what_they_say() {
+    let (site, mut owner) = start().await;
+    let body = json!({"name": "a", "scopes": ["read"], "expires_in": 864_000});
+    let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    let of = |action: &str| format!("{page}/{action}");
+    let expiry = keys(&site).await[0]["expires_at"].clone();
+    let fields = [("name", "b"), ("access", "write"), ("expires", "keep")];
+    let changed = owner.submit(&of("edit"), &of("edit"), &fields).await;
+    changed.expect_redirect(&format!("{page}?done=changed"));
+    let now = keys(&site).await.remove(0);
+    assert_eq!((&now["name"], &now["scopes"]), (&json!("b"), &json!(["write"])));
+    assert_eq!(now["expires_at"], expiry);
+
+    let paused = owner.submit(&page, &of("disable"), &[]).await;
+    paused.expect_redirect(&format!("{page}?done=disabled"));
+    assert_eq!(status(&site, &key.text).await, 401);
+    owner.get(&format!("{page}?done=disabled")).await.expect(200).says("The key is disabled.");
+    let on = owner.submit(&page, &of("enable"), &[]).await;
+    on.expect_redirect(&format!("{page}?done=enabled"));
+    assert_eq!(status(&site, &key.text).await, 200);
+
+    for wrong in ["", "1", "604801", "-1", "x"] {
+        owner.submit(&of("rotate"), &of("rotate"), &[("grace", wrong)]).await.expect(400);
+    }
+    let rotated = owner.submit(&of("rotate"), &of("rotate"), &[("grace", "3600")]).await;
+    let successor = rotated.expect(200).key("ta_");
+    assert_eq!((status(&site, &key.text).await, status(&site, &successor).await), (200, 200));
+    let new = keys(&site).await.remove(0);
+    assert_eq!((&new["name"], &new["rotated_from"]), (&json!("b"), &json!(key.id)));
+    assert_eq!(new["expires_at"], expiry);
+    // What a redirect says was done is one of a few sentences.
+    let forged = owner.get("/dashboard/keys?done=Your+account+was+closed").await.expect(200);
+    forged.does_not_say("closed");
+}

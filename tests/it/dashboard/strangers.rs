@@ -1,0 +1,207 @@
+//! A session of one account reads nothing of another, and changes nothing of it.
+
+use serde_json::json;
+
+use super::visitor::{Page, Site, Visitor};
+use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET, app::NewKey};
+
+/// An account with something of everything, and what nobody else may see of it.
+struct Victim {
+    key: NewKey,
+    secrets: Vec<String>,
+}
+
+async fn victim(site: &Site) -> Victim {
+    let app = &site.app;
+    app.wallet("50").await;
+    let body = json!({"name": "victim-bot", "expires_in": 86_400});
+    let key = app.key_with(&app.tronagg, WALLET, body).await;
+    let bought = key.call("POST", "/v1/purchases").json(json!({
+        "amount": "1.234567", "reference": "victim-reference", "description": "victim-description"
+    }));
+    let purchase = app.send(bought).await.expect(201).text("/id").to_owned();
+    let hold = key.call("POST", "/v1/holds").json(json!({"amount": "2"}));
+    app.send(hold).await.expect(201);
+    let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
+    let secrets = vec![
+        "victim-bot".to_owned(),
+        "victim-reference".to_owned(),
+        "victim-description".to_owned(),
+        "1.234567".to_owned(),
+        "48.765433".to_owned(),
+        WALLET.to_owned(),
+        hint,
+        key.id.clone(),
+        purchase,
+    ];
+    Victim { key, secrets }
+}
+
+/// Every page and form of a key.
+const OF_KEY: &[(&str, &str)] = &[
+    ("GET", ""),
+    ("GET", "/edit"),
+    ("POST", "/edit"),
+    ("POST", "/disable"),
+    ("POST", "/enable"),
+    ("GET", "/rotate"),
+    ("POST", "/rotate"),
+    ("GET", "/revoke"),
+    ("POST", "/revoke"),
+    ("GET", "/compromised"),
+    ("POST", "/compromised"),
+    ("GET", "/purchases"),
+    ("GET", "/purchases.csv"),
+];
+
+/// Others who have a session: a neighbour at the same tenant, and one of another tenant.
+async fn others(site: &Site) -> [(Visitor, NewKey); 2] {
+    let app = &site.app;
+    app.account(&app.tronagg, OTHER_WALLET, "3").await;
+    app.account(&app.tradetally, "user-1", "3").await;
+    let come_in = async |tenant: &TestTenant, account: &str| {
+        let key = app.key_with(tenant, account, json!({"name": "own", "scopes": ["write"]})).await;
+        (site.owner(tenant, account).await, key)
+    };
+    [come_in(&app.tronagg, OTHER_WALLET).await, come_in(&app.tradetally, "user-1").await]
+}
+
+async fn ask(visitor: &mut Visitor, method: &str, path: &str, csrf: &str) -> Page {
+    if method == "GET" {
+        return visitor.get(path).await;
+    }
+    let form = "A".repeat(43);
+    let fields = [
+        ("csrf", csrf),
+        ("form", form.as_str()),
+        ("name", "taken over"),
+        ("access", "write"),
+        ("expires", "never"),
+        ("grace", "0"),
+    ];
+    visitor.post(path, &fields).await
+}
+
+/// The page without what differs from one request to the next.
+fn shape(page: &Page, key_id: &str) -> String {
+    let id = page.header("x-request-id").expect("every answer has its id");
+    page.source.replace(id, "").replace(key_id, "")
+}
+
+#[tokio::test]
+async fn a_key_of_somebody_else_is_as_absent_as_one_that_never_was() {
+    let site = Site::start().await;
+    let victim = victim(&site).await;
+    let path = format!("/v1/accounts/{WALLET}/keys");
+    let before = site.api(site.app.tronagg.call("GET", &path)).await.expect(200).json;
+    let absent = "key_01h455vb4pex5vsknk084sn02q";
+    for (mut visitor, own) in others(&site).await {
+        let edit = format!("/dashboard/keys/{}/edit", own.id);
+        let csrf = visitor.get(&edit).await.expect(200).field(&edit, "csrf");
+        for (method, suffix) in OF_KEY {
+            let path = |id: &str| format!("/dashboard/keys/{id}{suffix}");
+            let theirs = ask(&mut visitor, method, &path(&victim.key.id), &csrf).await.expect(404);
+            let nobodys = ask(&mut visitor, method, &path(absent), &csrf).await.expect(404);
+            let shapes = [shape(&theirs, &victim.key.id), shape(&nobodys, absent)];
+            assert_eq!(shapes[0], shapes[1], "{method} {suffix}");
+            // So is what is no id.
+            for wrong in ["x", "pur_01h455vb4pex5vsknk084sn02q", "%3Cb%3E", "%FF"] {
+                ask(&mut visitor, method, &path(wrong), &csrf).await.expect(404);
+            }
+        }
+        visitor.get(&format!("/dashboard/keys/{}", own.id)).await.expect(200);
+    }
+    let after = site.api(site.app.tronagg.call("GET", &path)).await.expect(200).json;
+    assert_eq!(after, before);
+    site.app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn no_page_shows_anything_of_somebody_else() {
+    let site = Site::start().await;
+    let victim = victim(&site).await;
+    for (mut visitor, own) in others(&site).await {
+        let id = &victim.key.id;
+        let mut paths = vec![
+            "/dashboard/keys".to_owned(),
+            "/dashboard/keys?show=all".to_owned(),
+            "/dashboard/keys/new".to_owned(),
+            "/dashboard/balance".to_owned(),
+            "/dashboard/balance.csv".to_owned(),
+            "/dashboard/log".to_owned(),
+            "/dashboard/signed-out".to_owned(),
+        ];
+        for (_, suffix) in OF_KEY.iter().filter(|(method, _)| *method == "GET") {
+            paths.push(format!("/dashboard/keys/{}{suffix}", own.id));
+        }
+        for path in paths {
+            let page = visitor.get(&path).await.expect(200);
+            for secret in &victim.secrets {
+                page.does_not_say(secret);
+            }
+        }
+        // Asked for by name, where lists are filtered. What was asked for may be repeated.
+        for path in ["/dashboard/balance", "/dashboard/balance.csv"] {
+            let page = visitor.get(&format!("{path}?key={id}")).await;
+            assert!(matches!(page.status, 200 | 400 | 404), "{page:?}");
+            for secret in victim.secrets.iter().filter(|secret| *secret != id) {
+                page.does_not_say(secret);
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_cursor_of_somebody_else_shows_nothing_of_theirs() {
+    let site = Site::start().await;
+    let victim = victim(&site).await;
+    for number in 0..60 {
+        let buy = json!({"amount": "0.01", "reference": format!("victim-{number}")});
+        let bought = victim.key.call("POST", "/v1/purchases").json(buy);
+        site.api(bought).await.expect(201);
+    }
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let key = format!("/dashboard/keys/{}", victim.key.id);
+    let mut cursors = Vec::new();
+    for path in ["/dashboard/balance", key.as_str(), &format!("{key}/purchases")] {
+        let page = owner.get(path).await.expect(200);
+        let cursor = page.text();
+        let cursor = cursor.split("cursor=").nth(1).expect("there is more than a page");
+        let end = cursor.find(['"', '&', '#']).expect("it ends");
+        cursors.push(cursor[..end].to_owned());
+    }
+    for (mut visitor, own) in others(&site).await {
+        let own = format!("/dashboard/keys/{}", own.id);
+        for cursor in &cursors {
+            for path in ["/dashboard/balance", "/dashboard/log", own.as_str()] {
+                let page = visitor.get(&format!("{path}?cursor={cursor}")).await;
+                assert!(matches!(page.status, 200 | 400 | 404), "{page:?}");
+                page.does_not_say("victim-");
+                page.does_not_say(WALLET);
+            }
+        }
+    }
+    site.app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn an_api_key_or_an_admin_key_is_no_session_and_a_session_is_neither() {
+    let site = Site::start().await;
+    let victim = victim(&site).await;
+    let mut visitor = site.visitor();
+    for call in [
+        Call::new("GET", "/dashboard/keys").header("X-API-Key", &victim.key.text),
+        Call::new("GET", "/dashboard/keys").bearer(&victim.key.text),
+        Call::new("GET", "/dashboard/keys").bearer(&site.app.tronagg.admin_key),
+    ] {
+        visitor.send(call).await.expect_redirect("/dashboard/signed-out");
+    }
+    let owner = site.owner(&site.app.tronagg, WALLET).await;
+    let cookie = format!("tollgate_session={}", owner.session());
+    for path in ["/v1/me", "/v1/accounts", "/v1/audit-events", "/v1/portal-settings"] {
+        let answer = site.api(Call::new("GET", path).header("Cookie", &cookie)).await;
+        assert_eq!(answer.status, 401, "{answer:?}");
+        let bearer = site.api(Call::new("GET", path).bearer(owner.session())).await;
+        assert_eq!(bearer.status, 401, "{bearer:?}");
+    }
+}

@@ -1,0 +1,393 @@
+//! What a browser does, without one: it keeps cookies, sends forms, and looks at every answer.
+
+use std::{
+    collections::BTreeMap,
+    fmt::{self, Write as _},
+    net::IpAddr,
+};
+
+use axum::{Router, http::HeaderMap};
+use http_body_util::BodyExt as _;
+use serde_json::{Value, json};
+use tollgate::{
+    domain::portal::WebOrigin,
+    http::{AppState, Limits, PeerAddress, router},
+};
+use tower::ServiceExt as _;
+
+use crate::harness::{Answer, App, Call, TestTenant};
+
+pub const LOOPBACK: &str = "http://127.0.0.1:8080";
+pub const SECURE: &str = "https://keys.example.com";
+
+/// The service at an address that browsers know it by.
+pub struct Site {
+    pub app: App,
+    pub url: &'static str,
+    router: Router,
+}
+
+/// A browser of somebody.
+#[derive(Clone)]
+pub struct Visitor {
+    router: Router,
+    url: String,
+    /// Where it comes from.
+    pub address: IpAddr,
+    pub cookies: BTreeMap<String, String>,
+}
+
+/// What it is shown.
+pub struct Page {
+    pub status: u16,
+    pub headers: HeaderMap,
+    /// As it came.
+    pub source: String,
+}
+
+/// The pages and the interface of a service on the app's node, at a URL.
+pub fn serving(app: &App, url: &str) -> Router {
+    let url = WebOrigin::parse(url).expect("an origin");
+    let state = AppState::new(app.node.clone(), Limits::default(), url);
+    let pages = tollgate::dashboard::routes(&state);
+    router(state, pages)
+}
+
+impl Site {
+    pub async fn start() -> Self {
+        Self::start_at(LOOPBACK).await
+    }
+
+    pub async fn start_at(url: &'static str) -> Self {
+        let app = App::start().await;
+        let router = serving(&app, url);
+        Self { app, url, router }
+    }
+
+    /// A request of the tenant's backend, or of a bot.
+    pub async fn api(&self, call: Call) -> Answer {
+        let (status, headers, body) = exchange(&self.router, call, peer()).await;
+        Answer::new(status, headers, body)
+    }
+
+    /// Somebody who has not come in.
+    pub fn visitor(&self) -> Visitor {
+        let (router, url) = (self.router.clone(), self.url.to_owned());
+        Visitor { router, url, address: peer(), cookies: BTreeMap::new() }
+    }
+
+    /// The path of a link into the account.
+    pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
+        self.link_with(tenant, json!({"account": account})).await
+    }
+
+    pub async fn link_with(&self, tenant: &TestTenant, body: Value) -> String {
+        let made = self.api(tenant.call("POST", "/v1/portal-sessions").json(body)).await;
+        let made = made.expect(201);
+        let path = made.text("/url").strip_prefix(self.url);
+        path.unwrap_or_else(|| panic!("not at {}: {made:?}", self.url)).to_owned()
+    }
+
+    /// The account's owner, who came in by a link.
+    pub async fn owner(&self, tenant: &TestTenant, account: &str) -> Visitor {
+        let link = self.link(tenant, account).await;
+        self.owner_by(&link).await
+    }
+
+    pub async fn owner_by(&self, link: &str) -> Visitor {
+        let mut owner = self.visitor();
+        owner.get(link).await.expect_redirect("/dashboard/keys");
+        owner
+    }
+
+    /// What the tenant's owner may set of the pages.
+    pub async fn set_portal(&self, tenant: &TestTenant, change: Value) -> Answer {
+        self.api(tenant.call("PATCH", "/v1/portal-settings").json(change)).await
+    }
+}
+
+/// A browser that reaches the service by another address.
+pub fn at(app: &App, url: &str) -> Visitor {
+    let (router, url) = (serving(app, url), url.to_owned());
+    Visitor { router, url, address: peer(), cookies: BTreeMap::new() }
+}
+
+/// A browser at another node on the same database.
+pub async fn on_another_node(site: &Site) -> Visitor {
+    Visitor { router: site.app.another_node().await, ..site.visitor() }
+}
+
+impl Visitor {
+    pub async fn get(&mut self, path: &str) -> Page {
+        self.send(Call::new("GET", path)).await
+    }
+
+    /// Sends fields as a form of a page does that tells no other site where it is: without an
+    /// origin, but with the browser's word that it is the same.
+    pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
+        let call = form(path, fields).header("Origin", "null");
+        self.send(call.header("Sec-Fetch-Site", "same-origin")).await
+    }
+
+    /// Opens a page, and sends the form in it that goes to `action`: its hidden fields and these.
+    pub async fn submit(&mut self, page: &str, action: &str, fields: &[(&str, &str)]) -> Page {
+        let page = self.get(page).await.expect(200);
+        self.send_form(&page, action, fields).await
+    }
+
+    /// Sends the form that goes to `action` of a page that is already open.
+    pub async fn send_form(&mut self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Page {
+        let hidden = page.hidden(action);
+        let typed = |name: &str| fields.iter().any(|(field, _)| *field == name);
+        let mut all: Vec<_> = fields.to_vec();
+        all.extend(
+            hidden
+                .iter()
+                .filter(|(name, _)| !typed(name))
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        self.post(action, &all).await
+    }
+
+    /// Sends a request as it is, with the cookies of this browser.
+    pub async fn send(&mut self, call: Call) -> Page {
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        let call =
+            if cookies.is_empty() { call } else { call.header("Cookie", &cookies.join("; ")) };
+        let path = call.clone().into_parts().0.uri.to_string();
+        let (status, headers, body) = exchange(&self.router, call, self.address).await;
+        for cookie in headers.get_all("set-cookie") {
+            self.keep(cookie.to_str().expect("text"));
+        }
+        let page = Page { status, headers, source: String::from_utf8_lossy(&body).into_owned() };
+        page.check(&path, &self.url);
+        page
+    }
+
+    fn keep(&mut self, cookie: &str) {
+        let (pair, attributes) = cookie.split_once(';').expect("it has attributes");
+        let (name, value) = pair.split_once('=').expect("a cookie has a value");
+        if attributes.to_ascii_lowercase().contains("max-age=0") || value.is_empty() {
+            self.cookies.remove(name);
+        } else {
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+    }
+
+    /// The token of the session that this browser is in.
+    pub fn session(&self) -> &str {
+        let mut named = self.cookies.iter().filter(|(name, _)| name.ends_with("tollgate_session"));
+        named.next().map(|(_, value)| value.as_str()).expect("a session")
+    }
+}
+
+impl Page {
+    /// What holds for every answer under `/dashboard`.
+    fn check(&self, path: &str, url: &str) {
+        for (name, value) in HEADERS {
+            let values: Vec<_> = self.headers.get_all(*name).iter().collect();
+            assert_eq!(values, [value], "{name} of {path}: {self:?}");
+        }
+        let hsts = url.starts_with("https:").then_some("max-age=31536000");
+        assert_eq!(self.header("strict-transport-security"), hsts, "{path}");
+        let is_kept = ["/assets/", "/accent/", "/logo/"].iter().any(|part| path.contains(part));
+        if !is_kept || self.status != 200 {
+            assert_eq!(self.header("cache-control"), Some("no-store"), "{path}: {self:?}");
+        }
+        assert!(self.header("x-request-id").is_some(), "{path}");
+        assert!(self.status < 500, "{path}: {self:?}");
+    }
+
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{self:?}");
+        self
+    }
+
+    /// The place that a browser is sent to, after a form as after a link.
+    #[track_caller]
+    pub fn expect_redirect(self, to: &str) -> Self {
+        assert_eq!((self.status, self.header("location")), (303, Some(to)), "{self:?}");
+        self
+    }
+
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
+    }
+
+    /// The text of the page, with what was escaped as a person sees it.
+    pub fn text(&self) -> String {
+        unescape(&self.source)
+    }
+
+    #[track_caller]
+    pub fn says(&self, text: &str) {
+        assert!(self.text().contains(text), "it does not say {text:?}: {self:?}");
+    }
+
+    #[track_caller]
+    pub fn does_not_say(&self, text: &str) {
+        assert!(!self.source.contains(text), "it says {text:?}: {self:?}");
+        assert!(!self.text().contains(text), "it says {text:?}: {self:?}");
+    }
+
+    /// The message that a wallet is asked to sign.
+    #[track_caller]
+    pub fn message(&self) -> String {
+        let text = self.text();
+        let beginning = text.find(" asks you to sign in to ");
+        let middle = beginning.unwrap_or_else(|| panic!("no message: {self:?}"));
+        let start = text[..middle].rfind(['>', '\n', '"']).map_or(0, |at| at + 1);
+        let end = text[middle..].find("Expires At: ").expect("the message is whole") + middle;
+        let end = text[end..].find(['<', '"', '\r']).expect("it ends") + end;
+        text[start..end].trim_end().to_owned()
+    }
+
+    /// The text of the key that a page shows.
+    #[track_caller]
+    pub fn key(&self, prefix: &str) -> String {
+        find_key(&self.source, prefix).unwrap_or_else(|| panic!("it shows no key: {self:?}"))
+    }
+
+    /// The hidden fields of the form that goes to `action`.
+    #[track_caller]
+    pub fn hidden(&self, action: &str) -> Vec<(String, String)> {
+        let form = self.form(action);
+        let tags = tags(&form, "input");
+        tags.iter()
+            .filter(|tag| attribute(tag, "type").as_deref() == Some("hidden"))
+            .map(|tag| {
+                let name = attribute(tag, "name").expect("a field has a name");
+                (name, attribute(tag, "value").unwrap_or_default())
+            })
+            .collect()
+    }
+
+    /// A hidden field of that form.
+    #[track_caller]
+    pub fn field(&self, action: &str, name: &str) -> String {
+        let hidden = self.hidden(action);
+        let field = hidden.into_iter().find(|(field, _)| field == name);
+        field.unwrap_or_else(|| panic!("no field {name}: {self:?}")).1
+    }
+
+    /// From its opening to its closing tag.
+    #[track_caller]
+    fn form(&self, action: &str) -> String {
+        let forms = self.source.match_indices("<form").map(|(at, _)| &self.source[at..]);
+        let forms = forms.map(|rest| rest.split("</form>").next().expect("there is a first part"));
+        let mut ours = forms.filter(|form| {
+            let tag = form.split('>').next().expect("there is a first part");
+            attribute(tag, "action").as_deref() == Some(action)
+        });
+        ours.next().unwrap_or_else(|| panic!("no form goes to {action}: {self:?}")).to_owned()
+    }
+}
+
+impl fmt::Debug for Page {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.status)?;
+        for (name, value) in &self.headers {
+            writeln!(f, "{name}: {value:?}")?;
+        }
+        f.write_str(&self.source)
+    }
+}
+
+/// What every answer under `/dashboard` says, once each.
+const HEADERS: &[(&str, &str)] = &[
+    (
+        "content-security-policy",
+        "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+         connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-content-type-options", "nosniff"),
+    ("x-frame-options", "DENY"),
+    ("cross-origin-opener-policy", "same-origin"),
+    ("cross-origin-resource-policy", "same-origin"),
+    ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
+];
+
+/// Where visitors come from, unless it is said.
+fn peer() -> IpAddr {
+    "192.0.2.7".parse().expect("an address")
+}
+
+async fn exchange(router: &Router, call: Call, from: IpAddr) -> (u16, HeaderMap, Vec<u8>) {
+    let mut request = call.into_request();
+    request.extensions_mut().insert(PeerAddress(from));
+    let response = router.clone().oneshot(request).await.expect("it never fails");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    (parts.status.as_u16(), parts.headers, body.to_vec())
+}
+
+/// A form that is sent, with no word of where it comes from.
+pub fn form(path: &str, fields: &[(&str, &str)]) -> Call {
+    let pairs: Vec<String> =
+        fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
+    Call::new("POST", path).body("application/x-www-form-urlencoded", pairs.join("&"))
+}
+
+/// Percent-encodes what is not a letter or a digit.
+pub fn encode(text: &str) -> String {
+    let mut encoded = String::new();
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() {
+            encoded.push(char::from(byte));
+        } else {
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// The first text of a key with this prefix.
+pub fn find_key(source: &str, prefix: &str) -> Option<String> {
+    let in_body = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+    source.match_indices(prefix).find_map(|(at, _)| {
+        let body = source[at + prefix.len()..].bytes();
+        let length = body.take_while(|byte| in_body(*byte)).count();
+        (length == 43).then(|| source[at..at + prefix.len() + 43].to_owned())
+    })
+}
+
+/// The tags of this name, without their angle brackets.
+pub fn tags(source: &str, name: &str) -> Vec<String> {
+    let opening = format!("<{name}");
+    let tags = source.match_indices(&opening).map(|(at, _)| &source[at + 1..]);
+    tags.filter(|rest| rest[name.len()..].starts_with(|c: char| c.is_whitespace() || c == '>'))
+        .map(|rest| rest.split('>').next().expect("there is a first part").to_owned())
+        .collect()
+}
+
+/// The value of an attribute of a tag, unescaped.
+pub fn attribute(tag: &str, name: &str) -> Option<String> {
+    let beginning = format!("{name}=\"");
+    let mut places = tag.match_indices(&beginning).map(|(at, _)| at);
+    // Not at the end of a longer name.
+    let at = places.find(|at| tag[..*at].ends_with(|c: char| c.is_whitespace()))?;
+    tag[at + beginning.len()..].split('"').next().map(unescape)
+}
+
+fn unescape(text: &str) -> String {
+    let mut plain = text.to_owned();
+    for (escaped, character) in [
+        ("&lt;", "<"),
+        ("&#60;", "<"),
+        ("&gt;", ">"),
+        ("&#62;", ">"),
+        ("&quot;", "\""),
+        ("&#34;", "\""),
+        ("&#39;", "'"),
+        ("&#x27;", "'"),
+        ("&#x2F;", "/"),
+        ("&amp;", "&"),
+        ("&#38;", "&"),
+    ] {
+        plain = plain.replace(escaped, character);
+    }
+    plain
+}
