@@ -39,6 +39,11 @@ impl Frame {
     pub fn failed(&self) -> bool {
         !self.errors.is_empty()
     }
+
+    /// No key of the account passes, and none is made.
+    pub fn suspended(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.suspended)
+    }
 }
 
 /// Whose session it is.
@@ -61,6 +66,26 @@ pub struct FormError {
     pub field: Option<&'static str>,
     /// The sentence that stands beside the field as well.
     pub text: String,
+}
+
+impl FormError {
+    /// What the field is called; nothing: its sentence says enough.
+    pub fn label(&self) -> Option<&'static str> {
+        Some(match self.field? {
+            "name" => "Name",
+            "scopes" => "Scopes",
+            "access" => "Access",
+            "expires" => "Expires",
+            "expires_on" => "Last day",
+            "limit_amount" | "limit_period" => "Spend limit",
+            "reason" => "Reason",
+            "since" => "Since",
+            "from" => "From",
+            "to" => "To",
+            "address" => "Address",
+            _ => return None,
+        })
+    }
 }
 
 /// The entries of the navigation.
