@@ -17,7 +17,9 @@ def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, 
     database = ledgers.with_balances(bench.postgres)
     url = bench.postgres.url(database)
     against = naive_side(bench, accounts, clients)
-    with tollgate_serve(bench.workplace, "server", url, workers=2, cache_entries=100_000) as server:
+    # More threads than half of the cores would only take Postgres's place, and wake each other.
+    workers = max(1, len(bench.cores.usable) // 2)
+    with tollgate_serve(bench.workplace, "server", url, workers=workers, cache_entries=100_000) as server:
         server.check()
         server.warm(range(0, accounts * KEYS_PER_ACCOUNT, KEYS_PER_ACCOUNT))
         missed = server.metric(MISSES)

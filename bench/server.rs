@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tollgate::{
     auth::ApiKeyLayer,
     domain::portal::WebOrigin,
-    http::{AppState, Limits, ServerLimits, serve},
+    http::{AppState, Limits, ServerLimits, TrustedProxies, serve},
     node::{Node, NodeSettings},
     store::{PoolSettings, Store},
     telemetry,
@@ -56,6 +56,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let router = router.with_state(());
     let listener = TcpListener::bind(&arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
-    serve(listener, router, ServerLimits::default(), std::future::pending()).await;
+    let proxies = TrustedProxies::default();
+    serve(listener, router, ServerLimits::default(), proxies, std::future::pending()).await;
     Ok(())
 }

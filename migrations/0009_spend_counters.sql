@@ -1,6 +1,8 @@
 -- What keys have spent is counted for those alone that have, or had, a limit: a row of its own beside
 -- every purchase of everybody was a tenth of what a purchase costs. The table has a new name, so that
--- no batch that is under way while this is applied writes into it by the old rules.
+-- no batch that is under way while this is applied writes into it by the old rules. No limit is set
+-- meanwhile either.
+LOCK TABLE api_keys IN SHARE ROW EXCLUSIVE MODE;
 ALTER TABLE api_key_spend RENAME TO spend_counters;
 ALTER TABLE spend_counters RENAME CONSTRAINT api_key_spend_pkey TO spend_counters_pkey;
 ALTER TABLE spend_counters
@@ -10,7 +12,7 @@ ALTER TABLE spend_counters
 
 COMMENT ON TABLE spend_counters IS
     'What keys with a limit have bought: one row for all that spend as the same key. Refunds do not '
-    'count. Where there is no row, nobody has had a limit; where there is one, it is complete.';
+    'count. Where there is a row, it is complete; where there is none, nobody has a limit.';
 COMMENT ON COLUMN spend_counters.day IS
     'The day of UTC that was counted in last, and what was spent in it.';
 COMMENT ON COLUMN spend_counters.month IS 'The first day of the month that was counted in last.';
@@ -26,16 +28,24 @@ FROM api_keys WHERE spend_limit IS NOT NULL
 ON CONFLICT DO NOTHING;
 
 -- The first limit of keys that spend together: from here on it is counted what they spend, beginning
--- with what they have bought. No purchase of the account can come in between.
+-- with what they have bought, as of the newest entry. No purchase of the account can come in between.
+-- Who sets a limit by SQL locks the account first, as the program does: it is locked here all the same.
 CREATE FUNCTION begin_counting_spend() RETURNS trigger
-LANGUAGE plpgsql AS $$
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET jit = off
+SET plan_cache_mode = force_generic_plan
+AS $$
 DECLARE
     v_spender uuid := coalesce(NEW.spends_as, NEW.key_id);
     v_at      timestamp;
     v_day     bigint;
     v_month   bigint;
 BEGIN
-    SELECT greatest(ledger_now(), last_entry_at) AT TIME ZONE 'UTC' INTO v_at
+    SELECT coalesce(last_entry_at, ledger_now()) AT TIME ZONE 'UTC' INTO v_at
     FROM accounts WHERE account_id = NEW.account_id FOR NO KEY UPDATE;
     IF EXISTS (SELECT FROM spend_counters
                WHERE account_id = NEW.account_id AND key_id = v_spender) THEN
@@ -428,10 +438,11 @@ AS $$
 DECLARE
     v_now      timestamptz;
     -- The accounts of the batch, and their rows, which are locked, so that they stay in their
-    -- places; NULL where somebody else has the lock.
+    -- places; NULL where somebody else has the lock, or there is no such account.
     v_ids      uuid[];
     v_accounts accounts[];
     v_rows     tid[];
+    v_apart    uuid[];
     v_outcomes ledger_outcome[];
     v_done     boolean[];
     v_rest     record;
@@ -446,80 +457,80 @@ BEGIN
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS a ON true;
         v_now := ledger_now();
-        -- A key that is there twice, or a later attempt of this batch: there is hardly ever any.
-        IF NOT EXISTS (
-                SELECT FROM unnest(p_operations) WHERE idempotency_key IS NOT NULL
-                GROUP BY account_id, kind, idempotency_key HAVING count(*) > 1)
-            AND (NOT EXISTS (SELECT FROM ledger_fences) OR NOT EXISTS (
-                SELECT FROM unnest(v_ids) AS id CROSS JOIN LATERAL (
+        -- With a key that is there twice, or a later attempt of this batch: hardly ever any.
+        v_apart := ARRAY(
+            SELECT account_id FROM unnest(p_operations) WHERE idempotency_key IS NOT NULL
+            GROUP BY account_id, kind, idempotency_key HAVING count(*) > 1);
+        IF EXISTS (SELECT FROM ledger_fences) THEN
+            v_apart := v_apart || ARRAY(
+                SELECT id FROM unnest(v_ids) AS id CROSS JOIN LATERAL (
                     SELECT FROM ledger_fences
-                    WHERE account_id = id AND batch_id = p_batch_id LIMIT 1) AS f))
-        THEN
-            WITH asked AS MATERIALIZED (
-                SELECT o.*, a.last_seq, greatest(v_now, a.last_entry_at) AS at, a.balance,
-                       row_number() OVER places AS number, sum(o.amount) OVER places AS spent,
-                       a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
-                       AND bool_and(
-                           k.key_id IS NOT NULL AND o.kind = 'purchase'
-                           AND k.revoked_at IS NULL AND k.enabled
-                           AND (k.expires_at IS NULL OR k.expires_at > v_now)
-                           AND k.scopes && '{write,purchases:write}' AND k.spend_limit IS NULL
-                           AND a.status = 'active' AND r.account_id IS NULL
-                           AND s.account_id IS NULL
-                       ) OVER (PARTITION BY o.account_id) AS plain
-                FROM (SELECT *, array_position(v_ids, account_id) AS account
-                      FROM unnest(p_operations) WITH ORDINALITY) AS o
-                CROSS JOIN LATERAL (SELECT
-                    (v_accounts[o.account]).last_seq, (v_accounts[o.account]).last_entry_at,
-                    (v_accounts[o.account]).balance, (v_accounts[o.account]).held,
-                    (v_accounts[o.account]).status) AS a
-                LEFT JOIN LATERAL (
-                    SELECT * FROM api_keys
-                    WHERE account_id = o.account_id AND key_id = o.key_id LIMIT 1) AS k ON true
-                LEFT JOIN LATERAL (
-                    SELECT account_id FROM spend_counters WHERE account_id = o.account_id
-                        AND key_id = coalesce(k.spends_as, k.key_id) LIMIT 1) AS s ON true
-                LEFT JOIN LATERAL (
-                    SELECT account_id FROM idempotency_records WHERE account_id = o.account_id
-                        AND operation = o.kind AND idempotency_key = o.idempotency_key LIMIT 1
-                ) AS r ON o.idempotency_key IS NOT NULL
-                WINDOW places AS (PARTITION BY o.account_id ORDER BY o.ordinality)
-            ), plain AS MATERIALIZED (
-                SELECT *, last_seq + number AS seq, (balance - spent)::bigint AS balance_after
-                FROM asked WHERE plain
-            ), entries AS (
-                INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
-                                            key_id, created_at)
-                SELECT account_id, seq, kind, -amount, balance_after, id, key_id, at FROM plain
-            ), bought AS (
-                INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference,
-                                       description, metadata, created_at)
-                SELECT account_id, id, seq, key_id, amount, reference, description, metadata::json,
-                       at
-                FROM plain
-            ), recorded AS (
-                INSERT INTO idempotency_records (account_id, operation, idempotency_key,
-                                                 fingerprint, cause_id, request_id, created_at)
-                SELECT account_id, kind, idempotency_key, fingerprint, id, request_id, v_now
-                FROM plain WHERE idempotency_key IS NOT NULL
-            ), moved AS (
-                UPDATE accounts SET balance = newest.balance_after, last_seq = newest.seq,
-                                    last_entry_at = newest.at
-                FROM (SELECT DISTINCT ON (account_id) account, seq, balance_after, at
-                      FROM plain ORDER BY account_id, seq DESC) AS newest
-                WHERE accounts.ctid = v_rows[newest.account]
-            )
-            SELECT array_agg((ordinality, 'purchased', false, seq, balance_after, at, NULL, NULL,
-                              NULL, NULL, NULL, NULL, NULL)::ledger_outcome)
-            INTO v_outcomes FROM plain;
-            RETURN QUERY SELECT * FROM unnest(v_outcomes);
-            IF cardinality(v_outcomes) = cardinality(p_operations) THEN
-                RETURN;
-            END IF;
-            FOREACH v_outcome IN ARRAY coalesce(v_outcomes, '{}') LOOP
-                v_done[v_outcome.place] := true;
-            END LOOP;
+                    WHERE account_id = id AND batch_id = p_batch_id LIMIT 1) AS f);
         END IF;
+        WITH asked AS MATERIALIZED (
+            SELECT o.*, a.last_seq, greatest(v_now, a.last_entry_at) AS at, a.balance,
+                   row_number() OVER places AS number, sum(o.amount) OVER places AS spent,
+                   a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
+                   AND bool_and(
+                       k.key_id IS NOT NULL AND o.kind = 'purchase'
+                       AND k.revoked_at IS NULL AND k.enabled
+                       AND (k.expires_at IS NULL OR k.expires_at > v_now)
+                       AND k.scopes && '{write,purchases:write}' AND k.spend_limit IS NULL
+                       AND a.status = 'active' AND r.account_id IS NULL
+                       AND s.account_id IS NULL AND o.account_id <> ALL (v_apart)
+                   ) OVER (PARTITION BY o.account_id) AS plain
+            FROM (SELECT *, array_position(v_ids, account_id) AS account
+                  FROM unnest(p_operations) WITH ORDINALITY) AS o
+            CROSS JOIN LATERAL (SELECT
+                (v_accounts[o.account]).last_seq, (v_accounts[o.account]).last_entry_at,
+                (v_accounts[o.account]).balance, (v_accounts[o.account]).held,
+                (v_accounts[o.account]).status) AS a
+            LEFT JOIN LATERAL (
+                SELECT * FROM api_keys
+                WHERE account_id = o.account_id AND key_id = o.key_id LIMIT 1) AS k ON true
+            LEFT JOIN LATERAL (
+                SELECT account_id FROM spend_counters WHERE account_id = o.account_id
+                    AND key_id = coalesce(k.spends_as, k.key_id) LIMIT 1) AS s ON true
+            LEFT JOIN LATERAL (
+                SELECT account_id FROM idempotency_records WHERE account_id = o.account_id
+                    AND operation = o.kind AND idempotency_key = o.idempotency_key LIMIT 1
+            ) AS r ON o.idempotency_key IS NOT NULL
+            WINDOW places AS (PARTITION BY o.account_id ORDER BY o.ordinality)
+        ), plain AS MATERIALIZED (
+            SELECT *, last_seq + number AS seq, (balance - spent)::bigint AS balance_after
+            FROM asked WHERE plain
+        ), entries AS (
+            INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+                                        key_id, created_at)
+            SELECT account_id, seq, kind, -amount, balance_after, id, key_id, at FROM plain
+        ), bought AS (
+            INSERT INTO purchases (account_id, purchase_id, seq, key_id, amount, reference,
+                                   description, metadata, created_at)
+            SELECT account_id, id, seq, key_id, amount, reference, description, metadata::json,
+                   at
+            FROM plain
+        ), recorded AS (
+            INSERT INTO idempotency_records (account_id, operation, idempotency_key,
+                                             fingerprint, cause_id, request_id, created_at)
+            SELECT account_id, kind, idempotency_key, fingerprint, id, request_id, v_now
+            FROM plain WHERE idempotency_key IS NOT NULL
+        ), moved AS (
+            UPDATE accounts SET balance = newest.balance_after, last_seq = newest.seq,
+                                last_entry_at = newest.at
+            FROM (SELECT DISTINCT ON (account_id) account, seq, balance_after, at
+                  FROM plain ORDER BY account_id, seq DESC) AS newest
+            WHERE accounts.ctid = v_rows[newest.account]
+        )
+        SELECT array_agg((ordinality, 'purchased', false, seq, balance_after, at, NULL, NULL,
+                          NULL, NULL, NULL, NULL, NULL)::ledger_outcome)
+        INTO v_outcomes FROM plain;
+        RETURN QUERY SELECT * FROM unnest(v_outcomes);
+        IF cardinality(v_outcomes) = cardinality(p_operations) THEN
+            RETURN;
+        END IF;
+        FOREACH v_outcome IN ARRAY coalesce(v_outcomes, '{}') LOOP
+            v_done[v_outcome.place] := true;
+        END LOOP;
     END IF;
     FOR v_rest IN
         SELECT p_operations[place].account_id, array_agg(place ORDER BY place) AS places,

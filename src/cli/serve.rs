@@ -15,7 +15,7 @@ use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     dashboard,
     domain::portal::WebOrigin,
-    http::{self, AppState, ServerLimits},
+    http::{self, AppState, ServerLimits, TrustedProxies},
     node::Node,
     telemetry,
 };
@@ -83,7 +83,8 @@ impl Service {
             info!(address = %listener.local_addr()?, "serving metrics");
             let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
             // Until the very end: the last counts are of the shutdown itself.
-            tokio::spawn(http::serve(listener, router, limits, std::future::pending()));
+            let never = std::future::pending();
+            tokio::spawn(http::serve(listener, router, limits, TrustedProxies::default(), never));
         }
         let (served, all_served) = oneshot::channel::<()>();
         let lease = tokio::spawn(self.node.clone().keep_lease(async {
@@ -91,10 +92,12 @@ impl Service {
             let _ = all_served.await;
         }));
         let public_url = match self.config.public_url {
-            Some(url) => url,
+            Some(url) => {
+                info!(public_url = %url, "the dashboard is at this address");
+                url
+            }
             None => local_url(address)?,
         };
-        info!(%public_url, "the dashboard is at this address");
         let state = AppState::new(self.node, self.config.limits, public_url);
         let (counted, all_counted) = oneshot::channel::<()>();
         let store = self.database.store.clone();
@@ -115,7 +118,8 @@ impl Service {
         };
         let pages = dashboard::routes(&state);
         let router = http::router(state, pages);
-        http::serve(self.listener, router, self.config.server_limits, stopped).await;
+        let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
+        http::serve(self.listener, router, limits, proxies, stopped).await;
         // A request that is answered late is verified by the database.
         drop(served);
         lease.await.context("keeping the lease broke off")?;
@@ -128,14 +132,32 @@ impl Service {
     }
 }
 
-/// What a browser on this machine calls the service.
+/// What a browser on this machine calls the service, told to the operator: `http` is for loopback
+/// addresses alone, and there may be none that is listened on.
 fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
-    let url = if address.ip().is_loopback() {
-        format!("http://{address}")
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let url = if ip.is_loopback() {
+        format!("http://{}", SocketAddr::new(ip, port))
     } else {
-        format!("http://localhost:{}", address.port())
+        format!("http://localhost:{port}")
     };
-    WebOrigin::parse(&url).with_context(|| format!("{url} is no address of a dashboard"))
+    let public_url =
+        WebOrigin::parse(&url).with_context(|| format!("{url} is no address of a dashboard"))?;
+    if ip.is_loopback() {
+        info!(%public_url, "the dashboard is at this address");
+    } else if ip.is_unspecified() {
+        warn!(
+            %public_url,
+            "the dashboard works at this address, and so on this machine alone: for others set \
+             TOLLGATE_PUBLIC_URL=https://… behind TLS"
+        );
+    } else {
+        warn!(
+            "the dashboard works nowhere, as http is for loopback addresses alone: set \
+             TOLLGATE_PUBLIC_URL=https://… behind TLS"
+        );
+    }
+    Ok(public_url)
 }
 
 /// Files and sockets beside those of clients: the database's, the log, the listeners.

@@ -17,7 +17,7 @@ use reader::{ADDRESS_FORMS, LOG_FORMS, Reader, read_address, read_log};
 use crate::{
     auth::MAX_ENTRIES,
     domain::portal::WebOrigin,
-    http::{Limits, ServerLimits},
+    http::{Limits, ServerLimits, TrustedProxies},
     node::NodeSettings,
     postgres,
     store::{LEASE_BOUNDS, PoolSettings},
@@ -80,6 +80,11 @@ pub struct ServerArgs {
     /// http:// and the address that is listened on, or localhost]
     #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
     pub public_url: Option<String>,
+
+    /// Proxies that are believed when they name the client in X-Forwarded-For: addresses and
+    /// networks such as 127.0.0.1,10.0.0.0/8,fd00::/8 [default: none]
+    #[arg(long, env = "TOLLGATE_TRUSTED_PROXIES", value_name = "NETWORK[,NETWORK]")]
+    pub trusted_proxies: Option<String>,
 
     /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
@@ -155,6 +160,7 @@ pub struct ServerConfig {
     pub metrics_listen: Option<SocketAddr>,
     /// `None`: that of the address that is listened on.
     pub public_url: Option<WebOrigin>,
+    pub trusted_proxies: TrustedProxies,
     pub limits: Limits,
     pub server_limits: ServerLimits,
     pub node: NodeSettings,
@@ -307,6 +313,13 @@ impl ServerArgs {
             |text| WebOrigin::parse(text).ok().map(Some),
         );
         let public_url = public_url.unwrap_or(Some(None));
+        let proxies = reader.value(
+            "TOLLGATE_TRUSTED_PROXIES",
+            self.trusted_proxies.as_deref(),
+            "addresses and networks with commas between them, such as 127.0.0.1,10.0.0.0/8",
+            TrustedProxies::parse,
+        );
+        let proxies = proxies.unwrap_or_else(|| Some(TrustedProxies::default()));
         let (limits, bounds) = (Limits::default(), ServerLimits::default());
         let body = reader.number(
             "TOLLGATE_MAX_BODY_BYTES",
@@ -350,6 +363,7 @@ impl ServerArgs {
             listen: listen?,
             metrics_listen: metrics?,
             public_url: public_url?,
+            trusted_proxies: proxies?,
             limits: Limits {
                 body_bytes: body?,
                 body_timeout: body_timeout?,
@@ -433,6 +447,7 @@ mod tests {
         };
         let server = ServerArgs {
             listen: some("8080"),
+            trusted_proxies: some("::1,10.0.0.0/33"),
             max_body_bytes: some("1e6"),
             drain_timeout: some("2h"),
             ..ServerArgs::default()
@@ -443,6 +458,7 @@ mod tests {
             "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms, s or m",
             "TOLLGATE_LOG is \"loud\": it must be error, warn",
             "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
+            "TOLLGATE_TRUSTED_PROXIES is \"::1,10.0.0.0/33\": it must be addresses and networks",
             "TOLLGATE_MAX_BODY_BYTES is \"1e6\": it must be a whole number from 1024 to 1048576",
             "TOLLGATE_DRAIN_TIMEOUT is \"2h\": it must be",
         ] {

@@ -25,7 +25,7 @@ use super::{
 use crate::{
     domain::id::KeyId,
     http::AppState,
-    store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry},
+    store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry, Refusal, StoreError},
 };
 
 /// Entries on a page.
@@ -38,7 +38,8 @@ pub async fn get(
     Query(mut query): Query,
 ) -> Result<Response, Failure> {
     let filter = read_filter(&mut query);
-    page(&state, &visitor, &query, filter).await
+    let key = chosen_key(&state, &visitor, &mut query, &filter).await?;
+    page(&state, &visitor, &query, filter, key).await
 }
 
 /// `GET /dashboard/balance.csv`: the same, whole. What is wrong is said on the page.
@@ -48,8 +49,9 @@ pub async fn export(
     Query(mut query): Query,
 ) -> Result<Response, Failure> {
     let filter = read_filter(&mut query);
+    let key = chosen_key(&state, &visitor, &mut query, &filter).await?;
     if !query.is_right() {
-        return page(&state, &visitor, &query, filter).await;
+        return page(&state, &visitor, &query, filter, key).await;
     }
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let range = state.store().find_entry_range(tenant, account, &filter).await?;
@@ -78,15 +80,35 @@ fn read_filter(query: &mut Form) -> EntryFilter {
     filter
 }
 
+/// The key that the statement is narrowed to, which may be older than those that are offered.
+async fn chosen_key(
+    state: &AppState,
+    visitor: &Visitor,
+    query: &mut Form,
+    filter: &EntryFilter,
+) -> Result<Option<ApiKey>, Failure> {
+    let Some(key_id) = filter.key_id else { return Ok(None) };
+    match state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await {
+        Ok(key) => Ok(Some(key)),
+        Err(StoreError::Refused(Refusal::NotFound)) => {
+            query.wrong("key", "choose one of your keys");
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
 async fn page(
     state: &AppState,
     visitor: &Visitor,
     query: &Form,
     filter: EntryFilter,
+    chosen: Option<ApiKey>,
 ) -> Result<Response, Failure> {
     let (store, tenant, currency) = (state.store(), visitor.tenant(), visitor.currency());
     let account = store.find_account(tenant, visitor.account()).await?;
-    let keys = named_keys(state, visitor).await?;
+    let mut keys = named_keys(state, visitor).await?;
+    keys.extend(chosen.filter(|chosen| keys.iter().all(|key| key.id != chosen.id)));
     let mut entries =
         if query.is_right() { entries(state, visitor, query, filter).await? } else { Vec::new() };
     let next = cut(&mut entries, LENGTH).map(|entry| entry.seq.to_string());
@@ -147,7 +169,9 @@ fn filters(query: &Form, keys: &[ApiKey]) -> StatementFilters {
         from: query.field("from"),
         to: query.field("to"),
         key: std::iter::once(all_keys).chain(keys.iter().map(key)).collect(),
+        key_error: query.error("key"),
         kind: kind_choices(query.text("kind")),
+        kind_error: query.error("kind"),
         active: names.iter().any(|name| !query.text(name).is_empty()),
     }
 }

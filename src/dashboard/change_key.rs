@@ -1,19 +1,23 @@
 //! Changing a key: its name, what it may do, its end, its limit. The key itself stays.
 
 use axum::{extract::State, http::StatusCode, response::Response};
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
 
 use super::{
     failure::Failure,
     format,
     forms::{Form, Submission},
+    guard::csrf_token,
     key_detail,
     key_fields::{Expires, KeyInput},
-    keys::{count_toward_cap, live_keys},
     links::link,
-    new_key::{Place, access_fields, key_form_page},
-    respond::{see_other, show_with},
+    new_key::{Place, access_fields, key_form_page, unanswered},
+    pages::{Access, key_form::KeyFormPage},
+    respond::{see_other, show, show_with},
     session::{KeyInPath, Visitor},
-    views::{key_head, key_url},
+    views::{key_head, key_url, limit_words},
 };
 use crate::{
     domain::{amount::Currency, lifecycle::KeyStatus},
@@ -33,8 +37,7 @@ pub async fn ask(
         let dead = Refusal::KeyNotLive.into();
         return key_detail::refused(&state, &visitor, key_id, dead).await;
     }
-    let form = filled(&key, visitor.currency());
-    page(&state, &visitor, &key, &form, StatusCode::OK).await
+    show(&page(&visitor, &key, &filled(&key, visitor.currency())))
 }
 
 /// `POST /dashboard/keys/{key_id}/edit`
@@ -46,22 +49,45 @@ pub async fn change(
     visitor.refuse_if_suspended()?;
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let key = state.store().find_api_key(tenant, account, key_id).await?;
-    if let Some(input) = KeyInput::read(&mut form, visitor.now(), tenant, true) {
-        let change = to_change(input);
-        let origin = visitor.origin();
-        match state.store().change_api_key(tenant, account, key_id, &change, origin).await {
-            Ok(_) => return Ok(see_other(&link(&key_url(key_id), &[("done", "changed")]))),
-            Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
-                form.wrong("expires", "the expiry lies in the past");
-            }
-            Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
-                "expires",
-                "the key was rotated out: its end can be brought forward, not put off",
-            ),
-            Err(error) => return key_detail::refused(&state, &visitor, key_id, error).await,
-        }
+    if key.status != KeyStatus::Live {
+        let dead = Refusal::KeyNotLive.into();
+        return key_detail::refused(&state, &visitor, key_id, dead).await;
     }
-    page(&state, &visitor, &key, &form, StatusCode::BAD_REQUEST).await
+    let input = KeyInput::read(&mut form, visitor.now(), tenant, true);
+    if form.text("seen") != seen(&visitor, &key) {
+        let now = settings(&key, visitor.currency());
+        form.refused(format!(
+            "This key was changed meanwhile. Its settings now: {now}. Save again to overwrite them."
+        ));
+        return show_with(StatusCode::CONFLICT, &page(&visitor, &key, &form));
+    }
+    let Some(input) = input else {
+        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form));
+    };
+    let change = to_change(input);
+    match state.store().change_api_key(tenant, account, key_id, &change, visitor.origin()).await {
+        Ok(changed) => {
+            let saved = seen(&visitor, &changed);
+            let to = link(&key_url(key_id), &[("done", "changed"), ("seen", &saved)]);
+            return Ok(see_other(&to));
+        }
+        Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
+            form.wrong("expires", "the expiry lies in the past");
+        }
+        Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
+            "expires",
+            "the key was rotated out: its end can be brought forward, not put off",
+        ),
+        Err(error @ StoreError::Unavailable(_)) => {
+            form.refused(
+                "We cannot answer right now, and do not know whether your changes are saved. Save \
+                 them again in a moment.",
+            );
+            return unanswered(error, &page(&visitor, &key, &form));
+        }
+        Err(error) => return key_detail::refused(&state, &visitor, key_id, error).await,
+    }
+    show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form))
 }
 
 fn to_change(input: KeyInput) -> KeyChange {
@@ -77,6 +103,31 @@ fn to_change(input: KeyInput) -> KeyChange {
         metadata: None,
         spend_limit: Some(input.spend_limit),
     }
+}
+
+/// A digest of all that the form sets: a form says by it which settings its owner had seen, and a
+/// redirect which ones were saved. Only in this session can it be made.
+pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
+    let limit = key.spend_limit.map(|limit| (limit.amount.minor_units(), limit.period.as_str()));
+    let settings =
+        json!([key.id, key.name, key.scopes.to_strings(), key.expires_at, limit]).to_string();
+    let mut hasher = Sha256::new();
+    hasher.update(b"tollgate seen\0");
+    hasher.update(csrf_token(visitor.token()));
+    hasher.update(settings);
+    URL_SAFE_NO_PAD.encode(hasher.finalize())
+}
+
+/// The same in words.
+fn settings(key: &ApiKey, currency: &Currency) -> String {
+    let access = Access::of(key.scopes.to_strings());
+    let scopes = access.scopes.iter().map(String::as_str);
+    let access = std::iter::once(access.label).chain(scopes).collect::<Vec<_>>().join(" ");
+    let expires =
+        key.expires_at.map_or_else(|| "never".to_owned(), |at| format::moment(at, None).words);
+    let limit = key.spend_limit;
+    let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit_words(limit, currency));
+    format!("name “{}”; access: {access}; expires: {expires}; spend limit: {limit}", key.name)
 }
 
 /// The form with what the key has.
@@ -95,14 +146,7 @@ fn filled(key: &ApiKey, currency: &Currency) -> Form {
     ])
 }
 
-async fn page(
-    state: &AppState,
-    visitor: &Visitor,
-    key: &ApiKey,
-    form: &Form,
-    status: StatusCode,
-) -> Result<Response, Failure> {
-    let live = live_keys(state, visitor).await?;
+fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
     let url = key_url(key.id);
     let keep = match key.expires_at {
         Some(at) => format!("Keep: {}", format::moment(at, None).words),
@@ -113,8 +157,8 @@ async fn page(
         action: format!("{url}/edit"),
         cancel_url: url,
         single_use: None,
+        seen: Some(seen(visitor, key)),
         keep: Some(keep),
     };
-    let count = count_toward_cap(&live);
-    show_with(status, &key_form_page(visitor, form, "Change API key", count, place))
+    key_form_page(visitor, form, "Change API key", None, place)
 }

@@ -1,6 +1,8 @@
 //! A key that somebody else has seen: it is revoked at once and replaced, and what it has bought is
 //! listed.
 
+use std::error::Error;
+
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
@@ -8,29 +10,34 @@ use super::{
     failure::Failure,
     format,
     forms::{Form, Submission},
-    new_key,
+    keys::{cap, count_toward_cap, live_keys},
+    new_key::{self, form_token, unanswered},
     pages::{
-        compromised::{CompromisedDonePage, CompromisedPage},
+        Link,
+        compromised::{CompromisedDonePage, CompromisedPage, NotReplaced},
         frame::Nav,
         key_shown::NewKey,
     },
     purchases,
     respond::{show, show_with},
     session::{KeyInPath, Visitor},
-    views::key_head,
+    views::{key_head, key_url},
 };
 use crate::{
     domain::{
         lifecycle::{Expiry, KeyStatus},
+        session_token::SessionToken,
         text::{Name, Reason},
         timestamp::Timestamp,
     },
-    entropy,
     http::AppState,
     store::{ApiKey, NewApiKey, Refusal, StoreError},
 };
 
 const REASON: &str = "compromised";
+
+/// Rotations, one after the other, that are followed to the key in use.
+const MOST_ROTATIONS: usize = 100;
 
 /// `GET /dashboard/keys/{key_id}/compromised`
 pub async fn ask(
@@ -39,9 +46,10 @@ pub async fn ask(
     KeyInPath(key_id): KeyInPath,
 ) -> Result<Response, Failure> {
     let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
-    let replace = key.status == KeyStatus::Live && key.rotated_to.is_none();
-    let ticked = replace.then(|| ("replace", "on".to_owned()));
-    show(&page(&visitor, &key, &Form::filled(ticked))?)
+    let obstacle = obstacle(&state, &visitor, &key).await?;
+    let replace = key.status == KeyStatus::Live && obstacle.is_none();
+    let form = Form::filled(replace.then(|| ("replace", "on".to_owned())));
+    show(&page(&visitor, &key, &form, obstacle)?)
 }
 
 /// `POST /dashboard/keys/{key_id}/compromised`
@@ -50,36 +58,56 @@ pub async fn revoke(
     KeyInPath(key_id): KeyInPath,
     Submission { visitor, mut form }: Submission,
 ) -> Result<Response, Failure> {
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    let key = state.store().find_api_key(tenant, account, key_id).await?;
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     let single_use = form.single_use()?;
     let since = form.optional("since", parse_moment);
     if !form.is_right() {
-        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form)?);
+        let obstacle = obstacle(&state, &visitor, &key).await?;
+        return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form, obstacle)?);
     }
+    match revoke_and_replace(&state, &visitor, &key, &form, &single_use, since).await {
+        Ok(done) => show(&done),
+        Err(error @ StoreError::Unavailable(_)) => {
+            form.refused(
+                "We cannot answer right now, and do not know how much of this is done. Send this \
+                 form again in a moment: it makes sure that the key is revoked, and makes one new \
+                 key at most.",
+            );
+            unanswered(error, &page(&visitor, &key, &form, None)?)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+async fn revoke_and_replace(
+    state: &AppState,
+    visitor: &Visitor,
+    key: &ApiKey,
+    form: &Form,
+    single_use: &SessionToken,
+    since: Option<Timestamp>,
+) -> Result<CompromisedDonePage, StoreError> {
+    let (tenant, account) = (visitor.tenant(), visitor.account());
     // First of all, and as often as it is sent: it is harmless to a key that is dead.
     let reason = Reason::parse(REASON).expect("a word of few letters");
-    state.store().revoke_api_key(tenant, account, key_id, Some(&reason), visitor.origin()).await?;
+    state.store().revoke_api_key(tenant, account, key.id, Some(&reason), visitor.origin()).await?;
     let since_text = form.text("since");
     // Before there is a new key: nothing may come between it and its only showing.
-    let purchases = purchases::table(&state, &visitor, &key, since, since_text, None).await?;
+    let purchases = purchases::table(state, visitor, key, since, since_text, None).await?;
     let replacement = if form.has("replace") {
-        if !state.store().claim_form(visitor.session(), &single_use).await? {
-            return Err(Failure::SentBefore);
-        }
-        replace(&state, &visitor, &key).await
+        replace(state, visitor, key, single_use).await?
     } else {
         Replacement::default()
     };
-    show(&CompromisedDonePage {
+    Ok(CompromisedDonePage {
         frame: visitor.frame("Key revoked", Nav::Keys),
-        key: key_head(&key),
+        key: key_head(key),
         new_key: replacement.new_key,
         not_replaced: replacement.missing,
         since: since.map(|at| format::moment(at, None)),
         purchases,
-        purchases_url: purchases::page_url(key_id, since_text),
-        csv_url: purchases::csv_url(key_id, since_text),
+        purchases_url: purchases::page_url(key.id, since_text),
+        csv_url: purchases::csv_url(key.id, since_text),
     })
 }
 
@@ -88,55 +116,159 @@ pub async fn revoke(
 struct Replacement {
     new_key: Option<NewKey>,
     /// Why there is none, though it was asked for.
-    missing: Option<String>,
+    missing: Option<NotReplaced>,
 }
 
 impl Replacement {
-    fn missing(why: impl Into<String>) -> Self {
+    fn missing(why: impl Into<NotReplaced>) -> Self {
         Self { new_key: None, missing: Some(why.into()) }
     }
 }
 
-/// The old key is revoked by now: whatever happens here, that is to be told.
-async fn replace(state: &AppState, visitor: &Visitor, old: &ApiKey) -> Replacement {
+/// The old key is revoked by now, and that is to be told: an error is only what can be asked again,
+/// and what says that this form was sent before.
+///
+/// The new key is enabled, also where the old one was disabled: it is asked for to be used, and
+/// nobody else has it. The page says so beforehand.
+async fn replace(
+    state: &AppState,
+    visitor: &Visitor,
+    old: &ApiKey,
+    form: &SessionToken,
+) -> Result<Replacement, StoreError> {
     if visitor.is_suspended() {
-        return Replacement::missing("The account is suspended: no key can be created now.");
+        return Ok(Replacement::missing(Obstacle::Suspended));
     }
-    if old.rotated_to.is_some() {
-        return Replacement::missing(
-            "The key was rotated before: the key that replaced it then goes on working.",
-        );
+    let successor = successor(state, visitor, old).await?;
+    if let Some(successor) = successor.as_ref().filter(|key| is_in_use(key)) {
+        return Ok(Replacement::missing(Obstacle::successor(successor)));
     }
-    let new = match like(old, visitor.now()) {
+    let new = match like(old, successor.as_ref(), visitor.now()) {
         Ok(new) => new,
-        Err(error) => return Replacement::missing(error),
+        Err(error) => return Ok(Replacement::missing(error)),
     };
-    match new_key::make(state, visitor, &new).await {
-        Ok((text, key)) => Replacement {
+    match new_key::make(state, visitor, form, &new).await {
+        Ok((text, key)) => Ok(Replacement {
             new_key: Some(new_key::shown(state, visitor, &text, &key)),
             missing: None,
-        },
+        }),
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
-            Replacement::missing(format!(
-                "You have all the keys that you may have: {max_keys}. Revoke one, and create \
-                 another."
-            ))
+            Ok(Replacement::missing(Obstacle::Full { max_keys: usize::from(max_keys) }))
         }
+        Err(
+            error @ (StoreError::Refused(Refusal::FormSpent | Refusal::SessionOver)
+            | StoreError::Unavailable(_)),
+        ) => Err(error),
         Err(error) => {
-            let error = &error as &dyn std::error::Error;
+            let error = &error as &dyn Error;
             tracing::error!(error, "a compromised key was revoked, but not replaced");
-            Replacement::missing("Something went wrong here. Create a new key by hand.")
+            Ok(Replacement::missing(
+                "something went wrong here. Look whether there is a new key in your list; if not, \
+                 create one."
+                    .to_owned(),
+            ))
         }
     }
 }
 
-/// A key with the same settings; of one that expired it has the length of life.
-fn like(old: &ApiKey, now: Timestamp) -> Result<NewApiKey, String> {
-    let expiry = match old.expires_at {
+/// Why a key cannot be replaced.
+enum Obstacle {
+    Suspended,
+    /// It was rotated, and the key at the end of that lives.
+    Successor {
+        link: Link,
+        enabled: bool,
+    },
+    /// Others take all places, and this one leaves none.
+    Full {
+        max_keys: usize,
+    },
+}
+
+impl Obstacle {
+    fn successor(key: &ApiKey) -> Self {
+        let link = Link { label: key.hint.clone(), url: key_url(key.id) };
+        Self::Successor { link, enabled: key.enabled }
+    }
+}
+
+impl From<Obstacle> for NotReplaced {
+    fn from(obstacle: Obstacle) -> Self {
+        match obstacle {
+            Obstacle::Suspended => "the account is suspended.".to_owned().into(),
+            Obstacle::Full { max_keys } => format!(
+                "you have all the keys that you may have: {max_keys}. Revoke one, and create \
+                 another."
+            )
+            .into(),
+            Obstacle::Successor { link, enabled } => {
+                let reason = if enabled {
+                    "this one was rotated before, and the key that replaced it goes on working:"
+                } else {
+                    "this one was rotated before, and the key that replaced it can be enabled:"
+                };
+                Self { reason: reason.to_owned(), successor: Some(link) }
+            }
+        }
+    }
+}
+
+impl From<String> for NotReplaced {
+    fn from(reason: String) -> Self {
+        Self { reason, successor: None }
+    }
+}
+
+/// What is known beforehand: a key is promised only where one will be made.
+async fn obstacle(
+    state: &AppState,
+    visitor: &Visitor,
+    key: &ApiKey,
+) -> Result<Option<Obstacle>, StoreError> {
+    if visitor.is_suspended() {
+        return Ok(Some(Obstacle::Suspended));
+    }
+    let successor = successor(state, visitor, key).await?;
+    if let Some(successor) = successor.filter(is_in_use) {
+        return Ok(Some(Obstacle::successor(&successor)));
+    }
+    let max_keys = cap(visitor);
+    // One that takes a place leaves it.
+    let full = !is_in_use(key) && count_toward_cap(&live_keys(state, visitor).await?) >= max_keys;
+    Ok(full.then_some(Obstacle::Full { max_keys }))
+}
+
+/// The key at the end of a key's rotations, if it was rotated. It may be dead.
+async fn successor(
+    state: &AppState,
+    visitor: &Visitor,
+    key: &ApiKey,
+) -> Result<Option<ApiKey>, StoreError> {
+    let mut successor = None;
+    let mut next = key.rotated_to;
+    for _ in 0..MOST_ROTATIONS {
+        let Some(key_id) = next else { break };
+        let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+        next = key.rotated_to;
+        successor = Some(key);
+    }
+    Ok(successor)
+}
+
+/// Whether it lives, and was not rotated out: then it takes a place.
+fn is_in_use(key: &ApiKey) -> bool {
+    key.status == KeyStatus::Live && key.rotated_to.is_none()
+}
+
+/// A key with the same settings; of one that expired it has the length of life. Where the old key was
+/// rotated, its own expiry is the end of its grace: the one that it had before is its successor's.
+fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<NewApiKey, String> {
+    let lived = successor.unwrap_or(old);
+    let expiry = match lived.expires_at {
         None => None,
         Some(end) if end > now => Some(Expiry::at(end, now)),
         Some(end) => {
-            let micros = end.unix_micros() - old.created_at.unix_micros();
+            let micros = end.unix_micros() - lived.created_at.unix_micros();
             Some(Expiry::after_seconds(micros / 1_000_000, now))
         }
     };
@@ -150,13 +282,20 @@ fn like(old: &ApiKey, now: Timestamp) -> Result<NewApiKey, String> {
     })
 }
 
-fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> Result<CompromisedPage, Failure> {
+fn page(
+    visitor: &Visitor,
+    key: &ApiKey,
+    form: &Form,
+    obstacle: Option<Obstacle>,
+) -> Result<CompromisedPage, Failure> {
     Ok(CompromisedPage {
         frame: visitor.form_frame("Compromised API key", Nav::Keys, form),
         key: key_head(key),
-        form: entropy::new_session_token()?.expose().to_owned(),
+        form: form_token(form)?,
         since: form.field("since"),
         replace: form.has("replace"),
         live: key.status == KeyStatus::Live,
+        disabled: !key.enabled,
+        not_replaced: obstacle.map(Into::into),
     })
 }

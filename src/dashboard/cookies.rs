@@ -1,11 +1,18 @@
-//! The two cookies: that of a session, and that of a browser which is about to sign in.
+//! The cookies: that of a session, that of a browser which is about to sign in, and one that says
+//! where somebody signed in last.
 
 use axum::http::{HeaderMap, HeaderValue, header};
 
-use crate::domain::session_token::SessionToken;
+use crate::domain::{
+    session_token::SessionToken,
+    tenant::{Environment, Slug, Tenant},
+};
 
 /// Seconds that a browser keeps the cookie of the sign-in page: twice the life of a nonce.
 const SIGN_IN_SECONDS: u32 = 600;
+
+/// Seconds that a browser remembers where somebody signed in: 30 days.
+const LAST_SECONDS: u32 = 30 * 24 * 60 * 60;
 
 /// What a cookie is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -29,19 +36,7 @@ impl Cookie {
 
     /// The token that a browser sent; none, also, when it sent two that differ.
     pub fn read(self, headers: &HeaderMap, secure: bool) -> Option<SessionToken> {
-        let name = self.name(secure);
-        let mut values = headers
-            .get_all(header::COOKIE)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(';'))
-            .filter_map(|pair| pair.trim_matches([' ', '\t']).split_once('='))
-            .filter_map(|(key, value)| (key == name).then_some(value));
-        let value = values.next()?;
-        if values.any(|other| other != value) {
-            return None;
-        }
-        SessionToken::parse(value).ok()
+        SessionToken::parse(value_of(self.name(secure), headers)?).ok()
     }
 
     /// What gives it to a browser.
@@ -50,24 +45,72 @@ impl Cookie {
             Self::Session => None,
             Self::SignIn => Some(SIGN_IN_SECONDS),
         };
-        self.header(token.expose(), max_age, secure)
+        let mut cookie = cookie(self.name(secure), token.expose(), max_age, secure);
+        cookie.set_sensitive(true);
+        cookie
     }
 
     /// What takes it away again.
     pub fn clear(self, secure: bool) -> HeaderValue {
-        self.header("", Some(0), secure)
+        cookie(self.name(secure), "", Some(0), secure)
+    }
+}
+
+/// Where somebody signed in last: no secret, and believed no further than a word in a path.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LastSignIn {
+    pub slug: Slug,
+    pub environment: Environment,
+}
+
+impl LastSignIn {
+    pub fn at(tenant: &Tenant) -> Self {
+        Self { slug: tenant.slug.clone(), environment: tenant.environment }
     }
 
-    fn header(self, value: &str, max_age: Option<u32>, secure: bool) -> HeaderValue {
-        let name = self.name(secure);
-        let secure = if secure { "; Secure" } else { "" };
-        let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-        // Lax, so that it comes along with the redirect of a link that another site has opened.
-        let text = format!("{name}={value}; Path=/{max_age}; HttpOnly; SameSite=Lax{secure}");
-        let mut header = HeaderValue::try_from(text).expect("a token is visible ASCII");
-        header.set_sensitive(true);
-        header
+    fn name(secure: bool) -> &'static str {
+        if secure { "__Host-tollgate_last" } else { "tollgate_last" }
     }
+
+    /// What a browser remembers, if it is the name of a tenant by its form.
+    pub fn read(headers: &HeaderMap, secure: bool) -> Option<Self> {
+        let (environment, slug) = value_of(Self::name(secure), headers)?.split_once('.')?;
+        Some(Self { slug: slug.parse().ok()?, environment: environment.parse().ok()? })
+    }
+
+    /// What lets a browser remember it.
+    pub fn set(&self, secure: bool) -> HeaderValue {
+        let value = format!("{}.{}", self.environment.as_str(), self.slug);
+        cookie(Self::name(secure), &value, Some(LAST_SECONDS), secure)
+    }
+
+    /// What lets a browser forget it.
+    pub fn clear(secure: bool) -> HeaderValue {
+        cookie(Self::name(secure), "", Some(0), secure)
+    }
+}
+
+/// The value of a cookie that a browser sent; none, also, when it sent two that differ. What others
+/// have set beside it may be any bytes.
+fn value_of<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
+    let mut values = headers
+        .get_all(header::COOKIE)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
+        .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
+    let value = values.next()?;
+    if values.any(|other| other != value) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()
+}
+
+fn cookie(name: &str, value: &str, max_age: Option<u32>, secure: bool) -> HeaderValue {
+    let secure = if secure { "; Secure" } else { "" };
+    let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
+    // Lax, so that it comes along with the redirect of a link that another site has opened.
+    let text = format!("{name}={value}; Path=/{max_age}; HttpOnly; SameSite=Lax{secure}");
+    HeaderValue::try_from(text).expect("tokens and names of tenants are visible ASCII")
 }
 
 #[cfg(test)]
@@ -109,6 +152,61 @@ mod tests {
         }
         let another = "tollgate_session=BBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBBB";
         assert_eq!(read(&[plain, another], false), None);
+    }
+
+    #[test]
+    fn what_others_have_set_does_no_harm() {
+        for beside in
+            [&b"x=\xfc; "[..], b"x=\xc3\xbc; ", b"\xff; ", b"=; ", b"; ;; ", b"x==\x80;\t"]
+        {
+            for whole in [
+                [beside, b"tollgate_session=", A.as_bytes()].concat(),
+                [&b"tollgate_session="[..], A.as_bytes(), b"; ", beside].concat(),
+            ] {
+                let mut headers = HeaderMap::new();
+                headers.append(header::COOKIE, HeaderValue::from_bytes(&whole).expect("a value"));
+                let token = Cookie::Session.read(&headers, false).expect("it is there");
+                assert_eq!(token.expose(), A, "{headers:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn where_somebody_signed_in_is_a_name_or_nothing() {
+        let read = |value: &str| {
+            let mut headers = HeaderMap::new();
+            let cookie = HeaderValue::try_from(format!("tollgate_last={value}")).expect("a value");
+            headers.append(header::COOKIE, cookie);
+            LastSignIn::read(&headers, false)
+        };
+        for (value, slug, environment) in
+            [("live.tronagg", "tronagg", Environment::Live), ("test.a-b", "a-b", Environment::Test)]
+        {
+            let slug: Slug = slug.parse().expect("a slug");
+            let last = LastSignIn { slug, environment };
+            assert_eq!(read(value).as_ref(), Some(&last));
+            let set = last.set(false);
+            let expected =
+                format!("tollgate_last={value}; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax");
+            assert_eq!(set.to_str().expect("ASCII"), expected);
+        }
+        for value in [
+            "",
+            "tronagg",
+            "live.",
+            ".tronagg",
+            "live.TronAgg",
+            "live.a/b",
+            "live.a.b",
+            "other.a",
+            "live.//evil.example",
+            "live.a%2Fb",
+        ] {
+            assert_eq!(read(value), None, "{value}");
+        }
+        let cleared = LastSignIn::clear(true);
+        let expected = "__Host-tollgate_last=; Path=/; Max-Age=0; HttpOnly; SameSite=Lax; Secure";
+        assert_eq!(cleared.to_str().expect("ASCII"), expected);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Export {
 
 /// What of a range comes before an entry.
 pub fn entries_before(range: EntryRange, seq: i64) -> EntryRange {
-    EntryRange { last: range.last.min(seq - 1), ..range }
+    EntryRange { last: range.last.min(seq.saturating_sub(1)), ..range }
 }
 
 /// The id, as it is shown, of what an entry is the effect of.
@@ -173,4 +173,17 @@ fn purchase_fields(purchase: Purchase, tenant: &Tenant) -> [String; 9] {
         purchase.description.unwrap_or_default(),
         purchase.hold_id.map(|id| id.to_string()).unwrap_or_default(),
     ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_before_an_entry_ends_at_the_one_before_it() {
+        let range = EntryRange { after: 3, last: 9 };
+        for (seq, last) in [(8, 7), (10, 9), (i64::MAX, 9), (0, -1), (i64::MIN, i64::MIN)] {
+            assert_eq!(entries_before(range, seq), EntryRange { after: 3, last }, "{seq}");
+        }
+    }
 }

@@ -2,20 +2,35 @@
 
 use axum::{
     extract::State,
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use super::{
     brand::plain_frame,
-    cookies::Cookie,
+    cookies::{Cookie, LastSignIn},
     failure::Failure,
+    format,
     forms::{Query, Submission},
-    pages::{frame::Nav, sign_in::SignedOutPage},
+    pages::{
+        frame::Nav,
+        sign_in::{AccountName, ChangeAccountPage, SignedOutPage},
+    },
     respond::{see_other, show},
-    session::Newcomer,
+    session::{Newcomer, Visitor},
+    sign_in::Platform,
 };
-use crate::{domain::session_token::SessionToken, entropy, http::AppState};
+use crate::{
+    domain::{
+        account::ExternalId,
+        audit::Origin,
+        session_token::SessionToken,
+        tenant::{Environment, Tenant},
+    },
+    entropy,
+    http::AppState,
+    store::{LinkTarget, PortalSession, SignInWay},
+};
 
 const KEYS: &str = "/dashboard/keys";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
@@ -26,44 +41,118 @@ pub async fn home() -> Response {
 }
 
 /// `GET /dashboard/enter?token=…`: takes the link, once. What only looks at a link, by HEAD, takes
-/// nothing.
+/// nothing. In a browser that is in another account it is asked first, and the link is not taken.
 pub async fn enter(
     State(state): State<AppState>,
     method: Method,
+    headers: HeaderMap,
     Newcomer(origin): Newcomer,
+    visitor: Result<Visitor, Failure>,
     Query(query): Query,
 ) -> Result<Response, Failure> {
     if method == Method::HEAD {
         return Ok(StatusCode::OK.into_response());
     }
-    let link = SessionToken::parse(query.text("token")).map_err(|_| Failure::LinkDead)?;
+    let link = link_token(query.text("token"))?;
+    match visitor {
+        Ok(visitor) => {
+            let target = state.store().portal_link_target(&link).await?;
+            let target = target.ok_or(Failure::LinkDead)?;
+            if !visitor.is_at(&target) {
+                return ask_to_change(&state, &visitor, &target, &link).await;
+            }
+        }
+        Err(Failure::SignedOut) => {}
+        Err(failure) => return Err(failure),
+    }
+    take(&state, &headers, &link, None, &origin).await
+}
+
+/// `POST /dashboard/enter`: takes the link, and closes the session that the browser was in.
+pub async fn change_account(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Failure> {
+    let link = link_token(form.text("token"))?;
+    take(&state, &headers, &link, Some(visitor.session()), visitor.origin()).await
+}
+
+fn link_token(text: &str) -> Result<SessionToken, Failure> {
+    SessionToken::parse(text).map_err(|_| Failure::LinkDead)
+}
+
+async fn take(
+    state: &AppState,
+    headers: &HeaderMap,
+    link: &SessionToken,
+    replaced: Option<&PortalSession>,
+    origin: &Origin,
+) -> Result<Response, Failure> {
     let token = entropy::new_session_token()?;
-    let session = state.store().open_linked_session(&link, &token, &origin).await?;
+    let session = state.store().open_linked_session(link, &token, replaced, origin).await?;
     session.ok_or(Failure::LinkDead)?;
-    let cookie = Cookie::Session.set(&token, state.public_url().is_secure());
-    Ok(with_cookies(see_other(KEYS), [cookie]))
+    let secure = state.public_url().is_secure();
+    let response = with_cookies(see_other(KEYS), [Cookie::Session.set(&token, secure)]);
+    // Whoever came by a link comes back by one.
+    Ok(match LastSignIn::read(headers, secure) {
+        Some(_) => with_cookies(response, [LastSignIn::clear(secure)]),
+        None => response,
+    })
 }
 
-/// `GET /dashboard/signed-out`
-pub async fn signed_out() -> Result<Response, Failure> {
-    show(&SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links: Vec::new() })
+async fn ask_to_change(
+    state: &AppState,
+    visitor: &Visitor,
+    target: &LinkTarget,
+    link: &SessionToken,
+) -> Result<Response, Failure> {
+    let settings = state.store().portal_settings(&target.tenant).await?;
+    let platform = settings.shown_name(&target.tenant);
+    show(&ChangeAccountPage {
+        frame: visitor.frame("Change the account?", Nav::Nowhere),
+        present: account_name(visitor.account(), visitor.platform(), visitor.tenant()),
+        wanted: account_name(&target.account, platform, &target.tenant),
+        token: link.expose().to_owned(),
+    })
 }
 
-/// `POST /dashboard/logout`. Where the platform has said how to come back to it, the page is shown
-/// at once: a redirect would have to carry the link, and then anybody could make one.
+fn account_name(account: &ExternalId, platform: &str, tenant: &Tenant) -> AccountName {
+    let test = if tenant.environment == Environment::Test { " (test)" } else { "" };
+    AccountName {
+        full: account.as_str().to_owned(),
+        short: format::shortened(account.as_str()),
+        platform: format!("{platform}{test}"),
+    }
+}
+
+/// `GET /dashboard/signed-out`: with the way in again, where the browser remembers one that there
+/// still is.
+pub async fn signed_out(
+    State(state): State<AppState>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let platform = match LastSignIn::read(&headers, state.public_url().is_secure()) {
+        // Where it cannot be found out, the page is that of nobody.
+        Some(last) => Platform::find(&state, &last.slug, last.environment).await.ok(),
+        None => None,
+    };
+    show(&match platform {
+        Some(platform) => SignedOutPage {
+            frame: platform.frame_when_out("Signed out"),
+            links: vec![platform.sign_in_link()],
+        },
+        None => SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links: Vec::new() },
+    })
+}
+
+/// `POST /dashboard/logout`
 pub async fn log_out(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Failure> {
     state.store().close_portal_session(visitor.session(), visitor.origin()).await?;
-    let response = match visitor.return_link() {
-        Some(link) => {
-            let frame = visitor.frame_when_out("Signed out");
-            show(&SignedOutPage { frame, links: vec![link] })?
-        }
-        None => see_other(SIGNED_OUT),
-    };
-    Ok(with_cookies(response, [Cookie::Session.clear(state.public_url().is_secure())]))
+    say_goodbye(&state, &visitor)
 }
 
 /// `POST /dashboard/logout-everywhere`: every session of the account.
@@ -72,8 +161,26 @@ pub async fn log_out_everywhere(
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Failure> {
     state.store().close_portal_sessions(visitor.session(), visitor.origin()).await?;
-    let cookie = Cookie::Session.clear(state.public_url().is_secure());
-    Ok(with_cookies(see_other(SIGNED_OUT), [cookie]))
+    say_goodbye(&state, &visitor)
+}
+
+/// Where the platform has said how to come back to it, the page is shown at once: a redirect would
+/// have to carry the link, and then anybody could make one. Whoever signed in by a wallet is shown
+/// the way in again by what their browser remembers.
+fn say_goodbye(state: &AppState, visitor: &Visitor) -> Result<Response, Failure> {
+    let secure = state.public_url().is_secure();
+    let response = match visitor.return_link() {
+        Some(link) => {
+            let frame = visitor.frame_when_out("Signed out");
+            show(&SignedOutPage { frame, links: vec![link] })?
+        }
+        None => see_other(SIGNED_OUT),
+    };
+    let response = with_cookies(response, [Cookie::Session.clear(secure)]);
+    Ok(match visitor.session().way {
+        SignInWay::Wallet => with_cookies(response, [LastSignIn::at(visitor.tenant()).set(secure)]),
+        SignInWay::PortalLink => response,
+    })
 }
 
 /// Gives cookies to the browser along with a response.

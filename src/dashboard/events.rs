@@ -72,7 +72,9 @@ fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
         what: what(&event.action).to_owned(),
         details: details(&event.action, &event.detail),
         key: target.map(|id| names.link(KeyId::from_uuid(id))),
-        who: if is_own { "You".to_owned() } else { visitor.platform().to_owned() },
+        // Not "You": whoever reads this looks for somebody else who came in.
+        who: if is_own { "Account owner".to_owned() } else { visitor.platform().to_owned() },
+        own: is_own,
         // Where the platform's own servers are is not for its customers.
         address: event.address.filter(|_| is_own),
     }

@@ -49,8 +49,6 @@ pub enum Failure {
     TooSlow,
     /// The body broke off: 400.
     Unreadable,
-    /// Too many attempts to sign in: 429.
-    TooMany { retry_after_seconds: i64 },
     /// The database cannot be asked, or something is wrong here. The problem is for the log.
     Fault(Problem),
 }
@@ -63,8 +61,10 @@ impl Failure {
         let html = match &self {
             Self::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
             Self::SessionOver => {
-                SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links: Vec::new() }
-                    .render()
+                // That page knows more ways in than this one.
+                let label = "Come in again".to_owned();
+                let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
+                SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()
             }
             _ => {
                 let shown_id = status.is_server_error().then_some(request_id).flatten();
@@ -96,14 +96,12 @@ impl Failure {
             Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::TooSlow => StatusCode::REQUEST_TIMEOUT,
             Self::Unreadable => StatusCode::BAD_REQUEST,
-            Self::TooMany { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::Fault(problem) => problem.status(),
         }
     }
 
     fn retry_after(&self) -> Option<i64> {
         match self {
-            Self::TooMany { retry_after_seconds } => Some((*retry_after_seconds).max(1)),
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
         }
@@ -112,7 +110,7 @@ impl Failure {
     fn message(&self, request_id: Option<RequestId>) -> MessagePage {
         let (heading, text) = self.words();
         let link = match self {
-            Self::LinkDead | Self::TooMany { .. } => None,
+            Self::LinkDead => None,
             _ => Some(Link { label: "Go to your API keys".into(), url: "/dashboard/keys".into() }),
         };
         MessagePage {
@@ -170,9 +168,6 @@ impl Failure {
                 "The form did not arrive whole",
                 "Nothing was done. Look at your connection, and send it again.",
             ),
-            Self::TooMany { .. } => {
-                ("Too many attempts to sign in", "Wait for a few minutes, and try again.")
-            }
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
                 "We cannot answer right now",
                 "Try again in a moment. If you were changing something, look first whether it was \
@@ -199,6 +194,8 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Refused(Refusal::NotFound) => Self::NotFound,
+            StoreError::Refused(Refusal::FormSpent) => Self::SentBefore,
+            StoreError::Refused(Refusal::SessionOver) => Self::SessionOver,
             // What else may be refused is for the page that asked to say: here it is a fault.
             StoreError::Refused(refusal) => {
                 Self::Fault(Problem::internal(format!("refused, and no page says so: {refusal:?}")))

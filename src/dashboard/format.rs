@@ -14,7 +14,7 @@ const MOMENT: &[BorrowedFormatItem<'_>] =
 const DAY: &[BorrowedFormatItem<'_>] =
     format_description!("[day padding:none] [month repr:short] [year]");
 const INPUT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
-const HOUR: &[BorrowedFormatItem<'_>] = format_description!("[hour]:00");
+const HOUR: &[BorrowedFormatItem<'_>] = format_description!("[hour]:00 UTC");
 
 /// How many characters of an id are kept at its beginning and at its end.
 const KEPT: (usize, usize) = (6, 4);
@@ -39,7 +39,7 @@ pub fn day_input(at: Timestamp) -> String {
     write(at, INPUT)
 }
 
-/// `21:00`: the hour of UTC that a moment lies in, for a chart.
+/// `21:00 UTC`: the hour that a moment lies in, for a chart.
 pub fn hour_words(at: Timestamp) -> String {
     write(at, HOUR)
 }
@@ -140,7 +140,7 @@ mod tests {
         assert_eq!(view.relative, None);
         assert_eq!(day(at("2026-11-05T21:40:05Z"), None).words, "5 Nov 2026");
         assert_eq!(day_input(at("2026-11-05T21:40:05Z")), "2026-11-05");
-        assert_eq!(hour_words(at("2026-11-05T21:40:05Z")), "21:00");
+        assert_eq!(hour_words(at("2026-11-05T21:40:05Z")), "21:00 UTC");
     }
 
     #[test]

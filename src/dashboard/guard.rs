@@ -1,5 +1,7 @@
-//! What holds for every page: the headers of the answer, where a form may come from, and the token
-//! in it.
+//! What holds for every page: the headers of the answer, and when it comes; where a form may come
+//! from, and the token in it.
+
+use std::time::Duration;
 
 use axum::{
     extract::{Request, State},
@@ -12,6 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::failure::Failure;
 use crate::{
+    auth::Problem,
     domain::{id::RequestId, portal::WebOrigin, session_token::SessionToken},
     http::AppState,
 };
@@ -55,6 +58,24 @@ pub async fn protect(State(state): State<AppState>, request: Request, next: Next
     }
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+/// Answers with a page before the layer around all requests would answer with none.
+pub async fn answer_in_time(
+    State(state): State<AppState>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let limit = shorter(state.limits().request_timeout);
+    tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
+        let problem = Problem::unavailable("No answer came in time.").because("request timed out");
+        Failure::Fault(problem).into_response()
+    })
+}
+
+/// A second is enough to write a page; where there is not much more than that, half the time is.
+fn shorter(timeout: Duration) -> Duration {
+    timeout.saturating_sub(Duration::from_secs(1)).max(timeout / 2)
 }
 
 /// What the router had said in the headers, such as which methods there are, stays.
@@ -161,6 +182,14 @@ mod tests {
             &[("origin", "https://keys.example.com"), ("origin", "https://evil.example")],
         ] {
             assert!(!origin(foreign), "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn a_page_is_given_up_before_its_request_is() {
+        for (timeout, shorter_one) in [(15_000, 14_000), (3_000, 2_000), (1_500, 750), (10, 5)] {
+            let timeout = Duration::from_millis(timeout);
+            assert_eq!(shorter(timeout), Duration::from_millis(shorter_one));
         }
     }
 

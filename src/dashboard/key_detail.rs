@@ -3,6 +3,7 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
+    change_key,
     chart::{Chart, Step, bar_chart},
     events::{self, Names},
     failure::Failure,
@@ -27,7 +28,7 @@ use crate::{
         usage::{Granularity, Outcome, OutcomeCounts, UsageRange},
     },
     http::AppState,
-    store::{ApiKey, AuditFilter, Refusal, StoreError},
+    store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
 };
 
 /// Purchases on the page; all are on a page of their own.
@@ -43,8 +44,25 @@ pub async fn get(
     KeyInPath(key_id): KeyInPath,
     Query(query): Query,
 ) -> Result<Response, Failure> {
-    let frame = visitor.frame_after("", Nav::Keys, &query);
-    page(&state, &visitor, key_id, &query, frame, StatusCode::OK).await
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+    let frame = if is_done(&visitor, &key, &query) {
+        visitor.frame_after("", Nav::Keys, &query)
+    } else {
+        visitor.frame("", Nav::Keys)
+    };
+    page(&state, &visitor, &key, &query, frame, StatusCode::OK).await
+}
+
+/// Whether it is so what a redirect says was done to a key. Anybody can make a link that says it.
+pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
+    let live = key.status == KeyStatus::Live;
+    match query.text("done") {
+        "revoked" => key.status == KeyStatus::Revoked,
+        "disabled" => live && !key.enabled,
+        "enabled" => live && key.enabled && !visitor.is_suspended(),
+        "changed" => live && query.text("seen") == change_key::seen(visitor, key),
+        _ => false,
+    }
 }
 
 /// The key's page, with what cannot be done to the key said above it.
@@ -66,25 +84,25 @@ pub async fn refused(
     };
     let errors = vec![FormError { field: None, text: text.to_owned() }];
     let frame = Frame { errors, ..visitor.frame("", Nav::Keys) };
-    page(state, visitor, key_id, &Form::default(), frame, StatusCode::CONFLICT).await
+    let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
+    page(state, visitor, &key, &Form::default(), frame, StatusCode::CONFLICT).await
 }
 
 async fn page(
     state: &AppState,
     visitor: &Visitor,
-    key_id: KeyId,
+    key: &ApiKey,
     query: &Form,
     frame: Frame,
     status: StatusCode,
 ) -> Result<Response, Failure> {
     let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
-    let key = store.find_api_key(tenant, account, key_id).await?;
-    let url = key_url(key_id);
-    let usage = Usage::read(state, visitor, &key).await?;
+    let url = key_url(key.id);
+    let usage = Usage::read(state, visitor, key).await?;
     let before = query.text("cursor").parse().ok();
     let limit = to_fetch(PURCHASES);
-    let purchases = store.list_purchases(tenant, account, Some(key_id), before, limit).await?;
-    let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key_id) };
+    let purchases = store.list_purchases(tenant, account, Some(key.id), before, limit).await?;
+    let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key.id) };
     let before: Option<AuditEventId> = query.text("events").parse().ok();
     let acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
     let older = |seq: i64| link(&url, &[("cursor", &seq.to_string())]);
@@ -98,7 +116,7 @@ async fn page(
         purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
         purchases_url: format!("{url}/purchases"),
         events,
-        key: view(state, visitor, &key).await?,
+        key: view(state, visitor, key).await?,
     };
     show_with(status, &page)
 }
@@ -146,7 +164,7 @@ struct Usage {
     hours: Vec<(Timestamp, OutcomeCounts)>,
     days: Vec<(Timestamp, OutcomeCounts)>,
     /// Minor units by hour.
-    spent: Vec<i64>,
+    spent: SpendByHour,
 }
 
 impl Usage {
@@ -156,19 +174,21 @@ impl Usage {
         Ok(Self {
             hours: steps(state, visitor, key.id, Granularity::Hour).await?,
             days: steps(state, visitor, key.id, Granularity::Day).await?,
-            spent: spent.to_vec(),
+            spent,
         })
     }
 
     fn figures(&self, visitor: &Visitor) -> Vec<Figure> {
-        let sum = |count: fn(&OutcomeCounts) -> i64| -> i64 {
+        let calls = |count: fn(&OutcomeCounts) -> i64| -> i64 {
             self.hours.iter().map(|(_, counts)| count(counts)).sum()
         };
         let figure = |value: String, label: &str| Figure { value, label: label.to_owned() };
-        let spent = format::amount(self.spent.iter().sum(), visitor.currency());
+        let at_least = if self.spent.truncated { "at least " } else { "" };
+        let sum = self.spent.hours.iter().fold(0, |sum: i64, spent| sum.saturating_add(*spent));
+        let spent = format!("{at_least}{}", format::amount(sum, visitor.currency()));
         vec![
-            figure(format::count(sum(passed)), "calls in the last 24 hours"),
-            figure(format::count(sum(refused_calls)), "more that were refused"),
+            figure(format::count(calls(passed)), "calls in the last 24 hours"),
+            figure(format::count(calls(refused_calls)), "more that were refused"),
             figure(spent, "spent in the last 24 hours"),
         ]
     }
@@ -186,19 +206,24 @@ impl Usage {
         let spent: Vec<Step> = self
             .hours
             .iter()
-            .zip(&self.spent)
+            .zip(&self.spent.hours)
             .map(|((start, _), spent)| Step {
                 label: format::hour_words(*start),
                 value: *spent,
                 shown: format::amount(*spent, visitor.currency()),
             })
             .collect();
+        let spent_title = if self.spent.truncated {
+            "Spent by hour, last 24 hours: of the newest 100,000 purchases alone"
+        } else {
+            "Spent by hour, last 24 hours"
+        };
         vec![
             bar_chart("calls", "Calls by hour, refused ones too, last 24 hours", "Calls", &hours),
-            bar_chart("spend", "Spent by hour, last 24 hours", "Spent", &spent),
+            bar_chart("spend", spent_title, "Spent", &spent),
             bar_chart(
                 "calls-by-day",
-                "Calls by day, refused ones too, last 30 days",
+                "Calls by day (UTC), refused ones too, last 30 days",
                 "Calls",
                 &days,
             ),

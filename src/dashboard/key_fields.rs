@@ -2,11 +2,12 @@
 
 use super::{
     days::{DAY_SECONDS, parse_end_of_day},
+    format,
     forms::Form,
 };
 use crate::domain::{
     amount::Amount,
-    lifecycle::{Expiry, ExpiryError},
+    lifecycle::{Expiry, ExpiryError, MAX_LIFETIME_SECONDS},
     scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
     spend_limit::{SpendLimit, SpendPeriod},
     tenant::Tenant,
@@ -53,6 +54,13 @@ impl KeyInput {
         let fields = Self { name: name?, scopes: scopes?, expires: expires?, spend_limit };
         form.is_right().then_some(fields)
     }
+}
+
+/// The last day that can be a key's last one, as date fields hold it: the day's end lies within the
+/// longest life.
+pub fn last_day(now: Timestamp) -> String {
+    let latest = now.plus_seconds(MAX_LIFETIME_SECONDS - DAY_SECONDS);
+    format::day_input(latest.unwrap_or(now))
 }
 
 fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
@@ -205,6 +213,21 @@ mod tests {
     fn today_is_a_day_that_has_not_ended() {
         let (fields, _) = read("name=a&access=read&expires=date&expires_on=2026-11-25");
         assert!(fields.is_some());
+    }
+
+    #[test]
+    fn the_last_day_that_is_offered_is_taken_and_the_next_is_not() {
+        for now in ["2026-11-25T21:40:00Z", "2026-11-25T00:00:00Z", "2026-11-25T23:59:59.999999Z"] {
+            let now = Timestamp::parse(now).expect("a time");
+            let last = last_day(now);
+            let next = parse_end_of_day(&last).expect("a day");
+            for (day, taken) in [(last, true), (format::day_input(next), false)] {
+                let text = format!("name=a&access=read&expires=date&expires_on={day}");
+                let mut form = Form::parse(text.as_bytes());
+                let fields = KeyInput::read(&mut form, now, &tenant(), false);
+                assert_eq!(fields.is_some(), taken, "{day} at {now}");
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The list of an account's keys, and what is done to a key by one button.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, error::Error, time::Duration};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
@@ -13,9 +13,9 @@ use super::{
     links::link,
     pages::{
         Access,
-        frame::Nav,
+        frame::{Frame, Nav},
         key_actions::RevokePage,
-        keys::{KeyRow, KeysPage},
+        keys::{KeyFigures, KeyRow, KeysPage},
     },
     respond::{see_other, show, show_with},
     session::{KeyInPath, Visitor},
@@ -32,6 +32,9 @@ const LENGTH: usize = 50;
 
 /// Keys that are called by their names elsewhere; older ones by their ids.
 const NAMED: i64 = 200;
+
+/// How long the list waits for what the keys did.
+const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
 /// be in their grace.
@@ -78,13 +81,14 @@ pub async fn list(
     let which = if shows_all { "all" } else { "" };
     let next_url = cut(&mut keys, LENGTH)
         .map(|last| link("/dashboard/keys", &[("show", which), ("cursor", &last.id.to_string())]));
-    let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
-    let activity = state.store().key_activity(tenant, account, &ids).await?;
-    let activity: BTreeMap<KeyId, KeyActivity> =
-        activity.into_iter().map(|activity| (activity.key_id, activity)).collect();
-    let rows = keys.iter().map(|key| row(&visitor, key, activity.get(&key.id)));
+    let frame = list_frame(&state, &visitor, &query).await;
+    let activity = activity(&state, &visitor, &keys).await;
+    let rows = keys.iter().map(|key| {
+        let activity = activity.as_ref().and_then(|activity| activity.get(&key.id));
+        row(&visitor, key, activity)
+    });
     show(&KeysPage {
-        frame: visitor.frame_after("API keys", Nav::Keys, &query),
+        frame,
         live_count,
         max_keys: cap(&visitor),
         keys: rows.collect(),
@@ -93,11 +97,42 @@ pub async fn list(
     })
 }
 
+/// The page on which a key was revoked leads here, and names it: whether that is so, is looked up.
+async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame {
+    if let Ok(key_id) = query.text("key").parse::<KeyId>() {
+        let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await;
+        if key.is_ok_and(|key| key_detail::is_done(visitor, &key, query)) {
+            return visitor.frame_after("API keys", Nav::Keys, query);
+        }
+    }
+    visitor.frame("API keys", Nav::Keys)
+}
+
+/// What these keys did. The list is there without it too, late or broken: it is from here that a
+/// key is revoked.
+async fn activity(
+    state: &AppState,
+    visitor: &Visitor,
+    keys: &[ApiKey],
+) -> Option<BTreeMap<KeyId, KeyActivity>> {
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let ids: Vec<KeyId> = keys.iter().map(|key| key.id).collect();
+    let reading = state.store().key_activity(tenant, account, &ids);
+    let error: Box<dyn Error + Send + Sync> = match tokio::time::timeout(PATIENCE, reading).await {
+        Ok(Ok(activity)) => {
+            let by_key = activity.into_iter().map(|activity| (activity.key_id, activity));
+            return Some(by_key.collect());
+        }
+        Ok(Err(error)) => error.into(),
+        Err(late) => late.into(),
+    };
+    let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
+    tracing::warn!(tenant, error, "a list of keys is shown without what they did");
+    None
+}
+
 fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRow {
     let now = visitor.now();
-    let calls = activity.map_or([0; 24], |activity| activity.calls);
-    let refused = activity.map_or(0, |activity| activity.refused);
-    let sum = format::count(calls.iter().sum());
     let soon = expires_soon(key, now);
     KeyRow {
         head: key_head(key),
@@ -105,14 +140,22 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
         state: key_state(key),
         created: format::day(key.created_at, None),
         last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
-        expires: key.expires_at.map(|at| format::day(at, soon.then_some(now))),
+        expires: key.expires_at.map(|at| format::moment(at, soon.then_some(now))),
         expires_soon: soon,
-        activity: chart::sparkline(format!("{sum} calls in the last 24 hours"), &calls),
-        calls: sum,
-        refused: (refused > 0).then(|| format::count(refused)),
-        spent: format::amount(activity.map_or(0, |activity| activity.spent), visitor.currency()),
-        truncated: activity.is_some_and(|activity| activity.truncated),
+        figures: activity.map(|activity| figures(visitor, activity)),
         live: key.status == KeyStatus::Live,
+    }
+}
+
+fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
+    let calls = format::count(activity.calls.iter().sum());
+    let title = format!("{calls} calls in the last 24 hours, by the hour");
+    KeyFigures {
+        activity: chart::sparkline(title, &activity.calls),
+        calls,
+        refused: (activity.refused > 0).then(|| format::count(activity.refused)),
+        spent: format::amount(activity.spent, visitor.currency()),
+        truncated: activity.truncated,
     }
 }
 
@@ -180,7 +223,8 @@ pub async fn revoke(
     }
     let origin = visitor.origin();
     state.store().revoke_api_key(tenant, account, key_id, reason.as_ref(), origin).await?;
-    Ok(see_other("/dashboard/keys?done=revoked"))
+    let key_id = key_id.to_string();
+    Ok(see_other(&link("/dashboard/keys", &[("done", "revoked"), ("key", &key_id)])))
 }
 
 fn revoke_page(visitor: &Visitor, key: &ApiKey, form: &Form) -> RevokePage {

@@ -59,6 +59,8 @@ pub fn routes(state: &AppState) -> Router {
         .layer(middleware::from_fn_with_state(state.clone(), guard::refuse_foreign_forms))
         // A panic is a page too.
         .layer(CatchPanicLayer::custom(failure::panicked))
+        // So is an answer that does not come.
+        .layer(middleware::from_fn_with_state(state.clone(), guard::answer_in_time))
         // Writes the page of what failed, and sets the headers: of every answer there is.
         .layer(middleware::from_fn_with_state(state.clone(), guard::protect))
         .with_state(state.clone());
@@ -73,7 +75,7 @@ pub fn routes(state: &AppState) -> Router {
 fn ways_in() -> Router<AppState> {
     Router::new()
         .route("/", get(entry::home))
-        .route("/enter", get(entry::enter))
+        .route("/enter", get(entry::enter).post(entry::change_account))
         .route("/signed-out", get(entry::signed_out))
         .route("/logout", post(entry::log_out))
         .route("/logout-everywhere", post(entry::log_out_everywhere))

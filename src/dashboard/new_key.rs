@@ -1,12 +1,17 @@
 //! A new key: the form, and the one page that shows its text.
 
-use axum::{extract::State, http::StatusCode, response::Response};
+use askama::Template;
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode, header},
+    response::Response,
+};
 
 use super::{
     failure::Failure,
     format,
     forms::{Form, Submission},
-    key_fields::{Expires, KeyInput},
+    key_fields::{Expires, KeyInput, last_day},
     keys::{cap, count_toward_cap, live_keys},
     pages::{
         Field, KeyHead,
@@ -20,10 +25,11 @@ use super::{
     views::key_head,
 };
 use crate::{
-    domain::{api_key::KeyText, lifecycle::MAX_LIFETIME_SECONDS, scope::ScopeSet, text::Metadata},
+    auth::Problem,
+    domain::{api_key::KeyText, scope::ScopeSet, session_token::SessionToken, text::Metadata},
     entropy,
     http::AppState,
-    store::{ApiKey, NewApiKey, Refusal, StoreError},
+    store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
 };
 
 /// What is offered first: long enough to be of use, short enough to be looked after.
@@ -43,7 +49,7 @@ pub async fn ask(State(state): State<AppState>, visitor: Visitor) -> Result<Resp
         ("expires", OFFERED_LIFE.to_owned()),
         ("limit_period", "month".to_owned()),
     ]);
-    show(&create_page(&visitor, &form, count_toward_cap(&live))?)
+    show(&create_page(&visitor, &form, Some(count_toward_cap(&live)))?)
 }
 
 /// `POST /dashboard/keys/new`
@@ -56,9 +62,6 @@ pub async fn create(
     let Some(input) = KeyInput::read(&mut form, visitor.now(), visitor.tenant(), false) else {
         return again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await;
     };
-    if !state.store().claim_form(visitor.session(), &single_use).await? {
-        return Err(Failure::SentBefore);
-    }
     let new = NewApiKey {
         name: input.name,
         scopes: input.scopes,
@@ -69,11 +72,12 @@ pub async fn create(
         metadata: Metadata::default(),
         spend_limit: input.spend_limit,
     };
-    match make(&state, &visitor, &new).await {
+    match make(&state, &visitor, &single_use, &new).await {
         Ok((text, key)) => show(&KeyShownPage {
             frame: visitor.frame("Your new API key", Nav::Keys),
             new_key: shown(&state, &visitor, &text, &key),
             rotated: None,
+            disabled: false,
         }),
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
             form.refused(format!(
@@ -85,20 +89,45 @@ pub async fn create(
             form.wrong("expires", "the expiry lies in the past");
             again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await
         }
+        Err(error @ StoreError::Unavailable(_)) => {
+            form.refused(
+                "We cannot answer right now, and do not know whether the key is made. Send this \
+                 form again in a moment: it makes one key at most.",
+            );
+            unanswered(error, &create_page(&visitor, &form, None)?)
+        }
         Err(error) => Err(error.into()),
     }
 }
 
-/// Makes a key for the account. Its text is to be shown, and is then gone.
+/// Makes a key for the account, unless this form made one. Its text is to be shown, and is then gone.
 pub async fn make(
     state: &AppState,
     visitor: &Visitor,
+    form: &SessionToken,
     new: &NewApiKey,
 ) -> Result<(KeyText, ApiKey), StoreError> {
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    let text = entropy::new_key(&tenant.policy.prefix)?;
-    let key = state.store().create_api_key(tenant, account, &text, new, visitor.origin()).await?;
+    let text = entropy::new_key(&visitor.tenant().policy.prefix)?;
+    let claim = FormClaim { session: visitor.session(), form };
+    let key = state.store().create_api_key_by_form(&claim, &text, new, visitor.origin()).await?;
     Ok((text, key))
+}
+
+/// The token of a form that makes a key: that with which it was sent, if it was. It is used up only
+/// by a key that was made, so whatever became of a form, it can be sent again.
+pub fn form_token(form: &Form) -> Result<String, Failure> {
+    let token = form.single_use().or_else(|_| entropy::new_session_token())?;
+    Ok(token.expose().to_owned())
+}
+
+/// A form once more, with what was typed, because the database did not answer to it: 503.
+pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
+    let problem = Problem::from(error);
+    let mut response = show_with(problem.status(), page)?;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    // For the log.
+    response.extensions_mut().insert(problem);
+    Ok(response)
 }
 
 /// A new key with its text, as a page shows it.
@@ -123,17 +152,23 @@ async fn again(
     form: &Form,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    let live = live_keys(state, visitor).await?;
-    show_with(status, &create_page(visitor, form, count_toward_cap(&live))?)
+    // Without the number the form is as good.
+    let live = live_keys(state, visitor).await.ok();
+    let live_count = live.map(|live| count_toward_cap(&live));
+    show_with(status, &create_page(visitor, form, live_count)?)
 }
 
-fn create_page(visitor: &Visitor, form: &Form, live_count: usize) -> Result<KeyFormPage, Failure> {
-    let single_use = entropy::new_session_token()?;
+fn create_page(
+    visitor: &Visitor,
+    form: &Form,
+    live_count: Option<usize>,
+) -> Result<KeyFormPage, Failure> {
     let place = Place {
         key: None,
         action: "/dashboard/keys/new".to_owned(),
         cancel_url: "/dashboard/keys".to_owned(),
-        single_use: Some(single_use.expose().to_owned()),
+        single_use: Some(form_token(form)?),
+        seen: None,
         keep: None,
     };
     Ok(key_form_page(visitor, form, "New API key", live_count, place))
@@ -145,6 +180,8 @@ pub struct Place {
     pub action: String,
     pub cancel_url: String,
     pub single_use: Option<String>,
+    /// What the key was like when the form was made.
+    pub seen: Option<String>,
     /// What the key's expiry is now, in words.
     pub keep: Option<String>,
 }
@@ -154,11 +191,10 @@ pub fn key_form_page(
     visitor: &Visitor,
     form: &Form,
     title: &str,
-    live_count: usize,
+    live_count: Option<usize>,
     place: Place,
 ) -> KeyFormPage {
     let now = visitor.now();
-    let latest = now.plus_seconds(MAX_LIFETIME_SECONDS).unwrap_or(now);
     let fields = KeyFields {
         name: form.field("name"),
         access: form.text("access").to_owned(),
@@ -171,7 +207,7 @@ pub fn key_form_page(
         expires_error: form.error("expires"),
         expires_on: form.field("expires_on"),
         expires_min: format::day_input(now),
-        expires_max: format::day_input(latest),
+        expires_max: last_day(now),
         limit_amount: form.field("limit_amount"),
         limit_period: period_choices(form.text("limit_period")),
         limit_period_error: form.error("limit_period"),
@@ -182,6 +218,7 @@ pub fn key_form_page(
         action: place.action,
         cancel_url: place.cancel_url,
         form: place.single_use,
+        seen: place.seen,
         fields,
         currency: visitor.currency().code().to_owned(),
         live_count,

@@ -21,7 +21,7 @@ use super::{
 use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
     http::AppState,
-    store::ApiKey,
+    store::{ApiKey, StoreError},
 };
 
 /// Purchases on a page.
@@ -89,7 +89,7 @@ pub async fn table(
     since: Option<Timestamp>,
     since_text: &str,
     before: Option<i64>,
-) -> Result<PurchaseTable, Failure> {
+) -> Result<PurchaseTable, StoreError> {
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let limit = to_fetch(LENGTH);
     let purchases =

@@ -6,7 +6,8 @@ use super::{
     failure::Failure,
     format,
     forms::{Form, Submission},
-    key_detail, new_key,
+    key_detail,
+    new_key::{self, form_token, unanswered},
     pages::{
         frame::Nav,
         key_actions::{RotatePage, grace_choices},
@@ -20,7 +21,7 @@ use crate::{
     domain::lifecycle::{KeyStatus, end_of_grace},
     entropy,
     http::AppState,
-    store::{ApiKey, Refusal, StoreError},
+    store::{ApiKey, FormClaim, Refusal, StoreError},
 };
 
 /// Graces that are offered, in seconds.
@@ -61,11 +62,9 @@ pub async fn rotate(
     let Some(grace) = form.read("grace", parse_grace) else {
         return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &old, &form)?);
     };
-    if !state.store().claim_form(visitor.session(), &single_use).await? {
-        return Err(Failure::SentBefore);
-    }
     let text = entropy::new_key(&tenant.policy.prefix)?;
-    match state.store().rotate_api_key(tenant, account, key_id, &text, grace, origin).await {
+    let claim = FormClaim { session: visitor.session(), form: &single_use };
+    match state.store().rotate_api_key_by_form(&claim, key_id, &text, grace, origin).await {
         Ok(key) => {
             // Not looked up: nothing may come between the new key and its only showing.
             let end = end_of_grace(key.created_at, grace, old.expires_at);
@@ -76,6 +75,7 @@ pub async fn rotate(
                     head: key_head(&old),
                     works_until: (grace > 0).then(|| format::moment(end, Some(key.created_at))),
                 }),
+                disabled: !key.enabled,
             })
         }
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
@@ -87,6 +87,13 @@ pub async fn rotate(
                 ),
             );
             show_with(StatusCode::CONFLICT, &page(&visitor, &old, &form)?)
+        }
+        Err(error @ StoreError::Unavailable(_)) => {
+            form.refused(
+                "We cannot answer right now, and do not know whether the key is rotated. Send this \
+                 form again in a moment: it makes one key at most.",
+            );
+            unanswered(error, &page(&visitor, &old, &form)?)
         }
         Err(error) => key_detail::refused(&state, &visitor, key_id, error).await,
     }
@@ -101,7 +108,7 @@ fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> Result<RotatePage, Fail
     Ok(RotatePage {
         frame: visitor.form_frame("Rotate API key", Nav::Keys, form),
         key: key_head(key),
-        form: entropy::new_session_token()?.expose().to_owned(),
+        form: form_token(form)?,
         grace: grace_choices(form.text("grace")),
         grace_error: form.error("grace"),
     })

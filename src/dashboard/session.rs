@@ -31,7 +31,7 @@ use crate::{
         timestamp::Timestamp,
     },
     http::{AppState, PeerAddress},
-    store::PortalSession,
+    store::{LinkTarget, PortalSession},
 };
 
 /// An account's owner in a live session. All that is read and changed for them is that of the
@@ -63,6 +63,11 @@ impl Visitor {
 
     pub fn account(&self) -> &ExternalId {
         &self.session.account
+    }
+
+    /// Whether a link leads to where they are.
+    pub fn is_at(&self, target: &LinkTarget) -> bool {
+        self.tenant().id == target.tenant.id && *self.account() == target.account
     }
 
     /// The database's clock when the session was looked at.

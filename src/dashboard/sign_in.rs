@@ -9,20 +9,20 @@ use std::sync::Arc;
 use axum::{
     body::Body,
     extract::{FromRequest, FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::Response,
 };
 
 use super::{
     brand::tenant_frame,
-    cookies::Cookie,
+    cookies::{Cookie, LastSignIn},
     entry::with_cookies,
     failure::Failure,
     format,
     forms::{Form, read_body},
     guard::{csrf_token, is_csrf_token},
     pages::{
-        Field,
+        Field, Link,
         frame::{Frame, Nav},
         sign_in::{SignInPage, SignaturePage},
     },
@@ -59,7 +59,18 @@ impl FromRequestParts<AppState> for Platform {
         let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
         let is_test = route.is_some_and(|route| route.contains("/test/"));
         let environment = if is_test { Environment::Test } else { Environment::Live };
-        let tenant = state.store().find_tenant(&slug, environment).await?;
+        Self::find(state, &slug, environment).await
+    }
+}
+
+impl Platform {
+    /// The platform of this name, if its accounts sign in so.
+    pub async fn find(
+        state: &AppState,
+        slug: &Slug,
+        environment: Environment,
+    ) -> Result<Self, Failure> {
+        let tenant = state.store().find_tenant(slug, environment).await?;
         let settings = state.store().portal_settings(&tenant).await?;
         let policy = settings.wallet_sign_in;
         if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
@@ -67,9 +78,17 @@ impl FromRequestParts<AppState> for Platform {
         }
         Ok(Self { tenant, settings })
     }
-}
 
-impl Platform {
+    /// The frame of the page for whoever is out.
+    pub fn frame_when_out(&self, title: &str) -> Frame {
+        tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
+    }
+
+    /// The way in again.
+    pub fn sign_in_link(&self) -> Link {
+        Link { label: "Sign in again".to_owned(), url: self.login_url() }
+    }
+
     fn login_url(&self) -> String {
         match self.tenant.environment {
             Environment::Live => format!("/dashboard/{}/login", self.tenant.slug),
@@ -78,11 +97,7 @@ impl Platform {
     }
 
     fn frame(&self, title: &str, browser: &SessionToken, form: &Form) -> Frame {
-        Frame {
-            csrf: csrf_token(browser),
-            errors: form_errors(form),
-            ..tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
-        }
+        Frame { csrf: csrf_token(browser), errors: form_errors(form), ..self.frame_when_out(title) }
     }
 
     fn address_page(&self, browser: &SessionToken, form: &Form) -> SignInPage {
@@ -92,6 +107,23 @@ impl Platform {
             address: form.field("address"),
             creates: self.settings.wallet_sign_in == SignInPolicy::Create,
         }
+    }
+
+    /// The page of the address again, with how long to wait: 429.
+    fn too_many(
+        &self,
+        browser: &SessionToken,
+        address: &ExternalId,
+        retry_after_seconds: i64,
+    ) -> Result<Response, Failure> {
+        let mut form = Form::filled([("address", address.as_str().to_owned())]);
+        let wait = wait_words(retry_after_seconds);
+        form.wrong("address", format!("too many sign-ins were begun of late: try again {wait}"));
+        let page = self.address_page(browser, &form);
+        let mut response = show_with(StatusCode::TOO_MANY_REQUESTS, &page)?;
+        let retry_after = HeaderValue::from(retry_after_seconds);
+        response.headers_mut().insert(header::RETRY_AFTER, retry_after);
+        Ok(response)
     }
 
     /// The message that is signed for an address.
@@ -168,9 +200,9 @@ pub async fn start(
 ) -> Result<Response, Failure> {
     match form.read("address", parse_address) {
         Some(address) => {
+            let asked = Asked { state: &state, platform: &platform, browser: &browser };
             let form = Form::default();
-            let page = message_page(&state, &platform, &browser, &address, &form, &origin).await?;
-            let response = show_with(StatusCode::OK, &page)?;
+            let response = asked.show_message(StatusCode::OK, &address, &form, &origin).await?;
             let cookie = Cookie::SignIn.set(&browser, state.public_url().is_secure());
             Ok(with_cookies(response, [cookie]))
         }
@@ -188,10 +220,15 @@ pub async fn verify(
         return show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form));
     };
     let session = entropy::new_session_token()?;
-    match finish(&state, &platform, &browser, &address, &form, &session, &origin).await? {
+    let asked = Asked { state: &state, platform: &platform, browser: &browser };
+    match asked.finish(&address, &form, &session, &origin).await? {
         SignInOutcome::Open(_) => {
             let secure = state.public_url().is_secure();
-            let cookies = [Cookie::Session.set(&session, secure), Cookie::SignIn.clear(secure)];
+            let cookies = [
+                Cookie::Session.set(&session, secure),
+                Cookie::SignIn.clear(secure),
+                LastSignIn::at(&platform.tenant).set(secure),
+            ];
             return Ok(with_cookies(see_other("/dashboard/keys"), cookies));
         }
         SignInOutcome::NoAccount => {
@@ -204,61 +241,108 @@ pub async fn verify(
         }
         SignInOutcome::WrongSignature(error) => form.wrong("signature", error.to_string()),
     }
-    let page = message_page(&state, &platform, &browser, &address, &form, &origin).await?;
-    show_with(StatusCode::BAD_REQUEST, &page)
+    asked.show_message(StatusCode::BAD_REQUEST, &address, &form, &origin).await
 }
 
-async fn finish(
-    state: &AppState,
-    platform: &Platform,
-    browser: &SessionToken,
-    address: &ExternalId,
-    form: &Form,
-    session: &SessionToken,
-    origin: &Origin,
-) -> Result<SignInOutcome, StoreError> {
-    let Ok(nonce) = SessionToken::parse(form.text("nonce")) else {
-        return Ok(SignInOutcome::Spent);
-    };
-    let host = state.public_url().host();
-    let attempt = SignInAttempt { address, nonce: &nonce, browser, host };
-    let signature = form.text("signature").trim();
-    let check = |issued_at| {
-        let message = platform.message(state, address, &nonce, issued_at);
-        tron_message::verify(address.as_str(), &message, signature)
-    };
-    state.store().finish_sign_in(&platform.tenant, &attempt, session, origin, check).await
+/// Who asks to sign in, and where.
+struct Asked<'a> {
+    state: &'a AppState,
+    platform: &'a Platform,
+    browser: &'a SessionToken,
 }
 
-/// A fresh message, with what was wrong with the signature of the one before.
-async fn message_page(
-    state: &AppState,
-    platform: &Platform,
-    browser: &SessionToken,
-    address: &ExternalId,
-    form: &Form,
-    origin: &Origin,
-) -> Result<SignaturePage, Failure> {
-    let nonce = entropy::new_session_token()?;
-    let host = state.public_url().host();
-    let attempt = SignInAttempt { address, nonce: &nonce, browser, host };
-    let (issued_at, expires_at) =
-        match state.store().start_sign_in(&platform.tenant, &attempt, origin).await? {
+impl Asked<'_> {
+    async fn finish(
+        &self,
+        address: &ExternalId,
+        form: &Form,
+        session: &SessionToken,
+        origin: &Origin,
+    ) -> Result<SignInOutcome, StoreError> {
+        let Ok(nonce) = SessionToken::parse(form.text("nonce")) else {
+            return Ok(SignInOutcome::Spent);
+        };
+        let attempt = self.attempt(address, &nonce);
+        let signature = form.text("signature").trim();
+        let check = |issued_at| {
+            let message = self.platform.message(self.state, address, &nonce, issued_at);
+            tron_message::verify(address.as_str(), &message, signature)
+        };
+        let tenant = &self.platform.tenant;
+        self.state.store().finish_sign_in(tenant, &attempt, session, origin, check).await
+    }
+
+    /// A fresh message, with what was wrong with the signature of the one before; or how long to
+    /// wait for one.
+    async fn show_message(
+        &self,
+        status: StatusCode,
+        address: &ExternalId,
+        form: &Form,
+        origin: &Origin,
+    ) -> Result<Response, Failure> {
+        let platform = self.platform;
+        let nonce = entropy::new_session_token()?;
+        let attempt = self.attempt(address, &nonce);
+        let started = self.state.store().start_sign_in(&platform.tenant, &attempt, origin).await?;
+        let (issued_at, expires_at) = match started {
             NewSignIn::Made { issued_at, expires_at } => (issued_at, expires_at),
             NewSignIn::TooMany { retry_after_seconds } => {
-                return Err(Failure::TooMany { retry_after_seconds });
+                return platform.too_many(self.browser, address, retry_after_seconds);
             }
         };
-    let login_url = platform.login_url();
-    Ok(SignaturePage {
-        frame: platform.frame("Sign the message", browser, form),
-        action: format!("{login_url}/verify"),
-        back_url: login_url,
-        address: address.as_str().to_owned(),
-        nonce: nonce.expose().to_owned(),
-        message: platform.message(state, address, &nonce, issued_at),
-        expires: format::moment(expires_at, Some(issued_at)),
-        // A signature is of one message: what was typed is of no more use.
-        signature: Field { value: String::new(), error: form.error("signature") },
-    })
+        let login_url = platform.login_url();
+        let page = SignaturePage {
+            frame: platform.frame("Sign the message", self.browser, form),
+            action: format!("{login_url}/verify"),
+            back_url: login_url,
+            address: address.as_str().to_owned(),
+            nonce: nonce.expose().to_owned(),
+            message: platform.message(self.state, address, &nonce, issued_at),
+            expires: format::moment(expires_at, Some(issued_at)),
+            // A signature is of one message: what was typed is of no more use.
+            signature: Field { value: String::new(), error: form.error("signature") },
+        };
+        show_with(status, &page)
+    }
+
+    fn attempt<'b>(
+        &'b self,
+        address: &'b ExternalId,
+        nonce: &'b SessionToken,
+    ) -> SignInAttempt<'b> {
+        SignInAttempt {
+            address,
+            nonce,
+            browser: self.browser,
+            host: self.state.public_url().host(),
+        }
+    }
+}
+
+/// How long to wait, for people: `in a moment`, `in a minute`, `in 4 minutes`.
+fn wait_words(seconds: i64) -> String {
+    match seconds {
+        ..=10 => "in a moment".to_owned(),
+        11..=60 => "in a minute".to_owned(),
+        _ => format!("in {} minutes", (seconds + 59) / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_told_in_words() {
+        for (seconds, words) in [
+            (1, "in a moment"),
+            (11, "in a minute"),
+            (60, "in a minute"),
+            (61, "in 2 minutes"),
+            (300, "in 5 minutes"),
+        ] {
+            assert_eq!(wait_words(seconds), words, "{seconds}");
+        }
+    }
 }

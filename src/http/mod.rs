@@ -9,6 +9,7 @@ mod authorize;
 mod credits;
 pub(crate) mod csv;
 mod fields;
+mod forwarded;
 mod gate;
 mod health;
 mod holds;
@@ -32,6 +33,7 @@ mod verify;
 use std::{ops::Deref, sync::Arc, time::Duration};
 
 pub use access::PeerAddress;
+pub use forwarded::TrustedProxies;
 pub use gate::CountedVerifier;
 pub use openapi::document as openapi_document;
 pub use router::router;

@@ -197,6 +197,9 @@ impl From<Refusal> for Problem {
             }
             Refusal::KeyDenied(denial) => denial.into(),
             Refusal::ScopeLost => Self::insufficient_scope(&Scope::purchases_write()),
+            Refusal::FormSpent | Refusal::SessionOver => {
+                Self::internal("a form of the dashboard was sent over the interface")
+            }
             Refusal::TenantExists | Refusal::PrefixTaken => {
                 Self::internal("a tenant was made over HTTP")
             }

@@ -17,7 +17,7 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
-use super::access::PeerAddress;
+use super::{access::PeerAddress, forwarded::TrustedProxies};
 
 /// Bounds of the connections.
 #[derive(Clone, Copy, Debug)]
@@ -48,11 +48,13 @@ impl Default for ServerLimits {
     }
 }
 
-/// Serves until `stop` is ready, then stops accepting and finishes what is in flight.
+/// Serves until `stop` is ready, then stops accepting and finishes what is in flight. A client that
+/// comes through `proxies` is whom they name.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ServerLimits,
+    proxies: TrustedProxies,
     stop: impl Future<Output = ()>,
 ) {
     let graceful = GracefulShutdown::new();
@@ -65,7 +67,7 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, peer, permit)) => {
-                serve_connection(stream, peer, permit, &router, limits, &graceful);
+                serve_connection(stream, peer, permit, &router, limits, &proxies, &graceful);
             }
             Err(error) => {
                 // Out of file descriptors, most likely: without a pause this would spin.
@@ -97,6 +99,7 @@ fn serve_connection(
     permit: OwnedSemaphorePermit,
     router: &Router,
     limits: ServerLimits,
+    proxies: &TrustedProxies,
     graceful: &GracefulShutdown,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
@@ -104,11 +107,14 @@ fn serve_connection(
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
-    let address = PeerAddress(peer.ip().to_canonical());
+    let peer = peer.ip().to_canonical();
+    // Of another than a trusted proxy no such header is read.
+    let proxies = proxies.include(peer).then(|| proxies.clone());
     let router = router.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
-        request.extensions_mut().insert(address);
+        let told = proxies.as_ref().map(|proxies| proxies.client(peer, request.headers()));
+        request.extensions_mut().insert(PeerAddress(told.unwrap_or(peer)));
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

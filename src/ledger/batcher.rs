@@ -1,19 +1,26 @@
 //! Takes what waits, applies it, and tells each caller what became of it.
 
 use std::{
+    cell::RefCell,
+    collections::HashMap,
     num::NonZero,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread::available_parallelism,
     time::Duration,
 };
 
+use metrics::Counter;
 use tokio::{sync::oneshot, time::Instant};
 use tracing::{error, warn};
 
 use super::queues::{Answer, Caller, Lane, MOST_QUICK_LANES, PATIENT_LANES, Queues, Waiting};
 use crate::{
     clock,
-    domain::{account::AccountId, id::BatchId, tenant::Tenant},
+    domain::{
+        account::AccountId,
+        id::{BatchId, TenantId},
+        tenant::Tenant,
+    },
     entropy,
     store::{
         Batch, BatchConnection, Decline, Done, Operation, OperationAction, Outcome, Refusal, Store,
@@ -128,6 +135,7 @@ impl Batcher {
         connection: &mut BatchConnection,
         batch: &mut Batch,
     ) -> Vec<Answer> {
+        self.give_way(lane);
         let mut answers = Vec::with_capacity(batch.operations.len());
         for operation in &batch.operations {
             let (id, attempt) = (batch.id, batch.attempt + 1);
@@ -265,6 +273,12 @@ impl Decided {
     }
 }
 
+thread_local! {
+    /// By tenant, kind and outcome: found once by each thread.
+    static COUNTERS: RefCell<HashMap<(TenantId, &'static str, &'static str), Counter>> =
+        RefCell::default();
+}
+
 fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
     let kind = match &operation.action {
         OperationAction::Purchase { .. } => "purchase",
@@ -281,14 +295,18 @@ fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
         Ok(Outcome::Busy | Outcome::Fenced) | Err(StoreError::Unavailable(_)) => "unavailable",
         Err(_) => "failed",
     };
-    metrics::counter!(
-        "tollgate_operations_total",
-        "tenant" => tenant.slug.to_string(),
-        "environment" => tenant.environment.as_str(),
-        "kind" => kind,
-        "outcome" => outcome,
-    )
-    .increment(1);
+    COUNTERS.with_borrow_mut(|counters| {
+        let counter = counters.entry((tenant.id, kind, outcome)).or_insert_with(|| {
+            metrics::counter!(
+                "tollgate_operations_total",
+                "tenant" => tenant.slug.to_string(),
+                "environment" => tenant.environment.as_str(),
+                "kind" => kind,
+                "outcome" => outcome,
+            )
+        });
+        counter.increment(1);
+    });
 }
 
 /// One failure, told to each caller.

@@ -290,6 +290,33 @@ mod tests {
     }
 
     #[test]
+    fn a_batch_that_is_sent_again_gives_its_place_to_another() {
+        let mut callers = Callers::new();
+        let begin = |callers: &mut Callers| {
+            callers.queues.begin(Lane::Quick, 1).then(|| callers.queues.next(Lane::Quick).len())
+        };
+        for (account, others) in [("a", LATE_LANES), ("b", LATE_LANES - 1)] {
+            assert!(callers.ask(account));
+            assert_eq!(begin(&mut callers), Some(1));
+            assert!(callers.ask("other"));
+            assert_eq!(begin(&mut callers), None, "there is one lane");
+            assert!(callers.queues.give_way(), "{others} more may");
+            assert_eq!(begin(&mut callers), Some(1));
+            callers.rest("other");
+            assert!(callers.queues.next(Lane::Quick).is_empty());
+        }
+        assert!(callers.ask("c"));
+        assert_eq!(begin(&mut callers), Some(1));
+        assert!(!callers.queues.give_way(), "as many as may be are late");
+        // One that is decided after all takes nothing more; another may be late in its place.
+        callers.rest("a");
+        assert!(callers.ask("a"));
+        assert!(callers.queues.next(Lane::Late).is_empty());
+        assert!(callers.queues.give_way());
+        assert_eq!(begin(&mut callers), Some(1));
+    }
+
+    #[test]
     fn who_goes_away_while_he_waits_has_asked_for_nothing() {
         let mut callers = Callers::new();
         callers.ask("a");

@@ -37,6 +37,15 @@ pub struct KeyActivity {
     pub truncated: bool,
 }
 
+/// What a key spent in the last 24 hours, in minor units of the tenant's currency.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SpendByHour {
+    /// Oldest first, the last is the present one. What was given back since is not taken off.
+    pub hours: [i64; ACTIVITY_HOURS],
+    /// There were more purchases than are added up: `hours` has the newest 100,000.
+    pub truncated: bool,
+}
+
 /// Since when it is looked back: a moment, and the ledger's entry before it.
 struct Since {
     moment: Timestamp,
@@ -97,14 +106,14 @@ impl Store {
         Ok(activities)
     }
 
-    /// What a key spent in the last 24 hours, in minor units, by hour: oldest first, the last is the
-    /// present one. Of its purchases the newest 100,000 are counted.
+    /// What a key spent in the last 24 hours, by hour. Of its purchases the newest 100,000 are
+    /// counted.
     pub async fn key_spend_by_hour(
         &self,
         tenant: &Tenant,
         account: &ExternalId,
         key_id: KeyId,
-    ) -> Result<[i64; ACTIVITY_HOURS], StoreError> {
+    ) -> Result<SpendByHour, StoreError> {
         self.find_api_key(tenant, account, key_id).await?;
         let _timer = self.timer("key_spend_by_hour");
         let account_id = AccountId::derive(tenant.id, account).uuid();
@@ -113,10 +122,13 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query!(
                     r#"SELECT date_trunc('hour', created_at, 'UTC') AS "hour!",
-                              least(sum(amount), 9223372036854775807)::bigint AS "spent!"
-                       FROM (SELECT created_at, amount FROM purchases
+                              least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
+                                    9223372036854775807)::bigint AS "spent!",
+                              max(place) > $4 AS "truncated!"
+                       FROM (SELECT created_at, amount, row_number() OVER (ORDER BY seq DESC) AS place
+                             FROM purchases
                              WHERE account_id = $1 AND key_id = $2 AND seq > $3
-                             ORDER BY seq DESC LIMIT $4) AS newest
+                             ORDER BY seq DESC LIMIT $4::bigint + 1) AS newest
                        GROUP BY 1"#,
                     account_id,
                     key_id.uuid(),
@@ -127,13 +139,14 @@ impl Store {
                 .await
             })
             .await?;
-        let mut hours = [0_i64; ACTIVITY_HOURS];
+        let mut spend = SpendByHour { hours: [0; ACTIVITY_HOURS], truncated: false };
         for row in rows {
             let hour = stored_time("purchases.created_at", row.hour)?;
-            let spent = &mut hours[step_of(hour, since.moment)];
+            let spent = &mut spend.hours[step_of(hour, since.moment)];
             *spent = spent.saturating_add(row.spent);
+            spend.truncated |= row.truncated;
         }
-        Ok(hours)
+        Ok(spend)
     }
 
     /// What a key has bought since a moment, or ever, with seq, newest first; `before` is the seq of

@@ -1,9 +1,9 @@
 use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
 use super::{
-    ApiKey, Refusal, Store, StoreError, accounts,
+    ApiKey, FormClaim, Refusal, Store, StoreError, accounts,
     api_keys::{insert, refuse_over_limit, select, shown_limit},
     audit::{Act, Subject},
     clock::now,
@@ -153,65 +153,112 @@ impl Store {
         let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
         accounts::lock(&mut tx, account_id).await?;
-        let old = live_key(&mut tx, account_id, key_id).await?;
-        if old.rotated_to.is_some() {
-            return Err(Refusal::KeyAlreadyRotated.into());
-        }
-        let at = now(&mut tx).await?;
-        if grace_seconds > 0 {
-            refuse_over_limit(&mut tx, tenant, account_id, true, at).await?;
-        }
-        let new = ApiKey {
-            id: KeyId::new(at, entropy::for_id()?),
-            hint: key.hint().as_str().to_owned(),
-            created_at: at,
-            rotated_from: Some(key_id),
-            last_used_at: None,
-            ..old.clone()
-        };
-        insert(&mut tx, tenant, account_id, key, &new).await?;
-        let end = end_of_grace(at, grace_seconds, old.expires_at);
-        let at_once = grace_seconds == 0;
-        sqlx::query!(
-            "UPDATE api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5,
-                                 expires_at = $6
-             WHERE account_id = $1 AND key_id = $2",
-            account_id.uuid(),
-            key_id.uuid(),
-            new.id.uuid(),
-            at_once.then_some(OffsetDateTime::from(at)),
-            at_once.then_some("rotated"),
-            (if at_once { old.expires_at } else { Some(end) }).map(OffsetDateTime::from),
-        )
-        .execute(&mut *tx)
-        .await?;
-        let subject = Subject::Account(account, Some(key_id.uuid()));
-        let detail = json!({
-            "rotated_to": new.id,
-            "hint": new.hint,
-            "grace_seconds": grace_seconds,
-            "old_key_dies_at": end,
-        });
-        let act = Act { action: Action::ApiKeyRotate, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
-        // The new key's own line: whoever looks for what was done to it finds where it came from.
-        let detail = json!({
-            "name": new.name,
-            "hint": new.hint,
-            "scopes": new.scopes.to_strings(),
-            "expires_at": new.expires_at,
-            "spend_limit": shown_limit(tenant, new.spend_limit),
-            "rotated_from": key_id,
-        });
-        let subject = Subject::Account(account, Some(new.id.uuid()));
-        let act = Act { action: Action::ApiKeyCreate, subject, detail };
-        let at = now(&mut tx).await?;
-        act.record(&mut tx, tenant, origin, at).await?;
+        let new = rotate(&mut tx, tenant, account, key_id, key, grace_seconds, origin).await?;
+        self.end_rotation(tx, account_id, key_id).await?;
+        Ok(new)
+    }
+
+    /// [`Self::rotate_api_key`] for the account of a session, by a form that can be sent once: it is
+    /// spent if, and only if, the new key is made. A form that was spent is refused before all else.
+    pub async fn rotate_api_key_by_form(
+        &self,
+        claim: &FormClaim<'_>,
+        key_id: KeyId,
+        key: &KeyText,
+        grace_seconds: i64,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("rotate_api_key");
+        let (tenant, account) = (&claim.session.tenant, &claim.session.account);
+        let account_id = AccountId::derive(tenant.id, account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, account_id).await?;
+        claim.spend(&mut tx).await?;
+        let new = rotate(&mut tx, tenant, account, key_id, key, grace_seconds, origin).await?;
+        self.end_rotation(tx, account_id, key_id).await?;
+        Ok(new)
+    }
+
+    /// Commits, and returns once every node goes by what became of the old key.
+    async fn end_rotation(
+        &self,
+        mut tx: Transaction<'static, Postgres>,
+        account_id: AccountId,
+        key_id: KeyId,
+    ) -> Result<(), StoreError> {
         let change = self.announce_key(&mut tx, account_id, key_id).await?;
         tx.commit().await?;
         change.settle(self).await;
-        Ok(new)
+        Ok(())
     }
+}
+
+/// Replaces a key under the account's lock, and records it.
+async fn rotate(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account: &ExternalId,
+    key_id: KeyId,
+    key: &KeyText,
+    grace_seconds: i64,
+    origin: &Origin,
+) -> Result<ApiKey, StoreError> {
+    let account_id = AccountId::derive(tenant.id, account);
+    let old = live_key(connection, account_id, key_id).await?;
+    if old.rotated_to.is_some() {
+        return Err(Refusal::KeyAlreadyRotated.into());
+    }
+    let at = now(connection).await?;
+    if grace_seconds > 0 {
+        refuse_over_limit(connection, tenant, account_id, true, at).await?;
+    }
+    let new = ApiKey {
+        id: KeyId::new(at, entropy::for_id()?),
+        hint: key.hint().as_str().to_owned(),
+        created_at: at,
+        rotated_from: Some(key_id),
+        last_used_at: None,
+        ..old.clone()
+    };
+    insert(connection, tenant, account_id, key, &new).await?;
+    let end = end_of_grace(at, grace_seconds, old.expires_at);
+    let at_once = grace_seconds == 0;
+    sqlx::query!(
+        "UPDATE api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5,
+                             expires_at = $6
+         WHERE account_id = $1 AND key_id = $2",
+        account_id.uuid(),
+        key_id.uuid(),
+        new.id.uuid(),
+        at_once.then_some(OffsetDateTime::from(at)),
+        at_once.then_some("rotated"),
+        (if at_once { old.expires_at } else { Some(end) }).map(OffsetDateTime::from),
+    )
+    .execute(&mut *connection)
+    .await?;
+    let subject = Subject::Account(account, Some(key_id.uuid()));
+    let detail = json!({
+        "rotated_to": new.id,
+        "hint": new.hint,
+        "grace_seconds": grace_seconds,
+        "old_key_dies_at": end,
+    });
+    let act = Act { action: Action::ApiKeyRotate, subject, detail };
+    act.record(connection, tenant, origin, at).await?;
+    // The new key's own line: whoever looks for what was done to it finds where it came from.
+    let detail = json!({
+        "name": new.name,
+        "hint": new.hint,
+        "scopes": new.scopes.to_strings(),
+        "expires_at": new.expires_at,
+        "spend_limit": shown_limit(tenant, new.spend_limit),
+        "rotated_from": key_id,
+    });
+    let subject = Subject::Account(account, Some(new.id.uuid()));
+    let act = Act { action: Action::ApiKeyCreate, subject, detail };
+    let at = now(connection).await?;
+    act.record(connection, tenant, origin, at).await?;
+    Ok(new)
 }
 
 async fn live_key(

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    Refusal, Store, StoreError, accounts,
+    FormClaim, Refusal, Store, StoreError, accounts,
     audit::{Act, Subject},
     clock::{now, stored_time},
 };
@@ -134,42 +134,30 @@ impl Store {
         origin: &Origin,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.timer("create_api_key");
-        let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, account_id).await?;
-        let at = now(&mut tx).await?;
-        refuse_over_limit(&mut tx, tenant, account_id, false, at).await?;
-        let id = KeyId::new(at, entropy::for_id()?);
-        let row = ApiKey {
-            id,
-            hint: key.hint().as_str().to_owned(),
-            name: new.name.as_str().to_owned(),
-            scopes: new.scopes.clone(),
-            metadata: new.metadata.clone(),
-            spend_limit: new.spend_limit,
-            enabled: true,
-            created_at: at,
-            last_used_at: None,
-            expires_at: new.expiry.map(Expiry::timestamp),
-            revoked_at: None,
-            revoked_reason: None,
-            rotated_from: None,
-            rotated_to: None,
-            status: KeyStatus::Live,
-        };
-        insert(&mut tx, tenant, account_id, key, &row).await?;
-        let detail = json!({
-            "name": row.name,
-            "hint": row.hint,
-            "scopes": row.scopes.to_strings(),
-            "expires_at": row.expires_at,
-            "spend_limit": shown_limit(tenant, row.spend_limit),
-        });
-        let subject = Subject::Account(account, Some(id.uuid()));
-        let act = Act { action: Action::ApiKeyCreate, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
+        accounts::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
+        let created = create(&mut tx, tenant, account, key, new, origin).await?;
         tx.commit().await?;
-        Ok(row)
+        Ok(created)
+    }
+
+    /// [`Self::create_api_key`] for the account of a session, by a form that can be sent once: it is
+    /// spent if, and only if, the key is made. A form that was spent is refused before all else.
+    pub async fn create_api_key_by_form(
+        &self,
+        claim: &FormClaim<'_>,
+        key: &KeyText,
+        new: &NewApiKey,
+        origin: &Origin,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.timer("create_api_key");
+        let (tenant, account) = (&claim.session.tenant, &claim.session.account);
+        let mut tx = self.begin().await?;
+        accounts::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
+        claim.spend(&mut tx).await?;
+        let created = create(&mut tx, tenant, account, key, new, origin).await?;
+        tx.commit().await?;
+        Ok(created)
     }
 
     pub async fn find_api_key(
@@ -231,6 +219,50 @@ impl Store {
             .await?;
         rows.into_iter().map(KeyRow::into_key).collect()
     }
+}
+
+/// Makes a key under the account's lock, and records it.
+async fn create(
+    connection: &mut PgConnection,
+    tenant: &Tenant,
+    account: &ExternalId,
+    key: &KeyText,
+    new: &NewApiKey,
+    origin: &Origin,
+) -> Result<ApiKey, StoreError> {
+    let account_id = AccountId::derive(tenant.id, account);
+    let at = now(connection).await?;
+    refuse_over_limit(connection, tenant, account_id, false, at).await?;
+    let id = KeyId::new(at, entropy::for_id()?);
+    let row = ApiKey {
+        id,
+        hint: key.hint().as_str().to_owned(),
+        name: new.name.as_str().to_owned(),
+        scopes: new.scopes.clone(),
+        metadata: new.metadata.clone(),
+        spend_limit: new.spend_limit,
+        enabled: true,
+        created_at: at,
+        last_used_at: None,
+        expires_at: new.expiry.map(Expiry::timestamp),
+        revoked_at: None,
+        revoked_reason: None,
+        rotated_from: None,
+        rotated_to: None,
+        status: KeyStatus::Live,
+    };
+    insert(connection, tenant, account_id, key, &row).await?;
+    let detail = json!({
+        "name": row.name,
+        "hint": row.hint,
+        "scopes": row.scopes.to_strings(),
+        "expires_at": row.expires_at,
+        "spend_limit": shown_limit(tenant, row.spend_limit),
+    });
+    let subject = Subject::Account(account, Some(id.uuid()));
+    let act = Act { action: Action::ApiKeyCreate, subject, detail };
+    act.record(connection, tenant, origin, at).await?;
+    Ok(row)
 }
 
 /// A limit as the audit trail shows it.

@@ -46,6 +46,11 @@ pub enum Refusal {
     KeyDenied(Denial),
     /// The key that buys lost the scope for it.
     ScopeLost,
+    /// The form made a key already: sent again it makes no second one.
+    FormSpent,
+    /// The dashboard's session was closed meanwhile, or has made as many keys by forms as one may: it
+    /// takes a new session to go on.
+    SessionOver,
     /// Another tenant has this slug in this environment.
     TenantExists,
     /// The prefix collides with that of another tenant.

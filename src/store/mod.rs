@@ -22,6 +22,7 @@ mod ledger_check;
 mod lookups;
 mod nodes;
 mod pool;
+mod portal_forms;
 mod portal_links;
 mod portal_sessions;
 mod portal_settings;
@@ -35,7 +36,7 @@ mod usage;
 mod verifications;
 
 pub use accounts::Account;
-pub use activity::{ACTIVITY_HOURS, KeyActivity};
+pub use activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
 pub use admin_keys::{AdminKey, AdminVerification};
 pub use api_key_changes::KeyChange;
 pub use api_keys::{ApiKey, KeyFilter, NewApiKey};
@@ -51,7 +52,8 @@ pub use ledger::{BalanceThen, Direction, EntryFilter, EntryKind, EntryRange, Led
 pub use ledger_check::LedgerCheck;
 pub use nodes::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
-pub use portal_links::PortalLink;
+pub use portal_forms::FormClaim;
+pub use portal_links::{LinkTarget, PortalLink};
 pub use portal_sessions::{PortalSession, SignInWay};
 pub use portal_settings::PortalChange;
 pub use purchases::Purchase;

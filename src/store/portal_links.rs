@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -7,8 +9,8 @@ use super::{
     audit::{Act, Subject},
     clock::now,
     portal_sessions::{
-        ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end,
-        stored_account, stored_url,
+        ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, close,
+        delete_sessions_that_are_over, end, stored_account, stored_url,
     },
 };
 use crate::domain::{
@@ -25,6 +27,13 @@ use crate::domain::{
 #[derive(Clone, Copy, Debug)]
 pub struct PortalLink {
     pub expires_at: Timestamp,
+}
+
+/// Whose dashboard a link leads into.
+#[derive(Clone, Debug)]
+pub struct LinkTarget {
+    pub tenant: Arc<Tenant>,
+    pub account: ExternalId,
 }
 
 impl Store {
@@ -66,12 +75,38 @@ impl Store {
         Ok(PortalLink { expires_at })
     }
 
-    /// Takes a link, once, and opens the session whose token is given. `None`: it was used, has
-    /// expired, or never was.
+    /// Whose link it is, which is not taken by that. `None`: it was used, has expired, or never was.
+    pub async fn portal_link_target(
+        &self,
+        link: &SessionToken,
+    ) -> Result<Option<LinkTarget>, StoreError> {
+        let _timer = self.timer("portal_link_target");
+        let link = link.hash();
+        let found = self
+            .read(|pool| async move {
+                sqlx::query!(
+                    "SELECT l.tenant_id, external_id
+                     FROM portal_links l JOIN accounts USING (account_id)
+                     WHERE token_hash = $1 AND expires_at > clock_timestamp()",
+                    link.as_bytes(),
+                )
+                .fetch_optional(&pool)
+                .await
+            })
+            .await?;
+        let Some(found) = found else { return Ok(None) };
+        let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
+        Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
+    }
+
+    /// Takes a link, once, and opens the session whose token is given; the one that it replaces in
+    /// that browser is closed. `None`: the link was used, has expired, or never was, and nothing was
+    /// done.
     pub async fn open_linked_session(
         &self,
         link: &SessionToken,
         session: &SessionToken,
+        replaced: Option<&PortalSession>,
         origin: &Origin,
     ) -> Result<Option<PortalSession>, StoreError> {
         let _timer = self.timer("open_linked_session");
@@ -117,6 +152,9 @@ impl Store {
             return_url: stored_url(taken.return_url.as_deref())?,
         };
         let session = new.open(&mut tx, &tenant, origin, at).await?;
+        if let Some(replaced) = replaced {
+            close(&mut tx, replaced, origin).await?;
+        }
         tx.commit().await?;
         Ok(Some(session))
     }

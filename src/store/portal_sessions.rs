@@ -27,9 +27,6 @@ const SEEN_SECONDS: i64 = 60;
 /// get fewer.
 pub(super) const ACCOUNTS_AT_ONCE: i64 = 5;
 
-/// Forms that make something, in one session.
-const MAX_FORMS: i64 = 1000;
-
 /// How a session was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SignInWay {
@@ -76,7 +73,7 @@ pub struct PortalSession {
 }
 
 impl PortalSession {
-    fn account_id(&self) -> Uuid {
+    pub(super) fn account_id(&self) -> Uuid {
         AccountId::derive(self.tenant.id, &self.account).uuid()
     }
 }
@@ -198,20 +195,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let _timer = self.timer("close_portal_session");
         let mut tx = self.begin().await?;
-        let closed = sqlx::query!(
-            "DELETE FROM portal_sessions WHERE account_id = $1 AND session_id = $2",
-            session.account_id(),
-            session.id.uuid(),
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if closed > 0 {
-            let at = now(&mut tx).await?;
-            let subject = Subject::Account(&session.account, None);
-            let act = Act { action: Action::SessionClose, subject, detail: json!({}) };
-            act.record(&mut tx, &session.tenant, origin, at).await?;
-        }
+        close(&mut tx, session, origin).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -246,36 +230,6 @@ impl Store {
         Ok(closed)
     }
 
-    /// Remembers that a form was sent. `false`: it was sent before, or the session has sent all that
-    /// it may, or is over.
-    pub async fn claim_form(
-        &self,
-        session: &PortalSession,
-        form: &SessionToken,
-    ) -> Result<bool, StoreError> {
-        let _timer = self.timer("claim_form");
-        let form = form.hash();
-        let mut tx = self.begin().await?;
-        let claimed = sqlx::query!(
-            "INSERT INTO portal_forms (account_id, session_id, form_hash)
-             SELECT account_id, session_id, $3::bytea FROM portal_sessions
-             WHERE account_id = $1 AND session_id = $2
-               AND (SELECT count(*) FROM portal_forms
-                    WHERE account_id = $1 AND session_id = $2) < $4
-             FOR KEY SHARE
-             ON CONFLICT (account_id, session_id, form_hash) DO NOTHING",
-            session.account_id(),
-            session.id.uuid(),
-            form.as_bytes(),
-            MAX_FORMS,
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        tx.commit().await?;
-        Ok(claimed == 1)
-    }
-
     async fn mark_seen(&self, session: &PortalSession) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         // One that another page just marked, or closed, is left as it is.
@@ -291,6 +245,29 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Deletes a session and records it, unless it is gone already.
+pub(super) async fn close(
+    connection: &mut PgConnection,
+    session: &PortalSession,
+    origin: &Origin,
+) -> Result<(), StoreError> {
+    let closed = sqlx::query!(
+        "DELETE FROM portal_sessions WHERE account_id = $1 AND session_id = $2",
+        session.account_id(),
+        session.id.uuid(),
+    )
+    .execute(&mut *connection)
+    .await?
+    .rows_affected();
+    if closed > 0 {
+        let at = now(connection).await?;
+        let subject = Subject::Account(&session.account, None);
+        let act = Act { action: Action::SessionClose, subject, detail: json!({}) };
+        act.record(connection, &session.tenant, origin, at).await?;
+    }
+    Ok(())
 }
 
 /// Deletes sessions that are over, of a few accounts: those that have been over for longest.

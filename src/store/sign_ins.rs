@@ -19,10 +19,13 @@ use crate::domain::{
     tron_message::SignatureError,
 };
 
-/// Sign-ins of one address, whoever begins them, in [`WINDOW_SECONDS`].
-const MOST_OF_ADDRESS: i64 = 20;
+/// Sign-ins of one address that one client begins, in [`WINDOW_SECONDS`].
+const MOST_OF_PAIR: i64 = 20;
 
-/// Sign-ins that one client begins, whatever the address, in [`WINDOW_SECONDS`].
+/// Sign-ins of one address, whoever begins them: so many that nobody locks its owner out with a few.
+const MOST_OF_ADDRESS: i64 = 500;
+
+/// Sign-ins that one client begins, whatever the address.
 const MOST_OF_CLIENT: i64 = 40;
 
 /// Over which sign-ins are counted: a row is kept as long, spent or not.
@@ -51,7 +54,7 @@ pub enum NewSignIn {
         issued_at: Timestamp,
         expires_at: Timestamp,
     },
-    /// The address or the client has begun too many of late.
+    /// Too many were begun of late, or another is being begun at this moment.
     TooMany {
         /// At least 1.
         retry_after_seconds: i64,
@@ -70,8 +73,9 @@ pub enum SignInOutcome {
 }
 
 impl Store {
-    /// Begins a sign-in, unless the address has begun 20 or the client 40 in the last 5 minutes. A
-    /// client is an IPv4 address, or the first 64 bits of an IPv6 address.
+    /// Begins a sign-in, unless there were too many in the last 5 minutes: 20 of the address by the
+    /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or the
+    /// first 64 bits of an IPv6 address.
     pub async fn start_sign_in(
         &self,
         tenant: &Tenant,
@@ -80,16 +84,27 @@ impl Store {
     ) -> Result<NewSignIn, StoreError> {
         let _timer = self.timer("start_sign_in");
         let client = client_of(origin.address);
-        let mut tx = self.begin().await?;
-        lock_counts(&mut tx, tenant, attempt.address, &client).await?;
-        let at = now(&mut tx).await?;
-        delete_sign_ins_that_are_over(&mut tx, tenant, at).await?;
-        if let Some(free_at) = free_at(&mut tx, tenant, attempt.address, &client, at).await? {
-            tx.commit().await?;
-            let micros = free_at.unix_micros() - at.unix_micros();
-            let retry_after_seconds = micros / 1_000_000 + 1;
+        let counted = Counted { tenant, address: attempt.address, client: &client };
+        // One that is refused costs a read, and neither a transaction nor a lock.
+        let seen = self
+            .read(|pool| async move {
+                let mut connection = pool.acquire().await?;
+                counted.look(&mut connection).await
+            })
+            .await?;
+        if let Some(retry_after_seconds) = seen.wait()? {
             return Ok(NewSignIn::TooMany { retry_after_seconds });
         }
+        let mut tx = self.begin().await?;
+        if !counted.try_lock(&mut tx).await? {
+            return Ok(NewSignIn::TooMany { retry_after_seconds: 1 });
+        }
+        let seen = counted.look(&mut tx).await?;
+        if let Some(retry_after_seconds) = seen.wait()? {
+            return Ok(NewSignIn::TooMany { retry_after_seconds });
+        }
+        let at = stored_time("clock_timestamp()", seen.now)?;
+        delete_sign_ins_that_are_over(&mut tx, tenant, at).await?;
         let expires_at = end(at, SIGN_IN_SECONDS)?;
         let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
         sqlx::query!(
@@ -164,56 +179,81 @@ fn client_of(address: Option<IpAddr>) -> String {
     }
 }
 
-/// Those who count the same wait for each other, so that each sees what the others made: first by
-/// address, then by client, and so never in a circle.
-async fn lock_counts(
-    connection: &mut PgConnection,
-    tenant: &Tenant,
-    address: &ExternalId,
-    client: &str,
-) -> Result<(), StoreError> {
-    let tenant = tenant.id;
-    for (class, counted) in [(1, address.as_str()), (2, client)] {
-        sqlx::query!(
-            "SELECT pg_advisory_xact_lock($1, hashtext($2))",
-            class,
-            format!("{tenant} {counted}"),
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
+/// By what sign-ins are counted.
+#[derive(Clone, Copy)]
+struct Counted<'a> {
+    tenant: &'a Tenant,
+    address: &'a ExternalId,
+    client: &'a str,
 }
 
-/// When the next sign-in may begin. `None`: now.
-async fn free_at(
-    connection: &mut PgConnection,
-    tenant: &Tenant,
-    address: &ExternalId,
-    client: &str,
-    at: Timestamp,
-) -> Result<Option<Timestamp>, StoreError> {
-    let since = end(at, -WINDOW_SECONDS)?;
-    let row = sqlx::query!(
-        r#"SELECT (SELECT issued_at FROM portal_sign_ins
-                   WHERE tenant_id = $1 AND address = $2 AND issued_at > $4
-                   ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_address?",
-                  (SELECT issued_at FROM portal_sign_ins
-                   WHERE tenant_id = $1 AND client = $3 AND issued_at > $4
-                   ORDER BY issued_at DESC OFFSET $6 LIMIT 1) AS "of_client?""#,
-        tenant.id.uuid(),
-        address.as_str(),
-        client,
-        OffsetDateTime::from(since),
-        MOST_OF_ADDRESS - 1,
-        MOST_OF_CLIENT - 1,
-    )
-    .fetch_one(connection)
-    .await?;
-    // The one that has to leave the window: then one fewer than the most is left.
-    let Some(leaving) = row.of_address.max(row.of_client) else { return Ok(None) };
-    let leaving = stored_time("portal_sign_ins.issued_at", leaving)?;
-    end(leaving, WINDOW_SECONDS).map(Some)
+/// The oldest sign-ins that leave no room for another one. `None`: there is room.
+struct Seen {
+    of_pair: Option<OffsetDateTime>,
+    of_address: Option<OffsetDateTime>,
+    of_client: Option<OffsetDateTime>,
+    /// The database's clock.
+    now: OffsetDateTime,
+}
+
+impl Counted<'_> {
+    async fn look(&self, connection: &mut PgConnection) -> Result<Seen, sqlx::Error> {
+        sqlx::query_as!(
+            Seen,
+            r#"SELECT (SELECT issued_at FROM portal_sign_ins
+                       WHERE tenant_id = $1 AND client = $3 AND address = $2
+                         AND issued_at > clock.now - $4::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_pair?",
+                      (SELECT issued_at FROM portal_sign_ins
+                       WHERE tenant_id = $1 AND address = $2
+                         AND issued_at > clock.now - $4::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $6 LIMIT 1) AS "of_address?",
+                      (SELECT issued_at FROM portal_sign_ins
+                       WHERE tenant_id = $1 AND client = $3
+                         AND issued_at > clock.now - $4::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $7 LIMIT 1) AS "of_client?",
+                      clock.now AS "now!"
+               FROM (SELECT clock_timestamp() AS now) AS clock"#,
+            self.tenant.id.uuid(),
+            self.address.as_str(),
+            self.client,
+            WINDOW_SECONDS,
+            MOST_OF_PAIR - 1,
+            MOST_OF_ADDRESS - 1,
+            MOST_OF_CLIENT - 1,
+        )
+        .fetch_one(connection)
+        .await
+    }
+
+    /// Those who count the same go one at a time, so that each sees what the others made. `false`:
+    /// another one goes. Nobody waits, as whoever does so holds a connection that others need.
+    async fn try_lock(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
+        let tenant = self.tenant.id;
+        let locked = sqlx::query_scalar!(
+            r#"SELECT pg_try_advisory_xact_lock(1, hashtext($1))
+                      AND pg_try_advisory_xact_lock(2, hashtext($2)) AS "locked!""#,
+            format!("{tenant} {}", self.address),
+            format!("{tenant} {}", self.client),
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(locked)
+    }
+}
+
+impl Seen {
+    /// Seconds until the next sign-in may begin. `None`: now.
+    fn wait(&self) -> Result<Option<i64>, StoreError> {
+        // The one that has to leave the window: then one fewer than the most is left.
+        let leaving = self.of_pair.max(self.of_address).max(self.of_client);
+        let Some(leaving) = leaving else { return Ok(None) };
+        let leaving = stored_time("portal_sign_ins.issued_at", leaving)?;
+        let now = stored_time("clock_timestamp()", self.now)?;
+        let free_at = end(leaving, WINDOW_SECONDS)?;
+        let micros = free_at.unix_micros() - now.unix_micros();
+        Ok(Some(micros / 1_000_000 + 1))
+    }
 }
 
 /// Spends a nonce. The moment when it was issued, if the attempt ends as it began and in time.

@@ -12,17 +12,22 @@ use crate::domain::{
     tenant::{Environment, Slug, Tenant},
 };
 
-/// Keys with an unknown prefix make a node look for new tenants this often at the most.
+/// Keys with an unknown prefix make a node look for new tenants this often at the most; so do names
+/// that nobody has.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// When new tenants were last looked for, and whether it could be found out. Held while it is done:
+/// one looks, the others wait for what it finds.
+pub(super) type Looked = Mutex<Option<(Instant, bool)>>;
 
 /// The tenants that this node knows. They never change and never go, so what is here is true;
 /// only new ones have to be looked for.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
-    /// When new tenants were last looked for, and whether it could be found out. Held while it is
-    /// done: one looks, the others wait for what it finds.
-    pub looked: Mutex<Option<(Instant, bool)>>,
+    pub looked_for_prefix: Looked,
+    /// By itself: whoever tries names out does not put off what a new tenant's keys wait for.
+    pub looked_for_name: Looked,
 }
 
 #[derive(Default)]

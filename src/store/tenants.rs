@@ -9,7 +9,7 @@ use super::{
     Refusal, Store, StoreError, admin_keys,
     audit::{Act, Subject},
     clock::now,
-    tenant_directory::LOOK_AGAIN_AFTER,
+    tenant_directory::{LOOK_AGAIN_AFTER, Looked},
 };
 use crate::{
     domain::{
@@ -90,7 +90,8 @@ impl Store {
         rows.into_iter().map(TenantRow::into_tenant).collect()
     }
 
-    /// The tenant of this name.
+    /// The tenant of this name. One that another node made is found a second later at the most: names
+    /// come from anybody who asks for a page, and new tenants are looked for once a second.
     pub async fn find_tenant(
         &self,
         slug: &Slug,
@@ -99,7 +100,7 @@ impl Store {
         if let Some(tenant) = self.tenants.by_name(slug, environment) {
             return Ok(tenant);
         }
-        self.look_for_tenants().await?;
+        self.look_again(&self.tenants.looked_for_name).await?;
         self.tenants.by_name(slug, environment).ok_or_else(|| Refusal::NotFound.into())
     }
 
@@ -124,21 +125,29 @@ impl Store {
         if let Some(tenant) = self.known_tenant_of_key(key) {
             return Ok(Some(tenant));
         }
-        let mut looked = self.tenants.looked.lock().await;
+        self.look_again(&self.tenants.looked_for_prefix).await?;
+        Ok(self.tenants.by_prefix_of(key))
+    }
+
+    /// Looks for new tenants, unless that was done a moment ago. If it failed then, it is not known
+    /// now whether there are any.
+    async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
+        let mut looked = looked.lock().await;
         match *looked {
-            Some((at, known)) if at.elapsed() < LOOK_AGAIN_AFTER => {
-                if !known {
+            Some((at, found_out)) if at.elapsed() < LOOK_AGAIN_AFTER => {
+                if found_out {
+                    Ok(())
+                } else {
                     let reason = "new tenants could not be looked for a moment ago";
-                    return Err(StoreError::Unavailable(reason.into()));
+                    Err(StoreError::Unavailable(reason.into()))
                 }
             }
             _ => {
                 let found = self.look_for_tenants().await;
                 *looked = Some((Instant::now(), found.is_ok()));
-                found?;
+                found
             }
         }
-        Ok(self.tenants.by_prefix_of(key))
     }
 
     async fn look_for_tenants(&self) -> Result<(), StoreError> {

@@ -47,6 +47,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("askama", &["dashboard"]),
     ("axum", &["auth", "dashboard", "http", "telemetry", "cli"]),
     ("form_urlencoded", &["dashboard"]),
+    ("ipnet", &["http"]),
     ("k256", &["domain"]),
     ("rust_embed", &["dashboard"]),
     ("sha3", &["domain"]),

@@ -8,7 +8,7 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-use tollgate::http::{Limits, ServerLimits, serve};
+use tollgate::http::{Limits, ServerLimits, TrustedProxies, serve};
 
 use crate::harness::{
     App, Call,
@@ -24,6 +24,15 @@ struct Listening {
 }
 
 async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
+    listen_behind(TrustedProxies::default(), app, limits, server_limits).await
+}
+
+async fn listen_behind(
+    proxies: TrustedProxies,
+    app: &App,
+    limits: Limits,
+    server_limits: ServerLimits,
+) -> Listening {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("an address");
     let router = service(state_of(app.node.clone(), limits));
@@ -31,7 +40,7 @@ async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Liste
     let stopped = async move {
         let _ = stopped.await;
     };
-    let task = tokio::spawn(serve(listener, router, server_limits, stopped));
+    let task = tokio::spawn(serve(listener, router, server_limits, proxies, stopped));
     Listening { address, stop, task }
 }
 
@@ -168,6 +177,50 @@ async fn a_stop_does_not_wait_for_ever() {
     stuck.write_all(half).await.expect("it is sent");
     server.stop.send(()).expect("it runs");
     server.task.await.expect("it ends");
+}
+
+/// The address that the audit trail has for an account that is made by a request with these lines.
+async fn audited(app: &App, server: &Listening, account: &str, lines: &[&str]) -> String {
+    let forwarded: String =
+        lines.iter().map(|line| format!("X-Forwarded-For: {line}\r\n")).collect();
+    let request = format!(
+        "PUT /v1/accounts/{account} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+         {forwarded}Connection: close\r\n\r\n",
+        app.tradetally.admin_key
+    );
+    let answer = exchange(server.address, request.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 201"), "{answer}");
+    let events = format!("/v1/audit-events?account={account}");
+    let events = app.send(app.tradetally.call("GET", &events)).await.expect(200);
+    events.text("/data/0/address").to_owned()
+}
+
+#[tokio::test]
+async fn the_client_is_whom_a_trusted_proxy_names() {
+    let app = App::start().await;
+    let behind = async |networks: &str| {
+        let proxies = TrustedProxies::parse(networks).expect("networks");
+        listen_behind(proxies, &app, Limits::default(), ServerLimits::default()).await
+    };
+    let trusting = behind("127.0.0.1,10.0.0.0/8").await;
+    let cases: [(&str, &[&str], &str); 7] = [
+        ("named", &["203.0.113.9"], "203.0.113.9"),
+        ("behind-two", &["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        ("spoofed", &["198.51.100.1, 203.0.113.9"], "203.0.113.9"),
+        ("spoofed-line", &["198.51.100.1", "203.0.113.9, 10.0.0.2"], "203.0.113.9"),
+        ("version-six", &["[2001:db8::9]:4711"], "2001:db8::9"),
+        ("garbage", &["203.0.113.9, unknown"], "127.0.0.1"),
+        ("not-named", &[], "127.0.0.1"),
+    ];
+    for (account, lines, expected) in cases {
+        assert_eq!(audited(&app, &trusting, account, lines).await, expected, "{account}");
+    }
+    let trusting_another = behind("10.0.0.0/8").await;
+    let address = audited(&app, &trusting_another, "no-proxy", &["203.0.113.9"]).await;
+    assert_eq!(address, "127.0.0.1");
+    let trusting_none = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let address = audited(&app, &trusting_none, "no-setting", &["203.0.113.9"]).await;
+    assert_eq!(address, "127.0.0.1");
 }
 
 #[tokio::test]

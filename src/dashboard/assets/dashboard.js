@@ -11,23 +11,43 @@ function say(text) {
   if (live) live.textContent = text;
 }
 
-// Times in the viewer's zone. What is shown on hover stays UTC.
+// Times in the viewer's zone. What is shown on hover stays UTC; without a pointer, a button shows it.
 function localTimes() {
   const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const two = (number) => String(number).padStart(2, "0");
-  const times = document.querySelectorAll("time[datetime]");
-  for (const element of times) {
+  const times = [];
+  for (const element of document.querySelectorAll("time[datetime]")) {
     const at = new Date(element.dateTime);
     if (Number.isNaN(at.getTime())) continue;
     const day = `${at.getDate()} ${months[at.getMonth()]} ${at.getFullYear()}`;
     const clock = `${two(at.getHours())}:${two(at.getMinutes())}`;
-    element.textContent = "day" in element.dataset ? day : `${day}, ${clock}`;
+    const local = "day" in element.dataset ? day : `${day}, ${clock}`;
+    times.push({ element, utc: element.textContent, local });
+    element.textContent = local;
   }
   const zone = byId("zone");
   const name = Intl.DateTimeFormat().resolvedOptions().timeZone;
-  if (zone && name && name !== "UTC") {
-    zone.textContent = `Times are in your zone, ${name}. Point at one to see it in UTC. Hours of charts and days in forms are UTC.`;
-  }
+  if (!zone || !name || name === "UTC") return;
+  const words = document.createTextNode("");
+  const button = document.createElement("button");
+  button.type = "button";
+  button.id = "other-zone";
+  button.className = "button quiet small";
+  const tell = (inUtc) => {
+    words.data = inUtc
+      ? "Times are in UTC. "
+      : `Times are in your zone, ${name}. Hours of charts and days in forms are UTC. `;
+    button.textContent = inUtc ? "Show times in my zone" : "Show times in UTC";
+  };
+  let inUtc = false;
+  button.addEventListener("click", () => {
+    inUtc = !inUtc;
+    for (const { element, utc, local } of times) element.textContent = inUtc ? utc : local;
+    tell(inUtc);
+    say(words.data);
+  });
+  tell(inUtc);
+  zone.replaceChildren(words, button);
 }
 
 // Copy buttons.
@@ -60,23 +80,27 @@ function copyButtons() {
   }
 }
 
-// A link that leads on only when its box is ticked.
+// A link that leads on only when its box is ticked. It can be reached before, and says why it does
+// not lead on.
 function gates() {
   for (const link of document.querySelectorAll("a[data-needs]")) {
     const box = byId(link.dataset.needs);
-    const target = link.getAttribute("href");
-    if (!box) continue;
+    const why = byId(link.dataset.why);
+    if (!box || !why) continue;
     const follow = () => {
       if (box.checked) {
-        link.setAttribute("href", target);
         link.removeAttribute("aria-disabled");
-        link.removeAttribute("role");
+        link.removeAttribute("aria-describedby");
       } else {
-        link.removeAttribute("href");
         link.setAttribute("aria-disabled", "true");
-        link.setAttribute("role", "link");
+        link.setAttribute("aria-describedby", why.id);
       }
     };
+    link.addEventListener("click", (event) => {
+      if (box.checked) return;
+      event.preventDefault();
+      say(why.textContent);
+    });
     box.addEventListener("change", follow);
     follow();
   }

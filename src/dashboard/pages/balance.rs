@@ -30,8 +30,10 @@ pub struct StatementFilters {
     pub to: Field,
     /// The first is `""`, "All keys"; then key ids with name and hint.
     pub key: Vec<Choice>,
+    pub key_error: Option<String>,
     /// From [`kind_choices`].
     pub kind: Vec<Choice>,
+    pub kind_error: Option<String>,
     /// Some filter is set.
     pub active: bool,
 }

@@ -2,7 +2,9 @@
 
 use askama::Template;
 
-use super::{Field, KeyHead, TimeView, frame::Frame, key_shown::NewKey, purchases::PurchaseTable};
+use super::{
+    Field, KeyHead, Link, TimeView, frame::Frame, key_shown::NewKey, purchases::PurchaseTable,
+};
 
 /// `GET /dashboard/keys/{key_id}/compromised`
 #[derive(Template)]
@@ -18,6 +20,18 @@ pub struct CompromisedPage {
     pub replace: bool,
     /// The key lives: it is revoked by this. A dead one can only be looked at.
     pub live: bool,
+    /// The key is disabled: a new one is not, which is said.
+    pub disabled: bool,
+    /// Why no new key can be had; then there is no box for it.
+    pub not_replaced: Option<NotReplaced>,
+}
+
+/// Why there is no new key.
+pub struct NotReplaced {
+    /// The rest of the sentence "There is no new key: …".
+    pub reason: String,
+    /// The key that replaced the old one before, at the end of that sentence.
+    pub successor: Option<Link>,
 }
 
 /// The answer to that form: what was done, the new key, what the old one has bought.
@@ -30,7 +44,7 @@ pub struct CompromisedDonePage {
     /// Shown this once; `None`: there is no new key.
     pub new_key: Option<NewKey>,
     /// Why there is no new key, though one was wanted.
-    pub not_replaced: Option<String>,
+    pub not_replaced: Option<NotReplaced>,
     /// The moment since which purchases are listed; `None`: all.
     pub since: Option<TimeView>,
     pub purchases: PurchaseTable,

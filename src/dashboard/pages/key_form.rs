@@ -18,11 +18,14 @@ pub struct KeyFormPage {
     pub cancel_url: String,
     /// The single-use token, when one is created.
     pub form: Option<String>,
+    /// What the key was like when the form was made, when one is changed.
+    pub seen: Option<String>,
     pub fields: KeyFields,
     /// Such as `TRX`.
     pub currency: String,
-    /// How many keys count toward the cap, and the cap: for "This is key 4 of 5".
-    pub live_count: usize,
+    /// How many keys count toward the cap, and the cap: for "You have 3 of 5 keys". `None`: it is
+    /// not known, or a key is changed.
+    pub live_count: Option<usize>,
     pub max_keys: usize,
 }
 
@@ -49,14 +52,15 @@ pub struct KeyFields {
     pub limit_period_error: Option<String>,
 }
 
-/// The choices of the field `expires`, with the day on which each ends.
+/// The choices of the field `expires`, with the day of UTC on which each ends.
 ///
-/// `keep` says what the key has now, such as "Keep: 25 Nov 2026"; it is for a change alone.
+/// `keep` says what the key has now, such as "Keep: 25 Nov 2026, 21:40 UTC"; it is for a change
+/// alone.
 pub fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
     let kept = keep.map(|words| Choice::new("keep", words, chosen));
     let days = [30, 90, 180, 365].map(|days| {
         let end = now.plus_seconds(days * 86_400).unwrap_or(now);
-        let label = format!("{days} days, until {}", format::day_words(end));
+        let label = format!("{days} days, until {} (UTC)", format::day_words(end));
         Choice::new(days.to_string(), label, chosen)
     });
     let others = [Choice::new("date", "On a date", chosen), Choice::new("never", "Never", chosen)];
@@ -80,7 +84,7 @@ mod tests {
     fn an_expiry_is_said_with_its_day() {
         let now = Timestamp::parse("2026-11-25T21:40:05Z").expect("a time");
         let choices = expiry_choices("90", now, None);
-        assert_eq!(choices[1].label, "90 days, until 23 Feb 2027");
+        assert_eq!(choices[1].label, "90 days, until 23 Feb 2027 (UTC)");
         assert_eq!(choices.iter().filter(|choice| choice.selected).count(), 1);
         assert_eq!(choices.len(), 6);
         let kept = expiry_choices("keep", now, Some("Keep: never"));

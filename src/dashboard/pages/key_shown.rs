@@ -12,6 +12,8 @@ pub struct KeyShownPage {
     pub new_key: NewKey,
     /// The key that this one replaces; `None`: it was created.
     pub rotated: Option<RotatedKey>,
+    /// The new key is disabled, as the one is that it replaces.
+    pub disabled: bool,
 }
 
 /// A key and its text.
@@ -29,6 +31,6 @@ pub struct NewKey {
 /// The key that was rotated out.
 pub struct RotatedKey {
     pub head: KeyHead,
-    /// When it dies; `None`: it is dead already.
+    /// When it dies; `None`: it is dead already. A disabled one does not work until then either.
     pub works_until: Option<TimeView>,
 }

@@ -38,22 +38,29 @@ pub struct KeyRow {
     pub created: TimeView,
     /// `None`: never.
     pub last_used: Option<TimeView>,
-    /// The day, with relative words in the last week; `None`: never.
+    /// The moment: a key whose last day is 31 December ends at midnight, which a day alone would
+    /// call 1 January. With relative words in the last week; `None`: never.
     pub expires: Option<TimeView>,
     /// It lives, and dies within a week: a warning.
     pub expires_soon: bool,
-    /// Of the last 24 hours, such as `1,204`.
+    /// `None`: what the keys did cannot be told now.
+    pub figures: Option<KeyFigures>,
+    /// It can be revoked.
+    pub live: bool,
+}
+
+/// What a key did in the last 24 hours: the present one, and the 23 before it.
+pub struct KeyFigures {
+    /// Such as `1,204`.
     pub calls: String,
-    /// Such as `3`; `None`: no call was refused in the last 24 hours.
+    /// Such as `3`; `None`: no call was refused.
     pub refused: Option<String>,
-    /// Spent in the last 24 hours, with the currency: `1.500000 TRX`.
+    /// With the currency: `1.500000 TRX`.
     pub spent: String,
     /// There were more purchases than were counted: "at least" stands before the amount.
     pub truncated: bool,
     /// Calls by hour.
     pub activity: Sparkline,
-    /// It can be revoked.
-    pub live: bool,
 }
 
 /// `GET /dashboard/keys/new`, where no key can be made: what to do instead.

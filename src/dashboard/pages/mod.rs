@@ -18,6 +18,8 @@ pub mod sign_in;
 
 use askama::{Template, filters::HtmlSafe};
 
+use super::days::parse_day;
+
 /// A moment: `<time>` in UTC, which the script rewrites into the viewer's zone.
 ///
 /// Made by [`super::format::moment`] and [`super::format::day`].
@@ -54,18 +56,9 @@ impl Field {
     /// The type of an input for a date. A browser shows nothing for what is no date, and complains:
     /// what was typed is kept as a text.
     pub fn date_type(&self) -> &'static str {
-        let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        let parts: Vec<_> = self.value.split('-').collect();
-        match parts[..] {
-            [""] => "date",
-            [year, month, day]
-                if (year.len(), month.len(), day.len()) == (4, 2, 2)
-                    && [year, month, day].into_iter().all(digits) =>
-            {
-                "date"
-            }
-            _ => "text",
-        }
+        // Spaces around it are forgiven by the parser alone.
+        let is_day = self.value.trim() == self.value && parse_day(&self.value).is_ok();
+        if self.value.is_empty() || is_day { "date" } else { "text" }
     }
 }
 
@@ -175,6 +168,25 @@ mod tests {
         assert_eq!(of(&["write"]).label, "Read and write");
         let single = of(&["prices:read", "read"]);
         assert_eq!((single.label, single.scopes.len()), ("Single resources", 2));
+    }
+
+    #[test]
+    fn what_is_no_date_stays_as_it_was_typed() {
+        for (value, expected) in [
+            ("", "date"),
+            ("2027-01-31", "date"),
+            ("2028-02-29", "date"),
+            ("2027-02-29", "text"),
+            ("2027-02-30", "text"),
+            ("2027-13-01", "text"),
+            ("2027-1-31", "text"),
+            (" 2027-01-31", "text"),
+            ("2027-01-31T12:00", "text"),
+            ("tomorrow", "text"),
+        ] {
+            let field = Field { value: value.to_owned(), error: None };
+            assert_eq!(field.date_type(), expected, "{value:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! What a page says was done, after a redirect.
+//! What a page says was done, after a redirect. Anybody can make a link that says it: handlers show
+//! a notice only when it is true.
 
 /// One sentence in a live region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -11,13 +12,12 @@ impl Notice {
     pub fn of(word: &str) -> Option<Self> {
         let text = match word {
             "revoked" => {
-                "The key is revoked. Requests with it are refused from now on; your other keys \
-                 work as before."
+                "The key is revoked. Requests with it are refused; your other keys are not touched."
             }
             "disabled" => {
                 "The key is disabled. Requests with it are refused until you enable it again."
             }
-            "enabled" => "The key is enabled. It works again.",
+            "enabled" => "The key is enabled. Programs can use it.",
             "changed" => "Your changes are saved.",
             _ => return None,
         };

@@ -35,8 +35,10 @@ pub struct EventRow {
     pub details: Vec<String>,
     /// The key that it was done to; its name or hint is the label.
     pub key: Option<Link>,
-    /// Such as "You", or the platform's name.
+    /// "Account owner", or the platform's name.
     pub who: String,
-    /// The address of the client; `None`: it is not known.
+    /// The account's owner did it: the address is shown, where it is known.
+    pub own: bool,
+    /// The address of the client; `None`: it is not known, or not shown.
     pub address: Option<String>,
 }

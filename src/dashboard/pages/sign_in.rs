@@ -36,6 +36,31 @@ pub struct SignaturePage {
     pub signature: Field,
 }
 
+/// `GET /dashboard/enter` in a browser that is in as somebody else: go on as the other, or stay?
+#[derive(Template)]
+#[template(path = "dashboard/change_account.html")]
+pub struct ChangeAccountPage {
+    /// That of the session.
+    pub frame: Frame,
+    /// Whose session it is.
+    pub present: AccountName,
+    /// Whose the link is.
+    pub wanted: AccountName,
+    /// The token of the link.
+    pub token: String,
+}
+
+/// An account, and where it is one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AccountName {
+    /// The whole id.
+    pub full: String,
+    /// Shortened in the middle.
+    pub short: String,
+    /// The platform, such as `TronAgg (test)`.
+    pub platform: String,
+}
+
 /// `GET /dashboard/signed-out`, and what a request without a session is told.
 #[derive(Template)]
 #[template(path = "dashboard/signed_out.html")]

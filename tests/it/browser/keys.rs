@@ -149,8 +149,10 @@ async fn a_rotated_key_and_its_successor_both_pass(scripts: Scripts) {
     assert_ne!(new, old.text);
     assert_eq!((world.status(&old.text).await, world.status(&new).await), (200, 200));
     if scripts == Scripts::On {
-        // It leads on only for who says that the key is kept.
+        // It leads on only for who says that the key is kept, and says so.
         world.click("#done").await;
+        let said = "return document.querySelector('#live').textContent";
+        assert_eq!(world.run(said).await, json!("Tick the box before you go on."));
         assert!(world.has("#new-key").await);
         world.click("#stored").await;
     }
@@ -237,5 +239,25 @@ async fn what_is_wrong_stands_beside_its_field(scripts: Scripts) {
     world.click("#submit").await;
     world.find("#new-key").await;
     assert_eq!(listed(&world, "live").await.len(), 1);
+    world.check_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn times_are_those_of_the_viewer_and_at_a_press_those_of_utc() {
+    let world = start(Scripts::On).await;
+    let body = json!({"name": "bot", "expires_at": "2030-01-01T00:00:00Z"});
+    let key = world.app.key_with(&world.app.tronagg, WALLET, body).await;
+    let zone = json!({"timezoneId": "America/Lima"});
+    world.driver.devtools("Emulation.setTimezoneOverride", zone).await;
+    world.open("/dashboard/keys").await;
+    // The last day is 31 December, there as in UTC.
+    let expires = format!("tr[data-key='{}'] [data-label='Expires'] time", key.id);
+    assert_eq!(world.text(&expires).await, "31 Dec 2029, 19:00");
+    world.says("Times are in your zone, America/Lima.").await;
+    world.click("#other-zone").await;
+    assert_eq!(world.text(&expires).await, "1 Jan 2030, 00:00 UTC");
+    world.says("Times are in UTC.").await;
+    world.click("#other-zone").await;
+    assert_eq!(world.text(&expires).await, "31 Dec 2029, 19:00");
     world.check_console().await;
 }

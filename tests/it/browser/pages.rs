@@ -1,13 +1,18 @@
 //! Every page: narrow and wide, light and dark. None is wider than its window, axe finds nothing, the
 //! console stays empty, and a picture of each is written.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::{
     provider,
     world::{Scripts, World},
 };
-use crate::harness::{Call, OTHER_WALLET, WALLET, app::NewKey};
+use crate::{
+    dashboard::visitor,
+    harness::{Call, OTHER_WALLET, WALLET, app::NewKey},
+};
 
 const WIDTHS: [u32; 2] = [360, 1440];
 const SCHEMES: [&str; 2] = ["light", "dark"];
@@ -39,6 +44,8 @@ async fn open_and_look_at(world: &World, name: &str, path: &str) {
 struct Furnished {
     bot: NewKey,
     leaked: NewKey,
+    paused: NewKey,
+    watcher: NewKey,
     revoked: NewKey,
 }
 
@@ -74,7 +81,7 @@ async fn furnish(world: &World) -> Furnished {
         bot.call("POST", "/v1/holds").json(json!({"amount": "12.5", "reference": "basket 7"}));
     world.call(hold).await.expect(201);
     spread(world, &[&bot, &leaked, &watcher]).await;
-    Furnished { bot, leaked, revoked }
+    Furnished { bot, leaked, paused, watcher, revoked }
 }
 
 async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
@@ -132,7 +139,8 @@ async fn spread(world: &World, keys: &[&NewKey]) {
 
 async fn pages_of_keys(scripts: Scripts) {
     let world = World::start(scripts).await;
-    let Furnished { bot, leaked, revoked } = furnish(&world).await;
+    let furnished = furnish(&world).await;
+    let Furnished { bot, leaked, paused, revoked, .. } = &furnished;
     let back = format!("{}/dashboard", world.url);
     let body = json!({"account": WALLET, "return_url": back});
     let link = world.link_with(&world.app.tronagg, body).await;
@@ -141,13 +149,14 @@ async fn pages_of_keys(scripts: Scripts) {
     look_at(&world, "keys").await;
     open_and_look_at(&world, "keys-all", "/dashboard/keys?show=all").await;
     let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
-    open_and_look_at(&world, "key", &of(&bot, "")).await;
-    open_and_look_at(&world, "key-revoked", &of(&revoked, "")).await;
-    open_and_look_at(&world, "key-change", &of(&bot, "/edit")).await;
-    open_and_look_at(&world, "key-rotate", &of(&bot, "/rotate")).await;
-    open_and_look_at(&world, "key-revoke", &of(&bot, "/revoke")).await;
-    open_and_look_at(&world, "key-purchases", &of(&bot, "/purchases")).await;
-    open_and_look_at(&world, "key-compromised", &of(&leaked, "/compromised")).await;
+    open_and_look_at(&world, "key", &of(bot, "")).await;
+    open_and_look_at(&world, "key-disabled", &of(paused, "")).await;
+    open_and_look_at(&world, "key-revoked", &of(revoked, "")).await;
+    open_and_look_at(&world, "key-change", &of(bot, "/edit")).await;
+    open_and_look_at(&world, "key-rotate", &of(bot, "/rotate")).await;
+    open_and_look_at(&world, "key-revoke", &of(bot, "/revoke")).await;
+    open_and_look_at(&world, "key-purchases", &of(bot, "/purchases")).await;
+    open_and_look_at(&world, "key-compromised", &of(leaked, "/compromised")).await;
     world.click("#confirm-compromised").await;
     world.find("#new-key").await;
     look_at(&world, "key-compromised-done").await;
@@ -167,25 +176,70 @@ async fn pages_of_keys(scripts: Scripts) {
     world.find("#new-key").await;
     look_at(&world, "new-key-shown").await;
     open_and_look_at(&world, "key-limit", "/dashboard/keys/new").await;
-    world.open(&of(&bot, "/rotate")).await;
+    what_comes_of_a_rotation(&world, &furnished).await;
+    let notice = format!("/dashboard/keys?done=revoked&key={}", revoked.id);
+    open_and_look_at(&world, "keys-notice", &notice).await;
+    world.find("#notice").await;
+}
+
+async fn what_comes_of_a_rotation(world: &World, furnished: &Furnished) {
+    let Furnished { bot, paused, watcher, .. } = furnished;
+    let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
+    world.open(&of(bot, "/rotate")).await;
+    let token = world.run("return document.querySelector('#rotate-form [name=form]').value").await;
     world.select("#grace", "86400").await;
     world.click("#confirm-rotate").await;
     world.find("#new-key").await;
-    look_at(&world, "key-rotated").await;
-    open_and_look_at(&world, "key-in-grace", &of(&bot, "")).await;
-    open_and_look_at(&world, "keys-notice", "/dashboard/keys?done=revoked").await;
+    look_at(world, "key-rotated").await;
+    open_and_look_at(world, "key-in-grace", &of(bot, "")).await;
+
+    // What a browser sends when the answer is loaded again.
+    world.open(&of(watcher, "/rotate")).await;
+    let script = "document.querySelector('#rotate-form [name=form]').value = arguments[0]";
+    world.client().execute(script, vec![token]).await.expect("the page is there");
+    world.click("#confirm-rotate").await;
+    world.find("#message-page").await;
+    world.says("This key was created already").await;
+    look_at(world, "created-already").await;
+
+    world.open(&of(paused, "/rotate")).await;
+    world.click("#confirm-rotate").await;
+    world.find("#new-key-disabled").await;
+    look_at(world, "key-rotated-disabled").await;
+
+    // The key that replaced it goes on working: there is no other.
+    open_and_look_at(world, "key-compromised-rotated", &of(bot, "/compromised")).await;
+    world.find("#not-replaced").await;
+    world.click("#confirm-compromised").await;
+    world.find("#revoked").await;
+    assert!(!world.has("#new-key").await);
+    look_at(world, "key-compromised-done-without-a-key").await;
+
+    // It was changed in another window.
+    world.open(&of(watcher, "/edit")).await;
+    let rename = world.app.tronagg.call("PATCH", &watcher.path).json(json!({"name": "Watcher"}));
+    world.call(rename).await.expect(200);
+    world.fill("#name", "Price watcher 2").await;
+    world.click("#submit").await;
+    world.find("#errors").await;
+    world.says("This key was changed meanwhile.").await;
+    look_at(world, "key-changed-meanwhile").await;
 }
 
 async fn other_pages(scripts: Scripts) {
     let world = World::start(scripts).await;
-    furnish(&world).await;
+    let Furnished { bot, .. } = furnish(&world).await;
     // An account in which nothing has happened yet.
     world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
     world.enter(&world.app.tronagg, OTHER_WALLET).await;
     look_at(&world, "keys-none").await;
     open_and_look_at(&world, "balance-none", "/dashboard/balance").await;
 
-    world.enter(&world.app.tronagg, WALLET).await;
+    // A link to another account.
+    let link = world.link(&world.app.tronagg, WALLET).await;
+    open_and_look_at(&world, "change-account", &link).await;
+    world.click("#continue-as").await;
+    world.is_at("/dashboard/keys").await;
     world.set_portal(&world.app.tronagg, json!({"logo": logo(&world).await})).await;
     world.reload().await;
     let width = "return document.querySelector('img.logo').naturalWidth";
@@ -197,12 +251,18 @@ async fn other_pages(scripts: Scripts) {
         "/dashboard/balance?from=2020-01-01&to=2020-01-02",
     )
     .await;
-    open_and_look_at(&world, "balance-wrong", "/dashboard/balance?from=yesterday").await;
+    let wrong = "/dashboard/balance?from=yesterday&key=x&kind=x";
+    open_and_look_at(&world, "balance-wrong", wrong).await;
     open_and_look_at(&world, "security-log", "/dashboard/log").await;
     let path = format!("/v1/accounts/{WALLET}");
     let suspend = world.app.tronagg.call("PATCH", &path).json(json!({"status": "suspended"}));
     world.call(suspend).await.expect(200);
     open_and_look_at(&world, "keys-suspended", "/dashboard/keys").await;
+    let key = format!("/dashboard/keys/{}", bot.id);
+    open_and_look_at(&world, "key-suspended", &key).await;
+    open_and_look_at(&world, "key-change-suspended", &format!("{key}/edit")).await;
+    let compromised = format!("{key}/compromised");
+    open_and_look_at(&world, "key-compromised-suspended", &compromised).await;
 
     open_and_look_at(&world, "not-found", "/dashboard/keys/x").await;
     open_and_look_at(&world, "link-dead", "/dashboard/enter?token=x").await;
@@ -225,6 +285,24 @@ async fn other_pages(scripts: Scripts) {
     world.click("#verify").await;
     world.find("#signature-error").await;
     look_at(&world, "sign-in-refused").await;
+
+    // More from the same place than one person needs.
+    let mut impatient = visitor::at(&world.app, &world.url);
+    impatient.address = "127.0.0.1".parse().expect("an address");
+    let mut status = 0;
+    for _ in 0..100 {
+        let fields = [("address", WALLET)];
+        status = impatient.submit(provider::LOGIN, provider::LOGIN, &fields).await.status;
+        if status == 429 {
+            break;
+        }
+    }
+    assert_eq!(status, 429);
+    world.open(provider::LOGIN).await;
+    world.fill("#address", WALLET).await;
+    world.click("#continue").await;
+    world.find("#address-error").await;
+    look_at(&world, "sign-in-too-many").await;
 }
 
 /// A picture to be a logo: a part of the page that is open, which is a PNG like any other.
@@ -253,40 +331,81 @@ looks!(
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_keyboard_reaches_everything_and_shows_where_it_is() {
     let world = World::start(Scripts::On).await;
-    furnish(&world).await;
+    let Furnished { bot, .. } = furnish(&world).await;
     world.enter(&world.app.tronagg, WALLET).await;
-    // Each stop of the Tab key, until it begins anew: whether it has a ring, and can be seen.
+    let key = format!("/dashboard/keys/{}", bot.id);
+    for path in [
+        "/dashboard/keys",
+        "/dashboard/keys/new",
+        "/dashboard/balance",
+        "/dashboard/log",
+        &key,
+        &format!("{key}/compromised"),
+    ] {
+        world.open(path).await;
+        walk(&world, path).await;
+    }
+    // "Done" too, before it leads on.
+    world.open("/dashboard/keys/new").await;
+    world.fill("#name", "Arbitrage bot").await;
+    world.click("#submit").await;
+    let done = world.find("#done").await;
+    assert_eq!(
+        done.attr("aria-describedby").await.expect("it is there").as_deref(),
+        Some("done-why")
+    );
+    walk(&world, "the new key").await;
+}
+
+/// Presses Tab until it begins anew, and compares the stops with all that can be used on the page.
+/// Each has to have a ring, and to be seen.
+async fn walk(world: &World, page: &str) {
+    // Of radio buttons the chosen one is a stop; the arrows lead to the others.
+    let number = "document.activeElement.blur();
+        const all = [...document.querySelectorAll('a[href], button, select, summary, textarea, \
+            input:not([type=hidden])')];
+        const group = radio => all.filter(e => e.type === 'radio' && e.name === radio.name);
+        const isStop = e => {
+            const box = e.getBoundingClientRect();
+            if (e.disabled || !e.checkVisibility({ visibilityProperty: true })) return false;
+            if (box.width === 0 || box.height === 0) return false;
+            if (e.type !== 'radio' || e.checked) return true;
+            return e === group(e)[0] && !group(e).some(other => other.checked);
+        };
+        const stops = all.filter(isStop);
+        stops.forEach((e, place) => { e.dataset.stop = place; });
+        return stops.map(e => e.outerHTML.slice(0, 120));";
+    let expected = world.run(number).await;
+    let expected = expected.as_array().expect("a list");
     let script = "const stop = document.activeElement;
         if (stop === document.body) return null;
         const style = getComputedStyle(stop), box = stop.getBoundingClientRect();
         const ring = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) ||
             style.boxShadow !== 'none';
         const seen = box.width > 0 && box.height > 0;
-        return { what: stop.outerHTML.slice(0, 120), ring, seen };";
-    for path in ["/dashboard/keys", "/dashboard/keys/new", "/dashboard/balance", "/dashboard/log"] {
-        world.open(path).await;
-        let reachable = "return document.querySelectorAll('a[href], button, select, summary, \
-            input:not([type=hidden]), textarea').length";
-        let reachable = world.run(reachable).await.as_u64().expect("a number");
-        let (mut stops, mut first) = (0, Value::Null);
-        loop {
-            press_tab(&world).await;
-            let stop = world.run(script).await;
-            if stop.is_null() || stop == first || stops > reachable + 20 {
-                break;
-            }
-            stops += 1;
-            if first.is_null() {
-                first = stop.clone();
-            }
-            assert_eq!(
-                (&stop["ring"], &stop["seen"]),
-                (&json!(true), &json!(true)),
-                "{path}: {stop}"
-            );
+        const place = stop.dataset.stop === undefined ? null : Number(stop.dataset.stop);
+        return { place, what: stop.outerHTML.slice(0, 120), ring, seen };";
+    let mut reached = BTreeSet::new();
+    let mut last = Value::Null;
+    // A field for a day has a stop for each of its parts.
+    for _ in 0..expected.len() + 20 {
+        press_tab(world).await;
+        let stop = world.run(script).await;
+        let again = stop["place"].as_u64().is_some_and(|place| reached.contains(&place));
+        if stop.is_null() || (again && stop["place"] != last["place"]) {
+            break;
         }
-        assert!(stops >= 8 && stops <= reachable + 20, "{stops} of {reachable} on {path}");
+        assert_eq!((&stop["ring"], &stop["seen"]), (&json!(true), &json!(true)), "{page}: {stop}");
+        let place = stop["place"].as_u64();
+        reached.insert(place.unwrap_or_else(|| panic!("{page}: what can {stop} do?")));
+        last = stop;
     }
+    let missed: Vec<_> = (0_u64..)
+        .zip(expected)
+        .filter(|(place, _)| !reached.contains(place))
+        .map(|(_, what)| what)
+        .collect();
+    assert!(missed.is_empty(), "{page}: no Tab leads to {missed:#?}");
 }
 
 async fn press_tab(world: &World) {

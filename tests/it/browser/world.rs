@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use fantoccini::{Client, Locator, elements::Element};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tollgate::http::{ServerLimits, serve};
+use tollgate::http::{ServerLimits, TrustedProxies, serve};
 
 use super::driver::Driver;
 use crate::{
@@ -38,7 +38,8 @@ impl World {
         let router = visitor::serving(&app, &url);
         // It ends with the test's runtime.
         let never = std::future::pending();
-        tokio::spawn(serve(listener, router, ServerLimits::default(), never));
+        let proxies = TrustedProxies::default();
+        tokio::spawn(serve(listener, router, ServerLimits::default(), proxies, never));
         let driver = Driver::start(scripts).await;
         let world = Self { app, url, address, scripts, driver };
         world.look(1280, "light").await;

@@ -5,7 +5,7 @@ use time::Duration;
 
 use super::{
     times,
-    visitor::{Site, Visitor},
+    visitor::{Page, Site, Visitor, find_key},
 };
 use crate::harness::{Call, WALLET, app::NewKey};
 
@@ -65,11 +65,80 @@ async fn it_is_revoked_at_once_and_replaced_by_one_like_it() {
 async fn without_a_new_key_it_is_revoked_all_the_same() {
     let (site, mut owner, key) = start().await;
     let form = path(&key, "compromised");
-    owner.submit(&form, &form, &[]).await.expect(200).does_not_say("ta_A");
+    let done = owner.submit(&form, &form, &[]).await.expect(200);
+    assert_eq!(find_key(&done.source, "ta_"), None);
     site.api(key.call("GET", "/v1/me")).await.expect_problem(401, "invalid_api_key");
     let list = format!("/v1/accounts/{WALLET}/keys?status=all");
     let keys = site.api(site.app.tronagg.call("GET", &list)).await.expect(200);
     assert_eq!(keys.data().len(), 1);
+}
+
+/// Whether the page offers a new key.
+fn offers(page: &Page) -> bool {
+    page.source.contains("id=\"replace\"")
+}
+
+#[tokio::test]
+async fn a_key_that_was_rotated_is_replaced_only_when_its_successor_is_dead() {
+    let (site, mut owner, key) = start().await;
+    let rotate = path(&key, "rotate");
+    let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
+    let successor = rotated.key("ta_");
+    let list = format!("/v1/accounts/{WALLET}/keys?status=all");
+    let keys = site.api(site.app.tronagg.call("GET", &list)).await.expect(200);
+    let id = keys.data()[0]["id"].as_str().expect("an id").to_owned();
+    let form = path(&key, "compromised");
+    let asked = owner.get(&form).await.expect(200);
+    // A form from before the rotation may still ask for a new key.
+    let done = owner.send_form(&asked, &form, &[("replace", "on")]).await.expect(200);
+    for page in [&asked, &done] {
+        page.says("the key that replaced it goes on working");
+        page.says(&format!("href=\"/dashboard/keys/{id}\""));
+    }
+    assert!(!offers(&asked), "{asked:?}");
+    assert_eq!(find_key(&done.source, "ta_"), None);
+    site.api(key.call("GET", "/v1/me")).await.expect_problem(401, "invalid_api_key");
+    let me = Call::new("GET", "/v1/me").header("X-API-Key", &successor);
+    site.api(me).await.expect(200);
+
+    let revoke = format!("/v1/accounts/{WALLET}/keys/{id}/revoke");
+    site.api(site.app.tronagg.call("POST", &revoke).json(json!({}))).await.expect(200);
+    assert!(offers(&owner.get(&form).await.expect(200)));
+    let done = owner.submit(&form, &form, &[("replace", "on")]).await.expect(200);
+    done.does_not_say("There is no new key");
+    let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
+    let me = site.api(me).await.expect(200);
+    // The end of the old key's grace is not the end of this one.
+    assert!(me.json["key"]["expires_at"].is_null(), "{me:?}");
+}
+
+#[tokio::test]
+async fn a_new_key_is_enabled_and_is_promised_only_where_there_will_be_one() {
+    let (site, mut owner, key) = start().await;
+    let pause = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
+    site.api(pause).await.expect(200);
+    let form = path(&key, "compromised");
+    let asked = owner.get(&form).await.expect(200);
+    asked.says("The new key is enabled, though this one is disabled.");
+    let done = owner.send_form(&asked, &form, &[("replace", "on")]).await.expect(200);
+    let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
+    site.api(me).await.expect(200);
+
+    // A dead key leaves no place.
+    assert!(offers(&owner.get(&form).await.expect(200)));
+    for _ in 0..4 {
+        site.app.key(&site.app.tronagg, WALLET).await;
+    }
+    let full = owner.get(&form).await.expect(200);
+    full.says("you have all the keys that you may have: 5");
+    assert!(!offers(&full), "{full:?}");
+
+    let account = format!("/v1/accounts/{WALLET}");
+    let suspend = site.app.tronagg.call("PATCH", &account).json(json!({"status": "suspended"}));
+    site.api(suspend).await.expect(200);
+    let suspended = owner.get(&form).await.expect(200);
+    suspended.says("There is no new key: the account is suspended.");
+    assert!(!offers(&suspended), "{suspended:?}");
 }
 
 #[tokio::test]
@@ -135,5 +204,18 @@ async fn the_statement_is_filtered_and_downloaded() {
     }
     let page = owner.get("/dashboard/balance").await.expect(200);
     page.says("17.000000");
+    let absent = "key_01h455vb4pex5vsknk084sn02q";
+    for (query, field) in [
+        (format!("key={absent}"), "key"),
+        ("key=x".to_owned(), "key"),
+        ("kind=x".to_owned(), "kind"),
+    ] {
+        for page in ["balance", "balance.csv"] {
+            let wrong = owner.get(&format!("/dashboard/{page}?{query}")).await.expect(400);
+            assert!(wrong.source.contains(&format!("id=\"{field}-error\"")), "{query}: {wrong:?}");
+        }
+    }
+    // The least of all cursors is one too.
+    owner.get(&format!("/dashboard/balance?cursor={}", i64::MIN)).await.expect(200);
     site.app.check_ledger().await;
 }

@@ -5,11 +5,12 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     times,
-    visitor::{LOOPBACK, SECURE, Site, attribute, tags},
+    visitor::{LOOPBACK, SECURE, Site, attribute, form, tags},
 };
 use crate::harness::Call;
 
 const DEAD: &str = "This link has been used or has expired";
+const ENTER: &str = "/dashboard/enter";
 
 #[tokio::test]
 async fn a_link_opens_a_session_of_its_account_once() {
@@ -96,17 +97,73 @@ async fn what_is_no_link_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_link_replaces_the_session_that_a_browser_is_in() {
+async fn a_link_into_another_account_is_taken_when_that_is_wanted() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     site.app.account(&site.app.tradetally, "user-1", "0").await;
     site.app.key(&site.app.tronagg, wallet).await;
     let mut browser = site.owner(&site.app.tronagg, wallet).await;
-    let first = browser.session().to_owned();
+    let mut first = browser.clone();
     let link = site.link(&site.app.tradetally, "user-1").await;
+    // It is asked as often as one looks, and nothing is taken by that.
+    browser.get(&link).await.expect(200);
+    let page = browser.get(&link).await.expect(200);
+    for said in ["You are in as", wallet, "tronagg", "Continue as", "user-1", "tradetally"] {
+        page.says(said);
+    }
+    assert_eq!(browser.session(), first.session());
+    browser.get("/dashboard/keys").await.expect(200).says("ta_");
+
+    // Not by a form that another site sends, or without the token of this session.
+    let token = page.field(ENTER, "token");
+    let csrf = page.field(ENTER, "csrf");
+    let forged = form(ENTER, &[("csrf", csrf.as_str()), ("token", token.as_str())]);
+    browser.send(forged.header("Origin", "https://evil.example")).await.expect(403);
+    browser.post(ENTER, &[("token", token.as_str())]).await.expect(403);
+    assert_eq!(browser.session(), first.session());
+
+    browser.send_form(&page, ENTER, &[]).await.expect_redirect("/dashboard/keys");
+    assert_ne!(browser.session(), first.session());
+    browser.get("/dashboard/keys").await.expect(200).does_not_say("ta_");
+    // The session that was replaced is over, and the trail of its account says so.
+    first.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+    let path = "/v1/audit-events?limit=1";
+    let trail = site.api(site.app.tronagg.call("GET", path)).await.expect(200);
+    assert_eq!(trail.data()[0]["action"], "session.close");
+    assert_eq!(trail.data()[0]["account"], wallet);
+
+    // The link was taken: sent again, the form does nothing.
+    let again = site.link(&site.app.tronagg, wallet).await;
+    let page = browser.get(&again).await.expect(200);
+    site.visitor().get(&again).await.expect_redirect("/dashboard/keys");
+    let before = browser.session().to_owned();
+    browser.send_form(&page, ENTER, &[]).await.expect(410).says(DEAD);
+    assert_eq!(browser.session(), before);
+    browser.get("/dashboard/keys").await.expect(200);
+    browser.get(&again).await.expect(410).says(DEAD);
+}
+
+#[tokio::test]
+async fn a_link_into_the_same_account_is_taken_at_once() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let mut browser = site.owner(&site.app.tronagg, wallet).await;
+    let first = browser.session().to_owned();
+    let link = site.link(&site.app.tronagg, wallet).await;
     browser.get(&link).await.expect_redirect("/dashboard/keys");
     assert_ne!(browser.session(), first);
-    browser.get("/dashboard/keys").await.expect(200).does_not_say("ta_");
+    // So is one into another account, where the session is over.
+    site.app.account(&site.app.tradetally, "user-1", "0").await;
+    times::leave_sessions(&site.app, "30 minutes").await;
+    let link = site.link(&site.app.tradetally, "user-1").await;
+    browser.get(&link).await.expect_redirect("/dashboard/keys");
+    // A form of a session that is over takes nothing.
+    let mut late = site.owner(&site.app.tradetally, "user-1").await;
+    let link = site.link(&site.app.tronagg, wallet).await;
+    let page = late.get(&link).await.expect(200);
+    times::leave_sessions(&site.app, "30 minutes").await;
+    late.send_form(&page, ENTER, &[]).await.expect(401);
+    late.get(&link).await.expect_redirect("/dashboard/keys");
 }
 
 #[tokio::test]

@@ -113,6 +113,15 @@ async fn what_was_typed_wrongly_is_a_text_too() {
     }
     let page = owner.get("/dashboard/keys").await.expect(200);
     check(&page);
+    // What a key is called meanwhile stands in a sentence.
+    let form = owner.get(&edit).await.expect(200);
+    let name = format!("{SCRIPT}{ATTRIBUTE}");
+    let rename = app.tradetally.call("PATCH", &format!("{keys}/{id}"));
+    site.api(rename.json(json!({"name": name}))).await.expect(200);
+    let fields = [("name", name.as_str()), ("access", "read"), ("expires", "never")];
+    let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
+    check(&refused);
+    refused.says(&format!("name “{name}”"));
 }
 
 #[tokio::test]

@@ -1,9 +1,18 @@
 //! What an answer says to a browser. Each answer of each test is checked for the headers that all
 //! have; here are those that differ, and that no page needs more than it is allowed.
 
-use serde_json::json;
+use std::time::Duration;
 
-use super::visitor::{SECURE, Site, Visitor, attribute, tags};
+use http_body_util::BodyExt as _;
+use serde_json::json;
+use tollgate::{
+    dashboard,
+    domain::portal::WebOrigin,
+    http::{AppState, Limits, router},
+};
+use tower::ServiceExt as _;
+
+use super::visitor::{LOOPBACK, Page, SECURE, Site, Visitor, attribute, tags};
 use crate::harness::{Call, WALLET, app::NewKey};
 
 /// Every page that is asked for by a link, in a session with something in it.
@@ -68,6 +77,38 @@ async fn every_answer_has_them_also_when_it_is_no_page() {
             assert!(disposition.starts_with("attachment;"), "{disposition}");
         }
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_does_not_come_in_time_is_a_page_too() {
+    let site = Site::start().await;
+    let limits = Limits { request_timeout: Duration::from_secs(1), ..Limits::default() };
+    let url = WebOrigin::parse(LOOPBACK).expect("an origin");
+    let state = AppState::new(site.app.node.clone(), limits, url);
+    let pages = dashboard::routes(&state);
+    let service = router(state, pages);
+    let mut held = site.app.pool.begin().await.expect("a transaction");
+    let lock = "LOCK TABLE portal_sessions IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(lock).execute(&mut *held).await.expect("the lock");
+    let cookie = format!("tollgate_session={}", "A".repeat(43));
+    let call = Call::new("GET", "/dashboard/keys").header("Cookie", &cookie);
+    let response = service.oneshot(call.into_request()).await.expect("it never fails");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    let source = String::from_utf8_lossy(&body).into_owned();
+    let page = Page { status: parts.status.as_u16(), headers: parts.headers, source }.expect(503);
+    page.says("We cannot answer right now");
+    for (name, value) in [
+        ("content-type", "text/html; charset=utf-8"),
+        ("x-frame-options", "DENY"),
+        ("referrer-policy", "no-referrer"),
+        ("cache-control", "no-store"),
+        ("retry-after", "1"),
+    ] {
+        assert_eq!(page.header(name), Some(value), "{name}: {page:?}");
+    }
+    let policy = page.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
 }
 
 #[tokio::test]

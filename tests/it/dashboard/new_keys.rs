@@ -5,7 +5,7 @@ use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
 
 use super::{
     times,
-    visitor::{Page, Site, Visitor},
+    visitor::{Page, Site, Visitor, attribute, tags},
 };
 use crate::harness::{Call, WALLET};
 
@@ -219,8 +219,10 @@ async fn the_cap_is_told_and_room_is_made() {
     refused.says("kept");
     assert_eq!(keys(&site).await.len(), 5);
     owner.get(NEW).await.expect(200).says("5 of 5");
-    let revoke = format!("/dashboard/keys/{}/revoke", last.expect("there are four").id);
-    owner.submit(&revoke, &revoke, &[]).await.expect_redirect("/dashboard/keys?done=revoked");
+    let id = last.expect("there are four").id;
+    let revoke = format!("/dashboard/keys/{id}/revoke");
+    let revoked = owner.submit(&revoke, &revoke, &[]).await;
+    revoked.expect_redirect(&format!("/dashboard/keys?done=revoked&key={id}"));
     // The page that refused it has a form that can be sent again.
     owner.send_form(&refused, NEW, &fields).await.expect(200);
 }
@@ -253,8 +255,7 @@ async fn a_change_a_pause_and_a_rotation_do_what_they_say() {
     let of = |action: &str| format!("{page}/{action}");
     let expiry = keys(&site).await[0]["expires_at"].clone();
     let fields = [("name", "b"), ("access", "write"), ("expires", "keep")];
-    let changed = owner.submit(&of("edit"), &of("edit"), &fields).await;
-    changed.expect_redirect(&format!("{page}?done=changed"));
+    owner.submit(&of("edit"), &of("edit"), &fields).await.expect(303);
     let now = keys(&site).await.remove(0);
     assert_eq!((&now["name"], &now["scopes"]), (&json!("b"), &json!(["write"])));
     assert_eq!(now["expires_at"], expiry);
@@ -276,7 +277,121 @@ async fn a_change_a_pause_and_a_rotation_do_what_they_say() {
     let new = keys(&site).await.remove(0);
     assert_eq!((&new["name"], &new["rotated_from"]), (&json!("b"), &json!(key.id)));
     assert_eq!(new["expires_at"], expiry);
-    // What a redirect says was done is one of a few sentences.
+}
+
+#[tokio::test]
+async fn what_a_redirect_says_was_done_is_shown_only_while_it_is_true() {
+    let (site, mut owner) = start().await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    let notice = |page: &Page| page.source.contains("id=\"notice\"");
     let forged = owner.get("/dashboard/keys?done=Your+account+was+closed").await.expect(200);
     forged.does_not_say("closed");
+    for done in ["revoked", "disabled", "changed", "x"] {
+        for path in [
+            format!("/dashboard/keys?done={done}"),
+            format!("/dashboard/keys?done={done}&key={}", key.id),
+            format!("{page}?done={done}"),
+            format!("{page}?done={done}&seen=x"),
+        ] {
+            assert!(!notice(&owner.get(&path).await.expect(200)), "{path}");
+        }
+    }
+    let edit = format!("{page}/edit");
+    let fields = [("name", "b"), ("access", "write"), ("expires", "never")];
+    let changed = owner.submit(&edit, &edit, &fields).await.expect(303);
+    let changed = changed.header("location").expect("a place").to_owned();
+    owner.get(&changed).await.expect(200).says("Your changes are saved.");
+    // Of another session, and when it was changed again.
+    let mut other = site.owner(&site.app.tronagg, WALLET).await;
+    assert!(!notice(&other.get(&changed).await.expect(200)));
+    let renamed = site.app.tronagg.call("PATCH", &key.path).json(json!({"name": "c"}));
+    site.api(renamed).await.expect(200);
+    assert!(!notice(&owner.get(&changed).await.expect(200)));
+
+    let revoke = format!("{page}/revoke");
+    let revoked = owner.submit(&revoke, &revoke, &[]).await.expect(303);
+    let revoked = revoked.header("location").expect("a place").to_owned();
+    owner.get(&revoked).await.expect(200).says("The key is revoked.");
+    assert!(!notice(&owner.get(&format!("{page}?done=enabled")).await.expect(200)));
+}
+
+#[tokio::test]
+async fn what_was_changed_meanwhile_is_not_overwritten_unseen() {
+    let (site, mut owner) = start().await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let edit = format!("/dashboard/keys/{}/edit", key.id);
+    let form = owner.get(&edit).await.expect(200);
+    let limit = json!({"amount": "2", "period": "day"});
+    let change = json!({"name": "<theirs>", "scopes": ["read"], "spend_limit": limit});
+    site.api(site.app.tronagg.call("PATCH", &key.path).json(change)).await.expect(200);
+    let fields = [("name", "mine"), ("access", "write"), ("expires", "never")];
+    let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
+    refused.says(
+        "This key was changed meanwhile. Its settings now: name “<theirs>”; access: Read-only; \
+         expires: never; spend limit: 2.000000 TRX a day (UTC). Save again to overwrite them.",
+    );
+    assert!(refused.source.contains("value=\"mine\""), "{refused:?}");
+    assert_eq!(keys(&site).await[0]["name"], "<theirs>");
+    owner.send_form(&refused, &edit, &fields).await.expect(303);
+    let now = keys(&site).await.remove(0);
+    assert_eq!((&now["name"], &now["spend_limit"]), (&json!("mine"), &Value::Null));
+    // Whether it is enabled is not in the form.
+    let form = owner.get(&edit).await.expect(200);
+    let pause = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
+    site.api(pause).await.expect(200);
+    owner.send_form(&form, &edit, &fields).await.expect(303);
+    assert_eq!(keys(&site).await[0]["enabled"], false);
+}
+
+#[tokio::test]
+async fn the_last_day_that_is_offered_is_taken_and_the_list_says_when_it_ends() {
+    let (_site, mut owner) = start().await;
+    let form = owner.get(NEW).await.expect(200);
+    let inputs = tags(&form.source, "input");
+    let day = inputs.iter().find(|tag| attribute(tag, "name").as_deref() == Some("expires_on"));
+    let last = attribute(day.expect("it is there"), "max").expect("a last day");
+    let fields =
+        [("name", "a"), ("access", "read"), ("expires", "date"), ("expires_on", last.as_str())];
+    owner.send_form(&form, NEW, &fields).await.expect(200);
+    // Its end is the midnight after it.
+    owner.get("/dashboard/keys").await.expect(200).says(", 00:00 UTC");
+}
+
+#[tokio::test]
+async fn the_list_is_there_without_what_the_keys_did() {
+    let (site, mut owner) = start().await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let mut tx = site.app.pool.begin().await.expect("a transaction");
+    let lock = "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE";
+    sqlx::raw_sql(lock).execute(&mut *tx).await.expect("it is locked");
+    let list = owner.get("/dashboard/keys").await.expect(200);
+    list.says("Figures are not available now");
+    list.says(&format!("href=\"/dashboard/keys/{}/revoke\"", key.id));
+    tx.rollback().await.expect("it is free");
+    let list = owner.get("/dashboard/keys").await.expect(200);
+    list.does_not_say("Figures are not available now");
+    list.says("0 calls");
+}
+
+#[tokio::test]
+async fn a_disabled_key_is_rotated_to_a_disabled_one_and_the_page_says_so() {
+    let (site, mut owner) = start().await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    owner.submit(&page, &format!("{page}/disable"), &[]).await.expect(303);
+    let place = "It still takes one of your places.";
+    owner.get(&page).await.expect(200).says(place);
+    let rotate = format!("{page}/rotate");
+    let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
+    rotated.says("This key is disabled, as the old one was.");
+    rotated.does_not_say("The old key works until");
+    let successor = rotated.key("ta_");
+    assert_eq!(status(&site, &successor).await, 401);
+    let new = keys(&site).await.remove(0);
+    let new = format!("/dashboard/keys/{}", new["id"].as_str().expect("an id"));
+    rotated.says(&format!("href=\"{new}\""));
+    owner.get(&page).await.expect(200).does_not_say(place);
+    owner.submit(&new, &format!("{new}/enable"), &[]).await.expect(303);
+    assert_eq!(status(&site, &successor).await, 200);
 }

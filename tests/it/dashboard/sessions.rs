@@ -2,10 +2,30 @@
 
 use serde_json::json;
 
-use super::{times, visitor::Site};
-use crate::harness::Call;
+use super::{
+    times,
+    visitor::{Page, Site, Visitor, attribute, tags},
+    wallet::Wallet,
+};
+use crate::harness::{Call, WALLET};
 
 const SIGNED_OUT: &str = "/dashboard/signed-out";
+const LOGIN: &str = "/dashboard/tronagg/login";
+
+fn leads_to(page: &Page, place: &str) -> bool {
+    tags(&page.source, "a").iter().any(|tag| attribute(tag, "href").as_deref() == Some(place))
+}
+
+/// The account's owner, who came in by the wallet.
+async fn signed_in(site: &Site) -> Visitor {
+    let verify = format!("{LOGIN}/verify");
+    let mut owner = site.visitor();
+    let page = owner.submit(LOGIN, LOGIN, &[("address", WALLET)]).await.expect(200);
+    let signature = Wallet::first().sign(&page.message());
+    let fields = [("signature", signature.as_str())];
+    owner.send_form(&page, &verify, &fields).await.expect_redirect("/dashboard/keys");
+    owner
+}
 
 #[tokio::test]
 async fn without_a_session_there_is_a_way_in_and_nothing_else() {
@@ -32,7 +52,8 @@ async fn without_a_session_there_is_a_way_in_and_nothing_else() {
     let page = visitor.get(SIGNED_OUT).await.expect(200);
     page.says("sign in");
     for path in ["/dashboard/keys/new", "/dashboard/logout-everywhere"] {
-        visitor.post(path, &[("name", "a")]).await.expect(401);
+        let page = visitor.post(path, &[("name", "a")]).await.expect(401);
+        assert!(leads_to(&page, SIGNED_OUT), "{page:?}");
     }
     // A token that nobody was given is no session, whatever its shape.
     for token in ["", "x", &"A".repeat(43), &"é".repeat(43)] {
@@ -104,6 +125,98 @@ async fn who_logs_out_everywhere_is_out_everywhere_and_nobody_else_is() {
     // The tenant's backend has logged the owner in since: a new link opens a new session.
     let fresh = site.link(&site.app.tronagg, wallet).await;
     site.owner_by(&fresh).await;
+}
+
+#[tokio::test]
+async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
+    let site = Site::start().await;
+    let change = json!({"wallet_sign_in": "create", "name": "Tron & Agg"});
+    site.set_portal(&site.app.tronagg, change).await.expect(200);
+    let mut owner = signed_in(&site).await;
+    let mut idle = signed_in(&site).await;
+    owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect_redirect(SIGNED_OUT);
+    let page = owner.get(SIGNED_OUT).await.expect(200);
+    page.says("Sign in again");
+    page.says("Tron & Agg");
+    assert!(leads_to(&page, LOGIN), "{page:?}");
+    // Also where the session ended by itself.
+    times::leave_sessions(&site.app, "30 minutes").await;
+    idle.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
+    assert!(leads_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
+    // And where the browser had forgotten it meanwhile.
+    let mut forgetful = signed_in(&site).await;
+    forgetful.cookies.remove("tollgate_last");
+    let out = forgetful.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await;
+    out.expect_redirect(SIGNED_OUT);
+    assert!(leads_to(&forgetful.get(SIGNED_OUT).await.expect(200), LOGIN));
+
+    // Whoever comes by a link goes back that way.
+    let link = site.link(&site.app.tronagg, WALLET).await;
+    idle.get(&link).await.expect_redirect("/dashboard/keys");
+    assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
+
+    // Where wallets may not sign in any more there is no such way.
+    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "off"})).await.expect(200);
+    let page = owner.get(SIGNED_OUT).await.expect(200);
+    assert!(!leads_to(&page, LOGIN), "{page:?}");
+    page.does_not_say("Sign in again");
+}
+
+#[tokio::test]
+async fn what_a_browser_says_it_remembers_is_believed_as_a_name_alone() {
+    let site = Site::start().await;
+    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
+    let mut visitor = site.visitor();
+    for (value, known) in [
+        ("live.tronagg", true),
+        ("test.tronagg", false),
+        ("live.tradetally", false),
+        ("live.nobody", false),
+        ("live.tronagg/../x", false),
+        ("live.//evil.example", false),
+        ("live.<script>alert(1)</script>", false),
+        ("tronagg", false),
+        ("", false),
+    ] {
+        visitor.cookies = [("tollgate_last".to_owned(), value.to_owned())].into();
+        let page = visitor.get(SIGNED_OUT).await.expect(200);
+        assert_eq!(leads_to(&page, LOGIN), known, "{value}");
+        assert_eq!(page.text().contains("Sign in again"), known, "{value}");
+        page.does_not_say("evil.example");
+        page.does_not_say("<script>alert");
+    }
+}
+
+#[tokio::test]
+async fn every_way_out_leads_back_to_the_platform() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let back = "https://app.tronagg.example/settings";
+    let change = json!({"return_origins": ["https://app.tronagg.example"], "name": "Tron & Agg"});
+    site.set_portal(&site.app.tronagg, change).await.expect(200);
+    for (page, action) in [
+        ("/dashboard/keys", "/dashboard/logout"),
+        ("/dashboard/log", "/dashboard/logout-everywhere"),
+    ] {
+        let body = json!({"account": wallet, "return_url": back});
+        let link = site.link_with(&site.app.tronagg, body).await;
+        let mut owner = site.owner_by(&link).await;
+        let out = owner.submit(page, action, &[]).await.expect(200);
+        out.says("You are signed out");
+        out.says("Return to Tron & Agg");
+        assert!(leads_to(&out, back), "{out:?}");
+        assert!(owner.cookies.is_empty(), "{:?}", owner.cookies);
+        owner.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
+    }
+}
+
+#[tokio::test]
+async fn cookies_of_others_that_are_no_text_do_no_harm() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let mut owner = site.owner(&site.app.tronagg, wallet).await;
+    owner.cookies.insert("a_neighbours".to_owned(), "ü".to_owned());
+    owner.get("/dashboard/keys").await.expect(200);
 }
 
 #[tokio::test]

@@ -29,7 +29,8 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
-    /// Who spends with a limit, or has: how many entries there were at the first one, and when.
+    /// Who spends with a limit, or has: how many entries there were at the first one, and when the
+    /// newest was made.
     counting: BTreeMap<usize, (usize, Timestamp)>,
     /// Which requests voided holds.
     voided: BTreeMap<HoldId, RequestId>,
@@ -212,8 +213,9 @@ impl Account {
     pub fn change_key(&mut self, now: Timestamp, key: usize, act: KeyAct) -> Result<(), Refusal> {
         self.keys.change(key, act)?;
         if matches!(act, KeyAct::Limit(Some(_))) {
-            let began = (self.entries.len(), self.moment(now));
-            self.counting.entry(self.keys.spender(key)).or_insert(began);
+            let began = self.entries.last().map_or(now, |entry| entry.at);
+            let spender = self.keys.spender(key);
+            self.counting.entry(spender).or_insert((self.entries.len(), began));
         }
         Ok(())
     }

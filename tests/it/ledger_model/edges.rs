@@ -77,6 +77,21 @@ async fn a_limit_is_new_at_midnight_of_utc_and_not_a_microsecond_before() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_after_the_first_limit_forgets_nothing_of_the_day() {
+    let app = start("2100-03-14T23:59:50Z").await;
+    let key = app.key(&app.tronagg, WALLET).await;
+    app.send(key.buy("6")).await.expect(201);
+    clock::set(&app.pool, clock::at("2100-03-15T00:00:05Z")).await;
+    let body = json!({"spend_limit": {"amount": "10", "period": "day"}});
+    app.send(app.tronagg.call("PATCH", &key.path).json(body)).await.expect(200);
+    clock::set(&app.pool, clock::at("2100-03-14T23:59:55Z")).await;
+    expect_over_limit(app.send(key.buy("4.000001")).await, "4.000000");
+    clock::set(&app.pool, clock::at("2100-03-15T00:00:05Z")).await;
+    app.send(key.buy("10")).await.expect(201);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
 async fn a_hold_counts_in_the_day_in_which_it_is_captured() {
     let app = start("2100-03-14T23:59:59.999999Z").await;
     let key = limited_key(&app, "10", "day").await;

@@ -1,0 +1,199 @@
+//! Whose request it is when a proxy passed it on: `X-Forwarded-For`, of trusted proxies alone.
+
+use std::{
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::http::HeaderMap;
+use ipnet::IpNet;
+
+/// Entries that are looked at. No request has passed more proxies.
+const MAX_ENTRIES: usize = 32;
+
+/// The proxies that are believed when they say who the client is. By default there are none.
+#[derive(Clone, Debug, Default)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+impl TrustedProxies {
+    /// Reads addresses and networks with commas between them, such as `127.0.0.1,fd00::/8`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let networks = text.split(',').map(|network| read_network(network.trim()));
+        networks.collect::<Option<_>>().map(Self)
+    }
+
+    /// Whether there is a trusted proxy at this address.
+    pub(super) fn include(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+
+    /// The client of a request that came from the trusted proxy `peer`. A proxy appends whom it
+    /// heard: an entry is true if all to the right of it are trusted, and others may be made up.
+    /// Where an entry cannot be read, the client is the proxy that wrote it.
+    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let lines = headers.get_all("x-forwarded-for").iter().rev();
+        let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
+        let mut client = peer;
+        for entry in entries.take(MAX_ENTRIES) {
+            let Some(address) = read_entry(entry) else { break };
+            client = address;
+            if !self.include(address) {
+                break;
+            }
+        }
+        client
+    }
+}
+
+/// Reads an address, or a network such as `10.0.0.0/8`. Both may be IPv4 in the form of IPv6.
+fn read_network(text: &str) -> Option<IpNet> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(address.to_canonical().into());
+    }
+    let network: IpNet = text.parse().ok()?;
+    if let IpNet::V6(mapped) = network
+        && let Some(address) = mapped.addr().to_ipv4_mapped()
+    {
+        let length = mapped.prefix_len().checked_sub(96)?;
+        return IpNet::new(address.into(), length).ok();
+    }
+    Some(network)
+}
+
+/// Reads an address that may have a port, and brackets if it is one of IPv6.
+fn read_entry(entry: &[u8]) -> Option<IpAddr> {
+    let text = str::from_utf8(entry.trim_ascii()).ok()?;
+    let bare = || text.parse::<IpAddr>().ok();
+    let with_port = || text.parse::<SocketAddr>().ok().map(|address| address.ip());
+    let in_brackets = || {
+        let text = text.strip_prefix('[')?.strip_suffix(']')?;
+        text.parse::<Ipv6Addr>().ok().map(IpAddr::V6)
+    };
+    let address = bare().or_else(with_port).or_else(in_brackets)?;
+    Some(address.to_canonical())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    const PROXY: &str = "10.0.0.1";
+
+    /// Who the client is for networks of `10.0.0.0/8` and `fd00::/8`, behind [`PROXY`].
+    fn client<L: AsRef<[u8]>>(lines: &[L]) -> String {
+        let proxies = TrustedProxies::parse("10.0.0.0/8, fd00::/8").expect("networks");
+        let mut headers = HeaderMap::new();
+        for line in lines {
+            let line = HeaderValue::from_bytes(line.as_ref()).expect("a header value");
+            headers.append("x-forwarded-for", line);
+        }
+        let peer = PROXY.parse().expect("an address");
+        assert!(proxies.include(peer));
+        proxies.client(peer, &headers).to_string()
+    }
+
+    #[test]
+    fn the_client_is_the_rightmost_that_is_no_proxy() {
+        for (line, expected) in [
+            ("192.0.2.1", "192.0.2.1"),
+            // What a client makes up is left of what the proxies say.
+            ("198.51.100.7, 192.0.2.1", "192.0.2.1"),
+            ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
+            ("198.51.100.7,192.0.2.1,10.0.0.3,\t10.0.0.2", "192.0.2.1"),
+            ("192.0.2.1, fd00::7, 10.0.0.2", "192.0.2.1"),
+            // A client within the networks.
+            ("10.0.0.9, 10.0.0.2", "10.0.0.9"),
+        ] {
+            assert_eq!(client(&[line]), expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn all_lines_are_read_in_order() {
+        assert_eq!(client(&["198.51.100.7", "192.0.2.1", "10.0.0.3, 10.0.0.2"]), "192.0.2.1");
+        assert_eq!(client(&["192.0.2.1, 198.51.100.7", "10.0.0.2"]), "198.51.100.7");
+        assert_eq!(client::<&str>(&[]), PROXY);
+    }
+
+    #[test]
+    fn what_is_no_address_ends_the_search() {
+        for garbage in [
+            "",
+            " ",
+            "unknown",
+            "_hidden",
+            "192.0.2",
+            "192.0.2.256",
+            "192.0.2.1:",
+            "192.0.2.1:99999",
+            "[192.0.2.1]",
+            "[::1",
+            "::1]",
+            "[::1]x",
+            "\"[2001:db8::1]\"",
+            "for=192.0.2.1",
+            "192.0.2.1;10.0.0.2",
+            "10.0.0.0/8",
+        ] {
+            assert_eq!(client(&[garbage]), PROXY, "{garbage:?}");
+            let named = format!("192.0.2.1, {garbage}, 10.0.0.2");
+            assert_eq!(client(&[named]), "10.0.0.2", "{garbage:?}");
+            let beyond = format!("{garbage}, 192.0.2.1, 10.0.0.2");
+            assert_eq!(client(&[beyond]), "192.0.2.1", "{garbage:?}");
+        }
+        assert_eq!(client(&[b"\xff\xfe, 192.0.2.1"]), "192.0.2.1");
+        assert_eq!(client(&[b"192.0.2.1, \xff\xfe"]), PROXY);
+    }
+
+    #[test]
+    fn an_entry_may_have_a_port_and_brackets() {
+        for (entry, expected) in [
+            ("192.0.2.1:567", "192.0.2.1"),
+            ("2001:db8::1", "2001:db8::1"),
+            ("[2001:db8::1]", "2001:db8::1"),
+            ("[2001:db8::1]:567", "2001:db8::1"),
+            ("::ffff:192.0.2.1", "192.0.2.1"),
+            ("[::ffff:192.0.2.1]:567", "192.0.2.1"),
+            ("192.0.2.1, 10.0.0.2:567", "192.0.2.1"),
+            ("192.0.2.1, ::ffff:10.0.0.2", "192.0.2.1"),
+            ("192.0.2.1, [fd00::2]:567", "192.0.2.1"),
+        ] {
+            assert_eq!(client(&[entry]), expected, "{entry}");
+        }
+    }
+
+    #[test]
+    fn only_so_many_entries_are_looked_at() {
+        let proxies = |number: usize| vec!["10.0.0.2"; number].join(",");
+        let within = format!("192.0.2.1,{}", proxies(MAX_ENTRIES - 1));
+        assert_eq!(client(&[within]), "192.0.2.1");
+        let beyond = format!("192.0.2.1,{}", proxies(MAX_ENTRIES));
+        assert_eq!(client(&[beyond]), "10.0.0.2");
+    }
+
+    #[test]
+    fn networks_are_read_whole_or_not_at_all() {
+        let include = |text: &str, address: &str| {
+            let proxies = TrustedProxies::parse(text).unwrap_or_else(|| panic!("{text}"));
+            proxies.include(address.parse().expect("an address"))
+        };
+        assert!(include("127.0.0.1", "127.0.0.1"));
+        assert!(!include("127.0.0.1", "127.0.0.2"));
+        assert!(include("192.0.2.1 , 10.0.0.0/8", "10.255.255.255"));
+        assert!(!include("192.0.2.1 , 10.0.0.0/8", "11.0.0.0"));
+        assert!(include("fd00::/8,::1", "::1"));
+        assert!(include("::ffff:192.0.2.1", "192.0.2.1"));
+        assert!(include("::ffff:10.0.0.0/104", "10.1.2.3"));
+        assert!(!include("::ffff:10.0.0.0/104", "11.0.0.0"));
+        for wrong in
+            ["", ",", "10.0.0.0/33", "10.0.0.0/8,", "10/8", "localhost", "::ffff:0.0.0.0/95", "a;b"]
+        {
+            assert!(TrustedProxies::parse(wrong).is_none(), "{wrong:?}");
+        }
+        let nobody = TrustedProxies::default();
+        assert!(!nobody.include(PROXY.parse().expect("an address")));
+    }
+}

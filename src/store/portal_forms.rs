@@ -1,0 +1,55 @@
+use sqlx::PgConnection;
+
+use super::{PortalSession, Refusal, StoreError};
+use crate::domain::session_token::SessionToken;
+
+/// Keys that one session makes by forms, at the most.
+const MAX_FORMS: i64 = 1000;
+
+/// A form of a session that makes a key, and may do so once.
+#[derive(Clone, Copy, Debug)]
+pub struct FormClaim<'a> {
+    pub session: &'a PortalSession,
+    /// Stands in the form.
+    pub form: &'a SessionToken,
+}
+
+impl FormClaim<'_> {
+    /// Spends the form in the transaction that makes the key: if that comes to nothing, so does this.
+    /// To be called under the account's lock: of two that send the form at once, the second finds
+    /// here what the first one left.
+    pub(super) async fn spend(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+        let form = self.form.hash();
+        let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
+        let row = sqlx::query!(
+            r#"SELECT EXISTS (SELECT FROM portal_forms
+                              WHERE account_id = $1 AND session_id = $2
+                                AND form_hash = $3) AS "spent!",
+                      (SELECT count(*) FROM portal_forms
+                       WHERE account_id = $1 AND session_id = $2) AS "forms!"
+               FROM portal_sessions WHERE account_id = $1 AND session_id = $2
+               FOR KEY SHARE"#,
+            account_id,
+            session_id,
+            form.as_bytes(),
+        )
+        .fetch_optional(&mut *connection)
+        .await?
+        .ok_or(Refusal::SessionOver)?;
+        if row.spent {
+            return Err(Refusal::FormSpent.into());
+        }
+        if row.forms >= MAX_FORMS {
+            return Err(Refusal::SessionOver.into());
+        }
+        sqlx::query!(
+            "INSERT INTO portal_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
+            account_id,
+            session_id,
+            form.as_bytes(),
+        )
+        .execute(connection)
+        .await?;
+        Ok(())
+    }
+}
