@@ -27,7 +27,7 @@ pub fn options(name: &str) -> postgres::Options {
     postgres::Options {
         data_dir: directory(name),
         durable: false,
-        max_connections: 200,
+        max_connections: 400,
         pg_bindir: variable("PG_BINDIR").map(PathBuf::from),
         path: variable("PATH"),
     }
