@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use sqlx::{AssertSqlSafe, Executor as _};
 use tollgate::{
     domain::{
@@ -17,7 +18,7 @@ use tollgate::{
 };
 use uuid::Uuid;
 
-use crate::harness::{App, OTHER_WALLET, WALLET, app::NewKey};
+use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
 /// Makes operations with ids that count up.
 struct Maker {
@@ -97,6 +98,28 @@ async fn a_batch_is_decided_in_its_order_and_a_decline_hurts_no_neighbour() {
     let mismatch = "IdempotencyMismatch";
     assert_eq!(decided, ["6", "-6, false", replay, mismatch, "0", "-0, false", "-6, true"]);
     app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn a_key_without_a_limit_is_counted_for_the_one_with_it_also_in_a_batch_of_several_accounts()
+{
+    let app = App::start().await;
+    let wallet = app.wallet("1").await;
+    app.account(&app.tronagg, OTHER_WALLET, "1").await;
+    let (old, other) =
+        (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", old.path));
+    let new = app.send(rotate.json(json!({"grace_seconds": 60}))).await.expect(201);
+    let path = format!("/v1/accounts/{wallet}/keys/{}", new.text("/id"));
+    let limit = json!({"spend_limit": {"amount": "0.000009", "period": "total"}});
+    app.send(app.tronagg.call("PATCH", &path).json(limit)).await.expect(200);
+    let mut a = Maker::new(&app, wallet, &old, 0);
+    let mut b = Maker::new(&app, OTHER_WALLET, &other, 1000);
+    let decided = apply(&app, &batch(1, vec![a.buy(4, None), b.buy(1, None)])).await;
+    assert_eq!(decided, ["999996", "999999"]);
+    app.check_ledger().await;
+    let me = Call::new("GET", "/v1/me").header("X-API-Key", new.text("/key"));
+    assert_eq!(app.send(me).await.expect(200).text("/spend_left"), "0.000005");
 }
 
 #[tokio::test]
