@@ -143,8 +143,9 @@ impl Failure {
             ),
             Self::SentBefore => (
                 "This key was created already",
-                "Its text was shown once and cannot be shown again. If you did not keep it, rotate \
-                 the key or revoke it.",
+                "A form makes one key, and this one was sent before. The key's text was in the answer \
+                 to the first time, and cannot be shown again. If you did not get to see it, as \
+                 after a double click, rotate the key or revoke it.",
             ),
             Self::Suspended => (
                 "The account is suspended",

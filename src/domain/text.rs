@@ -27,9 +27,17 @@ pub type Reason = Text<200>;
 
 /// Characters that show nothing by themselves. Within a text some join others, as in emoji.
 fn is_invisible(character: char) -> bool {
-    let zero_width =
-        ['\u{ad}', '\u{34f}', '\u{200b}', '\u{200c}', '\u{200d}', '\u{2060}', '\u{feff}'];
-    character.is_whitespace() || zero_width.contains(&character)
+    character.is_whitespace()
+        || matches!(character,
+            '\u{ad}' | '\u{34f}' | '\u{115f}' | '\u{1160}' | '\u{17b4}' | '\u{17b5}'
+            | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200d}' | '\u{2060}'..='\u{2064}'
+            | '\u{2800}' | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}'
+            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// Control characters, and those that begin a line or a paragraph.
+fn is_control(character: char) -> bool {
+    character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
 /// Unicode's explicit directional controls: with them a text shows itself as another.
@@ -52,7 +60,7 @@ impl<const MAX: usize> Text<MAX> {
         if text.chars().all(is_invisible) || text.chars().nth(MAX).is_some() {
             return Err(TextError::Length(MAX));
         }
-        if text.chars().any(|character| character.is_control() || turns_direction(character)) {
+        if text.chars().any(|character| is_control(character) || turns_direction(character)) {
             return Err(TextError::Control);
         }
         Ok(Self(text.into()))
@@ -164,11 +172,20 @@ mod tests {
         assert!(Name::parse(&"é".repeat(100)).is_ok());
         assert_eq!(Name::parse(&"é".repeat(101)), Err(TextError::Length(100)));
         assert_eq!(Name::parse(" \t "), Err(TextError::Length(100)));
-        for text in ["\u{200b}", "\u{200d}\u{feff}"] {
+        for text in [
+            "\u{200b}",
+            "\u{200d}\u{feff}",
+            "\u{3164}",
+            "\u{2800}",
+            "\u{e0041}",
+            "\u{115f}\u{1160}",
+        ] {
             assert_eq!(Name::parse(text), Err(TextError::Length(100)), "{text:?}");
         }
         assert!(Name::parse("👩\u{200d}💻 bot").is_ok());
-        for text in ["a\u{0}b", "a\nb", "a\u{7f}b", "a\u{85}b", "a\u{202e}b", "a\u{2066}b"] {
+        for text in
+            ["a\u{0}b", "a\nb", "a\u{7f}b", "a\u{85}b", "a\u{2028}b", "a\u{202e}b", "a\u{2066}b"]
+        {
             assert_eq!(Name::parse(text), Err(TextError::Control), "{text:?}");
         }
     }

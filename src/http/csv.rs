@@ -8,7 +8,7 @@ pub fn record(fields: &[String]) -> String {
 
 /// A spreadsheet takes a text that begins with one of these for a formula, and runs it. A quote
 /// before it makes it a text again.
-const FORMULA: [char; 6] = ['=', '+', '-', '@', '\t', '\r'];
+const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
 /// An amount with a minus is a number, and stays one.
 fn field(text: &str) -> String {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn a_formula_is_a_text() {
-        for text in ["=1+1", "+1", "@SUM(A1)", "-1+2", "-", "\tx"] {
+        for text in ["=1+1", "＝1+1", "+1", "@SUM(A1)", "-1+2", "-", "\tx"] {
             assert_eq!(field(text), format!("\"'{text}\""));
         }
         assert_eq!(field("x;=1;y"), "\"x;'=1;y\"");

@@ -75,7 +75,8 @@ pub enum SignInOutcome {
 impl Store {
     /// Begins a sign-in, unless there were too many in the last 5 minutes: 20 of the address by the
     /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or the
-    /// first 64 bits of an IPv6 address.
+    /// first 64 bits of an IPv6 address. Those that begin at one moment do not see each other, and none
+    /// waits for another: there can be as many more as there are connections.
     pub async fn start_sign_in(
         &self,
         tenant: &Tenant,
@@ -96,14 +97,7 @@ impl Store {
             return Ok(NewSignIn::TooMany { retry_after_seconds });
         }
         let mut tx = self.begin().await?;
-        if !counted.try_lock(&mut tx).await? {
-            return Ok(NewSignIn::TooMany { retry_after_seconds: 1 });
-        }
-        let seen = counted.look(&mut tx).await?;
-        if let Some(retry_after_seconds) = seen.wait()? {
-            return Ok(NewSignIn::TooMany { retry_after_seconds });
-        }
-        let at = stored_time("clock_timestamp()", seen.now)?;
+        let at = now(&mut tx).await?;
         delete_sign_ins_that_are_over(&mut tx, tenant, at).await?;
         let expires_at = end(at, SIGN_IN_SECONDS)?;
         let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
@@ -224,21 +218,6 @@ impl Counted<'_> {
         )
         .fetch_one(connection)
         .await
-    }
-
-    /// Those who count the same go one at a time, so that each sees what the others made. `false`:
-    /// another one goes. Nobody waits, as whoever does so holds a connection that others need.
-    async fn try_lock(&self, connection: &mut PgConnection) -> Result<bool, StoreError> {
-        let tenant = self.tenant.id;
-        let locked = sqlx::query_scalar!(
-            r#"SELECT pg_try_advisory_xact_lock(1, hashtext($1))
-                      AND pg_try_advisory_xact_lock(2, hashtext($2)) AS "locked!""#,
-            format!("{tenant} {}", self.address),
-            format!("{tenant} {}", self.client),
-        )
-        .fetch_one(connection)
-        .await?;
-        Ok(locked)
     }
 }
 

@@ -128,7 +128,6 @@ function onceEach() {
     form.addEventListener("submit", (event) => {
       if (sent) event.preventDefault();
       sent = true;
-      setTimeout(() => { sent = false; }, 5000);
     });
     window.addEventListener("pageshow", () => { sent = false; });
   }
