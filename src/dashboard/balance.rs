@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    csv::{Export, Lines, cause_id, entries_before},
+    csv::{Export, Lines, entries_before},
     days::{parse_day, parse_end_of_day},
     events::Names,
     failure::Failure,
@@ -153,7 +153,7 @@ fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
         incoming: entry.amount > 0,
         balance_after: format::amount(entry.balance_after, currency),
         key: entry.key_id.map(|key_id| names.link(key_id)),
-        cause_id: cause_id(&entry),
+        cause_id: entry.cause(),
         reference: entry.reference,
     }
 }

@@ -11,12 +11,7 @@ use axum::{
 use futures_util::stream;
 
 use crate::{
-    domain::{
-        account::ExternalId,
-        id::{CreditId, KeyId, PurchaseId, RefundId},
-        tenant::Tenant,
-        timestamp::Timestamp,
-    },
+    domain::{account::ExternalId, id::KeyId, tenant::Tenant, timestamp::Timestamp},
     http::csv::record,
     store::{Direction, EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
 };
@@ -135,18 +130,9 @@ pub fn entries_before(range: EntryRange, seq: i64) -> EntryRange {
     EntryRange { last: range.last.min(seq.saturating_sub(1)), ..range }
 }
 
-/// The id, as it is shown, of what an entry is the effect of.
-pub fn cause_id(entry: &LedgerEntry) -> String {
-    match entry.kind.as_str() {
-        "credit" => CreditId::from_uuid(entry.cause_id).to_string(),
-        "refund" => RefundId::from_uuid(entry.cause_id).to_string(),
-        _ => PurchaseId::from_uuid(entry.cause_id).to_string(),
-    }
-}
-
 fn entry_fields(entry: LedgerEntry, tenant: &Tenant) -> [String; 9] {
     let currency = &tenant.policy.currency;
-    let cause_id = cause_id(&entry);
+    let cause_id = entry.cause();
     [
         entry.seq.to_string(),
         entry.created_at.to_string(),

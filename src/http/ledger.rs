@@ -26,7 +26,7 @@ use crate::{
     domain::{
         account::ExternalId,
         amount::Currency,
-        id::{AdminKeyId, CreditId, KeyId, PurchaseId, RefundId},
+        id::{AdminKeyId, KeyId},
         tenant::Tenant,
         timestamp::Timestamp,
     },
@@ -69,11 +69,7 @@ pub struct LedgerEntry {
 
 impl LedgerEntry {
     fn new(entry: store::LedgerEntry, currency: &Currency) -> Self {
-        let cause_id = match entry.kind.as_str() {
-            "credit" => CreditId::from_uuid(entry.cause_id).to_string(),
-            "refund" => RefundId::from_uuid(entry.cause_id).to_string(),
-            _ => PurchaseId::from_uuid(entry.cause_id).to_string(),
-        };
+        let cause_id = entry.cause();
         Self {
             seq: entry.seq,
             kind: entry.kind,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, accounts::LockedAccount, clock::stored_time};
 use crate::domain::{
     account::{AccountId, ExternalId},
-    id::{AdminKeyId, KeyId},
+    id::{AdminKeyId, CreditId, KeyId, PurchaseId, RefundId},
     tenant::Tenant,
     timestamp::Timestamp,
 };
@@ -26,6 +26,18 @@ pub struct LedgerEntry {
     /// That of its cause.
     pub reference: Option<String>,
     pub created_at: Timestamp,
+}
+
+impl LedgerEntry {
+    /// The id of its cause as it is shown: that of a purchase, a credit or a refund.
+    #[must_use]
+    pub fn cause(&self) -> String {
+        match self.kind.as_str() {
+            "credit" => CreditId::from_uuid(self.cause_id).to_string(),
+            "refund" => RefundId::from_uuid(self.cause_id).to_string(),
+            _ => PurchaseId::from_uuid(self.cause_id).to_string(),
+        }
+    }
 }
 
 /// The kinds of entries.

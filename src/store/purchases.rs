@@ -105,30 +105,7 @@ impl Store {
         let before = before.unwrap_or(i64::MAX);
         // One statement for each index that can serve.
         let rows = match key_id.map(KeyId::uuid) {
-            Some(key_id) => {
-                self.read(|pool| async move {
-                    sqlx::query_as!(
-                        PurchaseRow,
-                        r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
-                                  r.refunded AS "refunded!", p.reference, p.description, p.metadata,
-                                  p.hold_id, p.created_at
-                           FROM purchases p JOIN ledger_entries e USING (account_id, seq)
-                           CROSS JOIN LATERAL (
-                               SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
-                               WHERE account_id = p.account_id
-                                 AND purchase_id = p.purchase_id) AS r
-                           WHERE p.account_id = $1 AND p.key_id = $2 AND p.seq < $3
-                           ORDER BY p.seq DESC LIMIT $4"#,
-                        account_id,
-                        key_id,
-                        before,
-                        limit,
-                    )
-                    .fetch_all(&pool)
-                    .await
-                })
-                .await?
-            }
+            Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {
                 self.read(|pool| async move {
                     sqlx::query_as!(
@@ -156,5 +133,59 @@ impl Store {
             }
         };
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
+    }
+
+    /// What a key has bought since a moment, or ever, with seq, newest first; `before` is the seq of
+    /// the last one that was read.
+    pub async fn list_purchases_since(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+        since: Option<Timestamp>,
+        before: Option<i64>,
+        limit: i64,
+    ) -> Result<Vec<(i64, Purchase)>, StoreError> {
+        self.find_api_key(tenant, account, key_id).await?;
+        let _timer = self.timer("list_purchases_since");
+        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let before = before.unwrap_or(i64::MAX);
+        let rows = self.purchases_of_key(account_id, key_id.uuid(), since, before, limit).await?;
+        rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
+    }
+
+    async fn purchases_of_key(
+        &self,
+        account_id: Uuid,
+        key_id: Uuid,
+        since: Option<Timestamp>,
+        before: i64,
+        limit: i64,
+    ) -> Result<Vec<PurchaseRow>, StoreError> {
+        let since = since.map(OffsetDateTime::from);
+        self.read(|pool| async move {
+            sqlx::query_as!(
+                PurchaseRow,
+                r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                          r.refunded AS "refunded!", p.reference, p.description, p.metadata,
+                          p.hold_id, p.created_at
+                   FROM purchases p JOIN ledger_entries e USING (account_id, seq)
+                   CROSS JOIN LATERAL (
+                       SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
+                       WHERE account_id = p.account_id AND purchase_id = p.purchase_id) AS r
+                   WHERE p.account_id = $1 AND p.key_id = $2 AND p.seq < $3
+                     AND p.seq > (SELECT CASE WHEN $4::timestamptz IS NULL THEN 0
+                                              ELSE ledger_seq_before($1, $4) END)
+                   ORDER BY p.seq DESC LIMIT $5"#,
+                account_id,
+                key_id,
+                before,
+                since,
+                limit,
+            )
+            .fetch_all(&pool)
+            .await
+        })
+        .await
     }
 }

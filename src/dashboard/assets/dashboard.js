@@ -121,7 +121,7 @@ function shownOnce() {
   });
 }
 
-// Two clicks send a form once.
+// Two clicks send a form once, however long the answer takes.
 function onceEach() {
   for (const form of document.querySelectorAll("form[method=post]")) {
     let sent = false;
