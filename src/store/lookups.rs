@@ -15,8 +15,10 @@ use time::OffsetDateTime;
 use tokio::sync::oneshot;
 use uuid::Uuid;
 
-use super::{StoreError, error::is_lost_connection};
-use crate::domain::api_key::KeyHash;
+use crate::{
+    domain::api_key::KeyHash,
+    store::{StoreError, error::is_lost_connection},
+};
 
 /// Connections that look up at the same time, beside those of the pool.
 pub(super) const CONNECTIONS: u32 = 2;

@@ -1,26 +1,10 @@
-use std::{
-    future::Future,
-    num::NonZero,
-    str::FromStr as _,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{num::NonZero, str::FromStr as _, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _, PgPool, Postgres, Transaction,
+    ConnectOptions as _, Connection as _, Executor as _,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
-use tracing::warn;
-
-use super::{
-    Store, StoreError, batches,
-    changes::Changes,
-    error::is_lost_connection,
-    lookups::{self, Lookups},
-    scope_sets::ScopeSets,
-    tenant_directory::TenantDirectory,
-};
 use crate::entropy;
 
 /// A connection that was idle for longer is asked whether it still stands before it is used.
@@ -29,8 +13,12 @@ const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
 /// How long such a connection may take to answer.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How long the connections may take to close in the end.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections on which batches are applied, beside those of the pool, as many as there are batches
+/// at once: a purchase waits for nobody who only asks, and nobody for it.
+pub(super) const BATCH_CONNECTIONS: u32 = 8;
+
+/// What their connections are told beforehand: who waits for a lock lets others have a turn.
+pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// How to reach the database, and the bounds of using it.
 #[derive(Clone)]
@@ -86,127 +74,10 @@ pub struct PoolState {
     pub max: u32,
 }
 
-impl Store {
-    /// Connects, so that a wrong address is told at the start and not by the first request.
-    pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
-        let options = connect_options("DATABASE_URL", &settings.url)?;
-        let listen = match &settings.listen_url {
-            Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
-            None => options.clone(),
-        };
-        probe(&options, settings.acquire_timeout).await?;
-        if settings.listen_url.is_some() {
-            probe(&listen, settings.acquire_timeout).await?;
-        }
-        let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
-        let lookups = lookups.connect_lazy_with(options.clone());
-        let batches = pool(settings, batches::CONNECTIONS, batches::SESSION)
-            .connect_lazy_with(options.clone());
-        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
-        // The database keeps the bound of a statement; this is for one that does not answer.
-        let read_timeout = settings.acquire_timeout + settings.statement_timeout;
-        Ok(Self {
-            pool,
-            lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
-            batches,
-            listener: Listener { options: listen, settings: settings.clone() },
-            changes: Arc::new(Changes::new(entropy::node_id()?)),
-            max_connections: settings.max_connections,
-            read_timeout,
-            tenants: TenantDirectory::default(),
-            scope_sets: ScopeSets::default(),
-        })
-    }
-
-    /// Applies the migrations that the database does not have yet. Several nodes may call it at
-    /// once: one does it, the others wait. Returns how many there are.
-    pub async fn migrate(&self) -> Result<usize, ConnectError> {
-        let migrator = sqlx::migrate!();
-        let place = place(self.pool.connect_options().as_ref());
-        let failed = |error: &dyn std::error::Error| ConnectError::Migration {
-            place: place.clone(),
-            reason: error.to_string(),
-        };
-        // Building an index over many rows takes longer than a request may.
-        let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
-        let unbounded =
-            "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
-        connection.execute(unbounded).await.map_err(|error| failed(&error))?;
-        migrator.run(&mut *connection).await.map_err(|error| failed(&error))?;
-        connection.close().await.map_err(|error| failed(&error))?;
-        Ok(migrator.iter().count())
-    }
-
-    /// Asks the database for nothing, to see whether it answers.
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|pool| async move { sqlx::query("SELECT 1").execute(&pool).await }).await?;
-        Ok(())
-    }
-
-    #[must_use]
-    pub fn pool_state(&self) -> PoolState {
-        let idle = self.pool.num_idle();
-        let size = self.pool.size() as usize;
-        PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
-    }
-
-    /// Waits for the connections that are in use, and closes all; a database that hangs is left.
-    pub async fn close(&self) {
-        let all =
-            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
-        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
-            warn!("the database does not answer: its connections are cut");
-        }
-    }
-
-    /// Runs a read, and again while it meets connections that a restart of the database left
-    /// dead: each failure takes one of them out of the pool.
-    pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
-    where
-        F: Fn(PgPool) -> Fut,
-        Fut: Future<Output = Result<T, sqlx::Error>>,
-    {
-        let mut failures = 0;
-        loop {
-            let attempt = tokio::time::timeout(self.read_timeout, run(self.pool.clone())).await;
-            match attempt {
-                Ok(Err(error)) if is_lost_connection(&error) && failures < self.max_connections => {
-                    failures += 1;
-                }
-                Ok(result) => return Ok(result?),
-                Err(_) => return Err(StoreError::Unavailable("no answer in time".into())),
-            }
-        }
-    }
-
-    /// Begins a transaction (READ COMMITTED), on a connection that stands.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.read(|pool| async move { pool.begin().await }).await
-    }
-
-    /// Measures an operation from here until it is dropped.
-    pub(super) fn timer(&self, operation: &'static str) -> Timer {
-        Timer { operation, since: Instant::now() }
-    }
-}
-
-/// Records how long an operation of the store took.
-pub(super) struct Timer {
-    operation: &'static str,
-    since: Instant,
-}
-
-impl Drop for Timer {
-    fn drop(&mut self) {
-        metrics::histogram!("tollgate_database_seconds", "operation" => self.operation)
-            .record(self.since.elapsed());
-    }
-}
-
 /// Where the connection goes that listens, and how it is made.
 pub(super) struct Listener {
-    options: PgConnectOptions,
-    settings: PoolSettings,
+    pub options: PgConnectOptions,
+    pub settings: PoolSettings,
 }
 
 impl Listener {
@@ -223,7 +94,7 @@ impl Listener {
 }
 
 /// A pool whose connections are told `session` beside what all are told.
-fn pool(settings: &PoolSettings, max_connections: u32, session: &str) -> PgPoolOptions {
+pub(super) fn pool(settings: &PoolSettings, max_connections: u32, session: &str) -> PgPoolOptions {
     // What a role or a database sets as its default must not undo the ledger's promises: READ
     // COMMITTED, and an acknowledgement only of what is on disk.
     let session = format!(
@@ -259,7 +130,10 @@ fn pool(settings: &PoolSettings, max_connections: u32, session: &str) -> PgPoolO
 }
 
 /// One attempt of its own: a pool would hide the reason behind its time-out.
-async fn probe(options: &PgConnectOptions, timeout: Duration) -> Result<(), ConnectError> {
+pub(super) async fn probe(
+    options: &PgConnectOptions,
+    timeout: Duration,
+) -> Result<(), ConnectError> {
     let unreachable = |reason| ConnectError::Unreachable { place: place(options), reason };
     match tokio::time::timeout(timeout, sqlx::PgConnection::connect_with(options)).await {
         Ok(Ok(connection)) => {
@@ -272,7 +146,10 @@ async fn probe(options: &PgConnectOptions, timeout: Duration) -> Result<(), Conn
     }
 }
 
-fn connect_options(name: &'static str, url: &str) -> Result<PgConnectOptions, ConnectError> {
+pub(super) fn connect_options(
+    name: &'static str,
+    url: &str,
+) -> Result<PgConnectOptions, ConnectError> {
     let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
     if !is_postgres {
         return Err(ConnectError::Url(name, "it does not begin with postgres://".into()));
@@ -282,7 +159,7 @@ fn connect_options(name: &'static str, url: &str) -> Result<PgConnectOptions, Co
         .map_err(|error| ConnectError::Url(name, reason(&error)))
 }
 
-fn place(options: &PgConnectOptions) -> String {
+pub(super) fn place(options: &PgConnectOptions) -> String {
     let database = options.get_database().unwrap_or("postgres");
     match options.get_socket() {
         Some(directory) => format!("{}, database {database}", directory.display()),

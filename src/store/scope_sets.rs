@@ -3,7 +3,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use super::{StoreError, api_keys::stored_scopes};
+use super::StoreError;
 use crate::domain::scope::ScopeSet;
 
 /// Sets that are kept at the most; past that it begins anew.
@@ -27,4 +27,8 @@ impl ScopeSets {
         sets.insert(stored.to_vec(), set.clone());
         Ok(set)
     }
+}
+
+pub(super) fn stored_scopes(scopes: &[String]) -> Result<ScopeSet, StoreError> {
+    ScopeSet::parse(scopes).map_err(|error| StoreError::corrupt("api_keys.scopes", error))
 }

@@ -2,13 +2,15 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Refusal, Store, StoreError, clock::stored_time};
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    id::{HoldId, KeyId, PurchaseId},
-    tenant::Tenant,
-    text::Metadata,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        id::{HoldId, KeyId, PurchaseId},
+        tenant::Tenant,
+        text::Metadata,
+        timestamp::Timestamp,
+    },
+    store::{Refusal, Store, StoreError, clock::stored_time},
 };
 
 /// A purchase as it is stored. Amounts in minor units of the tenant's currency, as the balance.
@@ -28,7 +30,7 @@ pub struct Purchase {
     pub created_at: Timestamp,
 }
 
-pub(super) struct PurchaseRow {
+pub(in crate::store) struct PurchaseRow {
     pub purchase_id: Uuid,
     pub seq: i64,
     pub key_id: Uuid,

@@ -1,15 +1,18 @@
-use super::{
-    Account, ApiKey, Refusal, Store, StoreError, accounts::stored_status, api_keys::KeyRow,
-    clock::stored_time,
-};
-use crate::domain::{
-    account::{AccountFormat, AccountId, ExternalId},
-    api_key::KeyHash,
-    id::KeyId,
-    scope::ScopeSet,
-    tenant::Tenant,
-    timestamp::Timestamp,
-    verification::{Denial, KeyState},
+use super::api_keys::KeyRow;
+use crate::{
+    domain::{
+        account::{AccountFormat, AccountId, ExternalId},
+        api_key::KeyHash,
+        id::KeyId,
+        scope::ScopeSet,
+        tenant::Tenant,
+        timestamp::Timestamp,
+        verification::{Denial, KeyState},
+    },
+    store::{
+        Account, ApiKey, Refusal, Store, StoreError, accounts::account::stored_status,
+        clock::stored_time,
+    },
 };
 
 /// What is known of a key that was presented.

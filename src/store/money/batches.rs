@@ -13,30 +13,26 @@ use time::OffsetDateTime;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{
-    Refusal, Store, StoreError, api_keys::stored_limit, clock::stored_time, error::is_lock_timeout,
+use crate::{
+    domain::{
+        account::AccountId,
+        amount::Amount,
+        id::{BatchId, HoldId, KeyId, PurchaseId, RequestId},
+        idempotency::IdempotencyKey,
+        money::{NewHold, NewPurchase},
+        spend_limit::SpendLimit,
+        text::{Description, Reference},
+        timestamp::Timestamp,
+        verification::Denial,
+    },
+    store::{
+        Refusal, Store, StoreError, clock::stored_time, error::is_lock_timeout,
+        keys::api_keys::stored_limit,
+    },
 };
-use crate::domain::{
-    account::AccountId,
-    amount::Amount,
-    id::{BatchId, HoldId, KeyId, PurchaseId, RequestId},
-    idempotency::IdempotencyKey,
-    money::{NewHold, NewPurchase},
-    spend_limit::SpendLimit,
-    text::{Description, Reference},
-    timestamp::Timestamp,
-    verification::Denial,
-};
-
-/// Connections on which batches are applied, beside those of the pool, as many as there are batches
-/// at once: a purchase waits for nobody who only asks, and nobody for it.
-pub(super) const CONNECTIONS: u32 = 8;
 
 /// For one attempt, with the wait for its connection: after that it is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
-
-/// What their connections are told beforehand: who waits for a lock lets others have a turn.
-pub(super) const SESSION: &str = "SET lock_timeout = '500ms'";
 
 /// Operations of one batch at the most.
 pub const MAX_BATCH: usize = 500;

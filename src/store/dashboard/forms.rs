@@ -1,7 +1,9 @@
 use sqlx::PgConnection;
 
-use super::{PortalSession, Refusal, StoreError};
-use crate::domain::session_token::SessionToken;
+use crate::{
+    domain::session_token::SessionToken,
+    store::{PortalSession, Refusal, StoreError},
+};
 
 /// Keys that one session makes by forms, at the most.
 const MAX_FORMS: i64 = 1000;
@@ -18,7 +20,10 @@ impl FormClaim<'_> {
     /// Spends the form in the transaction that makes the key: if that comes to nothing, so does this.
     /// To be called under the account's lock: of two that send the form at once, the second finds
     /// here what the first one left.
-    pub(super) async fn spend(&self, connection: &mut PgConnection) -> Result<(), StoreError> {
+    pub(in crate::store) async fn spend(
+        &self,
+        connection: &mut PgConnection,
+    ) -> Result<(), StoreError> {
         let form = self.form.hash();
         let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
         let row = sqlx::query!(

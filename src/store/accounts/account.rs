@@ -3,16 +3,18 @@ use sqlx::PgConnection;
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
-use super::{
-    Refusal, Store, StoreError,
-    audit::{Act, Subject},
-    clock::{now, stored_time},
-};
-use crate::domain::{
-    account::{AccountFormat, AccountId, AccountStatus, ExternalId},
-    audit::{Action, Origin},
-    tenant::Tenant,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+        audit::{Action, Origin},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{
+        Refusal, Store, StoreError,
+        audit::{Act, Subject},
+        clock::{now, stored_time},
+    },
 };
 
 /// After every account that there is: where a list begins. A bound that is always there keeps the
@@ -33,7 +35,7 @@ pub struct Account {
 }
 
 /// An account whose row is locked until the end of the transaction.
-pub(super) struct LockedAccount {
+pub(in crate::store) struct LockedAccount {
     pub status: AccountStatus,
     pub balance: i64,
     pub last_seq: i64,
@@ -63,7 +65,7 @@ impl AccountRow {
     }
 }
 
-pub(super) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {
+pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {
     status.parse().map_err(|error| StoreError::corrupt("accounts.status", error))
 }
 
@@ -182,7 +184,7 @@ impl Store {
 
 /// Locks the account's row: what is read in later statements stays true until the commit. Weak
 /// enough that the foreign keys of rows that are inserted elsewhere need not wait for it.
-pub(super) async fn lock(
+pub(in crate::store) async fn lock(
     connection: &mut PgConnection,
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
@@ -222,7 +224,7 @@ async fn select(
 }
 
 /// Makes an account unless it is there, and records it. `true`: it was made.
-pub(super) async fn ensure(
+pub(in crate::store) async fn ensure(
     connection: &mut PgConnection,
     tenant: &Tenant,
     account: &ExternalId,

@@ -4,19 +4,24 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    Store, StoreError, accounts,
-    clock::{now, stored_time},
-    portal_sessions::{NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end},
-    portal_settings::sign_in_policy,
+    sessions::{NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end},
+    settings::sign_in_policy,
 };
-use crate::domain::{
-    account::{AccountId, AccountStatus, ExternalId},
-    audit::Origin,
-    portal::{SIGN_IN_SECONDS, SignInPolicy},
-    session_token::SessionToken,
-    tenant::Tenant,
-    timestamp::Timestamp,
-    tron_message::SignatureError,
+use crate::{
+    domain::{
+        account::{AccountId, AccountStatus, ExternalId},
+        audit::Origin,
+        portal::{SIGN_IN_SECONDS, SignInPolicy},
+        session_token::SessionToken,
+        tenant::Tenant,
+        timestamp::Timestamp,
+        tron_message::SignatureError,
+    },
+    store::{
+        Store, StoreError,
+        accounts::account,
+        clock::{now, stored_time},
+    },
 };
 
 /// Sign-ins of one address that one client begins, in [`WINDOW_SECONDS`].
@@ -276,7 +281,7 @@ async fn admit(
         SignInPolicy::Off => return Ok(None),
         SignInPolicy::Existing => {}
         SignInPolicy::Create => {
-            accounts::ensure(connection, tenant, account, origin, at).await?;
+            account::ensure(connection, tenant, account, origin, at).await?;
         }
     }
     let status = sqlx::query_scalar!(
@@ -285,7 +290,7 @@ async fn admit(
     )
     .fetch_optional(connection)
     .await?;
-    status.as_deref().map(accounts::stored_status).transpose()
+    status.as_deref().map(account::stored_status).transpose()
 }
 
 /// Deletes some of the tenant's rows that count no more; those that another deletes are left to it.

@@ -1,13 +1,15 @@
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, clock::stored_time};
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    id::KeyId,
-    tenant::Tenant,
-    timestamp::Timestamp,
-    usage::Outcome,
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        id::KeyId,
+        tenant::Tenant,
+        timestamp::Timestamp,
+        usage::Outcome,
+    },
+    store::{Store, StoreError, clock::stored_time},
 };
 
 /// Hours that are looked back: whole ones of UTC, and the last is the present one, up to now.

@@ -4,23 +4,26 @@ use serde_json::json;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::{
-    Store, StoreError, accounts,
-    audit::{Act, Subject},
-    clock::now,
-    portal_sessions::{
-        ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, close,
-        delete_sessions_that_are_over, end, stored_account, stored_url,
-    },
+use super::sessions::{
+    ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, close, delete_sessions_that_are_over,
+    end, stored_account, stored_url,
 };
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    audit::{Action, Origin},
-    id::TenantId,
-    portal::{LINK_SECONDS, ReturnUrl},
-    session_token::SessionToken,
-    tenant::Tenant,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        audit::{Action, Origin},
+        id::TenantId,
+        portal::{LINK_SECONDS, ReturnUrl},
+        session_token::SessionToken,
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{
+        Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::now,
+    },
 };
 
 /// A link into the dashboard that was made.
@@ -148,7 +151,7 @@ impl Store {
             token: session.hash(),
             way: SignInWay::PortalLink,
             account: &account,
-            account_status: accounts::stored_status(&row.status)?,
+            account_status: account::stored_status(&row.status)?,
             return_url: stored_url(taken.return_url.as_deref())?,
         };
         let session = new.open(&mut tx, &tenant, origin, at).await?;

@@ -5,11 +5,6 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    Refusal, Store, StoreError,
-    audit::{Act, Subject},
-    clock::{now, stored_time},
-};
 use crate::{
     domain::{
         api_key::{KeyHash, KeyText},
@@ -21,6 +16,11 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
+    store::{
+        Refusal, Store, StoreError,
+        audit::{Act, Subject},
+        clock::{now, stored_time},
+    },
 };
 
 /// An admin key as it is stored: all but its hash.
@@ -169,7 +169,7 @@ impl Store {
 }
 
 /// Inserts an admin key and records it.
-pub(super) async fn insert(
+pub(in crate::store) async fn insert(
     connection: &mut PgConnection,
     tenant: &Tenant,
     key: &KeyText,

@@ -10,18 +10,18 @@ use sqlx::{
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use super::{
-    Store, StoreError,
-    changes::{CHANNEL, ChangeId, Changes, NodeRow, channel_of},
-    clock::stored_time,
-};
 use crate::{
     domain::{api_key::KeyTag, id::NodeId, timestamp::Timestamp},
     entropy,
+    store::{
+        Store, StoreError,
+        changes::{CHANNEL, ChangeId, Changes, NodeRow, channel_of},
+        clock::stored_time,
+    },
 };
 
 /// The longest lease there may be. Who cannot find out which nodes there are waits so long.
-pub(super) const MAX_LEASE: Duration = Duration::from_secs(10);
+pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 
 /// How long a lease may be.
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
@@ -107,7 +107,7 @@ impl Store {
     }
 
     /// The nodes whose caches may hold what changes.
-    pub(super) async fn other_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
+    pub(in crate::store) async fn other_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let own = self.changes.node;
         self.read(|pool| async move { select_others(&pool, own).await }).await
     }

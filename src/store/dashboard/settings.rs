@@ -1,19 +1,21 @@
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
 
-use super::{
-    Refusal, Store, StoreError,
-    audit::{Act, Subject},
-    clock::now,
-};
-use crate::domain::{
-    audit::{Action, Origin},
-    id::TenantId,
-    portal::{
-        AccentColor, DisplayName, Logo, LogoHash, LogoRef, LogoType, PortalSettings, ReturnOrigins,
-        SignInPolicy, WebOrigin,
+use crate::{
+    domain::{
+        audit::{Action, Origin},
+        id::TenantId,
+        portal::{
+            AccentColor, DisplayName, Logo, LogoHash, LogoRef, LogoType, PortalSettings,
+            ReturnOrigins, SignInPolicy, WebOrigin,
+        },
+        tenant::Tenant,
     },
-    tenant::Tenant,
+    store::{
+        Refusal, Store, StoreError,
+        audit::{Act, Subject},
+        clock::now,
+    },
 };
 
 /// What of a tenant's dashboard is to be changed; `None` keeps, `Some(None)` clears.
@@ -137,7 +139,7 @@ impl Store {
 }
 
 /// What a tenant's dashboard says of signing in, inside of a transaction.
-pub(super) async fn sign_in_policy(
+pub(in crate::store) async fn sign_in_policy(
     connection: &mut PgConnection,
     tenant: &Tenant,
 ) -> Result<SignInPolicy, StoreError> {

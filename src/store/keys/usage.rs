@@ -3,13 +3,15 @@ use std::{collections::BTreeMap, time::Duration};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, clock::stored_time};
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    id::KeyId,
-    tenant::Tenant,
-    timestamp::Timestamp,
-    usage::{Outcome, OutcomeCounts, UsageRange},
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        id::KeyId,
+        tenant::Tenant,
+        timestamp::Timestamp,
+        usage::{Outcome, OutcomeCounts, UsageRange},
+    },
+    store::{Store, StoreError, clock::stored_time},
 };
 
 /// What a key was used for for some time.

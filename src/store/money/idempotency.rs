@@ -2,19 +2,21 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Refusal, StoreError};
-use crate::domain::{
-    account::AccountId,
-    id::RequestId,
-    idempotency::{Fingerprint, IdempotencyKey},
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::AccountId,
+        id::RequestId,
+        idempotency::{Fingerprint, IdempotencyKey},
+        timestamp::Timestamp,
+    },
+    store::{Refusal, StoreError},
 };
 
 /// What an idempotency key is used for. Each has keys of its own: what an account's owner chooses
 /// for a purchase cannot stand in the way of a credit that the tenant makes. Purchases and holds
 /// are decided, and their keys looked up, in the database.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Operation {
+pub(in crate::store) enum Operation {
     Credit,
     Refund,
 }
@@ -29,7 +31,7 @@ impl Operation {
 }
 
 /// What was done, to be remembered for its idempotency key in the transaction that does it.
-pub(super) struct Decided {
+pub(in crate::store) struct Decided {
     pub fingerprint: Fingerprint,
     /// Of the credit or the refund.
     pub cause_id: Uuid,
@@ -74,7 +76,7 @@ impl Decided {
 
 /// Called under the account's lock, in a statement of its own: in the locking one it would see
 /// the state from before the wait, and miss what was decided meanwhile.
-pub(super) async fn find_record(
+pub(in crate::store) async fn find_record(
     connection: &mut PgConnection,
     account_id: AccountId,
     operation: Operation,

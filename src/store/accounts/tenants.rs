@@ -5,12 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    Refusal, Store, StoreError, admin_keys,
-    audit::{Act, Subject},
-    clock::now,
-    tenant_directory::{LOOK_AGAIN_AFTER, Looked},
-};
+use super::admin_keys;
 use crate::{
     domain::{
         account::AccountFormat,
@@ -25,6 +20,12 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
+    store::{
+        Refusal, Store, StoreError,
+        audit::{Act, Subject},
+        clock::now,
+        tenant_directory::{LOOK_AGAIN_AFTER, Looked},
+    },
 };
 
 struct TenantRow {
@@ -104,7 +105,10 @@ impl Store {
         self.tenants.by_name(slug, environment).ok_or_else(|| Refusal::NotFound.into())
     }
 
-    pub(super) async fn tenant_by_id(&self, id: TenantId) -> Result<Arc<Tenant>, StoreError> {
+    pub(in crate::store) async fn tenant_by_id(
+        &self,
+        id: TenantId,
+    ) -> Result<Arc<Tenant>, StoreError> {
         if let Some(tenant) = self.tenants.by_id(id) {
             return Ok(tenant);
         }

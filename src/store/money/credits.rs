@@ -3,11 +3,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    LedgerEntry, Refusal, Store, StoreError, accounts,
-    audit::{Act, Subject},
-    clock::stored_time,
+    entries::{append, next_moment},
     idempotency::{Decided, Operation, find_record},
-    ledger::{append, next_moment},
 };
 use crate::{
     domain::{
@@ -20,6 +17,12 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
+    store::{
+        LedgerEntry, Refusal, Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::stored_time,
+    },
 };
 
 /// A top-up as it is stored.
@@ -53,7 +56,7 @@ impl Store {
         let account_id = AccountId::derive(tenant.id, account);
         let fingerprint = credit.fingerprint();
         let mut tx = self.begin().await?;
-        let locked = accounts::lock(&mut tx, account_id).await?;
+        let locked = account::lock(&mut tx, account_id).await?;
         let operation = Operation::Credit;
         if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
             let id = CreditId::from_uuid(record.replay(fingerprint)?);

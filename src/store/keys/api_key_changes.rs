@@ -2,12 +2,7 @@ use serde_json::{Map, Value, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
-use super::{
-    ApiKey, FormClaim, Refusal, Store, StoreError, accounts,
-    api_keys::{insert, refuse_over_limit, select, shown_limit},
-    audit::{Act, Subject},
-    clock::now,
-};
+use super::api_keys::{insert, refuse_over_limit, select, shown_limit};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -21,6 +16,12 @@ use crate::{
         text::{Metadata, Name, Reason},
     },
     entropy,
+    store::{
+        ApiKey, FormClaim, Refusal, Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::now,
+    },
 };
 
 /// What of a key is to change; `None` keeps.
@@ -56,7 +57,7 @@ impl Store {
         let _timer = self.timer("change_api_key");
         let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, account_id).await?;
+        account::lock(&mut tx, account_id).await?;
         let old = live_key(&mut tx, account_id, key_id).await?;
         let new = apply(change, &old)?;
         let detail = differences(tenant, &old, &new);
@@ -108,7 +109,7 @@ impl Store {
         let _timer = self.timer("revoke_api_key");
         let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, account_id).await?;
+        account::lock(&mut tx, account_id).await?;
         let mut key =
             select(&mut tx, account_id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
         if key.status == KeyStatus::Live {
@@ -152,7 +153,7 @@ impl Store {
         let _timer = self.timer("rotate_api_key");
         let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, account_id).await?;
+        account::lock(&mut tx, account_id).await?;
         let new = rotate(&mut tx, tenant, account, key_id, key, grace_seconds, origin).await?;
         self.end_rotation(tx, account_id, key_id).await?;
         Ok(new)
@@ -172,7 +173,7 @@ impl Store {
         let (tenant, account) = (&claim.session.tenant, &claim.session.account);
         let account_id = AccountId::derive(tenant.id, account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, account_id).await?;
+        account::lock(&mut tx, account_id).await?;
         claim.spend(&mut tx).await?;
         let new = rotate(&mut tx, tenant, account, key_id, key, grace_seconds, origin).await?;
         self.end_rotation(tx, account_id, key_id).await?;

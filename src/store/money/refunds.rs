@@ -4,11 +4,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    LedgerEntry, Refusal, Store, StoreError, accounts,
-    audit::{Act, Subject},
-    clock::stored_time,
+    entries::{append, next_moment},
     idempotency::{Decided, Operation, find_record},
-    ledger::{append, next_moment},
 };
 use crate::{
     domain::{
@@ -22,6 +19,12 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
+    store::{
+        LedgerEntry, Refusal, Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::stored_time,
+    },
 };
 
 /// A refund as it is stored.
@@ -80,7 +83,7 @@ impl Store {
         let account_id = AccountId::derive(tenant.id, account);
         let fingerprint = refund.fingerprint(purchase_id);
         let mut tx = self.begin().await?;
-        let locked = accounts::lock(&mut tx, account_id).await?;
+        let locked = account::lock(&mut tx, account_id).await?;
         let operation = Operation::Refund;
         if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
             let id = RefundId::from_uuid(record.replay(fingerprint)?);

@@ -5,8 +5,10 @@ use sqlx::{Executor as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError};
-use crate::domain::account::AccountId;
+use crate::{
+    domain::account::AccountId,
+    store::{Store, StoreError},
+};
 
 /// Accounts that are checked against one moment.
 const ACCOUNTS_AT_ONCE: u16 = 1000;

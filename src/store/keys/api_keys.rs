@@ -3,11 +3,6 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    FormClaim, Refusal, Store, StoreError, accounts,
-    audit::{Act, Subject},
-    clock::{now, stored_time},
-};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -23,6 +18,13 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
+    store::{
+        FormClaim, Refusal, Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::{now, stored_time},
+        scope_sets::stored_scopes,
+    },
 };
 
 /// An API key as it is stored: all but its hash.
@@ -64,7 +66,7 @@ pub enum KeyFilter {
     Only(KeyStatus),
 }
 
-pub(super) struct KeyRow {
+pub(in crate::store) struct KeyRow {
     pub key_id: Uuid,
     pub hint: String,
     pub name: String,
@@ -108,11 +110,7 @@ impl KeyRow {
     }
 }
 
-pub(super) fn stored_scopes(scopes: &[String]) -> Result<ScopeSet, StoreError> {
-    ScopeSet::parse(scopes).map_err(|error| StoreError::corrupt("api_keys.scopes", error))
-}
-
-pub(super) fn stored_limit(
+pub(in crate::store) fn stored_limit(
     amount: Option<i64>,
     period: Option<&str>,
 ) -> Result<Option<SpendLimit>, StoreError> {
@@ -135,7 +133,7 @@ impl Store {
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.timer("create_api_key");
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
+        account::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
         let created = create(&mut tx, tenant, account, key, new, origin).await?;
         tx.commit().await?;
         Ok(created)
@@ -153,7 +151,7 @@ impl Store {
         let _timer = self.timer("create_api_key");
         let (tenant, account) = (&claim.session.tenant, &claim.session.account);
         let mut tx = self.begin().await?;
-        accounts::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
+        account::lock(&mut tx, AccountId::derive(tenant.id, account)).await?;
         claim.spend(&mut tx).await?;
         let created = create(&mut tx, tenant, account, key, new, origin).await?;
         tx.commit().await?;
@@ -266,7 +264,7 @@ async fn create(
 }
 
 /// A limit as the audit trail shows it.
-pub(super) fn shown_limit(tenant: &Tenant, limit: Option<SpendLimit>) -> Value {
+pub(in crate::store) fn shown_limit(tenant: &Tenant, limit: Option<SpendLimit>) -> Value {
     limit.map_or(Value::Null, |limit| {
         let amount = tenant.policy.currency.format(limit.amount.minor_units());
         json!({"amount": amount, "period": limit.period.as_str()})
@@ -275,7 +273,7 @@ pub(super) fn shown_limit(tenant: &Tenant, limit: Option<SpendLimit>) -> Value {
 
 /// Counts under the account's lock. A key that was rotated out does not count toward the cap;
 /// those in their grace are counted by themselves, against the same number.
-pub(super) async fn refuse_over_limit(
+pub(in crate::store) async fn refuse_over_limit(
     connection: &mut PgConnection,
     tenant: &Tenant,
     account_id: AccountId,
@@ -299,7 +297,7 @@ pub(super) async fn refuse_over_limit(
     Ok(())
 }
 
-pub(super) async fn select(
+pub(in crate::store) async fn select(
     connection: &mut PgConnection,
     account_id: AccountId,
     key_id: KeyId,
@@ -318,7 +316,7 @@ pub(super) async fn select(
     .await
 }
 
-pub(super) async fn insert(
+pub(in crate::store) async fn insert(
     connection: &mut PgConnection,
     tenant: &Tenant,
     account_id: AccountId,

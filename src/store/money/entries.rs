@@ -2,12 +2,14 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, accounts::LockedAccount, clock::stored_time};
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    id::{AdminKeyId, CreditId, KeyId, PurchaseId, RefundId},
-    tenant::Tenant,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        id::{AdminKeyId, CreditId, KeyId, PurchaseId, RefundId},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{Store, StoreError, accounts::account::LockedAccount, clock::stored_time},
 };
 
 /// One line of an account's statement.
@@ -236,7 +238,7 @@ impl Store {
 }
 
 /// Now by the ledger's clock, but never before the account's newest entry: time follows seq.
-pub(super) async fn next_moment(
+pub(in crate::store) async fn next_moment(
     connection: &mut PgConnection,
     account: &LockedAccount,
 ) -> Result<Timestamp, StoreError> {
@@ -247,7 +249,7 @@ pub(super) async fn next_moment(
 
 /// Appends an entry that is not a purchase, and moves the balance by it. Purchases are appended by
 /// the database's own functions: nothing else ever moves a balance.
-pub(super) async fn append(
+pub(in crate::store) async fn append(
     connection: &mut PgConnection,
     account_id: AccountId,
     entry: &LedgerEntry,

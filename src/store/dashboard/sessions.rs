@@ -5,19 +5,22 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{
-    Store, StoreError, accounts,
-    audit::{Act, Subject},
-    clock::{now, stored_time},
-};
-use crate::domain::{
-    account::{AccountFormat, AccountId, AccountStatus, ExternalId},
-    audit::{Action, Origin},
-    id::TenantId,
-    portal::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
-    session_token::{SessionId, SessionToken, TokenHash},
-    tenant::Tenant,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+        audit::{Action, Origin},
+        id::TenantId,
+        portal::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
+        session_token::{SessionId, SessionToken, TokenHash},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{
+        Store, StoreError,
+        accounts::account,
+        audit::{Act, Subject},
+        clock::{now, stored_time},
+    },
 };
 
 /// A session that was seen more recently is not written: a page costs no write.
@@ -25,7 +28,7 @@ const SEEN_SECONDS: i64 = 60;
 
 /// Accounts whose rows that are over are deleted when a new one is made: more than one, so that they
 /// get fewer.
-pub(super) const ACCOUNTS_AT_ONCE: i64 = 5;
+pub(in crate::store) const ACCOUNTS_AT_ONCE: i64 = 5;
 
 /// How a session was opened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -73,13 +76,13 @@ pub struct PortalSession {
 }
 
 impl PortalSession {
-    pub(super) fn account_id(&self) -> Uuid {
+    pub(in crate::store) fn account_id(&self) -> Uuid {
         AccountId::derive(self.tenant.id, &self.account).uuid()
     }
 }
 
 /// What a new session is to be.
-pub(super) struct NewSession<'a> {
+pub(in crate::store) struct NewSession<'a> {
     pub token: TokenHash,
     pub way: SignInWay,
     pub account: &'a ExternalId,
@@ -172,7 +175,7 @@ impl Store {
             id: token.session_id(),
             tenant,
             account: stored_account(&row.external_id)?,
-            account_status: accounts::stored_status(&row.status)?,
+            account_status: account::stored_status(&row.status)?,
             return_url: stored_url(row.return_url.as_deref())?,
             way: row
                 .way
@@ -248,7 +251,7 @@ impl Store {
 }
 
 /// Deletes a session and records it, unless it is gone already.
-pub(super) async fn close(
+pub(in crate::store) async fn close(
     connection: &mut PgConnection,
     session: &PortalSession,
     origin: &Origin,
@@ -271,7 +274,7 @@ pub(super) async fn close(
 }
 
 /// Deletes sessions that are over, of a few accounts: those that have been over for longest.
-pub(super) async fn delete_sessions_that_are_over(
+pub(in crate::store) async fn delete_sessions_that_are_over(
     connection: &mut PgConnection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
@@ -300,17 +303,17 @@ pub(super) async fn delete_sessions_that_are_over(
 }
 
 /// So many seconds later.
-pub(super) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
+pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))
 }
 
-pub(super) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
+pub(in crate::store) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
     ExternalId::parse(external_id, AccountFormat::Any)
         .map_err(|error| StoreError::corrupt("accounts.external_id", error))
 }
 
-pub(super) fn stored_url(url: Option<&str>) -> Result<Option<ReturnUrl>, StoreError> {
+pub(in crate::store) fn stored_url(url: Option<&str>) -> Result<Option<ReturnUrl>, StoreError> {
     let url = url.map(ReturnUrl::parse).transpose();
     url.map_err(|error| StoreError::corrupt("return_url", error))
 }

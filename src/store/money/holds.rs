@@ -3,12 +3,14 @@ use std::str::FromStr;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Refusal, Store, StoreError, clock::stored_time};
-use crate::domain::{
-    account::{AccountId, ExternalId},
-    id::{HoldId, KeyId, PurchaseId},
-    tenant::Tenant,
-    timestamp::Timestamp,
+use crate::{
+    domain::{
+        account::{AccountId, ExternalId},
+        id::{HoldId, KeyId, PurchaseId},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{Refusal, Store, StoreError, clock::stored_time},
 };
 
 /// A part of a balance that is reserved, or was. Amounts in minor units.

@@ -1,0 +1,5 @@
+//! Tenants, their admin keys, and their accounts.
+
+pub mod account;
+pub mod admin_keys;
+pub mod tenants;

@@ -1,0 +1,158 @@
+use std::{
+    future::Future,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use sqlx::{Executor as _, PgPool, Postgres, Transaction};
+use tracing::warn;
+
+use super::{
+    StoreError,
+    changes::Changes,
+    error::is_lost_connection,
+    lookups::{self, Lookups},
+    pool::{
+        BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
+        connect_options, place, pool, probe,
+    },
+    scope_sets::ScopeSets,
+    tenant_directory::TenantDirectory,
+};
+use crate::entropy;
+
+/// How long the connections may take to close in the end.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The database. Cheap to share behind an `Arc`; holds the pool of connections.
+pub struct Store {
+    pub(super) pool: PgPool,
+    /// Connections of their own: a look-up waits for no purchase.
+    pub(super) lookups: Arc<Lookups>,
+    /// So does a batch for no list.
+    pub(super) batches: PgPool,
+    pub(super) listener: Listener,
+    pub(super) changes: Arc<Changes>,
+    max_connections: u32,
+    /// For a read, with the wait for a connection.
+    read_timeout: Duration,
+    pub(super) tenants: TenantDirectory,
+    pub(super) scope_sets: ScopeSets,
+}
+
+impl Store {
+    /// Connects, so that a wrong address is told at the start and not by the first request.
+    pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
+        let options = connect_options("DATABASE_URL", &settings.url)?;
+        let listen = match &settings.listen_url {
+            Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
+            None => options.clone(),
+        };
+        probe(&options, settings.acquire_timeout).await?;
+        if settings.listen_url.is_some() {
+            probe(&listen, settings.acquire_timeout).await?;
+        }
+        let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
+        let lookups = lookups.connect_lazy_with(options.clone());
+        let batches =
+            pool(settings, BATCH_CONNECTIONS, BATCH_SESSION).connect_lazy_with(options.clone());
+        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
+        // The database keeps the bound of a statement; this is for one that does not answer.
+        let read_timeout = settings.acquire_timeout + settings.statement_timeout;
+        Ok(Self {
+            pool,
+            lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
+            batches,
+            listener: Listener { options: listen, settings: settings.clone() },
+            changes: Arc::new(Changes::new(entropy::node_id()?)),
+            max_connections: settings.max_connections,
+            read_timeout,
+            tenants: TenantDirectory::default(),
+            scope_sets: ScopeSets::default(),
+        })
+    }
+
+    /// Applies the migrations that the database does not have yet. Several nodes may call it at
+    /// once: one does it, the others wait. Returns how many there are.
+    pub async fn migrate(&self) -> Result<usize, ConnectError> {
+        let migrator = sqlx::migrate!();
+        let place = place(self.pool.connect_options().as_ref());
+        let failed = |error: &dyn std::error::Error| ConnectError::Migration {
+            place: place.clone(),
+            reason: error.to_string(),
+        };
+        // Building an index over many rows takes longer than a request may.
+        let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
+        let unbounded =
+            "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
+        connection.execute(unbounded).await.map_err(|error| failed(&error))?;
+        migrator.run(&mut *connection).await.map_err(|error| failed(&error))?;
+        connection.close().await.map_err(|error| failed(&error))?;
+        Ok(migrator.iter().count())
+    }
+
+    /// Asks the database for nothing, to see whether it answers.
+    pub async fn ping(&self) -> Result<(), StoreError> {
+        self.read(|pool| async move { sqlx::query("SELECT 1").execute(&pool).await }).await?;
+        Ok(())
+    }
+
+    #[must_use]
+    pub fn pool_state(&self) -> PoolState {
+        let idle = self.pool.num_idle();
+        let size = self.pool.size() as usize;
+        PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
+    }
+
+    /// Waits for the connections that are in use, and closes all; a database that hangs is left.
+    pub async fn close(&self) {
+        let all =
+            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
+        if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
+            warn!("the database does not answer: its connections are cut");
+        }
+    }
+
+    /// Runs a read, and again while it meets connections that a restart of the database left
+    /// dead: each failure takes one of them out of the pool.
+    pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
+    where
+        F: Fn(PgPool) -> Fut,
+        Fut: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let mut failures = 0;
+        loop {
+            let attempt = tokio::time::timeout(self.read_timeout, run(self.pool.clone())).await;
+            match attempt {
+                Ok(Err(error)) if is_lost_connection(&error) && failures < self.max_connections => {
+                    failures += 1;
+                }
+                Ok(result) => return Ok(result?),
+                Err(_) => return Err(StoreError::Unavailable("no answer in time".into())),
+            }
+        }
+    }
+
+    /// Begins a transaction (READ COMMITTED), on a connection that stands.
+    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        self.read(|pool| async move { pool.begin().await }).await
+    }
+
+    /// Measures an operation from here until it is dropped.
+    pub(super) fn timer(&self, operation: &'static str) -> Timer {
+        Timer { operation, since: Instant::now() }
+    }
+}
+
+/// Records how long an operation of the store took.
+pub(super) struct Timer {
+    operation: &'static str,
+    since: Instant,
+}
+
+impl Drop for Timer {
+    fn drop(&mut self) {
+        metrics::histogram!("tollgate_database_seconds", "operation" => self.operation)
+            .record(self.since.elapsed());
+    }
+}

@@ -1,0 +1,7 @@
+//! API keys: made, changed, looked up, counted.
+
+pub mod activity;
+pub mod api_key_changes;
+pub mod api_keys;
+pub mod usage;
+pub mod verifications;
