@@ -8,9 +8,10 @@ use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
 use tollgate::{
     auth::ApiKeyLayer,
-    domain::portal::WebOrigin,
-    http::{AppState, Limits, ServerLimits, TrustedProxies, serve},
+    domain::dashboard::WebOrigin,
+    http::{ServerLimits, TrustedProxies, serve},
     node::{Node, NodeSettings},
+    state::{AppState, Limits},
     store::{PoolSettings, Store},
     telemetry,
 };

@@ -4,7 +4,7 @@
 //! With `remote` that gate can ask a running Tollgate. With `server` it is the whole service, of
 //! which `tollgate` is the command line. The default is all of it.
 //!
-//! Arrows point one way: `domain` ← `store`, `auth` ← `ledger`, `node`, `usage` ← `http` ←
+//! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
 //! `dashboard` ← `cli` ← `main`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 pub mod auth;
@@ -23,14 +23,18 @@ pub mod entropy;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
-pub mod ledger;
+pub mod money;
 #[cfg(feature = "server")]
 pub mod node;
 #[cfg(feature = "server")]
 pub mod postgres;
+#[cfg(feature = "server")]
+pub mod state;
 #[cfg(feature = "server")]
 pub mod store;
 #[cfg(feature = "server")]
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod usage;
+#[cfg(feature = "server")]
+pub mod web;

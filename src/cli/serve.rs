@@ -14,9 +14,10 @@ use super::database::Database;
 use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     dashboard,
-    domain::portal::WebOrigin,
-    http::{self, AppState, ServerLimits, TrustedProxies},
+    domain::dashboard::WebOrigin,
+    http::{self, ServerLimits, TrustedProxies},
     node::Node,
+    state::AppState,
     telemetry,
 };
 

@@ -16,10 +16,11 @@ use reader::{ADDRESS_FORMS, LOG_FORMS, Reader, read_address, read_log};
 
 use crate::{
     auth::MAX_ENTRIES,
-    domain::portal::WebOrigin,
-    http::{Limits, ServerLimits, TrustedProxies},
+    domain::dashboard::WebOrigin,
+    http::{ServerLimits, TrustedProxies},
     node::NodeSettings,
     postgres,
+    state::Limits,
     store::{LEASE_BOUNDS, PoolSettings},
 };
 

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     domain::id::KeyId,
-    http::AppState,
+    state::AppState,
     store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry, Refusal, StoreError},
 };
 

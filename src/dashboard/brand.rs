@@ -14,11 +14,11 @@ use super::{
 };
 use crate::{
     domain::{
+        dashboard::{AccentColor, LogoHash, PortalSettings, Shades},
         id::TenantId,
-        portal::{AccentColor, LogoHash, PortalSettings, Shades},
         tenant::{Environment, Tenant},
     },
-    http::AppState,
+    state::AppState,
 };
 
 /// For what never changes under its address.

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{
     domain::{amount::Currency, lifecycle::KeyStatus},
-    http::AppState,
+    state::AppState,
     store::{ApiKey, KeyChange, Refusal, StoreError},
 };
 

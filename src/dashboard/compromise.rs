@@ -30,7 +30,7 @@ use crate::{
         text::{Name, Reason},
         timestamp::Timestamp,
     },
-    http::AppState,
+    state::AppState,
     store::{ApiKey, NewApiKey, Refusal, StoreError},
 };
 

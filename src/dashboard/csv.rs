@@ -12,8 +12,8 @@ use futures_util::stream;
 
 use crate::{
     domain::{account::ExternalId, id::KeyId, tenant::Tenant, timestamp::Timestamp},
-    http::csv::record,
     store::{Direction, EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
+    web::csv::record,
 };
 
 /// Lines that are read at once.

@@ -28,7 +28,7 @@ use crate::{
         tenant::{Environment, Tenant},
     },
     entropy,
-    http::AppState,
+    state::AppState,
     store::{LinkTarget, PortalSession, SignInWay},
 };
 

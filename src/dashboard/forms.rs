@@ -11,7 +11,7 @@ use axum::{
 };
 
 use super::{failure::Failure, guard::is_csrf_token, pages::Field, session::Visitor};
-use crate::{domain::session_token::SessionToken, http::AppState};
+use crate::{domain::session_token::SessionToken, state::AppState};
 
 /// The fields of a form or of a query, and what was wrong with those that were read.
 #[derive(Default)]

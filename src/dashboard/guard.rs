@@ -15,8 +15,8 @@ use sha2::{Digest as _, Sha256};
 use super::failure::Failure;
 use crate::{
     auth::Problem,
-    domain::{id::RequestId, portal::WebOrigin, session_token::SessionToken},
-    http::AppState,
+    domain::{dashboard::WebOrigin, id::RequestId, session_token::SessionToken},
+    state::AppState,
 };
 
 /// Everything comes from this origin, and nothing that is written into a page is run: no inline

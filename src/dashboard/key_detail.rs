@@ -27,7 +27,7 @@ use crate::{
         timestamp::Timestamp,
         usage::{Granularity, Outcome, OutcomeCounts, UsageRange},
     },
-    http::AppState,
+    state::AppState,
     store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
 };
 

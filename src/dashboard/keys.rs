@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     domain::{id::KeyId, lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT, text::Reason},
-    http::AppState,
+    state::AppState,
     store::{ApiKey, KeyActivity, KeyChange, KeyFilter, StoreError},
 };
 

@@ -44,7 +44,7 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::http::AppState;
+use crate::state::AppState;
 
 /// All that is served under `/dashboard`, with its layers. What holds for every request of the
 /// service, such as its id, its bounds and the log, is around it.

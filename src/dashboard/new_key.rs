@@ -28,7 +28,7 @@ use crate::{
     auth::Problem,
     domain::{api_key::KeyText, scope::ScopeSet, session_token::SessionToken, text::Metadata},
     entropy,
-    http::AppState,
+    state::AppState,
     store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
 };
 

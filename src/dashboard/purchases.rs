@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
-    http::AppState,
+    state::AppState,
     store::{ApiKey, StoreError},
 };
 

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     domain::lifecycle::{KeyStatus, end_of_grace},
     entropy,
-    http::AppState,
+    state::AppState,
     store::{ApiKey, FormClaim, Refusal, StoreError},
 };
 

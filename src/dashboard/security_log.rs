@@ -13,7 +13,7 @@ use super::{
     session::Visitor,
     views::to_fetch,
 };
-use crate::{domain::id::AuditEventId, http::AppState, store::AuditFilter};
+use crate::{domain::id::AuditEventId, state::AppState, store::AuditFilter};
 
 /// Events on a page.
 const LENGTH: usize = 50;

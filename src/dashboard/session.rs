@@ -24,13 +24,14 @@ use crate::{
         account::{AccountStatus, ExternalId},
         amount::Currency,
         audit::{Actor, Origin},
+        dashboard::PortalSettings,
         id::{KeyId, RequestId},
-        portal::PortalSettings,
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,
     },
-    http::{AppState, PeerAddress},
+    http::PeerAddress,
+    state::AppState,
     store::{LinkTarget, PortalSession},
 };
 

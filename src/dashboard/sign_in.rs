@@ -33,14 +33,14 @@ use crate::{
     domain::{
         account::{AccountFormat, ExternalId, ExternalIdError},
         audit::Origin,
-        portal::{PortalSettings, SignInMessage, SignInPolicy},
+        dashboard::{PortalSettings, SignInMessage, SignInPolicy},
         session_token::SessionToken,
         tenant::{Environment, Slug, Tenant},
         timestamp::Timestamp,
         tron_message,
     },
     entropy,
-    http::AppState,
+    state::AppState,
     store::{NewSignIn, SignInAttempt, SignInOutcome, StoreError},
 };
 

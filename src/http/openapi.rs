@@ -9,7 +9,7 @@ use utoipa::{
     },
 };
 
-use super::problem;
+use super::{api::shared::problems, routes::documented_routes};
 
 #[derive(OpenApi)]
 struct Empty;
@@ -17,7 +17,7 @@ struct Empty;
 /// The whole document.
 #[must_use]
 pub fn document() -> Document {
-    super::router::documented_routes().1
+    documented_routes(skeleton()).1
 }
 
 /// What is in the document beside the routes.
@@ -43,7 +43,7 @@ pub fn skeleton() -> Document {
     let mut components = ComponentsBuilder::new()
         .security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key)))
         .security_scheme("admin_key", SecurityScheme::Http(admin_key));
-    for (name, schema) in problem::schemas() {
+    for (name, schema) in problems::schemas() {
         components = components.schema(name, schema);
     }
     let tags = [

@@ -7,7 +7,10 @@ use std::{
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::{Taken, Usage, UsageBuffer};
+use super::{
+    UsageBuffer,
+    buffer::{Taken, Usage},
+};
 use crate::{
     auth::Principal,
     domain::{account::AccountId, timestamp::Timestamp},

@@ -10,10 +10,10 @@ use tollgate::{
         amount::Amount,
         id::{BatchId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::NewPurchase,
+        purchase::NewPurchase,
         text::Metadata,
     },
-    ledger::{Buyer, Ledger},
+    money::{Buyer, Ledger},
     store::{Batch, BatchConnection, Done, Operation, OperationAction, Outcome, StoreError},
 };
 use uuid::Uuid;

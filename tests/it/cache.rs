@@ -6,9 +6,9 @@ use axum::{body::Body, http::Request};
 use serde_json::json;
 use tokio::task::JoinSet;
 use tollgate::{
-    http::Limits,
     node::{Node, NodeSettings},
     postgres::{DATABASE, PrivatePostgres},
+    state::Limits,
     store::{PoolSettings, Store},
 };
 use tower::ServiceExt as _;

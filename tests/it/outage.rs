@@ -3,9 +3,9 @@
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 use tollgate::{
-    http::Limits,
     node::{Node, NodeSettings},
     postgres::PrivatePostgres,
+    state::Limits,
     store::{ConnectError, PoolSettings, Store},
 };
 

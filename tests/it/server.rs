@@ -8,7 +8,10 @@ use tokio::{
     sync::oneshot,
     task::JoinHandle,
 };
-use tollgate::http::{Limits, ServerLimits, TrustedProxies, serve};
+use tollgate::{
+    http::{ServerLimits, TrustedProxies, serve},
+    state::Limits,
+};
 
 use crate::harness::{
     App, Call,

@@ -12,8 +12,8 @@ use crate::{
     domain::{
         account::{AccountId, ExternalId},
         audit::{Action, Origin},
+        dashboard::{LINK_SECONDS, ReturnUrl},
         id::TenantId,
-        portal::{LINK_SECONDS, ReturnUrl},
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,

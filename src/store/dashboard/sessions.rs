@@ -9,8 +9,8 @@ use crate::{
     domain::{
         account::{AccountFormat, AccountId, AccountStatus, ExternalId},
         audit::{Action, Origin},
+        dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
         id::TenantId,
-        portal::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
         timestamp::Timestamp,

@@ -4,11 +4,11 @@ use sqlx::PgConnection;
 use crate::{
     domain::{
         audit::{Action, Origin},
-        id::TenantId,
-        portal::{
+        dashboard::{
             AccentColor, DisplayName, Logo, LogoHash, LogoRef, LogoType, PortalSettings,
             ReturnOrigins, SignInPolicy, WebOrigin,
         },
+        id::TenantId,
         tenant::Tenant,
     },
     store::{

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
         audit::Origin,
-        portal::{SIGN_IN_SECONDS, SignInPolicy},
+        dashboard::{SIGN_IN_SECONDS, SignInPolicy},
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,

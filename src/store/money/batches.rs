@@ -17,9 +17,10 @@ use crate::{
     domain::{
         account::AccountId,
         amount::Amount,
+        hold::NewHold,
         id::{BatchId, HoldId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::{NewHold, NewPurchase},
+        purchase::NewPurchase,
         spend_limit::SpendLimit,
         text::{Description, Reference},
         timestamp::Timestamp,

@@ -10,9 +10,9 @@ use crate::{
     domain::{
         account::{AccountId, ExternalId},
         audit::{Action, Origin},
+        credit::NewCredit,
         id::{AdminKeyId, CreditId},
         idempotency::IdempotencyKey,
-        money::NewCredit,
         tenant::Tenant,
         timestamp::Timestamp,
     },

@@ -14,7 +14,7 @@ use crate::{
         audit::{Action, Origin},
         id::{AdminKeyId, PurchaseId, RefundId},
         idempotency::IdempotencyKey,
-        money::NewRefund,
+        refund::NewRefund,
         tenant::Tenant,
         timestamp::Timestamp,
     },

@@ -7,8 +7,9 @@ use http_body_util::BodyExt as _;
 use serde_json::json;
 use tollgate::{
     dashboard,
-    domain::portal::WebOrigin,
-    http::{AppState, Limits, router},
+    domain::dashboard::WebOrigin,
+    http::router,
+    state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
 

@@ -10,8 +10,9 @@ use axum::{Router, http::HeaderMap};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tollgate::{
-    domain::portal::WebOrigin,
-    http::{AppState, Limits, PeerAddress, router},
+    domain::dashboard::WebOrigin,
+    http::{PeerAddress, router},
+    state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
 

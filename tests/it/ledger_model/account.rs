@@ -5,9 +5,12 @@ use std::collections::BTreeMap;
 use tollgate::{
     domain::{
         amount::Amount,
+        credit::NewCredit,
+        hold::NewHold,
         id::{HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::{NewCredit, NewHold, NewPurchase, NewRefund},
+        purchase::NewPurchase,
+        refund::NewRefund,
         spend_limit::SpendPeriod,
         timestamp::Timestamp,
     },

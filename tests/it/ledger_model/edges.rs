@@ -6,7 +6,7 @@ use tollgate::{
     domain::{
         account::{AccountFormat, AccountId, ExternalId},
         id::{BatchId, KeyId, PurchaseId, RequestId},
-        money::NewPurchase,
+        purchase::NewPurchase,
         text::Metadata,
     },
     store::{Batch, BatchConnection, Operation, OperationAction, Outcome, Refusal},

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use tollgate::{
     domain::{
         amount::Amount,
+        credit::NewCredit,
         id::{BatchId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::{NewCredit, NewRefund},
+        refund::NewRefund,
         timestamp::Timestamp,
     },
     store::{OperationAction, Outcome, Refusal},

@@ -4,9 +4,12 @@ use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
 use tollgate::{
     domain::{
+        credit::NewCredit,
+        hold::NewHold,
         id::{BatchId, HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
-        money::{NewCredit, NewHold, NewPurchase, NewRefund},
+        purchase::NewPurchase,
+        refund::NewRefund,
         text::Metadata,
         timestamp::Timestamp,
     },

@@ -9,8 +9,8 @@ use tollgate::{
     domain::{
         account::{AccountFormat, AccountId, AccountStatus, ExternalId},
         audit::Origin,
+        credit::NewCredit,
         id::{HoldId, KeyId, PurchaseId},
-        money::NewCredit,
         scope::ScopeSet,
         text::{Metadata, Name},
         timestamp::Timestamp,

@@ -1,0 +1,212 @@
+//! What a platform decides about its dashboard, and what its accounts sign to come in.
+
+use std::{fmt, str::FromStr};
+
+use super::{account::AccountFormat, tenant::Tenant, text::Text, timestamp::Timestamp};
+pub use crate::domain::{
+    accent::{AccentColor, AccentColorError, DARK_SURFACE, LIGHT_SURFACE, Palette, Rgb, Shades},
+    logo::{Logo, LogoError, LogoHash, LogoRef, LogoType, MAX_LOGO_BYTES},
+    web_origin::{MAX_RETURN_URL, ReturnUrl, ReturnUrlError, WebOrigin, WebOriginError},
+};
+
+/// The name of a platform as people read it.
+pub type DisplayName = Text<60>;
+
+/// The most origins that a platform may lead back to.
+pub const MAX_RETURN_ORIGINS: usize = 20;
+
+/// How long a link into the dashboard works, once.
+pub const LINK_SECONDS: i64 = 5 * 60;
+
+/// How long a message may be signed.
+pub const SIGN_IN_SECONDS: i64 = 5 * 60;
+
+/// How long a session lasts without a request.
+pub const IDLE_SECONDS: i64 = 30 * 60;
+
+/// How long a session lasts in all.
+pub const SESSION_SECONDS: i64 = 12 * 60 * 60;
+
+/// What holds for the dashboard of one tenant.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct PortalSettings {
+    /// `None`: its slug is shown.
+    pub name: Option<DisplayName>,
+    pub color: Option<AccentColor>,
+    pub logo: Option<LogoRef>,
+    pub return_origins: ReturnOrigins,
+    pub wallet_sign_in: SignInPolicy,
+}
+
+impl PortalSettings {
+    /// What the platform is called.
+    #[must_use]
+    pub fn shown_name<'a>(&'a self, tenant: &'a Tenant) -> &'a str {
+        self.name.as_ref().map_or(tenant.slug.as_str(), DisplayName::as_str)
+    }
+}
+
+/// Whether the holder of a wallet may sign in by a signature.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum SignInPolicy {
+    #[default]
+    Off,
+    /// Only to an account that is there.
+    Existing,
+    /// The account is made at the first sign-in.
+    Create,
+}
+
+impl SignInPolicy {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Existing => "existing",
+            Self::Create => "create",
+        }
+    }
+
+    /// Without addresses there is nothing to sign in with.
+    #[must_use]
+    pub fn fits(self, format: AccountFormat) -> bool {
+        self == Self::Off || format == AccountFormat::Tron
+    }
+}
+
+impl FromStr for SignInPolicy {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "off" => Ok(Self::Off),
+            "existing" => Ok(Self::Existing),
+            "create" => Ok(Self::Create),
+            _ => Err("must be off, existing or create"),
+        }
+    }
+}
+
+/// The origins that the dashboard may lead back to: at most 20, each once.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct ReturnOrigins(Vec<WebOrigin>);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must have at most 20 origins")]
+pub struct TooManyOrigins;
+
+impl ReturnOrigins {
+    pub fn new(origins: Vec<WebOrigin>) -> Result<Self, TooManyOrigins> {
+        if origins.len() > MAX_RETURN_ORIGINS {
+            return Err(TooManyOrigins);
+        }
+        let mut distinct = Vec::with_capacity(origins.len());
+        for origin in origins {
+            if !distinct.contains(&origin) {
+                distinct.push(origin);
+            }
+        }
+        Ok(Self(distinct))
+    }
+
+    #[must_use]
+    pub fn allow(&self, url: &ReturnUrl) -> bool {
+        self.0.contains(url.origin())
+    }
+
+    #[must_use]
+    pub fn to_strings(&self) -> Vec<String> {
+        self.0.iter().map(WebOrigin::to_string).collect()
+    }
+}
+
+/// What the holder of a wallet signs to come in: `Display` is the message, byte for byte.
+#[derive(Clone, Copy, Debug)]
+pub struct SignInMessage<'a> {
+    /// Where the sign-in page is.
+    pub public_url: &'a WebOrigin,
+    /// The name of the platform: a text on one line.
+    pub platform: &'a str,
+    /// The claimed account.
+    pub address: &'a str,
+    pub nonce: &'a str,
+    /// The database's clock when the nonce was made.
+    pub issued_at: Timestamp,
+}
+
+impl fmt::Display for SignInMessage<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let expires_at = self.issued_at.plus_seconds(SIGN_IN_SECONDS).ok_or(fmt::Error)?;
+        writeln!(
+            f,
+            "{} asks you to sign in to {} with your TRON account:\n{}\n",
+            self.public_url.host(),
+            self.platform,
+            self.address
+        )?;
+        f.write_str(
+            "Signing proves that the account is yours. It costs nothing and moves no funds.\n\n",
+        )?;
+        write!(
+            f,
+            "URI: {}\nNonce: {}\nIssued At: {}\nExpires At: {expires_at}",
+            self.public_url, self.nonce, self.issued_at
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_back_lead_to_registered_origins_alone() {
+        let origin = |text: &str| WebOrigin::parse(text).expect(text);
+        let url = |text: &str| ReturnUrl::parse(text).expect(text);
+        let origins = vec![origin("https://a.example"), origin("https://A.example:443")];
+        let origins = ReturnOrigins::new(origins).expect("few");
+        assert_eq!(origins.to_strings(), ["https://a.example"]);
+        assert!(origins.allow(&url("https://a.example/account?tab=keys")));
+        for text in ["https://b.example/", "https://a.example:8443/", "https://x.a.example/"] {
+            assert!(!origins.allow(&url(text)), "{text}");
+        }
+        assert!(!ReturnOrigins::default().allow(&url("https://a.example/")));
+        let many = (1..=21).map(|n| origin(&format!("https://a{n}.example"))).collect::<Vec<_>>();
+        assert!(ReturnOrigins::new(many[..20].to_vec()).is_ok());
+        assert_eq!(ReturnOrigins::new(many), Err(TooManyOrigins));
+    }
+
+    #[test]
+    fn a_policy_is_its_text_and_needs_addresses() {
+        for policy in [SignInPolicy::Off, SignInPolicy::Existing, SignInPolicy::Create] {
+            assert_eq!(policy.as_str().parse(), Ok(policy));
+            assert!(policy.fits(AccountFormat::Tron));
+            assert_eq!(policy.fits(AccountFormat::Any), policy == SignInPolicy::Off);
+        }
+        assert!("on".parse::<SignInPolicy>().is_err());
+    }
+
+    #[test]
+    fn the_message_is_as_agreed() {
+        let public_url = WebOrigin::parse("https://keys.example.com:8443").expect("an origin");
+        let message = SignInMessage {
+            public_url: &public_url,
+            platform: "TronAgg",
+            address: "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC",
+            nonce: "n0nce",
+            issued_at: Timestamp::parse("2026-11-25T21:40:05Z").expect("a time"),
+        };
+        assert_eq!(
+            message.to_string(),
+            "keys.example.com:8443 asks you to sign in to TronAgg with your TRON account:\n\
+             TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC\n\
+             \n\
+             Signing proves that the account is yours. It costs nothing and moves no funds.\n\
+             \n\
+             URI: https://keys.example.com:8443\n\
+             Nonce: n0nce\n\
+             Issued At: 2026-11-25T21:40:05.000000Z\n\
+             Expires At: 2026-11-25T21:45:05.000000Z"
+        );
+    }
+}

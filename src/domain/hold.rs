@@ -1,0 +1,34 @@
+//! A hold as it is asked for, and the bounds of one.
+
+use serde_json::json;
+
+use super::{amount::Amount, idempotency::Fingerprint, text::Reference};
+
+/// Seconds that a hold may stay open at the most: a week.
+pub const MAX_HOLD_SECONDS: i32 = 604_800;
+
+/// Seconds after which a hold expires when nothing else is said: a quarter of an hour.
+pub const DEFAULT_HOLD_SECONDS: i32 = 900;
+
+/// A part of the balance that is to be reserved.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewHold {
+    pub amount: Amount,
+    pub reference: Option<Reference>,
+    /// Seconds, 1 to [`MAX_HOLD_SECONDS`].
+    pub expires_in: i32,
+}
+
+impl NewHold {
+    #[must_use]
+    pub fn fingerprint(&self) -> Fingerprint {
+        Fingerprint::of(
+            "hold",
+            &json!({
+                "amount": self.amount.minor_units(),
+                "reference": self.reference.as_ref().map(Reference::as_str),
+                "expires_in": self.expires_in,
+            }),
+        )
+    }
+}

@@ -1,0 +1,110 @@
+//! Links by which a platform sends its user into the dashboard.
+
+use axum::{Json, extract::State, http::StatusCode};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    auth::Problem,
+    domain::{
+        account::ExternalId,
+        dashboard::{ReturnOrigins, ReturnUrl, ReturnUrlError},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    entropy,
+    http::api::shared::{
+        admin::Admin,
+        fields::{Fields, text},
+        problems::{AnyRoute, WithAdminKey, WithBody, WithTarget},
+    },
+    state::AppState,
+    store::StoreError,
+};
+
+/// A link into the dashboard of one account.
+#[derive(Serialize, ToSchema)]
+pub struct PortalSession {
+    /// Send the user's browser here, at once: it works one time. It is shown this once.
+    #[schema(
+        example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
+    )]
+    url: String,
+    /// Five minutes from now.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct CreatePortalSessionRequest {
+    /// The account whose dashboard it is. Its user has to be logged in at the platform.
+    #[schema(
+        value_type = String,
+        min_length = 1,
+        max_length = 128,
+        example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
+    )]
+    account: ExternalId,
+    /// Where the dashboard leads back to: of one of the `return_origins` of the portal settings.
+    #[schema(value_type = Option<String>, max_length = 2000)]
+    return_url: Option<ReturnUrl>,
+}
+
+/// Why the dashboard does not lead back there.
+#[derive(Debug, thiserror::Error)]
+enum WrongReturn {
+    #[error(transparent)]
+    Url(#[from] ReturnUrlError),
+    #[error("is of {0}, which is not among the return_origins of the portal settings")]
+    Origin(String),
+}
+
+impl CreatePortalSessionRequest {
+    fn read(mut fields: Fields, tenant: &Tenant, origins: &ReturnOrigins) -> Result<Self, Problem> {
+        let format = tenant.policy.account_format;
+        let account = fields.required("account", text(|name| ExternalId::parse(name, format)));
+        let return_url = fields.optional("return_url", text(|url| registered(url, origins)));
+        fields.finish(account.map(|account| Self { account, return_url }))
+    }
+}
+
+fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongReturn> {
+    let url = ReturnUrl::parse(url)?;
+    if origins.allow(&url) { Ok(url) } else { Err(WrongReturn::Origin(url.origin().to_string())) }
+}
+
+/// Make a link that opens the dashboard of an account: once, within 5 minutes.
+///
+/// For a user that the platform has logged in itself: redirect the browser to the link. It opens a
+/// session of that account alone.
+#[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession",
+    tag = "dashboard",
+    security(("admin_key" = [])),
+    request_body = CreatePortalSessionRequest,
+    responses(
+        (status = 201, body = PortalSession),
+        AnyRoute, WithAdminKey, WithBody, WithTarget))]
+pub async fn create(
+    State(state): State<AppState>,
+    admin: Admin,
+    fields: Fields,
+) -> Result<(StatusCode, Json<PortalSession>), Problem> {
+    let settings = state.store.portal_settings(&admin.tenant).await?;
+    let request =
+        CreatePortalSessionRequest::read(fields, &admin.tenant, &settings.return_origins)?;
+    let token = entropy::new_session_token().map_err(StoreError::from)?;
+    let link = state
+        .store
+        .create_portal_link(
+            &admin.tenant,
+            &request.account,
+            &token,
+            request.return_url.as_ref(),
+            &admin.origin,
+        )
+        .await?;
+    // The one response that carries the token.
+    let url = format!("{}/dashboard/enter?token={}", state.public_url(), token.expose());
+    Ok((StatusCode::CREATED, Json(PortalSession { url, expires_at: link.expires_at })))
+}

@@ -1,0 +1,13 @@
+//! What an admin key can call.
+
+pub mod accounts;
+pub mod api_keys;
+pub mod audit_events;
+pub mod credits;
+pub mod dashboard_links;
+pub mod dashboard_settings;
+pub mod ledger;
+pub mod purchases;
+pub mod refunds;
+pub mod usage;
+pub mod verify;

@@ -1,0 +1,316 @@
+//! Verification for a tenant's backend: what of a key, and, if asked, a purchase with it.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::State,
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    auth::{Denied, KeyVerifier as _, Principal, Problem},
+    domain::{
+        amount::Amount,
+        api_key::{KeyText, MalformedKey},
+        id::{KeyId, RequestId},
+        idempotency::IdempotencyKey,
+        purchase::NewPurchase,
+        scope::{Scope, ScopeSet},
+        tenant::Tenant,
+        text::{Metadata, Reference},
+        timestamp::Timestamp,
+        usage::Outcome,
+        verification::Denial,
+    },
+    http::api::shared::{
+        admin::Admin,
+        amounts::amount,
+        buyer::{ThisRequest, buyer},
+        fields::{Fields, scopes, text},
+        problems::{AnyRoute, WithAdminKey, WithBody},
+        purchase::Purchase,
+        replay::mark_replayed,
+    },
+    money::Decision,
+    node::count_for,
+    state::AppState,
+    store::{Refusal, StoreError},
+};
+
+/// What is said of a key. Members beside `valid` and `code` are there when they are known.
+#[derive(Serialize, ToSchema)]
+pub struct VerifyResponse {
+    /// Whether the request that carried the key may go on.
+    valid: bool,
+    /// `VALID`, or why not.
+    #[schema(
+        pattern = "^(VALID|NOT_FOUND|REVOKED|EXPIRED|DISABLED|ACCOUNT_SUSPENDED|INSUFFICIENT_SCOPE|INSUFFICIENT_BALANCE|SPEND_LIMIT_EXCEEDED)$"
+    )]
+    code: &'static str,
+    #[serde(flatten)]
+    key: VerifiedKey,
+    /// With `INSUFFICIENT_SCOPE`: the scopes that none of the key's implies.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    missing_scopes: Vec<String>,
+    /// With a charge that was made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    purchase: Option<Purchase>,
+    /// With `INSUFFICIENT_BALANCE` or `SPEND_LIMIT_EXCEEDED`: the amount of the charge.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    required: Option<String>,
+    /// With `INSUFFICIENT_BALANCE`: the balance less what is held; with `SPEND_LIMIT_EXCEEDED`: what is
+    /// left of the limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    available: Option<String>,
+}
+
+/// The key that was recognised; empty when none was.
+#[derive(Serialize, ToSchema, Default)]
+pub struct VerifiedKey {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    tenant: Option<String>,
+    /// `live` or `test`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, pattern = "^(live|test)$")]
+    environment: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, nullable = false)]
+    key_id: Option<KeyId>,
+    /// The tenant's own id of the account.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    account: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scopes: Option<Vec<String>>,
+    /// `null`: the key never expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Option<Timestamp>>,
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VerifyRequest {
+    /// The text that a client presented.
+    #[schema(value_type = String)]
+    key: Result<KeyText, MalformedKey>,
+    /// Scopes that the key's have to imply, every one.
+    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 32)]
+    scopes: Option<ScopeSet>,
+    /// Buy with the key if it is valid. Needs `purchases:write` as a purchase does.
+    charge: Option<ChargeRequest>,
+}
+
+#[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ChargeRequest {
+    /// A decimal string with at most the currency's decimals, more than zero.
+    #[schema(value_type = String, example = "1.5")]
+    amount: Amount,
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    reference: Option<Reference>,
+    /// 1 to 128 visible ASCII characters; the same as the header of a purchase.
+    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    idempotency_key: IdempotencyKey,
+}
+
+impl VerifyRequest {
+    fn read(mut fields: Fields, tenant: &Tenant) -> Result<Self, Problem> {
+        let malformed_is_an_answer = |text: &str| Ok::<_, MalformedKey>(KeyText::parse(text));
+        let key = fields.required("key", text(malformed_is_an_answer));
+        let scopes = fields.optional("scopes", scopes);
+        let charge = fields.object("charge", |charge| ChargeRequest::read(charge, tenant));
+        let request = key.map(|key| Self { key, scopes, charge });
+        fields.finish(request)
+    }
+}
+
+impl ChargeRequest {
+    fn read(fields: &mut Fields, tenant: &Tenant) -> Option<Self> {
+        let amount = fields.required("amount", amount(tenant));
+        let reference = fields.optional("reference", text(Reference::parse));
+        let key = fields.required("idempotency_key", text(IdempotencyKey::parse));
+        Some(Self { amount: amount?, reference, idempotency_key: key? })
+    }
+}
+
+impl VerifyResponse {
+    fn new(code: &'static str, key: VerifiedKey) -> Self {
+        Self {
+            valid: code == "VALID",
+            code,
+            key,
+            missing_scopes: Vec::new(),
+            purchase: None,
+            required: None,
+            available: None,
+        }
+    }
+
+    fn denied(denial: Denial, key: VerifiedKey) -> Result<Self, Problem> {
+        let code = match denial {
+            Denial::Malformed | Denial::NotFound => "NOT_FOUND",
+            Denial::Revoked => "REVOKED",
+            Denial::Expired => "EXPIRED",
+            Denial::Disabled => "DISABLED",
+            Denial::AccountSuspended => "ACCOUNT_SUSPENDED",
+            Denial::Unavailable => return Err(denial.into()),
+        };
+        Ok(Self::new(code, key))
+    }
+
+    fn lacking(missing: &[Scope], key: VerifiedKey) -> Self {
+        let missing_scopes = missing.iter().map(ToString::to_string).collect();
+        Self { missing_scopes, ..Self::new("INSUFFICIENT_SCOPE", key) }
+    }
+}
+
+impl VerifiedKey {
+    fn new(principal: &Principal) -> Self {
+        Self {
+            tenant: Some(principal.tenant.to_string()),
+            environment: Some(principal.environment.as_str()),
+            key_id: Some(principal.key_id),
+            account: Some(principal.account.to_string()),
+            scopes: Some(principal.scopes.to_strings()),
+            expires_at: Some(principal.expires_at),
+        }
+    }
+}
+
+/// Verify a key that a client presented, and, with `charge`, buy with it in the same call.
+///
+/// What is said of the key is in `code`, with status 200; another tenant's key is not found.
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
+    tag = "gate", security(("admin_key" = [])),
+    request_body = VerifyRequest,
+    responses((status = 200, body = VerifyResponse,
+        headers(("Idempotent-Replayed" = String, description = "`true` when the charge was decided before"))),
+        AnyRoute, WithAdminKey, WithBody))]
+pub async fn verify(
+    State(state): State<AppState>,
+    admin: Admin,
+    ThisRequest(request_id): ThisRequest,
+    fields: Fields,
+) -> Result<Response, Problem> {
+    let tenant = &admin.tenant;
+    let request = VerifyRequest::read(fields, tenant)?;
+    let (response, replayed) = answer(&state, tenant, request, request_id).await?;
+    count_for(tenant, outcome(response.code));
+    Ok(mark_replayed(Json(response).into_response(), replayed))
+}
+
+async fn answer(
+    state: &AppState,
+    tenant: &Arc<Tenant>,
+    request: VerifyRequest,
+    request_id: RequestId,
+) -> Result<(VerifyResponse, bool), Problem> {
+    // A text that none of the tenant's keys can have is not looked up.
+    let key = request.key.as_ref().ok();
+    let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
+    let Some(key) = key else {
+        return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
+    };
+    let found = match state.node.verifier().verify(key).await {
+        Ok(found) => found,
+        Err(Denied { reason, principal }) => {
+            if let Some(principal) = &principal {
+                state.usage.record(principal, Outcome::of_reason(Some(reason.reason())));
+            }
+            let key = principal.as_ref().map(VerifiedKey::new).unwrap_or_default();
+            return Ok((VerifyResponse::denied(reason, key)?, false));
+        }
+    };
+    let decided = decide(state, tenant, &found, request, request_id).await;
+    // It passed, also where the charge came to nothing.
+    let reason = decided.as_ref().ok().map(|(answer, _)| outcome(answer.code));
+    state.usage.record(&found, Outcome::of_reason(reason));
+    decided
+}
+
+/// What is said of a key that passes the gate.
+async fn decide(
+    state: &AppState,
+    tenant: &Arc<Tenant>,
+    found: &Principal,
+    request: VerifyRequest,
+    request_id: RequestId,
+) -> Result<(VerifyResponse, bool), Problem> {
+    let charge_scope = request.charge.as_ref().map(|_| Scope::purchases_write());
+    let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
+    let missing: Vec<Scope> = needed.filter(|scope| !found.scopes.allows(scope)).collect();
+    if !missing.is_empty() {
+        return Ok((VerifyResponse::lacking(&missing, VerifiedKey::new(found)), false));
+    }
+    match request.charge {
+        Some(charge) => self::charge(state, tenant, found, charge, request_id).await,
+        None => Ok((VerifyResponse::new("VALID", VerifiedKey::new(found)), false)),
+    }
+}
+
+async fn charge(
+    state: &AppState,
+    tenant: &Arc<Tenant>,
+    found: &Principal,
+    charge: ChargeRequest,
+    request_id: RequestId,
+) -> Result<(VerifyResponse, bool), Problem> {
+    let key = VerifiedKey::new(found);
+    let currency = &tenant.policy.currency;
+    let purchase = NewPurchase {
+        amount: charge.amount,
+        reference: charge.reference,
+        description: None,
+        metadata: Metadata::default(),
+    };
+    let buyer = buyer(Arc::clone(tenant), found, request_id);
+    match state.ledger.purchase(&buyer, purchase, Some(charge.idempotency_key)).await {
+        Ok(Decision::Made { made, replayed }) => {
+            let purchase = Some(Purchase::new(made, currency));
+            Ok((VerifyResponse { purchase, ..VerifyResponse::new("VALID", key) }, replayed))
+        }
+        Ok(Decision::Declined(decline)) => {
+            let code = match decline.limit {
+                None => "INSUFFICIENT_BALANCE",
+                Some(_) => "SPEND_LIMIT_EXCEEDED",
+            };
+            let declined = VerifyResponse {
+                required: Some(currency.format(decline.required)),
+                available: Some(currency.format(decline.available)),
+                ..VerifyResponse::new(code, key)
+            };
+            Ok((declined, decline.replayed))
+        }
+        // The key changed between the look-up and the charge.
+        Err(StoreError::Refused(Refusal::KeyDenied(denial))) => {
+            Ok((VerifyResponse::denied(denial, key)?, false))
+        }
+        Err(StoreError::Refused(Refusal::ScopeLost)) => {
+            let lost = [Scope::purchases_write()];
+            Ok((VerifyResponse::lacking(&lost, VerifiedKey::new(found)), false))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The code as the metrics have it.
+fn outcome(code: &'static str) -> &'static str {
+    match code {
+        "VALID" => "valid",
+        "NOT_FOUND" => "not_found",
+        "REVOKED" => "revoked",
+        "EXPIRED" => "expired",
+        "DISABLED" => "disabled",
+        "ACCOUNT_SUSPENDED" => "account_suspended",
+        "INSUFFICIENT_SCOPE" => "insufficient_scope",
+        "SPEND_LIMIT_EXCEEDED" => "spend_limit_exceeded",
+        _ => "insufficient_balance",
+    }
+}

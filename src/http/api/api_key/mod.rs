@@ -1,0 +1,6 @@
+//! What an API key can call.
+
+pub mod authorize;
+pub mod holds;
+pub mod me;
+pub mod purchases;

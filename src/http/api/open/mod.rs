@@ -1,0 +1,3 @@
+//! What anybody can call.
+
+pub mod health;

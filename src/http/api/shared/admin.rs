@@ -1,0 +1,131 @@
+//! Who a request with an admin key is, and whether it may.
+
+use std::{ops::Deref, sync::Arc};
+
+use axum::{
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, request::Parts},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+
+use crate::{
+    auth::{Challenge, Credentials, CredentialsError, Problem},
+    domain::{
+        api_key::{ADMIN_PREFIX, KeyText},
+        audit::{Actor, Origin},
+        id::RequestId,
+        permission::Permission,
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    http::transport::{access::PeerAddress, logged_tenant::LoggedTenant},
+    state::AppState,
+    store::AdminVerification,
+};
+
+/// The holder of an admin key, in the extensions of every request that [`admit`] let pass.
+#[derive(Clone, Debug)]
+pub struct Admin(Arc<AdminParts>);
+
+#[derive(Debug)]
+pub struct AdminParts {
+    pub tenant: Arc<Tenant>,
+    /// Who does it, from where: for the audit trail.
+    pub origin: Origin,
+    /// The database's clock when the key was verified.
+    pub now: Timestamp,
+}
+
+impl Deref for Admin {
+    type Target = AdminParts;
+
+    fn deref(&self) -> &AdminParts {
+        &self.0
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let admin = parts.extensions.get::<Self>().cloned();
+        admin.ok_or_else(|| Problem::internal("no admin layer around the handler"))
+    }
+}
+
+/// Lets a request pass when it carries an admin key with the permission.
+pub async fn admit(
+    State((state, permission)): State<(AppState, Permission)>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let verification = match authenticate(&state, request.headers()).await {
+        Ok(verification) => verification,
+        Err(problem) => return problem.into_response(),
+    };
+    let peer = request.extensions().get::<PeerAddress>();
+    let admin = Admin(Arc::new(AdminParts {
+        tenant: verification.tenant,
+        origin: Origin {
+            actor: Actor::AdminKey(verification.id),
+            address: peer.map(|peer| peer.0),
+            request_id: request.extensions().get::<RequestId>().copied(),
+        },
+        now: verification.now,
+    }));
+    let mut response = if verification.permissions.has(permission) {
+        request.extensions_mut().insert(admin.clone());
+        next.run(request).await
+    } else {
+        lacking(permission).into_response()
+    };
+    // For the log: outside of this layer the request is gone.
+    response.extensions_mut().insert(LoggedTenant(Arc::clone(&admin.tenant)));
+    response
+}
+
+async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<AdminVerification, Problem> {
+    let key = read_key(headers)?;
+    let verification = state.store.verify_admin_key(&key.hash()).await?;
+    let verification = verification.ok_or_else(|| invalid("not_found"))?;
+    if verification.revoked {
+        return Err(invalid("revoked"));
+    }
+    Ok(verification)
+}
+
+fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
+    match Credentials::read_bearer(headers).map(Credentials::into_key) {
+        Ok(key) if key.prefix() == ADMIN_PREFIX => Ok(key),
+        Ok(_) | Err(CredentialsError::Malformed) => Err(invalid("malformed_admin_key")),
+        Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
+            Err(Problem::unauthorized(
+                "missing_admin_key",
+                "An admin key is required",
+                "Send one admin key in the header Authorization: Bearer tg_admin_…",
+                Challenge::Bare,
+            ))
+        }
+    }
+}
+
+fn invalid(reason: &'static str) -> Problem {
+    Problem::unauthorized(
+        "invalid_admin_key",
+        "The admin key is not valid",
+        "No admin key that was not revoked has this text.",
+        Challenge::InvalidToken,
+    )
+    .because(reason)
+}
+
+fn lacking(permission: Permission) -> Problem {
+    Problem::new(
+        403,
+        "insufficient_permission",
+        "The admin key lacks the permission",
+        format!("The admin key needs the permission {permission}."),
+    )
+    .with("required_permission", permission.as_str())
+}

@@ -1,0 +1,65 @@
+//! The holder of an API key as a buyer: whose key it is, and what was decided for him.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    extract::FromRequestParts,
+    http::{StatusCode, request::Parts},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{
+    amounts::{declined, refused},
+    replay::mark_replayed,
+};
+use crate::{
+    auth::{Principal, Problem},
+    domain::{amount::Currency, id::RequestId, tenant::Tenant},
+    money::{Buyer, Decision},
+    state::AppState,
+    store::StoreError,
+};
+
+/// The tenant that the principal's key belongs to.
+pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
+    Ok(state.store.find_tenant(&principal.tenant, principal.environment).await?)
+}
+
+/// The holder of a key, as the ledger wants to know him.
+pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) -> Buyer {
+    let account = principal.account.clone();
+    Buyer { tenant, account, key_id: principal.key_id, request_id }
+}
+
+/// What was decided, as the buyer is told it.
+pub fn respond<T, B: Serialize>(
+    buyer: &Buyer,
+    status: StatusCode,
+    decision: Result<Decision<T>, StoreError>,
+    shape: impl FnOnce(T, &Currency) -> B,
+) -> Result<Response, Problem> {
+    let currency = &buyer.tenant.policy.currency;
+    match decision.map_err(|error| refused(error, currency))? {
+        Decision::Made { made, replayed } => {
+            let body = Json(shape(made, currency));
+            Ok(mark_replayed((status, body).into_response(), replayed))
+        }
+        Decision::Declined(decline) => {
+            Ok(mark_replayed(declined(&decline, currency).into_response(), decline.replayed))
+        }
+    }
+}
+
+/// The id that this request was given on its way in.
+pub struct ThisRequest(pub RequestId);
+
+impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let id = parts.extensions.get::<RequestId>().copied();
+        id.map(Self).ok_or_else(|| Problem::internal("no request id around the handler"))
+    }
+}

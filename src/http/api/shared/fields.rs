@@ -1,0 +1,400 @@
+//! A request's body, read member by member, so that all that is wrong with it is told at once.
+
+use std::fmt::Display;
+
+use axum::{
+    body::{Body, Bytes},
+    extract::{FromRequest, Request, rejection::BytesRejection},
+    http::{HeaderMap, header::CONTENT_TYPE},
+    response::IntoResponse as _,
+};
+use serde_json::{Map, Value, json};
+
+use super::strict_json::Strict;
+use crate::{
+    auth::Problem,
+    domain::{
+        scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
+        text::Metadata,
+    },
+    http::problem::validation,
+    state::AppState,
+};
+
+/// Errors that are told at the most: a body full of unknown members is not repeated whole.
+const MAX_ERRORS: usize = 50;
+
+/// The members of a JSON object that are still to be read, and what was wrong with those that
+/// were.
+pub struct Fields {
+    members: Map<String, Value>,
+    /// JSON pointer (RFC 6901) of the object.
+    base: String,
+    errors: Vec<Value>,
+}
+
+/// What a PATCH says of a member.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Patch<T> {
+    /// Absent.
+    Keep,
+    /// `null`.
+    Clear,
+    Set(T),
+}
+
+/// What is wrong with a value, and where in it.
+pub struct Wrong {
+    pointer: String,
+    detail: String,
+}
+
+impl<E: Display> From<E> for Wrong {
+    fn from(error: E) -> Self {
+        Self { pointer: String::new(), detail: error.to_string() }
+    }
+}
+
+impl Fields {
+    /// A member that has to be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        match self.members.shift_remove(name) {
+            Some(value) => self.read(name, value, read),
+            None => {
+                self.wrong(name, "is required".into());
+                None
+            }
+        }
+    }
+
+    /// A member that may be absent, or `null`, which means the same.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        match self.members.shift_remove(name) {
+            None | Some(Value::Null) => None,
+            Some(value) => self.read(name, value, read),
+        }
+    }
+
+    /// A member of a PATCH: absent keeps, `null` clears.
+    pub fn patch<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Patch<T> {
+        match self.members.shift_remove(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => Patch::Clear,
+            Some(value) => self.read(name, value, read).map_or(Patch::Keep, Patch::Set),
+        }
+    }
+
+    /// A member of a PATCH that cannot be cleared.
+    pub fn change<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        let value = self.members.shift_remove(name)?;
+        self.read(name, value, read)
+    }
+
+    /// An object in the object, that may be absent.
+    pub fn object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Option<T> {
+        let members = self.optional(name, object)?;
+        let base = self.pointer(name);
+        let mut inner = Self { members, base, errors: Vec::new() };
+        let value = read(&mut inner);
+        inner.refuse_unknown();
+        self.errors.append(&mut inner.errors);
+        value
+    }
+
+    /// An object in a PATCH: absent keeps, `null` clears.
+    pub fn patch_object<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(&mut Self) -> Option<T>,
+    ) -> Patch<T> {
+        match self.members.get(name) {
+            None => Patch::Keep,
+            Some(Value::Null) => {
+                self.members.shift_remove(name);
+                Patch::Clear
+            }
+            Some(_) => self.object(name, read).map_or(Patch::Keep, Patch::Set),
+        }
+    }
+
+    /// Something wrong that is not in one member alone.
+    pub fn wrong(&mut self, name: &str, detail: String) {
+        let pointer = self.pointer(name);
+        self.errors.push(json!({"pointer": pointer, "detail": detail}));
+    }
+
+    /// Reads a header, so that what is wrong with it is told along with the body.
+    pub fn header<T, E: Display>(
+        &mut self,
+        headers: &HeaderMap,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
+        let mut values = headers.get_all(name).iter();
+        let value = values.next()?;
+        let result = if values.any(|other| other != value) {
+            Err("is given more than once, with values that differ".to_owned())
+        } else {
+            let text = value.to_str().map_err(|_| "is not visible ASCII".to_owned());
+            text.and_then(|text| read(text).map_err(|error| error.to_string()))
+        };
+        result.map_err(|detail| self.wrong_header(name, &detail)).ok()
+    }
+
+    /// Something wrong with a header.
+    pub fn wrong_header(&mut self, name: &str, detail: &str) {
+        self.errors.push(json!({"header": name, "detail": detail}));
+    }
+
+    /// The value, unless anything was wrong or is left over.
+    pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problem> {
+        self.refuse_unknown();
+        match value {
+            Some(value) if self.errors.is_empty() => Ok(value),
+            _ => Err(validation(self.errors.into_iter().take(MAX_ERRORS))),
+        }
+    }
+
+    fn read<T>(
+        &mut self,
+        name: &str,
+        value: Value,
+        read: impl FnOnce(Value) -> Result<T, Wrong>,
+    ) -> Option<T> {
+        match read(value) {
+            Ok(value) => Some(value),
+            Err(wrong) => {
+                let pointer = format!("{}{}", self.pointer(name), wrong.pointer);
+                self.errors.push(json!({"pointer": pointer, "detail": wrong.detail}));
+                None
+            }
+        }
+    }
+
+    fn refuse_unknown(&mut self) {
+        for name in std::mem::take(&mut self.members).keys() {
+            self.wrong(name, "is not known here".into());
+        }
+    }
+
+    fn pointer(&self, name: &str) -> String {
+        format!("{}/{}", self.base, name.replace('~', "~0").replace('/', "~1"))
+    }
+}
+
+/// Reads a string by `parse`.
+pub fn text<T, E: Display>(
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> impl FnOnce(Value) -> Result<T, Wrong> {
+    |value| match value {
+        Value::String(text) => Ok(parse(&text)?),
+        other => Err(mistyped("a string", &other)),
+    }
+}
+
+/// Reads a whole number by `parse`.
+pub fn integer<T, E: Display>(
+    parse: impl FnOnce(i64) -> Result<T, E>,
+) -> impl FnOnce(Value) -> Result<T, Wrong> {
+    |value| match value.as_i64() {
+        Some(number) => Ok(parse(number)?),
+        None if value.is_number() => Err("must be a whole number of at most 64 bits".into()),
+        None => Err(mistyped("a whole number", &value)),
+    }
+}
+
+/// Reads `true` or `false`.
+pub fn boolean(value: Value) -> Result<bool, Wrong> {
+    value.as_bool().ok_or_else(|| mistyped("true or false", &value))
+}
+
+/// Reads a list of strings, each by `parse`.
+pub fn texts<T, E: Display>(
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> impl FnOnce(Value) -> Result<Vec<T>, Wrong> {
+    move |value| {
+        let Value::Array(items) = value else {
+            return Err(mistyped("a list of strings", &value));
+        };
+        let read = |(index, item)| {
+            text(&parse)(item)
+                .map_err(|wrong| Wrong { pointer: format!("/{index}"), detail: wrong.detail })
+        };
+        items.into_iter().enumerate().map(read).collect()
+    }
+}
+
+/// Reads an object.
+pub fn object(value: Value) -> Result<Map<String, Value>, Wrong> {
+    match value {
+        Value::Object(object) => Ok(object),
+        other => Err(mistyped("an object", &other)),
+    }
+}
+
+fn mistyped(expected: &str, value: &Value) -> Wrong {
+    let found = match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    };
+    Wrong::from(format!("must be {expected}, not {found}"))
+}
+
+/// No body at all is an empty object.
+impl FromRequest<AppState> for Fields {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Problem> {
+        let is_json = is_json(request.headers());
+        let body = Bytes::from_request(request, state);
+        let body = tokio::time::timeout(state.limits.body_timeout, body).await;
+        let body = body.map_err(|_| too_slow())?.map_err(unreadable)?;
+        let members = if body.is_empty() {
+            Map::new()
+        } else if is_json {
+            parse(&body)?
+        } else {
+            return Err(Problem::new(
+                415,
+                "unsupported_media_type",
+                "The body's media type is not supported",
+                "Send the body as JSON, with the header Content-Type: application/json.",
+            ));
+        };
+        Ok(Self { members, base: String::new(), errors: Vec::new() })
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    media_type
+        .and_then(|media_type| media_type.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+}
+
+fn too_slow() -> Problem {
+    Problem::new(
+        408,
+        "request_timeout",
+        "The body did not come in time",
+        "The body was not whole when the time for it was over. Nothing was done.",
+    )
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    match rejection.into_response().status().as_u16() {
+        413 => Problem::new(
+            413,
+            "body_too_large",
+            "The body is too large",
+            "The body has more bytes than are read here. Nothing was done.",
+        ),
+        _ => Problem::new(
+            400,
+            "malformed_body",
+            "The body cannot be read",
+            "The body broke off before its end.",
+        ),
+    }
+}
+
+fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
+    let malformed = |detail: String| {
+        Problem::new(400, "malformed_body", "The body is not a JSON object", detail)
+    };
+    match serde_json::from_slice::<Strict>(body) {
+        Ok(Strict(Value::Object(members))) => Ok(members),
+        Ok(_) => Err(malformed("The body is JSON, but not an object.".into())),
+        Err(error) => Err(malformed(format!("The body is not JSON: {error}."))),
+    }
+}
+
+/// Reads a list of scopes.
+pub fn scopes(value: Value) -> Result<ScopeSet, Wrong> {
+    let scopes = texts(|text| text.parse::<Scope>())(value)?;
+    if scopes.len() > MAX_SCOPES {
+        return Err(ScopeError::Count.into());
+    }
+    ScopeSet::new(scopes).map_err(|error: ScopeError| error.into())
+}
+
+/// Reads metadata.
+pub fn metadata(value: Value) -> Result<Metadata, Wrong> {
+    Ok(Metadata::new(object(value)?)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fields(body: &str) -> Fields {
+        let members = parse(body.as_bytes()).expect("an object");
+        Fields { members, base: String::new(), errors: Vec::new() }
+    }
+
+    #[test]
+    fn bodies_that_are_no_object_are_refused() {
+        for body in
+            ["[]", "1", "nul", "{", "{\"a\":1,\"a\":2}", "{\"a\":{\"b\":1,\"b\":1}}", "\u{feff}{}"]
+        {
+            let problem = parse(body.as_bytes()).expect_err(body);
+            assert_eq!(problem.code(), "malformed_body", "{body}");
+        }
+        assert!(parse("[".repeat(1000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told_at_once() {
+        let mut fields =
+            fields(r#"{"b": 1, "c": {"d": null, "x~/y": 0}, "list": ["a", 2], "z": 0}"#);
+        let a = fields.required("a", boolean);
+        let b = fields.optional("b", text(str::parse::<i64>));
+        let c = fields.object("c", |inner| inner.required("d", boolean));
+        let list = fields.optional("list", texts(|text| Ok::<_, String>(text.to_owned())));
+        assert_eq!((a, b, c, list), (None, None, None, None));
+        let problem = fields.finish(Some(())).expect_err("much is wrong").to_value();
+        assert_eq!(
+            problem["errors"],
+            json!([
+                {"pointer": "/a", "detail": "is required"},
+                {"pointer": "/b", "detail": "must be a string, not a number"},
+                {"pointer": "/c/d", "detail": "must be true or false, not null"},
+                {"pointer": "/c/x~0~1y", "detail": "is not known here"},
+                {"pointer": "/list/1", "detail": "must be a string, not a number"},
+                {"pointer": "/z", "detail": "is not known here"},
+            ])
+        );
+    }
+
+    #[test]
+    fn a_patch_tells_absent_from_null() {
+        let mut fields = fields(r#"{"b": null, "c": true}"#);
+        assert_eq!(fields.patch("a", boolean), Patch::Keep);
+        assert_eq!(fields.patch("b", boolean), Patch::Clear);
+        assert_eq!(fields.patch("c", boolean), Patch::Set(true));
+    }
+}

@@ -1,0 +1,13 @@
+//! What several resources use: bodies and parameters, pages, problems, replays.
+
+pub mod admin;
+pub mod amounts;
+pub mod api_key;
+pub mod buyer;
+pub mod fields;
+pub mod page;
+pub mod params;
+pub mod problems;
+pub mod purchase;
+pub mod replay;
+pub mod strict_json;

@@ -1,0 +1,145 @@
+//! All routes, each with the credential that it asks for.
+
+use axum::{Router, extract::DefaultBodyLimit, middleware, routing::any};
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{
+    router::{OpenApiRouter, UtoipaMethodRouter},
+    routes,
+};
+
+use super::{
+    api::{
+        admin_key::{
+            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_settings, ledger,
+            purchases as account_purchases, refunds, usage, verify,
+        },
+        api_key::{authorize, holds, me, purchases},
+        open::health,
+        shared::admin,
+    },
+    problem,
+};
+use crate::{
+    auth::ApiKeyLayer,
+    domain::{permission::Permission, scope::Scope},
+    state::AppState,
+};
+
+/// A route's way in: which credential, and what it has to be good for.
+type Guarded = (Guard, OpenApiRouter<AppState>);
+
+/// Who may call a route.
+#[derive(Clone)]
+enum Guard {
+    Open,
+    ApiKey(Option<Scope>),
+    AdminKey(Permission),
+}
+
+/// The routes behind their guards, with what the document says of them.
+pub fn guarded_routes(document: OpenApi, state: &AppState) -> OpenApiRouter<AppState> {
+    let mut routes = OpenApiRouter::with_openapi(document);
+    for (guard, group) in route_groups() {
+        routes = routes.merge(guard.protect(group, state));
+    }
+    routes
+}
+
+/// The routes and what the document says of them, without the layers: those need a database.
+pub fn documented_routes(document: OpenApi) -> (Router<AppState>, OpenApi) {
+    let mut routes = OpenApiRouter::with_openapi(document);
+    for (_, group) in route_groups() {
+        routes = routes.merge(group);
+    }
+    routes.split_for_parts()
+}
+
+fn route_groups() -> Vec<Guarded> {
+    use Guard::{AdminKey, ApiKey, Open};
+    use Permission::{Accounts, Audit, Credits, Keys, Verify};
+    let group = OpenApiRouter::<AppState>::new;
+    vec![
+        (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
+        (ApiKey(None), group().routes(authorize_by_any_method()).routes(routes!(me::get))),
+        (
+            ApiKey(Some(Scope::purchases_write())),
+            group()
+                .routes(routes!(purchases::create))
+                .routes(routes!(holds::create))
+                .routes(routes!(holds::capture))
+                .routes(routes!(holds::void)),
+        ),
+        (
+            ApiKey(Some(Scope::purchases_read())),
+            group()
+                .routes(routes!(purchases::list_own))
+                .routes(routes!(purchases::get_own))
+                .routes(routes!(holds::list))
+                .routes(routes!(holds::get)),
+        ),
+        (
+            AdminKey(Accounts),
+            group()
+                .routes(routes!(accounts::put, accounts::get, accounts::patch))
+                .routes(routes!(accounts::list)),
+        ),
+        (
+            AdminKey(Accounts),
+            // A logo is larger than other bodies.
+            group()
+                .routes(routes!(dashboard_settings::get, dashboard_settings::patch))
+                .layer(DefaultBodyLimit::max(dashboard_settings::BODY_BYTES)),
+        ),
+        (
+            AdminKey(Credits),
+            group().routes(routes!(credits::create)).routes(routes!(refunds::create)),
+        ),
+        (
+            AdminKey(Keys),
+            group()
+                .routes(routes!(api_keys::create, api_keys::list))
+                .routes(routes!(api_keys::get, api_keys::patch))
+                .routes(routes!(usage::get))
+                .routes(routes!(api_keys::revoke))
+                .routes(routes!(api_keys::rotate))
+                .routes(routes!(dashboard_links::create)),
+        ),
+        (AdminKey(Verify), group().routes(routes!(verify::verify))),
+        (
+            AdminKey(Audit),
+            group()
+                .routes(routes!(account_purchases::list_of_account))
+                .routes(routes!(refunds::list))
+                .routes(routes!(ledger::list))
+                .routes(routes!(ledger::export))
+                .routes(routes!(ledger::balance_then))
+                .routes(routes!(audit_events::list)),
+        ),
+    ]
+}
+
+/// A gateway asks with the method of the request that it is about. The document names one.
+fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
+    let (schemas, paths, _): UtoipaMethodRouter<AppState> = routes!(authorize::authorize);
+    // CONNECT asks for a tunnel, which a 200 would open.
+    (schemas, paths, any(authorize::authorize).connect(problem::no_such_method))
+}
+
+impl Guard {
+    fn protect(self, routes: OpenApiRouter<AppState>, state: &AppState) -> OpenApiRouter<AppState> {
+        match self {
+            Self::Open => routes,
+            Self::ApiKey(scope) => {
+                let gate = ApiKeyLayer::shared(state.verifier.clone());
+                routes.route_layer(match scope {
+                    Some(scope) => gate.require_scope(scope),
+                    None => gate,
+                })
+            }
+            Self::AdminKey(permission) => {
+                let state = (state.clone(), permission);
+                routes.route_layer(middleware::from_fn_with_state(state, admin::admit))
+            }
+        }
+    }
+}

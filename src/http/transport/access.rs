@@ -1,0 +1,199 @@
+//! The outermost layer: an id for each request, one line in the log, the counts.
+
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, time::Instant};
+
+use axum::{
+    extract::{MatchedPath, Request, State},
+    http::{HeaderValue, Method, StatusCode, header},
+    middleware::Next,
+    response::{IntoResponse as _, Response},
+};
+use metrics::{Counter, Histogram};
+use tracing::{Instrument as _, debug, debug_span, error, info, warn};
+
+use super::logged_tenant::LoggedTenant;
+use crate::{
+    auth::{Caller, Principal, Problem},
+    clock,
+    domain::{id::RequestId, usage::Outcome},
+    entropy,
+    http::problem,
+    node::count_unverified,
+    state::AppState,
+};
+
+/// The address of the client, for the audit trail and the bounds of sign-ins: that of the peer, or
+/// the one that trusted proxies name. The server puts it into each request.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerAddress(pub IpAddr);
+
+/// Gives the request its id, and the response that id, in a header and in a problem's body; logs
+/// and counts. No header, query, body or path is ever logged: only the route that matched.
+pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let since = Instant::now();
+    let Ok(entropy) = entropy::for_id() else {
+        return Problem::internal("the operating system gave no randomness").into_response();
+    };
+    let request_id = RequestId::new(clock::local(), entropy);
+    request.extensions_mut().insert(request_id);
+    let caller = Caller::default();
+    request.extensions_mut().insert(caller.clone());
+    let method = known_method(request.method());
+    let route = request.extensions().get::<MatchedPath>().cloned();
+    let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
+
+    // What is logged of a request by itself has its id; this is for what is logged on the way.
+    let span = debug_span!("request", %request_id);
+    let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
+    let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
+
+    let response = name_request(response, request_id).await;
+    let principal = caller.principal();
+    let line = Line { method, route, request_id, took: since.elapsed(), principal };
+    line.count(&response);
+    line.log(&response, line.took >= state.limits.slow_request);
+    if let Some(principal) = principal {
+        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
+        state.usage.record(principal, Outcome::of_reason(reason));
+    }
+    response
+}
+
+/// A client may send any word as a method: what it makes up is not logged, nor a label.
+fn known_method(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        _ => "other",
+    }
+}
+
+fn timed_out() -> Problem {
+    problem::try_again("No answer came in time.").because("request timed out")
+}
+
+async fn name_request(response: Response, request_id: RequestId) -> Response {
+    let text = request_id.to_string();
+    let is_page = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/html"));
+    let mut response = match response.extensions().get::<Problem>() {
+        // A page is for people, and says it itself. Its problem is for the log.
+        _ if is_page => response,
+        Some(problem) => {
+            let named = problem.clone().for_request(&text).into_response();
+            carry_over(response, named)
+        }
+        // The page of the documentation answers by itself for files that it does not have.
+        None if response.status() == StatusCode::NOT_FOUND => {
+            problem::no_such_path().await.for_request(&text).into_response()
+        }
+        None => response,
+    };
+    let value = HeaderValue::try_from(text).expect("an id is visible ASCII");
+    response.headers_mut().insert("x-request-id", value);
+    response
+}
+
+/// What inner layers had added to a problem's response stays with it when it is rendered again.
+fn carry_over(old: Response, mut new: Response) -> Response {
+    let (parts, _) = old.into_parts();
+    for (name, value) in &parts.headers {
+        if name != header::CONTENT_LENGTH && !new.headers().contains_key(name) {
+            new.headers_mut().append(name, value.clone());
+        }
+    }
+    if let Some(tenant) = parts.extensions.get::<LoggedTenant>() {
+        new.extensions_mut().insert(tenant.clone());
+    }
+    new
+}
+
+/// How many requests of a kind there were, and how long they took.
+type Counters = (Counter, Histogram);
+
+/// By method and status.
+type OfRoute = HashMap<(&'static str, u16), Counters>;
+
+thread_local! {
+    /// By route. Found once by each thread: to name them by their labels takes a twentieth of a
+    /// request.
+    static COUNTERS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
+}
+
+fn counters(route: &str, method: &'static str, status: StatusCode) -> Counters {
+    let labels = [
+        ("route", route.to_owned()),
+        ("method", method.to_owned()),
+        ("status", status.as_str().to_owned()),
+    ];
+    (
+        metrics::counter!("tollgate_http_requests_total", &labels),
+        metrics::histogram!("tollgate_http_request_seconds", &labels),
+    )
+}
+
+/// One request, as it is logged and counted.
+struct Line<'a> {
+    method: &'static str,
+    route: &'a str,
+    request_id: RequestId,
+    took: std::time::Duration,
+    principal: Option<&'a Principal>,
+}
+
+impl Line<'_> {
+    fn count(&self, response: &Response) {
+        COUNTERS.with_borrow_mut(|routes| {
+            // There are as many routes as the router has.
+            if !routes.contains_key(self.route) {
+                routes.insert(self.route.to_owned(), OfRoute::new());
+            }
+            let of_route = routes.get_mut(self.route).expect("it is there by now");
+            let status = response.status();
+            let (requests, seconds) = of_route
+                .entry((self.method, status.as_u16()))
+                .or_insert_with(|| counters(self.route, self.method, status));
+            requests.increment(1);
+            seconds.record(self.took);
+        });
+        // The verifier counts what it is asked about; these do not get so far.
+        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
+        if let Some(reason @ ("missing" | "conflicting" | "malformed")) = reason {
+            count_unverified(reason);
+        }
+    }
+
+    fn log(&self, response: &Response, slow: bool) {
+        let extensions = response.extensions();
+        let (method, route, request_id) = (self.method, self.route, self.request_id);
+        let status = response.status().as_u16();
+        let millis = self.took.as_millis();
+        let tenant = self
+            .principal
+            .map(|principal| principal.tenant.as_str())
+            .or_else(|| extensions.get::<LoggedTenant>().map(|tenant| tenant.0.slug.as_str()));
+        let key_id = self.principal.map(|principal| principal.key_id.to_string());
+        let problem = extensions.get::<Problem>();
+        let code = problem.map(Problem::code);
+        let reason = problem.and_then(Problem::reason);
+        macro_rules! line {
+            ($level:ident, $message:literal) => {
+                $level!(%request_id, method, route, status, millis, tenant, key_id, code, reason, $message)
+            };
+        }
+        match response.status() {
+            StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer"),
+            status if status.is_server_error() => line!(error, "failed"),
+            _ if slow => line!(warn, "slow"),
+            status if status.is_success() || status.is_redirection() => line!(debug, "answered"),
+            _ => line!(info, "refused"),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! What happens to every request: the listener, ids, the log line, time-outs, forwarded addresses.
+
+pub mod access;
+pub mod forwarded;
+pub mod logged_tenant;
+pub mod server;

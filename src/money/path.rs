@@ -1,0 +1,316 @@
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use tokio::{sync::Semaphore, time::sleep};
+use tracing::warn;
+
+use super::batcher::Batcher;
+use crate::{
+    clock,
+    domain::{
+        account::{AccountId, ExternalId},
+        amount::Amount,
+        audit::Origin,
+        credit::NewCredit,
+        hold::NewHold,
+        id::{HoldId, KeyId, PurchaseId, RequestId},
+        idempotency::IdempotencyKey,
+        purchase::NewPurchase,
+        refund::NewRefund,
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    entropy,
+    store::{
+        Credited, Decline, Done, DoneNow, Hold, HoldStatus, Operation, OperationAction, Outcome,
+        Purchase, Refunded, Store, StoreError,
+    },
+};
+
+/// After this an operation of the tenant is given up, and with it its connection: the database
+/// bounds each statement by itself, unless it has stopped answering.
+const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a credit or a refund is asked for again after a lost connection.
+const RETRIES: u32 = 5;
+
+/// For one of these.
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// Between two of these, at first; it doubles.
+const RETRY_AFTER: Duration = Duration::from_millis(50);
+
+/// Between two looks for holds that are due.
+const RELEASE_AFTER: Duration = Duration::from_secs(1);
+
+/// Accounts whose holds are released in one go.
+const RELEASED_AT_ONCE: i64 = 1000;
+
+/// Purchases, holds, credits and refunds.
+#[derive(Clone)]
+pub struct Ledger {
+    store: Arc<Store>,
+    batcher: Arc<Batcher>,
+    /// Leaves half of the connections to those who only ask.
+    room: Arc<Semaphore>,
+}
+
+/// Who asks: an API key of an account, in one request.
+#[derive(Clone, Debug)]
+pub struct Buyer {
+    pub tenant: Arc<Tenant>,
+    pub account: ExternalId,
+    pub key_id: KeyId,
+    pub request_id: RequestId,
+}
+
+/// What was decided, now or at the first of several equal requests.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Decision<T> {
+    Made {
+        made: T,
+        replayed: bool,
+    },
+    /// The balance or the key's limit did not reach; nothing was taken.
+    Declined(Decline),
+}
+
+impl Ledger {
+    #[must_use]
+    pub fn new(store: Arc<Store>) -> Self {
+        let room = usize::try_from(store.pool_state().max / 2).unwrap_or(1).max(1);
+        let batcher = Arc::new(Batcher::new(Arc::clone(&store)));
+        Self { batcher, store, room: Arc::new(Semaphore::new(room)) }
+    }
+
+    /// Takes a purchase off the balance, or declines it. Returns once the decision is committed.
+    pub async fn purchase(
+        &self,
+        buyer: &Buyer,
+        purchase: NewPurchase,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<Decision<Purchase>, StoreError> {
+        let id = PurchaseId::new(clock::local(), entropy::for_id()?);
+        let wanted = purchase.clone();
+        let action = OperationAction::Purchase { id, purchase, idempotency_key };
+        let done = match self.apply(buyer, action).await? {
+            Ok(done) => done,
+            Err(decline) => return Ok(Decision::Declined(decline)),
+        };
+        let made = match done {
+            Done { now: Some(DoneNow { at, balance_after: Some(balance_after) }), .. } => {
+                bought(buyer, id, wanted, balance_after, at)
+            }
+            Done { made_before, .. } => {
+                let id = PurchaseId::from_uuid(made_before.unwrap_or(id.uuid()));
+                let found = self.store.find_purchase(&buyer.tenant, &buyer.account, id).await?;
+                // As it was then.
+                Purchase { refunded: 0, ..found }
+            }
+        };
+        Ok(Decision::Made { made, replayed: done.replayed })
+    }
+
+    /// Reserves a part of the balance, or declines to.
+    pub async fn hold(
+        &self,
+        buyer: &Buyer,
+        hold: NewHold,
+        idempotency_key: Option<IdempotencyKey>,
+    ) -> Result<Decision<Hold>, StoreError> {
+        let id = HoldId::new(clock::local(), entropy::for_id()?);
+        let wanted = hold.clone();
+        let action = OperationAction::Hold { id, hold, idempotency_key };
+        let done = match self.apply(buyer, action).await? {
+            Ok(done) => done,
+            Err(decline) => return Ok(Decision::Declined(decline)),
+        };
+        let made = match done.now {
+            Some(DoneNow { at, .. }) => held(buyer, id, &wanted, at)?,
+            None => {
+                let id = done.made_before.map_or(id, HoldId::from_uuid);
+                let found = self.store.find_hold(&buyer.tenant, &buyer.account, id).await?;
+                found.as_made()
+            }
+        };
+        Ok(Decision::Made { made, replayed: done.replayed })
+    }
+
+    /// Buys with a hold, or with a part of it: the rest is released.
+    pub async fn capture(
+        &self,
+        buyer: &Buyer,
+        hold_id: HoldId,
+        amount: Option<Amount>,
+    ) -> Result<Decision<Hold>, StoreError> {
+        let id = PurchaseId::new(clock::local(), entropy::for_id()?);
+        let action = OperationAction::Capture { id, hold_id, amount };
+        self.close_hold(buyer, hold_id, action).await
+    }
+
+    /// Releases a hold.
+    pub async fn void(&self, buyer: &Buyer, hold_id: HoldId) -> Result<Decision<Hold>, StoreError> {
+        self.close_hold(buyer, hold_id, OperationAction::Void { hold_id }).await
+    }
+
+    /// Tops an account up. Returns once it is committed.
+    pub async fn credit(
+        &self,
+        tenant: &Arc<Tenant>,
+        account: ExternalId,
+        credit: NewCredit,
+        idempotency_key: IdempotencyKey,
+        origin: Origin,
+    ) -> Result<Credited, StoreError> {
+        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
+        self.detached(again(async move || {
+            store.credit(&tenant, &account, &credit, &idempotency_key, &origin).await
+        }))
+        .await
+    }
+
+    /// Gives back a purchase or a part of it. Returns once it is committed.
+    pub async fn refund(
+        &self,
+        tenant: &Arc<Tenant>,
+        account: ExternalId,
+        purchase_id: PurchaseId,
+        refund: NewRefund,
+        idempotency_key: IdempotencyKey,
+        origin: Origin,
+    ) -> Result<Refunded, StoreError> {
+        let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
+        self.detached(again(async move || {
+            let key = &idempotency_key;
+            store.refund(&tenant, &account, purchase_id, &refund, key, &origin).await
+        }))
+        .await
+    }
+
+    /// Releases holds when they are due, whether anybody looks or not, until `stop` is ready.
+    pub async fn release_holds(self, stop: impl Future<Output = ()>) {
+        let mut stop = pin!(stop);
+        let mut failing = false;
+        loop {
+            tokio::select! {
+                () = sleep(RELEASE_AFTER) => {}
+                () = &mut stop => return,
+            }
+            match self.store.release_due_holds(RELEASED_AT_ONCE).await {
+                Ok(_) => failing = false,
+                Err(_) if failing => {}
+                Err(error) => {
+                    failing = true;
+                    let error = &error as &dyn std::error::Error;
+                    warn!(error, "holds that are due cannot be released now");
+                }
+            }
+        }
+    }
+
+    async fn close_hold(
+        &self,
+        buyer: &Buyer,
+        hold_id: HoldId,
+        action: OperationAction,
+    ) -> Result<Decision<Hold>, StoreError> {
+        match self.apply(buyer, action).await? {
+            Ok(Done { replayed, .. }) => {
+                let made = self.store.find_hold(&buyer.tenant, &buyer.account, hold_id).await?;
+                Ok(Decision::Made { made, replayed })
+            }
+            Err(decline) => Ok(Decision::Declined(decline)),
+        }
+    }
+
+    /// Runs on also when its caller goes away, once there is room for it.
+    async fn detached<T: Send + 'static>(
+        &self,
+        operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let room = Arc::clone(&self.room).acquire_owned().await;
+        let room = room.expect("this semaphore is never closed");
+        let bounded = async move {
+            let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+            let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
+            drop(room);
+            result.unwrap_or_else(timed_out)
+        };
+        // An error here is a panic in the operation, or the runtime going down under it.
+        tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
+    }
+
+    async fn apply(
+        &self,
+        buyer: &Buyer,
+        action: OperationAction,
+    ) -> Result<Result<Done, Decline>, StoreError> {
+        let operation = Operation {
+            account_id: AccountId::derive(buyer.tenant.id, &buyer.account),
+            key_id: buyer.key_id,
+            request_id: buyer.request_id,
+            action,
+        };
+        match self.batcher.apply(&buyer.tenant, operation).await? {
+            Outcome::Done(done) => Ok(Ok(done)),
+            Outcome::Declined(decline) => Ok(Err(decline)),
+            Outcome::Refused(refusal) => Err(refusal.into()),
+            outcome @ (Outcome::Busy | Outcome::Fenced) => {
+                Err(StoreError::Internal(format!("{outcome:?} is no answer").into()))
+            }
+        }
+    }
+}
+
+/// A purchase that was made just now.
+fn bought(
+    buyer: &Buyer,
+    id: PurchaseId,
+    wanted: NewPurchase,
+    balance_after: i64,
+    at: Timestamp,
+) -> Purchase {
+    Purchase {
+        id,
+        key_id: buyer.key_id,
+        amount: wanted.amount.minor_units(),
+        balance_after,
+        refunded: 0,
+        reference: wanted.reference.map(|text| text.as_str().to_owned()),
+        description: wanted.description.map(|text| text.as_str().to_owned()),
+        metadata: wanted.metadata,
+        hold_id: None,
+        created_at: at,
+    }
+}
+
+/// A hold that was made just now.
+fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Hold, StoreError> {
+    let expires_at = at.plus_seconds(i64::from(wanted.expires_in));
+    Ok(Hold {
+        id,
+        key_id: buyer.key_id,
+        amount: wanted.amount.minor_units(),
+        reference: wanted.reference.as_ref().map(|text| text.as_str().to_owned()),
+        status: HoldStatus::Open,
+        created_at: at,
+        expires_at: expires_at.ok_or_else(|| StoreError::Internal("past the year 9999".into()))?,
+        closed_at: None,
+        captured: None,
+        purchase_id: None,
+    })
+}
+
+/// Asks again while it is not known what became of it: its idempotency key finds what was done.
+async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    let mut pause = RETRY_AFTER;
+    for _ in 0..RETRIES {
+        match tokio::time::timeout(ATTEMPT_TIMEOUT, operation()).await {
+            Ok(Err(StoreError::Unavailable(_))) | Err(_) => {
+                sleep(pause).await;
+                pause *= 2;
+            }
+            Ok(result) => return result,
+        }
+    }
+    operation().await
+}

@@ -1,0 +1,135 @@
+//! The gate of the service: the node's verifier, counted.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use metrics::Counter;
+
+use crate::{
+    auth::{Denial, KeyVerifier, Verdict},
+    domain::{
+        api_key::KeyText,
+        tenant::{Environment, Slug, Tenant},
+    },
+    node::Node,
+};
+
+/// Verifies keys as the node does, and counts what it says.
+pub struct CountedVerifier {
+    node: Node,
+    /// By tenant. Replaced whole for a new one, which is seldom, so that readers share no lock.
+    counters: ArcSwap<HashMap<Slug, OfTenant>>,
+    /// Of keys whose prefix no tenant has.
+    of_no_tenant: Counters,
+}
+
+impl CountedVerifier {
+    pub fn new(node: Node) -> Self {
+        Self { node, counters: ArcSwap::default(), of_no_tenant: Counters::new("", "") }
+    }
+
+    fn count(&self, key: &KeyText, verdict: &Verdict) {
+        let (principal, denial) = match verdict {
+            Ok(principal) => (Some(principal), None),
+            Err(denied) => (denied.principal.as_ref(), Some(denied.reason)),
+        };
+        if let Some(principal) = principal {
+            self.count_for(&principal.tenant, principal.environment, denial);
+        } else if let Some(tenant) = self.node.store().known_tenant_of_key(key) {
+            self.count_for(&tenant.slug, tenant.environment, denial);
+        } else {
+            self.of_no_tenant.count(denial);
+        }
+    }
+
+    fn count_for(&self, slug: &Slug, environment: Environment, denial: Option<Denial>) {
+        if let Some(known) = self.counters.load().get(slug) {
+            known.of(environment).count(denial);
+            return;
+        }
+        let new = OfTenant::new(slug);
+        new.of(environment).count(denial);
+        self.counters.rcu(|known| {
+            let mut more = HashMap::clone(known);
+            more.insert(slug.clone(), new.clone());
+            more
+        });
+    }
+}
+
+impl KeyVerifier for CountedVerifier {
+    async fn verify(&self, key: &KeyText) -> Verdict {
+        let verdict = self.node.verifier().verify(key).await;
+        self.count(key, &verdict);
+        verdict
+    }
+
+    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
+        let verdict = self.node.verifier().verify_at_once(key)?;
+        self.count(key, &verdict);
+        Some(verdict)
+    }
+}
+
+/// Those of a platform in both its environments.
+#[derive(Clone)]
+struct OfTenant {
+    live: Arc<Counters>,
+    test: Arc<Counters>,
+}
+
+impl OfTenant {
+    fn new(slug: &Slug) -> Self {
+        let counters =
+            |environment: Environment| Arc::new(Counters::new(slug.as_str(), environment.as_str()));
+        Self { live: counters(Environment::Live), test: counters(Environment::Test) }
+    }
+
+    fn of(&self, environment: Environment) -> &Counters {
+        match environment {
+            Environment::Live => &self.live,
+            Environment::Test => &self.test,
+        }
+    }
+}
+
+/// The counters of one tenant, found once: to name one by its labels takes longer than a
+/// verification.
+struct Counters {
+    valid: Counter,
+    /// In the order of [`Denial::ALL`].
+    denied: [Counter; Denial::ALL.len()],
+}
+
+impl Counters {
+    fn new(tenant: &str, environment: &'static str) -> Self {
+        Self {
+            valid: counter(tenant, environment, "valid"),
+            denied: Denial::ALL.map(|denial| counter(tenant, environment, denial.reason())),
+        }
+    }
+
+    fn count(&self, denial: Option<Denial>) {
+        let counter = denial.map_or(&self.valid, |denial| &self.denied[denial as usize]);
+        counter.increment(1);
+    }
+}
+
+/// Counts a verification by tenant and outcome.
+pub fn count_for(tenant: &Tenant, outcome: &'static str) {
+    counter(tenant.slug.as_str(), tenant.environment.as_str(), outcome).increment(1);
+}
+
+/// Counts a request that carried nothing to be verified.
+pub fn count_unverified(outcome: &str) {
+    counter("", "", outcome).increment(1);
+}
+
+fn counter(tenant: &str, environment: &'static str, outcome: &str) -> Counter {
+    metrics::counter!(
+        "tollgate_verifications_total",
+        "tenant" => tenant.to_owned(),
+        "environment" => environment,
+        "outcome" => outcome.to_owned(),
+    )
+}

@@ -1,0 +1,347 @@
+use std::{
+    collections::{HashMap, hash_map},
+    hash::{BuildHasherDefault, Hasher},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    auth::Principal,
+    domain::{
+        id::KeyId,
+        usage::{Outcome, OutcomeCounts},
+    },
+};
+
+/// Keys in the buffer at once; what a further one is used for is dropped, and that is counted.
+const MAX_KEYS: usize = 200_000;
+
+/// Requests at the same time seldom meet in one of so many.
+const SHARDS: usize = 16;
+
+/// A shard has no more than its part, so that none has to look at the others.
+const KEYS_IN_A_SHARD: usize = MAX_KEYS / SHARDS;
+
+/// A key that was taken out to be written is not taken out again for so long.
+const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
+
+/// What keys were used for and is not written yet, bounded.
+pub struct UsageBuffer {
+    shards: [Mutex<Shard>; SHARDS],
+    /// This machine's clock: it never steps.
+    pub(super) since_boot: fn() -> Duration,
+    /// Counts for which there was no room, until they are in the metric.
+    pub(super) dropped: AtomicU64,
+}
+
+type Shard = HashMap<KeyId, Entry, BuildHasherDefault<RandomBits>>;
+
+struct Entry {
+    principal: Principal,
+    waiting: Option<Usage>,
+    /// When it was last taken out to be written.
+    taken: Option<Duration>,
+}
+
+/// What a key was used for for some time, the moments by this machine's clock.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Usage {
+    pub counts: OutcomeCounts,
+    /// When the first of the counts came.
+    pub began: Duration,
+    /// When the key last passed.
+    pub passed: Option<Duration>,
+}
+
+/// What was taken out to be written.
+pub(super) type Taken = Vec<(Principal, Usage)>;
+
+impl UsageBuffer {
+    /// An empty buffer. `since_boot` is this machine's clock: it never steps.
+    #[must_use]
+    pub fn new(since_boot: fn() -> Duration) -> Self {
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { shards, since_boot, dropped: AtomicU64::new(0) }
+    }
+
+    /// Counts a request with this key. It waits for nobody for longer than it takes to count one,
+    /// or to take out what waits in a shard.
+    pub fn record(&self, principal: &Principal, outcome: Outcome) {
+        let usage = Usage::once(outcome, (self.since_boot)());
+        match entry(&mut self.shard(principal.key_id), principal) {
+            Some(entry) => entry.add(&usage),
+            None => self.drop_counts(&usage),
+        }
+    }
+
+    /// Takes out what may be written: of each key once a minute, or, with `all`, whatever there is.
+    /// Forgets the keys that were not used since they were written a minute ago.
+    pub(super) fn take(&self, all: bool) -> Taken {
+        let now = (self.since_boot)();
+        let mut taken = Taken::new();
+        for shard in &self.shards {
+            lock(shard).retain(|_, entry| {
+                let due = entry.taken.is_none_or(|at| now.saturating_sub(at) >= WRITE_AGAIN_AFTER);
+                if !due && !all {
+                    return true;
+                }
+                match entry.waiting.take() {
+                    Some(usage) => {
+                        entry.taken = Some(now);
+                        taken.push((entry.principal.clone(), usage));
+                        true
+                    }
+                    None => !due,
+                }
+            });
+        }
+        taken
+    }
+
+    /// Puts back what was taken out and could not be written, to be taken out again at once.
+    pub(super) fn put_back(&self, taken: &[(Principal, Usage)]) {
+        for (principal, usage) in taken {
+            match entry(&mut self.shard(principal.key_id), principal) {
+                Some(entry) => {
+                    entry.add(usage);
+                    entry.taken = None;
+                }
+                None => self.drop_counts(usage),
+            }
+        }
+    }
+
+    fn drop_counts(&self, usage: &Usage) {
+        let count = usage.counts.total().unsigned_abs();
+        self.dropped.fetch_add(count, Ordering::Relaxed);
+    }
+
+    fn shard(&self, key_id: KeyId) -> MutexGuard<'_, Shard> {
+        // Other bits than those by which the map finds its buckets.
+        let bits = random_bits(key_id.uuid().as_bytes()) >> 32;
+        lock(&self.shards[bits as usize % SHARDS])
+    }
+}
+
+/// The key's entry, which is made if there is room for it.
+fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entry> {
+    let room = shard.len() < KEYS_IN_A_SHARD;
+    match shard.entry(principal.key_id) {
+        hash_map::Entry::Occupied(entry) => Some(entry.into_mut()),
+        hash_map::Entry::Vacant(vacant) => room.then(|| {
+            let principal = principal.clone();
+            vacant.insert(Entry { principal, waiting: None, taken: None })
+        }),
+    }
+}
+
+fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
+    // The map is whole after each of its operations: a panic elsewhere harms nothing.
+    shard.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Entry {
+    fn add(&mut self, usage: &Usage) {
+        match &mut self.waiting {
+            Some(waiting) => waiting.merge(usage),
+            None => self.waiting = Some(*usage),
+        }
+    }
+}
+
+impl Usage {
+    fn once(outcome: Outcome, now: Duration) -> Self {
+        let mut counts = OutcomeCounts::default();
+        counts.add(outcome, 1);
+        let passed = (outcome == Outcome::Valid).then_some(now);
+        Self { counts, began: now, passed }
+    }
+
+    fn merge(&mut self, other: &Self) {
+        self.counts.merge(&other.counts);
+        self.began = self.began.min(other.began);
+        self.passed = self.passed.max(other.passed);
+    }
+}
+
+/// Hashes a key's id, a UUIDv7, to those of its bits that are random. Nobody outside chooses them.
+#[derive(Default)]
+struct RandomBits(u64);
+
+impl Hasher for RandomBits {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0 = random_bits(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+/// The last eight bytes, of which all but two bits are random.
+fn random_bits(uuid: &[u8]) -> u64 {
+    uuid.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, collections::BTreeMap};
+
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::{
+        auth::PrincipalParts,
+        domain::{
+            account::{AccountFormat, ExternalId},
+            scope::ScopeSet,
+            tenant::Environment,
+        },
+    };
+
+    thread_local! {
+        static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
+    }
+
+    fn buffer() -> UsageBuffer {
+        UsageBuffer::new(|| NOW.get())
+    }
+
+    fn pass_seconds(seconds: u64) {
+        NOW.set(NOW.get() + Duration::from_secs(seconds));
+    }
+
+    fn key(number: u128) -> Principal {
+        Principal::new(PrincipalParts {
+            tenant: "tronagg".parse().expect("a slug"),
+            environment: Environment::Live,
+            account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+            key_id: KeyId::from_uuid(Uuid::from_u128(number)),
+            scopes: ScopeSet::parse(["read"]).expect("a scope"),
+            expires_at: None,
+        })
+    }
+
+    /// What is due, as the number of the key, the counts of passes and of revocations.
+    fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
+        let counts = |(principal, usage): (Principal, Usage)| {
+            let (valid, revoked) = (Outcome::Valid, Outcome::Revoked);
+            let counts = (usage.counts.get(valid), usage.counts.get(revoked));
+            (principal.key_id.uuid().as_u128(), counts)
+        };
+        buffer.take(false).into_iter().map(counts).collect()
+    }
+
+    fn keys_in(buffer: &UsageBuffer) -> usize {
+        buffer.shards.iter().map(|shard| lock(shard).len()).sum()
+    }
+
+    #[test]
+    fn a_first_use_is_due_at_once_and_later_ones_once_a_minute() {
+        let buffer = buffer();
+        for outcome in [Outcome::Valid, Outcome::Revoked, Outcome::Valid] {
+            buffer.record(&key(1), outcome);
+        }
+        buffer.record(&key(2), Outcome::Revoked);
+        assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 1)), (2, (0, 1))]));
+        buffer.record(&key(1), Outcome::Valid);
+        pass_seconds(59);
+        assert_eq!(due(&buffer), BTreeMap::new());
+        buffer.record(&key(1), Outcome::Valid);
+        pass_seconds(1);
+        assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 0))]));
+    }
+
+    #[test]
+    fn a_key_that_is_not_used_is_forgotten_a_minute_later() {
+        let buffer = buffer();
+        buffer.record(&key(1), Outcome::Valid);
+        assert_eq!(due(&buffer).len(), 1);
+        assert_eq!((buffer.take(true).len(), keys_in(&buffer)), (0, 1));
+        pass_seconds(60);
+        assert_eq!((due(&buffer).len(), keys_in(&buffer)), (0, 0));
+    }
+
+    #[test]
+    fn at_the_end_everything_is_taken() {
+        let buffer = buffer();
+        buffer.record(&key(1), Outcome::Valid);
+        assert_eq!(due(&buffer).len(), 1);
+        buffer.record(&key(1), Outcome::Valid);
+        assert_eq!(due(&buffer).len(), 0);
+        assert_eq!(buffer.take(true).len(), 1);
+    }
+
+    #[test]
+    fn when_a_key_passed_is_known_and_when_it_was_refused_is_not() {
+        let buffer = buffer();
+        let beginning = NOW.get();
+        buffer.record(&key(1), Outcome::Revoked);
+        pass_seconds(1);
+        buffer.record(&key(1), Outcome::Valid);
+        pass_seconds(1);
+        buffer.record(&key(1), Outcome::InsufficientScope);
+        buffer.record(&key(2), Outcome::Disabled);
+        let mut taken = buffer.take(false);
+        taken.sort_by_key(|(principal, _)| principal.key_id);
+        let moments: Vec<_> = taken.iter().map(|(_, usage)| (usage.began, usage.passed)).collect();
+        let (second, third) =
+            (beginning + Duration::from_secs(1), beginning + Duration::from_secs(2));
+        assert_eq!(moments, [(beginning, Some(second)), (third, None)]);
+    }
+
+    #[test]
+    fn what_could_not_be_written_is_due_again_with_what_came_since() {
+        let buffer = buffer();
+        let beginning = NOW.get();
+        buffer.record(&key(1), Outcome::Valid);
+        let taken = buffer.take(false);
+        pass_seconds(5);
+        buffer.record(&key(1), Outcome::Revoked);
+        buffer.put_back(&taken);
+        let again = buffer.take(false);
+        let [(_, usage)] = &again[..] else { panic!("one key, but {} are due", again.len()) };
+        assert_eq!((usage.began, usage.passed), (beginning, Some(beginning)));
+        let counted = [Outcome::Valid, Outcome::Revoked].map(|outcome| usage.counts.get(outcome));
+        assert_eq!((counted, usage.counts.total()), ([1, 1], 2));
+    }
+
+    #[test]
+    fn a_full_buffer_drops_what_is_new_and_counts_it() {
+        let buffer = buffer();
+        let dropped = || buffer.dropped.load(Ordering::Relaxed);
+        // All in one shard, which has its part of the room and no more.
+        let room = KEYS_IN_A_SHARD as u128;
+        for number in 0..room {
+            buffer.record(&key(number), Outcome::Valid);
+        }
+        assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 0));
+        for number in [room, room + 1, room] {
+            buffer.record(&key(number), Outcome::Valid);
+        }
+        assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 3));
+        // A key that has its place is counted on.
+        buffer.record(&key(0), Outcome::Valid);
+        assert_eq!(dropped(), 3);
+        // What comes back is bounded as well.
+        let usage = Usage::once(Outcome::Valid, NOW.get());
+        buffer.put_back(&[(key(0), usage), (key(room), usage)]);
+        assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 4));
+        assert_eq!(due(&buffer)[&0], (3, 0));
+    }
+
+    #[test]
+    fn keys_are_spread_over_the_shards() {
+        let buffer = buffer();
+        for number in 0..1000_u128 {
+            // Bits as random as those of an id.
+            let bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
+            buffer.record(&key(bits), Outcome::Valid);
+        }
+        let most = buffer.shards.iter().map(|shard| lock(shard).len()).max();
+        assert!(most < Some(1000 / 4), "{most:?}");
+    }
+}
