@@ -25,48 +25,6 @@ COMMENT ON COLUMN tenants.decimals IS
     'Decimals of the currency: amounts are stored in units of 10^-decimals.';
 COMMENT ON COLUMN tenants.default_scopes IS 'The scopes of a key that is created without any.';
 
--- Raised by the triggers below as a violated constraint, so that one place in the program maps
--- both kinds to what the client is told.
-CREATE FUNCTION raise_violation(violated text, explanation text) RETURNS void
-LANGUAGE plpgsql AS $$
-BEGIN
-    RAISE EXCEPTION USING
-        ERRCODE = 'check_violation', CONSTRAINT = violated, MESSAGE = explanation;
-END
-$$;
-
-CREATE FUNCTION refuse_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    PERFORM raise_violation(
-        TG_TABLE_NAME || '_append_only', format('%s of %s refused', TG_OP, TG_TABLE_NAME));
-    RETURN NULL;
-END
-$$;
-
-CREATE FUNCTION check_prefix_free() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    -- Two colliding prefixes that are inserted at the same time would not see each other.
-    LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE;
-    IF EXISTS (
-        SELECT FROM tenants t
-        WHERE starts_with(t.prefix, NEW.prefix) OR starts_with(NEW.prefix, t.prefix)
-    ) THEN
-        PERFORM raise_violation(
-            'tenants_prefix', format('prefix %s collides with that of another tenant', NEW.prefix));
-    END IF;
-    RETURN NEW;
-END
-$$;
-
-CREATE TRIGGER tenants_prefix_free BEFORE INSERT ON tenants
-    FOR EACH ROW EXECUTE FUNCTION check_prefix_free();
-CREATE TRIGGER tenants_append_only BEFORE UPDATE OR DELETE ON tenants
-    FOR EACH ROW EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER tenants_no_truncate BEFORE TRUNCATE ON tenants
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
-
 CREATE TABLE admin_keys (
     admin_key_id uuid PRIMARY KEY,
     tenant_id    uuid NOT NULL REFERENCES tenants,
@@ -86,23 +44,3 @@ CREATE INDEX admin_keys_tenant ON admin_keys (tenant_id, admin_key_id);
 COMMENT ON COLUMN admin_keys.key_hash IS 'SHA-256 of the whole text. The text itself is nowhere.';
 COMMENT ON COLUMN admin_keys.hint IS 'Prefix, first four characters of the body, …, last four.';
 COMMENT ON COLUMN admin_keys.revoked_at IS 'Once set it stays: revoked is for ever.';
-
-CREATE FUNCTION check_admin_key_change() RETURNS trigger
-LANGUAGE plpgsql AS $$
-BEGIN
-    IF OLD.revoked_at IS NOT NULL
-        OR (NEW.admin_key_id, NEW.tenant_id, NEW.key_hash, NEW.permissions, NEW.created_at)
-            IS DISTINCT FROM
-            (OLD.admin_key_id, OLD.tenant_id, OLD.key_hash, OLD.permissions, OLD.created_at)
-    THEN
-        PERFORM raise_violation(
-            'admin_keys_dead_stays_dead', 'an admin key changes only by being revoked, once');
-    END IF;
-    RETURN NEW;
-END
-$$;
-
-CREATE TRIGGER admin_keys_change BEFORE UPDATE ON admin_keys
-    FOR EACH ROW EXECUTE FUNCTION check_admin_key_change();
-CREATE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys
-    FOR EACH ROW EXECUTE FUNCTION refuse_change();

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command beside a throw-away Postgres that has the migrations applied.
+# Runs a command beside a throw-away Postgres that has the migrations and the SQL functions.
 #
 #   scripts/with-postgres.sh COMMAND [ARGUMENT]...
 #
@@ -7,8 +7,13 @@
 # port, writes without fsync, and is stopped and removed however the command ends.
 set -eu
 
+schema=yes
+if [ "${1-}" = --empty ]; then
+    schema=no
+    shift
+fi
 if [ $# -eq 0 ]; then
-    echo "usage: scripts/with-postgres.sh COMMAND [ARGUMENT]..." >&2
+    echo "usage: scripts/with-postgres.sh [--empty] COMMAND [ARGUMENT]..." >&2
     exit 64
 fi
 
@@ -72,19 +77,14 @@ sql() {
 }
 
 sql -d postgres -c 'CREATE DATABASE tollgate'
-for migration in "$root"/migrations/*.sql; do
-    case $migration in
-        *.down.sql) continue ;;
-    esac
-    [ -f "$migration" ] || continue
-    # Each in one transaction, as the service applies it.
-    sql -d tollgate -1 -f "$migration" >/dev/null || {
-        echo "the migration $(basename "$migration") failed" >&2
-        exit 1
-    }
-done
-
 DATABASE_URL=postgres://postgres@$(printf '%s' "$dir" | sed 's,/,%2F,g')/tollgate
 export DATABASE_URL
+
+if [ "$schema" = yes ]; then
+    (
+        cd "$root"
+        cargo run --quiet --locked --no-default-features --features schema --example load_schema
+    )
+fi
 
 "$@"

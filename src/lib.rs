@@ -28,6 +28,8 @@ pub mod money;
 pub mod node;
 #[cfg(feature = "server")]
 pub mod postgres;
+#[cfg(feature = "schema")]
+pub mod schema;
 #[cfg(feature = "server")]
 pub mod state;
 #[cfg(feature = "server")]

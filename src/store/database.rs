@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Executor as _, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgPool, Postgres, Transaction};
 use tracing::warn;
 
 use super::{
@@ -19,7 +19,7 @@ use super::{
     scope_sets::ScopeSets,
     tenant_directory::TenantDirectory,
 };
-use crate::entropy;
+use crate::{entropy, schema};
 
 /// How long the connections may take to close in the end.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,23 +72,21 @@ impl Store {
         })
     }
 
-    /// Applies the migrations that the database does not have yet. Several nodes may call it at
-    /// once: one does it, the others wait. Returns how many there are.
+    /// Brings the schema up to date: see [`schema::bring_up_to_date`]. Returns the number of
+    /// migrations that there are.
     pub async fn migrate(&self) -> Result<usize, ConnectError> {
-        let migrator = sqlx::migrate!();
         let place = place(self.pool.connect_options().as_ref());
         let failed = |error: &dyn std::error::Error| ConnectError::Migration {
             place: place.clone(),
             reason: error.to_string(),
         };
-        // Building an index over many rows takes longer than a request may.
-        let mut connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
-        let unbounded =
-            "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
-        connection.execute(unbounded).await.map_err(|error| failed(&error))?;
-        migrator.run(&mut *connection).await.map_err(|error| failed(&error))?;
+        // Not to be used again: its settings are changed.
+        let connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
+        let mut connection = connection.detach();
+        let migrations = schema::bring_up_to_date(&mut connection).await;
+        let migrations = migrations.map_err(|error| failed(&error))?;
         connection.close().await.map_err(|error| failed(&error))?;
-        Ok(migrator.iter().count())
+        Ok(migrations)
     }
 
     /// Asks the database for nothing, to see whether it answers.

@@ -30,8 +30,3 @@ COMMENT ON COLUMN audit_events.target_id IS
     'The API key, admin key or credit acted on; NULL when it is the account or the tenant itself.';
 COMMENT ON COLUMN audit_events.detail IS 'What changed, by field. Never a key, never a hash.';
 COMMENT ON COLUMN audit_events.address IS 'IP address of the peer; NULL at the command line.';
-
-CREATE TRIGGER audit_events_append_only BEFORE UPDATE OR DELETE ON audit_events
-    FOR EACH ROW EXECUTE FUNCTION refuse_change();
-CREATE TRIGGER audit_events_no_truncate BEFORE TRUNCATE ON audit_events
-    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,9 @@
+-- What open holds of an account reserve now. accounts.held has those in it that are due, until
+-- somebody releases them.
+CREATE OR REPLACE FUNCTION ledger_held(p_account_id uuid, p_held bigint) RETURNS bigint
+LANGUAGE sql STABLE AS $$
+    SELECT CASE p_held WHEN 0 THEN 0 ELSE p_held - (
+        SELECT coalesce(sum(amount), 0)::bigint FROM holds
+        WHERE account_id = p_account_id AND status = 'open'
+          AND expires_at <= (SELECT ledger_now())) END
+$$;

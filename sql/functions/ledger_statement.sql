@@ -1,0 +1,60 @@
+-- Entries of an account with seq above p_after and not above p_last, in either direction; with
+-- p_key_id or p_kind those alone. A branch for each index that can serve: few entries of a kind are
+-- found among many of another.
+CREATE OR REPLACE FUNCTION ledger_statement(
+    p_account_id uuid, p_after bigint, p_last bigint, p_key_id uuid, p_kind text,
+    p_ascending boolean, p_limit bigint
+) RETURNS TABLE (
+    seq bigint, kind text, amount bigint, balance_after bigint, cause_id uuid, key_id uuid,
+    admin_key_id uuid, reference text, created_at timestamptz
+)
+LANGUAGE plpgsql STABLE
+SET plan_cache_mode = force_custom_plan
+AS $$
+#variable_conflict use_column
+DECLARE
+    v_seqs bigint[];
+    -- 1: oldest first.
+    v_sign integer := CASE WHEN p_ascending THEN 1 ELSE -1 END;
+BEGIN
+    IF p_key_id IS NOT NULL AND p_kind IS DISTINCT FROM 'purchase' AND p_kind IS NOT NULL THEN
+        RETURN;
+    ELSIF p_key_id IS NOT NULL AND p_ascending THEN
+        v_seqs := ARRAY(SELECT p.seq FROM purchases p WHERE p.account_id = p_account_id
+            AND p.key_id = p_key_id AND p.seq > p_after AND p.seq <= p_last
+            ORDER BY p.seq LIMIT p_limit);
+    ELSIF p_key_id IS NOT NULL THEN
+        v_seqs := ARRAY(SELECT p.seq FROM purchases p WHERE p.account_id = p_account_id
+            AND p.key_id = p_key_id AND p.seq > p_after AND p.seq <= p_last
+            ORDER BY p.seq DESC LIMIT p_limit);
+    ELSIF p_kind <> 'purchase' AND p_ascending THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND e.kind = p_kind AND e.kind <> 'purchase' AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq LIMIT p_limit);
+    ELSIF p_kind <> 'purchase' THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND e.kind = p_kind AND e.kind <> 'purchase' AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq DESC LIMIT p_limit);
+    ELSIF p_ascending THEN
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND (p_kind IS NULL OR e.kind = p_kind) AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq LIMIT p_limit);
+    ELSE
+        v_seqs := ARRAY(SELECT e.seq FROM ledger_entries e WHERE e.account_id = p_account_id
+            AND (p_kind IS NULL OR e.kind = p_kind) AND e.seq > p_after AND e.seq <= p_last
+            ORDER BY e.seq DESC LIMIT p_limit);
+    END IF;
+    RETURN QUERY
+        SELECT e.seq, e.kind, e.amount, e.balance_after, e.cause_id, e.key_id, e.admin_key_id,
+               coalesce(p.reference, c.reference, r.reference), e.created_at
+        FROM ledger_entries e
+        LEFT JOIN purchases p ON e.kind = 'purchase'
+            AND p.account_id = p_account_id AND p.purchase_id = e.cause_id
+        LEFT JOIN credits c ON e.kind = 'credit'
+            AND c.account_id = p_account_id AND c.credit_id = e.cause_id
+        LEFT JOIN refunds r ON e.kind = 'refund'
+            AND r.account_id = p_account_id AND r.refund_id = e.cause_id
+        WHERE e.account_id = p_account_id AND e.seq = ANY (v_seqs)
+        ORDER BY e.seq * v_sign;
+END
+$$;

@@ -1,0 +1,50 @@
+CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM raise_violation(
+        TG_TABLE_NAME || '_append_only', format('%s of %s refused', TG_OP, TG_TABLE_NAME));
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER tenants_append_only BEFORE UPDATE OR DELETE ON tenants
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER tenants_no_truncate BEFORE TRUNCATE ON tenants
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER accounts_no_delete BEFORE DELETE ON accounts
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+-- An account is referred to for good.
+CREATE OR REPLACE TRIGGER accounts_identity BEFORE UPDATE OF account_id, tenant_id, external_id ON accounts
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER api_keys_no_delete BEFORE DELETE ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER ledger_entries_append_only BEFORE UPDATE OR DELETE ON ledger_entries
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER ledger_entries_no_truncate BEFORE TRUNCATE ON ledger_entries
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER purchases_append_only BEFORE UPDATE OR DELETE ON purchases
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER purchases_no_truncate BEFORE TRUNCATE ON purchases
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER credits_append_only BEFORE UPDATE OR DELETE ON credits
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER credits_no_truncate BEFORE TRUNCATE ON credits
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER idempotency_records_append_only BEFORE UPDATE OR DELETE ON idempotency_records
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER idempotency_records_no_truncate BEFORE TRUNCATE ON idempotency_records
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER audit_events_append_only BEFORE UPDATE OR DELETE ON audit_events
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER audit_events_no_truncate BEFORE TRUNCATE ON audit_events
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER holds_no_delete BEFORE DELETE ON holds
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER holds_no_truncate BEFORE TRUNCATE ON holds
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER refunds_append_only BEFORE UPDATE OR DELETE ON refunds
+    FOR EACH ROW EXECUTE FUNCTION refuse_change();
+CREATE OR REPLACE TRIGGER refunds_no_truncate BEFORE TRUNCATE ON refunds
+    FOR EACH STATEMENT EXECUTE FUNCTION refuse_change();

@@ -1,0 +1,15 @@
+-- Whoever changes what a verification says of a key, all nodes hear of it: also of what is done by
+-- hand, or by a version that announces nothing itself. It says which node made the change, none,
+-- and that nobody waits for it; then the tag of the key, the first eight bytes of its hash.
+CREATE OR REPLACE FUNCTION tell_nodes_of_key() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('tollgate_changes', '00000000000000000000000000000000 0 '
+        || encode(substring(NEW.key_hash FROM 1 FOR 8), 'hex'));
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER api_keys_tell_nodes
+    AFTER UPDATE OF scopes, enabled, expires_at, revoked_at ON api_keys
+    FOR EACH ROW EXECUTE FUNCTION tell_nodes_of_key();

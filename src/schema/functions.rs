@@ -1,0 +1,94 @@
+//! The SQL functions, a file each in `sql/functions/`, with the triggers that execute them.
+
+use std::borrow::Cow;
+
+use rust_embed::Embed;
+use sha2::{Digest as _, Sha256};
+
+/// Counts the versions of the functions. Any change of a file in `sql/functions/` raises it, and
+/// changes [`DIGEST`]; CONTRIBUTING.md has the rule.
+pub const FUNCTIONS_NUMBER: i32 = 1;
+
+/// The oldest number whose binaries these functions still serve: it is raised when a function goes
+/// away, or takes or returns something else, that such a binary calls.
+pub const FUNCTIONS_SERVE_FROM: i32 = 1;
+
+/// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
+#[cfg(test)]
+const DIGEST: &str = "ed4b39c6eea79cd97920c6a28372f5e30534f93a8e068520dbeccba28e278753";
+
+#[derive(Embed)]
+#[folder = "sql/functions"]
+#[include = "*.sql"]
+struct Files;
+
+/// One file: the name of its function, and the statements that create it and its triggers.
+pub(super) struct Function {
+    pub name: String,
+    pub sql: Cow<'static, str>,
+}
+
+/// All functions, by name.
+pub(super) fn functions() -> Vec<Function> {
+    let mut functions: Vec<Function> = Files::iter()
+        .map(|path| {
+            let file = Files::get(&path).expect("a path that was listed has a file");
+            let name = path.strip_suffix(".sql").expect("only such files are embedded");
+            Function { name: name.to_owned(), sql: text(file.data) }
+        })
+        .collect();
+    functions.sort_by(|one, other| one.name.cmp(&other.name));
+    functions
+}
+
+/// SHA-256 over the names and texts of all functions, in hexadecimal digits.
+#[must_use]
+pub fn functions_digest() -> String {
+    let mut hasher = Sha256::new();
+    for function in functions() {
+        for part in [function.name.as_str(), &function.sql] {
+            hasher.update(part.len().to_be_bytes());
+            hasher.update(part);
+        }
+    }
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn text(bytes: Cow<'static, [u8]>) -> Cow<'static, str> {
+    const UTF8: &str = "the files of this repository are UTF-8";
+    match bytes {
+        Cow::Borrowed(bytes) => Cow::Borrowed(std::str::from_utf8(bytes).expect(UTF8)),
+        Cow::Owned(bytes) => Cow::Owned(String::from_utf8(bytes).expect(UTF8)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_of_a_function_raises_the_number_of_the_functions() {
+        assert_eq!(
+            functions_digest(),
+            DIGEST,
+            "a file in sql/functions/ has changed: raise FUNCTIONS_NUMBER (it is \
+             {FUNCTIONS_NUMBER}), check FUNCTIONS_SERVE_FROM, and write the new digest into DIGEST"
+        );
+    }
+
+    #[test]
+    fn each_file_creates_the_function_that_it_is_named_after_and_no_other() {
+        for function in functions() {
+            let created: Vec<&str> = function
+                .sql
+                .match_indices("CREATE OR REPLACE FUNCTION ")
+                .map(|(at, start)| {
+                    let rest = &function.sql[at + start.len()..];
+                    &rest[..rest.find('(').expect("a list of arguments")]
+                })
+                .collect();
+            assert_eq!(created, [function.name.as_str()]);
+        }
+        assert!(functions().len() > 10);
+    }
+}

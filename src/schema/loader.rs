@@ -1,0 +1,205 @@
+use sqlx::{
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, migrate::Migrate as _,
+};
+use tracing::info;
+
+use super::{
+    SchemaError,
+    functions::{FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, functions, functions_digest},
+};
+
+/// SHA-384 of the first file of the chain that was squashed, as sqlx records it.
+const OLD_FIRST_CHECKSUM: &str = "fdfbbf54dba01c126d77fd21032f84564e3ab8905f74635f7c8b1264b33fb6e5\
+                                  6263468f3aa249b5f3f8ce484a3ea446";
+
+/// A statement of a migration may take longer than a request may: building an index over many rows.
+const SESSION: &str =
+    "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
+
+/// The functions that a database has. One row; the loader makes the table, because it has to read
+/// it before it knows whether the migrations are its own.
+const TABLE: &str = "
+    CREATE TABLE IF NOT EXISTS sql_functions (
+        only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+        number      integer NOT NULL,
+        serves_from integer NOT NULL,
+        digest      text NOT NULL,
+        names       text[] NOT NULL
+    );
+    COMMENT ON TABLE sql_functions IS 'The SQL functions that are loaded.';
+    COMMENT ON COLUMN sql_functions.number IS 'Counts their versions.';
+    COMMENT ON COLUMN sql_functions.serves_from IS
+        'The oldest number whose binaries they still serve.';
+    COMMENT ON COLUMN sql_functions.digest IS 'SHA-256 of their texts.';
+    COMMENT ON COLUMN sql_functions.names IS
+        'Their names: one that is gone from the next version is dropped.'";
+
+/// A number of functions, and the oldest number whose binaries they serve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Version {
+    number: i32,
+    serves_from: i32,
+}
+
+/// Applies the migrations that the database does not have, then loads the SQL functions, unless it
+/// has these or newer ones. Several nodes may call it concurrently: one does the work, the others
+/// wait for it. Returns the number of migrations that there are.
+///
+/// The connection's settings are changed: close it afterwards.
+///
+/// # Errors
+///
+/// See [`SchemaError`].
+pub async fn bring_up_to_date(connection: &mut PgConnection) -> Result<usize, SchemaError> {
+    bring_up_to_date_as(connection, FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM).await
+}
+
+/// The same by a binary whose functions have another number: what an older or a newer one would do.
+///
+/// # Errors
+///
+/// See [`SchemaError`].
+pub async fn bring_up_to_date_as(
+    connection: &mut PgConnection,
+    number: i32,
+    serves_from: i32,
+) -> Result<usize, SchemaError> {
+    let migrator = sqlx::migrate!();
+    connection.execute(SESSION).await?;
+    // Postgres counts how often a session takes this lock: the migrator takes it once more.
+    connection.lock().await?;
+    let done = async {
+        refuse_old_chain(connection).await?;
+        migrator.run(&mut *connection).await?;
+        load_functions(connection, Version { number, serves_from }).await
+    }
+    .await;
+    let unlocked = connection.unlock().await;
+    done?;
+    unlocked?;
+    Ok(migrator.iter().count())
+}
+
+async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaError> {
+    let has_migrations: bool = sqlx::query_scalar(
+        "/* schema.has_migrations */ SELECT to_regclass('_sqlx_migrations') IS NOT NULL",
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if !has_migrations {
+        return Ok(());
+    }
+    let is_old: bool = sqlx::query_scalar(
+        "/* schema.is_old_chain */ SELECT EXISTS (
+             SELECT FROM _sqlx_migrations WHERE version = 1 AND encode(checksum, 'hex') = $1)",
+    )
+    .bind(OLD_FIRST_CHECKSUM)
+    .fetch_one(&mut *connection)
+    .await?;
+    if is_old { Err(SchemaError::OldChain) } else { Ok(()) }
+}
+
+/// Replaces older functions, and others of the same number, which are of the same version under
+/// way. Newer ones stay, if they serve this binary.
+async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
+    let mut tx = connection.begin().await?;
+    tx.execute(TABLE).await?;
+    let loaded = sqlx::query(
+        "/* schema.loaded_functions */ SELECT number, serves_from, digest, names FROM sql_functions",
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let digest = functions_digest();
+    let mut old_names = Vec::new();
+    if let Some(loaded) = loaded {
+        let database = Version {
+            number: loaded.try_get("number")?,
+            serves_from: loaded.try_get("serves_from")?,
+        };
+        if database.number > binary.number {
+            return stay(database, binary);
+        }
+        if database == binary && loaded.try_get::<String, _>("digest")? == digest {
+            return Ok(());
+        }
+        old_names = loaded.try_get("names")?;
+    }
+    // Whatever locks the row of an account does so first: nobody holds one of the tables that get
+    // triggers below while waiting for another.
+    tx.execute("LOCK TABLE tenants, admin_keys, accounts IN EXCLUSIVE MODE").await?;
+    let functions = functions();
+    // First whatever they call, then once more with a look into their bodies.
+    for check in ["off", "on"] {
+        tx.execute(AssertSqlSafe(format!("SET LOCAL check_function_bodies = {check}"))).await?;
+        for function in &functions {
+            tx.execute(AssertSqlSafe(function.sql.to_string())).await?;
+        }
+    }
+    let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+    drop_what_is_gone(&mut tx, &old_names, &names).await?;
+    sqlx::query(
+        "/* schema.record_functions */
+         INSERT INTO sql_functions (number, serves_from, digest, names) VALUES ($1, $2, $3, $4)
+         ON CONFLICT (only_row) DO UPDATE
+         SET number = excluded.number, serves_from = excluded.serves_from,
+             digest = excluded.digest, names = excluded.names",
+    )
+    .bind(binary.number)
+    .bind(binary.serves_from)
+    .bind(digest)
+    .bind(&names)
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    info!(number = binary.number, "SQL functions loaded");
+    Ok(())
+}
+
+fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {
+    if database.serves_from > binary.number {
+        return Err(SchemaError::FunctionsTooNew {
+            database: database.number,
+            serves_from: database.serves_from,
+            binary: binary.number,
+        });
+    }
+    info!(
+        database = database.number,
+        binary = binary.number,
+        "the database has newer SQL functions, which serve this binary"
+    );
+    Ok(())
+}
+
+/// Drops the triggers and functions, of those that were loaded before or are now, that this
+/// transaction has not written: a file that is gone, a trigger that is gone from its file, a
+/// function whose arguments are others.
+async fn drop_what_is_gone(
+    connection: &mut PgConnection,
+    old_names: &[String],
+    names: &[&str],
+) -> Result<(), SchemaError> {
+    let ours: Vec<&str> =
+        old_names.iter().map(String::as_str).chain(names.iter().copied()).collect();
+    let statements: Vec<String> = sqlx::query_scalar(
+        "/* schema.gone_functions */
+         WITH ours AS (
+             SELECT oid, xmin FROM pg_proc
+             WHERE pronamespace = current_schema()::regnamespace AND proname = ANY ($1))
+         SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) AS statement, 1 AS turn
+         FROM pg_trigger t JOIN ours ON ours.oid = t.tgfoid
+         WHERE NOT t.tgisinternal AND t.xmin <> pg_current_xact_id()::xid
+         UNION ALL
+         SELECT format('DROP FUNCTION %s', oid::regprocedure), 2
+         FROM ours WHERE xmin <> pg_current_xact_id()::xid
+         ORDER BY turn",
+    )
+    .bind(&ours)
+    .fetch_all(&mut *connection)
+    .await?;
+    for statement in statements {
+        info!(statement, "a SQL function or trigger is gone");
+        connection.execute(AssertSqlSafe(statement)).await?;
+    }
+    Ok(())
+}

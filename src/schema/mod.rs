@@ -1,0 +1,12 @@
+//! The schema of the database, and how it gets there: migrations first (tables, constraints,
+//! data), then the SQL functions with their triggers, under one lock.
+//!
+//! The service, the tests and the scripts all use [`bring_up_to_date`].
+
+mod error;
+mod functions;
+mod loader;
+
+pub use error::SchemaError;
+pub use functions::{FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, functions_digest};
+pub use loader::{bring_up_to_date, bring_up_to_date_as};
