@@ -1,4 +1,4 @@
--- A platform in one environment. A row never changes: nodes keep tenants in memory for good.
+-- A tenant is a platform in one environment. Rows never change, so nodes cache tenants forever.
 CREATE TABLE tenants (
     tenant_id      uuid PRIMARY KEY,
     slug           text NOT NULL CHECK (slug ~ '^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$'),
@@ -19,11 +19,11 @@ CREATE TABLE tenants (
 );
 
 COMMENT ON COLUMN tenants.prefix IS
-    'What its keys begin with. Unique over the service, and none begins with another.';
-COMMENT ON COLUMN tenants.max_keys IS 'Live keys that an account may have.';
+    'The first characters of every API key of the tenant. No prefix is the beginning of another.';
+COMMENT ON COLUMN tenants.max_keys IS 'Maximum number of live keys per account.';
 COMMENT ON COLUMN tenants.decimals IS
-    'Decimals of the currency: amounts are stored in units of 10^-decimals.';
-COMMENT ON COLUMN tenants.default_scopes IS 'The scopes of a key that is created without any.';
+    'Decimal places of the currency: amounts are stored in minor units of 10^-decimals.';
+COMMENT ON COLUMN tenants.default_scopes IS 'The scopes of a key that is created without scopes.';
 
 CREATE TABLE admin_keys (
     admin_key_id uuid PRIMARY KEY,
@@ -41,6 +41,9 @@ CREATE TABLE admin_keys (
 
 CREATE INDEX admin_keys_tenant ON admin_keys (tenant_id, admin_key_id);
 
-COMMENT ON COLUMN admin_keys.key_hash IS 'SHA-256 of the whole text. The text itself is nowhere.';
-COMMENT ON COLUMN admin_keys.hint IS 'Prefix, first four characters of the body, …, last four.';
-COMMENT ON COLUMN admin_keys.revoked_at IS 'Once set it stays: revoked is for ever.';
+COMMENT ON COLUMN admin_keys.key_hash IS
+    'SHA-256 of the key''s text. The text itself is not stored.';
+COMMENT ON COLUMN admin_keys.hint IS
+    'The prefix, the first four characters after it, an ellipsis, and the last four characters.';
+COMMENT ON COLUMN admin_keys.revoked_at IS
+    'Never changes once it is set: a revoked key stays revoked.';

@@ -27,24 +27,29 @@ CREATE TABLE api_keys (
     FOREIGN KEY (account_id, rotated_from) REFERENCES api_keys (account_id, key_id)
 );
 
--- How every request finds its key. In a cluster that is spread by account_id this one becomes a
--- plain index: nothing relies on its being unique but the odds against two equal SHA-256.
+-- The index by which every verification finds its key. A schema that is distributed by account_id has
+-- to make it a plain index. That is safe: nothing but the uniqueness of SHA-256 is relied on.
 CREATE UNIQUE INDEX api_keys_key_hash ON api_keys (key_hash);
 
-COMMENT ON COLUMN api_keys.key_id IS 'UUIDv7: its order is that of creation.';
+COMMENT ON COLUMN api_keys.key_id IS 'UUIDv7, so that ids sort in the order of creation.';
 COMMENT ON COLUMN api_keys.tenant_id IS
-    'That of the account, so that a verification need not read it there.';
-COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the whole text. The text itself is nowhere.';
-COMMENT ON COLUMN api_keys.hint IS 'Prefix, first four characters of the body, …, last four.';
-COMMENT ON COLUMN api_keys.metadata IS 'The tenant''s own; json, not jsonb: it keeps the order of the members.';
+    'The tenant of the account, copied here so that a verification need not read the account for it.';
+COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the key''s text. The text itself is not stored.';
+COMMENT ON COLUMN api_keys.hint IS
+    'The prefix, the first four characters after it, an ellipsis, and the last four characters.';
+COMMENT ON COLUMN api_keys.metadata IS
+    'An object that the tenant chooses. json and not jsonb, because json keeps the order of members.';
 COMMENT ON COLUMN api_keys.enabled IS
-    'A disabled key does not pass but is live: it counts toward the cap and can be enabled.';
+    'A disabled key does not pass, but it is live: it counts toward max_keys and can be enabled again.';
 COMMENT ON COLUMN api_keys.expires_at IS
-    'At exactly this moment of the database''s clock the key is dead. NULL: never.';
+    'The key is dead from exactly this time on, by the database''s clock. NULL: it never expires.';
 COMMENT ON COLUMN api_keys.rotated_to IS
-    'The key that replaced this one. Until it dies this one passes but does not count toward the cap.';
+    'The key that replaced this one. During its grace period this key passes, but it does not count '
+    'toward max_keys.';
 COMMENT ON COLUMN api_keys.spend_limit IS
-    'Minor units that the key may spend in each spend_period; NULL: all there is.';
-COMMENT ON COLUMN api_keys.spend_period IS 'A day or a month of UTC, or total: all its life.';
+    'Minor units that the key may spend per spend_period. NULL: no limit.';
+COMMENT ON COLUMN api_keys.spend_period IS
+    'The period of spend_limit: a UTC day, a UTC month, or total (the lifetime of the key).';
 COMMENT ON COLUMN api_keys.spends_as IS
-    'The first of the keys that replaced each other, which spend together. NULL: this is it.';
+    'The first key of a chain of rotations; all keys of the chain share its spend counter. NULL: this '
+    'key is the first.';

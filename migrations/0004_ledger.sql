@@ -1,6 +1,6 @@
--- Money. What is looked up under the account's lock need not be looked up again for each row:
--- accounts, keys and admin keys are never deleted and keep their ids, and so the tables that every
--- purchase writes have no foreign keys. `tollgate ledger verify` checks the same.
+-- Money. The tables that every purchase writes have no foreign keys: the functions that write them
+-- look up the account and the key under the account's lock, and accounts, API keys and admin keys are
+-- never deleted and never change their ids. `tollgate ledger verify` checks the references instead.
 
 CREATE TABLE ledger_entries (
     account_id    uuid NOT NULL,
@@ -21,20 +21,20 @@ CREATE TABLE ledger_entries (
     CONSTRAINT ledger_entries_maker CHECK ((kind = 'purchase') = (key_id IS NOT NULL))
 );
 
--- The kinds that are rare, so that they are found among many purchases.
+-- Finds credits and refunds without reading the many purchases between them.
 CREATE INDEX ledger_entries_rare ON ledger_entries (account_id, kind, seq) WHERE kind <> 'purchase';
 
 COMMENT ON TABLE ledger_entries IS
-    'Everything that ever moved a balance. Append-only; the sum of amount is the balance.';
-COMMENT ON COLUMN ledger_entries.seq IS '1, 2, 3, … of its account, without a gap.';
+    'All changes of balances. Append-only; the amounts of an account sum to its balance.';
+COMMENT ON COLUMN ledger_entries.seq IS '1, 2, 3, … within the account, without gaps.';
 COMMENT ON COLUMN ledger_entries.amount IS
-    'Minor units of the tenant''s currency: above zero in, below zero out.';
-COMMENT ON COLUMN ledger_entries.balance_after IS 'The balance once this entry had been applied.';
+    'In minor units of the tenant''s currency. Positive: money in. Negative: money out.';
+COMMENT ON COLUMN ledger_entries.balance_after IS 'The balance after this entry.';
 COMMENT ON COLUMN ledger_entries.cause_id IS
-    'The purchase, the credit or the refund that it is the effect of.';
-COMMENT ON COLUMN ledger_entries.key_id IS 'The API key that bought.';
+    'The purchase, credit or refund that caused this entry.';
+COMMENT ON COLUMN ledger_entries.key_id IS 'The API key that made the purchase.';
 COMMENT ON COLUMN ledger_entries.admin_key_id IS
-    'The admin key that credited or refunded; NULL: the command line.';
+    'The admin key that made the credit or refund. NULL: it was made from the command line.';
 
 CREATE TABLE purchases (
     account_id  uuid NOT NULL,
@@ -50,14 +50,15 @@ CREATE TABLE purchases (
     PRIMARY KEY (account_id, purchase_id)
 );
 
--- What one key bought, in the order of the ledger.
+-- For the purchases of one key, in the order of the ledger.
 CREATE INDEX purchases_key ON purchases (account_id, key_id, seq);
 
 COMMENT ON COLUMN purchases.purchase_id IS
-    'UUIDv7 of the clock of the node that took the request; the order of purchases is that of seq.';
-COMMENT ON COLUMN purchases.seq IS 'Its ledger entry.';
-COMMENT ON COLUMN purchases.reference IS 'The buyer''s own id of it, such as an order number.';
-COMMENT ON COLUMN purchases.hold_id IS 'The hold that was captured.';
+    'UUIDv7 by the clock of the node that received the request. Purchases are ordered by seq, not by id.';
+COMMENT ON COLUMN purchases.seq IS 'seq of the ledger entry of this purchase.';
+COMMENT ON COLUMN purchases.reference IS 'The buyer''s own reference, such as an order number.';
+COMMENT ON COLUMN purchases.hold_id IS
+    'The hold that this purchase captured. NULL: it captured none.';
 
 CREATE TABLE holds (
     account_id  uuid NOT NULL REFERENCES accounts,
@@ -86,15 +87,19 @@ CREATE TABLE holds (
 
 CREATE INDEX holds_open ON holds (account_id, expires_at) WHERE status = 'open';
 CREATE INDEX holds_status ON holds (account_id, status, hold_id);
--- What has to be released, whoever's it is.
+-- For the background job that releases expired holds of all accounts.
 CREATE INDEX holds_due ON holds (expires_at, account_id) WHERE status = 'open';
 
-COMMENT ON TABLE holds IS 'Parts of a balance that are reserved until they are captured, voided, or expire.';
-COMMENT ON COLUMN holds.key_id IS 'The API key that made it.';
-COMMENT ON COLUMN holds.expires_at IS 'At exactly this moment of the database''s clock it can no longer be captured.';
-COMMENT ON COLUMN holds.closed_by IS 'The API key that captured or voided it.';
-COMMENT ON COLUMN holds.closed_for IS 'The request that did: sent again it finds what it did.';
-COMMENT ON COLUMN holds.captured IS 'What was bought with it; the rest was released.';
+COMMENT ON TABLE holds IS
+    'Amounts reserved from a balance until they are captured or voided or expire.';
+COMMENT ON COLUMN holds.key_id IS 'The API key that placed the hold.';
+COMMENT ON COLUMN holds.expires_at IS
+    'From exactly this time on, by the database''s clock, the hold cannot be captured.';
+COMMENT ON COLUMN holds.closed_by IS 'The API key that captured or voided the hold.';
+COMMENT ON COLUMN holds.closed_for IS
+    'The request that captured or voided the hold, so that a retry of the request finds its effect.';
+COMMENT ON COLUMN holds.captured IS
+    'The amount that was captured. The rest of the hold was released.';
 
 CREATE TABLE credits (
     account_id   uuid NOT NULL REFERENCES accounts,
@@ -109,7 +114,8 @@ CREATE TABLE credits (
 );
 
 COMMENT ON TABLE credits IS 'Top-ups.';
-COMMENT ON COLUMN credits.admin_key_id IS 'Who credited; NULL: the command line.';
+COMMENT ON COLUMN credits.admin_key_id IS
+    'The admin key that made the credit. NULL: it was made from the command line.';
 
 CREATE TABLE refunds (
     account_id   uuid NOT NULL REFERENCES accounts,
@@ -125,14 +131,16 @@ CREATE TABLE refunds (
     FOREIGN KEY (account_id, seq) REFERENCES ledger_entries (account_id, seq)
 );
 
--- What was given back of one purchase.
+-- For the refunds of one purchase.
 CREATE INDEX refunds_purchase ON refunds (account_id, purchase_id, seq);
 
-COMMENT ON TABLE refunds IS 'What was given back of purchases: in sum never more than was paid.';
-COMMENT ON COLUMN refunds.admin_key_id IS 'Who refunded; NULL: the command line.';
+COMMENT ON TABLE refunds IS
+    'Refunds of purchases. The refunds of a purchase never sum to more than its amount.';
+COMMENT ON COLUMN refunds.admin_key_id IS
+    'The admin key that made the refund. NULL: it was made from the command line.';
 
--- What was decided for an Idempotency-Key, written in the transaction of its effect, and kept as
--- long as that.
+-- The decision for each Idempotency-Key. A record is written in the same transaction as its effect, and
+-- is kept as long as its effect.
 CREATE TABLE idempotency_records (
     account_id      uuid NOT NULL,
     operation       text NOT NULL CHECK (operation IN ('purchase', 'credit', 'hold', 'refund')),
@@ -160,19 +168,21 @@ CREATE TABLE idempotency_records (
 );
 
 COMMENT ON COLUMN idempotency_records.operation IS
-    'Each has keys of its own: those of an account''s owner are not those of the tenant.';
+    'Each operation has its own namespace of keys, so that the keys of an account''s owner never collide '
+    'with the keys of the tenant.';
 COMMENT ON COLUMN idempotency_records.fingerprint IS
-    'SHA-256 of the operation and the canonical body: the same key with another body is refused.';
+    'SHA-256 of the operation and the canonical body. The same key with a different body is refused.';
 COMMENT ON COLUMN idempotency_records.cause_id IS
-    'The purchase, hold, credit or refund that was made; NULL: it was declined.';
+    'The purchase, hold, credit or refund that was made. NULL: the request was declined.';
 COMMENT ON COLUMN idempotency_records.available IS
-    'What did not reach, when declined: balance less held, or what was left of spend_limit.';
+    'For a decline: the available balance, or what was left of spend_limit.';
 COMMENT ON COLUMN idempotency_records.request_id IS
-    'Of the first answer: a decline''s body names it, and a replay gives the same body.';
-COMMENT ON COLUMN idempotency_records.seq IS 'That of the newest ledger entry when it was declined.';
-COMMENT ON COLUMN idempotency_records.held IS 'What was held when it was declined.';
+    'The request of the first response. The body of a decline names it, and a replay repeats that body.';
+COMMENT ON COLUMN idempotency_records.seq IS
+    'For a decline: seq of the account''s newest ledger entry at that time.';
+COMMENT ON COLUMN idempotency_records.held IS 'For a decline: the amount held at that time.';
 COMMENT ON COLUMN idempotency_records.spend_limit IS
-    'The limit of the key that declined it; NULL: the balance did.';
+    'For a decline: the spend limit that was exceeded. NULL: the balance was insufficient.';
 
 CREATE TABLE ledger_fences (
     account_id uuid NOT NULL REFERENCES accounts,
@@ -183,9 +193,9 @@ CREATE TABLE ledger_fences (
 );
 
 COMMENT ON TABLE ledger_fences IS
-    'Batches that were sent again after a lost connection: an earlier attempt that comes late does nothing.';
+    'Batches that were retried after a lost connection. An earlier attempt that arrives late does nothing.';
 
--- A row of its own beside every purchase of everybody would be a tenth of what a purchase costs.
+-- Only keys with a limit are counted: counting every key would add a tenth to the cost of a purchase.
 CREATE TABLE spend_counters (
     account_id  uuid NOT NULL,
     key_id      uuid NOT NULL,
@@ -200,15 +210,16 @@ CREATE TABLE spend_counters (
 ) WITH (fillfactor = 70);
 
 COMMENT ON TABLE spend_counters IS
-    'What keys with a limit have bought: one row for all that spend as the same key. Refunds do not '
-    'count. Where there is a row, it is complete; where there is none, nobody has a limit.';
+    'Amounts spent by keys that have, or had, a spend limit: one row per chain of rotated keys. Refunds '
+    'do not reduce them. A row counts every purchase of its chain; a chain without a row has no limit.';
 COMMENT ON COLUMN spend_counters.total_spent IS
-    'Minor units, as the others. What is credited and spent again and again outgrows a bigint.';
+    'In minor units, like the other amounts. numeric, because a lifetime total can exceed a bigint.';
 COMMENT ON COLUMN spend_counters.day IS
-    'The day of UTC that was counted in last, and what was spent in it.';
-COMMENT ON COLUMN spend_counters.month IS 'The first day of the month that was counted in last.';
+    'The UTC day of the newest counted purchase. day_spent is the amount spent on this day.';
+COMMENT ON COLUMN spend_counters.month IS
+    'The first day of the UTC month of the newest counted purchase. month_spent is the amount of this month.';
 
--- What the functions that decide take and what they give, for each operation.
+-- What ledger_apply and ledger_apply_all take and return: one row per operation.
 CREATE TYPE ledger_operation AS (
     account_id      uuid,
     kind            text,
@@ -226,10 +237,10 @@ CREATE TYPE ledger_operation AS (
 );
 
 COMMENT ON TYPE ledger_operation IS
-    'purchase: id, amount, reference, description, metadata. hold: id, amount, reference, '
-    'expires_in (seconds). capture: id (of the purchase), hold_id, amount (NULL: all), metadata. '
-    'void: hold_id. Each has key_id and request_id; the first two may have an idempotency_key '
-    'with its fingerprint.';
+    'Fields by kind. purchase: id, amount, reference, description, metadata. hold: id, amount, '
+    'reference, expires_in (seconds). capture: id (of the purchase), hold_id, amount (NULL: the whole '
+    'hold), metadata. void: hold_id. All kinds have key_id and request_id. Purchases and holds may have '
+    'an idempotency_key with its fingerprint.';
 
 CREATE TYPE ledger_outcome AS (
     place         bigint,
@@ -248,9 +259,10 @@ CREATE TYPE ledger_outcome AS (
 );
 
 COMMENT ON TYPE ledger_outcome IS
-    'result: purchased, held, captured, voided: done; without decided_at it was done before, and '
-    'cause_id is to be read. insufficient_balance, spend_limit_exceeded: declined for the request '
-    'decided_for. key_denied (reason: revoked, expired, disabled, account_suspended), scope_lost, '
-    'not_found, idempotency_mismatch, hold_not_open (reason: its status), hold_too_small '
-    '(available: its amount), hold_limit_reached: refused, and nothing is recorded. busy: the '
-    'account is locked. fenced: a later attempt came first.';
+    'place: the operation''s place in the batch, from 1. result: purchased, held, captured or voided: '
+    'done; if decided_at is NULL, it was done earlier, and the caller reads cause_id. '
+    'insufficient_balance, spend_limit_exceeded: declined; decided_for is the request of the first '
+    'decision. key_denied (reason: a result of key_denial), scope_lost, not_found, '
+    'idempotency_mismatch, hold_not_open (reason: the status of the hold), hold_too_small (available: '
+    'the amount of the hold), hold_limit_reached: refused, and nothing is recorded. busy: another '
+    'transaction has the account''s lock. fenced: a later attempt of the batch was applied first.';

@@ -16,17 +16,20 @@ CREATE TABLE audit_events (
 );
 
 CREATE INDEX audit_events_tenant ON audit_events (tenant_id, event_id);
--- What was done to one key.
+-- For the events of one key.
 CREATE INDEX audit_events_target ON audit_events (tenant_id, target_id, event_id);
 
 COMMENT ON TABLE audit_events IS
-    'Who did what to which key or account, written in the transaction of the act. Append-only.';
+    'Who changed what, written in the transaction of the change. Append-only.';
 COMMENT ON COLUMN audit_events.account_id IS
-    'The account acted on; the tenant''s own id for an act on the tenant itself.';
-COMMENT ON COLUMN audit_events.event_id IS 'UUIDv7: its order is that of the acts.';
-COMMENT ON COLUMN audit_events.admin_key_id IS 'Which admin key acted.';
-COMMENT ON COLUMN audit_events.account IS 'external_id of the account; NULL for an act on the tenant.';
+    'The account that was changed. For a change of the tenant itself: tenant_id.';
+COMMENT ON COLUMN audit_events.event_id IS 'UUIDv7, so that ids sort in the order of the events.';
+COMMENT ON COLUMN audit_events.admin_key_id IS 'The admin key that made the change.';
+COMMENT ON COLUMN audit_events.account IS
+    'external_id of the account. NULL: the tenant itself was changed.';
 COMMENT ON COLUMN audit_events.target_id IS
-    'The API key, admin key or credit acted on; NULL when it is the account or the tenant itself.';
-COMMENT ON COLUMN audit_events.detail IS 'What changed, by field. Never a key, never a hash.';
-COMMENT ON COLUMN audit_events.address IS 'IP address of the peer; NULL at the command line.';
+    'The API key, admin key or credit that was changed. NULL: the account or the tenant itself.';
+COMMENT ON COLUMN audit_events.detail IS
+    'The changed fields. Never contains the text of a key or a hash.';
+COMMENT ON COLUMN audit_events.address IS
+    'IP address of the client. NULL: the change was made from the command line.';

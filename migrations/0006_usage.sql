@@ -1,4 +1,4 @@
--- How keys are used. In tables of their own: rows of api_keys are read by every look-up, and dead
+-- Use of keys. It has its own tables, because every lookup reads api_keys, and because rows of dead
 -- keys never change.
 
 CREATE TABLE api_key_usage (
@@ -14,10 +14,12 @@ CREATE TABLE api_key_usage (
 );
 
 COMMENT ON TABLE api_key_usage IS
-    'Counts for people to look at: written late, in batches, and lost by a node that is killed.';
-COMMENT ON COLUMN api_key_usage.hour IS 'The beginning of the hour, UTC.';
-COMMENT ON COLUMN api_key_usage.outcome IS 'What was said of the key; valid: it passed.';
-COMMENT ON COLUMN api_key_usage.count IS 'How often, on all nodes.';
+    'Counts of verifications, for reports. Written in batches after the fact; a node that is killed loses '
+    'the counts that it has not written.';
+COMMENT ON COLUMN api_key_usage.hour IS 'The start of the hour, in UTC.';
+COMMENT ON COLUMN api_key_usage.outcome IS
+    'The result of the verification: valid, or why the key was denied.';
+COMMENT ON COLUMN api_key_usage.count IS 'Number of verifications on all nodes.';
 
 CREATE TABLE api_key_last_used (
     account_id   uuid NOT NULL,
@@ -27,6 +29,7 @@ CREATE TABLE api_key_last_used (
     FOREIGN KEY (account_id, key_id) REFERENCES api_keys (account_id, key_id)
 );
 
-COMMENT ON TABLE api_key_last_used IS 'Keys that have passed. One that never did has no row.';
+COMMENT ON TABLE api_key_last_used IS
+    'When keys were last used. A key that has never passed has no row.';
 COMMENT ON COLUMN api_key_last_used.last_used_at IS
-    'When the key last passed, to the minute: it is not moved on by less than that.';
+    'When the key last passed. Updated at most once a minute.';

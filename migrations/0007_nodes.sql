@@ -1,4 +1,4 @@
--- The running services on this database, each with its lease: the right to answer out of its cache.
+-- The nodes that use this database. A node answers from its cache only while it holds a lease.
 CREATE TABLE nodes (
     node_id          uuid PRIMARY KEY,
     renewal          bigint NOT NULL,
@@ -7,7 +7,8 @@ CREATE TABLE nodes (
 );
 
 COMMENT ON COLUMN nodes.renewal IS
-    'Counts the renewals: who sees the same number for as long as the lease has seen the lease end.';
-COMMENT ON COLUMN nodes.lease_ms IS 'How long the lease holds from the moment before its renewal was sent.';
+    'Number of the newest renewal. If it does not change for the length of the lease, the lease has ended.';
+COMMENT ON COLUMN nodes.lease_ms IS
+    'Length of the lease, counted from just before the node sent the renewal.';
 COMMENT ON COLUMN nodes.lease_expires_at IS
-    'By the database''s clock, for people: nothing is decided by it, for that clock may be set.';
+    'For operators only, by the database''s clock. No decision uses it, because that clock can be set.';

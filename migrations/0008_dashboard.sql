@@ -1,7 +1,7 @@
--- The dashboard of a platform: how it looks, who may come in, and who is in. Of every token only the
--- SHA-256 is here. What is over is deleted as new rows are made.
+-- The dashboard: its settings, links, sessions and sign-ins. Tokens are stored as SHA-256 only. Expired
+-- rows are deleted when new rows are inserted.
 
-CREATE TABLE portal_settings (
+CREATE TABLE dashboard_settings (
     tenant_id      uuid PRIMARY KEY REFERENCES tenants,
     name           text CHECK (char_length(name) BETWEEN 1 AND 60),
     color          text CHECK (color ~ '^#[0-9a-f]{6}$'),
@@ -11,19 +11,21 @@ CREATE TABLE portal_settings (
     return_origins text[] NOT NULL DEFAULT '{}' CHECK (cardinality(return_origins) <= 20),
     wallet_sign_in text NOT NULL DEFAULT 'off'
         CHECK (wallet_sign_in IN ('off', 'existing', 'create')),
-    CONSTRAINT portal_settings_logo CHECK (
+    CONSTRAINT dashboard_settings_logo CHECK (
         num_nulls(logo, logo_hash, logo_type) IN (0, 3))
 );
 
-COMMENT ON TABLE portal_settings IS 'What a platform decided about its dashboard. No row: nothing.';
-COMMENT ON COLUMN portal_settings.name IS 'What people read; NULL: the slug.';
-COMMENT ON COLUMN portal_settings.logo_hash IS 'SHA-256 of logo: a part of the address where it is served.';
-COMMENT ON COLUMN portal_settings.return_origins IS
-    'Where a link back may lead: scheme, host, and the port that the scheme does not imply.';
-COMMENT ON COLUMN portal_settings.wallet_sign_in IS
-    'existing: to accounts that are there; create: an account is made at the first sign-in.';
+COMMENT ON TABLE dashboard_settings IS
+    'A tenant''s settings of its dashboard. A tenant without a row uses the defaults.';
+COMMENT ON COLUMN dashboard_settings.name IS 'The name shown to users. NULL: the slug is shown.';
+COMMENT ON COLUMN dashboard_settings.logo_hash IS 'SHA-256 of logo. Part of the URL of the logo.';
+COMMENT ON COLUMN dashboard_settings.return_origins IS
+    'Origins that a return_url may have: scheme, host, and the port unless it is the scheme''s default.';
+COMMENT ON COLUMN dashboard_settings.wallet_sign_in IS
+    'Sign-in with a wallet. existing: only owners of existing accounts; create: the first sign-in creates '
+    'the account.';
 
-CREATE TABLE portal_links (
+CREATE TABLE dashboard_links (
     account_id uuid NOT NULL REFERENCES accounts,
     token_hash bytea NOT NULL CHECK (octet_length(token_hash) = 32),
     tenant_id  uuid NOT NULL REFERENCES tenants,
@@ -33,22 +35,23 @@ CREATE TABLE portal_links (
     PRIMARY KEY (account_id, token_hash)
 );
 
--- How a token finds its row. Plain, as it could not be unique where the table is spread by account.
-CREATE INDEX portal_links_token ON portal_links (token_hash);
--- What is over, whoever's it is.
-CREATE INDEX portal_links_over ON portal_links (expires_at, account_id);
+-- Finds the row of a token. Not unique, because a unique index could not be distributed by account.
+CREATE INDEX dashboard_links_token ON dashboard_links (token_hash);
+-- For the deletion of expired links of all accounts.
+CREATE INDEX dashboard_links_expiry ON dashboard_links (expires_at, account_id);
 
-COMMENT ON TABLE portal_links IS
-    'Links into the dashboard that a platform made for its user. One that was used is deleted.';
-COMMENT ON COLUMN portal_links.token_hash IS 'SHA-256 of the token in the link.';
-COMMENT ON COLUMN portal_links.return_url IS 'Where the dashboard leads back to.';
+COMMENT ON TABLE dashboard_links IS
+    'Links that open a session, made by the tenant''s backend. A link is deleted when it is used.';
+COMMENT ON COLUMN dashboard_links.token_hash IS 'SHA-256 of the token in the link.';
+COMMENT ON COLUMN dashboard_links.return_url IS
+    'Where the dashboard''s link back to the platform leads.';
 
-CREATE TABLE portal_sessions (
+CREATE TABLE dashboard_sessions (
     account_id   uuid NOT NULL REFERENCES accounts,
     session_id   uuid NOT NULL,
     tenant_id    uuid NOT NULL REFERENCES tenants,
     token_hash   bytea NOT NULL CHECK (octet_length(token_hash) = 32),
-    way          text NOT NULL CHECK (way IN ('portal_link', 'wallet')),
+    way          text NOT NULL CHECK (way IN ('dashboard_link', 'wallet')),
     return_url   text CHECK (octet_length(return_url) BETWEEN 1 AND 2000),
     created_at   timestamptz NOT NULL,
     last_seen_at timestamptz NOT NULL,
@@ -56,34 +59,35 @@ CREATE TABLE portal_sessions (
     PRIMARY KEY (account_id, session_id)
 ) WITH (fillfactor = 80);
 
-CREATE INDEX portal_sessions_token ON portal_sessions (token_hash);
--- What is over, whoever's it is.
-CREATE INDEX portal_sessions_over ON portal_sessions (expires_at, account_id);
+CREATE INDEX dashboard_sessions_token ON dashboard_sessions (token_hash);
+-- For the deletion of expired sessions of all accounts.
+CREATE INDEX dashboard_sessions_expiry ON dashboard_sessions (expires_at, account_id);
 
-COMMENT ON TABLE portal_sessions IS
-    'Browsers that are in the dashboard of one account. One that was closed is deleted.';
-COMMENT ON COLUMN portal_sessions.session_id IS 'The first 16 bytes of token_hash.';
-COMMENT ON COLUMN portal_sessions.token_hash IS 'SHA-256 of the token in the cookie.';
-COMMENT ON COLUMN portal_sessions.way IS 'How it was opened.';
-COMMENT ON COLUMN portal_sessions.last_seen_at IS
-    'Of the last request, to the minute: without one for half an hour the session is over.';
-COMMENT ON COLUMN portal_sessions.expires_at IS 'When it is over in any case.';
+COMMENT ON TABLE dashboard_sessions IS
+    'Open sessions. Each is bound to one account. A session is deleted when it is closed.';
+COMMENT ON COLUMN dashboard_sessions.session_id IS 'The first 16 bytes of token_hash.';
+COMMENT ON COLUMN dashboard_sessions.token_hash IS 'SHA-256 of the token in the cookie.';
+COMMENT ON COLUMN dashboard_sessions.way IS 'How the session was opened.';
+COMMENT ON COLUMN dashboard_sessions.last_seen_at IS
+    'Time of the last request, updated at most once a minute. The session ends after 30 minutes without a '
+    'request.';
+COMMENT ON COLUMN dashboard_sessions.expires_at IS 'When the session ends at the latest.';
 
-CREATE TABLE portal_forms (
+CREATE TABLE dashboard_forms (
     account_id uuid NOT NULL,
     session_id uuid NOT NULL,
     form_hash  bytea NOT NULL CHECK (octet_length(form_hash) = 32),
     PRIMARY KEY (account_id, session_id, form_hash),
-    FOREIGN KEY (account_id, session_id) REFERENCES portal_sessions (account_id, session_id)
+    FOREIGN KEY (account_id, session_id) REFERENCES dashboard_sessions (account_id, session_id)
         ON DELETE CASCADE
 );
 
-COMMENT ON TABLE portal_forms IS
-    'Forms that made a key in a session: sent again they make no second one.';
-COMMENT ON COLUMN portal_forms.form_hash IS 'SHA-256 of the token in the form.';
+COMMENT ON TABLE dashboard_forms IS
+    'Submitted forms that created a key. Submitting such a form again creates no second key.';
+COMMENT ON COLUMN dashboard_forms.form_hash IS 'SHA-256 of the token in the form.';
 
--- Of a tenant, not of an account: that may not be there yet.
-CREATE TABLE portal_sign_ins (
+-- Belongs to a tenant and not to an account, because the account may not exist yet.
+CREATE TABLE dashboard_sign_ins (
     tenant_id    uuid NOT NULL REFERENCES tenants,
     nonce_hash   bytea NOT NULL CHECK (octet_length(nonce_hash) = 32),
     address      text NOT NULL CHECK (octet_length(address) BETWEEN 1 AND 128),
@@ -96,18 +100,19 @@ CREATE TABLE portal_sign_ins (
     PRIMARY KEY (tenant_id, nonce_hash)
 );
 
--- How many there were of late.
-CREATE INDEX portal_sign_ins_address ON portal_sign_ins (tenant_id, address, issued_at);
-CREATE INDEX portal_sign_ins_client ON portal_sign_ins (tenant_id, client, issued_at);
-CREATE INDEX portal_sign_ins_over ON portal_sign_ins (tenant_id, issued_at);
+-- For the limits on recent sign-ins per address and per client, and for the deletion of old rows.
+CREATE INDEX dashboard_sign_ins_address ON dashboard_sign_ins (tenant_id, address, issued_at);
+CREATE INDEX dashboard_sign_ins_client ON dashboard_sign_ins (tenant_id, client, issued_at);
+CREATE INDEX dashboard_sign_ins_issued ON dashboard_sign_ins (tenant_id, issued_at);
 
-COMMENT ON TABLE portal_sign_ins IS
-    'Messages that were given out to be signed: of the last minutes, the spent ones too.';
-COMMENT ON COLUMN portal_sign_ins.nonce_hash IS 'SHA-256 of the nonce in the message.';
-COMMENT ON COLUMN portal_sign_ins.address IS 'The account that is claimed: the TRON address.';
-COMMENT ON COLUMN portal_sign_ins.browser_hash IS
-    'SHA-256 of the token in a cookie: who began the sign-in has to end it.';
-COMMENT ON COLUMN portal_sign_ins.host IS 'The host that the message names.';
-COMMENT ON COLUMN portal_sign_ins.client IS
-    'Who is counted: an IPv4 address, or the first 64 bits of an IPv6 address.';
-COMMENT ON COLUMN portal_sign_ins.spent_at IS 'When it was answered, rightly or wrongly: only once.';
+COMMENT ON TABLE dashboard_sign_ins IS
+    'Messages issued for signing in the last minutes, including those that were already answered.';
+COMMENT ON COLUMN dashboard_sign_ins.nonce_hash IS 'SHA-256 of the nonce in the message.';
+COMMENT ON COLUMN dashboard_sign_ins.address IS 'The claimed account: a TRON address.';
+COMMENT ON COLUMN dashboard_sign_ins.browser_hash IS
+    'SHA-256 of the token in a cookie: only the browser that started the sign-in can complete it.';
+COMMENT ON COLUMN dashboard_sign_ins.host IS 'The host that the message names.';
+COMMENT ON COLUMN dashboard_sign_ins.client IS
+    'The client that the limits count: an IPv4 address, or the first 64 bits of an IPv6 address.';
+COMMENT ON COLUMN dashboard_sign_ins.spent_at IS
+    'When the message was answered, with a valid signature or not. A message can be answered once.';

@@ -1,6 +1,7 @@
--- The first limit of keys that spend together: from here on it is counted what they spend, beginning
--- with what they have bought, as of the newest entry. No purchase of the account can come in between.
--- Who sets a limit by SQL locks the account first, as the program does: it is locked here all the same.
+-- Starts to count what a chain of rotated keys spends, when one of its keys gets a spend limit for the
+-- first time. The count begins with the purchases that the chain has already made. The account's lock
+-- keeps other purchases out meanwhile. The program takes it before it sets a limit; it is taken here as
+-- well for limits that are set by hand.
 CREATE OR REPLACE FUNCTION begin_counting_spend() RETURNS trigger
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -26,7 +27,7 @@ BEGIN
         NEW.account_id, date_trunc('day', v_at) AT TIME ZONE 'UTC');
     v_month := ledger_seq_before(
         NEW.account_id, date_trunc('month', v_at) AT TIME ZONE 'UTC');
-    INSERT INTO spend_counters
+    INSERT INTO spend_counters (account_id, key_id, day, day_spent, month, month_spent, total_spent)
     SELECT NEW.account_id, v_spender, v_at::date,
            coalesce(sum(p.amount) FILTER (WHERE p.seq > v_day), 0), date_trunc('month', v_at),
            coalesce(sum(p.amount) FILTER (WHERE p.seq > v_month), 0), coalesce(sum(p.amount), 0)

@@ -1,3 +1,4 @@
+-- An admin key can be renamed, and it can be revoked once. Nothing else about it changes.
 CREATE OR REPLACE FUNCTION check_admin_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,3 +1,4 @@
+-- Keeps a dead key dead, and the identity of every key. Triggers run for changes by hand as well.
 CREATE OR REPLACE FUNCTION check_api_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,3 +1,4 @@
+-- A hold changes once: when it is captured, is voided or expires.
 CREATE OR REPLACE FUNCTION check_hold_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

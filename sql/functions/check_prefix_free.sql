@@ -1,14 +1,15 @@
+-- Refuses a tenant whose prefix is the beginning of another tenant's prefix, or the other way round.
 CREATE OR REPLACE FUNCTION check_prefix_free() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    -- Two colliding prefixes that are inserted at the same time would not see each other.
+    -- Without the lock, two transactions that insert colliding prefixes concurrently would both pass.
     LOCK TABLE tenants IN SHARE ROW EXCLUSIVE MODE;
     IF EXISTS (
         SELECT FROM tenants t
         WHERE starts_with(t.prefix, NEW.prefix) OR starts_with(NEW.prefix, t.prefix)
     ) THEN
         PERFORM raise_violation(
-            'tenants_prefix', format('prefix %s collides with that of another tenant', NEW.prefix));
+            'tenants_prefix', format('prefix %s collides with the prefix of another tenant', NEW.prefix));
     END IF;
     RETURN NEW;
 END

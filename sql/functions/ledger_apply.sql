@@ -1,10 +1,11 @@
--- Applies a batch of one account in its order, and gives an outcome for each operation. Every
--- statement after the first sees what was committed while the first waited for the lock.
+-- Applies a batch of operations of one account in order, and returns one outcome per operation. The
+-- first statement locks the account; the later ones see everything that was committed before the lock
+-- was granted.
 --
--- p_attempt counts how often the batch was sent. From the second time on it finds what an earlier
--- attempt has done, and keeps an earlier one that comes late from doing anything.
+-- p_attempt is 1 when the batch is sent for the first time, and higher for retries. A retry finds what an
+-- earlier attempt has done, and keeps an earlier attempt that arrives late from doing anything.
 --
--- The settings keep every plan on the account's indexes, also one made while the tables were empty.
+-- The settings keep every plan on the account's indexes, even a plan made while the tables were empty.
 CREATE OR REPLACE FUNCTION ledger_apply(
     p_account_id uuid, p_batch_id uuid, p_attempt integer, p_wait boolean,
     p_operations ledger_operation[]
@@ -33,7 +34,7 @@ DECLARE
     v_operation  ledger_operation;
     v_outcome    ledger_outcome;
     v_outcomes   ledger_outcome[] := '{}';
-    -- The keys that ask: what they spend as, why they may not, their limits, what is left of them.
+    -- The keys of the batch: the key they spend as, why they are denied, their limits, what is left.
     v_key        integer;
     v_keys       uuid[];
     v_spenders   uuid[];
@@ -42,7 +43,7 @@ DECLARE
     v_periods    text[];
     v_left       numeric[];
     v_spent      bigint[];
-    -- What was decided for an idempotency key, and the first operation in the batch that has it.
+    -- Decisions for idempotency keys, and for each operation the first one with the same key.
     v_record     idempotency_records;
     v_records    idempotency_records[];
     v_new        idempotency_records[] := '{}';
@@ -75,7 +76,7 @@ BEGIN
     v_balance := v_account.balance;
     v_held := v_account.held;
 
-    -- All that is to be known of most batches, in one statement. The keys are the account's own.
+    -- One statement loads everything that most batches need. Only keys of this account are found.
     SELECT (SELECT attempt FROM ledger_fences
             WHERE account_id = p_account_id AND batch_id = p_batch_id),
            (SELECT count(idempotency_key) FROM unnest(p_operations)),
@@ -102,7 +103,8 @@ BEGIN
     IF p_attempt > 1 THEN
         DELETE FROM ledger_fences
         WHERE account_id = p_account_id AND created_at < v_now - interval '1 day';
-        INSERT INTO ledger_fences VALUES (p_account_id, p_batch_id, p_attempt, v_now)
+        INSERT INTO ledger_fences (account_id, batch_id, attempt, created_at)
+        VALUES (p_account_id, p_batch_id, p_attempt, v_now)
         ON CONFLICT (account_id, batch_id) DO UPDATE
             SET attempt = excluded.attempt, created_at = excluded.created_at;
     END IF;
@@ -146,7 +148,7 @@ BEGIN
         END IF;
         v_own := NULL;
         IF p_attempt > 1 THEN
-            -- What an earlier attempt did stands, whatever became of the key since.
+            -- The effect of an earlier attempt stands, even if the key was revoked since.
             SELECT coalesce(hold_id, purchase_id) INTO v_own FROM purchases
             WHERE account_id = p_account_id AND purchase_id = v_operation.id;
             IF v_own IS NULL THEN
@@ -215,7 +217,7 @@ BEGIN
             END IF;
         END IF;
 
-        -- Done from here on is what is new: it is weighed, and takes its effect.
+        -- A new operation: check it against the limits and the balance, and apply it.
         IF v_outcome.cause_id IS NULL
             AND v_outcome.result IN ('purchased', 'held', 'captured', 'voided')
         THEN
@@ -321,7 +323,12 @@ BEGIN
         UPDATE accounts SET held = v_held WHERE account_id = p_account_id;
     END IF;
     IF v_new <> '{}' THEN
-        INSERT INTO idempotency_records SELECT * FROM unnest(v_new);
+        INSERT INTO idempotency_records (
+            account_id, operation, idempotency_key, fingerprint, cause_id, required, available,
+            request_id, created_at, seq, held, spend_limit, spend_period)
+        SELECT account_id, operation, idempotency_key, fingerprint, cause_id, required, available,
+               request_id, created_at, seq, held, spend_limit, spend_period
+        FROM unnest(v_new);
     END IF;
     RETURN QUERY SELECT * FROM unnest(v_outcomes);
 END

@@ -1,9 +1,9 @@
--- Applies batches of several accounts in one transaction. An account that has nothing but
--- purchases that pass is done along with all others like it: each statement is begun once, which
--- is most of what a small batch costs. Every other one is given to ledger_apply. An outcome's place
--- is that of its operation.
+-- Applies batches of several accounts in one transaction. Accounts whose operations are all purchases
+-- that pass are applied together: each statement then starts once for all of them, and starting
+-- statements is most of the cost of a small batch. Every other account goes through ledger_apply. The
+-- place of an outcome is the place of its operation.
 --
--- With p_wait it waits for each account's lock; an account that is locked is busy otherwise.
+-- With p_wait it waits for each account's lock. Otherwise the operations of a locked account are busy.
 CREATE OR REPLACE FUNCTION ledger_apply_all(
     p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[]
 ) RETURNS SETOF ledger_outcome
@@ -17,8 +17,8 @@ SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
     v_now      timestamptz;
-    -- The accounts of the batch, and their rows, which are locked, so that they stay in their
-    -- places; NULL where somebody else has the lock, or there is no such account.
+    -- The accounts of the batch and their rows. Locked rows keep their ctid. NULL: another transaction
+    -- has the lock, or the account does not exist.
     v_ids      uuid[];
     v_accounts accounts[];
     v_rows     tid[];
@@ -37,7 +37,7 @@ BEGIN
             FOR NO KEY UPDATE SKIP LOCKED
         ) AS a ON true;
         v_now := ledger_now();
-        -- With a key that is there twice, or a later attempt of this batch: hardly ever any.
+        -- Rare: accounts with a repeated idempotency key, or with a later attempt of this batch.
         v_apart := ARRAY(
             SELECT account_id FROM unnest(p_operations) WHERE idempotency_key IS NOT NULL
             GROUP BY account_id, kind, idempotency_key HAVING count(*) > 1);

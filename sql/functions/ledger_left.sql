@@ -1,4 +1,5 @@
--- What is left of the limits of keys, in their order; NULL: no limit. Open holds count as spent.
+-- What is left of the spend limits of keys, in the order of the arguments; NULL for a key without a
+-- limit. Open holds count as spent.
 CREATE OR REPLACE FUNCTION ledger_left(
     p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
 ) RETURNS numeric[]

@@ -1,4 +1,5 @@
--- The seq of the last entry of an account before a moment; 0: there is none. Time follows seq.
+-- seq of the account's last entry before a time, or 0 if there is none. A binary search: created_at never
+-- decreases as seq grows.
 CREATE OR REPLACE FUNCTION ledger_seq_before(p_account_id uuid, p_moment timestamptz) RETURNS bigint
 LANGUAGE plpgsql STABLE AS $$
 DECLARE

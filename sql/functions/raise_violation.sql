@@ -1,5 +1,5 @@
--- Raised by triggers as a violated constraint, so that one place in the program maps
--- both kinds to what the client is told.
+-- Raises an error that looks like a violated constraint, so that the program maps errors of triggers and
+-- of constraints to refusals in one place (src/store/error.rs).
 CREATE OR REPLACE FUNCTION raise_violation(violated text, explanation text) RETURNS void
 LANGUAGE plpgsql AS $$
 BEGIN

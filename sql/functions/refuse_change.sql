@@ -1,3 +1,4 @@
+-- For tables and columns that must not change.
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -15,7 +16,7 @@ CREATE OR REPLACE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER accounts_no_delete BEFORE DELETE ON accounts
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
--- An account is referred to for good.
+-- Other tables refer to accounts without foreign keys.
 CREATE OR REPLACE TRIGGER accounts_identity BEFORE UPDATE OF account_id, tenant_id, external_id ON accounts
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER api_keys_no_delete BEFORE DELETE ON api_keys

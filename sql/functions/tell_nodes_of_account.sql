@@ -1,3 +1,4 @@
+-- Notifies all nodes when an account is suspended or reactivated: all its keys are affected.
 CREATE OR REPLACE FUNCTION tell_nodes_of_account() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

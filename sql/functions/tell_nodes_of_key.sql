@@ -1,6 +1,7 @@
--- Whoever changes what a verification says of a key, all nodes hear of it: also of what is done by
--- hand, or by a version that announces nothing itself. It says which node made the change, none,
--- and that nobody waits for it; then the tag of the key, the first eight bytes of its hash.
+-- Notifies all nodes when a key changes in a way that affects verifications, so that changes by hand and
+-- changes by other versions of the program are covered too. The payload names no node and no change
+-- number, because nobody waits for an acknowledgement, and the tag of the key: the first eight bytes of
+-- its hash.
 CREATE OR REPLACE FUNCTION tell_nodes_of_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

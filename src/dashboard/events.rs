@@ -156,7 +156,7 @@ fn label(name: &str) -> Option<&'static str> {
 
 fn way(way: &str) -> Option<&'static str> {
     match way {
-        "portal_link" => Some("From the platform"),
+        "dashboard_link" => Some("From the platform"),
         "wallet" => Some("With a wallet"),
         _ => None,
     }

@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "ed4b39c6eea79cd97920c6a28372f5e30534f93a8e068520dbeccba28e278753";
+const DIGEST: &str = "8c47a756ee478bb233c4dedbc8270bf1825e9924d85ba4dc30bd17dcf63e240b";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

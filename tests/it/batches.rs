@@ -430,7 +430,8 @@ async fn fill(app: &App) {
          SELECT account_id, purchase_id, key_id, 1, 'voided', created_at,
                 created_at + interval '1 minute', created_at, key_id, key_id
          FROM purchases WHERE seq > 100",
-        "INSERT INTO spend_counters
+        "INSERT INTO spend_counters (account_id, key_id, day, day_spent, month, month_spent,
+                                     total_spent)
          SELECT account_id, key_id, current_date, sum(amount), date_trunc('month', current_date),
                 sum(amount), sum(amount)
          FROM purchases GROUP BY account_id, key_id ON CONFLICT DO NOTHING",

@@ -137,8 +137,8 @@ async fn every_table_of_an_account_is_keyed_by_it() {
         "_sqlx_migrations",
         "admin_keys",
         "nodes",
-        "portal_settings",
-        "portal_sign_ins",
+        "dashboard_settings",
+        "dashboard_sign_ins",
         "tenants",
     ];
     for (table, first_column) in tables {

@@ -91,12 +91,12 @@ async fn each_fault_is_found_and_named() {
         ),
         (
             "UPDATE accounts SET held = held - 1 WHERE held > 0",
-            "held is 6999999, the open holds come to 7000000",
+            "held is 6999999, but the open holds sum to 7000000",
         ),
         (
             "UPDATE holds SET status = 'voided', closed_at = now(), closed_by = key_id,
                               closed_for = key_id WHERE status = 'open'",
-            "held is 7000000, the open holds come to 0",
+            "held is 7000000, but the open holds sum to 0",
         ),
         (
             "INSERT INTO purchases SELECT account_id, gen_random_uuid(), 3, key_id, 1, NULL, NULL,
@@ -108,32 +108,32 @@ async fn each_fault_is_found_and_named() {
              FROM accounts WHERE held > 0",
             "has no entry at seq 77",
         ),
-        ("UPDATE refunds SET amount = 11000000", "11000000 was given back of purchase"),
-        ("UPDATE purchases SET hold_id = NULL", "was captured, but its purchase is another"),
-        ("UPDATE holds SET purchase_id = hold_id WHERE status = 'captured'", "its purchase is another"),
+        ("UPDATE refunds SET amount = 11000000", "refunds of 11000000 for purchase"),
+        ("UPDATE purchases SET hold_id = NULL", "was captured, but its purchase does not match"),
+        ("UPDATE holds SET purchase_id = hold_id WHERE status = 'captured'", "its purchase does not match"),
         (
             "UPDATE purchases SET hold_id = (SELECT hold_id FROM holds WHERE status = 'open')
              WHERE hold_id IS NULL",
-            "is of a hold that was not captured for it",
+            "names a hold that was not captured for it",
         ),
         (
             "UPDATE idempotency_records SET cause_id = gen_random_uuid() WHERE operation = 'purchase'
              AND cause_id IS NOT NULL",
-            "idempotency key k of a purchase: what it made is not there",
+            "idempotency key k of a purchase names a result that does not exist",
         ),
         (
             "UPDATE idempotency_records SET cause_id = gen_random_uuid() WHERE operation = 'hold'",
-            "idempotency key h of a hold: what it made is not there",
+            "idempotency key h of a hold names a result that does not exist",
         ),
         (
             "UPDATE idempotency_records SET available = available + 1 WHERE cause_id IS NULL",
-            "idempotency key big of a purchase was declined for 1000000000 of 90000001",
+            "idempotency key big of a purchase was declined for 1000000000 with 90000001",
         ),
         (
             "UPDATE spend_counters SET total_spent = total_spent + 1",
-            "has bought for 16000000, not for 16000001",
+            "has spent 16000000, but 16000001 is counted",
         ),
-        ("DELETE FROM spend_counters", "has a limit, and nothing counts what it spends"),
+        ("DELETE FROM spend_counters", "has a spend limit but no spend counter"),
         ("DELETE FROM api_keys", "which the account does not have"),
         ("DELETE FROM accounts WHERE held > 0", "is of no account"),
     ] {

@@ -27,12 +27,12 @@ impl FormClaim<'_> {
         let form = self.form.hash();
         let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
         let row = sqlx::query!(
-            r#"SELECT EXISTS (SELECT FROM portal_forms
+            r#"SELECT EXISTS (SELECT FROM dashboard_forms
                               WHERE account_id = $1 AND session_id = $2
                                 AND form_hash = $3) AS "spent!",
-                      (SELECT count(*) FROM portal_forms
+                      (SELECT count(*) FROM dashboard_forms
                        WHERE account_id = $1 AND session_id = $2) AS "forms!"
-               FROM portal_sessions WHERE account_id = $1 AND session_id = $2
+               FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2
                FOR KEY SHARE"#,
             account_id,
             session_id,
@@ -48,7 +48,7 @@ impl FormClaim<'_> {
             return Err(Refusal::SessionOver.into());
         }
         sqlx::query!(
-            "INSERT INTO portal_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
+            "INSERT INTO dashboard_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
             account_id,
             session_id,
             form.as_bytes(),

@@ -57,7 +57,7 @@ impl Store {
         delete_links_that_are_over(&mut tx, at).await?;
         let expires_at = end(at, LINK_SECONDS)?;
         sqlx::query!(
-            "INSERT INTO portal_links (account_id, token_hash, tenant_id, return_url, created_at,
+            "INSERT INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
                                        expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)",
             AccountId::derive(tenant.id, account).uuid(),
@@ -89,7 +89,7 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query!(
                     "SELECT l.tenant_id, external_id
-                     FROM portal_links l JOIN accounts USING (account_id)
+                     FROM dashboard_links l JOIN accounts USING (account_id)
                      WHERE token_hash = $1 AND expires_at > clock_timestamp()",
                     link.as_bytes(),
                 )
@@ -117,7 +117,7 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT account_id, tenant_id FROM portal_links WHERE token_hash = $1",
+                    "SELECT account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
                     link.as_bytes(),
                 )
                 .fetch_optional(&pool)
@@ -130,7 +130,7 @@ impl Store {
         let at = now(&mut tx).await?;
         // Of two that take it at once, the second waits here, and finds nothing left.
         let taken = sqlx::query!(
-            "DELETE FROM portal_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
+            "DELETE FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
              RETURNING return_url",
             found.account_id,
             link.as_bytes(),
@@ -172,7 +172,7 @@ async fn delete_links_that_are_over(
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
         r#"SELECT DISTINCT account_id AS "account_id!"
-           FROM (SELECT account_id FROM portal_links WHERE expires_at <= $1
+           FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
         at,
@@ -182,7 +182,7 @@ async fn delete_links_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "DELETE FROM portal_links WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

@@ -43,7 +43,7 @@ impl SignInWay {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::PortalLink => "portal_link",
+            Self::PortalLink => "dashboard_link",
             Self::Wallet => "wallet",
         }
     }
@@ -54,9 +54,9 @@ impl std::str::FromStr for SignInWay {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "portal_link" => Ok(Self::PortalLink),
+            "dashboard_link" => Ok(Self::PortalLink),
             "wallet" => Ok(Self::Wallet),
-            _ => Err("a session is opened by portal_link or wallet"),
+            _ => Err("a session is opened by dashboard_link or wallet"),
         }
     }
 }
@@ -110,7 +110,7 @@ impl NewSession<'_> {
             now: at,
         };
         sqlx::query!(
-            "INSERT INTO portal_sessions (account_id, session_id, tenant_id, token_hash, way,
+            "INSERT INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
                                           return_url, created_at, last_seen_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             session.account_id(),
@@ -158,7 +158,7 @@ impl Store {
                     SessionRow,
                     r#"SELECT s.tenant_id, external_id, status, return_url, way, s.created_at,
                               last_seen_at, clock_timestamp() AS "now!"
-                       FROM portal_sessions s JOIN accounts USING (account_id)
+                       FROM dashboard_sessions s JOIN accounts USING (account_id)
                        WHERE token_hash = $1 AND expires_at > clock_timestamp()
                          AND last_seen_at > clock_timestamp() - $2::bigint * interval '1 second'"#,
                     token.as_bytes(),
@@ -169,7 +169,7 @@ impl Store {
             })
             .await?;
         let Some(row) = row else { return Ok(None) };
-        let last_seen_at = stored_time("portal_sessions.last_seen_at", row.last_seen_at)?;
+        let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;
         let tenant = self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?;
         let session = PortalSession {
             id: token.session_id(),
@@ -180,8 +180,8 @@ impl Store {
             way: row
                 .way
                 .parse::<SignInWay>()
-                .map_err(|error| StoreError::corrupt("portal_sessions.way", error))?,
-            created_at: stored_time("portal_sessions.created_at", row.created_at)?,
+                .map_err(|error| StoreError::corrupt("dashboard_sessions.way", error))?,
+            created_at: stored_time("dashboard_sessions.created_at", row.created_at)?,
             now: stored_time("clock_timestamp()", row.now)?,
         };
         if end(last_seen_at, SEEN_SECONDS)? <= session.now {
@@ -212,11 +212,11 @@ impl Store {
         let _timer = self.timer("close_portal_sessions");
         let mut tx = self.begin().await?;
         // Links that were not used yet would open others.
-        sqlx::query!("DELETE FROM portal_links WHERE account_id = $1", session.account_id())
+        sqlx::query!("DELETE FROM dashboard_links WHERE account_id = $1", session.account_id())
             .execute(&mut *tx)
             .await?;
         let closed = sqlx::query!(
-            "DELETE FROM portal_sessions WHERE account_id = $1",
+            "DELETE FROM dashboard_sessions WHERE account_id = $1",
             session.account_id(),
         )
         .execute(&mut *tx)
@@ -237,7 +237,7 @@ impl Store {
         let mut tx = self.begin().await?;
         // One that another page just marked, or closed, is left as it is.
         sqlx::query!(
-            "UPDATE portal_sessions SET last_seen_at = $3
+            "UPDATE dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
             session.account_id(),
             session.id.uuid(),
@@ -257,7 +257,7 @@ pub(in crate::store) async fn close(
     origin: &Origin,
 ) -> Result<(), StoreError> {
     let closed = sqlx::query!(
-        "DELETE FROM portal_sessions WHERE account_id = $1 AND session_id = $2",
+        "DELETE FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2",
         session.account_id(),
         session.id.uuid(),
     )
@@ -282,7 +282,7 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
         r#"SELECT DISTINCT account_id AS "account_id!"
-           FROM (SELECT account_id FROM portal_sessions WHERE expires_at <= $1
+           FROM (SELECT account_id FROM dashboard_sessions WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
         at,
@@ -292,7 +292,7 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "DELETE FROM portal_sessions WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

@@ -39,7 +39,8 @@ struct SettingsRow {
 
 impl SettingsRow {
     fn into_settings(self) -> Result<PortalSettings, StoreError> {
-        let corrupt = |error: &dyn std::fmt::Display| StoreError::corrupt("portal_settings", error);
+        let corrupt =
+            |error: &dyn std::fmt::Display| StoreError::corrupt("dashboard_settings", error);
         let logo = match (self.logo_hash, self.logo_type) {
             (Some(hash), Some(logo_type)) => {
                 let hash = hash.try_into().map_err(|_| corrupt(&"a hash that is none"))?;
@@ -73,7 +74,7 @@ impl Store {
                 sqlx::query_as!(
                     SettingsRow,
                     "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
-                     FROM portal_settings WHERE tenant_id = $1",
+                     FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
                 .fetch_optional(&pool)
@@ -93,7 +94,7 @@ impl Store {
         let _timer = self.timer("change_portal_settings");
         let mut tx = self.begin().await?;
         sqlx::query!(
-            "INSERT INTO portal_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
+            "INSERT INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
             tenant.id.uuid(),
         )
         .execute(&mut *tx)
@@ -124,7 +125,7 @@ impl Store {
         let bytes = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    r#"SELECT logo AS "logo!" FROM portal_settings
+                    r#"SELECT logo AS "logo!" FROM dashboard_settings
                        WHERE tenant_id = $1 AND logo_hash = $2"#,
                     tenant_id.uuid(),
                     hash,
@@ -134,7 +135,7 @@ impl Store {
             })
             .await?;
         let logo = bytes.map(Logo::new).transpose();
-        logo.map_err(|error| StoreError::corrupt("portal_settings.logo", error))
+        logo.map_err(|error| StoreError::corrupt("dashboard_settings.logo", error))
     }
 }
 
@@ -144,13 +145,13 @@ pub(in crate::store) async fn sign_in_policy(
     tenant: &Tenant,
 ) -> Result<SignInPolicy, StoreError> {
     let policy = sqlx::query_scalar!(
-        "SELECT wallet_sign_in FROM portal_settings WHERE tenant_id = $1",
+        "SELECT wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
         tenant.id.uuid(),
     )
     .fetch_optional(connection)
     .await?;
     let Some(policy) = policy else { return Ok(SignInPolicy::default()) };
-    policy.parse().map_err(|error| StoreError::corrupt("portal_settings.wallet_sign_in", error))
+    policy.parse().map_err(|error| StoreError::corrupt("dashboard_settings.wallet_sign_in", error))
 }
 
 async fn select_for_update(
@@ -160,7 +161,7 @@ async fn select_for_update(
     sqlx::query_as!(
         SettingsRow,
         "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
-         FROM portal_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
+         FROM dashboard_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
         tenant.id.uuid(),
     )
     .fetch_optional(connection)
@@ -175,7 +176,7 @@ async fn update(
     settings: &PortalSettings,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE portal_settings
+        "UPDATE dashboard_settings
          SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5
          WHERE tenant_id = $1",
         tenant.id.uuid(),
@@ -196,7 +197,7 @@ async fn update_logo(
 ) -> Result<(), StoreError> {
     let hash = logo.map(|logo| logo.to_ref().hash);
     sqlx::query!(
-        "UPDATE portal_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
+        "UPDATE dashboard_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
         tenant.id.uuid(),
         logo.map(Logo::bytes),
         hash.as_ref().map(|hash| hash.as_bytes().as_slice()),

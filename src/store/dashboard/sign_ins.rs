@@ -107,7 +107,7 @@ impl Store {
         let expires_at = end(at, SIGN_IN_SECONDS)?;
         let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
         sqlx::query!(
-            "INSERT INTO portal_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+            "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
                                           client, issued_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             tenant.id.uuid(),
@@ -199,15 +199,15 @@ impl Counted<'_> {
     async fn look(&self, connection: &mut PgConnection) -> Result<Seen, sqlx::Error> {
         sqlx::query_as!(
             Seen,
-            r#"SELECT (SELECT issued_at FROM portal_sign_ins
+            r#"SELECT (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3 AND address = $2
                          AND issued_at > clock.now - $4::bigint * interval '1 second'
                        ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_pair?",
-                      (SELECT issued_at FROM portal_sign_ins
+                      (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND address = $2
                          AND issued_at > clock.now - $4::bigint * interval '1 second'
                        ORDER BY issued_at DESC OFFSET $6 LIMIT 1) AS "of_address?",
-                      (SELECT issued_at FROM portal_sign_ins
+                      (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3
                          AND issued_at > clock.now - $4::bigint * interval '1 second'
                        ORDER BY issued_at DESC OFFSET $7 LIMIT 1) AS "of_client?",
@@ -232,7 +232,7 @@ impl Seen {
         // The one that has to leave the window: then one fewer than the most is left.
         let leaving = self.of_pair.max(self.of_address).max(self.of_client);
         let Some(leaving) = leaving else { return Ok(None) };
-        let leaving = stored_time("portal_sign_ins.issued_at", leaving)?;
+        let leaving = stored_time("dashboard_sign_ins.issued_at", leaving)?;
         let now = stored_time("clock_timestamp()", self.now)?;
         let free_at = end(leaving, WINDOW_SECONDS)?;
         let micros = free_at.unix_micros() - now.unix_micros();
@@ -249,7 +249,7 @@ async fn spend(
 ) -> Result<Option<Timestamp>, StoreError> {
     let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
     let row = sqlx::query!(
-        r#"UPDATE portal_sign_ins SET spent_at = $3
+        r#"UPDATE dashboard_sign_ins SET spent_at = $3
            WHERE tenant_id = $1 AND nonce_hash = $2 AND spent_at IS NULL
            RETURNING issued_at, expires_at > $3 AND address = $4 AND browser_hash = $5
                      AND host = $6 AS "fits!""#,
@@ -263,7 +263,9 @@ async fn spend(
     .fetch_optional(connection)
     .await?;
     match row {
-        Some(row) if row.fits => stored_time("portal_sign_ins.issued_at", row.issued_at).map(Some),
+        Some(row) if row.fits => {
+            stored_time("dashboard_sign_ins.issued_at", row.issued_at).map(Some)
+        }
         _ => Ok(None),
     }
 }
@@ -300,9 +302,9 @@ async fn delete_sign_ins_that_are_over(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "DELETE FROM portal_sign_ins
+        "DELETE FROM dashboard_sign_ins
          WHERE tenant_id = $1 AND nonce_hash IN (
-             SELECT nonce_hash FROM portal_sign_ins WHERE tenant_id = $1 AND issued_at <= $2
+             SELECT nonce_hash FROM dashboard_sign_ins WHERE tenant_id = $1 AND issued_at <= $2
              ORDER BY issued_at LIMIT $3 FOR UPDATE SKIP LOCKED)",
         tenant.id.uuid(),
         OffsetDateTime::from(end(at, -WINDOW_SECONDS)?),

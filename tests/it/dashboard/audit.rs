@@ -76,7 +76,7 @@ async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
         assert_eq!(event["address"], "192.0.2.7", "{event}");
         assert!(event["request_id"].as_str().is_some_and(|id| id.starts_with("req_")), "{event}");
     }
-    assert_eq!(events[1]["detail"], json!({"way": "portal_link"}));
+    assert_eq!(events[1]["detail"], json!({"way": "dashboard_link"}));
     assert_eq!(events[8]["detail"]["reason"], "leaked");
     assert_eq!(events[9]["detail"]["reason"], "compromised");
     // The owner reads it too.

@@ -34,7 +34,7 @@ async fn state(site: &Site) -> Vec<String> {
         "SELECT k::text FROM api_keys k ORDER BY 1",
         "SELECT e::text FROM audit_events e ORDER BY 1",
         // Not when it was used last, which a refused form changes as well.
-        "SELECT s::text FROM (SELECT session_id, expires_at FROM portal_sessions) s ORDER BY 1",
+        "SELECT s::text FROM (SELECT session_id, expires_at FROM dashboard_sessions) s ORDER BY 1",
     ] {
         let found = sqlx::query_scalar::<_, String>(query).fetch_all(&site.app.pool).await;
         rows.extend(found.expect("rows"));

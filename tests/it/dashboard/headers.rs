@@ -89,7 +89,7 @@ async fn an_answer_that_does_not_come_in_time_is_a_page_too() {
     let pages = dashboard::routes(&state);
     let service = router(state, pages);
     let mut held = site.app.pool.begin().await.expect("a transaction");
-    let lock = "LOCK TABLE portal_sessions IN ACCESS EXCLUSIVE MODE";
+    let lock = "LOCK TABLE dashboard_sessions IN ACCESS EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *held).await.expect("the lock");
     let cookie = format!("tollgate_session={}", "A".repeat(43));
     let call = Call::new("GET", "/dashboard/keys").header("Cookie", &cookie);

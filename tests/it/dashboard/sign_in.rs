@@ -213,7 +213,7 @@ async fn a_message_is_good_for_five_minutes_one_address_and_one_host() {
     let mut visitor = site.visitor();
     let page = ask(&mut visitor, WALLET).await.expect(200);
     // It alone: the message that is signed is the one that was given out.
-    let expire = "UPDATE portal_sign_ins SET expires_at = expires_at - interval '5 minutes'";
+    let expire = "UPDATE dashboard_sign_ins SET expires_at = expires_at - interval '5 minutes'";
     sqlx::query(expire).execute(&site.app.pool).await.expect("it is moved");
     let signature = wallet.sign(&page.message());
     let page = send(&mut visitor, &page, &signature).await.expect(400);
@@ -319,11 +319,11 @@ async fn attempts_are_bounded_by_address() {
     let site = site("create").await;
     ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
     // As if 498 others had begun one.
-    let many = "INSERT INTO portal_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+    let many = "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
                                              client, issued_at, expires_at)
                 SELECT tenant_id, sha256(number::text::bytea), address, browser_hash, host,
                        'client ' || number, issued_at, expires_at
-                FROM portal_sign_ins, generate_series(1, 498) AS number";
+                FROM dashboard_sign_ins, generate_series(1, 498) AS number";
     sqlx::query(many).execute(&site.app.pool).await.expect("they are there");
     ask(&mut from(&site, "192.0.2.2"), WALLET).await.expect(200);
     refused(ask(&mut from(&site, "192.0.2.3"), WALLET).await, WALLET);
