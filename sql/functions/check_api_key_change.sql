@@ -2,7 +2,7 @@
 CREATE OR REPLACE FUNCTION check_api_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    IF OLD.revoked_at IS NOT NULL OR OLD.expires_at <= clock_timestamp() THEN
+    IF NOT key_is_live(OLD.revoked_at, OLD.expires_at, clock_timestamp()) THEN
         PERFORM raise_violation('api_keys_dead_stays_dead', 'a dead key cannot be changed');
     END IF;
     IF (NEW.account_id, NEW.key_id, NEW.tenant_id, NEW.key_hash, NEW.hint, NEW.created_at,

@@ -5,10 +5,12 @@
 -- p_attempt is 1 when the batch is sent for the first time, and higher for retries. A retry finds what an
 -- earlier attempt has done, and keeps an earlier attempt that arrives late from doing anything.
 --
+-- p_open_holds is the maximum number of open holds of an account. A key needs one of p_purchase_scopes.
+--
 -- The settings keep every plan on the account's indexes, even a plan made while the tables were empty.
 CREATE OR REPLACE FUNCTION ledger_apply(
     p_account_id uuid, p_batch_id uuid, p_attempt integer, p_wait boolean,
-    p_operations ledger_operation[]
+    p_operations ledger_operation[], p_open_holds integer, p_purchase_scopes text[]
 ) RETURNS SETOF ledger_outcome
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -19,7 +21,6 @@ SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    c_open_holds CONSTANT integer := 1000;
     v_account    record;
     v_now        timestamptz;
     v_at         timestamptz;
@@ -81,12 +82,9 @@ BEGIN
             WHERE account_id = p_account_id AND batch_id = p_batch_id),
            (SELECT count(idempotency_key) FROM unnest(p_operations)),
            array_agg(key_id), array_agg(coalesce(spends_as, key_id)),
-           array_agg(CASE
-               WHEN revoked_at IS NOT NULL THEN 'revoked'
-               WHEN expires_at <= v_now THEN 'expired'
-               WHEN NOT enabled THEN 'disabled'
-               WHEN v_account.status <> 'active' THEN 'account_suspended'
-               WHEN NOT scopes && '{write,purchases:write}' THEN 'scope_lost' END),
+           array_agg(coalesce(
+               key_denial(revoked_at, expires_at, enabled, v_account.status, v_now),
+               CASE WHEN NOT scopes && p_purchase_scopes THEN 'scope_lost' END)),
            array_agg(spend_limit), array_agg(spend_period), array_agg(0::bigint)
     INTO v_fence, v_with_key, v_keys, v_spenders, v_denials, v_limits, v_periods, v_spent
     FROM api_keys
@@ -188,7 +186,7 @@ BEGIN
                 SELECT count(*) INTO v_holds
                 FROM holds WHERE account_id = p_account_id AND status = 'open';
             END IF;
-            IF v_holds >= c_open_holds THEN
+            IF v_holds >= p_open_holds THEN
                 v_outcome.result := 'hold_limit_reached';
             END IF;
         ELSE

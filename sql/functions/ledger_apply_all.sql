@@ -5,7 +5,8 @@
 --
 -- With p_wait it waits for each account's lock. Otherwise the operations of a locked account are busy.
 CREATE OR REPLACE FUNCTION ledger_apply_all(
-    p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[]
+    p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[],
+    p_open_holds integer, p_purchase_scopes text[]
 ) RETURNS SETOF ledger_outcome
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -53,10 +54,9 @@ BEGIN
                    a.balance - a.held - sum(o.amount) OVER (PARTITION BY o.account_id) >= 0
                    AND bool_and(
                        k.key_id IS NOT NULL AND o.kind = 'purchase'
-                       AND k.revoked_at IS NULL AND k.enabled
-                       AND (k.expires_at IS NULL OR k.expires_at > v_now)
-                       AND k.scopes && '{write,purchases:write}' AND k.spend_limit IS NULL
-                       AND a.status = 'active' AND r.account_id IS NULL
+                       AND key_denial(k.revoked_at, k.expires_at, k.enabled, a.status, v_now) IS NULL
+                       AND k.scopes && p_purchase_scopes AND k.spend_limit IS NULL
+                       AND r.account_id IS NULL
                        AND s.account_id IS NULL AND o.account_id <> ALL (v_apart)
                    ) OVER (PARTITION BY o.account_id) AS plain
             FROM (SELECT *, array_position(v_ids, account_id) AS account
@@ -120,7 +120,8 @@ BEGIN
     LOOP
         FOR v_outcome IN
             SELECT * FROM ledger_apply(
-                v_rest.account_id, p_batch_id, p_attempt, p_wait, v_rest.operations)
+                v_rest.account_id, p_batch_id, p_attempt, p_wait, v_rest.operations,
+                p_open_holds, p_purchase_scopes)
         LOOP
             v_outcome.place := v_rest.places[v_outcome.place];
             RETURN NEXT v_outcome;

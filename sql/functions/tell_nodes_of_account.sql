@@ -1,10 +1,11 @@
--- Notifies all nodes when an account is suspended or reactivated: all its keys are affected.
+-- Notifies all nodes when the status of an account changes: that affects every live key of the account.
 CREATE OR REPLACE FUNCTION tell_nodes_of_account() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('tollgate_changes', '00000000000000000000000000000000 0 '
-        || encode(substring(key_hash FROM 1 FOR 8), 'hex'))
-    FROM api_keys WHERE account_id = NEW.account_id AND revoked_at IS NULL;
+    PERFORM announce_key_change(p_node => NULL, p_number => 0, p_tags => ARRAY(
+        SELECT key_tag(key_hash) FROM api_keys
+        WHERE account_id = NEW.account_id
+          AND key_is_live(revoked_at, expires_at, clock_timestamp())));
     RETURN NULL;
 END
 $$;

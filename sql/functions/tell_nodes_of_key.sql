@@ -1,12 +1,10 @@
 -- Notifies all nodes when a key changes in a way that affects verifications, so that changes by hand and
--- changes by other versions of the program are covered too. The payload names no node and no change
--- number, because nobody waits for an acknowledgement, and the tag of the key: the first eight bytes of
--- its hash.
+-- by other versions of the program are covered too.
 CREATE OR REPLACE FUNCTION tell_nodes_of_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('tollgate_changes', '00000000000000000000000000000000 0 '
-        || encode(substring(NEW.key_hash FROM 1 FOR 8), 'hex'));
+    PERFORM announce_key_change(
+        p_node => NULL, p_number => 0, p_tags => ARRAY[key_tag(NEW.key_hash)]);
     RETURN NULL;
 END
 $$;

@@ -4,6 +4,9 @@ use serde_json::json;
 
 use super::{amount::Amount, idempotency::Fingerprint, text::Reference};
 
+/// Maximum number of open holds of an account. Every batch that places a hold counts them.
+pub const MAX_OPEN_HOLDS: i32 = 1000;
+
 /// Seconds that a hold may stay open at the most: a week.
 pub const MAX_HOLD_SECONDS: i32 = 604_800;
 

@@ -46,6 +46,18 @@ impl Scope {
         Self { resource: Some("purchases".into()), action: Action::Read }
     }
 
+    /// Every scope that implies this one. A key needs one of them, so that SQL can compare a key's
+    /// scopes with a list.
+    #[must_use]
+    pub fn implied_by(&self) -> Vec<Self> {
+        let resources = [None, self.resource.clone()];
+        let all = resources.into_iter().flat_map(|resource| {
+            [Action::Read, Action::Write].map(|action| Self { resource: resource.clone(), action })
+        });
+        let implying: BTreeSet<_> = all.filter(|held| held.implies(self)).collect();
+        implying.into_iter().collect()
+    }
+
     /// Whether who holds `self` may do what needs `needed`.
     ///
     /// Reflexive and transitive. `write` implies everything; `read` implies every reading;
@@ -210,7 +222,18 @@ mod tests {
         assert_eq!(set.to_string(), "write a:read a:write");
     }
 
+    #[test]
+    fn purchases_write_is_implied_by_itself_and_by_write() {
+        let implying = Scope::purchases_write().implied_by();
+        assert_eq!(implying, [scope("write"), scope("purchases:write")]);
+    }
+
     proptest! {
+        #[test]
+        fn implied_by_lists_exactly_the_scopes_that_imply(held in scopes(), needed in scopes()) {
+            prop_assert_eq!(needed.implied_by().contains(&held), held.implies(&needed));
+        }
+
         #[test]
         fn implication_is_reflexive(a in scopes()) {
             prop_assert!(a.implies(&a));

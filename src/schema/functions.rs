@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "8c47a756ee478bb233c4dedbc8270bf1825e9924d85ba4dc30bd17dcf63e240b";
+const DIGEST: &str = "6738f84bae6279ea341721b18cbbec6d829b9e512d56e39ea862665302142f4a";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

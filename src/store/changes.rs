@@ -16,11 +16,8 @@ use tokio::{sync::Notify, time::Instant};
 use super::StoreError;
 use crate::domain::{api_key::KeyTag, id::NodeId};
 
-/// The channel on which all nodes hear what changed.
+/// The channel on which all nodes hear what changed. `announce_key_change` notifies it.
 pub(super) const CHANNEL: &str = "tollgate_changes";
-
-/// Tags in one notification: it may have 8000 bytes.
-const TAGS_IN_A_PART: usize = 400;
 
 /// A change of one node, as the others acknowledge it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -122,13 +119,14 @@ impl Changes {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         lock(&self.under_way).insert(number, HashSet::new());
         let change = Change { changes: Arc::clone(self), number, tags };
+        let tags: Vec<String> = change.tags.iter().map(ToString::to_string).collect();
         sqlx::query!(
-            "SELECT count(*) FROM unnest($2::text[]) AS part (payload),
-                                  LATERAL pg_notify($1, payload)",
-            CHANNEL,
-            &change.payloads(),
+            "SELECT FROM announce_key_change($1, $2, $3)",
+            self.node.uuid(),
+            number.cast_signed(),
+            &tags,
         )
-        .fetch_one(connection)
+        .execute(connection)
         .await?;
         Ok(change)
     }
@@ -137,20 +135,6 @@ impl Changes {
         if let Some(apply) = self.apply_here.get() {
             tags.iter().copied().for_each(apply);
         }
-    }
-}
-
-impl Change {
-    /// In parts, of which the last one asks for the acknowledgement of all.
-    fn payloads(&self) -> Vec<String> {
-        let parts: Vec<&[KeyTag]> = self.tags.chunks(TAGS_IN_A_PART).collect();
-        let origin = self.changes.node.uuid().simple();
-        let payload = |(place, part): (usize, &&[KeyTag])| {
-            let number = if place + 1 == parts.len() { self.number } else { 0 };
-            let tags: Vec<String> = part.iter().map(ToString::to_string).collect();
-            format!("{origin} {number} {}", tags.join(","))
-        };
-        parts.iter().enumerate().map(payload).collect()
     }
 }
 

@@ -1,6 +1,13 @@
 //! The schema holds the invariants by itself: what the program would never do, done by hand.
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, postgres::PgListener};
+use time::OffsetDateTime;
+use tollgate::domain::{
+    account::AccountStatus,
+    timestamp::Timestamp,
+    verification::{Denial, KeyState},
+};
+use uuid::Uuid;
 
 use crate::harness::App;
 
@@ -119,6 +126,65 @@ async fn no_prefix_begins_with_another() {
     let error = second.await.expect("no panic").expect_err("it collides");
     let error = error.as_database_error().expect("the database refused it");
     assert_eq!(error.constraint(), Some("tenants_prefix"));
+}
+
+#[tokio::test]
+async fn key_denial_and_the_domain_judge_every_key_alike() {
+    let app = App::start().await;
+    let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
+    let now = at(10);
+    for revoked_at in [None, Some(at(5)), Some(at(15))] {
+        for expires_at in [None, Some(at(9)), Some(now), Some(at(11))] {
+            for enabled in [true, false] {
+                for account in [AccountStatus::Active, AccountStatus::Suspended] {
+                    let state = KeyState { revoked_at, expires_at, enabled, account };
+                    let (denial, live): (Option<String>, bool) = sqlx::query_as(
+                        "SELECT key_denial($1, $2, $3, $4, $5), key_is_live($1, $2, $5)",
+                    )
+                    .bind(revoked_at.map(OffsetDateTime::from))
+                    .bind(expires_at.map(OffsetDateTime::from))
+                    .bind(enabled)
+                    .bind(account.as_str())
+                    .bind(OffsetDateTime::from(now))
+                    .fetch_one(&app.pool)
+                    .await
+                    .expect("a verdict");
+                    let judged = state.judge(now).err().map(Denial::reason);
+                    assert_eq!(denial.as_deref(), judged, "{state:?}");
+                    let dead = matches!(judged, Some("revoked" | "expired"));
+                    assert_eq!(live, !dead, "{state:?}");
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn change_of_many_keys_is_announced_in_parts_and_the_last_one_asks_for_acknowledgement() {
+    let app = App::start().await;
+    let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
+    listener.listen("tollgate_changes").await.expect("it listens");
+    let node = Uuid::from_u128(7);
+    let tags: Vec<String> = (1..=801).map(|tag| format!("{tag:016x}")).collect();
+    for (node, tags) in [(Some(node), &tags[..]), (None, &tags[..1]), (Some(node), &tags[..0])] {
+        sqlx::query("SELECT FROM announce_key_change($1, 9, $2)")
+            .bind(node)
+            .bind(tags)
+            .execute(&app.pool)
+            .await
+            .expect("it is announced");
+    }
+    let node = node.simple();
+    let nobody = Uuid::nil().simple();
+    for payload in [
+        format!("{node} 0 {}", tags[..400].join(",")),
+        format!("{node} 0 {}", tags[400..800].join(",")),
+        format!("{node} 9 {}", tags[800]),
+        format!("{nobody} 0 {}", tags[0]),
+    ] {
+        let heard = listener.recv().await.expect("a notification");
+        assert_eq!(heard.payload(), payload);
+    }
 }
 
 #[tokio::test]

@@ -201,10 +201,8 @@ impl Store {
                               revoked_reason, rotated_from, rotated_to, now() AS "now!"
                        FROM api_keys LEFT JOIN api_key_last_used USING (account_id, key_id)
                        WHERE account_id = $1 AND key_id < $2
-                         AND coalesce($3 = CASE
-                             WHEN revoked_at IS NOT NULL THEN 'revoked'
-                             WHEN expires_at <= now() THEN 'expired'
-                             ELSE 'live' END, true)
+                         AND coalesce($3 = coalesce(
+                             key_denial(revoked_at, expires_at, true, 'active', now()), 'live'), true)
                        ORDER BY key_id DESC LIMIT $4"#,
                     account_id,
                     before,
@@ -282,8 +280,8 @@ pub(in crate::store) async fn refuse_over_limit(
 ) -> Result<(), StoreError> {
     let live = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!" FROM api_keys
-           WHERE account_id = $1 AND revoked_at IS NULL AND (rotated_to IS NOT NULL) = $2
-             AND (expires_at IS NULL OR expires_at > $3)"#,
+           WHERE account_id = $1 AND (rotated_to IS NOT NULL) = $2
+             AND key_is_live(revoked_at, expires_at, $3)"#,
         account_id.uuid(),
         in_grace,
         OffsetDateTime::from(at),

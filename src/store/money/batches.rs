@@ -1,6 +1,6 @@
 //! Batches of operations on balances: one call of a function in the database, one commit.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use sqlx::{
     Encode, PgConnection, Postgres,
@@ -17,10 +17,11 @@ use crate::{
     domain::{
         account::AccountId,
         amount::Amount,
-        hold::NewHold,
+        hold::{MAX_OPEN_HOLDS, NewHold},
         id::{BatchId, HoldId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
+        scope::Scope,
         spend_limit::SpendLimit,
         text::{Description, Reference},
         timestamp::Timestamp,
@@ -37,6 +38,11 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Operations of one batch at the most.
 pub const MAX_BATCH: usize = 500;
+
+/// A key needs one of these scopes for every operation, as [`Scope::purchases_write`] says.
+static PURCHASE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
+    Scope::purchases_write().implied_by().iter().map(ToString::to_string).collect()
+});
 
 /// Something that an API key asks of its account's balance.
 #[derive(Clone, Debug)]
@@ -377,12 +383,14 @@ async fn call_for_one(
         OutcomeRow,
         r#"SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
-           FROM ledger_apply($1, $2, $3, $4, $5)"#,
+           FROM ledger_apply($1, $2, $3, $4, $5, $6, $7)"#,
         account_id.uuid(),
         batch.id.uuid(),
         batch.attempt,
         batch.wait,
         operations as _,
+        MAX_OPEN_HOLDS,
+        &PURCHASE_SCOPES[..],
     )
     .fetch_all(connection)
     .await
@@ -397,11 +405,13 @@ async fn call_for_all(
         OutcomeRow,
         r#"SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
-           FROM ledger_apply_all($1, $2, $3, $4)"#,
+           FROM ledger_apply_all($1, $2, $3, $4, $5, $6)"#,
         batch.id.uuid(),
         batch.attempt,
         batch.wait,
         operations as _,
+        MAX_OPEN_HOLDS,
+        &PURCHASE_SCOPES[..],
     )
     .fetch_all(connection)
     .await

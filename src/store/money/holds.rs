@@ -229,11 +229,12 @@ impl Store {
             .await?;
         let mut failure = None;
         for account_id in &accounts {
-            // A batch of nothing: it releases what is due, as any other does first.
+            // Every batch first releases expired holds. An empty one does nothing else, and
+            // consults neither the maximum of open holds nor the scopes.
             let released = self
                 .read(|pool| async move {
                     sqlx::query!(
-                        "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}')",
+                        "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
                         account_id,
                     )
                     .fetch_one(&pool)

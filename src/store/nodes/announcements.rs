@@ -95,8 +95,7 @@ impl Store {
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(
             "SELECT key_hash FROM api_keys
-             WHERE account_id = $1 AND revoked_at IS NULL
-               AND (expires_at IS NULL OR expires_at > clock_timestamp())",
+             WHERE account_id = $1 AND key_is_live(revoked_at, expires_at, clock_timestamp())",
             account_id.uuid(),
         )
         .fetch_all(&mut *connection)

@@ -1,0 +1,15 @@
+-- Why a key does not pass, or NULL if it passes. The first reason counts. This is the rule of
+-- KeyState::judge in src/domain/verification.rs. The planner inlines this function, so it costs nothing.
+CREATE OR REPLACE FUNCTION key_denial(
+    p_revoked_at timestamptz, p_expires_at timestamptz, p_enabled boolean, p_account_status text,
+    p_now timestamptz
+) RETURNS text
+LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE
+        WHEN p_revoked_at IS NOT NULL THEN 'revoked'
+        -- Reached by keys that are not revoked: one that is not live is expired.
+        WHEN NOT key_is_live(NULL, p_expires_at, p_now) THEN 'expired'
+        WHEN NOT p_enabled THEN 'disabled'
+        WHEN p_account_status <> 'active' THEN 'account_suspended'
+    END
+$$;
