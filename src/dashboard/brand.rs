@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     domain::{
-        dashboard::{AccentColor, LogoHash, PortalSettings, Shades},
+        dashboard::{AccentColor, DashboardSettings, LogoHash, Shades},
         id::TenantId,
         tenant::{Environment, Tenant},
     },
@@ -51,7 +51,7 @@ pub fn plain_frame(title: impl Into<String>, nav: Nav) -> Frame {
 /// The frame of a tenant's page.
 pub fn tenant_frame(
     tenant: &Tenant,
-    settings: &PortalSettings,
+    settings: &DashboardSettings,
     title: impl Into<String>,
     nav: Nav,
 ) -> Frame {
@@ -91,7 +91,7 @@ pub async fn logo(
 ) -> Result<Response, Failure> {
     let tenant: TenantId = tenant.parse().map_err(|_| Failure::NotFound)?;
     let hash: LogoHash = hash.parse().map_err(|_| Failure::NotFound)?;
-    let logo = state.store().portal_logo(tenant, hash.as_bytes()).await?;
+    let logo = state.store().dashboard_logo(tenant, hash.as_bytes()).await?;
     let logo = logo.ok_or(Failure::NotFound)?;
     let media_type = (header::CONTENT_TYPE, HeaderValue::from_static(logo.media_type()));
     Ok(([media_type, FOR_EVER], logo.into_bytes()).into_response())

@@ -29,7 +29,7 @@ use crate::{
     },
     entropy,
     state::AppState,
-    store::{LinkTarget, PortalSession, SignInWay},
+    store::{DashboardSession, LinkTarget, SignInWay},
 };
 
 const KEYS: &str = "/dashboard/keys";
@@ -56,7 +56,7 @@ pub async fn enter(
     let link = link_token(query.text("token"))?;
     match visitor {
         Ok(visitor) => {
-            let target = state.store().portal_link_target(&link).await?;
+            let target = state.store().dashboard_link_target(&link).await?;
             let target = target.ok_or(Failure::LinkDead)?;
             if !visitor.is_at(&target) {
                 return ask_to_change(&state, &visitor, &target, &link).await;
@@ -86,7 +86,7 @@ async fn take(
     state: &AppState,
     headers: &HeaderMap,
     link: &SessionToken,
-    replaced: Option<&PortalSession>,
+    replaced: Option<&DashboardSession>,
     origin: &Origin,
 ) -> Result<Response, Failure> {
     let token = entropy::new_session_token()?;
@@ -107,7 +107,7 @@ async fn ask_to_change(
     target: &LinkTarget,
     link: &SessionToken,
 ) -> Result<Response, Failure> {
-    let settings = state.store().portal_settings(&target.tenant).await?;
+    let settings = state.store().dashboard_settings(&target.tenant).await?;
     let platform = settings.shown_name(&target.tenant);
     show(&ChangeAccountPage {
         frame: visitor.frame("Change the account?", Nav::Nowhere),
@@ -151,7 +151,7 @@ pub async fn log_out(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Failure> {
-    state.store().close_portal_session(visitor.session(), visitor.origin()).await?;
+    state.store().close_dashboard_session(visitor.session(), visitor.origin()).await?;
     say_goodbye(&state, &visitor)
 }
 
@@ -160,7 +160,7 @@ pub async fn log_out_everywhere(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Failure> {
-    state.store().close_portal_sessions(visitor.session(), visitor.origin()).await?;
+    state.store().close_dashboard_sessions(visitor.session(), visitor.origin()).await?;
     say_goodbye(&state, &visitor)
 }
 
@@ -179,7 +179,7 @@ fn say_goodbye(state: &AppState, visitor: &Visitor) -> Result<Response, Failure>
     let response = with_cookies(response, [Cookie::Session.clear(secure)]);
     Ok(match visitor.session().way {
         SignInWay::Wallet => with_cookies(response, [LastSignIn::at(visitor.tenant()).set(secure)]),
-        SignInWay::PortalLink => response,
+        SignInWay::DashboardLink => response,
     })
 }
 

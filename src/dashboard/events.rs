@@ -91,7 +91,7 @@ fn what(action: &str) -> &'static str {
         "api_key.change" => "Key changed",
         "api_key.revoke" => "Key revoked",
         "api_key.rotate" => "Key rotated",
-        "portal_link.create" => "Link to these pages made",
+        "dashboard_link.create" => "Link to these pages made",
         "session.open" => "Signed in",
         "session.close" => "Signed out",
         "session.close_all" => "Signed out everywhere",

@@ -24,7 +24,7 @@ use crate::{
         account::{AccountStatus, ExternalId},
         amount::Currency,
         audit::{Actor, Origin},
-        dashboard::PortalSettings,
+        dashboard::DashboardSettings,
         id::{KeyId, RequestId},
         session_token::SessionToken,
         tenant::Tenant,
@@ -32,20 +32,20 @@ use crate::{
     },
     http::PeerAddress,
     state::AppState,
-    store::{LinkTarget, PortalSession},
+    store::{DashboardSession, LinkTarget},
 };
 
 /// An account's owner in a live session. All that is read and changed for them is that of the
 /// tenant and the account of the session: no request names an account.
 pub struct Visitor {
-    session: PortalSession,
+    session: DashboardSession,
     token: SessionToken,
-    settings: PortalSettings,
+    settings: DashboardSettings,
     origin: Origin,
 }
 
 impl Visitor {
-    pub fn session(&self) -> &PortalSession {
+    pub fn session(&self) -> &DashboardSession {
         &self.session
     }
 
@@ -149,8 +149,8 @@ impl FromRequestParts<AppState> for Visitor {
             || if parts.method.is_safe() { Failure::SignedOut } else { Failure::SessionOver };
         let token = Cookie::Session.read(&parts.headers, state.public_url().is_secure());
         let token = token.ok_or_else(over)?;
-        let session = state.store().portal_session(&token).await?.ok_or_else(over)?;
-        let settings = state.store().portal_settings(&session.tenant).await?;
+        let session = state.store().dashboard_session(&token).await?.ok_or_else(over)?;
+        let settings = state.store().dashboard_settings(&session.tenant).await?;
         Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
     }
 }

@@ -33,7 +33,7 @@ use crate::{
     domain::{
         account::{AccountFormat, ExternalId, ExternalIdError},
         audit::Origin,
-        dashboard::{PortalSettings, SignInMessage, SignInPolicy},
+        dashboard::{DashboardSettings, SignInMessage, SignInPolicy},
         session_token::SessionToken,
         tenant::{Environment, Slug, Tenant},
         timestamp::Timestamp,
@@ -47,7 +47,7 @@ use crate::{
 /// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
 pub struct Platform {
     tenant: Arc<Tenant>,
-    settings: PortalSettings,
+    settings: DashboardSettings,
 }
 
 impl FromRequestParts<AppState> for Platform {
@@ -71,7 +71,7 @@ impl Platform {
         environment: Environment,
     ) -> Result<Self, Failure> {
         let tenant = state.store().find_tenant(slug, environment).await?;
-        let settings = state.store().portal_settings(&tenant).await?;
+        let settings = state.store().dashboard_settings(&tenant).await?;
         let policy = settings.wallet_sign_in;
         if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
             return Err(Failure::NotFound);

@@ -29,7 +29,7 @@ pub const SESSION_SECONDS: i64 = 12 * 60 * 60;
 
 /// What holds for the dashboard of one tenant.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct PortalSettings {
+pub struct DashboardSettings {
     /// `None`: its slug is shown.
     pub name: Option<DisplayName>,
     pub color: Option<AccentColor>,
@@ -38,7 +38,7 @@ pub struct PortalSettings {
     pub wallet_sign_in: SignInPolicy,
 }
 
-impl PortalSettings {
+impl DashboardSettings {
     /// What the platform is called.
     #[must_use]
     pub fn shown_name<'a>(&'a self, tenant: &'a Tenant) -> &'a str {

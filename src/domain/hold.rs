@@ -1,5 +1,7 @@
 //! A hold as it is asked for, and the bounds of one.
 
+use std::str::FromStr;
+
 use serde_json::json;
 
 use super::{amount::Amount, idempotency::Fingerprint, text::Reference};
@@ -33,5 +35,37 @@ impl NewHold {
                 "expires_in": self.expires_in,
             }),
         )
+    }
+}
+
+/// What became of a hold.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum HoldStatus {
+    Open,
+    Captured,
+    Voided,
+    Expired,
+}
+
+impl HoldStatus {
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Captured => "captured",
+            Self::Voided => "voided",
+            Self::Expired => "expired",
+        }
+    }
+}
+
+impl FromStr for HoldStatus {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let all = [Self::Open, Self::Captured, Self::Voided, Self::Expired];
+        all.into_iter()
+            .find(|status| status.as_str() == text)
+            .ok_or("the status of a hold is open, captured, voided or expired")
     }
 }

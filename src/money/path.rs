@@ -11,7 +11,7 @@ use crate::{
         amount::Amount,
         audit::Origin,
         credit::NewCredit,
-        hold::NewHold,
+        hold::{HoldStatus, NewHold},
         id::{HoldId, KeyId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
@@ -21,8 +21,8 @@ use crate::{
     },
     entropy,
     store::{
-        Credited, Decline, Done, DoneNow, Hold, HoldStatus, Operation, OperationAction, Outcome,
-        Purchase, Refunded, Store, StoreError,
+        Credited, Decline, Done, DoneNow, Hold, Operation, OperationAction, Outcome, Purchase,
+        Refunded, Store, StoreError,
     },
 };
 

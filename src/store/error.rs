@@ -1,7 +1,6 @@
 use std::error::Error;
 
-use super::HoldStatus;
-use crate::domain::verification::Denial;
+use crate::domain::{hold::HoldStatus, verification::Denial};
 
 /// Why an operation did not happen. Nothing of it is left in the database.
 #[derive(Debug, thiserror::Error)]

@@ -95,12 +95,12 @@ fn routes() -> Vec<Route> {
         ),
         // Last: the stranger has an account of this name from here on.
         with(
-            route("POST", "/v1/portal-sessions", AdminKey("keys"), NotFound),
+            route("POST", "/v1/dashboard-links", AdminKey("keys"), NotFound),
             json!({"account": WALLET}),
         ),
-        route("GET", "/v1/portal-settings", AdminKey("accounts"), SeesNothing),
+        route("GET", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
         with(
-            route("PATCH", "/v1/portal-settings", AdminKey("accounts"), SeesNothing),
+            route("PATCH", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
             json!({"name": "a"}),
         ),
         route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),

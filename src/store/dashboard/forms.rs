@@ -2,7 +2,7 @@ use sqlx::PgConnection;
 
 use crate::{
     domain::session_token::SessionToken,
-    store::{PortalSession, Refusal, StoreError},
+    store::{DashboardSession, Refusal, StoreError},
 };
 
 /// Keys that one session makes by forms, at the most.
@@ -11,7 +11,7 @@ const MAX_FORMS: i64 = 1000;
 /// A form of a session that makes a key, and may do so once.
 #[derive(Clone, Copy, Debug)]
 pub struct FormClaim<'a> {
-    pub session: &'a PortalSession,
+    pub session: &'a DashboardSession,
     /// Stands in the form.
     pub form: &'a SessionToken,
 }

@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::sessions::{
-    ACCOUNTS_AT_ONCE, NewSession, PortalSession, SignInWay, close, delete_sessions_that_are_over,
-    end, stored_account, stored_url,
+    ACCOUNTS_AT_ONCE, DashboardSession, NewSession, SignInWay, close,
+    delete_sessions_that_are_over, end, stored_account, stored_url,
 };
 use crate::{
     domain::{
@@ -28,7 +28,7 @@ use crate::{
 
 /// A link into the dashboard that was made.
 #[derive(Clone, Copy, Debug)]
-pub struct PortalLink {
+pub struct DashboardLink {
     pub expires_at: Timestamp,
 }
 
@@ -41,16 +41,16 @@ pub struct LinkTarget {
 
 impl Store {
     /// Makes a link that opens a session of an account, once, within 5 minutes.
-    pub async fn create_portal_link(
+    pub async fn create_dashboard_link(
         &self,
         tenant: &Tenant,
         account: &ExternalId,
         token: &SessionToken,
         return_url: Option<&ReturnUrl>,
         origin: &Origin,
-    ) -> Result<PortalLink, StoreError> {
+    ) -> Result<DashboardLink, StoreError> {
         self.find_account(tenant, account).await?;
-        let _timer = self.timer("create_portal_link");
+        let _timer = self.timer("create_dashboard_link");
         let token = token.hash();
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
@@ -72,18 +72,18 @@ impl Store {
         // Without the path and the query, in which there may be secrets of the platform's.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
         let subject = Subject::Account(account, None);
-        let act = Act { action: Action::PortalLinkCreate, subject, detail };
+        let act = Act { action: Action::DashboardLinkCreate, subject, detail };
         act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
-        Ok(PortalLink { expires_at })
+        Ok(DashboardLink { expires_at })
     }
 
     /// Whose link it is, which is not taken by that. `None`: it was used, has expired, or never was.
-    pub async fn portal_link_target(
+    pub async fn dashboard_link_target(
         &self,
         link: &SessionToken,
     ) -> Result<Option<LinkTarget>, StoreError> {
-        let _timer = self.timer("portal_link_target");
+        let _timer = self.timer("dashboard_link_target");
         let link = link.hash();
         let found = self
             .read(|pool| async move {
@@ -109,9 +109,9 @@ impl Store {
         &self,
         link: &SessionToken,
         session: &SessionToken,
-        replaced: Option<&PortalSession>,
+        replaced: Option<&DashboardSession>,
         origin: &Origin,
-    ) -> Result<Option<PortalSession>, StoreError> {
+    ) -> Result<Option<DashboardSession>, StoreError> {
         let _timer = self.timer("open_linked_session");
         let link = link.hash();
         let found = self
@@ -149,7 +149,7 @@ impl Store {
         let account = stored_account(&row.external_id)?;
         let new = NewSession {
             token: session.hash(),
-            way: SignInWay::PortalLink,
+            way: SignInWay::DashboardLink,
             account: &account,
             account_status: account::stored_status(&row.status)?,
             return_url: stored_url(taken.return_url.as_deref())?,

@@ -34,7 +34,7 @@ pub(in crate::store) const ACCOUNTS_AT_ONCE: i64 = 5;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum SignInWay {
     /// The platform knew its user.
-    PortalLink,
+    DashboardLink,
     /// By a signature.
     Wallet,
 }
@@ -43,7 +43,7 @@ impl SignInWay {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
-            Self::PortalLink => "dashboard_link",
+            Self::DashboardLink => "dashboard_link",
             Self::Wallet => "wallet",
         }
     }
@@ -54,7 +54,7 @@ impl std::str::FromStr for SignInWay {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "dashboard_link" => Ok(Self::PortalLink),
+            "dashboard_link" => Ok(Self::DashboardLink),
             "wallet" => Ok(Self::Wallet),
             _ => Err("a session is opened by dashboard_link or wallet"),
         }
@@ -63,7 +63,7 @@ impl std::str::FromStr for SignInWay {
 
 /// A browser that is in the dashboard of one account.
 #[derive(Clone, Debug)]
-pub struct PortalSession {
+pub struct DashboardSession {
     pub id: SessionId,
     pub tenant: Arc<Tenant>,
     pub account: ExternalId,
@@ -75,7 +75,7 @@ pub struct PortalSession {
     pub now: Timestamp,
 }
 
-impl PortalSession {
+impl DashboardSession {
     pub(in crate::store) fn account_id(&self) -> Uuid {
         AccountId::derive(self.tenant.id, &self.account).uuid()
     }
@@ -98,8 +98,8 @@ impl NewSession<'_> {
         tenant: &Arc<Tenant>,
         origin: &Origin,
         at: Timestamp,
-    ) -> Result<PortalSession, StoreError> {
-        let session = PortalSession {
+    ) -> Result<DashboardSession, StoreError> {
+        let session = DashboardSession {
             id: self.token.session_id(),
             tenant: Arc::clone(tenant),
             account: self.account.clone(),
@@ -146,11 +146,11 @@ struct SessionRow {
 impl Store {
     /// The session of a token. `None`: there is none, or it is over. One that is idle may be over up
     /// to a minute early, since it is written so seldom when it was seen.
-    pub async fn portal_session(
+    pub async fn dashboard_session(
         &self,
         token: &SessionToken,
-    ) -> Result<Option<PortalSession>, StoreError> {
-        let _timer = self.timer("portal_session");
+    ) -> Result<Option<DashboardSession>, StoreError> {
+        let _timer = self.timer("dashboard_session");
         let token = token.hash();
         let row = self
             .read(|pool| async move {
@@ -171,7 +171,7 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;
         let tenant = self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?;
-        let session = PortalSession {
+        let session = DashboardSession {
             id: token.session_id(),
             tenant,
             account: stored_account(&row.external_id)?,
@@ -191,12 +191,12 @@ impl Store {
     }
 
     /// Closes a session. Repeating it is harmless.
-    pub async fn close_portal_session(
+    pub async fn close_dashboard_session(
         &self,
-        session: &PortalSession,
+        session: &DashboardSession,
         origin: &Origin,
     ) -> Result<(), StoreError> {
-        let _timer = self.timer("close_portal_session");
+        let _timer = self.timer("close_dashboard_session");
         let mut tx = self.begin().await?;
         close(&mut tx, session, origin).await?;
         tx.commit().await?;
@@ -204,12 +204,12 @@ impl Store {
     }
 
     /// Closes every session of the account of this one. Returns how many there were.
-    pub async fn close_portal_sessions(
+    pub async fn close_dashboard_sessions(
         &self,
-        session: &PortalSession,
+        session: &DashboardSession,
         origin: &Origin,
     ) -> Result<u64, StoreError> {
-        let _timer = self.timer("close_portal_sessions");
+        let _timer = self.timer("close_dashboard_sessions");
         let mut tx = self.begin().await?;
         // Links that were not used yet would open others.
         sqlx::query!("DELETE FROM dashboard_links WHERE account_id = $1", session.account_id())
@@ -233,7 +233,7 @@ impl Store {
         Ok(closed)
     }
 
-    async fn mark_seen(&self, session: &PortalSession) -> Result<(), StoreError> {
+    async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
         // One that another page just marked, or closed, is left as it is.
         sqlx::query!(
@@ -253,7 +253,7 @@ impl Store {
 /// Deletes a session and records it, unless it is gone already.
 pub(in crate::store) async fn close(
     connection: &mut PgConnection,
-    session: &PortalSession,
+    session: &DashboardSession,
     origin: &Origin,
 ) -> Result<(), StoreError> {
     let closed = sqlx::query!(

@@ -5,7 +5,7 @@ use crate::{
     domain::{
         audit::{Action, Origin},
         dashboard::{
-            AccentColor, DisplayName, Logo, LogoHash, LogoRef, LogoType, PortalSettings,
+            AccentColor, DashboardSettings, DisplayName, Logo, LogoHash, LogoRef, LogoType,
             ReturnOrigins, SignInPolicy, WebOrigin,
         },
         id::TenantId,
@@ -20,7 +20,7 @@ use crate::{
 
 /// What of a tenant's dashboard is to be changed; `None` keeps, `Some(None)` clears.
 #[derive(Clone, Default, Debug)]
-pub struct PortalChange {
+pub struct DashboardChange {
     pub name: Option<Option<DisplayName>>,
     pub color: Option<Option<AccentColor>>,
     pub logo: Option<Option<Logo>>,
@@ -38,7 +38,7 @@ struct SettingsRow {
 }
 
 impl SettingsRow {
-    fn into_settings(self) -> Result<PortalSettings, StoreError> {
+    fn into_settings(self) -> Result<DashboardSettings, StoreError> {
         let corrupt =
             |error: &dyn std::fmt::Display| StoreError::corrupt("dashboard_settings", error);
         let logo = match (self.logo_hash, self.logo_type) {
@@ -54,7 +54,7 @@ impl SettingsRow {
         let origins = self.return_origins.iter().map(|text| WebOrigin::parse(text));
         let origins = origins.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&error))?;
         let policy = self.wallet_sign_in.parse::<SignInPolicy>();
-        Ok(PortalSettings {
+        Ok(DashboardSettings {
             name: name.map_err(|error| corrupt(&error))?,
             color: color.map_err(|error| corrupt(&error))?,
             logo,
@@ -66,8 +66,11 @@ impl SettingsRow {
 
 impl Store {
     /// How a tenant's dashboard is, also where nothing was ever decided.
-    pub async fn portal_settings(&self, tenant: &Tenant) -> Result<PortalSettings, StoreError> {
-        let _timer = self.timer("portal_settings");
+    pub async fn dashboard_settings(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<DashboardSettings, StoreError> {
+        let _timer = self.timer("dashboard_settings");
         let tenant_id = tenant.id.uuid();
         let row = self
             .read(|pool| async move {
@@ -81,17 +84,17 @@ impl Store {
                 .await
             })
             .await?;
-        row.map_or_else(|| Ok(PortalSettings::default()), SettingsRow::into_settings)
+        row.map_or_else(|| Ok(DashboardSettings::default()), SettingsRow::into_settings)
     }
 
     /// Changes how a tenant's dashboard is. Nothing is recorded when it is so already.
-    pub async fn change_portal_settings(
+    pub async fn change_dashboard_settings(
         &self,
         tenant: &Tenant,
-        change: &PortalChange,
+        change: &DashboardChange,
         origin: &Origin,
-    ) -> Result<PortalSettings, StoreError> {
-        let _timer = self.timer("change_portal_settings");
+    ) -> Result<DashboardSettings, StoreError> {
+        let _timer = self.timer("change_dashboard_settings");
         let mut tx = self.begin().await?;
         sqlx::query!(
             "INSERT INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
@@ -108,7 +111,8 @@ impl Store {
             }
             let at = now(&mut tx).await?;
             let detail = Value::Object(differences(&old, &new));
-            let act = Act { action: Action::PortalChange, subject: Subject::Tenant(None), detail };
+            let act =
+                Act { action: Action::DashboardChange, subject: Subject::Tenant(None), detail };
             act.record(&mut tx, tenant, origin, at).await?;
         }
         tx.commit().await?;
@@ -116,12 +120,12 @@ impl Store {
     }
 
     /// A tenant's logo, if it is still the one with this hash.
-    pub async fn portal_logo(
+    pub async fn dashboard_logo(
         &self,
         tenant_id: TenantId,
         hash: &[u8; 32],
     ) -> Result<Option<Logo>, StoreError> {
-        let _timer = self.timer("portal_logo");
+        let _timer = self.timer("dashboard_logo");
         let bytes = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
@@ -157,7 +161,7 @@ pub(in crate::store) async fn sign_in_policy(
 async fn select_for_update(
     connection: &mut PgConnection,
     tenant: &Tenant,
-) -> Result<PortalSettings, StoreError> {
+) -> Result<DashboardSettings, StoreError> {
     sqlx::query_as!(
         SettingsRow,
         "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
@@ -173,7 +177,7 @@ async fn select_for_update(
 async fn update(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    settings: &PortalSettings,
+    settings: &DashboardSettings,
 ) -> Result<(), StoreError> {
     sqlx::query!(
         "UPDATE dashboard_settings
@@ -208,7 +212,7 @@ async fn update_logo(
     Ok(())
 }
 
-fn apply(change: &PortalChange, old: &PortalSettings) -> PortalSettings {
+fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings {
     let mut new = old.clone();
     if let Some(name) = &change.name {
         new.name.clone_from(name);
@@ -229,9 +233,9 @@ fn apply(change: &PortalChange, old: &PortalSettings) -> PortalSettings {
 }
 
 /// What differs, by field, for the audit trail. A logo is named by its hash.
-fn differences(old: &PortalSettings, new: &PortalSettings) -> Map<String, Value> {
+fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, Value> {
     let mut differences = Map::new();
-    let mut compare = |field: &str, show: fn(&PortalSettings) -> Value| {
+    let mut compare = |field: &str, show: fn(&DashboardSettings) -> Value| {
         let (from, to) = (show(old), show(new));
         if from != to {
             differences.insert(field.to_owned(), json!({"from": from, "to": to}));

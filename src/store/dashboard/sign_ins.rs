@@ -4,7 +4,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    sessions::{NewSession, PortalSession, SignInWay, delete_sessions_that_are_over, end},
+    sessions::{DashboardSession, NewSession, SignInWay, delete_sessions_that_are_over, end},
     settings::sign_in_policy,
 };
 use crate::{
@@ -69,7 +69,7 @@ pub enum NewSignIn {
 /// What a signature led to.
 #[derive(Clone, Debug)]
 pub enum SignInOutcome {
-    Open(PortalSession),
+    Open(DashboardSession),
     /// The signature is right; the address has no account, and none is made by signing in.
     NoAccount,
     /// The nonce is unknown, was used or has expired, or is of another browser, host or address.

@@ -1,11 +1,10 @@
-use std::str::FromStr;
-
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
+        hold::HoldStatus,
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -28,37 +27,6 @@ pub struct Hold {
     /// What was bought with it; the rest was released.
     pub captured: Option<i64>,
     pub purchase_id: Option<PurchaseId>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HoldStatus {
-    Open,
-    Captured,
-    Voided,
-    Expired,
-}
-
-impl HoldStatus {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Captured => "captured",
-            Self::Voided => "voided",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl FromStr for HoldStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Open, Self::Captured, Self::Voided, Self::Expired];
-        all.into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or("the status of a hold is open, captured, voided or expired")
-    }
 }
 
 impl Hold {

@@ -51,11 +51,11 @@ struct Furnished {
 
 async fn furnish(world: &World) -> Furnished {
     let tenant = &world.app.tronagg;
-    let portal = json!({
+    let dashboard = json!({
         "name": "TronAgg", "color": "#c2410c", "wallet_sign_in": "create",
         "return_origins": [world.url],
     });
-    world.set_portal(tenant, portal).await;
+    world.set_dashboard(tenant, dashboard).await;
     world.app.wallet("250").await;
     let key = async |body: Value| world.app.key_with(tenant, WALLET, body).await;
     let revoked = key(json!({"name": "First try"})).await;
@@ -240,7 +240,7 @@ async fn other_pages(scripts: Scripts) {
     open_and_look_at(&world, "change-account", &link).await;
     world.click("#continue-as").await;
     world.is_at("/dashboard/keys").await;
-    world.set_portal(&world.app.tronagg, json!({"logo": logo(&world).await})).await;
+    world.set_dashboard(&world.app.tronagg, json!({"logo": logo(&world).await})).await;
     world.reload().await;
     let width = "return document.querySelector('img.logo').naturalWidth";
     assert_eq!(world.run(width).await, json!(64), "the logo is shown");

@@ -23,7 +23,7 @@ async fn a_link_leads_in_once_and_out_again(scripts: Scripts) {
     world.app.wallet("12.5").await;
     let tenant = &world.app.tronagg;
     let back = format!("{}/dashboard/signed-out?from=platform", world.url);
-    world.set_portal(tenant, json!({"return_origins": [world.url]})).await;
+    world.set_dashboard(tenant, json!({"return_origins": [world.url]})).await;
     let link = world.link_with(tenant, json!({"account": WALLET, "return_url": back})).await;
     world.open(&link).await;
     world.is_at("/dashboard/keys").await;
@@ -57,7 +57,7 @@ async fn a_link_leads_in_once_and_out_again(scripts: Scripts) {
 
 async fn a_wallet_leads_in_and_a_new_account_is_made(scripts: Scripts) {
     let world = World::start(scripts).await;
-    world.set_portal(&world.app.tronagg, json!({"wallet_sign_in": "create"})).await;
+    world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "create"})).await;
     provider::install(&world, WALLET).await;
     let message = provider::begin(&world, WALLET).await;
     let host = world.url.strip_prefix("http://").expect("a URL").to_owned();
@@ -73,7 +73,7 @@ async fn a_wallet_leads_in_and_a_new_account_is_made(scripts: Scripts) {
 async fn a_signature_that_is_not_right_is_refused_in_place(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("0").await;
-    world.set_portal(&world.app.tronagg, json!({"wallet_sign_in": "existing"})).await;
+    world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "existing"})).await;
     provider::install(&world, WALLET).await;
     let wallet = Wallet::first();
     let first = provider::begin(&world, WALLET).await;

@@ -68,7 +68,7 @@ impl World {
     }
 
     pub async fn link_with(&self, tenant: &TestTenant, body: Value) -> String {
-        let made = self.call(tenant.call("POST", "/v1/portal-sessions").json(body)).await;
+        let made = self.call(tenant.call("POST", "/v1/dashboard-links").json(body)).await;
         made.expect(201).text("/url").to_owned()
     }
 
@@ -80,8 +80,8 @@ impl World {
     }
 
     /// What the tenant's owner may set of the pages.
-    pub async fn set_portal(&self, tenant: &TestTenant, change: Value) {
-        let call = tenant.call("PATCH", "/v1/portal-settings").json(change);
+    pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) {
+        let call = tenant.call("PATCH", "/v1/dashboard-settings").json(change);
         self.call(call).await.expect(200);
     }
 }

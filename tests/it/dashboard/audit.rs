@@ -51,7 +51,7 @@ async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
     assert_eq!(
         actions(&events),
         [
-            "portal_link.create",
+            "dashboard_link.create",
             "session.open",
             "api_key.create",
             "api_key.change",
@@ -63,13 +63,13 @@ async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
             "api_key.revoke",
             "api_key.create",
             "session.close",
-            "portal_link.create",
+            "dashboard_link.create",
             "session.open",
             "session.close_all",
         ]
     );
     for event in &events {
-        let by_backend = event["action"] == "portal_link.create";
+        let by_backend = event["action"] == "dashboard_link.create";
         let actor = if by_backend { "admin_key" } else { "account_owner" };
         assert_eq!(event["actor"], actor, "{event}");
         assert_eq!(event["account"], WALLET, "{event}");
@@ -91,7 +91,7 @@ async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
 async fn a_wallet_and_a_backend_leave_theirs() {
     let site = Site::start().await;
     let before = events(&site).await.len();
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
     let (login, verify) = ("/dashboard/tronagg/login", "/dashboard/tronagg/login/verify");
     let mut visitor = site.visitor();
     visitor.address = "2001:db8::7".parse().expect("an address");
@@ -102,12 +102,12 @@ async fn a_wallet_and_a_backend_leave_theirs() {
     let events = since(&site, before).await;
     let mut told = actions(&events);
     told.sort_unstable();
-    assert_eq!(told, ["account.create", "portal.change", "session.open"]);
+    assert_eq!(told, ["account.create", "dashboard.change", "session.open"]);
     let opened = events.iter().find(|event| event["action"] == "session.open");
     let opened = opened.expect("it is there");
     assert_eq!(opened["detail"], json!({"way": "wallet"}));
     assert_eq!(opened["address"], "2001:db8::7");
-    let changed = events.iter().find(|event| event["action"] == "portal.change");
+    let changed = events.iter().find(|event| event["action"] == "dashboard.change");
     assert_eq!(changed.expect("it is there")["actor"], "admin_key");
 }
 
@@ -124,7 +124,7 @@ async fn what_is_refused_or_changes_nothing_leaves_no_line() {
     let edit = format!("/dashboard/keys/{}/edit", key.id);
     let same = [("name", "a key"), ("access", "write"), ("expires", "keep")];
     owner.submit(&edit, &edit, &same).await.expect(303);
-    site.set_portal(&site.app.tronagg, json!({})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({})).await.expect(200);
     owner.get("/dashboard/enter?token=x").await.expect(410);
     assert_eq!(since(&site, before).await, Vec::<Value>::new());
 }

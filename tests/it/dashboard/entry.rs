@@ -16,7 +16,7 @@ const ENTER: &str = "/dashboard/enter";
 async fn a_link_opens_a_session_of_its_account_once() {
     let site = Site::start().await;
     let wallet = site.app.wallet("12.5").await;
-    let call = site.app.tronagg.call("POST", "/v1/portal-sessions");
+    let call = site.app.tronagg.call("POST", "/v1/dashboard-links");
     let made = site.api(call.json(json!({"account": wallet}))).await.expect(201);
     assert_eq!(made.header("cache-control"), Some("no-store"));
     let members: Vec<_> = made.json.as_object().expect("an object").keys().collect();
@@ -208,10 +208,10 @@ async fn a_way_back_leads_to_a_registered_origin_alone() {
     let wallet = site.app.wallet("0").await;
     let tenant = &site.app.tronagg;
     let origins = json!(["https://app.tronagg.example", "http://localhost:3000"]);
-    site.set_portal(tenant, json!({"return_origins": origins})).await.expect(200);
+    site.set_dashboard(tenant, json!({"return_origins": origins})).await.expect(200);
     let ask = |return_url: String| {
         let body = json!({"account": wallet, "return_url": return_url});
-        site.api(tenant.call("POST", "/v1/portal-sessions").json(body))
+        site.api(tenant.call("POST", "/v1/dashboard-links").json(body))
     };
     for wrong in [
         "https://evil.example/",
@@ -256,7 +256,7 @@ async fn a_link_is_made_for_an_account_that_exists() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let ask = |tenant: &crate::harness::TestTenant, body| {
-        site.api(tenant.call("POST", "/v1/portal-sessions").json(body))
+        site.api(tenant.call("POST", "/v1/dashboard-links").json(body))
     };
     let nobody = json!({"account": crate::harness::OTHER_WALLET});
     ask(&site.app.tronagg, nobody).await.expect_problem(404, "not_found");

@@ -27,7 +27,7 @@ async fn names_references_and_reasons_are_texts_on_every_page() {
         let body = json!({"amount": "1", "reference": reference, "description": description});
         site.api(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
     }
-    site.set_portal(&app.tronagg, json!({"name": "<b>Agg</b>\"'><i>"})).await.expect(200);
+    site.set_dashboard(&app.tronagg, json!({"name": "<b>Agg</b>\"'><i>"})).await.expect(200);
     let mut owner = site.owner(&app.tronagg, WALLET).await;
     let of_key = |rest: &str| format!("/dashboard/keys/{}{rest}", key.id);
     for path in [

@@ -23,7 +23,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let key = app.key_with(&app.tronagg, WALLET, json!({"name": "bot", "expires_in": 3600})).await;
     app.send(key.buy("1.5")).await.expect(201);
     let change = json!({"wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg"});
-    site.set_portal(&app.tronagg, change).await.expect(200);
+    site.set_dashboard(&app.tronagg, change).await.expect(200);
     let owner = site.owner(&app.tronagg, WALLET).await;
     let mut paths: Vec<String> = [
         "/dashboard/keys",

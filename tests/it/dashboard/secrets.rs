@@ -30,7 +30,7 @@ async fn dump(site: &Site) -> String {
 async fn no_table_has_a_token_or_a_key() {
     let site = Site::start().await;
     site.app.wallet("5").await;
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
     // One of each that is still to be used, and one of each that was.
     let unused = site.link(&site.app.tronagg, WALLET).await;
     let used = site.link(&site.app.tronagg, WALLET).await;
@@ -120,7 +120,7 @@ fn no_log_has_a_token_or_a_key() {
     let service = place.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let link = || {
-        let call = Call::new("POST", "/v1/portal-sessions").bearer(&admin_key);
+        let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);
         let made = service.send(call.json(json!({"account": WALLET}))).expect(201);
         let url = made.text("/url").to_owned();
         let (_, path) = url.split_once("/dashboard/").expect("a link into the dashboard");

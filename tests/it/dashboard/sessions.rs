@@ -131,7 +131,7 @@ async fn who_logs_out_everywhere_is_out_everywhere_and_nobody_else_is() {
 async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
     let site = Site::start().await;
     let change = json!({"wallet_sign_in": "create", "name": "Tron & Agg"});
-    site.set_portal(&site.app.tronagg, change).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     let mut owner = signed_in(&site).await;
     let mut idle = signed_in(&site).await;
     owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect_redirect(SIGNED_OUT);
@@ -156,7 +156,7 @@ async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
     assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
 
     // Where wallets may not sign in any more there is no such way.
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "off"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "off"})).await.expect(200);
     let page = owner.get(SIGNED_OUT).await.expect(200);
     assert!(!leads_to(&page, LOGIN), "{page:?}");
     page.does_not_say("Sign in again");
@@ -165,7 +165,7 @@ async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
 #[tokio::test]
 async fn what_a_browser_says_it_remembers_is_believed_as_a_name_alone() {
     let site = Site::start().await;
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
     let mut visitor = site.visitor();
     for (value, known) in [
         ("live.tronagg", true),
@@ -193,7 +193,7 @@ async fn every_way_out_leads_back_to_the_platform() {
     let wallet = site.app.wallet("0").await;
     let back = "https://app.tronagg.example/settings";
     let change = json!({"return_origins": ["https://app.tronagg.example"], "name": "Tron & Agg"});
-    site.set_portal(&site.app.tronagg, change).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     for (page, action) in [
         ("/dashboard/keys", "/dashboard/logout"),
         ("/dashboard/log", "/dashboard/logout-everywhere"),

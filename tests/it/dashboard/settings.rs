@@ -20,7 +20,7 @@ const WEBP: &[u8] = b"RIFF\x30\0\0\0WEBPVP8 ";
 async fn nothing_is_set_until_it_is_and_absent_keeps() {
     let site = Site::start().await;
     let tenant = &site.app.tronagg;
-    let get = || site.api(tenant.call("GET", "/v1/portal-settings"));
+    let get = || site.api(tenant.call("GET", "/v1/dashboard-settings"));
     let nothing = json!({
         "name": null, "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
     });
@@ -30,21 +30,21 @@ async fn nothing_is_set_until_it_is_and_absent_keeps() {
         "return_origins": ["https://app.tronagg.example", "HTTPS://App.TronAgg.example:443"],
         "wallet_sign_in": "existing",
     });
-    let set = site.set_portal(tenant, change).await.expect(200);
+    let set = site.set_dashboard(tenant, change).await.expect(200);
     assert_eq!(set.text("/name"), "TronAgg");
     assert_eq!(set.text("/color"), "#c2410c");
     assert_eq!(set.text("/logo/media_type"), "image/png");
     assert_eq!(set.json["return_origins"], json!(["https://app.tronagg.example"]));
     assert_eq!(get().await.expect(200).json, set.json);
-    let kept = site.set_portal(tenant, json!({"name": null})).await.expect(200);
+    let kept = site.set_dashboard(tenant, json!({"name": null})).await.expect(200);
     assert_eq!((&kept.json["name"], kept.text("/color")), (&Value::Null, "#c2410c"));
     assert_eq!(kept.json["logo"], set.json["logo"]);
     let cleared =
         json!({"color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off"});
-    assert_eq!(site.set_portal(tenant, cleared).await.expect(200).json, nothing);
+    assert_eq!(site.set_dashboard(tenant, cleared).await.expect(200).json, nothing);
     // The other tenant has its own.
-    site.set_portal(tenant, json!({"name": "TronAgg"})).await.expect(200);
-    let theirs = site.api(site.app.tradetally.call("GET", "/v1/portal-settings")).await;
+    site.set_dashboard(tenant, json!({"name": "TronAgg"})).await.expect(200);
+    let theirs = site.api(site.app.tradetally.call("GET", "/v1/dashboard-settings")).await;
     assert_eq!(theirs.expect(200).json, nothing);
 }
 
@@ -57,7 +57,7 @@ async fn the_pages_look_as_it_was_set() {
     plain.says("tronagg");
     assert!(!plain.source.contains("/dashboard/accent/"), "{plain:?}");
     let change = json!({"name": "Tron & Agg", "color": "#c2410c", "logo": file(WEBP, 200)});
-    let set = site.set_portal(&site.app.tronagg, change).await.expect(200);
+    let set = site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     let logo = set.text("/logo/url").strip_prefix(site.url).expect("it is at the public URL");
     let page = owner.get("/dashboard/keys").await.expect(200);
     page.says("Tron & Agg");
@@ -70,10 +70,10 @@ async fn the_pages_look_as_it_was_set() {
     let theirs = logo.replace(&site.app.tronagg.tenant.id.to_string(), &other);
     assert_ne!(theirs, logo);
     site.visitor().get(&theirs).await.expect(404);
-    site.set_portal(&site.app.tronagg, json!({"logo": null})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"logo": null})).await.expect(200);
     site.visitor().get(logo).await.expect(404);
     for (bytes, media_type) in [(PNG, "image/png"), (JPEG, "image/jpeg"), (WEBP, "image/webp")] {
-        let set = site.set_portal(&site.app.tronagg, json!({"logo": file(bytes, 32_768)})).await;
+        let set = site.set_dashboard(&site.app.tronagg, json!({"logo": file(bytes, 32_768)})).await;
         assert_eq!(set.expect(200).text("/logo/media_type"), media_type);
     }
 }
@@ -120,7 +120,7 @@ async fn what_could_do_harm_is_refused() {
         ("wallet_sign_in", json!(null)),
         ("css", json!("body { display: none }")),
     ] {
-        let answer = site.set_portal(&site.app.tronagg, json!({member: value.clone()})).await;
+        let answer = site.set_dashboard(&site.app.tronagg, json!({member: value.clone()})).await;
         let answer = answer.expect_problem(422, "validation_failed");
         let told = answer.wrong();
         assert!(told.iter().all(|at| at.starts_with(&format!("/{member}"))), "{value}: {told:?}");
@@ -128,9 +128,10 @@ async fn what_could_do_harm_is_refused() {
     }
     // Where accounts are no addresses nobody can sign for one.
     let change = json!({"wallet_sign_in": "existing"});
-    let answer = site.set_portal(&site.app.tradetally, change).await;
+    let answer = site.set_dashboard(&site.app.tradetally, change).await;
     assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/wallet_sign_in"]);
-    let settings = site.api(site.app.tronagg.call("GET", "/v1/portal-settings")).await.expect(200);
+    let settings =
+        site.api(site.app.tronagg.call("GET", "/v1/dashboard-settings")).await.expect(200);
     assert_eq!(settings.json["name"], Value::Null);
 }
 
@@ -141,7 +142,7 @@ async fn all_that_is_wrong_is_told_at_once() {
         "name": "", "color": "red", "logo": "x", "return_origins": ["x"],
         "wallet_sign_in": "x", "y": 1,
     });
-    let answer = site.set_portal(&site.app.tronagg, change).await;
+    let answer = site.set_dashboard(&site.app.tronagg, change).await;
     let answer = answer.expect_problem(422, "validation_failed");
     let mut told: Vec<_> = answer
         .wrong()
@@ -156,10 +157,10 @@ async fn all_that_is_wrong_is_told_at_once() {
 async fn a_larger_body_is_taken_here_and_nowhere_else() {
     let site = Site::start().await;
     let large = json!({"logo": file(PNG, 32_768)});
-    site.set_portal(&site.app.tronagg, large).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, large).await.expect(200);
     let too_large = json!({"name": "a".repeat(70_000)});
-    site.set_portal(&site.app.tronagg, too_large).await.expect_problem(413, "body_too_large");
-    let call = site.app.tronagg.call("POST", "/v1/portal-sessions");
+    site.set_dashboard(&site.app.tronagg, too_large).await.expect_problem(413, "body_too_large");
+    let call = site.app.tronagg.call("POST", "/v1/dashboard-links");
     let elsewhere = json!({"account": "a".repeat(20_000)});
     site.api(call.json(elsewhere)).await.expect_problem(413, "body_too_large");
 }

@@ -24,7 +24,7 @@ async fn site(policy: &str) -> Site {
 async fn site_at(url: &'static str, policy: &str) -> Site {
     let site = Site::start_at(url).await;
     let change = json!({"wallet_sign_in": policy, "name": "TronAgg"});
-    site.set_portal(&site.app.tronagg, change).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     site
 }
 
@@ -248,14 +248,14 @@ async fn the_policy_says_who_may_sign_in() {
     visitor.get("/dashboard/nobody/login").await.expect(404);
     visitor.get("/dashboard/tronagg/test/login").await.expect(404);
 
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
     let page = ask(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
     let refused = send(&mut visitor, &page, &signature).await;
     assert!(matches!(refused.status, 400 | 404), "{refused:?}");
     assert_eq!(accounts(&site).await, 0);
 
-    site.set_portal(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
     // Not before it is known whose it is.
     let page = ask(&mut visitor, WALLET).await.expect(200);
     let page = send(&mut visitor, &page, &Wallet::of(2).sign(&page.message())).await.expect(400);

@@ -198,7 +198,7 @@ async fn an_api_key_or_an_admin_key_is_no_session_and_a_session_is_neither() {
     }
     let owner = site.owner(&site.app.tronagg, WALLET).await;
     let cookie = format!("tollgate_session={}", owner.session());
-    for path in ["/v1/me", "/v1/accounts", "/v1/audit-events", "/v1/portal-settings"] {
+    for path in ["/v1/me", "/v1/accounts", "/v1/audit-events", "/v1/dashboard-settings"] {
         let answer = site.api(Call::new("GET", path).header("Cookie", &cookie)).await;
         assert_eq!(answer.status, 401, "{answer:?}");
         let bearer = site.api(Call::new("GET", path).bearer(owner.session())).await;

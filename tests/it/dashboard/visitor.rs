@@ -83,7 +83,7 @@ impl Site {
     }
 
     pub async fn link_with(&self, tenant: &TestTenant, body: Value) -> String {
-        let made = self.api(tenant.call("POST", "/v1/portal-sessions").json(body)).await;
+        let made = self.api(tenant.call("POST", "/v1/dashboard-links").json(body)).await;
         let made = made.expect(201);
         let path = made.text("/url").strip_prefix(self.url);
         path.unwrap_or_else(|| panic!("not at {}: {made:?}", self.url)).to_owned()
@@ -102,8 +102,8 @@ impl Site {
     }
 
     /// What the tenant's owner may set of the pages.
-    pub async fn set_portal(&self, tenant: &TestTenant, change: Value) -> Answer {
-        self.api(tenant.call("PATCH", "/v1/portal-settings").json(change)).await
+    pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) -> Answer {
+        self.api(tenant.call("PATCH", "/v1/dashboard-settings").json(change)).await
     }
 }
 

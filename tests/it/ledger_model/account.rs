@@ -6,7 +6,7 @@ use tollgate::{
     domain::{
         amount::Amount,
         credit::NewCredit,
-        hold::NewHold,
+        hold::{HoldStatus, NewHold},
         id::{HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
@@ -14,7 +14,7 @@ use tollgate::{
         spend_limit::SpendPeriod,
         timestamp::Timestamp,
     },
-    store::{Decline, Done, DoneNow, EntryKind, HoldStatus, OperationAction, Outcome, Refusal},
+    store::{Decline, Done, DoneNow, EntryKind, OperationAction, Outcome, Refusal},
 };
 use uuid::Uuid;
 

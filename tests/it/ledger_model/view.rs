@@ -5,10 +5,11 @@ use std::collections::BTreeMap;
 use time::Date;
 use tollgate::{
     domain::{
+        hold::HoldStatus,
         id::{HoldId, PurchaseId},
         timestamp::Timestamp,
     },
-    store::{EntryKind, HoldStatus},
+    store::EntryKind,
 };
 
 #[derive(PartialEq, Debug)]

@@ -24,7 +24,7 @@ use crate::{
 
 /// A link into the dashboard of one account.
 #[derive(Serialize, ToSchema)]
-pub struct PortalSession {
+pub struct DashboardLink {
     /// Send the user's browser here, at once: it works one time. It is shown this once.
     #[schema(
         example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
@@ -37,7 +37,7 @@ pub struct PortalSession {
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-pub struct CreatePortalSessionRequest {
+pub struct CreateDashboardLinkRequest {
     /// The account whose dashboard it is. Its user has to be logged in at the platform.
     #[schema(
         value_type = String,
@@ -46,7 +46,7 @@ pub struct CreatePortalSessionRequest {
         example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
     )]
     account: ExternalId,
-    /// Where the dashboard leads back to: of one of the `return_origins` of the portal settings.
+    /// Where the dashboard leads back to: of one of the `return_origins` of the dashboard settings.
     #[schema(value_type = Option<String>, max_length = 2000)]
     return_url: Option<ReturnUrl>,
 }
@@ -56,11 +56,11 @@ pub struct CreatePortalSessionRequest {
 enum WrongReturn {
     #[error(transparent)]
     Url(#[from] ReturnUrlError),
-    #[error("is of {0}, which is not among the return_origins of the portal settings")]
+    #[error("is of {0}, which is not among the return_origins of the dashboard settings")]
     Origin(String),
 }
 
-impl CreatePortalSessionRequest {
+impl CreateDashboardLinkRequest {
     fn read(mut fields: Fields, tenant: &Tenant, origins: &ReturnOrigins) -> Result<Self, Problem> {
         let format = tenant.policy.account_format;
         let account = fields.required("account", text(|name| ExternalId::parse(name, format)));
@@ -78,25 +78,25 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 ///
 /// For a user that the platform has logged in itself: redirect the browser to the link. It opens a
 /// session of that account alone.
-#[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession",
+#[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     security(("admin_key" = [])),
-    request_body = CreatePortalSessionRequest,
+    request_body = CreateDashboardLinkRequest,
     responses(
-        (status = 201, body = PortalSession),
+        (status = 201, body = DashboardLink),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
     fields: Fields,
-) -> Result<(StatusCode, Json<PortalSession>), Problem> {
-    let settings = state.store.portal_settings(&admin.tenant).await?;
+) -> Result<(StatusCode, Json<DashboardLink>), Problem> {
+    let settings = state.store.dashboard_settings(&admin.tenant).await?;
     let request =
-        CreatePortalSessionRequest::read(fields, &admin.tenant, &settings.return_origins)?;
+        CreateDashboardLinkRequest::read(fields, &admin.tenant, &settings.return_origins)?;
     let token = entropy::new_session_token().map_err(StoreError::from)?;
     let link = state
         .store
-        .create_portal_link(
+        .create_dashboard_link(
             &admin.tenant,
             &request.account,
             &token,
@@ -106,5 +106,5 @@ pub async fn create(
         .await?;
     // The one response that carries the token.
     let url = format!("{}/dashboard/enter?token={}", state.public_url(), token.expose());
-    Ok((StatusCode::CREATED, Json(PortalSession { url, expires_at: link.expires_at })))
+    Ok((StatusCode::CREATED, Json(DashboardLink { url, expires_at: link.expires_at })))
 }

@@ -19,7 +19,7 @@ use crate::{
         problems::{AnyRoute, WithAdminKey, WithBody},
     },
     state::AppState,
-    store::PortalChange,
+    store::DashboardChange,
 };
 
 /// Bytes of a body: a logo of 32 KiB in base64, and the rest.
@@ -27,7 +27,7 @@ pub const BODY_BYTES: usize = 64 * 1024;
 
 /// The settings of the dashboard.
 #[derive(Serialize, ToSchema)]
-pub struct PortalSettings {
+pub struct DashboardSettings {
     /// What the platform is called there; `null`: its slug is shown.
     #[schema(required = true, max_length = 60, example = "TronAgg")]
     name: Option<String>,
@@ -35,7 +35,7 @@ pub struct PortalSettings {
     #[schema(required = true, pattern = "^#[0-9a-f]{6}$", example = "#0f62fe")]
     color: Option<String>,
     #[schema(required = true)]
-    logo: Option<PortalLogo>,
+    logo: Option<DashboardLogo>,
     /// Where links back to the platform may lead.
     #[schema(example = json!(["https://app.example.com"]))]
     return_origins: Vec<String>,
@@ -47,16 +47,20 @@ pub struct PortalSettings {
 
 /// A logo.
 #[derive(Serialize, ToSchema)]
-pub struct PortalLogo {
+pub struct DashboardLogo {
     /// Where it is served. A new logo gets a new address.
     url: String,
     #[schema(pattern = "^image/(png|jpeg|webp)$")]
     media_type: &'static str,
 }
 
-impl PortalSettings {
-    fn new(settings: &dashboard::PortalSettings, tenant: &Tenant, public_url: &WebOrigin) -> Self {
-        let logo = |logo: LogoRef| PortalLogo {
+impl DashboardSettings {
+    fn new(
+        settings: &dashboard::DashboardSettings,
+        tenant: &Tenant,
+        public_url: &WebOrigin,
+    ) -> Self {
+        let logo = |logo: LogoRef| DashboardLogo {
             url: format!("{public_url}{}", logo.path(tenant.id)),
             media_type: logo.logo_type.media_type(),
         };
@@ -73,7 +77,7 @@ impl PortalSettings {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "the shape of the body, for the OpenAPI document")]
-pub struct PatchPortalSettingsRequest {
+pub struct PatchDashboardSettingsRequest {
     /// 1 to 60 characters after trimming; `null`: the slug is shown.
     #[schema(min_length = 1, max_length = 60)]
     name: Option<String>,
@@ -91,9 +95,9 @@ pub struct PatchPortalSettingsRequest {
     wallet_sign_in: Option<String>,
 }
 
-impl PatchPortalSettingsRequest {
-    fn read(mut fields: Fields, tenant: &Tenant) -> Result<PortalChange, Problem> {
-        let change = PortalChange {
+impl PatchDashboardSettingsRequest {
+    fn read(mut fields: Fields, tenant: &Tenant) -> Result<DashboardChange, Problem> {
+        let change = DashboardChange {
             name: clearable(fields.patch("name", text(DisplayName::parse))),
             color: clearable(fields.patch("color", text(AccentColor::parse))),
             logo: clearable(fields.patch("logo", text(Logo::from_base64))),
@@ -126,31 +130,31 @@ fn policy(text: &str, tenant: &Tenant) -> Result<SignInPolicy, &'static str> {
 }
 
 /// Read the settings of the dashboard.
-#[utoipa::path(get, path = "/v1/portal-settings", operation_id = "getPortalSettings",
+#[utoipa::path(get, path = "/v1/dashboard-settings", operation_id = "getDashboardSettings",
     tag = "dashboard",
     security(("admin_key" = [])),
-    responses((status = 200, body = PortalSettings), AnyRoute, WithAdminKey))]
+    responses((status = 200, body = DashboardSettings), AnyRoute, WithAdminKey))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
-) -> Result<Json<PortalSettings>, Problem> {
-    let settings = state.store.portal_settings(&admin.tenant).await?;
-    Ok(Json(PortalSettings::new(&settings, &admin.tenant, state.public_url())))
+) -> Result<Json<DashboardSettings>, Problem> {
+    let settings = state.store.dashboard_settings(&admin.tenant).await?;
+    Ok(Json(DashboardSettings::new(&settings, &admin.tenant, state.public_url())))
 }
 
 /// Change the settings of the dashboard. Absent keeps, `null` clears.
-#[utoipa::path(patch, path = "/v1/portal-settings", operation_id = "patchPortalSettings",
+#[utoipa::path(patch, path = "/v1/dashboard-settings", operation_id = "patchDashboardSettings",
     tag = "dashboard",
     security(("admin_key" = [])),
-    request_body = Option<PatchPortalSettingsRequest>,
-    responses((status = 200, body = PortalSettings), AnyRoute, WithAdminKey, WithBody))]
+    request_body = Option<PatchDashboardSettingsRequest>,
+    responses((status = 200, body = DashboardSettings), AnyRoute, WithAdminKey, WithBody))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
     fields: Fields,
-) -> Result<Json<PortalSettings>, Problem> {
-    let change = PatchPortalSettingsRequest::read(fields, &admin.tenant)?;
+) -> Result<Json<DashboardSettings>, Problem> {
+    let change = PatchDashboardSettingsRequest::read(fields, &admin.tenant)?;
     let settings =
-        state.store.change_portal_settings(&admin.tenant, &change, &admin.origin).await?;
-    Ok(Json(PortalSettings::new(&settings, &admin.tenant, state.public_url())))
+        state.store.change_dashboard_settings(&admin.tenant, &change, &admin.origin).await?;
+    Ok(Json(DashboardSettings::new(&settings, &admin.tenant, state.public_url())))
 }

@@ -14,7 +14,7 @@ use crate::{
     auth::{Principal, Problem},
     domain::{
         amount::{Amount, Currency},
-        hold::{DEFAULT_HOLD_SECONDS, MAX_HOLD_SECONDS, NewHold},
+        hold::{DEFAULT_HOLD_SECONDS, HoldStatus, MAX_HOLD_SECONDS, NewHold},
         id::{HoldId, KeyId, PurchaseId},
         idempotency::IdempotencyKey,
         tenant::Tenant,
@@ -36,7 +36,7 @@ use crate::{
         problem::not_found,
     },
     state::AppState,
-    store::{self, HoldStatus},
+    store,
 };
 
 /// A part of the balance that is reserved, or was.
