@@ -26,6 +26,7 @@ mod outage;
 mod refunds;
 mod remote;
 mod revocation;
+mod schema;
 mod secrets;
 mod server;
 mod statement;
