@@ -25,7 +25,7 @@ test: ## every test: the crate, the README's walk, the example bot
 	scripts/walk.sh
 	scripts/bot-test.sh
 
-bench: ## measure in release against others and against itself; writes bench/results.md
+bench: ## measure in release against others and against itself; writes bench/results.md; BENCH_BASE=<commit> compares with that commit
 	bench/run.sh
 
 lint: ## formatting, clippy, and the dependencies' licences and sources

@@ -47,7 +47,7 @@ class Customer(threading.Thread):
 def measure(bench, pair, database):
     url = bench.postgres.url(database)
     seconds = bench.settings.rounds * bench.settings.seconds
-    with tollgate_serve(bench.workplace, "attacked", url, cache_entries=100_000) as server:
+    with tollgate_serve(bench.workplace, bench.current, "attacked", url, cache_entries=100_000) as server:
         server.warm(range(GOOD_KEYS))
         attack(bench.workplace, server, UNKNOWN_KEYS, WARM_UP_SECONDS)
         before = server.program.resident_bytes()

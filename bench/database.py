@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
-from processes import TOLLGATE, Broken, find_program
+from processes import Broken, find_program
 
 KEYS_PER_ACCOUNT = 5
 # Rows that one statement inserts: its checks of foreign keys wait in memory for its end.
@@ -86,9 +86,10 @@ class Postgres:
     def url(self, database):
         return f"postgres://postgres@{quote(str(self._directory), safe='')}/{database}"
 
-    def database_with_keys(self, keys):
-        """The name of a database with the keys 0 to `keys` - 1."""
-        return self.made_once(f"keys_{keys}", f"{keys:,} keys", lambda name: self.make_keys(name, keys))
+    def database_with_keys(self, build, keys):
+        """The name of a build's database with the keys 0 to `keys` - 1."""
+        name, content = build.database(f"keys_{keys}"), build.label(f"{keys:,} keys")
+        return self.made_once(name, content, lambda name: self.make_keys(build, name, keys))
 
     def made_once(self, name, content, make):
         """The name of a database, which `make` makes on the first call."""
@@ -101,20 +102,21 @@ class Postgres:
             self._made.add(name)
         return name
 
-    def make_keys(self, name, keys):
+    def make_keys(self, build, name, keys):
         """Makes a database with the keys 0 to `keys` - 1."""
-        self._new_database(name)
+        self._new_database(build, name)
         self._make_accounts(name, keys)
+        seed_keys = build.statement("database.py", "SEED_KEYS", SEED_KEYS)
         for first in range(0, keys, ROWS_AT_ONCE):
             last = min(first + ROWS_AT_ONCE, keys) - 1
-            self.sql(name, SEED_KEYS.format(first=first, last=last, per_account=KEYS_PER_ACCOUNT))
+            self.sql(name, seed_keys.format(first=first, last=last, per_account=KEYS_PER_ACCOUNT))
         there = self.sql(name, "SELECT count(DISTINCT key_hash) FROM api_keys").strip()
         if there != str(keys):
             raise Broken(f"the database has {there} keys instead of {keys}")
 
-    def database_with_admin_key(self, name):
+    def database_with_admin_key(self, build, name):
         """Makes a database with a tenant and no account; gives the tenant's admin key."""
-        return self._new_database(name)["admin_key"]
+        return self._new_database(build, name)["admin_key"]
 
     def sql(self, database, statement):
         command = [self._psql, "-X", "-q", "-A", "-t", "-v", "ON_ERROR_STOP=1", "-h", self._directory]
@@ -157,9 +159,11 @@ class Postgres:
     def version(self):
         return self._workplace.run("postgres-version", [self._bindir / "postgres", "--version"]).output.strip()
 
-    def _new_database(self, name):
+    def _new_database(self, build, name):
+        # An earlier pair may have failed to fill it.
+        self.sql("postgres", f"DROP DATABASE IF EXISTS {name}")
         self.sql("postgres", f"CREATE DATABASE {name}")
-        create = [TOLLGATE, "tenant", "create", "tronagg", "--prefix", "ta_", "--currency", "TRX"]
+        create = [build.program("tollgate"), "tenant", "create", "tronagg", "--prefix", "ta_", "--currency", "TRX"]
         create += ["--decimals", "6", "--default-scopes", "write", "--json"]
         environment = {"DATABASE_URL": self.url(name), "TOLLGATE_LOG": "warn"}
         output = self._workplace.run("tenant", create, environment=environment).output

@@ -62,27 +62,29 @@ NAIVE_TABLES = """
 """
 
 
-def with_balances(postgres):
-    """A database with accounts that can buy, five keys each."""
+def with_balances(postgres, build):
+    """A build's database with accounts that can buy, five keys each."""
 
     def make(name):
-        postgres.make_keys(name, ACCOUNTS * KEYS_PER_ACCOUNT)
-        postgres.sql(name, CREDIT_ACCOUNTS.format(balance=BALANCE))
+        postgres.make_keys(build, name, ACCOUNTS * KEYS_PER_ACCOUNT)
+        credit_accounts(postgres, build, name)
 
-    return postgres.made_once("balances", f"{ACCOUNTS:,} accounts that can buy", make)
+    content = build.label(f"{ACCOUNTS:,} accounts that can buy")
+    return postgres.made_once(build.database("balances"), content, make)
 
 
-def with_lengths(postgres, short):
-    """A database in which account 0 has a long ledger, and the accounts 1 to `short` short ones."""
+def with_lengths(postgres, build, short):
+    """A build's database in which account 0 has a long ledger, and the accounts 1 to `short` short ones."""
 
     def make(name):
-        postgres.make_keys(name, (1 + short) * KEYS_PER_ACCOUNT)
-        postgres.sql(name, CREDIT_ACCOUNTS.format(balance=BALANCE))
+        postgres.make_keys(build, name, (1 + short) * KEYS_PER_ACCOUNT)
+        credit_accounts(postgres, build, name)
         for account in range(1, 1 + short):
-            seed_purchases(postgres, name, account, FEW_ENTRIES - 1)
-        seed_purchases(postgres, name, 0, MANY_ENTRIES - 1)
+            seed_purchases(postgres, build, name, account, FEW_ENTRIES - 1)
+        seed_purchases(postgres, build, name, 0, MANY_ENTRIES - 1)
 
-    return postgres.made_once("lengths", f"a ledger of {MANY_ENTRIES:,} entries", make)
+    content = build.label(f"a ledger of {MANY_ENTRIES:,} entries")
+    return postgres.made_once(build.database("lengths"), content, make)
 
 
 def naive(postgres):
@@ -106,10 +108,16 @@ def entries(postgres, database):
     return int(postgres.sql(database, "SELECT sum(last_seq) FROM accounts"))
 
 
-def seed_purchases(postgres, database, account, purchases):
+def credit_accounts(postgres, build, database):
+    statement = build.statement("ledgers.py", "CREDIT_ACCOUNTS", CREDIT_ACCOUNTS)
+    postgres.sql(database, statement.format(balance=BALANCE))
+
+
+def seed_purchases(postgres, build, database, account, purchases):
+    statement = build.statement("ledgers.py", "SEED_PURCHASES", SEED_PURCHASES)
     for done in range(0, purchases, ROWS_AT_ONCE):
         of_statement = min(ROWS_AT_ONCE, purchases - done)
-        postgres.sql(database, SEED_PURCHASES.format(is_key=is_key_of(account), purchases=of_statement))
+        postgres.sql(database, statement.format(is_key=is_key_of(account), purchases=of_statement))
 
 
 def is_key_of(account):

@@ -5,7 +5,7 @@ import platform
 import re
 from pathlib import Path
 
-from processes import ROOT, TOLLGATE, find_program
+from processes import ROOT, find_program
 
 # Columns of /proc/stat: what a core did, and time that the hypervisor gave to others.
 STOLEN = 7
@@ -28,7 +28,7 @@ class StolenTime:
         return [int(column) for column in columns[: STOLEN + 1]]
 
 
-def describe(workplace, postgres, cores):
+def describe(workplace, postgres, cores, current, base):
     """Pairs of a name and a value."""
     kibibytes = int(first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo"))
     yield "processor", first(r"^model name\s*:\s*(.*)$", "/proc/cpuinfo") or "unknown"
@@ -40,12 +40,18 @@ def describe(workplace, postgres, cores):
     file_system = ["df", "--output=fstype", workplace.directory]
     yield "file system", workplace.run("df", file_system).output.split()[-1]
     yield "rustc", workplace.run("rustc", ["rustc", "--version"], directory=ROOT).output.strip()
-    yield "Tollgate", workplace.run("version", [TOLLGATE, "--version"]).output.strip()
+    yield "Tollgate", version(workplace, current)
+    if base is not None:
+        yield "compared with", f"{base.commit}, {version(workplace, base)}"
     yield "Postgres", postgres.version()
     # It knows its version only in the text for those who use it wrongly, and ends with status 1.
     yield "wrk", workplace.run("wrk-version", ["sh", "-c", f"{find_program('wrk')} -v || true"]).output.split("[")[0]
     haproxy = workplace.run("haproxy-version", [find_program("haproxy"), "-v"]).output
     yield "HAProxy", haproxy.split(" - ")[0]
+
+
+def version(workplace, build):
+    return workplace.run("version", [build.program("tollgate"), "--version"]).output.strip()
 
 
 def first(pattern, path):

@@ -4,6 +4,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Callable
 
+from builds import BaseSide
+
+# The base comparison succeeds if the new tree reaches this part of the base's rate, or if 1.0 is within
+# the range of the rounds.
+BASE_TARGET = 0.95
+
 
 @dataclass
 class Settings:
@@ -34,14 +40,6 @@ class Sample:
 
 
 @dataclass
-class Side:
-    """What is measured, for so many seconds and with a seed."""
-
-    label: str
-    measure: Callable[[int, int], Sample]
-
-
-@dataclass
 class Row:
     """A line of the table. Without a target it is for information."""
 
@@ -51,6 +49,21 @@ class Row:
     ratio: str = ""
     target: str = ""
     met: bool | None = None
+    # Only if there is a base commit.
+    new_by_old: str = ""
+
+
+@dataclass
+class Side:
+    """What is measured, for so many seconds and with a seed."""
+
+    label: str
+    measure: Callable[[int, int], Sample]
+    # One for each round.
+    samples: list[Sample] = field(default_factory=list)
+    # Further results. They are complete when the side is closed.
+    rows: list[Row] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -67,36 +80,99 @@ class Measured:
 
 
 @dataclass
+class AgainstBase:
+    """How a pair compares with the base commit: a ratio for each round, or why there is none."""
+
+    pair: str
+    ratios: list[float] = field(default_factory=list)
+    reason: str = ""
+    # Whether the reason is a failure.
+    broken: bool = False
+
+    @property
+    def reached(self):
+        return median(self.ratios) >= BASE_TARGET or min(self.ratios) <= 1 <= max(self.ratios)
+
+
+@dataclass
 class Outcome:
     rows: list[Row] = field(default_factory=list)
     measured: list[Measured] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    against_base: list[AgainstBase] = field(default_factory=list)
 
 
-def compare(settings, pair, target, ours, against, *others):
-    """Measures the sides in turn, round after round. The target, if there is one, is for the first
-    two; how ours compares with the others is for information."""
-    sides = [ours, against, *others]
-    for side in sides:
-        side.measure(settings.warm_up_seconds, 0)
-    measured = [Measured(pair, side.label, []) for side in sides]
-    for number in range(1, settings.rounds + 1):
-        for side, of_side in zip(sides, measured):
-            # The same seed for all: they are asked for the same keys in the same order.
-            of_side.samples.append(side.measure(settings.seconds, number))
-        rates = ", ".join(f"{m.label} {m.samples[-1].answers_per_second:,.0f}/s" for m in measured)
-        print(f"{pair}: round {number} of {settings.rounds}: {rates}", flush=True)
+def compare(bench, pair, target, open_ours, open_against):
+    """Measures the sides of a pair in turn, round after round.
+
+    `open_ours` opens our side of a build, and with it the same side of the base commit. `open_against`
+    opens a list of the others. The target, if there is one, is for ours and the first of them; how ours
+    compares with the rest is for information."""
+    with (
+        open_ours(bench.current) as ours,
+        BaseSide(bench.base, pair, open_ours) as base,
+        open_against() as others,
+    ):
+        take_turns(bench.settings, pair, [ours, *others], base)
+        # A failure while it is closed makes what the base measured worthless.
+        old = base.side
+    measured = [Measured(pair, side.label, side.samples) for side in (ours, *others)]
     rows = [ratio_row(pair, measured[0], other) for other in measured[1:]]
     if target is not None:
         rows[0].target = f"≥ {target:.2f}"
         rows[0].met = median(ratios(measured[0], measured[1])) >= target
-    return Outcome(rows, measured)
+    outcome = Outcome(rows + ours.rows, measured, ours.notes)
+    if base.reason is not None:
+        outcome.against_base.append(AgainstBase(pair, reason=str(base.reason), broken=base.broken))
+    elif old is not None:
+        found = ratios(ours, old)
+        rows[0].new_by_old = with_range(found)
+        measured.insert(1, Measured(pair, old.label, old.samples))
+        outcome.notes += old.notes
+        outcome.against_base.append(AgainstBase(pair, found))
+    return outcome
+
+
+def take_turns(settings, pair, sides, base):
+    """A warm-up that does not count, and the rounds."""
+    for side in turns(sides, base, 1):
+        measure_side(side, base, settings.warm_up_seconds, 0)
+    for number in range(1, settings.rounds + 1):
+        for side in turns(sides, base, number):
+            # The same seed for all: they are asked for the same keys in the same order.
+            sample = measure_side(side, base, settings.seconds, number)
+            if sample is not None:
+                side.samples.append(sample)
+        order = sides if base.side is None else [sides[0], base.side, *sides[1:]]
+        rates = ", ".join(f"{side.label} {side.samples[-1].answers_per_second:,.0f}/s" for side in order)
+        if base.side is not None:
+            rates += f"; new ÷ old {ratios(sides[0], base.side)[-1]:.3f}"
+        print(f"{pair}: round {number} of {settings.rounds}: {rates}", flush=True)
+
+
+def turns(sides, base, number):
+    """The order of a round. Ours and the base change places each round, so that each of them follows the
+    other, and the sides of before, equally often."""
+    if base.side is None:
+        return list(sides)
+    first, second = (sides[0], base.side) if number % 2 else (base.side, sides[0])
+    return [first, second, *sides[1:]]
+
+
+def measure_side(side, base, seconds, seed):
+    """A sample; None if the side is that of a base that has failed."""
+    if side is base.side:
+        return base.measure(seconds, seed)
+    return side.measure(seconds, seed)
 
 
 def ratio_row(pair, ours, against):
     found = ratios(ours, against)
-    spread = f"{median(found):.3f} ({min(found):.3f}–{max(found):.3f})"
-    return Row(pair, with_rate(ours), with_rate(against), spread)
+    return Row(pair, with_rate(ours), with_rate(against), with_range(found))
+
+
+def with_range(found):
+    return f"{median(found):.3f} ({min(found):.3f}–{max(found):.3f})"
 
 
 def ratios(ours, against):

@@ -1,9 +1,11 @@
 """What purchases cost: in batches, against a transaction for each of them."""
 
+from contextlib import contextmanager, nullcontext
+
 import ledgers
 from database import KEYS_PER_ACCOUNT
 from measure import Sample, Side, compare
-from processes import TOLLGATE, Broken
+from processes import Broken
 from servers import CONNECTIONS, HERE, measure_with_wrk, tollgate_serve
 
 CLIENTS = 16
@@ -14,52 +16,71 @@ MISSES = 'tollgate_cache_lookups_total{result="miss"}'
 
 def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, clients=CLIENTS, keyed=False):
     """The whole service, asked to buy off one account or off many at random."""
-    database = ledgers.with_balances(bench.postgres)
-    url = bench.postgres.url(database)
     against = naive_side(bench, accounts, clients)
     # More threads than half of the cores would only take Postgres's place, and wake each other.
     workers = max(1, len(bench.cores.usable) // 2)
-    with tollgate_serve(bench.workplace, "server", url, workers=workers, cache_entries=100_000) as server:
-        server.check()
-        server.warm(range(0, accounts * KEYS_PER_ACCOUNT, KEYS_PER_ACCOUNT))
-        missed = server.metric(MISSES)
-        ours = service_side(bench, database, server, accounts, connections, keyed)
-        outcome = compare(bench.settings, pair, target, ours, against)
-        missed = server.metric(MISSES) - missed
-    outcome.notes.append(f"{pair}: {missed:,.0f} look-ups of keys that were not cached any more.")
-    bench.workplace.run("verify", [TOLLGATE, "ledger", "verify"], environment={"DATABASE_URL": url})
-    return outcome
+
+    @contextmanager
+    def ours(build):
+        database = ledgers.with_balances(bench.postgres, build)
+        url = bench.postgres.url(database)
+        place = {"workers": workers, "cache_entries": 100_000}
+        with tollgate_serve(bench.workplace, build, build.process("server"), url, **place) as server:
+            server.check()
+            server.warm(range(0, accounts * KEYS_PER_ACCOUNT, KEYS_PER_ACCOUNT))
+            missed = server.metric(MISSES)
+            label = build.label("tollgate serve")
+            side = service_side(bench, database, label, server, accounts, connections, keyed)
+            yield side
+            missed = server.metric(MISSES) - missed
+        side.notes.append(f"{build.label(pair)}: {missed:,.0f} look-ups of keys that were not cached any more.")
+        command = [build.program("tollgate"), "ledger", "verify"]
+        bench.workplace.run("verify", command, environment={"DATABASE_URL": url})
+
+    return compare(bench, pair, target, ours, lambda: nullcontext([against]))
 
 
-def batch(bench, pair, size, target=None):
+def batch(bench, pair, size, target=None, *, clients=CLIENTS):
     """The function in the database alone, on one connection."""
-    database = ledgers.with_balances(bench.postgres)
-    ours = batch_side(bench, database, f"batches of {size}", size)
-    return compare(bench.settings, pair, target, ours, naive_side(bench))
+
+    def ours(build):
+        database = ledgers.with_balances(bench.postgres, build)
+        return nullcontext(batch_side(bench, build, database, f"batches of {size}", size))
+
+    return compare(bench, pair, target, ours, lambda: nullcontext([naive_side(bench, clients=clients)]))
 
 
 def batch_latency(bench, pair):
     """How much longer a purchase takes that nothing can be gathered with."""
-    database = ledgers.with_balances(bench.postgres)
-    ours = batch_side(bench, database, "batches of 1", 1)
     # 1.3 of the latency.
-    outcome = compare(bench.settings, pair, 1 / 1.3, ours, naive_side(bench, clients=1))
-    millis = [1000 / side.median("answers_per_second") for side in outcome.measured]
+    outcome = batch(bench, pair, 1, 1 / 1.3, clients=1)
+    ours, against = outcome.measured[0], outcome.measured[-1]
+    millis = [1000 / side.median("answers_per_second") for side in (ours, against)]
     outcome.notes.append(f"{pair}: {millis[0]:.2f} ms a purchase, against {millis[1]:.2f} ms.")
     return outcome
 
 
 def ledger_size(bench, pair):
     """Whether it matters how much an account has bought before."""
-    # Short ledgers grow while they are measured: each round takes one of its own, and so does the warm-up.
-    database = ledgers.with_lengths(bench.postgres, 1 + bench.settings.rounds)
-    ours = batch_side(bench, database, f"after {ledgers.MANY_ENTRIES:,} entries", BATCH)
-    label = f"after {ledgers.FEW_ENTRIES:,} entries"
-    against = batch_side(bench, database, label, BATCH, account_of=lambda seed: 1 + seed)
-    return compare(bench.settings, pair, 0.90, ours, against)
+
+    def database(build):
+        # Short ledgers grow while they are measured: each round takes one of its own, and so does the warm-up.
+        return ledgers.with_lengths(bench.postgres, build, 1 + bench.settings.rounds)
+
+    def ours(build):
+        label = f"after {ledgers.MANY_ENTRIES:,} entries"
+        return nullcontext(batch_side(bench, build, database(build), label, BATCH))
+
+    def against():
+        label = f"after {ledgers.FEW_ENTRIES:,} entries"
+        build = bench.current
+        side = batch_side(bench, build, database(build), label, BATCH, account_of=lambda seed: 1 + seed)
+        return nullcontext([side])
+
+    return compare(bench, pair, 0.90, ours, against)
 
 
-def service_side(bench, database, server, accounts, connections, keyed):
+def service_side(bench, database, label, server, accounts, connections, keyed):
     """The service, asked by wrk. A purchase that was answered and is not in the ledger breaks the run."""
 
     def measure(seconds, seed):
@@ -72,18 +93,19 @@ def service_side(bench, database, server, accounts, connections, keyed):
             raise Broken(f"{sample.answers:,} purchases were answered, and {made:,} were made")
         return sample
 
-    return Side("tollgate serve", measure)
+    return Side(label, measure)
 
 
-def batch_side(bench, database, label, size, account_of=lambda _seed: 0):
+def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
     """The function, called with batches of so many purchases by one client of pgbench."""
+    script = build.script("batch.sql")
 
     def measure(seconds, seed):
         account, key = ledgers.ids(bench.postgres, database, account_of(seed))
-        arguments = ["-f", HERE / "batch.sql", "-D", f"size={size}", "-D", f"account={account}", "-D", f"key={key}"]
+        arguments = ["-f", script, "-D", f"size={size}", "-D", f"account={account}", "-D", f"key={key}"]
         return Sample(size * bench.postgres.pgbench(database, arguments, seconds, seed, clients=1))
 
-    return Side(label, measure)
+    return Side(build.label(label), measure)
 
 
 def naive_side(bench, accounts=1, clients=CLIENTS):

@@ -1,15 +1,17 @@
 """What is compared with what. README.md says what each pair is for."""
 
 import re
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import attack
 import ledgers
 import money
 import revoke
+from builds import Build
 from database import Postgres
 from measure import Outcome, Sample, Settings, Side, bounded_row, compare
-from processes import BENCH_LOOKUPS, ROOT, Broken, Cores, Workplace
+from processes import ROOT, Broken, Cores, Workplace
 from servers import bench_server, haproxy, tollgate_serve, wrk_side
 
 FEW_KEYS = 1_000
@@ -29,6 +31,9 @@ class Bench:
     postgres: Postgres
     cores: Cores
     settings: Settings
+    current: Build
+    # The commit that this tree is compared with, if there is one.
+    base: Build | None
 
     def pins(self, worker_threads):
         """The cores of a server, and of who asks it."""
@@ -44,90 +49,109 @@ class Cached:
         self._database = database
         self._before = bench.postgres.lookups(database)
 
-    def check(self, outcome, warmed):
+    def check(self, pair, side, warmed):
         looked_up = self._bench.postgres.lookups(self._database) - self._before
-        ours = outcome.measured[0]
-        answers = sum(sample.answers_per_second for sample in ours.samples) * self._bench.settings.seconds
+        answers = sum(sample.answers_per_second for sample in side.samples) * self._bench.settings.seconds
         later = max(0, looked_up - warmed)
         if later > answers * UNCACHED_SHARE:
-            raise Broken(f"{ours.label}: {later:,} look-ups beside {answers:,.0f} answers: not all was cached")
-        outcome.notes.append(f"{ours.pair}: {later:,} look-ups in the database beside {answers:,.0f} answers.")
+            raise Broken(f"{side.label}: {later:,} look-ups beside {answers:,.0f} answers: not all was cached")
+        side.notes.append(f"{pair}: {later:,} look-ups in the database beside {answers:,.0f} answers.")
 
 
 def gate(bench, pair, workers):
     """What the gate costs: the same server, the same requests, with it and without it."""
-    database = bench.postgres.database_with_keys(MANY_KEYS)
-    url = bench.postgres.url(database)
     server_cores, client_cores = bench.pins(workers)
     place = {"workers": workers, "cores": server_cores}
     asked = {"keys": FEW_KEYS, "threads": workers, "cores": client_cores}
-    cached = Cached(bench, database)
-    with (
-        bench_server(bench.workplace, "gate-on", url, cache_entries=with_room(FEW_KEYS), **place) as on,
-        bench_server(bench.workplace, "gate-off", url, gate=False, **place) as off,
-    ):
-        on.warm(range(FEW_KEYS))
-        ours = wrk_side(bench.workplace, "gate", on, **asked)
-        against = wrk_side(bench.workplace, "no gate", off, **asked)
-        outcome = compare(bench.settings, pair, 0.90, ours, against)
-    cached.check(outcome, FEW_KEYS)
-    return outcome
+
+    @contextmanager
+    def ours(build):
+        database = bench.postgres.database_with_keys(build, MANY_KEYS)
+        url = bench.postgres.url(database)
+        name, room = build.process("gate-on"), with_room(FEW_KEYS)
+        cached = Cached(bench, database)
+        with bench_server(bench.workplace, build, name, url, cache_entries=room, **place) as on:
+            on.warm(range(FEW_KEYS))
+            side = wrk_side(bench.workplace, build.label("gate"), on, **asked)
+            yield side
+        cached.check(build.label(pair), side, FEW_KEYS)
+
+    @contextmanager
+    def against():
+        url = bench.postgres.url(bench.postgres.database_with_keys(bench.current, MANY_KEYS))
+        with bench_server(bench.workplace, bench.current, "gate-off", url, gate=False, **place) as off:
+            yield [wrk_side(bench.workplace, "no gate", off, **asked)]
+
+    return compare(bench, pair, 0.90, ours, against)
 
 
-def against_haproxy(bench, pair, start, label, target=None):
+def against_haproxy(bench, pair, start, label, path, target=None):
     """A server with one worker thread and all keys cached, against HAProxy with all in a map."""
-    database = bench.postgres.database_with_keys(MANY_KEYS)
     server_cores, client_cores = bench.pins(1)
+    place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(MANY_KEYS)}
     asked = {"keys": MANY_KEYS, "threads": 1, "cores": client_cores}
-    cached = Cached(bench, database)
-    with start(
-        bench.workplace,
-        "server",
-        bench.postgres.url(database),
-        workers=1,
-        cores=server_cores,
-        cache_entries=with_room(MANY_KEYS),
-    ) as server:
-        server.check()
-        server.warm(range(MANY_KEYS))
+
+    @contextmanager
+    def ours(build):
+        database = bench.postgres.database_with_keys(build, MANY_KEYS)
+        url = bench.postgres.url(database)
+        cached = Cached(bench, database)
+        with start(bench.workplace, build, build.process("server"), url, **place) as server:
+            server.check()
+            server.warm(range(MANY_KEYS))
+            side = wrk_side(bench.workplace, build.label(label), server, **asked)
+            yield side
+        cached.check(build.label(pair), side, MANY_KEYS)
+
+    @contextmanager
+    def against():
         # The same path, so that the requests are the same.
-        with haproxy(bench.workplace, server.path, MANY_KEYS, server_cores) as other:
-            ours = wrk_side(bench.workplace, label, server, **asked)
-            against = wrk_side(bench.workplace, "HAProxy", other, **asked)
-            outcome = compare(bench.settings, pair, target, ours, against)
-    cached.check(outcome, MANY_KEYS)
-    return outcome
+        with haproxy(bench.workplace, path, MANY_KEYS, server_cores) as other:
+            yield [wrk_side(bench.workplace, "HAProxy", other, **asked)]
+
+    return compare(bench, pair, target, ours, against)
 
 
 def cold(bench, pair):
     """Most keys have to be looked up: HTTP and all, against a client that only looks up."""
-    database = bench.postgres.database_with_keys(MANY_KEYS)
-    url = bench.postgres.url(database)
-    with bench_server(bench.workplace, "server", url, workers=2, cache_entries=10_000) as server:
-        ours = wrk_side(bench.workplace, "gate, cold", server, keys=MANY_KEYS, threads=1, cores=None)
-        return compare(bench.settings, pair, 0.5, ours, *pgbench_sides(bench, database))
+    asked = {"keys": MANY_KEYS, "threads": 1, "cores": None}
+
+    @contextmanager
+    def ours(build):
+        url = bench.postgres.url(bench.postgres.database_with_keys(build, MANY_KEYS))
+        place = {"workers": 2, "cache_entries": 10_000}
+        with bench_server(bench.workplace, build, build.process("server"), url, **place) as server:
+            yield wrk_side(bench.workplace, build.label("gate, cold"), server, **asked)
+
+    return compare(bench, pair, 0.5, ours, lambda: nullcontext(pgbench_sides(bench)))
 
 
 def gathered(bench, pair):
     """Look-ups that are gathered into few statements, against one statement each."""
-    database = bench.postgres.database_with_keys(MANY_KEYS)
-    environment = {"DATABASE_URL": bench.postgres.url(database), "TOKIO_WORKER_THREADS": "2"}
 
-    def look_up(seconds, _seed):
-        command = [BENCH_LOOKUPS, "--keys", MANY_KEYS, "--tasks", 64, "--seconds", seconds]
-        output = bench.workplace.run("bench_lookups", command, environment=environment).output
-        try:
-            return Sample(float(output))
-        except ValueError:
-            raise Broken(f"bench_lookups says:\n{output}") from None
+    def ours(build):
+        url = bench.postgres.url(bench.postgres.database_with_keys(build, MANY_KEYS))
+        environment = {"DATABASE_URL": url, "TOKIO_WORKER_THREADS": "2"}
+        program = build.program("bench_lookups")
 
-    return compare(bench.settings, pair, 1.3, Side("gathered", look_up), *pgbench_sides(bench, database))
+        def look_up(seconds, _seed):
+            command = [program, "--keys", MANY_KEYS, "--tasks", 64, "--seconds", seconds]
+            output = bench.workplace.run("bench_lookups", command, environment=environment).output
+            try:
+                return Sample(float(output))
+            except ValueError:
+                raise Broken(f"bench_lookups says:\n{output}") from None
+
+        return nullcontext(Side(build.label("gathered"), look_up))
+
+    return compare(bench, pair, 1.3, ours, lambda: nullcontext(pgbench_sides(bench)))
 
 
-def pgbench_sides(bench, database):
+def pgbench_sides(bench):
     """pgbench with our statement, and with the one that it brings along."""
+    database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
     own_tables = bench.postgres.database_of_pgbench()
-    script = ROOT / "bench" / "lookup.sql"
+    script = bench.current.script("lookup.sql")
 
     def ours(seconds, seed):
         arguments = ["-f", script, "-D", f"keys={MANY_KEYS}"]
@@ -136,35 +160,42 @@ def pgbench_sides(bench, database):
     def builtin(seconds, seed):
         return Sample(bench.postgres.pgbench(own_tables, ["-S"], seconds, seed))
 
-    return Side("pgbench", ours), Side("pgbench -S", builtin)
+    return [Side("pgbench", ours), Side("pgbench -S", builtin)]
 
 
 def million(bench, pair):
     """How the gate's speed and memory grow with the number of keys."""
     keys = 10_000_000 if bench.settings.large else 1_000_000
-    database = bench.postgres.database_with_keys(keys)
-    url = bench.postgres.url(database)
     server_cores, client_cores = bench.pins(1)
     place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(keys)}
     asked = {"threads": 1, "cores": client_cores, "built": True}
-    cached = Cached(bench, database)
-    with (
-        bench_server(bench.workplace, "many-keys", url, **place) as many,
-        bench_server(bench.workplace, "few-keys", url, **place) as few,
-    ):
-        few.warm(range(FEW_KEYS))
-        # The first keys bring in what does not depend on the number of keys: buffers, connections.
-        many.warm(range(FIRST_KEYS))
-        before = many.program.resident_bytes()
-        print(f"{pair}: asking once for each of {keys:,} keys", flush=True)
-        many.warm(range(FIRST_KEYS, keys))
-        bytes_per_key = (many.program.resident_bytes() - before) / (keys - FIRST_KEYS)
-        ours = wrk_side(bench.workplace, f"{keys:,} keys", many, keys=keys, **asked)
-        against = wrk_side(bench.workplace, f"{FEW_KEYS:,} keys", few, keys=FEW_KEYS, **asked)
-        outcome = compare(bench.settings, pair, 0.90, ours, against)
-    outcome.rows.append(bounded_row(pair, "resident memory a cached key", bytes_per_key, 200, "bytes"))
-    cached.check(outcome, keys + FEW_KEYS)
-    return outcome
+
+    @contextmanager
+    def ours(build):
+        database = bench.postgres.database_with_keys(build, keys)
+        cached = Cached(bench, database)
+        url = bench.postgres.url(database)
+        with bench_server(bench.workplace, build, build.process("many-keys"), url, **place) as many:
+            # The first keys bring in what does not depend on the number of keys: buffers, connections.
+            many.warm(range(FIRST_KEYS))
+            before = many.program.resident_bytes()
+            print(f"{build.label(pair)}: asking once for each of {keys:,} keys", flush=True)
+            many.warm(range(FIRST_KEYS, keys))
+            bytes_per_key = (many.program.resident_bytes() - before) / (keys - FIRST_KEYS)
+            side = wrk_side(bench.workplace, build.label(f"{keys:,} keys"), many, keys=keys, **asked)
+            side.rows.append(bounded_row(pair, "resident memory a cached key", bytes_per_key, 200, "bytes"))
+            yield side
+        # The server with few keys reads the same database as this tree's server with many.
+        cached.check(build.label(pair), side, keys + FEW_KEYS)
+
+    @contextmanager
+    def against():
+        url = bench.postgres.url(bench.postgres.database_with_keys(bench.current, keys))
+        with bench_server(bench.workplace, bench.current, "few-keys", url, **place) as few:
+            few.warm(range(FEW_KEYS))
+            yield [wrk_side(bench.workplace, f"{FEW_KEYS:,} keys", few, keys=FEW_KEYS, **asked)]
+
+    return compare(bench, pair, 0.90, ours, against)
 
 
 def gate_alone(bench, pair):
@@ -199,12 +230,14 @@ PAIRS = {
     "gate-alone": gate_alone,
     "gate-1": lambda bench, pair: gate(bench, pair, 1),
     "gate-2": lambda bench, pair: gate(bench, pair, 2),
-    "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", 1.0),
-    "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve"),
+    "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", "/", 1.0),
+    "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve", "/v1/authorize"),
     "cold": cold,
     "gathered": gathered,
     "million": million,
-    "attack": lambda bench, pair: attack.measure(bench, pair, bench.postgres.database_with_keys(MANY_KEYS)),
+    "attack": lambda bench, pair: attack.measure(
+        bench, pair, bench.postgres.database_with_keys(bench.current, MANY_KEYS)
+    ),
     "revoke": lambda bench, _pair: revoke.measure(bench),
     "purchases-hot": lambda bench, pair: money.purchases(bench, pair, 12),
     "purchases-hot-keyed": lambda bench, pair: money.purchases(bench, pair, keyed=True),

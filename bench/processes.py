@@ -14,10 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
-TOLLGATE = TARGET / "tollgate"
-BENCH_SERVER = TARGET / "examples" / "bench_server"
-BENCH_LOOKUPS = TARGET / "examples" / "bench_lookups"
 
 START_SECONDS = 60
 STOP_SECONDS = 30

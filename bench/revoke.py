@@ -91,11 +91,11 @@ class Backend:
 
 
 def measure(bench):
-    admin_key = bench.postgres.database_with_admin_key("revoke")
+    admin_key = bench.postgres.database_with_admin_key(bench.current, "revoke")
     database_url = bench.postgres.url("revoke")
     with (
-        tollgate_serve(bench.workplace, "node-a", database_url, cache_entries=10_000) as node_a,
-        tollgate_serve(bench.workplace, "node-b", database_url, cache_entries=10_000) as node_b,
+        tollgate_serve(bench.workplace, bench.current, "node-a", database_url, cache_entries=10_000) as node_a,
+        tollgate_serve(bench.workplace, bench.current, "node-b", database_url, cache_entries=10_000) as node_b,
         Connection(node_a.port) as to_backend,
         Connection(node_a.port) as to_a,
         Connection(node_b.port) as to_b,

@@ -7,8 +7,8 @@ bench/run.sh builds and installs what is needed, and calls this. Without a name 
 measured and bench/results.md is written; with names, only these, and the results are printed. `--check`
 looks at the names and the settings, and measures nothing.
 
-BENCH_ROUNDS, BENCH_SECONDS, BENCH_LARGE and BENCH_RESULTS are described in bench/README.md. The exit
-status is 0 if everything was measured, whether targets were met or not; 1 if a pair is broken.
+BENCH_ROUNDS, BENCH_SECONDS, BENCH_LARGE, BENCH_BASE and BENCH_RESULTS are described in bench/README.md. The
+exit status is 0 if everything was measured, whether targets were met or not; 1 if a pair is broken.
 """
 
 import argparse
@@ -19,12 +19,14 @@ import time
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path
+from statistics import median
 
 # The repository stays as it was: no __pycache__ beside the programs.
 sys.dont_write_bytecode = True
+import builds  # noqa: E402
 import machine  # noqa: E402
 from database import Postgres  # noqa: E402
-from measure import Outcome, Row, Settings  # noqa: E402
+from measure import BASE_TARGET, AgainstBase, Outcome, Row, Settings  # noqa: E402
 from pairs import PAIRS, Bench  # noqa: E402
 from processes import ROOT, Broken, Cores, Workplace  # noqa: E402
 
@@ -83,22 +85,28 @@ def measure(names, settings):
     began = time.monotonic()
     stolen = machine.StolenTime()
     cores = Cores()
+    current, base = builds.current(), builds.base()
     with ExitStack() as stack:
         workplace = stack.enter_context(Workplace())
         postgres = stack.enter_context(Postgres.start(workplace))
-        bench = Bench(workplace, postgres, cores, settings)
-        facts = list(machine.describe(workplace, postgres, cores))
+        bench = Bench(workplace, postgres, cores, settings, current, base)
+        facts = list(machine.describe(workplace, postgres, cores, current, base))
         outcome, broken = measure_pairs(bench, names or PAIRS)
     facts.append(("stolen by other guests", f"{stolen.share():.1%} of the cores' time during the run"))
     facts.append(("duration", f"{(time.monotonic() - began) / 60:.0f} minutes"))
-    print(f"\n{results_table(outcome.rows)}")
+    print(f"\n{results_table(outcome.rows, base)}")
+    if base is not None:
+        print(f"\nAgainst {base.short}:\n\n{base_table(outcome.against_base)}")
     path = os.environ.get("BENCH_RESULTS") or (None if names else RESULTS)
     if path:
-        Path(path).write_text(document(outcome, facts, settings, cores))
+        Path(path).write_text(document(outcome, facts, settings, cores, base))
         print(f"\nwritten: {path}")
     for pair, reason in broken.items():
         print(f"\nbench: {pair} is broken: {reason}", file=sys.stderr)
-    return 1 if broken else 0
+    for one in outcome.against_base:
+        if one.broken:
+            print(f"\nbench: {one.pair}: the base commit could not be measured: {one.reason}", file=sys.stderr)
+    return 1 if broken or any(one.broken for one in outcome.against_base) else 0
 
 
 def measure_pairs(bench, names):
@@ -112,18 +120,21 @@ def measure_pairs(bench, names):
             # The others can still be measured.
             broken[name] = error
             outcome.rows.append(Row(name, "broken: see the output of the run"))
+            if bench.base is not None:
+                outcome.against_base.append(AgainstBase(name, reason="the pair is broken"))
             print(f"{name}: broken: {error}", file=sys.stderr, flush=True)
             continue
         outcome.rows += of_pair.rows
         outcome.measured += of_pair.measured
         outcome.notes += of_pair.notes
+        outcome.against_base += of_pair.against_base
     return outcome, broken
 
 
 # What is printed and written.
 
 
-def document(outcome, facts, settings, cores):
+def document(outcome, facts, settings, cores, base):
     now = datetime.now(timezone.utc)
     keys = "10,000,000" if settings.large else "1,000,000"
     parts = [
@@ -131,7 +142,7 @@ def document(outcome, facts, settings, cores):
         f"Written by `bench/run.sh` on {now:%Y-%m-%d} at {now:%H:%M} UTC. [README.md](README.md) says what the pairs "
         "are and how to read the numbers. A ratio is ours by the other's: the median of the rounds, and the smallest "
         "and the largest in parentheses.",
-        results_table(outcome.rows),
+        results_table(outcome.rows, base),
         "## Settings",
         f"{settings.rounds} rounds of {settings.seconds} s a side, in turn. `million` has {keys} keys. With one "
         f"worker thread {cores.describe(1)}; with two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
@@ -148,6 +159,8 @@ def document(outcome, facts, settings, cores):
     ]
     if notes:
         parts += ["## Notes", "\n".join(f"- {note}" for note in notes)]
+    if base is not None:
+        parts += [f"## Against {base.short}", BASE_EXPLAINED, base_table(outcome.against_base)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -155,14 +168,37 @@ MEASURED_EXPLAINED = (
     "Medians of the rounds, and the smallest and the largest rate. *Server µs*: what the server's process computed "
     "for an answer. *Server* and *client*: how much of one core the server, and each thread of wrk, were using."
 )
+BASE_EXPLAINED = (
+    "*New* is this tree, *old* is the commit, both as *ours* of the pair. The median of the rounds, and the "
+    f"smallest and the largest. The goal is reached if the median is at least {BASE_TARGET}, or if 1.0 is within the "
+    "range. `gate-alone`, `attack` and `revoke` are not compared."
+)
 # wrk also waits a little, before the start and at the end.
 ALL_OF_A_CORE = 0.97
 
 
-def results_table(rows):
+def results_table(rows, base):
     met = {True: "yes", False: "**no**", None: ""}
-    cells = [(row.pair, row.ours, row.against, row.ratio, row.target, met[row.met]) for row in rows]
-    return table(("pair", "ours", "against", "ratio", "target", "met"), cells)
+    names = ["pair", "ours", "against", "ratio", "target", "met"]
+    cells = [[row.pair, row.ours, row.against, row.ratio, row.target, met[row.met]] for row in rows]
+    if base is not None:
+        names.append("new ÷ old")
+        for row, of_row in zip(rows, cells):
+            of_row.append(row.new_by_old)
+    return table(names, cells)
+
+
+def base_table(compared):
+    cells = []
+    for one in compared:
+        if one.ratios:
+            middle = f"{median(one.ratios):.3f}"
+            spread = f"{min(one.ratios):.3f}–{max(one.ratios):.3f}"
+            cells.append((one.pair, middle, spread, "yes" if one.reached else "**no**"))
+        else:
+            reason = "see the output of the run" if one.broken else one.reason
+            cells.append((one.pair, f"not measured: {reason}", "", ""))
+    return table(("pair", "new ÷ old", "range", f"≥ {BASE_TARGET}, or 1.0 in the range"), cells)
 
 
 def measured_table(measured):

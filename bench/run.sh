@@ -4,6 +4,8 @@
 #   bench/run.sh           every pair; writes bench/results.md
 #   bench/run.sh NAME...   only the pairs with these names; prints the results
 #
+# With BENCH_BASE=<commit> it builds that commit too, and compares this tree with it.
+#
 # bench/README.md describes the pairs and the settings.
 set -euo pipefail
 
@@ -19,6 +21,13 @@ PATH=$PATH:/usr/sbin
 scripts/ensure-python.sh
 # Before a build that takes minutes.
 python3 bench/run.py --check "$@"
+if [ -n "${BENCH_BASE:-}" ]; then
+    commit=$(git rev-parse --verify --quiet "$BENCH_BASE^{commit}") || {
+        echo "BENCH_BASE: this repository has no commit $BENCH_BASE." >&2
+        exit 1
+    }
+    export BENCH_BASE=$commit
+fi
 PG_BINDIR=$(scripts/ensure-postgres.sh --bindir)
 export PG_BINDIR
 command -v wrk >/dev/null || scripts/install-package.sh wrk
@@ -26,6 +35,7 @@ command -v haproxy >/dev/null || scripts/install-package.sh haproxy
 [ -x "$PG_BINDIR/pgbench" ] || command -v pgbench >/dev/null ||
     scripts/install-package.sh pgbench apt-get=postgresql-contrib dnf=postgresql-contrib
 
+if [ -n "${BENCH_BASE:-}" ]; then bench/build-base.sh "$BENCH_BASE"; fi
 cargo build --release --locked --bins --examples
 cargo bench --locked --no-run
 

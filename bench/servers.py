@@ -11,7 +11,7 @@ from pathlib import Path
 from client import Connection, ask_each, gated_request
 from database import account_name, key_text
 from measure import Sample, Side
-from processes import BENCH_SERVER, TOLLGATE, Broken, Program, find_program
+from processes import Broken, Program, find_program
 
 HERE = Path(__file__).resolve().parent
 
@@ -53,10 +53,10 @@ class Server:
 
 
 @contextmanager
-def bench_server(workplace, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
+def bench_server(workplace, build, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
     """The service's own listener in front of a handler that says "ok", with the gate or without."""
     port = free_port()
-    command = [BENCH_SERVER, "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
+    command = [build.program("bench_server"), "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
     if cache_entries is not None:
         command += ["--cache-entries", cache_entries]
     environment = {"DATABASE_URL": database_url, "TOKIO_WORKER_THREADS": str(workers)}
@@ -68,7 +68,7 @@ def bench_server(workplace, name, database_url, *, gate=True, workers, cores=Non
 
 
 @contextmanager
-def tollgate_serve(workplace, name, database_url, *, cache_entries, workers=None, cores=None):
+def tollgate_serve(workplace, build, name, database_url, *, cache_entries, workers=None, cores=None):
     """The whole service."""
     port, metrics_port = free_port(), free_port()
     environment = {
@@ -79,7 +79,8 @@ def tollgate_serve(workplace, name, database_url, *, cache_entries, workers=None
     }
     if workers is not None:
         environment["TOKIO_WORKER_THREADS"] = str(workers)
-    with workplace.start(name, [TOLLGATE, "serve"], environment=environment, cores=cores) as program:
+    command = [build.program("tollgate"), "serve"]
+    with workplace.start(name, command, environment=environment, cores=cores) as program:
         program.wait_until(lambda: answers(port, "/readyz"), "ready")
         yield Server(program, port, "/v1/authorize", metrics_port)
 
