@@ -20,6 +20,7 @@ test: ## every test: the crate, the README's walk, the example bot
 	scripts/ensure-chromium.sh
 	scripts/ensure-axe.sh
 	cargo test --locked
+	cargo test --locked --features model --test model
 	cargo check --locked $(MIDDLEWARE)
 	cargo check --locked $(REMOTE)
 	scripts/walk.sh
@@ -33,6 +34,7 @@ lint: ## formatting, clippy, and the dependencies' licences and sources
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked $(MIDDLEWARE) --lib --example foreign_service -- -D warnings
 	cargo clippy --locked $(REMOTE) --lib --example remote_gate -- -D warnings
+	cargo clippy --locked --features model --test model -- -D warnings
 	@if command -v cargo-deny >/dev/null 2>&1; then \
 	  echo "cargo deny check bans licenses sources"; \
 	  cargo deny check bans licenses sources; \

@@ -17,7 +17,9 @@ use axum::{
 };
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
-    auth::{ApiKeyLayer, KeyVerifier, LeasedVerifier, Principal, PrincipalParts, Verdict},
+    auth::{
+        ApiKeyLayer, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts, Verdict,
+    },
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::KeyText,
@@ -70,18 +72,19 @@ struct EveryKey {
 }
 
 impl KeyVerifier for EveryKey {
-    async fn verify(&self, key: &KeyText) -> Verdict {
-        let number: u64 = key.expose()["ta_".len()..].parse().expect("a number");
-        Ok(Principal::new(PrincipalParts {
-            tenant: self.tenant.clone(),
-            environment: Environment::Live,
-            // As long as the address of a wallet.
-            account: ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any)
-                .expect("an id"),
-            key_id: KeyId::from_uuid(Uuid::from_u128(number.into())),
-            scopes: self.scopes.clone(),
-            expires_at: Timestamp::from_unix_micros(i64::MAX / 100_000),
-        }))
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let number: u64 = presented.key.expose()["ta_".len()..].parse().expect("a number");
+        Ok(Principal::new(
+            PrincipalParts::new(
+                self.tenant.clone(),
+                Environment::Live,
+                // As long as the address of a wallet.
+                ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any).expect("an id"),
+                KeyId::from_uuid(Uuid::from_u128(number.into())),
+                self.scopes.clone(),
+            )
+            .expiring(Timestamp::from_unix_micros(i64::MAX / 100_000)),
+        ))
     }
 }
 
@@ -98,7 +101,8 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     verifier.grant_lease(since_boot(), Duration::from_secs(3600), beginning);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for number in 0..keys {
-        runtime.block_on(verifier.verify(&key(number))).expect("it is known");
+        let key = key(number);
+        runtime.block_on(verifier.verify(&Presented::new(&key))).expect("it is known");
     }
     verifier
 }
@@ -120,7 +124,7 @@ fn key(number: u64) -> KeyText {
 /// Text in, principal out.
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
-    verifier.verify_at_once(&key).expect("it is cached").expect("it passes")
+    verifier.verify_at_once(&Presented::new(&key)).expect("it is cached").expect("it passes")
 }
 
 fn gate(criterion: &mut Criterion) {

@@ -6,7 +6,7 @@
 
 use axum::{Router, routing::get};
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts, Verdict},
+    auth::{ApiKeyLayer, Denial, KeyVerifier, Presented, Principal, PrincipalParts, Verdict},
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::{KeyHash, KeyText},
@@ -22,8 +22,8 @@ struct OneKey {
 }
 
 impl KeyVerifier for OneKey {
-    async fn verify(&self, key: &KeyText) -> Verdict {
-        if key.hash() == self.hash {
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        if presented.key.hash() == self.hash {
             Ok(self.principal.clone())
         } else {
             Err(Denial::NotFound.into())
@@ -45,14 +45,13 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let key = KeyText::parse("ta_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc")?;
     let gate = ApiKeyLayer::new(OneKey {
         hash: key.hash(),
-        principal: Principal::new(PrincipalParts {
-            tenant: "tronagg".parse()?,
-            environment: Environment::Test,
-            account: ExternalId::parse("user-1", AccountFormat::Any)?,
-            key_id: "key_01h455vb4pex5vsknk084sn02q".parse()?,
-            scopes: ScopeSet::parse(["orders:read"])?,
-            expires_at: None,
-        }),
+        principal: Principal::new(PrincipalParts::new(
+            "tronagg".parse()?,
+            Environment::Test,
+            ExternalId::parse("user-1", AccountFormat::Any)?,
+            "key_01h455vb4pex5vsknk084sn02q".parse()?,
+            ScopeSet::parse(["orders:read"])?,
+        )),
     });
     let reading = Router::new()
         .route("/orders", get(orders))

@@ -16,14 +16,13 @@ use crate::domain::{
 };
 
 fn principal(number: u64) -> Principal {
-    Principal::new(PrincipalParts {
-        tenant: "tronagg".parse().expect("a slug"),
-        environment: Environment::Live,
-        account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-        key_id: KeyId::from_uuid(Uuid::from_u128(number.into())),
-        scopes: ScopeSet::parse(["read"]).expect("a scope"),
-        expires_at: None,
-    })
+    Principal::new(PrincipalParts::new(
+        "tronagg".parse().expect("a slug"),
+        Environment::Live,
+        ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+        KeyId::from_uuid(Uuid::from_u128(number.into())),
+        ScopeSet::parse(["read"]).expect("a scope"),
+    ))
 }
 
 /// A hash with this tag; `rest` tells those of one tag apart.
@@ -57,13 +56,13 @@ fn what_is_said_of_a_key_is_kept_whole() {
     for (number, reason) in (0..).zip([None].into_iter().chain(reasons)) {
         let verdict = match reason {
             None => Ok(principal(number)),
-            Some(reason) => Err(Denied { reason, principal: Some(principal(number)) }),
+            Some(reason) => Err(Denied::of(principal(number), reason)),
         };
         keep(&cache, &hash(number), &verdict);
         assert_eq!(found(&cache, &hash(number)), Some(verdict));
     }
     // Another verdict takes the place of the one before.
-    keep(&cache, &hash(0), &Err(Denied { reason: Denial::Revoked, principal: None }));
+    keep(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
     assert_eq!(found(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
     assert_eq!(cache.counts().0, 5);
 }

@@ -3,7 +3,7 @@ use std::sync::Arc;
 use axum::http::HeaderName;
 use tower::Layer;
 
-use super::{ApiKeyService, KeyVerifier};
+use super::{ApiKeyService, KeyVerifier, settings::Settings};
 use crate::domain::scope::Scope;
 
 /// Lets a request pass when it carries a live API key: a tower [`Layer`].
@@ -11,14 +11,6 @@ use crate::domain::scope::Scope;
 /// See [the module](super) for a program that uses it.
 pub struct ApiKeyLayer<V> {
     settings: Settings<V>,
-}
-
-/// What a layer hands to each of its services.
-pub(super) struct Settings<V> {
-    pub verifier: Arc<V>,
-    pub header: HeaderName,
-    pub bearer: bool,
-    pub required_scope: Option<Arc<Scope>>,
 }
 
 impl<V: KeyVerifier> ApiKeyLayer<V> {
@@ -69,16 +61,5 @@ impl<S, V> Layer<S> for ApiKeyLayer<V> {
 impl<V> Clone for ApiKeyLayer<V> {
     fn clone(&self) -> Self {
         Self { settings: self.settings.clone() }
-    }
-}
-
-impl<V> Clone for Settings<V> {
-    fn clone(&self) -> Self {
-        Self {
-            verifier: Arc::clone(&self.verifier),
-            header: self.header.clone(),
-            bearer: self.bearer,
-            required_scope: self.required_scope.clone(),
-        }
     }
 }

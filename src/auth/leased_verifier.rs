@@ -4,12 +4,12 @@ use std::{
 };
 
 use super::{
-    Denial, Denied, KeyVerifier, Verdict,
+    Denial, Denied, KeyVerifier, Presented, Verdict,
     key_cache::{Found, KeyCache, Ticket},
     lease::Lease,
 };
 use crate::domain::{
-    api_key::{KeyHash, KeyTag, KeyText},
+    api_key::{KeyHash, KeyTag},
     timestamp::Timestamp,
 };
 
@@ -124,20 +124,20 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
 }
 
 impl<V: KeyVerifier> KeyVerifier for LeasedVerifier<V> {
-    async fn verify(&self, key: &KeyText) -> Result<super::Principal, Denied> {
-        let hash = key.hash();
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let hash = presented.key.hash();
         match self.look_up(&hash) {
             Ok(verdict) => verdict,
             Err((ticket, count)) => {
                 count.fetch_add(1, Ordering::Relaxed);
-                let verdict = self.inner.verify(key).await;
+                let verdict = self.inner.verify(presented).await;
                 self.cache.insert(&hash, ticket, &verdict);
                 verdict
             }
         }
     }
 
-    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
-        self.look_up(&key.hash()).ok()
+    fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
+        self.look_up(&presented.key.hash()).ok()
     }
 }

@@ -7,7 +7,8 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    CacheState, Denial, Denied, KeyVerifier, LeasedVerifier, Principal, PrincipalParts, Verdict,
+    CacheState, Denial, Denied, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts,
+    Verdict,
 };
 use crate::domain::{
     account::{AccountFormat, ExternalId},
@@ -53,7 +54,7 @@ impl Told {
 }
 
 impl KeyVerifier for Told {
-    async fn verify(&self, _: &KeyText) -> Verdict {
+    async fn verify(&self, _: &Presented<'_>) -> Verdict {
         let mut told = self.0.lock().expect("no panic");
         told.1 += 1;
         told.0.clone()
@@ -61,14 +62,16 @@ impl KeyVerifier for Told {
 }
 
 fn principal(expires_at: Option<Timestamp>) -> Principal {
-    Principal::new(PrincipalParts {
-        tenant: "tronagg".parse().expect("a slug"),
-        environment: Environment::Live,
-        account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-        key_id: KeyId::from_uuid(Uuid::from_u128(1)),
-        scopes: ScopeSet::parse(["read"]).expect("a scope"),
-        expires_at,
-    })
+    Principal::new(
+        PrincipalParts::new(
+            "tronagg".parse().expect("a slug"),
+            Environment::Live,
+            ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+            KeyId::from_uuid(Uuid::from_u128(1)),
+            ScopeSet::parse(["read"]).expect("a scope"),
+        )
+        .expiring(expires_at),
+    )
 }
 
 fn key() -> KeyText {
@@ -85,10 +88,10 @@ fn leased(verdict: Verdict) -> (LeasedVerifier<Told>, Told) {
 #[tokio::test]
 async fn by_a_lease_the_key_is_asked_about_once() {
     let (verifier, inner) = leased(Ok(principal(None)));
-    assert_eq!(verifier.verify_at_once(&key()), None);
+    assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     for _ in 0..3 {
-        assert_eq!(verifier.verify(&key()).await, Ok(principal(None)));
-        assert_eq!(verifier.verify_at_once(&key()), Some(Ok(principal(None))));
+        assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
+        assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(Ok(principal(None))));
     }
     assert_eq!(inner.asked(), 1);
     let state = CacheState { keys: 1, hits: 5, misses: 1, without_lease: 0, holds_lease: true };
@@ -98,13 +101,13 @@ async fn by_a_lease_the_key_is_asked_about_once() {
 #[tokio::test]
 async fn without_a_lease_it_is_asked_about_every_time() {
     let (verifier, inner) = leased(Ok(principal(None)));
-    verifier.verify(&key()).await.expect("it passes");
+    verifier.verify(&Presented::new(&key())).await.expect("it passes");
     pass(LEASE);
     inner.say(Err(Denial::Unavailable.into()));
-    assert_eq!(verifier.verify_at_once(&key()), None);
-    assert_eq!(verifier.verify(&key()).await, Err(Denial::Unavailable.into()));
+    assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Unavailable.into()));
     inner.say(Err(Denial::Revoked.into()));
-    assert_eq!(verifier.verify(&key()).await, Err(Denial::Revoked.into()));
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Revoked.into()));
     assert_eq!((inner.asked(), verifier.state().without_lease), (3, 2));
     assert!(!verifier.state().holds_lease);
 }
@@ -112,32 +115,32 @@ async fn without_a_lease_it_is_asked_about_every_time() {
 #[tokio::test]
 async fn a_change_is_seen_at_once() {
     let (verifier, inner) = leased(Ok(principal(None)));
-    verifier.verify(&key()).await.expect("it passes");
-    let denied = Denied { reason: Denial::Disabled, principal: Some(principal(None)) };
+    verifier.verify(&Presented::new(&key())).await.expect("it passes");
+    let denied = Denied::of(principal(None), Denial::Disabled);
     inner.say(Err(denied.clone()));
     verifier.invalidate(key().hash().tag());
-    assert_eq!(verifier.verify(&key()).await, Err(denied.clone()));
-    assert_eq!(verifier.verify_at_once(&key()), Some(Err(denied)));
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(denied.clone()));
+    assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(Err(denied)));
     inner.say(Ok(principal(None)));
     verifier.clear();
-    assert_eq!(verifier.verify(&key()).await, Ok(principal(None)));
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
 }
 
 #[tokio::test]
 async fn a_key_that_may_have_expired_is_asked_about_and_then_dead_for_good() {
     let expires_at = database_clock().plus_seconds(1);
     let (verifier, inner) = leased(Ok(principal(expires_at)));
-    verifier.verify(&key()).await.expect("it passes");
+    verifier.verify(&Presented::new(&key())).await.expect("it passes");
     // A little before its time it may have come; the database knows.
     pass(Duration::from_millis(990));
-    assert_eq!(verifier.verify_at_once(&key()), None);
-    assert_eq!(verifier.verify(&key()).await, Ok(principal(expires_at)));
+    assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(expires_at)));
     pass(Duration::from_millis(10));
-    let expired = Err(Denied { reason: Denial::Expired, principal: Some(principal(expires_at)) });
+    let expired = Err(Denied::of(principal(expires_at), Denial::Expired));
     inner.say(expired.clone());
-    assert_eq!(verifier.verify(&key()).await, expired);
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, expired);
     assert_eq!(inner.asked(), 3);
-    assert_eq!(verifier.verify_at_once(&key()), Some(expired));
+    assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(expired));
     let state = verifier.state();
     assert_eq!((state.hits, state.misses), (1, 3));
 }
@@ -145,15 +148,15 @@ async fn a_key_that_may_have_expired_is_asked_about_and_then_dead_for_good() {
 #[tokio::test]
 async fn a_key_that_is_disabled_expires_all_the_same() {
     let principal = principal(database_clock().plus_seconds(1));
-    let denied = |reason| Err(Denied { reason, principal: Some(principal.clone()) });
+    let denied = |reason| Err(Denied::of(principal.clone(), reason));
     let (verifier, inner) = leased(denied(Denial::Disabled));
     for _ in 0..2 {
-        assert_eq!(verifier.verify(&key()).await, denied(Denial::Disabled));
+        assert_eq!(verifier.verify(&Presented::new(&key())).await, denied(Denial::Disabled));
     }
     pass(Duration::from_secs(1));
     inner.say(denied(Denial::Expired));
     for _ in 0..2 {
-        assert_eq!(verifier.verify(&key()).await, denied(Denial::Expired));
+        assert_eq!(verifier.verify(&Presented::new(&key())).await, denied(Denial::Expired));
     }
     assert_eq!(inner.asked(), 2);
 }
@@ -161,7 +164,7 @@ async fn a_key_that_is_disabled_expires_all_the_same() {
 #[tokio::test]
 async fn an_outage_is_not_remembered() {
     let (verifier, inner) = leased(Err(Denial::Unavailable.into()));
-    assert_eq!(verifier.verify(&key()).await, Err(Denial::Unavailable.into()));
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Unavailable.into()));
     inner.say(Ok(principal(None)));
-    assert_eq!(verifier.verify(&key()).await, Ok(principal(None)));
+    assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
 }

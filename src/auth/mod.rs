@@ -7,7 +7,7 @@
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};
 //! use tollgate::{
-//!     auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Principal, PrincipalParts},
+//!     auth::{ApiKeyLayer, Denial, KeyVerifier, Presented, Principal, PrincipalParts, Verdict},
 //!     domain::{
 //!         account::{AccountFormat, ExternalId},
 //!         api_key::{KeyHash, KeyText},
@@ -22,22 +22,21 @@
 //! struct OneKey(KeyHash, Principal);
 //!
 //! impl KeyVerifier for OneKey {
-//!     async fn verify(&self, key: &KeyText) -> Result<Principal, Denied> {
-//!         if key.hash() == self.0 { Ok(self.1.clone()) } else { Err(Denial::NotFound.into()) }
+//!     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+//!         if presented.key.hash() == self.0 { Ok(self.1.clone()) } else { Err(Denial::NotFound.into()) }
 //!     }
 //! }
 //!
 //! # #[tokio::main(flavor = "current_thread")]
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let key = KeyText::parse("ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")?;
-//! let principal = Principal::new(PrincipalParts {
-//!     tenant: "tronagg".parse()?,
-//!     environment: Environment::Live,
-//!     account: ExternalId::parse("user-1", AccountFormat::Any)?,
-//!     key_id: "key_01h455vb4pex5vsknk084sn02q".parse::<KeyId>()?,
-//!     scopes: ScopeSet::parse(["orders:read"])?,
-//!     expires_at: None,
-//! });
+//! let principal = Principal::new(PrincipalParts::new(
+//!     "tronagg".parse()?,
+//!     Environment::Live,
+//!     ExternalId::parse("user-1", AccountFormat::Any)?,
+//!     "key_01h455vb4pex5vsknk084sn02q".parse::<KeyId>()?,
+//!     ScopeSet::parse(["orders:read"])?,
+//! ));
 //! let gate = ApiKeyLayer::new(OneKey(key.hash(), principal));
 //!
 //! let app = Router::new()
@@ -53,30 +52,37 @@
 //! # }
 //! ```
 
+mod body;
 mod credentials;
 mod key_cache;
-mod layer;
-mod lease;
-mod leased_verifier;
-// Beside what they test and not in it: tests/model takes those files as they are.
 #[cfg(test)]
 mod key_cache_tests;
+mod layer;
+mod lease;
 #[cfg(test)]
 mod lease_tests;
+mod leased_verifier;
 #[cfg(test)]
 mod leased_verifier_tests;
+mod presented;
 mod principal;
 mod problem;
 #[cfg(feature = "remote")]
 mod remote;
 mod service;
+mod settings;
 mod sync;
 mod verifier;
 
+pub use body::RefusalBody;
 pub use credentials::{Credentials, CredentialsError};
 pub use key_cache::MAX_ENTRIES;
+#[cfg(feature = "model")]
+#[doc(hidden)]
+pub use key_cache::{Found, KeyCache};
 pub use layer::ApiKeyLayer;
 pub use leased_verifier::{CacheState, LeasedVerifier};
+pub use presented::{ClientAddress, Presented};
 pub use principal::{Caller, Principal, PrincipalParts};
 #[cfg(any(feature = "remote", feature = "server"))]
 pub(crate) use problem::chain;
@@ -86,4 +92,4 @@ pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};
 pub use verifier::{Denied, KeyVerifier, Verdict};
 
-pub use crate::domain::verification::Denial;
+pub use crate::domain::verification::{Denial, GateDecision};

@@ -27,18 +27,44 @@ pub struct Principal(Arc<PrincipalParts>);
 
 /// What a [`Principal`] consists of.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct PrincipalParts {
+    /// The platform whose key it is.
     pub tenant: Slug,
+    /// The platform's environment, live or test.
     pub environment: Environment,
     /// The tenant's own id of the account.
     pub account: ExternalId,
+    /// The key's id, which is no secret.
     pub key_id: KeyId,
+    /// What the key may do.
     pub scopes: ScopeSet,
     /// When the key dies; `None`: never.
     pub expires_at: Option<Timestamp>,
 }
 
+impl PrincipalParts {
+    /// The parts of a principal whose key never expires; set `expires_at` for one that does.
+    #[must_use]
+    pub fn new(
+        tenant: Slug,
+        environment: Environment,
+        account: ExternalId,
+        key_id: KeyId,
+        scopes: ScopeSet,
+    ) -> Self {
+        Self { tenant, environment, account, key_id, scopes, expires_at: None }
+    }
+
+    /// The same with a key that dies at a moment of the database's clock; `None`: never.
+    #[must_use]
+    pub fn expiring(self, expires_at: Option<Timestamp>) -> Self {
+        Self { expires_at, ..self }
+    }
+}
+
 impl Principal {
+    /// A principal of these parts.
     #[must_use]
     pub fn new(parts: PrincipalParts) -> Self {
         Self(Arc::new(parts))

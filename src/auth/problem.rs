@@ -1,13 +1,13 @@
 use std::borrow::Cow;
 
 use axum::{
-    body::Body,
-    http::{HeaderValue, StatusCode, header},
-    response::{IntoResponse, Response},
+    http::{HeaderValue, Response, StatusCode, header},
+    response::IntoResponse,
 };
 use serde_json::{Map, Value};
 
-use crate::domain::scope::Scope;
+use super::RefusalBody;
+use crate::domain::{scope::Scope, verification::GateDecision};
 
 /// An error as the client gets it: problem details (RFC 9457), flat.
 ///
@@ -26,6 +26,7 @@ struct Parts {
     members: Map<String, Value>,
     challenge: Option<Challenge>,
     retry_after_seconds: Option<u32>,
+    decision: Option<GateDecision>,
     reason: Option<Cow<'static, str>>,
 }
 
@@ -59,6 +60,7 @@ impl Problem {
             members: Map::new(),
             challenge: None,
             retry_after_seconds: None,
+            decision: None,
             reason: None,
         }))
     }
@@ -84,7 +86,7 @@ impl Problem {
             Self::new(403, "insufficient_scope", "The API key's scope does not reach", detail)
                 .with("required_scope", scope.to_string());
         problem.0.challenge = Some(Challenge::InsufficientScope(scope.to_string()));
-        problem.because("insufficient_scope")
+        problem.decided(GateDecision::InsufficientScope)
     }
 
     /// 503 with `Retry-After`: what is needed for an answer cannot be asked.
@@ -116,6 +118,13 @@ impl Problem {
         self
     }
 
+    /// What the gate decided, where it is the gate's.
+    #[must_use]
+    pub fn decided(mut self, decision: GateDecision) -> Self {
+        self.0.decision = Some(decision);
+        self
+    }
+
     /// Names the request in the body, unless it names one already.
     #[must_use]
     pub fn for_request(mut self, request_id: &str) -> Self {
@@ -135,7 +144,14 @@ impl Problem {
 
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
-        self.0.reason.as_deref()
+        let decided = || self.0.decision.and_then(GateDecision::reason);
+        self.0.reason.as_deref().or_else(decided)
+    }
+
+    /// What the gate decided; `None`: the request came through the gate, or past none.
+    #[must_use]
+    pub fn decision(&self) -> Option<GateDecision> {
+        self.0.decision
     }
 
     /// The body as it is sent.
@@ -167,9 +183,11 @@ impl Challenge {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let mut response = Response::new(Body::from(self.to_value().to_string()));
+impl Problem {
+    /// The problem as a response with any body that can hold it.
+    #[must_use]
+    pub fn to_response<B: RefusalBody>(self) -> Response<B> {
+        let mut response = Response::new(B::from_bytes(self.to_value().to_string().into()));
         *response.status_mut() = self.0.status;
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static("application/problem+json");
@@ -183,6 +201,12 @@ impl IntoResponse for Problem {
         }
         response.extensions_mut().insert(self);
         response
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> axum::response::Response {
+        self.to_response()
     }
 }
 

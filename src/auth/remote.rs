@@ -20,7 +20,7 @@ use serde::Deserialize;
 use tokio::sync::Semaphore;
 use tracing::{debug, warn};
 
-use super::{Denied, KeyVerifier, Principal, PrincipalParts, Verdict, chain};
+use super::{Denied, KeyVerifier, Presented, Principal, PrincipalParts, Verdict, chain};
 use crate::domain::{
     account::{AccountFormat, ExternalId},
     api_key::{ADMIN_PREFIX, KeyText},
@@ -166,7 +166,8 @@ impl RemoteVerifier {
 }
 
 impl KeyVerifier for RemoteVerifier {
-    async fn verify(&self, key: &KeyText) -> Verdict {
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let key = presented.key;
         let asked = tokio::time::timeout(self.timeout, self.ask(key)).await;
         let answer = asked.unwrap_or(Err(Failure::TimedOut(self.timeout)));
         answer.unwrap_or_else(|failure| {
@@ -303,16 +304,18 @@ impl RecognisedKey {
         let key: Self = serde_json::from_slice(body)
             .map_err(|_| "a member that names the key is absent, or is of another type")?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
-        Ok(Principal::new(PrincipalParts {
-            tenant: key.tenant.parse().map_err(|_| "tenant is no slug")?,
-            environment: key.environment.parse().map_err(|_| "environment is not known")?,
-            // What the tenant's format is, the Tollgate has checked.
-            account: ExternalId::parse(&key.account, AccountFormat::Any)
-                .map_err(|_| "account is no external id")?,
-            key_id: key.key_id.parse().map_err(|_| "key_id is no id of a key")?,
-            scopes: ScopeSet::parse(&key.scopes).map_err(|_| "scopes are no scopes")?,
-            expires_at: expires_at.map_err(|_| "expires_at is no time")?,
-        }))
+        Ok(Principal::new(
+            PrincipalParts::new(
+                key.tenant.parse().map_err(|_| "tenant is no slug")?,
+                key.environment.parse().map_err(|_| "environment is not known")?,
+                // What the tenant's format is, the Tollgate has checked.
+                ExternalId::parse(&key.account, AccountFormat::Any)
+                    .map_err(|_| "account is no external id")?,
+                key.key_id.parse().map_err(|_| "key_id is no id of a key")?,
+                ScopeSet::parse(&key.scopes).map_err(|_| "scopes are no scopes")?,
+            )
+            .expiring(expires_at.map_err(|_| "expires_at is no time")?),
+        ))
     }
 }
 
@@ -391,14 +394,16 @@ mod tests {
     }
 
     fn principal() -> Principal {
-        Principal::new(PrincipalParts {
-            tenant: "tronagg".parse().expect("a slug"),
-            environment: Environment::Test,
-            account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-            key_id: "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
-            scopes: ScopeSet::parse(["orders:read", "purchases:write"]).expect("scopes"),
-            expires_at: Some(Timestamp::parse("2027-01-31T12:00:00Z").expect("a time")),
-        })
+        Principal::new(
+            PrincipalParts::new(
+                "tronagg".parse().expect("a slug"),
+                Environment::Test,
+                ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+                "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
+                ScopeSet::parse(["orders:read", "purchases:write"]).expect("scopes"),
+            )
+            .expiring(Some(Timestamp::parse("2027-01-31T12:00:00Z").expect("a time"))),
+        )
     }
 
     fn read(answer: &Value) -> Result<Verdict, Failure> {
@@ -489,7 +494,7 @@ mod tests {
             ("ACCOUNT_SUSPENDED", Denial::AccountSuspended),
         ] {
             let named = read(&answer(code)).expect("a verdict");
-            assert_eq!(named, Err(Denied { reason, principal: Some(principal()) }));
+            assert_eq!(named, Err(Denied::of(principal(), reason)));
             let bare = read(&json!({"valid": false, "code": code})).expect("a verdict");
             assert_eq!(bare, Err(Denied::from(reason)));
             let mut garbled = answer(code);

@@ -2,25 +2,27 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use axum::{
-    http::{HeaderMap, Request},
-    response::{IntoResponse, Response},
-};
+use axum::http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    Caller, Challenge, Credentials, CredentialsError, KeyVerifier, Problem, Verdict,
-    layer::Settings,
+    Caller, Challenge, ClientAddress, Credentials, CredentialsError, KeyVerifier, Presented,
+    Problem, RefusalBody, Verdict, settings::Settings,
 };
-use crate::domain::{api_key::KeyText, verification::Denial};
+use crate::domain::{
+    api_key::KeyText,
+    verification::{Denial, GateDecision},
+};
 
 /// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another.
 ///
-/// A refusal is a response, never an error: the only errors are those of the inner service.
+/// It takes requests with any body. A refusal is a response with the inner service's kind of body,
+/// which has to be a [`RefusalBody`], and never an error: the only errors are those of the inner
+/// service.
 pub struct ApiKeyService<S, V> {
     inner: S,
     settings: Arc<Settings<V>>,
@@ -28,23 +30,25 @@ pub struct ApiKeyService<S, V> {
 
 pin_project! {
     /// What [`ApiKeyService`] answers with in the end.
-    pub struct ApiKeyFuture<F, E> {
+    pub struct ApiKeyFuture<F, B, E> {
         #[pin]
-        state: State<F, E>,
+        state: State<F, B, E>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F, E> {
+    enum State<F, B, E> {
         /// It does not pass.
-        Refused { response: Option<Response> },
+        Refused { response: Option<Response<B>> },
         /// The verdict was known at once.
         Passed { #[pin] answer: F },
         /// The verdict has to be waited for, and then the answer.
-        Asking { answer: Pin<Box<dyn Future<Output = Result<Response, E>> + Send>> },
+        Asking { answer: Asking<B, E> },
     }
 }
+
+type Asking<B, E> = Pin<Box<dyn Future<Output = Result<Response<B>, E>> + Send>>;
 
 impl<S, V> ApiKeyService<S, V> {
     pub(super) fn new(inner: S, settings: Arc<Settings<V>>) -> Self {
@@ -52,32 +56,33 @@ impl<S, V> ApiKeyService<S, V> {
     }
 }
 
-impl<S, V, B> Service<Request<B>> for ApiKeyService<S, V>
+impl<S, V, RequestBody, ResponseBody> Service<Request<RequestBody>> for ApiKeyService<S, V>
 where
-    S: Service<Request<B>> + Clone + Send + 'static,
-    S::Response: IntoResponse,
+    S: Service<Request<RequestBody>, Response = Response<ResponseBody>> + Clone + Send + 'static,
     S::Future: Send,
     V: KeyVerifier,
-    B: Send + 'static,
+    RequestBody: Send + 'static,
+    ResponseBody: RefusalBody,
 {
-    type Response = Response;
+    type Response = Response<ResponseBody>;
     type Error = S::Error;
-    type Future = ApiKeyFuture<S::Future, S::Error>;
+    type Future = ApiKeyFuture<S::Future, ResponseBody, S::Error>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
         let settings = &self.settings;
         let key = match read_key(request.headers(), settings) {
             Ok(key) => key,
-            Err(problem) => return ApiKeyFuture::refused(problem.into_response()),
+            Err(problem) => return ApiKeyFuture::refused(problem),
         };
-        if let Some(verdict) = settings.verifier.verify_at_once(&key) {
+        if let Some(verdict) = settings.verifier.verify_at_once(&present(&key, &request, settings))
+        {
             return match admit(verdict, &mut request, settings) {
                 Ok(()) => ApiKeyFuture::passed(self.inner.call(request)),
-                Err(problem) => ApiKeyFuture::refused(problem.into_response()),
+                Err(problem) => ApiKeyFuture::refused(problem),
             };
         }
         // The service that was polled ready is the one to call; its clone waits for its own turn.
@@ -85,47 +90,59 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let settings = Arc::clone(settings);
         ApiKeyFuture::asking(async move {
-            let verdict = settings.verifier.verify(&key).await;
+            let presented = present(&key, &request, &settings);
+            let verdict = settings.verifier.verify(&presented).await;
             drop(key);
             match admit(verdict, &mut request, &settings) {
-                Ok(()) => Ok(inner.call(request).await?.into_response()),
-                Err(problem) => Ok(problem.into_response()),
+                Ok(()) => inner.call(request).await,
+                Err(problem) => Ok(problem.to_response()),
             }
         })
     }
 }
 
-impl<F, E> ApiKeyFuture<F, E> {
-    fn refused(response: Response) -> Self {
-        Self { state: State::Refused { response: Some(response) } }
+impl<F, B, E> ApiKeyFuture<F, B, E> {
+    fn refused(problem: Problem) -> Self
+    where
+        B: RefusalBody,
+    {
+        Self { state: State::Refused { response: Some(problem.to_response()) } }
     }
 
     fn passed(answer: F) -> Self {
         Self { state: State::Passed { answer } }
     }
 
-    fn asking(answer: impl Future<Output = Result<Response, E>> + Send + 'static) -> Self {
+    fn asking(answer: impl Future<Output = Result<Response<B>, E>> + Send + 'static) -> Self {
         Self { state: State::Asking { answer: Box::pin(answer) } }
     }
 }
 
-impl<F, R, E> Future for ApiKeyFuture<F, E>
+impl<F, B, E> Future for ApiKeyFuture<F, B, E>
 where
-    F: Future<Output = Result<R, E>>,
-    R: IntoResponse,
+    F: Future<Output = Result<Response<B>, E>>,
 {
-    type Output = Result<Response, E>;
+    type Output = Result<Response<B>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         const ONCE: &str = "a future that is ready is not polled again";
         match self.project().state.project() {
             StateProjection::Refused { response } => Poll::Ready(Ok(response.take().expect(ONCE))),
-            StateProjection::Passed { answer } => {
-                Poll::Ready(Ok(ready!(answer.poll(context))?.into_response()))
-            }
+            StateProjection::Passed { answer } => answer.poll(context),
             StateProjection::Asking { answer } => answer.as_mut().poll(context),
         }
     }
+}
+
+fn present<'a, B, V>(
+    key: &'a KeyText,
+    request: &Request<B>,
+    settings: &'a Settings<V>,
+) -> Presented<'a> {
+    let client = request.extensions().get::<ClientAddress>();
+    Presented::new(key)
+        .for_scope(settings.required_scope.as_deref())
+        .from_client(client.map(|client| client.0))
 }
 
 /// Lets the request pass with its principal in it, or says why not.
@@ -164,14 +181,14 @@ fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, P
             format!("Send the API key in the header {header}."),
             Challenge::Bare,
         )
-        .because("missing")),
+        .decided(GateDecision::Missing)),
         Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
             "missing_api_key",
             "An API key is required",
             "The request carries API keys that differ. Send one.",
             Challenge::Bare,
         )
-        .because("conflicting")),
+        .decided(GateDecision::Conflicting)),
     }
 }
 

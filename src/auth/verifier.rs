@@ -1,18 +1,26 @@
 use std::{future::Future, sync::Arc};
 
-use super::{Challenge, Principal, Problem};
-use crate::domain::{api_key::KeyText, verification::Denial};
+use super::{Challenge, Presented, Principal, Problem};
+use crate::domain::verification::{Denial, GateDecision};
 
-/// The one port of the gate: who is it that holds this key?
+/// The one port of the gate: who is it that presents this key?
 ///
 /// The key is well formed when it comes here. An implementation answers for the key and its
 /// account; what the key may do is in the principal's scopes, for the gate to compare.
+///
+/// [The module](super) has a program with an implementation of its own.
 pub trait KeyVerifier: Send + Sync + 'static {
-    fn verify(&self, key: &KeyText) -> impl Future<Output = Verdict> + Send;
+    /// Says who presents the key, or why it does not pass.
+    ///
+    /// # Errors
+    ///
+    /// [`Denied`]: with [`Denial::Unavailable`] when no verdict could be had, which is neither a
+    /// refusal nor a pass.
+    fn verify(&self, presented: &Presented<'_>) -> impl Future<Output = Verdict> + Send;
 
     /// The same where the answer is known without waiting for anything; `None`: [`Self::verify`]
     /// has to be asked.
-    fn verify_at_once(&self, _key: &KeyText) -> Option<Verdict> {
+    fn verify_at_once(&self, _presented: &Presented<'_>) -> Option<Verdict> {
         None
     }
 }
@@ -22,26 +30,42 @@ pub type Verdict = Result<Principal, Denied>;
 
 /// A key does not pass.
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct Denied {
+    /// Why.
     pub reason: Denial,
     /// Who would have passed, where a key of this text is known: for the log and the counts, never
     /// for the client.
     pub principal: Option<Principal>,
 }
 
-impl<V: KeyVerifier> KeyVerifier for Arc<V> {
-    fn verify(&self, key: &KeyText) -> impl Future<Output = Verdict> + Send {
-        V::verify(self, key)
+impl Denied {
+    /// A denial of a key of which nothing is known but the reason.
+    #[must_use]
+    pub fn new(reason: Denial) -> Self {
+        Self { reason, principal: None }
     }
 
-    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
-        V::verify_at_once(self, key)
+    /// A denial of a known key.
+    #[must_use]
+    pub fn of(principal: Principal, reason: Denial) -> Self {
+        Self { reason, principal: Some(principal) }
+    }
+}
+
+impl<V: KeyVerifier> KeyVerifier for Arc<V> {
+    fn verify(&self, presented: &Presented<'_>) -> impl Future<Output = Verdict> + Send {
+        V::verify(self, presented)
+    }
+
+    fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
+        V::verify_at_once(self, presented)
     }
 }
 
 impl From<Denial> for Denied {
     fn from(reason: Denial) -> Self {
-        Self { reason, principal: None }
+        Self::new(reason)
     }
 }
 
@@ -70,6 +94,6 @@ impl From<Denial> for Problem {
                 "The API key could not be looked up. Nothing was done; send the request again.",
             ),
         };
-        problem.because(denial.reason())
+        problem.decided(GateDecision::Denied(denial))
     }
 }

@@ -20,6 +20,7 @@ use super::{
     },
 };
 use crate::{
+    auth::ClientAddress,
     domain::{
         account::{AccountStatus, ExternalId},
         amount::Currency,
@@ -30,7 +31,6 @@ use crate::{
         tenant::Tenant,
         timestamp::Timestamp,
     },
-    http::PeerAddress,
     state::AppState,
     store::{DashboardSession, LinkTarget},
 };
@@ -169,7 +169,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Newcomer {
 fn owner_origin(extensions: &Extensions) -> Origin {
     Origin {
         actor: Actor::AccountOwner,
-        address: extensions.get::<PeerAddress>().map(|peer| peer.0),
+        address: extensions.get::<ClientAddress>().map(|peer| peer.0),
         request_id: extensions.get::<RequestId>().copied(),
     }
 }

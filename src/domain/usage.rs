@@ -41,13 +41,6 @@ impl Outcome {
             Self::InsufficientScope => "insufficient_scope",
         }
     }
-
-    /// The outcome for a request with a known key that was refused for this reason. A reason that
-    /// is none of the gate's came up after the key had passed.
-    #[must_use]
-    pub fn of_reason(reason: Option<&str>) -> Self {
-        reason.and_then(|reason| reason.parse().ok()).unwrap_or(Self::Valid)
-    }
 }
 
 impl FromStr for Outcome {
@@ -256,10 +249,7 @@ mod tests {
     fn outcomes_are_their_texts() {
         for outcome in Outcome::ALL {
             assert_eq!(outcome.as_str().parse(), Ok(outcome));
-            assert_eq!(Outcome::of_reason(Some(outcome.as_str())), outcome);
         }
-        assert_eq!(Outcome::of_reason(None), Outcome::Valid);
-        assert_eq!(Outcome::of_reason(Some("insufficient_balance")), Outcome::Valid);
     }
 
     #[test]

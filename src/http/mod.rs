@@ -13,7 +13,6 @@ mod transport;
 pub use openapi::document as openapi_document;
 pub use router::router;
 pub use transport::{
-    access::PeerAddress,
     forwarded::TrustedProxies,
     server::{ServerLimits, serve},
 };

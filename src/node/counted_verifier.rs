@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 use metrics::Counter;
 
 use crate::{
-    auth::{Denial, KeyVerifier, Verdict},
+    auth::{Denial, KeyVerifier, Presented, Verdict},
     domain::{
         api_key::KeyText,
         tenant::{Environment, Slug, Tenant},
@@ -58,15 +58,15 @@ impl CountedVerifier {
 }
 
 impl KeyVerifier for CountedVerifier {
-    async fn verify(&self, key: &KeyText) -> Verdict {
-        let verdict = self.node.verifier().verify(key).await;
-        self.count(key, &verdict);
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let verdict = self.node.verifier().verify(presented).await;
+        self.count(presented.key, &verdict);
         verdict
     }
 
-    fn verify_at_once(&self, key: &KeyText) -> Option<Verdict> {
-        let verdict = self.node.verifier().verify_at_once(key)?;
-        self.count(key, &verdict);
+    fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
+        let verdict = self.node.verifier().verify_at_once(presented)?;
+        self.count(presented.key, &verdict);
         Some(verdict)
     }
 }

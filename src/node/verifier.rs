@@ -3,8 +3,8 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::{
-    auth::{Denial, Denied, KeyVerifier, Principal, PrincipalParts, Verdict},
-    domain::{api_key::KeyText, tenant::Tenant},
+    auth::{Denial, Denied, KeyVerifier, Presented, Principal, PrincipalParts, Verdict},
+    domain::tenant::Tenant,
     store::{Store, StoreError, Verification},
 };
 
@@ -21,7 +21,8 @@ impl StoreVerifier {
 }
 
 impl KeyVerifier for StoreVerifier {
-    async fn verify(&self, key: &KeyText) -> Verdict {
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let key = presented.key;
         let tenant = match self.store.tenant_of_key(key).await {
             Ok(Some(tenant)) => tenant,
             Ok(None) => return Err(Denial::NotFound.into()),
@@ -36,17 +37,19 @@ impl KeyVerifier for StoreVerifier {
 }
 
 fn judge(tenant: &Tenant, verification: Verification) -> Verdict {
-    let principal = Principal::new(PrincipalParts {
-        tenant: tenant.slug.clone(),
-        environment: tenant.environment,
-        account: verification.account,
-        key_id: verification.key_id,
-        scopes: verification.scopes,
-        expires_at: verification.expires_at,
-    });
+    let principal = Principal::new(
+        PrincipalParts::new(
+            tenant.slug.clone(),
+            tenant.environment,
+            verification.account,
+            verification.key_id,
+            verification.scopes,
+        )
+        .expiring(verification.expires_at),
+    );
     match verification.verdict {
         Ok(()) => Ok(principal),
-        Err(reason) => Err(Denied { reason, principal: Some(principal) }),
+        Err(reason) => Err(Denied::of(principal, reason)),
     }
 }
 

@@ -215,14 +215,13 @@ mod tests {
     }
 
     fn key(number: u128) -> Principal {
-        Principal::new(PrincipalParts {
-            tenant: "tronagg".parse().expect("a slug"),
-            environment: Environment::Live,
-            account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-            key_id: KeyId::from_uuid(Uuid::from_u128(number)),
-            scopes: ScopeSet::parse(["read"]).expect("a scope"),
-            expires_at: None,
-        })
+        Principal::new(PrincipalParts::new(
+            "tronagg".parse().expect("a slug"),
+            Environment::Live,
+            ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+            KeyId::from_uuid(Uuid::from_u128(number)),
+            ScopeSet::parse(["read"]).expect("a scope"),
+        ))
     }
 
     /// What is due, as the number of the key, the counts of passes and of revocations.

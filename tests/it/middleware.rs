@@ -10,14 +10,17 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, Bytes, HttpBody},
     http::{HeaderName, Request, Response, StatusCode},
 };
+use http_body_util::{BodyExt as _, Full};
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, KeyVerifier, Principal, PrincipalParts, Verdict},
+    auth::{
+        ApiKeyLayer, ClientAddress, Denial, KeyVerifier, Presented, Principal, PrincipalParts,
+        RefusalBody, Verdict,
+    },
     domain::{
         account::{AccountFormat, ExternalId},
-        api_key::KeyText,
         scope::ScopeSet,
         tenant::Environment,
     },
@@ -30,21 +33,20 @@ const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 struct Always(Result<Principal, Denial>, Arc<AtomicUsize>);
 
 impl KeyVerifier for Always {
-    async fn verify(&self, _: &KeyText) -> Verdict {
+    async fn verify(&self, _: &Presented<'_>) -> Verdict {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.clone().map_err(Into::into)
     }
 }
 
 fn principal() -> Principal {
-    Principal::new(PrincipalParts {
-        tenant: "tronagg".parse().expect("a slug"),
-        environment: Environment::Test,
-        account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-        key_id: "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
-        scopes: ScopeSet::parse(["orders:read"]).expect("scopes"),
-        expires_at: None,
-    })
+    Principal::new(PrincipalParts::new(
+        "tronagg".parse().expect("a slug"),
+        Environment::Test,
+        ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+        "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
+        ScopeSet::parse(["orders:read"]).expect("scopes"),
+    ))
 }
 
 fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<Always>, Arc<AtomicUsize>) {
@@ -168,4 +170,66 @@ async fn a_handler_without_the_layer_fails_closed() {
     let app = axum::Router::new().route("/", axum::routing::get(|_: Principal| async {}));
     let response = app.oneshot(request(Some(KEY))).await.expect("no error");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+}
+
+/// Says of every key what it was asked with.
+struct Asked(std::sync::Mutex<Option<(String, Option<String>, Option<std::net::IpAddr>)>>);
+
+impl KeyVerifier for Asked {
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let scope = presented.scope.map(ToString::to_string);
+        let asked = (presented.key.expose().to_owned(), scope, presented.client);
+        *self.0.lock().expect("no panic") = Some(asked);
+        Ok(principal())
+    }
+}
+
+#[tokio::test]
+async fn a_verifier_is_asked_with_the_key_the_scope_and_the_clients_address() {
+    let verifier = Arc::new(Asked(std::sync::Mutex::default()));
+    let layer = ApiKeyLayer::shared(Arc::clone(&verifier))
+        .require_scope("orders:read".parse().expect("a scope"));
+    let mut with_address = request(Some(KEY));
+    let address = "192.0.2.7".parse().expect("an address");
+    with_address.extensions_mut().insert(ClientAddress(address));
+    for (request, client) in [(with_address, Some(address)), (request(Some(KEY)), None)] {
+        let response = layer.layer(Particular::default()).oneshot(request).await;
+        assert_eq!(response.expect("no error").status(), StatusCode::OK);
+        let asked = verifier.0.lock().expect("no panic").take();
+        assert_eq!(asked, Some((KEY.to_owned(), Some("orders:read".to_owned()), client)));
+    }
+}
+
+/// The body of what `layer` answers around a service whose bodies are `B`, with and without a key.
+async fn bodies<B>(layer: &ApiKeyLayer<Always>, body: fn(&'static str) -> B) -> [String; 2]
+where
+    B: RefusalBody + HttpBody<Data = Bytes, Error: std::fmt::Debug> + 'static,
+{
+    let mut texts = Vec::new();
+    for key in [Some(KEY), None] {
+        let inner = tower::service_fn(move |_: Request<Full<Bytes>>| async move {
+            Ok::<_, Infallible>(Response::new(body("answered")))
+        });
+        let request = request(key).map(|_| Full::new(Bytes::new()));
+        let response = layer.layer(inner).oneshot(request).await.expect("no error");
+        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
+        texts.push(String::from_utf8(bytes.into()).expect("text"));
+    }
+    texts.try_into().expect("two")
+}
+
+#[tokio::test]
+async fn it_takes_any_request_body_and_answers_in_the_body_of_the_service() {
+    let (layer, _) = gate(Ok(principal()));
+    let answers = [
+        bodies(&layer, |text| Body::from(text)).await,
+        bodies(&layer, |text| Full::new(Bytes::from(text))).await,
+        bodies(&layer, |text| Full::new(Bytes::from(text)).boxed()).await,
+        bodies(&layer, |text| Full::new(Bytes::from(text)).boxed_unsync()).await,
+    ];
+    for [passed, refused] in answers {
+        assert_eq!(passed, "answered");
+        let problem: serde_json::Value = serde_json::from_str(&refused).expect("a problem");
+        assert_eq!(problem["code"], "missing_api_key");
+    }
 }

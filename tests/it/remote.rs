@@ -19,7 +19,7 @@ use axum::{
 };
 use serde_json::{Value, json};
 use tollgate::{
-    auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, RemoteSettings, RemoteVerifier},
+    auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Presented, RemoteSettings, RemoteVerifier},
     domain::api_key::KeyText,
 };
 use tower::{Layer as _, ServiceExt as _};
@@ -90,7 +90,7 @@ async fn it_says_of_a_key_what_the_local_gate_says() {
 
     let local = service.send(key.call("GET", "/v1/authorize")).expect(200);
     let me = service.send(key.call("GET", "/v1/me")).expect(200);
-    let principal = verifier.verify(&text(&key.text)).await.expect("it passes");
+    let principal = verifier.verify(&Presented::new(&text(&key.text))).await.expect("it passes");
     for (header, value) in [
         ("x-tollgate-tenant", principal.tenant.as_str()),
         ("x-tollgate-environment", principal.environment.as_str()),
@@ -115,7 +115,7 @@ async fn it_says_of_a_key_what_the_local_gate_says() {
         let change = Call::new(method, path).bearer(&admin_key).json(body);
         service.send(change).expect(200);
         assert_eq!(status(&verifier, &key.text).await, expected, "{reason:?}");
-        let verdict = verifier.verify(&text(&key.text)).await;
+        let verdict = verifier.verify(&Presented::new(&text(&key.text))).await;
         // Whose key was refused is known, for the log.
         let (named, said) = match verdict {
             Ok(principal) => (Some(principal), None),
@@ -126,7 +126,10 @@ async fn it_says_of_a_key_what_the_local_gate_says() {
     }
     // Never given out, and of no tenant.
     for unknown in [KEY, "zz_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
-        assert_eq!(verifier.verify(&text(unknown)).await, Err(Denied::from(Denial::NotFound)));
+        assert_eq!(
+            verifier.verify(&Presented::new(&text(unknown))).await,
+            Err(Denied::from(Denial::NotFound))
+        );
         assert_eq!(status(&verifier, unknown).await, 401);
     }
     stop(service);
@@ -323,7 +326,7 @@ async fn no_more_is_asked_at_once_than_was_set() {
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let verifier = Arc::clone(&verifier);
-        asking.spawn(async move { verifier.verify(&text(KEY)).await });
+        asking.spawn(async move { verifier.verify(&Presented::new(&text(KEY))).await });
     }
     for verdict in asking.join_all().await {
         assert!(verdict.is_ok(), "{verdict:?}");

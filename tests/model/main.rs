@@ -1,6 +1,5 @@
 //! The cache and the lease in the hands of a model checker, shuttle: it tries the orders in which
-//! threads can meet. The files of `src/auth` are taken as they are; what they share between threads
-//! is shuttle's here.
+//! threads can meet. With the feature `model`, what they share between threads is shuttle's.
 //!
 //! What is claimed: a verification that begins after a change has returned is not answered by what
 //! was so before it. Three tests show that the checker finds what breaks that.
@@ -16,24 +15,21 @@ use shuttle::{
     },
     thread,
 };
-// `domain` itself is for the files of `src/auth`, which name it so.
-use tollgate::domain::{
-    self,
-    account::{AccountFormat, ExternalId},
-    api_key::KeyText,
-    id::KeyId,
-    scope::ScopeSet,
-    tenant::Environment,
-    timestamp::Timestamp,
+use tollgate::{
+    auth::{
+        Denial, Denied, Found, KeyCache, KeyVerifier, LeasedVerifier, Presented, Principal,
+        PrincipalParts, Verdict,
+    },
+    domain::{
+        account::{AccountFormat, ExternalId},
+        api_key::KeyText,
+        id::KeyId,
+        scope::ScopeSet,
+        tenant::Environment,
+        timestamp::Timestamp,
+    },
 };
 use uuid::Uuid;
-
-use auth::{
-    Denial, Denied, KeyVerifier, LeasedVerifier, Principal, PrincipalParts, Verdict,
-    key_cache::{Found, KeyCache},
-};
-
-mod auth;
 
 /// Orders that are tried by a check that shall find nothing.
 const ORDERS: usize = 5_000;
@@ -48,14 +44,13 @@ fn key() -> KeyText {
 }
 
 fn passes() -> Verdict {
-    Ok(Principal::new(PrincipalParts {
-        tenant: "tronagg".parse().expect("a slug"),
-        environment: Environment::Live,
-        account: ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-        key_id: KeyId::from_uuid(Uuid::from_u128(1)),
-        scopes: ScopeSet::parse(["read"]).expect("a scope"),
-        expires_at: None,
-    }))
+    Ok(Principal::new(PrincipalParts::new(
+        "tronagg".parse().expect("a slug"),
+        Environment::Live,
+        ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+        KeyId::from_uuid(Uuid::from_u128(1)),
+        ScopeSet::parse(["read"]).expect("a scope"),
+    )))
 }
 
 fn verdict(live: bool) -> Verdict {
@@ -105,7 +100,7 @@ enum Notice {
 }
 
 impl KeyVerifier for Database {
-    async fn verify(&self, _: &KeyText) -> Verdict {
+    async fn verify(&self, _: &Presented<'_>) -> Verdict {
         let revoked = self.state().revoked;
         // On the way back anything may happen.
         thread::yield_now();
@@ -131,7 +126,7 @@ fn insert_amid_a_change(insert: Insert) {
         let (cache, database) = (Arc::clone(&cache), Arc::clone(&database));
         thread::spawn(move || {
             let Found::Miss(ticket) = cache.look_up(&hash) else { return };
-            let read = block_on(database.verify(&key()));
+            let read = block_on(database.verify(&Presented::new(&key())));
             let ticket = match insert {
                 Insert::ByTicket => ticket,
                 Insert::Unchecked => cache.ticket(&hash),
@@ -293,7 +288,7 @@ impl World {
     fn ask(&self) {
         while !self.finished.load(Ordering::SeqCst) {
             let returned = self.returned.load(Ordering::SeqCst);
-            let verdict = block_on(self.verifier.verify(&key()));
+            let verdict = block_on(self.verifier.verify(&Presented::new(&key())));
             assert!(!returned || verdict.is_err(), "a revoked key passed");
             take_a_while();
         }

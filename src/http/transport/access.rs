@@ -1,6 +1,6 @@
 //! The outermost layer: an id for each request, one line in the log, the counts.
 
-use std::{cell::RefCell, collections::HashMap, net::IpAddr, time::Instant};
+use std::{cell::RefCell, collections::HashMap, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -13,19 +13,14 @@ use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use super::logged_tenant::LoggedTenant;
 use crate::{
-    auth::{Caller, Principal, Problem},
+    auth::{Caller, Denial, GateDecision, Principal, Problem},
     clock,
-    domain::{id::RequestId, usage::Outcome},
+    domain::id::RequestId,
     entropy,
     http::problem,
     node::count_unverified,
     state::AppState,
 };
-
-/// The address of the client, for the audit trail and the bounds of sign-ins: that of the peer, or
-/// the one that trusted proxies name. The server puts it into each request.
-#[derive(Clone, Copy, Debug)]
-pub struct PeerAddress(pub IpAddr);
 
 /// Gives the request its id, and the response that id, in a header and in a problem's body; logs
 /// and counts. No header, query, body or path is ever logged: only the route that matched.
@@ -53,10 +48,18 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     line.count(&response);
     line.log(&response, line.took >= state.limits.slow_request);
     if let Some(principal) = principal {
-        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
-        state.usage.record(principal, Outcome::of_reason(reason));
+        // Any other problem came up after the key had passed.
+        let decision = decision(&response).unwrap_or(GateDecision::Passed);
+        if let Some(outcome) = decision.usage() {
+            state.usage.record(principal, outcome);
+        }
     }
     response
+}
+
+/// What the gate decided about the request, if it refused it.
+fn decision(response: &Response) -> Option<GateDecision> {
+    response.extensions().get::<Problem>().and_then(Problem::decision)
 }
 
 /// A client may send any word as a method: what it makes up is not logged, nor a label.
@@ -164,9 +167,14 @@ impl Line<'_> {
             seconds.record(self.took);
         });
         // The verifier counts what it is asked about; these do not get so far.
-        let reason = response.extensions().get::<Problem>().and_then(Problem::reason);
-        if let Some(reason @ ("missing" | "conflicting" | "malformed")) = reason {
-            count_unverified(reason);
+        let decision = decision(response);
+        if let Some(
+            GateDecision::Missing
+            | GateDecision::Conflicting
+            | GateDecision::Denied(Denial::Malformed),
+        ) = decision
+        {
+            count_unverified(decision.and_then(GateDecision::reason).unwrap_or_default());
         }
     }
 

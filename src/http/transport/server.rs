@@ -17,7 +17,8 @@ use tokio_io_timeout::TimeoutStream;
 use tower::ServiceExt as _;
 use tracing::{debug, info, warn};
 
-use super::{access::PeerAddress, forwarded::TrustedProxies};
+use super::forwarded::TrustedProxies;
+use crate::auth::ClientAddress;
 
 /// Bounds of the connections.
 #[derive(Clone, Copy, Debug)]
@@ -114,7 +115,7 @@ fn serve_connection(
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
         let told = proxies.as_ref().map(|proxies| proxies.client(peer, request.headers()));
-        request.extensions_mut().insert(PeerAddress(told.unwrap_or(peer)));
+        request.extensions_mut().insert(ClientAddress(told.unwrap_or(peer)));
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()

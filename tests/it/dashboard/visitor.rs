@@ -10,8 +10,9 @@ use axum::{Router, http::HeaderMap};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use tollgate::{
+    auth::ClientAddress,
     domain::dashboard::WebOrigin,
-    http::{PeerAddress, router},
+    http::router,
     state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
@@ -318,7 +319,7 @@ fn peer() -> IpAddr {
 
 async fn exchange(router: &Router, call: Call, from: IpAddr) -> (u16, HeaderMap, Vec<u8>) {
     let mut request = call.into_request();
-    request.extensions_mut().insert(PeerAddress(from));
+    request.extensions_mut().insert(ClientAddress(from));
     let response = router.clone().oneshot(request).await.expect("it never fails");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();

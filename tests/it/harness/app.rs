@@ -7,6 +7,7 @@ use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 use tollgate::{
+    auth::ClientAddress,
     dashboard,
     domain::{
         account::AccountFormat,
@@ -20,7 +21,7 @@ use tollgate::{
         text::Name,
     },
     entropy,
-    http::{PeerAddress, router},
+    http::router,
     money::Ledger,
     node::{Node, NodeSettings},
     state::{AppState, Limits},
@@ -90,7 +91,7 @@ impl App {
     /// Sends a request through all layers.
     pub async fn send(&self, call: Call) -> Answer {
         let mut request = call.into_request();
-        let address = PeerAddress("192.0.2.7".parse().expect("an address"));
+        let address = ClientAddress("192.0.2.7".parse().expect("an address"));
         request.extensions_mut().insert(address);
         let response = self.router.clone().oneshot(request).await.expect("it never fails");
         let (parts, body) = response.into_parts();

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{Denied, KeyVerifier as _, Principal, Problem},
+    auth::{Denied, GateDecision, KeyVerifier as _, Presented, Principal, Problem},
     domain::{
         amount::Amount,
         api_key::{KeyText, MalformedKey},
@@ -218,11 +218,12 @@ async fn answer(
     let Some(key) = key else {
         return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
-    let found = match state.node.verifier().verify(key).await {
+    let found = match state.node.verifier().verify(&Presented::new(key)).await {
         Ok(found) => found,
         Err(Denied { reason, principal }) => {
-            if let Some(principal) = &principal {
-                state.usage.record(principal, Outcome::of_reason(Some(reason.reason())));
+            let outcome = GateDecision::Denied(reason).usage();
+            if let (Some(principal), Some(outcome)) = (&principal, outcome) {
+                state.usage.record(principal, outcome);
             }
             let key = principal.as_ref().map(VerifiedKey::new).unwrap_or_default();
             return Ok((VerifyResponse::denied(reason, key)?, false));
@@ -230,8 +231,8 @@ async fn answer(
     };
     let decided = decide(state, tenant, &found, request, request_id).await;
     // It passed, also where the charge came to nothing.
-    let reason = decided.as_ref().ok().map(|(answer, _)| outcome(answer.code));
-    state.usage.record(&found, Outcome::of_reason(reason));
+    let outcome = decided.as_ref().ok().and_then(|(answer, _)| outcome(answer.code).parse().ok());
+    state.usage.record(&found, outcome.unwrap_or(Outcome::Valid));
     decided
 }
 

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    auth::{Challenge, Credentials, CredentialsError, Problem},
+    auth::{Challenge, ClientAddress, Credentials, CredentialsError, Problem},
     domain::{
         api_key::{ADMIN_PREFIX, KeyText},
         audit::{Actor, Origin},
@@ -19,7 +19,7 @@ use crate::{
         tenant::Tenant,
         timestamp::Timestamp,
     },
-    http::transport::{access::PeerAddress, logged_tenant::LoggedTenant},
+    http::transport::logged_tenant::LoggedTenant,
     state::AppState,
     store::AdminVerification,
 };
@@ -64,12 +64,12 @@ pub async fn admit(
         Ok(verification) => verification,
         Err(problem) => return problem.into_response(),
     };
-    let peer = request.extensions().get::<PeerAddress>();
+    let client = request.extensions().get::<ClientAddress>();
     let admin = Admin(Arc::new(AdminParts {
         tenant: verification.tenant,
         origin: Origin {
             actor: Actor::AdminKey(verification.id),
-            address: peer.map(|peer| peer.0),
+            address: client.map(|client| client.0),
             request_id: request.extensions().get::<RequestId>().copied(),
         },
         now: verification.now,
