@@ -6,15 +6,11 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     csv::{Export, Lines, entries_before},
-    days::{parse_day, parse_end_of_day},
     events::Names,
     failure::Failure,
-    format,
     forms::{Form, Query},
     keys::named_keys,
-    links::link,
     pages::{
-        Choice,
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
         frame::Nav,
     },
@@ -26,6 +22,12 @@ use crate::{
     domain::id::KeyId,
     state::AppState,
     store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry, Refusal, StoreError},
+    web::{
+        days::{parse_day, parse_end_of_day},
+        fields::Choice,
+        format,
+        links::link,
+    },
 };
 
 /// Entries on a page.

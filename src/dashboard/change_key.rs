@@ -7,14 +7,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     failure::Failure,
-    format,
     forms::{Form, Submission},
     guard::csrf_token,
     key_detail,
     key_fields::{Expires, KeyInput},
-    links::link,
     new_key::{Place, access_fields, key_form_page, unanswered},
-    pages::{Access, key_form::KeyFormPage},
+    pages::{key_form::KeyFormPage, key_views::Access},
     respond::{see_other, show, show_with},
     session::{KeyInPath, Visitor},
     views::{key_head, key_url, limit_words},
@@ -23,6 +21,7 @@ use crate::{
     domain::{amount::Currency, lifecycle::KeyStatus},
     state::AppState,
     store::{ApiKey, KeyChange, Refusal, StoreError},
+    web::{format, links::link},
 };
 
 /// `GET /dashboard/keys/{key_id}/edit`

@@ -6,14 +6,11 @@ use std::error::Error;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    days::parse_moment,
     failure::Failure,
-    format,
     forms::{Form, Submission},
     keys::{cap, count_toward_cap, live_keys},
     new_key::{self, form_token, unanswered},
     pages::{
-        Link,
         compromised::{CompromisedDonePage, CompromisedPage, NotReplaced},
         frame::Nav,
         key_shown::NewKey,
@@ -32,6 +29,7 @@ use crate::{
     },
     state::AppState,
     store::{ApiKey, NewApiKey, Refusal, StoreError},
+    web::{days::parse_moment, format, links::Link},
 };
 
 const REASON: &str = "compromised";

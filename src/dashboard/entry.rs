@@ -10,7 +10,6 @@ use super::{
     brand::plain_frame,
     cookies::{Cookie, LastSignIn},
     failure::Failure,
-    format,
     forms::{Query, Submission},
     pages::{
         frame::Nav,
@@ -30,6 +29,7 @@ use crate::{
     entropy,
     state::AppState,
     store::{DashboardSession, LinkTarget, SignInWay},
+    web::format,
 };
 
 const KEYS: &str = "/dashboard/keys";

@@ -5,11 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    format,
-    pages::{
-        Link,
-        security_log::{EventRow, EventTable},
-    },
+    pages::security_log::{EventRow, EventTable},
     session::Visitor,
     views::{cut, key_url},
 };
@@ -19,6 +15,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{ApiKey, AuditEvent},
+    web::{format, links::Link},
 };
 
 /// What keys are called: a trail has their ids.

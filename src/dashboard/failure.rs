@@ -10,13 +10,14 @@ use axum::{
 
 use super::{
     brand::plain_frame,
-    pages::{Link, frame::Nav, message::MessagePage, sign_in::SignedOutPage},
+    pages::{frame::Nav, message::MessagePage, sign_in::SignedOutPage},
 };
 use crate::{
     auth::Problem,
     domain::id::RequestId,
     entropy::EntropyError,
     store::{Refusal, StoreError},
+    web::links::Link,
 };
 
 /// Why there is no page. As a response it is in the response's extensions, without a body: the

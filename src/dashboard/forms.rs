@@ -10,8 +10,8 @@ use axum::{
     response::IntoResponse as _,
 };
 
-use super::{failure::Failure, guard::is_csrf_token, pages::Field, session::Visitor};
-use crate::{domain::session_token::SessionToken, state::AppState};
+use super::{failure::Failure, guard::is_csrf_token, session::Visitor};
+use crate::{domain::session_token::SessionToken, state::AppState, web::fields::Field};
 
 /// The fields of a form or of a query, and what was wrong with those that were read.
 #[derive(Default)]

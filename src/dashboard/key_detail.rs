@@ -4,16 +4,13 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     change_key,
-    chart::{Chart, Step, bar_chart},
     events::{self, Names},
     failure::Failure,
-    format,
     forms::{Form, Query},
-    links::link,
     pages::{
-        Access, Link,
         frame::{FormError, Frame, Nav},
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
+        key_views::Access,
     },
     respond::show_with,
     session::{KeyInPath, Visitor},
@@ -29,6 +26,11 @@ use crate::{
     },
     state::AppState,
     store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
+    web::{
+        chart::{Chart, Step, bar_chart},
+        format,
+        links::{Link, link},
+    },
 };
 
 /// Purchases on the page; all are on a page of their own.

@@ -1,18 +1,20 @@
 //! The fields of a key, as the forms that create and change one have them.
 
-use super::{
-    days::{DAY_SECONDS, parse_end_of_day},
-    format,
-    forms::Form,
-};
-use crate::domain::{
-    amount::Amount,
-    lifecycle::{Expiry, ExpiryError, MAX_LIFETIME_SECONDS},
-    scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
-    spend_limit::{SpendLimit, SpendPeriod},
-    tenant::Tenant,
-    text::Name,
-    timestamp::Timestamp,
+use super::forms::Form;
+use crate::{
+    domain::{
+        amount::Amount,
+        lifecycle::{Expiry, ExpiryError, MAX_LIFETIME_SECONDS},
+        scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
+        spend_limit::{SpendLimit, SpendPeriod},
+        tenant::Tenant,
+        text::Name,
+        timestamp::Timestamp,
+    },
+    web::{
+        days::{DAY_SECONDS, parse_end_of_day},
+        format,
+    },
 };
 
 /// Lives that are offered, in days.

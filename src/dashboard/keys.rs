@@ -5,16 +5,13 @@ use std::{collections::BTreeMap, error::Error, time::Duration};
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    chart,
     failure::Failure,
-    format,
     forms::{Form, Query, Submission},
     key_detail,
-    links::link,
     pages::{
-        Access,
         frame::{Frame, Nav},
         key_actions::RevokePage,
+        key_views::Access,
         keys::{KeyFigures, KeyRow, KeysPage},
     },
     respond::{see_other, show, show_with},
@@ -25,6 +22,7 @@ use crate::{
     domain::{id::KeyId, lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT, text::Reason},
     state::AppState,
     store::{ApiKey, KeyActivity, KeyChange, KeyFilter, StoreError},
+    web::{chart, format, links::link},
 };
 
 /// Keys on a page of the list.

@@ -9,15 +9,14 @@ use axum::{
 
 use super::{
     failure::Failure,
-    format,
     forms::{Form, Submission},
     key_fields::{Expires, KeyInput, last_day},
     keys::{cap, count_toward_cap, live_keys},
     pages::{
-        Field, KeyHead,
         frame::Nav,
         key_form::{KeyFields, KeyFormPage, expiry_choices, period_choices},
         key_shown::{KeyShownPage, NewKey},
+        key_views::KeyHead,
         keys::{KeyLimitPage, LiveKey},
     },
     respond::{show, show_with},
@@ -30,6 +29,7 @@ use crate::{
     entropy,
     state::AppState,
     store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
+    web::{fields::Field, format},
 };
 
 /// What is offered first: long enough to be of use, short enough to be looked after.

@@ -6,10 +6,8 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     csv::{Export, Lines},
-    days::parse_moment,
     failure::Failure,
     forms::{Form, Query},
-    links::link,
     pages::{
         frame::Nav,
         purchases::{PurchaseTable, PurchasesPage},
@@ -22,6 +20,7 @@ use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
     state::AppState,
     store::{ApiKey, StoreError},
+    web::{days::parse_moment, links::link},
 };
 
 /// Purchases on a page.

@@ -4,7 +4,6 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     failure::Failure,
-    format,
     forms::{Form, Submission},
     key_detail,
     new_key::{self, form_token, unanswered},
@@ -22,6 +21,7 @@ use crate::{
     entropy,
     state::AppState,
     store::{ApiKey, FormClaim, Refusal, StoreError},
+    web::format,
 };
 
 /// Graces that are offered, in seconds.

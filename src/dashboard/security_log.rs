@@ -7,13 +7,12 @@ use super::{
     failure::Failure,
     forms::Query,
     keys::named_keys,
-    links::link,
     pages::{frame::Nav, security_log::SecurityLogPage},
     respond::show,
     session::Visitor,
     views::to_fetch,
 };
-use crate::{domain::id::AuditEventId, state::AppState, store::AuditFilter};
+use crate::{domain::id::AuditEventId, state::AppState, store::AuditFilter, web::links::link};
 
 /// Events on a page.
 const LENGTH: usize = 50;

@@ -10,11 +10,9 @@ use super::{
     brand::tenant_frame,
     cookies::Cookie,
     failure::Failure,
-    format,
     forms::Form,
     guard::csrf_token,
     pages::{
-        Link,
         frame::{AccountView, FormError, Frame, Nav},
         notices::Notice,
     },
@@ -33,6 +31,7 @@ use crate::{
     },
     state::AppState,
     store::{DashboardSession, LinkTarget},
+    web::{format, links::Link},
 };
 
 /// An account's owner in a live session. All that is read and changed for them is that of the

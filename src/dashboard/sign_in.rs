@@ -18,11 +18,9 @@ use super::{
     cookies::{Cookie, LastSignIn},
     entry::with_cookies,
     failure::Failure,
-    format,
     forms::{Form, read_body},
     guard::{csrf_token, is_csrf_token},
     pages::{
-        Field, Link,
         frame::{Frame, Nav},
         sign_in::{SignInPage, SignaturePage},
     },
@@ -42,6 +40,7 @@ use crate::{
     entropy,
     state::AppState,
     store::{NewSignIn, SignInAttempt, SignInOutcome, StoreError},
+    web::{fields::Field, format, links::Link},
 };
 
 /// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.

@@ -1,11 +1,8 @@
 //! What is stored, in the words of the pages.
 
-use super::{
-    format,
-    pages::{
-        KeyHead, KeyState,
-        purchases::{PurchaseRow, PurchaseTable},
-    },
+use super::pages::{
+    key_views::{KeyHead, KeyState},
+    purchases::{PurchaseRow, PurchaseTable},
 };
 use crate::{
     domain::{
@@ -16,6 +13,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{ApiKey, Purchase},
+    web::format,
 };
 
 /// Seconds before its end in which a key's expiry is a warning: a week.

@@ -2,7 +2,12 @@
 
 use askama::Template;
 
-use super::{Choice, Field, Link, TimeView, frame::Frame};
+use super::frame::Frame;
+use crate::web::{
+    fields::{Choice, Field},
+    format::TimeView,
+    links::Link,
+};
 
 /// `GET /dashboard/balance`
 #[derive(Template)]
@@ -62,7 +67,7 @@ pub struct EntryRow {
     pub at: TimeView,
     /// From [`kind_word`].
     pub kind: &'static str,
-    /// Signed: `+5.000000 TRX`, `−1.500000 TRX`; [`crate::dashboard::format::signed_amount`].
+    /// Signed: `+5.000000 TRX`, `−1.500000 TRX`; [`crate::web::format::signed_amount`].
     pub amount: String,
     /// More in the account than before.
     pub incoming: bool,

@@ -2,9 +2,8 @@
 
 use askama::Template;
 
-use super::{
-    Field, KeyHead, Link, TimeView, frame::Frame, key_shown::NewKey, purchases::PurchaseTable,
-};
+use super::{frame::Frame, key_shown::NewKey, key_views::KeyHead, purchases::PurchaseTable};
+use crate::web::{fields::Field, format::TimeView, links::Link};
 
 /// `GET /dashboard/keys/{key_id}/compromised`
 #[derive(Template)]

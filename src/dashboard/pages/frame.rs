@@ -1,6 +1,7 @@
 //! What stands around every page.
 
-use super::{Link, notices::Notice};
+use super::notices::Notice;
+use crate::web::links::Link;
 
 /// The head, the header and the footer of a page. Every page has one, as its field `frame`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -51,7 +52,7 @@ impl Frame {
 pub struct AccountView {
     /// The whole id.
     pub full: String,
-    /// Shortened in the middle, by [`crate::dashboard::format::shortened`].
+    /// Shortened in the middle, by [`crate::web::format::shortened`].
     pub short: String,
     /// No key of a suspended account passes: a banner says so.
     pub suspended: bool,

@@ -2,7 +2,11 @@
 
 use askama::Template;
 
-use super::{Choice, Field, KeyHead, TimeView, frame::Frame};
+use super::{frame::Frame, key_views::KeyHead};
+use crate::web::{
+    fields::{Choice, Field},
+    format::TimeView,
+};
 
 /// `GET /dashboard/keys/{key_id}/revoke`: asks once more.
 #[derive(Template)]

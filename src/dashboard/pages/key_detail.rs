@@ -3,10 +3,12 @@
 use askama::Template;
 
 use super::{
-    Access, KeyHead, KeyState, Link, TimeView, frame::Frame, purchases::PurchaseTable,
+    frame::Frame,
+    key_views::{Access, KeyHead, KeyState},
+    purchases::PurchaseTable,
     security_log::EventTable,
 };
-use crate::dashboard::chart::Chart;
+use crate::web::{chart::Chart, format::TimeView, links::Link};
 
 /// `GET /dashboard/keys/{key_id}`
 #[derive(Template)]

@@ -2,8 +2,14 @@
 
 use askama::Template;
 
-use super::{Choice, Field, KeyHead, frame::Frame};
-use crate::{dashboard::format, domain::timestamp::Timestamp};
+use super::{frame::Frame, key_views::KeyHead};
+use crate::{
+    domain::timestamp::Timestamp,
+    web::{
+        fields::{Choice, Field},
+        format,
+    },
+};
 
 /// `/dashboard/keys/new` and `/dashboard/keys/{key_id}/edit`
 #[derive(Template)]

@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::{KeyHead, TimeView, frame::Frame};
+use super::{frame::Frame, key_views::KeyHead};
+use crate::web::format::TimeView;
 
 /// The answer to a form that created or rotated a key.
 #[derive(Template)]

@@ -2,8 +2,11 @@
 
 use askama::Template;
 
-use super::{Access, KeyHead, KeyState, TimeView, frame::Frame};
-use crate::dashboard::chart::Sparkline;
+use super::{
+    frame::Frame,
+    key_views::{Access, KeyHead, KeyState},
+};
+use crate::web::{chart::Sparkline, format::TimeView};
 
 /// `GET /dashboard/keys`
 #[derive(Template)]

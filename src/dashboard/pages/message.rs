@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::{Link, frame::Frame};
+use super::frame::Frame;
+use crate::web::links::Link;
 
 /// A dead link, a page that is not there, a form that was sent twice, and the like.
 #[derive(Template)]

@@ -2,7 +2,8 @@
 
 use askama::{Template, filters::HtmlSafe};
 
-use super::{Field, KeyHead, TimeView, frame::Frame};
+use super::{frame::Frame, key_views::KeyHead};
+use crate::web::{fields::Field, format::TimeView};
 
 /// `GET /dashboard/keys/{key_id}/purchases`
 #[derive(Template)]

@@ -2,7 +2,8 @@
 
 use askama::{Template, filters::HtmlSafe};
 
-use super::{Link, TimeView, frame::Frame};
+use super::frame::Frame;
+use crate::web::{format::TimeView, links::Link};
 
 /// `GET /dashboard/log`
 #[derive(Template)]

@@ -2,7 +2,8 @@
 
 use askama::Template;
 
-use super::{Field, Link, TimeView, frame::Frame};
+use super::frame::Frame;
+use crate::web::{fields::Field, format::TimeView, links::Link};
 
 /// `GET /dashboard/{tenant}/login`: which account?
 #[derive(Template)]

@@ -1,8 +1,8 @@
 //! How the pages write times, amounts and ids.
 
+use askama::{Template, filters::HtmlSafe};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};
 
-use super::pages::TimeView;
 use crate::domain::{amount::Currency, timestamp::Timestamp};
 
 const ISO: &[BorrowedFormatItem<'_>] =
@@ -18,6 +18,26 @@ const HOUR: &[BorrowedFormatItem<'_>] = format_description!("[hour]:00 UTC");
 
 /// How many characters of an id are kept at its beginning and at its end.
 const KEPT: (usize, usize) = (6, 4);
+
+/// A moment: `<time>` in UTC, which the script rewrites into the viewer's zone.
+///
+/// Made by [`moment`] and [`day`].
+#[derive(Template, Clone, PartialEq, Eq, Debug)]
+#[template(path = "dashboard/parts/time.html")]
+pub struct TimeView {
+    /// For machines: `2026-11-25T21:40:05Z`.
+    pub iso: String,
+    /// Shown on hover: `2026-11-25 21:40:05 UTC`.
+    pub utc: String,
+    /// What is read: `25 Nov 2026, 21:40 UTC`, or `25 Nov 2026`.
+    pub words: String,
+    /// Only the day is shown.
+    pub day_only: bool,
+    /// `in 3 days`, `2 hours ago`: shown after the time where it is given.
+    pub relative: Option<String>,
+}
+
+impl HtmlSafe for TimeView {}
 
 /// A moment to the minute: `25 Nov 2026, 21:40 UTC`. With `now`, its distance is said too.
 pub fn moment(at: Timestamp, now: Option<Timestamp>) -> TimeView {
@@ -186,5 +206,19 @@ mod tests {
         assert_eq!(amount(1_500_000, &trx), "1.500000 TRX");
         assert_eq!(signed_amount(5_000_000, &trx), "+5.000000 TRX");
         assert_eq!(signed_amount(-1_500_000, &trx), "−1.500000 TRX");
+    }
+
+    #[test]
+    fn a_time_is_escaped_and_said_twice() {
+        let time = TimeView {
+            iso: "2026-11-25T21:40:05Z".into(),
+            utc: "2026-11-25 21:40:05 UTC".into(),
+            words: "25 Nov 2026, 21:40 UTC".into(),
+            day_only: false,
+            relative: Some("in <3> days".into()),
+        };
+        let html = time.to_string();
+        assert!(html.contains(r#"<time datetime="2026-11-25T21:40:05Z""#), "{html}");
+        assert!(html.contains("in &#60;3&#62; days"), "{html}");
     }
 }

@@ -1,6 +1,13 @@
-//! Links to our own pages, with what they are narrowed to.
+//! Links, and the paths of our own pages with what they are narrowed to.
 
 use form_urlencoded::Serializer;
+
+/// A link to a page.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Link {
+    pub label: String,
+    pub url: String,
+}
 
 /// A path with a query. Parameters without a value are left out.
 pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {

@@ -1,0 +1,73 @@
+//! The fields of a form, as templates write them.
+
+use super::days::parse_day;
+
+/// A text field of a form as it was sent, and what is wrong with it.
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
+pub struct Field {
+    pub value: String,
+    /// A sentence that stands beside the field.
+    pub error: Option<String>,
+}
+
+impl Field {
+    pub fn wrong(&self) -> bool {
+        self.error.is_some()
+    }
+
+    /// The type of an input for a date. A browser shows nothing for what is no date, and complains:
+    /// what was typed is kept as a text.
+    pub fn date_type(&self) -> &'static str {
+        // Spaces around it are forgiven by the parser alone.
+        let is_day = self.value.trim() == self.value && parse_day(&self.value).is_ok();
+        if self.value.is_empty() || is_day { "date" } else { "text" }
+    }
+}
+
+/// One value that can be chosen in a form.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Choice {
+    /// What is sent.
+    pub value: String,
+    /// What is read.
+    pub label: String,
+    pub selected: bool,
+}
+
+impl Choice {
+    pub fn new(value: impl Into<String>, label: impl Into<String>, chosen: &str) -> Self {
+        let value = value.into();
+        let selected = value == chosen;
+        Self { value, label: label.into(), selected }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_date_stays_as_it_was_typed() {
+        for (value, expected) in [
+            ("", "date"),
+            ("2027-01-31", "date"),
+            ("2028-02-29", "date"),
+            ("2027-02-29", "text"),
+            ("2027-02-30", "text"),
+            ("2027-13-01", "text"),
+            ("2027-1-31", "text"),
+            (" 2027-01-31", "text"),
+            ("2027-01-31T12:00", "text"),
+            ("tomorrow", "text"),
+        ] {
+            let field = Field { value: value.to_owned(), error: None };
+            assert_eq!(field.date_type(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_choice_knows_whether_it_is_chosen() {
+        assert!(Choice::new("day", "a day", "day").selected);
+        assert!(!Choice::new("day", "a day", "month").selected);
+    }
+}
