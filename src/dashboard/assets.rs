@@ -9,7 +9,7 @@ use axum::{
 };
 use rust_embed::Embed;
 
-use super::{brand::FOR_EVER, failure::Failure, session::InPath};
+use crate::web::{failure::Failure, paths::InPath, respond::FOR_EVER};
 
 #[derive(Embed)]
 #[folder = "src/dashboard/assets/"]

@@ -7,14 +7,11 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     csv::{Export, Lines, entries_before},
     events::Names,
-    failure::Failure,
-    forms::{Form, Query},
     keys::named_keys,
     pages::{
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
         frame::Nav,
     },
-    respond::show_with,
     session::Visitor,
     views::{cut, to_fetch},
 };
@@ -24,9 +21,12 @@ use crate::{
     store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry, Refusal, StoreError},
     web::{
         days::{parse_day, parse_end_of_day},
+        failure::Failure,
         fields::Choice,
         format,
+        forms::{Form, Query},
         links::link,
+        respond::show_with,
     },
 };
 

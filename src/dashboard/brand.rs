@@ -8,9 +8,7 @@ use axum::{
 
 use super::{
     assets,
-    failure::Failure,
     pages::frame::{Frame, Nav},
-    session::InPath,
 };
 use crate::{
     domain::{
@@ -19,11 +17,8 @@ use crate::{
         tenant::{Environment, Tenant},
     },
     state::AppState,
+    web::{failure::Failure, paths::InPath, respond::FOR_EVER},
 };
-
-/// For what never changes under its address.
-pub const FOR_EVER: (HeaderName, HeaderValue) =
-    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
 
 /// The shades of a colour are worked out here, and may be worked out otherwise one day.
 const FOR_A_DAY: (HeaderName, HeaderValue) =

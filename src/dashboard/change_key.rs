@@ -6,22 +6,27 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 
 use super::{
-    failure::Failure,
-    forms::{Form, Submission},
-    guard::csrf_token,
     key_detail,
     key_fields::{Expires, KeyInput},
     new_key::{Place, access_fields, key_form_page, unanswered},
     pages::{key_form::KeyFormPage, key_views::Access},
-    respond::{see_other, show, show_with},
-    session::{KeyInPath, Visitor},
+    session::Visitor,
+    submission::Submission,
     views::{key_head, key_url, limit_words},
 };
 use crate::{
     domain::{amount::Currency, lifecycle::KeyStatus},
     state::AppState,
     store::{ApiKey, KeyChange, Refusal, StoreError},
-    web::{format, links::link},
+    web::{
+        failure::Failure,
+        format,
+        forms::Form,
+        guard::csrf_token,
+        links::link,
+        paths::KeyInPath,
+        respond::{see_other, show, show_with},
+    },
 };
 
 /// `GET /dashboard/keys/{key_id}/edit`

@@ -6,8 +6,6 @@ use std::error::Error;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    failure::Failure,
-    forms::{Form, Submission},
     keys::{cap, count_toward_cap, live_keys},
     new_key::{self, form_token, unanswered},
     pages::{
@@ -16,8 +14,8 @@ use super::{
         key_shown::NewKey,
     },
     purchases,
-    respond::{show, show_with},
-    session::{KeyInPath, Visitor},
+    session::Visitor,
+    submission::Submission,
     views::{key_head, key_url},
 };
 use crate::{
@@ -29,7 +27,15 @@ use crate::{
     },
     state::AppState,
     store::{ApiKey, NewApiKey, Refusal, StoreError},
-    web::{days::parse_moment, format, links::Link},
+    web::{
+        days::parse_moment,
+        failure::Failure,
+        format,
+        forms::Form,
+        links::Link,
+        paths::KeyInPath,
+        respond::{show, show_with},
+    },
 };
 
 const REASON: &str = "compromised";

@@ -1,11 +1,14 @@
 //! The cookies: that of a session, that of a browser which is about to sign in, and one that says
 //! where somebody signed in last.
 
-use axum::http::{HeaderMap, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderValue};
 
-use crate::domain::{
-    session_token::SessionToken,
-    tenant::{Environment, Slug, Tenant},
+use crate::{
+    domain::{
+        session_token::SessionToken,
+        tenant::{Environment, Slug, Tenant},
+    },
+    web::cookies::{cookie, value_of},
 };
 
 /// Seconds that a browser keeps the cookie of the sign-in page: twice the life of a nonce.
@@ -90,31 +93,10 @@ impl LastSignIn {
     }
 }
 
-/// The value of a cookie that a browser sent; none, also, when it sent two that differ. What others
-/// have set beside it may be any bytes.
-fn value_of<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
-    let mut values = headers
-        .get_all(header::COOKIE)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b';'))
-        .filter_map(|pair| pair.trim_ascii().strip_prefix(name.as_bytes())?.strip_prefix(b"="));
-    let value = values.next()?;
-    if values.any(|other| other != value) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()
-}
-
-fn cookie(name: &str, value: &str, max_age: Option<u32>, secure: bool) -> HeaderValue {
-    let secure = if secure { "; Secure" } else { "" };
-    let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    // Lax, so that it comes along with the redirect of a link that another site has opened.
-    let text = format!("{name}={value}; Path=/{max_age}; HttpOnly; SameSite=Lax{secure}");
-    HeaderValue::try_from(text).expect("tokens and names of tenants are visible ASCII")
-}
-
 #[cfg(test)]
 mod tests {
+    use axum::http::header;
+
     use super::*;
 
     fn read(cookies: &[&'static str], secure: bool) -> Option<String> {

@@ -2,22 +2,20 @@
 
 use axum::{
     extract::State,
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    http::{HeaderMap, Method, StatusCode},
     response::{IntoResponse as _, Response},
 };
 
 use super::{
     brand::plain_frame,
     cookies::{Cookie, LastSignIn},
-    failure::Failure,
-    forms::{Query, Submission},
     pages::{
         frame::Nav,
         sign_in::{AccountName, ChangeAccountPage, SignedOutPage},
     },
-    respond::{see_other, show},
     session::{Newcomer, Visitor},
     sign_in::Platform,
+    submission::Submission,
 };
 use crate::{
     domain::{
@@ -29,7 +27,13 @@ use crate::{
     entropy,
     state::AppState,
     store::{DashboardSession, LinkTarget, SignInWay},
-    web::format,
+    web::{
+        cookies::with_cookies,
+        failure::Failure,
+        format,
+        forms::Query,
+        respond::{see_other, show},
+    },
 };
 
 const KEYS: &str = "/dashboard/keys";
@@ -181,12 +185,4 @@ fn say_goodbye(state: &AppState, visitor: &Visitor) -> Result<Response, Failure>
         SignInWay::Wallet => with_cookies(response, [LastSignIn::at(visitor.tenant()).set(secure)]),
         SignInWay::DashboardLink => response,
     })
-}
-
-/// Gives cookies to the browser along with a response.
-pub fn with_cookies<const N: usize>(mut response: Response, cookies: [HeaderValue; N]) -> Response {
-    for cookie in cookies {
-        response.headers_mut().append(header::SET_COOKIE, cookie);
-    }
-    response
 }

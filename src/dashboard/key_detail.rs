@@ -5,15 +5,12 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     change_key,
     events::{self, Names},
-    failure::Failure,
-    forms::{Form, Query},
     pages::{
         frame::{FormError, Frame, Nav},
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
         key_views::Access,
     },
-    respond::show_with,
-    session::{KeyInPath, Visitor},
+    session::Visitor,
     views::{expires_soon, key_head, key_state, key_url, limit_words, purchase_table, to_fetch},
 };
 use crate::{
@@ -28,8 +25,12 @@ use crate::{
     store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
     web::{
         chart::{Chart, Step, bar_chart},
+        failure::Failure,
         format,
+        forms::{Form, Query},
         links::{Link, link},
+        paths::KeyInPath,
+        respond::show_with,
     },
 };
 

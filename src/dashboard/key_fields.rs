@@ -1,6 +1,5 @@
 //! The fields of a key, as the forms that create and change one have them.
 
-use super::forms::Form;
 use crate::{
     domain::{
         amount::Amount,
@@ -14,6 +13,7 @@ use crate::{
     web::{
         days::{DAY_SECONDS, parse_end_of_day},
         format,
+        forms::Form,
     },
 };
 

@@ -5,8 +5,6 @@ use std::{collections::BTreeMap, error::Error, time::Duration};
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    failure::Failure,
-    forms::{Form, Query, Submission},
     key_detail,
     pages::{
         frame::{Frame, Nav},
@@ -14,15 +12,23 @@ use super::{
         key_views::Access,
         keys::{KeyFigures, KeyRow, KeysPage},
     },
-    respond::{see_other, show, show_with},
-    session::{KeyInPath, Visitor},
+    session::Visitor,
+    submission::Submission,
     views::{cut, expires_soon, key_head, key_state, key_url, to_fetch},
 };
 use crate::{
     domain::{id::KeyId, lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT, text::Reason},
     state::AppState,
     store::{ApiKey, KeyActivity, KeyChange, KeyFilter, StoreError},
-    web::{chart, format, links::link},
+    web::{
+        chart,
+        failure::Failure,
+        format,
+        forms::{Form, Query},
+        links::link,
+        paths::KeyInPath,
+        respond::{see_other, show, show_with},
+    },
 };
 
 /// Keys on a page of the list.

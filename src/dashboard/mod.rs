@@ -18,21 +18,21 @@ mod cookies;
 mod csv;
 mod entry;
 mod events;
-mod failure;
-mod forms;
-mod guard;
+mod failures;
 mod key_detail;
 mod key_fields;
 mod keys;
 mod new_key;
 mod pages;
 mod purchases;
-mod respond;
 mod rotate;
 mod security_log;
 mod session;
 mod sign_in;
+mod submission;
 mod views;
+
+use std::sync::Arc;
 
 use axum::{
     Router, middleware,
@@ -40,11 +40,21 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use crate::state::AppState;
+use crate::{
+    state::AppState,
+    web::{
+        failure,
+        guard::{self, Protection},
+    },
+};
 
 /// All that is served under `/dashboard`, with its layers. What holds for every request of the
 /// service, such as its id, its bounds and the log, is around it.
 pub fn routes(state: &AppState) -> Router {
+    let public_url = Arc::new(state.public_url().clone());
+    let timeout = state.limits().request_timeout;
+    let protection = Protection { secure: public_url.is_secure(), render_failure: failures::page };
+    let protect = middleware::from_fn_with_state(protection, guard::protect);
     let pages = ways_in()
         .merge(account_pages())
         .merge(key_pages())
@@ -52,15 +62,14 @@ pub fn routes(state: &AppState) -> Router {
         .method_not_allowed_fallback(failure::no_such_method)
         .fallback(failure::no_such_page)
         // Innermost first. A form from elsewhere reaches no handler, whatever it says.
-        .layer(middleware::from_fn_with_state(state.clone(), guard::refuse_foreign_forms))
+        .layer(middleware::from_fn_with_state(public_url, guard::refuse_foreign_forms))
         // A panic is a page too.
         .layer(CatchPanicLayer::custom(failure::panicked))
         // So is an answer that does not come.
-        .layer(middleware::from_fn_with_state(state.clone(), guard::answer_in_time))
+        .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
         // Writes the page of what failed, and sets the headers: of every answer there is.
-        .layer(middleware::from_fn_with_state(state.clone(), guard::protect))
+        .layer(protect.clone())
         .with_state(state.clone());
-    let protect = middleware::from_fn_with_state(state.clone(), guard::protect);
     Router::new()
         .nest("/dashboard", pages)
         // What is nested does not have this one.

@@ -8,8 +8,6 @@ use axum::{
 };
 
 use super::{
-    failure::Failure,
-    forms::{Form, Submission},
     key_fields::{Expires, KeyInput, last_day},
     keys::{cap, count_toward_cap, live_keys},
     pages::{
@@ -19,8 +17,8 @@ use super::{
         key_views::KeyHead,
         keys::{KeyLimitPage, LiveKey},
     },
-    respond::{show, show_with},
     session::Visitor,
+    submission::Submission,
     views::key_head,
 };
 use crate::{
@@ -29,7 +27,13 @@ use crate::{
     entropy,
     state::AppState,
     store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
-    web::{fields::Field, format},
+    web::{
+        failure::Failure,
+        fields::Field,
+        format,
+        forms::Form,
+        respond::{show, show_with},
+    },
 };
 
 /// What is offered first: long enough to be of use, short enough to be looked after.

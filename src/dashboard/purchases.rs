@@ -6,21 +6,25 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     csv::{Export, Lines},
-    failure::Failure,
-    forms::{Form, Query},
     pages::{
         frame::Nav,
         purchases::{PurchaseTable, PurchasesPage},
     },
-    respond::show_with,
-    session::{KeyInPath, Visitor},
+    session::Visitor,
     views::{key_head, key_url, purchase_table, to_fetch},
 };
 use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
     state::AppState,
     store::{ApiKey, StoreError},
-    web::{days::parse_moment, links::link},
+    web::{
+        days::parse_moment,
+        failure::Failure,
+        forms::{Form, Query},
+        links::link,
+        paths::KeyInPath,
+        respond::show_with,
+    },
 };
 
 /// Purchases on a page.

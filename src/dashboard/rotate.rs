@@ -3,8 +3,6 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    failure::Failure,
-    forms::{Form, Submission},
     key_detail,
     new_key::{self, form_token, unanswered},
     pages::{
@@ -12,8 +10,8 @@ use super::{
         key_actions::{RotatePage, grace_choices},
         key_shown::{KeyShownPage, RotatedKey},
     },
-    respond::{show, show_with},
-    session::{KeyInPath, Visitor},
+    session::Visitor,
+    submission::Submission,
     views::key_head,
 };
 use crate::{
@@ -21,7 +19,13 @@ use crate::{
     entropy,
     state::AppState,
     store::{ApiKey, FormClaim, Refusal, StoreError},
-    web::format,
+    web::{
+        failure::Failure,
+        format,
+        forms::Form,
+        paths::KeyInPath,
+        respond::{show, show_with},
+    },
 };
 
 /// Graces that are offered, in seconds.

@@ -4,15 +4,17 @@ use axum::{extract::State, response::Response};
 
 use super::{
     events::{self, Names},
-    failure::Failure,
-    forms::Query,
     keys::named_keys,
     pages::{frame::Nav, security_log::SecurityLogPage},
-    respond::show,
     session::Visitor,
     views::to_fetch,
 };
-use crate::{domain::id::AuditEventId, state::AppState, store::AuditFilter, web::links::link};
+use crate::{
+    domain::id::AuditEventId,
+    state::AppState,
+    store::AuditFilter,
+    web::{failure::Failure, forms::Query, links::link, respond::show},
+};
 
 /// Events on a page.
 const LENGTH: usize = 50;

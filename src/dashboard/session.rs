@@ -1,17 +1,13 @@
-//! Whose page it is: the session behind a request's cookie, and what is read out of its path.
+//! Whose page it is: the session behind a request's cookie.
 
 use axum::{
-    extract::{FromRequestParts, Path},
+    extract::FromRequestParts,
     http::{Extensions, request::Parts},
 };
-use serde::de::DeserializeOwned;
 
 use super::{
     brand::tenant_frame,
     cookies::Cookie,
-    failure::Failure,
-    forms::Form,
-    guard::csrf_token,
     pages::{
         frame::{AccountView, FormError, Frame, Nav},
         notices::Notice,
@@ -24,14 +20,14 @@ use crate::{
         amount::Currency,
         audit::{Actor, Origin},
         dashboard::DashboardSettings,
-        id::{KeyId, RequestId},
+        id::RequestId,
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,
     },
     state::AppState,
     store::{DashboardSession, LinkTarget},
-    web::{format, links::Link},
+    web::{failure::Failure, format, forms::Form, guard::csrf_token, links::Link},
 };
 
 /// An account's owner in a live session. All that is read and changed for them is that of the
@@ -170,29 +166,5 @@ fn owner_origin(extensions: &Extensions) -> Origin {
         actor: Actor::AccountOwner,
         address: extensions.get::<ClientAddress>().map(|peer| peer.0),
         request_id: extensions.get::<RequestId>().copied(),
-    }
-}
-
-/// The parameters of the path. What cannot be read names nothing.
-pub struct InPath<T>(pub T);
-
-impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let path = Path::<T>::from_request_parts(parts, state).await;
-        path.map(|Path(parameters)| Self(parameters)).map_err(|_| Failure::NotFound)
-    }
-}
-
-/// The key in the path. What is no key's id names no key.
-pub struct KeyInPath(pub KeyId);
-
-impl<S: Send + Sync> FromRequestParts<S> for KeyInPath {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Failure> {
-        let InPath(text) = InPath::<String>::from_request_parts(parts, state).await?;
-        text.parse().map(Self).map_err(|_| Failure::NotFound)
     }
 }

@@ -16,16 +16,11 @@ use axum::{
 use super::{
     brand::tenant_frame,
     cookies::{Cookie, LastSignIn},
-    entry::with_cookies,
-    failure::Failure,
-    forms::{Form, read_body},
-    guard::{csrf_token, is_csrf_token},
     pages::{
         frame::{Frame, Nav},
         sign_in::{SignInPage, SignaturePage},
     },
-    respond::{see_other, show_with},
-    session::{InPath, Newcomer, form_errors},
+    session::{Newcomer, form_errors},
 };
 use crate::{
     domain::{
@@ -40,7 +35,17 @@ use crate::{
     entropy,
     state::AppState,
     store::{NewSignIn, SignInAttempt, SignInOutcome, StoreError},
-    web::{fields::Field, format, links::Link},
+    web::{
+        cookies::with_cookies,
+        failure::Failure,
+        fields::Field,
+        format,
+        forms::{Form, read_body},
+        guard::{csrf_token, is_csrf_token},
+        links::Link,
+        paths::InPath,
+        respond::{see_other, show_with},
+    },
 };
 
 /// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
@@ -158,7 +163,7 @@ impl FromRequest<AppState> for SignInForm {
         let (mut parts, body) = request.into_parts();
         let platform = Platform::from_request_parts(&mut parts, state).await?;
         let browser = browser(&parts.headers, state).ok_or(Failure::StaleForm)?;
-        let form = read_body(Request::from_parts(parts, body), state).await?;
+        let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
         if is_csrf_token(form.text("csrf"), &browser) {
             Ok(Self { platform, browser, form })
         } else {

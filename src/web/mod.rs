@@ -1,8 +1,16 @@
 //! What all pages share.
+//!
+//! This module names no page: [`guard::protect`] takes the function that renders a failure.
 
 pub mod chart;
+pub mod cookies;
 pub mod csv;
 pub mod days;
+pub mod failure;
 pub mod fields;
 pub mod format;
+pub mod forms;
+pub mod guard;
 pub mod links;
+pub mod paths;
+pub mod respond;

@@ -1,4 +1,4 @@
-//! A key, as more than one page shows it.
+//! The views of a key that several pages share.
 
 /// Enough of a key to know it again.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -1,27 +1,16 @@
-//! What an owner reads when a page cannot be shown.
+//! Why a page cannot be shown, in words for the person who asked for it.
 
 use std::any::Any;
 
-use askama::Template as _;
 use axum::{
-    http::{HeaderValue, StatusCode, header},
-    response::{Html, IntoResponse, Redirect, Response},
+    http::StatusCode,
+    response::{IntoResponse, Response},
 };
 
-use super::{
-    brand::plain_frame,
-    pages::{frame::Nav, message::MessagePage, sign_in::SignedOutPage},
-};
-use crate::{
-    auth::Problem,
-    domain::id::RequestId,
-    entropy::EntropyError,
-    store::{Refusal, StoreError},
-    web::links::Link,
-};
+use crate::auth::Problem;
 
 /// Why there is no page. As a response it is in the response's extensions, without a body: the
-/// layer that knows the request's id writes the page ([`Failure::page`]).
+/// layer that knows the request's id writes the page ([`super::guard::protect`]).
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// A page is asked for without a live session: 303 to where it is said how to come in.
@@ -55,36 +44,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// The page that says it.
-    pub fn page(self, request_id: Option<RequestId>) -> Response {
-        let status = self.status();
-        let retry_after = self.retry_after();
-        let html = match &self {
-            Self::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
-            Self::SessionOver => {
-                // That page knows more ways in than this one.
-                let label = "Come in again".to_owned();
-                let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
-                SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()
-            }
-            _ => {
-                let shown_id = status.is_server_error().then_some(request_id).flatten();
-                self.message(shown_id).render()
-            }
-        };
-        // Without the page the status says it.
-        let html = Html(html.unwrap_or_default());
-        let mut response = (status, html).into_response();
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if let Self::Fault(problem) = self {
-            response.extensions_mut().insert(problem);
-        }
-        response
-    }
-
-    fn status(&self) -> StatusCode {
+    pub fn status(&self) -> StatusCode {
         match self {
             Self::SignedOut => StatusCode::SEE_OTHER,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
@@ -101,29 +61,16 @@ impl Failure {
         }
     }
 
-    fn retry_after(&self) -> Option<i64> {
+    /// Seconds until the client can try again, where that may help.
+    pub fn retry_after(&self) -> Option<i64> {
         match self {
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
             _ => None,
         }
     }
 
-    fn message(&self, request_id: Option<RequestId>) -> MessagePage {
-        let (heading, text) = self.words();
-        let link = match self {
-            Self::LinkDead => None,
-            _ => Some(Link { label: "Go to your API keys".into(), url: "/dashboard/keys".into() }),
-        };
-        MessagePage {
-            frame: plain_frame(heading, Nav::Nowhere),
-            heading: heading.to_owned(),
-            text: vec![text.to_owned()],
-            link,
-            request_id: request_id.map(|id| id.to_string()),
-        }
-    }
-
-    fn words(&self) -> (&'static str, &'static str) {
+    /// The heading of the page, and its one paragraph.
+    pub fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::SignedOut | Self::SessionOver => {
                 ("Signed out", "Open this page from your platform again, or sign in.")
@@ -189,27 +136,6 @@ impl IntoResponse for Failure {
         let mut response = self.status().into_response();
         response.extensions_mut().insert(self);
         response
-    }
-}
-
-impl From<StoreError> for Failure {
-    fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Refused(Refusal::NotFound) => Self::NotFound,
-            StoreError::Refused(Refusal::FormSpent) => Self::SentBefore,
-            StoreError::Refused(Refusal::SessionOver) => Self::SessionOver,
-            // What else may be refused is for the page that asked to say: here it is a fault.
-            StoreError::Refused(refusal) => {
-                Self::Fault(Problem::internal(format!("refused, and no page says so: {refusal:?}")))
-            }
-            error => Self::Fault(error.into()),
-        }
-    }
-}
-
-impl From<EntropyError> for Failure {
-    fn from(error: EntropyError) -> Self {
-        StoreError::from(error).into()
     }
 }
 

@@ -1,12 +1,16 @@
-//! Pages and redirects as responses.
+//! Pages and redirects as responses, and how long a browser may keep one.
 
 use askama::Template;
 use axum::{
-    http::StatusCode,
+    http::{HeaderName, HeaderValue, StatusCode, header},
     response::{Html, IntoResponse as _, Redirect, Response},
 };
 
 use super::failure::Failure;
+
+/// For what never changes under its address.
+pub const FOR_EVER: (HeaderName, HeaderValue) =
+    (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
 
 /// A page.
 pub fn show(page: &impl Template) -> Result<Response, Failure> {

@@ -1,7 +1,7 @@
 //! Forms as browsers send them: read field by field through the types of `domain`, so that all
 //! that is wrong is told at once, beside its field, and what was typed is kept.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -10,8 +10,8 @@ use axum::{
     response::IntoResponse as _,
 };
 
-use super::{failure::Failure, guard::is_csrf_token, session::Visitor};
-use crate::{domain::session_token::SessionToken, state::AppState, web::fields::Field};
+use super::{failure::Failure, fields::Field};
+use crate::domain::session_token::SessionToken;
 
 /// The fields of a form or of a query, and what was wrong with those that were read.
 #[derive(Default)]
@@ -128,35 +128,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// A form that an account's owner sent from a page of their session.
-pub struct Submission {
-    pub visitor: Visitor,
-    pub form: Form,
-}
-
-/// Its session is looked at first: without one nothing else is said.
-impl FromRequest<AppState> for Submission {
-    type Rejection = Failure;
-
-    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
-        let (mut parts, body) = request.into_parts();
-        let visitor = Visitor::from_request_parts(&mut parts, state).await?;
-        let form = read_body(Request::from_parts(parts, body), state).await?;
-        if is_csrf_token(form.text("csrf"), visitor.token()) {
-            Ok(Self { visitor, form })
-        } else {
-            Err(Failure::StaleForm)
-        }
-    }
-}
-
-/// The form in a request's body. Whose it is, is for the caller to check.
-pub async fn read_body(request: Request<Body>, state: &AppState) -> Result<Form, Failure> {
+/// Reads the form in a request's body, which has to arrive within `timeout`. The caller checks whose it
+/// is.
+pub async fn read_body(request: Request<Body>, timeout: Duration) -> Result<Form, Failure> {
     if !is_form(request.headers()) {
         return Err(Failure::NoForm);
     }
-    let body = Bytes::from_request(request, state);
-    let body = tokio::time::timeout(state.limits().body_timeout, body).await;
+    let body = tokio::time::timeout(timeout, Bytes::from_request(request, &())).await;
     let body = body.map_err(|_| Failure::TooSlow)?.map_err(unreadable)?;
     Ok(Form::parse(&body))
 }

@@ -1,7 +1,7 @@
 //! What holds for every page: the headers of the answer, and when it comes; where a form may come
 //! from, and the token in it.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     extract::{Request, State},
@@ -16,7 +16,6 @@ use super::failure::Failure;
 use crate::{
     auth::Problem,
     domain::{dashboard::WebOrigin, id::RequestId, session_token::SessionToken},
-    state::AppState,
 };
 
 /// Everything comes from this origin, and nothing that is written into a page is run: no inline
@@ -40,19 +39,33 @@ const HEADERS: [(HeaderName, &str); 7] = [
     ),
 ];
 
+/// What [`protect`] needs to know about the pages behind it.
+#[derive(Clone, Copy)]
+pub struct Protection {
+    /// Browsers reach the service over TLS.
+    pub secure: bool,
+    /// Renders the page for a failure of the request with this id.
+    pub render_failure: fn(Failure, Option<RequestId>) -> Response,
+}
+
 /// Writes the page where there is none but a [`Failure`], and sets the headers of every answer. What
 /// may be kept says so itself.
-pub async fn protect(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn protect(
+    State(protection): State<Protection>,
+    request: Request,
+    next: Next,
+) -> Response {
     let request_id = request.extensions().get::<RequestId>().copied();
     let mut response = next.run(request).await;
     if let Some(failure) = response.extensions_mut().remove::<Failure>() {
-        response = carry_over(response, failure.page(request_id));
+        let page = (protection.render_failure)(failure, request_id);
+        response = carry_over(response, page);
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {
         headers.insert(name, HeaderValue::from_static(value));
     }
-    if state.public_url().is_secure() {
+    if protection.secure {
         let a_year = HeaderValue::from_static("max-age=31536000");
         headers.insert(header::STRICT_TRANSPORT_SECURITY, a_year);
     }
@@ -60,13 +73,13 @@ pub async fn protect(State(state): State<AppState>, request: Request, next: Next
     response
 }
 
-/// Answers with a page before the layer around all requests would answer with none.
+/// Answers with a page before the layer around all requests times out and answers with none.
 pub async fn answer_in_time(
-    State(state): State<AppState>,
+    State(request_timeout): State<Duration>,
     request: Request,
     next: Next,
 ) -> Response {
-    let limit = shorter(state.limits().request_timeout);
+    let limit = shorter(request_timeout);
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
         let problem = Problem::unavailable("No answer came in time.").because("request timed out");
         Failure::Fault(problem).into_response()
@@ -91,11 +104,11 @@ fn carry_over(old: Response, mut page: Response) -> Response {
 
 /// Lets a request that may change something pass when one of our own pages sent it.
 pub async fn refuse_foreign_forms(
-    State(state): State<AppState>,
+    State(public_url): State<Arc<WebOrigin>>,
     request: Request,
     next: Next,
 ) -> Response {
-    if request.method().is_safe() || is_ours(request.headers(), state.public_url()) {
+    if request.method().is_safe() || is_ours(request.headers(), &public_url) {
         next.run(request).await
     } else {
         Failure::ForeignForm.into_response()

@@ -1,0 +1,84 @@
+//! The page for a failure, and the failure for an error of the store.
+
+use askama::Template as _;
+use axum::{
+    http::{HeaderValue, header},
+    response::{Html, IntoResponse as _, Redirect, Response},
+};
+
+use super::{
+    brand::plain_frame,
+    pages::{frame::Nav, message::MessagePage, sign_in::SignedOutPage},
+};
+use crate::{
+    auth::Problem,
+    domain::id::RequestId,
+    entropy::EntropyError,
+    store::{Refusal, StoreError},
+    web::{failure::Failure, links::Link},
+};
+
+/// Renders the page for a failure. Server errors show the request's id.
+pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
+    let status = failure.status();
+    let retry_after = failure.retry_after();
+    let html = match &failure {
+        Failure::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
+        Failure::SessionOver => {
+            // That page knows more ways in than this one.
+            let label = "Come in again".to_owned();
+            let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
+            SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()
+        }
+        _ => {
+            let shown_id = status.is_server_error().then_some(request_id).flatten();
+            message(&failure, shown_id).render()
+        }
+    };
+    // Without the page the status says it.
+    let html = Html(html.unwrap_or_default());
+    let mut response = (status, html).into_response();
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    if let Failure::Fault(problem) = failure {
+        response.extensions_mut().insert(problem);
+    }
+    response
+}
+
+fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
+    let (heading, text) = failure.words();
+    let link = match failure {
+        Failure::LinkDead => None,
+        _ => Some(Link { label: "Go to your API keys".into(), url: "/dashboard/keys".into() }),
+    };
+    MessagePage {
+        frame: plain_frame(heading, Nav::Nowhere),
+        heading: heading.to_owned(),
+        text: vec![text.to_owned()],
+        link,
+        request_id: request_id.map(|id| id.to_string()),
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Refused(Refusal::NotFound) => Self::NotFound,
+            StoreError::Refused(Refusal::FormSpent) => Self::SentBefore,
+            StoreError::Refused(Refusal::SessionOver) => Self::SessionOver,
+            // What else may be refused is for the page that asked to say: here it is a fault.
+            StoreError::Refused(refusal) => {
+                Self::Fault(Problem::internal(format!("refused, and no page says so: {refusal:?}")))
+            }
+            error => Self::Fault(error.into()),
+        }
+    }
+}
+
+impl From<EntropyError> for Failure {
+    fn from(error: EntropyError) -> Self {
+        StoreError::from(error).into()
+    }
+}

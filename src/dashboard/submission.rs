@@ -1,0 +1,38 @@
+//! A form that an account's owner sent.
+
+use axum::{
+    body::Body,
+    extract::{FromRequest, FromRequestParts as _, Request},
+};
+
+use super::session::Visitor;
+use crate::{
+    state::AppState,
+    web::{
+        failure::Failure,
+        forms::{Form, read_body},
+        guard::is_csrf_token,
+    },
+};
+
+/// A form that an account's owner sent from a page of their session.
+pub struct Submission {
+    pub visitor: Visitor,
+    pub form: Form,
+}
+
+/// Its session is looked at first: without one nothing else is said.
+impl FromRequest<AppState> for Submission {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let visitor = Visitor::from_request_parts(&mut parts, state).await?;
+        let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
+        if is_csrf_token(form.text("csrf"), visitor.token()) {
+            Ok(Self { visitor, form })
+        } else {
+            Err(Failure::StaleForm)
+        }
+    }
+}
