@@ -13,8 +13,8 @@ use super::{
         frame::Nav,
         sign_in::{AccountName, ChangeAccountPage, SignedOutPage},
     },
+    platform::Platform,
     session::{Newcomer, Visitor},
-    sign_in::Platform,
     submission::Submission,
 };
 use crate::{

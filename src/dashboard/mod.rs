@@ -24,6 +24,7 @@ mod key_fields;
 mod keys;
 mod new_key;
 mod pages;
+mod platform;
 mod purchases;
 mod rotate;
 mod security_log;

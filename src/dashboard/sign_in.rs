@@ -4,31 +4,28 @@
 //! that is bound to that cookie, the address and the host; its signature opens the session. Every
 //! attempt spends its nonce, and a wrong one is answered with a fresh message.
 
-use std::sync::Arc;
-
 use axum::{
     body::Body,
-    extract::{FromRequest, FromRequestParts, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
+    extract::{FromRequest, FromRequestParts as _, Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
     response::Response,
 };
 
 use super::{
-    brand::tenant_frame,
     cookies::{Cookie, LastSignIn},
     pages::{
-        frame::{Frame, Nav},
+        frame::Frame,
         sign_in::{SignInPage, SignaturePage},
     },
+    platform::Platform,
     session::{Newcomer, form_errors},
 };
 use crate::{
     domain::{
         account::{AccountFormat, ExternalId, ExternalIdError},
         audit::Origin,
-        dashboard::{DashboardSettings, SignInMessage, SignInPolicy},
+        dashboard::{SignInMessage, SignInPolicy},
         session_token::SessionToken,
-        tenant::{Environment, Slug, Tenant},
         timestamp::Timestamp,
         tron_message,
     },
@@ -42,64 +39,11 @@ use crate::{
         format,
         forms::{Form, read_body},
         guard::{csrf_token, is_csrf_token},
-        links::Link,
-        paths::InPath,
         respond::{see_other, show_with},
     },
 };
 
-/// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
-pub struct Platform {
-    tenant: Arc<Tenant>,
-    settings: DashboardSettings,
-}
-
-impl FromRequestParts<AppState> for Platform {
-    type Rejection = Failure;
-
-    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
-        let InPath(slug) = InPath::<String>::from_request_parts(parts, state).await?;
-        let slug: Slug = slug.parse().map_err(|_| Failure::NotFound)?;
-        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
-        let is_test = route.is_some_and(|route| route.contains("/test/"));
-        let environment = if is_test { Environment::Test } else { Environment::Live };
-        Self::find(state, &slug, environment).await
-    }
-}
-
 impl Platform {
-    /// The platform of this name, if its accounts sign in so.
-    pub async fn find(
-        state: &AppState,
-        slug: &Slug,
-        environment: Environment,
-    ) -> Result<Self, Failure> {
-        let tenant = state.store().find_tenant(slug, environment).await?;
-        let settings = state.store().dashboard_settings(&tenant).await?;
-        let policy = settings.wallet_sign_in;
-        if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
-            return Err(Failure::NotFound);
-        }
-        Ok(Self { tenant, settings })
-    }
-
-    /// The frame of the page for whoever is out.
-    pub fn frame_when_out(&self, title: &str) -> Frame {
-        tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
-    }
-
-    /// The way in again.
-    pub fn sign_in_link(&self) -> Link {
-        Link { label: "Sign in again".to_owned(), url: self.login_url() }
-    }
-
-    fn login_url(&self) -> String {
-        match self.tenant.environment {
-            Environment::Live => format!("/dashboard/{}/login", self.tenant.slug),
-            Environment::Test => format!("/dashboard/{}/test/login", self.tenant.slug),
-        }
-    }
-
     fn frame(&self, title: &str, browser: &SessionToken, form: &Form) -> Frame {
         Frame { csrf: csrf_token(browser), errors: form_errors(form), ..self.frame_when_out(title) }
     }

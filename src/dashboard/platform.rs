@@ -1,0 +1,75 @@
+//! The platform in a path, whose accounts may sign in by a wallet.
+
+use std::sync::Arc;
+
+use axum::{
+    extract::{FromRequestParts, MatchedPath},
+    http::request::Parts,
+};
+
+use super::{
+    brand::tenant_frame,
+    pages::frame::{Frame, Nav},
+};
+use crate::{
+    domain::{
+        dashboard::{DashboardSettings, SignInPolicy},
+        tenant::{Environment, Slug, Tenant},
+    },
+    state::AppState,
+    web::{failure::Failure, links::Link, paths::InPath},
+};
+
+/// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
+pub struct Platform {
+    pub tenant: Arc<Tenant>,
+    pub settings: DashboardSettings,
+}
+
+impl FromRequestParts<AppState> for Platform {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
+        let InPath(slug) = InPath::<String>::from_request_parts(parts, state).await?;
+        let slug: Slug = slug.parse().map_err(|_| Failure::NotFound)?;
+        let route = parts.extensions.get::<MatchedPath>().map(MatchedPath::as_str);
+        let is_test = route.is_some_and(|route| route.contains("/test/"));
+        let environment = if is_test { Environment::Test } else { Environment::Live };
+        Self::find(state, &slug, environment).await
+    }
+}
+
+impl Platform {
+    /// The platform of this name, if its accounts sign in so.
+    pub async fn find(
+        state: &AppState,
+        slug: &Slug,
+        environment: Environment,
+    ) -> Result<Self, Failure> {
+        let tenant = state.store().find_tenant(slug, environment).await?;
+        let settings = state.store().dashboard_settings(&tenant).await?;
+        let policy = settings.wallet_sign_in;
+        if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
+            return Err(Failure::NotFound);
+        }
+        Ok(Self { tenant, settings })
+    }
+
+    /// The frame of the page for whoever is out.
+    pub fn frame_when_out(&self, title: &str) -> Frame {
+        tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
+    }
+
+    /// The way in again.
+    pub fn sign_in_link(&self) -> Link {
+        Link { label: "Sign in again".to_owned(), url: self.login_url() }
+    }
+
+    /// The page for signing in.
+    pub fn login_url(&self) -> String {
+        match self.tenant.environment {
+            Environment::Live => format!("/dashboard/{}/login", self.tenant.slug),
+            Environment::Test => format!("/dashboard/{}/test/login", self.tenant.slug),
+        }
+    }
+}
