@@ -5,9 +5,9 @@ use std::sync::Arc;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
+    account_keys::named_keys,
     csv::{Export, Lines, entries_before},
     events::Names,
-    keys::named_keys,
     pages::{
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
         frame::Nav,

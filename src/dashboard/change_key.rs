@@ -1,14 +1,13 @@
 //! Changing a key: its name, what it may do, its end, its limit. The key itself stays.
 
 use axum::{extract::State, http::StatusCode, response::Response};
-use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use serde_json::json;
-use sha2::{Digest as _, Sha256};
 
 use super::{
+    failures::unanswered,
+    key_claims::seen,
     key_detail,
     key_fields::{Expires, KeyInput},
-    new_key::{Place, access_fields, key_form_page, unanswered},
+    key_form::{Place, access_fields, key_form_page},
     pages::{key_form::KeyFormPage, key_views::Access},
     session::Visitor,
     submission::Submission,
@@ -22,7 +21,6 @@ use crate::{
         failure::Failure,
         format,
         forms::Form,
-        guard::csrf_token,
         links::link,
         paths::KeyInPath,
         respond::{see_other, show, show_with},
@@ -109,20 +107,7 @@ fn to_change(input: KeyInput) -> KeyChange {
     }
 }
 
-/// A digest of all that the form sets: a form says by it which settings its owner had seen, and a
-/// redirect which ones were saved. Only in this session can it be made.
-pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
-    let limit = key.spend_limit.map(|limit| (limit.amount.minor_units(), limit.period.as_str()));
-    let settings =
-        json!([key.id, key.name, key.scopes.to_strings(), key.expires_at, limit]).to_string();
-    let mut hasher = Sha256::new();
-    hasher.update(b"tollgate seen\0");
-    hasher.update(csrf_token(visitor.token()));
-    hasher.update(settings);
-    URL_SAFE_NO_PAD.encode(hasher.finalize())
-}
-
-/// The same in words.
+/// All that the form sets, in words.
 fn settings(key: &ApiKey, currency: &Currency) -> String {
     let access = Access::of(key.scopes.to_strings());
     let scopes = access.scopes.iter().map(String::as_str);

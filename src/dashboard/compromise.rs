@@ -6,8 +6,10 @@ use std::error::Error;
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    keys::{cap, count_toward_cap, live_keys},
-    new_key::{self, form_token, unanswered},
+    account_keys::{cap, count_toward_cap, live_keys},
+    failures::unanswered,
+    key_form::form_token,
+    new_key,
     pages::{
         compromised::{CompromisedDonePage, CompromisedPage, NotReplaced},
         frame::Nav,

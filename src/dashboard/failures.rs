@@ -1,6 +1,6 @@
 //! The page for a failure, and the failure for an error of the store.
 
-use askama::Template as _;
+use askama::Template;
 use axum::{
     http::{HeaderValue, header},
     response::{Html, IntoResponse as _, Redirect, Response},
@@ -15,7 +15,7 @@ use crate::{
     domain::id::RequestId,
     entropy::EntropyError,
     store::{Refusal, StoreError},
-    web::{failure::Failure, links::Link},
+    web::{failure::Failure, links::Link, respond::show_with},
 };
 
 /// Renders the page for a failure. Server errors show the request's id.
@@ -60,6 +60,16 @@ fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
         link,
         request_id: request_id.map(|id| id.to_string()),
     }
+}
+
+/// A form once more, with what was typed, because the database did not answer to it: 503.
+pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
+    let problem = Problem::from(error);
+    let mut response = show_with(problem.status(), page)?;
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+    // For the log.
+    response.extensions_mut().insert(problem);
+    Ok(response)
 }
 
 impl From<StoreError> for Failure {

@@ -3,8 +3,8 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    change_key,
     events::{self, Names},
+    key_claims::is_done,
     pages::{
         frame::{FormError, Frame, Nav},
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
@@ -54,18 +54,6 @@ pub async fn get(
         visitor.frame("", Nav::Keys)
     };
     page(&state, &visitor, &key, &query, frame, StatusCode::OK).await
-}
-
-/// Whether it is so what a redirect says was done to a key. Anybody can make a link that says it.
-pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
-    let live = key.status == KeyStatus::Live;
-    match query.text("done") {
-        "revoked" => key.status == KeyStatus::Revoked,
-        "disabled" => live && !key.enabled,
-        "enabled" => live && key.enabled && !visitor.is_suspended(),
-        "changed" => live && query.text("seen") == change_key::seen(visitor, key),
-        _ => false,
-    }
 }
 
 /// The key's page, with what cannot be done to the key said above it.

@@ -5,6 +5,8 @@ use std::{collections::BTreeMap, error::Error, time::Duration};
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
+    account_keys::{cap, count_toward_cap, live_keys},
+    key_claims::is_done,
     key_detail,
     pages::{
         frame::{Frame, Nav},
@@ -17,9 +19,9 @@ use super::{
     views::{cut, expires_soon, key_head, key_state, key_url, to_fetch},
 };
 use crate::{
-    domain::{id::KeyId, lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT, text::Reason},
+    domain::{id::KeyId, lifecycle::KeyStatus, text::Reason},
     state::AppState,
-    store::{ApiKey, KeyActivity, KeyChange, KeyFilter, StoreError},
+    store::{ApiKey, KeyActivity, KeyChange, KeyFilter},
     web::{
         chart,
         failure::Failure,
@@ -34,35 +36,8 @@ use crate::{
 /// Keys on a page of the list.
 const LENGTH: usize = 50;
 
-/// Keys that are called by their names elsewhere; older ones by their ids.
-const NAMED: i64 = 200;
-
 /// How long the list waits for what the keys did.
 const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
-/// be in their grace.
-pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
-    let filter = KeyFilter::Only(KeyStatus::Live);
-    let most = 2 * i64::from(MAX_KEYS_LIMIT);
-    state.store().list_api_keys(visitor.tenant(), visitor.account(), filter, None, most).await
-}
-
-/// The newest keys, dead ones too: those that a page calls by their names, or offers in a list.
-pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
-    let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyFilter::All);
-    state.store().list_api_keys(tenant, account, all, None, NAMED).await
-}
-
-/// How many of these live keys count toward the cap: one that was rotated out does not.
-pub fn count_toward_cap(live: &[ApiKey]) -> usize {
-    live.iter().filter(|key| key.rotated_to.is_none()).count()
-}
-
-/// How many there may be.
-pub fn cap(visitor: &Visitor) -> usize {
-    usize::from(visitor.tenant().policy.max_keys.get())
-}
 
 /// `GET /dashboard/keys`
 pub async fn list(
@@ -105,7 +80,7 @@ pub async fn list(
 async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame {
     if let Ok(key_id) = query.text("key").parse::<KeyId>() {
         let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await;
-        if key.is_ok_and(|key| key_detail::is_done(visitor, &key, query)) {
+        if key.is_ok_and(|key| is_done(visitor, &key, query)) {
             return visitor.frame_after("API keys", Nav::Keys, query);
         }
     }

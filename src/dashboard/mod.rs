@@ -9,6 +9,7 @@
 //! Architecture invariant: no request names a tenant or an account once there is a session. No
 //! script and no style stands in a page, and nothing is loaded from elsewhere.
 
+mod account_keys;
 mod assets;
 mod balance;
 mod brand;
@@ -19,8 +20,10 @@ mod csv;
 mod entry;
 mod events;
 mod failures;
+mod key_claims;
 mod key_detail;
 mod key_fields;
+mod key_form;
 mod keys;
 mod new_key;
 mod pages;

@@ -1,20 +1,16 @@
 //! A new key: the form, and the one page that shows its text.
 
-use askama::Template;
-use axum::{
-    extract::State,
-    http::{HeaderValue, StatusCode, header},
-    response::Response,
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    key_fields::{Expires, KeyInput, last_day},
-    keys::{cap, count_toward_cap, live_keys},
+    account_keys::{cap, count_toward_cap, live_keys},
+    failures::unanswered,
+    key_fields::{Expires, KeyInput},
+    key_form::{Place, access_fields, form_token, key_form_page},
     pages::{
         frame::Nav,
-        key_form::{KeyFields, KeyFormPage, expiry_choices, period_choices},
+        key_form::KeyFormPage,
         key_shown::{KeyShownPage, NewKey},
-        key_views::KeyHead,
         keys::{KeyLimitPage, LiveKey},
     },
     session::Visitor,
@@ -22,14 +18,12 @@ use super::{
     views::key_head,
 };
 use crate::{
-    auth::Problem,
-    domain::{api_key::KeyText, scope::ScopeSet, session_token::SessionToken, text::Metadata},
+    domain::{api_key::KeyText, session_token::SessionToken, text::Metadata},
     entropy,
     state::AppState,
     store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
     web::{
         failure::Failure,
-        fields::Field,
         format,
         forms::Form,
         respond::{show, show_with},
@@ -117,23 +111,6 @@ pub async fn make(
     Ok((text, key))
 }
 
-/// The token of a form that makes a key: that with which it was sent, if it was. It is used up only
-/// by a key that was made, so whatever became of a form, it can be sent again.
-pub fn form_token(form: &Form) -> Result<String, Failure> {
-    let token = form.single_use().or_else(|_| entropy::new_session_token())?;
-    Ok(token.expose().to_owned())
-}
-
-/// A form once more, with what was typed, because the database did not answer to it: 503.
-pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
-    let problem = Problem::from(error);
-    let mut response = show_with(problem.status(), page)?;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    // For the log.
-    response.extensions_mut().insert(problem);
-    Ok(response)
-}
-
 /// A new key with its text, as a page shows it.
 pub fn shown(state: &AppState, visitor: &Visitor, text: &KeyText, key: &ApiKey) -> NewKey {
     let slug = visitor.tenant().slug.as_str();
@@ -178,67 +155,6 @@ fn create_page(
     Ok(key_form_page(visitor, form, "New API key", live_count, place))
 }
 
-/// What differs between the form of a new key and that of one which is there.
-pub struct Place {
-    pub key: Option<KeyHead>,
-    pub action: String,
-    pub cancel_url: String,
-    pub single_use: Option<String>,
-    /// What the key was like when the form was made.
-    pub seen: Option<String>,
-    /// What the key's expiry is now, in words.
-    pub keep: Option<String>,
-}
-
-/// The form of a key, with what was sent in it.
-pub fn key_form_page(
-    visitor: &Visitor,
-    form: &Form,
-    title: &str,
-    live_count: Option<usize>,
-    place: Place,
-) -> KeyFormPage {
-    let now = visitor.now();
-    let fields = KeyFields {
-        name: form.field("name"),
-        access: form.text("access").to_owned(),
-        access_error: form.error("access"),
-        scopes: Field {
-            value: form.all("scopes").collect::<Vec<_>>().join(" "),
-            error: form.error("scopes"),
-        },
-        expires: expiry_choices(form.text("expires"), now, place.keep.as_deref()),
-        expires_error: form.error("expires"),
-        expires_on: form.field("expires_on"),
-        expires_min: format::day_input(now),
-        expires_max: last_day(now),
-        limit_amount: form.field("limit_amount"),
-        limit_period: period_choices(form.text("limit_period")),
-        limit_period_error: form.error("limit_period"),
-    };
-    KeyFormPage {
-        frame: visitor.form_frame(title, Nav::Keys, form),
-        key: place.key,
-        action: place.action,
-        cancel_url: place.cancel_url,
-        form: place.single_use,
-        seen: place.seen,
-        fields,
-        currency: visitor.currency().code().to_owned(),
-        live_count,
-        max_keys: cap(visitor),
-    }
-}
-
-/// Scopes as the fields `access` and `scopes` have them.
-pub fn access_fields(scopes: &ScopeSet) -> (&'static str, String) {
-    match scopes.to_string().as_str() {
-        "read" => ("read", String::new()),
-        "write" => ("write", String::new()),
-        scopes => ("custom", scopes.to_owned()),
-    }
-}
-
 /// The keys that take the places: the one that was not used for longest comes first.
 fn limit_page(visitor: &Visitor, mut live: Vec<ApiKey>) -> KeyLimitPage {
     live.retain(|key| key.rotated_to.is_none());
@@ -263,15 +179,5 @@ mod tests {
     fn a_slug_makes_the_name_of_a_variable() {
         assert_eq!(env_name("tronagg"), "TRONAGG_API_KEY");
         assert_eq!(env_name("trade-tally2"), "TRADE_TALLY2_API_KEY");
-    }
-
-    #[test]
-    fn scopes_are_what_the_form_offers_where_they_can_be() {
-        let fields = |scopes: &[&str]| {
-            access_fields(&ScopeSet::parse(scopes.iter().copied()).expect("good scopes"))
-        };
-        assert_eq!(fields(&["read"]), ("read", String::new()));
-        assert_eq!(fields(&["write"]), ("write", String::new()));
-        assert_eq!(fields(&["read", "a:write"]), ("custom", "read a:write".to_owned()));
     }
 }

@@ -3,8 +3,10 @@
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
+    failures::unanswered,
     key_detail,
-    new_key::{self, form_token, unanswered},
+    key_form::form_token,
+    new_key,
     pages::{
         frame::Nav,
         key_actions::{RotatePage, grace_choices},

@@ -3,8 +3,8 @@
 use axum::{extract::State, response::Response};
 
 use super::{
+    account_keys::named_keys,
     events::{self, Names},
-    keys::named_keys,
     pages::{frame::Nav, security_log::SecurityLogPage},
     session::Visitor,
     views::to_fetch,

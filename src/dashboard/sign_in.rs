@@ -43,6 +43,7 @@ use crate::{
     },
 };
 
+/// The pages of the sign-in, and the message that they ask to sign.
 impl Platform {
     fn frame(&self, title: &str, browser: &SessionToken, form: &Form) -> Frame {
         Frame { csrf: csrf_token(browser), errors: form_errors(form), ..self.frame_when_out(title) }

@@ -5,7 +5,7 @@ use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
-    extract::{FromRequest, FromRequestParts, Request, rejection::BytesRejection},
+    extract::{FromRequest as _, FromRequestParts, Request, rejection::BytesRejection},
     http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
     response::IntoResponse as _,
 };

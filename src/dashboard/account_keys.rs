@@ -1,0 +1,35 @@
+//! The keys of the visitor's account, as several pages read them, and their cap.
+
+use super::session::Visitor;
+use crate::{
+    domain::{lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT},
+    state::AppState,
+    store::{ApiKey, KeyFilter, StoreError},
+};
+
+/// Keys that are called by their names elsewhere; older ones by their ids.
+const NAMED: i64 = 200;
+
+/// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
+/// be in their grace.
+pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
+    let filter = KeyFilter::Only(KeyStatus::Live);
+    let most = 2 * i64::from(MAX_KEYS_LIMIT);
+    state.store().list_api_keys(visitor.tenant(), visitor.account(), filter, None, most).await
+}
+
+/// The newest keys, dead ones too: those that a page calls by their names, or offers in a list.
+pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
+    let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyFilter::All);
+    state.store().list_api_keys(tenant, account, all, None, NAMED).await
+}
+
+/// How many of these live keys count toward the cap: one that was rotated out does not.
+pub fn count_toward_cap(live: &[ApiKey]) -> usize {
+    live.iter().filter(|key| key.rotated_to.is_none()).count()
+}
+
+/// How many there may be.
+pub fn cap(visitor: &Visitor) -> usize {
+    usize::from(visitor.tenant().policy.max_keys.get())
+}

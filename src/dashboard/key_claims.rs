@@ -1,0 +1,37 @@
+//! What a form or a redirect says about a key, checked against the key as it is.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+
+use super::session::Visitor;
+use crate::{
+    domain::lifecycle::KeyStatus,
+    store::ApiKey,
+    web::{forms::Form, guard::csrf_token},
+};
+
+/// A digest of all that the form sets: a form says by it which settings its owner had seen, and a
+/// redirect which ones were saved. Only in this session can it be made.
+pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
+    let limit = key.spend_limit.map(|limit| (limit.amount.minor_units(), limit.period.as_str()));
+    let settings =
+        json!([key.id, key.name, key.scopes.to_strings(), key.expires_at, limit]).to_string();
+    let mut hasher = Sha256::new();
+    hasher.update(b"tollgate seen\0");
+    hasher.update(csrf_token(visitor.token()));
+    hasher.update(settings);
+    URL_SAFE_NO_PAD.encode(hasher.finalize())
+}
+
+/// Whether it is so what a redirect says was done to a key. Anybody can make a link that says it.
+pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
+    let live = key.status == KeyStatus::Live;
+    match query.text("done") {
+        "revoked" => key.status == KeyStatus::Revoked,
+        "disabled" => live && !key.enabled,
+        "enabled" => live && key.enabled && !visitor.is_suspended(),
+        "changed" => live && query.text("seen") == seen(visitor, key),
+        _ => false,
+    }
+}
