@@ -1,8 +1,8 @@
 //! The dashboard: pages for the owner of an account, rendered here and whole without JavaScript.
 //!
-//! [`routes`] has all routes and layers. A page is a handler that loads what the session's account
+//! [`routes()`] has all routes and layers. A page is a handler that loads what the session's account
 //! has ([`session`]), fills a struct of [`pages`], and lets its template write it. A form comes back
-//! through [`forms`], is read by the types of `domain` as the API's bodies are, and leads to a
+//! through [`submission`], is read by the types of `domain` as the API's bodies are, and leads to a
 //! redirect, so that a reload does nothing again; the one page that shows a key's text is the answer
 //! to its form, which can be sent once.
 //!
@@ -30,98 +30,11 @@ mod pages;
 mod platform;
 mod purchases;
 mod rotate;
+mod routes;
 mod security_log;
 mod session;
 mod sign_in;
 mod submission;
 mod views;
 
-use std::sync::Arc;
-
-use axum::{
-    Router, middleware,
-    routing::{get, post},
-};
-use tower_http::catch_panic::CatchPanicLayer;
-
-use crate::{
-    state::AppState,
-    web::{
-        failure,
-        guard::{self, Protection},
-    },
-};
-
-/// All that is served under `/dashboard`, with its layers. What holds for every request of the
-/// service, such as its id, its bounds and the log, is around it.
-pub fn routes(state: &AppState) -> Router {
-    let public_url = Arc::new(state.public_url().clone());
-    let timeout = state.limits().request_timeout;
-    let protection = Protection { secure: public_url.is_secure(), render_failure: failures::page };
-    let protect = middleware::from_fn_with_state(protection, guard::protect);
-    let pages = ways_in()
-        .merge(account_pages())
-        .merge(key_pages())
-        .merge(public_files())
-        .method_not_allowed_fallback(failure::no_such_method)
-        .fallback(failure::no_such_page)
-        // Innermost first. A form from elsewhere reaches no handler, whatever it says.
-        .layer(middleware::from_fn_with_state(public_url, guard::refuse_foreign_forms))
-        // A panic is a page too.
-        .layer(CatchPanicLayer::custom(failure::panicked))
-        // So is an answer that does not come.
-        .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
-        // Writes the page of what failed, and sets the headers: of every answer there is.
-        .layer(protect.clone())
-        .with_state(state.clone());
-    Router::new()
-        .nest("/dashboard", pages)
-        // What is nested does not have this one.
-        .route("/dashboard/", get(entry::home).layer(protect))
-}
-
-/// In and out. What is sent here without a session is checked against the cookie of its page.
-fn ways_in() -> Router<AppState> {
-    Router::new()
-        .route("/", get(entry::home))
-        .route("/enter", get(entry::enter).post(entry::change_account))
-        .route("/signed-out", get(entry::signed_out))
-        .route("/logout", post(entry::log_out))
-        .route("/logout-everywhere", post(entry::log_out_everywhere))
-        .route("/{tenant}/login", get(sign_in::ask).post(sign_in::start))
-        .route("/{tenant}/login/verify", post(sign_in::verify))
-        .route("/{tenant}/test/login", get(sign_in::ask).post(sign_in::start))
-        .route("/{tenant}/test/login/verify", post(sign_in::verify))
-}
-
-/// Each handler takes a `Visitor`, or a `Submission` with one in it: without a session there is none.
-fn account_pages() -> Router<AppState> {
-    Router::new()
-        .route("/balance", get(balance::get))
-        .route("/balance.csv", get(balance::export))
-        .route("/log", get(security_log::get))
-}
-
-/// As above.
-fn key_pages() -> Router<AppState> {
-    Router::new()
-        .route("/keys", get(keys::list))
-        .route("/keys/new", get(new_key::ask).post(new_key::create))
-        .route("/keys/{key_id}", get(key_detail::get))
-        .route("/keys/{key_id}/edit", get(change_key::ask).post(change_key::change))
-        .route("/keys/{key_id}/disable", post(keys::disable))
-        .route("/keys/{key_id}/enable", post(keys::enable))
-        .route("/keys/{key_id}/rotate", get(rotate::ask).post(rotate::rotate))
-        .route("/keys/{key_id}/revoke", get(keys::ask_to_revoke).post(keys::revoke))
-        .route("/keys/{key_id}/compromised", get(compromise::ask).post(compromise::revoke))
-        .route("/keys/{key_id}/purchases", get(purchases::list))
-        .route("/keys/{key_id}/purchases.csv", get(purchases::export))
-}
-
-/// What a browser may keep: nothing of an account is in it.
-fn public_files() -> Router<AppState> {
-    Router::new()
-        .route("/assets/{hash}/{file}", get(assets::get))
-        .route("/accent/{file}", get(brand::accent))
-        .route("/logo/{tenant_id}/{hash}", get(brand::logo))
-}
+pub use routes::routes;
