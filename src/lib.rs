@@ -5,7 +5,8 @@
 //! which `tollgate` is the command line. The default is all of it.
 //!
 //! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
-//! `dashboard` ← `cli` ← `main`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
+//! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it uses
+//! only `domain` and `auth`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
 
 pub mod auth;
 pub mod domain;
