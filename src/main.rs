@@ -2,7 +2,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use tollgate::{cli::Cli, config};
 
 /// A request makes some dozens of small allocations, and a cached key two: this one makes them in
@@ -11,11 +10,11 @@ use tollgate::{cli::Cli, config};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    // Before there is a second thread: it changes the environment.
+    // Both change the environment, so there must be no second thread yet.
     if let Err(error) = config::load_dotenv() {
         return fail(&error.into());
     }
-    let cli = Cli::parse();
+    let cli = Cli::read();
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

@@ -9,7 +9,9 @@ mod openapi;
 mod serve;
 mod tenant;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use crate::config;
 
 /// API keys with a prepaid balance, for platforms and their customers.
 ///
@@ -44,6 +46,16 @@ enum Command {
 }
 
 impl Cli {
+    /// Reads the command line and the environment. Exits with a message if they do not parse. Must
+    /// be called before any thread is started.
+    #[must_use]
+    pub fn read() -> Self {
+        let mut arguments = Self::command().get_matches();
+        config::shield_private_postgres(&arguments);
+        Self::from_arg_matches_mut(&mut arguments)
+            .unwrap_or_else(|error| error.format(&mut Self::command()).exit())
+    }
+
     /// Runs the command to its end.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {

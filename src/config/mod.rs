@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::Args;
+use clap::{ArgMatches, Args};
 
 mod reader;
 
@@ -28,8 +28,9 @@ use crate::{
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// Postgres to use, such as postgres://user:password@host:5432/database. Without it a private
-    /// Postgres of its own is started in the data directory
+    /// Postgres to use, such as postgres://user:password@host:5432/database. What the URL leaves
+    /// out is taken from PGPORT, PGPASSWORD and the like. Without it a private Postgres is started
+    /// in the data directory, which none of those variables affects
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
@@ -197,6 +198,27 @@ pub fn load_dotenv() -> Result<(), ConfigError> {
             )]))
         }
         Err(error) => Err(ConfigError(vec![format!(".env cannot be read: {error}")])),
+    }
+}
+
+/// Removes libpq's variables (`PGPORT`, `PGOPTIONS`, …) from the environment when the command uses
+/// the private Postgres. They describe another server, but sqlx applies them to every connection,
+/// and a URL cannot override `PGOPTIONS`. Must be called before any thread is started.
+#[expect(unsafe_code, reason = "changing the environment is unsafe while other threads read it")]
+pub fn shield_private_postgres(arguments: &ArgMatches) {
+    let mut arguments = arguments;
+    while let Some((_, of_subcommand)) = arguments.subcommand() {
+        arguments = of_subcommand;
+    }
+    // A command without this argument uses no database.
+    if !matches!(arguments.try_get_raw("database_url"), Ok(None)) {
+        return;
+    }
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PG") && name != "PG_BINDIR" {
+            // SAFETY: the caller has started no thread yet, so nobody reads the environment.
+            unsafe { std::env::remove_var(name) };
+        }
     }
 }
 

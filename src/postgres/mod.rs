@@ -137,11 +137,15 @@ impl PrivatePostgres {
         }
     }
 
-    /// `postgres://postgres@%2Fsocket%2Fdirectory/{database}`: no password, since whoever can
-    /// reach the socket is trusted.
+    /// `postgres://postgres@%2Fsocket%2Fdirectory:5432/{database}?sslmode=disable&password=`.
+    ///
+    /// Everybody who can reach the socket is trusted, so there is no password. The URL names the
+    /// port, the TLS mode and the empty password nevertheless: a client takes what a URL leaves
+    /// out from libpq's variables and from `~/.pgpass`, which describe other servers.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.socket_dir.as_os_str().as_bytes());
-        format!("postgres://postgres@{host}/{}", percent_encode(database.as_bytes()))
+        let (port, database) = (socket::PORT, percent_encode(database.as_bytes()));
+        format!("postgres://postgres@{host}:{port}/{database}?sslmode=disable&password=")
     }
 
     /// Whether this process runs the server; false when it is attached to another process's.
@@ -220,9 +224,10 @@ mod tests {
             PrivatePostgres { socket_dir: PathBuf::from("/srv/a b/ü,run"), server: None };
         assert_eq!(
             attached.url("tollgate"),
-            "postgres://postgres@%2Fsrv%2Fa%20b%2F%C3%BC%2Crun/tollgate"
+            "postgres://postgres@%2Fsrv%2Fa%20b%2F%C3%BC%2Crun:5432/tollgate\
+             ?sslmode=disable&password="
         );
-        assert!(attached.url("a/b?c").ends_with("/a%2Fb%3Fc"));
+        assert!(attached.url("a/b?c").contains("/a%2Fb%3Fc?"));
         assert!(!attached.is_owner());
         assert!(attached.stop().is_ok());
     }

@@ -37,9 +37,7 @@ async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
 
 /// A proxy before the server of a database, and the name of the database.
 async fn proxy_before(url: &str) -> (Proxy, String) {
-    let (server, database) = url.rsplit_once('/').expect("a URL");
-    let directory = server.rsplit_once('@').expect("a URL").1.replace("%2F", "/");
-    (Proxy::start(format!("{directory}/.s.PGSQL.5432").into()).await, database.to_owned())
+    (Proxy::start(cluster::socket()).await, cluster::database_in(url).to_owned())
 }
 
 fn router_of(node: &Node) -> axum::Router {

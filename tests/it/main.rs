@@ -29,6 +29,7 @@ mod revocation;
 mod schema;
 mod secrets;
 mod server;
+mod start;
 mod statement;
 mod telemetry;
 mod usage;

@@ -106,8 +106,8 @@ async fn a_database_that_refuses_connections_is_a_503() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     app.pool.close().await;
-    let (server, database) = url.rsplit_once('/').expect("a URL");
-    let mut other = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("it");
+    let database = cluster::database_in(&url);
+    let mut other = sqlx::PgConnection::connect(&cluster::url("postgres")).await.expect("it");
     for statement in [
         format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
         format!(

@@ -53,6 +53,28 @@ pub async fn fresh_database() -> String {
     url(&name)
 }
 
+/// The URL of an empty database that nobody else uses.
+pub async fn empty_database() -> String {
+    CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
+    let name = format!("empty_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
+    let mut connection = PgConnection::connect(&url("postgres")).await.expect("the cluster runs");
+    let create = format!("CREATE DATABASE {name} STRATEGY file_copy");
+    connection.execute(AssertSqlSafe(create)).await.expect("a database is created");
+    url(&name)
+}
+
+/// The name of the database in a URL of this cluster.
+pub fn database_in(url: &str) -> &str {
+    let (_, name) = url.rsplit_once('/').expect("a URL");
+    name.split_once('?').map_or(name, |(name, _)| name)
+}
+
+/// The socket of this cluster's server.
+pub fn socket() -> PathBuf {
+    let running = RUNNING.lock().expect("no test panics with it");
+    running.as_ref().expect("the cluster was started").socket_dir().join(".s.PGSQL.5432")
+}
+
 /// What the cluster has logged so far.
 pub fn log() -> String {
     let file = directory("cluster").join("postgres.log");
@@ -99,7 +121,8 @@ extern "C" fn stop() {
     }
 }
 
-fn url(database: &str) -> String {
+/// The URL of a database of this cluster, as its superuser.
+pub fn url(database: &str) -> String {
     let running = RUNNING.lock().expect("no test panics with it");
     running.as_ref().expect("the cluster was started").url(database)
 }
