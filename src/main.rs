@@ -14,7 +14,10 @@ fn main() -> ExitCode {
     if let Err(error) = config::load_dotenv() {
         return fail(&error.into());
     }
-    let cli = Cli::read();
+    let cli = match Cli::read() {
+        Ok(cli) => cli,
+        Err(error) => return fail(&error.into()),
+    };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),

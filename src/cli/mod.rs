@@ -11,12 +11,13 @@ mod tenant;
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use crate::config;
+use crate::config::{self, ConfigError};
 
 /// API keys with a prepaid balance, for platforms and their customers.
 ///
 /// Settings are read from flags, then from the environment, then from .env in the current
-/// directory. Without DATABASE_URL a private Postgres is started and used.
+/// directory. A setting that is set but empty is an error. Without DATABASE_URL a private Postgres
+/// is started and used.
 #[derive(Parser)]
 #[command(name = "tollgate", version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
@@ -48,12 +49,16 @@ enum Command {
 impl Cli {
     /// Reads the command line and the environment. Exits with a message if they do not parse. Must
     /// be called before any thread is started.
-    #[must_use]
-    pub fn read() -> Self {
+    ///
+    /// # Errors
+    ///
+    /// If a setting is set but empty.
+    pub fn read() -> Result<Self, ConfigError> {
         let mut arguments = Self::command().get_matches();
+        config::refuse_empty_settings(&Self::command(), &arguments)?;
         config::shield_private_postgres(&arguments);
-        Self::from_arg_matches_mut(&mut arguments)
-            .unwrap_or_else(|error| error.format(&mut Self::command()).exit())
+        Ok(Self::from_arg_matches_mut(&mut arguments)
+            .unwrap_or_else(|error| error.format(&mut Self::command()).exit()))
     }
 
     /// Runs the command to its end.

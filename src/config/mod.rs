@@ -1,5 +1,6 @@
 //! Settings: command-line flags over environment variables over `.env`. The one place that reads
-//! the environment. Every wrong value is told at once.
+//! the environment. All wrong values are reported together. Before that, `given.rs` refuses settings
+//! that are set but empty.
 
 use std::{
     ffi::OsString,
@@ -8,10 +9,12 @@ use std::{
     time::Duration,
 };
 
-use clap::{ArgMatches, Args};
+use clap::Args;
 
+mod given;
 mod reader;
 
+pub use given::{refuse_empty_settings, shield_private_postgres};
 use reader::{ADDRESS_FORMS, LOG_FORMS, Reader, read_address, read_log};
 
 use crate::{
@@ -42,11 +45,11 @@ pub struct DatabaseArgs {
     /// Where the private Postgres keeps everything [default: /var/lib/tollgate for root, else
     /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
     #[arg(long, env = "TOLLGATE_DATA_DIR", value_name = "DIRECTORY")]
-    pub data_dir: Option<PathBuf>,
+    pub data_dir: Option<OsString>,
 
     /// The directory of initdb and postgres for the private Postgres [default: looked for]
     #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
-    pub pg_bindir: Option<PathBuf>,
+    pub pg_bindir: Option<OsString>,
 
     /// Connections to the database, 1 to 1000 [default: twice the cores]
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
@@ -201,27 +204,6 @@ pub fn load_dotenv() -> Result<(), ConfigError> {
     }
 }
 
-/// Removes libpq's variables (`PGPORT`, `PGOPTIONS`, …) from the environment when the command uses
-/// the private Postgres. They describe another server, but sqlx applies them to every connection,
-/// and a URL cannot override `PGOPTIONS`. Must be called before any thread is started.
-#[expect(unsafe_code, reason = "changing the environment is unsafe while other threads read it")]
-pub fn shield_private_postgres(arguments: &ArgMatches) {
-    let mut arguments = arguments;
-    while let Some((_, of_subcommand)) = arguments.subcommand() {
-        arguments = of_subcommand;
-    }
-    // A command without this argument uses no database.
-    if !matches!(arguments.try_get_raw("database_url"), Ok(None)) {
-        return;
-    }
-    for (name, _) in std::env::vars_os() {
-        if name.as_encoded_bytes().starts_with(b"PG") && name != "PG_BINDIR" {
-            // SAFETY: the caller has started no thread yet, so nobody reads the environment.
-            unsafe { std::env::remove_var(name) };
-        }
-    }
-}
-
 impl DatabaseArgs {
     pub fn resolve(&self) -> Result<(DatabaseConfig, LogConfig), ConfigError> {
         let mut reader = Reader::default();
@@ -273,8 +255,8 @@ impl DatabaseArgs {
 
     fn listen_url(&self, reader: &mut Reader) -> Option<Option<String>> {
         let name = "TOLLGATE_LISTEN_DATABASE_URL";
-        let given = self.listen_database_url.as_deref().filter(|url| !url.is_empty());
-        if given.is_some() && self.database_url.as_deref().is_none_or(str::is_empty) {
+        let given = self.listen_database_url.as_deref();
+        if given.is_some() && self.database_url.is_none() {
             reader.errors.push(format!("{name} is set, but DATABASE_URL is not"));
             return None;
         }
@@ -282,11 +264,11 @@ impl DatabaseArgs {
     }
 
     fn place(&self, reader: &mut Reader, connections: u32) -> Option<DatabasePlace> {
-        let url = self.database_url.as_deref().filter(|url| !url.is_empty());
+        let url = self.database_url.as_deref();
         if let Some(url) = read_url(reader, "DATABASE_URL", url)? {
             return Some(DatabasePlace::Url(url));
         }
-        let given = self.data_dir.clone().filter(|path| !path.as_os_str().is_empty());
+        let given = self.data_dir.clone().map(PathBuf::from);
         let Some(data_dir) = given.or_else(default_data_dir) else {
             reader.errors.push(
                 "TOLLGATE_DATA_DIR is not set, and neither is HOME: one of them must say where \
@@ -306,7 +288,7 @@ impl DatabaseArgs {
             durable: true,
             // Room for the commands beside a running service, and for an operator's psql.
             max_connections: u16::try_from(connections + 30).unwrap_or(u16::MAX),
-            pg_bindir: self.pg_bindir.clone().filter(|path| !path.as_os_str().is_empty()),
+            pg_bindir: self.pg_bindir.clone().map(PathBuf::from),
             path: environment("PATH"),
         }))
     }
@@ -503,10 +485,10 @@ mod tests {
 
     #[test]
     fn nothing_given_is_the_default() {
-        let server = ServerArgs { listen: some(""), ..ServerArgs::default() };
         let database =
             DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
-        let (database, log, server) = resolve(&database, &server).expect("all defaults");
+        let (database, log, server) =
+            resolve(&database, &ServerArgs::default()).expect("all defaults");
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(server.metrics_listen.map(|a| a.to_string()), some("127.0.0.1:9464"));
         assert_eq!(log, LogConfig { level: tracing::Level::INFO, json: false });

@@ -24,7 +24,7 @@ impl Reader {
         allowed: &str,
         parse: impl FnOnce(&str) -> Option<T>,
     ) -> Option<Option<T>> {
-        let value = value.map(str::trim).filter(|value| !value.is_empty())?;
+        let value = value.map(str::trim)?;
         let parsed = parse(value);
         if parsed.is_none() {
             self.errors.push(format!("{name} is {value:?}: it must be {allowed}"));

@@ -14,6 +14,77 @@ fn succeeds(mut command: Command) -> String {
     stderr
 }
 
+/// What a command that fails prints on stderr.
+#[track_caller]
+fn fails(mut command: Command) -> String {
+    let output = command.output().expect("the program runs");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success(), "{command:?} succeeded");
+    stderr
+}
+
+#[test]
+fn every_setting_that_is_set_but_empty_is_an_error() {
+    let place = Place::new("empty");
+    let example = include_str!("../../.env.example");
+    let settings: Vec<&str> = example
+        .lines()
+        .filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once('='))
+        .map(|(name, _)| name)
+        .filter(|name| name.chars().all(|c| c.is_ascii_uppercase() || c == '_'))
+        .collect();
+    assert!(settings.len() > 20, "{settings:?}");
+    for setting in &settings {
+        for blank in ["", "  "] {
+            let mut command = tollgate(&["serve"]);
+            command.env("TOLLGATE_DATA_DIR", &place.directory).env(setting, blank);
+            let error = fails(command);
+            let expected = format!("{setting} is set but empty");
+            assert!(error.contains(&expected), "{error}");
+        }
+    }
+    // All of them at once, and those of flags as well.
+    let mut command = tollgate(&["serve", "--listen", "", "--data-dir="]);
+    command.env("TOLLGATE_LOG", "").env("TOLLGATE_LEASE", "");
+    let error = fails(command);
+    for line in [
+        "--listen (TOLLGATE_LISTEN) is given but empty",
+        "--data-dir (TOLLGATE_DATA_DIR) is given but empty",
+        "TOLLGATE_LOG is set but empty",
+        "TOLLGATE_LEASE is set but empty",
+    ] {
+        assert!(error.contains(line), "{line} is not in:\n{error}");
+    }
+    assert!(!place.directory.exists(), "nothing was made");
+}
+
+#[test]
+fn an_empty_database_url_makes_no_private_postgres() {
+    let place = Place::new("empty-url");
+    let create = || {
+        let mut command = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_"]);
+        command.env("TOLLGATE_DATA_DIR", &place.directory);
+        command
+    };
+    let mut command = create();
+    command.env("DATABASE_URL", "");
+    assert!(fails(command).contains("DATABASE_URL is set but empty"));
+
+    // It does not hide the right line in .env, and an empty line in .env is no better.
+    let home = cluster::directory("empty-url-home");
+    std::fs::create_dir_all(&home).expect("a directory");
+    for (file, environment) in
+        [("DATABASE_URL=postgres://127.0.0.1:1/x\n", Some("")), ("DATABASE_URL=\n", None)]
+    {
+        std::fs::write(home.join(".env"), file).expect("a file");
+        let mut command = create();
+        command.current_dir(&home).envs(environment.map(|value| ("DATABASE_URL", value)));
+        assert!(fails(command).contains("DATABASE_URL is set but empty"));
+    }
+    assert!(!place.directory.exists(), "nothing was made");
+    std::fs::remove_dir_all(home).expect("it is ours");
+}
+
 /// libpq's variables, as a shell has them that works with another server.
 const FOREIGN_SERVER: [(&str, &str); 12] = [
     ("PGHOST", "db.invalid"),

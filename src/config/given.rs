@@ -1,0 +1,62 @@
+//! Checks the command line and the environment before any value is read. The rules apply to every
+//! setting, including those that are added later.
+
+use clap::{Arg, ArgMatches, Command, parser::ValueSource};
+
+use super::ConfigError;
+
+/// Refuses settings that are set but empty. Such a setting is a mistake in a script or a deployment
+/// file: the default in its place would start a private Postgres beside the real database, and the
+/// empty variable hides the line in `.env`.
+pub fn refuse_empty_settings(command: &Command, arguments: &ArgMatches) -> Result<(), ConfigError> {
+    let (mut command, mut arguments) = (command, arguments);
+    let mut errors = Vec::new();
+    loop {
+        let settings = command.get_arguments();
+        errors.extend(settings.filter_map(|setting| empty_setting(setting, arguments)));
+        let Some((name, of_subcommand)) = arguments.subcommand() else { break };
+        let Some(subcommand) = command.find_subcommand(name) else { break };
+        (command, arguments) = (subcommand, of_subcommand);
+    }
+    if errors.is_empty() { Ok(()) } else { Err(ConfigError(errors)) }
+}
+
+/// The message about an argument that is a setting, if it is set but empty.
+fn empty_setting(setting: &Arg, arguments: &ArgMatches) -> Option<String> {
+    let variable = setting.get_env()?.to_string_lossy();
+    let id = setting.get_id().as_str();
+    let mut values = arguments.try_get_raw(id).ok()??;
+    if values.all(|value| !value.to_string_lossy().trim().is_empty()) {
+        return None;
+    }
+    Some(if arguments.value_source(id) == Some(ValueSource::CommandLine) {
+        let flag = setting.get_long().unwrap_or(id);
+        format!("--{flag} ({variable}) is given but empty: give it a value, or leave it out")
+    } else {
+        format!(
+            "{variable} is set but empty, in the environment or in .env: give it a value, or unset \
+             it. An empty variable in the environment also hides the line in .env"
+        )
+    })
+}
+
+/// Removes libpq's variables (`PGPORT`, `PGOPTIONS`, …) from the environment when the command uses
+/// the private Postgres. They describe another server, but sqlx applies them to every connection,
+/// and a URL cannot override `PGOPTIONS`. Must be called before any thread is started.
+#[expect(unsafe_code, reason = "changing the environment is unsafe while other threads read it")]
+pub fn shield_private_postgres(arguments: &ArgMatches) {
+    let mut arguments = arguments;
+    while let Some((_, of_subcommand)) = arguments.subcommand() {
+        arguments = of_subcommand;
+    }
+    // A command without this argument uses no database.
+    if !matches!(arguments.try_get_raw("database_url"), Ok(None)) {
+        return;
+    }
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"PG") && name != "PG_BINDIR" {
+            // SAFETY: the caller has started no thread yet, so nobody reads the environment.
+            unsafe { std::env::remove_var(name) };
+        }
+    }
+}
