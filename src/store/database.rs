@@ -41,29 +41,34 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, so that a wrong address is told at the start and not by the first request.
+    /// Connects, so that a wrong address is told at the start and not by the first request. Finds
+    /// the schema that has the tables, and pins every connection to it.
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options("DATABASE_URL", &settings.url)?;
         let listen = match &settings.listen_url {
             Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
             None => options.clone(),
         };
-        probe(&options, settings.acquire_timeout).await?;
+        let schemas = probe(&options, settings.acquire_timeout).await?;
         if settings.listen_url.is_some() {
             probe(&listen, settings.acquire_timeout).await?;
         }
-        let lookups = pool(settings, lookups::CONNECTIONS, lookups::SESSION);
+        let schema = schemas.choose().map_err(|error| ConnectError::Schema {
+            place: place(&options),
+            reason: error.to_string(),
+        })?;
+        let lookups = pool(settings, &schema, lookups::CONNECTIONS, lookups::SESSION);
         let lookups = lookups.connect_lazy_with(options.clone());
-        let batches =
-            pool(settings, BATCH_CONNECTIONS, BATCH_SESSION).connect_lazy_with(options.clone());
-        let pool = pool(settings, settings.max_connections, "").connect_lazy_with(options);
+        let batches = pool(settings, &schema, BATCH_CONNECTIONS, BATCH_SESSION)
+            .connect_lazy_with(options.clone());
+        let pool = pool(settings, &schema, settings.max_connections, "").connect_lazy_with(options);
         // The database keeps the bound of a statement; this is for one that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
             pool,
             lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
             batches,
-            listener: Listener { options: listen, settings: settings.clone() },
+            listener: Listener { options: listen, settings: settings.clone(), schema },
             changes: Arc::new(Changes::new(entropy::node_id()?)),
             max_connections: settings.max_connections,
             read_timeout,

@@ -16,6 +16,7 @@ mod lookups;
 mod money;
 mod nodes;
 mod pool;
+mod schema;
 mod scope_sets;
 mod tenant_directory;
 

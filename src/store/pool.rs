@@ -5,6 +5,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
+use super::schema::{Schema, Schemas};
 use crate::entropy;
 
 /// A connection that was idle for longer is asked whether it still stands before it is used.
@@ -62,6 +63,8 @@ pub enum ConnectError {
     Entropy(#[from] entropy::EntropyError),
     #[error("cannot reach Postgres at {place}: {reason}")]
     Unreachable { place: String, reason: String },
+    #[error("cannot use the database at {place}: {reason}")]
+    Schema { place: String, reason: String },
     #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
     Migration { place: String, reason: String },
 }
@@ -78,6 +81,7 @@ pub struct PoolState {
 pub(super) struct Listener {
     pub options: PgConnectOptions,
     pub settings: PoolSettings,
+    pub schema: Schema,
 }
 
 impl Listener {
@@ -85,7 +89,7 @@ impl Listener {
     pub async fn connect(&self, timeout: Duration) -> Result<PgListener, sqlx::Error> {
         let settings = PoolSettings { acquire_timeout: timeout, ..self.settings.clone() };
         let options = self.options.clone().application_name("tollgate listener");
-        let pool = pool(&settings, 1, "").connect_lazy_with(options);
+        let pool = pool(&settings, &self.schema, 1, "").connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
         // Never by itself: what was notified in between would be lost without a word.
         listener.eager_reconnect(false);
@@ -93,17 +97,23 @@ impl Listener {
     }
 }
 
-/// A pool whose connections are told `session` beside what all are told.
-pub(super) fn pool(settings: &PoolSettings, max_connections: u32, session: &str) -> PgPoolOptions {
+/// A pool whose connections run `session` beside the statements that all connections run.
+pub(super) fn pool(
+    settings: &PoolSettings,
+    schema: &Schema,
+    max_connections: u32,
+    session: &str,
+) -> PgPoolOptions {
     // What a role or a database sets as its default must not undo the ledger's promises: READ
     // COMMITTED, and an acknowledgement only of what is on disk.
     let session = format!(
-        "SET statement_timeout = {}; SET lock_timeout = {}; \
+        "{}; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
          SET default_transaction_isolation = 'read committed'; \
          SET default_transaction_read_only = off; \
          SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') = 'off'; {session}",
+        schema.pin(),
         settings.statement_timeout.as_millis(),
         settings.lock_timeout.as_millis(),
     );
@@ -129,19 +139,22 @@ pub(super) fn pool(settings: &PoolSettings, max_connections: u32, session: &str)
         })
 }
 
-/// One attempt of its own: a pool would hide the reason behind its time-out.
+/// One attempt of its own: a pool would hide the reason behind its time-out. Asks for the schemas of
+/// the database.
 pub(super) async fn probe(
     options: &PgConnectOptions,
     timeout: Duration,
-) -> Result<(), ConnectError> {
+) -> Result<Schemas, ConnectError> {
     let unreachable = |reason| ConnectError::Unreachable { place: place(options), reason };
-    match tokio::time::timeout(timeout, sqlx::PgConnection::connect_with(options)).await {
-        Ok(Ok(connection)) => {
-            // Nothing depends on how the probe's connection is closed.
-            let _ = connection.close().await;
-            Ok(())
-        }
-        Ok(Err(error)) => Err(unreachable(reason(&error))),
+    let schemas = async {
+        let mut connection = sqlx::PgConnection::connect_with(options).await?;
+        let schemas = Schemas::read(&mut connection).await?;
+        // Nothing depends on how the probe's connection is closed.
+        let _ = connection.close().await;
+        Ok::<_, sqlx::Error>(schemas)
+    };
+    match tokio::time::timeout(timeout, schemas).await {
+        Ok(schemas) => schemas.map_err(|error| unreachable(reason(&error))),
         Err(_) => Err(unreachable(format!("no answer within {timeout:?}"))),
     }
 }

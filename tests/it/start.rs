@@ -1,9 +1,72 @@
 //! What the program does with its settings and its database before it serves: start, or refuse with
 //! a message that says what to do.
 
-use std::{os::unix::fs::PermissionsExt as _, process::Command};
+use std::{
+    os::unix::fs::PermissionsExt as _,
+    process::{Command, Stdio},
+    time::{Duration, Instant},
+};
 
-use crate::harness::{cluster, place::Place, process::tollgate};
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+
+use crate::harness::{
+    Call, PATIENCE, WALLET, cluster, eventually,
+    place::Place,
+    process::{Process, tollgate},
+};
+
+/// An empty database, and the role that owns it: an ordinary one, with the database's name.
+struct OwnDatabase {
+    name: String,
+    url: String,
+    /// The superuser, connected to it.
+    admin: PgConnection,
+}
+
+impl OwnDatabase {
+    /// `attributes` are the role's, such as `NOINHERIT`.
+    async fn of_role(attributes: &str) -> Self {
+        let url = cluster::empty_database().await;
+        let name = cluster::database_in(&url).to_owned();
+        let admin = PgConnection::connect(&url).await.expect("the cluster runs");
+        let url = url.replacen("//postgres@", &format!("//{name}@"), 1);
+        let mut database = Self { name, url, admin };
+        let name = &database.name;
+        let statements =
+            format!("CREATE ROLE {name} LOGIN {attributes}; ALTER DATABASE {name} OWNER TO {name}");
+        database.run(&statements).await;
+        database
+    }
+
+    /// Runs statements as the superuser.
+    async fn run(&mut self, statements: &str) {
+        let statements = AssertSqlSafe(statements.to_owned());
+        self.admin.execute(statements).await.expect("the statements run");
+    }
+
+    async fn tables_in(&mut self, schema: &str) -> i64 {
+        let count = "SELECT count(*) FROM pg_tables WHERE schemaname = $1";
+        let count = sqlx::query_scalar(count).bind(schema).fetch_one(&mut self.admin);
+        count.await.expect("a count")
+    }
+
+    /// A command that uses it.
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = tollgate(arguments);
+        command.env("DATABASE_URL", &self.url);
+        command
+    }
+
+    /// Makes a tenant, and all tables before that. Returns an admin key.
+    fn create_tenant(&self) -> String {
+        let arguments = ["tenant", "create", "tronagg", "--prefix", "ta_", "--json"];
+        let output = self.command(&arguments).output().expect("the program runs");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let tenant: Value = serde_json::from_slice(&output.stdout).expect("an object");
+        tenant["admin_key"].as_str().expect("a key").to_owned()
+    }
+}
 
 /// What a command that succeeds prints on stderr.
 #[track_caller]
@@ -14,12 +77,22 @@ fn succeeds(mut command: Command) -> String {
     stderr
 }
 
-/// What a command that fails prints on stderr.
+/// What a command that fails prints on stderr. A service that starts instead is stopped.
 #[track_caller]
 fn fails(mut command: Command) -> String {
-    let output = command.output().expect("the program runs");
+    command.stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the program runs");
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().expect("it can be asked").is_none() {
+        if Instant::now() > deadline {
+            child.kill().expect("it runs");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let output = child.wait_with_output().expect("it has ended");
     let stderr = String::from_utf8(output.stderr).expect("text");
-    assert!(!output.status.success(), "{command:?} succeeded");
+    let refused = output.status.code().is_some_and(|code| code != 0);
+    assert!(refused, "{command:?} ended with {}: {stderr}", output.status);
     stderr
 }
 
@@ -129,4 +202,119 @@ async fn libpq_variables_fill_in_what_the_url_leaves_out() {
     command.env("DATABASE_URL", format!("postgres:///?host={directory}"));
     command.env("PGUSER", "postgres").env("PGDATABASE", cluster::database_in(&url));
     succeeds(command);
+}
+
+#[tokio::test]
+async fn tables_are_not_made_a_second_time_in_another_schema() {
+    let mut database = OwnDatabase::of_role("").await;
+    let name = database.name.clone();
+    database.create_tenant();
+    let tables = database.tables_in("public").await;
+    for (change, schema) in [
+        // "$user" comes before public in Postgres's own search path.
+        (format!("CREATE SCHEMA AUTHORIZATION {name}"), name.as_str()),
+        (
+            format!(
+                "CREATE SCHEMA app AUTHORIZATION {name};
+                 ALTER ROLE {name} IN DATABASE {name} SET search_path = app, public"
+            ),
+            "app",
+        ),
+    ] {
+        database.run(&change).await;
+        for arguments in [&["serve"][..], &["migrate"], &["tenant", "list"], &["ledger", "verify"]]
+        {
+            let mut command = database.command(arguments);
+            command.env("TOLLGATE_LISTEN", "127.0.0.1:0");
+            command.env("TOLLGATE_METRICS_LISTEN", "off");
+            let error = fails(command);
+            assert!(error.contains("tables are in the schema \"public\""), "{error}");
+            assert!(error.contains(&format!("to \"{schema}\". Nothing was changed")), "{error}");
+        }
+        assert_eq!(database.tables_in(schema).await, 0);
+    }
+    // What the message says to do.
+    let statement = format!("ALTER ROLE {name} IN DATABASE {name} SET search_path = \"public\"");
+    database.run(&statement).await;
+    let output = database.command(&["tenant", "list"]).output().expect("the program runs");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("tronagg"), "{output:?}");
+    assert_eq!(database.tables_in("public").await, tables);
+}
+
+#[tokio::test]
+async fn tables_in_two_schemas_are_refused_by_name() {
+    let mut database = OwnDatabase::of_role("").await;
+    database.create_tenant();
+    database.run("CREATE SCHEMA app").await;
+    for table in ["tenants", "accounts", "api_keys", "ledger_entries"] {
+        database.run(&format!("CREATE TABLE app.{table} ()")).await;
+    }
+    let error = fails(database.command(&["tenant", "list"]));
+    assert!(error.contains("more than one schema: \"app\", \"public\""), "{error}");
+}
+
+#[tokio::test]
+async fn a_search_path_that_leads_nowhere_is_refused() {
+    // As it inherits nothing, the owner of the database has no privilege in it but those of all.
+    let mut database = OwnDatabase::of_role("NOINHERIT").await;
+    database.run("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
+    let error = fails(database.command(&["migrate"]));
+    let to_do = format!("CREATE SCHEMA AUTHORIZATION \"{}\"", database.name);
+    assert!(error.contains("to no schema") && error.contains(&to_do), "{error}");
+}
+
+#[tokio::test]
+async fn tables_go_into_a_schema_of_any_name() {
+    let mut database = OwnDatabase::of_role("").await;
+    let name = database.name.clone();
+    let schema = "Key's \"gate\"";
+    let quoted = schema.replace('"', "\"\"");
+    let statements = format!(
+        "CREATE SCHEMA \"{quoted}\" AUTHORIZATION {name};
+         ALTER ROLE {name} SET search_path = \"{quoted}\""
+    );
+    database.run(&statements).await;
+    database.create_tenant();
+    assert_eq!(database.tables_in("public").await, 0);
+    assert!(database.tables_in(schema).await > 10);
+    succeeds(database.command(&["ledger", "verify"]));
+}
+
+#[tokio::test]
+async fn a_running_node_stays_in_its_schema_when_the_search_path_changes() {
+    let mut database = OwnDatabase::of_role("").await;
+    let name = database.name.clone();
+    let admin_key = database.create_tenant();
+    let log = cluster::directory("pinned.log");
+    let service = Process::start(database.command(&["serve"]), &log);
+    let statements = format!(
+        "CREATE SCHEMA AUTHORIZATION {name};
+         CREATE SCHEMA app AUTHORIZATION {name};
+         ALTER ROLE {name} SET search_path = app, public"
+    );
+    database.run(&statements).await;
+    let put = || Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
+    service.send(put()).expect(201);
+    // All connections are made anew, the listener's as well.
+    database
+        .run(&format!(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
+        ))
+        .await;
+    eventually("it answers again", async || {
+        let answer = service.send(put());
+        assert!(matches!(answer.status, 200 | 503), "{answer:?}");
+        answer.status == 200
+    })
+    .await;
+    let create = Call::new("POST", &format!("/v1/accounts/{WALLET}/keys")).bearer(&admin_key);
+    let create = create.json(serde_json::json!({"name": "a"}));
+    let key = service.send(create).expect(201).text("/key").to_owned();
+    service.send(Call::new("GET", "/v1/me").header("X-API-Key", &key)).expect(200);
+    for schema in [name.as_str(), "app"] {
+        assert_eq!(database.tables_in(schema).await, 0);
+    }
+    let (status, log_text) = service.stop();
+    assert!(status.success(), "{status}: {log_text}");
+    let _ = std::fs::remove_file(log);
 }

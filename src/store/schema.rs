@@ -1,0 +1,174 @@
+//! Which schema of the database holds Tollgate's tables.
+//!
+//! A search path is no fixed place: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put another
+//! schema first. The tables would then be made there a second time, empty, and a running node would
+//! use both. So the schema is determined once, at the start, and every connection is pinned to it.
+
+use sqlx::{PgConnection, Row as _};
+
+/// What the database says about its schemas, before anything is changed.
+#[derive(Clone, Debug)]
+pub(super) struct Schemas {
+    role: String,
+    database: String,
+    search_path: String,
+    /// Where a table would be made: the first schema of the search path that exists and that the
+    /// role may use.
+    current: Option<String>,
+    with_tables: Vec<String>,
+}
+
+/// The schema that has Tollgate's tables, or in which they will be made.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) struct Schema(String);
+
+/// Why no schema can be used. Says what to do.
+#[derive(PartialEq, Eq, Debug, thiserror::Error)]
+pub(super) enum SchemaError {
+    #[error(
+        "the search path ({search_path}) leads the role {role} to no schema in which it could make \
+         tables. Make one: CREATE SCHEMA AUTHORIZATION {role}; or let the role use the schema \
+         \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO {role}"
+    )]
+    NoCurrentSchema { role: String, search_path: String },
+    #[error(
+        "Tollgate's tables are in the schema {tables}, but the search path ({search_path}) leads \
+         the role {role} to {current}. Nothing was changed. Lead it to the tables: ALTER ROLE \
+         {role} IN DATABASE {database} SET search_path = {tables}; and if the role may not use \
+         that schema: GRANT CREATE, USAGE ON SCHEMA {tables} TO {role}. A second Tollgate needs a \
+         database of its own"
+    )]
+    AnotherSchema {
+        role: String,
+        database: String,
+        search_path: String,
+        tables: String,
+        current: String,
+    },
+    #[error(
+        "Tollgate's tables are in more than one schema: {schemas}. Nothing was changed. Find the \
+         one that is in use (SELECT count(*) FROM {example}.tenants), and remove the others from \
+         this database"
+    )]
+    SeveralSchemas { schemas: String, example: String },
+}
+
+impl Schemas {
+    /// Asks in one message of the simple protocol, which also works through a pooler.
+    pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
+        let row = sqlx::raw_sql(
+            "SELECT current_user::text AS role, current_database()::text AS database,
+                    current_setting('search_path') AS search_path,
+                    current_schema()::text AS current,
+                    ARRAY(
+                        SELECT n.nspname::text FROM pg_catalog.pg_namespace n
+                        WHERE n.nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (
+                            SELECT FROM unnest(
+                                ARRAY['tenants', 'accounts', 'api_keys', 'ledger_entries']
+                            ) AS needed (name)
+                            WHERE NOT EXISTS (
+                                SELECT FROM pg_catalog.pg_class c
+                                WHERE c.relnamespace = n.oid AND c.relname = needed.name
+                                    AND c.relkind IN ('r', 'p')))
+                        ORDER BY 1
+                    ) AS with_tables",
+        )
+        .fetch_one(connection)
+        .await?;
+        Ok(Self {
+            role: row.try_get("role")?,
+            database: row.try_get("database")?,
+            search_path: row.try_get("search_path")?,
+            current: row.try_get("current")?,
+            with_tables: row.try_get("with_tables")?,
+        })
+    }
+
+    /// The one schema that can be used without doubt.
+    pub fn choose(self) -> Result<Schema, SchemaError> {
+        let Self { role, database, search_path, current, mut with_tables } = self;
+        let role = quote(&role);
+        let current = current.filter(|schema| !is_system_schema(schema));
+        if with_tables.len() > 1 {
+            let quoted: Vec<String> = with_tables.iter().map(|schema| quote(schema)).collect();
+            let example = quoted[0].clone();
+            return Err(SchemaError::SeveralSchemas { schemas: quoted.join(", "), example });
+        }
+        match (with_tables.pop(), current) {
+            (None, Some(current)) => Ok(Schema(current)),
+            (None, None) => Err(SchemaError::NoCurrentSchema { role, search_path }),
+            (Some(tables), Some(current)) if tables == current => Ok(Schema(tables)),
+            (Some(tables), current) => Err(SchemaError::AnotherSchema {
+                role,
+                database: quote(&database),
+                search_path,
+                tables: quote(&tables),
+                current: current.map_or("no schema".to_owned(), |schema| quote(&schema)),
+            }),
+        }
+    }
+}
+
+impl Schema {
+    /// The statement that pins a connection to it. `pg_catalog` comes first by itself, so that no
+    /// object of this schema replaces a function of Postgres.
+    pub fn pin(&self) -> String {
+        format!("SET search_path = {}", quote(&self.0))
+    }
+}
+
+/// An identifier as SQL reads it.
+pub(super) fn quote(identifier: &str) -> String {
+    format!("\"{}\"", identifier.replace('"', "\"\""))
+}
+
+fn is_system_schema(schema: &str) -> bool {
+    schema.starts_with("pg_") || schema == "information_schema"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn schemas(current: Option<&str>, with_tables: &[&str]) -> Schemas {
+        Schemas {
+            role: "app".to_owned(),
+            database: "ledger".to_owned(),
+            search_path: "\"$user\", public".to_owned(),
+            current: current.map(str::to_owned),
+            with_tables: with_tables.iter().map(|&schema| schema.to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_current_schema_is_used_if_it_has_the_tables_or_no_schema_does() {
+        let public = Ok(Schema("public".to_owned()));
+        assert_eq!(schemas(Some("public"), &[]).choose(), public);
+        assert_eq!(schemas(Some("public"), &["public"]).choose(), public);
+    }
+
+    #[test]
+    fn every_doubt_is_an_error_that_names_the_schemas() {
+        let message = |current, with_tables: &[&str]| {
+            schemas(current, with_tables).choose().expect_err("it is in doubt").to_string()
+        };
+        let elsewhere = message(Some("app"), &["public"]);
+        assert!(elsewhere.contains("tables are in the schema \"public\""), "{elsewhere}");
+        assert!(elsewhere.contains("leads the role \"app\" to \"app\""), "{elsewhere}");
+        let statement = "ALTER ROLE \"app\" IN DATABASE \"ledger\" SET search_path = \"public\"";
+        assert!(elsewhere.contains(statement), "{elsewhere}");
+        let nowhere = message(None, &["public"]);
+        assert!(nowhere.contains("leads the role \"app\" to no schema"), "{nowhere}");
+        let several = message(Some("app"), &["app", "public"]);
+        assert!(several.contains("more than one schema: \"app\", \"public\"."), "{several}");
+        for current in [None, Some("pg_catalog"), Some("information_schema")] {
+            let none = message(current, &[]);
+            assert!(none.contains("CREATE SCHEMA AUTHORIZATION \"app\""), "{none}");
+        }
+    }
+
+    #[test]
+    fn a_schema_of_any_name_can_be_pinned() {
+        assert_eq!(Schema("a \"b".to_owned()).pin(), "SET search_path = \"a \"\"b\"");
+    }
+}
