@@ -11,6 +11,7 @@ use super::{
     StoreError,
     changes::Changes,
     error::is_lost_connection,
+    explain,
     lookups::{self, Lookups},
     pool::{
         BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
@@ -49,9 +50,9 @@ impl Store {
             Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
             None => options.clone(),
         };
-        let schemas = probe(&options, settings.acquire_timeout).await?;
+        let schemas = probe("DATABASE_URL", &options, settings.acquire_timeout).await?;
         if settings.listen_url.is_some() {
-            probe(&listen, settings.acquire_timeout).await?;
+            probe("TOLLGATE_LISTEN_DATABASE_URL", &listen, settings.acquire_timeout).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
             place: place(&options),
@@ -81,16 +82,19 @@ impl Store {
     /// migrations that there are.
     pub async fn migrate(&self) -> Result<usize, ConnectError> {
         let place = place(self.pool.connect_options().as_ref());
-        let failed = |error: &dyn std::error::Error| ConnectError::Migration {
-            place: place.clone(),
-            reason: error.to_string(),
-        };
+        let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
+        let failed = |error| migration(explain::message(&error));
         // Not to be used again: its settings are changed.
-        let connection = self.pool.acquire().await.map_err(|error| failed(&error))?;
-        let mut connection = connection.detach();
-        let migrations = schema::bring_up_to_date(&mut connection).await;
-        let migrations = migrations.map_err(|error| failed(&error))?;
-        connection.close().await.map_err(|error| failed(&error))?;
+        let mut connection = self.pool.acquire().await.map_err(failed)?.detach();
+        let migrations = match schema::bring_up_to_date(&mut connection).await {
+            Ok(migrations) => migrations,
+            Err(error) => {
+                let pinned = &self.listener.schema;
+                let reason = explain::failed_migration(&error, pinned, &mut connection).await;
+                return Err(migration(reason));
+            }
+        };
+        connection.close().await.map_err(failed)?;
         Ok(migrations)
     }
 

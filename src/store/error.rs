@@ -1,5 +1,6 @@
 use std::error::Error;
 
+use super::explain;
 use crate::domain::{hold::HoldStatus, verification::Denial};
 
 /// Why an operation did not happen. Nothing of it is left in the database.
@@ -79,10 +80,15 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         match refusal_of(&error) {
             Some(refusal) => Self::Refused(refusal),
-            None if is_transient(&error) => Self::Unavailable(error.into()),
-            None => Self::Internal(error.into()),
+            None if is_transient(&error) => Self::Unavailable(cause(error)),
+            None => Self::Internal(cause(error)),
         }
     }
+}
+
+/// What the log says of an error.
+fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
+    if error.as_database_error().is_some() { explain::message(&error).into() } else { error.into() }
 }
 
 /// The constraints that a client can run into, by name. The checks before them make all but

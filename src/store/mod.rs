@@ -11,12 +11,13 @@ mod clock;
 mod dashboard;
 mod database;
 mod error;
+mod explain;
 mod keys;
 mod lookups;
 mod money;
 mod nodes;
+mod pinned_schema;
 mod pool;
-mod schema;
 mod scope_sets;
 mod tenant_directory;
 

@@ -5,7 +5,10 @@ use sqlx::{
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
-use super::schema::{Schema, Schemas};
+use super::{
+    explain,
+    pinned_schema::{Schema, Schemas},
+};
 use crate::entropy;
 
 /// A connection that was idle for longer is asked whether it still stands before it is used.
@@ -63,6 +66,8 @@ pub enum ConnectError {
     Entropy(#[from] entropy::EntropyError),
     #[error("cannot reach Postgres at {place}: {reason}")]
     Unreachable { place: String, reason: String },
+    #[error("Postgres at {place} refused the connection: {reason}")]
+    Refused { place: String, reason: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },
     #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
@@ -142,10 +147,10 @@ pub(super) fn pool(
 /// One attempt of its own: a pool would hide the reason behind its time-out. Asks for the schemas of
 /// the database.
 pub(super) async fn probe(
+    setting: &str,
     options: &PgConnectOptions,
     timeout: Duration,
 ) -> Result<Schemas, ConnectError> {
-    let unreachable = |reason| ConnectError::Unreachable { place: place(options), reason };
     let schemas = async {
         let mut connection = sqlx::PgConnection::connect_with(options).await?;
         let schemas = Schemas::read(&mut connection).await?;
@@ -153,9 +158,20 @@ pub(super) async fn probe(
         let _ = connection.close().await;
         Ok::<_, sqlx::Error>(schemas)
     };
+    let place = place(options);
     match tokio::time::timeout(timeout, schemas).await {
-        Ok(schemas) => schemas.map_err(|error| unreachable(reason(&error))),
-        Err(_) => Err(unreachable(format!("no answer within {timeout:?}"))),
+        Ok(Ok(schemas)) => Ok(schemas),
+        Ok(Err(error)) if error.as_database_error().is_some() => {
+            let reason = explain::refused_connection(&error, setting, options);
+            Err(ConnectError::Refused { place, reason })
+        }
+        Ok(Err(error)) => {
+            Err(ConnectError::Unreachable { place, reason: explain::message(&error) })
+        }
+        Err(_) => Err(ConnectError::Unreachable {
+            place,
+            reason: format!("no answer within {timeout:?}"),
+        }),
     }
 }
 
@@ -169,23 +185,13 @@ pub(super) fn connect_options(
     }
     PgConnectOptions::from_str(url)
         .map(|options| options.application_name("tollgate").disable_statement_logging())
-        .map_err(|error| ConnectError::Url(name, reason(&error)))
+        .map_err(|error| ConnectError::Url(name, explain::message(&error)))
 }
 
 pub(super) fn place(options: &PgConnectOptions) -> String {
-    let database = options.get_database().unwrap_or("postgres");
+    let database = explain::database(options);
     match options.get_socket() {
         Some(directory) => format!("{}, database {database}", directory.display()),
         None => format!("{}:{}, database {database}", options.get_host(), options.get_port()),
-    }
-}
-
-/// The innermost cause: the outer ones only say that there was an error.
-fn reason(error: &sqlx::Error) -> String {
-    match error {
-        sqlx::Error::Io(error) => error.to_string(),
-        sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
-        sqlx::Error::Database(error) => error.message().to_owned(),
-        other => other.to_string(),
     }
 }

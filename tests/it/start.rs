@@ -318,3 +318,80 @@ async fn a_running_node_stays_in_its_schema_when_the_search_path_changes() {
     assert!(status.success(), "{status}: {log_text}");
     let _ = std::fs::remove_file(log);
 }
+
+#[tokio::test]
+async fn a_missing_privilege_is_named_with_the_grant_that_gives_it() {
+    // On Postgres 15 the schema public lets its role pg_database_owner make tables, of which the
+    // owner is a member; such a role inherits nothing from it.
+    let mut database = OwnDatabase::of_role("NOINHERIT").await;
+    let name = database.name.clone();
+    let grant = format!("GRANT CREATE, USAGE ON SCHEMA \"public\" TO \"{name}\"");
+    for arguments in [&["migrate"][..], &["tenant", "list"]] {
+        let error = fails(database.command(arguments));
+        assert!(error.contains("permission denied for schema public (SQLSTATE 42501)"), "{error}");
+        assert!(error.contains(&grant) && !error.contains("at line"), "{error}");
+    }
+    database.run(&grant).await;
+    succeeds(database.command(&["migrate"]));
+}
+
+#[tokio::test]
+async fn tables_of_another_role_are_named_with_their_owner() {
+    let database = OwnDatabase::of_role("").await;
+    let mut command = tollgate(&["migrate"]);
+    command.env("DATABASE_URL", cluster::url(&database.name));
+    succeeds(command);
+    let error = fails(database.command(&["migrate"]));
+    assert!(error.contains("belong to the role \"postgres\""), "{error}");
+    assert!(error.contains("42501") && !error.contains("at line"), "{error}");
+}
+
+#[tokio::test]
+async fn a_refused_connection_says_what_to_do() {
+    let mut database = OwnDatabase::of_role("PASSWORD 'right'").await;
+    let name = database.name.clone();
+    let refusal = |url: &str| {
+        let mut command = tollgate(&["tenant", "list"]);
+        command.env("DATABASE_URL", url);
+        let error = fails(command);
+        assert!(error.contains("refused the connection") && !error.contains("at line"), "{error}");
+        error
+    };
+    let user = database.url.replace(&format!("//{name}@"), "//nobody_of_this_name@");
+    let error = refusal(&user);
+    assert!(error.contains("(SQLSTATE 28000). Check the user in DATABASE_URL"), "{error}");
+    let absent = database.url.replace(&format!("/{name}?"), "/absent?");
+    let error = refusal(&absent);
+    let create = format!("CREATE DATABASE \"absent\" OWNER \"{name}\"");
+    assert!(error.contains("(SQLSTATE 3D000)") && error.contains(&create), "{error}");
+
+    let guest =
+        format!("CREATE ROLE {name}_guest LOGIN; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC");
+    database.run(&guest).await;
+    let error = refusal(&database.url.replace(&format!("//{name}@"), &format!("//{name}_guest@")));
+    let grant = format!("GRANT CONNECT ON DATABASE \"{name}\" TO \"{name}_guest\"");
+    assert!(error.contains("(SQLSTATE 42501)") && error.contains(&grant), "{error}");
+
+    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 0")).await;
+    let error = refusal(&database.url);
+    assert!(error.contains("(SQLSTATE 53300). Close other connections"), "{error}");
+
+    // From here on the server asks this role for its password.
+    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT -1")).await;
+    let rules = cluster::directory("cluster").join("data/pg_hba.conf");
+    let others = std::fs::read_to_string(&rules).expect("the rules of the cluster");
+    let password = format!("local all {name} scram-sha-256\n{others}");
+    std::fs::write(&rules, password).expect("the rules can be changed");
+    database.run("SELECT pg_reload_conf()").await;
+    let wrong = database.url.replace("&password=", "&password=hunter2");
+    eventually("the server asks for a password", async || {
+        PgConnection::connect(&wrong).await.is_err()
+    })
+    .await;
+    let error = refusal(&wrong);
+    assert!(error.contains("(SQLSTATE 28P01). Check the user and the password"), "{error}");
+    assert!(!error.contains("hunter2"), "{error}");
+    let mut command = tollgate(&["migrate"]);
+    command.env("DATABASE_URL", database.url.replace("&password=", "&password=right"));
+    succeeds(command);
+}

@@ -24,7 +24,7 @@ pub(super) struct Schema(String);
 
 /// Why no schema can be used. Says what to do.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
-pub(super) enum SchemaError {
+pub(super) enum SchemaChoiceError {
     #[error(
         "the search path ({search_path}) leads the role {role} to no schema in which it could make \
          tables. Make one: CREATE SCHEMA AUTHORIZATION {role}; or let the role use the schema \
@@ -85,20 +85,20 @@ impl Schemas {
     }
 
     /// The one schema that can be used without doubt.
-    pub fn choose(self) -> Result<Schema, SchemaError> {
+    pub fn choose(self) -> Result<Schema, SchemaChoiceError> {
         let Self { role, database, search_path, current, mut with_tables } = self;
         let role = quote(&role);
         let current = current.filter(|schema| !is_system_schema(schema));
         if with_tables.len() > 1 {
             let quoted: Vec<String> = with_tables.iter().map(|schema| quote(schema)).collect();
             let example = quoted[0].clone();
-            return Err(SchemaError::SeveralSchemas { schemas: quoted.join(", "), example });
+            return Err(SchemaChoiceError::SeveralSchemas { schemas: quoted.join(", "), example });
         }
         match (with_tables.pop(), current) {
             (None, Some(current)) => Ok(Schema(current)),
-            (None, None) => Err(SchemaError::NoCurrentSchema { role, search_path }),
+            (None, None) => Err(SchemaChoiceError::NoCurrentSchema { role, search_path }),
             (Some(tables), Some(current)) if tables == current => Ok(Schema(tables)),
-            (Some(tables), current) => Err(SchemaError::AnotherSchema {
+            (Some(tables), current) => Err(SchemaChoiceError::AnotherSchema {
                 role,
                 database: quote(&database),
                 search_path,
@@ -110,6 +110,10 @@ impl Schemas {
 }
 
 impl Schema {
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
     /// The statement that pins a connection to it. `pg_catalog` comes first by itself, so that no
     /// object of this schema replaces a function of Postgres.
     pub fn pin(&self) -> String {

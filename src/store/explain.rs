@@ -1,0 +1,122 @@
+//! What an operator reads when Postgres refuses a connection, a migration or a statement: what
+//! happened and what to do. sqlx's own texts end with a line number of Postgres's source code, which
+//! says nothing about the operator's database.
+
+use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
+
+use super::pinned_schema::{Schema, quote};
+use crate::schema::SchemaError;
+
+/// Postgres's message with its SQLSTATE. For other errors the innermost cause: the outer ones only
+/// say that there was an error.
+pub(super) fn message(error: &sqlx::Error) -> String {
+    match error {
+        sqlx::Error::Database(error) => match error.code() {
+            Some(code) => format!("{} (SQLSTATE {code})", error.message()),
+            None => error.message().to_owned(),
+        },
+        sqlx::Error::Io(error) => error.to_string(),
+        sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
+        sqlx::Error::PoolTimedOut => {
+            "no connection could be made within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: Postgres may have \
+             none free"
+                .to_owned()
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Why Postgres refused a connection. `setting` is the one that has the URL.
+pub(super) fn refused_connection(
+    error: &sqlx::Error,
+    setting: &str,
+    options: &PgConnectOptions,
+) -> String {
+    let (role, database) = (quote(options.get_username()), quote(database(options)));
+    let what_to_do = match sqlstate(error).as_deref() {
+        Some("28P01") => format!(
+            "Check the user and the password in {setting}; without a password in it, check \
+             PGPASSWORD and ~/.pgpass"
+        ),
+        Some("28000") => format!(
+            "Check the user in {setting}, and whether pg_hba.conf of the server lets it connect \
+             from this machine"
+        ),
+        Some("3D000") => format!(
+            "Check the database in {setting}, or create it: CREATE DATABASE {database} OWNER {role}"
+        ),
+        Some("42501") => {
+            format!("Let the role connect: GRANT CONNECT ON DATABASE {database} TO {role}")
+        }
+        Some("53300") => {
+            "Close other connections, or raise the limit: CONNECTION LIMIT of the role \
+                          or of the database, or max_connections of the server"
+                .to_owned()
+        }
+        _ => return message(error),
+    };
+    format!("{}. {what_to_do}", message(error))
+}
+
+/// Why the schema could not be brought up to date. `connection` is the one on which it did.
+pub(super) async fn failed_migration(
+    error: &SchemaError,
+    schema: &Schema,
+    connection: &mut PgConnection,
+) -> String {
+    let (cause, said) = match error {
+        SchemaError::Migrate(MigrateError::Execute(cause)) | SchemaError::Database(cause) => {
+            (cause, message(cause))
+        }
+        SchemaError::Migrate(MigrateError::ExecuteMigration(cause, version)) => {
+            (cause, format!("migration {version}: {}", message(cause)))
+        }
+        other => return other.to_string(),
+    };
+    if !matches!(sqlstate(cause).as_deref(), Some("42501" | "3F000")) {
+        return said;
+    }
+    match missing_privilege(schema, connection).await {
+        Ok(what_to_do) => format!("{said}. {what_to_do}"),
+        Err(_) => said,
+    }
+}
+
+/// What lets this connection's role change the schema.
+async fn missing_privilege(
+    schema: &Schema,
+    connection: &mut PgConnection,
+) -> Result<String, sqlx::Error> {
+    let (role, may_make_tables, owner) = sqlx::query_as::<_, (String, bool, Option<String>)>(
+        "SELECT current_user::text,
+                has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'),
+                (SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c
+                 WHERE c.relnamespace = n.oid AND c.relname = 'tenants')
+         FROM pg_catalog.pg_namespace n WHERE n.nspname = $1",
+    )
+    .bind(schema.name())
+    .fetch_one(connection)
+    .await?;
+    let (role, schema) = (quote(&role), quote(schema.name()));
+    Ok(match owner {
+        _ if !may_make_tables => format!(
+            "The role {role} may not make tables in the schema {schema}. Run as a superuser: GRANT \
+             CREATE, USAGE ON SCHEMA {schema} TO {role}"
+        ),
+        Some(owner) => format!(
+            "The tables in the schema {schema} belong to the role {}. Use that role in \
+             DATABASE_URL: {role} may not change them",
+            quote(&owner)
+        ),
+        None => format!("Use a role that owns the schema {schema}: {role} lacks a privilege"),
+    })
+}
+
+/// The database that a connection asks for; Postgres takes the user's name if there is none.
+pub(super) fn database(options: &PgConnectOptions) -> &str {
+    options.get_database().unwrap_or(options.get_username())
+}
+
+fn sqlstate(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
