@@ -16,9 +16,26 @@ pub struct Database {
 }
 
 impl Database {
-    /// Starts the private Postgres if it is to be that, connects, and brings the schema up to
-    /// date.
-    pub async fn open(config: DatabaseConfig) -> anyhow::Result<Self> {
+    /// For a service, which needs all connections that its settings allow.
+    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+        let database = Self::connect(config).await?;
+        // First, so that a service that is refused has changed nothing.
+        database.store.check_connection_limits().await?;
+        database.store.migrate().await?;
+        Ok(database)
+    }
+
+    /// For a command that does one thing: with its log.
+    pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
+        let (config, log) = args.resolve()?;
+        telemetry::start_log(log);
+        let database = Self::connect(config).await?;
+        database.store.migrate().await?;
+        Ok(database)
+    }
+
+    /// Starts the private Postgres if no other is given, and connects.
+    async fn connect(config: DatabaseConfig) -> anyhow::Result<Self> {
         let DatabaseConfig { place, mut pool } = config;
         let private = match place {
             DatabasePlace::Url(url) => {
@@ -35,15 +52,7 @@ impl Database {
             }
         };
         let store = Arc::new(Store::connect(&pool).await?);
-        store.migrate().await?;
         Ok(Self { store, private })
-    }
-
-    /// For a command that does one thing: with its log.
-    pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
-        let (config, log) = args.resolve()?;
-        telemetry::start_log(log);
-        Self::open(config).await
     }
 
     /// Whether it is the private Postgres of another process.

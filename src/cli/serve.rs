@@ -59,7 +59,7 @@ impl Service {
             None => None,
         };
         let handle = telemetry::start_metrics().context("cannot start counting")?;
-        let database = Database::open(database).await?;
+        let database = Database::open_for_service(database).await?;
         if database.is_attached() {
             warn!("using the private Postgres of another process: it stops when that one does");
         }

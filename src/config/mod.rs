@@ -1,6 +1,6 @@
 //! Settings: command-line flags over environment variables over `.env`. The one place that reads
-//! the environment. All wrong values are reported together. Before that, `given.rs` refuses settings
-//! that are set but empty.
+//! the environment. All wrong values are reported together. Before that, `given.rs` refuses
+//! settings that are set but empty.
 
 use std::{
     ffi::OsString,
@@ -51,7 +51,8 @@ pub struct DatabaseArgs {
     #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
     pub pg_bindir: Option<OsString>,
 
-    /// Connections to the database, 1 to 1000 [default: twice the cores]
+    /// Connections to the database, 1 to 1000 [default: twice the cores]. A service opens up to
+    /// eleven more, and does not start if Postgres allows fewer than all of them
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 

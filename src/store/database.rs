@@ -10,6 +10,7 @@ use tracing::warn;
 use super::{
     StoreError,
     changes::Changes,
+    connection_limits::ConnectionLimits,
     error::is_lost_connection,
     explain,
     lookups::{self, Lookups},
@@ -76,6 +77,31 @@ impl Store {
             tenants: TenantDirectory::default(),
             scope_sets: ScopeSets::default(),
         })
+    }
+
+    /// Refuses limits of Postgres that are too small for all connections of a node. For a service:
+    /// a command opens one connection after another.
+    ///
+    /// Where `listen_url` says that there is a pooler, too small a limit is only logged: the pooler
+    /// may share few connections among many clients, and cannot be asked whether it does.
+    pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
+        let place = place(self.pool.connect_options().as_ref());
+        let failed = |error| ConnectError::Unreachable {
+            place: place.clone(),
+            reason: explain::message(&error),
+        };
+        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let limits = ConnectionLimits::read(&mut connection).await.map_err(failed)?;
+        let Some(reason) = limits.shortage(&self.listener.settings) else { return Ok(()) };
+        if self.listener.settings.listen_url.is_none() {
+            return Err(ConnectError::TooFewConnections { place, reason });
+        }
+        warn!(
+            reason,
+            "Postgres allows fewer connections than this node may open: that is right only if the \
+             pooler in DATABASE_URL shares them (transaction mode)"
+        );
+        Ok(())
     }
 
     /// Brings the schema up to date: see [`schema::bring_up_to_date`]. Returns the number of

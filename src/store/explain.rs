@@ -1,6 +1,6 @@
 //! What an operator reads when Postgres refuses a connection, a migration or a statement: what
-//! happened and what to do. sqlx's own texts end with a line number of Postgres's source code, which
-//! says nothing about the operator's database.
+//! happened and what to do. sqlx's own texts end with a line number of Postgres's source code,
+//! which says nothing about the operator's database.
 
 use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
@@ -18,8 +18,8 @@ pub(super) fn message(error: &sqlx::Error) -> String {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
-            "no connection could be made within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: Postgres may have \
-             none free"
+            "no connection could be made within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: Postgres may \
+             have none free"
                 .to_owned()
         }
         other => other.to_string(),

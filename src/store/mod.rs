@@ -8,6 +8,7 @@ mod accounts;
 mod audit;
 mod changes;
 mod clock;
+mod connection_limits;
 mod dashboard;
 mod database;
 mod error;

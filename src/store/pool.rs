@@ -70,6 +70,8 @@ pub enum ConnectError {
     Refused { place: String, reason: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },
+    #[error("Postgres at {place} allows fewer connections than this node may open. {reason}")]
+    TooFewConnections { place: String, reason: String },
     #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
     Migration { place: String, reason: String },
 }
@@ -144,8 +146,8 @@ pub(super) fn pool(
         })
 }
 
-/// One attempt of its own: a pool would hide the reason behind its time-out. Asks for the schemas of
-/// the database.
+/// One attempt of its own: a pool would hide the reason behind its time-out. Asks for the schemas
+/// of the database.
 pub(super) async fn probe(
     setting: &str,
     options: &PgConnectOptions,

@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use tollgate::postgres::{self, PrivatePostgres};
 
 use crate::harness::{
     Call, PATIENCE, WALLET, cluster, eventually,
@@ -56,6 +57,25 @@ impl OwnDatabase {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", &self.url);
         command
+    }
+
+    /// A service with so many connections for requests, and eleven more.
+    fn service(&self, connections: &str) -> Command {
+        let mut command = self.command(&["serve"]);
+        command.env("TOLLGATE_DATABASE_CONNECTIONS", connections);
+        command.env("TOLLGATE_LISTEN", "127.0.0.1:0").env("TOLLGATE_METRICS_LISTEN", "127.0.0.1:0");
+        command
+    }
+
+    /// Starts that service and stops it. Returns its log.
+    fn serves(&self, connections: &str, settings: &[(&str, &str)]) -> String {
+        let log = cluster::directory(&format!("{}.log", self.name));
+        let mut command = self.service(connections);
+        command.envs(settings.iter().copied());
+        let (status, text) = Process::start(command, &log).stop();
+        assert!(status.success(), "{status}: {text}");
+        let _ = std::fs::remove_file(log);
+        text
     }
 
     /// Makes a tenant, and all tables before that. Returns an admin key.
@@ -394,4 +414,69 @@ async fn a_refused_connection_says_what_to_do() {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", database.url.replace("&password=", "&password=right"));
     succeeds(command);
+}
+
+#[tokio::test]
+async fn a_service_refuses_limits_that_are_too_small_for_its_connections() {
+    let mut database = OwnDatabase::of_role("CONNECTION LIMIT 4").await;
+    let name = database.name.clone();
+    let error = fails(database.service("4"));
+    for part in [
+        "opens up to 15: 4 (TOLLGATE_DATABASE_CONNECTIONS), 2 for look-ups, 8 for purchases and 1 ",
+        &format!("The role \"{name}\" may have 4 (its CONNECTION LIMIT)"),
+        "Raise the limit to 15",
+        "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 12",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    assert_eq!(database.tables_in("public").await, 0, "it changed nothing");
+    // A command opens fewer.
+    database.create_tenant();
+
+    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 13")).await;
+    let error = fails(database.service("4"));
+    assert!(error.contains("or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"), "{error}");
+    database.serves("2", &[]);
+
+    let limit =
+        format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 14");
+    database.run(&limit).await;
+    let error = fails(database.service("4"));
+    assert!(error.contains(&format!("The database \"{name}\" may have 14")), "{error}");
+    database.serves("3", &[]);
+}
+
+#[tokio::test]
+async fn behind_a_pooler_a_small_limit_is_a_warning() {
+    let database = OwnDatabase::of_role("CONNECTION LIMIT 8").await;
+    let url = database.url.clone();
+    let log = database.serves("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
+    assert!(log.contains("WARN") && log.contains("may have 8 (its CONNECTION LIMIT)"), "{log}");
+    assert!(log.contains("opens up to 12"), "all but the one that listens: {log}");
+}
+
+#[tokio::test]
+async fn a_server_with_too_few_connections_is_refused() {
+    let options = postgres::Options { max_connections: 13, ..cluster::options("few-connections") };
+    let data_dir = options.data_dir.clone();
+    let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
+    let server = server.await.expect("no panic").expect("Postgres starts");
+    let url = server.url(postgres::DATABASE);
+    let mut admin = PgConnection::connect(&url).await.expect("it runs");
+    let owner = "CREATE ROLE app LOGIN; ALTER DATABASE tollgate OWNER TO app";
+    admin.execute(owner).await.expect("a role");
+    admin.close().await.expect("it is closed");
+    let refusal = |url: &str| {
+        let mut command = tollgate(&["serve", "--listen", "127.0.0.1:0"]);
+        command.env("DATABASE_URL", url).env("TOLLGATE_DATABASE_CONNECTIONS", "4");
+        command.env("TOLLGATE_METRICS_LISTEN", "off");
+        fails(command)
+    };
+    // Postgres keeps three connections for superusers.
+    let error = refusal(&url.replace("//postgres@", "//app@"));
+    assert!(error.contains("room for 10 (max_connections is 13, 3 of them reserved)"), "{error}");
+    let error = refusal(&url);
+    assert!(error.contains("room for 13 (max_connections is 13, 0 of them reserved)"), "{error}");
+    tokio::task::spawn_blocking(|| server.stop().expect("it stops")).await.expect("no panic");
+    std::fs::remove_dir_all(data_dir).expect("it is ours");
 }
