@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
-use super::ConfigError;
+use super::error::ConfigError;
 
 /// Refuses settings that are set but empty. Such a setting is a mistake in a script or a deployment
 /// file: the default in its place would start a private Postgres beside the real database, and the

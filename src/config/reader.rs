@@ -2,12 +2,10 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use super::{ConfigError, LogConfig};
+use super::error::ConfigError;
 
 pub const ADDRESS_FORMS: &str = "an address and a port such as 127.0.0.1:8080 or [::]:8080";
 const DURATION_FORMS: &str = "a number and ms, s or m, such as 500ms or 15s, at most 60m";
-pub const LOG_FORMS: &str =
-    "error, warn, info, debug or trace, and after a comma text or json, such as debug,json";
 
 /// Collects what is wrong.
 #[derive(Default)]
@@ -81,37 +79,16 @@ fn read_duration(text: &str) -> Option<Duration> {
     (1..=3_600_000).contains(&millis).then(|| Duration::from_millis(millis))
 }
 
-/// Reads what is logged, and how.
-pub fn read_log(text: &str) -> Option<LogConfig> {
-    let (level, format) = text.split_once(',').unwrap_or((text, "text"));
-    let level = match level {
-        "error" => tracing::Level::ERROR,
-        "warn" => tracing::Level::WARN,
-        "info" => tracing::Level::INFO,
-        "debug" => tracing::Level::DEBUG,
-        "trace" => tracing::Level::TRACE,
-        _ => return None,
-    };
-    match format {
-        "text" => Some(LogConfig { level, json: false }),
-        "json" => Some(LogConfig { level, json: true }),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_log_forms() {
+    fn durations() {
         assert_eq!(read_duration("1500ms"), Some(Duration::from_millis(1500)));
         assert_eq!(read_duration("2m"), Some(Duration::from_secs(120)));
         for wrong in ["", "5", "s", "0s", "-1s", "1.5s", "61m", "99999999999999999999s"] {
             assert_eq!(read_duration(wrong), None, "{wrong:?}");
         }
-        let debug_json = LogConfig { level: tracing::Level::DEBUG, json: true };
-        assert_eq!(read_log("debug,json"), Some(debug_json));
-        assert_eq!(read_log("debug,xml"), None);
     }
 }

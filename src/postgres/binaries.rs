@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use super::{Options, error::StartError, owner::ServerUser};
+use super::{error::StartError, options::Options, owner::ServerUser};
 
 /// Where packages put the programs: a directory, the name that a version has in it, and where the
 /// programs are below that.

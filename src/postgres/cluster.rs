@@ -13,9 +13,12 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::{
-    DATABASE, Options, POLL_INTERVAL, binaries::Binaries, data_dir::DataDir, error::StartError,
-    log::Log, socket,
+    binaries::Binaries, data_dir::DataDir, error::StartError, log::Log, options::Options, socket,
+    timing::POLL_INTERVAL,
 };
+
+/// The database that every cluster has from its first start.
+pub const DATABASE: &str = "tollgate";
 
 /// Settings without which a crash of the machine loses or breaks the cluster, and tests are
 /// several times as fast.

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use super::{POLL_INTERVAL, error::StartError, socket};
+use super::{error::StartError, socket, timing::POLL_INTERVAL};
 
 /// How long a server that was left running may take for a fast shutdown, before it is told to
 /// stop at once.

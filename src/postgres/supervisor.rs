@@ -18,10 +18,10 @@ use rustix::{
 };
 
 use super::{
-    POLL_INTERVAL, START_TIMEOUT,
     cluster::Cluster,
     error::{StartError, StopError},
     postmaster,
+    timing::{POLL_INTERVAL, START_TIMEOUT},
 };
 
 /// A fast shutdown writes all that is in memory to disk first.

@@ -1,0 +1,68 @@
+//! Parses the command line and runs its subcommand.
+
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+
+use super::{admin_key, demo, ledger, migrate, openapi, serve, tenant};
+use crate::config::{self, ConfigError};
+
+/// API keys with a prepaid balance, for platforms and their customers.
+///
+/// Settings are read from flags, then from the environment, then from .env in the current
+/// directory. A setting that is set but empty is an error. Without DATABASE_URL a private Postgres
+/// is started and used.
+#[derive(Parser)]
+#[command(name = "tollgate", version, max_term_width = 100, propagate_version = true)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve the HTTP interface until it is told to stop (Ctrl-C, SIGTERM)
+    Serve(serve::Serve),
+    /// Serve with two example platforms, and print curl lines to try them
+    Demo(demo::Demo),
+    /// Bring the schema of the database up to date (serve does so too)
+    Migrate(migrate::Migrate),
+    /// Make and look at tenants: platforms in one environment
+    #[command(subcommand)]
+    Tenant(tenant::TenantCommand),
+    /// Make, look at and revoke a tenant's admin keys
+    #[command(subcommand)]
+    AdminKey(admin_key::AdminKeyCommand),
+    /// Check the ledger
+    #[command(subcommand)]
+    Ledger(ledger::LedgerCommand),
+    /// Print the OpenAPI document of the HTTP interface
+    Openapi,
+}
+
+impl Cli {
+    /// Reads the command line and the environment. Exits with a message if they do not parse. Must
+    /// be called before any thread is started.
+    ///
+    /// # Errors
+    ///
+    /// If a setting is set but empty.
+    pub fn read() -> Result<Self, ConfigError> {
+        let mut arguments = Self::command().get_matches();
+        config::refuse_empty_settings(&Self::command(), &arguments)?;
+        config::shield_private_postgres(&arguments);
+        Ok(Self::from_arg_matches_mut(&mut arguments)
+            .unwrap_or_else(|error| error.format(&mut Self::command()).exit()))
+    }
+
+    /// Runs the command to its end.
+    pub async fn run(self) -> anyhow::Result<()> {
+        match self.command {
+            Command::Serve(serve) => serve.run().await,
+            Command::Demo(demo) => demo.run().await,
+            Command::Migrate(migrate) => migrate.run().await,
+            Command::Tenant(command) => command.run().await,
+            Command::AdminKey(command) => command.run().await,
+            Command::Ledger(command) => command.run().await,
+            Command::Openapi => openapi::run(),
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! Settings of the database, and of the log: those that every command has.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+};
+
+use clap::Args;
+
+use super::{
+    environment::variable,
+    error::ConfigError,
+    log::{LOG_FORMS, LogConfig, read_log},
+    reader::Reader,
+};
+use crate::{postgres, store::PoolSettings};
+
+/// Where the database is, and the bounds of using it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// Postgres to use, such as postgres://user:password@host:5432/database. What the URL leaves
+    /// out is taken from PGPORT, PGPASSWORD and the like. Without it a private Postgres is started
+    /// in the data directory, which none of those variables affects
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Postgres itself, for the one connection that hears what other nodes change, where
+    /// DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
+    pub listen_database_url: Option<String>,
+
+    /// Where the private Postgres keeps everything [default: /var/lib/tollgate for root, else
+    /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
+    #[arg(long, env = "TOLLGATE_DATA_DIR", value_name = "DIRECTORY")]
+    pub data_dir: Option<OsString>,
+
+    /// The directory of initdb and postgres for the private Postgres [default: looked for]
+    #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
+    pub pg_bindir: Option<OsString>,
+
+    /// Connections to the database, 1 to 1000 [default: twice the cores]. A service opens up to
+    /// eleven more, and does not start if Postgres allows fewer than all of them
+    #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
+    pub database_connections: Option<String>,
+
+    /// How long a request waits for a connection; then it answers 503 [default: 3s]
+    #[arg(long, env = "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION")]
+    pub database_acquire_timeout: Option<String>,
+
+    /// How long one statement may run [default: 10s]
+    #[arg(long, env = "TOLLGATE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION")]
+    pub database_statement_timeout: Option<String>,
+
+    /// How long a statement may wait for a lock [default: 5s]
+    #[arg(long, env = "TOLLGATE_DATABASE_LOCK_TIMEOUT", value_name = "DURATION")]
+    pub database_lock_timeout: Option<String>,
+
+    /// What is logged: error, warn, info, debug or trace, and text or json, such as debug,json
+    /// [default: info,text]
+    #[arg(long, env = "TOLLGATE_LOG", value_name = "LEVEL[,FORMAT]")]
+    pub log: Option<String>,
+}
+
+/// The database, as it is configured.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    pub place: DatabasePlace,
+    /// Its `url` is empty until the private Postgres, if it is that, has one.
+    pub pool: PoolSettings,
+}
+
+/// Which Postgres it is.
+#[derive(Clone)]
+pub enum DatabasePlace {
+    Url(String),
+    Private(postgres::Options),
+}
+
+impl DatabaseArgs {
+    pub fn resolve(&self) -> Result<(DatabaseConfig, LogConfig), ConfigError> {
+        let mut reader = Reader::default();
+        let resolved = self.read(&mut reader);
+        reader.finish(resolved)
+    }
+
+    pub(super) fn read(&self, reader: &mut Reader) -> Option<(DatabaseConfig, LogConfig)> {
+        let defaults = PoolSettings::for_url("");
+        let connections = reader.number(
+            "TOLLGATE_DATABASE_CONNECTIONS",
+            self.database_connections.as_deref(),
+            1..=1000,
+            defaults.max_connections,
+        );
+        let mut duration = |name, value: &Option<String>, default| {
+            reader.duration(name, value.as_deref(), default)
+        };
+        let acquire = duration(
+            "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT",
+            &self.database_acquire_timeout,
+            defaults.acquire_timeout,
+        );
+        let statement = duration(
+            "TOLLGATE_DATABASE_STATEMENT_TIMEOUT",
+            &self.database_statement_timeout,
+            defaults.statement_timeout,
+        );
+        let lock = duration(
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT",
+            &self.database_lock_timeout,
+            defaults.lock_timeout,
+        );
+        let log = reader.value("TOLLGATE_LOG", self.log.as_deref(), LOG_FORMS, read_log);
+        let log = log.unwrap_or(Some(LogConfig { level: tracing::Level::INFO, json: false }));
+        let connections = connections?;
+        let place = self.place(reader, connections);
+        let listen_url = self.listen_url(reader);
+        let pool = PoolSettings {
+            listen_url: listen_url?,
+            max_connections: connections,
+            acquire_timeout: acquire?,
+            statement_timeout: statement?,
+            lock_timeout: lock?,
+            ..defaults
+        };
+        Some((DatabaseConfig { place: place?, pool }, log?))
+    }
+
+    fn listen_url(&self, reader: &mut Reader) -> Option<Option<String>> {
+        let name = "TOLLGATE_LISTEN_DATABASE_URL";
+        let given = self.listen_database_url.as_deref();
+        if given.is_some() && self.database_url.is_none() {
+            reader.errors.push(format!("{name} is set, but DATABASE_URL is not"));
+            return None;
+        }
+        read_url(reader, name, given)
+    }
+
+    fn place(&self, reader: &mut Reader, connections: u32) -> Option<DatabasePlace> {
+        let url = self.database_url.as_deref();
+        if let Some(url) = read_url(reader, "DATABASE_URL", url)? {
+            return Some(DatabasePlace::Url(url));
+        }
+        let given = self.data_dir.clone().map(PathBuf::from);
+        let Some(data_dir) = given.or_else(default_data_dir) else {
+            reader.errors.push(
+                "TOLLGATE_DATA_DIR is not set, and neither is HOME: one of them must say where \
+                 the private Postgres keeps its data; or set DATABASE_URL"
+                    .to_owned(),
+            );
+            return None;
+        };
+        let Ok(data_dir) = std::path::absolute(&data_dir) else {
+            reader
+                .errors
+                .push(format!("TOLLGATE_DATA_DIR is {data_dir:?}: it must be a directory"));
+            return None;
+        };
+        Some(DatabasePlace::Private(postgres::Options {
+            data_dir,
+            durable: true,
+            // Room for the commands beside a running service, and for an operator's psql.
+            max_connections: u16::try_from(connections + 30).unwrap_or(u16::MAX),
+            pg_bindir: self.pg_bindir.clone().map(PathBuf::from),
+            path: variable("PATH"),
+        }))
+    }
+}
+
+fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option<String>> {
+    let Some(url) = url else { return Some(None) };
+    if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+        return Some(Some(url.to_owned()));
+    }
+    // Not repeated: it may hold a password all the same.
+    reader.errors.push(format!(
+        "{name} is no Postgres URL: it must be such as postgres://user:password@host:5432/database"
+    ));
+    None
+}
+
+fn default_data_dir() -> Option<PathBuf> {
+    let directory = |name| variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let is_root = rustix::process::geteuid().is_root();
+    let absolute = |path: &PathBuf| Path::is_absolute(path);
+    let xdg = directory("XDG_DATA_HOME").filter(absolute);
+    postgres::default_data_dir(is_root, xdg, directory("HOME"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn a_wrong_url_is_told_without_its_password() {
+        let database = DatabaseArgs {
+            database_url: some("mysql://root:secret@localhost/db"),
+            ..DatabaseArgs::default()
+        };
+        let error = database.resolve().err().expect("no Postgres").to_string();
+        assert!(error.starts_with("DATABASE_URL is no Postgres URL"), "{error}");
+        assert!(!error.contains("secret"), "{error}");
+    }
+}

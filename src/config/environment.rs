@@ -1,0 +1,31 @@
+//! Reads the environment and `.env`.
+
+use std::ffi::OsString;
+
+use super::error::ConfigError;
+
+/// Adds what `.env` in the current directory says to the environment, where it says nothing yet.
+/// To be called before any thread is started.
+pub fn load_dotenv() -> Result<(), ConfigError> {
+    match dotenvy::from_path(".env") {
+        Ok(()) => Ok(()),
+        Err(error) if error.not_found() => Ok(()),
+        // The line is not repeated: it may hold a password.
+        Err(dotenvy::Error::LineParse(line, _)) => {
+            let text = std::fs::read_to_string(".env").unwrap_or_default();
+            let wrong = line.lines().next().unwrap_or_default();
+            let place = text.lines().position(|line| !wrong.is_empty() && line.contains(wrong));
+            let number = place.map_or(String::new(), |index| format!(" (line {})", index + 1));
+            Err(ConfigError(vec![format!(
+                ".env cannot be read: it must be lines such as NAME=value, with quotes around a \
+                 value that has spaces{number}"
+            )]))
+        }
+        Err(error) => Err(ConfigError(vec![format!(".env cannot be read: {error}")])),
+    }
+}
+
+pub(super) fn variable(name: &str) -> Option<OsString> {
+    #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+    std::env::var_os(name)
+}

@@ -1,0 +1,74 @@
+//! Reads all settings of a service.
+
+use super::{
+    database::{DatabaseArgs, DatabaseConfig},
+    error::ConfigError,
+    log::LogConfig,
+    reader::Reader,
+    server::{ServerArgs, ServerConfig},
+};
+
+/// Both together, so that what is wrong in either is told at once.
+pub fn resolve(
+    database: &DatabaseArgs,
+    server: &ServerArgs,
+) -> Result<(DatabaseConfig, LogConfig, ServerConfig), ConfigError> {
+    let mut reader = Reader::default();
+    let database = database.read(&mut reader);
+    let server = server.read(&mut reader);
+    reader.finish(database.zip(server).map(|((database, log), server)| (database, log, server)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn some(text: &str) -> Option<String> {
+        Some(text.to_owned())
+    }
+
+    #[test]
+    fn every_wrong_value_is_told_at_once() {
+        let database = DatabaseArgs {
+            database_url: some("mysql://root:secret@localhost/db"),
+            database_connections: some("0"),
+            database_lock_timeout: some("5"),
+            log: some("loud"),
+            ..DatabaseArgs::default()
+        };
+        let server = ServerArgs {
+            listen: some("8080"),
+            trusted_proxies: some("::1,10.0.0.0/33"),
+            max_body_bytes: some("1e6"),
+            drain_timeout: some("2h"),
+            ..ServerArgs::default()
+        };
+        let error = resolve(&database, &server).err().expect("much is wrong").to_string();
+        for line in [
+            "TOLLGATE_DATABASE_CONNECTIONS is \"0\": it must be a whole number from 1 to 1000",
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms, s or m",
+            "TOLLGATE_LOG is \"loud\": it must be error, warn",
+            "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
+            "TOLLGATE_TRUSTED_PROXIES is \"::1,10.0.0.0/33\": it must be addresses and networks",
+            "TOLLGATE_MAX_BODY_BYTES is \"1e6\": it must be a whole number from 1024 to 1048576",
+            "TOLLGATE_DRAIN_TIMEOUT is \"2h\": it must be",
+        ] {
+            assert!(error.contains(line), "{line} is not in:\n{error}");
+        }
+        assert!(!error.contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn nothing_given_is_the_default() {
+        let database =
+            DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
+        let (database, log, server) =
+            resolve(&database, &ServerArgs::default()).expect("all defaults");
+        assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
+        assert_eq!(server.metrics_listen.map(|a| a.to_string()), some("127.0.0.1:9464"));
+        assert_eq!(log, LogConfig { level: tracing::Level::INFO, json: false });
+        assert_eq!(database.pool.acquire_timeout, Duration::from_secs(3));
+    }
+}

@@ -1,0 +1,201 @@
+//! Settings of the server: where it listens, and the bounds of requests.
+
+use std::{net::SocketAddr, time::Duration};
+
+use clap::Args;
+
+use super::reader::{ADDRESS_FORMS, Reader, read_address};
+use crate::{
+    auth::MAX_ENTRIES,
+    domain::dashboard::WebOrigin,
+    http::{ServerLimits, TrustedProxies},
+    node::NodeSettings,
+    state::Limits,
+    store::LEASE_BOUNDS,
+};
+
+/// Where to listen, and the bounds of requests.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Server")]
+pub struct ServerArgs {
+    /// Address of the HTTP interface [default: 127.0.0.1:8080]
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+
+    /// What browsers call the service, such as https://keys.example.com: for the dashboard [default:
+    /// http:// and the address that is listened on, or localhost]
+    #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
+    pub public_url: Option<String>,
+
+    /// Proxies that are believed when they name the client in X-Forwarded-For: addresses and
+    /// networks such as 127.0.0.1,10.0.0.0/8,fd00::/8 [default: none]
+    #[arg(long, env = "TOLLGATE_TRUSTED_PROXIES", value_name = "NETWORK[,NETWORK]")]
+    pub trusted_proxies: Option<String>,
+
+    /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
+    #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<String>,
+
+    /// Keys that are kept in memory, so that they need not be looked up, 0 to 100000000
+    /// [default: 1000000]
+    #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
+    pub cache_entries: Option<String>,
+
+    /// How long a key is passed out of memory without hearing from the database, 100ms to 10s. A
+    /// revoke waits so long for a node that is gone [default: 2s]
+    #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION")]
+    pub lease: Option<String>,
+
+    /// Bytes that a request's body may have, 1024 to 1048576 [default: 16384]
+    #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES")]
+    pub max_body_bytes: Option<String>,
+
+    /// Bytes that a request's headers may have, 8192 to 1048576 [default: 16384]
+    #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES")]
+    pub max_header_bytes: Option<String>,
+
+    /// Connections at once, 1 to 1000000; a further one waits [default: 10000]
+    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
+    pub max_connections: Option<String>,
+
+    /// For a request's body to come; then it answers 408 [default: 10s]
+    #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
+    pub body_timeout: Option<String>,
+
+    /// From a request's headers to its answer; then it answers 503 [default: 15s]
+    #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
+    pub request_timeout: Option<String>,
+
+    /// For a request's headers to come; an idle connection is closed after it [default: 30s]
+    #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
+    pub header_timeout: Option<String>,
+
+    /// For a client to take more of an answer; then its connection is closed [default: 30s]
+    #[arg(long, env = "TOLLGATE_WRITE_TIMEOUT", value_name = "DURATION")]
+    pub write_timeout: Option<String>,
+
+    /// A request that takes longer is logged as slow [default: 1s]
+    #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION")]
+    pub slow_request: Option<String>,
+
+    /// For requests in flight to finish when the service is stopped [default: 20s]
+    #[arg(long, env = "TOLLGATE_DRAIN_TIMEOUT", value_name = "DURATION")]
+    pub drain_timeout: Option<String>,
+}
+
+/// The server, as it is configured.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub listen: SocketAddr,
+    /// `None`: off.
+    pub metrics_listen: Option<SocketAddr>,
+    /// `None`: that of the address that is listened on.
+    pub public_url: Option<WebOrigin>,
+    pub trusted_proxies: TrustedProxies,
+    pub limits: Limits,
+    pub server_limits: ServerLimits,
+    pub node: NodeSettings,
+}
+
+impl ServerArgs {
+    pub(super) fn read(&self, reader: &mut Reader) -> Option<ServerConfig> {
+        let listen = self.listen.as_deref();
+        let listen = reader
+            .value("TOLLGATE_LISTEN", listen, ADDRESS_FORMS, read_address)
+            .unwrap_or_else(|| read_address("127.0.0.1:8080"));
+        let metrics = self.metrics_listen.as_deref();
+        let metrics = reader.value(
+            "TOLLGATE_METRICS_LISTEN",
+            metrics,
+            "an address and a port such as 127.0.0.1:9464, or off",
+            |text| match text {
+                "off" => Some(None),
+                text => read_address(text).map(Some),
+            },
+        );
+        let metrics = metrics.unwrap_or_else(|| read_address("127.0.0.1:9464").map(Some));
+        let public_url = reader.value(
+            "TOLLGATE_PUBLIC_URL",
+            self.public_url.as_deref(),
+            "https:// and a host, or http:// and a loopback one, without a path",
+            |text| WebOrigin::parse(text).ok().map(Some),
+        );
+        let public_url = public_url.unwrap_or(Some(None));
+        let proxies = reader.value(
+            "TOLLGATE_TRUSTED_PROXIES",
+            self.trusted_proxies.as_deref(),
+            "addresses and networks with commas between them, such as 127.0.0.1,10.0.0.0/8",
+            TrustedProxies::parse,
+        );
+        let proxies = proxies.unwrap_or_else(|| Some(TrustedProxies::default()));
+        let (limits, bounds) = (Limits::default(), ServerLimits::default());
+        let body = reader.number(
+            "TOLLGATE_MAX_BODY_BYTES",
+            self.max_body_bytes.as_deref(),
+            1024..=1_048_576,
+            limits.body_bytes,
+        );
+        let header = reader.number(
+            "TOLLGATE_MAX_HEADER_BYTES",
+            self.max_header_bytes.as_deref(),
+            8192..=1_048_576,
+            bounds.header_bytes,
+        );
+        let connections = reader.number(
+            "TOLLGATE_MAX_CONNECTIONS",
+            self.max_connections.as_deref(),
+            1..=1_000_000,
+            bounds.max_connections,
+        );
+        let node = NodeSettings::default();
+        let cache_entries = reader.number(
+            "TOLLGATE_CACHE_ENTRIES",
+            self.cache_entries.as_deref(),
+            0..=MAX_ENTRIES as u64,
+            node.cache_entries,
+        );
+        let lease = self.lease(reader, node.lease);
+        let mut duration = |name, value: &Option<String>, default| {
+            reader.duration(name, value.as_deref(), default)
+        };
+        let body_timeout =
+            duration("TOLLGATE_BODY_TIMEOUT", &self.body_timeout, limits.body_timeout);
+        let request =
+            duration("TOLLGATE_REQUEST_TIMEOUT", &self.request_timeout, limits.request_timeout);
+        let headers =
+            duration("TOLLGATE_HEADER_TIMEOUT", &self.header_timeout, bounds.header_timeout);
+        let write = duration("TOLLGATE_WRITE_TIMEOUT", &self.write_timeout, bounds.write_timeout);
+        let slow = duration("TOLLGATE_SLOW_REQUEST", &self.slow_request, limits.slow_request);
+        let drain = duration("TOLLGATE_DRAIN_TIMEOUT", &self.drain_timeout, bounds.drain_timeout);
+        Some(ServerConfig {
+            listen: listen?,
+            metrics_listen: metrics?,
+            public_url: public_url?,
+            trusted_proxies: proxies?,
+            limits: Limits {
+                body_bytes: body?,
+                body_timeout: body_timeout?,
+                request_timeout: request?,
+                slow_request: slow?,
+            },
+            server_limits: ServerLimits {
+                max_connections: connections?,
+                header_timeout: headers?,
+                write_timeout: write?,
+                header_bytes: header?,
+                max_headers: bounds.max_headers,
+                drain_timeout: drain?,
+            },
+            node: NodeSettings { cache_entries: cache_entries?, lease: lease? },
+        })
+    }
+
+    fn lease(&self, reader: &mut Reader, default: Duration) -> Option<Duration> {
+        let lease = reader.duration("TOLLGATE_LEASE", self.lease.as_deref(), default)?;
+        if !LEASE_BOUNDS.contains(&lease) {
+            reader.errors.push(format!("TOLLGATE_LEASE is {lease:?}: it must be 100ms to 10s"));
+            return None;
+        }
+        Some(lease)
+    }
+}
