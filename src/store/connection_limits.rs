@@ -7,8 +7,8 @@ use sqlx::{PgConnection, Row as _};
 
 use super::{
     lookups,
+    pinned_schema::quote,
     pool::{BATCH_CONNECTIONS, PoolSettings},
-    schema::quote,
 };
 
 /// The connection that listens to what other nodes change.

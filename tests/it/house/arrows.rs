@@ -1,0 +1,239 @@
+//! Which top-level module names which other, and which names which crate.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    items::OTHER_CRATE,
+    mentions::{Mention, Place, mentions},
+    modules::Crate,
+    sources::{Sources, of_this_crate, sample},
+};
+
+/// Which modules each module of the crate may name.
+const ARROWS: &[(&str, &[&str])] = &[
+    ("domain", &[]),
+    ("clock", &["domain"]),
+    ("entropy", &["domain"]),
+    ("postgres", &[]),
+    ("auth", &["domain"]),
+    ("schema", &[]),
+    ("store", &["domain", "entropy", "schema"]),
+    ("usage", &["auth", "domain", "store"]),
+    ("node", &["auth", "clock", "domain", "store"]),
+    ("money", &["clock", "domain", "entropy", "store"]),
+    ("web", &["auth", "domain"]),
+    ("state", &["clock", "domain", "money", "node", "store", "usage"]),
+    ("http", &["auth", "clock", "domain", "entropy", "money", "node", "state", "store", "web"]),
+    ("dashboard", &["auth", "domain", "entropy", "http", "state", "store", "web"]),
+    ("config", &["auth", "domain", "http", "node", "postgres", "state", "store"]),
+    ("telemetry", &["config", "node"]),
+    (
+        "cli",
+        &[
+            "config",
+            "dashboard",
+            "domain",
+            "entropy",
+            "http",
+            "node",
+            "postgres",
+            "state",
+            "store",
+            "telemetry",
+        ],
+    ),
+];
+
+/// Which modules may name a crate that is not everybody's.
+const CRATES: &[(&str, &[&str])] = &[
+    ("sqlx", &["schema", "store"]),
+    ("hyper", &["auth", "http"]),
+    ("hyper_util", &["auth", "http"]),
+    ("hyper_rustls", &["auth"]),
+    ("rustls", &["auth"]),
+    ("shuttle", &["auth"]),
+    ("askama", &["dashboard", "web"]),
+    ("axum", &["auth", "dashboard", "http", "telemetry", "cli", "web"]),
+    ("form_urlencoded", &["web"]),
+    ("ipnet", &["http"]),
+    ("k256", &["domain"]),
+    ("rust_embed", &["dashboard", "schema"]),
+    ("sha3", &["domain"]),
+    ("clap", &["cli", "config", "main"]),
+    ("anyhow", &["cli", "main"]),
+    ("dotenvy", &["config"]),
+    ("rand", &["entropy"]),
+    ("rustix", &["cli", "clock", "config", "postgres"]),
+    ("utoipa", &["domain", "http"]),
+];
+
+/// The names of one kind in one module of the tree.
+struct Names {
+    /// The top-level module that the file belongs to; `lib` or `main` for the root of a crate.
+    module: String,
+    file: PathBuf,
+    names: BTreeSet<String>,
+}
+
+/// The top-level modules that each module names, tests included.
+fn named_modules(sources: &Sources) -> Vec<Names> {
+    names_in(sources, "lib.rs", |module, mention| top_level_module(module, &mention.path))
+}
+
+/// The crates that each module names, tests included.
+fn named_crates(sources: &Sources) -> Vec<Names> {
+    ["lib.rs", "main.rs"]
+        .into_iter()
+        .filter(|root| sources.contains_key(Path::new(root)))
+        .flat_map(|root| names_in(sources, root, |_, mention| first_name(mention)))
+        .collect()
+}
+
+fn names_in(
+    sources: &Sources,
+    root: &str,
+    name: impl Fn(&[String], &Mention) -> Option<String>,
+) -> Vec<Names> {
+    let krate = Crate::read(sources, root);
+    let of_root = root.trim_end_matches(".rs").to_owned();
+    krate
+        .modules
+        .iter()
+        .map(|module| Names {
+            module: module.path.first().unwrap_or(&of_root).clone(),
+            file: module.file.clone(),
+            names: mentions(module).iter().filter_map(|found| name(&module.path, found)).collect(),
+        })
+        .collect()
+}
+
+/// The top-level module that a path written in `module` goes through: `store` for `crate::store`,
+/// and for `super::super::store` in a module two levels down.
+fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
+    let mut absolute: Vec<&String> = match path.first()?.as_str() {
+        "crate" => Vec::new(),
+        "self" | "super" => module.iter().collect(),
+        _ => return None,
+    };
+    for name in path {
+        match name.as_str() {
+            "crate" | "self" => {}
+            "super" => {
+                absolute.pop();
+            }
+            _ => absolute.push(name),
+        }
+    }
+    absolute.first().map(|name| (*name).clone())
+}
+
+/// The first name of a path, which is a crate's if the path leads out of this one. A single name
+/// in code is no path to a crate.
+fn first_name(mention: &Mention) -> Option<String> {
+    let is_path = mention.place == Place::Import || mention.path.len() > 1;
+    let first = mention.path.iter().find(|name| *name != OTHER_CRATE)?;
+    is_path.then(|| first.clone())
+}
+
+/// The modules that name another which ARROWS does not allow them, as sentences.
+fn wrong_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String> {
+    let known: BTreeSet<&str> = arrows.iter().map(|(module, _)| *module).collect();
+    let mut wrong = Vec::new();
+    for Names { module, file, names } in named_modules(sources) {
+        if module == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = arrows.iter().find(|(name, _)| *name == module) else {
+            wrong.push(format!("src/{}: {module} has no line in ARROWS", file.display()));
+            continue;
+        };
+        for name in names {
+            let is_allowed = name == module || allowed.contains(&name.as_str());
+            if known.contains(name.as_str()) && !is_allowed {
+                wrong.push(format!("src/{} names {name}", file.display()));
+            }
+        }
+    }
+    wrong
+}
+
+/// The modules that name a crate which CRATES does not allow them, as sentences.
+fn wrong_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for Names { module, file, names } in named_crates(sources) {
+        for (krate, allowed) in crates {
+            if names.contains(*krate) && !allowed.contains(&module.as_str()) {
+                wrong.push(format!("src/{} names {krate}", file.display()));
+            }
+        }
+    }
+    wrong
+}
+
+#[test]
+fn arrows_point_one_way() {
+    let wrong = wrong_arrows(&of_this_crate(), ARROWS);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn crates_are_named_where_they_belong() {
+    let wrong = wrong_crates(&of_this_crate(), CRATES);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn arrow_against_the_order_is_found_in_every_kind_of_path() {
+    let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
+    let clock = r#"
+        //! `crate::usage` in a comment is no arrow.
+        use crate::{auth::{A, B}, node};
+        fn now() -> super::http::Time {
+            log!("crate::usage", [&crate::store::Store::new()]);
+        }
+    "#;
+    let empty = "";
+    let files = [
+        ("lib.rs", library),
+        ("clock.rs", clock),
+        ("auth.rs", empty),
+        ("http.rs", empty),
+        ("node.rs", empty),
+        ("store.rs", empty),
+        ("usage.rs", empty),
+    ];
+    let modules = ["auth", "http", "node", "store", "usage"];
+    let none: &[&str] = &[];
+    let mut arrows: Vec<(&str, &[&str])> = modules.map(|module| (module, none)).to_vec();
+    arrows.push(("clock", &["auth"]));
+    assert_eq!(
+        wrong_arrows(&sample(&files), &arrows),
+        ["src/clock.rs names http", "src/clock.rs names node", "src/clock.rs names store"]
+    );
+}
+
+#[test]
+fn crate_in_a_module_that_may_not_name_it_is_found_in_every_kind_of_path() {
+    let library = "mod clock; mod domain; mod http; mod store; mod usage;";
+    let files = [
+        ("lib.rs", library),
+        ("clock.rs", "use ::sqlx as database;"),
+        ("domain.rs", "/// [`sqlx::PgPool`]\nstruct Pool { sqlx: &'static str }"),
+        ("http.rs", "#[derive(sqlx::FromRow)] struct Row;"),
+        ("store.rs", "use sqlx::PgPool;"),
+        ("usage.rs", "#[cfg(test)] mod tests { fn row() { assert!(sqlx::query().is_ok()); } }"),
+        ("main.rs", "fn main() { sqlx::run(); }"),
+    ];
+    assert_eq!(
+        wrong_crates(&sample(&files), &[("sqlx", &["store"])]),
+        [
+            "src/clock.rs names sqlx",
+            "src/http.rs names sqlx",
+            "src/usage.rs names sqlx",
+            "src/main.rs names sqlx"
+        ]
+    );
+}

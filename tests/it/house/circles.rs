@@ -1,0 +1,265 @@
+//! The files of a folder name one another in one direction: no circle of files, with a folder in it
+//! counted as one.
+//!
+//! A path counts as an arrow to the file that defines the item. A re-export on the way does not
+//! count, and neither does the folder's `mod.rs` where it only re-exports. Tests may name anything.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    path::{Component, Path, PathBuf},
+};
+
+use super::{
+    mentions::{Mention, Place, mentions},
+    modules::{Crate, Module},
+    resolve::{Target, resolve},
+    sources::{Sources, of_this_crate, sample},
+};
+
+/// Which file names which other, and the items that it names there.
+type Arrows = BTreeMap<(PathBuf, PathBuf), BTreeSet<String>>;
+
+/// Entries of one folder each of which names each other, directly or through others of them.
+struct Circle {
+    folder: PathBuf,
+    /// Names of files and of folders.
+    entries: BTreeSet<String>,
+    /// The arrows from one of the entries to another.
+    arrows: Arrows,
+}
+
+impl fmt::Display for Circle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let entries: Vec<&str> = self.entries.iter().map(String::as_str).collect();
+        let folder: PathBuf =
+            Path::new("src").components().chain(self.folder.components()).collect();
+        writeln!(formatter, "{} has a circle of {}:", folder.display(), entries.join(", "))?;
+        for ((from, to), names) in &self.arrows {
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            let (from, to) = (from.display(), to.display());
+            writeln!(formatter, "    {from} → {to}: {}", names.join(", "))?;
+        }
+        Ok(())
+    }
+}
+
+/// The circles in each folder of a crate.
+fn circles(sources: &Sources) -> Vec<Circle> {
+    let mut folders: BTreeMap<PathBuf, Arrows> = BTreeMap::new();
+    for ((from, to), names) in arrows(&Crate::read(sources, "lib.rs")) {
+        let (folder, ..) = place(&from, &to);
+        folders.entry(folder).or_default().insert((from, to), names);
+    }
+    let mut found = Vec::new();
+    for (folder, arrows) in folders {
+        for entries in components(&arrows) {
+            let mut inside = arrows.clone();
+            inside.retain(|(from, to), _| {
+                let (_, from, to) = place(from, to);
+                entries.contains(&from) && entries.contains(&to)
+            });
+            found.push(Circle { folder: folder.clone(), entries, arrows: inside });
+        }
+    }
+    found
+}
+
+/// All arrows of a crate between different files.
+fn arrows(krate: &Crate) -> Arrows {
+    let mut arrows = Arrows::new();
+    for (id, module) in krate.modules.iter().enumerate() {
+        for mention in mentions(module).iter().filter(|mention| !mention.test) {
+            for target in resolve(krate, id, &mention.path) {
+                let Some((defining, name)) = counted(krate, module, mention, target) else {
+                    continue;
+                };
+                if defining.file != module.file {
+                    let files = (module.file.clone(), defining.file.clone());
+                    arrows.entry(files).or_default().insert(name);
+                }
+            }
+        }
+    }
+    arrows
+}
+
+/// The module to which a mention makes an arrow, and the name of what it leads to.
+fn counted<'a>(
+    krate: &'a Crate,
+    from: &Module,
+    mention: &Mention,
+    target: Target,
+) -> Option<(&'a Module, String)> {
+    let (id, name) = match target {
+        Target::Item(id, name) => return Some((&krate.modules[id], name)),
+        Target::External(id, name) => (id, Some(name)),
+        Target::Module(id) => (id, None),
+    };
+    let to = &krate.modules[id];
+    // `use super::*` and `use super::Arc`: what a file gets from another crate, or as a mere name,
+    // through a module that it is in.
+    if from.path.starts_with(&to.path) {
+        return None;
+    }
+    match name {
+        Some(name) => Some((to, name)),
+        // A single name in code that is also a module's is a variable, a field or a macro.
+        None if mention.path.len() == 1 && mention.place == Place::Code => None,
+        None => Some((to, to.path.last()?.clone())),
+    }
+}
+
+/// The folder in which two files part, and the entries of it that they are or are in.
+fn place(from: &Path, to: &Path) -> (PathBuf, String, String) {
+    let text = |component: Component<'_>| component.as_os_str().to_string_lossy().into_owned();
+    let mut folder = PathBuf::new();
+    for (from, to) in from.components().zip(to.components()) {
+        if from != to {
+            return (folder, text(from), text(to));
+        }
+        folder.push(from);
+    }
+    unreachable!("a file is neither itself nor in another file");
+}
+
+/// The sets of more than one entry in which each entry reaches each other.
+fn components(arrows: &Arrows) -> Vec<BTreeSet<String>> {
+    let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (from, to) in arrows.keys() {
+        let (_, from, to) = place(from, to);
+        next.entry(from).or_default().insert(to);
+    }
+    let reached: BTreeMap<&String, BTreeSet<&String>> =
+        next.keys().map(|entry| (entry, reached_from(entry, &next))).collect();
+    let mut found: Vec<BTreeSet<String>> = Vec::new();
+    for (entry, others) in &reached {
+        if !others.contains(entry) || found.iter().any(|circle| circle.contains(*entry)) {
+            continue;
+        }
+        let circle = others
+            .iter()
+            .filter(|other| reached.get(*other).is_some_and(|back| back.contains(entry)))
+            .map(|other| (*other).clone());
+        found.push(circle.collect());
+    }
+    found
+}
+
+/// The entries to which a way of one arrow or more leads.
+fn reached_from<'a>(
+    entry: &str,
+    next: &'a BTreeMap<String, BTreeSet<String>>,
+) -> BTreeSet<&'a String> {
+    let mut reached = BTreeSet::new();
+    let mut open: Vec<&String> = next.get(entry).into_iter().flatten().collect();
+    while let Some(entry) = open.pop() {
+        if reached.insert(entry) {
+            open.extend(next.get(entry).into_iter().flatten());
+        }
+    }
+    reached
+}
+
+#[test]
+fn files_of_a_folder_form_no_circle() {
+    let circles: Vec<String> = circles(&of_this_crate()).iter().map(Circle::to_string).collect();
+    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+}
+
+/// The circles of a sample as text.
+fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
+    circles(&sample(files)).iter().map(Circle::to_string).collect()
+}
+
+#[test]
+fn circle_of_two_files_is_found() {
+    let found = circles_of(&[
+        ("lib.rs", "mod a; mod b; mod c;"),
+        ("a.rs", "use crate::b::B; pub struct A(B);"),
+        ("b.rs", "pub struct B; impl B { fn a(&self) -> Option<super::a::A> { None } }"),
+        ("c.rs", "use crate::{a::A, b::B}; fn c(_: A, _: B) {}"),
+    ]);
+    let circle = "src has a circle of a.rs, b.rs:\n    a.rs → b.rs: B\n    b.rs → a.rs: A\n";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn circle_of_three_files_is_found_once() {
+    let found = circles_of(&[
+        ("lib.rs", "mod a; mod b; mod c; mod d;"),
+        ("a.rs", "use crate::b::B as Other; pub struct A(Other);"),
+        ("b.rs", "pub struct B; fn b() { crate::c::c() }"),
+        ("c.rs", "pub fn c() { log!(level = 1; { crate::a::A }) } use super::d;"),
+        ("d.rs", ""),
+    ]);
+    let circle = "src has a circle of a.rs, b.rs, c.rs:\n    \
+                  a.rs → b.rs: B\n    b.rs → c.rs: c\n    c.rs → a.rs: A\n";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn circle_through_a_reexport_is_found_between_the_defining_files() {
+    let found = circles_of(&[
+        ("lib.rs", "mod folder; pub use folder::A;"),
+        ("folder/mod.rs", "mod a; mod b; pub use a::*; pub use self::b::{B as Renamed};"),
+        ("folder/a.rs", "use super::Renamed; pub struct A(Renamed);"),
+        ("folder/b.rs", "pub enum B { Of(Box<crate::A>) }"),
+    ]);
+    let circle = "src/folder has a circle of a.rs, b.rs:\n    \
+                  folder/a.rs → folder/b.rs: B\n    folder/b.rs → folder/a.rs: A\n";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn circle_of_a_file_and_a_folder_is_found() {
+    let found = circles_of(&[
+        ("lib.rs", "mod web;"),
+        ("web/mod.rs", "mod format; mod pages;"),
+        ("web/format.rs", "use super::pages::View; pub fn day(_: View) {}"),
+        ("web/pages/mod.rs", "mod view; mod list; pub use view::View;"),
+        ("web/pages/view.rs", "pub struct View;"),
+        ("web/pages/list.rs", "use super::super::format; fn list() { format::day(todo!()) }"),
+    ]);
+    let circle = "src/web has a circle of format.rs, pages:\n    \
+                  web/format.rs → web/pages/view.rs: View\n    \
+                  web/pages/list.rs → web/format.rs: day, format\n";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn item_that_a_mod_rs_defines_makes_a_circle_with_it() {
+    let found = circles_of(&[
+        ("lib.rs", "mod store;"),
+        ("store/mod.rs", "mod pool; use pool::Pool; pub struct Store(Pool);"),
+        ("store/pool.rs", "use super::Store; pub struct Pool; impl Store {}"),
+    ]);
+    let circle = "src/store has a circle of mod.rs, pool.rs:\n    \
+                  store/mod.rs → store/pool.rs: Pool\n    \
+                  store/pool.rs → store/mod.rs: Store\n";
+    assert_eq!(found, [circle]);
+}
+
+#[test]
+fn files_in_one_direction_pass() {
+    let found = circles_of(&[
+        ("lib.rs", "mod error; mod store; pub use error::Error;"),
+        ("error.rs", "pub enum Error { Lost } made! { Code }"),
+        (
+            "store/mod.rs",
+            "mod keys; mod pool; #[cfg(test)] mod pool_tests; pub use keys::*; \
+             pub use pool::Store; pub use std::sync::Arc; pub use router::router; mod router;",
+        ),
+        // The type is another file's: its `impl` is an arrow to that file, and a method call none.
+        ("store/keys.rs", "use super::{Arc, Store}; impl Store { pub fn keys(&self) {} }"),
+        (
+            "store/pool.rs",
+            "use crate::error::{Code, Error}; use super::*; pub struct Store; \
+             fn open(store: Store) { store.keys(); let keys = Error::Lost; drop(keys) } \
+             #[cfg(test)] mod tests { use super::super::keys; }",
+        ),
+        ("store/pool_tests.rs", "use super::{keys, pool::Store};"),
+        ("store/router.rs", "pub fn router() -> super::Arc<super::pool::Store> { self::router() }"),
+    ]);
+    assert!(found.is_empty(), "{}", found.join("\n"));
+}

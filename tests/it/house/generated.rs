@@ -1,0 +1,49 @@
+//! What is generated from the source is current, and the example of the settings is complete.
+
+use std::{collections::BTreeSet, path::Path};
+
+use super::sources;
+
+#[test]
+fn the_committed_openapi_document_is_current() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let committed = std::fs::read_to_string(path).expect("docs/openapi.json");
+    let current = tollgate::http::openapi_document().to_pretty_json().expect("JSON");
+    assert!(committed.trim_end() == current, "docs/openapi.json is old: run make openapi");
+}
+
+#[test]
+fn every_operation_has_an_id_of_its_own() {
+    let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
+    let mut seen = BTreeSet::new();
+    for item in document["paths"].as_object().expect("paths").values() {
+        for operation in item.as_object().expect("operations").values() {
+            let id = operation["operationId"].as_str().expect("an id");
+            assert!(seen.insert(id.to_owned()), "{id} is there twice");
+        }
+    }
+}
+
+#[test]
+fn every_setting_is_in_the_example() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
+    let example = std::fs::read_to_string(path).expect(".env.example");
+    let sources = sources::of_this_crate();
+    let settings: Vec<&str> = sources
+        .iter()
+        .filter(|(path, _)| path.starts_with("config"))
+        .flat_map(|(_, config)| config.split("env = \"").skip(1))
+        .map(|rest| rest.split('"').next().expect("the end of a string"))
+        .collect();
+    assert!(settings.len() > 15, "{settings:?}");
+    for setting in &settings {
+        assert!(example.contains(&format!("{setting}=")), "{setting} is not in .env.example");
+    }
+    for line in
+        example.lines().filter_map(|line| line.strip_prefix("# ").unwrap_or(line).split_once('='))
+    {
+        let (name, _) = line;
+        let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
+        assert!(!is_name || settings.contains(&name), "{name} is no setting");
+    }
+}

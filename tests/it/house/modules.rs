@@ -1,0 +1,178 @@
+//! The tree of a crate's modules, read from its root through the `mod` declarations.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use syn::{Item, ItemMacro};
+
+use super::{
+    items::{attributes, defined_name, imports, is_test_only, text},
+    sources::{Sources, of_this_crate},
+};
+
+/// A crate: its modules, with the root first.
+pub struct Crate {
+    pub modules: Vec<Module>,
+}
+
+/// The place of a module in [`Crate::modules`].
+pub type ModuleId = usize;
+
+pub const ROOT: ModuleId = 0;
+
+pub struct Module {
+    /// Its path below `src`. An inline module has the file that it is written in.
+    pub file: PathBuf,
+    /// Its names from the root of the crate, such as `["store", "pool"]`.
+    pub path: Vec<String>,
+    pub parent: Option<ModuleId>,
+    /// Compiled for tests only.
+    pub test: bool,
+    /// Its items, without the modules in it.
+    pub items: Vec<Item>,
+    /// What each name in it stands for, except names that only tests have.
+    pub names: BTreeMap<String, Vec<Binding>>,
+    /// The paths of its glob imports.
+    pub globs: Vec<Vec<String>>,
+}
+
+pub enum Binding {
+    Module(ModuleId),
+    Item,
+    /// The path of a `use`.
+    Import(Vec<String>),
+}
+
+/// Where a module is in the tree.
+struct Place {
+    path: Vec<String>,
+    parent: Option<ModuleId>,
+    test: bool,
+}
+
+impl Crate {
+    /// Reads the crate whose root is this file, such as `lib.rs`.
+    ///
+    /// # Panics
+    ///
+    /// When a file cannot be parsed, or a declared module has no file.
+    pub fn read(sources: &Sources, root: &str) -> Self {
+        let mut this = Self { modules: Vec::new() };
+        let place = Place { path: Vec::new(), parent: None, test: false };
+        this.read_file(sources, Path::new(root), place);
+        this
+    }
+
+    fn read_file(&mut self, sources: &Sources, file: &Path, place: Place) -> ModuleId {
+        let source = sources.get(file).unwrap_or_else(|| panic!("{} is missing", file.display()));
+        let parsed = syn::parse_file(source)
+            .unwrap_or_else(|error| panic!("{} cannot be parsed: {error}", file.display()));
+        let stem = file.file_stem().expect("the name of a file").to_string_lossy();
+        let folder = file.parent().expect("the folder of a file");
+        let folder = match &*stem {
+            "lib" | "main" | "mod" => folder.to_owned(),
+            stem => folder.join(stem),
+        };
+        let place = Place { test: place.test || stem.ends_with("_tests"), ..place };
+        self.read_module(sources, file, &folder, parsed.items, place)
+    }
+
+    /// `folder` is where the files of the modules are that this one declares.
+    fn read_module(
+        &mut self,
+        sources: &Sources,
+        file: &Path,
+        folder: &Path,
+        items: Vec<Item>,
+        place: Place,
+    ) -> ModuleId {
+        let id = self.modules.len();
+        self.modules.push(Module {
+            file: file.to_owned(),
+            path: place.path.clone(),
+            parent: place.parent,
+            test: place.test,
+            items: Vec::new(),
+            names: BTreeMap::new(),
+            globs: Vec::new(),
+        });
+        let mut kept = Vec::new();
+        for item in items {
+            let test = place.test || is_test_only(attributes(&item));
+            match item {
+                Item::Mod(item) => {
+                    let name = text(&item.ident);
+                    let mut path = place.path.clone();
+                    path.push(name.clone());
+                    let child = Place { path, parent: Some(id), test };
+                    let child = match item.content {
+                        Some((_, items)) => {
+                            self.read_module(sources, file, &folder.join(&name), items, child)
+                        }
+                        None => {
+                            let file = file_of_module(sources, folder, &name);
+                            self.read_file(sources, &file, child)
+                        }
+                    };
+                    if !test {
+                        self.bind(id, name, Binding::Module(child));
+                    }
+                }
+                item => {
+                    if !test {
+                        self.bind_item(id, &item);
+                    }
+                    kept.push(item);
+                }
+            }
+        }
+        self.modules[id].items = kept;
+        id
+    }
+
+    fn bind_item(&mut self, module: ModuleId, item: &Item) {
+        if let Item::Use(item) = item {
+            for import in imports(item) {
+                match import.name {
+                    Some(name) => self.bind(module, name, Binding::Import(import.path)),
+                    None => self.modules[module].globs.push(import.path),
+                }
+            }
+        } else if let Some(name) = defined_name(item) {
+            if matches!(item, Item::Macro(item) if is_exported(item)) && module != ROOT {
+                let mut path = vec!["crate".to_owned()];
+                path.extend_from_slice(&self.modules[module].path);
+                path.push(name.clone());
+                self.bind(ROOT, name.clone(), Binding::Import(path));
+            }
+            self.bind(module, name, Binding::Item);
+        }
+    }
+
+    fn bind(&mut self, module: ModuleId, name: String, binding: Binding) {
+        self.modules[module].names.entry(name).or_default().push(binding);
+    }
+}
+
+/// An exported macro is an item of the crate's root.
+fn is_exported(item: &ItemMacro) -> bool {
+    item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"))
+}
+
+fn file_of_module(sources: &Sources, folder: &Path, name: &str) -> PathBuf {
+    let file = folder.join(format!("{name}.rs"));
+    if sources.contains_key(&file) { file } else { folder.join(name).join("mod.rs") }
+}
+
+#[test]
+fn every_source_file_is_a_module_of_the_library_or_of_the_binary() {
+    let sources = of_this_crate();
+    let roots = ["lib.rs", "main.rs"].map(|root| Crate::read(&sources, root));
+    for file in sources.keys() {
+        let is_module =
+            roots.iter().any(|root| root.modules.iter().any(|module| module.file == *file));
+        assert!(is_module, "src/{} is declared by no module", file.display());
+    }
+}
