@@ -24,6 +24,8 @@ pub mod entropy;
 #[cfg(feature = "server")]
 pub mod http;
 #[cfg(feature = "server")]
+mod jobs;
+#[cfg(feature = "server")]
 pub mod money;
 #[cfg(feature = "server")]
 pub mod node;

@@ -1,6 +1,6 @@
 //! What the operator sees: the log on stderr, and metrics for Prometheus.
 
-use std::{io::IsTerminal as _, time::Duration};
+use std::{io::IsTerminal as _, pin::pin, time::Duration};
 
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
@@ -76,12 +76,15 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
 }
 
 /// Sums up what the histograms were told, again and again: until then each value waits in memory,
-/// and it may be that nobody ever fetches the metrics.
-pub async fn sum_up(handle: PrometheusHandle) {
+/// and it may be that nobody ever fetches the metrics. Returns when `stop` is ready.
+pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
+    let mut stop = pin!(stop);
     let mut again = tokio::time::interval(SUM_UP_AFTER);
     loop {
-        again.tick().await;
-        handle.run_upkeep();
+        tokio::select! {
+            _ = again.tick() => handle.run_upkeep(),
+            () = &mut stop => return,
+        }
     }
 }
 

@@ -1,14 +1,15 @@
 use std::net::SocketAddr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use clap::Args;
+use metrics_exporter_prometheus::PrometheusHandle;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
     sync::{oneshot, watch},
 };
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::database::Database;
 use crate::{
@@ -16,6 +17,7 @@ use crate::{
     dashboard,
     domain::dashboard::WebOrigin,
     http::{self, ServerLimits, TrustedProxies},
+    jobs::Jobs,
     node::Node,
     state::AppState,
     telemetry,
@@ -42,6 +44,7 @@ pub struct Service {
     node: Node,
     config: ServerConfig,
     listener: TcpListener,
+    metrics_handle: PrometheusHandle,
     metrics: Option<(TcpListener, axum::Router)>,
     stop: watch::Receiver<bool>,
 }
@@ -64,11 +67,11 @@ impl Service {
             warn!("using the private Postgres of another process: it stops when that one does");
         }
         let config = fit_open_files(config);
-        tokio::spawn(telemetry::sum_up(handle.clone()));
         let node = Node::new(database.store.clone(), config.node);
+        let metrics_handle = handle.clone();
         let metrics = metrics_listener
             .map(|listener| (listener, telemetry::metrics_router(handle, node.clone())));
-        Ok(Self { database, node, config, listener, metrics, stop })
+        Ok(Self { database, node, config, listener, metrics_handle, metrics, stop })
     }
 
     /// The address that is listened on: with the port that the system chose, if it was to.
@@ -76,22 +79,11 @@ impl Service {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Answers until a signal comes, then finishes what is in flight and stops.
+    /// Answers until a signal comes, then finishes what is in flight and stops. A background job
+    /// that ends by itself stops the service too: it would go on without what the job does.
     pub async fn run(self) -> anyhow::Result<()> {
         let address = self.address()?;
         info!(%address, "serving");
-        if let Some((listener, router)) = self.metrics {
-            info!(address = %listener.local_addr()?, "serving metrics");
-            let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
-            // Until the very end: the last counts are of the shutdown itself.
-            let never = std::future::pending();
-            tokio::spawn(http::serve(listener, router, limits, TrustedProxies::default(), never));
-        }
-        let (served, all_served) = oneshot::channel::<()>();
-        let lease = tokio::spawn(self.node.clone().keep_lease(async {
-            // Ready once it is dropped.
-            let _ = all_served.await;
-        }));
         let public_url = match self.config.public_url {
             Some(url) => {
                 info!(public_url = %url, "the dashboard is at this address");
@@ -99,35 +91,50 @@ impl Service {
             }
             None => local_url(address)?,
         };
-        let state = AppState::new(self.node, self.config.limits, public_url);
-        let (counted, all_counted) = oneshot::channel::<()>();
+        let state = AppState::new(self.node.clone(), self.config.limits, public_url);
+        let mut jobs = Jobs::default();
+        // Stopped last first: once no request is in flight, holds, then the lease (a request that is
+        // answered late is verified by the database), then the counts of what was answered, and the
+        // metrics at the very end, which count the shutdown itself.
+        jobs.start("metrics", |stop| telemetry::sum_up(self.metrics_handle, stop));
+        if let Some((listener, router)) = self.metrics {
+            info!(address = %listener.local_addr()?, "serving metrics");
+            let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
+            let nobody = TrustedProxies::default();
+            jobs.start("metrics_listener", |stop| {
+                http::serve(listener, router, limits, nobody, stop)
+            });
+        }
         let store = self.database.store.clone();
-        let usage = tokio::spawn(state.usage().clone().run(store, async {
-            // Ready once it is dropped.
-            let _ = all_counted.await;
-        }));
-        let mut stop = self.stop;
-        let mut stop_releasing = stop.clone();
-        tokio::spawn(state.ledger().clone().release_holds(async move {
-            // An error would mean that the signals' task is gone: stop then too.
-            let _ = stop_releasing.wait_for(|&stop| stop).await;
-        }));
+        jobs.start("usage", |stop| state.usage().clone().run(store, stop));
+        jobs.start("lease", |stop| self.node.keep_lease(stop));
+        jobs.start("holds", |stop| state.ledger().clone().release_holds(stop));
+
+        let (mut stop, ended) = (self.stop, jobs.one_ended());
+        let (failed, has_failed) = oneshot::channel();
         let stopped = async move {
-            // An error would mean that the signals' task is gone: stop then too.
-            let _ = stop.wait_for(|&stop| stop).await;
-            info!("stopping: what is in flight is finished first");
+            tokio::select! {
+                // An error would mean that the signals' task is gone: stop then too.
+                _ = stop.wait_for(|&stop| stop) => info!("stopping: requests in flight are finished first"),
+                job = ended => {
+                    error!(job, "a background job ended by itself: stopping");
+                    // Nobody waits for it only if the service is cut off.
+                    let _ = failed.send(job);
+                }
+            }
         };
         let pages = dashboard::routes(&state);
         let router = http::router(state, pages);
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
         http::serve(self.listener, router, limits, proxies, stopped).await;
-        // A request that is answered late is verified by the database.
-        drop(served);
-        lease.await.context("keeping the lease broke off")?;
-        // What was answered is counted by now: the rest is written while the database is there.
-        drop(counted);
-        usage.await.context("writing the usage of keys broke off")?;
+        let broken = jobs.stop().await;
         self.database.close().await?;
+        if let Ok(job) = has_failed.await {
+            bail!("the background job {job} ended by itself");
+        }
+        if !broken.is_empty() {
+            bail!("background jobs failed: {}", broken.join(", "));
+        }
         info!("stopped");
         Ok(())
     }

@@ -185,7 +185,8 @@ async fn drop_what_is_gone(
         "/* schema.gone_functions */
          WITH ours AS (
              SELECT oid, xmin FROM pg_proc
-             WHERE pronamespace = current_schema()::regnamespace AND proname = ANY ($1))
+             WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+               AND proname = ANY ($1))
          SELECT format('DROP TRIGGER %I ON %s', t.tgname, t.tgrelid::regclass) AS statement, 1 AS turn
          FROM pg_trigger t JOIN ours ON ours.oid = t.tgfoid
          WHERE NOT t.tgisinternal AND t.xmin <> pg_current_xact_id()::xid

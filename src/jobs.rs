@@ -1,0 +1,170 @@
+//! Background jobs under one supervisor: each has a name and runs until it is stopped; all are
+//! stopped in one order, and one that ends by itself is reported.
+
+use std::{future::Future, pin::Pin, time::Duration};
+
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::timeout,
+};
+use tracing::{debug, warn};
+
+/// How long a job may take to stop; then it is cut off.
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Ready once a job has to stop.
+pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// The jobs of one service.
+pub struct Jobs {
+    /// In the order in which they were started.
+    running: Vec<Job>,
+    ended: watch::Sender<Option<&'static str>>,
+    stop_timeout: Duration,
+}
+
+struct Job {
+    name: &'static str,
+    /// Dropped, it tells the job to stop.
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<()>,
+}
+
+/// Reports a job that ends, also by a panic, before it was told to.
+struct Watched {
+    name: &'static str,
+    told: bool,
+    ended: watch::Sender<Option<&'static str>>,
+}
+
+impl Default for Jobs {
+    fn default() -> Self {
+        Self { running: Vec::new(), ended: watch::Sender::new(None), stop_timeout: STOP_TIMEOUT }
+    }
+}
+
+impl Jobs {
+    /// Starts a job. `run` gets what becomes ready when the job has to stop: it returns soon after.
+    /// A job may rely on those that were started before it, until it has stopped.
+    pub fn start<F>(&mut self, name: &'static str, run: impl FnOnce(Stop) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (stop, stopped) = oneshot::channel::<()>();
+        let (told, was_told) = oneshot::channel::<()>();
+        let job = run(Box::pin(async move {
+            // Ready once the sender is dropped.
+            let _ = stopped.await;
+            // Nobody hears it once the job has ended.
+            let _ = told.send(());
+        }));
+        let watched = Watched { name, told: false, ended: self.ended.clone() };
+        let task = tokio::spawn(async move {
+            let (mut watched, mut was_told) = (watched, was_told);
+            job.await;
+            watched.told = was_told.try_recv().is_ok();
+        });
+        self.running.push(Job { name, stop, task });
+    }
+
+    /// Ready with the name of a job that ended by itself, which none of them should.
+    pub fn one_ended(&self) -> impl Future<Output = &'static str> + Send + 'static {
+        let mut ended = self.ended.subscribe();
+        async move {
+            loop {
+                if let Some(name) = *ended.borrow_and_update() {
+                    return name;
+                }
+                if ended.changed().await.is_err() {
+                    // Nobody is left who could end.
+                    std::future::pending::<()>().await;
+                }
+            }
+        }
+    }
+
+    /// Stops all jobs, the one that was started last first, each before the next. Returns the names
+    /// of those that panicked or did not stop in time.
+    pub async fn stop(mut self) -> Vec<&'static str> {
+        let mut broken = Vec::new();
+        while let Some(Job { name, stop, mut task }) = self.running.pop() {
+            drop(stop);
+            match timeout(self.stop_timeout, &mut task).await {
+                Ok(Ok(())) => debug!(job = name, "background job stopped"),
+                Ok(Err(error)) => {
+                    let error = &error as &dyn std::error::Error;
+                    warn!(job = name, error, "background job failed");
+                    broken.push(name);
+                }
+                Err(_) => {
+                    task.abort();
+                    warn!(job = name, "background job did not stop in time and was cut off");
+                    broken.push(name);
+                }
+            }
+        }
+        broken
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if !self.told {
+            self.ended.send_replace(Some(self.name));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn jobs_stop_one_after_another_the_last_one_first() {
+        let order = Arc::new(Mutex::new(Vec::new()));
+        let mut jobs = Jobs::default();
+        for name in ["first", "second", "third"] {
+            let order = Arc::clone(&order);
+            jobs.start(name, move |stop| async move {
+                stop.await;
+                tokio::task::yield_now().await;
+                order.lock().expect("no panic").push(name);
+            });
+        }
+        let ended = jobs.one_ended();
+        assert!(jobs.stop().await.is_empty());
+        assert_eq!(*order.lock().expect("no panic"), ["third", "second", "first"]);
+        let reported = timeout(Duration::from_millis(1), ended).await;
+        assert!(reported.is_err(), "a job that was told to stop is not reported: {reported:?}");
+    }
+
+    #[tokio::test]
+    async fn a_job_that_returns_or_panics_by_itself_is_reported() {
+        let mut jobs = Jobs::default();
+        jobs.start("steady", |stop| stop);
+        jobs.start("returns", |_| async {});
+        assert_eq!(jobs.one_ended().await, "returns");
+        assert!(jobs.stop().await.is_empty());
+
+        let mut jobs = Jobs::default();
+        jobs.start("panics", |_| async { panic!("a fault in a job") });
+        assert_eq!(jobs.one_ended().await, "panics");
+        assert_eq!(jobs.stop().await, ["panics"]);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_does_not_stop_is_cut_off_and_the_others_still_stop() {
+        let (stopped, was_stopped) = oneshot::channel();
+        let mut jobs = Jobs { stop_timeout: Duration::from_millis(10), ..Jobs::default() };
+        jobs.start("orderly", |stop| async move {
+            stop.await;
+            let _ = stopped.send(());
+        });
+        jobs.start("stubborn", |_| std::future::pending());
+        assert_eq!(jobs.stop().await, ["stubborn"]);
+        assert_eq!(was_stopped.await, Ok(()));
+    }
+}
