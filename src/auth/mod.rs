@@ -67,6 +67,7 @@ mod leased_verifier_tests;
 mod presented;
 mod principal;
 mod problem;
+mod problem_code;
 #[cfg(feature = "remote")]
 mod remote;
 mod service;
@@ -87,6 +88,7 @@ pub use principal::{Caller, Principal, PrincipalParts};
 #[cfg(any(feature = "remote", feature = "server"))]
 pub(crate) use problem::chain;
 pub use problem::{Challenge, Problem};
+pub use problem_code::ProblemCode;
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};

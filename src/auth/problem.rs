@@ -6,22 +6,29 @@ use axum::{
 };
 use serde_json::{Map, Value};
 
-use super::RefusalBody;
+use super::{ProblemCode, RefusalBody};
 use crate::domain::{scope::Scope, verification::GateDecision};
 
-/// An error as the client gets it: problem details (RFC 9457), flat.
+/// An error response: problem details (RFC 9457).
 ///
 /// As a response it is also in the response's extensions, so that an outer layer can log it, and
-/// can give it the id of the request by rendering it again.
+/// can add the id of the request by rendering it again.
+///
+/// ```
+/// use axum::{http::StatusCode, response::IntoResponse as _};
+/// use tollgate::auth::{Problem, ProblemCode};
+///
+/// let problem = Problem::new(ProblemCode::NotFound, "Order 1001 does not exist.");
+/// assert_eq!(problem.to_value()["title"], "Not found");
+/// assert_eq!(problem.into_response().status(), StatusCode::NOT_FOUND);
+/// ```
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Parts>);
 
-/// Boxed, so that a `Result` of which it is the error stays small.
+/// Boxed, so that a `Result` with it as the error stays small.
 #[derive(Clone, Debug)]
 struct Parts {
-    status: StatusCode,
-    code: &'static str,
-    title: &'static str,
+    kind: Kind,
     detail: Cow<'static, str>,
     members: Map<String, Value>,
     challenge: Option<Challenge>,
@@ -30,33 +37,65 @@ struct Parts {
     reason: Option<Cow<'static, str>>,
 }
 
-/// What `WWW-Authenticate` says (RFC 6750 §3).
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Known(ProblemCode),
+    Custom { status: StatusCode, code: &'static str, title: &'static str },
+}
+
+/// The `WWW-Authenticate` header of a response (RFC 6750 §3).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Challenge {
-    /// No credential came.
+    /// The request has no credential.
     Bare,
-    /// One came that does not pass.
+    /// The request has a credential that is not valid.
     InvalidToken,
-    /// One came whose scopes do not reach.
-    InsufficientScope(String),
+    /// The credential lacks this scope.
+    InsufficientScope(Scope),
 }
 
 impl Problem {
-    /// # Panics
+    /// A problem of the service. Its status and title are those of the code.
     ///
-    /// When `status` is no HTTP status: it is written out where this is called.
+    /// The detail says what happened, with the numbers, and then what the client can do.
     #[must_use]
-    pub fn new(
-        status: u16,
+    pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self::of(Kind::Known(code), detail.into())
+    }
+
+    /// A problem of a program that embeds the gate.
+    ///
+    /// Its `type` is `about:blank`, unless [`with`](Self::with) sets another.
+    ///
+    /// ```
+    /// use axum::http::StatusCode;
+    /// use tollgate::auth::Problem;
+    ///
+    /// let detail = "You have placed 100 orders today. Place more tomorrow.";
+    /// let problem = Problem::custom(
+    ///     StatusCode::TOO_MANY_REQUESTS,
+    ///     "order_limit_reached",
+    ///     "Order limit reached",
+    ///     detail,
+    /// )
+    /// .with("type", "https://example.com/problems/order_limit_reached")
+    /// .retry_after(3600);
+    /// assert_eq!(problem.code(), "order_limit_reached");
+    /// ```
+    #[must_use]
+    pub fn custom(
+        status: StatusCode,
         code: &'static str,
         title: &'static str,
         detail: impl Into<Cow<'static, str>>,
     ) -> Self {
+        Self::of(Kind::Custom { status, code, title }, detail.into())
+    }
+
+    fn of(kind: Kind, detail: Cow<'static, str>) -> Self {
         Self(Box::new(Parts {
-            status: StatusCode::from_u16(status).expect("a status written out in the program"),
-            code,
-            title,
-            detail: detail.into(),
+            kind,
+            detail,
             members: Map::new(),
             challenge: None,
             retry_after_seconds: None,
@@ -68,80 +107,108 @@ impl Problem {
     /// 401 with its `WWW-Authenticate`.
     #[must_use]
     pub fn unauthorized(
-        code: &'static str,
-        title: &'static str,
+        code: ProblemCode,
         detail: impl Into<Cow<'static, str>>,
         challenge: Challenge,
     ) -> Self {
-        let mut problem = Self::new(401, code, title, detail);
-        problem.0.challenge = Some(challenge);
-        problem
+        debug_assert_eq!(code.status(), StatusCode::UNAUTHORIZED, "{code}");
+        Self::new(code, detail).challenge(challenge)
     }
 
-    /// 403 that names the scope that is needed.
+    /// 403 that names the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: &Scope) -> Self {
         let detail = format!("The API key needs the scope {scope}.");
-        let mut problem =
-            Self::new(403, "insufficient_scope", "The API key's scope does not reach", detail)
-                .with("required_scope", scope.to_string());
-        problem.0.challenge = Some(Challenge::InsufficientScope(scope.to_string()));
-        problem.decided(GateDecision::InsufficientScope)
+        Self::new(ProblemCode::InsufficientScope, detail)
+            .with("required_scope", scope.to_string())
+            .challenge(Challenge::InsufficientScope(scope.clone()))
+            .decided(GateDecision::InsufficientScope)
     }
 
-    /// 503 with `Retry-After`: what is needed for an answer cannot be asked.
+    /// 503 with `Retry-After`: the service cannot answer now.
     #[must_use]
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
-        let mut problem = Self::new(503, "unavailable", "Temporarily unavailable", detail);
-        problem.0.retry_after_seconds = Some(1);
-        problem
+        Self::new(ProblemCode::Unavailable, detail).retry_after(1)
     }
 
-    /// 500 with a fixed body; the cause is for the log.
+    /// 500. The body is always the same; the cause is for the log.
     #[must_use]
     pub fn internal(cause: impl Into<Cow<'static, str>>) -> Self {
         let detail = "Something went wrong here. The request id leads to it in the log.";
-        Self::new(500, "internal_error", "Internal error", detail).because(cause)
+        Self::new(ProblemCode::InternalError, detail).because(cause)
     }
 
-    /// A member of the body beside the standard ones.
+    /// Adds `WWW-Authenticate` to the response.
+    #[must_use]
+    pub fn challenge(mut self, challenge: Challenge) -> Self {
+        self.0.challenge = Some(challenge);
+        self
+    }
+
+    /// Adds `Retry-After` to the response: how long to wait before another attempt.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: u32) -> Self {
+        self.0.retry_after_seconds = Some(seconds);
+        self
+    }
+
+    /// Adds a member to the body, beside the standard ones.
     #[must_use]
     pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
         self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
-    /// What the operator is told and the client is not.
+    /// Adds a reason for the operator. It goes to the log, never to the client.
     #[must_use]
     pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.0.reason = Some(reason.into());
         self
     }
 
-    /// What the gate decided, where it is the gate's.
+    /// Adds what the gate decided, where the problem is the gate's.
     #[must_use]
     pub fn decided(mut self, decision: GateDecision) -> Self {
         self.0.decision = Some(decision);
         self
     }
 
-    /// Names the request in the body, unless it names one already.
+    /// Adds the id of the request to the body, unless it has one.
     #[must_use]
     pub fn for_request(mut self, request_id: &str) -> Self {
         self.0.members.entry("request_id").or_insert_with(|| request_id.into());
         self
     }
 
+    /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
-        self.0.status
+        match self.0.kind {
+            Kind::Known(code) => code.status(),
+            Kind::Custom { status, .. } => status,
+        }
     }
 
+    /// The `code` of the body.
     #[must_use]
     pub fn code(&self) -> &'static str {
-        self.0.code
+        match self.0.kind {
+            Kind::Known(code) => code.as_str(),
+            Kind::Custom { code, .. } => code,
+        }
     }
 
+    /// The `title` of the body.
+    #[must_use]
+    pub fn title(&self) -> &'static str {
+        match self.0.kind {
+            Kind::Known(code) => code.title(),
+            Kind::Custom { title, .. } => title,
+        }
+    }
+
+    /// The reason for the operator: that of [`because`](Self::because), or else that of the
+    /// gate's decision.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let decided = || self.0.decision.and_then(GateDecision::reason);
@@ -157,12 +224,16 @@ impl Problem {
     /// The body as it is sent.
     #[must_use]
     pub fn to_value(&self) -> Value {
+        let uri = match self.0.kind {
+            Kind::Known(code) => format!("urn:tollgate:problem:{code}"),
+            Kind::Custom { .. } => "about:blank".to_owned(),
+        };
         let mut object = Map::new();
-        object.insert("type".into(), format!("urn:tollgate:problem:{}", self.0.code).into());
-        object.insert("title".into(), self.0.title.into());
-        object.insert("status".into(), self.0.status.as_u16().into());
+        object.insert("type".into(), uri.into());
+        object.insert("title".into(), self.title().into());
+        object.insert("status".into(), self.status().as_u16().into());
         object.insert("detail".into(), self.0.detail.as_ref().into());
-        object.insert("code".into(), self.0.code.into());
+        object.insert("code".into(), self.code().into());
         object.extend(self.0.members.clone());
         Value::Object(object)
     }
@@ -188,7 +259,7 @@ impl Problem {
     #[must_use]
     pub fn to_response<B: RefusalBody>(self) -> Response<B> {
         let mut response = Response::new(B::from_bytes(self.to_value().to_string().into()));
-        *response.status_mut() = self.0.status;
+        *response.status_mut() = self.status();
         let headers = response.headers_mut();
         let media_type = HeaderValue::from_static("application/problem+json");
         headers.insert(header::CONTENT_TYPE, media_type);
@@ -221,4 +292,42 @@ pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_custom_problem_has_the_members_that_it_was_given() {
+        let teapot = || {
+            Problem::custom(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "No coffee. Try tea.")
+                .with("kettle", 3)
+        };
+        let expected = serde_json::json!({
+            "type": "about:blank",
+            "title": "Teapot",
+            "status": 418,
+            "detail": "No coffee. Try tea.",
+            "code": "teapot",
+            "kettle": 3,
+        });
+        assert_eq!(teapot().to_value(), expected);
+        let typed = teapot().with("type", "https://example.com/teapot");
+        assert_eq!(typed.to_value()["type"], "https://example.com/teapot");
+    }
+
+    #[test]
+    fn any_problem_can_have_a_challenge_and_a_time_to_wait() {
+        let response = Problem::new(ProblemCode::KeyLimitReached, "Try again in a minute.")
+            .retry_after(60)
+            .challenge(Challenge::InsufficientScope(Scope::purchases_write()))
+            .into_response();
+        assert_eq!(response.status(), StatusCode::CONFLICT);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "60");
+        assert_eq!(
+            response.headers()[header::WWW_AUTHENTICATE],
+            r#"Bearer realm="tollgate", error="insufficient_scope", scope="purchases:write""#
+        );
+    }
 }

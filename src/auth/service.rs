@@ -11,7 +11,7 @@ use tower::Service;
 
 use super::{
     Caller, Challenge, ClientAddress, Credentials, CredentialsError, KeyVerifier, Presented,
-    Problem, RefusalBody, Verdict, settings::Settings,
+    Problem, ProblemCode, RefusalBody, Verdict, settings::Settings,
 };
 use crate::domain::{
     api_key::KeyText,
@@ -176,15 +176,13 @@ fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, P
         Ok(credentials) => Ok(credentials.into_key()),
         Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
         Err(CredentialsError::Missing) => Err(Problem::unauthorized(
-            "missing_api_key",
-            "An API key is required",
+            ProblemCode::MissingApiKey,
             format!("Send the API key in the header {header}."),
             Challenge::Bare,
         )
         .decided(GateDecision::Missing)),
         Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
-            "missing_api_key",
-            "An API key is required",
+            ProblemCode::MissingApiKey,
             "The request carries API keys that differ. Send one.",
             Challenge::Bare,
         )

@@ -1,6 +1,6 @@
 use std::{future::Future, sync::Arc};
 
-use super::{Challenge, Presented, Principal, Problem};
+use super::{Challenge, Presented, Principal, Problem, ProblemCode};
 use crate::domain::verification::{Denial, GateDecision};
 
 /// The one port of the gate: who is it that presents this key?
@@ -78,16 +78,13 @@ impl From<Denial> for Problem {
             | Denial::Revoked
             | Denial::Expired
             | Denial::Disabled => Self::unauthorized(
-                "invalid_api_key",
-                "The API key is not valid",
+                ProblemCode::InvalidApiKey,
                 "No API key that passes has this text. It may not have been copied whole; or the \
                  key was revoked or disabled, or has expired.",
                 Challenge::InvalidToken,
             ),
             Denial::AccountSuspended => Self::new(
-                403,
-                "account_suspended",
-                "The account is suspended",
+                ProblemCode::AccountSuspended,
                 "The API key is live, but its account is suspended.",
             ),
             Denial::Unavailable => Self::unavailable(

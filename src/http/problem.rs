@@ -4,7 +4,7 @@ use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
 use crate::{
-    auth::{Problem, chain},
+    auth::{Problem, ProblemCode, chain},
     domain::scope::Scope,
     store::{Refusal, StoreError},
 };
@@ -12,7 +12,7 @@ use crate::{
 /// 404: absent, or not the caller's.
 #[must_use]
 pub fn not_found() -> Problem {
-    Problem::new(404, "not_found", "Not found", "There is no such thing here.")
+    Problem::new(ProblemCode::NotFound, "There is no such thing here.")
 }
 
 /// 503 for a request of which it is not known whether it was done.
@@ -27,16 +27,14 @@ pub fn try_again(why: &str) -> Problem {
 
 /// What answers a path that is not served.
 pub async fn no_such_path() -> Problem {
-    Problem::new(404, "not_found", "Not found", "This path is not served. See /openapi.json.")
+    Problem::new(ProblemCode::NotFound, "This path is not served. See /openapi.json.")
 }
 
 /// What answers a method that a path does not take.
 pub async fn no_such_method() -> Problem {
     // The method is not repeated: it may be anything, a key in the wrong place too.
     Problem::new(
-        405,
-        "method_not_allowed",
-        "Method not allowed",
+        ProblemCode::MethodNotAllowed,
         "This path does not take this method. The header Allow says what it takes.",
     )
 }
@@ -68,9 +66,7 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::NotFound => not_found(),
             Refusal::KeyLimitReached { max_keys } => Self::new(
-                409,
-                "key_limit_reached",
-                "The account has all the keys it may have",
+                ProblemCode::KeyLimitReached,
                 format!(
                     "An account may have {max_keys} live keys, and as many that were rotated out and \
                      are in their grace. Revoke one to make room."
@@ -78,15 +74,11 @@ impl From<Refusal> for Problem {
             )
             .with("max_keys", max_keys),
             Refusal::KeyNotLive => Self::new(
-                409,
-                "key_not_live",
-                "The key is dead",
+                ProblemCode::KeyNotLive,
                 "The key is revoked or expired: it cannot be changed or rotated. Create another.",
             ),
             Refusal::KeyAlreadyRotated => Self::new(
-                409,
-                "key_already_rotated",
-                "The key was rotated out",
+                ProblemCode::KeyAlreadyRotated,
                 "The key was replaced and dies when its grace ends: it cannot be rotated again, \
                  and its end cannot be put off.",
             ),
@@ -95,9 +87,7 @@ impl From<Refusal> for Problem {
                 "detail": "the expiry lies in the past",
             })]),
             Refusal::IdempotencyMismatch => Self::new(
-                422,
-                "idempotency_mismatch",
-                "The Idempotency-Key was used for another request",
+                ProblemCode::IdempotencyMismatch,
                 "The account has used this Idempotency-Key with another body. Use a new key for \
                  a new request.",
             ),
@@ -108,15 +98,13 @@ impl From<Refusal> for Problem {
             Refusal::RefundTooLarge { .. } => Self::internal("a refund without a currency"),
             Refusal::HoldTooSmall { .. } => Self::internal("a hold without a currency"),
             Refusal::HoldLimitReached => Self::new(
-                409,
-                "hold_limit_reached",
-                "The account has all the open holds it may have",
+                ProblemCode::HoldLimitReached,
                 "An account may have 1000 open holds. Capture or void one to make room.",
             ),
             Refusal::HoldNotOpen { status } => {
                 let status = status.as_str();
                 let detail = format!("The hold is {status}: it is captured or voided once.");
-                Self::new(409, "hold_not_open", "The hold is not open", detail)
+                Self::new(ProblemCode::HoldNotOpen, detail)
                     .with("hold_status", status)
             }
             Refusal::KeyDenied(denial) => denial.into(),
@@ -135,9 +123,7 @@ impl From<Refusal> for Problem {
 #[must_use]
 pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Problem {
     Problem::new(
-        422,
-        "validation_failed",
-        "The request is not valid",
+        ProblemCode::ValidationFailed,
         "Something in the request is not as it must be: see errors. Nothing was done.",
     )
     .with("errors", errors.into_iter().collect::<Vec<_>>())

@@ -10,7 +10,7 @@ use axum::{
 };
 
 use crate::{
-    auth::{Challenge, ClientAddress, Credentials, CredentialsError, Problem},
+    auth::{Challenge, ClientAddress, Credentials, CredentialsError, Problem, ProblemCode},
     domain::{
         api_key::{ADMIN_PREFIX, KeyText},
         audit::{Actor, Origin},
@@ -101,8 +101,7 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
         Ok(_) | Err(CredentialsError::Malformed) => Err(invalid("malformed_admin_key")),
         Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
             Err(Problem::unauthorized(
-                "missing_admin_key",
-                "An admin key is required",
+                ProblemCode::MissingAdminKey,
                 "Send one admin key in the header Authorization: Bearer tg_admin_…",
                 Challenge::Bare,
             ))
@@ -112,8 +111,7 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
 
 fn invalid(reason: &'static str) -> Problem {
     Problem::unauthorized(
-        "invalid_admin_key",
-        "The admin key is not valid",
+        ProblemCode::InvalidAdminKey,
         "No admin key that was not revoked has this text.",
         Challenge::InvalidToken,
     )
@@ -122,9 +120,7 @@ fn invalid(reason: &'static str) -> Problem {
 
 fn lacking(permission: Permission) -> Problem {
     Problem::new(
-        403,
-        "insufficient_permission",
-        "The admin key lacks the permission",
+        ProblemCode::InsufficientPermission,
         format!("The admin key needs the permission {permission}."),
     )
     .with("required_permission", permission.as_str())

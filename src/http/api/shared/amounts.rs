@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use super::fields::{Fields, Wrong, text};
 use crate::{
-    auth::Problem,
+    auth::{Problem, ProblemCode},
     domain::{
         amount::{Amount, Currency},
         spend_limit::SpendLimit,
@@ -98,7 +98,7 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
             let detail = format!(
                 "It needs {required} {code}; the balance, less what is held, is {available} {code}."
             );
-            Problem::new(402, "insufficient_balance", "The balance does not reach", detail)
+            Problem::new(ProblemCode::InsufficientBalance, detail)
         }
         Some(limit) => {
             let amount = currency.format(limit.amount.minor_units());
@@ -107,7 +107,7 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
                 "It needs {required} {code}; of the key's limit, {amount} {code} ({period}), \
                  {available} {code} is left."
             );
-            Problem::new(402, "spend_limit_exceeded", "The key's limit does not reach", detail)
+            Problem::new(ProblemCode::SpendLimitExceeded, detail)
                 .with("limit", amount)
                 .with("period", period.as_str())
         }
@@ -127,14 +127,14 @@ pub fn refused(error: StoreError, currency: &Currency) -> Problem {
         StoreError::Refused(Refusal::RefundTooLarge { refundable }) => {
             let refundable = currency.format(refundable);
             let detail = format!("Of the purchase {refundable} {code} can still be given back.");
-            Problem::new(409, "refund_too_large", "More than was paid", detail)
+            Problem::new(ProblemCode::RefundTooLarge, detail)
                 .with("refundable", refundable)
                 .with("currency", code)
         }
         StoreError::Refused(Refusal::HoldTooSmall { held }) => {
             let held = currency.format(held);
             let detail = format!("The hold is of {held} {code}: no more can be captured.");
-            Problem::new(409, "hold_too_small", "More than is held", detail)
+            Problem::new(ProblemCode::HoldTooSmall, detail)
                 .with("held", held)
                 .with("currency", code)
         }

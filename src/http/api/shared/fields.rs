@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::strict_json::Strict;
 use crate::{
-    auth::Problem,
+    auth::{Problem, ProblemCode},
     domain::{
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         text::Metadata,
@@ -279,9 +279,7 @@ impl FromRequest<AppState> for Fields {
             parse(&body)?
         } else {
             return Err(Problem::new(
-                415,
-                "unsupported_media_type",
-                "The body's media type is not supported",
+                ProblemCode::UnsupportedMediaType,
                 "Send the body as JSON, with the header Content-Type: application/json.",
             ));
         };
@@ -298,9 +296,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 
 fn too_slow() -> Problem {
     Problem::new(
-        408,
-        "request_timeout",
-        "The body did not come in time",
+        ProblemCode::RequestTimeout,
         "The body was not whole when the time for it was over. Nothing was done.",
     )
 }
@@ -308,24 +304,15 @@ fn too_slow() -> Problem {
 fn unreadable(rejection: BytesRejection) -> Problem {
     match rejection.into_response().status().as_u16() {
         413 => Problem::new(
-            413,
-            "body_too_large",
-            "The body is too large",
+            ProblemCode::BodyTooLarge,
             "The body has more bytes than are read here. Nothing was done.",
         ),
-        _ => Problem::new(
-            400,
-            "malformed_body",
-            "The body cannot be read",
-            "The body broke off before its end.",
-        ),
+        _ => Problem::new(ProblemCode::MalformedBody, "The body broke off before its end."),
     }
 }
 
 fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
-    let malformed = |detail: String| {
-        Problem::new(400, "malformed_body", "The body is not a JSON object", detail)
-    };
+    let malformed = |detail: String| Problem::new(ProblemCode::MalformedBody, detail);
     match serde_json::from_slice::<Strict>(body) {
         Ok(Strict(Value::Object(members))) => Ok(members),
         Ok(_) => Err(malformed("The body is JSON, but not an object.".into())),
