@@ -118,7 +118,7 @@ impl Problem {
     /// 403 that names the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: &Scope) -> Self {
-        let detail = format!("The API key needs the scope {scope}.");
+        let detail = format!("The API key lacks the scope {scope}. Use a key that has it.");
         Self::new(ProblemCode::InsufficientScope, detail)
             .with("required_scope", scope.to_string())
             .challenge(Challenge::InsufficientScope(scope.clone()))
@@ -134,7 +134,8 @@ impl Problem {
     /// 500. The body is always the same; the cause is for the log.
     #[must_use]
     pub fn internal(cause: impl Into<Cow<'static, str>>) -> Self {
-        let detail = "Something went wrong here. The request id leads to it in the log.";
+        let detail =
+            "The service failed to process the request. If this persists, report the request_id.";
         Self::new(ProblemCode::InternalError, detail).because(cause)
     }
 

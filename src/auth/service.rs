@@ -177,13 +177,13 @@ fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, P
         Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
         Err(CredentialsError::Missing) => Err(Problem::unauthorized(
             ProblemCode::MissingApiKey,
-            format!("Send the API key in the header {header}."),
+            format!("The request has no API key. Send one in the {header} header."),
             Challenge::Bare,
         )
         .decided(GateDecision::Missing)),
         Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
             ProblemCode::MissingApiKey,
-            "The request carries API keys that differ. Send one.",
+            "The request has several API keys that differ. Send one.",
             Challenge::Bare,
         )
         .decided(GateDecision::Conflicting)),

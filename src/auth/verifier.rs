@@ -70,7 +70,7 @@ impl From<Denial> for Denied {
 }
 
 impl From<Denial> for Problem {
-    /// What the client is told: 401, 403 or 503.
+    /// The response to the client: 401, 403 or 503.
     fn from(denial: Denial) -> Self {
         let problem = match denial {
             Denial::Malformed
@@ -79,16 +79,16 @@ impl From<Denial> for Problem {
             | Denial::Expired
             | Denial::Disabled => Self::unauthorized(
                 ProblemCode::InvalidApiKey,
-                "No API key that passes has this text. It may not have been copied whole; or the \
-                 key was revoked or disabled, or has expired.",
+                "The API key is unknown, revoked, disabled or expired. Check that you copied all \
+                 of it.",
                 Challenge::InvalidToken,
             ),
             Denial::AccountSuspended => Self::new(
                 ProblemCode::AccountSuspended,
-                "The API key is live, but its account is suspended.",
+                "The API key is live, but its account is suspended. Contact the issuer of the key.",
             ),
             Denial::Unavailable => Self::unavailable(
-                "The API key could not be looked up. Nothing was done; send the request again.",
+                "The API key could not be verified, and nothing was done. Send the request again.",
             ),
         };
         problem.decided(GateDecision::Denied(denial))

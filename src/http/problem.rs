@@ -1,45 +1,48 @@
-//! The errors of the contract, in one place: what the store refuses, and how a client reads it.
+//! The problems of the HTTP interface: how a client reads the refusals and failures of the store.
 
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;
 
 use crate::{
     auth::{Problem, ProblemCode, chain},
-    domain::scope::Scope,
+    domain::{hold::MAX_OPEN_HOLDS, lifecycle::ExpiryError, scope::Scope},
     store::{Refusal, StoreError},
 };
 
-/// 404: absent, or not the caller's.
+/// 404: the resource does not exist, or the caller may not see it.
 #[must_use]
 pub fn not_found() -> Problem {
-    Problem::new(ProblemCode::NotFound, "There is no such thing here.")
+    Problem::new(ProblemCode::NotFound, "No such resource, or it belongs to another account.")
 }
 
-/// 503 for a request of which it is not known whether it was done.
+/// 503 for a request that may or may not have taken effect.
 #[must_use]
 pub fn try_again(why: &str) -> Problem {
     Problem::unavailable(format!(
-        "{why} With an Idempotency-Key, send the request again with the same one: it is done \
-         once. A purchase or a hold without one may have been made, or be made within some seconds: \
-         look at them first."
+        "{why} If the request has an Idempotency-Key, send it again with the same key: it takes \
+         effect once. A purchase or hold without a key may still be made within a few seconds: \
+         list the account's purchases or holds before you repeat it."
     ))
 }
 
-/// What answers a path that is not served.
+/// The response for a path that does not exist.
 pub async fn no_such_path() -> Problem {
-    Problem::new(ProblemCode::NotFound, "This path is not served. See /openapi.json.")
-}
-
-/// What answers a method that a path does not take.
-pub async fn no_such_method() -> Problem {
-    // The method is not repeated: it may be anything, a key in the wrong place too.
     Problem::new(
-        ProblemCode::MethodNotAllowed,
-        "This path does not take this method. The header Allow says what it takes.",
+        ProblemCode::NotFound,
+        "The service has no such path. See /openapi.json for all paths.",
     )
 }
 
-/// The answer when a handler panicked.
+/// The response for a method that a path does not support.
+pub async fn no_such_method() -> Problem {
+    // The detail does not repeat the method: a client may have put a key there by mistake.
+    Problem::new(
+        ProblemCode::MethodNotAllowed,
+        "The path does not support this method. The Allow header lists the methods it supports.",
+    )
+}
+
+/// The response after a handler panicked.
 pub fn panicked(payload: Box<dyn std::any::Any + Send + 'static>) -> Response {
     let message = payload
         .downcast_ref::<&str>()
@@ -54,7 +57,7 @@ impl From<StoreError> for Problem {
         match error {
             StoreError::Refused(refusal) => refusal.into(),
             StoreError::Unavailable(cause) => {
-                try_again("The database cannot be asked now.").because(chain(&*cause))
+                try_again("The service is temporarily unavailable.").because(chain(&*cause))
             }
             StoreError::Internal(cause) => Self::internal(chain(&*cause)),
         }
@@ -68,44 +71,50 @@ impl From<Refusal> for Problem {
             Refusal::KeyLimitReached { max_keys } => Self::new(
                 ProblemCode::KeyLimitReached,
                 format!(
-                    "An account may have {max_keys} live keys, and as many that were rotated out and \
-                     are in their grace. Revoke one to make room."
+                    "The account has {max_keys} live keys, or {max_keys} rotated keys in their \
+                     grace period, and may not have more. Revoke one of them first."
                 ),
             )
             .with("max_keys", max_keys),
             Refusal::KeyNotLive => Self::new(
                 ProblemCode::KeyNotLive,
-                "The key is revoked or expired: it cannot be changed or rotated. Create another.",
+                "The key is revoked or expired, so it cannot be changed or rotated. Create a new \
+                 key.",
             ),
             Refusal::KeyAlreadyRotated => Self::new(
                 ProblemCode::KeyAlreadyRotated,
-                "The key was replaced and dies when its grace ends: it cannot be rotated again, \
-                 and its end cannot be put off.",
+                "The key was already rotated and expires when its grace period ends. It cannot be \
+                 rotated again, and its expiry cannot be postponed. Use the key that replaced it.",
             ),
             Refusal::ExpiryPassed => validation([json!({
                 "pointer": "/expires_at",
-                "detail": "the expiry lies in the past",
+                "detail": ExpiryError::Past.to_string(),
             })]),
             Refusal::IdempotencyMismatch => Self::new(
                 ProblemCode::IdempotencyMismatch,
-                "The account has used this Idempotency-Key with another body. Use a new key for \
-                 a new request.",
+                "The account has used this Idempotency-Key for a different request. Use a new key \
+                 for a new request.",
             ),
             Refusal::BalanceOverflow => validation([json!({
                 "pointer": "/amount",
-                "detail": "the balance would be larger than can be kept",
+                "detail": "the balance would exceed the maximum",
             })]),
             Refusal::RefundTooLarge { .. } => Self::internal("a refund without a currency"),
             Refusal::HoldTooSmall { .. } => Self::internal("a hold without a currency"),
             Refusal::HoldLimitReached => Self::new(
                 ProblemCode::HoldLimitReached,
-                "An account may have 1000 open holds. Capture or void one to make room.",
+                format!(
+                    "The account has {MAX_OPEN_HOLDS} open holds and may not have more. Capture or \
+                     void one of them first."
+                ),
             ),
             Refusal::HoldNotOpen { status } => {
                 let status = status.as_str();
-                let detail = format!("The hold is {status}: it is captured or voided once.");
-                Self::new(ProblemCode::HoldNotOpen, detail)
-                    .with("hold_status", status)
+                let detail = format!(
+                    "The hold is {status}. Only an open hold can be captured or voided. Create a \
+                     new hold."
+                );
+                Self::new(ProblemCode::HoldNotOpen, detail).with("hold_status", status)
             }
             Refusal::KeyDenied(denial) => denial.into(),
             Refusal::ScopeLost => Self::insufficient_scope(&Scope::purchases_write()),
@@ -119,12 +128,12 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// 422 with all that is wrong.
+/// 422 with everything that is wrong.
 #[must_use]
 pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Problem {
     Problem::new(
         ProblemCode::ValidationFailed,
-        "Something in the request is not as it must be: see errors. Nothing was done.",
+        "The request is invalid, and nothing was done. Correct everything that errors lists.",
     )
     .with("errors", errors.into_iter().collect::<Vec<_>>())
 }

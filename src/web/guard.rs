@@ -81,7 +81,8 @@ pub async fn answer_in_time(
 ) -> Response {
     let limit = shorter(request_timeout);
     tokio::time::timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-        let problem = Problem::unavailable("No answer came in time.").because("request timed out");
+        let detail = "The request timed out. Check whether it took effect before you repeat it.";
+        let problem = Problem::unavailable(detail).because("request timed out");
         Failure::Fault(problem).into_response()
     })
 }

@@ -263,7 +263,10 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
     match route.stranger {
         Stranger::NotFound => {
             let answer = answer.expect_problem(404, "not_found");
-            assert_eq!(answer.json["detail"], "There is no such thing here.");
+            assert_eq!(
+                answer.json["detail"],
+                "No such resource, or it belongs to another account."
+            );
         }
         Stranger::SeesNothing => {
             let answer = answer.expect(200);

@@ -77,7 +77,7 @@ fn known_method(method: &Method) -> &'static str {
 }
 
 fn timed_out() -> Problem {
-    problem::try_again("No answer came in time.").because("request timed out")
+    problem::try_again("The request timed out.").because("request timed out")
 }
 
 async fn name_request(response: Response, request_id: RequestId) -> Response {

@@ -102,7 +102,8 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
         Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
             Err(Problem::unauthorized(
                 ProblemCode::MissingAdminKey,
-                "Send one admin key in the header Authorization: Bearer tg_admin_…",
+                "The request has no admin key, or several that differ. Send one in the header \
+                 Authorization: Bearer tg_admin_…",
                 Challenge::Bare,
             ))
         }
@@ -112,7 +113,7 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
 fn invalid(reason: &'static str) -> Problem {
     Problem::unauthorized(
         ProblemCode::InvalidAdminKey,
-        "No admin key that was not revoked has this text.",
+        "The admin key is unknown or revoked. Check that you copied all of it.",
         Challenge::InvalidToken,
     )
     .because(reason)
@@ -121,7 +122,7 @@ fn invalid(reason: &'static str) -> Problem {
 fn lacking(permission: Permission) -> Problem {
     Problem::new(
         ProblemCode::InsufficientPermission,
-        format!("The admin key needs the permission {permission}."),
+        format!("The admin key lacks the permission {permission}. Use an admin key that has it."),
     )
     .with("required_permission", permission.as_str())
 }

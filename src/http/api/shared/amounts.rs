@@ -88,7 +88,7 @@ pub fn spend_limit(fields: &mut Fields, tenant: &Tenant) -> Option<SpendLimit> {
     Some(SpendLimit { amount: amount?, period: period? })
 }
 
-/// 402: what was asked for, and what there is.
+/// 402: the amount that was requested, and the amount that is available.
 pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
     let code = currency.code();
     let [required, available] =
@@ -96,7 +96,8 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
     let problem = match decline.limit {
         None => {
             let detail = format!(
-                "It needs {required} {code}; the balance, less what is held, is {available} {code}."
+                "The purchase needs {required} {code}, but only {available} {code} is available. \
+                 Top up the account."
             );
             Problem::new(ProblemCode::InsufficientBalance, detail)
         }
@@ -104,15 +105,16 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
             let amount = currency.format(limit.amount.minor_units());
             let period = limit.period;
             let detail = format!(
-                "It needs {required} {code}; of the key's limit, {amount} {code} ({period}), \
-                 {available} {code} is left."
+                "The purchase needs {required} {code}, but only {available} {code} is left of the \
+                 key's spend limit of {amount} {code} ({period}). Raise the limit or use another \
+                 key."
             );
             Problem::new(ProblemCode::SpendLimitExceeded, detail)
                 .with("limit", amount)
                 .with("period", period.as_str())
         }
     };
-    // The body is that of the first answer, the id of its request in it too.
+    // A repeated request gets the body of the first response, with the id of the first request.
     problem
         .with("required", required)
         .with("available", available)
@@ -120,20 +122,23 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
         .for_request(&decline.request_id.to_string())
 }
 
-/// What may not be done, where an amount has to be told.
+/// A store error as a problem. Some refusals name an amount, which needs the currency.
 pub fn refused(error: StoreError, currency: &Currency) -> Problem {
     let code = currency.code();
     match error {
         StoreError::Refused(Refusal::RefundTooLarge { refundable }) => {
             let refundable = currency.format(refundable);
-            let detail = format!("Of the purchase {refundable} {code} can still be given back.");
+            let detail = format!(
+                "Only {refundable} {code} of the purchase can still be refunded. Refund at most \
+                 this amount."
+            );
             Problem::new(ProblemCode::RefundTooLarge, detail)
                 .with("refundable", refundable)
                 .with("currency", code)
         }
         StoreError::Refused(Refusal::HoldTooSmall { held }) => {
             let held = currency.format(held);
-            let detail = format!("The hold is of {held} {code}: no more can be captured.");
+            let detail = format!("The hold is for {held} {code}. Capture at most this amount.");
             Problem::new(ProblemCode::HoldTooSmall, detail)
                 .with("held", held)
                 .with("currency", code)

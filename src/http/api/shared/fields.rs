@@ -1,6 +1,6 @@
 //! A request's body, read member by member, so that all that is wrong with it is told at once.
 
-use std::fmt::Display;
+use std::{fmt::Display, time::Duration};
 
 use axum::{
     body::{Body, Bytes},
@@ -272,7 +272,7 @@ impl FromRequest<AppState> for Fields {
         let is_json = is_json(request.headers());
         let body = Bytes::from_request(request, state);
         let body = tokio::time::timeout(state.limits.body_timeout, body).await;
-        let body = body.map_err(|_| too_slow())?.map_err(unreadable)?;
+        let body = body.map_err(|_| too_slow(state.limits.body_timeout))?.map_err(unreadable)?;
         let members = if body.is_empty() {
             Map::new()
         } else if is_json {
@@ -280,7 +280,8 @@ impl FromRequest<AppState> for Fields {
         } else {
             return Err(Problem::new(
                 ProblemCode::UnsupportedMediaType,
-                "Send the body as JSON, with the header Content-Type: application/json.",
+                "The body is not application/json. Send JSON with the header Content-Type: \
+                 application/json.",
             ));
         };
         Ok(Self { members, base: String::new(), errors: Vec::new() })
@@ -294,10 +295,10 @@ fn is_json(headers: &HeaderMap) -> bool {
         .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
 }
 
-fn too_slow() -> Problem {
+fn too_slow(timeout: Duration) -> Problem {
     Problem::new(
         ProblemCode::RequestTimeout,
-        "The body was not whole when the time for it was over. Nothing was done.",
+        format!("The body did not arrive within {timeout:?}, and nothing was done. Send it again."),
     )
 }
 
@@ -305,9 +306,9 @@ fn unreadable(rejection: BytesRejection) -> Problem {
     match rejection.into_response().status().as_u16() {
         413 => Problem::new(
             ProblemCode::BodyTooLarge,
-            "The body has more bytes than are read here. Nothing was done.",
+            "The body is larger than this path accepts, and nothing was done. Send a smaller body.",
         ),
-        _ => Problem::new(ProblemCode::MalformedBody, "The body broke off before its end."),
+        _ => Problem::new(ProblemCode::MalformedBody, "The body ended early. Send it again."),
     }
 }
 
@@ -315,8 +316,10 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     let malformed = |detail: String| Problem::new(ProblemCode::MalformedBody, detail);
     match serde_json::from_slice::<Strict>(body) {
         Ok(Strict(Value::Object(members))) => Ok(members),
-        Ok(_) => Err(malformed("The body is JSON, but not an object.".into())),
-        Err(error) => Err(malformed(format!("The body is not JSON: {error}."))),
+        Ok(_) => Err(malformed("The body is JSON, but not an object. Send a JSON object.".into())),
+        Err(error) => {
+            Err(malformed(format!("The body is not valid JSON: {error}. Send a JSON object.")))
+        }
     }
 }
 
