@@ -1,40 +1,52 @@
-//! The OpenAPI document, made out of the handlers, and the page that shows it.
+//! The OpenAPI document, made from the handlers.
 
 use utoipa::{
     OpenApi,
     openapi::{
         ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
+        PathItem, RefOr, Required, Response, Schema, ServerBuilder, Type,
+        path::Operation,
+        schema::SchemaType,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
     },
 };
 
-use super::{api::shared::problems, routes::documented_routes};
+use super::{
+    api::shared::{headers::ResponseHeader, problems, schemas},
+    routes::document_routes,
+};
 
 #[derive(OpenApi)]
 struct Empty;
 
-/// The whole document.
+/// The whole document: what `/openapi.json` serves and `tollgate openapi` prints.
 #[must_use]
 pub fn document() -> Document {
-    documented_routes(skeleton()).1
+    complete(document_routes(skeleton()))
 }
 
-/// What is in the document beside the routes.
-pub fn skeleton() -> Document {
-    let license = LicenseBuilder::new().name("MIT OR Apache-2.0").build();
+/// Everything in the document but the routes.
+fn skeleton() -> Document {
+    let license = LicenseBuilder::new()
+        .name(env!("CARGO_PKG_LICENSE"))
+        .identifier(Some(env!("CARGO_PKG_LICENSE")))
+        .build();
     let info = InfoBuilder::new()
         .title("Tollgate")
         .version(env!("CARGO_PKG_VERSION"))
         .description(Some(
             "Multi-tenant API keys with a prepaid balance. Errors are problem details (RFC 9457); \
-             their `code` never changes. Every response carries `X-Request-Id`.",
+             the meaning of a `code` never changes. A minor version may add codes and other enum \
+             values. Every response has the header `X-Request-Id`.",
         ))
         .license(Some(license))
         .build();
+    let server =
+        ServerBuilder::new().url("/").description(Some("The service that serves this document."));
     let api_key = ApiKeyValue::with_description(
         "X-API-Key",
-        "An account's key. `Authorization: Bearer` is taken too.",
+        "An account's API key. `Authorization: Bearer` is accepted too.",
     );
     let admin_key = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
@@ -42,26 +54,77 @@ pub fn skeleton() -> Document {
         .build();
     let mut components = ComponentsBuilder::new()
         .security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key)))
-        .security_scheme("admin_key", SecurityScheme::Http(admin_key));
-    for (name, schema) in problems::schemas() {
-        components = components.schema(name, schema);
+        .security_scheme("admin_key", SecurityScheme::Http(admin_key))
+        .schemas_from_iter(schemas::schemas())
+        .schemas_from_iter(problems::schemas());
+    for header in ResponseHeader::ALL {
+        components = components.header(header.component(), header.definition());
     }
     let tags = [
-        ("gate", "Who is it, and may they?"),
-        ("purchases", "What is taken off the balance."),
-        ("holds", "What is reserved for what may still fail."),
-        ("accounts", "A tenant's accounts, their balances and statements."),
+        ("gate", "Verification of API keys."),
+        ("purchases", "Purchases and their refunds."),
+        ("holds", "Holds: parts of the balance that are reserved."),
+        ("accounts", "A tenant's accounts, their balances and ledger entries."),
         ("keys", "An account's API keys."),
-        ("dashboard", "The pages for an account's owner: the ways in, and how they look."),
-        ("audit", "Who did what."),
-        ("service", "The service itself."),
+        ("dashboard", "Links to an account's dashboard, and the dashboard's settings."),
+        ("audit", "Audit events."),
+        ("service", "Health of the service."),
     ]
     .map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
-    let mut document = OpenApiBuilder::from(Empty::openapi())
+    OpenApiBuilder::from(Empty::openapi())
         .info(info)
+        .servers(Some([server.build()]))
         .components(Some(components.build()))
         .tags(Some(tags))
-        .build();
-    document.servers = None;
+        .build()
+}
+
+/// Adds what the attributes of the handlers cannot say.
+fn complete(mut document: Document) -> Document {
+    for operation in document.paths.paths.values_mut().flat_map(operations) {
+        refuse_null_body(operation);
+        operation.responses.responses.values_mut().for_each(refer_to_headers);
+    }
     document
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.options,
+        &mut item.head,
+        &mut item.patch,
+        &mut item.trace,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// An optional body may be absent, but not `null`, which is what the attribute makes of `Option`.
+fn refuse_null_body(operation: &mut Operation) {
+    let Some(RefOr::T(body)) = &mut operation.request_body else { return };
+    for content in body.content.values_mut() {
+        let RefOr::T(content) = content else { continue };
+        let Some(RefOr::T(Schema::OneOf(either))) = &content.schema else { continue };
+        if let [body_schema @ RefOr::Ref(_), RefOr::T(Schema::Object(null))] = &either.items[..]
+            && null.schema_type == SchemaType::Type(Type::Null)
+        {
+            content.schema = Some(body_schema.clone());
+            body.required = Some(Required::False);
+        }
+    }
+}
+
+/// Every response has the id of its request. A header with a definition refers to it.
+fn refer_to_headers(response: &mut RefOr<Response>) {
+    let RefOr::T(response) = response else { return };
+    let replayed = ResponseHeader::IdempotentReplayed;
+    if let Some(header) = response.headers.get_mut(replayed.name()) {
+        *header = RefOr::Ref(replayed.reference());
+    }
+    let id = ResponseHeader::RequestId;
+    response.headers.insert(id.name().to_owned(), RefOr::Ref(id.reference()));
 }

@@ -16,11 +16,10 @@ use crate::state::AppState;
 /// All of the service that HTTP shows. The pages come with what stands around them alone; the layers
 /// of all requests are put around them here.
 pub fn router(state: AppState, pages: Router) -> Router {
-    let (routes, document) = guarded_routes(openapi::skeleton(), &state).split_for_parts();
     // The page's badge would ask a service elsewhere whether the document is valid.
     let config = Config::new(["/openapi.json"]).validator_url("none");
-    let docs = SwaggerUi::new("/docs").config(config).url("/openapi.json", document);
-    routes
+    let docs = SwaggerUi::new("/docs").config(config).url("/openapi.json", openapi::document());
+    guarded_routes(&state)
         .merge(docs)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)

@@ -36,22 +36,22 @@ enum Guard {
     AdminKey(Permission),
 }
 
-/// The routes behind their guards, with what the document says of them.
-pub fn guarded_routes(document: OpenApi, state: &AppState) -> OpenApiRouter<AppState> {
-    let mut routes = OpenApiRouter::with_openapi(document);
+/// The routes behind their guards.
+pub fn guarded_routes(state: &AppState) -> Router<AppState> {
+    let mut routes = OpenApiRouter::new();
     for (guard, group) in route_groups() {
         routes = routes.merge(guard.protect(group, state));
     }
-    routes
+    routes.into()
 }
 
-/// The routes and what the document says of them, without the layers: those need a database.
-pub fn documented_routes(document: OpenApi) -> (Router<AppState>, OpenApi) {
+/// Adds the routes to a document. That needs no database, unlike the guards.
+pub fn document_routes(document: OpenApi) -> OpenApi {
     let mut routes = OpenApiRouter::with_openapi(document);
     for (_, group) in route_groups() {
         routes = routes.merge(group);
     }
-    routes.split_for_parts()
+    routes.into_openapi()
 }
 
 fn route_groups() -> Vec<Guarded> {

@@ -14,7 +14,7 @@ pub struct Health {
 
 /// The process answers. Asks nothing else.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
-    tag = "service",
+    tag = "service", security(),
     responses((status = 200, body = Health), AnyRoute))]
 pub async fn livez() -> Json<Health> {
     Json(Health { status: "live" })
@@ -22,7 +22,7 @@ pub async fn livez() -> Json<Health> {
 
 /// The database answers too: requests may be sent here.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
-    tag = "service",
+    tag = "service", security(),
     responses((status = 200, body = Health), AnyRoute))]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;
