@@ -56,7 +56,8 @@ fn skeleton() -> Document {
         .security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(api_key)))
         .security_scheme("admin_key", SecurityScheme::Http(admin_key))
         .schemas_from_iter(schemas::schemas())
-        .schemas_from_iter(problems::schemas());
+        .schemas_from_iter(problems::schemas())
+        .responses_from_iter(problems::responses());
     for header in ResponseHeader::ALL {
         components = components.header(header.component(), header.definition());
     }
@@ -84,6 +85,9 @@ fn complete(mut document: Document) -> Document {
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         refuse_null_body(operation);
         operation.responses.responses.values_mut().for_each(refer_to_headers);
+    }
+    if let Some(components) = &mut document.components {
+        components.responses.values_mut().for_each(refer_to_headers);
     }
     document
 }

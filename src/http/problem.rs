@@ -9,6 +9,9 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
+/// Maximum number of entries in `errors`: a body full of unknown members is not repeated whole.
+pub const MAX_ERRORS: usize = 50;
+
 /// 404: the resource does not exist, or the caller may not see it.
 #[must_use]
 pub fn not_found() -> Problem {
@@ -128,12 +131,12 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// 422 with everything that is wrong.
+/// 422 with everything that is wrong, up to [`MAX_ERRORS`].
 #[must_use]
 pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Problem {
     Problem::new(
         ProblemCode::ValidationFailed,
         "The request is invalid, and nothing was done. Correct everything that errors lists.",
     )
-    .with("errors", errors.into_iter().collect::<Vec<_>>())
+    .with("errors", errors.into_iter().take(MAX_ERRORS).collect::<Vec<_>>())
 }

@@ -33,7 +33,8 @@ use crate::{
         page::{List, Page, PageParams},
         params::{AccountInPath, AccountPath, KeyInPath, KeyPath, QueryParams},
         problems::{
-            AnyRoute, KeyLimitReached, NotLive, WithAdminKey, WithBody, WithParameters, WithTarget,
+            AnyRoute, KeyLimitReached, KeyNotChangeable, WithAdminKey, WithBody, WithParameters,
+            WithTarget,
         },
     },
     state::AppState,
@@ -288,7 +289,7 @@ pub async fn get(
     params(KeyPath),
     request_body = Option<PatchKeyRequest>,
     responses((status = 200, body = ApiKey),
-        NotLive, AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
@@ -332,7 +333,7 @@ pub async fn revoke(
     params(KeyPath),
     request_body = Option<RotateKeyRequest>,
     responses((status = 201, body = NewKey),
-        NotLive, AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn rotate(
     State(state): State<AppState>,
     admin: Admin,

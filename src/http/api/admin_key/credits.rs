@@ -25,8 +25,8 @@ use crate::{
         amounts::amount,
         fields::{Fields, text},
         params::{AccountInPath, AccountPath},
-        problems::{AnyRoute, WithAdminKey, WithBody, WithTarget},
-        replay::{idempotency_key, mark_replayed},
+        problems::{AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget},
+        replay::{RequiredIdempotencyKey, idempotency_key, mark_replayed},
     },
     state::AppState,
     store,
@@ -92,13 +92,12 @@ impl CreateCreditRequest {
     tag = "accounts",
     security(("admin_key" = [])),
     params(AccountPath,
-        ("Idempotency-Key" = String, Header, min_length = 1, max_length = 130,
-            description = "1 to 128 visible ASCII characters, quoted or bare")),
+        RequiredIdempotencyKey),
     request_body = CreateCreditRequest,
     responses(
         (status = 201, body = Credit,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,

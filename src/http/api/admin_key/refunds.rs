@@ -26,9 +26,12 @@ use crate::{
         fields::{Fields, text},
         page::{List, Page, PageParams},
         params::{AccountInPath, QueryParams},
-        problems::{AnyRoute, RefundTooLarge, WithAdminKey, WithBody, WithParameters, WithTarget},
+        problems::{
+            AnyRoute, RefundTooLarge, WithAdminKey, WithBody, WithIdempotencyKey, WithParameters,
+            WithTarget,
+        },
         purchase::PurchaseInPath,
-        replay::{idempotency_key, mark_replayed},
+        replay::{RequiredIdempotencyKey, idempotency_key, mark_replayed},
     },
     state::AppState,
     store,
@@ -111,13 +114,12 @@ impl CreateRefundRequest {
     operation_id = "createRefund", tag = "purchases",
     security(("admin_key" = [])),
     params(PurchasePath,
-        ("Idempotency-Key" = String, Header, min_length = 1, max_length = 130,
-            description = "1 to 128 visible ASCII characters, quoted or bare")),
+        RequiredIdempotencyKey),
     request_body = Option<CreateRefundRequest>,
     responses(
         (status = 201, body = Refund,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithTarget))]
+        RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,

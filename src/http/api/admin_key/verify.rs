@@ -30,7 +30,7 @@ use crate::{
         amounts::amount,
         buyer::{ThisRequest, buyer},
         fields::{Fields, scopes, text},
-        problems::{AnyRoute, WithAdminKey, WithBody},
+        problems::{AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey},
         purchase::Purchase,
         replay::mark_replayed,
     },
@@ -192,7 +192,7 @@ impl VerifiedKey {
     request_body = VerifyRequest,
     responses((status = 200, body = VerifyResponse,
         headers(("Idempotent-Replayed" = String, description = "`true` when the charge was decided before"))),
-        AnyRoute, WithAdminKey, WithBody))]
+        AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey))]
 pub async fn verify(
     State(state): State<AppState>,
     admin: Admin,

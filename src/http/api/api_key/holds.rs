@@ -29,9 +29,10 @@ use crate::{
             page::{List, Page, PageParams},
             params::{QueryParams, path_parameter},
             problems::{
-                AnyRoute, Declined, HoldLimitReached, NotOpen, WithApiKey, WithBody,
-                WithParameters, WithTarget,
+                AnyRoute, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen, WithApiKey,
+                WithBody, WithIdempotencyKey, WithParameters, WithTarget,
             },
+            replay::OptionalIdempotencyKey,
         },
         problem::not_found,
     },
@@ -172,13 +173,12 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
 /// It is not spent until it is captured, and cannot be spent otherwise until it is voided or expires.
 #[utoipa::path(post, path = "/v1/holds", operation_id = "createHold",
     tag = "holds", security(("api_key" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 130,
-        description = "1 to 128 visible ASCII characters, quoted or bare")),
+    params(OptionalIdempotencyKey),
     request_body = CreateHoldRequest,
     responses(
         (status = 201, body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody))]
+        Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,
@@ -205,7 +205,7 @@ pub async fn create(
     responses(
         (status = 200, body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was captured before"))),
-        Declined, NotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
+        Declined, HoldNotCapturable, AnyRoute, WithApiKey, WithBody, WithTarget))]
 pub async fn capture(
     State(state): State<AppState>,
     principal: Principal,
@@ -228,7 +228,7 @@ pub async fn capture(
     responses(
         (status = 200, body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was voided before"))),
-        NotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
+        HoldNotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
 pub async fn void(
     State(state): State<AppState>,
     principal: Principal,

@@ -23,8 +23,12 @@ use crate::{
         fields::{Fields, metadata, text},
         page::{List, PageParams},
         params::QueryParams,
-        problems::{AnyRoute, Declined, WithApiKey, WithBody, WithParameters, WithTarget},
+        problems::{
+            AnyRoute, Declined, WithApiKey, WithBody, WithIdempotencyKey, WithParameters,
+            WithTarget,
+        },
         purchase::{Purchase, PurchaseInPath, list},
+        replay::OptionalIdempotencyKey,
     },
     state::AppState,
 };
@@ -67,13 +71,12 @@ impl CreatePurchaseRequest {
 /// also through another key of the account; a decline is such an answer.
 #[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
     tag = "purchases", security(("api_key" = [])),
-    params(("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 130,
-        description = "1 to 128 visible ASCII characters, quoted or bare")),
+    params(OptionalIdempotencyKey),
     request_body = CreatePurchaseRequest,
     responses(
         (status = 201, body = Purchase,
             headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
-        Declined, AnyRoute, WithApiKey, WithBody))]
+        Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,

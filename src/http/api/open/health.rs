@@ -4,7 +4,11 @@ use axum::{Json, extract::State};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{auth::Problem, http::api::shared::problems::AnyRoute, state::AppState};
+use crate::{
+    auth::Problem,
+    http::api::shared::problems::{AnyRoute, OpenRoute},
+    state::AppState,
+};
 
 #[derive(Serialize, ToSchema)]
 pub struct Health {
@@ -15,7 +19,7 @@ pub struct Health {
 /// The process answers. Asks nothing else.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
     tag = "service", security(),
-    responses((status = 200, body = Health), AnyRoute))]
+    responses((status = 200, body = Health), AnyRoute, OpenRoute))]
 pub async fn livez() -> Json<Health> {
     Json(Health { status: "live" })
 }
@@ -23,7 +27,7 @@ pub async fn livez() -> Json<Health> {
 /// The database answers too: requests may be sent here.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service", security(),
-    responses((status = 200, body = Health), AnyRoute))]
+    responses((status = 200, body = Health), AnyRoute, OpenRoute))]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;
     Ok(Json(Health { status: "ready" }))

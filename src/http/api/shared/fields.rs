@@ -21,9 +21,6 @@ use crate::{
     state::AppState,
 };
 
-/// Errors that are told at the most: a body full of unknown members is not repeated whole.
-const MAX_ERRORS: usize = 50;
-
 /// The members of a JSON object that are still to be read, and what was wrong with those that
 /// were.
 pub struct Fields {
@@ -171,7 +168,7 @@ impl Fields {
         self.refuse_unknown();
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),
-            _ => Err(validation(self.errors.into_iter().take(MAX_ERRORS))),
+            _ => Err(validation(self.errors)),
         }
     }
 

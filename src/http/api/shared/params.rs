@@ -111,11 +111,7 @@ impl QueryParams {
         for (name, _) in self.parameters {
             self.errors.push(wrong(&name, &"is not known here"));
         }
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(validation(self.errors.into_iter().take(50)))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(validation(self.errors)) }
     }
 
     /// Unless anything was wrong; what is left over is somebody else's.

@@ -1,189 +1,380 @@
-//! What the OpenAPI document says of errors.
+//! What the OpenAPI document says of problems: a schema for each code, and a response for each
+//! group of codes that an operation can answer with.
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use axum::http::StatusCode;
 use utoipa::{
-    IntoResponses, PartialSchema, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder},
+    IntoResponses,
+    openapi::{
+        AllOfBuilder, ArrayBuilder, ContentBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Ref,
+        RefOr, Response, ResponseBuilder, Schema, SchemaFormat, Type, schema::RefBuilder,
+    },
 };
 
-/// An error: problem details (RFC 9457). Members beside these depend on `code`.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Problem)]
-pub struct ProblemSchema {
-    /// `urn:tollgate:problem:` and the code.
-    r#type: String,
-    title: String,
-    /// The HTTP status.
-    #[schema(minimum = 400, maximum = 599)]
-    status: u16,
-    /// What is wrong with this request, for people.
-    detail: String,
-    /// What is wrong, for programs: it never changes.
-    #[schema(example = "insufficient_balance")]
-    code: String,
-    request_id: String,
-    /// With `validation_failed`: everything that is wrong, at once.
-    #[schema(required = false)]
-    errors: Option<Vec<FieldErrorSchema>>,
-    /// With `insufficient_scope`.
-    #[schema(required = false)]
-    required_scope: Option<String>,
-    /// With `insufficient_permission`.
-    #[schema(required = false)]
-    required_permission: Option<String>,
-    /// With `insufficient_balance` and `spend_limit_exceeded`: the amount that was asked for.
-    #[schema(required = false)]
-    required: Option<String>,
-    /// With `insufficient_balance`: the balance less what is held; with `spend_limit_exceeded`: what is
-    /// left of the limit.
-    #[schema(required = false)]
-    available: Option<String>,
-    /// With `spend_limit_exceeded`.
-    #[schema(required = false)]
-    limit: Option<String>,
-    /// With `spend_limit_exceeded`: `day`, `month` or `total`.
-    #[schema(required = false)]
-    period: Option<String>,
-    /// With `refund_too_large`: what can still be given back.
-    #[schema(required = false)]
-    refundable: Option<String>,
-    /// With `hold_too_small`: the amount of the hold.
-    #[schema(required = false)]
-    held: Option<String>,
-    /// With `hold_not_open`: what the hold is.
-    #[schema(required = false)]
-    hold_status: Option<String>,
-    /// Wherever there is an amount.
-    #[schema(required = false)]
-    currency: Option<String>,
-    /// With `key_limit_reached`.
-    #[schema(required = false)]
-    max_keys: Option<u16>,
+use super::headers::ResponseHeader;
+use crate::{auth::ProblemCode, domain::tenant::MAX_KEYS_LIMIT, http::problem::MAX_ERRORS};
+
+/// A member of a problem that is always there.
+type Member = (&'static str, RefOr<Schema>);
+
+/// A response of the document: problems that share a status.
+struct ProblemResponse {
+    name: &'static str,
+    codes: &'static [ProblemCode],
+    description: &'static str,
 }
 
-/// One thing that is wrong, and where: a JSON pointer into the body, the name of a parameter, or
-/// that of a header.
-#[derive(Serialize, ToSchema)]
-#[schema(as = FieldError)]
-pub struct FieldErrorSchema {
-    #[schema(required = false, example = "/name")]
-    pointer: Option<String>,
-    #[schema(required = false)]
-    parameter: Option<String>,
-    #[schema(required = false)]
-    header: Option<String>,
-    detail: String,
-}
+macro_rules! responses {
+    ($($constant:ident: $name:literal, [$($code:ident),+], $description:literal;)+) => {
+        $(
+            const $constant: ProblemResponse = ProblemResponse {
+                name: $name,
+                codes: &[$(ProblemCode::$code),+],
+                description: $description,
+            };
+        )+
 
-/// That of a new key.
-pub struct KeyLimitReached;
-/// Those of a change of a key.
-pub struct NotLive;
-/// Those of what takes from the balance.
-pub struct Declined;
-/// That of a new hold.
-pub struct HoldLimitReached;
-/// Those of a hold that is to be closed.
-pub struct NotOpen;
-/// That of a refund.
-pub struct RefundTooLarge;
-/// The problems that every route can answer with.
-pub struct AnyRoute;
-/// Those of a route that asks for an API key.
-pub struct WithApiKey;
-/// Those of a route that asks for an admin key.
-pub struct WithAdminKey;
-/// Those of a route that reads a body.
-pub struct WithBody;
-/// That of a route with parameters that can be wrong.
-pub struct WithParameters;
-/// That of a route about something that may be absent.
-pub struct WithTarget;
-
-macro_rules! problem_responses {
-    ($name:ty, $(($status:literal, $description:literal)),+) => {
-        impl IntoResponses for $name {
-            fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-                [$(($status.to_owned(), problem_response($description))),+].into()
-            }
-        }
+        const RESPONSES: &[ProblemResponse] = &[$($constant),+];
     };
 }
 
-problem_responses!(
-    AnyRoute,
-    ("500", "`internal_error`: a fault here. The body is fixed; the request id leads to the log."),
-    (
-        "503",
-        "`unavailable`, with `Retry-After`: the database cannot be asked, or no answer came in time."
-    )
-);
-problem_responses!(
-    WithApiKey,
-    (
-        "401",
-        "`missing_api_key` or `invalid_api_key` (malformed, unknown, revoked, expired, disabled: not told apart), with `WWW-Authenticate`."
-    ),
-    ("403", "`account_suspended` or `insufficient_scope`.")
-);
-problem_responses!(
-    WithAdminKey,
-    ("401", "`missing_admin_key` or `invalid_admin_key`, with `WWW-Authenticate`."),
-    ("403", "`insufficient_permission`: the admin key lacks the permission that is named.")
-);
-problem_responses!(
-    WithBody,
-    ("400", "`malformed_body`: the body is not one JSON object without duplicate members."),
-    ("408", "`request_timeout`: the body did not come whole in time."),
-    ("413", "`body_too_large`."),
-    ("415", "`unsupported_media_type`: the body is not `application/json`."),
-    ("422", "`validation_failed`: `errors` says all that is wrong, and where.")
-);
-problem_responses!(
-    WithParameters,
-    ("422", "`validation_failed`: `errors` says all that is wrong, and where.")
-);
-problem_responses!(KeyLimitReached, ("409", "`key_limit_reached`: revoke a key to make room."));
-problem_responses!(
-    NotLive,
-    (
-        "409",
-        "`key_not_live`: a dead key cannot be changed; `key_already_rotated`: its end cannot be put off; `key_limit_reached`: as many are in their grace."
-    )
-);
-problem_responses!(
-    Declined,
-    ("402", "`insufficient_balance` or `spend_limit_exceeded`: nothing was deducted.")
-);
-problem_responses!(HoldLimitReached, ("409", "`hold_limit_reached`: too many holds are open."));
-problem_responses!(
-    NotOpen,
-    (
-        "409",
-        "`hold_not_open`: it is closed; `hold_too_small`: more was to be captured than is held."
-    )
-);
-problem_responses!(
-    RefundTooLarge,
-    ("409", "`refund_too_large`: more than is left of the purchase.")
-);
-problem_responses!(WithTarget, ("404", "`not_found`: absent, or another tenant's or account's."));
+responses! {
+    MALFORMED_BODY: "MalformedBody", [MalformedBody],
+        "The body is not one JSON object without duplicate members.";
+    API_KEY_UNAUTHORIZED: "ApiKeyUnauthorized", [MissingApiKey, InvalidApiKey],
+        "The API key is missing, or it is malformed, unknown, revoked, expired or disabled. The \
+         response does not say which.";
+    ADMIN_KEY_UNAUTHORIZED: "AdminKeyUnauthorized", [MissingAdminKey, InvalidAdminKey],
+        "The admin key is missing or invalid.";
+    DECLINED: "Declined", [InsufficientBalance, SpendLimitExceeded],
+        "Nothing was deducted: the balance or the key's spend limit is too small.";
+    API_KEY_FORBIDDEN: "ApiKeyForbidden", [AccountSuspended, InsufficientScope],
+        "The account is suspended, or the API key lacks the scope.";
+    ADMIN_KEY_FORBIDDEN: "AdminKeyForbidden", [InsufficientPermission],
+        "The admin key lacks the permission.";
+    NOT_FOUND: "NotFound", [NotFound],
+        "No such resource, or it belongs to another tenant or account.";
+    METHOD_NOT_ALLOWED: "MethodNotAllowed", [MethodNotAllowed],
+        "The path does not support this method.";
+    REQUEST_TIMEOUT: "RequestTimeout", [RequestTimeout],
+        "The body did not arrive in time.";
+    KEY_LIMIT_REACHED: "KeyLimitReached", [KeyLimitReached],
+        "The account has as many live keys as it may have.";
+    KEY_NOT_CHANGEABLE: "KeyNotChangeable", [KeyNotLive, KeyAlreadyRotated, KeyLimitReached],
+        "The key is revoked, expired or already rotated, or too many rotated keys are in their \
+         grace period.";
+    HOLD_LIMIT_REACHED: "HoldLimitReached", [HoldLimitReached],
+        "The account has as many open holds as it may have.";
+    HOLD_NOT_CAPTURABLE: "HoldNotCapturable", [HoldNotOpen, HoldTooSmall],
+        "The hold is closed, or smaller than the amount to capture.";
+    HOLD_NOT_OPEN: "HoldNotOpen", [HoldNotOpen],
+        "The hold is closed.";
+    REFUND_TOO_LARGE: "RefundTooLarge", [RefundTooLarge],
+        "The amount is larger than the part of the purchase that was not refunded yet.";
+    BODY_TOO_LARGE: "BodyTooLarge", [BodyTooLarge],
+        "The body is too large.";
+    UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaType", [UnsupportedMediaType],
+        "The body is not `application/json`.";
+    VALIDATION_FAILED: "ValidationFailed", [ValidationFailed],
+        "The request is invalid. `errors` lists everything that is wrong.";
+    IDEMPOTENT_REQUEST_INVALID: "IdempotentRequestInvalid", [ValidationFailed, IdempotencyMismatch],
+        "The request is invalid, or the `Idempotency-Key` was used for a different request.";
+    INTERNAL_ERROR: "InternalError", [InternalError],
+        "An internal error. The body is always the same; the request id identifies the log entry.";
+    UNAVAILABLE: "Unavailable", [Unavailable],
+        "The service cannot answer now, for example because it cannot reach its database. Retry \
+         later.";
+}
 
-fn problem_response(description: &str) -> RefOr<utoipa::openapi::Response> {
-    let schema = RefOr::Ref(Ref::from_schema_name("Problem"));
-    ResponseBuilder::new()
-        .description(description)
-        .content("application/problem+json", ContentBuilder::new().schema(Some(schema)).build())
-        .build()
+macro_rules! groups {
+    ($($(#[$doc:meta])+ $group:ident: $($response:ident),+;)+) => {
+        $(
+            $(#[$doc])+
+            pub struct $group;
+
+            impl IntoResponses for $group {
+                fn responses() -> BTreeMap<String, RefOr<Response>> {
+                    [$($response.reference()),+].into()
+                }
+            }
+        )+
+    };
+}
+
+groups! {
+    /// Of every route.
+    AnyRoute: INTERNAL_ERROR, UNAVAILABLE;
+    /// Of a route without a credential.
+    OpenRoute: METHOD_NOT_ALLOWED;
+    /// Of a route that requires an API key.
+    WithApiKey: API_KEY_UNAUTHORIZED, API_KEY_FORBIDDEN;
+    /// Of a route that requires an admin key.
+    WithAdminKey: ADMIN_KEY_UNAUTHORIZED, ADMIN_KEY_FORBIDDEN;
+    /// Of a route with parameters that can be invalid.
+    WithParameters: VALIDATION_FAILED;
+    /// Of a route that reads a body.
+    WithBody: MALFORMED_BODY, REQUEST_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
+        VALIDATION_FAILED;
+    /// Of a route that takes an idempotency key. It stands after [`WithBody`], whose 422 it widens.
+    WithIdempotencyKey: IDEMPOTENT_REQUEST_INVALID;
+    /// Of a route about something that may not exist.
+    WithTarget: NOT_FOUND;
+    /// Of a purchase, a hold or a capture.
+    Declined: DECLINED;
+    /// Of a new key.
+    KeyLimitReached: KEY_LIMIT_REACHED;
+    /// Of a change or a rotation of a key.
+    KeyNotChangeable: KEY_NOT_CHANGEABLE;
+    /// Of a new hold.
+    HoldLimitReached: HOLD_LIMIT_REACHED;
+    /// Of a capture.
+    HoldNotCapturable: HOLD_NOT_CAPTURABLE;
+    /// Of voiding a hold.
+    HoldNotOpen: HOLD_NOT_OPEN;
+    /// Of a refund.
+    RefundTooLarge: REFUND_TOO_LARGE;
+}
+
+impl ProblemResponse {
+    fn status(&self) -> StatusCode {
+        self.codes[0].status()
+    }
+
+    /// The header that a problem with this status has.
+    fn header(&self) -> Option<ResponseHeader> {
+        match self.status() {
+            StatusCode::UNAUTHORIZED => Some(ResponseHeader::WwwAuthenticate),
+            StatusCode::METHOD_NOT_ALLOWED => Some(ResponseHeader::Allow),
+            StatusCode::SERVICE_UNAVAILABLE => Some(ResponseHeader::RetryAfter),
+            _ => None,
+        }
+    }
+
+    /// An operation's entry for the response.
+    fn reference(&self) -> (String, RefOr<Response>) {
+        (self.status().as_str().to_owned(), RefOr::Ref(Ref::from_response_name(self.name)))
+    }
+
+    fn definition(&self) -> Response {
+        let schema: RefOr<Schema> = match self.codes {
+            [code] => schema_of(*code).into(),
+            codes => {
+                let empty = OneOfBuilder::new();
+                codes.iter().fold(empty, |one_of, code| one_of.item(schema_of(*code))).into()
+            }
+        };
+        let content = ContentBuilder::new().schema(Some(schema)).build();
+        let response = ResponseBuilder::new()
+            .description(self.description)
+            .content("application/problem+json", content);
+        let response = match self.header() {
+            Some(header) => response.header_ref(header.name(), header.reference()),
+            None => response,
+        };
+        response.build()
+    }
+}
+
+/// Every response of the document that is a problem, by its name.
+pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
+    RESPONSES.iter().map(|response| (response.name, response.definition()))
+}
+
+/// The schemas that these responses refer to, by their names.
+pub fn schemas() -> Vec<(String, RefOr<Schema>)> {
+    let mut schemas = vec![
+        ("Problem".to_owned(), problem()),
+        ("ProblemCode".to_owned(), problem_code()),
+        ("FieldError".to_owned(), field_error()),
+    ];
+    schemas.extend(ProblemCode::ALL.iter().map(|code| (schema_name(*code), problem_with(*code))));
+    schemas
+}
+
+/// `invalid_api_key`: `InvalidApiKeyProblem`.
+fn schema_name(code: ProblemCode) -> String {
+    let mut name = String::new();
+    for word in code.as_str().split('_') {
+        let (initial, rest) = word.split_at(1);
+        name.push_str(&initial.to_ascii_uppercase());
+        name.push_str(rest);
+    }
+    name + "Problem"
+}
+
+fn schema_of(code: ProblemCode) -> Ref {
+    Ref::from_schema_name(schema_name(code))
+}
+
+/// What all problems share.
+fn problem() -> RefOr<Schema> {
+    let uri = string("`urn:tollgate:problem:` and the code.")
+        .format(Some(SchemaFormat::Custom("uri".to_owned())))
+        .pattern(Some("^urn:tollgate:problem:[a-z_]+$"));
+    let status = integer("The HTTP status.").minimum(Some(400)).maximum(Some(599));
+    let object = with_members(
+        ObjectBuilder::new(),
+        vec![
+            ("type", uri.into()),
+            ("title", string("The kind of problem, for people.").into()),
+            ("status", status.into()),
+            ("detail", string("What happened and what the client can do, for people.").into()),
+            ("code", Ref::from_schema_name("ProblemCode").into()),
+            ("request_id", Ref::from_schema_name("RequestId").into()),
+        ],
+    );
+    let description = "An error: problem details (RFC 9457). `code` says which members follow.";
+    object.description(Some(description)).into()
+}
+
+fn problem_code() -> RefOr<Schema> {
+    string("What is wrong, for programs. The meaning of a code never changes.")
+        .enum_values(Some(ProblemCode::ALL.iter().map(|code| code.as_str())))
         .into()
 }
 
-/// Named so that the document has the schemas that [`problem_response`] refers to.
-pub fn schemas() -> Vec<(String, RefOr<utoipa::openapi::Schema>)> {
-    vec![
-        (ProblemSchema::name().into(), ProblemSchema::schema()),
-        (FieldErrorSchema::name().into(), FieldErrorSchema::schema()),
-    ]
+fn field_error() -> RefOr<Schema> {
+    let pointer = string("A JSON pointer (RFC 6901) into the body.");
+    ObjectBuilder::new()
+        .description(Some(
+            "Something that is wrong, and where: in a member of the body, a parameter or a header.",
+        ))
+        .property("pointer", pointer.example(Some("/name".into())))
+        .property("parameter", string("The name of a parameter."))
+        .property("header", string("The name of a header."))
+        .property("detail", string("What is wrong, for people."))
+        .required("detail")
+        .into()
+}
+
+/// The schema of the problems with this code.
+fn problem_with(code: ProblemCode) -> RefOr<Schema> {
+    let only = ObjectBuilder::new().schema_type(Type::String).enum_values(Some([code.as_str()]));
+    let own = with_members(ObjectBuilder::new(), vec![("code", only.into())]);
+    AllOfBuilder::new()
+        .description(Some(format!("{}: {}.", code.title(), code.status().as_u16())))
+        .item(Ref::from_schema_name("Problem"))
+        .item(with_members(own, members(code)))
+        .into()
+}
+
+/// The members that problems with this code have beside the shared ones, every time.
+fn members(code: ProblemCode) -> Vec<Member> {
+    let currency = || reference("CurrencyCode", "The currency of the amounts.");
+    match code {
+        ProblemCode::InsufficientBalance => vec![
+            ("required", reference("Amount", "The amount of the purchase or hold.")),
+            ("available", reference("Amount", "The balance without the part that is held.")),
+            ("currency", currency()),
+        ],
+        ProblemCode::SpendLimitExceeded => vec![
+            ("limit", reference("Amount", "The key's spend limit.")),
+            ("period", reference("SpendPeriod", "The period of the limit.")),
+            ("required", reference("Amount", "The amount of the purchase or hold.")),
+            ("available", reference("Amount", "The rest of the limit.")),
+            ("currency", currency()),
+        ],
+        ProblemCode::InsufficientScope => {
+            vec![("required_scope", reference("Scope", "The scope that the key lacks."))]
+        }
+        ProblemCode::InsufficientPermission => vec![(
+            "required_permission",
+            reference("Permission", "The permission that the admin key lacks."),
+        )],
+        ProblemCode::KeyLimitReached => {
+            let max_keys = integer("Live keys that an account may have.");
+            vec![("max_keys", max_keys.minimum(Some(1)).maximum(Some(MAX_KEYS_LIMIT)).into())]
+        }
+        ProblemCode::HoldNotOpen => {
+            vec![("hold_status", reference("HoldStatus", "The status of the hold."))]
+        }
+        ProblemCode::HoldTooSmall => {
+            vec![("held", reference("Amount", "The amount of the hold.")), ("currency", currency())]
+        }
+        ProblemCode::RefundTooLarge => vec![
+            ("refundable", reference("Amount", "The part that was not refunded yet.")),
+            ("currency", currency()),
+        ],
+        ProblemCode::ValidationFailed => {
+            let errors = ArrayBuilder::new()
+                .items(Ref::from_schema_name("FieldError"))
+                .min_items(Some(1))
+                .max_items(Some(MAX_ERRORS))
+                .description(Some("Everything that is wrong."));
+            vec![("errors", errors.into())]
+        }
+        ProblemCode::MalformedBody
+        | ProblemCode::MissingApiKey
+        | ProblemCode::InvalidApiKey
+        | ProblemCode::MissingAdminKey
+        | ProblemCode::InvalidAdminKey
+        | ProblemCode::AccountSuspended
+        | ProblemCode::NotFound
+        | ProblemCode::MethodNotAllowed
+        | ProblemCode::RequestTimeout
+        | ProblemCode::KeyNotLive
+        | ProblemCode::KeyAlreadyRotated
+        | ProblemCode::HoldLimitReached
+        | ProblemCode::BodyTooLarge
+        | ProblemCode::UnsupportedMediaType
+        | ProblemCode::IdempotencyMismatch
+        | ProblemCode::InternalError
+        | ProblemCode::Unavailable => Vec::new(),
+    }
+}
+
+fn with_members(object: ObjectBuilder, members: Vec<Member>) -> ObjectBuilder {
+    let add = |object: ObjectBuilder, (name, schema): Member| {
+        object.property(name, schema).required(name)
+    };
+    members.into_iter().fold(object, add)
+}
+
+fn string(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::String).description(Some(description))
+}
+
+fn integer(description: &str) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(Type::Integer)
+        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+        .description(Some(description))
+}
+
+fn reference(schema: &str, description: &str) -> RefOr<Schema> {
+    RefBuilder::new().ref_location_from_schema_name(schema).description(Some(description)).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_problems_of_a_response_share_a_status() {
+        for response in RESPONSES {
+            for code in response.codes {
+                assert_eq!(code.status(), response.status(), "{code} of {}", response.name);
+            }
+        }
+    }
+
+    #[test]
+    fn every_code_is_in_a_response() {
+        let documented: BTreeSet<&str> = RESPONSES
+            .iter()
+            .flat_map(|response| response.codes)
+            .map(|code| code.as_str())
+            .collect();
+        let all: BTreeSet<&str> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(documented, all);
+    }
+
+    #[test]
+    fn a_schema_is_named_after_its_code() {
+        assert_eq!(schema_name(ProblemCode::InvalidApiKey), "InvalidApiKeyProblem");
+        assert_eq!(schema_name(ProblemCode::NotFound), "NotFoundProblem");
+    }
 }
