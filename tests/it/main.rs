@@ -22,6 +22,7 @@ mod ledger_verify;
 mod limits;
 mod middleware;
 mod money;
+mod openapi;
 mod outage;
 mod refunds;
 mod remote;

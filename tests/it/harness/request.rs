@@ -1,12 +1,20 @@
 //! A request and what came back.
 
-use std::fmt;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::LazyLock,
+};
 
 use axum::{
     body::Body,
     http::{HeaderMap, HeaderName, HeaderValue, Request, request::Parts},
 };
 use serde_json::Value;
+
+/// The members of the problems with each code, as the OpenAPI document has them.
+static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
+    LazyLock::new(documented_members);
 
 #[derive(Clone, Debug)]
 pub struct Call {
@@ -95,6 +103,7 @@ impl Answer {
             if self.header("idempotent-replayed").is_none() {
                 assert_eq!(self.json["request_id"], request_id, "{self:?}");
             }
+            self.check_members();
         }
         if self.status == 401 {
             assert!(self.header("www-authenticate").is_some(), "{self:?}");
@@ -102,6 +111,15 @@ impl Answer {
         if self.status == 503 {
             assert!(self.header("retry-after").is_some(), "{self:?}");
         }
+    }
+
+    /// A problem has exactly the members that the document gives its code.
+    fn check_members(&self) {
+        let documented = DOCUMENTED_MEMBERS.get(self.code());
+        let documented = documented.unwrap_or_else(|| panic!("not in the document: {self:?}"));
+        let problem = self.json.as_object().expect("an object");
+        let members: BTreeSet<String> = problem.keys().cloned().collect();
+        assert_eq!(&members, documented, "{self:?}");
     }
 
     #[track_caller]
@@ -155,4 +173,24 @@ impl fmt::Debug for Answer {
         }
         f.write_str(&String::from_utf8_lossy(&self.body))
     }
+}
+
+fn documented_members() -> BTreeMap<String, BTreeSet<String>> {
+    let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
+    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let names = |schema: &Value| -> BTreeSet<String> {
+        schema["properties"].as_object().expect("properties").keys().cloned().collect()
+    };
+    let shared = names(&schemas["Problem"]);
+    let is_of_a_code = |name: &str| name.len() > "Problem".len() && name.ends_with("Problem");
+    schemas
+        .iter()
+        .filter(|(name, _)| is_of_a_code(name.as_str()))
+        .map(|(name, schema)| {
+            let own = &schema["allOf"][1];
+            let code = own["properties"]["code"]["enum"][0].as_str();
+            let code = code.unwrap_or_else(|| panic!("no code in {name}"));
+            (code.to_owned(), &names(own) | &shared)
+        })
+        .collect()
 }

@@ -1,0 +1,102 @@
+//! What has to hold for the whole OpenAPI document, so that generators can read it.
+
+use serde_json::{Value, json};
+
+use crate::harness::{App, Call};
+
+fn document() -> Value {
+    serde_json::to_value(tollgate::http::openapi_document()).expect("JSON")
+}
+
+/// Every operation of the document, with its name.
+fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
+    let paths = document["paths"].as_object().expect("paths");
+    paths.iter().flat_map(|(path, item)| {
+        let operations = item.as_object().expect("operations");
+        operations.iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
+    })
+}
+
+/// Calls `check` with everything that a `$ref` in the value names.
+fn for_each_reference(value: &Value, check: &mut impl FnMut(&str)) {
+    match value {
+        Value::Object(object) => {
+            for (name, value) in object {
+                match value {
+                    Value::String(reference) if name == "$ref" => check(reference),
+                    value => for_each_reference(value, check),
+                }
+            }
+        }
+        Value::Array(items) => items.iter().for_each(|item| for_each_reference(item, check)),
+        _ => {}
+    }
+}
+
+/// What a reference such as `#/components/schemas/Problem` names.
+fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
+    let pointer = reference.strip_prefix('#').expect("a reference within the document");
+    document.pointer(pointer).unwrap_or_else(|| panic!("{reference} is not in the document"))
+}
+
+#[tokio::test]
+async fn the_served_document_is_the_printed_one() {
+    let app = App::start().await;
+    let served = app.send(Call::new("GET", "/openapi.json")).await.expect(200);
+    assert_eq!(served.json, document());
+}
+
+#[test]
+fn every_reference_resolves() {
+    let document = document();
+    let mut references = 0;
+    for_each_reference(&document, &mut |reference: &str| {
+        resolve(&document, reference);
+        references += 1;
+    });
+    assert!(references > 100, "{references}");
+}
+
+#[test]
+fn every_response_has_the_id_of_its_request() {
+    let document = document();
+    let header = json!({"$ref": "#/components/headers/RequestId"});
+    for (name, operation) in operations(&document) {
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let response = match response["$ref"].as_str() {
+                Some(reference) => resolve(&document, reference),
+                None => response,
+            };
+            assert_eq!(response["headers"]["X-Request-Id"], header, "{name} {status}");
+        }
+    }
+}
+
+#[test]
+fn an_optional_body_may_be_absent_but_not_null() {
+    let document = document();
+    let mut optional = 0;
+    for (name, operation) in operations(&document) {
+        let Some(body) = operation.get("requestBody") else { continue };
+        let schema = &body["content"]["application/json"]["schema"];
+        assert!(schema["$ref"].is_string(), "{name}: {schema}");
+        optional += usize::from(body["required"] == false);
+    }
+    assert!(optional > 5, "{optional}");
+}
+
+#[test]
+fn every_operation_that_takes_an_idempotency_key_can_refuse_it() {
+    let document = document();
+    let invalid = json!({"$ref": "#/components/responses/IdempotentRequestInvalid"});
+    let mut required = 0;
+    for (name, operation) in operations(&document) {
+        let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        let header = parameters.iter().find(|parameter| parameter["name"] == "Idempotency-Key");
+        let Some(header) = header else { continue };
+        assert_eq!(header["schema"]["type"], "string", "{name}");
+        assert_eq!(operation["responses"]["422"], invalid, "{name}");
+        required += usize::from(header["required"] == true);
+    }
+    assert_eq!(required, 2);
+}
