@@ -205,6 +205,7 @@ async fn every_table_of_an_account_is_keyed_by_it() {
         "nodes",
         "dashboard_settings",
         "dashboard_sign_ins",
+        "sql_functions",
         "tenants",
     ];
     for (table, first_column) in tables {
