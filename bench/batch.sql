@@ -4,8 +4,10 @@ SELECT 1 / (count(*) = :size::integer)::integer
 FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1e6)::bigint), 16, '0')
              || right(gen_random_uuid()::text, 12) AS start) AS ids
 CROSS JOIN LATERAL ledger_apply(:account::uuid, gen_random_uuid(), 1, false,
-    p_open_holds => 1000, p_purchase_scopes => '{write,purchases:write}', p_operations => ARRAY(
-    SELECT ROW(:account::uuid, 'purchase', (start || lpad(to_hex(number), 4, '0'))::uuid, :key::uuid,
-               :key::uuid, 1, 'order', NULL, '{}', NULL, NULL, NULL, NULL)::ledger_operation
+    p_open_holds => 1000, p_purchase_scopes => '{write}', p_operations => ARRAY(
+    SELECT ledger_operation(
+        account_id => :account::uuid, kind => 'purchase',
+        id => (start || lpad(to_hex(number), 4, '0'))::uuid, key_id => :key::uuid,
+        request_id => :key::uuid, amount => 1, reference => 'order', metadata => '{}')
     FROM generate_series(1, :size::integer) AS number))
 WHERE result = 'purchased';

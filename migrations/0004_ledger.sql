@@ -266,3 +266,15 @@ COMMENT ON TYPE ledger_outcome IS
     'idempotency_mismatch, hold_not_open (reason: the status of the hold), hold_too_small (available: '
     'the amount of the hold), hold_limit_reached: refused, and nothing is recorded. busy: another '
     'transaction has the account''s lock. fenced: a later attempt of the batch was applied first.';
+
+CREATE TYPE ledger_key AS (
+    key_id       uuid,
+    spends_as    uuid,
+    denial       text,
+    spend_limit  bigint,
+    spend_period text
+);
+
+COMMENT ON TYPE ledger_key IS
+    'An API key that a batch uses. spends_as: the key whose spend counter it shares, or its own key_id. '
+    'denial: a result of key_denial, or scope_lost. NULL: the key passes.';

@@ -350,9 +350,12 @@ async fn every_statement_of_the_functions_goes_by_the_accounts_index() {
         format!(
             "SELECT count(*) FROM {function}, p_open_holds => 1000, p_purchase_scopes => '{{write}}',
              p_operations => ARRAY(
-                 SELECT ROW('{account}', kind, lpad((n + {first})::text, 32, '0')::uuid, '{key_id}',
-                            '{key_id}', 1, NULL, NULL, '{{}}', 'k' || (n + {first}), sha256('x'),
-                            CASE kind WHEN 'void' THEN '{key_id}'::uuid END, 60)::ledger_operation
+                 SELECT ledger_operation(
+                     account_id => '{account}', kind => kind,
+                     id => lpad((n + {first})::text, 32, '0')::uuid, key_id => '{key_id}',
+                     request_id => '{key_id}', amount => 1, metadata => '{{}}',
+                     idempotency_key => 'k' || (n + {first}), fingerprint => sha256('x'),
+                     hold_id => CASE kind WHEN 'void' THEN '{key_id}'::uuid END, expires_in => 60)
                  FROM generate_series(1, 6) AS n,
                       LATERAL (SELECT (ARRAY['purchase', 'hold', 'void'])[1 + n % 3]) AS k (kind)))",
             account = account.0,

@@ -1,0 +1,118 @@
+-- Decides the operations of a batch that are not settled, in order, and opens and closes their holds.
+-- p_left is what is left of the spend limits of p_keys, or NULL if no key has one. p_firsts are the
+-- places of the first operations with the same idempotency key, or NULL if no key can be repeated.
+-- Returns what ledger_write needs: outcomes by place, the operations if captures have completed some,
+-- records of declined idempotency keys, and the account's new balance, held amount and last_seq.
+CREATE OR REPLACE FUNCTION ledger_decide(
+    p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
+    p_settled ledger_outcome[], p_keys ledger_key[], p_left numeric[], p_firsts bigint[],
+    p_open_holds integer, OUT outcomes ledger_outcome[], OUT operations ledger_operation[],
+    OUT declined idempotency_records[], OUT balance bigint, OUT held bigint, OUT last_seq bigint
+)
+LANGUAGE plpgsql AS $$
+DECLARE
+    v_operation ledger_operation;
+    v_outcome   ledger_outcome;
+    v_completed boolean;
+    v_hold      holds;
+    v_holds     bigint;
+    -- The chains of rotated keys that the hold and the operation spend from.
+    v_hold_as   uuid;
+    v_key       integer;
+    v_keys      uuid[];
+    v_spenders  uuid[];
+    -- By the first operation with an idempotency key, the one that has used the key.
+    v_users     integer[];
+    v_user      integer;
+BEGIN
+    balance := p_account.balance;
+    held := p_account.held;
+    last_seq := p_account.last_seq;
+    IF p_left IS NOT NULL THEN
+        SELECT array_agg(key_id), array_agg(spends_as) INTO v_keys, v_spenders FROM unnest(p_keys);
+    END IF;
+    FOR v_index IN 1 .. cardinality(p_operations) LOOP
+        v_operation := p_operations[v_index];
+        v_outcome := p_settled[v_index];
+        v_user := v_users[p_firsts[v_index]];
+        IF v_outcome.place IS NOT NULL THEN
+            NULL;
+        ELSIF v_user IS NOT NULL THEN
+            v_outcome := ledger_repeat(
+                v_index, v_operation, p_operations[v_user], outcomes[v_user]);
+        ELSIF v_operation.kind = 'hold' THEN
+            IF v_holds IS NULL THEN
+                SELECT count(*) INTO v_holds
+                FROM holds WHERE account_id = p_account.account_id AND status = 'open';
+            END IF;
+            IF v_holds >= p_open_holds THEN
+                v_outcome := ledger_outcome(
+                    place => v_index, result => 'hold_limit_reached', replayed => false);
+            END IF;
+        ELSIF v_operation.kind <> 'purchase' THEN
+            SELECT * INTO v_hold FROM holds
+            WHERE account_id = p_account.account_id AND hold_id = v_operation.hold_id;
+            SELECT coalesce(spends_as, key_id) INTO v_hold_as
+            FROM api_keys WHERE account_id = p_account.account_id AND key_id = v_hold.key_id;
+            v_operation.amount := coalesce(v_operation.amount, v_hold.amount);
+            v_outcome := ledger_hold_refusal(v_index, v_operation, v_hold);
+        END IF;
+        IF v_outcome.place IS NOT NULL THEN
+            outcomes[v_index] := v_outcome;
+            CONTINUE;
+        END IF;
+
+        v_key := array_position(v_keys, v_operation.key_id);
+        IF p_left[v_key] < v_operation.amount AND v_operation.kind <> 'void'
+            AND NOT (v_operation.kind = 'capture' AND v_hold_as = v_spenders[v_key])
+        THEN
+            v_outcome := ledger_decline(
+                v_index, v_operation, greatest(p_left[v_key], 0)::bigint, p_keys[v_key]);
+        ELSIF v_operation.kind IN ('purchase', 'hold') AND v_operation.amount > balance - held THEN
+            v_outcome := ledger_decline(v_index, v_operation, balance - held, NULL);
+        ELSE
+            IF v_operation.kind IN ('purchase', 'capture') THEN
+                last_seq := last_seq + 1;
+                balance := balance - v_operation.amount;
+            END IF;
+            v_outcome := ledger_done(v_index, v_operation.kind, p_at, last_seq, balance);
+            IF v_operation.kind = 'hold' THEN
+                held := held + v_operation.amount;
+                v_holds := v_holds + 1;
+                INSERT INTO holds (account_id, hold_id, key_id, amount, reference, status,
+                                   created_at, expires_at)
+                VALUES (p_account.account_id, v_operation.id, v_operation.key_id, v_operation.amount,
+                        v_operation.reference, 'open', p_at,
+                        p_at + make_interval(secs => v_operation.expires_in));
+            ELSIF v_operation.kind <> 'purchase' THEN
+                held := held - v_hold.amount;
+                UPDATE holds SET status = v_outcome.result, closed_at = p_now,
+                    closed_by = v_operation.key_id, closed_for = v_operation.request_id,
+                    captured = CASE v_operation.kind WHEN 'capture' THEN v_operation.amount END,
+                    purchase_id = CASE v_operation.kind WHEN 'capture' THEN v_operation.id END
+                WHERE account_id = p_account.account_id AND hold_id = v_operation.hold_id;
+                v_operation.reference := v_hold.reference;
+                p_operations[v_index] := v_operation;
+                v_completed := true;
+            END IF;
+            FOR i IN 1 .. coalesce(cardinality(p_left), 0) LOOP
+                IF v_operation.kind IN ('capture', 'void') AND v_spenders[i] = v_hold_as THEN
+                    p_left[i] := p_left[i] + v_hold.amount;
+                END IF;
+                IF v_operation.kind <> 'void' AND v_spenders[i] = v_spenders[v_key] THEN
+                    p_left[i] := p_left[i] - v_operation.amount;
+                END IF;
+            END LOOP;
+        END IF;
+        outcomes[v_index] := v_outcome;
+        IF v_operation.idempotency_key IS NOT NULL AND p_firsts IS NOT NULL THEN
+            v_users[p_firsts[v_index]] := v_index;
+        END IF;
+        IF v_operation.idempotency_key IS NOT NULL AND v_outcome.decided_at IS NULL THEN
+            declined := declined || ledger_decline_record(
+                v_operation, v_outcome, p_now, last_seq, held);
+        END IF;
+    END LOOP;
+    operations := CASE WHEN v_completed THEN p_operations END;
+END
+$$;
