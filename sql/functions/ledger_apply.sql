@@ -19,13 +19,10 @@ SET enable_mergejoin = off
 SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
-DECLARE
-    v_outcomes ledger_outcome[];
 BEGIN
-    v_outcomes := ledger_apply_account(
+    RETURN QUERY SELECT * FROM unnest(ledger_apply_account(
         p_account_id => p_account_id, p_batch_id => p_batch_id, p_attempt => p_attempt,
         p_wait => p_wait, p_operations => p_operations, p_open_holds => p_open_holds,
-        p_purchase_scopes => p_purchase_scopes);
-    RETURN QUERY SELECT * FROM unnest(v_outcomes);
+        p_purchase_scopes => p_purchase_scopes));
 END
 $$;

@@ -14,7 +14,6 @@ DECLARE
     v_now     timestamptz;
     v_at      timestamptz;
     v_load    record;
-    v_refused boolean;
     v_firsts  bigint[];
     v_left    numeric[];
     v_settled ledger_outcome[];
@@ -38,24 +37,19 @@ BEGIN
     -- One statement loads everything that most batches need. Only keys of this account are found.
     SELECT (SELECT attempt FROM ledger_fences
             WHERE account_id = p_account_id AND batch_id = p_batch_id) AS fence,
-           asked.with_key, asked.key_ids, k.keys, k.denied, k.limited, k.counted
+           (SELECT count(idempotency_key) FROM unnest(p_operations)) AS with_key,
+           EXISTS (SELECT FROM spend_counters WHERE account_id = p_account_id) AS counted,
+           count(spend_limit) AS limited, array_agg(key_id) AS key_ids,
+           array_agg(ledger_key(
+               key_id => key_id, spends_as => coalesce(spends_as, key_id),
+               denial => coalesce(
+                   key_denial(revoked_at, expires_at, enabled, v_account.status, v_now),
+                   CASE WHEN NOT scopes && p_purchase_scopes THEN 'scope_lost' END),
+               spend_limit => spend_limit, spend_period => spend_period)) AS keys
     INTO v_load
-    FROM (SELECT count(idempotency_key) AS with_key, array_agg(DISTINCT key_id) AS key_ids
-          FROM unnest(p_operations)) AS asked
-    CROSS JOIN LATERAL (
-        SELECT array_agg(ledger_key(
-                   key_id => key_id, spends_as => spends_as, denial => denial,
-                   spend_limit => spend_limit, spend_period => spend_period)) AS keys,
-               bool_or(denial IS NOT NULL) AS denied, bool_or(spend_limit IS NOT NULL) AS limited,
-               bool_or(counted) AS counted
-        FROM (SELECT key_id, coalesce(spends_as, key_id) AS spends_as, spend_limit, spend_period,
-                     coalesce(
-                         key_denial(revoked_at, expires_at, enabled, v_account.status, v_now),
-                         CASE WHEN NOT scopes && p_purchase_scopes THEN 'scope_lost' END) AS denial,
-                     EXISTS (SELECT FROM spend_counters s WHERE s.account_id = p_account_id
-                             AND s.key_id = coalesce(spends_as, api_keys.key_id)) AS counted
-              FROM api_keys
-              WHERE account_id = p_account_id AND key_id = ANY (asked.key_ids)) AS found) AS k;
+    FROM api_keys
+    WHERE account_id = p_account_id
+      AND key_id = ANY (ARRAY(SELECT key_id FROM unnest(p_operations)));
     IF v_load.fence >= p_attempt THEN
         RETURN ledger_same_outcomes('fenced', cardinality(p_operations));
     END IF;
@@ -74,17 +68,16 @@ BEGIN
             RETURNING amount)
         SELECT v_held - coalesce(sum(amount), 0) INTO v_account.held FROM released;
     END IF;
-    IF v_load.limited THEN
+    IF v_load.limited > 0 THEN
         SELECT ledger_left(p_account_id, (v_at AT TIME ZONE 'UTC')::date, array_agg(k.spends_as),
                            array_agg(k.spend_limit), array_agg(k.spend_period))
         INTO v_left FROM unnest(v_load.keys) AS k;
     END IF;
 
-    v_refused := v_load.denied OR cardinality(v_load.keys) <> cardinality(v_load.key_ids);
-    IF p_attempt > 1 OR v_load.with_key > 0 OR v_refused IS NOT false THEN
+    IF p_attempt > 1 OR v_load.with_key > 0 THEN
         v_settled := ledger_replay(
             p_account_id => p_account_id, p_attempt => p_attempt, p_operations => p_operations,
-            p_keys => v_load.keys, p_with_key => v_load.with_key, p_refused => v_refused);
+            p_keys => v_load.keys, p_with_key => v_load.with_key);
     END IF;
     IF v_load.with_key > 1 THEN
         SELECT array_agg(first ORDER BY ordinality) INTO v_firsts
@@ -93,15 +86,14 @@ BEGIN
     END IF;
     v_decided := ledger_decide(
         p_account => v_account, p_now => v_now, p_at => v_at, p_operations => p_operations,
-        p_settled => v_settled, p_keys => v_load.keys, p_left => v_left,
-        p_firsts => v_firsts, p_open_holds => p_open_holds);
+        p_settled => v_settled, p_key_ids => v_load.key_ids, p_keys => v_load.keys,
+        p_left => v_left, p_firsts => v_firsts, p_open_holds => p_open_holds);
     v_account.held := v_held;
-    PERFORM ledger_write(
+    RETURN ledger_write(
         p_account => v_account, p_now => v_now, p_at => v_at,
         p_operations => coalesce(v_decided.operations, p_operations),
         p_outcomes => v_decided.outcomes, p_declined => v_decided.declined, p_keys => v_load.keys,
         p_with_key => v_load.with_key, p_counted => v_load.counted,
         p_balance => v_decided.balance, p_held => v_decided.held, p_seq => v_decided.last_seq);
-    RETURN v_decided.outcomes;
 END
 $$;

@@ -5,8 +5,8 @@
 -- records of declined idempotency keys, and the account's new balance, held amount and last_seq.
 CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
-    p_settled ledger_outcome[], p_keys ledger_key[], p_left numeric[], p_firsts bigint[],
-    p_open_holds integer, OUT outcomes ledger_outcome[], OUT operations ledger_operation[],
+    p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
+    p_firsts bigint[], p_open_holds integer, OUT outcomes ledger_outcome[], OUT operations ledger_operation[],
     OUT declined idempotency_records[], OUT balance bigint, OUT held bigint, OUT last_seq bigint
 )
 LANGUAGE plpgsql AS $$
@@ -19,7 +19,6 @@ DECLARE
     -- The chains of rotated keys that the hold and the operation spend from.
     v_hold_as   uuid;
     v_key       integer;
-    v_keys      uuid[];
     v_spenders  uuid[];
     -- By the first operation with an idempotency key, the one that has used the key.
     v_users     integer[];
@@ -29,14 +28,17 @@ BEGIN
     held := p_account.held;
     last_seq := p_account.last_seq;
     IF p_left IS NOT NULL THEN
-        SELECT array_agg(key_id), array_agg(spends_as) INTO v_keys, v_spenders FROM unnest(p_keys);
+        SELECT array_agg(spends_as) INTO v_spenders FROM unnest(p_keys);
     END IF;
     FOR v_index IN 1 .. cardinality(p_operations) LOOP
         v_operation := p_operations[v_index];
         v_outcome := p_settled[v_index];
+        v_key := array_position(p_key_ids, v_operation.key_id);
         v_user := v_users[p_firsts[v_index]];
         IF v_outcome.place IS NOT NULL THEN
             NULL;
+        ELSIF v_key IS NULL OR (p_keys[v_key]).denial IS NOT NULL THEN
+            v_outcome := ledger_key_refusal(v_index, p_keys[v_key]);
         ELSIF v_user IS NOT NULL THEN
             v_outcome := ledger_repeat(
                 v_index, v_operation, p_operations[v_user], outcomes[v_user]);
@@ -62,7 +64,6 @@ BEGIN
             CONTINUE;
         END IF;
 
-        v_key := array_position(v_keys, v_operation.key_id);
         IF p_left[v_key] < v_operation.amount AND v_operation.kind <> 'void'
             AND NOT (v_operation.kind = 'capture' AND v_hold_as = v_spenders[v_key])
         THEN

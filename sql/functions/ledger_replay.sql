@@ -1,19 +1,19 @@
 -- Outcomes of the operations of a batch that are known without a decision, by place; NULL for the rest.
--- The effect of an earlier attempt stands, even if the key was revoked since. Otherwise an operation
--- whose key does not pass is refused. Only then is the record of its idempotency key replayed.
---
--- p_with_key is the number of operations with an idempotency key. p_refused is false if all keys pass.
+-- The effect of an earlier attempt stands, even if the key was revoked since. The record of an
+-- idempotency key is replayed only if the operation's key passes. p_with_key is the number of operations
+-- with an idempotency key.
 CREATE OR REPLACE FUNCTION ledger_replay(
     p_account_id uuid, p_attempt integer, p_operations ledger_operation[], p_keys ledger_key[],
-    p_with_key bigint, p_refused boolean
+    p_with_key bigint
 ) RETURNS ledger_outcome[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_settled ledger_outcome[];
+    v_passing uuid[];
     v_found   record;
 BEGIN
-    -- What counts more comes later, and replaces what was found before.
     IF p_with_key > 0 THEN
+        v_passing := ARRAY(SELECT key_id FROM unnest(p_keys) WHERE denial IS NULL);
         FOR v_found IN
             SELECT o.ordinality AS place, CASE
                 WHEN r.fingerprint <> o.fingerprint THEN ledger_outcome(
@@ -33,26 +33,12 @@ BEGIN
                        spend_period
                 FROM idempotency_records WHERE account_id = p_account_id
                     AND operation = o.kind AND idempotency_key = o.idempotency_key LIMIT 1) AS r
-            WHERE o.idempotency_key IS NOT NULL
+            WHERE o.idempotency_key IS NOT NULL AND o.key_id = ANY (v_passing)
         LOOP
             v_settled[v_found.place] := v_found.outcome;
         END LOOP;
     END IF;
-    IF p_refused IS NOT false THEN
-        FOR v_found IN
-            SELECT o.ordinality AS place, ledger_outcome(
-                place => o.ordinality,
-                result => CASE WHEN k.key_id IS NULL THEN 'not_found'
-                               WHEN k.denial = 'scope_lost' THEN 'scope_lost'
-                               ELSE 'key_denied' END,
-                replayed => false, reason => nullif(k.denial, 'scope_lost')) AS outcome
-            FROM unnest(p_operations) WITH ORDINALITY AS o
-            LEFT JOIN unnest(p_keys) AS k ON k.key_id = o.key_id
-            WHERE k.key_id IS NULL OR k.denial IS NOT NULL
-        LOOP
-            v_settled[v_found.place] := v_found.outcome;
-        END LOOP;
-    END IF;
+    -- Effects of an earlier attempt replace what was found in records.
     IF p_attempt > 1 THEN
         FOR v_found IN
             SELECT o.ordinality AS place, ledger_outcome(

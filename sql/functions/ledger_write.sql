@@ -3,12 +3,13 @@
 -- and their elements are paired by place.
 --
 -- p_account is the account before the batch; p_balance, p_held and p_seq are its new values. p_counted
--- is whether there is a spend counter for one of p_keys.
+-- is whether the account has spend counters. Returns p_outcomes, because a call for its value costs less
+-- than a PERFORM, which starts a statement.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_outcomes ledger_outcome[], p_declined idempotency_records[], p_keys ledger_key[],
     p_with_key bigint, p_counted boolean, p_balance bigint, p_held bigint, p_seq bigint
-) RETURNS void
+) RETURNS ledger_outcome[]
 LANGUAGE plpgsql AS $$
 DECLARE
     v_day   date;
@@ -67,5 +68,6 @@ BEGIN
                created_at, seq, held, spend_limit, spend_period
         FROM unnest(p_declined);
     END IF;
+    RETURN p_outcomes;
 END
 $$;
