@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "6738f84bae6279ea341721b18cbbec6d829b9e512d56e39ea862665302142f4a";
+const DIGEST: &str = "771ba2a7bc1ee5e2c82bc566e34fab5de8df5652c973a95f7aeeeba9d9920972";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
