@@ -26,7 +26,7 @@ use crate::domain::{
     api_key::{ADMIN_PREFIX, KeyText},
     scope::ScopeSet,
     timestamp::Timestamp,
-    verification::Denial,
+    verification::{Denial, VerificationCode},
 };
 
 /// Bytes that an answer may have. One with all the scopes a key can have is far below it.
@@ -321,19 +321,32 @@ impl RecognisedKey {
 
 /// What the answer says of the key. An error is neither a pass nor a refusal.
 fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
+    const CONTRADICTION: Failure =
+        Failure::Unreadable("valid and code do not say what they should");
     if status != StatusCode::OK {
         return Err(Failure::Status(status));
     }
     let answer: Answer = serde_json::from_slice(body)
         .map_err(|_| Failure::Unreadable("it is no object with valid and code"))?;
-    let reason = match (answer.valid, answer.code.as_str()) {
-        (true, "VALID") => return RecognisedKey::read(body).map(Ok).map_err(Failure::Unreadable),
-        (false, "NOT_FOUND") => Denial::NotFound,
-        (false, "REVOKED") => Denial::Revoked,
-        (false, "EXPIRED") => Denial::Expired,
-        (false, "DISABLED") => Denial::Disabled,
-        (false, "ACCOUNT_SUSPENDED") => Denial::AccountSuspended,
-        _ => return Err(Failure::Unreadable("valid and code do not say what they should")),
+    let code: VerificationCode = answer.code.parse().map_err(|_| CONTRADICTION)?;
+    let reason = match (answer.valid, code) {
+        (true, VerificationCode::Valid) => {
+            return RecognisedKey::read(body).map(Ok).map_err(Failure::Unreadable);
+        }
+        (false, VerificationCode::NotFound) => Denial::NotFound,
+        (false, VerificationCode::Revoked) => Denial::Revoked,
+        (false, VerificationCode::Expired) => Denial::Expired,
+        (false, VerificationCode::Disabled) => Denial::Disabled,
+        (false, VerificationCode::AccountSuspended) => Denial::AccountSuspended,
+        // Neither scopes nor a charge are asked for.
+        (
+            false,
+            VerificationCode::Valid
+            | VerificationCode::InsufficientScope
+            | VerificationCode::InsufficientBalance
+            | VerificationCode::SpendLimitExceeded,
+        )
+        | (true, _) => return Err(CONTRADICTION),
     };
     // Who it would have been is for the log: that it cannot be read makes no refusal doubtful.
     Ok(Err(Denied { reason, principal: RecognisedKey::read(body).ok() }))

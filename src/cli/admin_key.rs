@@ -1,10 +1,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{
-    database::Database,
-    tenant::{find, parse_environment},
-};
+use super::{database::Database, tenant::find};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -35,7 +32,7 @@ struct WhichTenant {
     /// The name of the tenant
     tenant: Slug,
     /// live or test
-    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    #[arg(long, default_value = "live")]
     environment: Environment,
 }
 

@@ -36,7 +36,7 @@ pub struct Create {
     #[arg(long, value_parser = KeyPrefix::parse)]
     prefix: KeyPrefix,
     /// live or test: their accounts, keys and balances never meet
-    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    #[arg(long, default_value = "live")]
     environment: Environment,
     /// Live keys that an account may have, 1 to 1000
     #[arg(long, default_value = "5", value_parser = parse_max_keys)]
@@ -48,7 +48,7 @@ pub struct Create {
     #[arg(long, default_value_t = 6)]
     decimals: u8,
     /// any: an account is named by any text without spaces; tron: by a TRON address
-    #[arg(long, default_value = "any", value_parser = parse_account_format)]
+    #[arg(long, default_value = "any")]
     account_format: AccountFormat,
     /// Scopes of a key that is created without any, separated by commas
     #[arg(long, default_value = "read", value_parser = parse_scopes)]
@@ -74,7 +74,7 @@ pub struct Show {
     /// Its name
     slug: Slug,
     /// live or test
-    #[arg(long, default_value = "live", value_parser = parse_environment)]
+    #[arg(long, default_value = "live")]
     environment: Environment,
     /// Print one JSON object
     #[arg(long)]
@@ -223,15 +223,6 @@ fn print(tenant: &Tenant) {
     println!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals());
     println!("account format  {}", policy.account_format.as_str());
     println!("default scopes  {}", policy.default_scopes);
-}
-
-/// Reads `live` or `test`.
-pub fn parse_environment(text: &str) -> Result<Environment, &'static str> {
-    text.parse()
-}
-
-fn parse_account_format(text: &str) -> Result<AccountFormat, &'static str> {
-    text.parse()
 }
 
 fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {

@@ -135,6 +135,21 @@ impl fmt::Display for AccentColor {
     }
 }
 
+impl serde::Serialize for AccentColor {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    AccentColor,
+    "AccentColor",
+    super::schema::string("`#` and six hexadecimal digits.")
+        .pattern(Some("^#[0-9A-Fa-f]{6}$"))
+        .examples(["#0f62fe"])
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

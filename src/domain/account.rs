@@ -1,10 +1,10 @@
 //! Accounts: whose keys they are, and whose balance is spent.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use uuid::Uuid;
 
-use super::{id::TenantId, tron};
+use super::{id::TenantId, text_enum::text_enum, tron};
 
 /// The tenant's own id of an account: a wallet address, a user id.
 ///
@@ -23,10 +23,13 @@ pub enum ExternalIdError {
 }
 
 impl ExternalId {
+    /// Maximum number of characters.
+    pub const MAX_LENGTH: usize = 128;
+
     pub fn parse(text: &str, format: AccountFormat) -> Result<Self, ExternalIdError> {
         // Clients resolve "." and ".." in a path before they send it.
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if !(1..=128).contains(&text.len()) || !visible || matches!(text, "." | "..") {
+        if !(1..=Self::MAX_LENGTH).contains(&text.len()) || !visible || matches!(text, "." | "..") {
             return Err(ExternalIdError::Grammar);
         }
         if format == AccountFormat::Tron {
@@ -47,34 +50,32 @@ impl fmt::Display for ExternalId {
     }
 }
 
-/// What the ids of a tenant's accounts look like.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccountFormat {
-    /// Any external id.
-    Any,
-    /// A TRON address.
-    Tron,
-}
-
-impl AccountFormat {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Any => "any",
-            Self::Tron => "tron",
-        }
+impl serde::Serialize for ExternalId {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
-impl FromStr for AccountFormat {
-    type Err = &'static str;
+#[cfg(feature = "server")]
+super::schema::named!(
+    ExternalId,
+    "ExternalId",
+    super::schema::string(
+        "The tenant's own id of an account: a wallet address, a user id. Visible ASCII characters."
+    )
+    .pattern(Some("^[!-~]+$"))
+    .min_length(Some(1))
+    .max_length(Some(ExternalId::MAX_LENGTH))
+    .examples(["TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"])
+);
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "any" => Ok(Self::Any),
-            "tron" => Ok(Self::Tron),
-            _ => Err("an account format is any or tron"),
-        }
+text_enum! {
+    /// The format of the ids of a tenant's accounts.
+    pub enum AccountFormat {
+        /// Any external id.
+        Any = "any",
+        /// A TRON address.
+        Tron = "tron",
     }
 }
 
@@ -97,33 +98,11 @@ impl AccountId {
     }
 }
 
-/// Whether the keys of an account pass.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum AccountStatus {
-    Active,
-    /// None of its keys passes until it is active again.
-    Suspended,
-}
-
-impl AccountStatus {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Active => "active",
-            Self::Suspended => "suspended",
-        }
-    }
-}
-
-impl FromStr for AccountStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "active" => Ok(Self::Active),
-            "suspended" => Ok(Self::Suspended),
-            _ => Err("the status of an account is active or suspended"),
-        }
+text_enum! {
+    /// Whether the account's keys pass. None of a suspended account's keys does.
+    pub enum AccountStatus {
+        Active = "active",
+        Suspended = "suspended",
     }
 }
 

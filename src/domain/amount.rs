@@ -2,15 +2,55 @@
 
 use std::fmt;
 
-/// The most decimals that a currency may have: one unit of it has to fit `i64` minor units.
+/// Maximum number of decimals of a currency: one unit of it has to fit `i64` minor units.
 pub const MAX_DECIMALS: u8 = 18;
+
+/// Digits of `i64::MAX`.
+#[cfg(feature = "server")]
+const MAX_DIGITS: usize = 19;
 
 /// The currency of a tenant: its code and how many decimals its minor unit has.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Currency {
-    code: Box<str>,
+    code: CurrencyCode,
     decimals: u8,
 }
+
+/// The code of a currency: 2 to 10 capital letters and digits, the first a letter.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct CurrencyCode(Box<str>);
+
+impl CurrencyCode {
+    /// Maximum number of characters.
+    pub const MAX_LENGTH: usize = 10;
+}
+
+impl From<&Currency> for CurrencyCode {
+    fn from(currency: &Currency) -> Self {
+        currency.code.clone()
+    }
+}
+
+impl fmt::Display for CurrencyCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl serde::Serialize for CurrencyCode {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    CurrencyCode,
+    "CurrencyCode",
+    super::schema::string("The code of the tenant's currency.")
+        .pattern(Some(format!("^[A-Z][A-Z0-9]{{1,{}}}$", CurrencyCode::MAX_LENGTH - 1)))
+        .examples(["TRX"])
+);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CurrencyError {
@@ -24,7 +64,7 @@ pub enum CurrencyError {
 
 impl Currency {
     pub fn new(code: &str, decimals: u8) -> Result<Self, CurrencyError> {
-        let good = (2..=10).contains(&code.len())
+        let good = (2..=CurrencyCode::MAX_LENGTH).contains(&code.len())
             && code.starts_with(|first: char| first.is_ascii_uppercase())
             && code.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         if !good {
@@ -33,12 +73,12 @@ impl Currency {
         if decimals > MAX_DECIMALS {
             return Err(CurrencyError::Decimals);
         }
-        Ok(Self { code: code.into(), decimals })
+        Ok(Self { code: CurrencyCode(code.into()), decimals })
     }
 
     #[must_use]
     pub fn code(&self) -> &str {
-        &self.code
+        &self.code.0
     }
 
     #[must_use]
@@ -48,14 +88,89 @@ impl Currency {
 
     /// Minor units as a decimal string with all the decimals: `1500000` of TRX is `1.500000`.
     #[must_use]
-    pub fn format(&self, minor_units: i64) -> String {
+    pub fn format(&self, minor_units: i64) -> DecimalAmount {
         let decimals = usize::from(self.decimals);
         let sign = if minor_units < 0 { "-" } else { "" };
         let digits = format!("{:0>width$}", minor_units.unsigned_abs(), width = decimals + 1);
         let (whole, fraction) = digits.split_at(digits.len() - decimals);
-        if decimals == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+        let point = if decimals == 0 { "" } else { "." };
+        DecimalAmount(format!("{sign}{whole}{point}{fraction}"))
     }
 }
+
+/// Minor units as a decimal string with all the decimals of the currency, for responses.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct DecimalAmount(String);
+
+impl DecimalAmount {
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for DecimalAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<DecimalAmount> for String {
+    fn from(amount: DecimalAmount) -> Self {
+        amount.0
+    }
+}
+
+impl From<DecimalAmount> for serde_json::Value {
+    fn from(amount: DecimalAmount) -> Self {
+        Self::String(amount.0)
+    }
+}
+
+impl serde::Serialize for DecimalAmount {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::same_as!(DecimalAmount, Amount);
+
+/// A decimal string that has a minus if the amount was taken from the balance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct SignedDecimalAmount(DecimalAmount);
+
+impl From<DecimalAmount> for SignedDecimalAmount {
+    fn from(amount: DecimalAmount) -> Self {
+        Self(amount)
+    }
+}
+
+impl fmt::Display for SignedDecimalAmount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&self.0, f)
+    }
+}
+
+impl serde::Serialize for SignedDecimalAmount {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&self.0, serializer)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    SignedDecimalAmount,
+    "SignedAmount",
+    super::schema::formatted(
+        "decimal",
+        "An amount that may be negative: a decimal string with all the currency's decimals."
+    )
+    .pattern(Some(decimal_pattern("-?")))
+    // With a point and a minus.
+    .max_length(Some(MAX_DIGITS + 2))
+    .examples(["-1.500000"])
+);
 
 /// An amount of money that moves: more than zero, in minor units of some tenant's currency.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -81,8 +196,8 @@ pub struct MaxAmount(u8);
 
 impl fmt::Display for MaxAmount {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let currency = Currency { code: "".into(), decimals: self.0 };
-        f.write_str(&currency.format(i64::MAX))
+        let currency = Currency { code: CurrencyCode("".into()), decimals: self.0 };
+        fmt::Display::fmt(&currency.format(i64::MAX), f)
     }
 }
 
@@ -123,6 +238,27 @@ impl Amount {
     pub fn minor_units(self) -> i64 {
         self.0
     }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    Amount,
+    "Amount",
+    super::schema::formatted(
+        "decimal",
+        "An amount in the tenant's currency: a decimal string. Responses have all the currency's \
+         decimals; requests may have fewer."
+    )
+    .pattern(Some(decimal_pattern("")))
+    // With a point.
+    .max_length(Some(MAX_DIGITS + 1))
+    .examples(["1.500000"])
+);
+
+#[cfg(feature = "server")]
+fn decimal_pattern(sign: &str) -> String {
+    let more_digits = MAX_DIGITS - 1;
+    format!("^{sign}(0|[1-9][0-9]{{0,{more_digits}}})(\\.[0-9]{{1,{MAX_DECIMALS}}})?$")
 }
 
 #[cfg(test)]
@@ -166,11 +302,11 @@ mod tests {
 
     #[test]
     fn minor_units_are_written_with_all_decimals() {
-        assert_eq!(trx().format(1_500_000), "1.500000");
-        assert_eq!(trx().format(-1), "-0.000001");
-        assert_eq!(trx().format(0), "0.000000");
-        assert_eq!(trx().format(i64::MIN), "-9223372036854.775808");
-        assert_eq!(Currency::new("JPY", 0).expect("good").format(7), "7");
+        assert_eq!(trx().format(1_500_000).as_str(), "1.500000");
+        assert_eq!(trx().format(-1).as_str(), "-0.000001");
+        assert_eq!(trx().format(0).as_str(), "0.000000");
+        assert_eq!(trx().format(i64::MIN).as_str(), "-9223372036854.775808");
+        assert_eq!(Currency::new("JPY", 0).expect("good").format(7).as_str(), "7");
     }
 
     #[test]
@@ -185,7 +321,7 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back(minor_units in 1..=i64::MAX, decimals in 0..=MAX_DECIMALS) {
             let currency = Currency::new("XXX", decimals).expect("a good currency");
-            let read = Amount::parse(&currency.format(minor_units), &currency);
+            let read = Amount::parse(currency.format(minor_units).as_str(), &currency);
             prop_assert_eq!(read.map(Amount::minor_units), Ok(minor_units));
         }
 

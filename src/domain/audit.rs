@@ -1,8 +1,13 @@
 //! Who did what: the words of the audit trail.
 
-use std::net::IpAddr;
+use std::{fmt, net::IpAddr};
 
-use super::id::{AdminKeyId, RequestId};
+use uuid::Uuid;
+
+use super::{
+    id::{AdminKeyId, CreditId, KeyId, RefundId, RequestId},
+    text_enum::text_enum,
+};
 
 /// Who acts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,11 +22,11 @@ pub enum Actor {
 
 impl Actor {
     #[must_use]
-    pub fn kind(self) -> &'static str {
+    pub fn kind(self) -> ActorKind {
         match self {
-            Self::AdminKey(_) => "admin_key",
-            Self::Cli => "cli",
-            Self::AccountOwner => "account_owner",
+            Self::AdminKey(_) => ActorKind::AdminKey,
+            Self::Cli => ActorKind::Cli,
+            Self::AccountOwner => ActorKind::AccountOwner,
         }
     }
 
@@ -31,6 +36,16 @@ impl Actor {
             Self::AdminKey(id) => Some(id),
             Self::Cli | Self::AccountOwner => None,
         }
+    }
+}
+
+text_enum! {
+    /// Who acted: the tenant's backend, an operator at the command line, or the account's owner in
+    /// the dashboard.
+    pub enum ActorKind {
+        AdminKey = "admin_key",
+        Cli = "cli",
+        AccountOwner = "account_owner",
     }
 }
 
@@ -50,50 +65,129 @@ impl Origin {
     }
 }
 
-/// What is done.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Action {
-    TenantCreate,
-    AdminKeyCreate,
-    AdminKeyRevoke,
-    AccountCreate,
-    AccountSuspend,
-    AccountActivate,
-    AccountCredit,
-    PurchaseRefund,
-    ApiKeyCreate,
-    ApiKeyChange,
-    ApiKeyRevoke,
-    ApiKeyRotate,
-    /// How the tenant's dashboard looks, and who may come in.
-    DashboardChange,
-    DashboardLinkCreate,
-    SessionOpen,
-    SessionClose,
-    SessionCloseAll,
+text_enum! {
+    /// What was done.
+    pub enum AuditAction {
+        TenantCreate = "tenant.create",
+        AdminKeyCreate = "admin_key.create",
+        AdminKeyRevoke = "admin_key.revoke",
+        AccountCreate = "account.create",
+        AccountSuspend = "account.suspend",
+        AccountActivate = "account.activate",
+        AccountCredit = "account.credit",
+        PurchaseRefund = "purchase.refund",
+        ApiKeyCreate = "api_key.create",
+        ApiKeyChange = "api_key.change",
+        ApiKeyRevoke = "api_key.revoke",
+        ApiKeyRotate = "api_key.rotate",
+        DashboardChange = "dashboard.change",
+        DashboardLinkCreate = "dashboard_link.create",
+        SessionOpen = "session.open",
+        SessionClose = "session.close",
+        SessionCloseAll = "session.close_all",
+    }
 }
 
-impl Action {
+/// What an act was about, other than the account or the tenant itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AuditTarget {
+    ApiKey(KeyId),
+    AdminKey(AdminKeyId),
+    Credit(CreditId),
+    Refund(RefundId),
+}
+
+impl AuditTarget {
+    /// The target of a stored event. `None` if the action concerns the account or the tenant itself.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::TenantCreate => "tenant.create",
-            Self::AdminKeyCreate => "admin_key.create",
-            Self::AdminKeyRevoke => "admin_key.revoke",
-            Self::AccountCreate => "account.create",
-            Self::AccountSuspend => "account.suspend",
-            Self::AccountActivate => "account.activate",
-            Self::AccountCredit => "account.credit",
-            Self::PurchaseRefund => "purchase.refund",
-            Self::ApiKeyCreate => "api_key.create",
-            Self::ApiKeyChange => "api_key.change",
-            Self::ApiKeyRevoke => "api_key.revoke",
-            Self::ApiKeyRotate => "api_key.rotate",
-            Self::DashboardChange => "dashboard.change",
-            Self::DashboardLinkCreate => "dashboard_link.create",
-            Self::SessionOpen => "session.open",
-            Self::SessionClose => "session.close",
-            Self::SessionCloseAll => "session.close_all",
+    pub fn from_stored(action: AuditAction, id: Uuid) -> Option<Self> {
+        match action {
+            AuditAction::ApiKeyCreate
+            | AuditAction::ApiKeyChange
+            | AuditAction::ApiKeyRevoke
+            | AuditAction::ApiKeyRotate => Some(Self::ApiKey(KeyId::from_uuid(id))),
+            AuditAction::AdminKeyCreate | AuditAction::AdminKeyRevoke => {
+                Some(Self::AdminKey(AdminKeyId::from_uuid(id)))
+            }
+            AuditAction::AccountCredit => Some(Self::Credit(CreditId::from_uuid(id))),
+            AuditAction::PurchaseRefund => Some(Self::Refund(RefundId::from_uuid(id))),
+            AuditAction::TenantCreate
+            | AuditAction::AccountCreate
+            | AuditAction::AccountSuspend
+            | AuditAction::AccountActivate
+            | AuditAction::DashboardChange
+            | AuditAction::DashboardLinkCreate
+            | AuditAction::SessionOpen
+            | AuditAction::SessionClose
+            | AuditAction::SessionCloseAll => None,
         }
+    }
+
+    #[must_use]
+    pub fn uuid(self) -> Uuid {
+        match self {
+            Self::ApiKey(id) => id.uuid(),
+            Self::AdminKey(id) => id.uuid(),
+            Self::Credit(id) => id.uuid(),
+            Self::Refund(id) => id.uuid(),
+        }
+    }
+
+    /// The id of the API key, if it is one.
+    #[must_use]
+    pub fn api_key(self) -> Option<KeyId> {
+        match self {
+            Self::ApiKey(id) => Some(id),
+            Self::AdminKey(_) | Self::Credit(_) | Self::Refund(_) => None,
+        }
+    }
+}
+
+impl fmt::Display for AuditTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::ApiKey(id) => fmt::Display::fmt(id, f),
+            Self::AdminKey(id) => fmt::Display::fmt(id, f),
+            Self::Credit(id) => fmt::Display::fmt(id, f),
+            Self::Refund(id) => fmt::Display::fmt(id, f),
+        }
+    }
+}
+
+impl serde::Serialize for AuditTarget {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    AuditTarget,
+    "AuditTargetId",
+    super::id::schema(
+        &[KeyId::PREFIX, AdminKeyId::PREFIX, CreditId::PREFIX, RefundId::PREFIX],
+        "an API key, an admin key, a credit or a refund",
+    )
+);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_read_back_by_its_action() {
+        let id = Uuid::from_u128(7);
+        for (action, target) in [
+            (AuditAction::ApiKeyRevoke, AuditTarget::ApiKey(KeyId::from_uuid(id))),
+            (AuditAction::AdminKeyCreate, AuditTarget::AdminKey(AdminKeyId::from_uuid(id))),
+            (AuditAction::AccountCredit, AuditTarget::Credit(CreditId::from_uuid(id))),
+            (AuditAction::PurchaseRefund, AuditTarget::Refund(RefundId::from_uuid(id))),
+        ] {
+            assert_eq!(AuditTarget::from_stored(action, id), Some(target));
+            assert_eq!(target.uuid(), id);
+        }
+        assert_eq!(AuditTarget::from_stored(AuditAction::SessionOpen, id), None);
+        let shown = AuditTarget::Refund(RefundId::from_uuid(id)).to_string();
+        assert_eq!(shown, "rfd_00000000000000000000000007");
     }
 }

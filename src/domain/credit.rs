@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use super::{amount::Amount, idempotency::Fingerprint, text::Reference};
+use super::{
+    amount::Amount,
+    idempotency::{Fingerprint, IdempotentOperation},
+    text::Reference,
+};
 
 /// A top-up that is asked for.
 #[derive(Clone, PartialEq, Debug)]
@@ -15,7 +19,7 @@ impl NewCredit {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
-            "credit",
+            IdempotentOperation::Credit,
             &json!({
                 "amount": self.amount.minor_units(),
                 "reference": self.reference.as_ref().map(Reference::as_str),

@@ -1,18 +1,25 @@
 //! What a platform decides about its dashboard, and what its accounts sign to come in.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
-use super::{account::AccountFormat, tenant::Tenant, text::Text, timestamp::Timestamp};
+use super::{
+    account::AccountFormat, tenant::Tenant, text::text_type, text_enum::text_enum,
+    timestamp::Timestamp,
+};
 pub use crate::domain::{
     accent::{AccentColor, AccentColorError, DARK_SURFACE, LIGHT_SURFACE, Palette, Rgb, Shades},
-    logo::{Logo, LogoError, LogoHash, LogoRef, LogoType, MAX_LOGO_BYTES},
+    logo::{Logo, LogoError, LogoHash, LogoMediaType, LogoRef, MAX_LOGO_BYTES},
     web_origin::{MAX_RETURN_URL, ReturnUrl, ReturnUrlError, WebOrigin, WebOriginError},
 };
 
-/// The name of a platform as people read it.
-pub type DisplayName = Text<60>;
+text_type!(
+    /// A platform's name, as people read it.
+    DisplayName,
+    60,
+    "TronAgg"
+);
 
-/// The most origins that a platform may lead back to.
+/// Maximum number of origins that a platform may lead back to.
 pub const MAX_RETURN_ORIGINS: usize = 20;
 
 /// How long a link into the dashboard works, once.
@@ -35,7 +42,7 @@ pub struct DashboardSettings {
     pub color: Option<AccentColor>,
     pub logo: Option<LogoRef>,
     pub return_origins: ReturnOrigins,
-    pub wallet_sign_in: SignInPolicy,
+    pub wallet_sign_in: WalletSignIn,
 }
 
 impl DashboardSettings {
@@ -46,44 +53,31 @@ impl DashboardSettings {
     }
 }
 
-/// Whether the holder of a wallet may sign in by a signature.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
-pub enum SignInPolicy {
-    #[default]
-    Off,
-    /// Only to an account that is there.
-    Existing,
-    /// The account is made at the first sign-in.
-    Create,
+text_enum! {
+    /// Whether a wallet may sign in: not at all, only to an account that exists, or also to a new
+    /// account.
+    pub enum WalletSignIn: Default(Off) {
+        Off = "off",
+        Existing = "existing",
+        Create = "create",
+    }
 }
 
-impl SignInPolicy {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Off => "off",
-            Self::Existing => "existing",
-            Self::Create => "create",
-        }
+text_enum! {
+    /// How a session was opened.
+    pub enum SignInWay {
+        /// By a link that the platform gave to a user it knows.
+        DashboardLink = "dashboard_link",
+        /// By a signature.
+        Wallet = "wallet",
     }
+}
 
+impl WalletSignIn {
     /// Without addresses there is nothing to sign in with.
     #[must_use]
     pub fn fits(self, format: AccountFormat) -> bool {
         self == Self::Off || format == AccountFormat::Tron
-    }
-}
-
-impl FromStr for SignInPolicy {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "off" => Ok(Self::Off),
-            "existing" => Ok(Self::Existing),
-            "create" => Ok(Self::Create),
-            _ => Err("must be off, existing or create"),
-        }
     }
 }
 
@@ -92,7 +86,7 @@ impl FromStr for SignInPolicy {
 pub struct ReturnOrigins(Vec<WebOrigin>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must have at most 20 origins")]
+#[error("must have at most {} origins", MAX_RETURN_ORIGINS)]
 pub struct TooManyOrigins;
 
 impl ReturnOrigins {
@@ -117,6 +111,35 @@ impl ReturnOrigins {
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(WebOrigin::to_string).collect()
+    }
+}
+
+impl serde::Serialize for ReturnOrigins {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&self.0)
+    }
+}
+
+/// A schema that refers to that of [`WebOrigin`], so that it is collected too.
+#[cfg(feature = "server")]
+impl utoipa::PartialSchema for ReturnOrigins {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::schema::ArrayBuilder::new()
+            .items(utoipa::openapi::Ref::from_schema_name(<WebOrigin as utoipa::ToSchema>::name()))
+            .description(Some("The origins that the dashboard may lead back to."))
+            .max_items(Some(MAX_RETURN_ORIGINS))
+            .into()
+    }
+}
+
+#[cfg(feature = "server")]
+impl utoipa::ToSchema for ReturnOrigins {
+    fn name() -> std::borrow::Cow<'static, str> {
+        std::borrow::Cow::Borrowed("ReturnOrigins")
+    }
+
+    fn schemas(all: &mut super::schema::Schemas) {
+        all.push(super::schema::entry::<WebOrigin>());
     }
 }
 
@@ -177,13 +200,11 @@ mod tests {
     }
 
     #[test]
-    fn a_policy_is_its_text_and_needs_addresses() {
-        for policy in [SignInPolicy::Off, SignInPolicy::Existing, SignInPolicy::Create] {
-            assert_eq!(policy.as_str().parse(), Ok(policy));
+    fn wallet_sign_in_needs_addresses() {
+        for policy in WalletSignIn::ALL {
             assert!(policy.fits(AccountFormat::Tron));
-            assert_eq!(policy.fits(AccountFormat::Any), policy == SignInPolicy::Off);
+            assert_eq!(policy.fits(AccountFormat::Any), policy == WalletSignIn::Off);
         }
-        assert!("on".parse::<SignInPolicy>().is_err());
     }
 
     #[test]

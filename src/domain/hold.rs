@@ -1,71 +1,91 @@
 //! A hold as it is asked for, and the bounds of one.
 
-use std::str::FromStr;
-
 use serde_json::json;
 
-use super::{amount::Amount, idempotency::Fingerprint, text::Reference};
+use super::{
+    amount::Amount,
+    idempotency::{Fingerprint, IdempotentOperation},
+    text::Reference,
+    text_enum::text_enum,
+};
 
 /// Maximum number of open holds of an account. Every batch that places a hold counts them.
 pub const MAX_OPEN_HOLDS: i32 = 1000;
 
-/// Seconds that a hold may stay open at the most: a week.
-pub const MAX_HOLD_SECONDS: i32 = 604_800;
+/// Seconds for which a hold stays open: 1 second to a week.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct HoldSeconds(i32);
 
-/// Seconds after which a hold expires when nothing else is said: a quarter of an hour.
-pub const DEFAULT_HOLD_SECONDS: i32 = 900;
+/// The time is not positive or is longer than a week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be from 1 to {}", HoldSeconds::MAX)]
+pub struct HoldSecondsError;
+
+impl HoldSeconds {
+    /// A week.
+    pub const MAX: i32 = 604_800;
+
+    #[must_use]
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+/// A quarter of an hour.
+impl Default for HoldSeconds {
+    fn default() -> Self {
+        Self(900)
+    }
+}
+
+impl TryFrom<i64> for HoldSeconds {
+    type Error = HoldSecondsError;
+
+    fn try_from(seconds: i64) -> Result<Self, HoldSecondsError> {
+        match i32::try_from(seconds) {
+            Ok(seconds @ 1..=Self::MAX) => Ok(Self(seconds)),
+            _ => Err(HoldSecondsError),
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    HoldSeconds,
+    "HoldSeconds",
+    super::schema::integer("Seconds until a hold expires.")
+        .minimum(Some(1))
+        .maximum(Some(HoldSeconds::MAX))
+);
 
 /// A part of the balance that is to be reserved.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewHold {
     pub amount: Amount,
     pub reference: Option<Reference>,
-    /// Seconds, 1 to [`MAX_HOLD_SECONDS`].
-    pub expires_in: i32,
+    pub expires_in: HoldSeconds,
 }
 
 impl NewHold {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
-            "hold",
+            IdempotentOperation::Hold,
             &json!({
                 "amount": self.amount.minor_units(),
                 "reference": self.reference.as_ref().map(Reference::as_str),
-                "expires_in": self.expires_in,
+                "expires_in": self.expires_in.get(),
             }),
         )
     }
 }
 
-/// What became of a hold.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum HoldStatus {
-    Open,
-    Captured,
-    Voided,
-    Expired,
-}
-
-impl HoldStatus {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Captured => "captured",
-            Self::Voided => "voided",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl FromStr for HoldStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let all = [Self::Open, Self::Captured, Self::Voided, Self::Expired];
-        all.into_iter()
-            .find(|status| status.as_str() == text)
-            .ok_or("the status of a hold is open, captured, voided or expired")
+text_enum! {
+    /// An open hold reserves its amount; the others are closed.
+    pub enum HoldStatus {
+        Open = "open",
+        Captured = "captured",
+        Voided = "voided",
+        Expired = "expired",
     }
 }

@@ -22,8 +22,8 @@ pub struct MalformedId;
 pub type IdEntropy = [u8; 8];
 
 macro_rules! typed_id {
-    ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
-        $(#[$doc])*
+    ($name:ident, $prefix:literal, $what:literal) => {
+        #[doc = concat!("The id of ", $what, ".")]
         #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub struct $name(Uuid);
 
@@ -65,7 +65,10 @@ macro_rules! typed_id {
             type Err = MalformedId;
 
             fn from_str(text: &str) -> Result<Self, MalformedId> {
-                text.strip_prefix(concat!($prefix, "_")).and_then(decode).map(Self).ok_or(MalformedId)
+                text.strip_prefix(concat!($prefix, "_"))
+                    .and_then(decode)
+                    .map(Self)
+                    .ok_or(MalformedId)
             }
         }
 
@@ -74,42 +77,41 @@ macro_rules! typed_id {
                 serializer.collect_str(self)
             }
         }
+
+        #[cfg(feature = "server")]
+        super::schema::named!($name, stringify!($name), schema(&[$prefix], $what));
     };
 }
 
-typed_id!(
-    /// A tenant in one environment.
-    TenantId, "tnt");
-typed_id!(
-    /// An API key.
-    KeyId, "key");
-typed_id!(
-    /// An admin key.
-    AdminKeyId, "adm");
-typed_id!(
-    /// A purchase.
-    PurchaseId, "pur");
-typed_id!(
-    /// A credit.
-    CreditId, "crd");
-typed_id!(
-    /// A refund.
-    RefundId, "rfd");
-typed_id!(
-    /// A hold.
-    HoldId, "hld");
-typed_id!(
-    /// Operations that are sent to the database together. Never shown.
-    BatchId, "bat");
-typed_id!(
-    /// An audit event.
-    AuditEventId, "evt");
-typed_id!(
-    /// A node: one running service among those on a database.
-    NodeId, "nod");
-typed_id!(
-    /// One HTTP request.
-    RequestId, "req");
+typed_id!(TenantId, "tnt", "a tenant in one environment");
+typed_id!(KeyId, "key", "an API key");
+typed_id!(AdminKeyId, "adm", "an admin key");
+typed_id!(PurchaseId, "pur", "a purchase");
+typed_id!(CreditId, "crd", "a credit");
+typed_id!(RefundId, "rfd", "a refund");
+typed_id!(HoldId, "hld", "a hold");
+// Never shown.
+typed_id!(BatchId, "bat", "operations that are sent to the database together");
+typed_id!(AuditEventId, "evt", "an audit event");
+typed_id!(NodeId, "nod", "a node: one running service among those on a database");
+typed_id!(RequestId, "req", "an HTTP request");
+
+/// The schema of ids with one of these prefixes, which have the same length.
+#[cfg(feature = "server")]
+pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBuilder {
+    let prefix = match prefixes {
+        [prefix] => (*prefix).to_owned(),
+        several => format!("({})", several.join("|")),
+    };
+    // The first character of the suffix holds 3 bits.
+    let pattern = format!("^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{{}}}$", SUFFIX_LENGTH - 1);
+    let length = prefixes[0].len() + 1 + SUFFIX_LENGTH;
+    super::schema::formatted("typeid", &format!("The id of {what}: a TypeID."))
+        .pattern(Some(pattern))
+        .min_length(Some(length))
+        .max_length(Some(length))
+        .examples([format!("{}_01h455vb4pex5vsknk084sn02q", prefixes[0])])
+}
 
 /// UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method 3).
 fn uuid_v7(at: Timestamp, entropy: IdEntropy) -> Uuid {

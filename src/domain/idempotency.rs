@@ -6,7 +6,7 @@
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use super::canonical_json;
+use super::{canonical_json, text_enum::text_enum};
 
 /// 1 to 128 visible ASCII characters, unquoted.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
@@ -17,6 +17,9 @@ pub struct IdempotencyKey(Box<str>);
 pub struct IdempotencyKeyError;
 
 impl IdempotencyKey {
+    /// Maximum number of characters, without quotes.
+    pub const MAX_LENGTH: usize = 128;
+
     /// Reads a header's value, quoted or bare.
     pub fn parse_header(value: &str) -> Result<Self, IdempotencyKeyError> {
         let value = value.trim_matches([' ', '\t']);
@@ -29,7 +32,7 @@ impl IdempotencyKey {
     /// Reads the key itself, as it stands in a JSON body or in the database.
     pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        if visible && (1..=128).contains(&text.len()) {
+        if visible && (1..=Self::MAX_LENGTH).contains(&text.len()) {
             Ok(Self(text.into()))
         } else {
             Err(IdempotencyKeyError)
@@ -39,6 +42,27 @@ impl IdempotencyKey {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    IdempotencyKey,
+    "IdempotencyKey",
+    super::schema::string("Visible ASCII characters without spaces.")
+        .pattern(Some("^[!-~]+$"))
+        .min_length(Some(1))
+        .max_length(Some(IdempotencyKey::MAX_LENGTH))
+);
+
+text_enum! {
+    /// What an idempotency key is used for. Each operation has keys of its own: a key that an
+    /// account's owner chose for a purchase cannot be in the way of the tenant's credit.
+    pub enum IdempotentOperation {
+        Purchase = "purchase",
+        Hold = "hold",
+        Credit = "credit",
+        Refund = "refund",
     }
 }
 
@@ -65,9 +89,9 @@ pub struct Fingerprint([u8; 32]);
 impl Fingerprint {
     /// `operation` keeps apart two operations that take the same body.
     #[must_use]
-    pub fn of(operation: &str, body: &Value) -> Self {
+    pub fn of(operation: IdempotentOperation, body: &Value) -> Self {
         let mut hasher = Sha256::new();
-        hasher.update(operation.as_bytes());
+        hasher.update(operation.as_str().as_bytes());
         hasher.update(b"\n");
         hasher.update(canonical_json::to_string(body).as_bytes());
         Self(hasher.finalize().into())
@@ -110,9 +134,10 @@ mod tests {
 
     #[test]
     fn the_fingerprint_is_of_what_is_asked() {
-        let purchase = Fingerprint::of("purchase", &json!({"amount": 1, "reference": "a"}));
-        assert_eq!(purchase, Fingerprint::of("purchase", &json!({"reference": "a", "amount": 1})));
-        assert_ne!(purchase, Fingerprint::of("purchase", &json!({"reference": "a", "amount": 2})));
-        assert_ne!(purchase, Fingerprint::of("credit", &json!({"amount": 1, "reference": "a"})));
+        use IdempotentOperation::{Credit, Purchase};
+        let purchase = Fingerprint::of(Purchase, &json!({"amount": 1, "reference": "a"}));
+        assert_eq!(purchase, Fingerprint::of(Purchase, &json!({"reference": "a", "amount": 1})));
+        assert_ne!(purchase, Fingerprint::of(Purchase, &json!({"reference": "a", "amount": 2})));
+        assert_ne!(purchase, Fingerprint::of(Credit, &json!({"amount": 1, "reference": "a"})));
     }
 }

@@ -1,21 +1,43 @@
 //! The life of an API key: live, then revoked or expired, and never live again.
 
-use std::str::FromStr;
+use super::{text_enum::text_enum, timestamp::Timestamp};
 
-use super::timestamp::Timestamp;
-
-/// Seconds that a key may live at the most: ten years.
+/// Maximum lifetime of a key in seconds: ten years.
 pub const MAX_LIFETIME_SECONDS: i64 = 3653 * 86_400;
 
-/// Seconds that a rotated key may live on at the most: a week.
+/// Maximum grace period of a rotated key in seconds: a week.
 pub const MAX_GRACE_SECONDS: i64 = 604_800;
 
-/// Whether a key can still pass the gate. A disabled key is live: it can be enabled.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyStatus {
-    Live,
-    Revoked,
-    Expired,
+text_enum! {
+    /// Only a live key passes, if it is also enabled and its account active.
+    pub enum KeyStatus {
+        Live = "live",
+        Revoked = "revoked",
+        Expired = "expired",
+    }
+}
+
+text_enum! {
+    /// Which keys to list.
+    pub enum KeyStatusFilter: Default(Live) {
+        Live = "live",
+        Revoked = "revoked",
+        Expired = "expired",
+        All = "all",
+    }
+}
+
+impl KeyStatusFilter {
+    /// The status that the keys must have; `None`: any.
+    #[must_use]
+    pub fn status(self) -> Option<KeyStatus> {
+        match self {
+            Self::Live => Some(KeyStatus::Live),
+            Self::Revoked => Some(KeyStatus::Revoked),
+            Self::Expired => Some(KeyStatus::Expired),
+            Self::All => None,
+        }
+    }
 }
 
 impl KeyStatus {
@@ -33,28 +55,6 @@ impl KeyStatus {
             Self::Expired
         } else {
             Self::Live
-        }
-    }
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-        }
-    }
-}
-
-impl FromStr for KeyStatus {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "live" => Ok(Self::Live),
-            "revoked" => Ok(Self::Revoked),
-            "expired" => Ok(Self::Expired),
-            _ => Err("the status of a key is live, revoked or expired"),
         }
     }
 }
@@ -83,6 +83,7 @@ impl Expiry {
         }
     }
 
+    /// A whole number of seconds from now.
     pub fn after_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
         let moment = now.plus_seconds(seconds).ok_or(ExpiryError::TooFar)?;
         Self::at(moment, now)
@@ -93,6 +94,77 @@ impl Expiry {
         self.0
     }
 }
+
+#[cfg(feature = "server")]
+super::schema::same_as!(Expiry, Timestamp);
+
+/// Seconds that a new key is to live.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Lifetime(i64);
+
+impl Lifetime {
+    /// When a key that is created now expires.
+    pub fn expiry(self, now: Timestamp) -> Result<Expiry, ExpiryError> {
+        Expiry::after_seconds(self.0, now)
+    }
+}
+
+impl TryFrom<i64> for Lifetime {
+    type Error = ExpiryError;
+
+    fn try_from(seconds: i64) -> Result<Self, ExpiryError> {
+        match seconds {
+            1..=MAX_LIFETIME_SECONDS => Ok(Self(seconds)),
+            ..1 => Err(ExpiryError::Past),
+            _ => Err(ExpiryError::TooFar),
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    Lifetime,
+    "Lifetime",
+    super::schema::integer("Seconds from now, at most ten years.")
+        .minimum(Some(1))
+        .maximum(Some(MAX_LIFETIME_SECONDS))
+);
+
+/// Seconds for which a rotated key still passes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct GraceSeconds(i64);
+
+/// The grace period is negative or longer than a week.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be from 0 to {}", MAX_GRACE_SECONDS)]
+pub struct GraceSecondsError;
+
+impl GraceSeconds {
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+}
+
+impl TryFrom<i64> for GraceSeconds {
+    type Error = GraceSecondsError;
+
+    fn try_from(seconds: i64) -> Result<Self, GraceSecondsError> {
+        match seconds {
+            0..=MAX_GRACE_SECONDS => Ok(Self(seconds)),
+            _ => Err(GraceSecondsError),
+        }
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    GraceSeconds,
+    "GraceSeconds",
+    super::schema::integer("Seconds for which a rotated key still passes.")
+        .minimum(Some(0))
+        .maximum(Some(MAX_GRACE_SECONDS))
+);
 
 /// When a key that is rotated out at `now` dies: the grace never makes its life longer.
 #[must_use]
@@ -133,6 +205,20 @@ mod tests {
         );
         assert_eq!(Expiry::after_seconds(i64::MAX, at(10)), Err(ExpiryError::TooFar));
         assert_eq!(Expiry::after_seconds(0, at(10)), Err(ExpiryError::Past));
+    }
+
+    #[test]
+    fn lifetimes_and_grace_periods_are_bounded() {
+        let expires_at =
+            |seconds: i64| Lifetime::try_from(seconds)?.expiry(at(10)).map(Expiry::timestamp);
+        assert_eq!(expires_at(5), Ok(at(15)));
+        assert_eq!(expires_at(0), Err(ExpiryError::Past));
+        assert_eq!(expires_at(MAX_LIFETIME_SECONDS + 1), Err(ExpiryError::TooFar));
+        assert_eq!(GraceSeconds::try_from(MAX_GRACE_SECONDS).map(GraceSeconds::get), Ok(604_800));
+        for seconds in [-1, MAX_GRACE_SECONDS + 1] {
+            let error = GraceSeconds::try_from(seconds).expect_err("out of bounds");
+            assert_eq!(error.to_string(), "must be from 0 to 604800");
+        }
     }
 
     #[test]

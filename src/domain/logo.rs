@@ -5,29 +5,25 @@ use std::{fmt, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
-use super::id::TenantId;
+use super::{id::TenantId, text_enum::text_enum};
 
-/// The most bytes that a logo may have.
+/// Maximum size of a logo in bytes.
 pub const MAX_LOGO_BYTES: usize = 32 * 1024;
 
-/// A picture that a browser shows and does not run: never SVG, which may have scripts in it.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum LogoType {
-    Png,
-    Jpeg,
-    Webp,
+/// Maximum length of a logo in base64, with padding.
+const MAX_BASE64_LENGTH: usize = MAX_LOGO_BYTES.div_ceil(3) * 4;
+
+// Formats that a browser shows and does not run: never SVG, which may contain scripts.
+text_enum! {
+    /// The media type of a logo.
+    pub enum LogoMediaType {
+        Png = "image/png",
+        Jpeg = "image/jpeg",
+        Webp = "image/webp",
+    }
 }
 
-impl LogoType {
-    #[must_use]
-    pub fn media_type(self) -> &'static str {
-        match self {
-            Self::Png => "image/png",
-            Self::Jpeg => "image/jpeg",
-            Self::Webp => "image/webp",
-        }
-    }
-
+impl LogoMediaType {
     /// What the first bytes say it is.
     fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -36,16 +32,6 @@ impl LogoType {
             [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', _, ..] => Some(Self::Webp),
             _ => None,
         }
-    }
-}
-
-impl FromStr for LogoType {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let types = [Self::Png, Self::Jpeg, Self::Webp];
-        let found = types.into_iter().find(|logo_type| logo_type.media_type() == text);
-        found.ok_or("a logo is image/png, image/jpeg or image/webp")
     }
 }
 
@@ -98,7 +84,7 @@ impl FromStr for LogoHash {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogoRef {
     pub hash: LogoHash,
-    pub logo_type: LogoType,
+    pub media_type: LogoMediaType,
 }
 
 impl LogoRef {
@@ -113,7 +99,7 @@ impl LogoRef {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Logo {
     bytes: Vec<u8>,
-    logo_type: LogoType,
+    media_type: LogoMediaType,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -131,13 +117,13 @@ impl Logo {
         if bytes.len() > MAX_LOGO_BYTES {
             return Err(LogoError::Size);
         }
-        let logo_type = LogoType::of(&bytes).ok_or(LogoError::Type)?;
-        Ok(Self { bytes, logo_type })
+        let media_type = LogoMediaType::of(&bytes).ok_or(LogoError::Type)?;
+        Ok(Self { bytes, media_type })
     }
 
     pub fn from_base64(text: &str) -> Result<Self, LogoError> {
         // Bounds the work of the decoder before it starts.
-        if text.len() > MAX_LOGO_BYTES.div_ceil(3) * 4 {
+        if text.len() > MAX_BASE64_LENGTH {
             return Err(LogoError::Size);
         }
         STANDARD.decode(text).map_err(|_| LogoError::Base64).and_then(Self::new)
@@ -154,16 +140,24 @@ impl Logo {
     }
 
     #[must_use]
-    pub fn media_type(&self) -> &'static str {
-        self.logo_type.media_type()
+    pub fn media_type(&self) -> LogoMediaType {
+        self.media_type
     }
 
     #[must_use]
     pub fn to_ref(&self) -> LogoRef {
         let hash = LogoHash(Sha256::digest(&self.bytes).into());
-        LogoRef { hash, logo_type: self.logo_type }
+        LogoRef { hash, media_type: self.media_type }
     }
 }
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    Logo,
+    "Logo",
+    super::schema::string("A PNG, JPEG or WebP file of at most 32 KiB, in base64.")
+        .max_length(Some(MAX_BASE64_LENGTH))
+);
 
 impl fmt::Debug for Logo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -185,8 +179,8 @@ mod tests {
             (b"RIFF\x24\0\0\0WEBPVP8 ".as_slice(), "image/webp"),
         ] {
             let logo = Logo::new(bytes.to_vec()).expect(media_type);
-            assert_eq!(logo.media_type(), media_type);
-            assert_eq!(media_type.parse(), Ok(logo.to_ref().logo_type));
+            assert_eq!(logo.media_type().as_str(), media_type);
+            assert_eq!(logo.to_ref().media_type, logo.media_type());
             assert_eq!(Logo::from_base64(&STANDARD.encode(bytes)), Ok(logo));
         }
         for bytes in [

@@ -14,16 +14,20 @@ pub mod dashboard;
 pub mod hold;
 pub mod id;
 pub mod idempotency;
+pub mod ledger_entry;
 pub mod lifecycle;
 mod logo;
 pub mod permission;
 pub mod purchase;
 pub mod refund;
+#[cfg(feature = "server")]
+pub(crate) mod schema;
 pub mod scope;
 pub mod session_token;
 pub mod spend_limit;
 pub mod tenant;
 pub mod text;
+pub mod text_enum;
 pub mod timestamp;
 pub mod tron;
 #[cfg(feature = "server")]

@@ -1,49 +1,27 @@
 //! What an admin key may do.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
-/// One permission of an admin key.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
-pub enum Permission {
-    Accounts,
-    Keys,
-    Verify,
-    Credits,
-    Audit,
-}
+use super::text_enum::{UnknownText, text_enum};
 
-impl Permission {
-    pub const ALL: [Self; 5] =
-        [Self::Accounts, Self::Keys, Self::Verify, Self::Credits, Self::Audit];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Accounts => "accounts",
-            Self::Keys => "keys",
-            Self::Verify => "verify",
-            Self::Credits => "credits",
-            Self::Audit => "audit",
-        }
+text_enum! {
+    /// A permission of an admin key.
+    pub enum Permission {
+        Accounts = "accounts",
+        Keys = "keys",
+        Verify = "verify",
+        Credits = "credits",
+        Audit = "audit",
     }
 }
 
-impl fmt::Display for Permission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
+/// Why texts are no permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("permissions are one or more of accounts, keys, verify, credits and audit")]
-pub struct PermissionError;
-
-impl FromStr for Permission {
-    type Err = PermissionError;
-
-    fn from_str(text: &str) -> Result<Self, PermissionError> {
-        Self::ALL.into_iter().find(|permission| permission.as_str() == text).ok_or(PermissionError)
-    }
+pub enum PermissionError {
+    #[error("a permission {0}")]
+    Unknown(UnknownText),
+    #[error("an admin key has at least one permission")]
+    Empty,
 }
 
 /// The permissions of an admin key: at least one.
@@ -61,9 +39,10 @@ impl PermissionSet {
     pub fn parse<T: AsRef<str>>(
         texts: impl IntoIterator<Item = T>,
     ) -> Result<Self, PermissionError> {
+        let permissions = texts.into_iter().map(|text| text.as_ref().parse::<Permission>());
         let permissions: BTreeSet<Permission> =
-            texts.into_iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>()?;
-        if permissions.is_empty() { Err(PermissionError) } else { Ok(Self(permissions)) }
+            permissions.collect::<Result<_, _>>().map_err(PermissionError::Unknown)?;
+        if permissions.is_empty() { Err(PermissionError::Empty) } else { Ok(Self(permissions)) }
     }
 
     #[must_use]
@@ -82,12 +61,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn permissions_are_their_texts() {
-        for permission in Permission::ALL {
-            assert_eq!(permission.as_str().parse(), Ok(permission));
-        }
-        assert_eq!(PermissionSet::parse(["keys", "root"]), Err(PermissionError));
-        assert_eq!(PermissionSet::parse::<&str>([]), Err(PermissionError));
+    fn a_set_has_known_permissions_and_at_least_one() {
+        let error = PermissionSet::parse(["keys", "root"]).expect_err("an unknown permission");
+        assert_eq!(
+            error.to_string(),
+            "a permission must be accounts, keys, verify, credits or audit"
+        );
+        assert_eq!(PermissionSet::parse::<&str>([]), Err(PermissionError::Empty));
         assert!(!PermissionSet::parse(["keys"]).expect("good").has(Permission::Verify));
     }
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::{
     amount::Amount,
-    idempotency::Fingerprint,
+    idempotency::{Fingerprint, IdempotentOperation},
     text::{Description, Metadata, Reference},
 };
 
@@ -22,7 +22,7 @@ impl NewPurchase {
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
-            "purchase",
+            IdempotentOperation::Purchase,
             &json!({
                 "amount": self.amount.minor_units(),
                 "reference": self.reference.as_ref().map(Reference::as_str),

@@ -2,7 +2,12 @@
 
 use serde_json::json;
 
-use super::{amount::Amount, id::PurchaseId, idempotency::Fingerprint, text::Reference};
+use super::{
+    amount::Amount,
+    id::PurchaseId,
+    idempotency::{Fingerprint, IdempotentOperation},
+    text::Reference,
+};
 
 /// What is to be given back of a purchase.
 #[derive(Clone, PartialEq, Debug)]
@@ -16,7 +21,7 @@ impl NewRefund {
     #[must_use]
     pub fn fingerprint(&self, purchase_id: PurchaseId) -> Fingerprint {
         Fingerprint::of(
-            "refund",
+            IdempotentOperation::Refund,
             &json!({
                 "purchase": purchase_id,
                 "amount": self.amount.map(Amount::minor_units),

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
-/// The most scopes that a key may have.
+/// Maximum number of scopes of a key.
 pub const MAX_SCOPES: usize = 32;
 
-/// The most characters that the name of a resource may have.
+/// Maximum length of the name of a resource, in characters.
 pub const MAX_RESOURCE_LENGTH: usize = 31;
 
 /// One permission of a key, on everything or on one resource.
@@ -110,6 +110,24 @@ impl fmt::Display for Scope {
     }
 }
 
+impl serde::Serialize for Scope {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    Scope,
+    "Scope",
+    super::schema::string(
+        "What a key may do: `read`, `write`, `<resource>:read` or `<resource>:write`."
+    )
+    .pattern(Some(format!("^([a-z][a-z0-9_]{{0,{}}}:)?(read|write)$", MAX_RESOURCE_LENGTH - 1)))
+    .max_length(Some(MAX_RESOURCE_LENGTH + ":write".len()))
+    .examples(["orders:write"])
+);
+
 /// The scopes of a key: 1 to 32, no two the same, in one order.
 ///
 /// One pointer wide, and its clones share the scopes: it stands in every cached principal.
@@ -158,6 +176,36 @@ impl fmt::Display for ScopeSet {
             scope.fmt(f)?;
         }
         Ok(())
+    }
+}
+
+impl serde::Serialize for ScopeSet {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
+
+/// A schema that refers to that of [`Scope`], so that it is collected too.
+#[cfg(feature = "server")]
+impl utoipa::PartialSchema for ScopeSet {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::schema::ArrayBuilder::new()
+            .items(utoipa::openapi::Ref::from_schema_name(<Scope as utoipa::ToSchema>::name()))
+            .description(Some("Scopes of a key."))
+            .min_items(Some(1))
+            .max_items(Some(MAX_SCOPES))
+            .into()
+    }
+}
+
+#[cfg(feature = "server")]
+impl utoipa::ToSchema for ScopeSet {
+    fn name() -> std::borrow::Cow<'static, str> {
+        std::borrow::Cow::Borrowed("ScopeSet")
+    }
+
+    fn schemas(all: &mut super::schema::Schemas) {
+        all.push(super::schema::entry::<Scope>());
     }
 }
 

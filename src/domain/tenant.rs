@@ -4,6 +4,7 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use super::{
     account::AccountFormat, amount::Currency, api_key::KeyPrefix, id::TenantId, scope::ScopeSet,
+    text_enum::text_enum,
 };
 
 /// The most keys an account that a tenant's policy may allow.
@@ -43,7 +44,7 @@ impl FromStr for Slug {
     type Err = SlugError;
 
     fn from_str(text: &str) -> Result<Self, SlugError> {
-        let good = text.len() <= 40
+        let good = text.len() <= Self::MAX_LENGTH
             && text.starts_with(|first: char| first.is_ascii_lowercase())
             && !text.ends_with('-')
             && text
@@ -54,6 +55,9 @@ impl FromStr for Slug {
 }
 
 impl Slug {
+    /// Maximum number of characters.
+    pub const MAX_LENGTH: usize = 40;
+
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -66,32 +70,26 @@ impl fmt::Display for Slug {
     }
 }
 
-/// Accounts, keys and balances of one environment never meet those of the other.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub enum Environment {
-    Live,
-    Test,
-}
-
-impl Environment {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Live => "live",
-            Self::Test => "test",
-        }
+impl serde::Serialize for Slug {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
     }
 }
 
-impl FromStr for Environment {
-    type Err = &'static str;
+#[cfg(feature = "server")]
+super::schema::named!(
+    Slug,
+    "TenantSlug",
+    super::schema::string("The name of a tenant.")
+        .pattern(Some(format!("^[a-z]([a-z0-9-]{{0,{}}}[a-z0-9])?$", Slug::MAX_LENGTH - 2)))
+        .examples(["tronagg"])
+);
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "live" => Ok(Self::Live),
-            "test" => Ok(Self::Test),
-            _ => Err("an environment is live or test"),
-        }
+text_enum! {
+    /// Accounts, keys and balances of the two environments are separate.
+    pub enum Environment {
+        Live = "live",
+        Test = "test",
     }
 }
 

@@ -6,24 +6,8 @@ use serde_json::{Map, Value};
 
 use super::canonical_json;
 
-/// The most bytes that the metadata of a key or a purchase may have, as compact JSON.
+/// Maximum length of the metadata of a key or a purchase, in bytes of compact JSON.
 pub const MAX_METADATA_BYTES: usize = 4096;
-
-/// A text that people read: trimmed, without control characters, at most `MAX` characters.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Text<const MAX: usize>(Box<str>);
-
-/// The name of a key or an admin key.
-pub type Name = Text<100>;
-
-/// The tenant's own id of what a purchase or credit is for, such as an order number.
-pub type Reference = Text<200>;
-
-/// What a purchase is for, in words.
-pub type Description = Text<500>;
-
-/// Why something was done.
-pub type Reason = Text<200>;
 
 /// Characters that show nothing by themselves. Within a text some join others, as in emoji.
 fn is_invisible(character: char) -> bool {
@@ -54,23 +38,100 @@ pub enum TextError {
     Control,
 }
 
-impl<const MAX: usize> Text<MAX> {
-    pub fn parse(text: &str) -> Result<Self, TextError> {
-        let text = text.trim();
-        if text.chars().all(is_invisible) || text.chars().nth(MAX).is_some() {
-            return Err(TextError::Length(MAX));
-        }
-        if text.chars().any(|character| is_control(character) || turns_direction(character)) {
-            return Err(TextError::Control);
-        }
-        Ok(Self(text.into()))
+/// Checks a text that people read, and trims it.
+pub(super) fn checked(text: &str, max_chars: usize) -> Result<&str, TextError> {
+    let text = text.trim();
+    if text.chars().all(is_invisible) || text.chars().nth(max_chars).is_some() {
+        return Err(TextError::Length(max_chars));
     }
-
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
+    if text.chars().any(|character| is_control(character) || turns_direction(character)) {
+        return Err(TextError::Control);
     }
+    Ok(text)
 }
+
+/// Defines a text that people read: trimmed, without control characters, of bounded length.
+///
+/// The doc comment is the description of its schema; examples may follow the bound.
+macro_rules! text_type {
+    ($(#[doc = $doc:literal])* $name:ident, $max_chars:literal $(, $example:literal)*) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, PartialEq, Eq, Debug)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// Maximum number of characters.
+            pub const MAX_CHARS: usize = $max_chars;
+
+            pub fn parse(text: &str) -> Result<Self, $crate::domain::text::TextError> {
+                $crate::domain::text::checked(text, Self::MAX_CHARS).map(|text| Self(text.into()))
+            }
+
+            /// A stored text, which was checked when it was stored.
+            #[must_use]
+            pub fn from_stored(text: String) -> Self {
+                Self(text.into())
+            }
+
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::ops::Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.0)
+            }
+        }
+
+        #[cfg(feature = "server")]
+        $crate::domain::schema::named!(
+            $name,
+            stringify!($name),
+            $crate::domain::schema::text(&[$($doc),*], $name::MAX_CHARS, &[$($example),*])
+        );
+    };
+}
+pub(crate) use text_type;
+
+text_type!(
+    /// A name for people, without control characters. Surrounding space is trimmed.
+    Name,
+    100
+);
+
+text_type!(
+    /// The caller's own id of a purchase, hold, credit or refund, such as an order number.
+    Reference,
+    200
+);
+
+text_type!(
+    /// A description for people.
+    Description,
+    500
+);
+
+text_type!(
+    /// Why a key was revoked.
+    Reason,
+    200
+);
 
 /// A JSON object of the caller's, kept and given back in its order. Its numbers are 64-bit
 /// integers or doubles.
@@ -79,7 +140,7 @@ pub struct Metadata(Map<String, Value>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MetadataError {
-    #[error("must have at most 4096 bytes as compact JSON")]
+    #[error("must have at most {} bytes as compact JSON", MAX_METADATA_BYTES)]
     TooLarge,
     #[error("must not have the character U+0000")]
     Nul,
@@ -119,6 +180,23 @@ impl Metadata {
         Value::Object(self.0.clone())
     }
 }
+
+impl serde::Serialize for Metadata {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serde::Serialize::serialize(&self.0, serializer)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    Metadata,
+    "Metadata",
+    utoipa::openapi::ObjectBuilder::new()
+        .description(Some(format!(
+            "The caller's own JSON object: at most {MAX_METADATA_BYTES} bytes as compact JSON."
+        )))
+        .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
+);
 
 /// Compact JSON, in the order in which it came. Bound as text where it is stored: as a JSON
 /// parameter it would pass through jsonb, which sorts the members and knows no -0.

@@ -81,6 +81,17 @@ impl serde::Serialize for Timestamp {
     }
 }
 
+#[cfg(feature = "server")]
+super::schema::named!(
+    Timestamp,
+    "Timestamp",
+    super::schema::formatted(
+        "date-time",
+        "A time in UTC (RFC 3339). Responses have six digits after the second."
+    )
+    .examples(["2027-01-31T12:00:00.000000Z"])
+);
+
 #[cfg(test)]
 mod tests {
     use super::*;

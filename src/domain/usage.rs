@@ -1,63 +1,30 @@
 //! How often a key was used: what is counted, and over which time it is asked for.
 
-use std::str::FromStr;
-
-use super::timestamp::Timestamp;
+use super::{text_enum::text_enum, timestamp::Timestamp};
 
 const HOUR: i64 = 3_600;
 const DAY: i64 = 24 * HOUR;
 const MICROS: i64 = 1_000_000;
 
-/// What was said of a key that is known, as it is counted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Outcome {
-    /// It passed.
-    Valid,
-    Revoked,
-    Expired,
-    Disabled,
-    AccountSuspended,
-    InsufficientScope,
-}
-
-impl Outcome {
-    pub const ALL: [Self; 6] = [
-        Self::Valid,
-        Self::Revoked,
-        Self::Expired,
-        Self::Disabled,
-        Self::AccountSuspended,
-        Self::InsufficientScope,
-    ];
-
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Valid => "valid",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::AccountSuspended => "account_suspended",
-            Self::InsufficientScope => "insufficient_scope",
-        }
-    }
-}
-
-impl FromStr for Outcome {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let found = Self::ALL.into_iter().find(|outcome| outcome.as_str() == text);
-        found.ok_or("no such outcome is counted")
+text_enum! {
+    /// The outcome of a request with a key that exists, as it is counted.
+    pub enum UsageOutcome {
+        /// The key passed, whatever the request came to.
+        Valid = "valid",
+        Revoked = "revoked",
+        Expired = "expired",
+        Disabled = "disabled",
+        AccountSuspended = "account_suspended",
+        InsufficientScope = "insufficient_scope",
     }
 }
 
 /// How often each outcome came; never below zero.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct OutcomeCounts([i64; Outcome::ALL.len()]);
+pub struct OutcomeCounts([i64; UsageOutcome::ALL.len()]);
 
 impl OutcomeCounts {
-    pub fn add(&mut self, outcome: Outcome, count: i64) {
+    pub fn add(&mut self, outcome: UsageOutcome, count: i64) {
         let old = &mut self.0[outcome as usize];
         *old = old.saturating_add(count);
     }
@@ -69,7 +36,7 @@ impl OutcomeCounts {
     }
 
     #[must_use]
-    pub fn get(&self, outcome: Outcome) -> i64 {
+    pub fn get(&self, outcome: UsageOutcome) -> i64 {
         self.0[outcome as usize]
     }
 
@@ -79,27 +46,46 @@ impl OutcomeCounts {
     }
 
     /// Every outcome with its count, zeros too.
-    pub fn iter(&self) -> impl Iterator<Item = (Outcome, i64)> {
-        Outcome::ALL.into_iter().zip(self.0)
+    pub fn iter(&self) -> impl Iterator<Item = (UsageOutcome, i64)> {
+        UsageOutcome::ALL.into_iter().zip(self.0)
     }
 }
 
-/// The length of the steps in which usage is told. Days are those of UTC.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Granularity {
-    Hour,
-    Day,
+/// An object with a member for each outcome.
+impl serde::Serialize for OutcomeCounts {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.iter())
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    OutcomeCounts,
+    "UsageOutcomes",
+    UsageOutcome::TEXTS.into_iter().fold(
+        utoipa::openapi::ObjectBuilder::new()
+            .description(Some("Number of requests with the key, by outcome.")),
+        |object, outcome| {
+            let count = utoipa::openapi::ObjectBuilder::new()
+                .schema_type(utoipa::openapi::Type::Integer)
+                .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(
+                    utoipa::openapi::KnownFormat::Int64,
+                )))
+                .minimum(Some(0));
+            object.property(outcome, count).required(outcome)
+        }
+    )
+);
+
+text_enum! {
+    /// The length of a step of usage. Days are in UTC.
+    pub enum Granularity: Default(Hour) {
+        Hour = "hour",
+        Day = "day",
+    }
 }
 
 impl Granularity {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Hour => "hour",
-            Self::Day => "day",
-        }
-    }
-
     /// Seconds of one step.
     fn step(self) -> i64 {
         match self {
@@ -121,18 +107,6 @@ impl Granularity {
         match self {
             Self::Hour => 31 * DAY,
             Self::Day => 366 * DAY,
-        }
-    }
-}
-
-impl FromStr for Granularity {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "hour" => Ok(Self::Hour),
-            "day" => Ok(Self::Day),
-            _ => Err("must be hour or day"),
         }
     }
 }
@@ -246,22 +220,17 @@ mod tests {
     }
 
     #[test]
-    fn outcomes_are_their_texts() {
-        for outcome in Outcome::ALL {
-            assert_eq!(outcome.as_str().parse(), Ok(outcome));
-        }
-    }
-
-    #[test]
     fn counts_are_added_outcome_by_outcome() {
         let mut counts = OutcomeCounts::default();
-        counts.add(Outcome::Valid, 2);
-        counts.add(Outcome::Revoked, 1);
+        counts.add(UsageOutcome::Valid, 2);
+        counts.add(UsageOutcome::Revoked, 1);
         let mut sum = counts;
         sum.merge(&counts);
-        sum.add(Outcome::Expired, i64::MAX);
-        assert_eq!((sum.get(Outcome::Valid), sum.get(Outcome::Revoked)), (4, 2));
+        sum.add(UsageOutcome::Expired, i64::MAX);
+        assert_eq!((sum.get(UsageOutcome::Valid), sum.get(UsageOutcome::Revoked)), (4, 2));
         assert_eq!((counts.total(), sum.total()), (3, i64::MAX));
+        let json = serde_json::to_value(counts).expect("JSON");
+        assert_eq!((&json["valid"], &json["expired"]), (&2.into(), &0.into()));
     }
 
     #[test]

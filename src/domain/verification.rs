@@ -1,49 +1,95 @@
 //! What is said of a key that is presented.
 
-use super::{account::AccountStatus, lifecycle::KeyStatus, timestamp::Timestamp, usage::Outcome};
+use super::{
+    account::AccountStatus, lifecycle::KeyStatus, text_enum::text_enum, timestamp::Timestamp,
+    usage::UsageOutcome,
+};
 
-/// Why a key does not pass.
-///
-/// A client is not told the first five apart; the operator is, by [`Denial::reason`].
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[non_exhaustive]
-pub enum Denial {
-    /// No key has such a text.
-    Malformed,
-    /// Well formed, but never given out.
-    NotFound,
-    Revoked,
-    Expired,
-    Disabled,
-    /// The key is live, its account is not.
-    AccountSuspended,
-    /// It could not be found out: neither a refusal nor a pass.
-    Unavailable,
+text_enum! {
+    /// Why a key does not pass.
+    ///
+    /// A client is not told the first five apart; the operator is.
+    pub enum Denial [non_exhaustive] {
+        /// No key has such a text.
+        Malformed = "malformed",
+        /// Well formed, but never given out.
+        NotFound = "not_found",
+        Revoked = "revoked",
+        Expired = "expired",
+        Disabled = "disabled",
+        /// The key is live, its account is not.
+        AccountSuspended = "account_suspended",
+        /// It could not be found out: neither a refusal nor a pass.
+        Unavailable = "unavailable",
+    }
 }
 
-impl Denial {
-    /// Each of them, in their order.
-    pub const ALL: [Self; 7] = [
-        Self::Malformed,
-        Self::NotFound,
-        Self::Revoked,
-        Self::Expired,
-        Self::Disabled,
-        Self::AccountSuspended,
-        Self::Unavailable,
-    ];
+text_enum! {
+    /// The result of a verification: `VALID`, or the first reason to refuse.
+    pub enum VerificationCode {
+        Valid = "VALID",
+        NotFound = "NOT_FOUND",
+        Revoked = "REVOKED",
+        Expired = "EXPIRED",
+        Disabled = "DISABLED",
+        AccountSuspended = "ACCOUNT_SUSPENDED",
+        InsufficientScope = "INSUFFICIENT_SCOPE",
+        InsufficientBalance = "INSUFFICIENT_BALANCE",
+        SpendLimitExceeded = "SPEND_LIMIT_EXCEEDED",
+    }
+}
 
-    /// The denial in one word, for logs and metrics.
+/// It is not known whether the key passes: there is no code for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the key could not be looked up")]
+pub struct NoVerdict;
+
+impl TryFrom<Denial> for VerificationCode {
+    type Error = NoVerdict;
+
+    fn try_from(denial: Denial) -> Result<Self, NoVerdict> {
+        match denial {
+            Denial::Malformed | Denial::NotFound => Ok(Self::NotFound),
+            Denial::Revoked => Ok(Self::Revoked),
+            Denial::Expired => Ok(Self::Expired),
+            Denial::Disabled => Ok(Self::Disabled),
+            Denial::AccountSuspended => Ok(Self::AccountSuspended),
+            Denial::Unavailable => Err(NoVerdict),
+        }
+    }
+}
+
+impl VerificationCode {
+    /// What the gate decided about the key. A charge that is declined comes after the key has
+    /// passed.
     #[must_use]
-    pub fn reason(self) -> &'static str {
+    pub fn decision(self) -> GateDecision {
         match self {
-            Self::Malformed => "malformed",
+            Self::Valid | Self::InsufficientBalance | Self::SpendLimitExceeded => {
+                GateDecision::Passed
+            }
+            Self::NotFound => GateDecision::Denied(Denial::NotFound),
+            Self::Revoked => GateDecision::Denied(Denial::Revoked),
+            Self::Expired => GateDecision::Denied(Denial::Expired),
+            Self::Disabled => GateDecision::Denied(Denial::Disabled),
+            Self::AccountSuspended => GateDecision::Denied(Denial::AccountSuspended),
+            Self::InsufficientScope => GateDecision::InsufficientScope,
+        }
+    }
+
+    /// The label `outcome` of the metrics.
+    #[must_use]
+    pub fn metric_label(self) -> &'static str {
+        match self {
+            Self::Valid => "valid",
             Self::NotFound => "not_found",
             Self::Revoked => "revoked",
             Self::Expired => "expired",
             Self::Disabled => "disabled",
             Self::AccountSuspended => "account_suspended",
-            Self::Unavailable => "unavailable",
+            Self::InsufficientScope => "insufficient_scope",
+            Self::InsufficientBalance => "insufficient_balance",
+            Self::SpendLimitExceeded => "spend_limit_exceeded",
         }
     }
 }
@@ -72,7 +118,7 @@ impl GateDecision {
         match self {
             Self::Missing => Some("missing"),
             Self::Conflicting => Some("conflicting"),
-            Self::Denied(denial) => Some(denial.reason()),
+            Self::Denied(denial) => Some(denial.as_str()),
             Self::InsufficientScope => Some("insufficient_scope"),
             Self::Passed => None,
         }
@@ -80,14 +126,14 @@ impl GateDecision {
 
     /// As what it is counted in the use of the key; `None`: no key is known.
     #[must_use]
-    pub fn usage(self) -> Option<Outcome> {
+    pub fn usage(self) -> Option<UsageOutcome> {
         match self {
-            Self::Passed => Some(Outcome::Valid),
-            Self::InsufficientScope => Some(Outcome::InsufficientScope),
-            Self::Denied(Denial::Revoked) => Some(Outcome::Revoked),
-            Self::Denied(Denial::Expired) => Some(Outcome::Expired),
-            Self::Denied(Denial::Disabled) => Some(Outcome::Disabled),
-            Self::Denied(Denial::AccountSuspended) => Some(Outcome::AccountSuspended),
+            Self::Passed => Some(UsageOutcome::Valid),
+            Self::InsufficientScope => Some(UsageOutcome::InsufficientScope),
+            Self::Denied(Denial::Revoked) => Some(UsageOutcome::Revoked),
+            Self::Denied(Denial::Expired) => Some(UsageOutcome::Expired),
+            Self::Denied(Denial::Disabled) => Some(UsageOutcome::Disabled),
+            Self::Denied(Denial::AccountSuspended) => Some(UsageOutcome::AccountSuspended),
             Self::Denied(Denial::Malformed | Denial::NotFound | Denial::Unavailable)
             | Self::Missing
             | Self::Conflicting => None,
@@ -128,17 +174,39 @@ mod tests {
     fn a_refusal_of_a_known_key_is_counted_by_its_reason_and_others_not_at_all() {
         for denial in Denial::ALL {
             let decision = GateDecision::Denied(denial);
-            assert_eq!(decision.reason(), Some(denial.reason()));
+            assert_eq!(decision.reason(), Some(denial.as_str()));
             if let Some(outcome) = decision.usage() {
-                assert_eq!(outcome.as_str(), denial.reason());
+                assert_eq!(outcome.as_str(), denial.as_str());
             }
         }
         let counted =
             Denial::ALL.into_iter().filter_map(|denial| GateDecision::Denied(denial).usage());
-        assert_eq!(counted.count(), Outcome::ALL.len() - 2, "all but those of a key that is live");
-        assert_eq!(GateDecision::Passed.usage(), Some(Outcome::Valid));
+        assert_eq!(counted.count(), UsageOutcome::COUNT - 2, "all but those of a key that is live");
+        assert_eq!(GateDecision::Passed.usage(), Some(UsageOutcome::Valid));
         assert_eq!(GateDecision::Passed.reason(), None);
         assert_eq!(GateDecision::Missing.usage(), None);
+    }
+
+    #[test]
+    fn metrics_have_the_codes_in_lower_case() {
+        for code in VerificationCode::ALL {
+            assert_eq!(code.metric_label(), code.as_str().to_lowercase());
+        }
+    }
+
+    #[test]
+    fn every_denial_but_an_outage_has_a_code_that_leads_back_to_it() {
+        for denial in Denial::ALL {
+            let code = VerificationCode::try_from(denial);
+            match denial {
+                Denial::Unavailable => assert_eq!(code, Err(NoVerdict)),
+                Denial::Malformed => assert_eq!(code, Ok(VerificationCode::NotFound)),
+                _ => {
+                    let decision = code.map(VerificationCode::decision);
+                    assert_eq!(decision, Ok(GateDecision::Denied(denial)));
+                }
+            }
+        }
     }
 
     #[test]

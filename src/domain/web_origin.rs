@@ -8,7 +8,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// The most characters that a link back may have.
+/// Maximum length of a link back, in characters.
 pub const MAX_RETURN_URL: usize = 2000;
 
 /// `scheme://host[:port]` as browsers write it in the header `Origin`: lower case, without the
@@ -84,6 +84,22 @@ impl fmt::Display for WebOrigin {
     }
 }
 
+impl serde::Serialize for WebOrigin {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    WebOrigin,
+    "WebOrigin",
+    super::schema::string(
+        "An origin, such as `https://app.example.com`. `http` only for a loopback host."
+    )
+    .examples(["https://app.example.com"])
+);
+
 /// Where the dashboard leads back to: an absolute URL of at most 2000 characters of visible ASCII.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReturnUrl {
@@ -139,6 +155,14 @@ impl fmt::Display for ReturnUrl {
         f.write_str(&self.text)
     }
 }
+
+#[cfg(feature = "server")]
+super::schema::named!(
+    ReturnUrl,
+    "ReturnUrl",
+    super::schema::formatted("uri", "An absolute URL of one of the platform's origins.")
+        .max_length(Some(MAX_RETURN_URL))
+);
 
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     // Behind the bracket of an IPv6 address, if it is one.

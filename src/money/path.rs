@@ -275,8 +275,8 @@ fn bought(
         amount: wanted.amount.minor_units(),
         balance_after,
         refunded: 0,
-        reference: wanted.reference.map(|text| text.as_str().to_owned()),
-        description: wanted.description.map(|text| text.as_str().to_owned()),
+        reference: wanted.reference,
+        description: wanted.description,
         metadata: wanted.metadata,
         hold_id: None,
         created_at: at,
@@ -285,12 +285,12 @@ fn bought(
 
 /// A hold that was made just now.
 fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Hold, StoreError> {
-    let expires_at = at.plus_seconds(i64::from(wanted.expires_in));
+    let expires_at = at.plus_seconds(i64::from(wanted.expires_in.get()));
     Ok(Hold {
         id,
         key_id: buyer.key_id,
         amount: wanted.amount.minor_units(),
-        reference: wanted.reference.as_ref().map(|text| text.as_str().to_owned()),
+        reference: wanted.reference.clone(),
         status: HoldStatus::Open,
         created_at: at,
         expires_at: expires_at.ok_or_else(|| StoreError::Internal("past the year 9999".into()))?,

@@ -105,7 +105,7 @@ impl Counters {
     fn new(tenant: &str, environment: &'static str) -> Self {
         Self {
             valid: counter(tenant, environment, "valid"),
-            denied: Denial::ALL.map(|denial| counter(tenant, environment, denial.reason())),
+            denied: Denial::ALL.map(|denial| counter(tenant, environment, denial.as_str())),
         }
     }
 

@@ -3,11 +3,11 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, clock::stored_time};
+use super::{Store, StoreError, accounts::account::stored_account, clock::stored_time};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
-        audit::{Action, Origin},
+        audit::{ActorKind, AuditAction, AuditTarget, Origin},
         id::{AdminKeyId, AuditEventId, KeyId, RequestId},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -17,16 +17,16 @@ use crate::{
 
 /// Something that is done, to be recorded in the transaction that does it.
 pub(super) struct Act<'a> {
-    pub action: Action,
+    pub action: AuditAction,
     pub subject: Subject<'a>,
     /// What changed, by field: an object, without any secret.
     pub detail: Value,
 }
 
-/// What is acted on; the id is that of the key or credit in it, if it is one.
+/// What is acted on, and what in it.
 pub(super) enum Subject<'a> {
-    Tenant(Option<Uuid>),
-    Account(&'a ExternalId, Option<Uuid>),
+    Tenant(Option<AuditTarget>),
+    Account(&'a ExternalId, Option<AuditTarget>),
 }
 
 impl Act<'_> {
@@ -51,11 +51,11 @@ impl Act<'_> {
             account_id,
             AuditEventId::new(at, entropy::for_id()?).uuid(),
             tenant.id.uuid(),
-            origin.actor.kind(),
+            origin.actor.kind().as_str(),
             origin.actor.admin_key().map(AdminKeyId::uuid),
             self.action.as_str(),
             account,
-            target,
+            target.map(AuditTarget::uuid),
             self.detail.to_string(),
             origin.address.map(|address| address.to_string()),
             origin.request_id.map(RequestId::uuid),
@@ -71,13 +71,13 @@ impl Act<'_> {
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: AuditEventId,
-    /// `admin_key`, `cli` or `account_owner`.
-    pub actor: String,
+    pub actor: ActorKind,
     pub admin_key_id: Option<AdminKeyId>,
-    pub action: String,
-    pub account: Option<String>,
-    /// The key or credit that was acted on, if it was one.
-    pub target_id: Option<Uuid>,
+    pub action: AuditAction,
+    /// `None`: the tenant itself.
+    pub account: Option<ExternalId>,
+    /// `None`: the account or the tenant itself.
+    pub target: Option<AuditTarget>,
     pub detail: Value,
     pub address: Option<String>,
     pub request_id: Option<RequestId>,
@@ -184,13 +184,16 @@ struct AuditRow {
 
 impl AuditRow {
     fn into_event(self) -> Result<AuditEvent, StoreError> {
+        let actor = self.actor.parse::<ActorKind>();
+        let action = self.action.parse::<AuditAction>();
+        let action = action.map_err(|error| StoreError::corrupt("audit_events.action", error))?;
         Ok(AuditEvent {
             id: AuditEventId::from_uuid(self.event_id),
-            actor: self.actor,
+            actor: actor.map_err(|error| StoreError::corrupt("audit_events.actor", error))?,
             admin_key_id: self.admin_key_id.map(AdminKeyId::from_uuid),
-            action: self.action,
-            account: self.account,
-            target_id: self.target_id,
+            action,
+            account: self.account.as_deref().map(stored_account).transpose()?,
+            target: self.target_id.and_then(|id| AuditTarget::from_stored(action, id)),
             detail: self.detail,
             address: self.address,
             request_id: self.request_id.map(RequestId::from_uuid),

@@ -28,21 +28,21 @@ pub use audit::{AuditEvent, AuditFilter};
 pub use changes::ChangeId;
 pub use dashboard::forms::FormClaim;
 pub use dashboard::links::{DashboardLink, LinkTarget};
-pub use dashboard::sessions::{DashboardSession, SignInWay};
+pub use dashboard::sessions::DashboardSession;
 pub use dashboard::settings::DashboardChange;
 pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use database::Store;
 pub use error::{Refusal, StoreError};
 pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
 pub use keys::api_key_changes::KeyChange;
-pub use keys::api_keys::{ApiKey, KeyFilter, NewApiKey};
+pub use keys::api_keys::{ApiKey, NewApiKey};
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{OwnKey, Verification};
 pub use money::batches::{
     Batch, BatchConnection, Decline, Done, DoneNow, MAX_BATCH, Operation, OperationAction, Outcome,
 };
 pub use money::credits::{Credit, Credited};
-pub use money::entries::{BalanceThen, Direction, EntryFilter, EntryKind, EntryRange, LedgerEntry};
+pub use money::entries::{BalanceThen, EntryFilter, EntryRange, LedgerEntry};
 pub use money::holds::Hold;
 pub use money::ledger_check::LedgerCheck;
 pub use money::purchases::Purchase;

@@ -12,7 +12,7 @@ use crate::{
     auth::Principal,
     domain::{
         id::KeyId,
-        usage::{Outcome, OutcomeCounts},
+        usage::{OutcomeCounts, UsageOutcome},
     },
 };
 
@@ -69,7 +69,7 @@ impl UsageBuffer {
 
     /// Counts a request with this key. It waits for nobody for longer than it takes to count one,
     /// or to take out what waits in a shard.
-    pub fn record(&self, principal: &Principal, outcome: Outcome) {
+    pub fn record(&self, principal: &Principal, outcome: UsageOutcome) {
         let usage = Usage::once(outcome, (self.since_boot)());
         match entry(&mut self.shard(principal.key_id), principal) {
             Some(entry) => entry.add(&usage),
@@ -153,10 +153,10 @@ impl Entry {
 }
 
 impl Usage {
-    fn once(outcome: Outcome, now: Duration) -> Self {
+    fn once(outcome: UsageOutcome, now: Duration) -> Self {
         let mut counts = OutcomeCounts::default();
         counts.add(outcome, 1);
-        let passed = (outcome == Outcome::Valid).then_some(now);
+        let passed = (outcome == UsageOutcome::Valid).then_some(now);
         Self { counts, began: now, passed }
     }
 
@@ -227,7 +227,7 @@ mod tests {
     /// What is due, as the number of the key, the counts of passes and of revocations.
     fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
         let counts = |(principal, usage): (Principal, Usage)| {
-            let (valid, revoked) = (Outcome::Valid, Outcome::Revoked);
+            let (valid, revoked) = (UsageOutcome::Valid, UsageOutcome::Revoked);
             let counts = (usage.counts.get(valid), usage.counts.get(revoked));
             (principal.key_id.uuid().as_u128(), counts)
         };
@@ -241,15 +241,15 @@ mod tests {
     #[test]
     fn a_first_use_is_due_at_once_and_later_ones_once_a_minute() {
         let buffer = buffer();
-        for outcome in [Outcome::Valid, Outcome::Revoked, Outcome::Valid] {
+        for outcome in [UsageOutcome::Valid, UsageOutcome::Revoked, UsageOutcome::Valid] {
             buffer.record(&key(1), outcome);
         }
-        buffer.record(&key(2), Outcome::Revoked);
+        buffer.record(&key(2), UsageOutcome::Revoked);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 1)), (2, (0, 1))]));
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         pass_seconds(59);
         assert_eq!(due(&buffer), BTreeMap::new());
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         pass_seconds(1);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 0))]));
     }
@@ -257,7 +257,7 @@ mod tests {
     #[test]
     fn a_key_that_is_not_used_is_forgotten_a_minute_later() {
         let buffer = buffer();
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 1);
         assert_eq!((buffer.take(true).len(), keys_in(&buffer)), (0, 1));
         pass_seconds(60);
@@ -267,9 +267,9 @@ mod tests {
     #[test]
     fn at_the_end_everything_is_taken() {
         let buffer = buffer();
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 1);
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 0);
         assert_eq!(buffer.take(true).len(), 1);
     }
@@ -278,12 +278,12 @@ mod tests {
     fn when_a_key_passed_is_known_and_when_it_was_refused_is_not() {
         let buffer = buffer();
         let beginning = NOW.get();
-        buffer.record(&key(1), Outcome::Revoked);
+        buffer.record(&key(1), UsageOutcome::Revoked);
         pass_seconds(1);
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         pass_seconds(1);
-        buffer.record(&key(1), Outcome::InsufficientScope);
-        buffer.record(&key(2), Outcome::Disabled);
+        buffer.record(&key(1), UsageOutcome::InsufficientScope);
+        buffer.record(&key(2), UsageOutcome::Disabled);
         let mut taken = buffer.take(false);
         taken.sort_by_key(|(principal, _)| principal.key_id);
         let moments: Vec<_> = taken.iter().map(|(_, usage)| (usage.began, usage.passed)).collect();
@@ -296,15 +296,16 @@ mod tests {
     fn what_could_not_be_written_is_due_again_with_what_came_since() {
         let buffer = buffer();
         let beginning = NOW.get();
-        buffer.record(&key(1), Outcome::Valid);
+        buffer.record(&key(1), UsageOutcome::Valid);
         let taken = buffer.take(false);
         pass_seconds(5);
-        buffer.record(&key(1), Outcome::Revoked);
+        buffer.record(&key(1), UsageOutcome::Revoked);
         buffer.put_back(&taken);
         let again = buffer.take(false);
         let [(_, usage)] = &again[..] else { panic!("one key, but {} are due", again.len()) };
         assert_eq!((usage.began, usage.passed), (beginning, Some(beginning)));
-        let counted = [Outcome::Valid, Outcome::Revoked].map(|outcome| usage.counts.get(outcome));
+        let counted =
+            [UsageOutcome::Valid, UsageOutcome::Revoked].map(|outcome| usage.counts.get(outcome));
         assert_eq!((counted, usage.counts.total()), ([1, 1], 2));
     }
 
@@ -315,18 +316,18 @@ mod tests {
         // All in one shard, which has its part of the room and no more.
         let room = KEYS_IN_A_SHARD as u128;
         for number in 0..room {
-            buffer.record(&key(number), Outcome::Valid);
+            buffer.record(&key(number), UsageOutcome::Valid);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 0));
         for number in [room, room + 1, room] {
-            buffer.record(&key(number), Outcome::Valid);
+            buffer.record(&key(number), UsageOutcome::Valid);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 3));
         // A key that has its place is counted on.
-        buffer.record(&key(0), Outcome::Valid);
+        buffer.record(&key(0), UsageOutcome::Valid);
         assert_eq!(dropped(), 3);
         // What comes back is bounded as well.
-        let usage = Usage::once(Outcome::Valid, NOW.get());
+        let usage = Usage::once(UsageOutcome::Valid, NOW.get());
         buffer.put_back(&[(key(0), usage), (key(room), usage)]);
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 4));
         assert_eq!(due(&buffer)[&0], (3, 0));
@@ -338,7 +339,7 @@ mod tests {
         for number in 0..1000_u128 {
             // Bits as random as those of an id.
             let bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
-            buffer.record(&key(bits), Outcome::Valid);
+            buffer.record(&key(bits), UsageOutcome::Valid);
         }
         let most = buffer.shards.iter().map(|shard| lock(shard).len()).max();
         assert!(most < Some(1000 / 4), "{most:?}");

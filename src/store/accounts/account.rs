@@ -6,7 +6,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         account::{AccountFormat, AccountId, AccountStatus, ExternalId},
-        audit::{Action, Origin},
+        audit::{AuditAction, Origin},
         tenant::Tenant,
         timestamp::Timestamp,
     },
@@ -52,8 +52,7 @@ struct AccountRow {
 
 impl AccountRow {
     fn into_account(self, tenant: &Tenant) -> Result<Account, StoreError> {
-        let external_id = ExternalId::parse(&self.external_id, AccountFormat::Any)
-            .map_err(|error| StoreError::corrupt("accounts.external_id", error))?;
+        let external_id = stored_account(&self.external_id)?;
         Ok(Account {
             id: AccountId::derive(tenant.id, &external_id),
             external_id,
@@ -63,6 +62,11 @@ impl AccountRow {
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
+}
+
+pub(in crate::store) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
+    ExternalId::parse(external_id, AccountFormat::Any)
+        .map_err(|error| StoreError::corrupt("accounts.external_id", error))
 }
 
 pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {
@@ -164,8 +168,8 @@ impl Store {
             .execute(&mut *tx)
             .await?;
             let action = match status {
-                AccountStatus::Active => Action::AccountActivate,
-                AccountStatus::Suspended => Action::AccountSuspend,
+                AccountStatus::Active => AuditAction::AccountActivate,
+                AccountStatus::Suspended => AuditAction::AccountSuspend,
             };
             let detail = json!({
                 "status": {"from": locked.status.as_str(), "to": status.as_str()},
@@ -247,7 +251,7 @@ pub(in crate::store) async fn ensure(
         == 1;
     if made {
         let subject = Subject::Account(account, None);
-        let act = Act { action: Action::AccountCreate, subject, detail: json!({}) };
+        let act = Act { action: AuditAction::AccountCreate, subject, detail: json!({}) };
         act.record(connection, tenant, origin, at).await?;
     }
     Ok(made)

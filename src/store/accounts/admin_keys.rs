@@ -8,7 +8,7 @@ use uuid::Uuid;
 use crate::{
     domain::{
         api_key::{KeyHash, KeyText},
-        audit::{Action, Origin},
+        audit::{AuditAction, AuditTarget, Origin},
         id::{AdminKeyId, TenantId},
         permission::PermissionSet,
         tenant::Tenant,
@@ -128,8 +128,8 @@ impl Store {
             )
             .execute(&mut *tx)
             .await?;
-            let subject = Subject::Tenant(Some(id.uuid()));
-            let act = Act { action: Action::AdminKeyRevoke, subject, detail: json!({}) };
+            let subject = Subject::Tenant(Some(AuditTarget::AdminKey(id)));
+            let act = Act { action: AuditAction::AdminKeyRevoke, subject, detail: json!({}) };
             act.record(&mut tx, tenant, origin, at).await?;
             key.revoked_at = Some(at);
         }
@@ -206,8 +206,8 @@ pub(in crate::store) async fn insert(
         "hint": row.hint,
         "permissions": row.permissions.to_strings(),
     });
-    let subject = Subject::Tenant(Some(row.id.uuid()));
-    let act = Act { action: Action::AdminKeyCreate, subject, detail };
+    let subject = Subject::Tenant(Some(AuditTarget::AdminKey(row.id)));
+    let act = Act { action: AuditAction::AdminKeyCreate, subject, detail };
     act.record(connection, tenant, origin, at).await?;
     Ok(row)
 }

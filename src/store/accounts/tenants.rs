@@ -11,7 +11,7 @@ use crate::{
         account::AccountFormat,
         amount::Currency,
         api_key::{KeyPrefix, KeyText},
-        audit::{Action, Origin},
+        audit::{AuditAction, Origin},
         id::TenantId,
         permission::PermissionSet,
         scope::ScopeSet,
@@ -62,7 +62,7 @@ impl Store {
             "environment": environment.as_str(),
             "prefix": tenant.policy.prefix.as_str(),
         });
-        let act = Act { action: Action::TenantCreate, subject: Subject::Tenant(None), detail };
+        let act = Act { action: AuditAction::TenantCreate, subject: Subject::Tenant(None), detail };
         act.record(&mut tx, &tenant, origin, at).await?;
         // A moment of its own, so that the trail has the two acts in their order.
         let at = now(&mut tx).await?;

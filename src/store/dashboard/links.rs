@@ -5,14 +5,14 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::sessions::{
-    ACCOUNTS_AT_ONCE, DashboardSession, NewSession, SignInWay, close,
-    delete_sessions_that_are_over, end, stored_account, stored_url,
+    ACCOUNTS_AT_ONCE, DashboardSession, NewSession, close, delete_sessions_that_are_over, end,
+    stored_url,
 };
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
-        audit::{Action, Origin},
-        dashboard::{LINK_SECONDS, ReturnUrl},
+        audit::{AuditAction, Origin},
+        dashboard::{LINK_SECONDS, ReturnUrl, SignInWay},
         id::TenantId,
         session_token::SessionToken,
         tenant::Tenant,
@@ -72,7 +72,7 @@ impl Store {
         // Without the path and the query, in which there may be secrets of the platform's.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
         let subject = Subject::Account(account, None);
-        let act = Act { action: Action::DashboardLinkCreate, subject, detail };
+        let act = Act { action: AuditAction::DashboardLinkCreate, subject, detail };
         act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
         Ok(DashboardLink { expires_at })
@@ -99,7 +99,7 @@ impl Store {
             .await?;
         let Some(found) = found else { return Ok(None) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
-        Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
+        Ok(Some(LinkTarget { tenant, account: account::stored_account(&found.external_id)? }))
     }
 
     /// Takes a link, once, and opens the session whose token is given; the one that it replaces in
@@ -146,7 +146,7 @@ impl Store {
         .fetch_one(&mut *tx)
         .await?;
         delete_sessions_that_are_over(&mut tx, at).await?;
-        let account = stored_account(&row.external_id)?;
+        let account = account::stored_account(&row.external_id)?;
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,

@@ -7,9 +7,9 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountFormat, AccountId, AccountStatus, ExternalId},
-        audit::{Action, Origin},
-        dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS},
+        account::{AccountId, AccountStatus, ExternalId},
+        audit::{AuditAction, Origin},
+        dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
         id::TenantId,
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
@@ -29,37 +29,6 @@ const SEEN_SECONDS: i64 = 60;
 /// Accounts whose rows that are over are deleted when a new one is made: more than one, so that they
 /// get fewer.
 pub(in crate::store) const ACCOUNTS_AT_ONCE: i64 = 5;
-
-/// How a session was opened.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum SignInWay {
-    /// The platform knew its user.
-    DashboardLink,
-    /// By a signature.
-    Wallet,
-}
-
-impl SignInWay {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::DashboardLink => "dashboard_link",
-            Self::Wallet => "wallet",
-        }
-    }
-}
-
-impl std::str::FromStr for SignInWay {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "dashboard_link" => Ok(Self::DashboardLink),
-            "wallet" => Ok(Self::Wallet),
-            _ => Err("a session is opened by dashboard_link or wallet"),
-        }
-    }
-}
 
 /// A browser that is in the dashboard of one account.
 #[derive(Clone, Debug)]
@@ -126,7 +95,7 @@ impl NewSession<'_> {
         .await?;
         let subject = Subject::Account(self.account, None);
         let detail = json!({"way": session.way.as_str()});
-        let act = Act { action: Action::SessionOpen, subject, detail };
+        let act = Act { action: AuditAction::SessionOpen, subject, detail };
         act.record(connection, tenant, origin, at).await?;
         Ok(session)
     }
@@ -174,7 +143,7 @@ impl Store {
         let session = DashboardSession {
             id: token.session_id(),
             tenant,
-            account: stored_account(&row.external_id)?,
+            account: account::stored_account(&row.external_id)?,
             account_status: account::stored_status(&row.status)?,
             return_url: stored_url(row.return_url.as_deref())?,
             way: row
@@ -226,7 +195,7 @@ impl Store {
             let at = now(&mut tx).await?;
             let subject = Subject::Account(&session.account, None);
             let detail = json!({"sessions": closed});
-            let act = Act { action: Action::SessionCloseAll, subject, detail };
+            let act = Act { action: AuditAction::SessionCloseAll, subject, detail };
             act.record(&mut tx, &session.tenant, origin, at).await?;
         }
         tx.commit().await?;
@@ -267,7 +236,7 @@ pub(in crate::store) async fn close(
     if closed > 0 {
         let at = now(connection).await?;
         let subject = Subject::Account(&session.account, None);
-        let act = Act { action: Action::SessionClose, subject, detail: json!({}) };
+        let act = Act { action: AuditAction::SessionClose, subject, detail: json!({}) };
         act.record(connection, &session.tenant, origin, at).await?;
     }
     Ok(())
@@ -306,11 +275,6 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
 pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))
-}
-
-pub(in crate::store) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
-    ExternalId::parse(external_id, AccountFormat::Any)
-        .map_err(|error| StoreError::corrupt("accounts.external_id", error))
 }
 
 pub(in crate::store) fn stored_url(url: Option<&str>) -> Result<Option<ReturnUrl>, StoreError> {

@@ -3,10 +3,10 @@ use sqlx::PgConnection;
 
 use crate::{
     domain::{
-        audit::{Action, Origin},
+        audit::{AuditAction, Origin},
         dashboard::{
-            AccentColor, DashboardSettings, DisplayName, Logo, LogoHash, LogoRef, LogoType,
-            ReturnOrigins, SignInPolicy, WebOrigin,
+            AccentColor, DashboardSettings, DisplayName, Logo, LogoHash, LogoMediaType, LogoRef,
+            ReturnOrigins, WalletSignIn, WebOrigin,
         },
         id::TenantId,
         tenant::Tenant,
@@ -25,7 +25,7 @@ pub struct DashboardChange {
     pub color: Option<Option<AccentColor>>,
     pub logo: Option<Option<Logo>>,
     pub return_origins: Option<ReturnOrigins>,
-    pub wallet_sign_in: Option<SignInPolicy>,
+    pub wallet_sign_in: Option<WalletSignIn>,
 }
 
 struct SettingsRow {
@@ -44,8 +44,9 @@ impl SettingsRow {
         let logo = match (self.logo_hash, self.logo_type) {
             (Some(hash), Some(logo_type)) => {
                 let hash = hash.try_into().map_err(|_| corrupt(&"a hash that is none"))?;
-                let logo_type = logo_type.parse::<LogoType>().map_err(|error| corrupt(&error))?;
-                Some(LogoRef { hash: LogoHash::from_bytes(hash), logo_type })
+                let media_type = logo_type.parse::<LogoMediaType>();
+                let media_type = media_type.map_err(|error| corrupt(&error))?;
+                Some(LogoRef { hash: LogoHash::from_bytes(hash), media_type })
             }
             _ => None,
         };
@@ -53,7 +54,7 @@ impl SettingsRow {
         let color = self.color.as_deref().map(AccentColor::parse).transpose();
         let origins = self.return_origins.iter().map(|text| WebOrigin::parse(text));
         let origins = origins.collect::<Result<Vec<_>, _>>().map_err(|error| corrupt(&error))?;
-        let policy = self.wallet_sign_in.parse::<SignInPolicy>();
+        let policy = self.wallet_sign_in.parse::<WalletSignIn>();
         Ok(DashboardSettings {
             name: name.map_err(|error| corrupt(&error))?,
             color: color.map_err(|error| corrupt(&error))?,
@@ -111,8 +112,11 @@ impl Store {
             }
             let at = now(&mut tx).await?;
             let detail = Value::Object(differences(&old, &new));
-            let act =
-                Act { action: Action::DashboardChange, subject: Subject::Tenant(None), detail };
+            let act = Act {
+                action: AuditAction::DashboardChange,
+                subject: Subject::Tenant(None),
+                detail,
+            };
             act.record(&mut tx, tenant, origin, at).await?;
         }
         tx.commit().await?;
@@ -144,17 +148,17 @@ impl Store {
 }
 
 /// What a tenant's dashboard says of signing in, inside of a transaction.
-pub(in crate::store) async fn sign_in_policy(
+pub(in crate::store) async fn wallet_sign_in(
     connection: &mut PgConnection,
     tenant: &Tenant,
-) -> Result<SignInPolicy, StoreError> {
+) -> Result<WalletSignIn, StoreError> {
     let policy = sqlx::query_scalar!(
         "SELECT wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
         tenant.id.uuid(),
     )
     .fetch_optional(connection)
     .await?;
-    let Some(policy) = policy else { return Ok(SignInPolicy::default()) };
+    let Some(policy) = policy else { return Ok(WalletSignIn::default()) };
     policy.parse().map_err(|error| StoreError::corrupt("dashboard_settings.wallet_sign_in", error))
 }
 
@@ -205,7 +209,7 @@ async fn update_logo(
         tenant.id.uuid(),
         logo.map(Logo::bytes),
         hash.as_ref().map(|hash| hash.as_bytes().as_slice()),
-        logo.map(Logo::media_type),
+        logo.map(|logo| logo.media_type().as_str()),
     )
     .execute(connection)
     .await?;

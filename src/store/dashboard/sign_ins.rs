@@ -4,14 +4,14 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    sessions::{DashboardSession, NewSession, SignInWay, delete_sessions_that_are_over, end},
-    settings::sign_in_policy,
+    sessions::{DashboardSession, NewSession, delete_sessions_that_are_over, end},
+    settings::wallet_sign_in,
 };
 use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
         audit::Origin,
-        dashboard::{SIGN_IN_SECONDS, SignInPolicy},
+        dashboard::{SIGN_IN_SECONDS, SignInWay, WalletSignIn},
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,
@@ -278,11 +278,11 @@ async fn admit(
     origin: &Origin,
     at: Timestamp,
 ) -> Result<Option<AccountStatus>, StoreError> {
-    let policy = sign_in_policy(connection, tenant).await?;
+    let policy = wallet_sign_in(connection, tenant).await?;
     match policy {
-        SignInPolicy::Off => return Ok(None),
-        SignInPolicy::Existing => {}
-        SignInPolicy::Create => {
+        WalletSignIn::Off => return Ok(None),
+        WalletSignIn::Existing => {}
+        WalletSignIn::Create => {
             account::ensure(connection, tenant, account, origin, at).await?;
         }
     }

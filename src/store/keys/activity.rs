@@ -7,7 +7,7 @@ use crate::{
         id::KeyId,
         tenant::Tenant,
         timestamp::Timestamp,
-        usage::Outcome,
+        usage::UsageOutcome,
     },
     store::{Store, StoreError, clock::stored_time},
 };
@@ -190,11 +190,11 @@ impl Store {
             };
             let outcome = row
                 .outcome
-                .parse::<Outcome>()
+                .parse::<UsageOutcome>()
                 .map_err(|error| StoreError::corrupt("api_key_usage.outcome", error))?;
             let hour = stored_time("api_key_usage.hour", row.hour)?;
             let count = match outcome {
-                Outcome::Valid => &mut activity.calls[step_of(hour, since)],
+                UsageOutcome::Valid => &mut activity.calls[step_of(hour, since)],
                 _ => &mut activity.refused,
             };
             *count = count.saturating_add(row.count);

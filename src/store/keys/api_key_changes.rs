@@ -7,7 +7,7 @@ use crate::{
     domain::{
         account::{AccountId, ExternalId},
         api_key::KeyText,
-        audit::{Action, Origin},
+        audit::{AuditAction, AuditTarget, Origin},
         id::KeyId,
         lifecycle::{Expiry, KeyStatus, end_of_grace},
         scope::ScopeSet,
@@ -70,7 +70,7 @@ impl Store {
                  WHERE account_id = $1 AND key_id = $2",
                 account_id.uuid(),
                 key_id.uuid(),
-                new.name,
+                new.name.as_str(),
                 &new.scopes.to_strings(),
                 new.expires_at.map(OffsetDateTime::from),
                 new.enabled,
@@ -80,8 +80,9 @@ impl Store {
             )
             .execute(&mut *tx)
             .await?;
-            let subject = Subject::Account(account, Some(key_id.uuid()));
-            let act = Act { action: Action::ApiKeyChange, subject, detail: Value::Object(detail) };
+            let subject = Subject::Account(account, Some(AuditTarget::ApiKey(key_id)));
+            let act =
+                Act { action: AuditAction::ApiKeyChange, subject, detail: Value::Object(detail) };
             act.record(&mut tx, tenant, origin, at).await?;
         }
         // Also when it was so already: who says it again may not have seen the first one return.
@@ -115,7 +116,7 @@ impl Store {
         if key.status == KeyStatus::Live {
             let at = now(&mut tx).await?;
             key.revoked_at = Some(at);
-            key.revoked_reason = reason.map(|reason| reason.as_str().to_owned());
+            key.revoked_reason = reason.cloned();
             key.status = KeyStatus::Revoked;
             sqlx::query!(
                 "UPDATE api_keys SET revoked_at = $3, revoked_reason = $4
@@ -123,13 +124,13 @@ impl Store {
                 account_id.uuid(),
                 key_id.uuid(),
                 OffsetDateTime::from(at),
-                key.revoked_reason,
+                key.revoked_reason.as_deref(),
             )
             .execute(&mut *tx)
             .await?;
-            let subject = Subject::Account(account, Some(key_id.uuid()));
+            let subject = Subject::Account(account, Some(AuditTarget::ApiKey(key_id)));
             let detail = json!({"reason": key.revoked_reason});
-            let act = Act { action: Action::ApiKeyRevoke, subject, detail };
+            let act = Act { action: AuditAction::ApiKeyRevoke, subject, detail };
             act.record(&mut tx, tenant, origin, at).await?;
         }
         // Also of a dead key: who says it again may not have seen the first one return.
@@ -237,14 +238,14 @@ async fn rotate(
     )
     .execute(&mut *connection)
     .await?;
-    let subject = Subject::Account(account, Some(key_id.uuid()));
+    let subject = Subject::Account(account, Some(AuditTarget::ApiKey(key_id)));
     let detail = json!({
         "rotated_to": new.id,
         "hint": new.hint,
         "grace_seconds": grace_seconds,
         "old_key_dies_at": end,
     });
-    let act = Act { action: Action::ApiKeyRotate, subject, detail };
+    let act = Act { action: AuditAction::ApiKeyRotate, subject, detail };
     act.record(connection, tenant, origin, at).await?;
     // The new key's own line: whoever looks for what was done to it finds where it came from.
     let detail = json!({
@@ -255,8 +256,8 @@ async fn rotate(
         "spend_limit": shown_limit(tenant, new.spend_limit),
         "rotated_from": key_id,
     });
-    let subject = Subject::Account(account, Some(new.id.uuid()));
-    let act = Act { action: Action::ApiKeyCreate, subject, detail };
+    let subject = Subject::Account(account, Some(AuditTarget::ApiKey(new.id)));
+    let act = Act { action: AuditAction::ApiKeyCreate, subject, detail };
     let at = now(connection).await?;
     act.record(connection, tenant, origin, at).await?;
     Ok(new)
@@ -277,7 +278,7 @@ async fn live_key(
 fn apply(change: &KeyChange, old: &ApiKey) -> Result<ApiKey, StoreError> {
     let mut new = old.clone();
     if let Some(name) = &change.name {
-        new.name = name.as_str().to_owned();
+        new.name.clone_from(name);
     }
     if let Some(scopes) = &change.scopes {
         new.scopes = scopes.clone();

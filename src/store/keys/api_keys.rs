@@ -8,13 +8,13 @@ use crate::{
         account::{AccountId, ExternalId},
         amount::Amount,
         api_key::KeyText,
-        audit::{Action, Origin},
+        audit::{AuditAction, AuditTarget, Origin},
         id::KeyId,
-        lifecycle::{Expiry, KeyStatus},
+        lifecycle::{Expiry, KeyStatus, KeyStatusFilter},
         scope::ScopeSet,
         spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
-        text::{Metadata, Name},
+        text::{Metadata, Name, Reason},
         timestamp::Timestamp,
     },
     entropy,
@@ -32,7 +32,7 @@ use crate::{
 pub struct ApiKey {
     pub id: KeyId,
     pub hint: String,
-    pub name: String,
+    pub name: Name,
     pub scopes: ScopeSet,
     pub metadata: Metadata,
     pub spend_limit: Option<SpendLimit>,
@@ -42,7 +42,7 @@ pub struct ApiKey {
     pub last_used_at: Option<Timestamp>,
     pub expires_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
-    pub revoked_reason: Option<String>,
+    pub revoked_reason: Option<Reason>,
     pub rotated_from: Option<KeyId>,
     pub rotated_to: Option<KeyId>,
     /// At the moment of the database's clock when it was read.
@@ -57,13 +57,6 @@ pub struct NewApiKey {
     pub expiry: Option<Expiry>,
     pub metadata: Metadata,
     pub spend_limit: Option<SpendLimit>,
-}
-
-/// Which of an account's keys are wanted.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum KeyFilter {
-    All,
-    Only(KeyStatus),
 }
 
 pub(in crate::store) struct KeyRow {
@@ -93,7 +86,7 @@ impl KeyRow {
         Ok(ApiKey {
             id: KeyId::from_uuid(self.key_id),
             hint: self.hint,
-            name: self.name,
+            name: Name::from_stored(self.name),
             scopes: stored_scopes(&self.scopes)?,
             metadata: Metadata::from_stored(self.metadata),
             spend_limit: stored_limit(self.spend_limit, self.spend_period.as_deref())?,
@@ -102,7 +95,7 @@ impl KeyRow {
             last_used_at: self.last_used_at.map(time).transpose()?,
             expires_at,
             revoked_at,
-            revoked_reason: self.revoked_reason,
+            revoked_reason: self.revoked_reason.map(Reason::from_stored),
             rotated_from: self.rotated_from.map(KeyId::from_uuid),
             rotated_to: self.rotated_to.map(KeyId::from_uuid),
             status: KeyStatus::at(time(self.now)?, revoked_at, expires_at),
@@ -180,7 +173,7 @@ impl Store {
         &self,
         tenant: &Tenant,
         account: &ExternalId,
-        filter: KeyFilter,
+        filter: KeyStatusFilter,
         before: Option<KeyId>,
         limit: i64,
     ) -> Result<Vec<ApiKey>, StoreError> {
@@ -188,10 +181,7 @@ impl Store {
         let _timer = self.timer("list_api_keys");
         let account_id = AccountId::derive(tenant.id, account).uuid();
         let before = before.map_or(Uuid::max(), KeyId::uuid);
-        let status = match filter {
-            KeyFilter::All => None,
-            KeyFilter::Only(status) => Some(status.as_str()),
-        };
+        let status = filter.status().map(KeyStatus::as_str);
         let rows = self
             .read(|pool| async move {
                 sqlx::query_as!(
@@ -233,7 +223,7 @@ async fn create(
     let row = ApiKey {
         id,
         hint: key.hint().as_str().to_owned(),
-        name: new.name.as_str().to_owned(),
+        name: new.name.clone(),
         scopes: new.scopes.clone(),
         metadata: new.metadata.clone(),
         spend_limit: new.spend_limit,
@@ -255,8 +245,8 @@ async fn create(
         "expires_at": row.expires_at,
         "spend_limit": shown_limit(tenant, row.spend_limit),
     });
-    let subject = Subject::Account(account, Some(id.uuid()));
-    let act = Act { action: Action::ApiKeyCreate, subject, detail };
+    let subject = Subject::Account(account, Some(AuditTarget::ApiKey(id)));
+    let act = Act { action: AuditAction::ApiKeyCreate, subject, detail };
     act.record(connection, tenant, origin, at).await?;
     Ok(row)
 }
@@ -265,7 +255,7 @@ async fn create(
 pub(in crate::store) fn shown_limit(tenant: &Tenant, limit: Option<SpendLimit>) -> Value {
     limit.map_or(Value::Null, |limit| {
         let amount = tenant.policy.currency.format(limit.amount.minor_units());
-        json!({"amount": amount, "period": limit.period.as_str()})
+        json!({"amount": amount, "period": limit.period})
     })
 }
 
@@ -334,7 +324,7 @@ pub(in crate::store) async fn insert(
         tenant.id.uuid(),
         hash.as_bytes(),
         row.hint,
-        row.name,
+        row.name.as_str(),
         &row.scopes.to_strings(),
         row.metadata.to_string(),
         row.enabled,

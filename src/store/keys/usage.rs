@@ -9,7 +9,7 @@ use crate::{
         id::KeyId,
         tenant::Tenant,
         timestamp::Timestamp,
-        usage::{Outcome, OutcomeCounts, UsageRange},
+        usage::{OutcomeCounts, UsageOutcome, UsageRange},
     },
     store::{Store, StoreError, clock::stored_time},
 };
@@ -138,7 +138,7 @@ impl Store {
             let start = stored_time("api_key_usage.hour", row.start)?;
             let outcome = row
                 .outcome
-                .parse::<Outcome>()
+                .parse::<UsageOutcome>()
                 .map_err(|error| StoreError::corrupt("api_key_usage.outcome", error))?;
             steps.entry(start).or_default().add(outcome, row.count);
         }

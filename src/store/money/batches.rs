@@ -222,7 +222,7 @@ impl<'a> OperationRow<'a> {
                 fingerprint: idempotency_key
                     .as_ref()
                     .map(|_| hold.fingerprint().as_bytes().to_vec()),
-                expires_in: Some(hold.expires_in),
+                expires_in: Some(hold.expires_in.get()),
                 ..asked
             },
             OperationAction::Capture { id, hold_id, amount } => Self {
@@ -289,17 +289,20 @@ impl OutcomeRow {
                 Refusal::HoldTooSmall { held: held.ok_or_else(missing)? }
             }
             "hold_not_open" => Refusal::HoldNotOpen {
-                status: self.reason.as_deref().unwrap_or_default().parse().map_err(
-                    |error: &'static str| StoreError::corrupt("ledger_outcome.reason", error),
-                )?,
+                status: self
+                    .reason
+                    .as_deref()
+                    .unwrap_or_default()
+                    .parse()
+                    .map_err(|error| StoreError::corrupt("ledger_outcome.reason", error))?,
             },
-            "key_denied" => Refusal::KeyDenied(match self.reason.as_deref() {
-                Some("revoked") => Denial::Revoked,
-                Some("expired") => Denial::Expired,
-                Some("disabled") => Denial::Disabled,
-                Some("account_suspended") => Denial::AccountSuspended,
-                _ => return Err(StoreError::corrupt("ledger_outcome.reason", "no denial")),
-            }),
+            "key_denied" => Refusal::KeyDenied(
+                self.reason
+                    .as_deref()
+                    .unwrap_or_default()
+                    .parse::<Denial>()
+                    .map_err(|error| StoreError::corrupt("ledger_outcome.reason", error))?,
+            ),
             _ => return Err(StoreError::corrupt("ledger_outcome.result", self.result)),
         };
         Ok(Outcome::Refused(refusal))

@@ -4,16 +4,18 @@ use time::OffsetDateTime;
 
 use super::{
     entries::{append, next_moment},
-    idempotency::{Decided, Operation, find_record},
+    idempotency::{Decided, find_record},
 };
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
-        audit::{Action, Origin},
+        audit::{AuditAction, AuditTarget, Origin},
         credit::NewCredit,
         id::{AdminKeyId, CreditId},
-        idempotency::IdempotencyKey,
+        idempotency::{IdempotencyKey, IdempotentOperation},
+        ledger_entry::EntryCause,
         tenant::Tenant,
+        text::Reference,
         timestamp::Timestamp,
     },
     entropy,
@@ -32,7 +34,7 @@ pub struct Credit {
     /// Minor units of the tenant's currency, as the balance.
     pub amount: i64,
     pub balance_after: i64,
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub created_at: Timestamp,
 }
 
@@ -57,7 +59,7 @@ impl Store {
         let fingerprint = credit.fingerprint();
         let mut tx = self.begin().await?;
         let locked = account::lock(&mut tx, account_id).await?;
-        let operation = Operation::Credit;
+        let operation = IdempotentOperation::Credit;
         if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
             let id = CreditId::from_uuid(record.replay(fingerprint)?);
             let credit = select_credit(&mut tx, account_id, id).await?;
@@ -69,13 +71,12 @@ impl Store {
         let amount = credit.amount.minor_units();
         let balance_after = locked.balance.checked_add(amount).ok_or(Refusal::BalanceOverflow)?;
         let admin_key_id = origin.actor.admin_key();
-        let reference = credit.reference.as_ref().map(|text| text.as_str().to_owned());
+        let reference = credit.reference.clone();
         let entry = LedgerEntry {
             seq: locked.last_seq + 1,
-            kind: "credit".to_owned(),
             amount,
             balance_after,
-            cause_id: id.uuid(),
+            cause: EntryCause::Credit(id),
             key_id: None,
             admin_key_id,
             reference: reference.clone(),
@@ -91,7 +92,7 @@ impl Store {
             entry.seq,
             admin_key_id.map(AdminKeyId::uuid),
             amount,
-            reference,
+            reference.as_deref(),
             OffsetDateTime::from(at),
         )
         .execute(&mut *tx)
@@ -103,8 +104,8 @@ impl Store {
             "currency": tenant.policy.currency.code(),
             "reference": reference,
         });
-        let subject = Subject::Account(account, Some(id.uuid()));
-        let act = Act { action: Action::AccountCredit, subject, detail };
+        let subject = Subject::Account(account, Some(AuditTarget::Credit(id)));
+        let act = Act { action: AuditAction::AccountCredit, subject, detail };
         act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
         let credit = Credit { id, amount, balance_after, reference, created_at: at };
@@ -131,7 +132,7 @@ async fn select_credit(
         id,
         amount: row.amount,
         balance_after: row.balance_after,
-        reference: row.reference,
+        reference: row.reference.map(Reference::from_stored),
         created_at: stored_time("credits.created_at", row.created_at)?,
     })
 }

@@ -5,8 +5,10 @@ use uuid::Uuid;
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
-        id::{AdminKeyId, CreditId, KeyId, PurchaseId, RefundId},
+        id::{AdminKeyId, KeyId},
+        ledger_entry::{EntryCause, EntryKind, SortOrder},
         tenant::Tenant,
+        text::Reference,
         timestamp::Timestamp,
     },
     store::{Store, StoreError, accounts::account::LockedAccount, clock::stored_time},
@@ -17,60 +19,16 @@ use crate::{
 pub struct LedgerEntry {
     /// 1, 2, 3, … of its account, without a gap.
     pub seq: i64,
-    pub kind: String,
     /// Minor units: above zero in, below zero out.
     pub amount: i64,
     pub balance_after: i64,
-    /// The purchase, the credit or the refund that it is the effect of.
-    pub cause_id: Uuid,
+    /// What it is the effect of; it says which kind of entry this is.
+    pub cause: EntryCause,
     pub key_id: Option<KeyId>,
     pub admin_key_id: Option<AdminKeyId>,
     /// That of its cause.
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub created_at: Timestamp,
-}
-
-impl LedgerEntry {
-    /// The id of its cause as it is shown: that of a purchase, a credit or a refund.
-    #[must_use]
-    pub fn cause(&self) -> String {
-        match self.kind.as_str() {
-            "credit" => CreditId::from_uuid(self.cause_id).to_string(),
-            "refund" => RefundId::from_uuid(self.cause_id).to_string(),
-            _ => PurchaseId::from_uuid(self.cause_id).to_string(),
-        }
-    }
-}
-
-/// The kinds of entries.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum EntryKind {
-    Purchase,
-    Credit,
-    Refund,
-}
-
-impl EntryKind {
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Purchase => "purchase",
-            Self::Credit => "credit",
-            Self::Refund => "refund",
-        }
-    }
-}
-
-impl std::str::FromStr for EntryKind {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let kinds = [Self::Purchase, Self::Credit, Self::Refund];
-        kinds
-            .into_iter()
-            .find(|kind| kind.as_str() == text)
-            .ok_or("must be purchase, credit or refund")
-    }
 }
 
 /// Which entries are wanted.
@@ -89,13 +47,6 @@ pub struct EntryFilter {
 pub struct EntryRange {
     pub after: i64,
     pub last: i64,
-}
-
-/// In which direction a statement is read.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Direction {
-    NewestFirst,
-    OldestFirst,
 }
 
 /// A balance as it once was.
@@ -121,15 +72,16 @@ struct EntryRow {
 
 impl EntryRow {
     fn into_entry(self) -> Result<LedgerEntry, StoreError> {
+        let kind = self.kind.parse::<EntryKind>();
+        let kind = kind.map_err(|error| StoreError::corrupt("ledger_entries.kind", error))?;
         Ok(LedgerEntry {
             seq: self.seq,
-            kind: self.kind,
             amount: self.amount,
             balance_after: self.balance_after,
-            cause_id: self.cause_id,
+            cause: EntryCause::from_stored(kind, self.cause_id),
             key_id: self.key_id.map(KeyId::from_uuid),
             admin_key_id: self.admin_key_id.map(AdminKeyId::from_uuid),
-            reference: self.reference,
+            reference: self.reference.map(Reference::from_stored),
             created_at: stored_time("ledger_entries.created_at", self.created_at)?,
         })
     }
@@ -174,14 +126,14 @@ impl Store {
         account: &ExternalId,
         filter: &EntryFilter,
         range: EntryRange,
-        direction: Direction,
+        order: SortOrder,
         limit: i64,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         let _timer = self.timer("list_ledger_entries");
         let account_id = AccountId::derive(tenant.id, account).uuid();
         let key_id = filter.key_id.map(KeyId::uuid);
         let kind = filter.kind.map(EntryKind::as_str);
-        let ascending = direction == Direction::OldestFirst;
+        let ascending = order == SortOrder::OldestFirst;
         let EntryRange { after, last } = range;
         let rows = self
             .read(|pool| async move {
@@ -260,10 +212,10 @@ pub(in crate::store) async fn append(
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         account_id.uuid(),
         entry.seq,
-        entry.kind,
+        entry.cause.kind().as_str(),
         entry.amount,
         entry.balance_after,
-        entry.cause_id,
+        entry.cause.uuid(),
         entry.key_id.map(KeyId::uuid),
         entry.admin_key_id.map(AdminKeyId::uuid),
         OffsetDateTime::from(entry.created_at),

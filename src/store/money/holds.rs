@@ -7,6 +7,7 @@ use crate::{
         hold::HoldStatus,
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
+        text::Reference,
         timestamp::Timestamp,
     },
     store::{Refusal, Store, StoreError, clock::stored_time},
@@ -19,7 +20,7 @@ pub struct Hold {
     /// The key that made it.
     pub key_id: KeyId,
     pub amount: i64,
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub status: HoldStatus,
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
@@ -63,7 +64,7 @@ impl HoldRow {
             id: HoldId::from_uuid(self.hold_id),
             key_id: KeyId::from_uuid(self.key_id),
             amount: self.amount,
-            reference: self.reference,
+            reference: self.reference.map(Reference::from_stored),
             status: self
                 .status
                 .parse()

@@ -6,29 +6,11 @@ use crate::{
     domain::{
         account::AccountId,
         id::RequestId,
-        idempotency::{Fingerprint, IdempotencyKey},
+        idempotency::{Fingerprint, IdempotencyKey, IdempotentOperation},
         timestamp::Timestamp,
     },
     store::{Refusal, StoreError},
 };
-
-/// What an idempotency key is used for. Each has keys of its own: what an account's owner chooses
-/// for a purchase cannot stand in the way of a credit that the tenant makes. Purchases and holds
-/// are decided, and their keys looked up, in the database.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::store) enum Operation {
-    Credit,
-    Refund,
-}
-
-impl Operation {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Credit => "credit",
-            Self::Refund => "refund",
-        }
-    }
-}
 
 /// What was done, to be remembered for its idempotency key in the transaction that does it.
 pub(in crate::store) struct Decided {
@@ -43,7 +25,7 @@ impl Decided {
         &self,
         connection: &mut PgConnection,
         account_id: AccountId,
-        operation: Operation,
+        operation: IdempotentOperation,
         key: &IdempotencyKey,
         at: Timestamp,
     ) -> Result<(), StoreError> {
@@ -79,7 +61,7 @@ impl Decided {
 pub(in crate::store) async fn find_record(
     connection: &mut PgConnection,
     account_id: AccountId,
-    operation: Operation,
+    operation: IdempotentOperation,
     key: &IdempotencyKey,
 ) -> Result<Option<Decided>, StoreError> {
     let row = sqlx::query!(

@@ -5,17 +5,19 @@ use uuid::Uuid;
 
 use super::{
     entries::{append, next_moment},
-    idempotency::{Decided, Operation, find_record},
+    idempotency::{Decided, find_record},
 };
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
         amount::Amount,
-        audit::{Action, Origin},
+        audit::{AuditAction, AuditTarget, Origin},
         id::{AdminKeyId, PurchaseId, RefundId},
-        idempotency::IdempotencyKey,
+        idempotency::{IdempotencyKey, IdempotentOperation},
+        ledger_entry::EntryCause,
         refund::NewRefund,
         tenant::Tenant,
+        text::Reference,
         timestamp::Timestamp,
     },
     entropy,
@@ -35,7 +37,7 @@ pub struct Refund {
     /// Minor units of the tenant's currency, as the balance.
     pub amount: i64,
     pub balance_after: i64,
-    pub reference: Option<String>,
+    pub reference: Option<Reference>,
     pub created_at: Timestamp,
 }
 
@@ -61,7 +63,7 @@ impl RefundRow {
             purchase_id: PurchaseId::from_uuid(self.purchase_id),
             amount: self.amount,
             balance_after: self.balance_after,
-            reference: self.reference,
+            reference: self.reference.map(Reference::from_stored),
             created_at: stored_time("refunds.created_at", self.created_at)?,
         })
     }
@@ -84,7 +86,7 @@ impl Store {
         let fingerprint = refund.fingerprint(purchase_id);
         let mut tx = self.begin().await?;
         let locked = account::lock(&mut tx, account_id).await?;
-        let operation = Operation::Refund;
+        let operation = IdempotentOperation::Refund;
         if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
             let id = RefundId::from_uuid(record.replay(fingerprint)?);
             let refund = select_refund(&mut tx, account_id, id).await?;
@@ -100,13 +102,12 @@ impl Store {
         let id = RefundId::new(at, entropy::for_id()?);
         let balance_after = locked.balance.checked_add(amount).ok_or(Refusal::BalanceOverflow)?;
         let admin_key_id = origin.actor.admin_key();
-        let reference = refund.reference.as_ref().map(|text| text.as_str().to_owned());
+        let reference = refund.reference.clone();
         let entry = LedgerEntry {
             seq: locked.last_seq + 1,
-            kind: "refund".to_owned(),
             amount,
             balance_after,
-            cause_id: id.uuid(),
+            cause: EntryCause::Refund(id),
             key_id: None,
             admin_key_id,
             reference: reference.clone(),
@@ -123,7 +124,7 @@ impl Store {
             entry.seq,
             admin_key_id.map(AdminKeyId::uuid),
             amount,
-            reference,
+            reference.as_deref(),
             OffsetDateTime::from(at),
         )
         .execute(&mut *tx)
@@ -136,8 +137,8 @@ impl Store {
             "currency": tenant.policy.currency.code(),
             "reference": reference,
         });
-        let subject = Subject::Account(account, Some(id.uuid()));
-        let act = Act { action: Action::PurchaseRefund, subject, detail };
+        let subject = Subject::Account(account, Some(AuditTarget::Refund(id)));
+        let act = Act { action: AuditAction::PurchaseRefund, subject, detail };
         act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
         let refund = Refund { id, purchase_id, amount, balance_after, reference, created_at: at };

@@ -1,0 +1,219 @@
+//! Closed sets of values. Each is an enum with one text for each variant, so that the parser, the
+//! serializer, the error message and the schema in the OpenAPI document read the same list.
+
+use std::fmt;
+
+/// The text is none of a closed set's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct UnknownText(&'static [&'static str]);
+
+impl UnknownText {
+    /// `texts` are all the texts of the set.
+    #[must_use]
+    pub const fn new(texts: &'static [&'static str]) -> Self {
+        Self(texts)
+    }
+}
+
+/// `must be day, month or total`.
+impl fmt::Display for UnknownText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("must be ")?;
+        for (index, text) in self.0.iter().enumerate() {
+            let separator = match index {
+                0 => "",
+                _ if index + 1 == self.0.len() => " or ",
+                _ => ", ",
+            };
+            write!(f, "{separator}{text}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for UnknownText {}
+
+/// Defines an enum and its texts.
+///
+/// The doc comment of the enum is the description of its schema. After the name may stand an
+/// attribute, such as `[non_exhaustive]`, and the default: `: Default(Variant)`.
+macro_rules! text_enum {
+    (
+        $(#[doc = $doc:literal])*
+        $vis:vis enum $name:ident $([$attribute:ident])? $(: Default($default:ident))? {
+            $($(#[doc = $variant_doc:literal])* $variant:ident = $text:literal,)+
+        }
+    ) => {
+        $(#[doc = $doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
+        $(#[$attribute])?
+        $vis enum $name {
+            $($(#[doc = $variant_doc])* $variant,)+
+        }
+
+        impl $name {
+            /// The number of variants.
+            pub const COUNT: usize = [$($text),+].len();
+
+            /// Every variant, in the order of definition.
+            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant),+];
+
+            /// The text of every variant, in the same order.
+            pub const TEXTS: [&'static str; Self::COUNT] = [$($text),+];
+
+            /// The text of this variant.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $text,)+
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = $crate::domain::text_enum::UnknownText;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let found = Self::ALL.into_iter().find(|value| value.as_str() == text);
+                found.ok_or($crate::domain::text_enum::UnknownText::new(&Self::TEXTS))
+            }
+        }
+
+        impl serde::Serialize for $name {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(self.as_str())
+            }
+        }
+
+        $(impl Default for $name {
+            fn default() -> Self {
+                Self::$default
+            }
+        })?
+
+        #[cfg(feature = "server")]
+        $crate::domain::schema::named!(
+            $name,
+            stringify!($name),
+            $crate::domain::schema::one_of(&[$($doc),*], &$name::TEXTS)
+        );
+    };
+}
+pub(crate) use text_enum;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    text_enum! {
+        /// A set for the tests.
+        enum Letter: Default(Beta) {
+            Alpha = "alpha",
+            /// The default.
+            Beta = "beta",
+            Gamma = "gamma",
+        }
+    }
+
+    text_enum! {
+        enum Pair {
+            One = "one",
+            Two = "two",
+        }
+    }
+
+    #[test]
+    fn an_unknown_text_is_refused_with_the_texts_of_the_set() {
+        assert_eq!("beta".parse(), Ok(Letter::default()));
+        let error = "Alpha".parse::<Letter>().expect_err("another case");
+        assert_eq!(error.to_string(), "must be alpha, beta or gamma");
+        let error = "".parse::<Pair>().expect_err("empty");
+        assert_eq!(error.to_string(), "must be one or two");
+    }
+
+    #[test]
+    fn a_value_is_displayed_and_serialized_as_its_text() {
+        assert_eq!(Pair::Two.to_string(), "two");
+        assert_eq!(serde_json::to_value(Pair::ALL).expect("JSON"), serde_json::json!(Pair::TEXTS));
+        assert_eq!((Letter::COUNT, Letter::ALL[2]), (3, Letter::Gamma));
+    }
+
+    #[cfg(feature = "server")]
+    mod sets {
+        use std::{fmt::Display, str::FromStr};
+
+        use serde_json::{Value, json};
+        use utoipa::{PartialSchema, ToSchema};
+
+        use super::super::UnknownText;
+        use crate::domain::{
+            account::{AccountFormat, AccountStatus},
+            audit::{ActorKind, AuditAction},
+            dashboard::{LogoMediaType, SignInWay, WalletSignIn},
+            hold::HoldStatus,
+            idempotency::IdempotentOperation,
+            ledger_entry::{EntryKind, SortOrder},
+            lifecycle::{KeyStatus, KeyStatusFilter},
+            permission::Permission,
+            spend_limit::SpendPeriod,
+            tenant::Environment,
+            usage::{Granularity, UsageOutcome},
+            verification::{Denial, VerificationCode},
+        };
+
+        fn check<T>(name: &str, all: &[T], texts: &[&str])
+        where
+            T: ToSchema + PartialSchema + Display + FromStr<Err = UnknownText> + serde::Serialize,
+        {
+            assert_eq!(T::name(), name);
+            for (value, text) in all.iter().zip(texts) {
+                assert_eq!(value.to_string(), *text);
+                let parsed: T = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
+                assert_eq!(parsed.to_string(), *text);
+            }
+            let schema = serde_json::to_value(T::schema()).expect("JSON");
+            assert_eq!(schema["type"], "string", "{name}");
+            assert_eq!(schema["enum"], json!(texts), "{name}");
+            assert_eq!(schema["enum"], serde_json::to_value(all).expect("JSON"), "{name}");
+            let described = schema["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(described || schema["description"] == Value::Null, "{name}");
+        }
+
+        #[test]
+        fn every_set_reads_its_own_texts_and_lists_them_in_its_schema() {
+            macro_rules! check_all {
+                ($($set:ident),+ $(,)?) => {
+                    $(check(stringify!($set), &$set::ALL, &$set::TEXTS);)+
+                };
+            }
+            check_all!(
+                AccountFormat,
+                AccountStatus,
+                ActorKind,
+                AuditAction,
+                Denial,
+                EntryKind,
+                Environment,
+                Granularity,
+                HoldStatus,
+                IdempotentOperation,
+                KeyStatus,
+                KeyStatusFilter,
+                LogoMediaType,
+                Permission,
+                SignInWay,
+                SortOrder,
+                SpendPeriod,
+                UsageOutcome,
+                VerificationCode,
+                WalletSignIn,
+            );
+        }
+    }
+}
