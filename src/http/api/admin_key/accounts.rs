@@ -7,13 +7,17 @@ use uuid::Uuid;
 
 use crate::{
     auth::Problem,
-    domain::{account::AccountStatus, tenant::Tenant, timestamp::Timestamp},
+    domain::{
+        account::{AccountStatus, ExternalId},
+        tenant::Tenant,
+        timestamp::Timestamp,
+    },
     http::api::shared::{
         admin::Admin,
         amounts::Balance,
         fields::{Fields, text},
-        page::{List, Page, PageParams},
-        params::{AccountInPath, AccountPath, QueryParams},
+        page::{List, Page},
+        params::{AccountPath, QueryParams},
         problems::{AnyRoute, WithAdminKey, WithBody, WithParameters, WithTarget},
     },
     state::AppState,
@@ -23,29 +27,30 @@ use crate::{
 /// An account of the tenant.
 #[derive(Serialize, ToSchema)]
 pub struct Account {
-    /// The tenant's own id of it.
-    #[schema(example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", min_length = 1, max_length = 128)]
-    id: String,
-    /// `active`, or `suspended`: none of its keys passes.
-    #[schema(pattern = "^(active|suspended)$")]
-    status: &'static str,
+    /// The tenant's own id of the account.
+    id: ExternalId,
+    status: AccountStatus,
     balance: Balance,
-    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
+pub type AccountList = List<Account>;
+
+/// The page that a list of accounts is read by.
+type AccountPage = Page<24>;
+
 impl Account {
-    fn new(account: &store::Account, tenant: &Tenant) -> Self {
+    fn new(account: store::Account, tenant: &Tenant) -> Self {
         Self {
-            id: account.external_id.to_string(),
-            status: account.status.as_str(),
+            id: account.external_id,
+            status: account.status,
             balance: Balance::new(account.balance, account.held, &tenant.policy.currency),
             created_at: account.created_at,
         }
     }
 }
 
-/// Nothing is said of an account but its id, which is in the path.
+/// Has no members: the id of the account is in the path.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutAccountRequest {}
@@ -53,7 +58,7 @@ pub struct PutAccountRequest {}
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchAccountRequest {
-    #[schema(value_type = Option<String>, nullable = false, pattern = "^(active|suspended)$")]
+    #[schema(nullable = false)]
     status: Option<AccountStatus>,
 }
 
@@ -64,55 +69,61 @@ impl PatchAccountRequest {
     }
 }
 
-/// Make an account, or read the one that is there.
+/// Create an account
+///
+/// Returns the account if it already exists.
 #[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
     tag = "accounts",
     security(("admin_key" = [])),
     params(AccountPath),
     request_body = Option<PutAccountRequest>,
     responses(
-        (status = 200, description = "It was there", body = Account),
-        (status = 201, description = "It was made", body = Account),
+        (status = 200, description = "The account already existed.", body = Account),
+        (status = 201, description = "The account was created.", body = Account),
         AnyRoute, WithAdminKey, WithBody))]
 pub async fn put(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Account>), Problem> {
     fields.finish(Some(()))?;
     let (account, made) =
         state.store.ensure_account(&admin.tenant, &account, &admin.origin).await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
-    Ok((status, Json(Account::new(&account, &admin.tenant))))
+    Ok((status, Json(Account::new(account, &admin.tenant))))
 }
 
-/// Read an account.
+/// Get an account
 #[utoipa::path(get, path = "/v1/accounts/{account}", operation_id = "getAccount",
     tag = "accounts",
     security(("admin_key" = [])),
     params(AccountPath),
-    responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+    responses((status = 200, description = "The account.", body = Account),
+        AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
 ) -> Result<Json<Account>, Problem> {
     let account = state.store.find_account(&admin.tenant, &account).await?;
-    Ok(Json(Account::new(&account, &admin.tenant)))
+    Ok(Json(Account::new(account, &admin.tenant)))
 }
 
-/// Suspend or activate an account.
+/// Suspend or activate an account
+///
+/// None of a suspended account's keys passes.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     security(("admin_key" = [])),
     params(AccountPath),
     request_body = Option<PatchAccountRequest>,
-    responses((status = 200, body = Account), AnyRoute, WithAdminKey, WithBody, WithTarget))]
+    responses((status = 200, description = "The account.", body = Account),
+        AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     fields: Fields,
 ) -> Result<Json<Account>, Problem> {
     let request = PatchAccountRequest::read(fields)?;
@@ -122,23 +133,26 @@ pub async fn patch(
         }
         None => state.store.find_account(&admin.tenant, &account).await?,
     };
-    Ok(Json(Account::new(&account, &admin.tenant)))
+    Ok(Json(Account::new(account, &admin.tenant)))
 }
 
-/// List the tenant's accounts, newest first.
+/// List accounts
+///
+/// Newest first.
 #[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts",
     tag = "accounts",
-    security(("admin_key" = [])), params(PageParams),
-    responses((status = 200, body = List<Account>), AnyRoute, WithAdminKey, WithParameters))]
+    security(("admin_key" = [])), params(AccountPage),
+    responses((status = 200, description = "A page of accounts.", body = AccountList),
+        AnyRoute, WithAdminKey, WithParameters))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
     params: QueryParams,
-) -> Result<Json<List<Account>>, Problem> {
-    let page = Page::<24>::read(params, format!("accounts {}", admin.tenant.id))?;
+) -> Result<Json<AccountList>, Problem> {
+    let page = AccountPage::read(params, format!("accounts {}", admin.tenant.id))?;
     let before = page.after.and_then(read_position);
     let accounts = state.store.list_accounts(&admin.tenant, before, page.fetch()).await?;
-    let shape = |account: store::Account| Account::new(&account, &admin.tenant);
+    let shape = |account: store::Account| Account::new(account, &admin.tenant);
     Ok(page.respond(accounts, position, shape))
 }
 

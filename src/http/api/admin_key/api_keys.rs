@@ -7,7 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
@@ -17,7 +17,7 @@ use crate::{
         amount::Currency,
         api_key::KeyText,
         id::KeyId,
-        lifecycle::{Expiry, MAX_GRACE_SECONDS},
+        lifecycle::{Expiry, GraceSeconds, KeyStatusFilter, Lifetime},
         scope::ScopeSet,
         spend_limit::SpendLimit,
         tenant::Tenant,
@@ -27,29 +27,34 @@ use crate::{
     entropy,
     http::api::shared::{
         admin::Admin,
-        amounts::{NewSpendLimitBody, spend_limit},
+        amounts::spend_limit,
         api_key::ApiKey,
         fields::{Fields, Patch, Wrong, boolean, integer, metadata, scopes, text},
-        page::{List, Page, PageParams},
-        params::{AccountInPath, AccountPath, KeyInPath, KeyPath, QueryParams},
+        page::{List, Page},
+        params::{AccountPath, KeyPath, QueryParams},
         problems::{
             AnyRoute, KeyLimitReached, KeyNotChangeable, WithAdminKey, WithBody, WithParameters,
             WithTarget,
         },
     },
     state::AppState,
-    store::{self, KeyChange, KeyFilter, NewApiKey},
+    store::{self, KeyChange, NewApiKey},
 };
 
-/// A new API key, and its text, which is shown this once.
+/// A new API key and its text, which no other response contains.
 #[derive(Serialize, ToSchema)]
 pub struct NewKey {
-    /// The whole text. It cannot be had again.
+    /// The whole text. It cannot be read again.
     #[schema(example = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe")]
     key: String,
     #[serde(flatten)]
     api_key: ApiKey,
 }
+
+pub type ApiKeyList = List<ApiKey>;
+
+/// The page that a list of keys is read by.
+type ApiKeyPage = Page<16>;
 
 impl NewKey {
     /// One of the two responses that carry a key's text.
@@ -64,24 +69,16 @@ impl NewKey {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateKeyRequest {
-    /// 1 to 100 characters after trimming, no control characters.
-    #[schema(value_type = String, min_length = 1, max_length = 100, example = "trading bot 1")]
     name: Name,
-    /// Absent: the tenant's default.
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 32)]
+    /// Absent: the tenant's default scopes.
     scopes: Option<ScopeSet>,
-    /// In the future, at most ten years ahead. Absent: never. Not along with `expires_in`.
-    #[schema(value_type = Option<String>, format = DateTime)]
+    /// In the future, at most ten years ahead. Absent: never. Not together with `expires_in`.
     expires_at: Option<Expiry>,
-    /// Seconds from now: the other way to say it.
-    #[schema(value_type = Option<i64>, minimum = 1)]
-    #[expect(dead_code, reason = "read into expires_at; here for the OpenAPI document")]
-    expires_in: Option<i64>,
-    /// At most 4096 bytes as compact JSON.
-    #[schema(value_type = Option<Object>)]
+    /// Seconds from now until the key expires. Not together with `expires_at`.
+    #[schema(value_type = Option<Lifetime>)]
+    expires_in: Option<Expiry>,
     metadata: Option<Metadata>,
-    /// Absent: all of the balance.
-    #[schema(value_type = Option<NewSpendLimitBody>)]
+    /// Absent: the key may spend the whole balance.
     spend_limit: Option<SpendLimit>,
 }
 
@@ -89,77 +86,81 @@ impl CreateKeyRequest {
     fn read(mut fields: Fields, now: Timestamp, tenant: &Tenant) -> Result<Self, Problem> {
         let name = fields.required("name", text(Name::parse));
         let scopes = fields.optional("scopes", scopes);
-        let at = fields.optional("expires_at", expires_at(now));
-        let after = |seconds| Expiry::after_seconds(seconds, now);
+        let expires_at = fields.optional("expires_at", expires_at(now));
+        let after = |seconds: i64| Lifetime::try_from(seconds)?.expiry(now);
         let expires_in = fields.optional("expires_in", integer(after));
-        if at.is_some() && expires_in.is_some() {
+        if expires_at.is_some() && expires_in.is_some() {
             fields.wrong("expires_in", "must not stand beside expires_at".into());
         }
         let metadata = fields.optional("metadata", metadata);
         let spend_limit = fields.object("spend_limit", |limit| spend_limit(limit, tenant));
-        let request = name.map(|name| Self {
-            name,
-            scopes,
-            expires_at: at.or(expires_in),
-            expires_in: None,
-            metadata,
-            spend_limit,
-        });
+        let request =
+            name.map(|name| Self { name, scopes, expires_at, expires_in, metadata, spend_limit });
         fields.finish(request)
+    }
+
+    fn into_new(self, default_scopes: &ScopeSet) -> NewApiKey {
+        NewApiKey {
+            name: self.name,
+            scopes: self.scopes.unwrap_or_else(|| default_scopes.clone()),
+            expiry: self.expires_at.or(self.expires_in),
+            metadata: self.metadata.unwrap_or_default(),
+            spend_limit: self.spend_limit,
+        }
     }
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape of the body, for the OpenAPI document")]
 pub struct PatchKeyRequest {
-    #[schema(nullable = false, min_length = 1, max_length = 100)]
-    name: Option<String>,
-    #[schema(nullable = false, min_items = 1, max_items = 32)]
-    scopes: Option<Vec<String>>,
-    /// `null`: never to expire.
-    #[schema(format = DateTime)]
-    expires_at: Option<String>,
+    #[schema(nullable = false)]
+    name: Option<Name>,
+    #[schema(nullable = false)]
+    scopes: Option<ScopeSet>,
+    /// `null`: the key never expires.
+    #[schema(value_type = Option<Expiry>)]
+    expires_at: Patch<Expiry>,
     #[schema(nullable = false)]
     enabled: Option<bool>,
-    /// Replaced whole; `null`: emptied.
-    #[schema(value_type = Option<Object>)]
-    metadata: Option<Map<String, Value>>,
-    /// `null`: all of the balance.
-    spend_limit: Option<NewSpendLimitBody>,
+    /// Replaces all metadata; `null`: an empty object.
+    #[schema(value_type = Option<Metadata>)]
+    metadata: Patch<Metadata>,
+    /// `null`: the key may spend the whole balance.
+    #[schema(value_type = Option<SpendLimit>)]
+    spend_limit: Patch<SpendLimit>,
 }
 
 impl PatchKeyRequest {
-    fn read(mut fields: Fields, now: Timestamp, tenant: &Tenant) -> Result<KeyChange, Problem> {
-        let change = KeyChange {
+    fn read(mut fields: Fields, now: Timestamp, tenant: &Tenant) -> Result<Self, Problem> {
+        let request = Self {
             name: fields.change("name", text(Name::parse)),
             scopes: fields.change("scopes", scopes),
-            expiry: match fields.patch("expires_at", expires_at(now)) {
-                Patch::Keep => None,
-                Patch::Clear => Some(None),
-                Patch::Set(expiry) => Some(Some(expiry)),
-            },
+            expires_at: fields.patch("expires_at", expires_at(now)),
             enabled: fields.change("enabled", boolean),
-            metadata: match fields.patch("metadata", metadata) {
-                Patch::Keep => None,
-                Patch::Clear => Some(Metadata::default()),
-                Patch::Set(metadata) => Some(metadata),
-            },
-            spend_limit: match fields.patch_object("spend_limit", |f| spend_limit(f, tenant)) {
-                Patch::Keep => None,
-                Patch::Clear => Some(None),
-                Patch::Set(limit) => Some(Some(limit)),
-            },
+            metadata: fields.patch("metadata", metadata),
+            spend_limit: fields.patch_object("spend_limit", |limit| spend_limit(limit, tenant)),
         };
-        fields.finish(Some(change))
+        fields.finish(Some(request))
+    }
+}
+
+impl From<PatchKeyRequest> for KeyChange {
+    fn from(request: PatchKeyRequest) -> Self {
+        Self {
+            name: request.name,
+            scopes: request.scopes,
+            expiry: request.expires_at.into_change(),
+            enabled: request.enabled,
+            metadata: request.metadata.into_change().map(Option::unwrap_or_default),
+            spend_limit: request.spend_limit.into_change(),
+        }
     }
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKeyRequest {
-    /// For the audit trail: 1 to 200 characters.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    /// For the audit trail.
     reason: Option<Reason>,
 }
 
@@ -173,30 +174,30 @@ impl RevokeKeyRequest {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKeyRequest {
-    /// How long the old key passes on.
-    #[schema(value_type = Option<i64>, minimum = 0, maximum = 604800, default = 0)]
-    grace_seconds: i64,
+    /// Seconds for which the old key still passes. Absent: 0.
+    grace_seconds: Option<GraceSeconds>,
 }
 
 impl RotateKeyRequest {
     fn read(mut fields: Fields) -> Result<Self, Problem> {
-        let grace = |seconds| match seconds {
-            0..=MAX_GRACE_SECONDS => Ok(seconds),
-            _ => Err("must be from 0 to 604800"),
-        };
-        let grace_seconds = fields.optional("grace_seconds", integer(grace)).unwrap_or(0);
+        let grace_seconds = fields.optional("grace_seconds", integer(GraceSeconds::try_from));
         fields.finish(Some(Self { grace_seconds }))
     }
 }
 
-/// Which keys are wanted.
+/// Which keys to list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct KeyFilterParams {
-    /// `live` (the default), `revoked`, `expired` or `all`.
-    #[param(pattern = "^(live|revoked|expired|all)$")]
-    status: Option<String>,
+pub struct KeyQuery {
+    /// Only keys with this status.
+    #[param(required = false, default = "live")]
+    status: KeyStatusFilter,
+}
+
+impl KeyQuery {
+    fn read(params: &mut QueryParams) -> Self {
+        Self { status: params.optional("status", str::parse).unwrap_or_default() }
+    }
 }
 
 fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
@@ -206,115 +207,109 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
     }
 }
 
-/// Give an account a key. Its text is in this response alone.
+/// Create an API key
+///
+/// Only this response contains the key's text.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys", operation_id = "createKey",
     tag = "keys",
     security(("admin_key" = [])),
     params(AccountPath),
     request_body = CreateKeyRequest,
     responses(
-        (status = 201, body = NewKey),
+        (status = 201, description = "The key and its text.", body = NewKey),
         KeyLimitReached, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     fields: Fields,
 ) -> Result<Response, Problem> {
     let request = CreateKeyRequest::read(fields, admin.now, &admin.tenant)?;
     let policy = &admin.tenant.policy;
-    let new = NewApiKey {
-        name: request.name,
-        scopes: request.scopes.unwrap_or_else(|| policy.default_scopes.clone()),
-        expiry: request.expires_at,
-        metadata: request.metadata.unwrap_or_default(),
-        spend_limit: request.spend_limit,
-    };
+    let new = request.into_new(&policy.default_scopes);
     let text = entropy::new_key(&policy.prefix).map_err(store::StoreError::from)?;
     let key =
         state.store.create_api_key(&admin.tenant, &account, &text, &new, &admin.origin).await?;
     Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
 }
 
-/// List an account's keys, newest first.
+/// List an account's API keys
+///
+/// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys", operation_id = "listKeys",
     tag = "keys",
     security(("admin_key" = [])),
-    params(AccountPath,
-        KeyFilterParams, PageParams),
-    responses((status = 200, body = List<ApiKey>),
+    params(AccountPath, KeyQuery, ApiKeyPage),
+    responses((status = 200, description = "A page of keys.", body = ApiKeyList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<List<ApiKey>>, Problem> {
-    let filter = params.optional("status", |text| match text {
-        "all" => Ok(KeyFilter::All),
-        other => {
-            other.parse().map(KeyFilter::Only).map_err(|_| "must be live, revoked, expired or all")
-        }
-    });
-    let filter = filter.unwrap_or(KeyFilter::Only(crate::domain::lifecycle::KeyStatus::Live));
-    let list = format!("keys {} {account} {filter:?}", admin.tenant.id);
-    let page = Page::<16>::read(params, list)?;
+) -> Result<Json<ApiKeyList>, Problem> {
+    let KeyQuery { status } = KeyQuery::read(&mut params);
+    let list = format!("keys {} {account} {status}", admin.tenant.id);
+    let page = ApiKeyPage::read(params, list)?;
     let before = page.after.map(|bytes| KeyId::from_uuid(Uuid::from_bytes(bytes)));
     let keys =
-        state.store.list_api_keys(&admin.tenant, &account, filter, before, page.fetch()).await?;
+        state.store.list_api_keys(&admin.tenant, &account, status, before, page.fetch()).await?;
     let shape = |key| ApiKey::new(key, &admin.tenant.policy.currency);
     Ok(page.respond(keys, |key| key.id.uuid().into_bytes(), shape))
 }
 
-/// Read a key.
+/// Get an API key
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "getKey",
     tag = "keys",
     security(("admin_key" = [])),
     params(KeyPath),
-    responses((status = 200, body = ApiKey), AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+    responses((status = 200, description = "The key.", body = ApiKey),
+        AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    KeyInPath(key_id): KeyInPath,
+    KeyPath { account, key_id }: KeyPath,
 ) -> Result<Json<ApiKey>, Problem> {
     let key = state.store.find_api_key(&admin.tenant, &account, key_id).await?;
     Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
-/// Change a live key. Absent keeps, `null` clears.
+/// Change an API key
+///
+/// The key must be live. An absent member stays as it is; `null` clears it.
 #[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "patchKey",
     tag = "keys",
     security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<PatchKeyRequest>,
-    responses((status = 200, body = ApiKey),
+    responses((status = 200, description = "The key.", body = ApiKey),
         KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    KeyInPath(key_id): KeyInPath,
+    KeyPath { account, key_id }: KeyPath,
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
-    let change = PatchKeyRequest::read(fields, admin.now, &admin.tenant)?;
+    let change = KeyChange::from(PatchKeyRequest::read(fields, admin.now, &admin.tenant)?);
     let key =
         state.store.change_api_key(&admin.tenant, &account, key_id, &change, &admin.origin).await?;
     Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
-/// Revoke a key, at once and for ever. Repeating it is harmless; other keys stay as they are.
+/// Revoke an API key
+///
+/// Takes effect immediately and cannot be undone. Repeating it has no effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
     tag = "keys",
     security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<RevokeKeyRequest>,
-    responses((status = 200, body = ApiKey), AnyRoute, WithAdminKey, WithBody, WithTarget))]
+    responses((status = 200, description = "The revoked key.", body = ApiKey),
+        AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn revoke(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    KeyInPath(key_id): KeyInPath,
+    KeyPath { account, key_id }: KeyPath,
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
     let request = RevokeKeyRequest::read(fields)?;
@@ -325,20 +320,21 @@ pub async fn revoke(
     Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
-/// Replace a key by a new one with the same settings. The text of the new one is in this response
-/// alone; the old one dies when the grace ends.
+/// Rotate an API key
+///
+/// Creates a key with the same settings. Only this response contains its text. The old key expires
+/// when the grace period ends.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
     security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<RotateKeyRequest>,
-    responses((status = 201, body = NewKey),
+    responses((status = 201, description = "The new key and its text.", body = NewKey),
         KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn rotate(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    KeyInPath(key_id): KeyInPath,
+    KeyPath { account, key_id }: KeyPath,
     fields: Fields,
 ) -> Result<Response, Problem> {
     let request = RotateKeyRequest::read(fields)?;
@@ -350,7 +346,7 @@ pub async fn rotate(
             &account,
             key_id,
             &text,
-            request.grace_seconds,
+            request.grace_seconds.unwrap_or_default().get(),
             &admin.origin,
         )
         .await?;

@@ -3,19 +3,23 @@
 use axum::{Json, extract::State};
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, ToSchema,
+    openapi::{ObjectBuilder, schema::AdditionalProperties},
+};
 use uuid::Uuid;
 
 use crate::{
     auth::Problem,
     domain::{
-        account::ExternalId,
-        id::{AdminKeyId, AuditEventId, CreditId, KeyId, RequestId},
+        account::{AccountFormat, ExternalId},
+        audit::{ActorKind, AuditAction, AuditTarget},
+        id::{AdminKeyId, AuditEventId, KeyId, RequestId},
         timestamp::Timestamp,
     },
     http::api::shared::{
         admin::Admin,
-        page::{List, Page, PageParams},
+        page::{List, Page},
         params::QueryParams,
         problems::{AnyRoute, WithAdminKey, WithParameters},
     },
@@ -26,47 +30,47 @@ use crate::{
 /// Something that was done.
 #[derive(Serialize, ToSchema)]
 pub struct AuditEvent {
-    #[schema(value_type = String, example = "evt_01h455vb4pex5vsknk084sn02q")]
     id: AuditEventId,
-    /// `admin_key`, `cli` or `account_owner`.
-    #[schema(pattern = "^(admin_key|cli|account_owner)$")]
-    actor: String,
-    #[schema(value_type = Option<String>, required = true)]
+    actor: ActorKind,
+    #[schema(required = true)]
     admin_key_id: Option<AdminKeyId>,
-    #[schema(example = "api_key.revoke")]
-    action: String,
+    action: AuditAction,
     /// The account acted on; `null`: the tenant itself.
     #[schema(required = true)]
-    account: Option<String>,
-    /// The API key, admin key or credit acted on; `null`: the account or the tenant itself.
-    #[schema(required = true, example = "key_01h455vb4pex5vsknk084sn02q")]
-    target_id: Option<String>,
-    /// What changed, by field.
-    #[schema(value_type = Object)]
+    account: Option<ExternalId>,
+    /// The API key, admin key, credit or refund acted on; `null`: the account or the tenant itself.
+    #[schema(required = true)]
+    target_id: Option<AuditTarget>,
+    #[schema(schema_with = detail)]
     detail: Value,
-    /// The address that the request came from; `null` at the command line.
+    /// The IP address of the client; `null`: the command line.
     #[schema(required = true)]
     address: Option<String>,
-    #[schema(value_type = Option<String>, required = true)]
+    #[schema(required = true)]
     request_id: Option<RequestId>,
-    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
+fn detail() -> ObjectBuilder {
+    ObjectBuilder::new()
+        .description(Some("What changed, by field."))
+        .additional_properties(Some(AdditionalProperties::FreeForm(true)))
+}
+
+pub type AuditEventList = List<AuditEvent>;
+
+/// The page that a list of events is read by.
+type AuditEventPage = Page<16>;
+
 impl From<store::AuditEvent> for AuditEvent {
     fn from(event: store::AuditEvent) -> Self {
-        let target_id = event.target_id.map(|id| match event.action.as_str() {
-            "account.credit" => CreditId::from_uuid(id).to_string(),
-            action if action.starts_with("admin_key.") => AdminKeyId::from_uuid(id).to_string(),
-            _ => KeyId::from_uuid(id).to_string(),
-        });
         Self {
             id: event.id,
             actor: event.actor,
             admin_key_id: event.admin_key_id,
             action: event.action,
             account: event.account,
-            target_id,
+            target_id: event.target,
             detail: event.detail,
             address: event.address,
             request_id: event.request_id,
@@ -75,34 +79,47 @@ impl From<store::AuditEvent> for AuditEvent {
     }
 }
 
-/// Which events are wanted.
+/// Which events to list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct AuditFilterParams {
+pub struct AuditQuery {
     /// Only acts on this account.
-    account: Option<String>,
+    account: Option<ExternalId>,
     /// Only acts on this API key.
-    #[param(pattern = "^key_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
-    key_id: Option<String>,
+    key_id: Option<KeyId>,
 }
 
-/// List what was done to the tenant's accounts and keys, newest first.
+impl AuditQuery {
+    fn read(params: &mut QueryParams, format: AccountFormat) -> Self {
+        Self {
+            account: params.optional("account", |text| ExternalId::parse(text, format)),
+            key_id: params.optional("key_id", str::parse),
+        }
+    }
+}
+
+impl From<AuditQuery> for AuditFilter {
+    fn from(query: AuditQuery) -> Self {
+        Self { account: query.account, key_id: query.key_id }
+    }
+}
+
+/// List audit events
+///
+/// Changes of the tenant's accounts and keys, newest first.
 #[utoipa::path(get, path = "/v1/audit-events", operation_id = "listAuditEvents",
     tag = "audit",
-    security(("admin_key" = [])), params(AuditFilterParams, PageParams),
-    responses((status = 200, body = List<AuditEvent>), AnyRoute, WithAdminKey, WithParameters))]
+    security(("admin_key" = [])), params(AuditQuery, AuditEventPage),
+    responses((status = 200, description = "A page of audit events.", body = AuditEventList),
+        AnyRoute, WithAdminKey, WithParameters))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
     mut params: QueryParams,
-) -> Result<Json<List<AuditEvent>>, Problem> {
+) -> Result<Json<AuditEventList>, Problem> {
     let format = admin.tenant.policy.account_format;
-    let filter = AuditFilter {
-        account: params.optional("account", |text| ExternalId::parse(text, format)),
-        key_id: params.optional("key_id", str::parse),
-    };
-    let page = Page::<16>::read(params, format!("audit {} {filter:?}", admin.tenant.id))?;
+    let filter = AuditFilter::from(AuditQuery::read(&mut params, format));
+    let page = AuditEventPage::read(params, format!("audit {} {filter:?}", admin.tenant.id))?;
     let before = page.after.map(|bytes| AuditEventId::from_uuid(Uuid::from_bytes(bytes)));
     let events =
         state.store.list_audit_events(&admin.tenant, &filter, before, page.fetch()).await?;

@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 use crate::{
     auth::Problem,
     domain::{
-        amount::{Amount, Currency},
+        amount::{Amount, Currency, CurrencyCode, DecimalAmount},
         credit::NewCredit,
         id::CreditId,
         idempotency::IdempotencyKey,
@@ -24,28 +24,24 @@ use crate::{
         admin::Admin,
         amounts::amount,
         fields::{Fields, text},
-        params::{AccountInPath, AccountPath},
+        params::AccountPath,
         problems::{AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget},
-        replay::{RequiredIdempotencyKey, idempotency_key, mark_replayed},
+        replay::{RequiredIdempotencyKey, mark_replayed},
     },
     state::AppState,
     store,
 };
 
-/// A top-up.
+/// A top-up of an account's balance.
 #[derive(Serialize, ToSchema)]
 pub struct Credit {
-    #[schema(value_type = String, example = "crd_01h455vb4pex5vsknk084sn02q")]
     id: CreditId,
-    #[schema(example = "100.000000")]
-    amount: String,
-    #[schema(example = "TRX")]
-    currency: String,
-    /// The balance once it had been added.
-    balance_after: String,
+    amount: DecimalAmount,
+    currency: CurrencyCode,
+    /// The balance after the credit.
+    balance_after: DecimalAmount,
     #[schema(required = true)]
-    reference: Option<String>,
-    #[schema(value_type = String, format = DateTime)]
+    reference: Option<Reference>,
     created_at: Timestamp,
 }
 
@@ -54,7 +50,7 @@ impl Credit {
         Self {
             id: credit.id,
             amount: currency.format(credit.amount),
-            currency: currency.code().to_owned(),
+            currency: currency.into(),
             balance_after: currency.format(credit.balance_after),
             reference: credit.reference,
             created_at: credit.created_at,
@@ -66,10 +62,8 @@ impl Credit {
 #[serde(deny_unknown_fields)]
 pub struct CreateCreditRequest {
     /// A decimal string with at most the currency's decimals, more than zero.
-    #[schema(value_type = String, example = "100")]
     amount: Amount,
-    /// The tenant's own id of it, such as a payment's number.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    /// The tenant's own id of the credit, such as a payment's number.
     reference: Option<Reference>,
 }
 
@@ -81,27 +75,28 @@ impl CreateCreditRequest {
     ) -> Result<(Self, IdempotencyKey), Problem> {
         let amount = fields.required("amount", amount(tenant));
         let reference = fields.optional("reference", text(Reference::parse));
-        let key = idempotency_key(&mut fields, headers);
+        let key = RequiredIdempotencyKey::read(&mut fields, headers);
         let request = amount.map(|amount| Self { amount, reference });
         fields.finish(request.zip(key))
     }
 }
 
-/// Top an account up, once for each `Idempotency-Key`.
+/// Top up an account
+///
+/// Takes effect once for each `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/accounts/{account}/credits", operation_id = "createCredit",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(AccountPath,
-        RequiredIdempotencyKey),
+    params(AccountPath, RequiredIdempotencyKey),
     request_body = CreateCreditRequest,
     responses(
-        (status = 201, body = Credit,
-            headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
+        (status = 201, description = "The credit.", body = Credit,
+            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Problem> {

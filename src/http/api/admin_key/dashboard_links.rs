@@ -25,29 +25,24 @@ use crate::{
 /// A link into the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// Send the user's browser here, at once: it works one time. It is shown this once.
+    /// Redirect the user's browser here immediately: the link works once. Only this response
+    /// contains it.
     #[schema(
+        format = "uri",
         example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
     )]
     url: String,
     /// Five minutes from now.
-    #[schema(value_type = String, format = DateTime)]
     expires_at: Timestamp,
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDashboardLinkRequest {
-    /// The account whose dashboard it is. Its user has to be logged in at the platform.
-    #[schema(
-        value_type = String,
-        min_length = 1,
-        max_length = 128,
-        example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
-    )]
+    /// The account whose dashboard it is. Your platform must have logged its user in.
     account: ExternalId,
-    /// Where the dashboard leads back to: of one of the `return_origins` of the dashboard settings.
-    #[schema(value_type = Option<String>, max_length = 2000)]
+    /// Where the dashboard leads back to. Its origin must be one of the `return_origins` of the
+    /// dashboard settings.
     return_url: Option<ReturnUrl>,
 }
 
@@ -74,16 +69,16 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
     if origins.allow(&url) { Ok(url) } else { Err(WrongReturn::Origin(url.origin().to_string())) }
 }
 
-/// Make a link that opens the dashboard of an account: once, within 5 minutes.
+/// Create a dashboard link
 ///
-/// For a user that the platform has logged in itself: redirect the browser to the link. It opens a
-/// session of that account alone.
+/// Opens the dashboard of one account, once, within five minutes. Redirect a user that your
+/// platform has logged in to it.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     security(("admin_key" = [])),
     request_body = CreateDashboardLinkRequest,
     responses(
-        (status = 201, body = DashboardLink),
+        (status = 201, description = "The link.", body = DashboardLink),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,

@@ -9,7 +9,8 @@ use crate::{
     auth::Problem,
     domain::{
         dashboard::{
-            self, AccentColor, DisplayName, Logo, LogoRef, ReturnOrigins, SignInPolicy, WebOrigin,
+            self, AccentColor, DisplayName, Logo, LogoMediaType, LogoRef, ReturnOrigins,
+            WalletSignIn, WebOrigin,
         },
         tenant::Tenant,
     },
@@ -28,91 +29,90 @@ pub const BODY_BYTES: usize = 64 * 1024;
 /// The settings of the dashboard.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardSettings {
-    /// What the platform is called there; `null`: its slug is shown.
-    #[schema(required = true, max_length = 60, example = "TronAgg")]
-    name: Option<String>,
-    /// The colour of its buttons and links; `null`: Tollgate's own.
-    #[schema(required = true, pattern = "^#[0-9a-f]{6}$", example = "#0f62fe")]
-    color: Option<String>,
+    /// The platform's name in the dashboard; `null`: the tenant's slug is shown.
+    #[schema(required = true)]
+    name: Option<DisplayName>,
+    /// The colour of buttons and links; `null`: Tollgate's own.
+    #[schema(required = true)]
+    color: Option<AccentColor>,
     #[schema(required = true)]
     logo: Option<DashboardLogo>,
-    /// Where links back to the platform may lead.
-    #[schema(example = json!(["https://app.example.com"]))]
-    return_origins: Vec<String>,
-    /// `off`, `existing`: to accounts that are there, or `create`: the account is made at the first
-    /// sign-in.
-    #[schema(pattern = "^(off|existing|create)$")]
-    wallet_sign_in: &'static str,
+    return_origins: ReturnOrigins,
+    wallet_sign_in: WalletSignIn,
 }
 
 /// A logo.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLogo {
-    /// Where it is served. A new logo gets a new address.
+    /// Where the logo is served. A new logo gets a new URL.
+    #[schema(format = "uri")]
     url: String,
-    #[schema(pattern = "^image/(png|jpeg|webp)$")]
-    media_type: &'static str,
+    media_type: LogoMediaType,
 }
 
 impl DashboardSettings {
     fn new(
-        settings: &dashboard::DashboardSettings,
+        settings: dashboard::DashboardSettings,
         tenant: &Tenant,
         public_url: &WebOrigin,
     ) -> Self {
         let logo = |logo: LogoRef| DashboardLogo {
             url: format!("{public_url}{}", logo.path(tenant.id)),
-            media_type: logo.logo_type.media_type(),
+            media_type: logo.media_type,
         };
         Self {
-            name: settings.name.as_ref().map(|name| name.as_str().to_owned()),
-            color: settings.color.map(|color| color.to_string()),
+            name: settings.name,
+            color: settings.color,
             logo: settings.logo.map(logo),
-            return_origins: settings.return_origins.to_strings(),
-            wallet_sign_in: settings.wallet_sign_in.as_str(),
+            return_origins: settings.return_origins,
+            wallet_sign_in: settings.wallet_sign_in,
         }
     }
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape of the body, for the OpenAPI document")]
 pub struct PatchDashboardSettingsRequest {
-    /// 1 to 60 characters after trimming; `null`: the slug is shown.
-    #[schema(min_length = 1, max_length = 60)]
-    name: Option<String>,
-    /// `#` and six hexadecimal digits. Shades of it that can be read are made out of it.
-    #[schema(pattern = "^#[0-9A-Fa-f]{6}$")]
-    color: Option<String>,
-    /// A PNG, JPEG or WebP file of at most 32 KiB, in base64; `null`: none.
-    #[schema(max_length = 43692)]
-    logo: Option<String>,
-    /// Origins such as `https://app.example.com`; `http` for a loopback host alone. Replaced whole.
-    #[schema(nullable = false, max_items = 20)]
-    return_origins: Option<Vec<String>>,
-    /// Other than `off` only where accounts are TRON addresses.
-    #[schema(nullable = false, pattern = "^(off|existing|create)$")]
-    wallet_sign_in: Option<String>,
+    /// `null`: the tenant's slug is shown.
+    #[schema(value_type = Option<DisplayName>)]
+    name: Patch<DisplayName>,
+    /// The dashboard derives readable shades from it.
+    #[schema(value_type = Option<AccentColor>)]
+    color: Patch<AccentColor>,
+    /// `null`: no logo.
+    #[schema(value_type = Option<Logo>)]
+    logo: Patch<Logo>,
+    /// Replaces all origins.
+    #[schema(nullable = false)]
+    return_origins: Option<ReturnOrigins>,
+    /// Other than `off` only if accounts are TRON addresses.
+    #[schema(nullable = false)]
+    wallet_sign_in: Option<WalletSignIn>,
 }
 
 impl PatchDashboardSettingsRequest {
-    fn read(mut fields: Fields, tenant: &Tenant) -> Result<DashboardChange, Problem> {
-        let change = DashboardChange {
-            name: clearable(fields.patch("name", text(DisplayName::parse))),
-            color: clearable(fields.patch("color", text(AccentColor::parse))),
-            logo: clearable(fields.patch("logo", text(Logo::from_base64))),
+    fn read(mut fields: Fields, tenant: &Tenant) -> Result<Self, Problem> {
+        let request = Self {
+            name: fields.patch("name", text(DisplayName::parse)),
+            color: fields.patch("color", text(AccentColor::parse)),
+            logo: fields.patch("logo", text(Logo::from_base64)),
             return_origins: fields.change("return_origins", return_origins),
-            wallet_sign_in: fields.change("wallet_sign_in", text(|text| policy(text, tenant))),
+            wallet_sign_in: fields
+                .change("wallet_sign_in", text(|text| wallet_sign_in(text, tenant))),
         };
-        fields.finish(Some(change))
+        fields.finish(Some(request))
     }
 }
 
-fn clearable<T>(patch: Patch<T>) -> Option<Option<T>> {
-    match patch {
-        Patch::Keep => None,
-        Patch::Clear => Some(None),
-        Patch::Set(value) => Some(Some(value)),
+impl From<PatchDashboardSettingsRequest> for DashboardChange {
+    fn from(request: PatchDashboardSettingsRequest) -> Self {
+        Self {
+            name: request.name.into_change(),
+            color: request.color.into_change(),
+            logo: request.logo.into_change(),
+            return_origins: request.return_origins,
+            wallet_sign_in: request.wallet_sign_in,
+        }
     }
 }
 
@@ -120,41 +120,46 @@ fn return_origins(value: Value) -> Result<ReturnOrigins, Wrong> {
     Ok(ReturnOrigins::new(texts(WebOrigin::parse)(value)?)?)
 }
 
-fn policy(text: &str, tenant: &Tenant) -> Result<SignInPolicy, &'static str> {
-    let policy: SignInPolicy = text.parse()?;
-    if policy.fits(tenant.policy.account_format) {
-        Ok(policy)
+fn wallet_sign_in(text: &str, tenant: &Tenant) -> Result<WalletSignIn, String> {
+    let wallet_sign_in = text.parse::<WalletSignIn>().map_err(|error| error.to_string())?;
+    if wallet_sign_in.fits(tenant.policy.account_format) {
+        Ok(wallet_sign_in)
     } else {
-        Err("must be off: the tenant's accounts are no TRON addresses")
+        Err("must be off: the tenant's accounts are no TRON addresses".to_owned())
     }
 }
 
-/// Read the settings of the dashboard.
+/// Get the dashboard's settings
 #[utoipa::path(get, path = "/v1/dashboard-settings", operation_id = "getDashboardSettings",
     tag = "dashboard",
     security(("admin_key" = [])),
-    responses((status = 200, body = DashboardSettings), AnyRoute, WithAdminKey))]
+    responses((status = 200, description = "The settings.", body = DashboardSettings),
+        AnyRoute, WithAdminKey))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
 ) -> Result<Json<DashboardSettings>, Problem> {
     let settings = state.store.dashboard_settings(&admin.tenant).await?;
-    Ok(Json(DashboardSettings::new(&settings, &admin.tenant, state.public_url())))
+    Ok(Json(DashboardSettings::new(settings, &admin.tenant, state.public_url())))
 }
 
-/// Change the settings of the dashboard. Absent keeps, `null` clears.
+/// Change the dashboard's settings
+///
+/// An absent member stays as it is; `null` clears it.
 #[utoipa::path(patch, path = "/v1/dashboard-settings", operation_id = "patchDashboardSettings",
     tag = "dashboard",
     security(("admin_key" = [])),
     request_body = Option<PatchDashboardSettingsRequest>,
-    responses((status = 200, body = DashboardSettings), AnyRoute, WithAdminKey, WithBody))]
+    responses((status = 200, description = "The settings.", body = DashboardSettings),
+        AnyRoute, WithAdminKey, WithBody))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
     fields: Fields,
 ) -> Result<Json<DashboardSettings>, Problem> {
-    let change = PatchDashboardSettingsRequest::read(fields, &admin.tenant)?;
+    let request = PatchDashboardSettingsRequest::read(fields, &admin.tenant)?;
+    let change = DashboardChange::from(request);
     let settings =
         state.store.change_dashboard_settings(&admin.tenant, &change, &admin.origin).await?;
-    Ok(Json(DashboardSettings::new(&settings, &admin.tenant, state.public_url())))
+    Ok(Json(DashboardSettings::new(settings, &admin.tenant, state.public_url())))
 }

@@ -17,19 +17,21 @@ use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
-        amount::Currency,
+        amount::{Currency, CurrencyCode, DecimalAmount, SignedDecimalAmount},
         id::{AdminKeyId, KeyId},
+        ledger_entry::{EntryCause, EntryKind, SortOrder},
         tenant::Tenant,
+        text::Reference,
         timestamp::Timestamp,
     },
     http::api::shared::{
         admin::Admin,
-        page::{List, Page, PageParams},
-        params::{AccountInPath, AccountPath, QueryParams},
+        page::{List, Page},
+        params::{AccountPath, QueryParams},
         problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
     },
     state::AppState,
-    store::{self, Direction, EntryFilter, EntryKind, EntryRange, Store, StoreError},
+    store::{self, EntryFilter, EntryRange, Store, StoreError},
     web::csv,
 };
 
@@ -39,44 +41,42 @@ const EXPORTED_AT_ONCE: i64 = 1000;
 /// One movement of an account's balance.
 #[derive(Serialize, ToSchema)]
 pub struct LedgerEntry {
-    /// 1, 2, 3, … of its account, without a gap.
+    /// 1, 2, 3, … for each account, without a gap.
     seq: i64,
-    /// `credit`, `purchase` or `refund`.
-    #[schema(pattern = "^(credit|purchase|refund)$")]
-    kind: String,
-    /// With a minus: out.
-    #[schema(example = "-1.500000")]
-    amount: String,
-    #[schema(example = "TRX")]
-    currency: String,
-    balance_after: String,
-    /// The purchase, the credit or the refund that it is the effect of.
-    #[schema(example = "pur_01h455vb4pex5vsknk084sn02q")]
-    cause_id: String,
-    /// The API key that bought.
-    #[schema(value_type = Option<String>, required = true)]
-    key_id: Option<KeyId>,
-    /// The admin key that credited or refunded; `null`: not over HTTP.
-    #[schema(value_type = Option<String>, required = true)]
-    admin_key_id: Option<AdminKeyId>,
-    /// That of the purchase, the credit or the refund.
+    kind: EntryKind,
+    /// Negative if the amount was taken from the balance.
+    amount: SignedDecimalAmount,
+    currency: CurrencyCode,
+    balance_after: DecimalAmount,
+    /// The purchase, credit or refund that moved the balance.
+    cause_id: EntryCause,
+    /// The API key that made the purchase.
     #[schema(required = true)]
-    reference: Option<String>,
-    /// Never before that of the entry before.
-    #[schema(value_type = String, format = DateTime)]
+    key_id: Option<KeyId>,
+    /// The admin key that made the credit or refund; `null`: it was not made over HTTP.
+    #[schema(required = true)]
+    admin_key_id: Option<AdminKeyId>,
+    /// The reference of the purchase, credit or refund.
+    #[schema(required = true)]
+    reference: Option<Reference>,
+    /// Never before that of the previous entry.
     created_at: Timestamp,
 }
 
+pub type LedgerEntryList = List<LedgerEntry>;
+
+/// The page that a list of entries is read by.
+type LedgerEntryPage = Page<8>;
+
 impl LedgerEntry {
     fn new(entry: store::LedgerEntry, currency: &Currency) -> Self {
-        let cause_id = entry.cause();
         Self {
             seq: entry.seq,
-            kind: entry.kind,
-            amount: currency.format(entry.amount),
-            currency: currency.code().to_owned(),
+            kind: entry.cause.kind(),
+            amount: currency.format(entry.amount).into(),
+            currency: currency.into(),
             balance_after: currency.format(entry.balance_after),
-            cause_id,
+            cause_id: entry.cause,
             key_id: entry.key_id,
             admin_key_id: entry.admin_key_id,
             reference: entry.reference,
@@ -101,136 +101,145 @@ impl LedgerEntry {
         [
             self.seq.to_string(),
             self.created_at.to_string(),
-            self.kind,
-            self.amount,
-            self.currency,
-            self.balance_after,
-            self.cause_id,
+            self.kind.to_string(),
+            self.amount.to_string(),
+            self.currency.to_string(),
+            self.balance_after.to_string(),
+            self.cause_id.to_string(),
             self.key_id.map(|id| id.to_string()).unwrap_or_default(),
             self.admin_key_id.map(|id| id.to_string()).unwrap_or_default(),
-            self.reference.unwrap_or_default(),
+            self.reference.map(|reference| reference.to_string()).unwrap_or_default(),
         ]
     }
 }
 
-/// An account's balance as it was.
+/// An account's balance at a time in the past.
 #[derive(Serialize, ToSchema)]
 pub struct BalanceThen {
-    #[schema(example = "100.000000")]
-    amount: String,
-    #[schema(example = "TRX")]
-    currency: String,
+    amount: DecimalAmount,
+    currency: CurrencyCode,
     /// Decimals of the currency.
     decimals: u8,
-    /// That of the newest ledger entry then; 0: there was none.
+    /// The `seq` of the newest ledger entry at that time; 0: there was none.
     seq: i64,
-    #[schema(value_type = String, format = DateTime)]
     at: Timestamp,
 }
 
-/// Which entries are wanted.
+/// Which entries to list, and in which order.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct EntryFilterParams {
+pub struct EntryQuery {
     /// From this time on.
-    #[param(format = DateTime)]
-    from: Option<String>,
+    from: Option<Timestamp>,
     /// Before this time.
-    #[param(format = DateTime)]
-    to: Option<String>,
-    /// Only what this API key bought.
-    #[param(pattern = "^key_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
-    key_id: Option<String>,
-    /// Only this kind.
-    #[param(pattern = "^(credit|purchase|refund)$")]
-    kind: Option<String>,
-    /// `desc`, newest first (the default), or `asc`.
-    #[param(pattern = "^(asc|desc)$")]
-    order: Option<String>,
+    to: Option<Timestamp>,
+    /// Only purchases that this API key made.
+    key_id: Option<KeyId>,
+    /// Only entries of this kind.
+    kind: Option<EntryKind>,
+    #[param(required = false, default = "desc")]
+    order: SortOrder,
 }
 
-/// When a balance is wanted.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameter, for the OpenAPI document")]
-pub struct MomentParams {
-    /// Absent: now.
-    #[param(format = DateTime)]
-    at: Option<String>,
-}
+impl EntryQuery {
+    fn read(params: &mut QueryParams) -> Self {
+        Self {
+            from: params.optional("from", Timestamp::parse),
+            to: params.optional("to", Timestamp::parse),
+            key_id: params.optional("key_id", str::parse),
+            kind: params.optional("kind", str::parse),
+            order: params.optional("order", str::parse).unwrap_or_default(),
+        }
+    }
 
-fn read_filter(params: &mut QueryParams) -> (EntryFilter, Direction) {
-    let filter = EntryFilter {
-        from: params.optional("from", Timestamp::parse),
-        to: params.optional("to", Timestamp::parse),
-        key_id: params.optional("key_id", str::parse::<KeyId>),
-        kind: params.optional("kind", str::parse::<EntryKind>),
-    };
-    let direction = params.optional("order", |text| match text {
-        "asc" => Ok(Direction::OldestFirst),
-        "desc" => Ok(Direction::NewestFirst),
-        _ => Err("must be asc or desc"),
-    });
-    (filter, direction.unwrap_or(Direction::NewestFirst))
-}
-
-/// What is left of a range after an entry.
-fn rest(range: EntryRange, direction: Direction, seq: i64) -> EntryRange {
-    match direction {
-        Direction::OldestFirst => EntryRange { after: range.after.max(seq), ..range },
-        Direction::NewestFirst => EntryRange { last: range.last.min(seq - 1), ..range },
+    fn filter(&self) -> EntryFilter {
+        EntryFilter { from: self.from, to: self.to, key_id: self.key_id, kind: self.kind }
     }
 }
 
-/// List an account's ledger entries, newest first or oldest first.
+/// At which time to read the balance.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct BalanceQuery {
+    /// Not in the future. Absent: now.
+    at: Option<Timestamp>,
+}
+
+impl BalanceQuery {
+    fn read(mut params: QueryParams, now: Timestamp) -> Result<Self, Problem> {
+        let at = params.optional("at", |text| match Timestamp::parse(text) {
+            Ok(at) if at <= now => Ok(at),
+            Ok(_) => Err("must not lie in the future".to_owned()),
+            Err(error) => Err(error.to_string()),
+        });
+        params.finish()?;
+        Ok(Self { at })
+    }
+}
+
+/// What is left of a range after an entry.
+fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
+    match order {
+        SortOrder::OldestFirst => EntryRange { after: range.after.max(seq), ..range },
+        SortOrder::NewestFirst => EntryRange { last: range.last.min(seq - 1), ..range },
+    }
+}
+
+/// List an account's ledger entries
+///
+/// Newest first, unless `order` is `asc`.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger", operation_id = "listLedgerEntries",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(AccountPath, EntryFilterParams, PageParams),
-    responses((status = 200, body = List<LedgerEntry>),
+    params(AccountPath, EntryQuery, LedgerEntryPage),
+    responses((status = 200, description = "A page of ledger entries.", body = LedgerEntryList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<List<LedgerEntry>>, Problem> {
+) -> Result<Json<LedgerEntryList>, Problem> {
     let tenant = &admin.tenant;
-    let (filter, direction) = read_filter(&mut params);
-    let list = format!("ledger {} {account} {filter:?} {direction:?}", tenant.id);
-    let page = Page::<8>::read(params, list)?;
+    let query = EntryQuery::read(&mut params);
+    let (filter, order) = (query.filter(), query.order);
+    let list = format!("ledger {} {account} {filter:?} {order}", tenant.id);
+    let page = LedgerEntryPage::read(params, list)?;
     let range = state.store.find_entry_range(tenant, &account, &filter).await?;
     let range = match page.after.map(i64::from_be_bytes) {
-        Some(seq) => rest(range, direction, seq),
+        Some(seq) => rest(range, order, seq),
         None => range,
     };
     let entries =
-        state.store.list_ledger_entries(tenant, &account, &filter, range, direction, page.fetch());
+        state.store.list_ledger_entries(tenant, &account, &filter, range, order, page.fetch());
     let shape = |entry| LedgerEntry::new(entry, &tenant.policy.currency);
     Ok(page.respond(entries.await?, |entry| entry.seq.to_be_bytes(), shape))
 }
 
-/// Download an account's ledger entries as CSV, with a header line: what is there now.
+/// Export an account's ledger entries as CSV
 ///
-/// If the connection breaks off before the end, the transfer is not complete; a client sees that.
+/// The first line is a header. If the connection breaks before the end, the transfer is incomplete
+/// and the client sees an error.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",
     operation_id = "exportLedgerEntries", tag = "accounts",
     security(("admin_key" = [])),
-    params(AccountPath, EntryFilterParams),
-    responses((status = 200, content_type = "text/csv", body = String),
+    params(AccountPath, EntryQuery),
+    responses(
+        (status = 200, description = "The entries as CSV.", content_type = "text/csv",
+            body = String),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn export(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     mut params: QueryParams,
 ) -> Result<Response, Problem> {
-    let (filter, direction) = read_filter(&mut params);
+    let query = EntryQuery::read(&mut params);
     params.finish()?;
+    let (filter, order) = (query.filter(), query.order);
     let range = state.store.find_entry_range(&admin.tenant, &account, &filter).await?;
     let (store, tenant) = (Arc::clone(&state.store), Arc::clone(&admin.tenant));
-    let export = Export { store, tenant, account, filter, direction, rest: Some(range) };
+    let export = Export { store, tenant, account, filter, order, rest: Some(range) };
     let first = Bytes::from(csv::record(&LedgerEntry::COLUMNS.map(str::to_owned)));
     let parts = stream::try_unfold((export, Some(first)), async |(mut export, header)| {
         let part = match header {
@@ -255,7 +264,7 @@ struct Export {
     tenant: Arc<Tenant>,
     account: ExternalId,
     filter: EntryFilter,
-    direction: Direction,
+    order: SortOrder,
     rest: Option<EntryRange>,
 }
 
@@ -270,7 +279,7 @@ impl Export {
                 &self.account,
                 &self.filter,
                 range,
-                self.direction,
+                self.order,
                 EXPORTED_AT_ONCE,
             )
             .await
@@ -280,7 +289,7 @@ impl Export {
                 tracing::error!(tenant, error, "an export broke off");
             })?;
         let Some(last) = entries.last() else { return Ok(None) };
-        self.rest = Some(rest(range, self.direction, last.seq));
+        self.rest = Some(rest(range, self.order, last.seq));
         let mut lines = String::new();
         for entry in entries {
             let entry = LedgerEntry::new(entry, &self.tenant.policy.currency);
@@ -290,30 +299,25 @@ impl Export {
     }
 }
 
-/// Read an account's balance as it was at a time, with all that had happened until then.
+/// Get an account's balance at a time
 #[utoipa::path(get, path = "/v1/accounts/{account}/balance", operation_id = "getBalanceThen",
     tag = "accounts",
     security(("admin_key" = [])),
-    params(AccountPath, MomentParams),
-    responses((status = 200, body = BalanceThen),
+    params(AccountPath, BalanceQuery),
+    responses((status = 200, description = "The balance at that time.", body = BalanceThen),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn balance_then(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    mut params: QueryParams,
+    AccountPath { account }: AccountPath,
+    params: QueryParams,
 ) -> Result<Json<BalanceThen>, Problem> {
-    let at = params.optional("at", |text| match Timestamp::parse(text) {
-        Ok(at) if at <= admin.now => Ok(at),
-        Ok(_) => Err("must not lie in the future".to_owned()),
-        Err(error) => Err(error.to_string()),
-    });
-    params.finish()?;
+    let BalanceQuery { at } = BalanceQuery::read(params, admin.now)?;
     let then = state.store.find_balance_then(&admin.tenant, &account, at).await?;
     let currency = &admin.tenant.policy.currency;
     Ok(Json(BalanceThen {
         amount: currency.format(then.balance),
-        currency: currency.code().to_owned(),
+        currency: currency.into(),
         decimals: currency.decimals(),
         seq: then.seq,
         at: at.unwrap_or(admin.now),

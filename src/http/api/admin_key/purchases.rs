@@ -8,38 +8,42 @@ use crate::{
     domain::id::KeyId,
     http::api::shared::{
         admin::Admin,
-        page::{List, PageParams},
-        params::{AccountInPath, AccountPath, QueryParams},
+        params::{AccountPath, QueryParams},
         problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
-        purchase::{self, Purchase},
+        purchase::{self, PurchaseList, PurchasePage},
     },
     state::AppState,
 };
 
-/// Whose purchases are wanted.
+/// Which purchases to list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct PurchaseFilterParams {
-    /// Only what this API key bought.
-    #[param(pattern = "^key_[0-7][0-9a-hjkmnp-tv-z]{25}$")]
-    key_id: Option<String>,
+pub struct PurchaseQuery {
+    /// Only purchases that this API key made.
+    key_id: Option<KeyId>,
 }
 
-/// List what an account has bought, newest first.
+impl PurchaseQuery {
+    fn read(params: &mut QueryParams) -> Self {
+        Self { key_id: params.optional("key_id", str::parse) }
+    }
+}
+
+/// List an account's purchases
+///
+/// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases", operation_id = "listAccountPurchases",
     tag = "purchases",
     security(("admin_key" = [])),
-    params(AccountPath,
-        PurchaseFilterParams, PageParams),
-    responses((status = 200, body = List<Purchase>),
+    params(AccountPath, PurchaseQuery, PurchasePage),
+    responses((status = 200, description = "A page of purchases.", body = PurchaseList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn list_of_account(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
+    AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<List<Purchase>>, Problem> {
-    let key_id = params.optional("key_id", str::parse::<KeyId>);
+) -> Result<Json<PurchaseList>, Problem> {
+    let PurchaseQuery { key_id } = PurchaseQuery::read(&mut params);
     purchase::list(&state, &admin.tenant, &account, key_id, params).await
 }

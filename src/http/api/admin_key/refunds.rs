@@ -7,12 +7,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use crate::{
     auth::Problem,
     domain::{
-        amount::Currency,
+        amount::{Amount, Currency, CurrencyCode, DecimalAmount},
         id::{PurchaseId, RefundId},
         idempotency::IdempotencyKey,
         refund::NewRefund,
@@ -24,35 +24,29 @@ use crate::{
         admin::Admin,
         amounts::{amount, refused},
         fields::{Fields, text},
-        page::{List, Page, PageParams},
-        params::{AccountInPath, QueryParams},
+        page::{List, Page},
+        params::{AccountPurchasePath, QueryParams},
         problems::{
             AnyRoute, RefundTooLarge, WithAdminKey, WithBody, WithIdempotencyKey, WithParameters,
             WithTarget,
         },
-        purchase::PurchaseInPath,
-        replay::{RequiredIdempotencyKey, idempotency_key, mark_replayed},
+        replay::{RequiredIdempotencyKey, mark_replayed},
     },
     state::AppState,
     store,
 };
 
-/// What was given back of a purchase.
+/// A refund of a purchase or of a part of it.
 #[derive(Serialize, ToSchema)]
 pub struct Refund {
-    #[schema(value_type = String, example = "rfd_01h455vb4pex5vsknk084sn02q")]
     id: RefundId,
-    #[schema(value_type = String, example = "pur_01h455vb4pex5vsknk084sn02q")]
     purchase_id: PurchaseId,
-    #[schema(example = "1.500000")]
-    amount: String,
-    #[schema(example = "TRX")]
-    currency: String,
-    /// The balance once it had been given back.
-    balance_after: String,
+    amount: DecimalAmount,
+    currency: CurrencyCode,
+    /// The balance after the refund.
+    balance_after: DecimalAmount,
     #[schema(required = true)]
-    reference: Option<String>,
-    #[schema(value_type = String, format = DateTime)]
+    reference: Option<Reference>,
     created_at: Timestamp,
 }
 
@@ -62,7 +56,7 @@ impl Refund {
             id: refund.id,
             purchase_id: refund.purchase_id,
             amount: currency.format(refund.amount),
-            currency: currency.code().to_owned(),
+            currency: currency.into(),
             balance_after: currency.format(refund.balance_after),
             reference: refund.reference,
             created_at: refund.created_at,
@@ -70,29 +64,18 @@ impl Refund {
     }
 }
 
-/// The account and the purchase in the path, for the OpenAPI document.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct PurchasePath {
-    /// The tenant's own id of the account.
-    #[param(min_length = 1, max_length = 128, example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC")]
-    account: String,
-    /// The id of the purchase.
-    #[param(example = "pur_01h455vb4pex5vsknk084sn02q")]
-    id: String,
-}
+pub type RefundList = List<Refund>;
+
+/// The page that a list of refunds is read by.
+type RefundPage = Page<8>;
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "the shape of the body, for the OpenAPI document")]
 pub struct CreateRefundRequest {
-    /// At most what is left of the purchase. Absent: all of that.
-    #[schema(example = "1.5")]
-    amount: Option<String>,
-    /// The tenant's own id of it, such as a ticket's number.
-    #[schema(min_length = 1, max_length = 200)]
-    reference: Option<String>,
+    /// At most the part of the purchase that was not refunded yet. Absent: all of that.
+    amount: Option<Amount>,
+    /// The tenant's own id of the refund, such as a ticket number.
+    reference: Option<Reference>,
 }
 
 impl CreateRefundRequest {
@@ -100,59 +83,66 @@ impl CreateRefundRequest {
         mut fields: Fields,
         headers: &HeaderMap,
         tenant: &Tenant,
-    ) -> Result<(NewRefund, IdempotencyKey), Problem> {
+    ) -> Result<(Self, IdempotencyKey), Problem> {
         let amount = fields.optional("amount", amount(tenant));
         let reference = fields.optional("reference", text(Reference::parse));
-        let key = idempotency_key(&mut fields, headers);
-        fields.finish(key.map(|key| (NewRefund { amount, reference }, key)))
+        let key = RequiredIdempotencyKey::read(&mut fields, headers);
+        fields.finish(key.map(|key| (Self { amount, reference }, key)))
     }
 }
 
-/// Give back a purchase or a part of it, once for each `Idempotency-Key`; in sum never more than was
-/// paid. It does not make room in the limit of a key.
+impl From<CreateRefundRequest> for NewRefund {
+    fn from(request: CreateRefundRequest) -> Self {
+        Self { amount: request.amount, reference: request.reference }
+    }
+}
+
+/// Refund a purchase or a part of it
+///
+/// Takes effect once for each `Idempotency-Key`. Refunds never exceed the purchase. A refund does
+/// not increase what a key may spend.
 #[utoipa::path(post, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "createRefund", tag = "purchases",
     security(("admin_key" = [])),
-    params(PurchasePath,
-        RequiredIdempotencyKey),
+    params(AccountPurchasePath, RequiredIdempotencyKey),
     request_body = Option<CreateRefundRequest>,
     responses(
-        (status = 201, body = Refund,
-            headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
+        (status = 201, description = "The refund.", body = Refund,
+            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    PurchaseInPath(id): PurchaseInPath,
+    AccountPurchasePath { account, id }: AccountPurchasePath,
     headers: HeaderMap,
     fields: Fields,
 ) -> Result<Response, Problem> {
     let tenant = &admin.tenant;
     let currency = &tenant.policy.currency;
     let (wanted, key) = CreateRefundRequest::read(fields, &headers, tenant)?;
-    let refunded = state.ledger.refund(tenant, account, id, wanted, key, admin.origin).await;
+    let refunded = state.ledger.refund(tenant, account, id, wanted.into(), key, admin.origin).await;
     let refunded = refunded.map_err(|error| refused(error, currency))?;
     let body = Json(Refund::new(refunded.refund, currency));
     Ok(mark_replayed((StatusCode::CREATED, body).into_response(), refunded.replayed))
 }
 
-/// List what was given back of a purchase, newest first.
+/// List the refunds of a purchase
+///
+/// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "listRefunds", tag = "purchases",
     security(("admin_key" = [])),
-    params(PurchasePath, PageParams),
-    responses((status = 200, body = List<Refund>),
+    params(AccountPurchasePath, RefundPage),
+    responses((status = 200, description = "A page of refunds.", body = RefundList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
-    AccountInPath(account): AccountInPath,
-    PurchaseInPath(id): PurchaseInPath,
+    AccountPurchasePath { account, id }: AccountPurchasePath,
     params: QueryParams,
-) -> Result<Json<List<Refund>>, Problem> {
+) -> Result<Json<RefundList>, Problem> {
     let tenant = &admin.tenant;
-    let page = Page::<8>::read(params, format!("refunds {} {account} {id}", tenant.id))?;
+    let page = RefundPage::read(params, format!("refunds {} {account} {id}", tenant.id))?;
     let before = page.after.map(i64::from_be_bytes);
     let refunds = state.store.list_refunds(tenant, &account, id, before, page.fetch()).await?;
     let shape = |(_, refund)| Refund::new(refund, &tenant.policy.currency);

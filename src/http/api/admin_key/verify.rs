@@ -13,17 +13,18 @@ use utoipa::ToSchema;
 use crate::{
     auth::{Denied, GateDecision, KeyVerifier as _, Presented, Principal, Problem},
     domain::{
-        amount::Amount,
+        account::ExternalId,
+        amount::{Amount, DecimalAmount},
         api_key::{KeyText, MalformedKey},
         id::{KeyId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
         scope::{Scope, ScopeSet},
-        tenant::Tenant,
+        tenant::{Environment, Slug, Tenant},
         text::{Metadata, Reference},
         timestamp::Timestamp,
-        usage::Outcome,
-        verification::Denial,
+        usage::UsageOutcome,
+        verification::{Denial, VerificationCode},
     },
     http::api::shared::{
         admin::Admin,
@@ -40,57 +41,54 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// What is said of a key. Members beside `valid` and `code` are there when they are known.
+/// The result of a verification. Members beside `valid` and `code` are present when they are known.
 #[derive(Serialize, ToSchema)]
 pub struct VerifyResponse {
-    /// Whether the request that carried the key may go on.
+    /// Whether the request that carried the key may pass.
     valid: bool,
-    /// `VALID`, or why not.
-    #[schema(
-        pattern = "^(VALID|NOT_FOUND|REVOKED|EXPIRED|DISABLED|ACCOUNT_SUSPENDED|INSUFFICIENT_SCOPE|INSUFFICIENT_BALANCE|SPEND_LIMIT_EXCEEDED)$"
-    )]
-    code: &'static str,
+    code: VerificationCode,
     #[serde(flatten)]
     key: VerifiedKey,
-    /// With `INSUFFICIENT_SCOPE`: the scopes that none of the key's implies.
+    /// With `INSUFFICIENT_SCOPE`: the scopes that none of the key's scopes implies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
-    missing_scopes: Vec<String>,
-    /// With a charge that was made.
+    missing_scopes: Vec<Scope>,
+    /// The purchase that the charge made.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     purchase: Option<Purchase>,
     /// With `INSUFFICIENT_BALANCE` or `SPEND_LIMIT_EXCEEDED`: the amount of the charge.
     #[serde(skip_serializing_if = "Option::is_none")]
-    required: Option<String>,
-    /// With `INSUFFICIENT_BALANCE`: the balance less what is held; with `SPEND_LIMIT_EXCEEDED`: what is
-    /// left of the limit.
+    #[schema(nullable = false)]
+    required: Option<DecimalAmount>,
+    /// With `INSUFFICIENT_BALANCE`: the balance less what is held; with `SPEND_LIMIT_EXCEEDED`: what
+    /// is left of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
-    available: Option<String>,
+    #[schema(nullable = false)]
+    available: Option<DecimalAmount>,
 }
 
-/// The key that was recognised; empty when none was.
+/// The key that was recognised; empty if there was none.
 #[derive(Serialize, ToSchema, Default)]
 pub struct VerifiedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    tenant: Option<String>,
-    /// `live` or `test`.
+    tenant: Option<Slug>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, pattern = "^(live|test)$")]
-    environment: Option<&'static str>,
+    #[schema(nullable = false)]
+    environment: Option<Environment>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, nullable = false)]
+    #[schema(nullable = false)]
     key_id: Option<KeyId>,
     /// The tenant's own id of the account.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    account: Option<String>,
+    account: Option<ExternalId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    scopes: Option<Vec<String>>,
+    scopes: Option<ScopeSet>,
     /// `null`: the key never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Option<Timestamp>>,
 }
 
@@ -100,10 +98,9 @@ pub struct VerifyRequest {
     /// The text that a client presented.
     #[schema(value_type = String)]
     key: Result<KeyText, MalformedKey>,
-    /// Scopes that the key's have to imply, every one.
-    #[schema(value_type = Option<Vec<String>>, min_items = 1, max_items = 32)]
+    /// Scopes that the key's scopes must imply, every one.
     scopes: Option<ScopeSet>,
-    /// Buy with the key if it is valid. Needs `purchases:write` as a purchase does.
+    /// Makes a purchase with the key if it is valid. Needs `purchases:write` as a purchase does.
     charge: Option<ChargeRequest>,
 }
 
@@ -111,12 +108,9 @@ pub struct VerifyRequest {
 #[serde(deny_unknown_fields)]
 pub struct ChargeRequest {
     /// A decimal string with at most the currency's decimals, more than zero.
-    #[schema(value_type = String, example = "1.5")]
     amount: Amount,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
     reference: Option<Reference>,
-    /// 1 to 128 visible ASCII characters; the same as the header of a purchase.
-    #[schema(value_type = String, min_length = 1, max_length = 128)]
+    /// The same as the header of a purchase.
     idempotency_key: IdempotencyKey,
 }
 
@@ -141,9 +135,9 @@ impl ChargeRequest {
 }
 
 impl VerifyResponse {
-    fn new(code: &'static str, key: VerifiedKey) -> Self {
+    fn new(code: VerificationCode, key: VerifiedKey) -> Self {
         Self {
-            valid: code == "VALID",
+            valid: code == VerificationCode::Valid,
             code,
             key,
             missing_scopes: Vec::new(),
@@ -154,44 +148,38 @@ impl VerifyResponse {
     }
 
     fn denied(denial: Denial, key: VerifiedKey) -> Result<Self, Problem> {
-        let code = match denial {
-            Denial::Malformed | Denial::NotFound => "NOT_FOUND",
-            Denial::Revoked => "REVOKED",
-            Denial::Expired => "EXPIRED",
-            Denial::Disabled => "DISABLED",
-            Denial::AccountSuspended => "ACCOUNT_SUSPENDED",
-            Denial::Unavailable => return Err(denial.into()),
-        };
+        let code = VerificationCode::try_from(denial).map_err(|_| denial)?;
         Ok(Self::new(code, key))
     }
 
-    fn lacking(missing: &[Scope], key: VerifiedKey) -> Self {
-        let missing_scopes = missing.iter().map(ToString::to_string).collect();
-        Self { missing_scopes, ..Self::new("INSUFFICIENT_SCOPE", key) }
+    fn lacking(missing_scopes: Vec<Scope>, key: VerifiedKey) -> Self {
+        Self { missing_scopes, ..Self::new(VerificationCode::InsufficientScope, key) }
     }
 }
 
 impl VerifiedKey {
     fn new(principal: &Principal) -> Self {
         Self {
-            tenant: Some(principal.tenant.to_string()),
-            environment: Some(principal.environment.as_str()),
+            tenant: Some(principal.tenant.clone()),
+            environment: Some(principal.environment),
             key_id: Some(principal.key_id),
-            account: Some(principal.account.to_string()),
-            scopes: Some(principal.scopes.to_strings()),
+            account: Some(principal.account.clone()),
+            scopes: Some(principal.scopes.clone()),
             expires_at: Some(principal.expires_at),
         }
     }
 }
 
-/// Verify a key that a client presented, and, with `charge`, buy with it in the same call.
+/// Verify an API key
 ///
-/// What is said of the key is in `code`, with status 200; another tenant's key is not found.
+/// Verifies a key that a client presented. With `charge`, also makes a purchase with it. The result
+/// is in `code`, with status 200. Another tenant's key is `NOT_FOUND`.
 #[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
     tag = "gate", security(("admin_key" = [])),
     request_body = VerifyRequest,
-    responses((status = 200, body = VerifyResponse,
-        headers(("Idempotent-Replayed" = String, description = "`true` when the charge was decided before"))),
+    responses(
+        (status = 200, description = "The result of the verification.", body = VerifyResponse,
+            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey))]
 pub async fn verify(
     State(state): State<AppState>,
@@ -202,7 +190,7 @@ pub async fn verify(
     let tenant = &admin.tenant;
     let request = VerifyRequest::read(fields, tenant)?;
     let (response, replayed) = answer(&state, tenant, request, request_id).await?;
-    count_for(tenant, outcome(response.code));
+    count_for(tenant, response.code.metric_label());
     Ok(mark_replayed(Json(response).into_response(), replayed))
 }
 
@@ -230,9 +218,10 @@ async fn answer(
         }
     };
     let decided = decide(state, tenant, &found, request, request_id).await;
-    // It passed, also where the charge came to nothing.
-    let outcome = decided.as_ref().ok().and_then(|(answer, _)| outcome(answer.code).parse().ok());
-    state.usage.record(&found, outcome.unwrap_or(Outcome::Valid));
+    // The key passed, also where the charge came to nothing.
+    let decision =
+        decided.as_ref().map_or(GateDecision::Passed, |(answer, _)| answer.code.decision());
+    state.usage.record(&found, decision.usage().unwrap_or(UsageOutcome::Valid));
     decided
 }
 
@@ -248,11 +237,11 @@ async fn decide(
     let needed = request.scopes.iter().flat_map(ScopeSet::iter).cloned().chain(charge_scope);
     let missing: Vec<Scope> = needed.filter(|scope| !found.scopes.allows(scope)).collect();
     if !missing.is_empty() {
-        return Ok((VerifyResponse::lacking(&missing, VerifiedKey::new(found)), false));
+        return Ok((VerifyResponse::lacking(missing, VerifiedKey::new(found)), false));
     }
     match request.charge {
         Some(charge) => self::charge(state, tenant, found, charge, request_id).await,
-        None => Ok((VerifyResponse::new("VALID", VerifiedKey::new(found)), false)),
+        None => Ok((VerifyResponse::new(VerificationCode::Valid, VerifiedKey::new(found)), false)),
     }
 }
 
@@ -275,12 +264,13 @@ async fn charge(
     match state.ledger.purchase(&buyer, purchase, Some(charge.idempotency_key)).await {
         Ok(Decision::Made { made, replayed }) => {
             let purchase = Some(Purchase::new(made, currency));
-            Ok((VerifyResponse { purchase, ..VerifyResponse::new("VALID", key) }, replayed))
+            let made = VerifyResponse::new(VerificationCode::Valid, key);
+            Ok((VerifyResponse { purchase, ..made }, replayed))
         }
         Ok(Decision::Declined(decline)) => {
             let code = match decline.limit {
-                None => "INSUFFICIENT_BALANCE",
-                Some(_) => "SPEND_LIMIT_EXCEEDED",
+                None => VerificationCode::InsufficientBalance,
+                Some(_) => VerificationCode::SpendLimitExceeded,
             };
             let declined = VerifyResponse {
                 required: Some(currency.format(decline.required)),
@@ -294,24 +284,9 @@ async fn charge(
             Ok((VerifyResponse::denied(denial, key)?, false))
         }
         Err(StoreError::Refused(Refusal::ScopeLost)) => {
-            let lost = [Scope::purchases_write()];
-            Ok((VerifyResponse::lacking(&lost, VerifiedKey::new(found)), false))
+            let lost = vec![Scope::purchases_write()];
+            Ok((VerifyResponse::lacking(lost, VerifiedKey::new(found)), false))
         }
         Err(error) => Err(error.into()),
-    }
-}
-
-/// The code as the metrics have it.
-fn outcome(code: &'static str) -> &'static str {
-    match code {
-        "VALID" => "valid",
-        "NOT_FOUND" => "not_found",
-        "REVOKED" => "revoked",
-        "EXPIRED" => "expired",
-        "DISABLED" => "disabled",
-        "ACCOUNT_SUSPENDED" => "account_suspended",
-        "INSUFFICIENT_SCOPE" => "insufficient_scope",
-        "SPEND_LIMIT_EXCEEDED" => "spend_limit_exceeded",
-        _ => "insufficient_balance",
     }
 }

@@ -5,39 +5,52 @@ use utoipa::IntoParams;
 
 use crate::{
     auth::{Principal, Problem},
-    domain::scope::Scope,
+    domain::{
+        account::ExternalId,
+        id::KeyId,
+        scope::Scope,
+        tenant::{Environment, Slug},
+    },
     http::api::shared::{
         params::QueryParams,
         problems::{AnyRoute, WithApiKey, WithParameters},
     },
 };
 
-/// What the key has to be good for.
+/// What the key must be allowed to do.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
-pub struct AuthorizeParams {
-    /// A scope that one of the key's has to imply.
-    #[param(example = "orders:write", pattern = "^([a-z][a-z0-9_]{0,30}:)?(read|write)$")]
-    scope: Option<String>,
+pub struct AuthorizeQuery {
+    /// A scope that one of the key's scopes must imply.
+    scope: Option<Scope>,
 }
 
-/// Answer a gateway's sub-request: 200 with who it is in headers, or 401, 403, 503. Any method is
-/// taken. Parameters other than `scope` are the original request's and are passed over.
+impl AuthorizeQuery {
+    fn read(mut params: QueryParams) -> Result<Self, Problem> {
+        let scope = params.optional("scope", str::parse::<Scope>);
+        params.finish_leniently()?;
+        Ok(Self { scope })
+    }
+}
+
+/// Authorize a gateway's request
+///
+/// For gateways that send a sub-request. Accepts any method except CONNECT. Ignores query
+/// parameters other than `scope`, which belong to the original request.
 #[utoipa::path(get, path = "/v1/authorize", operation_id = "authorize",
     tag = "gate", security(("api_key" = [])),
-    params(AuthorizeParams),
-    responses((status = 200, description = "The request may pass", headers(
-        ("X-Tollgate-Tenant" = String), ("X-Tollgate-Environment" = String),
-        ("X-Tollgate-Account" = String), ("X-Tollgate-Key-Id" = String),
-        ("X-Tollgate-Scopes" = String, description = "Separated by spaces"))),
+    params(AuthorizeQuery),
+    responses((status = 200, description = "The request may pass. The headers say whose it is.",
+        headers(
+            ("X-Tollgate-Tenant" = Slug), ("X-Tollgate-Environment" = Environment),
+            ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),
+            ("X-Tollgate-Scopes" = String, description = "Separated by spaces"))),
         AnyRoute, WithApiKey, WithParameters))]
 pub async fn authorize(
     principal: Principal,
-    mut params: QueryParams,
+    params: QueryParams,
 ) -> Result<(StatusCode, HeaderMap), Problem> {
-    let scope = params.optional("scope", str::parse::<Scope>);
-    params.finish_leniently()?;
+    let AuthorizeQuery { scope } = AuthorizeQuery::read(params)?;
     if let Some(scope) = scope.filter(|scope| !principal.scopes.allows(scope)) {
         return Err(Problem::insufficient_scope(&scope));
     }

@@ -6,6 +6,11 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::{Principal, Problem},
+    domain::{
+        account::{AccountStatus, ExternalId},
+        amount::DecimalAmount,
+        tenant::{Environment, Slug},
+    },
     http::api::shared::{
         amounts::Balance,
         api_key::ApiKey,
@@ -15,54 +20,45 @@ use crate::{
     state::AppState,
 };
 
-/// The key, its account, and the balance.
+/// The key, its account and the account's balance.
 #[derive(Serialize, ToSchema)]
 pub struct Me {
     tenant: OwnTenant,
     account: OwnAccount,
     balance: Balance,
     key: ApiKey,
-    /// What is left of the key's limit now: nothing more than this can be bought with it. `null`: it
-    /// has no limit.
+    /// The part of the key's spend limit that is left now; `null`: the key has no limit.
     #[schema(required = true)]
-    spend_left: Option<String>,
+    spend_left: Option<DecimalAmount>,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct OwnTenant {
-    #[schema(example = "tronagg")]
-    slug: String,
-    /// `live` or `test`.
-    #[schema(pattern = "^(live|test)$")]
-    environment: &'static str,
+    slug: Slug,
+    environment: Environment,
 }
 
 #[derive(Serialize, ToSchema)]
 pub struct OwnAccount {
-    /// The tenant's own id of it.
-    id: String,
-    /// `active` or `suspended`.
-    #[schema(pattern = "^(active|suspended)$")]
-    status: &'static str,
+    /// The tenant's own id of the account.
+    id: ExternalId,
+    status: AccountStatus,
 }
 
-/// Read the key that the request carries, its account, and the balance. Needs no scope.
+/// Get the API key of the request
+///
+/// Also its account and balance. Needs no scope.
 #[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
     tag = "gate", security(("api_key" = [])),
-    responses((status = 200, body = Me), AnyRoute, WithApiKey))]
+    responses((status = 200, description = "The key, its account and its balance.", body = Me),
+        AnyRoute, WithApiKey))]
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let own = state.store.find_own_key(&tenant, &principal.account, principal.key_id).await?;
     let currency = &tenant.policy.currency;
     Ok(Json(Me {
-        tenant: OwnTenant {
-            slug: tenant.slug.to_string(),
-            environment: tenant.environment.as_str(),
-        },
-        account: OwnAccount {
-            id: own.account.external_id.to_string(),
-            status: own.account.status.as_str(),
-        },
+        tenant: OwnTenant { slug: tenant.slug.clone(), environment: tenant.environment },
+        account: OwnAccount { id: own.account.external_id, status: own.account.status },
         balance: Balance::new(own.account.balance, own.account.held, currency),
         key: ApiKey::new(own.key, currency),
         spend_left: own.spend_left.map(|left| currency.format(left)),

@@ -21,13 +21,12 @@ use crate::{
         amounts::amount,
         buyer::{ThisRequest, buyer, respond, tenant_of},
         fields::{Fields, metadata, text},
-        page::{List, PageParams},
         params::QueryParams,
         problems::{
             AnyRoute, Declined, WithApiKey, WithBody, WithIdempotencyKey, WithParameters,
             WithTarget,
         },
-        purchase::{Purchase, PurchaseInPath, list},
+        purchase::{Purchase, PurchaseList, PurchasePage, PurchasePath, list},
         replay::OptionalIdempotencyKey,
     },
     state::AppState,
@@ -37,15 +36,10 @@ use crate::{
 #[serde(deny_unknown_fields)]
 pub struct CreatePurchaseRequest {
     /// A decimal string with at most the currency's decimals, more than zero.
-    #[schema(value_type = String, example = "1.5")]
     amount: Amount,
-    /// The buyer's own id of it, such as an order number.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 200)]
+    /// The buyer's own id of the purchase, such as an order number.
     reference: Option<Reference>,
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 500)]
     description: Option<Description>,
-    /// At most 4096 bytes as compact JSON.
-    #[schema(value_type = Option<Object>)]
     metadata: Option<Metadata>,
 }
 
@@ -59,23 +53,24 @@ impl CreatePurchaseRequest {
         let reference = fields.optional("reference", text(Reference::parse));
         let description = fields.optional("description", text(Description::parse));
         let metadata = fields.optional("metadata", metadata);
-        let key = fields.header(headers, "Idempotency-Key", IdempotencyKey::parse_header);
+        let key = OptionalIdempotencyKey::read(&mut fields, headers);
         let request = amount.map(|amount| (Self { amount, reference, description, metadata }, key));
         fields.finish(request)
     }
 }
 
-/// Buy: take an amount off the account's balance. Needs the scope `purchases:write`.
+/// Make a purchase
 ///
-/// With an `Idempotency-Key` a repeated request has the effect and the answer of the first one,
-/// also through another key of the account; a decline is such an answer.
+/// Deducts an amount from the account's balance. Needs the scope `purchases:write`. With an
+/// `Idempotency-Key`, a repeated request has the effect and the response of the first one, also
+/// through another key of the account, also if it was declined.
 #[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
     tag = "purchases", security(("api_key" = [])),
     params(OptionalIdempotencyKey),
     request_body = CreatePurchaseRequest,
     responses(
-        (status = 201, body = Purchase,
-            headers(("Idempotent-Replayed" = String, description = "`true` when it was made before"))),
+        (status = 201, description = "The purchase.", body = Purchase,
+            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 pub async fn create(
     State(state): State<AppState>,
@@ -97,29 +92,35 @@ pub async fn create(
     respond(&buyer, StatusCode::CREATED, decision, Purchase::new)
 }
 
-/// List the account's purchases, newest first. Needs the scope `purchases:read`.
+/// List the account's purchases
+///
+/// Newest first. Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases", operation_id = "listPurchases",
     tag = "purchases", security(("api_key" = [])),
-    params(PageParams),
-    responses((status = 200, body = List<Purchase>), AnyRoute, WithApiKey, WithParameters))]
+    params(PurchasePage),
+    responses((status = 200, description = "A page of purchases.", body = PurchaseList),
+        AnyRoute, WithApiKey, WithParameters))]
 pub async fn list_own(
     State(state): State<AppState>,
     principal: Principal,
     params: QueryParams,
-) -> Result<Json<List<Purchase>>, Problem> {
+) -> Result<Json<PurchaseList>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     list(&state, &tenant, &principal.account, None, params).await
 }
 
-/// Read a purchase of the account. Needs the scope `purchases:read`.
+/// Get a purchase
+///
+/// Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases/{id}", operation_id = "getPurchase",
     tag = "purchases", security(("api_key" = [])),
-    params(("id" = String, Path, description = "The id of the purchase")),
-    responses((status = 200, body = Purchase), AnyRoute, WithApiKey, WithTarget))]
+    params(PurchasePath),
+    responses((status = 200, description = "The purchase.", body = Purchase),
+        AnyRoute, WithApiKey, WithTarget))]
 pub async fn get_own(
     State(state): State<AppState>,
     principal: Principal,
-    PurchaseInPath(id): PurchaseInPath,
+    PurchasePath { id }: PurchasePath,
 ) -> Result<Json<Purchase>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let purchase = state.store.find_purchase(&tenant, &principal.account, id).await?;

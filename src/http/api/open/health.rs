@@ -6,29 +6,42 @@ use utoipa::ToSchema;
 
 use crate::{
     auth::Problem,
+    domain::text_enum::text_enum,
     http::api::shared::problems::{AnyRoute, OpenRoute},
     state::AppState,
 };
 
+text_enum! {
+    /// `live`: the process answers. `ready`: the database answers too.
+    pub enum HealthStatus {
+        Live = "live",
+        Ready = "ready",
+    }
+}
+
 #[derive(Serialize, ToSchema)]
 pub struct Health {
-    #[schema(example = "ready")]
-    status: &'static str,
+    status: HealthStatus,
 }
 
-/// The process answers. Asks nothing else.
+/// Check that the process answers
+///
+/// Does not ask the database.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
     tag = "service", security(),
-    responses((status = 200, body = Health), AnyRoute, OpenRoute))]
+    responses((status = 200, description = "The process answers.", body = Health), AnyRoute, OpenRoute))]
 pub async fn livez() -> Json<Health> {
-    Json(Health { status: "live" })
+    Json(Health { status: HealthStatus::Live })
 }
 
-/// The database answers too: requests may be sent here.
+/// Check that the service can answer requests
+///
+/// Asks the database.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service", security(),
-    responses((status = 200, body = Health), AnyRoute, OpenRoute))]
+    responses((status = 200, description = "The service can answer requests.", body = Health),
+        AnyRoute, OpenRoute))]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;
-    Ok(Json(Health { status: "ready" }))
+    Ok(Json(Health { status: HealthStatus::Ready }))
 }

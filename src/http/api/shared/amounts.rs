@@ -7,27 +7,22 @@ use super::fields::{Fields, Wrong, text};
 use crate::{
     auth::{Problem, ProblemCode},
     domain::{
-        amount::{Amount, Currency},
-        spend_limit::SpendLimit,
+        amount::{Amount, Currency, CurrencyCode, DecimalAmount},
+        spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
     },
     store::{Decline, Refusal, StoreError},
 };
 
-/// What an account has.
+/// The balance of an account.
 #[derive(Serialize, ToSchema)]
 pub struct Balance {
-    /// Decimal string with all the currency's decimals.
-    #[schema(example = "100.000000")]
-    amount: String,
-    /// The part of it that open holds reserve.
-    #[schema(example = "0.000000")]
-    held: String,
-    /// The rest: what can be bought with.
-    #[schema(example = "100.000000")]
-    available: String,
-    #[schema(example = "TRX")]
-    currency: String,
+    amount: DecimalAmount,
+    /// The part that open holds reserve.
+    held: DecimalAmount,
+    /// The rest: what purchases can use.
+    available: DecimalAmount,
+    currency: CurrencyCode,
     /// Decimals of the currency.
     decimals: u8,
 }
@@ -38,41 +33,24 @@ impl Balance {
             amount: currency.format(amount),
             held: currency.format(held),
             available: currency.format(amount - held),
-            currency: currency.code().to_owned(),
+            currency: currency.into(),
             decimals: currency.decimals(),
         }
     }
 }
 
-/// What a key may spend at the most: its purchases and open holds.
+/// Maximum sum of a key's purchases and open holds in a period.
 #[derive(Serialize, ToSchema)]
 #[schema(as = SpendLimit)]
 pub struct SpendLimitBody {
-    #[schema(example = "50.000000")]
-    amount: String,
-    /// `day` or `month`, those of UTC, or `total`.
-    #[schema(pattern = "^(day|month|total)$")]
-    period: &'static str,
+    amount: DecimalAmount,
+    period: SpendPeriod,
 }
 
 impl SpendLimitBody {
     pub fn new(limit: SpendLimit, currency: &Currency) -> Self {
-        Self { amount: currency.format(limit.amount.minor_units()), period: limit.period.as_str() }
+        Self { amount: currency.format(limit.amount.minor_units()), period: limit.period }
     }
-}
-
-/// What a key is to spend at the most.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewSpendLimit)]
-#[expect(dead_code, reason = "the shape of the object, for the OpenAPI document")]
-pub struct NewSpendLimitBody {
-    /// A decimal string with at most the currency's decimals, more than zero.
-    #[schema(example = "50")]
-    amount: String,
-    /// `day` or `month`, those of UTC, or `total`.
-    #[schema(pattern = "^(day|month|total)$")]
-    period: String,
 }
 
 /// Reads an amount in the tenant's currency.

@@ -40,6 +40,17 @@ pub enum Patch<T> {
     Set(T),
 }
 
+impl<T> Patch<T> {
+    /// As the store takes a change: `None` keeps, `Some(None)` clears.
+    pub fn into_change(self) -> Option<Option<T>> {
+        match self {
+            Self::Keep => None,
+            Self::Clear => Some(None),
+            Self::Set(value) => Some(Some(value)),
+        }
+    }
+}
+
 /// What is wrong with a value, and where in it.
 pub struct Wrong {
     pointer: String,

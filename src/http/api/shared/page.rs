@@ -4,38 +4,64 @@
 //! came from: which list, whose, filtered how. It needs no secret: whoever makes one up reaches a
 //! position in a list that is theirs to read from the start.
 
+use std::borrow::Cow;
+
 use axum::Json;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{
+    IntoParams, PartialSchema, ToSchema,
+    openapi::{
+        ArrayBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
+        path::{Parameter, ParameterBuilder, ParameterIn},
+        schema::SchemaType,
+    },
+};
 
 use super::params::QueryParams;
 use crate::auth::Problem;
 
+/// Maximum number of items on a page.
 const MAX_LIMIT: i64 = 100;
+
+/// Items on a page if the client does not say how many.
 const DEFAULT_LIMIT: i64 = 20;
+
 const DIGEST_LENGTH: usize = 8;
 
-/// How to page through a list.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[expect(dead_code, reason = "the parameters of a list, for the OpenAPI document")]
-pub struct PageParams {
-    /// Items on a page.
-    #[param(minimum = 1, maximum = 100, default = 20)]
-    limit: Option<i64>,
-    /// `next_cursor` of the page before.
-    cursor: Option<String>,
-}
-
-/// A page of a list, newest first unless it was asked for otherwise.
-#[derive(Serialize, ToSchema)]
+/// A page of a list. The schema has the name of what is listed: `AccountList`.
+#[derive(Serialize)]
 pub struct List<T> {
     data: Vec<T>,
-    /// Ask with it for the next page; `null`: this is the last one.
-    #[schema(required = true)]
     next_cursor: Option<String>,
+}
+
+impl<T: ToSchema> PartialSchema for List<T> {
+    fn schema() -> RefOr<Schema> {
+        let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
+        let next_cursor = ObjectBuilder::new()
+            .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
+            .description(Some("The `cursor` of the next page; `null`: this is the last page."));
+        ObjectBuilder::new()
+            .description(Some("A page of a list."))
+            .property("data", items)
+            .required("data")
+            .property("next_cursor", next_cursor)
+            .required("next_cursor")
+            .into()
+    }
+}
+
+impl<T: ToSchema> ToSchema for List<T> {
+    fn name() -> Cow<'static, str> {
+        Cow::Owned(format!("{}List", T::name()))
+    }
+
+    fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
+        all.push((T::name().into_owned(), T::schema()));
+        T::schemas(all);
+    }
 }
 
 /// Which page is asked for. `N` is how many bytes a position has.
@@ -46,12 +72,38 @@ pub struct Page<const N: usize> {
     list: String,
 }
 
+impl<const N: usize> IntoParams for Page<N> {
+    fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        let limit = ObjectBuilder::new()
+            .schema_type(Type::Integer)
+            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
+            .minimum(Some(1))
+            .maximum(Some(MAX_LIMIT))
+            .default(Some(DEFAULT_LIMIT.into()));
+        let cursor = ObjectBuilder::new().schema_type(Type::String);
+        [
+            ("limit", "Maximum number of items on the page.", limit),
+            ("cursor", "The `next_cursor` of the previous page. Absent: the first page.", cursor),
+        ]
+        .map(|(name, description, schema)| {
+            ParameterBuilder::new()
+                .name(name)
+                .parameter_in(ParameterIn::Query)
+                .description(Some(description))
+                .required(Required::False)
+                .schema(Some(schema))
+                .build()
+        })
+        .into()
+    }
+}
+
 impl<const N: usize> Page<N> {
     /// `list` says which list it is, of whom, and how it is filtered.
     pub fn read(mut params: QueryParams, list: String) -> Result<Self, Problem> {
         let limit = params.optional("limit", |text| match text.parse() {
             Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
-            _ => Err("must be a whole number from 1 to 100"),
+            _ => Err(format!("must be a whole number from 1 to {MAX_LIMIT}")),
         });
         let after = params.optional("cursor", |text| {
             decode(text, &list).ok_or("is not a cursor that this list gave out")

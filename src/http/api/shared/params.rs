@@ -1,6 +1,6 @@
 //! Parameters in the path and in the query.
 
-use std::fmt::Display;
+use std::{fmt::Display, str::FromStr};
 
 use axum::{
     extract::{FromRequestParts, Query, RawPathParams},
@@ -12,65 +12,80 @@ use utoipa::IntoParams;
 use super::admin::Admin;
 use crate::{
     auth::Problem,
-    domain::{account::ExternalId, id::KeyId},
+    domain::{
+        account::ExternalId,
+        id::{KeyId, PurchaseId},
+    },
     http::problem::{not_found, validation},
 };
 
-/// The account in the path, for the OpenAPI document.
+/// The account in the path, checked against the format of the admin key's tenant.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "the parameter, for the OpenAPI document")]
 pub struct AccountPath {
     /// The tenant's own id of the account.
-    #[param(min_length = 1, max_length = 128, example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC")]
-    account: String,
+    pub account: ExternalId,
 }
 
-/// The account and the key in the path, for the OpenAPI document.
+/// The account and the key in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
-#[expect(dead_code, reason = "the parameters, for the OpenAPI document")]
 pub struct KeyPath {
     /// The tenant's own id of the account.
-    #[param(min_length = 1, max_length = 128, example = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC")]
-    account: String,
+    pub account: ExternalId,
     /// The id of the key.
-    #[param(example = "key_01h455vb4pex5vsknk084sn02q")]
-    key_id: String,
+    pub key_id: KeyId,
 }
 
-/// The account in the path, checked against the format of the admin key's tenant.
-pub struct AccountInPath(pub ExternalId);
+/// The account and the purchase in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct AccountPurchasePath {
+    /// The tenant's own id of the account.
+    pub account: ExternalId,
+    /// The id of the purchase.
+    pub id: PurchaseId,
+}
 
-/// The key in the path. What is no key's id names no key: 404.
-pub struct KeyInPath(pub KeyId);
-
-/// A parameter of the path as text, for ids that are not checked against a tenant.
-pub async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Problem> {
+async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Problem> {
     // What is not UTF-8 names nothing.
     let params = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| not_found())?;
     let found = params.iter().find(|(key, _)| *key == name);
     found.map(|(_, value)| value.to_owned()).ok_or_else(not_found)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for AccountInPath {
+/// An id in the path. A text that is no id names nothing: 404.
+pub async fn path_id<T: FromStr>(parts: &mut Parts, name: &str) -> Result<T, Problem> {
+    path_parameter(parts, name).await?.parse().map_err(|_| not_found())
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AccountPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let admin = Admin::from_request_parts(parts, state).await?;
         let text = path_parameter(parts, "account").await?;
         ExternalId::parse(&text, admin.tenant.policy.account_format)
-            .map(Self)
+            .map(|account| Self { account })
             .map_err(|error| validation([wrong("account", &error)]))
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for KeyInPath {
+impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let text = path_parameter(parts, "key_id").await?;
-        text.parse().map(Self).map_err(|_| not_found())
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let AccountPath { account } = AccountPath::from_request_parts(parts, state).await?;
+        Ok(Self { account, key_id: path_id(parts, "key_id").await? })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AccountPurchasePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let AccountPath { account } = AccountPath::from_request_parts(parts, state).await?;
+        Ok(Self { account, id: path_id(parts, "id").await? })
     }
 }
 

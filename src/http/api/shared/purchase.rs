@@ -2,54 +2,46 @@
 
 use axum::{Json, extract::FromRequestParts, http::request::Parts};
 use serde::Serialize;
-use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     page::{List, Page},
-    params::{QueryParams, path_parameter},
+    params::{QueryParams, path_id},
 };
 use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
-        amount::Currency,
+        amount::{Currency, CurrencyCode, DecimalAmount},
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
+        text::{Description, Metadata, Reference},
         timestamp::Timestamp,
     },
-    http::problem::not_found,
     state::AppState,
     store,
 };
 
-/// What was bought, and what was left.
+/// A purchase, and the balance after it.
 #[derive(Serialize, ToSchema)]
 pub struct Purchase {
-    #[schema(value_type = String, example = "pur_01h455vb4pex5vsknk084sn02q")]
     id: PurchaseId,
-    #[schema(example = "1.500000")]
-    amount: String,
-    #[schema(example = "TRX")]
-    currency: String,
-    /// The balance once it had been deducted.
-    balance_after: String,
-    /// What was given back of it since.
-    #[schema(example = "0.000000")]
-    refunded: String,
-    /// The API key that bought.
-    #[schema(value_type = String)]
+    amount: DecimalAmount,
+    currency: CurrencyCode,
+    /// The balance after the purchase.
+    balance_after: DecimalAmount,
+    /// The part that was refunded.
+    refunded: DecimalAmount,
+    /// The API key that made the purchase.
     key_id: KeyId,
     #[schema(required = true)]
-    reference: Option<String>,
+    reference: Option<Reference>,
     #[schema(required = true)]
-    description: Option<String>,
-    #[schema(value_type = Object)]
-    metadata: Value,
-    /// The hold that was captured.
-    #[schema(value_type = Option<String>, required = true)]
+    description: Option<Description>,
+    metadata: Metadata,
+    /// The hold that was captured; `null`: none.
+    #[schema(required = true)]
     hold_id: Option<HoldId>,
-    #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
 }
 
@@ -58,40 +50,49 @@ impl Purchase {
         Self {
             id: purchase.id,
             amount: currency.format(purchase.amount),
-            currency: currency.code().to_owned(),
+            currency: currency.into(),
             balance_after: currency.format(purchase.balance_after),
             refunded: currency.format(purchase.refunded),
             key_id: purchase.key_id,
             reference: purchase.reference,
             description: purchase.description,
-            metadata: purchase.metadata.to_value(),
+            metadata: purchase.metadata,
             hold_id: purchase.hold_id,
             created_at: purchase.created_at,
         }
     }
 }
 
-/// The purchase in the path. What is no purchase's id names none: 404.
-pub struct PurchaseInPath(pub PurchaseId);
+pub type PurchaseList = List<Purchase>;
 
-impl<S: Send + Sync> FromRequestParts<S> for PurchaseInPath {
+/// The purchase in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct PurchasePath {
+    /// The id of the purchase.
+    pub id: PurchaseId,
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for PurchasePath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let text = path_parameter(parts, "id").await?;
-        text.parse().map(Self).map_err(|_| not_found())
+        Ok(Self { id: path_id(parts, "id").await? })
     }
 }
 
-/// A page of what an account has bought, newest first.
+/// The page that a list of purchases is read by.
+pub type PurchasePage = Page<8>;
+
+/// A page of an account's purchases, newest first.
 pub async fn list(
     state: &AppState,
     tenant: &Tenant,
     account: &ExternalId,
     key_id: Option<KeyId>,
     params: QueryParams,
-) -> Result<Json<List<Purchase>>, Problem> {
-    let page = Page::<8>::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
+) -> Result<Json<PurchaseList>, Problem> {
+    let page = PurchasePage::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
     let before = page.after.map(i64::from_be_bytes);
     let purchases =
         state.store.list_purchases(tenant, account, key_id, before, page.fetch()).await?;

@@ -1,4 +1,5 @@
-//! Repeated requests: the `Idempotency-Key` of a request, and the header of a repeated response.
+//! Repeated requests: the header `Idempotency-Key`, and the mark of a response that repeats an
+//! earlier one.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},
@@ -15,14 +16,29 @@ use utoipa::{
 use super::fields::Fields;
 use crate::domain::idempotency::IdempotencyKey;
 
-/// Bytes of the header: a key of 128 characters, and its quotes.
-const MAX_HEADER_LENGTH: usize = 130;
+const HEADER: &str = "Idempotency-Key";
 
-/// The parameter of an operation that takes an `Idempotency-Key`, for the OpenAPI document.
+/// The header of a request that may be sent without it.
 pub struct OptionalIdempotencyKey;
 
-/// The parameter of an operation that requires an `Idempotency-Key`, for the OpenAPI document.
+/// The header of a request that gives money: it must not take effect twice.
 pub struct RequiredIdempotencyKey;
+
+impl OptionalIdempotencyKey {
+    pub fn read(fields: &mut Fields, headers: &HeaderMap) -> Option<IdempotencyKey> {
+        fields.header(headers, HEADER, IdempotencyKey::parse_header)
+    }
+}
+
+impl RequiredIdempotencyKey {
+    pub fn read(fields: &mut Fields, headers: &HeaderMap) -> Option<IdempotencyKey> {
+        let key = fields.header(headers, HEADER, IdempotencyKey::parse_header);
+        if !headers.contains_key(HEADER) {
+            fields.wrong_header(HEADER, "is required");
+        }
+        key
+    }
+}
 
 impl IntoParams for OptionalIdempotencyKey {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
@@ -37,29 +53,24 @@ impl IntoParams for RequiredIdempotencyKey {
 }
 
 fn parameter(required: Required) -> Parameter {
+    let max_length = IdempotencyKey::MAX_LENGTH;
+    // Longer by two quotes than the key itself.
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
-        .max_length(Some(MAX_HEADER_LENGTH));
+        .max_length(Some(max_length + 2));
     ParameterBuilder::new()
-        .name("Idempotency-Key")
+        .name(HEADER)
         .parameter_in(ParameterIn::Header)
+        .description(Some(format!(
+            "1 to {max_length} visible ASCII characters without spaces, bare or quoted."
+        )))
         .required(required)
-        .description(Some("1 to 128 visible ASCII characters without spaces, bare or quoted."))
         .schema(Some(schema))
         .build()
 }
 
-/// Reads the header where it is required: a credit or a refund must not take effect twice.
-pub fn idempotency_key(fields: &mut Fields, headers: &HeaderMap) -> Option<IdempotencyKey> {
-    let key = fields.header(headers, "Idempotency-Key", IdempotencyKey::parse_header);
-    if !headers.contains_key("Idempotency-Key") {
-        fields.wrong_header("Idempotency-Key", "is required");
-    }
-    key
-}
-
-/// Marks a response that repeats an earlier one.
+/// Marks a response that repeats one that was given before.
 pub fn mark_replayed(mut response: Response, replayed: bool) -> Response {
     if replayed {
         let name = HeaderName::from_static("idempotent-replayed");
