@@ -2,9 +2,9 @@
 
 use super::session::Visitor;
 use crate::{
-    domain::{lifecycle::KeyStatus, tenant::MAX_KEYS_LIMIT},
+    domain::{lifecycle::KeyStatusFilter, tenant::MAX_KEYS_LIMIT},
     state::AppState,
-    store::{ApiKey, KeyFilter, StoreError},
+    store::{ApiKey, StoreError},
 };
 
 /// Keys that are called by their names elsewhere; older ones by their ids.
@@ -13,14 +13,14 @@ const NAMED: i64 = 200;
 /// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
 /// be in their grace.
 pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
-    let filter = KeyFilter::Only(KeyStatus::Live);
+    let filter = KeyStatusFilter::Live;
     let most = 2 * i64::from(MAX_KEYS_LIMIT);
     state.store().list_api_keys(visitor.tenant(), visitor.account(), filter, None, most).await
 }
 
 /// The newest keys, dead ones too: those that a page calls by their names, or offers in a list.
 pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
-    let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyFilter::All);
+    let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyStatusFilter::All);
     state.store().list_api_keys(tenant, account, all, None, NAMED).await
 }
 

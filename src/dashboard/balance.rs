@@ -16,9 +16,12 @@ use super::{
     views::{cut, to_fetch},
 };
 use crate::{
-    domain::id::KeyId,
+    domain::{
+        id::KeyId,
+        ledger_entry::{EntryKind, SortOrder},
+    },
     state::AppState,
-    store::{ApiKey, Direction, EntryFilter, EntryKind, LedgerEntry, Refusal, StoreError},
+    store::{ApiKey, EntryFilter, LedgerEntry, Refusal, StoreError},
     web::{
         days::{parse_day, parse_end_of_day},
         failure::Failure,
@@ -142,21 +145,21 @@ async fn entries(
         Ok(seq) => entries_before(range, seq),
         Err(_) => range,
     };
-    let (direction, limit) = (Direction::NewestFirst, to_fetch(LENGTH));
-    Ok(store.list_ledger_entries(tenant, account, &filter, range, direction, limit).await?)
+    let (order, limit) = (SortOrder::NewestFirst, to_fetch(LENGTH));
+    Ok(store.list_ledger_entries(tenant, account, &filter, range, order, limit).await?)
 }
 
 fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
     let currency = visitor.currency();
     EntryRow {
         at: format::moment(entry.created_at, None),
-        kind: kind_word(&entry.kind),
+        kind: kind_word(entry.cause.kind()),
         amount: format::signed_amount(entry.amount, currency),
         incoming: entry.amount > 0,
         balance_after: format::amount(entry.balance_after, currency),
         key: entry.key_id.map(|key_id| names.link(key_id)),
-        cause_id: entry.cause(),
-        reference: entry.reference,
+        cause_id: entry.cause.to_string(),
+        reference: entry.reference.map(|reference| reference.to_string()),
     }
 }
 

@@ -88,6 +88,6 @@ pub async fn logo(
     let hash: LogoHash = hash.parse().map_err(|_| Failure::NotFound)?;
     let logo = state.store().dashboard_logo(tenant, hash.as_bytes()).await?;
     let logo = logo.ok_or(Failure::NotFound)?;
-    let media_type = (header::CONTENT_TYPE, HeaderValue::from_static(logo.media_type()));
+    let media_type = (header::CONTENT_TYPE, HeaderValue::from_static(logo.media_type().as_str()));
     Ok(([media_type, FOR_EVER], logo.into_bytes()).into_response())
 }

@@ -123,10 +123,10 @@ fn settings(key: &ApiKey, currency: &Currency) -> String {
 fn filled(key: &ApiKey, currency: &Currency) -> Form {
     let (access, scopes) = access_fields(&key.scopes);
     let limit = key.spend_limit;
-    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()));
+    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).to_string());
     let period = limit.map_or("month", |limit| limit.period.as_str());
     Form::filled([
-        ("name", key.name.clone()),
+        ("name", key.name.to_string()),
         ("access", access.to_owned()),
         ("scopes", scopes),
         ("expires", "keep".to_owned()),

@@ -24,7 +24,7 @@ use crate::{
     domain::{
         lifecycle::{Expiry, KeyStatus},
         session_token::SessionToken,
-        text::{Name, Reason},
+        text::Reason,
         timestamp::Timestamp,
     },
     state::AppState,
@@ -279,8 +279,7 @@ fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<NewA
         }
     };
     Ok(NewApiKey {
-        // What is stored was checked.
-        name: Name::parse(&old.name).map_err(|error| error.to_string())?,
+        name: old.name.clone(),
         scopes: old.scopes.clone(),
         expiry: expiry.transpose().map_err(|error| error.to_string())?,
         metadata: old.metadata.clone(),

@@ -11,8 +11,11 @@ use axum::{
 use futures_util::stream;
 
 use crate::{
-    domain::{account::ExternalId, id::KeyId, tenant::Tenant, timestamp::Timestamp},
-    store::{Direction, EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
+    domain::{
+        account::ExternalId, id::KeyId, ledger_entry::SortOrder, tenant::Tenant,
+        timestamp::Timestamp,
+    },
+    store::{EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
     web::csv::record,
 };
 
@@ -98,9 +101,9 @@ impl Export {
         let Self { store, tenant, account, lines } = self;
         match *lines {
             Lines::Statement { filter, range } => {
-                let direction = Direction::NewestFirst;
+                let order = SortOrder::NewestFirst;
                 let entries = store
-                    .list_ledger_entries(tenant, account, &filter, range, direction, AT_ONCE)
+                    .list_ledger_entries(tenant, account, &filter, range, order, AT_ONCE)
                     .await?;
                 *lines = entries.last().map_or(Lines::Done, |last| {
                     let range = entries_before(range, last.seq);
@@ -132,17 +135,16 @@ pub fn entries_before(range: EntryRange, seq: i64) -> EntryRange {
 
 fn entry_fields(entry: LedgerEntry, tenant: &Tenant) -> [String; 9] {
     let currency = &tenant.policy.currency;
-    let cause_id = entry.cause();
     [
         entry.seq.to_string(),
         entry.created_at.to_string(),
-        entry.kind,
-        currency.format(entry.amount),
+        entry.cause.kind().to_string(),
+        currency.format(entry.amount).into(),
         currency.code().to_owned(),
-        currency.format(entry.balance_after),
-        cause_id,
+        currency.format(entry.balance_after).into(),
+        entry.cause.to_string(),
         entry.key_id.map(|id| id.to_string()).unwrap_or_default(),
-        entry.reference.unwrap_or_default(),
+        entry.reference.map(|reference| reference.to_string()).unwrap_or_default(),
     ]
 }
 
@@ -151,12 +153,12 @@ fn purchase_fields(purchase: Purchase, tenant: &Tenant) -> [String; 9] {
     [
         purchase.id.to_string(),
         purchase.created_at.to_string(),
-        currency.format(purchase.amount),
+        currency.format(purchase.amount).into(),
         currency.code().to_owned(),
-        currency.format(purchase.refunded),
-        currency.format(purchase.balance_after),
-        purchase.reference.unwrap_or_default(),
-        purchase.description.unwrap_or_default(),
+        currency.format(purchase.refunded).into(),
+        currency.format(purchase.balance_after).into(),
+        purchase.reference.map(|reference| reference.to_string()).unwrap_or_default(),
+        purchase.description.map(|description| description.to_string()).unwrap_or_default(),
         purchase.hold_id.map(|id| id.to_string()).unwrap_or_default(),
     ]
 }

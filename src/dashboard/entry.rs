@@ -21,12 +21,13 @@ use crate::{
     domain::{
         account::ExternalId,
         audit::Origin,
+        dashboard::SignInWay,
         session_token::SessionToken,
         tenant::{Environment, Tenant},
     },
     entropy,
     state::AppState,
-    store::{DashboardSession, LinkTarget, SignInWay},
+    store::{DashboardSession, LinkTarget},
     web::{
         cookies::with_cookies,
         failure::Failure,

@@ -11,6 +11,8 @@ use super::{
 };
 use crate::{
     domain::{
+        audit::{ActorKind, AuditAction, AuditTarget},
+        dashboard::SignInWay,
         id::{AuditEventId, KeyId},
         timestamp::Timestamp,
     },
@@ -23,7 +25,7 @@ pub struct Names(BTreeMap<KeyId, String>);
 
 impl Names {
     pub fn of(keys: &[ApiKey]) -> Self {
-        Self(keys.iter().map(|key| (key.id, key.name.clone())).collect())
+        Self(keys.iter().map(|key| (key.id, key.name.to_string())).collect())
     }
 
     /// Where no key is named.
@@ -62,13 +64,12 @@ pub fn of_one_key(table: EventTable) -> EventTable {
 }
 
 fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
-    let is_own = event.actor == "account_owner";
-    let target = event.target_id.filter(|_| event.action.starts_with("api_key."));
+    let is_own = event.actor == ActorKind::AccountOwner;
     EventRow {
         at: format::moment(event.created_at, None),
-        what: what(&event.action).to_owned(),
-        details: details(&event.action, &event.detail),
-        key: target.map(|id| names.link(KeyId::from_uuid(id))),
+        what: what(event.action).to_owned(),
+        details: details(event.action, &event.detail),
+        key: event.target.and_then(AuditTarget::api_key).map(|key_id| names.link(key_id)),
         // Not "You": whoever reads this looks for somebody else who came in.
         who: if is_own { "Account owner".to_owned() } else { visitor.platform().to_owned() },
         own: is_own,
@@ -77,30 +78,34 @@ fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
     }
 }
 
-fn what(action: &str) -> &'static str {
+fn what(action: AuditAction) -> &'static str {
     match action {
-        "account.create" => "Account made",
-        "account.suspend" => "Account suspended",
-        "account.activate" => "Account active again",
-        "account.credit" => "Balance topped up",
-        "purchase.refund" => "Purchase refunded",
-        "api_key.create" => "Key created",
-        "api_key.change" => "Key changed",
-        "api_key.revoke" => "Key revoked",
-        "api_key.rotate" => "Key rotated",
-        "dashboard_link.create" => "Link to these pages made",
-        "session.open" => "Signed in",
-        "session.close" => "Signed out",
-        "session.close_all" => "Signed out everywhere",
-        _ => "Something else",
+        AuditAction::AccountCreate => "Account made",
+        AuditAction::AccountSuspend => "Account suspended",
+        AuditAction::AccountActivate => "Account active again",
+        AuditAction::AccountCredit => "Balance topped up",
+        AuditAction::PurchaseRefund => "Purchase refunded",
+        AuditAction::ApiKeyCreate => "Key created",
+        AuditAction::ApiKeyChange => "Key changed",
+        AuditAction::ApiKeyRevoke => "Key revoked",
+        AuditAction::ApiKeyRotate => "Key rotated",
+        AuditAction::DashboardLinkCreate => "Link to these pages made",
+        AuditAction::SessionOpen => "Signed in",
+        AuditAction::SessionClose => "Signed out",
+        AuditAction::SessionCloseAll => "Signed out everywhere",
+        // Not about an account: no owner sees these.
+        AuditAction::TenantCreate
+        | AuditAction::AdminKeyCreate
+        | AuditAction::AdminKeyRevoke
+        | AuditAction::DashboardChange => "Something else",
     }
 }
 
 /// The detail of an event, a line for each of its members that says something to the owner.
-fn details(action: &str, detail: &Value) -> Vec<String> {
+fn details(action: AuditAction, detail: &Value) -> Vec<String> {
     let Some(members) = detail.as_object() else { return Vec::new() };
     let line = |(name, value): (&String, &Value)| match action {
-        "api_key.change" => changed(name, value),
+        AuditAction::ApiKeyChange => changed(name, value),
         _ => member(name, value),
     };
     members.iter().filter_map(line).collect()
@@ -111,7 +116,7 @@ fn member(name: &str, value: &Value) -> Option<String> {
         return None;
     }
     let label = match name {
-        "way" => return way(value.as_str()?).map(str::to_owned),
+        "way" => return value.as_str()?.parse::<SignInWay>().ok().map(way).map(str::to_owned),
         "grace_seconds" => return value.as_i64().map(grace),
         // In the amount, and in the link.
         "currency" | "rotated_to" | "rotated_from" => return None,
@@ -151,11 +156,10 @@ fn label(name: &str) -> Option<&'static str> {
     })
 }
 
-fn way(way: &str) -> Option<&'static str> {
+fn way(way: SignInWay) -> &'static str {
     match way {
-        "dashboard_link" => Some("From the platform"),
-        "wallet" => Some("With a wallet"),
-        _ => None,
+        SignInWay::DashboardLink => "From the platform",
+        SignInWay::Wallet => "With a wallet",
     }
 }
 
@@ -200,7 +204,7 @@ mod tests {
             "metadata": "changed",
         });
         assert_eq!(
-            details("api_key.change", &detail),
+            details(AuditAction::ApiKeyChange, &detail),
             [
                 "Name: a → b",
                 "Scopes: read → read orders:write",
@@ -215,15 +219,18 @@ mod tests {
     #[test]
     fn what_says_nothing_to_the_owner_is_left_out() {
         let detail = json!({"reason": null, "unknown": "x", "way": "wallet"});
-        assert_eq!(details("session.open", &detail), ["With a wallet"]);
+        assert_eq!(details(AuditAction::SessionOpen, &detail), ["With a wallet"]);
         assert_eq!(
-            details("api_key.revoke", &json!({"reason": "compromised"})),
+            details(AuditAction::ApiKeyRevoke, &json!({"reason": "compromised"})),
             ["Reason: compromised"]
         );
         assert_eq!(
-            details("api_key.rotate", &json!({"grace_seconds": 86_400, "rotated_to": "x"})),
+            details(
+                AuditAction::ApiKeyRotate,
+                &json!({"grace_seconds": 86_400, "rotated_to": "x"})
+            ),
             ["Grace: 24 hours"]
         );
-        assert_eq!(details("x", &json!("text")), [""; 0]);
+        assert_eq!(details(AuditAction::AccountCreate, &json!("text")), [""; 0]);
     }
 }

@@ -19,7 +19,7 @@ use crate::{
         id::{AuditEventId, KeyId},
         lifecycle::KeyStatus,
         timestamp::Timestamp,
-        usage::{Granularity, Outcome, OutcomeCounts, UsageRange},
+        usage::{Granularity, OutcomeCounts, UsageOutcome, UsageRange},
     },
     state::AppState,
     store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
@@ -101,7 +101,7 @@ async fn page(
     let nothing_bought = "This key has not bought anything yet.";
     let events = events::of_one_key(events::table(visitor, acts, EVENTS, &Names::none(), earlier));
     let page = KeyDetailPage {
-        frame: Frame { title: key.name.clone(), ..frame },
+        frame: Frame { title: key.name.to_string(), ..frame },
         figures: usage.figures(visitor),
         charts: usage.charts(visitor),
         purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
@@ -128,7 +128,7 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
         limit: key.spend_limit.map(|limit| limit_words(limit, visitor.currency())),
         revoked: key.revoked_at.map(|at| RevokedView {
             at: format::moment(at, Some(now)),
-            reason: key.revoked_reason.clone(),
+            reason: key.revoked_reason.as_deref().map(str::to_owned),
         }),
         rotated_from: link_to(state, visitor, key.rotated_from).await?,
         rotated_to: link_to(state, visitor, key.rotated_to).await?,
@@ -223,7 +223,7 @@ impl Usage {
 }
 
 fn passed(counts: &OutcomeCounts) -> i64 {
-    counts.get(Outcome::Valid)
+    counts.get(UsageOutcome::Valid)
 }
 
 fn refused_calls(counts: &OutcomeCounts) -> i64 {

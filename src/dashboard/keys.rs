@@ -19,9 +19,13 @@ use super::{
     views::{cut, expires_soon, key_head, key_state, key_url, to_fetch},
 };
 use crate::{
-    domain::{id::KeyId, lifecycle::KeyStatus, text::Reason},
+    domain::{
+        id::KeyId,
+        lifecycle::{KeyStatus, KeyStatusFilter},
+        text::Reason,
+    },
     state::AppState,
-    store::{ApiKey, KeyActivity, KeyChange, KeyFilter},
+    store::{ApiKey, KeyActivity, KeyChange},
     web::{
         chart,
         failure::Failure,
@@ -51,7 +55,7 @@ pub async fn list(
     let live_count = count_toward_cap(&live);
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let mut keys = if shows_all {
-        let (filter, limit) = (KeyFilter::All, to_fetch(LENGTH));
+        let (filter, limit) = (KeyStatusFilter::All, to_fetch(LENGTH));
         state.store().list_api_keys(tenant, account, filter, before, limit).await?
     } else {
         let wanted = |key: &ApiKey| before.is_none_or(|before| key.id < before);

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     domain::{
-        dashboard::{DashboardSettings, SignInPolicy},
+        dashboard::{DashboardSettings, WalletSignIn},
         tenant::{Environment, Slug, Tenant},
     },
     state::AppState,
@@ -49,7 +49,7 @@ impl Platform {
         let tenant = state.store().find_tenant(slug, environment).await?;
         let settings = state.store().dashboard_settings(&tenant).await?;
         let policy = settings.wallet_sign_in;
-        if policy == SignInPolicy::Off || !policy.fits(tenant.policy.account_format) {
+        if policy == WalletSignIn::Off || !policy.fits(tenant.policy.account_format) {
             return Err(Failure::NotFound);
         }
         Ok(Self { tenant, settings })

@@ -24,7 +24,7 @@ use crate::{
     domain::{
         account::{AccountFormat, ExternalId, ExternalIdError},
         audit::Origin,
-        dashboard::{SignInMessage, SignInPolicy},
+        dashboard::{SignInMessage, WalletSignIn},
         session_token::SessionToken,
         timestamp::Timestamp,
         tron_message,
@@ -54,7 +54,7 @@ impl Platform {
             frame: self.frame("Sign in", browser, form),
             action: self.login_url(),
             address: form.field("address"),
-            creates: self.settings.wallet_sign_in == SignInPolicy::Create,
+            creates: self.settings.wallet_sign_in == WalletSignIn::Create,
         }
     }
 

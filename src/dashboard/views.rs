@@ -27,7 +27,7 @@ pub fn key_url(key_id: KeyId) -> String {
 pub fn key_head(key: &ApiKey) -> KeyHead {
     KeyHead {
         key_id: key.id.to_string(),
-        name: key.name.clone(),
+        name: key.name.to_string(),
         hint: key.hint.clone(),
         url: key_url(key.id),
     }
@@ -80,8 +80,8 @@ fn purchase_row(purchase: Purchase, currency: &Currency) -> PurchaseRow {
         at: format::moment(purchase.created_at, None),
         amount: format::amount(purchase.amount, currency),
         refunded: (refunded > 0).then(|| format::amount(refunded, currency)),
-        reference: purchase.reference,
-        description: purchase.description,
+        reference: purchase.reference.map(|reference| reference.to_string()),
+        description: purchase.description.map(|description| description.to_string()),
         balance_after: format::amount(purchase.balance_after, currency),
     }
 }

@@ -3,7 +3,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, accounts::account::stored_account, clock::stored_time};
+use super::{Store, StoreError, clock::stored_time, external_ids::stored_account};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},

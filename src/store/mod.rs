@@ -13,6 +13,7 @@ mod dashboard;
 mod database;
 mod error;
 mod explain;
+mod external_ids;
 mod keys;
 mod lookups;
 mod money;

@@ -149,7 +149,7 @@ async fn key_denial_and_the_domain_judge_every_key_alike() {
                     .fetch_one(&app.pool)
                     .await
                     .expect("a verdict");
-                    let judged = state.judge(now).err().map(Denial::reason);
+                    let judged = state.judge(now).err().map(Denial::as_str);
                     assert_eq!(denial.as_deref(), judged, "{state:?}");
                     let dead = matches!(judged, Some("revoked" | "expired"));
                     assert_eq!(live, !dead, "{state:?}");

@@ -7,7 +7,7 @@ use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 use tollgate::{
     domain::{
         account::{AccountFormat, AccountId, ExternalId},
-        usage::{Outcome, OutcomeCounts},
+        usage::{OutcomeCounts, UsageOutcome},
     },
     store::KeyUse,
 };
@@ -208,7 +208,7 @@ async fn a_key_that_is_not_there_fails_no_other() {
     let key = app.key(&app.tronagg, wallet).await;
     let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
     let mut counts = OutcomeCounts::default();
-    counts.add(Outcome::Valid, 2);
+    counts.add(UsageOutcome::Valid, 2);
     let uses = [key.id.as_str(), "key_01h455vb4pex5vsknk084sn02q"].map(|id| KeyUse {
         account_id: AccountId::derive(app.tronagg.tenant.id, &account),
         key_id: id.parse().expect("an id"),
@@ -227,7 +227,7 @@ async fn a_use_is_counted_for_its_hour() {
     let key = app.key(&app.tronagg, wallet).await;
     let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
     let mut counts = OutcomeCounts::default();
-    counts.add(Outcome::Valid, 1);
+    counts.add(UsageOutcome::Valid, 1);
     for hours in [0, 2] {
         let uses = [KeyUse {
             account_id: AccountId::derive(app.tronagg.tenant.id, &account),

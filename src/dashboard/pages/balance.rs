@@ -3,10 +3,13 @@
 use askama::Template;
 
 use super::frame::Frame;
-use crate::web::{
-    fields::{Choice, Field},
-    format::TimeView,
-    links::Link,
+use crate::{
+    domain::ledger_entry::EntryKind,
+    web::{
+        fields::{Choice, Field},
+        format::TimeView,
+        links::Link,
+    },
 };
 
 /// `GET /dashboard/balance`
@@ -45,21 +48,24 @@ pub struct StatementFilters {
 
 /// The choices of the field `kind`.
 pub fn kind_choices(chosen: &str) -> Vec<Choice> {
-    vec![
-        Choice::new("", "Everything", chosen),
-        Choice::new("purchase", "Purchases", chosen),
-        Choice::new("credit", "Top-ups", chosen),
-        Choice::new("refund", "Refunds", chosen),
-    ]
+    let choice = |kind: EntryKind| {
+        let label = match kind {
+            EntryKind::Purchase => "Purchases",
+            EntryKind::Credit => "Top-ups",
+            EntryKind::Refund => "Refunds",
+        };
+        Choice::new(kind.as_str(), label, chosen)
+    };
+    let everything = Choice::new("", "Everything", chosen);
+    std::iter::once(everything).chain(EntryKind::ALL.map(choice)).collect()
 }
 
 /// The word for a kind of entry.
-pub fn kind_word(kind: &str) -> &'static str {
+pub fn kind_word(kind: EntryKind) -> &'static str {
     match kind {
-        "purchase" => "Purchase",
-        "credit" => "Top-up",
-        "refund" => "Refund",
-        _ => "Other",
+        EntryKind::Purchase => "Purchase",
+        EntryKind::Credit => "Top-up",
+        EntryKind::Refund => "Refund",
     }
 }
 

@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountFormat, AccountId, AccountStatus, ExternalId},
+        account::{AccountId, AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -14,6 +14,7 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::{now, stored_time},
+        external_ids::stored_account,
     },
 };
 
@@ -62,11 +63,6 @@ impl AccountRow {
             created_at: stored_time("accounts.created_at", self.created_at)?,
         })
     }
-}
-
-pub(in crate::store) fn stored_account(external_id: &str) -> Result<ExternalId, StoreError> {
-    ExternalId::parse(external_id, AccountFormat::Any)
-        .map_err(|error| StoreError::corrupt("accounts.external_id", error))
 }
 
 pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, StoreError> {

@@ -23,6 +23,7 @@ use crate::{
         accounts::account,
         audit::{Act, Subject},
         clock::now,
+        external_ids::stored_account,
     },
 };
 
@@ -99,7 +100,7 @@ impl Store {
             .await?;
         let Some(found) = found else { return Ok(None) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
-        Ok(Some(LinkTarget { tenant, account: account::stored_account(&found.external_id)? }))
+        Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
     }
 
     /// Takes a link, once, and opens the session whose token is given; the one that it replaces in
@@ -146,7 +147,7 @@ impl Store {
         .fetch_one(&mut *tx)
         .await?;
         delete_sessions_that_are_over(&mut tx, at).await?;
-        let account = account::stored_account(&row.external_id)?;
+        let account = stored_account(&row.external_id)?;
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,

@@ -20,6 +20,7 @@ use crate::{
         accounts::account,
         audit::{Act, Subject},
         clock::{now, stored_time},
+        external_ids::stored_account,
     },
 };
 
@@ -143,7 +144,7 @@ impl Store {
         let session = DashboardSession {
             id: token.session_id(),
             tenant,
-            account: account::stored_account(&row.external_id)?,
+            account: stored_account(&row.external_id)?,
             account_status: account::stored_status(&row.status)?,
             return_url: stored_url(row.return_url.as_deref())?,
             way: row

@@ -1,7 +1,7 @@
 use super::api_keys::KeyRow;
 use crate::{
     domain::{
-        account::{AccountFormat, AccountId, ExternalId},
+        account::{AccountId, ExternalId},
         api_key::KeyHash,
         id::KeyId,
         scope::ScopeSet,
@@ -11,7 +11,7 @@ use crate::{
     },
     store::{
         Account, ApiKey, Refusal, Store, StoreError, accounts::account::stored_status,
-        clock::stored_time,
+        clock::stored_time, external_ids::stored_account,
     },
 };
 
@@ -58,8 +58,7 @@ impl Store {
             account: stored_status(&row.status)?,
         };
         Ok(Some(Verification {
-            account: ExternalId::parse(&row.external_id, AccountFormat::Any)
-                .map_err(|error| StoreError::corrupt("accounts.external_id", error))?,
+            account: stored_account(&row.external_id)?,
             key_id: KeyId::from_uuid(row.key_id),
             scopes: self.scope_sets.get(&row.scopes)?,
             expires_at,

@@ -9,12 +9,13 @@ use tollgate::{
         hold::{HoldStatus, NewHold},
         id::{HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
+        ledger_entry::EntryKind,
         purchase::NewPurchase,
         refund::NewRefund,
         spend_limit::SpendPeriod,
         timestamp::Timestamp,
     },
-    store::{Decline, Done, DoneNow, EntryKind, OperationAction, Outcome, Refusal},
+    store::{Decline, Done, DoneNow, OperationAction, Outcome, Refusal},
 };
 use uuid::Uuid;
 
@@ -258,7 +259,7 @@ impl Account {
                     body: Body::Hold(hold.clone()),
                     amount,
                 };
-                let expires_at = clock::later(at, i64::from(hold.expires_in) * 1_000_000);
+                let expires_at = clock::later(at, i64::from(hold.expires_in.get()) * 1_000_000);
                 let status = HoldStatus::Open;
                 let made = Hold { key, amount, expires_at, status, captured: None, purchase: None };
                 self.once(at, key, request_id, new, |account| {

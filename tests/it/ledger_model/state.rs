@@ -5,7 +5,7 @@ use proptest_state_machine::ReferenceStateMachine;
 use tollgate::{
     domain::{
         credit::NewCredit,
-        hold::NewHold,
+        hold::{HoldSeconds, NewHold},
         id::{BatchId, HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
@@ -337,6 +337,7 @@ impl State {
                 let amount = units(self.amount_of(account, key, sum, keyed));
                 // The body that goes with an idempotency key is always the same.
                 let expires_in = if keyed.is_some() { 900 } else { seconds };
+                let expires_in = HoldSeconds::try_from(i64::from(expires_in)).expect("in bounds");
                 let id = HoldId::from_uuid(id);
                 self.holds[account].push(id);
                 OperationAction::Hold {

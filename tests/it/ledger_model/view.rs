@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 
 use time::Date;
-use tollgate::{
-    domain::{
-        hold::HoldStatus,
-        id::{HoldId, PurchaseId},
-        timestamp::Timestamp,
-    },
-    store::EntryKind,
+use tollgate::domain::{
+    hold::HoldStatus,
+    id::{HoldId, PurchaseId},
+    ledger_entry::EntryKind,
+    timestamp::Timestamp,
 };
 
 #[derive(PartialEq, Debug)]
