@@ -240,7 +240,7 @@ fn field_error() -> RefOr<Schema> {
         .description(Some(
             "Something that is wrong, and where: in a member of the body, a parameter or a header.",
         ))
-        .property("pointer", pointer.examples(["/name".into())])
+        .property("pointer", pointer.examples(["/name"]))
         .property("parameter", string("The name of a parameter."))
         .property("header", string("The name of a header."))
         .property("detail", string("What is wrong, for people."))
