@@ -51,6 +51,7 @@ async fn a_purchase_is_given_back_in_parts_and_no_further() {
     assert_eq!(refunds.data(), [rest.json.clone(), first.json.clone()]);
     let trail = app.send(app.tronagg.call("GET", "/v1/audit-events")).await.expect(200);
     assert_eq!(trail.data()[0]["action"], "purchase.refund");
+    assert_eq!(trail.data()[0]["target_id"], rest.json["id"]);
     assert_eq!(trail.data()[0]["detail"]["purchase_id"], json!(bought.id));
     app.check_ledger().await;
 }
