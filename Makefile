@@ -5,10 +5,10 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint sqlx openapi fuzz-http
+.PHONY: help run test bench lint sqlx openapi check-openapi fuzz-http
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
 run: ## start a demo server with two tenants; ARGS="..." are handed to it
 	scripts/ensure-postgres.sh
@@ -48,6 +48,9 @@ sqlx: ## write .sqlx/ anew, after a change of a query or a migration
 openapi: ## write docs/openapi.json anew
 	cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+check-openapi: ## lint docs/openapi.json, and generate and type-check clients
+	scripts/check-openapi.sh
 
 fuzz-http: ## send a running server what its OpenAPI document allows, and what it forbids
 	scripts/schemathesis.sh
