@@ -109,8 +109,6 @@ pub(crate) use text_enum;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-
     text_enum! {
         /// A set for the tests.
         enum Letter: Default(Beta) {

@@ -137,6 +137,7 @@ pub struct EntryQuery {
     key_id: Option<KeyId>,
     /// Only entries of this kind.
     kind: Option<EntryKind>,
+    /// `desc`: newest first; `asc`: oldest first.
     #[param(required = false, default = "desc")]
     order: SortOrder,
 }

@@ -59,6 +59,7 @@ pub struct UsageQuery {
     /// The end, rounded up to a whole hour or day: at most 31 days after `from` by the hour, 366
     /// days by the day. Absent: the end of this hour or day.
     to: Option<Timestamp>,
+    /// The length of one step.
     #[param(required = false, default = "hour")]
     granularity: Granularity,
 }
