@@ -120,13 +120,13 @@ impl Example {
             }
         };
         let account = ExternalId::parse(self.account, self.account_format)?;
-        store.ensure_account(&tenant, &account, &origin).await?;
+        store.account(&tenant, &account, &origin).ensure().await?;
         let credit = NewCredit {
             amount: Amount::parse(self.balance, &tenant.policy.currency)?,
             reference: Some(Reference::parse("opening balance")?),
         };
         let once = IdempotencyKey::parse("demo-opening-balance")?;
-        store.credit(&tenant, &account, &credit, &once, &origin).await?;
+        store.account(&tenant, &account, &origin).credit(&credit, &once).await?;
         Ok(admin_key)
     }
 

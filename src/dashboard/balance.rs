@@ -166,7 +166,7 @@ fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
 fn filters(query: &Form, keys: &[ApiKey]) -> StatementFilters {
     let chosen = query.text("key");
     let key = |key: &ApiKey| {
-        Choice::new(key.id.to_string(), format!("{} ({})", key.name, key.hint), chosen)
+        Choice::new(key.id.to_string(), format!("{} ({})", key.settings.name, key.hint), chosen)
     };
     let all_keys = Choice::new("", "All keys", chosen);
     let names = ["from", "to", "key", "kind"];

@@ -6,17 +6,17 @@ use super::{
     failures::unanswered,
     key_claims::seen,
     key_detail,
-    key_fields::{Expires, KeyInput},
-    key_form::{Place, access_fields, key_form_page},
-    pages::{key_form::KeyFormPage, key_views::Access},
+    key_fields::{KeyInput, filled, settings_in_words},
+    key_form::{Place, key_form_page},
+    pages::key_form::KeyFormPage,
     session::Visitor,
     submission::Submission,
-    views::{key_head, key_url, limit_words},
+    views::{key_head, key_url},
 };
 use crate::{
-    domain::{amount::Currency, lifecycle::KeyStatus},
+    domain::{key_settings::KeyChange, lifecycle::KeyStatus},
     state::AppState,
-    store::{ApiKey, KeyChange, Refusal, StoreError},
+    store::{ApiKey, Refusal, StoreError},
     web::{
         failure::Failure,
         format,
@@ -39,7 +39,7 @@ pub async fn ask(
         let dead = Refusal::KeyNotLive.into();
         return key_detail::refused(&state, &visitor, key_id, dead).await;
     }
-    show(&page(&visitor, &key, &filled(&key, visitor.currency())))
+    show(&page(&visitor, &key, &filled(&key.settings, visitor.currency())))
 }
 
 /// `POST /dashboard/keys/{key_id}/edit`
@@ -57,7 +57,7 @@ pub async fn change(
     }
     let input = KeyInput::read(&mut form, visitor.now(), tenant, true);
     if form.text("seen") != seen(&visitor, &key) {
-        let now = settings(&key, visitor.currency());
+        let now = settings_in_words(&key.settings, visitor.currency());
         form.refused(format!(
             "This key was changed meanwhile. Its settings now: {now}. Save again to overwrite them."
         ));
@@ -66,8 +66,8 @@ pub async fn change(
     let Some(input) = input else {
         return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form));
     };
-    let change = to_change(input);
-    match state.store().change_api_key(tenant, account, key_id, &change, visitor.origin()).await {
+    let change = KeyChange::from(input);
+    match visitor.handle(&state).change_api_key(key_id, &change).await {
         Ok(changed) => {
             let saved = seen(&visitor, &changed);
             let to = link(&key_url(key_id), &[("done", "changed"), ("seen", &saved)]);
@@ -92,52 +92,9 @@ pub async fn change(
     show_with(StatusCode::BAD_REQUEST, &page(&visitor, &key, &form))
 }
 
-fn to_change(input: KeyInput) -> KeyChange {
-    KeyChange {
-        name: Some(input.name),
-        scopes: Some(input.scopes),
-        expiry: match input.expires {
-            Expires::Keep => None,
-            Expires::Never => Some(None),
-            Expires::At(expiry) => Some(Some(expiry)),
-        },
-        enabled: None,
-        metadata: None,
-        spend_limit: Some(input.spend_limit),
-    }
-}
-
-/// All that the form sets, in words.
-fn settings(key: &ApiKey, currency: &Currency) -> String {
-    let access = Access::of(key.scopes.to_strings());
-    let scopes = access.scopes.iter().map(String::as_str);
-    let access = std::iter::once(access.label).chain(scopes).collect::<Vec<_>>().join(" ");
-    let expires =
-        key.expires_at.map_or_else(|| "never".to_owned(), |at| format::moment(at, None).words);
-    let limit = key.spend_limit;
-    let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit_words(limit, currency));
-    format!("name “{}”; access: {access}; expires: {expires}; spend limit: {limit}", key.name)
-}
-
-/// The form with what the key has.
-fn filled(key: &ApiKey, currency: &Currency) -> Form {
-    let (access, scopes) = access_fields(&key.scopes);
-    let limit = key.spend_limit;
-    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).to_string());
-    let period = limit.map_or("month", |limit| limit.period.as_str());
-    Form::filled([
-        ("name", key.name.to_string()),
-        ("access", access.to_owned()),
-        ("scopes", scopes),
-        ("expires", "keep".to_owned()),
-        ("limit_amount", amount.unwrap_or_default()),
-        ("limit_period", period.to_owned()),
-    ])
-}
-
 fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
     let url = key_url(key.id);
-    let keep = match key.expires_at {
+    let keep = match key.settings.expires_at {
         Some(at) => format!("Keep: {}", format::moment(at, None).words),
         None => "Keep: never".to_owned(),
     };

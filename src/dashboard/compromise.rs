@@ -22,13 +22,14 @@ use super::{
 };
 use crate::{
     domain::{
+        key_settings::KeySettings,
         lifecycle::{Expiry, KeyStatus},
         session_token::SessionToken,
         text::Reason,
         timestamp::Timestamp,
     },
     state::AppState,
-    store::{ApiKey, NewApiKey, Refusal, StoreError},
+    store::{ApiKey, Refusal, StoreError},
     web::{
         days::parse_moment,
         failure::Failure,
@@ -93,10 +94,9 @@ async fn revoke_and_replace(
     single_use: &SessionToken,
     since: Option<Timestamp>,
 ) -> Result<CompromisedDonePage, StoreError> {
-    let (tenant, account) = (visitor.tenant(), visitor.account());
     // First of all, and as often as it is sent: it is harmless to a key that is dead.
     let reason = Reason::parse(REASON).expect("a word of few letters");
-    state.store().revoke_api_key(tenant, account, key.id, Some(&reason), visitor.origin()).await?;
+    visitor.handle(&state).revoke_api_key(key.id, Some(&reason)).await?;
     let since_text = form.text("since");
     // Before there is a new key: nothing may come between it and its only showing.
     let purchases = purchases::table(state, visitor, key, since, since_text, None).await?;
@@ -194,7 +194,7 @@ enum Obstacle {
 impl Obstacle {
     fn successor(key: &ApiKey) -> Self {
         let link = Link { label: key.hint.clone(), url: key_url(key.id) };
-        Self::Successor { link, enabled: key.enabled }
+        Self::Successor { link, enabled: key.settings.enabled }
     }
 }
 
@@ -268,9 +268,9 @@ fn is_in_use(key: &ApiKey) -> bool {
 
 /// A key with the same settings; of one that expired it has the length of life. Where the old key was
 /// rotated, its own expiry is the end of its grace: the one that it had before is its successor's.
-fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<NewApiKey, String> {
+fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<KeySettings, String> {
     let lived = successor.unwrap_or(old);
-    let expiry = match lived.expires_at {
+    let expiry = match lived.settings.expires_at {
         None => None,
         Some(end) if end > now => Some(Expiry::at(end, now)),
         Some(end) => {
@@ -278,13 +278,9 @@ fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<NewA
             Some(Expiry::after_seconds(micros / 1_000_000, now))
         }
     };
-    Ok(NewApiKey {
-        name: old.name.clone(),
-        scopes: old.scopes.clone(),
-        expiry: expiry.transpose().map_err(|error| error.to_string())?,
-        metadata: old.metadata.clone(),
-        spend_limit: old.spend_limit,
-    })
+    let expiry = expiry.transpose().map_err(|error| error.to_string())?;
+    let expires_at = expiry.map(Expiry::timestamp);
+    Ok(KeySettings { expires_at, enabled: true, ..old.settings.clone() })
 }
 
 fn page(
@@ -300,7 +296,7 @@ fn page(
         since: form.field("since"),
         replace: form.has("replace"),
         live: key.status == KeyStatus::Live,
-        disabled: !key.enabled,
+        disabled: !key.settings.enabled,
         not_replaced: obstacle.map(Into::into),
     })
 }

@@ -25,7 +25,7 @@ pub struct Names(BTreeMap<KeyId, String>);
 
 impl Names {
     pub fn of(keys: &[ApiKey]) -> Self {
-        Self(keys.iter().map(|key| (key.id, key.name.to_string())).collect())
+        Self(keys.iter().map(|key| (key.id, key.settings.name.to_string())).collect())
     }
 
     /// Where no key is named.

@@ -14,9 +14,7 @@ use crate::{
 /// A digest of all that the form sets: a form says by it which settings its owner had seen, and a
 /// redirect which ones were saved. Only in this session can it be made.
 pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
-    let limit = key.spend_limit.map(|limit| (limit.amount.minor_units(), limit.period.as_str()));
-    let settings =
-        json!([key.id, key.name, key.scopes.to_strings(), key.expires_at, limit]).to_string();
+    let settings = json!([key.id, key.settings.audited(visitor.currency())]).to_string();
     let mut hasher = Sha256::new();
     hasher.update(b"tollgate seen\0");
     hasher.update(csrf_token(visitor.token()));
@@ -29,8 +27,8 @@ pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
     let live = key.status == KeyStatus::Live;
     match query.text("done") {
         "revoked" => key.status == KeyStatus::Revoked,
-        "disabled" => live && !key.enabled,
-        "enabled" => live && key.enabled && !visitor.is_suspended(),
+        "disabled" => live && !key.settings.enabled,
+        "enabled" => live && key.settings.enabled && !visitor.is_suspended(),
         "changed" => live && query.text("seen") == seen(visitor, key),
         _ => false,
     }

@@ -5,13 +5,14 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     events::{self, Names},
     key_claims::is_done,
+    key_fields::facts,
     pages::{
         frame::{FormError, Frame, Nav},
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
         key_views::Access,
     },
     session::Visitor,
-    views::{expires_soon, key_head, key_state, key_url, limit_words, purchase_table, to_fetch},
+    views::{expires_soon, key_head, key_state, key_url, purchase_table, to_fetch},
 };
 use crate::{
     auth::Problem,
@@ -101,7 +102,7 @@ async fn page(
     let nothing_bought = "This key has not bought anything yet.";
     let events = events::of_one_key(events::table(visitor, acts, EVENTS, &Names::none(), earlier));
     let page = KeyDetailPage {
-        frame: Frame { title: key.name.to_string(), ..frame },
+        frame: Frame { title: key.settings.name.to_string(), ..frame },
         figures: usage.figures(visitor),
         charts: usage.charts(visitor),
         purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
@@ -119,13 +120,13 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
     let soon = expires_soon(key, now);
     Ok(KeyView {
         head: key_head(key),
-        access: Access::of(key.scopes.to_strings()),
+        access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key),
         created: format::moment(key.created_at, None),
         last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
-        expires: key.expires_at.map(|at| format::moment(at, Some(now))),
+        expires: key.settings.expires_at.map(|at| format::moment(at, Some(now))),
         expires_soon: soon,
-        limit: key.spend_limit.map(|limit| limit_words(limit, visitor.currency())),
+        facts: facts(&key.settings, visitor.currency()),
         revoked: key.revoked_at.map(|at| RevokedView {
             at: format::moment(at, Some(now)),
             reason: key.revoked_reason.as_deref().map(str::to_owned),
@@ -133,8 +134,8 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
         rotated_from: link_to(state, visitor, key.rotated_from).await?,
         rotated_to: link_to(state, visitor, key.rotated_to).await?,
         can_change: may,
-        can_disable: live && key.enabled,
-        can_enable: may && !key.enabled,
+        can_disable: live && key.settings.enabled,
+        can_enable: may && !key.settings.enabled,
         can_rotate: may && key.rotated_to.is_none(),
         can_revoke: live,
     })

@@ -1,13 +1,18 @@
 //! The fields of a key, as the forms that create and change one have them.
 
+use super::{
+    pages::{key_detail::Fact, key_views::Access},
+    views::limit_words,
+};
 use crate::{
     domain::{
-        amount::Amount,
-        lifecycle::{Expiry, ExpiryError, MAX_LIFETIME_SECONDS},
+        amount::{Amount, Currency},
+        key_settings::{KeyChange, KeySettings},
+        lifecycle::{Expiry, ExpiryError},
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         spend_limit::{SpendLimit, SpendPeriod},
         tenant::Tenant,
-        text::Name,
+        text::{Metadata, Name},
         timestamp::Timestamp,
     },
     web::{
@@ -58,11 +63,81 @@ impl KeyInput {
     }
 }
 
-/// The last day that can be a key's last one, as date fields hold it: the day's end lies within the
-/// longest life.
-pub fn last_day(now: Timestamp) -> String {
-    let latest = now.plus_seconds(MAX_LIFETIME_SECONDS - DAY_SECONDS);
-    format::day_input(latest.unwrap_or(now))
+impl From<KeyInput> for KeyChange {
+    fn from(input: KeyInput) -> Self {
+        Self {
+            name: Some(input.name),
+            scopes: Some(input.scopes),
+            expiry: match input.expires {
+                Expires::Keep => None,
+                Expires::Never => Some(None),
+                Expires::At(expiry) => Some(Some(expiry)),
+            },
+            spend_limit: Some(input.spend_limit),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<KeyInput> for KeySettings {
+    /// The settings of a new key.
+    fn from(input: KeyInput) -> Self {
+        Self {
+            name: input.name,
+            scopes: input.scopes,
+            expires_at: match input.expires {
+                Expires::At(expiry) => Some(expiry.timestamp()),
+                Expires::Never | Expires::Keep => None,
+            },
+            enabled: true,
+            spend_limit: input.spend_limit,
+            metadata: Metadata::default(),
+        }
+    }
+}
+
+/// All that the form sets, in words.
+pub fn settings_in_words(settings: &KeySettings, currency: &Currency) -> String {
+    let access = Access::of(settings.scopes.to_strings());
+    let scopes = access.scopes.iter().map(String::as_str);
+    let access = std::iter::once(access.label).chain(scopes).collect::<Vec<_>>().join(" ");
+    let expires =
+        settings.expires_at.map_or_else(|| "never".to_owned(), |at| format::moment(at, None).words);
+    let limit = settings.spend_limit;
+    let limit = limit.map_or_else(|| "none".to_owned(), |limit| limit_words(limit, currency));
+    format!("name “{}”; access: {access}; expires: {expires}; spend limit: {limit}", settings.name)
+}
+
+/// The form with the settings that a key has.
+pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
+    let (access, scopes) = access_fields(&settings.scopes);
+    let limit = settings.spend_limit;
+    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).to_string());
+    let period = limit.map_or("month", |limit| limit.period.as_str());
+    Form::filled([
+        ("name", settings.name.to_string()),
+        ("access", access.to_owned()),
+        ("scopes", scopes),
+        ("expires", "keep".to_owned()),
+        ("limit_amount", amount.unwrap_or_default()),
+        ("limit_period", period.to_owned()),
+    ])
+}
+
+/// The settings that a key's page lists as text: what each is called, and what it is.
+pub fn facts(settings: &KeySettings, currency: &Currency) -> Vec<Fact> {
+    let limit = settings.spend_limit.map(|limit| limit_words(limit, currency));
+    let limit = limit.unwrap_or_else(|| "None: the whole balance".to_owned());
+    vec![Fact { label: "Spend limit", text: limit }]
+}
+
+/// Scopes as the fields `access` and `scopes` have them.
+pub fn access_fields(scopes: &ScopeSet) -> (&'static str, String) {
+    match scopes.to_string().as_str() {
+        "read" => ("read", String::new()),
+        "write" => ("write", String::new()),
+        scopes => ("custom", scopes.to_owned()),
+    }
 }
 
 fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
@@ -126,7 +201,7 @@ fn read_limit(form: &mut Form, tenant: &Tenant) -> Option<SpendLimit> {
 mod tests {
     use uuid::Uuid;
 
-    use super::*;
+    use super::{super::pages::key_form::last_day, *};
     use crate::domain::{
         account::AccountFormat,
         amount::Currency,
@@ -237,5 +312,15 @@ mod tests {
         let mut form = Form::parse(b"name=a&access=read&expires=keep");
         let fields = KeyInput::read(&mut form, now(), &tenant(), true).expect("all is right");
         assert_eq!(fields.expires, Expires::Keep);
+    }
+
+    #[test]
+    fn scopes_are_what_the_form_offers_where_they_can_be() {
+        let fields = |scopes: &[&str]| {
+            access_fields(&ScopeSet::parse(scopes.iter().copied()).expect("good scopes"))
+        };
+        assert_eq!(fields(&["read"]), ("read", String::new()));
+        assert_eq!(fields(&["write"]), ("write", String::new()));
+        assert_eq!(fields(&["read", "a:write"]), ("custom", "read a:write".to_owned()));
     }
 }

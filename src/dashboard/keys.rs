@@ -21,11 +21,12 @@ use super::{
 use crate::{
     domain::{
         id::KeyId,
+        key_settings::KeyChange,
         lifecycle::{KeyStatus, KeyStatusFilter},
         text::Reason,
     },
     state::AppState,
-    store::{ApiKey, KeyActivity, KeyChange},
+    store::{ApiKey, KeyActivity},
     web::{
         chart,
         failure::Failure,
@@ -119,11 +120,11 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
     let soon = expires_soon(key, now);
     KeyRow {
         head: key_head(key),
-        access: Access::of(key.scopes.to_strings()),
+        access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key),
         created: format::day(key.created_at, None),
         last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
-        expires: key.expires_at.map(|at| format::moment(at, soon.then_some(now))),
+        expires: key.settings.expires_at.map(|at| format::moment(at, soon.then_some(now))),
         expires_soon: soon,
         figures: activity.map(|activity| figures(visitor, activity)),
         live: key.status == KeyStatus::Live,
@@ -168,8 +169,7 @@ async fn switch(
     enabled: bool,
 ) -> Result<Response, Failure> {
     let change = KeyChange { enabled: Some(enabled), ..KeyChange::default() };
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    match state.store().change_api_key(tenant, account, key_id, &change, visitor.origin()).await {
+    match visitor.handle(&state).change_api_key(key_id, &change).await {
         Ok(_) => {
             let done = if enabled { "enabled" } else { "disabled" };
             Ok(see_other(&link(&key_url(key_id), &[("done", done)])))
@@ -204,8 +204,7 @@ pub async fn revoke(
         let key = state.store().find_api_key(tenant, account, key_id).await?;
         return show_with(StatusCode::BAD_REQUEST, &revoke_page(&visitor, &key, &form));
     }
-    let origin = visitor.origin();
-    state.store().revoke_api_key(tenant, account, key_id, reason.as_ref(), origin).await?;
+    visitor.handle(&state).revoke_api_key(key_id, reason.as_ref()).await?;
     let key_id = key_id.to_string();
     Ok(see_other(&link("/dashboard/keys", &[("done", "revoked"), ("key", &key_id)])))
 }

@@ -5,8 +5,8 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use super::{
     account_keys::{cap, count_toward_cap, live_keys},
     failures::unanswered,
-    key_fields::{Expires, KeyInput},
-    key_form::{Place, access_fields, form_token, key_form_page},
+    key_fields::{KeyInput, access_fields},
+    key_form::{Place, form_token, key_form_page},
     pages::{
         frame::Nav,
         key_form::KeyFormPage,
@@ -18,10 +18,10 @@ use super::{
     views::key_head,
 };
 use crate::{
-    domain::{api_key::KeyText, session_token::SessionToken, text::Metadata},
+    domain::{api_key::KeyText, key_settings::KeySettings, session_token::SessionToken},
     entropy,
     state::AppState,
-    store::{ApiKey, FormClaim, NewApiKey, Refusal, StoreError},
+    store::{ApiKey, FormClaim, Refusal, StoreError},
     web::{
         failure::Failure,
         format,
@@ -60,17 +60,8 @@ pub async fn create(
     let Some(input) = KeyInput::read(&mut form, visitor.now(), visitor.tenant(), false) else {
         return again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await;
     };
-    let new = NewApiKey {
-        name: input.name,
-        scopes: input.scopes,
-        expiry: match input.expires {
-            Expires::At(expiry) => Some(expiry),
-            Expires::Never | Expires::Keep => None,
-        },
-        metadata: Metadata::default(),
-        spend_limit: input.spend_limit,
-    };
-    match make(&state, &visitor, &single_use, &new).await {
+    let settings = KeySettings::from(input);
+    match make(&state, &visitor, &single_use, &settings).await {
         Ok((text, key)) => show(&KeyShownPage {
             frame: visitor.frame("Your new API key", Nav::Keys),
             new_key: shown(&state, &visitor, &text, &key),
@@ -103,11 +94,11 @@ pub async fn make(
     state: &AppState,
     visitor: &Visitor,
     form: &SessionToken,
-    new: &NewApiKey,
+    settings: &KeySettings,
 ) -> Result<(KeyText, ApiKey), StoreError> {
     let text = entropy::new_key(&visitor.tenant().policy.prefix)?;
     let claim = FormClaim { session: visitor.session(), form };
-    let key = state.store().create_api_key_by_form(&claim, &text, new, visitor.origin()).await?;
+    let key = visitor.handle(state).create_api_key_by_form(&claim, &text, settings).await?;
     Ok((text, key))
 }
 

@@ -63,17 +63,17 @@ pub async fn rotate(
 ) -> Result<Response, Failure> {
     visitor.refuse_if_suspended()?;
     let single_use = form.single_use()?;
-    let (tenant, account, origin) = (visitor.tenant(), visitor.account(), visitor.origin());
+    let (tenant, account) = (visitor.tenant(), visitor.account());
     let old = state.store().find_api_key(tenant, account, key_id).await?;
     let Some(grace) = form.read("grace", parse_grace) else {
         return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &old, &form)?);
     };
     let text = entropy::new_key(&tenant.policy.prefix)?;
     let claim = FormClaim { session: visitor.session(), form: &single_use };
-    match state.store().rotate_api_key_by_form(&claim, key_id, &text, grace, origin).await {
+    match visitor.handle(&state).rotate_api_key_by_form(&claim, key_id, &text, grace).await {
         Ok(key) => {
             // Not looked up: nothing may come between the new key and its only showing.
-            let end = end_of_grace(key.created_at, grace, old.expires_at);
+            let end = end_of_grace(key.created_at, grace, old.settings.expires_at);
             show(&KeyShownPage {
                 frame: visitor.frame("Your new API key", Nav::Keys),
                 new_key: new_key::shown(&state, &visitor, &text, &key),
@@ -81,7 +81,7 @@ pub async fn rotate(
                     head: key_head(&old),
                     works_until: (grace > 0).then(|| format::moment(end, Some(key.created_at))),
                 }),
-                disabled: !key.enabled,
+                disabled: !key.settings.enabled,
             })
         }
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {

@@ -26,7 +26,7 @@ use crate::{
         timestamp::Timestamp,
     },
     state::AppState,
-    store::{DashboardSession, LinkTarget},
+    store::{AccountHandle, DashboardSession, LinkTarget},
     web::{failure::Failure, format, forms::Form, guard::csrf_token, links::Link},
 };
 
@@ -74,6 +74,11 @@ impl Visitor {
     /// Who acts, from where: for the audit trail.
     pub fn origin(&self) -> &Origin {
         &self.origin
+    }
+
+    /// A handle for changes of the session's account.
+    pub fn handle<'a>(&'a self, state: &'a AppState) -> AccountHandle<'a> {
+        state.store().account(self.tenant(), self.account(), &self.origin)
     }
 
     /// What the platform is called.

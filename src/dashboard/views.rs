@@ -27,7 +27,7 @@ pub fn key_url(key_id: KeyId) -> String {
 pub fn key_head(key: &ApiKey) -> KeyHead {
     KeyHead {
         key_id: key.id.to_string(),
-        name: key.name.to_string(),
+        name: key.settings.name.to_string(),
         hint: key.hint.clone(),
         url: key_url(key.id),
     }
@@ -37,7 +37,7 @@ pub fn key_state(key: &ApiKey) -> KeyState {
     match key.status {
         KeyStatus::Revoked => KeyState::Revoked,
         KeyStatus::Expired => KeyState::Expired,
-        KeyStatus::Live if !key.enabled => KeyState::Disabled,
+        KeyStatus::Live if !key.settings.enabled => KeyState::Disabled,
         KeyStatus::Live if key.rotated_to.is_some() => KeyState::RotatedOut,
         KeyStatus::Live => KeyState::Active,
     }
@@ -47,7 +47,10 @@ pub fn key_state(key: &ApiKey) -> KeyState {
 pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
     let in_a_week = now.plus_seconds(SOON_SECONDS);
     key.status == KeyStatus::Live
-        && key.expires_at.is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
+        && key
+            .settings
+            .expires_at
+            .is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
 }
 
 /// Such as "10.000000 TRX a day".

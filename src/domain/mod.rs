@@ -14,6 +14,7 @@ pub mod dashboard;
 pub mod hold;
 pub mod id;
 pub mod idempotency;
+pub mod key_settings;
 pub mod ledger_entry;
 pub mod lifecycle;
 mod logo;

@@ -163,7 +163,7 @@ impl Ledger {
     ) -> Result<Credited, StoreError> {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
         self.detached(again(async move || {
-            store.credit(&tenant, &account, &credit, &idempotency_key, &origin).await
+            store.account(&tenant, &account, &origin).credit(&credit, &idempotency_key).await
         }))
         .await
     }
@@ -181,7 +181,7 @@ impl Ledger {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
         self.detached(again(async move || {
             let key = &idempotency_key;
-            store.refund(&tenant, &account, purchase_id, &refund, key, &origin).await
+            store.account(&tenant, &account, &origin).refund(purchase_id, &refund, key).await
         }))
         .await
     }

@@ -23,8 +23,8 @@ mod pool;
 mod scope_sets;
 mod tenant_directory;
 
-pub use accounts::account::Account;
 pub use accounts::admin_keys::{AdminKey, AdminVerification};
+pub use accounts::{account::Account, handle::AccountHandle};
 pub use audit::{AuditEvent, AuditFilter};
 pub use changes::ChangeId;
 pub use dashboard::forms::FormClaim;
@@ -35,8 +35,7 @@ pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use database::Store;
 pub use error::{Refusal, StoreError};
 pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
-pub use keys::api_key_changes::KeyChange;
-pub use keys::api_keys::{ApiKey, NewApiKey};
+pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{OwnKey, Verification};
 pub use money::batches::{

@@ -330,7 +330,8 @@ async fn a_dead_key_captures_nothing_and_another_can() {
     .expect("an account");
     let key_id = key.id.parse().expect("an id");
     app.store
-        .revoke_api_key(&app.tronagg.tenant, &account, key_id, None, &origin)
+        .account(&app.tronagg.tenant, &account, &origin)
+        .revoke_api_key(key_id, None)
         .await
         .expect("revoked");
     app.send(capture(&key, &id, json!({}))).await.expect_problem(401, "invalid_api_key");

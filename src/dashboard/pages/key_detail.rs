@@ -44,8 +44,8 @@ pub struct KeyView {
     pub expires: Option<TimeView>,
     /// It lives, and dies within a week: a warning.
     pub expires_soon: bool,
-    /// Such as "10.000000 TRX a day"; `None`: the whole balance.
-    pub limit: Option<String>,
+    /// Other settings.
+    pub facts: Vec<Fact>,
     pub revoked: Option<RevokedView>,
     /// The key that it replaced, named by its hint or id.
     pub rotated_from: Option<Link>,
@@ -57,6 +57,12 @@ pub struct KeyView {
     pub can_enable: bool,
     pub can_rotate: bool,
     pub can_revoke: bool,
+}
+
+/// A setting as text.
+pub struct Fact {
+    pub label: &'static str,
+    pub text: String,
 }
 
 /// When a key was revoked, and why.

@@ -4,10 +4,12 @@ use askama::Template;
 
 use super::{frame::Frame, key_views::KeyHead};
 use crate::{
-    domain::timestamp::Timestamp,
+    domain::{lifecycle::MAX_LIFETIME_SECONDS, timestamp::Timestamp},
     web::{
+        days::DAY_SECONDS,
         fields::{Choice, Field},
         format,
+        forms::Form,
     },
 };
 
@@ -43,7 +45,7 @@ pub struct KeyFields {
     pub access_error: Option<String>,
     /// Scopes, separated by spaces.
     pub scopes: Field,
-    /// From [`expiry_choices`].
+    /// With the day of UTC on which each ends.
     pub expires: Vec<Choice>,
     pub expires_error: Option<String>,
     /// `YYYY-MM-DD`
@@ -53,16 +55,38 @@ pub struct KeyFields {
     pub expires_max: String,
     /// A decimal string, or empty.
     pub limit_amount: Field,
-    /// From [`period_choices`].
     pub limit_period: Vec<Choice>,
     pub limit_period_error: Option<String>,
+}
+
+impl KeyFields {
+    /// The fields with what was sent in them. `keep`: what the key's expiry is now, in words.
+    pub fn new(form: &Form, now: Timestamp, keep: Option<&str>) -> Self {
+        Self {
+            name: form.field("name"),
+            access: form.text("access").to_owned(),
+            access_error: form.error("access"),
+            scopes: Field {
+                value: form.all("scopes").collect::<Vec<_>>().join(" "),
+                error: form.error("scopes"),
+            },
+            expires: expiry_choices(form.text("expires"), now, keep),
+            expires_error: form.error("expires"),
+            expires_on: form.field("expires_on"),
+            expires_min: format::day_input(now),
+            expires_max: last_day(now),
+            limit_amount: form.field("limit_amount"),
+            limit_period: period_choices(form.text("limit_period")),
+            limit_period_error: form.error("limit_period"),
+        }
+    }
 }
 
 /// The choices of the field `expires`, with the day of UTC on which each ends.
 ///
 /// `keep` says what the key has now, such as "Keep: 25 Nov 2026, 21:40 UTC"; it is for a change
 /// alone.
-pub fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
+fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
     let kept = keep.map(|words| Choice::new("keep", words, chosen));
     let days = [30, 90, 180, 365].map(|days| {
         let end = now.plus_seconds(days * 86_400).unwrap_or(now);
@@ -73,8 +97,15 @@ pub fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<C
     kept.into_iter().chain(days).chain(others).collect()
 }
 
+/// The last day that can be a key's last one, as date fields hold it: the day's end lies within the
+/// longest life.
+pub fn last_day(now: Timestamp) -> String {
+    let latest = now.plus_seconds(MAX_LIFETIME_SECONDS - DAY_SECONDS);
+    format::day_input(latest.unwrap_or(now))
+}
+
 /// The choices of the field `limit_period`.
-pub fn period_choices(chosen: &str) -> Vec<Choice> {
+fn period_choices(chosen: &str) -> Vec<Choice> {
     vec![
         Choice::new("day", "a day (UTC)", chosen),
         Choice::new("month", "a month (UTC)", chosen),

@@ -1,8 +1,9 @@
 use serde_json::json;
-use sqlx::PgConnection;
+use sqlx::{PgConnection, Postgres, Transaction};
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
+use super::handle::AccountHandle;
 use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
@@ -70,23 +71,6 @@ pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, Sto
 }
 
 impl Store {
-    /// Makes an account, or reads the one that is there. `true`: it was made.
-    pub async fn ensure_account(
-        &self,
-        tenant: &Tenant,
-        account: &ExternalId,
-        origin: &Origin,
-    ) -> Result<(Account, bool), StoreError> {
-        let _timer = self.timer("ensure_account");
-        let mut tx = self.begin().await?;
-        let at = now(&mut tx).await?;
-        let made = ensure(&mut tx, tenant, account, origin, at).await?;
-        // A statement of its own: it sees the row that another transaction inserted meanwhile.
-        let stored = select(&mut tx, tenant, account).await?;
-        tx.commit().await?;
-        Ok((stored, made))
-    }
-
     pub async fn find_account(
         &self,
         tenant: &Tenant,
@@ -141,24 +125,30 @@ impl Store {
             .await?;
         rows.into_iter().map(|row| row.into_account(tenant)).collect()
     }
+}
 
-    /// Suspends or activates an account. Nothing is recorded when it is so already.
-    pub async fn set_account_status(
-        &self,
-        tenant: &Tenant,
-        account: &ExternalId,
-        status: AccountStatus,
-        origin: &Origin,
-    ) -> Result<Account, StoreError> {
-        let _timer = self.timer("set_account_status");
-        let account_id = AccountId::derive(tenant.id, account);
-        let mut tx = self.begin().await?;
-        let locked = lock(&mut tx, account_id).await?;
+impl AccountHandle<'_> {
+    /// Makes the account, or reads the one that is there. `true`: it was made.
+    pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
+        let _timer = self.store.timer("ensure_account");
+        let mut tx = self.store.begin().await?;
+        let at = now(&mut tx).await?;
+        let made = ensure(&mut tx, self.tenant, self.account, self.origin, at).await?;
+        // A statement of its own: it sees the row that another transaction inserted meanwhile.
+        let stored = select(&mut tx, self.tenant, self.id).await?;
+        tx.commit().await?;
+        Ok((stored, made))
+    }
+
+    /// Suspends or activates the account. Nothing is recorded when it is so already.
+    pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
+        let _timer = self.store.timer("set_account_status");
+        let (mut tx, locked) = self.begin().await?;
         if locked.status != status {
             let at = now(&mut tx).await?;
             sqlx::query!(
                 "UPDATE accounts SET status = $2 WHERE account_id = $1",
-                account_id.uuid(),
+                self.id.uuid(),
                 status.as_str(),
             )
             .execute(&mut *tx)
@@ -167,18 +157,25 @@ impl Store {
                 AccountStatus::Active => AuditAction::AccountActivate,
                 AccountStatus::Suspended => AuditAction::AccountSuspend,
             };
-            let detail = json!({
-                "status": {"from": locked.status.as_str(), "to": status.as_str()},
-            });
-            let act = Act { action, subject: Subject::Account(account, None), detail };
-            act.record(&mut tx, tenant, origin, at).await?;
+            let detail = json!({"status": {"from": locked.status, "to": status}});
+            self.record(&mut tx, action, None, detail, at).await?;
         }
-        let stored = select(&mut tx, tenant, account).await?;
+        let stored = select(&mut tx, self.tenant, self.id).await?;
         // Also when it was so already: who says it again may not have seen the first one return.
-        let change = self.announce_account(&mut tx, account_id).await?;
+        let change = self.store.announce_account(&mut tx, self.id).await?;
         tx.commit().await?;
-        change.settle(self).await;
+        change.settle(self.store).await;
         Ok(stored)
+    }
+
+    /// Begins a transaction with the account's row locked: what is read in later statements stays
+    /// true until it is committed.
+    pub(in crate::store) async fn begin(
+        &self,
+    ) -> Result<(Transaction<'static, Postgres>, LockedAccount), StoreError> {
+        let mut tx = self.store.begin().await?;
+        let locked = lock(&mut tx, self.id).await?;
+        Ok((tx, locked))
     }
 }
 
@@ -210,13 +207,13 @@ pub(in crate::store) async fn lock(
 async fn select(
     connection: &mut PgConnection,
     tenant: &Tenant,
-    account: &ExternalId,
+    account_id: AccountId,
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
         r#"SELECT external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
            FROM accounts WHERE account_id = $1"#,
-        AccountId::derive(tenant.id, account).uuid(),
+        account_id.uuid(),
     )
     .fetch_one(connection)
     .await?

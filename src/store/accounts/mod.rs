@@ -2,4 +2,5 @@
 
 pub mod account;
 pub mod admin_keys;
+pub mod handle;
 pub mod tenants;

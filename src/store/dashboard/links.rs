@@ -10,7 +10,7 @@ use super::sessions::{
 };
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
+        account::ExternalId,
         audit::{AuditAction, Origin},
         dashboard::{LINK_SECONDS, ReturnUrl, SignInWay},
         id::TenantId,
@@ -19,10 +19,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        Store, StoreError,
-        accounts::account,
-        audit::{Act, Subject},
-        clock::now,
+        AccountHandle, Store, StoreError, accounts::account, clock::now,
         external_ids::stored_account,
     },
 };
@@ -40,20 +37,17 @@ pub struct LinkTarget {
     pub account: ExternalId,
 }
 
-impl Store {
+impl AccountHandle<'_> {
     /// Makes a link that opens a session of an account, once, within 5 minutes.
     pub async fn create_dashboard_link(
         &self,
-        tenant: &Tenant,
-        account: &ExternalId,
         token: &SessionToken,
         return_url: Option<&ReturnUrl>,
-        origin: &Origin,
     ) -> Result<DashboardLink, StoreError> {
-        self.find_account(tenant, account).await?;
-        let _timer = self.timer("create_dashboard_link");
+        self.store.find_account(self.tenant, self.account).await?;
+        let _timer = self.store.timer("create_dashboard_link");
         let token = token.hash();
-        let mut tx = self.begin().await?;
+        let mut tx = self.store.begin().await?;
         let at = now(&mut tx).await?;
         delete_links_that_are_over(&mut tx, at).await?;
         let expires_at = end(at, LINK_SECONDS)?;
@@ -61,9 +55,9 @@ impl Store {
             "INSERT INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
                                        expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)",
-            AccountId::derive(tenant.id, account).uuid(),
+            self.id.uuid(),
             token.as_bytes(),
-            tenant.id.uuid(),
+            self.tenant.id.uuid(),
             return_url.map(ReturnUrl::as_str),
             OffsetDateTime::from(at),
             OffsetDateTime::from(expires_at),
@@ -72,13 +66,13 @@ impl Store {
         .await?;
         // Without the path and the query, in which there may be secrets of the platform's.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
-        let subject = Subject::Account(account, None);
-        let act = Act { action: AuditAction::DashboardLinkCreate, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
+        self.record(&mut tx, AuditAction::DashboardLinkCreate, None, detail, at).await?;
         tx.commit().await?;
         Ok(DashboardLink { expires_at })
     }
+}
 
+impl Store {
     /// Whose link it is, which is not taken by that. `None`: it was used, has expired, or never was.
     pub async fn dashboard_link_target(
         &self,

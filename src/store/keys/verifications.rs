@@ -1,4 +1,4 @@
-use super::api_keys::KeyRow;
+use super::row::select;
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -81,29 +81,29 @@ impl Store {
     ) -> Result<OwnKey, StoreError> {
         let _timer = self.timer("find_own_key");
         let account_id = AccountId::derive(tenant.id, account);
-        let row = self
+        let (key, row) = self
             .read(|pool| async move {
-                sqlx::query!(
-                    r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit,
-                              k.spend_period, k.enabled,
-                              k.created_at, u.last_used_at AS "last_used_at?", k.expires_at,
-                              k.revoked_at, k.revoked_reason, k.rotated_from, k.rotated_to,
-                              clock_timestamp() AS "now!", a.status, a.balance,
-                              ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at AS account_created_at,
+                let mut connection = pool.acquire().await?;
+                let Some(key) = select(&mut connection, account_id, key_id).await? else {
+                    return Ok(None);
+                };
+                let row = sqlx::query!(
+                    r#"/* keys.find_own */
+                       SELECT a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
+                              a.created_at,
                               CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
                                   (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
                                   ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[k.spend_limit],
                                   ARRAY[k.spend_period]))[1])::bigint END AS spend_left
                        FROM api_keys k JOIN accounts a USING (account_id)
-                            LEFT JOIN api_key_last_used u USING (account_id, key_id)
                        WHERE k.account_id = $1 AND k.key_id = $2"#,
                     account_id.uuid(),
                     key_id.uuid(),
                 )
-                .fetch_optional(&pool)
-                .await
+                .fetch_one(&mut *connection)
+                .await?;
+                Ok(Some((key, row)))
             })
             .await?
             .ok_or(Refusal::NotFound)?;
@@ -113,25 +113,7 @@ impl Store {
             status: stored_status(&row.status)?,
             balance: row.balance,
             held: row.held,
-            created_at: stored_time("accounts.created_at", row.account_created_at)?,
-        };
-        let key = KeyRow {
-            key_id: row.key_id,
-            hint: row.hint,
-            name: row.name,
-            scopes: row.scopes,
-            metadata: row.metadata,
-            spend_limit: row.spend_limit,
-            spend_period: row.spend_period,
-            enabled: row.enabled,
-            created_at: row.created_at,
-            last_used_at: row.last_used_at,
-            expires_at: row.expires_at,
-            revoked_at: row.revoked_at,
-            revoked_reason: row.revoked_reason,
-            rotated_from: row.rotated_from,
-            rotated_to: row.rotated_to,
-            now: row.now,
+            created_at: stored_time("accounts.created_at", row.created_at)?,
         };
         Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left })
     }

@@ -29,7 +29,7 @@ use crate::{
     },
     store::{
         Refusal, Store, StoreError, clock::stored_time, error::is_lock_timeout,
-        keys::api_keys::stored_limit,
+        keys::row::stored_limit,
     },
 };
 

@@ -1,30 +1,24 @@
-use serde_json::json;
+use serde_json::Map;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
-    entries::{append, next_moment},
-    idempotency::{Decided, find_record},
+    entries::next_moment,
+    settlement::{Once, Settlement},
 };
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
-        audit::{AuditAction, AuditTarget, Origin},
+        account::AccountId,
+        audit::{AuditAction, AuditTarget},
         credit::NewCredit,
         id::{AdminKeyId, CreditId},
         idempotency::{IdempotencyKey, IdempotentOperation},
         ledger_entry::EntryCause,
-        tenant::Tenant,
         text::Reference,
         timestamp::Timestamp,
     },
     entropy,
-    store::{
-        LedgerEntry, Refusal, Store, StoreError,
-        accounts::account,
-        audit::{Act, Subject},
-        clock::stored_time,
-    },
+    store::{AccountHandle, LedgerEntry, StoreError, clock::stored_time},
 };
 
 /// A top-up as it is stored.
@@ -44,71 +38,53 @@ pub struct Credited {
     pub replayed: bool,
 }
 
-impl Store {
-    /// Tops an account up, once for each idempotency key.
+impl AccountHandle<'_> {
+    /// Tops the account up, once for each idempotency key.
     pub async fn credit(
         &self,
-        tenant: &Tenant,
-        account: &ExternalId,
         credit: &NewCredit,
         idempotency_key: &IdempotencyKey,
-        origin: &Origin,
     ) -> Result<Credited, StoreError> {
-        let _timer = self.timer("credit");
-        let account_id = AccountId::derive(tenant.id, account);
-        let fingerprint = credit.fingerprint();
-        let mut tx = self.begin().await?;
-        let locked = account::lock(&mut tx, account_id).await?;
-        let operation = IdempotentOperation::Credit;
-        if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
-            let id = CreditId::from_uuid(record.replay(fingerprint)?);
-            let credit = select_credit(&mut tx, account_id, id).await?;
-            let replayed = record.request_id != origin.request_id || origin.request_id.is_none();
+        let _timer = self.store.timer("credit");
+        let once = Once {
+            operation: IdempotentOperation::Credit,
+            key: idempotency_key,
+            fingerprint: credit.fingerprint(),
+        };
+        let (mut tx, locked) = self.begin().await?;
+        if let Some((id, replayed)) = self.made_before(&mut tx, once).await? {
+            let credit = select_credit(&mut tx, self.id, CreditId::from_uuid(id)).await?;
             return Ok(Credited { credit, replayed });
         }
         let at = next_moment(&mut tx, &locked).await?;
         let id = CreditId::new(at, entropy::for_id()?);
-        let amount = credit.amount.minor_units();
-        let balance_after = locked.balance.checked_add(amount).ok_or(Refusal::BalanceOverflow)?;
-        let admin_key_id = origin.actor.admin_key();
-        let reference = credit.reference.clone();
-        let entry = LedgerEntry {
-            seq: locked.last_seq + 1,
-            amount,
-            balance_after,
+        let settlement = Settlement {
             cause: EntryCause::Credit(id),
-            key_id: None,
-            admin_key_id,
-            reference: reference.clone(),
-            created_at: at,
+            amount: credit.amount.minor_units(),
+            reference: credit.reference.as_ref(),
+            at,
+            action: AuditAction::AccountCredit,
+            target: AuditTarget::Credit(id),
+            detail: Map::new(),
         };
-        append(&mut tx, account_id, &entry).await?;
+        let entry = self.settle(&mut tx, &locked, once, settlement).await?;
         sqlx::query!(
             "INSERT INTO credits (account_id, credit_id, seq, admin_key_id, amount, reference,
                                   created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
-            account_id.uuid(),
+            self.id.uuid(),
             id.uuid(),
             entry.seq,
-            admin_key_id.map(AdminKeyId::uuid),
-            amount,
-            reference.as_deref(),
+            entry.admin_key_id.map(AdminKeyId::uuid),
+            entry.amount,
+            entry.reference.as_ref().map(Reference::as_str),
             OffsetDateTime::from(at),
         )
         .execute(&mut *tx)
         .await?;
-        let decided = Decided { fingerprint, cause_id: id.uuid(), request_id: origin.request_id };
-        decided.record(&mut tx, account_id, operation, idempotency_key, at).await?;
-        let detail = json!({
-            "amount": tenant.policy.currency.format(amount),
-            "currency": tenant.policy.currency.code(),
-            "reference": reference,
-        });
-        let subject = Subject::Account(account, Some(AuditTarget::Credit(id)));
-        let act = Act { action: AuditAction::AccountCredit, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
-        let credit = Credit { id, amount, balance_after, reference, created_at: at };
+        let LedgerEntry { amount, balance_after, reference, created_at, .. } = entry;
+        let credit = Credit { id, amount, balance_after, reference, created_at };
         Ok(Credited { credit, replayed: false })
     }
 }

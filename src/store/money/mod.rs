@@ -8,3 +8,4 @@ pub mod idempotency;
 pub mod ledger_check;
 pub mod purchases;
 pub mod refunds;
+pub mod settlement;

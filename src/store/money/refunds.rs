@@ -1,17 +1,17 @@
-use serde_json::json;
+use serde_json::{Map, json};
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
-    entries::{append, next_moment},
-    idempotency::{Decided, find_record},
+    entries::next_moment,
+    settlement::{Once, Settlement},
 };
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
         amount::Amount,
-        audit::{AuditAction, AuditTarget, Origin},
+        audit::{AuditAction, AuditTarget},
         id::{AdminKeyId, PurchaseId, RefundId},
         idempotency::{IdempotencyKey, IdempotentOperation},
         ledger_entry::EntryCause,
@@ -21,12 +21,7 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{
-        LedgerEntry, Refusal, Store, StoreError,
-        accounts::account,
-        audit::{Act, Subject},
-        clock::stored_time,
-    },
+    store::{AccountHandle, LedgerEntry, Refusal, Store, StoreError, clock::stored_time},
 };
 
 /// A refund as it is stored.
@@ -69,82 +64,68 @@ impl RefundRow {
     }
 }
 
-impl Store {
+impl AccountHandle<'_> {
     /// Gives back a purchase, or a part of it, once for each idempotency key, and never more than
     /// was paid.
     pub async fn refund(
         &self,
-        tenant: &Tenant,
-        account: &ExternalId,
         purchase_id: PurchaseId,
         refund: &NewRefund,
         idempotency_key: &IdempotencyKey,
-        origin: &Origin,
     ) -> Result<Refunded, StoreError> {
-        let _timer = self.timer("refund");
-        let account_id = AccountId::derive(tenant.id, account);
-        let fingerprint = refund.fingerprint(purchase_id);
-        let mut tx = self.begin().await?;
-        let locked = account::lock(&mut tx, account_id).await?;
-        let operation = IdempotentOperation::Refund;
-        if let Some(record) = find_record(&mut tx, account_id, operation, idempotency_key).await? {
-            let id = RefundId::from_uuid(record.replay(fingerprint)?);
-            let refund = select_refund(&mut tx, account_id, id).await?;
-            let replayed = record.request_id != origin.request_id || origin.request_id.is_none();
+        let _timer = self.store.timer("refund");
+        let once = Once {
+            operation: IdempotentOperation::Refund,
+            key: idempotency_key,
+            fingerprint: refund.fingerprint(purchase_id),
+        };
+        let (mut tx, locked) = self.begin().await?;
+        if let Some((id, replayed)) = self.made_before(&mut tx, once).await? {
+            let refund = select_refund(&mut tx, self.id, RefundId::from_uuid(id)).await?;
             return Ok(Refunded { refund, replayed });
         }
-        let refundable = refundable(&mut tx, account_id, purchase_id).await?;
+        let refundable = refundable(&mut tx, self.id, purchase_id).await?;
         let amount = refund.amount.map_or(refundable, Amount::minor_units);
         if amount > refundable || amount == 0 {
             return Err(Refusal::RefundTooLarge { refundable }.into());
         }
         let at = next_moment(&mut tx, &locked).await?;
         let id = RefundId::new(at, entropy::for_id()?);
-        let balance_after = locked.balance.checked_add(amount).ok_or(Refusal::BalanceOverflow)?;
-        let admin_key_id = origin.actor.admin_key();
-        let reference = refund.reference.clone();
-        let entry = LedgerEntry {
-            seq: locked.last_seq + 1,
-            amount,
-            balance_after,
+        let mut detail = Map::new();
+        detail.insert("purchase_id".to_owned(), json!(purchase_id));
+        let settlement = Settlement {
             cause: EntryCause::Refund(id),
-            key_id: None,
-            admin_key_id,
-            reference: reference.clone(),
-            created_at: at,
+            amount,
+            reference: refund.reference.as_ref(),
+            at,
+            action: AuditAction::PurchaseRefund,
+            target: AuditTarget::Refund(id),
+            detail,
         };
-        append(&mut tx, account_id, &entry).await?;
+        let entry = self.settle(&mut tx, &locked, once, settlement).await?;
         sqlx::query!(
             "INSERT INTO refunds (account_id, refund_id, purchase_id, seq, admin_key_id, amount,
                                   reference, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
-            account_id.uuid(),
+            self.id.uuid(),
             id.uuid(),
             purchase_id.uuid(),
             entry.seq,
-            admin_key_id.map(AdminKeyId::uuid),
-            amount,
-            reference.as_deref(),
+            entry.admin_key_id.map(AdminKeyId::uuid),
+            entry.amount,
+            entry.reference.as_ref().map(Reference::as_str),
             OffsetDateTime::from(at),
         )
         .execute(&mut *tx)
         .await?;
-        let decided = Decided { fingerprint, cause_id: id.uuid(), request_id: origin.request_id };
-        decided.record(&mut tx, account_id, operation, idempotency_key, at).await?;
-        let detail = json!({
-            "purchase_id": purchase_id,
-            "amount": tenant.policy.currency.format(amount),
-            "currency": tenant.policy.currency.code(),
-            "reference": reference,
-        });
-        let subject = Subject::Account(account, Some(AuditTarget::Refund(id)));
-        let act = Act { action: AuditAction::PurchaseRefund, subject, detail };
-        act.record(&mut tx, tenant, origin, at).await?;
         tx.commit().await?;
-        let refund = Refund { id, purchase_id, amount, balance_after, reference, created_at: at };
+        let LedgerEntry { amount, balance_after, reference, created_at, .. } = entry;
+        let refund = Refund { id, purchase_id, amount, balance_after, reference, created_at };
         Ok(Refunded { refund, replayed: false })
     }
+}
 
+impl Store {
     /// What was given back of a purchase, newest first.
     pub async fn list_refunds(
         &self,

@@ -11,14 +11,13 @@ use tollgate::{
         audit::Origin,
         credit::NewCredit,
         id::{HoldId, KeyId, PurchaseId},
+        key_settings::{KeyChange, KeySettings},
         scope::ScopeSet,
         text::{Metadata, Name},
         timestamp::Timestamp,
     },
     entropy,
-    store::{
-        Batch, BatchConnection, KeyChange, NewApiKey, Operation, Outcome, Refusal, StoreError,
-    },
+    store::{Batch, BatchConnection, Operation, Outcome, Refusal, StoreError},
 };
 use uuid::Uuid;
 
@@ -114,7 +113,7 @@ impl World {
                     if *suspended { AccountStatus::Suspended } else { AccountStatus::Active };
                 let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[*account].name);
                 let (store, origin) = (&self.app.store, Origin::cli());
-                let done = store.set_account_status(tenant, name, status, &origin).await;
+                let done = store.account(tenant, name, &origin).set_status(status).await;
                 answer(done).expect("the account is there");
             }
             Step::Batch(batch, expected) => {
@@ -157,7 +156,7 @@ impl World {
     async fn credit(&self, asked: &CreditAsked) -> Result<Moved, Refusal> {
         let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
         let CreditAsked { credit, key, .. } = asked;
-        let made = self.app.store.credit(tenant, name, credit, key, &Origin::cli()).await;
+        let made = self.app.store.account(tenant, name, &Origin::cli()).credit(credit, key).await;
         answer(made).map(|made| Moved {
             amount: made.credit.amount,
             balance_after: made.credit.balance_after,
@@ -169,7 +168,8 @@ impl World {
         let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
         let RefundAsked { purchase, refund, key, .. } = asked;
         let origin = Origin::cli();
-        let made = self.app.store.refund(tenant, name, *purchase, refund, key, &origin).await;
+        let made =
+            self.app.store.account(tenant, name, &origin).refund(*purchase, refund, key).await;
         answer(made).map(|made| Moved {
             amount: made.refund.amount,
             balance_after: made.refund.balance_after,
@@ -189,31 +189,33 @@ impl World {
                 KeyChange { scopes: Some(scopes.expect("a scope")), ..KeyChange::default() }
             }
             KeyAct::Revoke => {
-                let revoked = store.revoke_api_key(tenant, name, id, None, &origin).await;
+                let revoked = store.account(tenant, name, &origin).revoke_api_key(id, None).await;
                 return answer(revoked).map(drop);
             }
             KeyAct::Rotate { grace } => {
                 let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
                 let seconds = if grace { 3600 } else { 0 };
-                let made = store.rotate_api_key(tenant, name, id, &text, seconds, &origin).await;
+                let made =
+                    store.account(tenant, name, &origin).rotate_api_key(id, &text, seconds).await;
                 keys.push(answer(made)?.id);
                 return Ok(());
             }
             KeyAct::Create => {
                 let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
-                let new = NewApiKey {
+                let new = KeySettings {
                     name: Name::parse("another").expect("a name"),
                     scopes: tenant.policy.default_scopes.clone(),
-                    expiry: None,
+                    expires_at: None,
+                    enabled: true,
                     metadata: Metadata::default(),
                     spend_limit: None,
                 };
-                let made = store.create_api_key(tenant, name, &text, &new, &origin).await;
+                let made = store.account(tenant, name, &origin).create_api_key(&text, &new).await;
                 keys.push(answer(made)?.id);
                 return Ok(());
             }
         };
-        answer(store.change_api_key(tenant, name, id, &change, &origin).await).map(drop)
+        answer(store.account(tenant, name, &origin).change_api_key(id, &change).await).map(drop)
     }
 
     async fn apply(&mut self, batch: &Sent) -> Vec<Outcome> {

@@ -88,8 +88,7 @@ pub async fn put(
     fields: Fields,
 ) -> Result<(StatusCode, Json<Account>), Problem> {
     fields.finish(Some(()))?;
-    let (account, made) =
-        state.store.ensure_account(&admin.tenant, &account, &admin.origin).await?;
+    let (account, made) = admin.account(&state, &account).ensure().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Account::new(account, &admin.tenant))))
 }
@@ -128,9 +127,7 @@ pub async fn patch(
 ) -> Result<Json<Account>, Problem> {
     let request = PatchAccountRequest::read(fields)?;
     let account = match request.status {
-        Some(status) => {
-            state.store.set_account_status(&admin.tenant, &account, status, &admin.origin).await?
-        }
+        Some(status) => admin.account(&state, &account).set_status(status).await?,
         None => state.store.find_account(&admin.tenant, &account).await?,
     };
     Ok(Json(Account::new(account, &admin.tenant)))

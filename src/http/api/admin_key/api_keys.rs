@@ -17,6 +17,7 @@ use crate::{
         amount::Currency,
         api_key::KeyText,
         id::KeyId,
+        key_settings::{KeyChange, KeySettings},
         lifecycle::{Expiry, GraceSeconds, KeyStatusFilter, Lifetime},
         scope::ScopeSet,
         spend_limit::SpendLimit,
@@ -38,7 +39,7 @@ use crate::{
         },
     },
     state::AppState,
-    store::{self, KeyChange, NewApiKey},
+    store,
 };
 
 /// A new API key and its text, which no other response contains.
@@ -99,11 +100,13 @@ impl CreateKeyRequest {
         fields.finish(request)
     }
 
-    fn into_new(self, default_scopes: &ScopeSet) -> NewApiKey {
-        NewApiKey {
+    fn into_settings(self, default_scopes: &ScopeSet) -> KeySettings {
+        let expiry = self.expires_at.or(self.expires_in);
+        KeySettings {
             name: self.name,
             scopes: self.scopes.unwrap_or_else(|| default_scopes.clone()),
-            expiry: self.expires_at.or(self.expires_in),
+            expires_at: expiry.map(Expiry::timestamp),
+            enabled: true,
             metadata: self.metadata.unwrap_or_default(),
             spend_limit: self.spend_limit,
         }
@@ -226,10 +229,9 @@ pub async fn create(
 ) -> Result<Response, Problem> {
     let request = CreateKeyRequest::read(fields, admin.now, &admin.tenant)?;
     let policy = &admin.tenant.policy;
-    let new = request.into_new(&policy.default_scopes);
+    let settings = request.into_settings(&policy.default_scopes);
     let text = entropy::new_key(&policy.prefix).map_err(store::StoreError::from)?;
-    let key =
-        state.store.create_api_key(&admin.tenant, &account, &text, &new, &admin.origin).await?;
+    let key = admin.account(&state, &account).create_api_key(&text, &settings).await?;
     Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
 }
 
@@ -291,8 +293,7 @@ pub async fn patch(
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
     let change = KeyChange::from(PatchKeyRequest::read(fields, admin.now, &admin.tenant)?);
-    let key =
-        state.store.change_api_key(&admin.tenant, &account, key_id, &change, &admin.origin).await?;
+    let key = admin.account(&state, &account).change_api_key(key_id, &change).await?;
     Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
@@ -313,10 +314,8 @@ pub async fn revoke(
     fields: Fields,
 ) -> Result<Json<ApiKey>, Problem> {
     let request = RevokeKeyRequest::read(fields)?;
-    let key = state
-        .store
-        .revoke_api_key(&admin.tenant, &account, key_id, request.reason.as_ref(), &admin.origin)
-        .await?;
+    let account = admin.account(&state, &account);
+    let key = account.revoke_api_key(key_id, request.reason.as_ref()).await?;
     Ok(Json(ApiKey::new(key, &admin.tenant.policy.currency)))
 }
 
@@ -339,16 +338,7 @@ pub async fn rotate(
 ) -> Result<Response, Problem> {
     let request = RotateKeyRequest::read(fields)?;
     let text = entropy::new_key(&admin.tenant.policy.prefix).map_err(store::StoreError::from)?;
-    let key = state
-        .store
-        .rotate_api_key(
-            &admin.tenant,
-            &account,
-            key_id,
-            &text,
-            request.grace_seconds.unwrap_or_default().get(),
-            &admin.origin,
-        )
-        .await?;
+    let grace = request.grace_seconds.unwrap_or_default().get();
+    let key = admin.account(&state, &account).rotate_api_key(key_id, &text, grace).await?;
     Ok(NewKey::respond(&text, key, &admin.tenant.policy.currency))
 }

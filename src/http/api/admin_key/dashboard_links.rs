@@ -89,16 +89,8 @@ pub async fn create(
     let request =
         CreateDashboardLinkRequest::read(fields, &admin.tenant, &settings.return_origins)?;
     let token = entropy::new_session_token().map_err(StoreError::from)?;
-    let link = state
-        .store
-        .create_dashboard_link(
-            &admin.tenant,
-            &request.account,
-            &token,
-            request.return_url.as_ref(),
-            &admin.origin,
-        )
-        .await?;
+    let account = admin.account(&state, &request.account);
+    let link = account.create_dashboard_link(&token, request.return_url.as_ref()).await?;
     // The one response that carries the token.
     let url = format!("{}/dashboard/enter?token={}", state.public_url(), token.expose());
     Ok((StatusCode::CREATED, Json(DashboardLink { url, expires_at: link.expires_at })))

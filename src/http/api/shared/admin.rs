@@ -12,6 +12,7 @@ use axum::{
 use crate::{
     auth::{Challenge, ClientAddress, Credentials, CredentialsError, Problem, ProblemCode},
     domain::{
+        account::ExternalId,
         api_key::{ADMIN_PREFIX, KeyText},
         audit::{Actor, Origin},
         id::RequestId,
@@ -21,7 +22,7 @@ use crate::{
     },
     http::transport::logged_tenant::LoggedTenant,
     state::AppState,
-    store::AdminVerification,
+    store::{AccountHandle, AdminVerification},
 };
 
 /// The holder of an admin key, in the extensions of every request that [`admit`] let pass.
@@ -42,6 +43,17 @@ impl Deref for Admin {
 
     fn deref(&self) -> &AdminParts {
         &self.0
+    }
+}
+
+impl Admin {
+    /// A handle for changes of one of the tenant's accounts.
+    pub fn account<'a>(
+        &'a self,
+        state: &'a AppState,
+        account: &'a ExternalId,
+    ) -> AccountHandle<'a> {
+        state.store.account(&self.tenant, account, &self.origin)
     }
 }
 

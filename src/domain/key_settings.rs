@@ -1,0 +1,105 @@
+//! What can be set on an API key, how it is changed, and how that reads in the audit trail.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    amount::Currency,
+    lifecycle::Expiry,
+    scope::ScopeSet,
+    spend_limit::SpendLimit,
+    text::{Metadata, Name},
+    timestamp::Timestamp,
+};
+
+/// All of an API key that its tenant, or its account's owner, can set.
+#[derive(Clone, PartialEq, Debug)]
+pub struct KeySettings {
+    pub name: Name,
+    pub scopes: ScopeSet,
+    /// At exactly this moment the key is dead; `None`: it never expires.
+    pub expires_at: Option<Timestamp>,
+    /// A disabled key does not pass, but is live.
+    pub enabled: bool,
+    /// `None`: the key can spend the whole balance.
+    pub spend_limit: Option<SpendLimit>,
+    /// The tenant's own.
+    pub metadata: Metadata,
+}
+
+/// Which settings to change; `None` keeps one.
+#[derive(Clone, Debug, Default)]
+pub struct KeyChange {
+    pub name: Option<Name>,
+    pub scopes: Option<ScopeSet>,
+    /// `Some(None)`: never to expire.
+    pub expiry: Option<Option<Expiry>>,
+    pub enabled: Option<bool>,
+    /// `Some(None)`: no limit.
+    pub spend_limit: Option<Option<SpendLimit>>,
+    pub metadata: Option<Metadata>,
+}
+
+impl KeySettings {
+    /// The settings as the record of a new key has them. Metadata is the tenant's own and is not
+    /// repeated; a new key is enabled.
+    #[must_use]
+    pub fn audited(&self, currency: &Currency) -> Map<String, Value> {
+        let members = self.members(currency).into_iter();
+        let members = members.filter(|(name, _)| *name != "enabled");
+        members.map(|(name, value)| (name.to_owned(), value)).collect()
+    }
+
+    /// What differs in `new`, by member, as the record of a change has it. Metadata is named, not
+    /// repeated.
+    #[must_use]
+    pub fn differences(&self, new: &Self, currency: &Currency) -> Map<String, Value> {
+        let pairs = self.members(currency).into_iter().zip(new.members(currency));
+        let mut differences: Map<String, Value> = pairs
+            .filter(|((_, from), (_, to))| from != to)
+            .map(|((name, from), (_, to))| (name.to_owned(), json!({"from": from, "to": to})))
+            .collect();
+        if self.metadata != new.metadata {
+            differences.insert("metadata".to_owned(), json!("changed"));
+        }
+        differences
+    }
+
+    fn members(&self, currency: &Currency) -> [(&'static str, Value); 5] {
+        let limit = self.spend_limit.map(|limit| {
+            let amount = currency.format(limit.amount.minor_units());
+            json!({"amount": amount, "period": limit.period})
+        });
+        [
+            ("name", json!(self.name.as_str())),
+            ("scopes", json!(self.scopes.to_strings())),
+            ("expires_at", json!(self.expires_at)),
+            ("enabled", json!(self.enabled)),
+            ("spend_limit", json!(limit)),
+        ]
+    }
+}
+
+impl KeyChange {
+    /// Whether it changes what a verification says of the key.
+    #[must_use]
+    pub fn touches_verdict(&self) -> bool {
+        self.scopes.is_some() || self.expiry.is_some() || self.enabled.is_some()
+    }
+
+    /// The settings with this change made.
+    #[must_use]
+    pub fn applied_to(&self, old: &KeySettings) -> KeySettings {
+        let Self { name, scopes, expiry, enabled, spend_limit, metadata } = self.clone();
+        KeySettings {
+            name: name.unwrap_or_else(|| old.name.clone()),
+            scopes: scopes.unwrap_or_else(|| old.scopes.clone()),
+            expires_at: match expiry {
+                Some(expiry) => expiry.map(Expiry::timestamp),
+                None => old.expires_at,
+            },
+            enabled: enabled.unwrap_or(old.enabled),
+            spend_limit: spend_limit.unwrap_or(old.spend_limit),
+            metadata: metadata.unwrap_or_else(|| old.metadata.clone()),
+        }
+    }
+}
