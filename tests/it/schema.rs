@@ -71,6 +71,11 @@ async fn newer_functions_that_serve_this_binary_stay_and_it_starts() {
     let (url, mut connection) = database().await;
     execute(&mut connection, CHANGED).await;
     execute(&mut connection, "UPDATE sql_functions SET number = number + 5").await;
+    // With them came a migration that this binary does not have.
+    let migration =
+        "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+         VALUES (9999, 'later', true, 'sum', 1)";
+    execute(&mut connection, migration).await;
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", &url);
     let status = tokio::task::spawn_blocking(move || command.status().expect("it runs")).await;
