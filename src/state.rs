@@ -5,7 +5,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 use crate::{
     clock,
     domain::dashboard::WebOrigin,
-    money::Ledger,
+    money::Money,
     node::{CountedVerifier, Node},
     store::Store,
     usage::UsageBuffer,
@@ -18,7 +18,7 @@ pub struct AppState(Arc<Shared>);
 /// Behind one pointer: a request clones it more than once.
 pub struct Shared {
     pub(crate) store: Arc<Store>,
-    pub(crate) ledger: Ledger,
+    pub(crate) money: Money,
     pub(crate) node: Node,
     pub(crate) verifier: Arc<CountedVerifier>,
     pub(crate) usage: Arc<UsageBuffer>,
@@ -64,7 +64,7 @@ impl AppState {
     pub fn new(node: Node, limits: Limits, public_url: WebOrigin) -> Self {
         let store = Arc::clone(node.store());
         Self(Arc::new(Shared {
-            ledger: Ledger::new(Arc::clone(&store)),
+            money: Money::new(Arc::clone(&store)),
             verifier: Arc::new(CountedVerifier::new(node.clone())),
             usage: Arc::new(UsageBuffer::new(clock::since_boot)),
             node,
@@ -96,8 +96,8 @@ impl AppState {
 
     /// What moves money. Holds that are due are released by who runs it.
     #[must_use]
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
+    pub fn money(&self) -> &Money {
+        &self.money
     }
 
     /// Where it is counted how keys are used. What is in it is written by who runs it.

@@ -108,7 +108,7 @@ impl Service {
         let store = self.database.store.clone();
         jobs.start("usage", |stop| state.usage().clone().run(store, stop));
         jobs.start("lease", |stop| self.node.keep_lease(stop));
-        jobs.start("holds", |stop| state.ledger().clone().release_holds(stop));
+        jobs.start("holds", |stop| state.money().clone().release_holds(stop));
 
         let (mut stop, ended) = (self.stop, jobs.one_ended());
         let (failed, has_failed) = oneshot::channel();

@@ -23,8 +23,8 @@ use crate::{
     },
     entropy,
     store::{
-        Batch, BatchConnection, Decline, Done, Operation, OperationAction, Outcome, Refusal, Store,
-        StoreError,
+        Batch, BatchConnection, BatchOutcome, Decline, Done, Operation, OperationAction, Refusal,
+        Store, StoreError,
     },
 };
 
@@ -153,7 +153,7 @@ impl Batcher {
         lane: &mut Lane,
         connection: &mut BatchConnection,
         batch: &mut Batch,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
         let give_up = Instant::now() + GIVE_UP_AFTER;
         let mut pause = RETRY_AFTER;
         loop {
@@ -221,7 +221,7 @@ impl<'a> InFlight<'a> {
         let mut decided = Vec::with_capacity(answers.len());
         let mut locked: Vec<(AccountId, Vec<Waiting>)> = Vec::new();
         for ((operation, caller), answer) in operations.into_iter().zip(callers).zip(answers) {
-            if !matches!(answer, Ok(Outcome::Busy)) {
+            if !matches!(answer, Ok(BatchOutcome::Busy)) {
                 decided.push(Decided { operation, caller, answer });
                 continue;
             }
@@ -287,12 +287,14 @@ fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
         OperationAction::Void { .. } => "void",
     };
     let outcome = match answer {
-        Ok(Outcome::Done(Done { replayed: false, .. })) => "done",
-        Ok(Outcome::Declined(Decline { replayed: false, .. })) => "declined",
-        Ok(Outcome::Done(_) | Outcome::Declined(_)) => "replayed",
-        Ok(Outcome::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
-        Ok(Outcome::Refused(_)) => "refused",
-        Ok(Outcome::Busy | Outcome::Fenced) | Err(StoreError::Unavailable(_)) => "unavailable",
+        Ok(BatchOutcome::Done(Done { replayed: false, .. })) => "done",
+        Ok(BatchOutcome::Declined(Decline { replayed: false, .. })) => "declined",
+        Ok(BatchOutcome::Done(_) | BatchOutcome::Declined(_)) => "replayed",
+        Ok(BatchOutcome::Refused(Refusal::IdempotencyMismatch)) => "idempotency_mismatch",
+        Ok(BatchOutcome::Refused(_)) => "refused",
+        Ok(BatchOutcome::Busy | BatchOutcome::Fenced) | Err(StoreError::Unavailable(_)) => {
+            "unavailable"
+        }
         Err(_) => "failed",
     };
     COUNTERS.with_borrow_mut(|counters| {

@@ -13,4 +13,4 @@ mod batcher;
 mod path;
 mod queues;
 
-pub use path::{Buyer, Decision, Ledger};
+pub use path::{Buyer, Decision, Money};

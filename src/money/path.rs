@@ -21,7 +21,7 @@ use crate::{
     },
     entropy,
     store::{
-        Credited, Decline, Done, DoneNow, Hold, Operation, OperationAction, Outcome, Purchase,
+        BatchOutcome, Credited, Decline, Done, DoneNow, Hold, Operation, OperationAction, Purchase,
         Refunded, Store, StoreError,
     },
 };
@@ -47,7 +47,7 @@ const RELEASED_AT_ONCE: i64 = 1000;
 
 /// Purchases, holds, credits and refunds.
 #[derive(Clone)]
-pub struct Ledger {
+pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
     /// Leaves half of the connections to those who only ask.
@@ -74,7 +74,7 @@ pub enum Decision<T> {
     Declined(Decline),
 }
 
-impl Ledger {
+impl Money {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
         let room = usize::try_from(store.pool_state().max / 2).unwrap_or(1).max(1);
@@ -251,10 +251,10 @@ impl Ledger {
             action,
         };
         match self.batcher.apply(&buyer.tenant, operation).await? {
-            Outcome::Done(done) => Ok(Ok(done)),
-            Outcome::Declined(decline) => Ok(Err(decline)),
-            Outcome::Refused(refusal) => Err(refusal.into()),
-            outcome @ (Outcome::Busy | Outcome::Fenced) => {
+            BatchOutcome::Done(done) => Ok(Ok(done)),
+            BatchOutcome::Declined(decline) => Ok(Err(decline)),
+            BatchOutcome::Refused(refusal) => Err(refusal.into()),
+            outcome @ (BatchOutcome::Busy | BatchOutcome::Fenced) => {
                 Err(StoreError::Internal(format!("{outcome:?} is no answer").into()))
             }
         }

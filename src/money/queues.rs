@@ -9,7 +9,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::{account::AccountId, tenant::Tenant},
-    store::{MAX_BATCH, Operation, Outcome, StoreError},
+    store::{BatchOutcome, MAX_BATCH, Operation, StoreError},
 };
 
 /// Operations of one account that wait at the most; a further one is a 503.
@@ -28,7 +28,7 @@ pub(super) const PATIENT_LANES: usize = 2;
 const LATE_LANES: usize = 2;
 
 /// The answer to one operation.
-pub(super) type Answer = Result<Outcome, StoreError>;
+pub(super) type Answer = Result<BatchOutcome, StoreError>;
 
 /// An operation, and who waits for what becomes of it.
 pub(super) struct Waiting {

@@ -39,7 +39,8 @@ pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{OwnKey, Verification};
 pub use money::batches::{
-    Batch, BatchConnection, Decline, Done, DoneNow, MAX_BATCH, Operation, OperationAction, Outcome,
+    Batch, BatchConnection, BatchOutcome, COMPOSITES, Decline, Done, DoneNow, MAX_BATCH, Operation,
+    OperationAction,
 };
 pub use money::credits::{Credit, Credited};
 pub use money::entries::{BalanceThen, EntryFilter, EntryRange, LedgerEntry};

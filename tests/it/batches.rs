@@ -13,8 +13,8 @@ use tollgate::{
         purchase::NewPurchase,
         text::Metadata,
     },
-    money::{Buyer, Ledger},
-    store::{Batch, BatchConnection, Done, Operation, OperationAction, Outcome, StoreError},
+    money::{Buyer, Money},
+    store::{Batch, BatchConnection, BatchOutcome, Done, Operation, OperationAction, StoreError},
 };
 use uuid::Uuid;
 
@@ -59,16 +59,16 @@ fn batch(id: u128, operations: Vec<Operation>) -> Batch {
 }
 
 /// The outcomes in short: what was left, `-available` for a decline, and so on.
-fn short(outcomes: &[Outcome]) -> Vec<String> {
-    let short = |outcome: &Outcome| match outcome {
-        Outcome::Done(Done { now: Some(now), .. }) => {
+fn short(outcomes: &[BatchOutcome]) -> Vec<String> {
+    let short = |outcome: &BatchOutcome| match outcome {
+        BatchOutcome::Done(Done { now: Some(now), .. }) => {
             format!("{}", now.balance_after.expect("a balance"))
         }
-        Outcome::Done(Done { replayed, .. }) => format!("before, replayed: {replayed}"),
-        Outcome::Declined(decline) => format!("-{}, {}", decline.available, decline.replayed),
-        Outcome::Refused(refusal) => format!("{refusal:?}"),
-        Outcome::Busy => "busy".to_owned(),
-        Outcome::Fenced => "fenced".to_owned(),
+        BatchOutcome::Done(Done { replayed, .. }) => format!("before, replayed: {replayed}"),
+        BatchOutcome::Declined(decline) => format!("-{}, {}", decline.available, decline.replayed),
+        BatchOutcome::Refused(refusal) => format!("{refusal:?}"),
+        BatchOutcome::Busy => "busy".to_owned(),
+        BatchOutcome::Fenced => "fenced".to_owned(),
     };
     outcomes.iter().map(short).collect()
 }
@@ -244,12 +244,12 @@ async fn a_queue_that_is_full_answers_and_records_nothing() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let ledger = Ledger::new(Arc::clone(&app.store));
+    let money = Money::new(Arc::clone(&app.store));
     let tx = app.lock_accounts().await;
     let mut waiting = tokio::task::JoinSet::new();
     // 500 are in the batch that waits for the lock, 2000 wait for the next.
     for number in 0..2600_u128 {
-        let (ledger, tenant) = (ledger.clone(), Arc::clone(&app.tronagg.tenant));
+        let (money, tenant) = (money.clone(), Arc::clone(&app.tronagg.tenant));
         let account = ExternalId::parse(wallet, AccountFormat::Tron).expect("an id");
         let key_id = key.id.parse().expect("an id");
         let request_id = RequestId::from_uuid(Uuid::from_u128(number));
@@ -262,7 +262,7 @@ async fn a_queue_that_is_full_answers_and_records_nothing() {
         };
         waiting.spawn(async move {
             let key = IdempotencyKey::parse(&format!("k{number}")).expect("a key");
-            ledger.purchase(&buyer, purchase, Some(key)).await
+            money.purchase(&buyer, purchase, Some(key)).await
         });
     }
     app.wait_until_blocked(1).await;

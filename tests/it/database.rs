@@ -1,11 +1,16 @@
 //! The schema holds the invariants by itself: what the program would never do, done by hand.
 
+use proptest::{option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use sqlx::{AssertSqlSafe, postgres::PgListener};
 use time::OffsetDateTime;
-use tollgate::domain::{
-    account::AccountStatus,
-    timestamp::Timestamp,
-    verification::{Denial, KeyState},
+use tollgate::{
+    domain::{
+        account::AccountStatus,
+        scope::{Scope, ScopeSet},
+        timestamp::Timestamp,
+        verification::{Denial, KeyState},
+    },
+    store::COMPOSITES,
 };
 use uuid::Uuid;
 
@@ -128,34 +133,89 @@ async fn no_prefix_begins_with_another() {
     assert_eq!(error.constraint(), Some("tenants_prefix"));
 }
 
-#[tokio::test]
-async fn key_denial_and_the_domain_judge_every_key_alike() {
-    let app = App::start().await;
+/// A key, its account and a moment, as the property below draws them: seconds around each other, so
+/// that equal moments are frequent.
+fn drawn_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
-    let now = at(10);
-    for revoked_at in [None, Some(at(5)), Some(at(15))] {
-        for expires_at in [None, Some(at(9)), Some(now), Some(at(11))] {
-            for enabled in [true, false] {
-                for account in [AccountStatus::Active, AccountStatus::Suspended] {
-                    let state = KeyState { revoked_at, expires_at, enabled, account };
-                    let (denial, live): (Option<String>, bool) = sqlx::query_as(
-                        "SELECT key_denial($1, $2, $3, $4, $5), key_is_live($1, $2, $5)",
-                    )
-                    .bind(revoked_at.map(OffsetDateTime::from))
-                    .bind(expires_at.map(OffsetDateTime::from))
-                    .bind(enabled)
-                    .bind(account.as_str())
-                    .bind(OffsetDateTime::from(now))
-                    .fetch_one(&app.pool)
-                    .await
-                    .expect("a verdict");
-                    let judged = state.judge(now).err().map(Denial::as_str);
-                    assert_eq!(denial.as_deref(), judged, "{state:?}");
-                    let dead = matches!(judged, Some("revoked" | "expired"));
-                    assert_eq!(live, !dead, "{state:?}");
-                }
-            }
-        }
+    let moment = move || (0_i64..6).prop_map(at);
+    let account = prop_oneof![Just(AccountStatus::Active), Just(AccountStatus::Suspended)];
+    let scope = prop_oneof![
+        Just("read"),
+        Just("write"),
+        Just("purchases:read"),
+        Just("purchases:write"),
+        Just("orders:write"),
+    ];
+    let scopes = proptest::collection::btree_set(scope, 1..4);
+    let (revoked_at, expires_at) = (option::of(moment()), option::of(moment()));
+    (revoked_at, expires_at, any::<bool>(), account, scopes, moment()).prop_map(
+        |(revoked_at, expires_at, enabled, account, scopes, now)| {
+            let state = KeyState { revoked_at, expires_at, enabled, account };
+            (state, ScopeSet::parse(scopes).expect("scopes"), now)
+        },
+    )
+}
+
+#[tokio::test]
+async fn the_rule_in_sql_and_the_rule_of_the_domain_judge_random_keys_alike() {
+    const KEYS: usize = 3000;
+    let app = App::start().await;
+    let mut runner = TestRunner::default();
+    let keys: Vec<_> = (0..KEYS)
+        .map(|_| drawn_key().new_tree(&mut runner).expect("it can be drawn").current())
+        .collect();
+    let time = |moment: Timestamp| OffsetDateTime::from(moment);
+    let needed = Scope::purchases_write();
+    let implied_by: Vec<String> = needed.implied_by().iter().map(ToString::to_string).collect();
+    let judged: Vec<(Option<String>, bool, bool)> = sqlx::query_as(
+        "SELECT key_denial(revoked_at, expires_at, enabled, status, now),
+                key_is_live(revoked_at, expires_at, now),
+                string_to_array(scopes, ' ') && $7
+         FROM unnest($1::timestamptz[], $2::timestamptz[], $3::boolean[], $4::text[], $5::text[],
+                     $6::timestamptz[]) WITH ORDINALITY
+              AS k (revoked_at, expires_at, enabled, status, scopes, now, place)
+         ORDER BY place",
+    )
+    .bind(keys.iter().map(|(key, _, _)| key.revoked_at.map(time)).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(key, _, _)| key.expires_at.map(time)).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(key, _, _)| key.enabled).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(key, _, _)| key.account.as_str()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(_, scopes, _)| scopes.to_string()).collect::<Vec<_>>())
+    .bind(keys.iter().map(|(_, _, now)| time(*now)).collect::<Vec<_>>())
+    .bind(implied_by)
+    .fetch_all(&app.pool)
+    .await
+    .expect("verdicts");
+    assert_eq!(judged.len(), KEYS);
+    let mut passed = 0;
+    for ((key, scopes, now), (denial, live, may_buy)) in keys.iter().zip(judged) {
+        let verdict = key.judge(*now);
+        assert_eq!(denial.as_deref(), verdict.err().map(Denial::as_str), "{key:?} at {now}");
+        let is_dead = matches!(verdict, Err(Denial::Revoked | Denial::Expired));
+        assert_eq!(live, !is_dead, "{key:?} at {now}");
+        assert_eq!(may_buy, scopes.allows(&needed), "{scopes}");
+        passed += usize::from(verdict.is_ok());
+    }
+    assert!((100..KEYS).contains(&passed), "both kinds are drawn: {passed} of {KEYS} pass");
+}
+
+#[tokio::test]
+async fn composites_of_the_catalogue_have_the_members_that_the_program_encodes() {
+    let app = App::start().await;
+    for (name, members) in COMPOSITES {
+        let in_catalogue: Vec<(String, String)> = sqlx::query_as(
+            "SELECT attname::text, format_type(atttypid, NULL)
+             FROM pg_attribute
+             WHERE attrelid = (SELECT typrelid FROM pg_type WHERE typname = $1) AND NOT attisdropped
+             ORDER BY attnum",
+        )
+        .bind(name)
+        .fetch_all(&app.pool)
+        .await
+        .expect("the catalogue");
+        let in_catalogue: Vec<(&str, &str)> =
+            in_catalogue.iter().map(|(member, sql)| (member.as_str(), sql.as_str())).collect();
+        assert_eq!(in_catalogue, members, "{name}");
     }
 }
 

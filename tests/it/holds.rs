@@ -119,7 +119,7 @@ async fn a_hold_that_is_due_is_released_once_when_nobody_looks() {
     let due = app.send(key.call("GET", &path)).await.expect(200);
     assert_eq!(due.text("/status"), "expired");
     let nobody = std::future::pending();
-    let releasing = tokio::spawn(app.ledger.clone().release_holds(nobody));
+    let releasing = tokio::spawn(app.money.clone().release_holds(nobody));
     eventually("it is released", async || {
         let held: i64 = sqlx::query_scalar("SELECT held FROM accounts WHERE external_id = $1")
             .bind(wallet)

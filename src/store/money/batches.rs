@@ -1,6 +1,6 @@
 //! Batches of operations on balances: one call of a function in the database, one commit.
 
-use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
+use std::{collections::BTreeMap, fmt::Display, str::FromStr, sync::LazyLock, time::Duration};
 
 use sqlx::{
     Encode, PgConnection, Postgres,
@@ -24,8 +24,8 @@ use crate::{
         scope::Scope,
         spend_limit::SpendLimit,
         text::{Description, Reference},
+        text_enum::text_enum,
         timestamp::Timestamp,
-        verification::Denial,
     },
     store::{
         Refusal, Store, StoreError, clock::stored_time, error::is_lock_timeout,
@@ -95,7 +95,7 @@ pub struct BatchConnection(Option<PoolConnection<Postgres>>);
 
 /// What became of an operation.
 #[derive(Clone, PartialEq, Debug)]
-pub enum Outcome {
+pub enum BatchOutcome {
     Done(Done),
     /// It would have gone over the balance or the key's limit.
     Declined(Decline),
@@ -138,58 +138,114 @@ pub struct Decline {
     pub replayed: bool,
 }
 
-/// The composite type `ledger_operation`.
-#[derive(Default)]
-struct OperationRow<'a> {
-    account_id: Uuid,
-    kind: &'a str,
-    id: Option<Uuid>,
-    key_id: Uuid,
-    request_id: Uuid,
-    amount: Option<i64>,
-    reference: Option<&'a str>,
-    description: Option<&'a str>,
-    metadata: Option<String>,
-    idempotency_key: Option<&'a str>,
-    fingerprint: Option<Vec<u8>>,
-    hold_id: Option<Uuid>,
-    expires_in: Option<i32>,
-}
-
-impl sqlx::Type<Postgres> for OperationRow<'_> {
-    fn type_info() -> PgTypeInfo {
-        PgTypeInfo::with_name("ledger_operation")
+text_enum! {
+    /// What an operation asks, as `ledger_operation.kind` names it.
+    enum OperationKind {
+        Purchase = "purchase",
+        Hold = "hold",
+        Capture = "capture",
+        Void = "void",
     }
 }
 
-impl PgHasArrayType for OperationRow<'_> {
-    fn array_type_info() -> PgTypeInfo {
-        PgTypeInfo::array_of("ledger_operation")
+text_enum! {
+    /// What became of an operation, as `ledger_outcome.result` names it.
+    enum OutcomeKind {
+        Purchased = "purchased",
+        Held = "held",
+        Captured = "captured",
+        Voided = "voided",
+        InsufficientBalance = "insufficient_balance",
+        SpendLimitExceeded = "spend_limit_exceeded",
+        KeyDenied = "key_denied",
+        ScopeLost = "scope_lost",
+        NotFound = "not_found",
+        IdempotencyMismatch = "idempotency_mismatch",
+        HoldNotOpen = "hold_not_open",
+        HoldTooSmall = "hold_too_small",
+        HoldLimitReached = "hold_limit_reached",
+        Busy = "busy",
+        Fenced = "fenced",
     }
 }
 
-impl<'q> Encode<'q, Postgres> for OperationRow<'_> {
-    fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
-        let mut record = PgRecordEncoder::new(buffer);
-        // In the order of the type.
-        record
-            .encode(self.account_id)?
-            .encode(self.kind)?
-            .encode(self.id)?
-            .encode(self.key_id)?
-            .encode(self.request_id)?
-            .encode(self.amount)?
-            .encode(self.reference)?
-            .encode(self.description)?
-            .encode(self.metadata.as_deref())?
-            .encode(self.idempotency_key)?
-            .encode(self.fingerprint.as_deref())?
-            .encode(self.hold_id)?
-            .encode(self.expires_in)?;
-        record.finish();
-        Ok(IsNull::No)
+/// A row of a composite type that is sent to Postgres. Its wire format is positional: the members
+/// stand here once, for the struct, the encoder and the list that a test holds to the catalogue.
+macro_rules! encoded_composite {
+    ($(#[$attribute:meta])* struct $row:ident as $name:literal, $list:ident {
+        $($member:ident: $type:ty as $sql:literal,)+
+    }) => {
+        $(#[$attribute])*
+        #[derive(Default)]
+        struct $row<'a> {
+            $($member: $type,)+
+        }
+
+        const $list: &[(&str, &str)] = &[$((stringify!($member), $sql)),+];
+
+        impl sqlx::Type<Postgres> for $row<'_> {
+            fn type_info() -> PgTypeInfo {
+                PgTypeInfo::with_name($name)
+            }
+        }
+
+        impl PgHasArrayType for $row<'_> {
+            fn array_type_info() -> PgTypeInfo {
+                PgTypeInfo::array_of($name)
+            }
+        }
+
+        impl<'q> Encode<'q, Postgres> for $row<'_> {
+            fn encode_by_ref(&self, buffer: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+                let mut record = PgRecordEncoder::new(buffer);
+                $(record.encode(&self.$member)?;)+
+                record.finish();
+                Ok(IsNull::No)
+            }
+        }
+    };
+}
+
+encoded_composite! {
+    /// The composite type `ledger_operation`.
+    struct OperationRow as "ledger_operation", OPERATION_MEMBERS {
+        account_id: Uuid as "uuid",
+        kind: &'a str as "text",
+        id: Option<Uuid> as "uuid",
+        key_id: Uuid as "uuid",
+        request_id: Uuid as "uuid",
+        amount: Option<i64> as "bigint",
+        reference: Option<&'a str> as "text",
+        description: Option<&'a str> as "text",
+        metadata: Option<String> as "text",
+        idempotency_key: Option<&'a str> as "text",
+        fingerprint: Option<Vec<u8>> as "bytea",
+        hold_id: Option<Uuid> as "uuid",
+        expires_in: Option<i32> as "integer",
     }
 }
+
+/// The members of `ledger_outcome`. They are read by their names; `seq` is for the database alone.
+const OUTCOME_MEMBERS: &[(&str, &str)] = &[
+    ("place", "bigint"),
+    ("result", "text"),
+    ("replayed", "boolean"),
+    ("seq", "bigint"),
+    ("balance_after", "bigint"),
+    ("decided_at", "timestamp with time zone"),
+    ("cause_id", "uuid"),
+    ("required", "bigint"),
+    ("available", "bigint"),
+    ("spend_limit", "bigint"),
+    ("spend_period", "text"),
+    ("decided_for", "uuid"),
+    ("reason", "text"),
+];
+
+/// The composite types that the program and the database exchange: each with the names and SQL types
+/// of its members, in their order.
+pub const COMPOSITES: [(&str, &[(&str, &str)]); 2] =
+    [("ledger_operation", OPERATION_MEMBERS), ("ledger_outcome", OUTCOME_MEMBERS)];
 
 impl<'a> OperationRow<'a> {
     fn new(operation: &'a Operation) -> Self {
@@ -201,7 +257,7 @@ impl<'a> OperationRow<'a> {
         };
         match &operation.action {
             OperationAction::Purchase { id, purchase, idempotency_key } => Self {
-                kind: "purchase",
+                kind: OperationKind::Purchase.as_str(),
                 id: Some(id.uuid()),
                 amount: Some(purchase.amount.minor_units()),
                 reference: purchase.reference.as_ref().map(Reference::as_str),
@@ -214,7 +270,7 @@ impl<'a> OperationRow<'a> {
                 ..asked
             },
             OperationAction::Hold { id, hold, idempotency_key } => Self {
-                kind: "hold",
+                kind: OperationKind::Hold.as_str(),
                 id: Some(id.uuid()),
                 amount: Some(hold.amount.minor_units()),
                 reference: hold.reference.as_ref().map(Reference::as_str),
@@ -226,7 +282,7 @@ impl<'a> OperationRow<'a> {
                 ..asked
             },
             OperationAction::Capture { id, hold_id, amount } => Self {
-                kind: "capture",
+                kind: OperationKind::Capture.as_str(),
                 id: Some(id.uuid()),
                 hold_id: Some(hold_id.uuid()),
                 amount: amount.map(Amount::minor_units),
@@ -234,7 +290,7 @@ impl<'a> OperationRow<'a> {
                 ..asked
             },
             OperationAction::Void { hold_id } => {
-                Self { kind: "void", hold_id: Some(hold_id.uuid()), ..asked }
+                Self { kind: OperationKind::Void.as_str(), hold_id: Some(hold_id.uuid()), ..asked }
             }
         }
     }
@@ -257,55 +313,51 @@ struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    fn into_outcome(self) -> Result<Outcome, StoreError> {
+    fn into_outcome(self) -> Result<BatchOutcome, StoreError> {
+        use OutcomeKind as Kind;
         let replayed = self.replayed.unwrap_or(false);
-        let refusal = match self.result.as_str() {
-            "purchased" | "held" | "captured" | "voided" => {
+        let kind = self.result.parse::<OutcomeKind>();
+        let kind = kind.map_err(|error| StoreError::corrupt("ledger_outcome.result", error))?;
+        let refusal = match kind {
+            Kind::Purchased | Kind::Held | Kind::Captured | Kind::Voided => {
                 let at = self.decided_at.map(|at| stored_time("ledger_outcome.decided_at", at));
                 let now = at.transpose()?;
                 let now = now.map(|at| DoneNow { at, balance_after: self.balance_after });
-                return Ok(Outcome::Done(Done { now, made_before: self.cause_id, replayed }));
+                return Ok(BatchOutcome::Done(Done { now, made_before: self.cause_id, replayed }));
             }
-            "insufficient_balance" | "spend_limit_exceeded" => {
-                let limit = stored_limit(self.spend_limit, self.spend_period.as_deref())?;
-                let (Some(required), Some(available), Some(request_id)) =
-                    (self.required, self.available, self.decided_for)
-                else {
-                    return Err(StoreError::corrupt("ledger_outcome", "a decline without amounts"));
-                };
-                let request_id = RequestId::from_uuid(request_id);
-                let decline = Decline { required, available, limit, request_id, replayed };
-                return Ok(Outcome::Declined(decline));
+            Kind::InsufficientBalance | Kind::SpendLimitExceeded => {
+                return Ok(BatchOutcome::Declined(self.into_decline(replayed)?));
             }
-            "busy" => return Ok(Outcome::Busy),
-            "fenced" => return Ok(Outcome::Fenced),
-            "not_found" => Refusal::NotFound,
-            "scope_lost" => Refusal::ScopeLost,
-            "idempotency_mismatch" => Refusal::IdempotencyMismatch,
-            "hold_limit_reached" => Refusal::HoldLimitReached,
-            "hold_too_small" => {
-                let held = self.available;
+            Kind::Busy => return Ok(BatchOutcome::Busy),
+            Kind::Fenced => return Ok(BatchOutcome::Fenced),
+            Kind::NotFound => Refusal::NotFound,
+            Kind::ScopeLost => Refusal::ScopeLost,
+            Kind::IdempotencyMismatch => Refusal::IdempotencyMismatch,
+            Kind::HoldLimitReached => Refusal::HoldLimitReached,
+            Kind::HoldTooSmall => {
                 let missing = || StoreError::corrupt("ledger_outcome", "a hold without an amount");
-                Refusal::HoldTooSmall { held: held.ok_or_else(missing)? }
+                Refusal::HoldTooSmall { held: self.available.ok_or_else(missing)? }
             }
-            "hold_not_open" => Refusal::HoldNotOpen {
-                status: self
-                    .reason
-                    .as_deref()
-                    .unwrap_or_default()
-                    .parse()
-                    .map_err(|error| StoreError::corrupt("ledger_outcome.reason", error))?,
-            },
-            "key_denied" => Refusal::KeyDenied(
-                self.reason
-                    .as_deref()
-                    .unwrap_or_default()
-                    .parse::<Denial>()
-                    .map_err(|error| StoreError::corrupt("ledger_outcome.reason", error))?,
-            ),
-            _ => return Err(StoreError::corrupt("ledger_outcome.result", self.result)),
+            Kind::HoldNotOpen => Refusal::HoldNotOpen { status: self.reason()? },
+            Kind::KeyDenied => Refusal::KeyDenied(self.reason()?),
         };
-        Ok(Outcome::Refused(refusal))
+        Ok(BatchOutcome::Refused(refusal))
+    }
+
+    fn into_decline(self, replayed: bool) -> Result<Decline, StoreError> {
+        let limit = stored_limit(self.spend_limit, self.spend_period.as_deref())?;
+        let (Some(required), Some(available), Some(request_id)) =
+            (self.required, self.available, self.decided_for)
+        else {
+            return Err(StoreError::corrupt("ledger_outcome", "a decline without amounts"));
+        };
+        let request_id = RequestId::from_uuid(request_id);
+        Ok(Decline { required, available, limit, request_id, replayed })
+    }
+
+    fn reason<T: FromStr<Err: Display>>(&self) -> Result<T, StoreError> {
+        let reason = self.reason.as_deref().unwrap_or_default().parse();
+        reason.map_err(|error| StoreError::corrupt("ledger_outcome.reason", format!("{error}")))
     }
 }
 
@@ -317,7 +369,7 @@ impl Store {
         &self,
         connection: &mut BatchConnection,
         batch: &Batch,
-    ) -> Result<Vec<Outcome>, StoreError> {
+    ) -> Result<Vec<BatchOutcome>, StoreError> {
         let _timer = self.timer("apply");
         let attempt = async {
             let own = match &mut connection.0 {
@@ -335,7 +387,7 @@ impl Store {
         }
         let rows = match rows {
             Ok(Err(error)) if batch.attempt == 1 && is_lock_timeout(&error) => {
-                return Ok(vec![Outcome::Busy; batch.operations.len()]);
+                return Ok(vec![BatchOutcome::Busy; batch.operations.len()]);
             }
             rows => rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))??,
         };

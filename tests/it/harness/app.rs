@@ -22,7 +22,7 @@ use tollgate::{
     },
     entropy,
     http::router,
-    money::Ledger,
+    money::Money,
     node::{Node, NodeSettings},
     state::{AppState, Limits},
     store::{LedgerCheck, Store},
@@ -37,7 +37,7 @@ pub struct App {
     pub store: Arc<Store>,
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
-    pub ledger: Ledger,
+    pub money: Money,
     /// Beside the service: to look at what it stored, and to set up what it would not.
     pub pool: PgPool,
     pub tronagg: TestTenant,
@@ -76,9 +76,9 @@ impl App {
         let pool = PgPool::connect_lazy(url).expect("a URL");
         let node = start_node(Arc::clone(&store)).await;
         let state = state_of(node.clone(), Limits::default());
-        let (usage, ledger) = (Arc::clone(state.usage()), state.ledger().clone());
+        let (usage, money) = (Arc::clone(state.usage()), state.money().clone());
         let router = service(state);
-        Self { router, store, node, usage, ledger, pool, tronagg, tradetally, url: url.to_owned() }
+        Self { router, store, node, usage, money, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
     /// The router of another node on the same database: nothing but that is shared.

@@ -15,7 +15,7 @@ use tollgate::{
         spend_limit::SpendPeriod,
         timestamp::Timestamp,
     },
-    store::{Decline, Done, DoneNow, OperationAction, Outcome, Refusal},
+    store::{BatchOutcome, Decline, Done, DoneNow, OperationAction, Refusal},
 };
 use uuid::Uuid;
 
@@ -82,17 +82,17 @@ struct New {
     amount: i64,
 }
 
-fn refused(refusal: Refusal) -> Outcome {
-    Outcome::Refused(refusal)
+fn refused(refusal: Refusal) -> BatchOutcome {
+    BatchOutcome::Refused(refusal)
 }
 
-fn done_now(at: Timestamp, balance_after: Option<i64>) -> Outcome {
+fn done_now(at: Timestamp, balance_after: Option<i64>) -> BatchOutcome {
     let now = Some(DoneNow { at, balance_after });
-    Outcome::Done(Done { now, made_before: None, replayed: false })
+    BatchOutcome::Done(Done { now, made_before: None, replayed: false })
 }
 
-fn done_before(id: Uuid, replayed: bool) -> Outcome {
-    Outcome::Done(Done { now: None, made_before: Some(id), replayed })
+fn done_before(id: Uuid, replayed: bool) -> BatchOutcome {
+    BatchOutcome::Done(Done { now: None, made_before: Some(id), replayed })
 }
 
 impl Account {
@@ -224,7 +224,7 @@ impl Account {
         Ok(())
     }
 
-    pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> Outcome {
+    pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> BatchOutcome {
         // What an earlier attempt did stands, whatever became of the key since.
         if attempt > 1
             && let Some(own) = self.own(asked)
@@ -299,7 +299,7 @@ impl Account {
         request_id: RequestId,
         new: New,
         make: impl FnOnce(&mut Self) -> Option<i64>,
-    ) -> Outcome {
+    ) -> BatchOutcome {
         if let Some(record) = new.name.as_ref().and_then(|name| self.records.get(name)) {
             return record.replay(&new.body, request_id);
         }
@@ -311,7 +311,7 @@ impl Account {
             self.records.insert(name, Record { body: new.body, request_id, decided });
         }
         match decline {
-            Some(decline) => Outcome::Declined(decline),
+            Some(decline) => BatchOutcome::Declined(decline),
             None => done_now(at, make(self)),
         }
     }
@@ -322,7 +322,7 @@ impl Account {
         request_id: RequestId,
         bought: Bought,
         amount: Option<Amount>,
-    ) -> Outcome {
+    ) -> BatchOutcome {
         let id = bought.hold.expect("what is captured is a hold");
         let Some(hold) = self.holds.get(&id).cloned() else {
             return refused(Refusal::NotFound);
@@ -340,7 +340,7 @@ impl Account {
         // What was held counts toward the limit of who held it already.
         let is_its_own = self.keys.spender(hold.key) == self.keys.spender(bought.key);
         if !is_its_own && let Some(decline) = self.over_limit(at, bought.key, amount, request_id) {
-            return Outcome::Declined(decline);
+            return BatchOutcome::Declined(decline);
         }
         let (captured, purchase) = (Some(amount), Some(bought.id));
         let status = HoldStatus::Captured;
@@ -348,7 +348,7 @@ impl Account {
         done_now(at, Some(self.buy(at, amount, bought)))
     }
 
-    fn void(&mut self, at: Timestamp, id: HoldId, request_id: RequestId) -> Outcome {
+    fn void(&mut self, at: Timestamp, id: HoldId, request_id: RequestId) -> BatchOutcome {
         let Some(hold) = self.holds.get_mut(&id) else {
             return refused(Refusal::NotFound);
         };
@@ -444,14 +444,14 @@ impl Account {
 }
 
 impl Record {
-    fn replay(&self, body: &Body, request_id: RequestId) -> Outcome {
+    fn replay(&self, body: &Body, request_id: RequestId) -> BatchOutcome {
         if self.body != *body {
             return refused(Refusal::IdempotencyMismatch);
         }
         let replayed = self.request_id != request_id;
         match self.decided {
             Ok(id) => done_before(id, replayed),
-            Err(decline) => Outcome::Declined(Decline { replayed, ..decline }),
+            Err(decline) => BatchOutcome::Declined(Decline { replayed, ..decline }),
         }
     }
 }

@@ -9,7 +9,7 @@ use tollgate::{
         purchase::NewPurchase,
         text::Metadata,
     },
-    store::{Batch, BatchConnection, Operation, OperationAction, Outcome, Refusal},
+    store::{Batch, BatchConnection, BatchOutcome, Operation, OperationAction, Refusal},
 };
 use uuid::Uuid;
 
@@ -259,9 +259,9 @@ async fn a_key_that_the_account_does_not_have_buys_nothing_and_spoils_no_batch()
         let outcomes = app.store.apply(&mut connection, &batch).await;
         for (outcome, (account, key)) in outcomes.expect("an answer").iter().zip(asked) {
             if *account == WALLET && key.id == foreign.id {
-                assert_eq!(*outcome, Outcome::Refused(Refusal::NotFound));
+                assert_eq!(*outcome, BatchOutcome::Refused(Refusal::NotFound));
             } else {
-                assert!(matches!(outcome, Outcome::Done(_)), "{outcome:?}");
+                assert!(matches!(outcome, BatchOutcome::Done(_)), "{outcome:?}");
             }
         }
     }

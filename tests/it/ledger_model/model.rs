@@ -12,7 +12,7 @@ use tollgate::{
         refund::NewRefund,
         timestamp::Timestamp,
     },
-    store::{OperationAction, Outcome, Refusal},
+    store::{BatchOutcome, OperationAction, Refusal},
 };
 use uuid::Uuid;
 
@@ -97,7 +97,7 @@ impl Ledger {
     }
 
     /// An operation of a batch that has come, after those before it.
-    pub fn decide(&mut self, asked: &Asked, attempt: i32) -> Outcome {
+    pub fn decide(&mut self, asked: &Asked, attempt: i32) -> BatchOutcome {
         let now = self.now;
         self.accounts[asked.account].decide(now, asked, attempt)
     }

@@ -13,7 +13,7 @@ use tollgate::{
         text::Metadata,
         timestamp::Timestamp,
     },
-    store::{OperationAction, Outcome, Refusal},
+    store::{BatchOutcome, OperationAction, Refusal},
 };
 
 use super::{
@@ -51,7 +51,7 @@ pub enum Step {
     Refund(RefundAsked, Result<Moved, Refusal>),
     Key { account: usize, key: usize, act: KeyAct, expected: Result<(), Refusal> },
     Suspend { account: usize, suspended: bool },
-    Batch(Sent, Vec<Outcome>),
+    Batch(Sent, Vec<BatchOutcome>),
 }
 
 #[derive(Clone, Debug)]
@@ -290,7 +290,7 @@ impl State {
             outcomes.push(if comes[asked.account] {
                 self.ledger.decide(asked, batch.attempt)
             } else {
-                Outcome::Fenced
+                BatchOutcome::Fenced
             });
         }
         Step::Batch(batch, outcomes)

@@ -17,7 +17,7 @@ use tollgate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{Batch, BatchConnection, Operation, Outcome, Refusal, StoreError},
+    store::{Batch, BatchConnection, BatchOutcome, Operation, Refusal, StoreError},
 };
 use uuid::Uuid;
 
@@ -218,7 +218,7 @@ impl World {
         answer(store.account(tenant, name, &origin).change_api_key(id, &change).await).map(drop)
     }
 
-    async fn apply(&mut self, batch: &Sent) -> Vec<Outcome> {
+    async fn apply(&mut self, batch: &Sent) -> Vec<BatchOutcome> {
         // A refusal before it gives its lock back when its connection goes back: a moment later.
         sqlx::query("SELECT FROM accounts FOR NO KEY UPDATE")
             .execute(&self.app.pool)

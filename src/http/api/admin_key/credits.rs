@@ -103,7 +103,7 @@ pub async fn create(
     let tenant = &admin.tenant;
     let (wanted, key) = CreateCreditRequest::read(fields, &headers, tenant)?;
     let credit = NewCredit { amount: wanted.amount, reference: wanted.reference };
-    let credited = state.ledger.credit(tenant, account, credit, key, admin.origin).await?;
+    let credited = state.money.credit(tenant, account, credit, key, admin.origin).await?;
     let body = Json(Credit::new(credited.credit, &tenant.policy.currency));
     Ok(mark_replayed((StatusCode::CREATED, body).into_response(), credited.replayed))
 }

@@ -120,7 +120,7 @@ pub async fn create(
     let tenant = &admin.tenant;
     let currency = &tenant.policy.currency;
     let (wanted, key) = CreateRefundRequest::read(fields, &headers, tenant)?;
-    let refunded = state.ledger.refund(tenant, account, id, wanted.into(), key, admin.origin).await;
+    let refunded = state.money.refund(tenant, account, id, wanted.into(), key, admin.origin).await;
     let refunded = refunded.map_err(|error| refused(error, currency))?;
     let body = Json(Refund::new(refunded.refund, currency));
     Ok(mark_replayed((StatusCode::CREATED, body).into_response(), refunded.replayed))

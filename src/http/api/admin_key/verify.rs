@@ -261,7 +261,7 @@ async fn charge(
         metadata: Metadata::default(),
     };
     let buyer = buyer(Arc::clone(tenant), found, request_id);
-    match state.ledger.purchase(&buyer, purchase, Some(charge.idempotency_key)).await {
+    match state.money.purchase(&buyer, purchase, Some(charge.idempotency_key)).await {
         Ok(Decision::Made { made, replayed }) => {
             let purchase = Some(Purchase::new(made, currency));
             let made = VerifyResponse::new(VerificationCode::Valid, key);

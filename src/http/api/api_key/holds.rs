@@ -184,7 +184,7 @@ pub async fn create(
     let CreateHoldRequest { amount, expires_in, reference } = wanted;
     let buyer = buyer(tenant, &principal, request_id);
     let hold = NewHold { amount, reference, expires_in: expires_in.unwrap_or_default() };
-    let decision = state.ledger.hold(&buyer, hold, key).await;
+    let decision = state.money.hold(&buyer, hold, key).await;
     respond(&buyer, StatusCode::CREATED, decision, Hold::new)
 }
 
@@ -210,7 +210,7 @@ pub async fn capture(
     let tenant = tenant_of(&state, &principal).await?;
     let wanted = CaptureHoldRequest::read(fields, &tenant)?;
     let buyer = buyer(tenant, &principal, request_id);
-    let decision = state.ledger.capture(&buyer, id, wanted.amount).await;
+    let decision = state.money.capture(&buyer, id, wanted.amount).await;
     respond(&buyer, StatusCode::OK, decision, Hold::new)
 }
 
@@ -234,7 +234,7 @@ pub async fn void(
 ) -> Result<Response, Problem> {
     fields.finish(Some(()))?;
     let buyer = buyer(tenant_of(&state, &principal).await?, &principal, request_id);
-    respond(&buyer, StatusCode::OK, state.ledger.void(&buyer, id).await, Hold::new)
+    respond(&buyer, StatusCode::OK, state.money.void(&buyer, id).await, Hold::new)
 }
 
 /// List the account's holds

@@ -88,7 +88,7 @@ pub async fn create(
         metadata: wanted.metadata.unwrap_or_default(),
     };
     let buyer = buyer(tenant, &principal, request_id);
-    let decision = state.ledger.purchase(&buyer, purchase, idempotency_key).await;
+    let decision = state.money.purchase(&buyer, purchase, idempotency_key).await;
     respond(&buyer, StatusCode::CREATED, decision, Purchase::new)
 }
 
