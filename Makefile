@@ -29,12 +29,14 @@ test: ## every test: the crate, the README's walk, the example bot
 bench: ## measure in release against others and against itself; writes bench/results.md; BENCH_BASE=<commit> compares with that commit
 	bench/run.sh
 
-lint: ## formatting, clippy, and the dependencies' licences and sources
+lint: ## formatting, clippy, the documentation, and the dependencies' licences and sources
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked $(MIDDLEWARE) --lib --example foreign_service -- -D warnings
 	cargo clippy --locked $(REMOTE) --lib --example remote_gate -- -D warnings
 	cargo clippy --locked --features model --test model -- -D warnings
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
+	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet $(MIDDLEWARE)
 	@if command -v cargo-deny >/dev/null 2>&1; then \
 	  echo "cargo deny check bans licenses sources"; \
 	  cargo deny check bans licenses sources; \

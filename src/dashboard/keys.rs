@@ -169,7 +169,7 @@ async fn switch(
     enabled: bool,
 ) -> Result<Response, Failure> {
     let change = KeyChange { enabled: Some(enabled), ..KeyChange::default() };
-    match visitor.handle(&state).change_api_key(key_id, &change).await {
+    match visitor.handle(state).change_api_key(key_id, &change).await {
         Ok(_) => {
             let done = if enabled { "enabled" } else { "disabled" };
             Ok(see_other(&link(&key_url(key_id), &[("done", done)])))

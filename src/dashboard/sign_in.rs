@@ -186,7 +186,7 @@ pub async fn verify(
             return show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form));
         }
         SignInOutcome::Spent => {
-            form.wrong("signature", "this message was used before or is too old: sign the new one")
+            form.wrong("signature", "this message was used before or is too old: sign the new one");
         }
         SignInOutcome::WrongSignature(error) => form.wrong("signature", error.to_string()),
     }

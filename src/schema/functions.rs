@@ -6,7 +6,7 @@ use rust_embed::Embed;
 use sha2::{Digest as _, Sha256};
 
 /// Counts the versions of the functions. Any change of a file in `sql/functions/` raises it, and
-/// changes [`DIGEST`]; CONTRIBUTING.md has the rule.
+/// changes `DIGEST`; CONTRIBUTING.md has the rule.
 pub const FUNCTIONS_NUMBER: i32 = 1;
 
 /// The oldest number whose binaries these functions still serve: it is raised when a function goes

@@ -173,7 +173,10 @@ async fn a_handler_without_the_layer_fails_closed() {
 }
 
 /// Says of every key what it was asked with.
-struct Asked(std::sync::Mutex<Option<(String, Option<String>, Option<std::net::IpAddr>)>>);
+struct Asked(std::sync::Mutex<Option<AskedWith>>);
+
+/// The key, the scope and the client's address.
+type AskedWith = (String, Option<String>, Option<std::net::IpAddr>);
 
 impl KeyVerifier for Asked {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
@@ -222,7 +225,7 @@ where
 async fn it_takes_any_request_body_and_answers_in_the_body_of_the_service() {
     let (layer, _) = gate(Ok(principal()));
     let answers = [
-        bodies(&layer, |text| Body::from(text)).await,
+        bodies(&layer, Body::from).await,
         bodies(&layer, |text| Full::new(Bytes::from(text))).await,
         bodies(&layer, |text| Full::new(Bytes::from(text)).boxed()).await,
         bodies(&layer, |text| Full::new(Bytes::from(text)).boxed_unsync()).await,

@@ -155,7 +155,7 @@ async fn check_chains(
             }
             match &mut chain {
                 Some(chain) if chain.account.account_id == entry.account_id => {
-                    chain.add(entry, tell)
+                    chain.add(entry, tell);
                 }
                 _ => tell(LedgerCheck::Fault {
                     account: &entry.account_id.to_string(),
