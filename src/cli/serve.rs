@@ -211,7 +211,7 @@ fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
                 sender.send_replace(true);
             }
         }
-        eprintln!("told twice: stopping at once");
+        eprintln!("second signal received: exiting now");
         std::process::exit(130);
     });
     Ok(receiver)
