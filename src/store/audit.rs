@@ -44,7 +44,8 @@ impl Act<'_> {
             }
         };
         sqlx::query!(
-            "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
+            "/* audit.record */
+             INSERT INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
                                        action, account, target_id, detail, address, request_id,
                                        created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::json, $10, $11, $12)",
@@ -111,7 +112,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "/* audit.list_audit_events_of_target */
+                         SELECT event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE tenant_id = $1 AND target_id = $2 AND event_id < $3
@@ -132,7 +134,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "/* audit.list_audit_events_of_account */
+                         SELECT event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE account_id = $1 AND event_id < $2
@@ -150,7 +153,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "/* audit.list_audit_events_of_tenant */
+                         SELECT event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE tenant_id = $1 AND event_id < $2

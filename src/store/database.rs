@@ -126,7 +126,15 @@ impl Store {
 
     /// Asks the database for nothing, to see whether it answers.
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|pool| async move { sqlx::query("SELECT 1").execute(&pool).await }).await?;
+        self.read(|pool| async move {
+            sqlx::query(
+                "/* database.ping */
+                                                   SELECT 1",
+            )
+            .execute(&pool)
+            .await
+        })
+        .await?;
         Ok(())
     }
 

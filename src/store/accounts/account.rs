@@ -82,7 +82,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    r#"SELECT external_id, status, balance,
+                    r#"/* accounts.find_account */
+                       SELECT external_id, status, balance,
                               ledger_held(account_id, held) AS "held!", created_at
                        FROM accounts WHERE account_id = $1"#,
                     account_id,
@@ -109,7 +110,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    r#"SELECT external_id, status, balance,
+                    r#"/* accounts.list_accounts */
+                       SELECT external_id, status, balance,
                               ledger_held(account_id, held) AS "held!", created_at
                        FROM accounts
                        WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
@@ -147,7 +149,7 @@ impl AccountHandle<'_> {
         if locked.status != status {
             let at = now(&mut tx).await?;
             sqlx::query!(
-                "UPDATE accounts SET status = $2 WHERE account_id = $1",
+                "/* accounts.set_status */ UPDATE accounts SET status = $2 WHERE account_id = $1",
                 self.id.uuid(),
                 status.as_str(),
             )
@@ -186,7 +188,8 @@ pub(in crate::store) async fn lock(
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
     let row = sqlx::query!(
-        "SELECT status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
+        "/* accounts.lock */
+         SELECT status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
          FOR NO KEY UPDATE",
         account_id.uuid(),
     )
@@ -211,7 +214,8 @@ async fn select(
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        r#"SELECT external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
+        r#"/* accounts.select */
+           SELECT external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
            FROM accounts WHERE account_id = $1"#,
         account_id.uuid(),
     )
@@ -229,7 +233,8 @@ pub(in crate::store) async fn ensure(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     let made = sqlx::query!(
-        "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+        "/* accounts.ensure */
+         INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
                                created_at)
          VALUES ($1, $2, $3, 'active', 0, 0, $4)
          ON CONFLICT (account_id) DO NOTHING",

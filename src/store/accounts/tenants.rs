@@ -80,7 +80,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     TenantRow,
-                    "SELECT tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                    "/* tenants.list_tenants */
+                     SELECT tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                             account_format, default_scopes
                      FROM tenants ORDER BY slug, environment"
                 )
@@ -167,7 +168,8 @@ async fn insert(
 ) -> Result<(), StoreError> {
     let policy = &tenant.policy;
     sqlx::query!(
-        "INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+        "/* tenants.insert */
+         INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                               account_format, default_scopes, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         tenant.id.uuid(),

@@ -52,7 +52,8 @@ impl AccountHandle<'_> {
         delete_links_that_are_over(&mut tx, at).await?;
         let expires_at = end(at, LINK_SECONDS)?;
         sqlx::query!(
-            "INSERT INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
+            "/* dashboard_links.create_dashboard_link */
+             INSERT INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
                                        expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)",
             self.id.uuid(),
@@ -83,7 +84,8 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT l.tenant_id, external_id
+                    "/* dashboard_links.dashboard_link_target */
+                     SELECT l.tenant_id, external_id
                      FROM dashboard_links l JOIN accounts USING (account_id)
                      WHERE token_hash = $1 AND expires_at > clock_timestamp()",
                     link.as_bytes(),
@@ -112,7 +114,8 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
+                    "/* dashboard_links.open_linked_session */
+                     SELECT account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
                     link.as_bytes(),
                 )
                 .fetch_optional(&pool)
@@ -125,7 +128,8 @@ impl Store {
         let at = now(&mut tx).await?;
         // Of two that take it at once, the second waits here, and finds nothing left.
         let taken = sqlx::query!(
-            "DELETE FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
+            "/* dashboard_links.open_linked_session_2 */
+             DELETE FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
              RETURNING return_url",
             found.account_id,
             link.as_bytes(),
@@ -135,7 +139,8 @@ impl Store {
         .await?;
         let Some(taken) = taken else { return Ok(None) };
         let row = sqlx::query!(
-            "SELECT external_id, status FROM accounts WHERE account_id = $1",
+            "/* dashboard_links.open_linked_session_3 */
+             SELECT external_id, status FROM accounts WHERE account_id = $1",
             found.account_id,
         )
         .fetch_one(&mut *tx)
@@ -166,7 +171,8 @@ async fn delete_links_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"SELECT DISTINCT account_id AS "account_id!"
+        r#"/* dashboard_links.delete_links_that_are_over */
+           SELECT DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
@@ -177,7 +183,8 @@ async fn delete_links_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "DELETE FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
+            "/* dashboard_links.delete_links_that_are_over_2 */
+             DELETE FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

@@ -80,7 +80,8 @@ impl NewSession<'_> {
             now: at,
         };
         sqlx::query!(
-            "INSERT INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
+            "/* dashboard_sessions.open */
+             INSERT INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
                                           return_url, created_at, last_seen_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             session.account_id(),
@@ -126,7 +127,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     SessionRow,
-                    r#"SELECT s.tenant_id, external_id, status, return_url, way, s.created_at,
+                    r#"/* dashboard_sessions.dashboard_session */
+                       SELECT s.tenant_id, external_id, status, return_url, way, s.created_at,
                               last_seen_at, clock_timestamp() AS "now!"
                        FROM dashboard_sessions s JOIN accounts USING (account_id)
                        WHERE token_hash = $1 AND expires_at > clock_timestamp()
@@ -182,11 +184,16 @@ impl Store {
         let _timer = self.timer("close_dashboard_sessions");
         let mut tx = self.begin().await?;
         // Links that were not used yet would open others.
-        sqlx::query!("DELETE FROM dashboard_links WHERE account_id = $1", session.account_id())
-            .execute(&mut *tx)
-            .await?;
+        sqlx::query!(
+            "/* dashboard_sessions.close_dashboard_sessions */
+                      DELETE FROM dashboard_links WHERE account_id = $1",
+            session.account_id()
+        )
+        .execute(&mut *tx)
+        .await?;
         let closed = sqlx::query!(
-            "DELETE FROM dashboard_sessions WHERE account_id = $1",
+            "/* dashboard_sessions.close_dashboard_sessions_2 */
+             DELETE FROM dashboard_sessions WHERE account_id = $1",
             session.account_id(),
         )
         .execute(&mut *tx)
@@ -207,7 +214,8 @@ impl Store {
         let mut tx = self.begin().await?;
         // One that another page just marked, or closed, is left as it is.
         sqlx::query!(
-            "UPDATE dashboard_sessions SET last_seen_at = $3
+            "/* dashboard_sessions.mark_seen */
+             UPDATE dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
             session.account_id(),
             session.id.uuid(),
@@ -227,7 +235,8 @@ pub(in crate::store) async fn close(
     origin: &Origin,
 ) -> Result<(), StoreError> {
     let closed = sqlx::query!(
-        "DELETE FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2",
+        "/* dashboard_sessions.close */
+         DELETE FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2",
         session.account_id(),
         session.id.uuid(),
     )
@@ -251,7 +260,8 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"SELECT DISTINCT account_id AS "account_id!"
+        r#"/* dashboard_sessions.delete_sessions_that_are_over */
+           SELECT DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_sessions WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
@@ -262,7 +272,8 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "DELETE FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
+            "/* dashboard_sessions.delete_sessions_that_are_over_2 */
+             DELETE FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

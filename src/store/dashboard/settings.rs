@@ -77,7 +77,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     SettingsRow,
-                    "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+                    "/* dashboard_settings.dashboard_settings */
+                     SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
                      FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
@@ -98,7 +99,8 @@ impl Store {
         let _timer = self.timer("change_dashboard_settings");
         let mut tx = self.begin().await?;
         sqlx::query!(
-            "INSERT INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
+            "/* dashboard_settings.change_dashboard_settings */
+             INSERT INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
             tenant.id.uuid(),
         )
         .execute(&mut *tx)
@@ -133,7 +135,8 @@ impl Store {
         let bytes = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    r#"SELECT logo AS "logo!" FROM dashboard_settings
+                    r#"/* dashboard_settings.dashboard_logo */
+                       SELECT logo AS "logo!" FROM dashboard_settings
                        WHERE tenant_id = $1 AND logo_hash = $2"#,
                     tenant_id.uuid(),
                     hash,
@@ -153,7 +156,8 @@ pub(in crate::store) async fn wallet_sign_in(
     tenant: &Tenant,
 ) -> Result<WalletSignIn, StoreError> {
     let policy = sqlx::query_scalar!(
-        "SELECT wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
+        "/* dashboard_settings.wallet_sign_in */
+         SELECT wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
         tenant.id.uuid(),
     )
     .fetch_optional(connection)
@@ -168,7 +172,8 @@ async fn select_for_update(
 ) -> Result<DashboardSettings, StoreError> {
     sqlx::query_as!(
         SettingsRow,
-        "SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+        "/* dashboard_settings.select_for_update */
+         SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
          FROM dashboard_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
         tenant.id.uuid(),
     )
@@ -184,7 +189,8 @@ async fn update(
     settings: &DashboardSettings,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "UPDATE dashboard_settings
+        "/* dashboard_settings.update */
+         UPDATE dashboard_settings
          SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5
          WHERE tenant_id = $1",
         tenant.id.uuid(),
@@ -205,7 +211,8 @@ async fn update_logo(
 ) -> Result<(), StoreError> {
     let hash = logo.map(|logo| logo.to_ref().hash);
     sqlx::query!(
-        "UPDATE dashboard_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
+        "/* dashboard_settings.update_logo */
+         UPDATE dashboard_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
         tenant.id.uuid(),
         logo.map(Logo::bytes),
         hash.as_ref().map(|hash| hash.as_bytes().as_slice()),

@@ -107,7 +107,8 @@ impl Store {
         let expires_at = end(at, SIGN_IN_SECONDS)?;
         let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
         sqlx::query!(
-            "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+            "/* sign_ins.start_sign_in */
+             INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
                                           client, issued_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             tenant.id.uuid(),
@@ -199,7 +200,8 @@ impl Counted<'_> {
     async fn look(&self, connection: &mut PgConnection) -> Result<Seen, sqlx::Error> {
         sqlx::query_as!(
             Seen,
-            r#"SELECT (SELECT issued_at FROM dashboard_sign_ins
+            r#"/* sign_ins.look */
+               SELECT (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3 AND address = $2
                          AND issued_at > clock.now - $4::bigint * interval '1 second'
                        ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_pair?",
@@ -249,7 +251,8 @@ async fn spend(
 ) -> Result<Option<Timestamp>, StoreError> {
     let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
     let row = sqlx::query!(
-        r#"UPDATE dashboard_sign_ins SET spent_at = $3
+        r#"/* sign_ins.spend */
+           UPDATE dashboard_sign_ins SET spent_at = $3
            WHERE tenant_id = $1 AND nonce_hash = $2 AND spent_at IS NULL
            RETURNING issued_at, expires_at > $3 AND address = $4 AND browser_hash = $5
                      AND host = $6 AS "fits!""#,
@@ -287,7 +290,7 @@ async fn admit(
         }
     }
     let status = sqlx::query_scalar!(
-        "SELECT status FROM accounts WHERE account_id = $1",
+        "/* sign_ins.admit */ SELECT status FROM accounts WHERE account_id = $1",
         AccountId::derive(tenant.id, account).uuid(),
     )
     .fetch_optional(connection)
@@ -302,7 +305,8 @@ async fn delete_sign_ins_that_are_over(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "DELETE FROM dashboard_sign_ins
+        "/* sign_ins.delete_sign_ins_that_are_over */
+         DELETE FROM dashboard_sign_ins
          WHERE tenant_id = $1 AND nonce_hash IN (
              SELECT nonce_hash FROM dashboard_sign_ins WHERE tenant_id = $1 AND issued_at <= $2
              ORDER BY issued_at LIMIT $3 FOR UPDATE SKIP LOCKED)",

@@ -66,7 +66,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"SELECT spent AS "spent!", purchases AS "purchases!",
+                    r#"/* activity.key_activity */
+                       SELECT spent AS "spent!", purchases AS "purchases!",
                               purchases = $4 AND EXISTS (
                                   SELECT FROM purchases p
                                   WHERE p.account_id = $1 AND p.key_id = k.key_id
@@ -119,7 +120,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"SELECT date_trunc('hour', created_at, 'UTC') AS "hour!",
+                    r#"/* activity.key_spend_by_hour */
+                       SELECT date_trunc('hour', created_at, 'UTC') AS "hour!",
                               least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
                                     9223372036854775807)::bigint AS "spent!",
                               max(place) > $4 AS "truncated!"
@@ -152,7 +154,8 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"SELECT moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
+                    r#"/* activity.activity_since */
+                       SELECT moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
                        FROM date_trunc('hour', ledger_now() - interval '23 hours', 'UTC') AS moment"#,
                     account_id,
                 )
@@ -173,7 +176,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT key_id, hour, outcome, count FROM api_key_usage
+                    "/* activity.add_usage */
+                     SELECT key_id, hour, outcome, count FROM api_key_usage
                      WHERE account_id = $1 AND key_id = ANY ($2) AND hour >= $3",
                     account_id,
                     key_ids,

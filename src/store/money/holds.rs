@@ -92,7 +92,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     HoldRow,
-                    r#"SELECT hold_id, key_id, amount, reference,
+                    r#"/* holds.find_hold */
+                       SELECT hold_id, key_id, amount, reference,
                               CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
                               expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
                               captured, purchase_id
@@ -128,7 +129,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         HoldRow,
-                        r#"SELECT hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
+                        r#"/* holds.list_holds_of_status */
+                           SELECT hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
                                   reference, $3::text AS "status!", created_at AS "created_at!",
                                   expires_at AS "expires_at!", closed_at, captured, purchase_id
                            FROM ((SELECT * FROM holds
@@ -158,7 +160,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         HoldRow,
-                        r#"SELECT hold_id, key_id, amount, reference,
+                        r#"/* holds.list_holds */
+                           SELECT hold_id, key_id, amount, reference,
                                   CASE WHEN due THEN 'expired' ELSE status END AS "status!",
                                   created_at, expires_at,
                                   CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
@@ -187,7 +190,8 @@ impl Store {
         let accounts = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    "SELECT account_id FROM holds
+                    "/* holds.release_due_holds */
+                     SELECT account_id FROM holds
                      WHERE status = 'open' AND expires_at <= (SELECT ledger_now())
                      GROUP BY account_id LIMIT $1",
                     limit,
@@ -203,7 +207,8 @@ impl Store {
             let released = self
                 .read(|pool| async move {
                     sqlx::query!(
-                        "SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
+                        "/* holds.release_of_account */
+                         SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
                         account_id,
                     )
                     .fetch_one(&pool)

@@ -74,7 +74,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     PurchaseRow,
-                    r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                    r#"/* purchases.find_purchase */
+                       SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                               r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                               p.hold_id, p.created_at
                        FROM purchases p JOIN ledger_entries e USING (account_id, seq)
@@ -112,7 +113,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         PurchaseRow,
-                        r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                        r#"/* purchases.list_purchases */
+                           SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                                   r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                                   p.hold_id, p.created_at
                            FROM ledger_entries e
@@ -168,7 +170,8 @@ impl Store {
         self.read(|pool| async move {
             sqlx::query_as!(
                 PurchaseRow,
-                r#"SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                r#"/* purchases.purchases_of_key */
+                   SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                           r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                           p.hold_id, p.created_at
                    FROM purchases p JOIN ledger_entries e USING (account_id, seq)

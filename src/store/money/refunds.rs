@@ -104,7 +104,8 @@ impl AccountHandle<'_> {
         };
         let entry = self.settle(&mut tx, &locked, once, settlement).await?;
         sqlx::query!(
-            "INSERT INTO refunds (account_id, refund_id, purchase_id, seq, admin_key_id, amount,
+            "/* refunds.refund */
+             INSERT INTO refunds (account_id, refund_id, purchase_id, seq, admin_key_id, amount,
                                   reference, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             self.id.uuid(),
@@ -142,7 +143,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after,
+                    "/* refunds.list_refunds */
+                     SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after,
                             r.reference, r.created_at
                      FROM refunds r JOIN ledger_entries e USING (account_id, seq)
                      WHERE r.account_id = $1 AND r.purchase_id = $2 AND r.seq < $3
@@ -180,7 +182,8 @@ async fn refundable(
     purchase_id: PurchaseId,
 ) -> Result<i64, StoreError> {
     let left = sqlx::query_scalar!(
-        r#"SELECT p.amount - coalesce((
+        r#"/* refunds.refundable */
+           SELECT p.amount - coalesce((
                SELECT sum(r.amount) FROM refunds r
                WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id), 0)::bigint
                AS "left!"
@@ -200,7 +203,8 @@ async fn select_refund(
 ) -> Result<Refund, StoreError> {
     let row = sqlx::query_as!(
         RefundRow,
-        "SELECT r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
+        "/* refunds.select_refund */
+         SELECT r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
          FROM refunds r JOIN ledger_entries e USING (account_id, seq)
          WHERE r.account_id = $1 AND r.refund_id = $2",
         account_id.uuid(),

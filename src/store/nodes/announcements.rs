@@ -78,7 +78,8 @@ impl Store {
         key_id: KeyId,
     ) -> Result<Change, StoreError> {
         let hash = sqlx::query_scalar!(
-            "SELECT key_hash FROM api_keys WHERE account_id = $1 AND key_id = $2",
+            "/* changes.announce_key */
+             SELECT key_hash FROM api_keys WHERE account_id = $1 AND key_id = $2",
             account_id.uuid(),
             key_id.uuid(),
         )
@@ -94,7 +95,8 @@ impl Store {
         account_id: AccountId,
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(
-            "SELECT key_hash FROM api_keys
+            "/* changes.announce_account */
+             SELECT key_hash FROM api_keys
              WHERE account_id = $1 AND key_is_live(revoked_at, expires_at, clock_timestamp())",
             account_id.uuid(),
         )

@@ -68,9 +68,13 @@ impl Store {
             let mut listener = self.listener.connect(CONNECT_TIMEOUT).await?;
             // What tells a node from another tells a session from another.
             let mark = entropy::node_id()?.to_string();
-            sqlx::query!("SELECT set_config('tollgate.session', $1, false)", mark)
-                .fetch_one(&mut listener)
-                .await?;
+            sqlx::query!(
+                "/* nodes.open_session */
+                          SELECT set_config('tollgate.session', $1, false)",
+                mark
+            )
+            .fetch_one(&mut listener)
+            .await?;
             let changes = Arc::clone(&self.changes);
             Ok(NodeSession { listener, changes, lease, mark })
         };
@@ -81,7 +85,13 @@ impl Store {
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
         self.read(|pool| async move {
-            sqlx::query!("DELETE FROM nodes WHERE node_id = $1", node).execute(&pool).await
+            sqlx::query!(
+                "/* nodes.leave */
+                          DELETE FROM nodes WHERE node_id = $1",
+                node
+            )
+            .execute(&pool)
+            .await
         })
         .await?;
         Ok(())
@@ -93,9 +103,13 @@ impl Store {
         let node = self.changes.node.uuid();
         let seen = self
             .read(|pool| async move {
-                sqlx::query_scalar!("SELECT renewal FROM nodes WHERE node_id = $1", node)
-                    .fetch_optional(&pool)
-                    .await
+                sqlx::query_scalar!(
+                    "/* nodes.sees_renewal */
+                                     SELECT renewal FROM nodes WHERE node_id = $1",
+                    node
+                )
+                .fetch_optional(&pool)
+                .await
             })
             .await?;
         if seen.is_some_and(|seen| seen >= number) {
@@ -162,7 +176,8 @@ impl NodeSession {
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
         // Nothing is lost with it but a wait of one lease: it need not be on disk.
         let write = sqlx::query!(
-            "SELECT set_config('synchronous_commit', 'off', true)
+            "/* nodes.acknowledge */
+             SELECT set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
                   LATERAL pg_notify(channel, payload)",
             &channels,
@@ -175,7 +190,8 @@ impl NodeSession {
     async fn write_renewal(&mut self, number: i64) -> Result<Renewal, StoreError> {
         let lease = i32::try_from(self.lease.as_millis()).unwrap_or(i32::MAX);
         let row = sqlx::query!(
-            r#"WITH held AS (
+            r#"/* nodes.write_renewal */
+               WITH held AS (
                    INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
                    SELECT $1, $2, $3, clock_timestamp() + $3::integer * interval '1 millisecond'
                    WHERE current_setting('tollgate.session', true) = $4
@@ -206,7 +222,8 @@ impl NodeSession {
                 .is_some_and(|end| end.elapsed() >= row.lease * (GONE_AFTER_LEASES - 1));
             if gone {
                 sqlx::query!(
-                    "DELETE FROM nodes WHERE node_id = (
+                    "/* nodes.forget_gone_nodes */
+                     DELETE FROM nodes WHERE node_id = (
                          SELECT node_id FROM nodes WHERE node_id = $1 AND renewal = $2
                          FOR UPDATE SKIP LOCKED)",
                     row.node.uuid(),
@@ -281,7 +298,8 @@ async fn select_others(
     own: NodeId,
 ) -> Result<Vec<NodeRow>, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT node_id, renewal, lease_ms FROM nodes WHERE node_id <> $1",
+        "/* nodes.select_others */
+         SELECT node_id, renewal, lease_ms FROM nodes WHERE node_id <> $1",
         own.uuid(),
     )
     .fetch_all(executor)

@@ -13,3 +13,4 @@ mod mentions;
 mod modules;
 mod resolve;
 mod sources;
+mod statements;

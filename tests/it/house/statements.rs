@@ -1,0 +1,56 @@
+//! Every SQL statement of the program begins with a comment that names it, so that
+//! `pg_stat_statements` can be read.
+
+use std::collections::BTreeMap;
+
+use super::sources::{Sources, of_this_crate, sample};
+
+/// What stands before a statement: `sqlx::query!(`, `sqlx::query_as!(`, `sqlx::raw_sql(` ….
+const CALLS: [&str; 2] = ["sqlx::query", "sqlx::raw_sql"];
+
+/// The statements without a name, or with one that another has, each with its file.
+fn unnamed_or_twice(sources: &Sources) -> Vec<String> {
+    let mut faults = Vec::new();
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    for (path, text) in sources {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for (at, _) in CALLS.iter().flat_map(|call| code.match_indices(call)) {
+            let rest = &code[at..];
+            // The first string literal of the call; a macro of ours builds its own from a name.
+            let Some((_, literal)) = rest.split_once('"') else { continue };
+            match literal.strip_prefix("/* ").and_then(|name| name.split_once(" */")) {
+                Some((name, _)) if name.contains('.') => {
+                    *names.entry(name.to_owned()).or_default() += 1;
+                }
+                _ if literal.starts_with("/* \" + $name") => {}
+                _ => {
+                    let start: String = literal.chars().take(40).collect();
+                    faults.push(format!("{}: {start}", path.display()));
+                }
+            }
+        }
+        for (at, call) in code.match_indices("select_keys!(") {
+            let name = code[at + call.len()..].trim_start().trim_start_matches('"');
+            let name = name.split('"').next().unwrap_or_default();
+            *names.entry(name.to_owned()).or_default() += 1;
+        }
+    }
+    let twice = names.into_iter().filter(|(_, times)| *times > 1);
+    faults.extend(twice.map(|(name, times)| format!("{name} is the name of {times} statements")));
+    faults
+}
+
+#[test]
+fn every_statement_begins_with_a_name_of_its_own() {
+    let faults = unnamed_or_twice(&of_this_crate());
+    assert!(faults.is_empty(), "{}", faults.join("\n"));
+}
+
+#[test]
+fn a_statement_without_a_name_and_a_name_that_is_used_twice_are_found() {
+    let named = "sqlx::query!(\"/* a.one */ SELECT 1\");";
+    let unnamed = "sqlx::query_as!(Row, r#\"SELECT 1\"#);";
+    assert!(unnamed_or_twice(&sample(&[("a.rs", named)])).is_empty());
+    assert_eq!(unnamed_or_twice(&sample(&[("a.rs", unnamed)])).len(), 1);
+    assert_eq!(unnamed_or_twice(&sample(&[("a.rs", named), ("b.rs", named)])).len(), 1);
+}
