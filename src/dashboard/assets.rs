@@ -43,6 +43,7 @@ fn shown_hash(hash: &[u8; 32]) -> String {
 }
 
 /// A file, under the hash that it has now alone: what is kept for ever must not be another one's.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn get(InPath((hash, name)): InPath<(String, String)>) -> Result<Response, Failure> {
     let file = Files::get(&name).ok_or(Failure::NotFound)?;
     if shown_hash(&file.metadata.sha256_hash()) != hash {

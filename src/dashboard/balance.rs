@@ -37,6 +37,7 @@ use crate::{
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/balance`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn get(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -48,6 +49,7 @@ pub async fn get(
 }
 
 /// `GET /dashboard/balance.csv`: the same, whole. What is wrong is said on the page.
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn export(
     State(state): State<AppState>,
     visitor: Visitor,

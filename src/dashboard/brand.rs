@@ -61,6 +61,7 @@ pub fn tenant_frame(
 }
 
 /// The custom properties of a colour, out of the path alone.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
     let digits = file.strip_suffix(".css").ok_or(Failure::NotFound)?;
     let color = AccentColor::from_digits(digits).map_err(|_| Failure::NotFound)?;
@@ -80,6 +81,7 @@ fn properties(shades: Shades) -> String {
 }
 
 /// A tenant's logo. Whoever has seen a page of theirs has seen it.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn logo(
     State(state): State<AppState>,
     InPath((tenant, hash)): InPath<(String, String)>,

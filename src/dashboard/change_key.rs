@@ -28,6 +28,7 @@ use crate::{
 };
 
 /// `GET /dashboard/keys/{key_id}/edit`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -43,6 +44,7 @@ pub async fn ask(
 }
 
 /// `POST /dashboard/keys/{key_id}/edit`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn change(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,

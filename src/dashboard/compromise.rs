@@ -47,6 +47,7 @@ const REASON: &str = "compromised";
 const MOST_ROTATIONS: usize = 100;
 
 /// `GET /dashboard/keys/{key_id}/compromised`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -60,6 +61,7 @@ pub async fn ask(
 }
 
 /// `POST /dashboard/keys/{key_id}/compromised`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn revoke(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,

@@ -41,12 +41,14 @@ const KEYS: &str = "/dashboard/keys";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 
 /// `GET /dashboard`
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn home() -> Response {
     see_other(KEYS)
 }
 
 /// `GET /dashboard/enter?token=…`: takes the link, once. What only looks at a link, by HEAD, takes
 /// nothing. In a browser that is in another account it is asked first, and the link is not taken.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn enter(
     State(state): State<AppState>,
     method: Method,
@@ -74,6 +76,7 @@ pub async fn enter(
 }
 
 /// `POST /dashboard/enter`: takes the link, and closes the session that the browser was in.
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn change_account(
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -133,6 +136,7 @@ fn account_name(account: &ExternalId, platform: &str, tenant: &Tenant) -> Accoun
 
 /// `GET /dashboard/signed-out`: with the way in again, where the browser remembers one that there
 /// still is.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn signed_out(
     State(state): State<AppState>,
     headers: HeaderMap,
@@ -152,6 +156,7 @@ pub async fn signed_out(
 }
 
 /// `POST /dashboard/logout`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn log_out(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,
@@ -161,6 +166,7 @@ pub async fn log_out(
 }
 
 /// `POST /dashboard/logout-everywhere`: every session of the account.
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn log_out_everywhere(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,

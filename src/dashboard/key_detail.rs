@@ -42,6 +42,7 @@ const PURCHASES: usize = 10;
 const EVENTS: usize = 20;
 
 /// `GET /dashboard/keys/{key_id}`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn get(
     State(state): State<AppState>,
     visitor: Visitor,

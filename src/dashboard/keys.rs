@@ -45,6 +45,7 @@ const LENGTH: usize = 50;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /dashboard/keys`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn list(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -144,6 +145,7 @@ fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
 }
 
 /// `POST /dashboard/keys/{key_id}/disable`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn disable(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,
@@ -153,6 +155,7 @@ pub async fn disable(
 }
 
 /// `POST /dashboard/keys/{key_id}/enable`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn enable(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,
@@ -179,6 +182,7 @@ async fn switch(
 }
 
 /// `GET /dashboard/keys/{key_id}/revoke`: asks once more. A dead key has nothing to be revoked.
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask_to_revoke(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -193,6 +197,7 @@ pub async fn ask_to_revoke(
 }
 
 /// `POST /dashboard/keys/{key_id}/revoke`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn revoke(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,

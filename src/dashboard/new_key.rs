@@ -34,6 +34,7 @@ use crate::{
 const OFFERED_LIFE: &str = "90";
 
 /// `GET /dashboard/keys/new`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn ask(State(state): State<AppState>, visitor: Visitor) -> Result<Response, Failure> {
     visitor.refuse_if_suspended()?;
     let live = live_keys(&state, &visitor).await?;
@@ -51,6 +52,7 @@ pub async fn ask(State(state): State<AppState>, visitor: Visitor) -> Result<Resp
 }
 
 /// `POST /dashboard/keys/new`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn create(
     State(state): State<AppState>,
     Submission { visitor, mut form }: Submission,

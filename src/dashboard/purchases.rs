@@ -31,6 +31,7 @@ use crate::{
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/keys/{key_id}/purchases`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn list(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -42,6 +43,7 @@ pub async fn list(
 }
 
 /// `GET /dashboard/keys/{key_id}/purchases.csv`: the same, whole. What is wrong is said on the page.
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn export(
     State(state): State<AppState>,
     visitor: Visitor,

@@ -37,6 +37,7 @@ const GRACES: [i64; 4] = [0, 3_600, 86_400, 604_800];
 const OFFERED_GRACE: &str = "86400";
 
 /// `GET /dashboard/keys/{key_id}/rotate`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask(
     State(state): State<AppState>,
     visitor: Visitor,
@@ -56,6 +57,7 @@ pub async fn ask(
 }
 
 /// `POST /dashboard/keys/{key_id}/rotate`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn rotate(
     State(state): State<AppState>,
     KeyInPath(key_id): KeyInPath,

@@ -20,6 +20,7 @@ use crate::{
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/log`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn get(
     State(state): State<AppState>,
     visitor: Visitor,

@@ -126,6 +126,7 @@ fn parse_address(text: &str) -> Result<ExternalId, ExternalIdError> {
 }
 
 /// `GET /dashboard/{tenant}/login` and `GET /dashboard/{tenant}/test/login`
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn ask(
     State(state): State<AppState>,
     platform: Platform,
@@ -142,6 +143,7 @@ pub async fn ask(
 }
 
 /// `POST …/login`: the address. Answers with the message.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn start(
     State(state): State<AppState>,
     Newcomer(origin): Newcomer,
@@ -160,6 +162,7 @@ pub async fn start(
 }
 
 /// `POST …/login/verify`: the signature. Opens the session, or answers with another message.
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn verify(
     State(state): State<AppState>,
     Newcomer(origin): Newcomer,

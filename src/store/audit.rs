@@ -94,6 +94,7 @@ pub struct AuditFilter {
 
 impl Store {
     /// A tenant's audit trail, newest first.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_audit_events(
         &self,
         tenant: &Tenant,

@@ -45,6 +45,7 @@ pub struct Store {
 impl Store {
     /// Connects, so that a wrong address is told at the start and not by the first request. Finds
     /// the schema that has the tables, and pins every connection to it.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
         let options = connect_options("DATABASE_URL", &settings.url)?;
         let listen = match &settings.listen_url {
@@ -84,6 +85,7 @@ impl Store {
     ///
     /// Where `listen_url` says that there is a pooler, too small a limit is only logged: the pooler
     /// may share few connections among many clients, and cannot be asked whether it does.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
         let place = place(self.pool.connect_options().as_ref());
         let failed = |error| ConnectError::Unreachable {
@@ -106,6 +108,7 @@ impl Store {
 
     /// Brings the schema up to date: see [`schema::bring_up_to_date`]. Returns the number of
     /// migrations that there are.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn migrate(&self) -> Result<usize, ConnectError> {
         let place = place(self.pool.connect_options().as_ref());
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
@@ -125,6 +128,7 @@ impl Store {
     }
 
     /// Asks the database for nothing, to see whether it answers.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(|pool| async move {
             sqlx::query(
@@ -146,6 +150,7 @@ impl Store {
     }
 
     /// Waits for the connections that are in use, and closes all; a database that hangs is left.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
         let all =
             async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };

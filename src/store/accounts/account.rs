@@ -71,6 +71,7 @@ pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, Sto
 }
 
 impl Store {
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_account(
         &self,
         tenant: &Tenant,
@@ -96,6 +97,7 @@ impl Store {
     }
 
     /// A tenant's accounts, newest first.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_accounts(
         &self,
         tenant: &Tenant,
@@ -131,6 +133,7 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Makes the account, or reads the one that is there. `true`: it was made.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
         let _timer = self.store.timer("ensure_account");
         let mut tx = self.store.begin().await?;
@@ -143,6 +146,7 @@ impl AccountHandle<'_> {
     }
 
     /// Suspends or activates the account. Nothing is recorded when it is so already.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
         let (mut tx, locked) = self.begin().await?;

@@ -74,6 +74,7 @@ fn stored_permissions(permissions: &[String]) -> Result<PermissionSet, StoreErro
 }
 
 impl Store {
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn create_admin_key(
         &self,
         tenant: &Tenant,
@@ -91,6 +92,7 @@ impl Store {
     }
 
     /// A tenant's admin keys, newest first, the revoked ones too.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_admin_keys(&self, tenant: &Tenant) -> Result<Vec<AdminKey>, StoreError> {
         let _timer = self.timer("list_admin_keys");
         let tenant_id = tenant.id.uuid();
@@ -111,6 +113,7 @@ impl Store {
     }
 
     /// Revokes an admin key for ever. Repeating it is harmless.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
         tenant: &Tenant,
@@ -140,6 +143,7 @@ impl Store {
     }
 
     /// Who holds the admin key with this hash, revoked or not.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(
         &self,
         hash: &KeyHash,

@@ -42,6 +42,7 @@ struct TenantRow {
 
 impl Store {
     /// Makes a platform in one environment, with its first admin key, which may do everything.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn create_tenant(
         &self,
         slug: &Slug,
@@ -74,6 +75,7 @@ impl Store {
     }
 
     /// Every tenant, by name.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         let _timer = self.timer("list_tenants");
         let rows = self
@@ -94,6 +96,7 @@ impl Store {
 
     /// The tenant of this name. One that another node made is found a second later at the most: names
     /// come from anybody who asks for a page, and new tenants are looked for once a second.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_tenant(
         &self,
         slug: &Slug,
@@ -126,6 +129,7 @@ impl Store {
     /// The tenant whose prefix the key has. Without one, nobody gave the key out, and the
     /// database is not asked about it; but the tenant may be new, so that new tenants are looked
     /// for, once a second at the most.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
         if let Some(tenant) = self.known_tenant_of_key(key) {
             return Ok(Some(tenant));

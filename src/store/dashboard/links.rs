@@ -39,6 +39,7 @@ pub struct LinkTarget {
 
 impl AccountHandle<'_> {
     /// Makes a link that opens a session of an account, once, within 5 minutes.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn create_dashboard_link(
         &self,
         token: &SessionToken,
@@ -75,6 +76,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// Whose link it is, which is not taken by that. `None`: it was used, has expired, or never was.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
         &self,
         link: &SessionToken,
@@ -102,6 +104,7 @@ impl Store {
     /// Takes a link, once, and opens the session whose token is given; the one that it replaces in
     /// that browser is closed. `None`: the link was used, has expired, or never was, and nothing was
     /// done.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
         link: &SessionToken,

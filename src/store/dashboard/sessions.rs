@@ -117,6 +117,7 @@ struct SessionRow {
 impl Store {
     /// The session of a token. `None`: there is none, or it is over. One that is idle may be over up
     /// to a minute early, since it is written so seldom when it was seen.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
         token: &SessionToken,
@@ -163,6 +164,7 @@ impl Store {
     }
 
     /// Closes a session. Repeating it is harmless.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
         session: &DashboardSession,
@@ -176,6 +178,7 @@ impl Store {
     }
 
     /// Closes every session of the account of this one. Returns how many there were.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_sessions(
         &self,
         session: &DashboardSession,

@@ -67,6 +67,7 @@ impl SettingsRow {
 
 impl Store {
     /// How a tenant's dashboard is, also where nothing was ever decided.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn dashboard_settings(
         &self,
         tenant: &Tenant,
@@ -90,6 +91,7 @@ impl Store {
     }
 
     /// Changes how a tenant's dashboard is. Nothing is recorded when it is so already.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn change_dashboard_settings(
         &self,
         tenant: &Tenant,
@@ -126,6 +128,7 @@ impl Store {
     }
 
     /// A tenant's logo, if it is still the one with this hash.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_logo(
         &self,
         tenant_id: TenantId,

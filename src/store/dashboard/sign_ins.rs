@@ -82,6 +82,7 @@ impl Store {
     /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or the
     /// first 64 bits of an IPv6 address. Those that begin at one moment do not see each other, and none
     /// waits for another: there can be as many more as there are connections.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn start_sign_in(
         &self,
         tenant: &Tenant,
@@ -129,6 +130,7 @@ impl Store {
     /// Ends a sign-in, once: its nonce is spent whatever comes out. Then `check` is asked whether the
     /// signature of the message that was issued at that moment is right; then the session is opened, and
     /// in the same transaction the account is made, where the tenant's policy allows it.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn finish_sign_in(
         &self,
         tenant: &Tenant,

@@ -53,6 +53,7 @@ struct Since {
 impl Store {
     /// What these keys of an account did in the last 24 hours, in their order. Usage is counted late by
     /// some seconds; of purchases the newest 100,000 of a key are counted.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn key_activity(
         &self,
         tenant: &Tenant,
@@ -107,6 +108,7 @@ impl Store {
 
     /// What a key spent in the last 24 hours, by hour. Of its purchases the newest 100,000 are
     /// counted.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn key_spend_by_hour(
         &self,
         tenant: &Tenant,

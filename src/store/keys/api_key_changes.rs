@@ -20,6 +20,7 @@ use crate::{
 
 impl AccountHandle<'_> {
     /// Changes a live key. Nothing is recorded when it is so already.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn change_api_key(
         &self,
         key_id: KeyId,
@@ -53,6 +54,7 @@ impl AccountHandle<'_> {
     }
 
     /// Revokes a key for ever. A dead key stays as it is: repeating it is harmless.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn revoke_api_key(
         &self,
         key_id: KeyId,
@@ -89,6 +91,7 @@ impl AccountHandle<'_> {
 
     /// Replaces a live key by one with `text`, with the same settings and never a later expiry. The
     /// old one passes until the grace ends; with no grace it is revoked immediately.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn rotate_api_key(
         &self,
         key_id: KeyId,
@@ -104,6 +107,7 @@ impl AccountHandle<'_> {
 
     /// [`Self::rotate_api_key`] by a form of a session of this account that can be sent once: it is
     /// spent if, and only if, the new key is made. A form that was spent is refused before all else.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn rotate_api_key_by_form(
         &self,
         claim: &FormClaim<'_>,

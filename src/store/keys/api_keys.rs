@@ -23,6 +23,7 @@ use crate::{
 
 impl AccountHandle<'_> {
     /// Gives the account a key, unless it has as many live ones as it may.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn create_api_key(
         &self,
         text: &KeyText,
@@ -37,6 +38,7 @@ impl AccountHandle<'_> {
 
     /// [`Self::create_api_key`] by a form of a session of this account that can be sent once: it is
     /// spent if, and only if, the key is made. A form that was spent is refused before all else.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn create_api_key_by_form(
         &self,
         claim: &FormClaim<'_>,
@@ -123,6 +125,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// A key of an account.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn find_api_key(
         &self,
         tenant: &Tenant,
@@ -141,6 +144,7 @@ impl Store {
     }
 
     /// An account's keys, newest first.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_api_keys(
         &self,
         tenant: &Tenant,

@@ -51,6 +51,7 @@ impl Store {
     /// In one order, by their primary keys: nodes that write the same rows at the same time wait
     /// for each other, and never in a circle. A row of `api_key_last_used` that would gain less
     /// than a minute is not touched at all.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
         let _timer = self.timer("record_usage");
         let (counts, last_used) = columns(uses);
@@ -106,6 +107,7 @@ impl Store {
 
     /// How often a key was used in the steps of a range, by their beginnings; a step in which it
     /// was not is left out.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn key_usage(
         &self,
         tenant: &Tenant,

@@ -38,6 +38,7 @@ pub struct OwnKey {
 impl Store {
     /// The key with this hash and its account, by an index; gathered with the look-ups that wait
     /// at the same time. `None` when this tenant gave out no such key.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,
         tenant: &Tenant,
@@ -73,6 +74,7 @@ impl Store {
     }
 
     /// A key, its account and the balance, for the one who holds the key.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn find_own_key(
         &self,
         tenant: &Tenant,

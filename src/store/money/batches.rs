@@ -365,6 +365,7 @@ impl Store {
     /// Applies a batch, and returns once it is committed: an outcome for each operation, in their
     /// order. After [`StoreError::Unavailable`] it is not known what was done: the same batch is to
     /// be sent again, as its next attempt.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn apply(
         &self,
         connection: &mut BatchConnection,

@@ -90,6 +90,7 @@ impl EntryRow {
 impl Store {
     /// The entries of an account in the times of a filter, as they are now: what is added later is
     /// not in it.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_entry_range(
         &self,
         tenant: &Tenant,
@@ -121,6 +122,7 @@ impl Store {
     }
 
     /// A part of an account's statement. The times of the filter are in `range` already.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_ledger_entries(
         &self,
         tenant: &Tenant,
@@ -162,6 +164,7 @@ impl Store {
 
     /// The balance of an account as it was at a moment, with what happened in that moment; `None`: as
     /// it is.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_balance_then(
         &self,
         tenant: &Tenant,

@@ -80,6 +80,7 @@ impl HoldRow {
 
 impl Store {
     /// A hold. One that is due shows itself as expired, whether it was released yet or not.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_hold(
         &self,
         tenant: &Tenant,
@@ -111,6 +112,7 @@ impl Store {
     }
 
     /// An account's holds, newest first; with `status` those that are so.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_holds(
         &self,
         tenant: &Tenant,
@@ -185,6 +187,7 @@ impl Store {
 
     /// Releases holds that are due, of at most `limit` accounts that are not locked. Returns of
     /// how many accounts it saw such holds.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
         let _timer = self.timer("release_due_holds");
         let accounts = self

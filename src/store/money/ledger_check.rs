@@ -51,6 +51,7 @@ struct CheckedEntry {
 
 impl Store {
     /// How many ledger entries there are, of one account or of all.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn count_ledger_entries(
         &self,
         account: Option<AccountId>,
@@ -73,6 +74,7 @@ impl Store {
     /// Checks the chain of each account's entries and all that hangs on them, of one account or of
     /// all. Each is seen as it is at one moment, so that a service may run meanwhile. Returns how
     /// many accounts there were.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ledger(
         &self,
         account: Option<AccountId>,

@@ -62,6 +62,7 @@ impl PurchaseRow {
 }
 
 impl Store {
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_purchase(
         &self,
         tenant: &Tenant,
@@ -94,6 +95,7 @@ impl Store {
     }
 
     /// An account's purchases with their seq, newest first; with `key_id` those of one key.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_purchases(
         &self,
         tenant: &Tenant,
@@ -141,6 +143,7 @@ impl Store {
 
     /// What a key has bought since a moment, or ever, with seq, newest first; `before` is the seq of
     /// the last one that was read.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn list_purchases_since(
         &self,
         tenant: &Tenant,

@@ -67,6 +67,7 @@ impl RefundRow {
 impl AccountHandle<'_> {
     /// Gives back a purchase, or a part of it, once for each idempotency key, and never more than
     /// was paid.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %purchase_id))]
     pub async fn refund(
         &self,
         purchase_id: PurchaseId,
@@ -128,6 +129,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// What was given back of a purchase, newest first.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %purchase_id))]
     pub async fn list_refunds(
         &self,
         tenant: &Tenant,

@@ -63,6 +63,7 @@ pub enum Notice {
 
 impl Store {
     /// A connection for a lease of this length, which has not heard anything yet.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_session(&self, lease: Duration) -> Result<NodeSession, StoreError> {
         let connect = async {
             let mut listener = self.listener.connect(CONNECT_TIMEOUT).await?;
@@ -82,6 +83,7 @@ impl Store {
     }
 
     /// Takes this node out of those that others wait for. Its lease has to be over.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
         self.read(|pool| async move {
@@ -99,6 +101,7 @@ impl Store {
 
     /// Makes sure that the session is on the database in which keys are looked up: that the
     /// renewal, which was committed there, is here.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
         let seen = self

@@ -13,4 +13,5 @@ mod mentions;
 mod modules;
 mod resolve;
 mod sources;
+mod spans;
 mod statements;

@@ -81,6 +81,7 @@ impl PatchAccountRequest {
         (status = 200, description = "The account already existed.", body = Account),
         (status = 201, description = "The account was created.", body = Account),
         AnyRoute, WithAdminKey, WithBody))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
 pub async fn put(
     State(state): State<AppState>,
     admin: Admin,
@@ -100,6 +101,7 @@ pub async fn put(
     params(AccountPath),
     responses((status = 200, description = "The account.", body = Account),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
@@ -119,6 +121,7 @@ pub async fn get(
     request_body = Option<PatchAccountRequest>,
     responses((status = 200, description = "The account.", body = Account),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
@@ -141,6 +144,7 @@ pub async fn patch(
     security(("admin_key" = [])), params(AccountPage),
     responses((status = 200, description = "A page of accounts.", body = AccountList),
         AnyRoute, WithAdminKey, WithParameters))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,

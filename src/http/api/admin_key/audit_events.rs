@@ -112,6 +112,7 @@ impl From<AuditQuery> for AuditFilter {
     security(("admin_key" = [])), params(AuditQuery, AuditEventPage),
     responses((status = 200, description = "A page of audit events.", body = AuditEventList),
         AnyRoute, WithAdminKey, WithParameters))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,

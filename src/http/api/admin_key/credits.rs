@@ -93,6 +93,7 @@ impl CreateCreditRequest {
         (status = 201, description = "The credit.", body = Credit,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,

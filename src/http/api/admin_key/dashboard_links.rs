@@ -80,6 +80,7 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
     responses(
         (status = 201, description = "The link.", body = DashboardLink),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,

@@ -135,6 +135,7 @@ fn wallet_sign_in(text: &str, tenant: &Tenant) -> Result<WalletSignIn, String> {
     security(("admin_key" = [])),
     responses((status = 200, description = "The settings.", body = DashboardSettings),
         AnyRoute, WithAdminKey))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
@@ -152,6 +153,7 @@ pub async fn get(
     request_body = Option<PatchDashboardSettingsRequest>,
     responses((status = 200, description = "The settings.", body = DashboardSettings),
         AnyRoute, WithAdminKey, WithBody))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,

@@ -181,6 +181,7 @@ impl VerifiedKey {
         (status = 200, description = "The result of the verification.", body = VerifyResponse,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn verify(
     State(state): State<AppState>,
     admin: Admin,

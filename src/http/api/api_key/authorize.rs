@@ -46,6 +46,7 @@ impl AuthorizeQuery {
             ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),
             ("X-Tollgate-Scopes" = String, description = "Separated by spaces"))),
         AnyRoute, WithApiKey, WithParameters))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn authorize(
     principal: Principal,
     params: QueryParams,

@@ -172,6 +172,7 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
         (status = 201, description = "The hold.", body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,
@@ -200,6 +201,7 @@ pub async fn create(
         (status = 200, description = "The captured hold.", body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         Declined, HoldNotCapturable, AnyRoute, WithApiKey, WithBody, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn capture(
     State(state): State<AppState>,
     principal: Principal,
@@ -225,6 +227,7 @@ pub async fn capture(
         (status = 200, description = "The voided hold.", body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         HoldNotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn void(
     State(state): State<AppState>,
     principal: Principal,
@@ -245,6 +248,7 @@ pub async fn void(
     params(HoldQuery, HoldPage),
     responses((status = 200, description = "A page of holds.", body = HoldList),
         AnyRoute, WithApiKey, WithParameters))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn list(
     State(state): State<AppState>,
     principal: Principal,
@@ -268,6 +272,7 @@ pub async fn list(
     params(HoldPath),
     responses((status = 200, description = "The hold.", body = Hold),
         AnyRoute, WithApiKey, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn get(
     State(state): State<AppState>,
     principal: Principal,

@@ -52,6 +52,7 @@ pub struct OwnAccount {
     tag = "gate", security(("api_key" = [])),
     responses((status = 200, description = "The key, its account and its balance.", body = Me),
         AnyRoute, WithApiKey))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let own = state.store.find_own_key(&tenant, &principal.account, principal.key_id).await?;

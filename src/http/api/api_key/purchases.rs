@@ -72,6 +72,7 @@ impl CreatePurchaseRequest {
         (status = 201, description = "The purchase.", body = Purchase,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(
     State(state): State<AppState>,
     principal: Principal,
@@ -100,6 +101,7 @@ pub async fn create(
     params(PurchasePage),
     responses((status = 200, description = "A page of purchases.", body = PurchaseList),
         AnyRoute, WithApiKey, WithParameters))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn list_own(
     State(state): State<AppState>,
     principal: Principal,
@@ -117,6 +119,7 @@ pub async fn list_own(
     params(PurchasePath),
     responses((status = 200, description = "The purchase.", body = Purchase),
         AnyRoute, WithApiKey, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn get_own(
     State(state): State<AppState>,
     principal: Principal,

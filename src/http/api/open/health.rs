@@ -30,6 +30,7 @@ pub struct Health {
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
     tag = "service", security(),
     responses((status = 200, description = "The process answers.", body = Health), AnyRoute, OpenRoute))]
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn livez() -> Json<Health> {
     Json(Health { status: HealthStatus::Live })
 }
@@ -41,6 +42,7 @@ pub async fn livez() -> Json<Health> {
     tag = "service", security(),
     responses((status = 200, description = "The service can answer requests.", body = Health),
         AnyRoute, OpenRoute))]
+#[tracing::instrument(level = "debug", skip_all)]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;
     Ok(Json(Health { status: HealthStatus::Ready }))
