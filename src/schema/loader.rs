@@ -19,7 +19,7 @@ const SESSION: &str =
 /// The functions that a database has. One row; the loader makes the table, because it has to read
 /// it before it knows whether the migrations are its own.
 const TABLE: &str = "
-    CREATE TABLE IF NOT EXISTS sql_functions (
+    CREATE TABLE sql_functions (
         only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
         number      integer NOT NULL,
         serves_from integer NOT NULL,
@@ -83,12 +83,7 @@ pub async fn bring_up_to_date_as(
 }
 
 async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaError> {
-    let has_migrations: bool = sqlx::query_scalar(
-        "/* schema.has_migrations */ SELECT to_regclass('_sqlx_migrations') IS NOT NULL",
-    )
-    .fetch_one(&mut *connection)
-    .await?;
-    if !has_migrations {
+    if !has_table(connection, "_sqlx_migrations").await? {
         return Ok(());
     }
     let is_old: bool = sqlx::query_scalar(
@@ -101,11 +96,20 @@ async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaErr
     if is_old { Err(SchemaError::OldChain) } else { Ok(()) }
 }
 
+async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar("/* schema.has_table */ SELECT to_regclass($1) IS NOT NULL")
+        .bind(name)
+        .fetch_one(connection)
+        .await
+}
+
 /// Replaces older functions, and others of the same number, which are of the same version under
 /// way. Newer ones stay, if they serve this binary.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
-    tx.execute(TABLE).await?;
+    if !has_table(&mut tx, "sql_functions").await? {
+        tx.execute(TABLE).await?;
+    }
     let loaded = sqlx::query(
         "/* schema.loaded_functions */ SELECT number, serves_from, digest, names FROM sql_functions",
     )
