@@ -43,6 +43,7 @@ pub struct Refunded {
 }
 
 struct RefundRow {
+    seq: i64,
     refund_id: Uuid,
     purchase_id: Uuid,
     amount: i64,
@@ -144,7 +145,8 @@ impl Store {
         let before = before.unwrap_or(i64::MAX);
         let rows = self
             .read(|pool| async move {
-                sqlx::query!(
+                sqlx::query_as!(
+                    RefundRow,
                     "/* refunds.list_refunds */
                      SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after,
                             r.reference, r.created_at
@@ -160,20 +162,7 @@ impl Store {
                 .await
             })
             .await?;
-        rows.into_iter()
-            .map(|row| {
-                let seq = row.seq;
-                let row = RefundRow {
-                    refund_id: row.refund_id,
-                    purchase_id: row.purchase_id,
-                    amount: row.amount,
-                    balance_after: row.balance_after,
-                    reference: row.reference,
-                    created_at: row.created_at,
-                };
-                Ok((seq, row.into_refund()?))
-            })
-            .collect()
+        rows.into_iter().map(|row| Ok((row.seq, row.into_refund()?))).collect()
     }
 }
 
@@ -206,7 +195,7 @@ async fn select_refund(
     let row = sqlx::query_as!(
         RefundRow,
         "/* refunds.select_refund */
-         SELECT r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
+         SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
          FROM refunds r JOIN ledger_entries e USING (account_id, seq)
          WHERE r.account_id = $1 AND r.refund_id = $2",
         account_id.uuid(),
