@@ -1,5 +1,5 @@
--- Every table that belongs to accounts has account_id first in its primary key, so that the schema
--- can be distributed by account.
+-- Every table that belongs to accounts has account_id first in its primary key, so that accounts can
+-- be moved to another database.
 
 CREATE TABLE accounts (
     account_id    uuid PRIMARY KEY,

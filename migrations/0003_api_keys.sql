@@ -27,8 +27,7 @@ CREATE TABLE api_keys (
     FOREIGN KEY (account_id, rotated_from) REFERENCES api_keys (account_id, key_id)
 );
 
--- The index by which every verification finds its key. A schema that is distributed by account_id has
--- to make it a plain index. That is safe: nothing but the uniqueness of SHA-256 is relied on.
+-- The index by which every verification finds its key.
 CREATE UNIQUE INDEX api_keys_key_hash ON api_keys (key_hash);
 
 COMMENT ON COLUMN api_keys.key_id IS 'UUIDv7, so that ids sort in the order of creation.';

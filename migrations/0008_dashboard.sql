@@ -35,7 +35,7 @@ CREATE TABLE dashboard_links (
     PRIMARY KEY (account_id, token_hash)
 );
 
--- Finds the row of a token. Not unique, because a unique index could not be distributed by account.
+-- Finds the row of a token. Not unique: two equal SHA-256 are not to be expected.
 CREATE INDEX dashboard_links_token ON dashboard_links (token_hash);
 -- For the deletion of expired links of all accounts.
 CREATE INDEX dashboard_links_expiry ON dashboard_links (expires_at, account_id);

@@ -6,7 +6,8 @@
 //!
 //! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
 //! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it uses
-//! only `domain` and `auth`. Only `store` names sqlx, only `config` reads the environment, and `domain` does no I/O.
+//! only `domain` and `auth`. Only `store` and `schema` name sqlx, only `config` reads the environment,
+//! and `domain` does no I/O.
 
 pub mod auth;
 pub mod domain;

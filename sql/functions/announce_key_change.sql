@@ -1,5 +1,5 @@
 -- Notifies all nodes that keys changed. They receive the notification if and when the transaction
--- commits. The payload is '<node> <number> <tag>,<tag>…'; src/store/nodes.rs reads it.
+-- commits. The payload is '<node> <number> <tag>,<tag>…'; src/store/nodes/sessions.rs reads it.
 --
 -- p_node is the node that made the change, and p_number its number of the change, which the other nodes
 -- acknowledge. p_node NULL: nobody waits for acknowledgements.

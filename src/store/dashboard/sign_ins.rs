@@ -59,7 +59,7 @@ pub enum NewSignIn {
         issued_at: Timestamp,
         expires_at: Timestamp,
     },
-    /// Too many were begun of late, or another is being begun at this moment.
+    /// Too many were begun recently.
     TooMany {
         /// At least 1.
         retry_after_seconds: i64,
