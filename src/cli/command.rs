@@ -19,7 +19,7 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the HTTP interface until it is told to stop (Ctrl-C, SIGTERM)
+    /// Serve the HTTP interface until it receives Ctrl-C or SIGTERM
     Serve(serve::Serve),
     /// Serve with two example platforms, and print curl lines to try them
     Demo(demo::Demo),

@@ -55,7 +55,7 @@ impl Service {
         telemetry::start_log(log);
         // From here on a signal stops the service in good order, also while it starts.
         let stop = watch_signals()?;
-        // Before the database, so that an address that is taken is told at once.
+        // Before the database, so that an address that is in use is reported immediately.
         let listener = bind("TOLLGATE_LISTEN", config.listen).await?;
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(bind("TOLLGATE_METRICS_LISTEN", address).await?),

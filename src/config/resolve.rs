@@ -8,7 +8,7 @@ use super::{
     server::{ServerArgs, ServerConfig},
 };
 
-/// Both together, so that what is wrong in either is told at once.
+/// Reads both together, so that the error names everything that is wrong in either.
 pub fn resolve(
     database: &DatabaseArgs,
     server: &ServerArgs,

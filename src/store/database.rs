@@ -43,7 +43,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, so that a wrong address is told at the start and not by the first request. Finds
+    /// Connects, so that a wrong address is an error at the start and not in the first request. Finds
     /// the schema that has the tables, and pins every connection to it.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {

@@ -33,7 +33,7 @@ pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) 
     Buyer { tenant, account, key_id: principal.key_id, request_id }
 }
 
-/// What was decided, as the buyer is told it.
+/// The response for a decision: what was made, or why it was declined.
 pub fn respond<T, B: Serialize>(
     buyer: &Buyer,
     status: StatusCode,

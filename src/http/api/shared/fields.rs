@@ -1,4 +1,4 @@
-//! A request's body, read member by member, so that all that is wrong with it is told at once.
+//! A request's body, read member by member, so that the client learns of all errors together.
 
 use std::{fmt::Display, time::Duration};
 
