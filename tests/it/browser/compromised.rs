@@ -8,9 +8,9 @@ use super::{
 };
 use crate::harness::{Call, WALLET};
 
-both_ways!(a_stolen_key_is_replaced_and_what_it_bought_is_listed);
+both_ways!(compromised_key_is_replaced_and_its_purchases_are_listed);
 
-async fn a_stolen_key_is_replaced_and_what_it_bought_is_listed(scripts: Scripts) {
+async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("25").await;
     let body = json!({"name": "bot", "scopes": ["purchases:write", "read"], "expires_in": 864_000});

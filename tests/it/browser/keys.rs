@@ -13,10 +13,10 @@ use crate::{
 
 both_ways!(
     a_key_is_created_copied_used_and_revoked,
-    the_sixth_key_is_refused_and_what_was_typed_is_kept,
-    a_rotated_key_and_its_successor_both_pass,
+    sixth_key_is_refused_and_the_form_keeps_its_input,
+    rotated_key_keeps_working_only_if_a_grace_period_is_chosen,
     a_key_is_changed_disabled_and_enabled,
-    what_is_wrong_stands_beside_its_field,
+    invalid_fields_show_their_errors_and_keep_their_input,
 );
 
 async fn start(scripts: Scripts) -> World {
@@ -105,7 +105,7 @@ async fn a_key_is_created_copied_used_and_revoked(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn the_sixth_key_is_refused_and_what_was_typed_is_kept(scripts: Scripts) {
+async fn sixth_key_is_refused_and_the_form_keeps_its_input(scripts: Scripts) {
     let world = start(scripts).await;
     for number in 1..5 {
         key(&world, &format!("key {number}")).await;
@@ -137,7 +137,7 @@ async fn the_sixth_key_is_refused_and_what_was_typed_is_kept(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn a_rotated_key_and_its_successor_both_pass(scripts: Scripts) {
+async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scripts) {
     let world = start(scripts).await;
     let old = key(&world, "bot").await;
     world.open(&format!("/dashboard/keys/{}", old.id)).await;
@@ -204,7 +204,7 @@ async fn a_key_is_changed_disabled_and_enabled(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn what_is_wrong_stands_beside_its_field(scripts: Scripts) {
+async fn invalid_fields_show_their_errors_and_keep_their_input(scripts: Scripts) {
     let world = start(scripts).await;
     world.open("/dashboard/keys/new").await;
     world.click("#access-custom").await;
@@ -243,7 +243,7 @@ async fn what_is_wrong_stands_beside_its_field(scripts: Scripts) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn times_are_those_of_the_viewer_and_at_a_press_those_of_utc() {
+async fn times_can_be_switched_between_the_local_time_zone_and_utc() {
     let world = start(Scripts::On).await;
     let body = json!({"name": "bot", "expires_at": "2030-01-01T00:00:00Z"});
     let key = world.app.key_with(&world.app.tronagg, WALLET, body).await;

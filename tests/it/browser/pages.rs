@@ -322,14 +322,14 @@ macro_rules! looks {
 }
 
 looks!(
-    pages_of_keys_can_be_used_by_everybody: pages_of_keys On,
-    other_pages_can_be_used_by_everybody: other_pages On,
-    pages_of_keys_fit_without_javascript: pages_of_keys Off,
-    other_pages_fit_without_javascript: other_pages Off,
+    key_pages_are_accessible_and_fit_every_width: pages_of_keys On,
+    other_pages_are_accessible_and_fit_every_width: other_pages On,
+    key_pages_fit_every_width_without_javascript: pages_of_keys Off,
+    other_pages_fit_every_width_without_javascript: other_pages Off,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_keyboard_reaches_everything_and_shows_where_it_is() {
+async fn tab_reaches_every_control_with_a_visible_focus_ring() {
     let world = World::start(Scripts::On).await;
     let Furnished { bot, .. } = furnish(&world).await;
     world.enter(&world.app.tronagg, WALLET).await;

@@ -13,12 +13,12 @@ use crate::{
 };
 
 both_ways!(
-    a_link_leads_in_once_and_out_again,
-    a_wallet_leads_in_and_a_new_account_is_made,
-    a_signature_that_is_not_right_is_refused_in_place,
+    link_signs_in_once_and_signing_out_ends_the_session,
+    wallet_sign_in_creates_an_account,
+    invalid_signature_is_refused_on_the_same_page,
 );
 
-async fn a_link_leads_in_once_and_out_again(scripts: Scripts) {
+async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("12.5").await;
     let tenant = &world.app.tronagg;
@@ -55,7 +55,7 @@ async fn a_link_leads_in_once_and_out_again(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn a_wallet_leads_in_and_a_new_account_is_made(scripts: Scripts) {
+async fn wallet_sign_in_creates_an_account(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "create"})).await;
     provider::install(&world, WALLET).await;
@@ -70,7 +70,7 @@ async fn a_wallet_leads_in_and_a_new_account_is_made(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn a_signature_that_is_not_right_is_refused_in_place(scripts: Scripts) {
+async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("0").await;
     world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "existing"})).await;

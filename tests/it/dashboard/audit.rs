@@ -21,7 +21,7 @@ fn actions(events: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
+async fn every_dashboard_action_is_audited_with_its_actor_and_address() {
     let site = Site::start().await;
     site.app.wallet("5").await;
     let before = events(&site).await.len();
@@ -88,7 +88,7 @@ async fn everything_that_an_owner_does_leaves_a_line_of_theirs() {
 }
 
 #[tokio::test]
-async fn a_wallet_and_a_backend_leave_theirs() {
+async fn wallet_sign_in_and_settings_change_are_audited() {
     let site = Site::start().await;
     let before = events(&site).await.len();
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
@@ -112,7 +112,7 @@ async fn a_wallet_and_a_backend_leave_theirs() {
 }
 
 #[tokio::test]
-async fn what_is_refused_or_changes_nothing_leaves_no_line() {
+async fn refused_and_ineffective_requests_are_not_audited() {
     let site = Site::start().await;
     site.app.wallet("5").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;

@@ -39,7 +39,7 @@ async fn age_purchases(site: &Site) {
 }
 
 #[tokio::test]
-async fn it_is_revoked_at_once_and_replaced_by_one_like_it() {
+async fn compromised_key_is_revoked_immediately_and_replaced_with_the_same_settings() {
     let (site, mut owner, key) = start().await;
     buy(&site, &key, "mine").await;
     let form = path(&key, "compromised");
@@ -62,7 +62,7 @@ async fn it_is_revoked_at_once_and_replaced_by_one_like_it() {
 }
 
 #[tokio::test]
-async fn without_a_new_key_it_is_revoked_all_the_same() {
+async fn compromised_key_is_revoked_when_no_replacement_is_requested() {
     let (site, mut owner, key) = start().await;
     let form = path(&key, "compromised");
     let done = owner.submit(&form, &form, &[]).await.expect(200);
@@ -79,7 +79,7 @@ fn offers(page: &Page) -> bool {
 }
 
 #[tokio::test]
-async fn a_key_that_was_rotated_is_replaced_only_when_its_successor_is_dead() {
+async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     let (site, mut owner, key) = start().await;
     let rotate = path(&key, "rotate");
     let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
@@ -113,7 +113,7 @@ async fn a_key_that_was_rotated_is_replaced_only_when_its_successor_is_dead() {
 }
 
 #[tokio::test]
-async fn a_new_key_is_enabled_and_is_promised_only_where_there_will_be_one() {
+async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     let (site, mut owner, key) = start().await;
     let pause = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
     site.api(pause).await.expect(200);
@@ -142,7 +142,7 @@ async fn a_new_key_is_enabled_and_is_promised_only_where_there_will_be_one() {
 }
 
 #[tokio::test]
-async fn what_it_has_bought_is_listed_since_a_day_and_downloaded() {
+async fn purchases_of_a_key_can_be_filtered_by_day_and_downloaded() {
     let (site, mut owner, key) = start().await;
     let other = site.app.key(&site.app.tronagg, WALLET).await;
     buy(&site, &key, "early").await;
@@ -178,7 +178,7 @@ async fn what_it_has_bought_is_listed_since_a_day_and_downloaded() {
 }
 
 #[tokio::test]
-async fn the_statement_is_filtered_and_downloaded() {
+async fn statement_can_be_filtered_and_downloaded() {
     let (site, mut owner, key) = start().await;
     let other = site.app.key(&site.app.tronagg, WALLET).await;
     buy(&site, &key, "of the first").await;

@@ -48,7 +48,7 @@ async fn a_link_opens_a_session_of_its_account_once() {
 }
 
 #[tokio::test]
-async fn of_ten_that_follow_a_link_at_once_one_comes_in() {
+async fn ten_concurrent_uses_of_a_link_open_one_session() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let link = site.link(&site.app.tronagg, wallet).await;
@@ -75,7 +75,7 @@ async fn a_link_works_for_five_minutes() {
 }
 
 #[tokio::test]
-async fn what_is_no_link_opens_nothing() {
+async fn invalid_link_opens_no_session() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let link = site.link(&site.app.tronagg, wallet).await;
@@ -97,7 +97,7 @@ async fn what_is_no_link_opens_nothing() {
 }
 
 #[tokio::test]
-async fn a_link_into_another_account_is_taken_when_that_is_wanted() {
+async fn switching_to_another_account_by_link_needs_confirmation() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     site.app.account(&site.app.tradetally, "user-1", "0").await;
@@ -144,7 +144,7 @@ async fn a_link_into_another_account_is_taken_when_that_is_wanted() {
 }
 
 #[tokio::test]
-async fn a_link_into_the_same_account_is_taken_at_once() {
+async fn link_needs_no_confirmation_unless_another_account_is_signed_in() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut browser = site.owner(&site.app.tronagg, wallet).await;
@@ -167,7 +167,7 @@ async fn a_link_into_the_same_account_is_taken_at_once() {
 }
 
 #[tokio::test]
-async fn the_cookie_is_as_closed_as_the_address_allows() {
+async fn session_cookie_has_all_protective_attributes_on_http_and_https() {
     for (url, name, secure) in
         [(LOOPBACK, "tollgate_session", false), (SECURE, "__Host-tollgate_session", true)]
     {
@@ -192,7 +192,7 @@ async fn the_cookie_is_as_closed_as_the_address_allows() {
 }
 
 #[tokio::test]
-async fn a_cookie_of_the_other_kind_is_not_read() {
+async fn cookie_without_the_host_prefix_is_ignored_on_https() {
     let site = Site::start_at(SECURE).await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -203,7 +203,7 @@ async fn a_cookie_of_the_other_kind_is_not_read() {
 }
 
 #[tokio::test]
-async fn a_way_back_leads_to_a_registered_origin_alone() {
+async fn return_url_must_have_a_registered_origin() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let tenant = &site.app.tronagg;
@@ -252,7 +252,7 @@ async fn a_way_back_leads_to_a_registered_origin_alone() {
 }
 
 #[tokio::test]
-async fn a_link_is_made_for_an_account_that_exists() {
+async fn link_is_created_only_for_an_existing_account_of_the_tenant() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let ask = |tenant: &crate::harness::TestTenant, body| {

@@ -17,7 +17,7 @@ fn check(page: &Page) {
 }
 
 #[tokio::test]
-async fn names_references_and_reasons_are_texts_on_every_page() {
+async fn names_references_and_reasons_are_escaped_on_every_page() {
     let site = Site::start().await;
     let app = &site.app;
     app.wallet("20").await;
@@ -69,7 +69,7 @@ async fn names_references_and_reasons_are_texts_on_every_page() {
 }
 
 #[tokio::test]
-async fn what_was_typed_wrongly_is_a_text_too() {
+async fn rejected_form_fields_and_query_parameters_are_escaped() {
     let site = Site::start().await;
     let app = &site.app;
     // An account may be called so as well.
@@ -125,7 +125,7 @@ async fn what_was_typed_wrongly_is_a_text_too() {
 }
 
 #[tokio::test]
-async fn a_download_runs_nothing_in_a_spreadsheet() {
+async fn csv_download_neutralises_spreadsheet_formulas() {
     let site = Site::start().await;
     site.app.wallet("20").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;

@@ -59,7 +59,7 @@ fn with_csrf(path: &str, fields: &[(&str, String)], csrf: Option<&str>) -> Call 
 }
 
 #[tokio::test]
-async fn a_form_without_the_token_of_this_session_does_nothing() {
+async fn form_without_the_csrf_token_of_its_session_changes_nothing() {
     let site = Site::start().await;
     let (mut owner, key, csrf) = owner(&site).await;
     let mut second = site.owner(&site.app.tronagg, WALLET).await;
@@ -89,7 +89,7 @@ async fn a_form_without_the_token_of_this_session_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_form_from_another_site_does_nothing() {
+async fn form_from_another_origin_changes_nothing() {
     for url in [LOOPBACK, SECURE] {
         let site = Site::start_at(url).await;
         let (mut owner, key, csrf) = owner(&site).await;
@@ -129,7 +129,7 @@ async fn a_form_from_another_site_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_link_changes_nothing() {
+async fn get_and_head_requests_change_nothing() {
     let site = Site::start().await;
     let (mut owner, key, csrf) = owner(&site).await;
     let before = state(&site).await;
@@ -147,7 +147,7 @@ async fn a_link_changes_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_no_form_does_nothing() {
+async fn wrong_media_type_oversized_body_or_wrong_method_changes_nothing() {
     let site = Site::start().await;
     let (mut owner, key, csrf) = owner(&site).await;
     let before = state(&site).await;

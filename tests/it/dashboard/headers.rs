@@ -44,7 +44,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_answer_has_them_also_when_it_is_no_page() {
+async fn every_response_has_the_security_headers_even_redirects_errors_and_downloads() {
     for site in [Site::start().await, Site::start_at(SECURE).await] {
         let (mut owner, key, paths) = pages(&site).await;
         for path in &paths {
@@ -81,7 +81,7 @@ async fn every_answer_has_them_also_when_it_is_no_page() {
 }
 
 #[tokio::test]
-async fn an_answer_that_does_not_come_in_time_is_a_page_too() {
+async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     let site = Site::start().await;
     let limits = Limits { request_timeout: Duration::from_secs(1), ..Limits::default() };
     let url = WebOrigin::parse(LOOPBACK).expect("an origin");
@@ -113,7 +113,7 @@ async fn an_answer_that_does_not_come_in_time_is_a_page_too() {
 }
 
 #[tokio::test]
-async fn a_page_needs_nothing_that_the_policy_forbids() {
+async fn pages_use_nothing_that_the_content_security_policy_forbids() {
     let site = Site::start().await;
     let (mut owner, _, paths) = pages(&site).await;
     for path in &paths {
@@ -148,7 +148,7 @@ async fn a_page_needs_nothing_that_the_policy_forbids() {
 }
 
 #[tokio::test]
-async fn what_never_changes_may_be_kept_and_a_page_never() {
+async fn assets_are_cacheable_and_pages_are_not() {
     let site = Site::start().await;
     let (mut owner, _, _) = pages(&site).await;
     let page = owner.get("/dashboard/keys").await.expect(200);
@@ -173,7 +173,7 @@ async fn what_never_changes_may_be_kept_and_a_page_never() {
 }
 
 #[tokio::test]
-async fn a_colour_is_a_style_sheet_that_says_nothing_else() {
+async fn accent_style_sheet_is_served_only_for_a_six_digit_colour() {
     let site = Site::start().await;
     let mut visitor = site.visitor();
     let sheet = visitor.get("/dashboard/accent/b4005a.css").await.expect(200);

@@ -33,7 +33,7 @@ async fn status(site: &Site, key: &str) -> u16 {
 }
 
 #[tokio::test]
-async fn a_new_key_is_shown_once_and_passes() {
+async fn new_key_is_shown_once_and_is_accepted() {
     let (site, mut owner) = start().await;
     let fields = [("name", "  bot 1 "), ("access", "read"), ("expires", "never")];
     let shown = create(&mut owner, &fields).await.expect(200);
@@ -55,7 +55,7 @@ async fn a_new_key_is_shown_once_and_passes() {
 }
 
 #[tokio::test]
-async fn the_form_says_what_the_key_may_do_and_for_how_long() {
+async fn form_sets_the_scopes_expiry_and_spend_limit_of_the_key() {
     let (site, mut owner) = start().await;
     let now = times::now(&site.app).await;
     let name = ("name", "a");
@@ -102,7 +102,7 @@ async fn the_form_says_what_the_key_may_do_and_for_how_long() {
 }
 
 #[tokio::test]
-async fn a_form_that_is_sent_twice_makes_one_key() {
+async fn resubmitted_form_creates_no_second_key() {
     let (site, mut owner) = start().await;
     let form = owner.get(NEW).await.expect(200);
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
@@ -137,7 +137,7 @@ async fn a_form_that_is_sent_twice_makes_one_key() {
 }
 
 #[tokio::test]
-async fn of_ten_clicks_at_once_one_makes_a_key() {
+async fn ten_concurrent_submissions_make_one_key() {
     let (site, mut owner) = start().await;
     let form = owner.get(NEW).await.expect(200);
     let mut fields = form.hidden(NEW);
@@ -160,7 +160,7 @@ async fn of_ten_clicks_at_once_one_makes_a_key() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_told_beside_its_field_and_what_was_typed_is_kept() {
+async fn every_invalid_field_has_an_error_and_keeps_its_input() {
     let (site, mut owner) = start().await;
     let fields = [
         ("name", "x".repeat(101)),
@@ -206,7 +206,7 @@ async fn all_that_is_wrong_is_told_beside_its_field_and_what_was_typed_is_kept()
 }
 
 #[tokio::test]
-async fn the_cap_is_told_and_room_is_made() {
+async fn full_account_gets_no_new_key_until_one_is_revoked() {
     let (site, mut owner) = start().await;
     let mut last = None;
     for _ in 0..4 {
@@ -228,7 +228,7 @@ async fn the_cap_is_told_and_room_is_made() {
 }
 
 #[tokio::test]
-async fn a_dead_key_cannot_be_changed_and_the_page_says_so() {
+async fn revoked_key_cannot_be_edited_rotated_or_disabled() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let of = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
@@ -247,7 +247,7 @@ async fn a_dead_key_cannot_be_changed_and_the_page_says_so() {
 }
 
 #[tokio::test]
-async fn a_change_a_pause_and_a_rotation_do_what_they_say() {
+async fn editing_disabling_enabling_and_rotating_a_key_take_effect() {
     let (site, mut owner) = start().await;
     let body = json!({"name": "a", "scopes": ["read"], "expires_in": 864_000});
     let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
@@ -280,7 +280,7 @@ async fn a_change_a_pause_and_a_rotation_do_what_they_say() {
 }
 
 #[tokio::test]
-async fn what_a_redirect_says_was_done_is_shown_only_while_it_is_true() {
+async fn notice_after_a_redirect_is_shown_only_while_it_is_true() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);
@@ -317,7 +317,7 @@ async fn what_a_redirect_says_was_done_is_shown_only_while_it_is_true() {
 }
 
 #[tokio::test]
-async fn what_was_changed_meanwhile_is_not_overwritten_unseen() {
+async fn concurrent_change_is_shown_before_it_is_overwritten() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let edit = format!("/dashboard/keys/{}/edit", key.id);
@@ -345,7 +345,7 @@ async fn what_was_changed_meanwhile_is_not_overwritten_unseen() {
 }
 
 #[tokio::test]
-async fn the_last_day_that_is_offered_is_taken_and_the_list_says_when_it_ends() {
+async fn last_offered_expiry_day_is_accepted_and_the_list_shows_when_it_ends() {
     let (_site, mut owner) = start().await;
     let form = owner.get(NEW).await.expect(200);
     let inputs = tags(&form.source, "input");
@@ -359,7 +359,7 @@ async fn the_last_day_that_is_offered_is_taken_and_the_list_says_when_it_ends() 
 }
 
 #[tokio::test]
-async fn the_list_is_there_without_what_the_keys_did() {
+async fn key_list_is_shown_without_figures_while_they_are_unavailable() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let mut tx = site.app.pool.begin().await.expect("a transaction");
@@ -375,7 +375,7 @@ async fn the_list_is_there_without_what_the_keys_did() {
 }
 
 #[tokio::test]
-async fn a_disabled_key_is_rotated_to_a_disabled_one_and_the_page_says_so() {
+async fn rotating_a_disabled_key_makes_a_disabled_key_and_the_page_says_so() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);

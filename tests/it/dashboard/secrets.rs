@@ -27,7 +27,7 @@ async fn dump(site: &Site) -> String {
 }
 
 #[tokio::test]
-async fn no_table_has_a_token_or_a_key() {
+async fn no_table_stores_a_token_or_a_key() {
     let site = Site::start().await;
     site.app.wallet("5").await;
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
@@ -115,7 +115,7 @@ impl Browser<'_> {
 }
 
 #[test]
-fn no_log_has_a_token_or_a_key() {
+fn no_log_line_contains_a_token_or_a_key() {
     let place = Place::new("dashboard-secrets");
     let service = place.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");

@@ -28,7 +28,7 @@ async fn signed_in(site: &Site) -> Visitor {
 }
 
 #[tokio::test]
-async fn without_a_session_there_is_a_way_in_and_nothing_else() {
+async fn request_without_a_session_is_redirected_or_refused() {
     let site = Site::start().await;
     let mut visitor = site.visitor();
     for path in [
@@ -63,7 +63,7 @@ async fn without_a_session_there_is_a_way_in_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_session_that_is_left_alone_ends_after_half_an_hour() {
+async fn idle_session_ends_after_half_an_hour() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -79,7 +79,7 @@ async fn a_session_that_is_left_alone_ends_after_half_an_hour() {
 }
 
 #[tokio::test]
-async fn a_session_ends_after_twelve_hours_however_busy() {
+async fn busy_session_ends_after_twelve_hours() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -95,7 +95,7 @@ async fn a_session_ends_after_twelve_hours_however_busy() {
 }
 
 #[tokio::test]
-async fn who_logs_out_is_out_with_every_copy_of_the_cookie() {
+async fn signing_out_ends_the_session_for_every_copy_of_its_cookie() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -109,7 +109,7 @@ async fn who_logs_out_is_out_with_every_copy_of_the_cookie() {
 }
 
 #[tokio::test]
-async fn who_logs_out_everywhere_is_out_everywhere_and_nobody_else_is() {
+async fn signing_out_everywhere_ends_all_sessions_of_that_account_only() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     site.app.account(&site.app.tronagg, crate::harness::OTHER_WALLET, "0").await;
@@ -128,7 +128,7 @@ async fn who_logs_out_everywhere_is_out_everywhere_and_nobody_else_is() {
 }
 
 #[tokio::test]
-async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
+async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     let site = Site::start().await;
     let change = json!({"wallet_sign_in": "create", "name": "Tron & Agg"});
     site.set_dashboard(&site.app.tronagg, change).await.expect(200);
@@ -163,7 +163,7 @@ async fn who_came_by_a_wallet_is_shown_the_way_in_again() {
 }
 
 #[tokio::test]
-async fn what_a_browser_says_it_remembers_is_believed_as_a_name_alone() {
+async fn last_sign_in_cookie_counts_only_if_it_names_a_tenant_with_wallet_sign_in() {
     let site = Site::start().await;
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
     let mut visitor = site.visitor();
@@ -188,7 +188,7 @@ async fn what_a_browser_says_it_remembers_is_believed_as_a_name_alone() {
 }
 
 #[tokio::test]
-async fn every_way_out_leads_back_to_the_platform() {
+async fn every_sign_out_offers_the_return_url_of_the_platform() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let back = "https://app.tronagg.example/settings";
@@ -211,7 +211,7 @@ async fn every_way_out_leads_back_to_the_platform() {
 }
 
 #[tokio::test]
-async fn cookies_of_others_that_are_no_text_do_no_harm() {
+async fn non_ascii_cookie_of_another_site_does_not_break_a_session() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -220,7 +220,7 @@ async fn cookies_of_others_that_are_no_text_do_no_harm() {
 }
 
 #[tokio::test]
-async fn a_session_holds_on_every_node() {
+async fn session_and_sign_out_are_effective_on_every_node() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -232,7 +232,7 @@ async fn a_session_holds_on_every_node() {
 }
 
 #[tokio::test]
-async fn a_suspended_account_is_told_so_and_still_sees_what_it_has() {
+async fn owner_of_a_suspended_account_can_view_and_revoke_but_not_create_keys() {
     let site = Site::start().await;
     let wallet = site.app.wallet("3").await;
     let key = site.app.key(&site.app.tronagg, wallet).await;

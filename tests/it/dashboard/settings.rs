@@ -17,7 +17,7 @@ const JPEG: &[u8] = b"\xff\xd8\xff\xe0\0\x10JFIF\0";
 const WEBP: &[u8] = b"RIFF\x30\0\0\0WEBPVP8 ";
 
 #[tokio::test]
-async fn nothing_is_set_until_it_is_and_absent_keeps() {
+async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     let site = Site::start().await;
     let tenant = &site.app.tronagg;
     let get = || site.api(tenant.call("GET", "/v1/dashboard-settings"));
@@ -49,7 +49,7 @@ async fn nothing_is_set_until_it_is_and_absent_keeps() {
 }
 
 #[tokio::test]
-async fn the_pages_look_as_it_was_set() {
+async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -79,7 +79,7 @@ async fn the_pages_look_as_it_was_set() {
 }
 
 #[tokio::test]
-async fn what_could_do_harm_is_refused() {
+async fn unsafe_settings_are_refused() {
     let site = Site::start().await;
     let svg = STANDARD.encode("<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"/>");
     let gif = file(b"GIF89a", 100);
@@ -136,7 +136,7 @@ async fn what_could_do_harm_is_refused() {
 }
 
 #[tokio::test]
-async fn all_that_is_wrong_is_told_at_once() {
+async fn all_invalid_settings_are_reported_together() {
     let site = Site::start().await;
     let change = json!({
         "name": "", "color": "red", "logo": "x", "return_origins": ["x"],
@@ -154,7 +154,7 @@ async fn all_that_is_wrong_is_told_at_once() {
 }
 
 #[tokio::test]
-async fn a_larger_body_is_taken_here_and_nowhere_else() {
+async fn only_the_settings_route_accepts_a_larger_body() {
     let site = Site::start().await;
     let large = json!({"logo": file(PNG, 32_768)});
     site.set_dashboard(&site.app.tronagg, large).await.expect(200);

@@ -59,7 +59,7 @@ async fn a_wallet_signs_in_to_its_account() {
 }
 
 #[tokio::test]
-async fn the_message_says_who_asks_for_what_and_until_when() {
+async fn sign_in_message_names_the_host_account_nonce_and_expiry() {
     let site = site_at(SECURE, "existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();
@@ -84,7 +84,7 @@ async fn the_message_says_who_asks_for_what_and_until_when() {
 }
 
 #[tokio::test]
-async fn the_signature_is_taken_in_both_spellings() {
+async fn signature_is_accepted_in_every_supported_spelling() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     for number in 0..3 {
@@ -103,7 +103,7 @@ async fn the_signature_is_taken_in_both_spellings() {
 }
 
 #[tokio::test]
-async fn a_signature_that_is_not_the_accounts_is_refused_in_place() {
+async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
@@ -158,7 +158,7 @@ fn with_high_s(signature: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_message_is_good_for_one_attempt_in_one_browser() {
+async fn message_is_valid_for_one_attempt_in_one_browser() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     let wallet = Wallet::first();
@@ -183,7 +183,7 @@ async fn a_message_is_good_for_one_attempt_in_one_browser() {
 }
 
 #[tokio::test]
-async fn of_ten_that_send_one_signature_at_once_one_comes_in() {
+async fn ten_concurrent_uses_of_one_signature_open_one_session() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();
@@ -206,7 +206,7 @@ async fn of_ten_that_send_one_signature_at_once_one_comes_in() {
 }
 
 #[tokio::test]
-async fn a_message_is_good_for_five_minutes_one_address_and_one_host() {
+async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     let wallet = Wallet::first();
@@ -239,7 +239,7 @@ async fn a_message_is_good_for_five_minutes_one_address_and_one_host() {
 }
 
 #[tokio::test]
-async fn the_policy_says_who_may_sign_in() {
+async fn tenant_policy_decides_which_wallets_may_sign_in() {
     let site = Site::start().await;
     let mut visitor = site.visitor();
     // Off, unless the tenant has said otherwise; and where accounts are no addresses, always.
@@ -267,7 +267,7 @@ async fn the_policy_says_who_may_sign_in() {
 }
 
 #[tokio::test]
-async fn what_is_no_address_is_refused_beside_its_field() {
+async fn invalid_address_is_refused_with_an_error_at_its_field() {
     let site = site("create").await;
     let mut visitor = site.visitor();
     for wrong in ["", "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HD", "0x7e5f", "<script>alert(1)</script>"] {
@@ -301,7 +301,7 @@ fn from(site: &Site, address: &str) -> Visitor {
 }
 
 #[tokio::test]
-async fn attempts_are_bounded_by_address_and_client() {
+async fn client_may_begin_20_sign_ins_for_one_address_in_five_minutes() {
     let site = site("create").await;
     for _ in 0..20 {
         ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
@@ -315,7 +315,7 @@ async fn attempts_are_bounded_by_address_and_client() {
 }
 
 #[tokio::test]
-async fn attempts_are_bounded_by_address() {
+async fn address_may_have_500_sign_ins_by_all_clients() {
     let site = site("create").await;
     ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
     // As if 498 others had begun one.
@@ -331,7 +331,7 @@ async fn attempts_are_bounded_by_address() {
 }
 
 #[tokio::test]
-async fn a_wrong_signature_is_answered_with_the_wait_where_there_is_one() {
+async fn wrong_signature_beyond_the_limit_gets_a_429_with_the_time_to_wait() {
     let site = site("create").await;
     let mut visitor = site.visitor();
     let mut page = ask(&mut visitor, WALLET).await.expect(200);
@@ -342,7 +342,7 @@ async fn a_wrong_signature_is_answered_with_the_wait_where_there_is_one() {
 }
 
 #[tokio::test]
-async fn of_ten_that_begin_at_once_from_one_place_none_is_in_the_way_of_another() {
+async fn one_client_can_begin_ten_sign_ins_concurrently() {
     let site = site("create").await;
     let mut tasks = tokio::task::JoinSet::new();
     for number in 1..=10 {
@@ -354,7 +354,7 @@ async fn of_ten_that_begin_at_once_from_one_place_none_is_in_the_way_of_another(
 }
 
 #[tokio::test]
-async fn attempts_are_bounded_by_client() {
+async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
     let site = site("create").await;
     let mut number = 0..;
     let mut attempt = async |from: &str| {
@@ -380,7 +380,7 @@ async fn attempts_are_bounded_by_client() {
 }
 
 #[tokio::test]
-async fn a_sign_in_is_sent_from_its_own_page() {
+async fn sign_in_form_needs_the_cookie_of_its_own_page() {
     let site = site("existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();

@@ -89,7 +89,7 @@ fn shape(page: &Page, key_id: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_key_of_somebody_else_is_as_absent_as_one_that_never_was() {
+async fn key_of_another_account_is_indistinguishable_from_an_unknown_key() {
     let site = Site::start().await;
     let victim = victim(&site).await;
     let path = format!("/v1/accounts/{WALLET}/keys");
@@ -117,7 +117,7 @@ async fn a_key_of_somebody_else_is_as_absent_as_one_that_never_was() {
 }
 
 #[tokio::test]
-async fn no_page_shows_anything_of_somebody_else() {
+async fn no_page_shows_data_of_another_account() {
     let site = Site::start().await;
     let victim = victim(&site).await;
     for (mut visitor, own) in others(&site).await {
@@ -152,7 +152,7 @@ async fn no_page_shows_anything_of_somebody_else() {
 }
 
 #[tokio::test]
-async fn a_cursor_of_somebody_else_shows_nothing_of_theirs() {
+async fn cursor_of_another_account_shows_none_of_its_data() {
     let site = Site::start().await;
     let victim = victim(&site).await;
     for number in 0..60 {
@@ -185,7 +185,7 @@ async fn a_cursor_of_somebody_else_shows_nothing_of_theirs() {
 }
 
 #[tokio::test]
-async fn an_api_key_or_an_admin_key_is_no_session_and_a_session_is_neither() {
+async fn api_and_admin_keys_open_no_page_and_a_session_calls_no_api() {
     let site = Site::start().await;
     let victim = victim(&site).await;
     let mut visitor = site.visitor();

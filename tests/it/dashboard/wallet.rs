@@ -59,7 +59,7 @@ impl Wallet {
 }
 
 #[test]
-fn the_wallet_signs_as_the_vectors_say() {
+fn wallet_signatures_match_the_test_vectors() {
     let wallet = Wallet::first();
     assert_eq!(
         wallet.sign("hello world"),
