@@ -1,14 +1,14 @@
-//! A key that somebody else has seen.
+//! A key that is reported as compromised.
 
 use serde_json::json;
 
 use super::{
-    both_ways, keys,
+    keys, with_and_without_javascript,
     world::{Scripts, World},
 };
 use crate::harness::{Call, WALLET};
 
-both_ways!(compromised_key_is_replaced_and_its_purchases_are_listed);
+with_and_without_javascript!(compromised_key_is_replaced_and_its_purchases_are_listed);
 
 async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scripts) {
     let world = World::start(scripts).await;
@@ -23,13 +23,13 @@ async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scrip
         let call = Call::new("POST", "/v1/purchases").header("X-API-Key", &key.text);
         world.call(call.json(buy)).await.expect(201);
     }
-    world.enter(&world.app.tronagg, WALLET).await;
+    world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     world.open(&format!("/dashboard/keys/{}", stolen.id)).await;
     world.click("#compromised").await;
     world.says("The key is revoked at once, for ever.").await;
     assert_eq!(world.status(&stolen.text).await, 200);
     world.click("#confirm-compromised").await;
-    let new = keys::copied(&world).await;
+    let new = keys::copy_new_key(&world).await;
     assert_eq!(world.status(&stolen.text).await, 401);
     assert_eq!((world.status(&new).await, world.status(&other.text).await), (200, 200));
     let me = world.call(Call::new("GET", "/v1/me").header("X-API-Key", &new)).await.expect(200);
@@ -48,7 +48,7 @@ async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scrip
 
     world.reload().await;
     assert!(!world.source().await.contains(&new));
-    // The list can be had again, from a day on.
+    // The list of purchases can be opened again, from a chosen day on.
     world.open(&format!("/dashboard/keys/{}/purchases?since=2020-01-01", stolen.id)).await;
     world.says("=not(mine)").await;
     world.open(&format!("/dashboard/keys/{}", stolen.id)).await;

@@ -1,4 +1,4 @@
-//! chromedriver, started for one test, and the commands that only it knows.
+//! chromedriver, started for one test, and the commands that only chromedriver has.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -19,28 +19,28 @@ use url::{ParseError, Url};
 use super::world::Scripts;
 use crate::harness::cluster;
 
-/// Browsers of this process, for their names.
+/// The number of browsers that this process has started, for the names of their directories.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// A browser with a profile of its own, which goes with it.
+/// A browser with its own profile, which is removed with the driver.
 pub struct Driver {
     process: Chromedriver,
     pub client: Client,
 }
 
-/// The process that starts the browser, and the directory of the two. Both end with it, also when
-/// a test fails.
+/// The chromedriver process, and its directory. Dropping it ends the process and the browser and
+/// removes the directory, also when a test fails.
 struct Chromedriver {
     child: Child,
-    place: PathBuf,
+    directory: PathBuf,
 }
 
 impl Driver {
     pub async fn start(scripts: Scripts) -> Self {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
-        let place = cluster::directory(&format!("browser-{number}"));
-        let capabilities = capabilities(&place, scripts);
-        let starting = tokio::task::spawn_blocking(move || Chromedriver::start(place)).await;
+        let directory = cluster::directory(&format!("browser-{number}"));
+        let capabilities = capabilities(&directory, scripts);
+        let starting = tokio::task::spawn_blocking(move || Chromedriver::start(directory)).await;
         let (process, port) = starting.expect("no panic");
         let mut builder = ClientBuilder::new(HttpConnector::new());
         builder.capabilities(capabilities.as_object().expect("an object").clone());
@@ -48,33 +48,33 @@ impl Driver {
         Self { process, client: client.expect("chromedriver starts Chromium") }
     }
 
-    /// A command of the DevTools protocol.
+    /// Sends a command of the DevTools protocol.
     pub async fn devtools(&self, command: &str, parameters: Value) -> Value {
         let body = json!({"cmd": command, "params": parameters});
         self.command("goog/cdp/execute", body).await
     }
 
-    /// What the browser has written to its console since this was asked last.
+    /// The console messages since the last call.
     pub async fn console(&self) -> Vec<Value> {
         let log = self.command("se/log", json!({"type": "browser"})).await;
         log.as_array().expect("a list").clone()
     }
 
-    /// Where the browser puts what is downloaded.
+    /// The directory of downloaded files.
     pub fn downloads(&self) -> PathBuf {
-        downloads(&self.process.place)
+        downloads(&self.process.directory)
     }
 
     /// The whole page, as a PNG.
-    pub async fn photograph(&self) -> Vec<u8> {
+    pub async fn screenshot(&self) -> Vec<u8> {
         let metrics = self.devtools("Page.getLayoutMetrics", json!({})).await;
         let size = &metrics["cssContentSize"];
         let clip =
             json!({"x": 0, "y": 0, "width": size["width"], "height": size["height"], "scale": 1});
         let parameters = json!({"format": "png", "captureBeyondViewport": true, "clip": clip});
-        let picture = self.devtools("Page.captureScreenshot", parameters).await;
-        let picture = picture["data"].as_str().expect("a picture");
-        STANDARD.decode(picture).expect("base64")
+        let image = self.devtools("Page.captureScreenshot", parameters).await;
+        let image = image["data"].as_str().expect("an image");
+        STANDARD.decode(image).expect("base64")
     }
 
     async fn command(&self, path: &'static str, body: Value) -> Value {
@@ -84,46 +84,46 @@ impl Driver {
 }
 
 impl Chromedriver {
-    /// Starts it on a free port, and returns when it listens.
-    fn start(place: PathBuf) -> (Self, u16) {
+    /// Starts chromedriver on a free port, and returns when it listens.
+    fn start(directory: PathBuf) -> (Self, u16) {
         let program = cluster::variable("CHROMEDRIVER").unwrap_or_else(|| "chromedriver".into());
         let mut child = Command::new(program)
             .arg("--port=0")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // With the browser that it starts, which would outlive it.
+            // The browser joins the group. Otherwise it would outlive chromedriver.
             .process_group(0)
             .spawn()
-            .expect("chromedriver is there: scripts/ensure-chromium.sh installs it");
-        let stdout = child.stdout.take().expect("it is piped");
-        let process = Self { child, place };
+            .expect("chromedriver, which scripts/ensure-chromium.sh installs");
+        let stdout = child.stdout.take().expect("a piped stdout");
+        let process = Self { child, directory };
         let mut lines = BufReader::new(stdout).lines().map_while(Result::ok);
         let port = lines.find_map(|line| {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse().ok()
         });
-        // What else it writes has to go somewhere.
+        // Further output must be read, or the pipe fills up and chromedriver blocks.
         std::thread::spawn(move || lines.for_each(drop));
-        (process, port.expect("it says on which port it listens"))
+        (process, port.expect("a port in the output of chromedriver"))
     }
 }
 
 impl Drop for Chromedriver {
     fn drop(&mut self) {
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // The browser is in the group. What is gone already needs no end.
+        // The browser is in the group. If the group has ended already, there is nothing to do.
         let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.child.wait();
-        // What is left is in the temporary directory.
-        let _ = std::fs::remove_dir_all(&self.place);
+        // If this fails, the files stay in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
 
-/// A command of chromedriver that is in no standard.
+/// A command that is not in the WebDriver standard.
 #[derive(Debug)]
 struct ChromeCommand {
-    /// Below that of the session.
+    /// Relative to the path of the session.
     path: &'static str,
     body: Value,
 }
@@ -139,12 +139,12 @@ impl WebDriverCompatibleCommand for ChromeCommand {
     }
 }
 
-fn downloads(place: &Path) -> PathBuf {
-    place.join("downloads")
+fn downloads(directory: &Path) -> PathBuf {
+    directory.join("downloads")
 }
 
-fn capabilities(place: &Path, scripts: Scripts) -> Value {
-    let profile = format!("--user-data-dir={}", place.join("profile").display());
+fn capabilities(directory: &Path, scripts: Scripts) -> Value {
+    let profile = format!("--user-data-dir={}", directory.join("profile").display());
     let mut arguments = vec![
         "--headless=new".to_owned(),
         profile,
@@ -152,16 +152,16 @@ fn capabilities(place: &Path, scripts: Scripts) -> Value {
         "--disable-background-networking".to_owned(),
         "--disable-component-update".to_owned(),
         "--disable-sync".to_owned(),
-        // A container's /dev/shm can be too small for it.
+        // A container's /dev/shm can be too small for Chromium.
         "--disable-dev-shm-usage".to_owned(),
         "--lang=en-GB".to_owned(),
     ];
     if getuid().is_root() {
-        // Its sandbox refuses root. It loads nothing but our own pages here.
+        // Chromium's sandbox refuses root. The tests load only our own pages.
         arguments.push("--no-sandbox".to_owned());
     }
     let mut preferences = json!({
-        "download.default_directory": downloads(place),
+        "download.default_directory": downloads(directory),
         "download.prompt_for_download": false,
     });
     if scripts == Scripts::Off {

@@ -1,9 +1,9 @@
-//! What an owner does with keys.
+//! Creating, changing, rotating and revoking keys.
 
 use serde_json::{Value, json};
 
 use super::{
-    both_ways,
+    with_and_without_javascript,
     world::{Scripts, World},
 };
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     harness::{WALLET, app::NewKey},
 };
 
-both_ways!(
+with_and_without_javascript!(
     a_key_is_created_copied_used_and_revoked,
     sixth_key_is_refused_and_the_form_keeps_its_input,
     rotated_key_keeps_working_only_if_a_grace_period_is_chosen,
@@ -22,7 +22,7 @@ both_ways!(
 async fn start(scripts: Scripts) -> World {
     let world = World::start(scripts).await;
     world.app.wallet("25").await;
-    world.enter(&world.app.tronagg, WALLET).await;
+    world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     world
 }
 
@@ -31,17 +31,17 @@ async fn key(world: &World, name: &str) -> NewKey {
 }
 
 /// The keys of the account, as the tenant sees them.
-async fn listed(world: &World, status: &str) -> Vec<Value> {
+async fn list_keys(world: &World, status: &str) -> Vec<Value> {
     let path = format!("/v1/accounts/{WALLET}/keys?status={status}");
     let answer = world.call(world.app.tronagg.call("GET", &path)).await.expect(200);
     answer.data().to_vec()
 }
 
-/// Copies the new key as a person does.
-pub async fn copied(world: &World) -> String {
+/// Copies the new key as a person does, and returns it.
+pub async fn copy_new_key(world: &World) -> String {
     let shown = world.text("#new-key").await;
     if world.scripts == Scripts::Off {
-        // There is nothing to press that would do nothing.
+        // The button is hidden, because it would do nothing.
         assert!(!world.shows("#copy").await);
         return shown;
     }
@@ -69,20 +69,20 @@ async fn a_key_is_created_copied_used_and_revoked(scripts: Scripts) {
     world.click("#submit").await;
     world.find("#new-key").await;
     world.says("This is the only time you will see this key").await;
-    let key = copied(&world).await;
+    let key = copy_new_key(&world).await;
     assert_eq!(find_key(&key, "ta_").as_deref(), Some(key.as_str()));
     assert_eq!(world.text("#env-line").await, format!("TRONAGG_API_KEY={key}"));
     assert_eq!(world.status(&key).await, 200);
-    let made = listed(&world, "live").await.remove(0);
+    let made = list_keys(&world, "live").await.remove(0);
     assert_eq!(made["name"], "bot <1> & \"co\"");
     assert_eq!(made["scopes"], json!(["write"]));
     assert!(made["expires_at"].is_string(), "{made}");
     assert_eq!(made["spend_limit"]["amount"], "10.500000");
 
-    // A reload does not show it again, and makes no other.
+    // A reload does not show the key again, and creates no other.
     world.reload().await;
     assert!(!world.source().await.contains(&key));
-    assert_eq!(listed(&world, "all").await.len(), 1);
+    assert_eq!(list_keys(&world, "all").await.len(), 1);
 
     world.open("/dashboard/keys").await;
     world.says("1 of 5 keys").await;
@@ -113,13 +113,13 @@ async fn sixth_key_is_refused_and_the_form_keeps_its_input(scripts: Scripts) {
     world.open("/dashboard/keys/new").await;
     world.fill("#name", "one too many").await;
     world.click("#access").await;
-    // Meanwhile the last place is taken, in another window.
+    // Meanwhile, another window creates the fifth key.
     let fifth = key(&world, "key 5").await;
     world.click("#submit").await;
     world.find("#errors").await;
     let typed = world.run("return document.querySelector('#name').value").await;
     assert_eq!(typed, json!("one too many"));
-    assert_eq!(listed(&world, "live").await.len(), 5);
+    assert_eq!(list_keys(&world, "live").await.len(), 5);
 
     world.open("/dashboard/keys").await;
     world.says("5 of 5 keys").await;
@@ -145,14 +145,14 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     world.select("#grace", "3600").await;
     world.click("#confirm-rotate").await;
     world.says("The old key works until").await;
-    let new = copied(&world).await;
+    let new = copy_new_key(&world).await;
     assert_ne!(new, old.text);
     assert_eq!((world.status(&old.text).await, world.status(&new).await), (200, 200));
     if scripts == Scripts::On {
-        // It leads on only for who says that the key is kept, and says so.
+        // The button leads on only if the box is ticked, and says so.
         world.click("#done").await;
-        let said = "return document.querySelector('#live').textContent";
-        assert_eq!(world.run(said).await, json!("Tick the box before you go on."));
+        let live_text = "return document.querySelector('#live').textContent";
+        assert_eq!(world.run(live_text).await, json!("Tick the box before you go on."));
         assert!(world.has("#new-key").await);
         world.click("#stored").await;
     }
@@ -161,10 +161,10 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     world.says("1 of 5 keys").await;
     assert!(!world.source().await.contains(&new));
 
-    // Without a grace the old one ends at once.
+    // Without a grace period the old key stops working immediately.
     let path = format!(
         "/dashboard/keys/{}",
-        listed(&world, "live").await[0]["id"].as_str().expect("an id")
+        list_keys(&world, "live").await[0]["id"].as_str().expect("an id")
     );
     world.open(&path).await;
     world.click("#rotate").await;
@@ -196,7 +196,7 @@ async fn a_key_is_changed_disabled_and_enabled(scripts: Scripts) {
     world.click("#submit").await;
     world.says("Your changes are saved.").await;
     world.says("renamed").await;
-    let changed = listed(&world, "live").await.remove(0);
+    let changed = list_keys(&world, "live").await.remove(0);
     assert_eq!(changed["name"], "renamed");
     assert_eq!(changed["scopes"], json!(["orders:write", "purchases:read"]));
     assert_eq!(changed["expires_at"], "2030-02-01T00:00:00.000000Z");
@@ -228,7 +228,7 @@ async fn invalid_fields_show_their_errors_and_keep_their_input(scripts: Scripts)
         let value = world.run(&format!("return document.querySelector('#{field}').value")).await;
         assert_eq!(value, json!(kept), "{field}");
     }
-    // The summary leads to the field.
+    // The error summary links to the field.
     world.click("#errors a[href='#name']").await;
     let focused = world.run("return document.activeElement.id").await;
     assert_eq!(focused, json!("name"));
@@ -238,7 +238,7 @@ async fn invalid_fields_show_their_errors_and_keep_their_input(scripts: Scripts)
     world.fill("#limit_amount", "").await;
     world.click("#submit").await;
     world.find("#new-key").await;
-    assert_eq!(listed(&world, "live").await.len(), 1);
+    assert_eq!(list_keys(&world, "live").await.len(), 1);
     world.check_console().await;
 }
 
@@ -250,7 +250,7 @@ async fn times_can_be_switched_between_the_local_time_zone_and_utc() {
     let zone = json!({"timezoneId": "America/Lima"});
     world.driver.devtools("Emulation.setTimezoneOverride", zone).await;
     world.open("/dashboard/keys").await;
-    // The last day is 31 December, there as in UTC.
+    // The last day is 31 December, in Lima as in UTC.
     let expires = format!("tr[data-key='{}'] [data-label='Expires'] time", key.id);
     assert_eq!(world.text(&expires).await, "31 Dec 2029, 19:00");
     world.says("Times are in your zone, America/Lima.").await;

@@ -1,8 +1,8 @@
-//! The dashboard in headless Chromium, as people use it: every way with JavaScript and without it,
-//! every page narrow and wide, light and dark.
+//! The dashboard in headless Chromium: every flow with JavaScript and without it, every page narrow
+//! and wide, light and dark.
 //!
 //! `scripts/ensure-chromium.sh` and `scripts/ensure-axe.sh` install what these tests need. The
-//! pictures that they take are in `target/screenshots/`.
+//! tests save screenshots to `target/screenshots/`.
 
 mod compromised;
 mod driver;
@@ -12,8 +12,8 @@ mod provider;
 mod sign_in;
 mod world;
 
-/// The same steps with JavaScript, and again without it.
-macro_rules! both_ways {
+/// Makes two tests of each function: one with JavaScript and one without it.
+macro_rules! with_and_without_javascript {
     ($($name:ident),+ $(,)?) => {
         mod with_javascript {
             $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -30,4 +30,4 @@ macro_rules! both_ways {
         }
     };
 }
-use both_ways;
+use with_and_without_javascript;

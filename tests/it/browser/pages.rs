@@ -1,5 +1,5 @@
-//! Every page: narrow and wide, light and dark. None is wider than its window, axe finds nothing, the
-//! console stays empty, and a picture of each is written.
+//! Every page, narrow and wide, light and dark: none is wider than its window, axe finds no
+//! violation, the console stays empty, and a screenshot of each is saved.
 
 use std::collections::BTreeSet;
 
@@ -17,31 +17,31 @@ use crate::{
 const WIDTHS: [u32; 2] = [360, 1440];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 
-/// Looks at the page that is open, in every way.
-async fn look_at(world: &World, name: &str) {
+/// Checks the open page at every width and in both colour schemes.
+async fn check_page(world: &World, name: &str) {
     for scheme in SCHEMES {
         for width in WIDTHS {
-            let what = format!("{name}-{scheme}-{width}");
-            world.look(width, scheme).await;
-            world.check_width(&what).await;
-            // Without scripts it is the same page, on which axe cannot run.
+            let label = format!("{name}-{scheme}-{width}");
+            world.set_viewport(width, scheme).await;
+            world.check_width(&label).await;
+            // Without JavaScript axe cannot run. The page is the same.
             if world.scripts == Scripts::On {
-                world.check_axe(&what).await;
-                world.photograph(&what).await;
+                world.check_axe(&label).await;
+                world.save_screenshot(&label).await;
             }
         }
     }
-    world.look(1280, "light").await;
+    world.set_viewport(1280, "light").await;
     world.check_console().await;
 }
 
-async fn open_and_look_at(world: &World, name: &str, path: &str) {
+async fn open_and_check_page(world: &World, name: &str, path: &str) {
     world.open(path).await;
-    look_at(world, name).await;
+    check_page(world, name).await;
 }
 
-/// An account as it is after some weeks.
-struct Furnished {
+/// The keys of an account that has been in use for some weeks.
+struct SampleKeys {
     bot: NewKey,
     leaked: NewKey,
     paused: NewKey,
@@ -49,7 +49,7 @@ struct Furnished {
     revoked: NewKey,
 }
 
-async fn furnish(world: &World) -> Furnished {
+async fn create_sample_account(world: &World) -> SampleKeys {
     let tenant = &world.app.tronagg;
     let dashboard = json!({
         "name": "TronAgg", "color": "#c2410c", "wallet_sign_in": "create",
@@ -80,8 +80,8 @@ async fn furnish(world: &World) -> Furnished {
     let hold =
         bot.call("POST", "/v1/holds").json(json!({"amount": "12.5", "reference": "basket 7"}));
     world.call(hold).await.expect(201);
-    spread(world, &[&bot, &leaked, &watcher]).await;
-    Furnished { bot, leaked, paused, watcher, revoked }
+    spread_over_a_day(world, &[&bot, &leaked, &watcher]).await;
+    SampleKeys { bot, leaked, paused, watcher, revoked }
 }
 
 async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
@@ -109,17 +109,17 @@ async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
     world.call(refund.json(body)).await.expect(201);
 }
 
-/// Spreads what was done in a moment over the last day, so that there is something to see.
-async fn spread(world: &World, keys: &[&NewKey]) {
+/// Spreads purchases and calls over the last day, so that the charts have something to show.
+async fn spread_over_a_day(world: &World, keys: &[&NewKey]) {
     let mut tx = world.app.pool.begin().await.expect("a transaction");
-    // The tables take no changes, which is what the triggers are for.
-    let moved = "SET LOCAL session_replication_role = replica;
+    // Triggers refuse changes of these tables, so they must not run.
+    let backdate = "SET LOCAL session_replication_role = replica;
         UPDATE ledger_entries SET created_at = created_at
             - ((SELECT max(seq) FROM ledger_entries) - seq) * interval '34 minutes';
         UPDATE purchases p SET created_at = e.created_at FROM ledger_entries e
             WHERE (e.account_id, e.seq) = (p.account_id, p.seq);
         UPDATE api_keys SET created_at = created_at - interval '40 days'";
-    sqlx::raw_sql(moved).execute(&mut *tx).await.expect("it is moved");
+    sqlx::raw_sql(backdate).execute(&mut *tx).await.expect("the update");
     for (key, share) in keys.iter().zip([1_i32, 5, 2]) {
         let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
         let used = "INSERT INTO api_key_usage (account_id, key_id, hour, outcome, count)
@@ -128,94 +128,94 @@ async fn spread(world: &World, keys: &[&NewKey]) {
             FROM api_keys k, generate_series(0, 23) h,
                  (VALUES ('valid', 9), ('insufficient_scope', 1)) o (outcome, weight)
             WHERE k.hint = $1 AND (h % 5 <> 3 OR $2 = 1)";
-        sqlx::query(used).bind(&hint).bind(share).execute(&mut *tx).await.expect("it is counted");
+        sqlx::query(used).bind(&hint).bind(share).execute(&mut *tx).await.expect("the counts");
         let last = "INSERT INTO api_key_last_used (account_id, key_id, last_used_at)
             SELECT account_id, key_id, now() - $2 * interval '3 minutes' FROM api_keys
             WHERE hint = $1 ON CONFLICT (account_id, key_id) DO NOTHING";
-        sqlx::query(last).bind(&hint).bind(share).execute(&mut *tx).await.expect("it is noted");
+        sqlx::query(last).bind(&hint).bind(share).execute(&mut *tx).await.expect("the last use");
     }
     tx.commit().await.expect("the commit");
 }
 
-async fn pages_of_keys(scripts: Scripts) {
+async fn key_pages(scripts: Scripts) {
     let world = World::start(scripts).await;
-    let furnished = furnish(&world).await;
-    let Furnished { bot, leaked, paused, revoked, .. } = &furnished;
+    let keys = create_sample_account(&world).await;
+    let SampleKeys { bot, leaked, paused, revoked, .. } = &keys;
     let back = format!("{}/dashboard", world.url);
     let body = json!({"account": WALLET, "return_url": back});
     let link = world.link_with(&world.app.tronagg, body).await;
     world.open(&link).await;
     world.is_at("/dashboard/keys").await;
-    look_at(&world, "keys").await;
-    open_and_look_at(&world, "keys-all", "/dashboard/keys?show=all").await;
+    check_page(&world, "keys").await;
+    open_and_check_page(&world, "keys-all", "/dashboard/keys?show=all").await;
     let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
-    open_and_look_at(&world, "key", &of(bot, "")).await;
-    open_and_look_at(&world, "key-disabled", &of(paused, "")).await;
-    open_and_look_at(&world, "key-revoked", &of(revoked, "")).await;
-    open_and_look_at(&world, "key-change", &of(bot, "/edit")).await;
-    open_and_look_at(&world, "key-rotate", &of(bot, "/rotate")).await;
-    open_and_look_at(&world, "key-revoke", &of(bot, "/revoke")).await;
-    open_and_look_at(&world, "key-purchases", &of(bot, "/purchases")).await;
-    open_and_look_at(&world, "key-compromised", &of(leaked, "/compromised")).await;
+    open_and_check_page(&world, "key", &of(bot, "")).await;
+    open_and_check_page(&world, "key-disabled", &of(paused, "")).await;
+    open_and_check_page(&world, "key-revoked", &of(revoked, "")).await;
+    open_and_check_page(&world, "key-change", &of(bot, "/edit")).await;
+    open_and_check_page(&world, "key-rotate", &of(bot, "/rotate")).await;
+    open_and_check_page(&world, "key-revoke", &of(bot, "/revoke")).await;
+    open_and_check_page(&world, "key-purchases", &of(bot, "/purchases")).await;
+    open_and_check_page(&world, "key-compromised", &of(leaked, "/compromised")).await;
     world.click("#confirm-compromised").await;
     world.find("#new-key").await;
-    look_at(&world, "key-compromised-done").await;
+    check_page(&world, "key-compromised-done").await;
 
-    // Its place was taken again by the new key: there is one left.
-    open_and_look_at(&world, "new-key", "/dashboard/keys/new").await;
+    // The replacement has taken the place of the leaked key, so one place is left.
+    open_and_check_page(&world, "new-key", "/dashboard/keys/new").await;
     world.click("#access-custom").await;
     world.select("#expires", "date").await;
-    look_at(&world, "new-key-custom").await;
+    check_page(&world, "new-key-custom").await;
     world.click("#submit").await;
     world.find("#errors").await;
-    look_at(&world, "new-key-wrong").await;
+    check_page(&world, "new-key-wrong").await;
     world.fill("#name", "Arbitrage bot").await;
     world.click("#access-write").await;
     world.select("#expires", "90").await;
     world.click("#submit").await;
     world.find("#new-key").await;
-    look_at(&world, "new-key-shown").await;
-    open_and_look_at(&world, "key-limit", "/dashboard/keys/new").await;
-    what_comes_of_a_rotation(&world, &furnished).await;
+    check_page(&world, "new-key-shown").await;
+    open_and_check_page(&world, "key-limit", "/dashboard/keys/new").await;
+    check_pages_after_rotations(&world, &keys).await;
     let notice = format!("/dashboard/keys?done=revoked&key={}", revoked.id);
-    open_and_look_at(&world, "keys-notice", &notice).await;
+    open_and_check_page(&world, "keys-notice", &notice).await;
     world.find("#notice").await;
 }
 
-async fn what_comes_of_a_rotation(world: &World, furnished: &Furnished) {
-    let Furnished { bot, paused, watcher, .. } = furnished;
+async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
+    let SampleKeys { bot, paused, watcher, .. } = keys;
     let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
     world.open(&of(bot, "/rotate")).await;
     let token = world.run("return document.querySelector('#rotate-form [name=form]').value").await;
     world.select("#grace", "86400").await;
     world.click("#confirm-rotate").await;
     world.find("#new-key").await;
-    look_at(world, "key-rotated").await;
-    open_and_look_at(world, "key-in-grace", &of(bot, "")).await;
+    check_page(world, "key-rotated").await;
+    open_and_check_page(world, "key-in-grace", &of(bot, "")).await;
 
-    // What a browser sends when the answer is loaded again.
+    // A reload of the response sends the same token again.
     world.open(&of(watcher, "/rotate")).await;
     let script = "document.querySelector('#rotate-form [name=form]').value = arguments[0]";
-    world.client().execute(script, vec![token]).await.expect("the page is there");
+    world.client().execute(script, vec![token]).await.expect("the script runs");
     world.click("#confirm-rotate").await;
     world.find("#message-page").await;
     world.says("This key was created already").await;
-    look_at(world, "created-already").await;
+    check_page(world, "created-already").await;
 
     world.open(&of(paused, "/rotate")).await;
     world.click("#confirm-rotate").await;
     world.find("#new-key-disabled").await;
-    look_at(world, "key-rotated-disabled").await;
+    check_page(world, "key-rotated-disabled").await;
 
-    // The key that replaced it goes on working: there is no other.
-    open_and_look_at(world, "key-compromised-rotated", &of(bot, "/compromised")).await;
+    // A rotated key gets no replacement, because its successor goes on working.
+    open_and_check_page(world, "key-compromised-rotated", &of(bot, "/compromised")).await;
     world.find("#not-replaced").await;
     world.click("#confirm-compromised").await;
     world.find("#revoked").await;
     assert!(!world.has("#new-key").await);
-    look_at(world, "key-compromised-done-without-a-key").await;
+    check_page(world, "key-compromised-done-without-a-key").await;
 
-    // It was changed in another window.
+    // Another window changes the key meanwhile.
     world.open(&of(watcher, "/edit")).await;
     let rename = world.app.tronagg.call("PATCH", &watcher.path).json(json!({"name": "Watcher"}));
     world.call(rename).await.expect(200);
@@ -223,76 +223,76 @@ async fn what_comes_of_a_rotation(world: &World, furnished: &Furnished) {
     world.click("#submit").await;
     world.find("#errors").await;
     world.says("This key was changed meanwhile.").await;
-    look_at(world, "key-changed-meanwhile").await;
+    check_page(world, "key-changed-meanwhile").await;
 }
 
 async fn other_pages(scripts: Scripts) {
     let world = World::start(scripts).await;
-    let Furnished { bot, .. } = furnish(&world).await;
+    let SampleKeys { bot, .. } = create_sample_account(&world).await;
     // An account in which nothing has happened yet.
     world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
-    world.enter(&world.app.tronagg, OTHER_WALLET).await;
-    look_at(&world, "keys-none").await;
-    open_and_look_at(&world, "balance-none", "/dashboard/balance").await;
+    world.sign_in_by_link(&world.app.tronagg, OTHER_WALLET).await;
+    check_page(&world, "keys-none").await;
+    open_and_check_page(&world, "balance-none", "/dashboard/balance").await;
 
     // A link to another account.
     let link = world.link(&world.app.tronagg, WALLET).await;
-    open_and_look_at(&world, "change-account", &link).await;
+    open_and_check_page(&world, "change-account", &link).await;
     world.click("#continue-as").await;
     world.is_at("/dashboard/keys").await;
     world.set_dashboard(&world.app.tronagg, json!({"logo": logo(&world).await})).await;
     world.reload().await;
     let width = "return document.querySelector('img.logo').naturalWidth";
     assert_eq!(world.run(width).await, json!(64), "the logo is shown");
-    open_and_look_at(&world, "balance", "/dashboard/balance").await;
-    open_and_look_at(
+    open_and_check_page(&world, "balance", "/dashboard/balance").await;
+    open_and_check_page(
         &world,
         "balance-nothing-found",
         "/dashboard/balance?from=2020-01-01&to=2020-01-02",
     )
     .await;
     let wrong = "/dashboard/balance?from=yesterday&key=x&kind=x";
-    open_and_look_at(&world, "balance-wrong", wrong).await;
-    open_and_look_at(&world, "security-log", "/dashboard/log").await;
+    open_and_check_page(&world, "balance-wrong", wrong).await;
+    open_and_check_page(&world, "security-log", "/dashboard/log").await;
     let path = format!("/v1/accounts/{WALLET}");
     let suspend = world.app.tronagg.call("PATCH", &path).json(json!({"status": "suspended"}));
     world.call(suspend).await.expect(200);
-    open_and_look_at(&world, "keys-suspended", "/dashboard/keys").await;
+    open_and_check_page(&world, "keys-suspended", "/dashboard/keys").await;
     let key = format!("/dashboard/keys/{}", bot.id);
-    open_and_look_at(&world, "key-suspended", &key).await;
-    open_and_look_at(&world, "key-change-suspended", &format!("{key}/edit")).await;
+    open_and_check_page(&world, "key-suspended", &key).await;
+    open_and_check_page(&world, "key-change-suspended", &format!("{key}/edit")).await;
     let compromised = format!("{key}/compromised");
-    open_and_look_at(&world, "key-compromised-suspended", &compromised).await;
+    open_and_check_page(&world, "key-compromised-suspended", &compromised).await;
 
-    open_and_look_at(&world, "not-found", "/dashboard/keys/x").await;
-    open_and_look_at(&world, "link-dead", "/dashboard/enter?token=x").await;
+    open_and_check_page(&world, "not-found", "/dashboard/keys/x").await;
+    open_and_check_page(&world, "link-dead", "/dashboard/enter?token=x").await;
     world.open("/dashboard/log").await;
     world.click("#log-out-everywhere").await;
     world.is_at("/dashboard/signed-out").await;
-    look_at(&world, "signed-out").await;
+    check_page(&world, "signed-out").await;
 
     provider::install(&world, WALLET).await;
-    open_and_look_at(&world, "sign-in", provider::LOGIN).await;
+    open_and_check_page(&world, "sign-in", provider::LOGIN).await;
     world.fill("#address", "TNotAnAddress").await;
     world.click("#continue").await;
     world.find("#address-error").await;
-    look_at(&world, "sign-in-wrong").await;
+    check_page(&world, "sign-in-wrong").await;
     world.fill("#address", WALLET).await;
     world.click("#continue").await;
     world.find("#message").await;
-    look_at(&world, "sign-in-message").await;
+    check_page(&world, "sign-in-message").await;
     world.fill("#signature", "0x00").await;
     world.click("#verify").await;
     world.find("#signature-error").await;
-    look_at(&world, "sign-in-refused").await;
+    check_page(&world, "sign-in-refused").await;
 
-    // More from the same place than one person needs.
-    let mut impatient = visitor::at(&world.app, &world.url);
-    impatient.address = "127.0.0.1".parse().expect("an address");
+    // The same client begins more sign-ins than it may.
+    let mut other_browser = visitor::visitor_at(&world.app, &world.url);
+    other_browser.address = "127.0.0.1".parse().expect("an address");
     let mut status = 0;
     for _ in 0..100 {
         let fields = [("address", WALLET)];
-        status = impatient.submit(provider::LOGIN, provider::LOGIN, &fields).await.status;
+        status = other_browser.submit(provider::LOGIN, provider::LOGIN, &fields).await.status;
         if status == 429 {
             break;
         }
@@ -302,17 +302,17 @@ async fn other_pages(scripts: Scripts) {
     world.fill("#address", WALLET).await;
     world.click("#continue").await;
     world.find("#address-error").await;
-    look_at(&world, "sign-in-too-many").await;
+    check_page(&world, "sign-in-too-many").await;
 }
 
-/// A picture to be a logo: a part of the page that is open, which is a PNG like any other.
+/// A PNG to use as a logo: a part of the open page.
 async fn logo(world: &World) -> Value {
     let clip = json!({"x": 0, "y": 0, "width": 64, "height": 32, "scale": 1});
     let parameters = json!({"format": "png", "clip": clip});
     world.driver.devtools("Page.captureScreenshot", parameters).await["data"].clone()
 }
 
-macro_rules! looks {
+macro_rules! page_tests {
     ($($test:ident: $pages:ident $scripts:ident),+ $(,)?) => {
         $(#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
         async fn $test() {
@@ -321,18 +321,18 @@ macro_rules! looks {
     };
 }
 
-looks!(
-    key_pages_are_accessible_and_fit_every_width: pages_of_keys On,
+page_tests!(
+    key_pages_are_accessible_and_fit_every_width: key_pages On,
     other_pages_are_accessible_and_fit_every_width: other_pages On,
-    key_pages_fit_every_width_without_javascript: pages_of_keys Off,
+    key_pages_fit_every_width_without_javascript: key_pages Off,
     other_pages_fit_every_width_without_javascript: other_pages Off,
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tab_reaches_every_control_with_a_visible_focus_ring() {
     let world = World::start(Scripts::On).await;
-    let Furnished { bot, .. } = furnish(&world).await;
-    world.enter(&world.app.tronagg, WALLET).await;
+    let SampleKeys { bot, .. } = create_sample_account(&world).await;
+    world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     let key = format!("/dashboard/keys/{}", bot.id);
     for path in [
         "/dashboard/keys",
@@ -343,25 +343,25 @@ async fn tab_reaches_every_control_with_a_visible_focus_ring() {
         &format!("{key}/compromised"),
     ] {
         world.open(path).await;
-        walk(&world, path).await;
+        tab_through(&world, path).await;
     }
-    // "Done" too, before it leads on.
+    // "Done" can be reached too while it does not lead on yet.
     world.open("/dashboard/keys/new").await;
     world.fill("#name", "Arbitrage bot").await;
     world.click("#submit").await;
     let done = world.find("#done").await;
     assert_eq!(
-        done.attr("aria-describedby").await.expect("it is there").as_deref(),
+        done.attr("aria-describedby").await.expect("an attribute").as_deref(),
         Some("done-why")
     );
-    walk(&world, "the new key").await;
+    tab_through(&world, "the new key").await;
 }
 
-/// Presses Tab until it begins anew, and compares the stops with all that can be used on the page.
-/// Each has to have a ring, and to be seen.
-async fn walk(world: &World, page: &str) {
-    // Of radio buttons the chosen one is a stop; the arrows lead to the others.
-    let number = "document.activeElement.blur();
+/// Presses Tab until the focus starts again, and asserts that it reaches every control of the page.
+/// Each control must be visible and have a focus ring.
+async fn tab_through(world: &World, page: &str) {
+    // A group of radio buttons has one stop, the chosen button; the arrow keys reach the others.
+    let mark_stops = "document.activeElement.blur();
         const all = [...document.querySelectorAll('a[href], button, select, summary, textarea, \
             input:not([type=hidden])')];
         const group = radio => all.filter(e => e.type === 'radio' && e.name === radio.name);
@@ -375,9 +375,9 @@ async fn walk(world: &World, page: &str) {
         const stops = all.filter(isStop);
         stops.forEach((e, place) => { e.dataset.stop = place; });
         return stops.map(e => e.outerHTML.slice(0, 120));";
-    let expected = world.run(number).await;
+    let expected = world.run(mark_stops).await;
     let expected = expected.as_array().expect("a list");
-    let script = "const stop = document.activeElement;
+    let read_focus = "const stop = document.activeElement;
         if (stop === document.body) return null;
         const style = getComputedStyle(stop), box = stop.getBoundingClientRect();
         const ring = (style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2) ||
@@ -387,17 +387,17 @@ async fn walk(world: &World, page: &str) {
         return { place, what: stop.outerHTML.slice(0, 120), ring, seen };";
     let mut reached = BTreeSet::new();
     let mut last = Value::Null;
-    // A field for a day has a stop for each of its parts.
+    // A date field has a stop for each of its parts.
     for _ in 0..expected.len() + 20 {
         press_tab(world).await;
-        let stop = world.run(script).await;
+        let stop = world.run(read_focus).await;
         let again = stop["place"].as_u64().is_some_and(|place| reached.contains(&place));
         if stop.is_null() || (again && stop["place"] != last["place"]) {
             break;
         }
         assert_eq!((&stop["ring"], &stop["seen"]), (&json!(true), &json!(true)), "{page}: {stop}");
         let place = stop["place"].as_u64();
-        reached.insert(place.unwrap_or_else(|| panic!("{page}: what can {stop} do?")));
+        reached.insert(place.unwrap_or_else(|| panic!("{page}: {stop} is no expected control")));
         last = stop;
     }
     let missed: Vec<_> = (0_u64..)
@@ -405,7 +405,7 @@ async fn walk(world: &World, page: &str) {
         .filter(|(place, _)| !reached.contains(place))
         .map(|(_, what)| what)
         .collect();
-    assert!(missed.is_empty(), "{page}: no Tab leads to {missed:#?}");
+    assert!(missed.is_empty(), "{page}: Tab does not reach {missed:#?}");
 }
 
 async fn press_tab(world: &World) {

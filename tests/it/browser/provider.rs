@@ -1,4 +1,4 @@
-//! A wallet in the browser: what TronLink gives to pages, whose owner decides in the test.
+//! A stub of the wallet TronLink in the browser. The test decides what it signs.
 
 use serde_json::json;
 
@@ -8,8 +8,8 @@ use crate::harness::eventually;
 pub const LOGIN: &str = "/dashboard/tronagg/login";
 pub const VERIFY: &str = "/dashboard/tronagg/login/verify";
 
-/// Puts the wallet into every page that is opened from here on. What it is asked to sign waits in
-/// `window.asked` for an answer.
+/// Adds the wallet to every page that is opened from here on. A request for a signature waits in
+/// `window.asked` until the test answers it.
 pub async fn install(world: &World, address: &str) {
     let script = "(() => {
         const tronWeb = {
@@ -35,8 +35,8 @@ pub async fn install(world: &World, address: &str) {
     world.driver.devtools("Page.addScriptToEvaluateOnNewDocument", parameters).await;
 }
 
-/// Says which account it is, on the page for signing in. Returns the message to sign.
-pub async fn begin(world: &World, address: &str) -> String {
+/// Chooses the account on the sign-in page. Returns the message to sign.
+pub async fn request_message(world: &World, address: &str) -> String {
     world.open(LOGIN).await;
     match world.scripts {
         Scripts::On => world.click("#connect").await,
@@ -48,23 +48,23 @@ pub async fn begin(world: &World, address: &str) -> String {
     message(world).await
 }
 
-/// The message on the page, which with JavaScript goes to the wallet.
+/// Returns the message on the page. With JavaScript it is also sent to the wallet.
 pub async fn message(world: &World) -> String {
     world.find("#message").await;
     let shown = world.run("return document.querySelector('#message').textContent").await;
     let shown = shown.as_str().expect("a text").to_owned();
     if world.scripts == Scripts::On {
         world.click("#sign").await;
-        let is_asked = async || !world.peek("return window.asked?.message").await.is_null();
+        let is_asked = async || !world.run_or_null("return window.asked?.message").await.is_null();
         eventually("the wallet is asked", is_asked).await;
         let asked = world.run("return window.asked.message").await;
-        assert_eq!(asked, json!(shown), "it is asked for what is shown");
+        assert_eq!(asked, json!(shown), "the wallet gets the message that is shown");
     }
     shown
 }
 
-/// Gives the signature to the page: the wallet does, or a person types it in.
-pub async fn answer(world: &World, signature: &str) {
+/// Submits the signature: from the wallet with JavaScript, otherwise typed into the form.
+pub async fn submit_signature(world: &World, signature: &str) {
     match world.scripts {
         Scripts::On => {
             let script = "window.asked.answer(arguments[0])";

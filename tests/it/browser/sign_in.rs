@@ -1,10 +1,10 @@
-//! Both ways in, and the ways out.
+//! Sign-in by link and by wallet, and signing out.
 
 use serde_json::json;
 
 use super::{
-    both_ways,
     provider::{self, LOGIN, VERIFY},
+    with_and_without_javascript,
     world::{Scripts, World},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     harness::{WALLET, eventually},
 };
 
-both_ways!(
+with_and_without_javascript!(
     link_signs_in_once_and_signing_out_ends_the_session,
     wallet_sign_in_creates_an_account,
     invalid_signature_is_refused_on_the_same_page,
@@ -27,7 +27,7 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     let link = world.link_with(tenant, json!({"account": WALLET, "return_url": back})).await;
     world.open(&link).await;
     world.is_at("/dashboard/keys").await;
-    // The token is in no place where it could be seen or sent on.
+    // The token is neither in the address bar nor in the referrer.
     assert_eq!(world.run("return [location.search, document.referrer]").await, json!(["", ""]));
     assert!(world.has(&format!("#return[href='{back}']")).await);
     world.click("nav a[href='/dashboard/balance']").await;
@@ -35,17 +35,17 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     world.click("#log-out").await;
     world.says("You are signed out").await;
     assert!(world.has(&format!("main a[href='{back}']")).await);
-    for gone in ["/dashboard/keys", "/dashboard/balance", "/dashboard/log"] {
-        world.open(gone).await;
+    for path in ["/dashboard/keys", "/dashboard/balance", "/dashboard/log"] {
+        world.open(path).await;
         world.is_at("/dashboard/signed-out").await;
     }
     world.open(&link).await;
     world.says("This link has been used or has expired").await;
 
-    // Another session of the account, and all of them at once.
-    world.enter(tenant, WALLET).await;
+    // Signing out everywhere also ends a second session of the account.
+    world.sign_in_by_link(tenant, WALLET).await;
     let other = world.link(tenant, WALLET).await;
-    let mut phone = visitor::at(&world.app, &world.url);
+    let mut phone = visitor::visitor_at(&world.app, &world.url);
     let path = other.strip_prefix(&world.url).expect("it is at the public URL").to_owned();
     phone.get(&path).await.expect_redirect("/dashboard/keys");
     world.open("/dashboard/log").await;
@@ -59,11 +59,11 @@ async fn wallet_sign_in_creates_an_account(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "create"})).await;
     provider::install(&world, WALLET).await;
-    let message = provider::begin(&world, WALLET).await;
+    let message = provider::request_message(&world, WALLET).await;
     let host = world.url.strip_prefix("http://").expect("a URL").to_owned();
     assert!(message.starts_with(&format!("{host} asks you to sign in to ")), "{message}");
     assert!(message.contains(WALLET) && message.contains("costs nothing"), "{message}");
-    provider::answer(&world, &Wallet::first().sign(&message)).await;
+    provider::submit_signature(&world, &Wallet::first().sign(&message)).await;
     world.is_at("/dashboard/keys").await;
     world.says("0 of 5 keys").await;
     assert!(world.has(&format!("#account[title='{WALLET}']")).await);
@@ -76,40 +76,40 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     world.set_dashboard(&world.app.tronagg, json!({"wallet_sign_in": "existing"})).await;
     provider::install(&world, WALLET).await;
     let wallet = Wallet::first();
-    let first = provider::begin(&world, WALLET).await;
+    let first = provider::request_message(&world, WALLET).await;
     let right = wallet.sign(&first);
     let spent = nonce(&world).await;
 
-    // The wallet of somebody else signs.
-    provider::answer(&world, &Wallet::of(2).sign(&first)).await;
-    refused(&world, &spent).await;
-    // Now the right signature, with the nonce that was used up by it.
+    // The wallet of another account signs.
+    provider::submit_signature(&world, &Wallet::of(2).sign(&first)).await;
+    assert_signature_refused(&world, &spent).await;
+    // The right signature, with the nonce that the failed attempt has used up.
     let fresh = nonce(&world).await;
     provider::message(&world).await;
     let script = "document.querySelector('#signature-form [name=nonce]').value = arguments[0]";
-    world.client().execute(script, vec![json!(spent)]).await.expect("the page is there");
-    provider::answer(&world, &right).await;
-    refused(&world, &fresh).await;
-    // A message that waited for too long.
+    world.client().execute(script, vec![json!(spent)]).await.expect("the script runs");
+    provider::submit_signature(&world, &right).await;
+    assert_signature_refused(&world, &fresh).await;
+    // A message that has expired.
     let late = nonce(&world).await;
     let message = provider::message(&world).await;
     times::age_sign_ins(&world.app, "5 minutes").await;
-    provider::answer(&world, &wallet.sign(&message)).await;
-    refused(&world, &late).await;
-    // The form of old wallets.
+    provider::submit_signature(&world, &wallet.sign(&message)).await;
+    assert_signature_refused(&world, &late).await;
+    // A signature in the format of old wallets.
     let old = nonce(&world).await;
     let message = provider::message(&world).await;
-    provider::answer(&world, &wallet.sign_legacy(&message)).await;
-    refused(&world, &old).await;
+    provider::submit_signature(&world, &wallet.sign_legacy(&message)).await;
+    assert_signature_refused(&world, &old).await;
 
     world.open("/dashboard/keys").await;
     world.is_at("/dashboard/signed-out").await;
-    // And for all that, a right one passes.
-    let message = provider::begin(&world, WALLET).await;
-    provider::answer(&world, &wallet.sign(&message)).await;
+    // After that, a valid signature is still accepted.
+    let message = provider::request_message(&world, WALLET).await;
+    provider::submit_signature(&world, &wallet.sign(&message)).await;
     world.is_at("/dashboard/keys").await;
 
-    // What is no address is refused on its page, which keeps it.
+    // An invalid address is refused on the same page, which keeps it.
     world.open(LOGIN).await;
     world.fill("#address", "TNotAnAddress").await;
     world.click("#continue").await;
@@ -124,15 +124,15 @@ async fn nonce(world: &World) -> String {
     nonce.await.as_str().expect("a text").to_owned()
 }
 
-/// That the page says so beside the field, with another message to sign.
-async fn refused(world: &World, nonce_before: &str) {
+/// Asserts that the page has an error beside the field and a new message to sign.
+async fn assert_signature_refused(world: &World, nonce_before: &str) {
     let is_new = async || {
         let script = "return document.querySelector('#signature-form [name=nonce]')?.value";
-        let nonce = world.peek(script).await;
+        let nonce = world.run_or_null(script).await;
         nonce.as_str().is_some_and(|nonce| nonce != nonce_before)
             && world.has("#signature-error").await
     };
-    eventually("there is another message", is_new).await;
+    eventually("the page has a new message", is_new).await;
     world.is_at(VERIFY).await;
     assert!(world.shows("#signature-error").await && world.shows("#errors").await);
     let title = world.client().title().await.expect("a title");

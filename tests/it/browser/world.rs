@@ -1,4 +1,4 @@
-//! A service on a port, and somebody with a browser in front of it.
+//! A service on a port, and a browser that uses it.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -22,7 +22,7 @@ pub enum Scripts {
 
 pub struct World {
     pub app: App,
-    /// As browsers know it.
+    /// The public URL.
     pub url: String,
     address: SocketAddr,
     pub scripts: Scripts,
@@ -35,14 +35,14 @@ impl World {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let url = format!("http://{address}");
-        let router = visitor::serving(&app, &url);
-        // It ends with the test's runtime.
+        let router = visitor::router_at(&app, &url);
+        // The server ends with the test's runtime.
         let never = std::future::pending();
         let proxies = TrustedProxies::default();
         tokio::spawn(serve(listener, router, ServerLimits::default(), proxies, never));
         let driver = Driver::start(scripts).await;
         let world = Self { app, url, address, scripts, driver };
-        world.look(1280, "light").await;
+        world.set_viewport(1280, "light").await;
         world
     }
 
@@ -50,7 +50,7 @@ impl World {
         &self.driver.client
     }
 
-    /// A request of a bot, over the network.
+    /// Sends a request to the API over the network.
     pub async fn call(&self, call: Call) -> Answer {
         let address = self.address;
         let answer = tokio::task::spawn_blocking(move || process::send(address, call)).await;
@@ -62,7 +62,7 @@ impl World {
         self.call(Call::new("GET", "/v1/me").header("X-API-Key", key)).await.status
     }
 
-    /// A link into the account, as the tenant's backend gets it.
+    /// A new link to the account, as the tenant's backend gets it.
     pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
         self.link_with(tenant, json!({"account": account})).await
     }
@@ -72,34 +72,37 @@ impl World {
         made.expect(201).text("/url").to_owned()
     }
 
-    /// Comes in by a link.
-    pub async fn enter(&self, tenant: &TestTenant, account: &str) {
+    /// Signs in to the account by a link.
+    pub async fn sign_in_by_link(&self, tenant: &TestTenant, account: &str) {
         let link = self.link(tenant, account).await;
         self.open(&link).await;
         self.is_at("/dashboard/keys").await;
     }
 
-    /// What the tenant's owner may set of the pages.
+    /// Changes the dashboard settings of the tenant.
     pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) {
         let call = tenant.call("PATCH", "/v1/dashboard-settings").json(change);
         self.call(call).await.expect(200);
     }
 }
 
-/// What a person does.
+/// What a person does and sees.
 impl World {
-    /// Types an address, whole or from the path on.
-    pub async fn open(&self, place: &str) {
-        let whole =
-            if place.starts_with('/') { format!("{}{place}", self.url) } else { place.into() };
-        self.client().goto(&whole).await.unwrap_or_else(|error| panic!("{place}: {error}"));
+    /// Opens an address, which is a URL or a path of the service.
+    pub async fn open(&self, address: &str) {
+        let url = if address.starts_with('/') {
+            format!("{}{address}", self.url)
+        } else {
+            address.into()
+        };
+        self.client().goto(&url).await.unwrap_or_else(|error| panic!("{address}: {error}"));
     }
 
     pub async fn reload(&self) {
-        self.client().refresh().await.expect("the page is loaded again");
+        self.client().refresh().await.expect("a reload");
     }
 
-    /// The first element, once it is there.
+    /// The first matching element. Waits until there is one.
     pub async fn find(&self, selector: &str) -> Element {
         let wait = self.client().wait().at_most(PATIENCE).every(Duration::from_millis(20));
         match wait.for_element(Locator::Css(selector)).await {
@@ -119,12 +122,12 @@ impl World {
         }
     }
 
-    /// Types into a field, in the place of what was there.
+    /// Types into a field, after clearing it.
     pub async fn fill(&self, selector: &str, text: &str) {
         let field = self.find(selector).await;
-        field.clear().await.expect("it is a field");
+        field.clear().await.expect("a field");
         if !text.is_empty() {
-            field.send_keys(text).await.expect("it takes text");
+            field.send_keys(text).await.expect("a field for text");
         }
     }
 
@@ -134,42 +137,42 @@ impl World {
     }
 
     pub async fn text(&self, selector: &str) -> String {
-        self.find(selector).await.text().await.expect("it has a text")
+        self.find(selector).await.text().await.expect("a text")
     }
 
-    /// Waits until the page is that of this path, whatever its query.
+    /// Waits until the browser is at this path, with any query.
     pub async fn is_at(&self, path: &str) {
         let is_there = async || {
             let url = self.client().current_url().await;
             url.is_ok_and(|url| url.path() == path)
         };
-        eventually(&format!("the page is {path}"), is_there).await;
+        eventually(&format!("the browser is at {path}"), is_there).await;
     }
 
-    /// Waits until the page says so, where a person can see it.
+    /// Waits until the page visibly contains this text.
     pub async fn says(&self, text: &str) {
         let says = async || {
-            let shown = self.peek("return document.body.innerText").await;
+            let shown = self.run_or_null("return document.body.innerText").await;
             shown.as_str().is_some_and(|shown| shown.contains(text))
         };
         eventually(&format!("the page says {text:?}"), says).await;
     }
 
-    /// Whether the element can be seen.
+    /// Whether the element is visible. Waits until it exists.
     pub async fn shows(&self, selector: &str) -> bool {
-        self.find(selector).await.is_displayed().await.expect("it is there")
+        self.find(selector).await.is_displayed().await.expect("an element")
     }
 
-    /// Sets a field for a day, which is typed in another order in each country.
+    /// Sets a date field by script: how a date is typed depends on the locale.
     pub async fn set_day(&self, selector: &str, day: &str) {
         let script = "document.querySelector(arguments[0]).value = arguments[1]";
         let done = self.client().execute(script, vec![json!(selector), json!(day)]).await;
-        done.expect("it is a field");
+        done.expect("a field");
     }
 
-    /// All of the page that came, also what is not shown.
+    /// The source of the page, including what is not visible.
     pub async fn source(&self) -> String {
-        self.client().source().await.expect("there is a page")
+        self.client().source().await.expect("a page")
     }
 
     pub async fn run(&self, script: &str) -> Value {
@@ -177,8 +180,8 @@ impl World {
         done.unwrap_or_else(|error| panic!("{script}: {error}"))
     }
 
-    /// The same while another page may be coming, where there is nothing to run it on: null.
-    pub async fn peek(&self, script: &str) -> Value {
+    /// Runs a script while another page may be loading. Returns null if the script cannot run.
+    pub async fn run_or_null(&self, script: &str) -> Value {
         self.client().execute(script, Vec::new()).await.unwrap_or_default()
     }
 
@@ -188,7 +191,7 @@ impl World {
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Downloads what a link leads to.
+    /// Downloads the file of a link.
     pub async fn download(&self, selector: &str) -> String {
         let downloads = self.driver.downloads();
         let _ = std::fs::remove_dir_all(&downloads);
@@ -196,11 +199,11 @@ impl World {
         let file = || {
             let mut files = std::fs::read_dir(&downloads).ok()?;
             let path = files.find_map(|file| Some(file.ok()?.path()))?;
-            // Until it is whole it has another ending.
+            // An incomplete download has another extension.
             (path.extension()? == "csv").then_some(path)
         };
-        eventually("the file is there", async || file().is_some()).await;
-        std::fs::read_to_string(file().expect("it is there")).expect("a text")
+        eventually("the file is downloaded", async || file().is_some()).await;
+        std::fs::read_to_string(file().expect("a file")).expect("a text")
     }
 
     async fn describe(&self) -> String {
@@ -215,22 +218,22 @@ impl World {
     }
 }
 
-/// What holds for every page.
+/// Checks that every page must pass.
 impl World {
-    /// That the browser had nothing to complain of but the answers that were meant to be errors.
+    /// Asserts that the console has no messages but those about responses with a 4xx status.
     pub async fn check_console(&self) {
         for entry in self.driver.console().await {
             let message = entry["message"].as_str().unwrap_or_default();
-            let is_an_answer = entry["source"] == "network"
+            let is_client_error = entry["source"] == "network"
                 && message.starts_with(&format!("{}/dashboard/", self.url))
                 && message.contains("the server responded with a status of 4")
                 && !message.contains("/dashboard/assets/");
-            assert!(is_an_answer, "the console says {entry}\n{}", self.describe().await);
+            assert!(is_client_error, "the console says {entry}\n{}", self.describe().await);
         }
     }
 
-    /// As wide as a telephone or a screen, light or dark.
-    pub async fn look(&self, width: u32, scheme: &str) {
+    /// Sets the width of the window and the colour scheme.
+    pub async fn set_viewport(&self, width: u32, scheme: &str) {
         let size = json!({"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false});
         self.driver.devtools("Emulation.setDeviceMetricsOverride", size).await;
         let features = json!([
@@ -240,8 +243,8 @@ impl World {
         self.driver.devtools("Emulation.setEmulatedMedia", json!({"features": features})).await;
     }
 
-    /// That the page is not wider than the window.
-    pub async fn check_width(&self, what: &str) {
+    /// Asserts that the page is not wider than the window.
+    pub async fn check_width(&self, label: &str) {
         let widths = "return [document.documentElement.scrollWidth, window.innerWidth]";
         let widths = self.run(widths).await;
         let (page, window) = (widths[0].as_f64(), widths[1].as_f64());
@@ -251,14 +254,17 @@ impl World {
         let wide = "return [...document.querySelectorAll('body *')]
             .filter(e => e.getBoundingClientRect().right > innerWidth + 0.5)
             .slice(0, 5).map(e => e.outerHTML.slice(0, 120))";
-        panic!("{what} is {page:?} wide in {window:?}: {:#}", self.run(wide).await);
+        panic!(
+            "{label} is {page:?} pixels wide in a window of {window:?}: {:#}",
+            self.run(wide).await
+        );
     }
 
-    /// That axe finds nothing that keeps somebody from using the page.
-    pub async fn check_axe(&self, what: &str) {
+    /// Asserts that axe finds no accessibility violation.
+    pub async fn check_axe(&self, label: &str) {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/browser-test/axe.min.js");
         let axe = std::fs::read_to_string(file);
-        let axe = axe.expect("axe-core is there: scripts/ensure-axe.sh installs it");
+        let axe = axe.expect("axe-core, which scripts/ensure-axe.sh installs");
         let script = format!(
             "{axe}; const done = arguments[arguments.length - 1];
              const rules = {{'target-size': {{enabled: true}}}};
@@ -272,14 +278,14 @@ impl World {
                  error => done(String(error)))"
         );
         let found = self.run_async(&script, Vec::new()).await;
-        assert_eq!(found, json!([]), "axe on {what}: {found:#}");
+        assert_eq!(found, json!([]), "axe on {label}: {found:#}");
     }
 
-    /// Writes a picture of the page to `target/screenshots/`.
-    pub async fn photograph(&self, name: &str) {
+    /// Saves a screenshot of the page to `target/screenshots/`.
+    pub async fn save_screenshot(&self, name: &str) {
         let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/screenshots");
         std::fs::create_dir_all(&directory).expect("a directory");
-        let picture = self.driver.photograph().await;
-        std::fs::write(directory.join(format!("{name}.png")), picture).expect("it is written");
+        let image = self.driver.screenshot().await;
+        std::fs::write(directory.join(format!("{name}.png")), image).expect("a written file");
     }
 }

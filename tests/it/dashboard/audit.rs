@@ -1,4 +1,4 @@
-//! What is done in the dashboard leaves a line, with who did it and from where.
+//! Every change in the dashboard is recorded as an audit event, with its actor and address.
 
 use serde_json::{Value, json};
 
@@ -11,8 +11,8 @@ async fn events(site: &Site) -> Vec<Value> {
     answer.data().iter().rev().cloned().collect()
 }
 
-/// What happened after these many events.
-async fn since(site: &Site, number: usize) -> Vec<Value> {
+/// The events after the first `number` ones.
+async fn events_after(site: &Site, number: usize) -> Vec<Value> {
     events(site).await.split_off(number)
 }
 
@@ -29,25 +29,26 @@ async fn every_dashboard_action_is_audited_with_its_actor_and_address() {
     let new = "/dashboard/keys/new";
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
     owner.submit(new, new, &fields).await.expect(200);
-    let made = since(&site, before).await.pop().expect("an event");
+    let made = events_after(&site, before).await.pop().expect("an event");
     let page = format!("/dashboard/keys/{}", made["target_id"].as_str().expect("an id"));
-    let of = |action: &str| format!("{page}/{action}");
+    let path_to = |action: &str| format!("{page}/{action}");
     let changed = [("name", "b"), ("access", "write"), ("expires", "keep")];
-    owner.submit(&of("edit"), &of("edit"), &changed).await.expect(303);
-    owner.submit(&page, &of("disable"), &[]).await.expect(303);
-    owner.submit(&page, &of("enable"), &[]).await.expect(303);
-    owner.submit(&of("rotate"), &of("rotate"), &[("grace", "3600")]).await.expect(200);
-    owner.submit(&of("revoke"), &of("revoke"), &[("reason", "leaked")]).await.expect(303);
-    let newest = since(&site, before).await;
-    let rotated = newest.iter().rev().find(|event| event["action"] == "api_key.create");
-    let rotated = rotated.expect("the successor")["target_id"].as_str().expect("an id").to_owned();
-    let compromised = format!("/dashboard/keys/{rotated}/compromised");
+    owner.submit(&path_to("edit"), &path_to("edit"), &changed).await.expect(303);
+    owner.submit(&page, &path_to("disable"), &[]).await.expect(303);
+    owner.submit(&page, &path_to("enable"), &[]).await.expect(303);
+    owner.submit(&path_to("rotate"), &path_to("rotate"), &[("grace", "3600")]).await.expect(200);
+    owner.submit(&path_to("revoke"), &path_to("revoke"), &[("reason", "leaked")]).await.expect(303);
+    let recorded = events_after(&site, before).await;
+    let successor = recorded.iter().rev().find(|event| event["action"] == "api_key.create");
+    let successor =
+        successor.expect("the successor")["target_id"].as_str().expect("an id").to_owned();
+    let compromised = format!("/dashboard/keys/{successor}/compromised");
     owner.submit(&compromised, &compromised, &[("replace", "on")]).await.expect(200);
     owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect(303);
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     owner.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await.expect(303);
 
-    let events = since(&site, before).await;
+    let events = events_after(&site, before).await;
     assert_eq!(
         actions(&events),
         [
@@ -79,11 +80,11 @@ async fn every_dashboard_action_is_audited_with_its_actor_and_address() {
     assert_eq!(events[1]["detail"], json!({"way": "dashboard_link"}));
     assert_eq!(events[8]["detail"]["reason"], "leaked");
     assert_eq!(events[9]["detail"]["reason"], "compromised");
-    // The owner reads it too.
+    // The owner's own log shows the same events.
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let log = owner.get("/dashboard/log").await.expect(200);
-    for said in ["Key created", "Key revoked", "Signed in", "leaked", "192.0.2.7"] {
-        log.says(said);
+    for text in ["Key created", "Key revoked", "Signed in", "leaked", "192.0.2.7"] {
+        log.says(text);
     }
 }
 
@@ -99,16 +100,16 @@ async fn wallet_sign_in_and_settings_change_are_audited() {
     let signature = Wallet::first().sign(&page.message());
     let fields = [("signature", signature.as_str())];
     visitor.send_form(&page, verify, &fields).await.expect_redirect("/dashboard/keys");
-    let events = since(&site, before).await;
-    let mut told = actions(&events);
-    told.sort_unstable();
-    assert_eq!(told, ["account.create", "dashboard.change", "session.open"]);
+    let events = events_after(&site, before).await;
+    let mut recorded = actions(&events);
+    recorded.sort_unstable();
+    assert_eq!(recorded, ["account.create", "dashboard.change", "session.open"]);
     let opened = events.iter().find(|event| event["action"] == "session.open");
-    let opened = opened.expect("it is there");
+    let opened = opened.expect("an event of the sign-in");
     assert_eq!(opened["detail"], json!({"way": "wallet"}));
     assert_eq!(opened["address"], "2001:db8::7");
     let changed = events.iter().find(|event| event["action"] == "dashboard.change");
-    assert_eq!(changed.expect("it is there")["actor"], "admin_key");
+    assert_eq!(changed.expect("an event of the change")["actor"], "admin_key");
 }
 
 #[tokio::test]
@@ -126,5 +127,5 @@ async fn refused_and_ineffective_requests_are_not_audited() {
     owner.submit(&edit, &edit, &same).await.expect(303);
     site.set_dashboard(&site.app.tronagg, json!({})).await.expect(200);
     owner.get("/dashboard/enter?token=x").await.expect(410);
-    assert_eq!(since(&site, before).await, Vec::<Value>::new());
+    assert_eq!(events_after(&site, before).await, Vec::<Value>::new());
 }

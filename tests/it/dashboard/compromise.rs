@@ -1,4 +1,4 @@
-//! A key that somebody else has seen, and what it has bought.
+//! Reporting a key as compromised, and the list of its purchases.
 
 use serde_json::json;
 use time::Duration;
@@ -29,13 +29,13 @@ fn path(key: &NewKey, rest: &str) -> String {
     format!("/dashboard/keys/{}/{rest}", key.id)
 }
 
-/// As if all that was bought until now had been bought two days earlier.
+/// Moves all purchases so far two days into the past.
 async fn age_purchases(site: &Site) {
-    let moved = "SET session_replication_role = replica;
+    let update = "SET session_replication_role = replica;
         UPDATE purchases SET created_at = created_at - interval '2 days';
         UPDATE ledger_entries SET created_at = created_at - interval '2 days';
         SET session_replication_role = DEFAULT";
-    sqlx::raw_sql(moved).execute(&site.app.pool).await.expect("it is moved");
+    sqlx::raw_sql(update).execute(&site.app.pool).await.expect("the update");
 }
 
 #[tokio::test]
@@ -73,8 +73,8 @@ async fn compromised_key_is_revoked_when_no_replacement_is_requested() {
     assert_eq!(keys.data().len(), 1);
 }
 
-/// Whether the page offers a new key.
-fn offers(page: &Page) -> bool {
+/// Whether the page offers a replacement for the key.
+fn offers_replacement(page: &Page) -> bool {
     page.source.contains("id=\"replace\"")
 }
 
@@ -88,14 +88,14 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     let keys = site.api(site.app.tronagg.call("GET", &list)).await.expect(200);
     let id = keys.data()[0]["id"].as_str().expect("an id").to_owned();
     let form = path(&key, "compromised");
-    let asked = owner.get(&form).await.expect(200);
-    // A form from before the rotation may still ask for a new key.
-    let done = owner.send_form(&asked, &form, &[("replace", "on")]).await.expect(200);
-    for page in [&asked, &done] {
+    let form_page = owner.get(&form).await.expect(200);
+    // A form that was opened before the rotation may still request a replacement.
+    let done = owner.send_form(&form_page, &form, &[("replace", "on")]).await.expect(200);
+    for page in [&form_page, &done] {
         page.says("the key that replaced it goes on working");
         page.says(&format!("href=\"/dashboard/keys/{id}\""));
     }
-    assert!(!offers(&asked), "{asked:?}");
+    assert!(!offers_replacement(&form_page), "{form_page:?}");
     assert_eq!(find_key(&done.source, "ta_"), None);
     site.api(key.call("GET", "/v1/me")).await.expect_problem(401, "invalid_api_key");
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &successor);
@@ -103,12 +103,12 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
 
     let revoke = format!("/v1/accounts/{WALLET}/keys/{id}/revoke");
     site.api(site.app.tronagg.call("POST", &revoke).json(json!({}))).await.expect(200);
-    assert!(offers(&owner.get(&form).await.expect(200)));
+    assert!(offers_replacement(&owner.get(&form).await.expect(200)));
     let done = owner.submit(&form, &form, &[("replace", "on")]).await.expect(200);
     done.does_not_say("There is no new key");
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     let me = site.api(me).await.expect(200);
-    // The end of the old key's grace is not the end of this one.
+    // The new key does not inherit the end of the old key's grace period.
     assert!(me.json["key"]["expires_at"].is_null(), "{me:?}");
 }
 
@@ -118,27 +118,27 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     let pause = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
     site.api(pause).await.expect(200);
     let form = path(&key, "compromised");
-    let asked = owner.get(&form).await.expect(200);
-    asked.says("The new key is enabled, though this one is disabled.");
-    let done = owner.send_form(&asked, &form, &[("replace", "on")]).await.expect(200);
+    let form_page = owner.get(&form).await.expect(200);
+    form_page.says("The new key is enabled, though this one is disabled.");
+    let done = owner.send_form(&form_page, &form, &[("replace", "on")]).await.expect(200);
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     site.api(me).await.expect(200);
 
-    // A dead key leaves no place.
-    assert!(offers(&owner.get(&form).await.expect(200)));
+    // The key is revoked already, so its replacement would need a free place.
+    assert!(offers_replacement(&owner.get(&form).await.expect(200)));
     for _ in 0..4 {
         site.app.key(&site.app.tronagg, WALLET).await;
     }
     let full = owner.get(&form).await.expect(200);
     full.says("you have all the keys that you may have: 5");
-    assert!(!offers(&full), "{full:?}");
+    assert!(!offers_replacement(&full), "{full:?}");
 
     let account = format!("/v1/accounts/{WALLET}");
     let suspend = site.app.tronagg.call("PATCH", &account).json(json!({"status": "suspended"}));
     site.api(suspend).await.expect(200);
     let suspended = owner.get(&form).await.expect(200);
     suspended.says("There is no new key: the account is suspended.");
-    assert!(!offers(&suspended), "{suspended:?}");
+    assert!(!offers_replacement(&suspended), "{suspended:?}");
 }
 
 #[tokio::test]
@@ -150,11 +150,11 @@ async fn purchases_of_a_key_can_be_filtered_by_day_and_downloaded() {
     age_purchases(&site).await;
     buy(&site, &key, "late").await;
     let yesterday = (times::now(&site.app).await - Duration::days(1)).date().to_string();
-    for (query, early) in [(String::new(), true), (format!("?since={yesterday}"), false)] {
+    for (query, shows_early) in [(String::new(), true), (format!("?since={yesterday}"), false)] {
         for file in ["purchases", "purchases.csv"] {
             let page = owner.get(&path(&key, &format!("{file}{query}"))).await.expect(200);
             page.says("late");
-            assert_eq!(page.source.contains("early"), early, "{page:?}");
+            assert_eq!(page.source.contains("early"), shows_early, "{page:?}");
             page.does_not_say("by another key");
         }
     }
@@ -163,12 +163,12 @@ async fn purchases_of_a_key_can_be_filtered_by_day_and_downloaded() {
     assert_eq!(lines.len(), 1 + 2 + 1, "{csv}");
     assert!(lines[0].starts_with("id,created_at,amount,currency,"), "{csv}");
     assert!(lines[1].contains(",1.500000,TRX,") && lines[1].contains(",late,"), "{csv}");
-    assert_eq!(lines[3], "", "the last line ends");
+    assert_eq!(lines[3], "", "the last line ends with CRLF");
 
     let form = path(&key, "compromised");
     let page = owner.submit(&form, &form, &[("since", "last week")]).await.expect(400);
     assert!(page.source.contains("id=\"since-error\""), "{page:?}");
-    // Nothing was done yet.
+    // The refused form has not revoked the key.
     site.api(key.call("GET", "/v1/me")).await.expect(200);
     let done = owner.submit(&form, &form, &[("since", yesterday.as_str())]).await.expect(200);
     done.says("late");
@@ -215,7 +215,7 @@ async fn statement_can_be_filtered_and_downloaded() {
             assert!(wrong.source.contains(&format!("id=\"{field}-error\"")), "{query}: {wrong:?}");
         }
     }
-    // The least of all cursors is one too.
+    // The smallest possible cursor is accepted too.
     owner.get(&format!("/dashboard/balance?cursor={}", i64::MIN)).await.expect(200);
     site.app.check_ledger().await;
 }

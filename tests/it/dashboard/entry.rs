@@ -1,4 +1,4 @@
-//! The way in by a link that the tenant's backend asks for.
+//! Sign-in by a link that the tenant's backend requests.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -9,7 +9,7 @@ use super::{
 };
 use crate::harness::Call;
 
-const DEAD: &str = "This link has been used or has expired";
+const LINK_UNUSABLE: &str = "This link has been used or has expired";
 const ENTER: &str = "/dashboard/enter";
 
 #[tokio::test]
@@ -22,14 +22,14 @@ async fn a_link_opens_a_session_of_its_account_once() {
     let members: Vec<_> = made.json.as_object().expect("an object").keys().collect();
     assert_eq!(members, ["url", "expires_at"]);
     let link =
-        made.text("/url").strip_prefix(LOOPBACK).expect("it is at the public URL").to_owned();
+        made.text("/url").strip_prefix(LOOPBACK).expect("a URL at the public origin").to_owned();
     let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
     assert_eq!(token.len(), 43);
     let expires = OffsetDateTime::parse(made.text("/expires_at"), &Rfc3339).expect("a time");
     let left = expires - times::now(&site.app).await;
     assert!(left <= Duration::minutes(5) && left > Duration::minutes(4), "{left}");
 
-    // What looks at links for people, before they follow them, uses none up.
+    // A scanner that checks links by HEAD requests does not use them up.
     let mut scanner = site.visitor();
     for _ in 0..2 {
         let seen = scanner.send(Call::new("HEAD", &link)).await;
@@ -41,7 +41,7 @@ async fn a_link_opens_a_session_of_its_account_once() {
     owner.get("/dashboard/balance").await.expect(200).says("12.500000");
 
     let mut second = site.visitor();
-    second.get(&link).await.expect(410).says(DEAD);
+    second.get(&link).await.expect(410).says(LINK_UNUSABLE);
     assert!(second.cookies.is_empty());
     second.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     owner.get("/dashboard/keys").await.expect(200);
@@ -68,10 +68,10 @@ async fn a_link_works_for_five_minutes() {
     let wallet = site.app.wallet("0").await;
     let link = site.link(&site.app.tronagg, wallet).await;
     times::age_links(&site.app, "4 minutes 50 seconds").await;
-    site.owner_by(&link).await;
+    site.owner_by_link(&link).await;
     let link = site.link(&site.app.tronagg, wallet).await;
     times::age_links(&site.app, "5 minutes").await;
-    site.visitor().get(&link).await.expect(410).says(DEAD);
+    site.visitor().get(&link).await.expect(410).says(LINK_UNUSABLE);
 }
 
 #[tokio::test]
@@ -90,7 +90,7 @@ async fn invalid_link_opens_no_session() {
         &format!("{link}A"),
         &link[..link.len() - 1],
     ] {
-        visitor.get(path).await.expect(410).says(DEAD);
+        visitor.get(path).await.expect(410).says(LINK_UNUSABLE);
     }
     assert!(visitor.cookies.is_empty());
     visitor.get(&link).await.expect_redirect("/dashboard/keys");
@@ -103,44 +103,44 @@ async fn switching_to_another_account_by_link_needs_confirmation() {
     site.app.account(&site.app.tradetally, "user-1", "0").await;
     site.app.key(&site.app.tronagg, wallet).await;
     let mut browser = site.owner(&site.app.tronagg, wallet).await;
-    let mut first = browser.clone();
+    let mut previous = browser.clone();
     let link = site.link(&site.app.tradetally, "user-1").await;
-    // It is asked as often as one looks, and nothing is taken by that.
+    // Opening the link asks for confirmation each time, and does not use the link up.
     browser.get(&link).await.expect(200);
     let page = browser.get(&link).await.expect(200);
-    for said in ["You are in as", wallet, "tronagg", "Continue as", "user-1", "tradetally"] {
-        page.says(said);
+    for text in ["You are in as", wallet, "tronagg", "Continue as", "user-1", "tradetally"] {
+        page.says(text);
     }
-    assert_eq!(browser.session(), first.session());
+    assert_eq!(browser.session(), previous.session());
     browser.get("/dashboard/keys").await.expect(200).says("ta_");
 
-    // Not by a form that another site sends, or without the token of this session.
+    // A confirmation from another site, or without the CSRF token of this session, is refused.
     let token = page.field(ENTER, "token");
     let csrf = page.field(ENTER, "csrf");
     let forged = form(ENTER, &[("csrf", csrf.as_str()), ("token", token.as_str())]);
     browser.send(forged.header("Origin", "https://evil.example")).await.expect(403);
     browser.post(ENTER, &[("token", token.as_str())]).await.expect(403);
-    assert_eq!(browser.session(), first.session());
+    assert_eq!(browser.session(), previous.session());
 
     browser.send_form(&page, ENTER, &[]).await.expect_redirect("/dashboard/keys");
-    assert_ne!(browser.session(), first.session());
+    assert_ne!(browser.session(), previous.session());
     browser.get("/dashboard/keys").await.expect(200).does_not_say("ta_");
-    // The session that was replaced is over, and the trail of its account says so.
-    first.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+    // The previous session has ended, and the audit log of its account records that.
+    previous.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     let path = "/v1/audit-events?limit=1";
-    let trail = site.api(site.app.tronagg.call("GET", path)).await.expect(200);
-    assert_eq!(trail.data()[0]["action"], "session.close");
-    assert_eq!(trail.data()[0]["account"], wallet);
+    let newest = site.api(site.app.tronagg.call("GET", path)).await.expect(200);
+    assert_eq!(newest.data()[0]["action"], "session.close");
+    assert_eq!(newest.data()[0]["account"], wallet);
 
-    // The link was taken: sent again, the form does nothing.
-    let again = site.link(&site.app.tronagg, wallet).await;
-    let page = browser.get(&again).await.expect(200);
-    site.visitor().get(&again).await.expect_redirect("/dashboard/keys");
+    // If another browser has used the link meanwhile, the confirmation changes nothing.
+    let second_link = site.link(&site.app.tronagg, wallet).await;
+    let page = browser.get(&second_link).await.expect(200);
+    site.visitor().get(&second_link).await.expect_redirect("/dashboard/keys");
     let before = browser.session().to_owned();
-    browser.send_form(&page, ENTER, &[]).await.expect(410).says(DEAD);
+    browser.send_form(&page, ENTER, &[]).await.expect(410).says(LINK_UNUSABLE);
     assert_eq!(browser.session(), before);
     browser.get("/dashboard/keys").await.expect(200);
-    browser.get(&again).await.expect(410).says(DEAD);
+    browser.get(&second_link).await.expect(410).says(LINK_UNUSABLE);
 }
 
 #[tokio::test]
@@ -152,16 +152,16 @@ async fn link_needs_no_confirmation_unless_another_account_is_signed_in() {
     let link = site.link(&site.app.tronagg, wallet).await;
     browser.get(&link).await.expect_redirect("/dashboard/keys");
     assert_ne!(browser.session(), first);
-    // So is one into another account, where the session is over.
+    // A link to another account needs none either if the session has ended.
     site.app.account(&site.app.tradetally, "user-1", "0").await;
-    times::leave_sessions(&site.app, "30 minutes").await;
+    times::make_sessions_idle(&site.app, "30 minutes").await;
     let link = site.link(&site.app.tradetally, "user-1").await;
     browser.get(&link).await.expect_redirect("/dashboard/keys");
-    // A form of a session that is over takes nothing.
+    // A confirmation from a session that has ended is refused, and does not use the link up.
     let mut late = site.owner(&site.app.tradetally, "user-1").await;
     let link = site.link(&site.app.tronagg, wallet).await;
     let page = late.get(&link).await.expect(200);
-    times::leave_sessions(&site.app, "30 minutes").await;
+    times::make_sessions_idle(&site.app, "30 minutes").await;
     late.send_form(&page, ENTER, &[]).await.expect(401);
     late.get(&link).await.expect_redirect("/dashboard/keys");
 }
@@ -197,7 +197,7 @@ async fn cookie_without_the_host_prefix_is_ignored_on_https() {
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
     let token = owner.session().to_owned();
-    // A neighbouring site, or one without TLS, can set a cookie by this name.
+    // A site at a sibling domain, or one without TLS, can set a cookie with this name.
     owner.cookies = [("tollgate_session".to_owned(), token)].into();
     owner.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 }
@@ -209,7 +209,7 @@ async fn return_url_must_have_a_registered_origin() {
     let tenant = &site.app.tronagg;
     let origins = json!(["https://app.tronagg.example", "http://localhost:3000"]);
     site.set_dashboard(tenant, json!({"return_origins": origins})).await.expect(200);
-    let ask = |return_url: String| {
+    let request_link = |return_url: String| {
         let body = json!({"account": wallet, "return_url": return_url});
         site.api(tenant.call("POST", "/v1/dashboard-links").json(body))
     };
@@ -228,25 +228,26 @@ async fn return_url_must_have_a_registered_origin() {
         "/settings",
         "",
     ] {
-        let answer = ask(wrong.to_owned()).await;
+        let answer = request_link(wrong.to_owned()).await;
         let answer = answer.expect_problem(422, "validation_failed");
         assert_eq!(answer.wrong(), ["/return_url"], "{wrong}");
     }
     let long = format!("https://app.tronagg.example/{}", "a".repeat(2000));
-    let answer = ask(long).await.expect_problem(422, "validation_failed");
+    let answer = request_link(long).await.expect_problem(422, "validation_failed");
     assert_eq!(answer.wrong(), ["/return_url"]);
 
-    for right in ["https://app.tronagg.example/settings?tab=keys&x=1", "http://localhost:3000/a"] {
-        let body = json!({"account": wallet, "return_url": right});
+    for allowed in ["https://app.tronagg.example/settings?tab=keys&x=1", "http://localhost:3000/a"]
+    {
+        let body = json!({"account": wallet, "return_url": allowed});
         let link = site.link_with(tenant, body).await;
-        let mut owner = site.owner_by(&link).await;
+        let mut owner = site.owner_by_link(&link).await;
         let page = owner.get("/dashboard/keys").await.expect(200);
         let links = tags(&page.source, "a");
-        let back = links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(right));
+        let back = links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(allowed));
         assert_eq!(back.count(), 1, "{page:?}");
         page.says("Return to");
     }
-    // Without one there is no way back.
+    // Without a return URL the page has no return link.
     let mut owner = site.owner(tenant, wallet).await;
     owner.get("/dashboard/keys").await.expect(200).does_not_say("Return to");
 }
@@ -255,13 +256,15 @@ async fn return_url_must_have_a_registered_origin() {
 async fn link_is_created_only_for_an_existing_account_of_the_tenant() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
-    let ask = |tenant: &crate::harness::TestTenant, body| {
+    let request_link = |tenant: &crate::harness::TestTenant, body| {
         site.api(tenant.call("POST", "/v1/dashboard-links").json(body))
     };
     let nobody = json!({"account": crate::harness::OTHER_WALLET});
-    ask(&site.app.tronagg, nobody).await.expect_problem(404, "not_found");
-    // That of another tenant does not.
-    ask(&site.app.tradetally, json!({"account": wallet})).await.expect_problem(404, "not_found");
+    request_link(&site.app.tronagg, nobody).await.expect_problem(404, "not_found");
+    // An account of another tenant is not found either.
+    request_link(&site.app.tradetally, json!({"account": wallet}))
+        .await
+        .expect_problem(404, "not_found");
     for (body, wrong) in [
         (json!({}), vec!["/account"]),
         (json!({"account": "not an address"}), vec!["/account"]),
@@ -270,9 +273,10 @@ async fn link_is_created_only_for_an_existing_account_of_the_tenant() {
             vec!["/account", "/more", "/return_url"],
         ),
     ] {
-        let answer = ask(&site.app.tronagg, body).await.expect_problem(422, "validation_failed");
-        let mut told = answer.wrong();
-        told.sort_unstable();
-        assert_eq!(told, wrong);
+        let answer =
+            request_link(&site.app.tronagg, body).await.expect_problem(422, "validation_failed");
+        let mut reported = answer.wrong();
+        reported.sort_unstable();
+        assert_eq!(reported, wrong);
     }
 }

@@ -1,4 +1,4 @@
-//! What people type is shown as they typed it, wherever it appears, and is nothing but a text there.
+//! Text that people type is escaped on every page and neutralised in every download.
 
 use serde_json::json;
 
@@ -9,8 +9,8 @@ const SCRIPT: &str = "<script>alert(1)</script>";
 const ATTRIBUTE: &str = "\"'><img src=x onerror=alert(1)>";
 const FORMULA: &str = "=HYPERLINK(\"http://evil.example\")";
 
-/// That a page holds neither a tag nor an end of an attribute of what was typed.
-fn check(page: &Page) {
+/// Asserts that no typed text opens a tag or ends an attribute.
+fn assert_escaped(page: &Page) {
     for raw in ["<script>alert", "<img src=x", "onerror=alert(1)>", "\"'>"] {
         assert!(!page.source.contains(raw), "{raw} in {page:?}");
     }
@@ -42,7 +42,7 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
         of_key("/purchases"),
     ] {
         let page = owner.get(&path).await.expect(200);
-        check(&page);
+        assert_escaped(&page);
         assert!(!page.source.contains("<b>Agg"), "{page:?}");
         page.says("<b>Agg</b>\"'><i>");
         if path != "/dashboard/log" {
@@ -51,19 +51,19 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
     }
     let rotate = of_key("/rotate");
     let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
-    check(&rotated);
+    assert_escaped(&rotated);
     rotated.says(&name);
     let revoke = of_key("/revoke");
     let reason = [("reason", name.as_str())];
     owner.submit(&revoke, &revoke, &reason).await.expect(303);
     for path in ["/dashboard/log".to_owned(), of_key(""), "/dashboard/keys?show=all".to_owned()] {
         let page = owner.get(&path).await.expect(200);
-        check(&page);
+        assert_escaped(&page);
         page.says(&name);
     }
     let compromised = of_key("/compromised");
     let done = owner.submit(&compromised, &compromised, &[]).await.expect(200);
-    check(&done);
+    assert_escaped(&done);
     done.says(ATTRIBUTE);
     app.check_ledger().await;
 }
@@ -72,7 +72,7 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
 async fn rejected_form_fields_and_query_parameters_are_escaped() {
     let site = Site::start().await;
     let app = &site.app;
-    // An account may be called so as well.
+    // The id of an account can contain markup as well.
     let account = "<script>alert(1)</script>\"'>";
     let body = json!({"name": "a"});
     let put = format!("/v1/accounts/{}", encode(account));
@@ -91,9 +91,9 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
         ("limit_amount", SCRIPT),
         ("limit_period", ATTRIBUTE),
     ];
-    check(&owner.submit(new, new, &fields).await.expect(400));
+    assert_escaped(&owner.submit(new, new, &fields).await.expect(400));
     let edit = format!("/dashboard/keys/{id}/edit");
-    check(&owner.submit(&edit, &edit, &fields).await.expect(400));
+    assert_escaped(&owner.submit(&edit, &edit, &fields).await.expect(400));
     let typed = encode(&format!("{SCRIPT}{ATTRIBUTE}"));
     for path in [
         "/dashboard/keys?show=TYPED&done=TYPED&cursor=TYPED",
@@ -109,18 +109,18 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
         let path = path.replace("TYPED", &typed).replace("ID", &id);
         let page = owner.get(&path).await;
         assert!(matches!(page.status, 200 | 400 | 404 | 410), "{page:?}");
-        check(&page);
+        assert_escaped(&page);
     }
     let page = owner.get("/dashboard/keys").await.expect(200);
-    check(&page);
-    // What a key is called meanwhile stands in a sentence.
+    assert_escaped(&page);
+    // The notice about a concurrent change quotes the new name of the key.
     let form = owner.get(&edit).await.expect(200);
     let name = format!("{SCRIPT}{ATTRIBUTE}");
     let rename = app.tradetally.call("PATCH", &format!("{keys}/{id}"));
     site.api(rename.json(json!({"name": name}))).await.expect(200);
     let fields = [("name", name.as_str()), ("access", "read"), ("expires", "never")];
     let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
-    check(&refused);
+    assert_escaped(&refused);
     refused.says(&format!("name “{name}”"));
 }
 

@@ -1,11 +1,11 @@
-//! Forms that another site makes a browser send change nothing.
+//! Requests that another site makes a browser send change nothing.
 
 use std::fmt::Write as _;
 
 use super::visitor::{LOOPBACK, SECURE, Site, Visitor, form};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-/// Every form there is in a session, with fields that would do.
+/// Every form of a signed-in owner, with fields that would be accepted.
 fn forms(key: &NewKey) -> Vec<(String, Vec<(&'static str, String)>)> {
     let of_key = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
     let settings = || {
@@ -13,27 +13,27 @@ fn forms(key: &NewKey) -> Vec<(String, Vec<(&'static str, String)>)> {
             .map(|(name, value)| (name, value.to_owned()))
             .to_vec()
     };
-    let once = |letter: &str| ("form", letter.repeat(43));
+    let form_token = |letter: &str| ("form", letter.repeat(43));
     vec![
-        ("/dashboard/keys/new".to_owned(), [settings(), vec![once("A")]].concat()),
+        ("/dashboard/keys/new".to_owned(), [settings(), vec![form_token("A")]].concat()),
         (of_key("edit"), settings()),
         (of_key("disable"), Vec::new()),
         (of_key("enable"), Vec::new()),
-        (of_key("rotate"), vec![("grace", "0".to_owned()), once("E")]),
+        (of_key("rotate"), vec![("grace", "0".to_owned()), form_token("E")]),
         (of_key("revoke"), Vec::new()),
-        (of_key("compromised"), vec![once("I"), ("replace", "on".to_owned())]),
+        (of_key("compromised"), vec![form_token("I"), ("replace", "on".to_owned())]),
         ("/dashboard/logout".to_owned(), Vec::new()),
         ("/dashboard/logout-everywhere".to_owned(), Vec::new()),
     ]
 }
 
-/// All that a form could have changed.
+/// Everything that a form could change.
 async fn state(site: &Site) -> Vec<String> {
     let mut rows = Vec::new();
     for query in [
         "SELECT k::text FROM api_keys k ORDER BY 1",
         "SELECT e::text FROM audit_events e ORDER BY 1",
-        // Not when it was used last, which a refused form changes as well.
+        // Without `last_seen_at`, which a refused form updates as well.
         "SELECT s::text FROM (SELECT session_id, expires_at FROM dashboard_sessions) s ORDER BY 1",
     ] {
         let found = sqlx::query_scalar::<_, String>(query).fetch_all(&site.app.pool).await;
@@ -42,7 +42,7 @@ async fn state(site: &Site) -> Vec<String> {
     rows
 }
 
-/// The account's owner with a key, and the token of the forms in their session.
+/// A signed-in owner, a key of the account, and the CSRF token of the session.
 async fn owner(site: &Site) -> (Visitor, NewKey, String) {
     site.app.wallet("5").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
@@ -80,7 +80,7 @@ async fn form_without_the_csrf_token_of_its_session_changes_nothing() {
             let call = with_csrf(&path, &fields, wrong).header("Origin", LOOPBACK);
             owner.send(call).await.expect(403).says("Nothing was done");
         }
-        // In the query it is not looked for.
+        // A token in the query string does not count.
         let in_query = format!("{path}?csrf={csrf}");
         let call = with_csrf(&in_query, &fields, None).header("Origin", LOOPBACK);
         owner.send(call).await.expect(403);
@@ -118,7 +118,7 @@ async fn form_from_another_origin_changes_nothing() {
             }
             assert_eq!(state(&site).await, before, "{path}");
         }
-        // Both ways in which a browser says that it is ours.
+        // Both combinations of headers that a browser sends for our own pages are accepted.
         let (disable, _) = forms(&key).swap_remove(2);
         let call = with_csrf(&disable, &[], Some(&csrf)).header("Origin", url);
         owner.send(call).await.expect(303);
@@ -152,7 +152,7 @@ async fn wrong_media_type_oversized_body_or_wrong_method_changes_nothing() {
     let (mut owner, key, csrf) = owner(&site).await;
     let before = state(&site).await;
     let path = format!("/dashboard/keys/{}/revoke", key.id);
-    // Another site can send these without asking first.
+    // A page of another site can send the first two without a CORS preflight.
     for media_type in ["text/plain", "multipart/form-data; boundary=x", "application/json"] {
         let call = Call::new("POST", &path).body(media_type, format!("csrf={csrf}"));
         owner.send(call.header("Origin", LOOPBACK)).await.expect(415);

@@ -1,5 +1,5 @@
-//! What an answer says to a browser. Each answer of each test is checked for the headers that all
-//! have; here are those that differ, and that no page needs more than it is allowed.
+//! Response headers. `Visitor::send` checks in every test the headers that all responses have. The
+//! tests here check headers that differ, and that no page needs more than its policy allows.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tower::ServiceExt as _;
 use super::visitor::{LOOPBACK, Page, SECURE, Site, Visitor, attribute, tags};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-/// Every page that is asked for by a link, in a session with something in it.
+/// An owner with a key and a purchase, and the paths of all pages that they can open.
 async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let app = &site.app;
     app.wallet("20").await;
@@ -74,7 +74,7 @@ async fn every_response_has_the_security_headers_even_redirects_errors_and_downl
             let file = owner.get(path).await.expect(200);
             let media_type = file.header("content-type").expect("a type");
             assert!(media_type.starts_with("text/csv; charset=utf-8"), "{file:?}");
-            let disposition = file.header("content-disposition").expect("it is a download");
+            let disposition = file.header("content-disposition").expect("a disposition");
             assert!(disposition.starts_with("attachment;"), "{disposition}");
         }
     }
@@ -93,7 +93,7 @@ async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     sqlx::query(lock).execute(&mut *held).await.expect("the lock");
     let cookie = format!("tollgate_session={}", "A".repeat(43));
     let call = Call::new("GET", "/dashboard/keys").header("Cookie", &cookie);
-    let response = service.oneshot(call.into_request()).await.expect("it never fails");
+    let response = service.oneshot(call.into_request()).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     let source = String::from_utf8_lossy(&body).into_owned();
@@ -126,11 +126,11 @@ async fn pages_use_nothing_that_the_content_security_policy_forbids() {
             }
         }
         for found in tags(&page.source, "form") {
-            let action = attribute(&found, "action").expect("a form says where it goes");
+            let action = attribute(&found, "action").expect("an action");
             assert!(action.starts_with("/dashboard/"), "{action} on {path}");
         }
         assert_eq!(tags(&page.source, "style"), Vec::<String>::new(), "{path}");
-        // Inside of tags: a text may say what it likes.
+        // Only inside tags: a text may contain anything.
         for tag in page.source.split('<').skip(1).map(|rest| rest.split('>').next()) {
             let tag = tag.expect("there is a first part");
             assert_eq!(attribute(tag, "style"), None, "<{tag}> on {path}");
@@ -157,12 +157,12 @@ async fn assets_are_cacheable_and_pages_are_not() {
     assets.extend(tags(&page.source, "script").iter().filter_map(|tag| attribute(tag, "src")));
     let mut types = Vec::new();
     for path in assets {
-        // Whoever has no session reads them too: the page that says so is made of them.
+        // A visitor without a session can load the assets too: the signed-out page uses them.
         let asset = site.visitor().get(&path).await.expect(200);
         types.push(asset.header("content-type").expect("a type").to_owned());
-        let kept = asset.header("cache-control");
+        let cache_control = asset.header("cache-control");
         if path.starts_with("/dashboard/assets/") {
-            assert_eq!(kept, Some("public, max-age=31536000, immutable"), "{path}");
+            assert_eq!(cache_control, Some("public, max-age=31536000, immutable"), "{path}");
         }
         assert!(asset.headers.get("set-cookie").is_none(), "{path}");
     }

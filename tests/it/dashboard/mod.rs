@@ -1,5 +1,5 @@
-//! The dashboard over HTTP, through all layers: who comes in and for how long, what every answer
-//! says to a browser, which forms are taken, and that nothing is shown of anybody else.
+//! The dashboard over HTTP, through all layers: sign-in and sessions, the headers of every
+//! response, which forms are accepted, and that no account sees data of another.
 
 mod audit;
 mod compromise;

@@ -1,4 +1,4 @@
-//! Keys that are made in the dashboard: shown once, made once, with what the form says.
+//! Keys in the dashboard: how they are created, changed and rotated.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -77,12 +77,12 @@ async fn form_sets_the_scopes_expiry_and_spend_limit_of_the_key() {
         create(&mut owner, &fields).await.expect(200);
         let made = keys(&site).await.remove(0);
         assert_eq!(made["scopes"], scopes);
-        let expires = made["expires_at"].as_str().expect("it expires");
+        let expires = made["expires_at"].as_str().expect("an expiry");
         let expires = OffsetDateTime::parse(expires, &Rfc3339).expect("a time");
-        let late = expires - now - Duration::days(days);
-        assert!(late >= Duration::ZERO && late < Duration::minutes(5), "{late}");
+        let delay = expires - now - Duration::days(days);
+        assert!(delay >= Duration::ZERO && delay < Duration::minutes(5), "{delay}");
     }
-    // A day is whole: the key dies when it is over.
+    // The chosen day counts in full: the key expires when the day ends.
     let day = now.date() + Duration::days(1);
     let last_day = day.to_string();
     let fields = [
@@ -107,14 +107,14 @@ async fn resubmitted_form_creates_no_second_key() {
     let form = owner.get(NEW).await.expect(200);
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
     let key = owner.send_form(&form, NEW, &fields).await.expect(200).key("ta_");
-    // By a reload, or with the Back button.
+    // A reload or the Back button submits the form again.
     for _ in 0..2 {
         let again = owner.send_form(&form, NEW, &fields).await.expect(409);
         again.says("This key was created already");
         again.does_not_say(&key);
     }
     assert_eq!(keys(&site).await.len(), 1);
-    // The form of a rotation and that of a replacement are no different.
+    // The same holds for the forms that rotate and replace a key.
     let id = keys(&site).await[0]["id"].as_str().expect("an id").to_owned();
     let rotate = format!("/dashboard/keys/{id}/rotate");
     let form = owner.get(&rotate).await.expect(200);
@@ -126,7 +126,7 @@ async fn resubmitted_form_creates_no_second_key() {
     owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(200);
     owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(409);
     assert_eq!(keys(&site).await.len(), 3);
-    // Nor can one form be used for another.
+    // A new form with the token of a used one is refused too.
     let form = owner.get(NEW).await.expect(200);
     let token = form.field(NEW, "form");
     owner.send_form(&form, NEW, &fields).await.expect(200);
@@ -183,9 +183,9 @@ async fn every_invalid_field_has_an_error_and_keeps_its_input() {
             assert!(page.source.contains(&format!("value=\"{value}\"")), "{field}: {page:?}");
         }
     }
-    // The form can still be sent: nothing was made with it.
-    let right = [("name", "a"), ("access", "read"), ("expires", "never")];
-    owner.send_form(&page, NEW, &right).await.expect(200);
+    // The refused form has created nothing, so it can still be submitted.
+    let valid = [("name", "a"), ("access", "read"), ("expires", "never")];
+    owner.send_form(&page, NEW, &valid).await.expect(200);
     for (name, value, wrong) in [
         ("name", "", "name"),
         ("name", "\u{7}", "name"),
@@ -219,11 +219,11 @@ async fn full_account_gets_no_new_key_until_one_is_revoked() {
     refused.says("kept");
     assert_eq!(keys(&site).await.len(), 5);
     owner.get(NEW).await.expect(200).says("5 of 5");
-    let id = last.expect("there are four").id;
+    let id = last.expect("a fourth key").id;
     let revoke = format!("/dashboard/keys/{id}/revoke");
     let revoked = owner.submit(&revoke, &revoke, &[]).await;
     revoked.expect_redirect(&format!("/dashboard/keys?done=revoked&key={id}"));
-    // The page that refused it has a form that can be sent again.
+    // The form on the page with the refusal can be submitted again.
     owner.send_form(&refused, NEW, &fields).await.expect(200);
 }
 
@@ -231,17 +231,17 @@ async fn full_account_gets_no_new_key_until_one_is_revoked() {
 async fn revoked_key_cannot_be_edited_rotated_or_disabled() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
-    let of = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
-    let edit = owner.get(&of("edit")).await.expect(200);
-    let rotate = owner.get(&of("rotate")).await.expect(200);
+    let path_to = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
+    let edit = owner.get(&path_to("edit")).await.expect(200);
+    let rotate = owner.get(&path_to("rotate")).await.expect(200);
     let page = owner.get(&format!("/dashboard/keys/{}", key.id)).await.expect(200);
-    owner.submit(&of("revoke"), &of("revoke"), &[("reason", "leaked")]).await.expect(303);
+    owner.submit(&path_to("revoke"), &path_to("revoke"), &[("reason", "leaked")]).await.expect(303);
     assert_eq!(status(&site, &key.text).await, 401);
     let before = keys(&site).await;
     let fields = [("name", "new"), ("access", "write"), ("expires", "never")];
-    owner.send_form(&edit, &of("edit"), &fields).await.expect(409);
-    owner.send_form(&rotate, &of("rotate"), &[("grace", "0")]).await.expect(409);
-    owner.send_form(&page, &of("disable"), &[]).await.expect(409);
+    owner.send_form(&edit, &path_to("edit"), &fields).await.expect(409);
+    owner.send_form(&rotate, &path_to("rotate"), &[("grace", "0")]).await.expect(409);
+    owner.send_form(&page, &path_to("disable"), &[]).await.expect(409);
     assert_eq!(keys(&site).await, before);
     assert_eq!(before[0]["revoked_reason"], "leaked");
 }
@@ -252,26 +252,26 @@ async fn editing_disabling_enabling_and_rotating_a_key_take_effect() {
     let body = json!({"name": "a", "scopes": ["read"], "expires_in": 864_000});
     let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
     let page = format!("/dashboard/keys/{}", key.id);
-    let of = |action: &str| format!("{page}/{action}");
+    let path_to = |action: &str| format!("{page}/{action}");
     let expiry = keys(&site).await[0]["expires_at"].clone();
     let fields = [("name", "b"), ("access", "write"), ("expires", "keep")];
-    owner.submit(&of("edit"), &of("edit"), &fields).await.expect(303);
+    owner.submit(&path_to("edit"), &path_to("edit"), &fields).await.expect(303);
     let now = keys(&site).await.remove(0);
     assert_eq!((&now["name"], &now["scopes"]), (&json!("b"), &json!(["write"])));
     assert_eq!(now["expires_at"], expiry);
 
-    let paused = owner.submit(&page, &of("disable"), &[]).await;
-    paused.expect_redirect(&format!("{page}?done=disabled"));
+    let disabled = owner.submit(&page, &path_to("disable"), &[]).await;
+    disabled.expect_redirect(&format!("{page}?done=disabled"));
     assert_eq!(status(&site, &key.text).await, 401);
     owner.get(&format!("{page}?done=disabled")).await.expect(200).says("The key is disabled.");
-    let on = owner.submit(&page, &of("enable"), &[]).await;
-    on.expect_redirect(&format!("{page}?done=enabled"));
+    let enabled = owner.submit(&page, &path_to("enable"), &[]).await;
+    enabled.expect_redirect(&format!("{page}?done=enabled"));
     assert_eq!(status(&site, &key.text).await, 200);
 
     for wrong in ["", "1", "604801", "-1", "x"] {
-        owner.submit(&of("rotate"), &of("rotate"), &[("grace", wrong)]).await.expect(400);
+        owner.submit(&path_to("rotate"), &path_to("rotate"), &[("grace", wrong)]).await.expect(400);
     }
-    let rotated = owner.submit(&of("rotate"), &of("rotate"), &[("grace", "3600")]).await;
+    let rotated = owner.submit(&path_to("rotate"), &path_to("rotate"), &[("grace", "3600")]).await;
     let successor = rotated.expect(200).key("ta_");
     assert_eq!((status(&site, &key.text).await, status(&site, &successor).await), (200, 200));
     let new = keys(&site).await.remove(0);
@@ -284,7 +284,7 @@ async fn notice_after_a_redirect_is_shown_only_while_it_is_true() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);
-    let notice = |page: &Page| page.source.contains("id=\"notice\"");
+    let has_notice = |page: &Page| page.source.contains("id=\"notice\"");
     let forged = owner.get("/dashboard/keys?done=Your+account+was+closed").await.expect(200);
     forged.does_not_say("closed");
     for done in ["revoked", "disabled", "changed", "x"] {
@@ -294,26 +294,26 @@ async fn notice_after_a_redirect_is_shown_only_while_it_is_true() {
             format!("{page}?done={done}"),
             format!("{page}?done={done}&seen=x"),
         ] {
-            assert!(!notice(&owner.get(&path).await.expect(200)), "{path}");
+            assert!(!has_notice(&owner.get(&path).await.expect(200)), "{path}");
         }
     }
     let edit = format!("{page}/edit");
     let fields = [("name", "b"), ("access", "write"), ("expires", "never")];
     let changed = owner.submit(&edit, &edit, &fields).await.expect(303);
-    let changed = changed.header("location").expect("a place").to_owned();
+    let changed = changed.header("location").expect("a location").to_owned();
     owner.get(&changed).await.expect(200).says("Your changes are saved.");
-    // Of another session, and when it was changed again.
+    // The notice is not shown in another session, or after another change.
     let mut other = site.owner(&site.app.tronagg, WALLET).await;
-    assert!(!notice(&other.get(&changed).await.expect(200)));
+    assert!(!has_notice(&other.get(&changed).await.expect(200)));
     let renamed = site.app.tronagg.call("PATCH", &key.path).json(json!({"name": "c"}));
     site.api(renamed).await.expect(200);
-    assert!(!notice(&owner.get(&changed).await.expect(200)));
+    assert!(!has_notice(&owner.get(&changed).await.expect(200)));
 
     let revoke = format!("{page}/revoke");
     let revoked = owner.submit(&revoke, &revoke, &[]).await.expect(303);
-    let revoked = revoked.header("location").expect("a place").to_owned();
+    let revoked = revoked.header("location").expect("a location").to_owned();
     owner.get(&revoked).await.expect(200).says("The key is revoked.");
-    assert!(!notice(&owner.get(&format!("{page}?done=enabled")).await.expect(200)));
+    assert!(!has_notice(&owner.get(&format!("{page}?done=enabled")).await.expect(200)));
 }
 
 #[tokio::test]
@@ -336,10 +336,10 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     owner.send_form(&refused, &edit, &fields).await.expect(303);
     let now = keys(&site).await.remove(0);
     assert_eq!((&now["name"], &now["spend_limit"]), (&json!("mine"), &Value::Null));
-    // Whether it is enabled is not in the form.
+    // Disabling the key is no conflict, because the form does not contain that setting.
     let form = owner.get(&edit).await.expect(200);
-    let pause = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
-    site.api(pause).await.expect(200);
+    let disable = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
+    site.api(disable).await.expect(200);
     owner.send_form(&form, &edit, &fields).await.expect(303);
     assert_eq!(keys(&site).await[0]["enabled"], false);
 }
@@ -350,11 +350,11 @@ async fn last_offered_expiry_day_is_accepted_and_the_list_shows_when_it_ends() {
     let form = owner.get(NEW).await.expect(200);
     let inputs = tags(&form.source, "input");
     let day = inputs.iter().find(|tag| attribute(tag, "name").as_deref() == Some("expires_on"));
-    let last = attribute(day.expect("it is there"), "max").expect("a last day");
+    let last = attribute(day.expect("a field for the day"), "max").expect("a last day");
     let fields =
         [("name", "a"), ("access", "read"), ("expires", "date"), ("expires_on", last.as_str())];
     owner.send_form(&form, NEW, &fields).await.expect(200);
-    // Its end is the midnight after it.
+    // The key expires at the midnight that ends the day.
     owner.get("/dashboard/keys").await.expect(200).says(", 00:00 UTC");
 }
 
@@ -364,11 +364,11 @@ async fn key_list_is_shown_without_figures_while_they_are_unavailable() {
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let mut tx = site.app.pool.begin().await.expect("a transaction");
     let lock = "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE";
-    sqlx::raw_sql(lock).execute(&mut *tx).await.expect("it is locked");
+    sqlx::raw_sql(lock).execute(&mut *tx).await.expect("the lock");
     let list = owner.get("/dashboard/keys").await.expect(200);
     list.says("Figures are not available now");
     list.says(&format!("href=\"/dashboard/keys/{}/revoke\"", key.id));
-    tx.rollback().await.expect("it is free");
+    tx.rollback().await.expect("the rollback");
     let list = owner.get("/dashboard/keys").await.expect(200);
     list.does_not_say("Figures are not available now");
     list.says("0 calls");
@@ -380,8 +380,8 @@ async fn rotating_a_disabled_key_makes_a_disabled_key_and_the_page_says_so() {
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);
     owner.submit(&page, &format!("{page}/disable"), &[]).await.expect(303);
-    let place = "It still takes one of your places.";
-    owner.get(&page).await.expect(200).says(place);
+    let notice = "It still takes one of your places.";
+    owner.get(&page).await.expect(200).says(notice);
     let rotate = format!("{page}/rotate");
     let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
     rotated.says("This key is disabled, as the old one was.");
@@ -391,7 +391,7 @@ async fn rotating_a_disabled_key_makes_a_disabled_key_and_the_page_says_so() {
     let new = keys(&site).await.remove(0);
     let new = format!("/dashboard/keys/{}", new["id"].as_str().expect("an id"));
     rotated.says(&format!("href=\"{new}\""));
-    owner.get(&page).await.expect(200).does_not_say(place);
+    owner.get(&page).await.expect(200).does_not_say(notice);
     owner.submit(&new, &format!("{new}/enable"), &[]).await.expect(303);
     assert_eq!(status(&site, &successor).await, 200);
 }

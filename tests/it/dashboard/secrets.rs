@@ -1,4 +1,4 @@
-//! Neither the text of a key nor a token of the dashboard is anywhere but where it has to be.
+//! The texts of keys and the tokens of the dashboard are neither stored nor logged.
 
 use std::io::Read as _;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::harness::{Call, PATIENCE, WALLET, place::Place, process::Process};
 
-/// Every row of every table, as a text.
+/// Every row of every table, as text.
 async fn dump(site: &Site) -> String {
     let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
         WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
@@ -31,10 +31,10 @@ async fn no_table_stores_a_token_or_a_key() {
     let site = Site::start().await;
     site.app.wallet("5").await;
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
-    // One of each that is still to be used, and one of each that was.
+    // One unused and one used link, and one pending and one finished sign-in.
     let unused = site.link(&site.app.tronagg, WALLET).await;
     let used = site.link(&site.app.tronagg, WALLET).await;
-    let mut owner = site.owner_by(&used).await;
+    let mut owner = site.owner_by_link(&used).await;
     let new = "/dashboard/keys/new";
     let form = owner.get(new).await.expect(200);
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
@@ -68,12 +68,12 @@ async fn no_table_stores_a_token_or_a_key() {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(hex.is_empty() || !rows.contains(&hex), "a table has {secret} as bytes");
     }
-    // That the hunt finds what is there.
+    // The search finds what is stored.
     let hint = format!("{}…{}", &key[..7], &key[42..]);
     assert!(rows.contains(&hint) && rows.contains(WALLET));
 }
 
-/// Somebody's browser at a real service.
+/// A browser with one cookie that uses a service in its own process.
 struct Browser<'a> {
     service: &'a Process,
     cookie: String,
@@ -91,9 +91,9 @@ impl Browser<'_> {
         let address = self.service.address;
         parts.uri = format!("http://{address}{}", parts.uri).parse().expect("a URI");
         let response = agent.run(axum::http::Request::from_parts(parts, body));
-        let (parts, mut body) = response.expect("an answer").into_parts();
+        let (parts, mut body) = response.expect("a response").into_parts();
         let mut source = String::new();
-        body.as_reader().read_to_string(&mut source).expect("the whole answer");
+        body.as_reader().read_to_string(&mut source).expect("the whole body");
         if let Some(cookie) = parts.headers.get("set-cookie") {
             let cookie = cookie.to_str().expect("text");
             self.cookie = cookie.split(';').next().expect("a first part").to_owned();
@@ -139,7 +139,7 @@ fn no_log_line_contains_a_token_or_a_key() {
     for path in ["/dashboard/keys", "/dashboard/log", "/dashboard/balance.csv"] {
         browser.get(path).expect(200).does_not_say(&key[3..]);
     }
-    // By mistake, where it does not belong; and a link that is dead.
+    // A key that is pasted into an address by mistake, and a link that has been used.
     browser.get(&format!("/dashboard/keys/{key}")).expect(404);
     browser.get(&format!("/dashboard/keys?cursor={key}")).expect(200);
     browser.get(&used).expect(410);

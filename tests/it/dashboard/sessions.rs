@@ -1,4 +1,4 @@
-//! How long a session lasts, and how it is ended.
+//! How long a session lasts, and how it ends.
 
 use serde_json::json;
 
@@ -12,12 +12,12 @@ use crate::harness::{Call, WALLET};
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 const LOGIN: &str = "/dashboard/tronagg/login";
 
-fn leads_to(page: &Page, place: &str) -> bool {
-    tags(&page.source, "a").iter().any(|tag| attribute(tag, "href").as_deref() == Some(place))
+fn links_to(page: &Page, address: &str) -> bool {
+    tags(&page.source, "a").iter().any(|tag| attribute(tag, "href").as_deref() == Some(address))
 }
 
-/// The account's owner, who came in by the wallet.
-async fn signed_in(site: &Site) -> Visitor {
+/// The account's owner, signed in by wallet.
+async fn signed_in_by_wallet(site: &Site) -> Visitor {
     let verify = format!("{LOGIN}/verify");
     let mut owner = site.visitor();
     let page = owner.submit(LOGIN, LOGIN, &[("address", WALLET)]).await.expect(200);
@@ -53,9 +53,9 @@ async fn request_without_a_session_is_redirected_or_refused() {
     page.says("sign in");
     for path in ["/dashboard/keys/new", "/dashboard/logout-everywhere"] {
         let page = visitor.post(path, &[("name", "a")]).await.expect(401);
-        assert!(leads_to(&page, SIGNED_OUT), "{page:?}");
+        assert!(links_to(&page, SIGNED_OUT), "{page:?}");
     }
-    // A token that nobody was given is no session, whatever its shape.
+    // A token that was never issued opens no page, whatever its shape.
     for token in ["", "x", &"A".repeat(43), &"é".repeat(43)] {
         visitor.cookies = [("tollgate_session".to_owned(), token.to_owned())].into();
         visitor.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
@@ -67,14 +67,14 @@ async fn idle_session_ends_after_half_an_hour() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
-    times::leave_sessions(&site.app, "29 minutes 50 seconds").await;
+    times::make_sessions_idle(&site.app, "29 minutes 50 seconds").await;
     owner.get("/dashboard/keys").await.expect(200);
-    // It was used: the half hour begins anew.
-    times::leave_sessions(&site.app, "29 minutes 50 seconds").await;
+    // That request has restarted the half hour.
+    times::make_sessions_idle(&site.app, "29 minutes 50 seconds").await;
     owner.get("/dashboard/keys").await.expect(200);
-    times::leave_sessions(&site.app, "30 minutes").await;
+    times::make_sessions_idle(&site.app, "30 minutes").await;
     owner.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
-    // It does not come to life again.
+    // An expired session stays expired.
     owner.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
 }
 
@@ -87,7 +87,7 @@ async fn busy_session_ends_after_twelve_hours() {
         times::age_sessions(&site.app, "29 minutes").await;
         owner.get("/dashboard/keys").await.expect(200);
     }
-    // 11 h 7 min until here.
+    // 11 h 7 min have passed so far.
     times::age_sessions(&site.app, "29 minutes").await;
     owner.get("/dashboard/keys").await.expect(200);
     times::age_sessions(&site.app, "29 minutes").await;
@@ -99,13 +99,13 @@ async fn signing_out_ends_the_session_for_every_copy_of_its_cookie() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
-    let mut elsewhere = site.owner(&site.app.tronagg, wallet).await;
+    let mut other_session = site.owner(&site.app.tronagg, wallet).await;
     let mut copy = owner.clone();
     let out = owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await;
     out.expect_redirect(SIGNED_OUT);
     assert!(owner.cookies.is_empty(), "{:?}", owner.cookies);
     copy.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
-    elsewhere.get("/dashboard/keys").await.expect(200);
+    other_session.get("/dashboard/keys").await.expect(200);
 }
 
 #[tokio::test]
@@ -122,9 +122,9 @@ async fn signing_out_everywhere_ends_all_sessions_of_that_account_only() {
     owner.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     phone.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     neighbour.get("/dashboard/keys").await.expect(200);
-    // The tenant's backend has logged the owner in since: a new link opens a new session.
+    // A new link opens a new session afterwards.
     let fresh = site.link(&site.app.tronagg, wallet).await;
-    site.owner_by(&fresh).await;
+    site.owner_by_link(&fresh).await;
 }
 
 #[tokio::test]
@@ -132,33 +132,33 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     let site = Site::start().await;
     let change = json!({"wallet_sign_in": "create", "name": "Tron & Agg"});
     site.set_dashboard(&site.app.tronagg, change).await.expect(200);
-    let mut owner = signed_in(&site).await;
-    let mut idle = signed_in(&site).await;
+    let mut owner = signed_in_by_wallet(&site).await;
+    let mut idle = signed_in_by_wallet(&site).await;
     owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect_redirect(SIGNED_OUT);
     let page = owner.get(SIGNED_OUT).await.expect(200);
     page.says("Sign in again");
     page.says("Tron & Agg");
-    assert!(leads_to(&page, LOGIN), "{page:?}");
-    // Also where the session ended by itself.
-    times::leave_sessions(&site.app, "30 minutes").await;
+    assert!(links_to(&page, LOGIN), "{page:?}");
+    // The same holds for a session that has expired.
+    times::make_sessions_idle(&site.app, "30 minutes").await;
     idle.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
-    assert!(leads_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
-    // And where the browser had forgotten it meanwhile.
-    let mut forgetful = signed_in(&site).await;
+    assert!(links_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
+    // It also holds if the browser has lost its cookie: signing out sets it again.
+    let mut forgetful = signed_in_by_wallet(&site).await;
     forgetful.cookies.remove("tollgate_last");
     let out = forgetful.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await;
     out.expect_redirect(SIGNED_OUT);
-    assert!(leads_to(&forgetful.get(SIGNED_OUT).await.expect(200), LOGIN));
+    assert!(links_to(&forgetful.get(SIGNED_OUT).await.expect(200), LOGIN));
 
-    // Whoever comes by a link goes back that way.
+    // Signing in by a link removes the cookie.
     let link = site.link(&site.app.tronagg, WALLET).await;
     idle.get(&link).await.expect_redirect("/dashboard/keys");
     assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
 
-    // Where wallets may not sign in any more there is no such way.
+    // The page offers nothing once the tenant has turned wallet sign-in off.
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "off"})).await.expect(200);
     let page = owner.get(SIGNED_OUT).await.expect(200);
-    assert!(!leads_to(&page, LOGIN), "{page:?}");
+    assert!(!links_to(&page, LOGIN), "{page:?}");
     page.does_not_say("Sign in again");
 }
 
@@ -180,7 +180,7 @@ async fn last_sign_in_cookie_counts_only_if_it_names_a_tenant_with_wallet_sign_i
     ] {
         visitor.cookies = [("tollgate_last".to_owned(), value.to_owned())].into();
         let page = visitor.get(SIGNED_OUT).await.expect(200);
-        assert_eq!(leads_to(&page, LOGIN), known, "{value}");
+        assert_eq!(links_to(&page, LOGIN), known, "{value}");
         assert_eq!(page.text().contains("Sign in again"), known, "{value}");
         page.does_not_say("evil.example");
         page.does_not_say("<script>alert");
@@ -200,11 +200,11 @@ async fn every_sign_out_offers_the_return_url_of_the_platform() {
     ] {
         let body = json!({"account": wallet, "return_url": back});
         let link = site.link_with(&site.app.tronagg, body).await;
-        let mut owner = site.owner_by(&link).await;
+        let mut owner = site.owner_by_link(&link).await;
         let out = owner.submit(page, action, &[]).await.expect(200);
         out.says("You are signed out");
         out.says("Return to Tron & Agg");
-        assert!(leads_to(&out, back), "{out:?}");
+        assert!(links_to(&out, back), "{out:?}");
         assert!(owner.cookies.is_empty(), "{:?}", owner.cookies);
         owner.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     }
@@ -224,7 +224,7 @@ async fn session_and_sign_out_are_effective_on_every_node() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
-    let mut other = super::visitor::on_another_node(&site).await;
+    let mut other = super::visitor::visitor_on_another_node(&site).await;
     other.cookies.clone_from(&owner.cookies);
     other.get("/dashboard/keys").await.expect(200);
     owner.submit("/dashboard/keys", "/dashboard/logout", &[]).await.expect(303);
@@ -251,7 +251,7 @@ async fn owner_of_a_suspended_account_can_view_and_revoke_but_not_create_keys() 
     } else {
         opened.expect(403);
     }
-    // What makes it safer is always allowed.
+    // Actions that make an account safer are always allowed.
     let revoke = format!("/dashboard/keys/{}/revoke", key.id);
     owner.submit(&revoke, &revoke, &[]).await.expect(303);
     let activate = Call::new("PATCH", &path).bearer(&site.app.tronagg.admin_key);

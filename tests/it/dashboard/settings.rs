@@ -1,12 +1,12 @@
-//! What a tenant may set of its pages: safe values alone.
+//! The dashboard settings of a tenant: only safe values are accepted.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::visitor::Site;
 
-/// A file by its first bytes.
-fn file(beginning: &[u8], length: usize) -> String {
+/// A file that starts with these bytes, in base64.
+fn base64_file(beginning: &[u8], length: usize) -> String {
     let mut bytes = beginning.to_vec();
     bytes.resize(length.max(beginning.len()), 0);
     STANDARD.encode(bytes)
@@ -21,12 +21,12 @@ async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     let site = Site::start().await;
     let tenant = &site.app.tronagg;
     let get = || site.api(tenant.call("GET", "/v1/dashboard-settings"));
-    let nothing = json!({
+    let defaults = json!({
         "name": null, "color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off",
     });
-    assert_eq!(get().await.expect(200).json, nothing);
+    assert_eq!(get().await.expect(200).json, defaults);
     let change = json!({
-        "name": "  TronAgg ", "color": "#C2410C", "logo": file(PNG, 100),
+        "name": "  TronAgg ", "color": "#C2410C", "logo": base64_file(PNG, 100),
         "return_origins": ["https://app.tronagg.example", "HTTPS://App.TronAgg.example:443"],
         "wallet_sign_in": "existing",
     });
@@ -41,11 +41,11 @@ async fn settings_are_empty_by_default_and_absent_members_are_kept() {
     assert_eq!(kept.json["logo"], set.json["logo"]);
     let cleared =
         json!({"color": null, "logo": null, "return_origins": [], "wallet_sign_in": "off"});
-    assert_eq!(site.set_dashboard(tenant, cleared).await.expect(200).json, nothing);
-    // The other tenant has its own.
+    assert_eq!(site.set_dashboard(tenant, cleared).await.expect(200).json, defaults);
+    // The settings of another tenant have not changed.
     site.set_dashboard(tenant, json!({"name": "TronAgg"})).await.expect(200);
     let theirs = site.api(site.app.tradetally.call("GET", "/v1/dashboard-settings")).await;
-    assert_eq!(theirs.expect(200).json, nothing);
+    assert_eq!(theirs.expect(200).json, defaults);
 }
 
 #[tokio::test]
@@ -56,7 +56,7 @@ async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
     let plain = owner.get("/dashboard/keys").await.expect(200);
     plain.says("tronagg");
     assert!(!plain.source.contains("/dashboard/accent/"), "{plain:?}");
-    let change = json!({"name": "Tron & Agg", "color": "#c2410c", "logo": file(WEBP, 200)});
+    let change = json!({"name": "Tron & Agg", "color": "#c2410c", "logo": base64_file(WEBP, 200)});
     let set = site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     let logo = set.text("/logo/url").strip_prefix(site.url).expect("it is at the public URL");
     let page = owner.get("/dashboard/keys").await.expect(200);
@@ -65,7 +65,7 @@ async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
     assert!(page.source.contains(&format!("src=\"{logo}\"")), "{page:?}");
     let picture = site.visitor().get(logo).await.expect(200);
     assert_eq!(picture.header("content-type"), Some("image/webp"));
-    // The picture of another tenant is not at this one's address, nor an old one at that of a new.
+    // The address does not work for another tenant, nor after the logo has been removed.
     let other = site.app.tradetally.tenant.id.to_string();
     let theirs = logo.replace(&site.app.tronagg.tenant.id.to_string(), &other);
     assert_ne!(theirs, logo);
@@ -73,7 +73,9 @@ async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
     site.set_dashboard(&site.app.tronagg, json!({"logo": null})).await.expect(200);
     site.visitor().get(logo).await.expect(404);
     for (bytes, media_type) in [(PNG, "image/png"), (JPEG, "image/jpeg"), (WEBP, "image/webp")] {
-        let set = site.set_dashboard(&site.app.tronagg, json!({"logo": file(bytes, 32_768)})).await;
+        let set = site
+            .set_dashboard(&site.app.tronagg, json!({"logo": base64_file(bytes, 32_768)}))
+            .await;
         assert_eq!(set.expect(200).text("/logo/media_type"), media_type);
     }
 }
@@ -82,7 +84,7 @@ async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
 async fn unsafe_settings_are_refused() {
     let site = Site::start().await;
     let svg = STANDARD.encode("<svg xmlns=\"http://www.w3.org/2000/svg\" onload=\"alert(1)\"/>");
-    let gif = file(b"GIF89a", 100);
+    let gif = base64_file(b"GIF89a", 100);
     let html = STANDARD.encode("<!doctype html><script>alert(1)</script>");
     let long = "a".repeat(61);
     let many: Vec<String> = (0..21).map(|n| format!("https://{n}.example")).collect();
@@ -104,7 +106,7 @@ async fn unsafe_settings_are_refused() {
         ("logo", json!("not base64!")),
         ("logo", json!("https://evil.example/logo.png")),
         ("logo", json!("data:image/png;base64,iVBORw0KGgo=")),
-        ("logo", json!(file(PNG, 32_769))),
+        ("logo", json!(base64_file(PNG, 32_769))),
         ("return_origins", json!(null)),
         ("return_origins", json!("https://a.example")),
         ("return_origins", json!(many)),
@@ -122,11 +124,14 @@ async fn unsafe_settings_are_refused() {
     ] {
         let answer = site.set_dashboard(&site.app.tronagg, json!({member: value.clone()})).await;
         let answer = answer.expect_problem(422, "validation_failed");
-        let told = answer.wrong();
-        assert!(told.iter().all(|at| at.starts_with(&format!("/{member}"))), "{value}: {told:?}");
-        assert_eq!(told.len(), 1, "{value}: {told:?}");
+        let reported = answer.wrong();
+        assert!(
+            reported.iter().all(|at| at.starts_with(&format!("/{member}"))),
+            "{value}: {reported:?}"
+        );
+        assert_eq!(reported.len(), 1, "{value}: {reported:?}");
     }
-    // Where accounts are no addresses nobody can sign for one.
+    // Wallet sign-in needs a tenant whose account ids are TRON addresses.
     let change = json!({"wallet_sign_in": "existing"});
     let answer = site.set_dashboard(&site.app.tradetally, change).await;
     assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/wallet_sign_in"]);
@@ -144,19 +149,19 @@ async fn all_invalid_settings_are_reported_together() {
     });
     let answer = site.set_dashboard(&site.app.tronagg, change).await;
     let answer = answer.expect_problem(422, "validation_failed");
-    let mut told: Vec<_> = answer
+    let mut reported: Vec<_> = answer
         .wrong()
         .iter()
         .map(|at| at[1..].split('/').next().expect("there is a first part").to_owned())
         .collect();
-    told.sort_unstable();
-    assert_eq!(told, ["color", "logo", "name", "return_origins", "wallet_sign_in", "y"]);
+    reported.sort_unstable();
+    assert_eq!(reported, ["color", "logo", "name", "return_origins", "wallet_sign_in", "y"]);
 }
 
 #[tokio::test]
 async fn only_the_settings_route_accepts_a_larger_body() {
     let site = Site::start().await;
-    let large = json!({"logo": file(PNG, 32_768)});
+    let large = json!({"logo": base64_file(PNG, 32_768)});
     site.set_dashboard(&site.app.tronagg, large).await.expect(200);
     let too_large = json!({"name": "a".repeat(70_000)});
     site.set_dashboard(&site.app.tronagg, too_large).await.expect_problem(413, "body_too_large");

@@ -1,4 +1,4 @@
-//! The way in by a wallet that signs a message.
+//! Sign-in by a wallet that signs a message.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -13,46 +13,46 @@ use crate::harness::{OTHER_WALLET, WALLET};
 const LOGIN: &str = "/dashboard/tronagg/login";
 const VERIFY: &str = "/dashboard/tronagg/login/verify";
 
-/// What is said of a nonce that does not fit, whoever signed.
-const SPENT: &str = "This message was used before or is too old";
+/// The error for a nonce that was used, has expired, or does not fit its address, host or browser.
+const MESSAGE_UNUSABLE: &str = "This message was used before or is too old";
 
-/// A site on which wallets may sign in.
-async fn site(policy: &str) -> Site {
-    site_at(LOOPBACK, policy).await
+/// A site whose tenant has this policy for wallet sign-in.
+async fn site_with_policy(policy: &str) -> Site {
+    site_with_policy_at(LOOPBACK, policy).await
 }
 
-async fn site_at(url: &'static str, policy: &str) -> Site {
+async fn site_with_policy_at(url: &'static str, policy: &str) -> Site {
     let site = Site::start_at(url).await;
     let change = json!({"wallet_sign_in": policy, "name": "TronAgg"});
     site.set_dashboard(&site.app.tronagg, change).await.expect(200);
     site
 }
 
-/// The page with the message for this address.
-async fn ask(visitor: &mut Visitor, address: &str) -> Page {
+/// Requests a message for this address.
+async fn request_message(visitor: &mut Visitor, address: &str) -> Page {
     visitor.submit(LOGIN, LOGIN, &[("address", address)]).await
 }
 
-/// Sends a signature by the form of the page with the message.
-async fn send(visitor: &mut Visitor, page: &Page, signature: &str) -> Page {
+/// Submits a signature by the form of the page with the message.
+async fn send_signature(visitor: &mut Visitor, page: &Page, signature: &str) -> Page {
     visitor.send_form(page, VERIFY, &[("signature", signature)]).await
 }
 
-async fn accounts(site: &Site) -> i64 {
+async fn count_accounts(site: &Site) -> i64 {
     let count = sqlx::query_scalar("SELECT count(*) FROM accounts");
     count.fetch_one(&site.app.pool).await.expect("a number")
 }
 
 #[tokio::test]
 async fn a_wallet_signs_in_to_its_account() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("7").await;
     let mut visitor = site.visitor();
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
-    send(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
+    send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
     visitor.get("/dashboard/balance").await.expect(200).says("7.000000");
-    // What the sign-in page had to remember is of no more use.
+    // The cookie of the sign-in page has been removed.
     let cookies: Vec<_> = visitor.cookies.keys().collect();
     assert_eq!(cookies, ["tollgate_last", "tollgate_session"]);
     assert_eq!(visitor.cookies["tollgate_last"], "live.tronagg");
@@ -60,14 +60,14 @@ async fn a_wallet_signs_in_to_its_account() {
 
 #[tokio::test]
 async fn sign_in_message_names_the_host_account_nonce_and_expiry() {
-    let site = site_at(SECURE, "existing").await;
+    let site = site_with_policy_at(SECURE, "existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let message = page.message();
     let nonce = page.field(VERIFY, "nonce");
     assert_eq!(nonce.len(), 43);
-    let (before, times) = message.split_once("Issued At: ").expect("it says when it was made");
+    let (before, times) = message.split_once("Issued At: ").expect("an issue time");
     assert_eq!(
         before,
         format!(
@@ -76,40 +76,40 @@ async fn sign_in_message_names_the_host_account_nonce_and_expiry() {
              URI: https://keys.example.com\nNonce: {nonce}\n"
         )
     );
-    let (issued, expires) = times.split_once("\nExpires At: ").expect("and until when it is good");
+    let (issued, expires) = times.split_once("\nExpires At: ").expect("an expiry");
     let time = |text: &str| OffsetDateTime::parse(text, &Rfc3339).expect("a time");
     assert_eq!(time(expires) - time(issued), Duration::minutes(5));
-    let cookie = visitor.cookies.keys().next().expect("the browser is remembered");
+    let cookie = visitor.cookies.keys().next().expect("a cookie of the sign-in page");
     assert_eq!(cookie, "__Host-tollgate_sign_in");
 }
 
 #[tokio::test]
 async fn signature_is_accepted_in_every_supported_spelling() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     for number in 0..3 {
         let mut visitor = site.visitor();
-        let page = ask(&mut visitor, WALLET).await.expect(200);
+        let page = request_message(&mut visitor, WALLET).await.expect(200);
         let signature = Wallet::first().sign(&page.message());
         let (body, v) = signature.split_at(signature.len() - 2);
-        let written = match number {
-            // As tronpy writes it: v is 0 or 1, and nothing stands in front.
+        let spelling = match number {
+            // As tronpy writes it: v is 0 or 1, and there is no 0x prefix.
             0 => format!("{}{}", &body[2..], if v == "1b" { "00" } else { "01" }),
             1 => signature[2..].to_ascii_uppercase(),
             _ => format!("  {signature}\n"),
         };
-        send(&mut visitor, &page, &written).await.expect_redirect("/dashboard/keys");
+        send_signature(&mut visitor, &page, &spelling).await.expect_redirect("/dashboard/keys");
     }
 }
 
 #[tokio::test]
 async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
     let wallet = Wallet::first();
     let mut visitor = site.visitor();
-    let mut page = ask(&mut visitor, WALLET).await.expect(200);
+    let mut page = request_message(&mut visitor, WALLET).await.expect(200);
     let mut nonces = vec![page.field(VERIFY, "nonce")];
     for kind in ["another wallet", "legacy", "another message", "cut short", "high s", "empty"] {
         let message = page.message();
@@ -121,23 +121,23 @@ async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
             "high s" => with_high_s(&wallet.sign(&message)),
             _ => String::new(),
         };
-        page = send(&mut visitor, &page, &signature).await.expect(400);
+        page = send_signature(&mut visitor, &page, &signature).await.expect(400);
         assert!(page.source.contains("<title>Error: "), "{kind}: {page:?}");
         assert!(page.source.contains("aria-invalid=\"true\""), "{kind}: {page:?}");
-        // There is a fresh message: the other was used up.
+        // The page has a new message, because the attempt has used up the old one.
         let nonce = page.field(VERIFY, "nonce");
         assert!(!nonces.contains(&nonce), "{kind}");
         nonces.push(nonce);
         visitor.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     }
-    // With which the right signature passes at last.
+    // The right signature of the newest message is accepted.
     let signature = wallet.sign(&page.message());
-    send(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
+    send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }
 
-/// The other signature of the same message, which anybody can make out of this one.
+/// The other signature of the same message, which anybody can compute from this one.
 fn with_high_s(signature: &str) -> String {
-    // The order of the group.
+    // The order of the secp256k1 group.
     const N: [u8; 32] = [
         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
         0xfe, 0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36,
@@ -159,35 +159,35 @@ fn with_high_s(signature: &str) -> String {
 
 #[tokio::test]
 async fn message_is_valid_for_one_attempt_in_one_browser() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     let wallet = Wallet::first();
     let mut visitor = site.visitor();
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = wallet.sign(&page.message());
-    // Somebody who was shown the message elsewhere, and got it signed.
-    let mut thief = site.visitor();
-    let theirs = ask(&mut thief, WALLET).await.expect(200);
+    // Another browser submits the nonce and the owner's signature of the message.
+    let mut attacker = site.visitor();
+    let attacker_page = request_message(&mut attacker, WALLET).await.expect(200);
     let nonce = page.field(VERIFY, "nonce");
     let fields = [("nonce", nonce.as_str()), ("signature", signature.as_str())];
-    thief.send_form(&theirs, VERIFY, &fields).await.expect(400).says(SPENT);
-    thief.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
+    attacker.send_form(&attacker_page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
+    attacker.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 
-    // Used once, it opens nothing more: not with the same browser either.
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    // A used message opens no second session, not even in the same browser.
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = wallet.sign(&page.message());
     let mut copy = visitor.clone();
-    send(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
-    send(&mut copy, &page, &signature).await.expect(400).says(SPENT);
+    send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
+    send_signature(&mut copy, &page, &signature).await.expect(400).says(MESSAGE_UNUSABLE);
     copy.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 }
 
 #[tokio::test]
 async fn ten_concurrent_uses_of_one_signature_open_one_session() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
     let mut fields = page.hidden(VERIFY);
     fields.push(("signature".to_owned(), signature));
@@ -207,33 +207,33 @@ async fn ten_concurrent_uses_of_one_signature_open_one_session() {
 
 #[tokio::test]
 async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     let wallet = Wallet::first();
     let mut visitor = site.visitor();
-    let page = ask(&mut visitor, WALLET).await.expect(200);
-    // It alone: the message that is signed is the one that was given out.
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
+    // Only the stored expiry moves. The wallet signs the message as it was issued.
     let expire = "UPDATE dashboard_sign_ins SET expires_at = expires_at - interval '5 minutes'";
-    sqlx::query(expire).execute(&site.app.pool).await.expect("it is moved");
+    sqlx::query(expire).execute(&site.app.pool).await.expect("the update");
     let signature = wallet.sign(&page.message());
-    let page = send(&mut visitor, &page, &signature).await.expect(400);
-    page.says(SPENT);
+    let page = send_signature(&mut visitor, &page, &signature).await.expect(400);
+    page.says(MESSAGE_UNUSABLE);
 
-    // The nonce of one address with another, whose owner signs what would be right for that.
+    // The nonce of one address, with the signature that would be right for another address.
     let second = Wallet::of(2);
     site.app.account(&site.app.tronagg, &second.address, "0").await;
     let signature = second.sign(&page.message().replace(WALLET, &second.address));
     let fields = [("address", second.address.as_str()), ("signature", signature.as_str())];
-    visitor.send_form(&page, VERIFY, &fields).await.expect(400).says(SPENT);
+    visitor.send_form(&page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
 
-    // And that of one host at another, with the message as it would be there.
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    // The nonce of one host, with the signature that would be right at another host.
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let message = page.message();
     assert_eq!(message.matches("127.0.0.1:8080").count(), 2, "{message}");
     let signature = wallet.sign(&message.replace("127.0.0.1:8080", "localhost:9999"));
-    let mut elsewhere = super::visitor::at(&site.app, "http://localhost:9999");
+    let mut elsewhere = super::visitor::visitor_at(&site.app, "http://localhost:9999");
     elsewhere.cookies.clone_from(&visitor.cookies);
-    send(&mut elsewhere, &page, &signature).await.expect(400).says(SPENT);
+    send_signature(&mut elsewhere, &page, &signature).await.expect(400).says(MESSAGE_UNUSABLE);
     visitor.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     elsewhere.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 }
@@ -242,50 +242,51 @@ async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
 async fn tenant_policy_decides_which_wallets_may_sign_in() {
     let site = Site::start().await;
     let mut visitor = site.visitor();
-    // Off, unless the tenant has said otherwise; and where accounts are no addresses, always.
+    // Wallet sign-in is off by default, and always off if account ids are not TRON addresses.
     visitor.get(LOGIN).await.expect(404);
     visitor.get("/dashboard/tradetally/login").await.expect(404);
     visitor.get("/dashboard/nobody/login").await.expect(404);
     visitor.get("/dashboard/tronagg/test/login").await.expect(404);
 
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
-    let refused = send(&mut visitor, &page, &signature).await;
+    let refused = send_signature(&mut visitor, &page, &signature).await;
     assert!(matches!(refused.status, 400 | 404), "{refused:?}");
-    assert_eq!(accounts(&site).await, 0);
+    assert_eq!(count_accounts(&site).await, 0);
 
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
-    // Not before it is known whose it is.
-    let page = ask(&mut visitor, WALLET).await.expect(200);
-    let page = send(&mut visitor, &page, &Wallet::of(2).sign(&page.message())).await.expect(400);
-    assert_eq!(accounts(&site).await, 0);
+    // A wrong signature creates no account.
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
+    let page =
+        send_signature(&mut visitor, &page, &Wallet::of(2).sign(&page.message())).await.expect(400);
+    assert_eq!(count_accounts(&site).await, 0);
     let signature = Wallet::first().sign(&page.message());
-    send(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
-    assert_eq!(accounts(&site).await, 1);
+    send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
+    assert_eq!(count_accounts(&site).await, 1);
     visitor.get("/dashboard/keys").await.expect(200).says("0 of 5");
 }
 
 #[tokio::test]
 async fn invalid_address_is_refused_with_an_error_at_its_field() {
-    let site = site("create").await;
+    let site = site_with_policy("create").await;
     let mut visitor = site.visitor();
     for wrong in ["", "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HD", "0x7e5f", "<script>alert(1)</script>"] {
-        let page = ask(&mut visitor, wrong).await.expect(400);
+        let page = request_message(&mut visitor, wrong).await.expect(400);
         assert!(page.source.contains("<title>Error: "), "{page:?}");
         assert!(page.source.contains("aria-invalid=\"true\""), "{page:?}");
         page.says(wrong);
         assert!(!page.source.contains("<script>alert"), "{page:?}");
     }
     let padded = format!("  {WALLET} ");
-    ask(&mut visitor, &padded).await.expect(200);
+    request_message(&mut visitor, &padded).await.expect(200);
 }
 
-/// The page that says how long to wait, with the address in its field.
+/// Asserts that the page says how long to wait and keeps the address in its field.
 #[track_caller]
-fn refused(page: Page, address: &str) {
+fn assert_too_many_sign_ins(page: Page, address: &str) {
     let page = page.expect(429);
-    let wait: u64 = page.header("retry-after").expect("when").parse().expect("seconds");
+    let wait: u64 = page.header("retry-after").expect("a time to wait").parse().expect("seconds");
     assert!((1..=300).contains(&wait), "{wait}");
     page.says("Too many sign-ins were begun of late");
     assert!(page.source.contains("aria-invalid=\"true\""), "{page:?}");
@@ -293,8 +294,8 @@ fn refused(page: Page, address: &str) {
     assert!(page.source.contains(&format!("action=\"{LOGIN}\"")), "{page:?}");
 }
 
-/// A browser somewhere else.
-fn from(site: &Site, address: &str) -> Visitor {
+/// A visitor with this client address.
+fn visitor_from(site: &Site, address: &str) -> Visitor {
     let mut visitor = site.visitor();
     visitor.address = address.parse().expect("an address");
     visitor
@@ -302,66 +303,72 @@ fn from(site: &Site, address: &str) -> Visitor {
 
 #[tokio::test]
 async fn client_may_begin_20_sign_ins_for_one_address_in_five_minutes() {
-    let site = site("create").await;
+    let site = site_with_policy("create").await;
     for _ in 0..20 {
-        ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
+        request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await.expect(200);
     }
-    refused(ask(&mut from(&site, "192.0.2.1"), WALLET).await, WALLET);
-    // Nobody is locked out by that: not the owner of the address, nor the client from others.
-    ask(&mut from(&site, "192.0.2.2"), WALLET).await.expect(200);
-    ask(&mut from(&site, "192.0.2.1"), OTHER_WALLET).await.expect(200);
+    assert_too_many_sign_ins(
+        request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await,
+        WALLET,
+    );
+    // The limit affects neither other clients nor other addresses.
+    request_message(&mut visitor_from(&site, "192.0.2.2"), WALLET).await.expect(200);
+    request_message(&mut visitor_from(&site, "192.0.2.1"), OTHER_WALLET).await.expect(200);
     times::age_sign_ins(&site.app, "5 minutes").await;
-    ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
+    request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await.expect(200);
 }
 
 #[tokio::test]
 async fn address_may_have_500_sign_ins_by_all_clients() {
-    let site = site("create").await;
-    ask(&mut from(&site, "192.0.2.1"), WALLET).await.expect(200);
-    // As if 498 others had begun one.
-    let many = "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+    let site = site_with_policy("create").await;
+    request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await.expect(200);
+    // 498 other clients have begun a sign-in.
+    let sql = "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
                                              client, issued_at, expires_at)
                 SELECT tenant_id, sha256(number::text::bytea), address, browser_hash, host,
                        'client ' || number, issued_at, expires_at
                 FROM dashboard_sign_ins, generate_series(1, 498) AS number";
-    sqlx::query(many).execute(&site.app.pool).await.expect("they are there");
-    ask(&mut from(&site, "192.0.2.2"), WALLET).await.expect(200);
-    refused(ask(&mut from(&site, "192.0.2.3"), WALLET).await, WALLET);
-    ask(&mut from(&site, "192.0.2.3"), OTHER_WALLET).await.expect(200);
+    sqlx::query(sql).execute(&site.app.pool).await.expect("the insert");
+    request_message(&mut visitor_from(&site, "192.0.2.2"), WALLET).await.expect(200);
+    assert_too_many_sign_ins(
+        request_message(&mut visitor_from(&site, "192.0.2.3"), WALLET).await,
+        WALLET,
+    );
+    request_message(&mut visitor_from(&site, "192.0.2.3"), OTHER_WALLET).await.expect(200);
 }
 
 #[tokio::test]
 async fn wrong_signature_beyond_the_limit_gets_a_429_with_the_time_to_wait() {
-    let site = site("create").await;
+    let site = site_with_policy("create").await;
     let mut visitor = site.visitor();
-    let mut page = ask(&mut visitor, WALLET).await.expect(200);
+    let mut page = request_message(&mut visitor, WALLET).await.expect(200);
     for _ in 1..20 {
-        page = send(&mut visitor, &page, "").await.expect(400);
+        page = send_signature(&mut visitor, &page, "").await.expect(400);
     }
-    refused(send(&mut visitor, &page, "").await, WALLET);
+    assert_too_many_sign_ins(send_signature(&mut visitor, &page, "").await, WALLET);
 }
 
 #[tokio::test]
 async fn one_client_can_begin_ten_sign_ins_concurrently() {
-    let site = site("create").await;
+    let site = site_with_policy("create").await;
     let mut tasks = tokio::task::JoinSet::new();
     for number in 1..=10 {
         let mut visitor = site.visitor();
         let address = Wallet::of(number).address;
-        tasks.spawn(async move { ask(&mut visitor, &address).await.status });
+        tasks.spawn(async move { request_message(&mut visitor, &address).await.status });
     }
     assert_eq!(tasks.join_all().await, [200; 10]);
 }
 
 #[tokio::test]
 async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
-    let site = site("create").await;
+    let site = site_with_policy("create").await;
     let mut number = 0..;
     let mut attempt = async |from: &str| {
         let mut visitor = site.visitor();
         visitor.address = from.parse().expect("an address");
-        let wallet = Wallet::of(1 + number.next().expect("there is no end"));
-        ask(&mut visitor, &wallet.address).await
+        let wallet = Wallet::of(1 + number.next().expect("endless"));
+        request_message(&mut visitor, &wallet.address).await
     };
     for _ in 0..40 {
         attempt("198.51.100.1").await.expect(200);
@@ -369,7 +376,7 @@ async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
     let refused = attempt("198.51.100.1").await.expect(429);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     attempt("198.51.100.2").await.expect(200);
-    // Whoever has an IPv6 address has 2^64 of them.
+    // All addresses of one /64 network count as one client.
     for host in 0..40 {
         attempt(&format!("2001:db8::{host:x}")).await.expect(200);
     }
@@ -381,17 +388,17 @@ async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
 
 #[tokio::test]
 async fn sign_in_form_needs_the_cookie_of_its_own_page() {
-    let site = site("existing").await;
+    let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     let mut visitor = site.visitor();
-    // Without the cookie of the page, or with that of another.
+    // The cookie of the page is missing, or belongs to another page.
     visitor.post(LOGIN, &[("address", WALLET)]).await.expect(403);
-    let page = ask(&mut visitor, WALLET).await.expect(200);
+    let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
     let mut other = site.visitor();
-    send(&mut other, &page, &signature).await.expect(403);
+    send_signature(&mut other, &page, &signature).await.expect(403);
     other.get(LOGIN).await.expect(200);
-    send(&mut other, &page, &signature).await.expect(403);
-    // Nothing was used up by that.
-    send(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
+    send_signature(&mut other, &page, &signature).await.expect(403);
+    // The refused requests have not used the message up.
+    send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }

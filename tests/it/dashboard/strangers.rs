@@ -1,11 +1,11 @@
-//! A session of one account reads nothing of another, and changes nothing of it.
+//! A session of one account neither reads nor changes another account.
 
 use serde_json::json;
 
 use super::visitor::{Page, Site, Visitor};
 use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET, app::NewKey};
 
-/// An account with something of everything, and what nobody else may see of it.
+/// An account with data of every kind, and the texts that no other account may see.
 struct Victim {
     key: NewKey,
     secrets: Vec<String>,
@@ -38,7 +38,7 @@ async fn victim(site: &Site) -> Victim {
 }
 
 /// Every page and form of a key.
-const OF_KEY: &[(&str, &str)] = &[
+const KEY_ROUTES: &[(&str, &str)] = &[
     ("GET", ""),
     ("GET", "/edit"),
     ("POST", "/edit"),
@@ -54,19 +54,19 @@ const OF_KEY: &[(&str, &str)] = &[
     ("GET", "/purchases.csv"),
 ];
 
-/// Others who have a session: a neighbour at the same tenant, and one of another tenant.
-async fn others(site: &Site) -> [(Visitor, NewKey); 2] {
+/// Signed-in owners of other accounts: one of the same tenant, and one of another tenant.
+async fn other_owners(site: &Site) -> [(Visitor, NewKey); 2] {
     let app = &site.app;
     app.account(&app.tronagg, OTHER_WALLET, "3").await;
     app.account(&app.tradetally, "user-1", "3").await;
-    let come_in = async |tenant: &TestTenant, account: &str| {
+    let sign_in = async |tenant: &TestTenant, account: &str| {
         let key = app.key_with(tenant, account, json!({"name": "own", "scopes": ["write"]})).await;
         (site.owner(tenant, account).await, key)
     };
-    [come_in(&app.tronagg, OTHER_WALLET).await, come_in(&app.tradetally, "user-1").await]
+    [sign_in(&app.tronagg, OTHER_WALLET).await, sign_in(&app.tradetally, "user-1").await]
 }
 
-async fn ask(visitor: &mut Visitor, method: &str, path: &str, csrf: &str) -> Page {
+async fn request(visitor: &mut Visitor, method: &str, path: &str, csrf: &str) -> Page {
     if method == "GET" {
         return visitor.get(path).await;
     }
@@ -82,9 +82,9 @@ async fn ask(visitor: &mut Visitor, method: &str, path: &str, csrf: &str) -> Pag
     visitor.post(path, &fields).await
 }
 
-/// The page without what differs from one request to the next.
-fn shape(page: &Page, key_id: &str) -> String {
-    let id = page.header("x-request-id").expect("every answer has its id");
+/// The page without its request id and the id of the key.
+fn without_ids(page: &Page, key_id: &str) -> String {
+    let id = page.header("x-request-id").expect("a request id");
     page.source.replace(id, "").replace(key_id, "")
 }
 
@@ -94,19 +94,20 @@ async fn key_of_another_account_is_indistinguishable_from_an_unknown_key() {
     let victim = victim(&site).await;
     let path = format!("/v1/accounts/{WALLET}/keys");
     let before = site.api(site.app.tronagg.call("GET", &path)).await.expect(200).json;
-    let absent = "key_01h455vb4pex5vsknk084sn02q";
-    for (mut visitor, own) in others(&site).await {
+    let unknown_id = "key_01h455vb4pex5vsknk084sn02q";
+    for (mut visitor, own) in other_owners(&site).await {
         let edit = format!("/dashboard/keys/{}/edit", own.id);
         let csrf = visitor.get(&edit).await.expect(200).field(&edit, "csrf");
-        for (method, suffix) in OF_KEY {
+        for (method, suffix) in KEY_ROUTES {
             let path = |id: &str| format!("/dashboard/keys/{id}{suffix}");
-            let theirs = ask(&mut visitor, method, &path(&victim.key.id), &csrf).await.expect(404);
-            let nobodys = ask(&mut visitor, method, &path(absent), &csrf).await.expect(404);
-            let shapes = [shape(&theirs, &victim.key.id), shape(&nobodys, absent)];
-            assert_eq!(shapes[0], shapes[1], "{method} {suffix}");
-            // So is what is no id.
+            let theirs =
+                request(&mut visitor, method, &path(&victim.key.id), &csrf).await.expect(404);
+            let unknown = request(&mut visitor, method, &path(unknown_id), &csrf).await.expect(404);
+            let pages = [without_ids(&theirs, &victim.key.id), without_ids(&unknown, unknown_id)];
+            assert_eq!(pages[0], pages[1], "{method} {suffix}");
+            // A malformed id is not found either.
             for wrong in ["x", "pur_01h455vb4pex5vsknk084sn02q", "%3Cb%3E", "%FF"] {
-                ask(&mut visitor, method, &path(wrong), &csrf).await.expect(404);
+                request(&mut visitor, method, &path(wrong), &csrf).await.expect(404);
             }
         }
         visitor.get(&format!("/dashboard/keys/{}", own.id)).await.expect(200);
@@ -120,7 +121,7 @@ async fn key_of_another_account_is_indistinguishable_from_an_unknown_key() {
 async fn no_page_shows_data_of_another_account() {
     let site = Site::start().await;
     let victim = victim(&site).await;
-    for (mut visitor, own) in others(&site).await {
+    for (mut visitor, own) in other_owners(&site).await {
         let id = &victim.key.id;
         let mut paths = vec![
             "/dashboard/keys".to_owned(),
@@ -131,7 +132,7 @@ async fn no_page_shows_data_of_another_account() {
             "/dashboard/log".to_owned(),
             "/dashboard/signed-out".to_owned(),
         ];
-        for (_, suffix) in OF_KEY.iter().filter(|(method, _)| *method == "GET") {
+        for (_, suffix) in KEY_ROUTES.iter().filter(|(method, _)| *method == "GET") {
             paths.push(format!("/dashboard/keys/{}{suffix}", own.id));
         }
         for path in paths {
@@ -140,7 +141,7 @@ async fn no_page_shows_data_of_another_account() {
                 page.does_not_say(secret);
             }
         }
-        // Asked for by name, where lists are filtered. What was asked for may be repeated.
+        // Lists are filtered by the id of the key. A page may repeat the id that was asked for.
         for path in ["/dashboard/balance", "/dashboard/balance.csv"] {
             let page = visitor.get(&format!("{path}?key={id}")).await;
             assert!(matches!(page.status, 200 | 400 | 404), "{page:?}");
@@ -166,11 +167,11 @@ async fn cursor_of_another_account_shows_none_of_its_data() {
     for path in ["/dashboard/balance", key.as_str(), &format!("{key}/purchases")] {
         let page = owner.get(path).await.expect(200);
         let cursor = page.text();
-        let cursor = cursor.split("cursor=").nth(1).expect("there is more than a page");
-        let end = cursor.find(['"', '&', '#']).expect("it ends");
+        let cursor = cursor.split("cursor=").nth(1).expect("a link to the next page");
+        let end = cursor.find(['"', '&', '#']).expect("the end of the cursor");
         cursors.push(cursor[..end].to_owned());
     }
-    for (mut visitor, own) in others(&site).await {
+    for (mut visitor, own) in other_owners(&site).await {
         let own = format!("/dashboard/keys/{}", own.id);
         for cursor in &cursors {
             for path in ["/dashboard/balance", "/dashboard/log", own.as_str()] {

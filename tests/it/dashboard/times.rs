@@ -1,4 +1,4 @@
-//! The database's clock, which decides, and rows that were made earlier than they were.
+//! The database's clock, and functions that move the times of rows into the past.
 
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
@@ -9,30 +9,30 @@ pub async fn now(app: &App) -> OffsetDateTime {
     sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&app.pool).await.expect("a time")
 }
 
-/// As if all links had been made so much earlier.
+/// Makes all links older.
 pub async fn age_links(app: &App, by: &str) {
     shift(app, "dashboard_links", &["created_at", "expires_at"], by).await;
 }
 
-/// As if all sessions had been opened so much earlier, and used so much earlier last.
+/// Makes all sessions older: their start, their last use and their end.
 pub async fn age_sessions(app: &App, by: &str) {
     shift(app, "dashboard_sessions", &["created_at", "last_seen_at", "expires_at"], by).await;
 }
 
-/// As if no session had been used for so long.
-pub async fn leave_sessions(app: &App, by: &str) {
+/// Moves the last use of all sessions into the past.
+pub async fn make_sessions_idle(app: &App, by: &str) {
     shift(app, "dashboard_sessions", &["last_seen_at"], by).await;
 }
 
-/// As if all messages had been given out so much earlier. What they say stays.
+/// Makes all sign-in messages older. Their text stays.
 pub async fn age_sign_ins(app: &App, by: &str) {
     shift(app, "dashboard_sign_ins", &["issued_at", "expires_at"], by).await;
 }
 
 async fn shift(app: &App, table: &str, columns: &[&str], by: &str) {
-    let moved: Vec<String> =
+    let assignments: Vec<String> =
         columns.iter().map(|column| format!("{column} = {column} - interval '{by}'")).collect();
-    let update = format!("UPDATE {table} SET {}", moved.join(", "));
-    let rows = sqlx::query(AssertSqlSafe(update)).execute(&app.pool).await.expect("it is moved");
-    assert!(rows.rows_affected() > 0, "there is a row in {table}");
+    let update = format!("UPDATE {table} SET {}", assignments.join(", "));
+    let rows = sqlx::query(AssertSqlSafe(update)).execute(&app.pool).await.expect("the update");
+    assert!(rows.rows_affected() > 0, "{table} has no row");
 }

@@ -1,4 +1,4 @@
-//! What a browser does, without one: it keeps cookies, sends forms, and looks at every answer.
+//! A simulated browser: it keeps cookies, submits forms and checks every response.
 
 use std::{
     collections::BTreeMap,
@@ -22,33 +22,33 @@ use crate::harness::{Answer, App, Call, TestTenant};
 pub const LOOPBACK: &str = "http://127.0.0.1:8080";
 pub const SECURE: &str = "https://keys.example.com";
 
-/// The service at an address that browsers know it by.
+/// A service at a public URL.
 pub struct Site {
     pub app: App,
     pub url: &'static str,
     router: Router,
 }
 
-/// A browser of somebody.
+/// A simulated browser.
 #[derive(Clone)]
 pub struct Visitor {
     router: Router,
     url: String,
-    /// Where it comes from.
+    /// The client address of its requests.
     pub address: IpAddr,
     pub cookies: BTreeMap<String, String>,
 }
 
-/// What it is shown.
+/// A response that the browser received.
 pub struct Page {
     pub status: u16,
     pub headers: HeaderMap,
-    /// As it came.
+    /// The body as it was received.
     pub source: String,
 }
 
-/// The pages and the interface of a service on the app's node, at a URL.
-pub fn serving(app: &App, url: &str) -> Router {
+/// The dashboard and the API of a service on the app's node, at a public URL.
+pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
     let state = AppState::new(app.node.clone(), Limits::default(), url);
     let pages = tollgate::dashboard::routes(&state);
@@ -62,23 +62,23 @@ impl Site {
 
     pub async fn start_at(url: &'static str) -> Self {
         let app = App::start().await;
-        let router = serving(&app, url);
+        let router = router_at(&app, url);
         Self { app, url, router }
     }
 
-    /// A request of the tenant's backend, or of a bot.
+    /// Sends a request to the API, as the tenant's backend or a bot.
     pub async fn api(&self, call: Call) -> Answer {
-        let (status, headers, body) = exchange(&self.router, call, peer()).await;
+        let (status, headers, body) = exchange(&self.router, call, default_address()).await;
         Answer::new(status, headers, body)
     }
 
-    /// Somebody who has not come in.
+    /// A browser that is not signed in.
     pub fn visitor(&self) -> Visitor {
         let (router, url) = (self.router.clone(), self.url.to_owned());
-        Visitor { router, url, address: peer(), cookies: BTreeMap::new() }
+        Visitor { router, url, address: default_address(), cookies: BTreeMap::new() }
     }
 
-    /// The path of a link into the account.
+    /// The path of a new link to the account.
     pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
         self.link_with(tenant, json!({"account": account})).await
     }
@@ -90,32 +90,32 @@ impl Site {
         path.unwrap_or_else(|| panic!("not at {}: {made:?}", self.url)).to_owned()
     }
 
-    /// The account's owner, who came in by a link.
+    /// A browser that has signed in to the account by a link.
     pub async fn owner(&self, tenant: &TestTenant, account: &str) -> Visitor {
         let link = self.link(tenant, account).await;
-        self.owner_by(&link).await
+        self.owner_by_link(&link).await
     }
 
-    pub async fn owner_by(&self, link: &str) -> Visitor {
+    pub async fn owner_by_link(&self, link: &str) -> Visitor {
         let mut owner = self.visitor();
         owner.get(link).await.expect_redirect("/dashboard/keys");
         owner
     }
 
-    /// What the tenant's owner may set of the pages.
+    /// Changes the dashboard settings of the tenant.
     pub async fn set_dashboard(&self, tenant: &TestTenant, change: Value) -> Answer {
         self.api(tenant.call("PATCH", "/v1/dashboard-settings").json(change)).await
     }
 }
 
-/// A browser that reaches the service by another address.
-pub fn at(app: &App, url: &str) -> Visitor {
-    let (router, url) = (serving(app, url), url.to_owned());
-    Visitor { router, url, address: peer(), cookies: BTreeMap::new() }
+/// A browser that uses the service at another public URL.
+pub fn visitor_at(app: &App, url: &str) -> Visitor {
+    let (router, url) = (router_at(app, url), url.to_owned());
+    Visitor { router, url, address: default_address(), cookies: BTreeMap::new() }
 }
 
 /// A browser at another node on the same database.
-pub async fn on_another_node(site: &Site) -> Visitor {
+pub async fn visitor_on_another_node(site: &Site) -> Visitor {
     Visitor { router: site.app.another_node().await, ..site.visitor() }
 }
 
@@ -124,20 +124,20 @@ impl Visitor {
         self.send(Call::new("GET", path)).await
     }
 
-    /// Sends fields as a form of a page does that tells no other site where it is: without an
-    /// origin, but with the browser's word that it is the same.
+    /// Submits fields as a browser does from a page with the policy `no-referrer`: the origin is
+    /// `null`, but `Sec-Fetch-Site` says that it is the same.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         let call = form(path, fields).header("Origin", "null");
         self.send(call.header("Sec-Fetch-Site", "same-origin")).await
     }
 
-    /// Opens a page, and sends the form in it that goes to `action`: its hidden fields and these.
+    /// Opens a page and submits its form to `action`, with its hidden fields and these.
     pub async fn submit(&mut self, page: &str, action: &str, fields: &[(&str, &str)]) -> Page {
         let page = self.get(page).await.expect(200);
         self.send_form(&page, action, fields).await
     }
 
-    /// Sends the form that goes to `action` of a page that is already open.
+    /// Submits the form to `action` of a page that is already open.
     pub async fn send_form(&mut self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Page {
         let hidden = page.hidden(action);
         let typed = |name: &str| fields.iter().any(|(field, _)| *field == name);
@@ -151,7 +151,7 @@ impl Visitor {
         self.post(action, &all).await
     }
 
-    /// Sends a request as it is, with the cookies of this browser.
+    /// Sends a request unchanged, with the cookies of this browser.
     pub async fn send(&mut self, call: Call) -> Page {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
@@ -160,15 +160,15 @@ impl Visitor {
         let path = call.clone().into_parts().0.uri.to_string();
         let (status, headers, body) = exchange(&self.router, call, self.address).await;
         for cookie in headers.get_all("set-cookie") {
-            self.keep(cookie.to_str().expect("text"));
+            self.store_cookie(cookie.to_str().expect("text"));
         }
         let page = Page { status, headers, source: String::from_utf8_lossy(&body).into_owned() };
         page.check(&path, &self.url);
         page
     }
 
-    fn keep(&mut self, cookie: &str) {
-        let (pair, attributes) = cookie.split_once(';').expect("it has attributes");
+    fn store_cookie(&mut self, cookie: &str) {
+        let (pair, attributes) = cookie.split_once(';').expect("a cookie has attributes");
         let (name, value) = pair.split_once('=').expect("a cookie has a value");
         if attributes.to_ascii_lowercase().contains("max-age=0") || value.is_empty() {
             self.cookies.remove(name);
@@ -177,7 +177,7 @@ impl Visitor {
         }
     }
 
-    /// The token of the session that this browser is in.
+    /// The token of the session of this browser.
     pub fn session(&self) -> &str {
         let mut named = self.cookies.iter().filter(|(name, _)| name.ends_with("tollgate_session"));
         named.next().map(|(_, value)| value.as_str()).expect("a session")
@@ -185,7 +185,7 @@ impl Visitor {
 }
 
 impl Page {
-    /// What holds for every answer under `/dashboard`.
+    /// Asserts what holds for every response under `/dashboard`.
     fn check(&self, path: &str, url: &str) {
         for (name, value) in HEADERS {
             let values: Vec<_> = self.headers.get_all(*name).iter().collect();
@@ -193,8 +193,9 @@ impl Page {
         }
         let hsts = url.starts_with("https:").then_some("max-age=31536000");
         assert_eq!(self.header("strict-transport-security"), hsts, "{path}");
-        let is_kept = ["/assets/", "/accent/", "/logo/"].iter().any(|part| path.contains(part));
-        if !is_kept || self.status != 200 {
+        let is_cacheable =
+            ["/assets/", "/accent/", "/logo/"].iter().any(|part| path.contains(part));
+        if !is_cacheable || self.status != 200 {
             assert_eq!(self.header("cache-control"), Some("no-store"), "{path}: {self:?}");
         }
         assert!(self.header("x-request-id").is_some(), "{path}");
@@ -207,7 +208,7 @@ impl Page {
         self
     }
 
-    /// The place that a browser is sent to, after a form as after a link.
+    /// Asserts that the response redirects to this address.
     #[track_caller]
     pub fn expect_redirect(self, to: &str) -> Self {
         assert_eq!((self.status, self.header("location")), (303, Some(to)), "{self:?}");
@@ -218,20 +219,20 @@ impl Page {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The text of the page, with what was escaped as a person sees it.
+    /// The source of the page, unescaped as a person sees it.
     pub fn text(&self) -> String {
         unescape(&self.source)
     }
 
     #[track_caller]
     pub fn says(&self, text: &str) {
-        assert!(self.text().contains(text), "it does not say {text:?}: {self:?}");
+        assert!(self.text().contains(text), "the page does not say {text:?}: {self:?}");
     }
 
     #[track_caller]
     pub fn does_not_say(&self, text: &str) {
-        assert!(!self.source.contains(text), "it says {text:?}: {self:?}");
-        assert!(!self.text().contains(text), "it says {text:?}: {self:?}");
+        assert!(!self.source.contains(text), "the page says {text:?}: {self:?}");
+        assert!(!self.text().contains(text), "the page says {text:?}: {self:?}");
     }
 
     /// The message that a wallet is asked to sign.
@@ -241,18 +242,19 @@ impl Page {
         let beginning = text.find(" asks you to sign in to ");
         let middle = beginning.unwrap_or_else(|| panic!("no message: {self:?}"));
         let start = text[..middle].rfind(['>', '\n', '"']).map_or(0, |at| at + 1);
-        let end = text[middle..].find("Expires At: ").expect("the message is whole") + middle;
-        let end = text[end..].find(['<', '"', '\r']).expect("it ends") + end;
+        let end =
+            text[middle..].find("Expires At: ").expect("the last line of the message") + middle;
+        let end = text[end..].find(['<', '"', '\r']).expect("the end of the message") + end;
         text[start..end].trim_end().to_owned()
     }
 
     /// The text of the key that a page shows.
     #[track_caller]
     pub fn key(&self, prefix: &str) -> String {
-        find_key(&self.source, prefix).unwrap_or_else(|| panic!("it shows no key: {self:?}"))
+        find_key(&self.source, prefix).unwrap_or_else(|| panic!("the page shows no key: {self:?}"))
     }
 
-    /// The hidden fields of the form that goes to `action`.
+    /// The hidden fields of the form to `action`.
     #[track_caller]
     pub fn hidden(&self, action: &str) -> Vec<(String, String)> {
         let form = self.form(action);
@@ -266,7 +268,7 @@ impl Page {
             .collect()
     }
 
-    /// A hidden field of that form.
+    /// The value of a hidden field of the form to `action`.
     #[track_caller]
     pub fn field(&self, action: &str, name: &str) -> String {
         let hidden = self.hidden(action);
@@ -274,16 +276,16 @@ impl Page {
         field.unwrap_or_else(|| panic!("no field {name}: {self:?}")).1
     }
 
-    /// From its opening to its closing tag.
+    /// The source of the form to `action`, up to its closing tag.
     #[track_caller]
     fn form(&self, action: &str) -> String {
         let forms = self.source.match_indices("<form").map(|(at, _)| &self.source[at..]);
         let forms = forms.map(|rest| rest.split("</form>").next().expect("there is a first part"));
-        let mut ours = forms.filter(|form| {
+        let mut matching = forms.filter(|form| {
             let tag = form.split('>').next().expect("there is a first part");
             attribute(tag, "action").as_deref() == Some(action)
         });
-        ours.next().unwrap_or_else(|| panic!("no form goes to {action}: {self:?}")).to_owned()
+        matching.next().unwrap_or_else(|| panic!("no form to {action}: {self:?}")).to_owned()
     }
 }
 
@@ -297,7 +299,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// What every answer under `/dashboard` says, once each.
+/// The headers that every response under `/dashboard` has, once each.
 const HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -312,28 +314,28 @@ const HEADERS: &[(&str, &str)] = &[
     ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
 ];
 
-/// Where visitors come from, unless it is said.
-fn peer() -> IpAddr {
+/// The client address of visitors by default.
+fn default_address() -> IpAddr {
     "192.0.2.7".parse().expect("an address")
 }
 
 async fn exchange(router: &Router, call: Call, from: IpAddr) -> (u16, HeaderMap, Vec<u8>) {
     let mut request = call.into_request();
     request.extensions_mut().insert(ClientAddress(from));
-    let response = router.clone().oneshot(request).await.expect("it never fails");
+    let response = router.clone().oneshot(request).await.expect("infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     (parts.status.as_u16(), parts.headers, body.to_vec())
 }
 
-/// A form that is sent, with no word of where it comes from.
+/// The request of a form, without headers that tell its origin.
 pub fn form(path: &str, fields: &[(&str, &str)]) -> Call {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     Call::new("POST", path).body("application/x-www-form-urlencoded", pairs.join("&"))
 }
 
-/// Percent-encodes what is not a letter or a digit.
+/// Percent-encodes everything but ASCII letters and digits.
 pub fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -346,7 +348,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// The first text of a key with this prefix.
+/// The first key with this prefix.
 pub fn find_key(source: &str, prefix: &str) -> Option<String> {
     let in_body = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     source.match_indices(prefix).find_map(|(at, _)| {
@@ -369,7 +371,7 @@ pub fn tags(source: &str, name: &str) -> Vec<String> {
 pub fn attribute(tag: &str, name: &str) -> Option<String> {
     let beginning = format!("{name}=\"");
     let mut places = tag.match_indices(&beginning).map(|(at, _)| at);
-    // Not at the end of a longer name.
+    // The match may be the end of a longer name.
     let at = places.find(|at| tag[..*at].ends_with(|c: char| c.is_whitespace()))?;
     tag[at + beginning.len()..].split('"').next().map(unescape)
 }

@@ -1,4 +1,4 @@
-//! A wallet: what TronLink does when it is asked to sign, with the private key of the vectors.
+//! A wallet that signs as TronLink does, with the private key of the test vectors.
 
 use std::fmt::Write as _;
 
@@ -34,13 +34,13 @@ impl Wallet {
         Self { key, address }
     }
 
-    /// `signMessageV2`: the length in bytes of the message stands before it.
+    /// `signMessageV2`: the header contains the length of the message in bytes.
     pub fn sign(&self, message: &str) -> String {
         let length = message.len().to_string();
         self.sign_parts(&[b"\x19TRON Signed Message:\n", length.as_bytes(), message.as_bytes()])
     }
 
-    /// The form of old wallets, in which every message has 32 bytes.
+    /// The format of old wallets: the header says 32 bytes for every message.
     pub fn sign_legacy(&self, message: &str) -> String {
         self.sign_parts(&[b"\x19TRON Signed Message:\n32", message.as_bytes()])
     }
