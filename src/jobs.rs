@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn jobs_stop_one_after_another_the_last_one_first() {
+    async fn jobs_stop_one_by_one_in_reverse_order_of_their_start() {
         let order = Arc::new(Mutex::new(Vec::new()));
         let mut jobs = Jobs::default();
         for name in ["first", "second", "third"] {
@@ -138,7 +138,7 @@ mod tests {
         assert!(jobs.stop().await.is_empty());
         assert_eq!(*order.lock().expect("no panic"), ["third", "second", "first"]);
         let reported = timeout(Duration::from_millis(1), ended).await;
-        assert!(reported.is_err(), "a job that was told to stop is not reported: {reported:?}");
+        assert!(reported.is_err(), "a job that was asked to stop was reported: {reported:?}");
     }
 
     #[tokio::test]

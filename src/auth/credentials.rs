@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn two_that_differ_are_none() {
+    fn two_different_keys_are_a_conflict() {
         let other = format!("Bearer {OTHER}").into_bytes();
         for headers in [
             [("x-api-key", KEY.as_bytes()), ("x-api-key", OTHER.as_bytes())],
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_and_malformed_are_told_apart() {
+    fn missing_and_malformed_keys_are_different_errors() {
         let authorization: [&[u8]; 4] = [b"Bearer", b"Bearer ", b"Basic YTpi", b"Bearerta_ x"];
         assert_eq!(read(&[]), Err(CredentialsError::Missing));
         assert_eq!(read(&[("x-api-key", b"")]), Err(CredentialsError::Missing));

@@ -25,31 +25,31 @@ fn principal(number: u64) -> Principal {
     ))
 }
 
-/// A hash with this tag; `rest` tells those of one tag apart.
+/// A hash with this tag. `rest` distinguishes the hashes of one tag.
 fn hash_with(tag: u64, rest: u8) -> KeyHash {
     let mut bytes = [rest; 32];
     bytes[..8].copy_from_slice(&tag.to_be_bytes());
     KeyHash::from_bytes(bytes)
 }
 
-/// The hash of a number: spread as a SHA-256 is.
+/// The hash of a number. The hashes are spread like those of SHA-256.
 fn hash(number: u64) -> KeyHash {
     hash_with(number.wrapping_mul(0x9E37_79B9_7F4A_7C15), 0)
 }
 
-fn found(cache: &KeyCache, hash: &KeyHash) -> Option<Verdict> {
+fn cached(cache: &KeyCache, hash: &KeyHash) -> Option<Verdict> {
     match cache.look_up(hash) {
         Found::Hit(verdict) => Some(verdict),
         Found::Miss(_) => None,
     }
 }
 
-fn keep(cache: &KeyCache, hash: &KeyHash, verdict: &Verdict) {
+fn store(cache: &KeyCache, hash: &KeyHash, verdict: &Verdict) {
     cache.insert(hash, cache.ticket(hash), verdict);
 }
 
 #[test]
-fn what_is_said_of_a_key_is_kept_whole() {
+fn verdict_is_cached_whole_and_replaced_by_the_next() {
     let cache = KeyCache::new(100);
     let reasons =
         [Denial::Revoked, Denial::Expired, Denial::Disabled, Denial::AccountSuspended].map(Some);
@@ -58,98 +58,98 @@ fn what_is_said_of_a_key_is_kept_whole() {
             None => Ok(principal(number)),
             Some(reason) => Err(Denied::of(principal(number), reason)),
         };
-        keep(&cache, &hash(number), &verdict);
-        assert_eq!(found(&cache, &hash(number)), Some(verdict));
+        store(&cache, &hash(number), &verdict);
+        assert_eq!(cached(&cache, &hash(number)), Some(verdict));
     }
-    // Another verdict takes the place of the one before.
-    keep(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
-    assert_eq!(found(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
+    // A newer verdict replaces the one before.
+    store(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
+    assert_eq!(cached(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
     assert_eq!(cache.counts().0, 5);
 }
 
 #[test]
-fn what_is_no_key_is_not_kept() {
+fn verdicts_about_unknown_keys_and_outages_are_not_cached() {
     let cache = KeyCache::new(100);
     for reason in [Denial::NotFound, Denial::Malformed, Denial::Unavailable] {
-        keep(&cache, &hash(1), &Err(reason.into()));
-        assert_eq!(found(&cache, &hash(1)), None, "{reason:?}");
+        store(&cache, &hash(1), &Err(reason.into()));
+        assert_eq!(cached(&cache, &hash(1)), None, "{reason:?}");
     }
     assert_eq!(cache.counts().0, 0);
 }
 
 #[test]
-fn what_was_read_before_a_change_does_not_come_in_after_it() {
+fn verdict_read_before_an_invalidation_is_not_cached_after_it() {
     let cache = KeyCache::new(100);
     let read_before = cache.ticket(&hash(1));
     cache.invalidate(hash(1).tag());
     cache.insert(&hash(1), read_before, &Ok(principal(1)));
-    assert_eq!(found(&cache, &hash(1)), None);
+    assert_eq!(cached(&cache, &hash(1)), None);
 
     let read_before = cache.ticket(&hash(1));
     cache.clear();
     cache.insert(&hash(1), read_before, &Ok(principal(1)));
-    assert_eq!(found(&cache, &hash(1)), None);
+    assert_eq!(cached(&cache, &hash(1)), None);
 
-    keep(&cache, &hash(1), &Ok(principal(1)));
-    assert_eq!(found(&cache, &hash(1)), Some(Ok(principal(1))));
+    store(&cache, &hash(1), &Ok(principal(1)));
+    assert_eq!(cached(&cache, &hash(1)), Some(Ok(principal(1))));
 }
 
 #[test]
-fn a_change_is_of_all_keys_with_its_tag_and_of_no_other() {
+fn invalidation_removes_all_keys_with_the_tag_and_no_others() {
     let cache = KeyCache::new(1000);
     for rest in 0..20 {
-        keep(&cache, &hash_with(7, rest), &Ok(principal(7)));
-        keep(&cache, &hash_with(8, rest), &Ok(principal(8)));
+        store(&cache, &hash_with(7, rest), &Ok(principal(7)));
+        store(&cache, &hash_with(8, rest), &Ok(principal(8)));
     }
     cache.invalidate(hash_with(7, 0).tag());
     for rest in 0..20 {
-        assert_eq!(found(&cache, &hash_with(7, rest)), None);
-        assert_eq!(found(&cache, &hash_with(8, rest)), Some(Ok(principal(8))));
+        assert_eq!(cached(&cache, &hash_with(7, rest)), None);
+        assert_eq!(cached(&cache, &hash_with(8, rest)), Some(Ok(principal(8))));
     }
 }
 
 #[test]
-fn it_is_bounded() {
+fn cache_fills_to_its_capacity_and_no_further() {
     for capacity in [0, 1, 2, 15, 16, 17, 1000, 17_000] {
         let cache = KeyCache::new(capacity);
         let keys = 3 * capacity as u64 + 10;
         for number in 0..keys {
-            keep(&cache, &hash(number), &Ok(principal(number)));
+            store(&cache, &hash(number), &Ok(principal(number)));
             assert!(cache.counts().0 <= capacity);
         }
-        // Every part of it is full by now.
+        // Every shard is full now.
         assert_eq!(cache.counts().0, capacity);
-        let kept = (0..keys).filter(|number| found(&cache, &hash(*number)).is_some());
+        let kept = (0..keys).filter(|number| cached(&cache, &hash(*number)).is_some());
         assert_eq!(kept.count(), capacity);
     }
 }
 
 #[test]
-fn a_scan_goes_by_what_is_in_use() {
+fn scan_evicts_almost_no_keys_in_use() {
     let cache = KeyCache::new(4_000);
     let in_use = 0..2_000;
     for number in in_use.clone() {
-        keep(&cache, &hash(number), &Ok(principal(number)));
+        store(&cache, &hash(number), &Ok(principal(number)));
     }
     let mut missed = 0;
     let mut scanned = 1_000_000..;
     for round in 0..50 {
         for number in in_use.clone() {
-            if found(&cache, &hash(number)).is_none() {
+            if cached(&cache, &hash(number)).is_none() {
                 missed += 1;
-                keep(&cache, &hash(number), &Ok(principal(number)));
+                store(&cache, &hash(number), &Ok(principal(number)));
             }
-            // As many keys again that are asked for once and never more.
-            let once = scanned.next().expect("there is no end");
-            assert_eq!(found(&cache, &hash(once)), None, "in round {round}");
-            keep(&cache, &hash(once), &Ok(principal(once)));
+            // As many other keys, each of which is looked up only once.
+            let once = scanned.next().expect("endless");
+            assert_eq!(cached(&cache, &hash(once)), None, "in round {round}");
+            store(&cache, &hash(once), &Ok(principal(once)));
         }
     }
     let share = f64::from(missed) / (50.0 * 2_000.0);
-    assert!(share < 0.01, "{share} of those in use were pushed out");
+    assert!(share < 0.01, "{share} of the keys in use were evicted");
 }
 
-/// What can be done to a cache, with a key out of few, so that they meet.
+/// An operation on a cache. There are few keys, so that many operations are about the same one.
 #[derive(Clone, Debug)]
 enum Step {
     Ask(u8),
@@ -180,19 +180,19 @@ fn tag(number: u8) -> u64 {
 }
 
 proptest! {
-    /// It may have forgotten a key, and never says of one what was so before its last change.
+    /// The cache may forget a key, but never returns a verdict from before the key's last change.
     #[test]
-    fn what_is_found_is_so(
+    fn cached_verdict_is_never_older_than_the_last_change(
         capacity in 0..12_usize, steps in prop::collection::vec(step(), 1..300)
     ) {
         let cache = KeyCache::new(capacity);
-        // By tag, how often it was changed: that is what is said of its keys.
+        // The number of changes of each tag. Verdicts about the keys of a tag carry this number.
         let mut changes = [0; 4];
         let mut reading = HashMap::new();
         for step in steps {
             match step {
                 Step::Ask(number) => {
-                    if let Some(verdict) = found(&cache, &key(number)) {
+                    if let Some(verdict) = cached(&cache, &key(number)) {
                         prop_assert_eq!(verdict, Ok(principal(changes[tag(number) as usize])));
                     }
                 }
@@ -210,7 +210,7 @@ proptest! {
                     cache.invalidate(key(number).tag());
                 }
                 Step::Clear => {
-                    // As after a time in which anything may have changed.
+                    // Anything may have changed before the cache was cleared.
                     changes.iter_mut().for_each(|changes| *changes += 1);
                     cache.clear();
                     prop_assert_eq!(cache.counts().0, 0);

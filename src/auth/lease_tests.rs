@@ -14,11 +14,11 @@ fn moment(micros: i64) -> Timestamp {
 }
 
 #[test]
-fn it_is_over_at_its_end() {
+fn lease_ends_slightly_early_and_can_be_ended_sooner() {
     let lease = Lease::new();
     assert!(!lease.holds(at(0)));
     lease.grant(at(1000), at(1600), moment(0));
-    // A little before its end for those who wait for it.
+    // That is slightly before the end on which other nodes rely.
     assert!(lease.holds(at(2574)));
     assert!(!lease.holds(at(2575)));
     lease.end();
@@ -26,7 +26,7 @@ fn it_is_over_at_its_end() {
 }
 
 #[test]
-fn a_newer_one_takes_the_place_of_the_older() {
+fn newer_lease_replaces_the_older() {
     let lease = Lease::new();
     lease.grant(at(1000), at(640), moment(0));
     lease.grant(at(2000), at(640), moment(0));
@@ -34,14 +34,14 @@ fn a_newer_one_takes_the_place_of_the_older() {
 }
 
 proptest! {
-    /// However long the database took: what has come is never taken for what has not.
+    /// An expiry that has come is never missed, however long the database took to respond.
     #[test]
-    fn an_expiry_is_never_seen_too_late(
+    fn expiry_is_never_noticed_too_late(
         sent in 0..1_000_000_u64, took in 0..1_000_000_u64, later in 0..10_000_000_u64,
         boot in 1_000_000_000_000_000..2_000_000_000_000_000_i64, answered in 0.0..=1.0_f64,
     ) {
         let lease = Lease::new();
-        // The database reads its clock somewhere between the question and the answer.
+        // The database reads its clock at some time between the request and its response.
         let read = sent + (took as f64 * answered) as u64;
         let database_clock = |since_boot: u64| moment(boot + since_boot as i64);
         let length = 2_000_000;
@@ -52,14 +52,14 @@ proptest! {
         prop_assert!(!lease.may_have_come(database_clock(now + early + 1), at(now)));
     }
 
-    /// A clock that runs slower by a hundredth does not make a lease longer for who waits.
+    /// A holder's clock that runs 1 % slow does not let the lease outlive the wait of another node.
     #[test]
     fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
         let lease = Lease::new();
         lease.grant(at(sent), at(length), moment(0));
-        let passed_there = length;
-        let passed_here = passed_there - passed_there / 100;
-        prop_assert!(!lease.holds(at(sent + passed_here)));
+        let passed_at_waiter = length;
+        let passed_at_holder = passed_at_waiter - passed_at_waiter / 100;
+        prop_assert!(!lease.holds(at(sent + passed_at_holder)));
         prop_assert!(lease.holds(at(sent + length * 98 / 100 - 1)));
     }
 }

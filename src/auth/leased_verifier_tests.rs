@@ -25,39 +25,39 @@ thread_local! {
     static NOW: Cell<Duration> = const { Cell::new(Duration::from_secs(1000)) };
 }
 
-fn pass(time: Duration) {
+fn advance(time: Duration) {
     NOW.set(NOW.get() + time);
 }
 
-/// The database's clock, which runs as the machine's does.
+/// The database's clock, which runs at the same rate as the machine's.
 fn database_clock() -> Timestamp {
     let micros = 1_800_000_000_000_000 + NOW.get().as_micros();
     Timestamp::from_unix_micros(i64::try_from(micros).expect("in range")).expect("in range")
 }
 
-/// Says what it is told to, and counts how often it was asked.
+/// Returns the verdict that the test has set, and counts its calls.
 #[derive(Clone)]
-struct Told(Arc<Mutex<(Verdict, u32)>>);
+struct StubVerifier(Arc<Mutex<(Verdict, u32)>>);
 
-impl Told {
+impl StubVerifier {
     fn new(verdict: Verdict) -> Self {
         Self(Arc::new(Mutex::new((verdict, 0))))
     }
 
-    fn say(&self, verdict: Verdict) {
+    fn set_verdict(&self, verdict: Verdict) {
         self.0.lock().expect("no panic").0 = verdict;
     }
 
-    fn asked(&self) -> u32 {
+    fn calls(&self) -> u32 {
         self.0.lock().expect("no panic").1
     }
 }
 
-impl KeyVerifier for Told {
+impl KeyVerifier for StubVerifier {
     async fn verify(&self, _: &Presented<'_>) -> Verdict {
-        let mut told = self.0.lock().expect("no panic");
-        told.1 += 1;
-        told.0.clone()
+        let mut state = self.0.lock().expect("no panic");
+        state.1 += 1;
+        state.0.clone()
     }
 }
 
@@ -78,93 +78,93 @@ fn key() -> KeyText {
     KeyText::parse(&format!("ta_{:043}", 1)).expect("well formed")
 }
 
-fn leased(verdict: Verdict) -> (LeasedVerifier<Told>, Told) {
-    let inner = Told::new(verdict);
+fn verifier_with_lease(verdict: Verdict) -> (LeasedVerifier<StubVerifier>, StubVerifier) {
+    let inner = StubVerifier::new(verdict);
     let verifier = LeasedVerifier::new(inner.clone(), 100, || NOW.get());
     verifier.grant_lease(NOW.get(), LEASE, database_clock());
     (verifier, inner)
 }
 
 #[tokio::test]
-async fn by_a_lease_the_key_is_asked_about_once() {
-    let (verifier, inner) = leased(Ok(principal(None)));
+async fn key_is_looked_up_once_under_a_lease() {
+    let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     for _ in 0..3 {
         assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
         assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(Ok(principal(None))));
     }
-    assert_eq!(inner.asked(), 1);
+    assert_eq!(inner.calls(), 1);
     let state = CacheState { keys: 1, hits: 5, misses: 1, without_lease: 0, holds_lease: true };
     assert_eq!(verifier.state(), state);
 }
 
 #[tokio::test]
-async fn without_a_lease_it_is_asked_about_every_time() {
-    let (verifier, inner) = leased(Ok(principal(None)));
+async fn key_is_looked_up_every_time_without_a_lease() {
+    let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
-    pass(LEASE);
-    inner.say(Err(Denial::Unavailable.into()));
+    advance(LEASE);
+    inner.set_verdict(Err(Denial::Unavailable.into()));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Unavailable.into()));
-    inner.say(Err(Denial::Revoked.into()));
+    inner.set_verdict(Err(Denial::Revoked.into()));
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Revoked.into()));
-    assert_eq!((inner.asked(), verifier.state().without_lease), (3, 2));
+    assert_eq!((inner.calls(), verifier.state().without_lease), (3, 2));
     assert!(!verifier.state().holds_lease);
 }
 
 #[tokio::test]
-async fn a_change_is_seen_at_once() {
-    let (verifier, inner) = leased(Ok(principal(None)));
+async fn invalidated_or_cleared_key_is_looked_up_again() {
+    let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
     let denied = Denied::of(principal(None), Denial::Disabled);
-    inner.say(Err(denied.clone()));
+    inner.set_verdict(Err(denied.clone()));
     verifier.invalidate(key().hash().tag());
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(denied.clone()));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(Err(denied)));
-    inner.say(Ok(principal(None)));
+    inner.set_verdict(Ok(principal(None)));
     verifier.clear();
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
 }
 
 #[tokio::test]
-async fn a_key_that_may_have_expired_is_asked_about_and_then_dead_for_good() {
+async fn key_near_its_expiry_is_looked_up_until_it_has_expired() {
     let expires_at = database_clock().plus_seconds(1);
-    let (verifier, inner) = leased(Ok(principal(expires_at)));
+    let (verifier, inner) = verifier_with_lease(Ok(principal(expires_at)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
-    // A little before its time it may have come; the database knows.
-    pass(Duration::from_millis(990));
+    // Shortly before its expiry the key may have expired already. Only the database knows.
+    advance(Duration::from_millis(990));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(expires_at)));
-    pass(Duration::from_millis(10));
+    advance(Duration::from_millis(10));
     let expired = Err(Denied::of(principal(expires_at), Denial::Expired));
-    inner.say(expired.clone());
+    inner.set_verdict(expired.clone());
     assert_eq!(verifier.verify(&Presented::new(&key())).await, expired);
-    assert_eq!(inner.asked(), 3);
+    assert_eq!(inner.calls(), 3);
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), Some(expired));
     let state = verifier.state();
     assert_eq!((state.hits, state.misses), (1, 3));
 }
 
 #[tokio::test]
-async fn a_key_that_is_disabled_expires_all_the_same() {
+async fn cached_disabled_key_is_looked_up_again_at_its_expiry() {
     let principal = principal(database_clock().plus_seconds(1));
     let denied = |reason| Err(Denied::of(principal.clone(), reason));
-    let (verifier, inner) = leased(denied(Denial::Disabled));
+    let (verifier, inner) = verifier_with_lease(denied(Denial::Disabled));
     for _ in 0..2 {
         assert_eq!(verifier.verify(&Presented::new(&key())).await, denied(Denial::Disabled));
     }
-    pass(Duration::from_secs(1));
-    inner.say(denied(Denial::Expired));
+    advance(Duration::from_secs(1));
+    inner.set_verdict(denied(Denial::Expired));
     for _ in 0..2 {
         assert_eq!(verifier.verify(&Presented::new(&key())).await, denied(Denial::Expired));
     }
-    assert_eq!(inner.asked(), 2);
+    assert_eq!(inner.calls(), 2);
 }
 
 #[tokio::test]
-async fn an_outage_is_not_remembered() {
-    let (verifier, inner) = leased(Err(Denial::Unavailable.into()));
+async fn outage_is_not_cached() {
+    let (verifier, inner) = verifier_with_lease(Err(Denial::Unavailable.into()));
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Unavailable.into()));
-    inner.say(Ok(principal(None)));
+    inner.set_verdict(Ok(principal(None)));
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(None)));
 }

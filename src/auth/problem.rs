@@ -319,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn any_problem_can_have_a_challenge_and_a_time_to_wait() {
+    fn any_problem_can_have_a_challenge_and_a_retry_after() {
         let response = Problem::new(ProblemCode::KeyLimitReached, "Try again in a minute.")
             .retry_after(60)
             .challenge(Challenge::InsufficientScope(Scope::purchases_write()))

@@ -392,8 +392,8 @@ mod tests {
         KeyText::parse(text).expect("well formed")
     }
 
-    /// An answer with all that names a key.
-    fn answer(code: &str) -> Value {
+    /// A response with every member that describes a key.
+    fn response_with(code: &str) -> Value {
         json!({
             "valid": code == "VALID",
             "code": code,
@@ -419,8 +419,8 @@ mod tests {
         )
     }
 
-    fn read(answer: &Value) -> Result<Verdict, Failure> {
-        read_verdict(StatusCode::OK, answer.to_string().as_bytes())
+    fn read(response: &Value) -> Result<Verdict, Failure> {
+        read_verdict(StatusCode::OK, response.to_string().as_bytes())
     }
 
     #[test]
@@ -438,7 +438,7 @@ mod tests {
     }
 
     #[test]
-    fn other_urls_are_refused() {
+    fn invalid_urls_are_refused_without_repeating_the_password() {
         for url in [
             "",
             "/",
@@ -464,41 +464,41 @@ mod tests {
     }
 
     #[test]
-    fn the_admin_key_is_one_and_is_not_shown() {
+    fn admin_key_is_checked_and_never_shown() {
         let url = "http://127.0.0.1:8080";
         let error = RemoteVerifier::new(url, &key(KEY)).err().expect("it is no admin key");
         assert!(error.to_string().contains("tg_admin_"), "{error}");
-        let verifier = RemoteVerifier::new(url, &key(ADMIN_KEY)).expect("both are good");
+        let verifier = RemoteVerifier::new(url, &key(ADMIN_KEY)).expect("a URL and an admin key");
         let request = verifier.request(&key(KEY));
         assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {ADMIN_KEY}").as_str());
         assert!(!format!("{:?}", request.headers()).contains("AAAA"));
     }
 
     #[test]
-    fn https_needs_no_provider_of_the_process() {
+    fn https_needs_no_process_wide_tls_provider() {
         let made = RemoteVerifier::new("https://tollgate.example", &key(ADMIN_KEY));
-        // A machine may have no root certificates; then that is what is said.
+        // A machine may have no root certificates. Then the error says that.
         if let Err(error) = made {
             assert!(matches!(error, RemoteVerifierError::RootCertificates(_)), "{error}");
         }
     }
 
     #[test]
-    fn a_valid_key_has_its_principal() {
-        let verdict = read(&answer("VALID")).expect("a verdict");
+    fn valid_key_has_its_principal() {
+        let verdict = read(&response_with("VALID")).expect("a verdict");
         assert_eq!(verdict, Ok(principal()));
-        let mut endless = answer("VALID");
+        let mut endless = response_with("VALID");
         endless["expires_at"] = Value::Null;
         let verdict = read(&endless).expect("a verdict");
         assert_eq!(verdict.map(|principal| principal.expires_at), Ok(None));
-        // A later version may say more.
-        let mut longer = answer("VALID");
+        // A later version may add members.
+        let mut longer = response_with("VALID");
         longer["purchase"] = json!({"id": 1});
         assert_eq!(read(&longer).expect("a verdict"), Ok(principal()));
     }
 
     #[test]
-    fn a_refusal_has_its_reason_and_who_it_would_have_been() {
+    fn refusal_has_its_reason_and_the_principal_if_it_is_readable() {
         for (code, reason) in [
             ("NOT_FOUND", Denial::NotFound),
             ("REVOKED", Denial::Revoked),
@@ -506,18 +506,18 @@ mod tests {
             ("DISABLED", Denial::Disabled),
             ("ACCOUNT_SUSPENDED", Denial::AccountSuspended),
         ] {
-            let named = read(&answer(code)).expect("a verdict");
+            let named = read(&response_with(code)).expect("a verdict");
             assert_eq!(named, Err(Denied::of(principal(), reason)));
             let bare = read(&json!({"valid": false, "code": code})).expect("a verdict");
             assert_eq!(bare, Err(Denied::from(reason)));
-            let mut garbled = answer(code);
+            let mut garbled = response_with(code);
             garbled["scopes"] = json!(["everything"]);
             assert_eq!(read(&garbled).expect("a verdict"), Err(Denied::from(reason)));
         }
     }
 
     #[test]
-    fn what_contradicts_itself_is_no_verdict() {
+    fn contradictory_response_is_no_verdict() {
         for (valid, code) in [
             (false, "VALID"),
             (true, "REVOKED"),
@@ -527,15 +527,15 @@ mod tests {
             (false, "INSUFFICIENT_BALANCE"),
             (false, "SOMETHING_NEW"),
         ] {
-            let mut contradiction = answer(code);
+            let mut contradiction = response_with(code);
             contradiction["valid"] = valid.into();
             assert!(read(&contradiction).is_err(), "{valid} and {code:?}");
         }
     }
 
     #[test]
-    fn a_pass_needs_every_member() {
-        let whole = answer("VALID");
+    fn valid_response_needs_every_member() {
+        let whole = response_with("VALID");
         for member in whole.as_object().expect("an object").keys() {
             let mut less = whole.clone();
             less.as_object_mut().expect("an object").remove(member);
@@ -549,11 +549,11 @@ mod tests {
     }
 
     #[test]
-    fn anything_else_is_no_verdict() {
+    fn malformed_body_or_other_status_is_no_verdict() {
         for body in ["", "null", "[]", "\"VALID\"", "{}", "<html>", "{\"valid\":true"] {
             assert!(read_verdict(StatusCode::OK, body.as_bytes()).is_err(), "{body}");
         }
-        let good = answer("VALID").to_string();
+        let good = response_with("VALID").to_string();
         for status in [201, 204, 301, 400, 401, 403, 404, 429, 500, 503] {
             let status = StatusCode::from_u16(status).expect("a status");
             assert!(read_verdict(status, good.as_bytes()).is_err(), "{status}");
@@ -561,8 +561,8 @@ mod tests {
     }
 
     #[test]
-    fn no_failure_repeats_what_was_answered() {
-        let mut tenant = answer("VALID");
+    fn failures_do_not_repeat_the_response() {
+        let mut tenant = response_with("VALID");
         tenant["tenant"] = KEY.into();
         for echo in [json!({"valid": KEY}), json!({"valid": true, "code": KEY}), tenant] {
             let failure = read(&echo).expect_err("it is no verdict");

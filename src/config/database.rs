@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_url_is_told_without_its_password() {
+    fn invalid_url_is_reported_without_its_password() {
         let database = DatabaseArgs {
             database_url: some("mysql://root:secret@localhost/db"),
             ..DatabaseArgs::default()

@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn log_forms() {
+    fn log_setting_is_a_level_and_an_optional_format() {
         let debug_json = LogConfig { level: tracing::Level::DEBUG, json: true };
         assert_eq!(read_log("debug,json"), Some(debug_json));
         assert_eq!(read_log("debug,xml"), None);

@@ -84,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations() {
+    fn durations_are_positive_whole_numbers_with_a_unit_and_bounded() {
         assert_eq!(read_duration("1500ms"), Some(Duration::from_millis(1500)));
         assert_eq!(read_duration("2m"), Some(Duration::from_secs(120)));
         for wrong in ["", "5", "s", "0s", "-1s", "1.5s", "61m", "99999999999999999999s"] {

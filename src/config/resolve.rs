@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn every_wrong_value_is_told_at_once() {
+    fn all_invalid_values_are_reported_together() {
         let database = DatabaseArgs {
             database_url: some("mysql://root:secret@localhost/db"),
             database_connections: some("0"),
@@ -45,7 +45,7 @@ mod tests {
             drain_timeout: some("2h"),
             ..ServerArgs::default()
         };
-        let error = resolve(&database, &server).err().expect("much is wrong").to_string();
+        let error = resolve(&database, &server).err().expect("several invalid values").to_string();
         for line in [
             "TOLLGATE_DATABASE_CONNECTIONS is \"0\": it must be a whole number from 1 to 1000",
             "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms, s or m",
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_given_is_the_default() {
+    fn missing_settings_have_their_defaults() {
         let database =
             DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
         let (database, log, server) =

@@ -64,7 +64,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_file_that_pages_name_is_there() {
+    fn every_asset_of_the_pages_has_a_hashed_url() {
         for name in ["dashboard.css", "dashboard.js", "favicon.svg"] {
             let url = url(name);
             let (path, file) = url.rsplit_once('/').expect("a path");

@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn filters_are_days_and_the_last_is_in_it() {
+    fn filters_are_whole_days_including_the_last() {
         let mut query = Form::parse(b"from=2026-11-01&to=2026-11-30&kind=purchase&key=");
         let filter = read_filter(&mut query);
         assert!(query.is_right());
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_in_a_filter_stands_beside_it() {
+    fn every_invalid_filter_has_an_error() {
         let mut query = Form::parse(b"from=x&to=y&kind=z&key=key_1");
         read_filter(&mut query);
         let wrong: Vec<_> = query.errors().iter().filter_map(|error| error.field).collect();

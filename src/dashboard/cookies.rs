@@ -110,14 +110,14 @@ mod tests {
     const A: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
     #[test]
-    fn the_cookie_of_exactly_this_name_is_read() {
+    fn only_the_cookie_with_exactly_this_name_is_read() {
         let plain = "x=1; tollgate_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA; y=\"2\"";
         let secure = "__Host-tollgate_session=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
         assert_eq!(read(&[plain], false).as_deref(), Some(A));
         assert_eq!(read(&["x=1", plain], false).as_deref(), Some(A));
         assert_eq!(read(&[plain, plain], false).as_deref(), Some(A));
         assert_eq!(read(&[secure], true).as_deref(), Some(A));
-        // What a plain connection may have set is no session of a secure one.
+        // A secure connection ignores a cookie that a plain connection may have set.
         assert_eq!(read(&[plain], true), None);
         assert_eq!(read(&[secure], false), None);
         for other in [
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_set_does_no_harm() {
+    fn malformed_cookies_of_other_sites_are_skipped() {
         for beside in
             [&b"x=\xfc; "[..], b"x=\xc3\xbc; ", b"\xff; ", b"=; ", b"; ;; ", b"x==\x80;\t"]
         {
@@ -147,14 +147,14 @@ mod tests {
             ] {
                 let mut headers = HeaderMap::new();
                 headers.append(header::COOKIE, HeaderValue::from_bytes(&whole).expect("a value"));
-                let token = Cookie::Session.read(&headers, false).expect("it is there");
+                let token = Cookie::Session.read(&headers, false).expect("a token");
                 assert_eq!(token.expose(), A, "{headers:?}");
             }
         }
     }
 
     #[test]
-    fn where_somebody_signed_in_is_a_name_or_nothing() {
+    fn last_sign_in_cookie_names_a_tenant_or_is_ignored() {
         let read = |value: &str| {
             let mut headers = HeaderMap::new();
             let cookie = HeaderValue::try_from(format!("tollgate_last={value}")).expect("a value");

@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_says_nothing_to_the_owner_is_left_out() {
+    fn details_that_mean_nothing_to_the_owner_are_left_out() {
         let detail = json!({"reason": null, "unknown": "x", "way": "wallet"});
         assert_eq!(details(AuditAction::SessionOpen, &detail), ["With a wallet"]);
         assert_eq!(

@@ -236,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_a_key() {
+    fn complete_form_is_read_into_a_key() {
         let (fields, form) = read(
             "name=+bot+1+&access=custom&scopes=purchases:read,+orders:write&scopes=a:read\
              &expires=date&expires_on=2026-12-31&limit_amount=+1.5&limit_period=month",
@@ -251,18 +251,18 @@ mod tests {
     }
 
     #[test]
-    fn the_offered_lives_are_days_from_now() {
+    fn offered_lifetimes_are_days_from_now() {
         let (fields, _) = read("name=a&access=read&scopes=ignored!&expires=30&limit_period=day");
-        let fields = fields.expect("all is right");
+        let fields = fields.expect("valid fields");
         let Expires::At(expiry) = fields.expires else { panic!("{:?}", fields.expires) };
         assert_eq!(expiry.timestamp().to_string(), "2026-12-25T21:40:00.000000Z");
         assert_eq!((fields.scopes.to_string().as_str(), fields.spend_limit), ("read", None));
         let (fields, _) = read("name=a&access=write&expires=never");
-        assert_eq!(fields.expect("all is right").expires, Expires::Never);
+        assert_eq!(fields.expect("valid fields").expires, Expires::Never);
     }
 
     #[test]
-    fn what_is_wrong_stands_beside_its_field() {
+    fn every_invalid_field_has_an_error() {
         let limit = |rest: &str| format!("name=a&access=read&expires=never&limit_amount={rest}");
         let cases: [(&str, &[&str]); 12] = [
             ("", &["name", "access", "expires"]),
@@ -280,42 +280,41 @@ mod tests {
         ];
         for (text, wrong) in cases {
             let (fields, form) = read(text);
-            let fields_wrong: Vec<_> =
-                form.errors().iter().filter_map(|error| error.field).collect();
-            assert_eq!((fields, &fields_wrong[..]), (None, wrong), "{text}");
+            let invalid: Vec<_> = form.errors().iter().filter_map(|error| error.field).collect();
+            assert_eq!((fields, &invalid[..]), (None, wrong), "{text}");
         }
     }
 
     #[test]
-    fn today_is_a_day_that_has_not_ended() {
+    fn today_is_accepted_as_the_expiry_day() {
         let (fields, _) = read("name=a&access=read&expires=date&expires_on=2026-11-25");
         assert!(fields.is_some());
     }
 
     #[test]
-    fn the_last_day_that_is_offered_is_taken_and_the_next_is_not() {
+    fn last_offered_expiry_day_is_accepted_and_the_next_is_not() {
         for now in ["2026-11-25T21:40:00Z", "2026-11-25T00:00:00Z", "2026-11-25T23:59:59.999999Z"] {
             let now = Timestamp::parse(now).expect("a time");
             let last = last_day(now);
             let next = parse_end_of_day(&last).expect("a day");
-            for (day, taken) in [(last, true), (format::day_input(next), false)] {
+            for (day, accepted) in [(last, true), (format::day_input(next), false)] {
                 let text = format!("name=a&access=read&expires=date&expires_on={day}");
                 let mut form = Form::parse(text.as_bytes());
                 let fields = KeyInput::read(&mut form, now, &tenant(), false);
-                assert_eq!(fields.is_some(), taken, "{day} at {now}");
+                assert_eq!(fields.is_some(), accepted, "{day} at {now}");
             }
         }
     }
 
     #[test]
-    fn only_a_key_that_is_there_keeps_its_expiry() {
+    fn existing_key_can_keep_its_expiry() {
         let mut form = Form::parse(b"name=a&access=read&expires=keep");
-        let fields = KeyInput::read(&mut form, now(), &tenant(), true).expect("all is right");
+        let fields = KeyInput::read(&mut form, now(), &tenant(), true).expect("valid fields");
         assert_eq!(fields.expires, Expires::Keep);
     }
 
     #[test]
-    fn scopes_are_what_the_form_offers_where_they_can_be() {
+    fn scopes_are_shown_as_an_offered_choice_where_one_fits() {
         let fields = |scopes: &[&str]| {
             access_fields(&ScopeSet::parse(scopes.iter().copied()).expect("good scopes"))
         };

@@ -169,7 +169,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_slug_makes_the_name_of_a_variable() {
+    fn environment_variable_is_named_after_the_slug() {
         assert_eq!(env_name("tronagg"), "TRONAGG_API_KEY");
         assert_eq!(env_name("trade-tally2"), "TRADE_TALLY2_API_KEY");
     }

@@ -127,9 +127,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_grace_is_one_of_those_that_are_offered() {
+    fn only_offered_grace_periods_are_accepted() {
         for choice in grace_choices("") {
-            let grace = parse_grace(&choice.value).expect("what is offered is taken");
+            let grace = parse_grace(&choice.value).expect("an offered grace period");
             assert_eq!(grace.to_string(), choice.value);
         }
         for text in ["", "1", "-1", "604801", "0.0", " 0"] {

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_wait_is_told_in_words() {
+    fn wait_is_written_in_words() {
         for (seconds, words) in [
             (1, "in a moment"),
             (11, "in a minute"),

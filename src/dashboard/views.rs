@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_page_knows_whether_there_is_another() {
+    fn page_continues_only_if_there_are_more_items() {
         let mut items = vec![1, 2, 3];
         assert_eq!(cut(&mut items, 3), None);
         assert_eq!(cut(&mut items, 2), Some(&2));

@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn contrast_is_that_of_wcag() {
+    fn contrast_follows_wcag() {
         let contrast = |a: Rgb, b: Rgb| (a.contrast(b) * 100.0).round() / 100.0;
         for (a, b, expected) in [
             (BLACK, WHITE, 21.0),
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn every_shade_can_be_read() {
+    fn every_palette_has_readable_contrast() {
         let grid = (0..=255_u8).step_by(15);
         for red in grid.clone() {
             for green in grid.clone() {
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_colour_that_can_be_read_is_its_own_ink() {
+    fn readable_colour_is_its_own_ink() {
         let palette = AccentColor::parse("#0B3D91").expect("a colour").palette();
         assert_eq!(palette.light.accent_ink.to_string(), "#0b3d91");
         assert_eq!(palette.light.accent_text, WHITE);
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn colours_are_six_digits() {
+    fn colours_are_six_hexadecimal_digits() {
         let color = AccentColor::parse("#0F62fe").expect("a colour");
         assert_eq!((color.to_string(), color.digits()), ("#0f62fe".into(), "0f62fe".into()));
         assert_eq!(AccentColor::from_digits("0f62FE"), Ok(color));

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_else_is_refused() {
+    fn malformed_and_out_of_range_amounts_are_refused() {
         for text in [
             "", ".", "1.", ".5", "+1", "-1", "1e3", "1,5", " 1", "1 ", "01", "0x1", "1.2.3", "١",
             "NaN",
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn currencies_are_checked() {
+    fn invalid_currencies_are_refused() {
         for code in ["", "A", "trx", "1TRX", "TR-X", "ABCDEFGHIJK"] {
             assert_eq!(Currency::new(code, 2), Err(CurrencyError::Code), "{code:?}");
         }
@@ -319,7 +319,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_back(minor_units in 1..=i64::MAX, decimals in 0..=MAX_DECIMALS) {
+        fn formatted_amount_parses_to_the_same_value(
+            minor_units in 1..=i64::MAX, decimals in 0..=MAX_DECIMALS
+        ) {
             let currency = Currency::new("XXX", decimals).expect("a good currency");
             let read = Amount::parse(currency.format(minor_units).as_str(), &currency);
             prop_assert_eq!(read.map(Amount::minor_units), Ok(minor_units));

@@ -304,7 +304,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_generated_parses_to_the_same_hash(random: [u8; 32]) {
+        fn generated_key_parses_to_the_same_hash(random: [u8; 32]) {
             let key = KeyText::generate(&prefix("tt_live_"), &Zeroizing::new(random));
             let parsed = KeyText::parse(key.expose()).expect("generated keys are well formed");
             prop_assert_eq!(parsed.hash(), key.hash());

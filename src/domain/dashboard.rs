@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_back_lead_to_registered_origins_alone() {
+    fn return_urls_need_a_registered_origin_and_origins_are_bounded() {
         let origin = |text: &str| WebOrigin::parse(text).expect(text);
         let url = |text: &str| ReturnUrl::parse(text).expect(text);
         let origins = vec![origin("https://a.example"), origin("https://A.example:443")];
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn wallet_sign_in_needs_addresses() {
+    fn wallet_sign_in_needs_tron_addresses_as_account_ids() {
         for policy in WalletSignIn::ALL {
             assert!(policy.fits(AccountFormat::Tron));
             assert_eq!(policy.fits(AccountFormat::Any), policy == WalletSignIn::Off);
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_as_agreed() {
+    fn sign_in_message_has_exactly_the_specified_text() {
         let public_url = WebOrigin::parse("https://keys.example.com:8443").expect("an origin");
         let message = SignInMessage {
             public_url: &public_url,

@@ -183,7 +183,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn an_id_is_its_text(bits: u128) {
+        fn id_survives_a_round_trip_through_its_text(bits: u128) {
             let id = KeyId::from_uuid(Uuid::from_u128(bits));
             prop_assert_eq!(id.to_string().parse(), Ok(id));
         }

@@ -116,7 +116,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quoted_and_bare_are_the_same_key() {
+    fn quoted_and_bare_values_are_the_same_key() {
         let bare = IdempotencyKey::parse_header("abc-1").expect("good");
         assert_eq!(IdempotencyKey::parse_header("\"abc-1\""), Ok(bare.clone()));
         assert_eq!(IdempotencyKey::parse_header(" abc-1 "), Ok(bare));
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn others_are_refused() {
+    fn malformed_keys_are_refused() {
         let long = "a".repeat(129);
         for value in ["", "\"\"", "\"", "\"a", "\"a\"b", "a b", "\"a b\"", r#""a\b""#, "é", &long]
         {
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fingerprint_is_of_what_is_asked() {
+    fn fingerprint_depends_on_operation_and_values_but_not_on_member_order() {
         use IdempotentOperation::{Credit, Purchase};
         let purchase = Fingerprint::of(Purchase, &json!({"amount": 1, "reference": "a"}));
         assert_eq!(purchase, Fingerprint::of(Purchase, &json!({"reference": "a", "amount": 1})));

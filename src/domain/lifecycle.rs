@@ -195,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expiry_lies_ahead_but_not_over_ten_years() {
+    fn expiry_must_be_in_the_future_and_within_ten_years() {
         assert_eq!(Expiry::at(at(10), at(10)), Err(ExpiryError::Past));
         assert!(Expiry::at(at(11), at(10)).is_ok());
         assert!(Expiry::after_seconds(MAX_LIFETIME_SECONDS, at(10)).is_ok());
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grace_never_lengthens_a_life() {
+    fn grace_period_never_extends_the_expiry() {
         assert_eq!(end_of_grace(at(10), 60, None), at(70));
         assert_eq!(end_of_grace(at(10), 60, Some(at(20))), at(20));
         assert_eq!(end_of_grace(at(10), 0, Some(at(20))), at(10));

@@ -172,7 +172,7 @@ mod tests {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0";
 
     #[test]
-    fn a_logo_is_what_its_first_bytes_say() {
+    fn logo_type_is_decided_by_its_first_bytes() {
         for (bytes, media_type) in [
             (PNG, "image/png"),
             (b"\xff\xd8\xff\xe0\0\x10JFIF".as_slice(), "image/jpeg"),
@@ -196,10 +196,10 @@ mod tests {
     }
 
     #[test]
-    fn a_logo_is_bounded() {
+    fn logo_size_is_bounded() {
         let mut bytes = PNG.to_vec();
         bytes.resize(MAX_LOGO_BYTES, 0);
-        let logo = Logo::from_base64(&STANDARD.encode(&bytes)).expect("as large as may be");
+        let logo = Logo::from_base64(&STANDARD.encode(&bytes)).expect("a logo of the largest size");
         assert_eq!(logo.bytes().len(), MAX_LOGO_BYTES);
         bytes.push(0);
         assert_eq!(Logo::from_base64(&STANDARD.encode(&bytes)), Err(LogoError::Size));
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_is_its_text() {
+    fn hash_survives_a_round_trip_through_its_text() {
         let hash = Logo::new(PNG.to_vec()).expect("a logo").to_ref().hash;
         assert_eq!(hash.to_string().parse(), Ok(hash));
         let upper = hash.to_string().to_uppercase();

@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_set_has_known_permissions_and_at_least_one() {
+    fn permission_set_is_not_empty_and_has_only_known_permissions() {
         let error = PermissionSet::parse(["keys", "root"]).expect_err("an unknown permission");
         assert_eq!(
             error.to_string(),

@@ -219,7 +219,7 @@ mod tests {
         text.parse().expect("a good scope")
     }
 
-    /// Few resources, so that pairs and triples of scopes are often about the same one.
+    /// There are few resources, so that pairs and triples of scopes often share one.
     fn scopes() -> impl Strategy<Value = Scope> {
         ("(a|b|purchases)?", any::<bool>()).prop_map(|(resource, write)| {
             let action = if write { "write" } else { "read" };
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_implications_are_those_of_the_contract() {
+    fn implications_match_the_contract() {
         for (held, needed, expected) in [
             ("write", "read", true),
             ("write", "write", true),
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn a_set_is_sorted_and_shows_itself_as_oauth_does() {
+    fn scope_set_is_sorted_and_written_as_in_oauth() {
         let set = ScopeSet::parse(["write", "a:write", "a:read", "write"]).expect("good scopes");
         assert_eq!(set.to_string(), "write a:read a:write");
     }
@@ -304,14 +304,13 @@ mod tests {
         }
 
         #[test]
-        fn nothing_widens_itself(a in scopes(), b in scopes()) {
-            // What a scope implies never reaches further than the scope: two that imply each
-            // other are the same one.
+        fn implication_is_antisymmetric(a in scopes(), b in scopes()) {
+            // Two scopes that imply each other are the same one, so no scope widens itself.
             prop_assert!(!(a.implies(&b) && b.implies(&a)) || a == b);
         }
 
         #[test]
-        fn a_scope_is_its_text(a in scopes()) {
+        fn scope_survives_a_round_trip_through_its_text(a in scopes()) {
             prop_assert_eq!(scope(&a.to_string()), a);
         }
     }

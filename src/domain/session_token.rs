@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_its_text() {
+    fn token_survives_a_round_trip_through_its_text() {
         let token = SessionToken::generate(&Zeroizing::new([0xfb; 32]));
         assert_eq!(token.expose().len(), TOKEN_LENGTH);
         assert_eq!(token.expose(), "-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_v7-_s");
@@ -109,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn malformed_tokens_are_refused() {
         for text in ["", "a", &"a".repeat(42), &"a".repeat(44), &"+".repeat(43), &"é".repeat(43)] {
             assert!(SessionToken::parse(text).is_err(), "{text:?}");
         }
     }
 
     #[test]
-    fn the_hash_is_that_of_the_text_and_nothing_shows_in_debug() {
+    fn hash_is_sha_256_of_the_text_and_debug_shows_no_secret() {
         let token = SessionToken::parse(&"A".repeat(TOKEN_LENGTH)).expect("well formed");
         let hash: [u8; 32] = Sha256::digest("A".repeat(TOKEN_LENGTH).as_bytes()).into();
         assert_eq!(token.hash().as_bytes(), &hash);

@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slugs_are_checked() {
+    fn invalid_slugs_are_refused() {
         let long = "a".repeat(41);
         for bad in ["", "Tron", "1a", "-a", "a-", "a_b", "a b", &long] {
             assert_eq!(bad.parse::<Slug>(), Err(SlugError), "{bad:?}");
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_is_bounded() {
+    fn maximum_number_of_keys_is_bounded() {
         assert!(MaxKeys::try_from(0).is_err());
         assert!(MaxKeys::try_from(1001).is_err());
         assert_eq!(MaxKeys::try_from(5).map(MaxKeys::get), Ok(5));

@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn malformed_timestamps_are_refused() {
         for text in [
             "",
             "tomorrow",
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn microseconds_survive() {
+    fn microseconds_survive_a_round_trip() {
         let at = Timestamp::parse("2026-11-22T02:31:00.000001Z").expect("a time");
         assert_eq!(Timestamp::from_unix_micros(at.unix_micros()), Some(at));
     }

@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn real_addresses_pass() {
+    fn real_addresses_are_accepted() {
         // The first belongs to the private key 1; the second is the contract of USDT.
         for address in ["TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"]
         {
@@ -33,7 +33,7 @@ mod tests {
     }
 
     #[test]
-    fn others_do_not() {
+    fn malformed_addresses_are_refused() {
         for address in [
             "",
             "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HD",

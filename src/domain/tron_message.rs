@@ -97,14 +97,14 @@ mod tests {
 
     use super::*;
 
-    /// That of the private key 1.
+    /// The address of the private key 1.
     const ADDRESS: &str = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC";
     const OTHER_ADDRESS: &str = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t";
     const HELLO: &str = "hello world";
     const HELLO_SIGNATURE: &str = "0x0dc0b53d525e0103a6013061cf18e60cf158809149f2b8994a545af65a7004cb1eeaff560e801ab51b28df5d42549aa024c2aa7e9d34de1e01294b9afb5e6c7e1c";
     const ZURICH: &str = "Zürich ✓";
     const ZURICH_SIGNATURE: &str = "0xdb558b611b7f19eb8440266e1cc1250f882841b71ed675b875d171d95fc3f6860b74a046b19100d56d687df8a9a93fb0a676fd2ac525353018055af60d3935281c";
-    /// The vector whose message is bytes and no text.
+    /// The test vector whose message is not text.
     const BYTES: &str = "47173285a8d7341e5e972fc677286384f802f8ef42a5ec5f03bbfa254cb01fad";
     const BYTES_SIGNATURE: &str = "0x7e65909ea47c732a4734bf6c41959761b23a58f4ca34e265428fb4576ee1db402e1e007a9019131a999e9dbbe81cc1f8ba424135a529a1b56220fec02e7647fa1c";
 
@@ -130,7 +130,7 @@ mod tests {
             .collect()
     }
 
-    /// Signs a hash by the private key 1, as a wallet does.
+    /// Signs a hash with the private key 1, as a wallet does.
     fn sign(hash: &[u8; 32]) -> String {
         let mut private_key = [0_u8; 32];
         private_key[31] = 1;
@@ -139,11 +139,11 @@ mod tests {
         format!("0x{}{:02x}", to_hex(&signature.to_bytes()), recovery_id.to_byte() + 0x1b)
     }
 
-    /// The other signature of the same message by the same key: s taken from the order, v turned.
+    /// The other signature of a message by the same key: the order minus `s`, and the other `v`.
     fn with_high_s(signature: &str) -> String {
         let s = from_hex(&signature[66..130]);
         let (mut limbs, mut borrow) = (Vec::new(), 0);
-        // From the least limb on.
+        // Starting with the least significant limb.
         for (limb, order) in s.rchunks(8).zip(ORDER.iter().rev()) {
             let limb = u64::from_be_bytes(limb.try_into().expect("eight bytes"));
             let (value, first) = order.overflowing_sub(limb);
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_vectors_of_tronweb_hold() {
+    fn signatures_match_the_test_vectors_of_tronweb() {
         assert_eq!(
             to_hex(&hash(HELLO.as_bytes())),
             "cf02daeb2bea196ed5692322a66ed50080ce74ff8cb711199f1b04f3c13bc10d"
@@ -181,13 +181,13 @@ mod tests {
     }
 
     #[test]
-    fn both_ways_to_write_a_signature_are_read() {
+    fn both_spellings_of_a_signature_are_accepted() {
         let digits = &HELLO_SIGNATURE[2..];
         let of_tronpy = format!("{}01", &digits[..128]);
         for signature in [digits, &of_tronpy, &format!("0x{of_tronpy}"), &digits.to_uppercase()] {
             assert_eq!(verify(ADDRESS, HELLO, signature), Ok(()), "{signature}");
         }
-        // The other v is that of another key.
+        // The other `v` recovers another key.
         for v in ["00", "1b"] {
             let signature = format!("{}{v}", &digits[..128]);
             let refused = verify(ADDRESS, HELLO, &signature);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_form_is_refused() {
+    fn signature_of_the_older_message_format_is_refused() {
         let older = Keccak256::new_with_prefix(HEADER).chain_update("32").chain_update(HELLO);
         let signature = sign(&older.finalize().into());
         let (read, _) = read_signature(&signature).expect("well formed");
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn the_length_is_that_in_bytes() {
+    fn message_length_is_counted_in_bytes() {
         let by_characters =
             Keccak256::new_with_prefix(HEADER).chain_update("8").chain_update(ZURICH);
         let signature = sign(&by_characters.finalize().into());

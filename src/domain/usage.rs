@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn both_ends_have_a_default() {
+    fn either_end_of_a_range_has_a_default() {
         use Granularity::{Day, Hour};
         let day_of_hours = whole("2027-01-30T13:00:00Z", "2027-01-31T13:00:00Z");
         assert_eq!(range(None, None, Hour), day_of_hours);
@@ -253,7 +253,7 @@ mod tests {
         assert_eq!(range(from, to, Granularity::Hour), hours);
         let days = whole("2026-05-05T00:00:00Z", "2026-05-07T00:00:00Z");
         assert_eq!(range(from, to, Granularity::Day), days);
-        // What is whole already stays.
+        // Ends that are whole already do not move.
         let (from, to) = ("2026-05-05T00:00:00Z", "2026-05-06T00:00:00Z");
         for granularity in [Granularity::Hour, Granularity::Day] {
             assert_eq!(range(Some(from), Some(to), granularity), whole(from, to));

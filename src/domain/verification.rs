@@ -171,7 +171,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_of_a_known_key_is_counted_by_its_reason_and_others_not_at_all() {
+    fn refusals_are_counted_by_reason_only_if_the_key_is_known() {
         for denial in Denial::ALL {
             let decision = GateDecision::Denied(denial);
             assert_eq!(decision.reason(), Some(denial.as_str()));
@@ -181,21 +181,25 @@ mod tests {
         }
         let counted =
             Denial::ALL.into_iter().filter_map(|denial| GateDecision::Denied(denial).usage());
-        assert_eq!(counted.count(), UsageOutcome::COUNT - 2, "all but those of a key that is live");
+        assert_eq!(
+            counted.count(),
+            UsageOutcome::COUNT - 2,
+            "every outcome but those of a live key"
+        );
         assert_eq!(GateDecision::Passed.usage(), Some(UsageOutcome::Valid));
         assert_eq!(GateDecision::Passed.reason(), None);
         assert_eq!(GateDecision::Missing.usage(), None);
     }
 
     #[test]
-    fn metrics_have_the_codes_in_lower_case() {
+    fn metric_labels_are_the_codes_in_lower_case() {
         for code in VerificationCode::ALL {
             assert_eq!(code.metric_label(), code.as_str().to_lowercase());
         }
     }
 
     #[test]
-    fn every_denial_but_an_outage_has_a_code_that_leads_back_to_it() {
+    fn denials_map_to_codes_and_back_except_malformed_and_unavailable() {
         for denial in Denial::ALL {
             let code = VerificationCode::try_from(denial);
             match denial {
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_reason_counts() {
+    fn denial_reasons_have_a_fixed_precedence() {
         let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
         let mut state = KeyState {
             revoked_at: Some(at(5)),

@@ -207,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_are_read_as_browsers_write_them() {
+    fn origins_are_normalised_as_browsers_write_them() {
         for (text, shown, host) in [
             ("https://app.example.com", "https://app.example.com", "app.example.com"),
             ("HTTPS://App.Example.COM:443", "https://app.example.com", "app.example.com"),
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_origin_is_refused() {
+    fn malformed_origins_are_refused() {
         let long = format!("https://{}.example", "a".repeat(64));
         for text in [
             "",
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn http_is_for_this_machine_alone() {
+    fn http_is_accepted_only_for_this_machine() {
         for text in [
             "http://a.example",
             "http://localhost.example",
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn links_back_are_of_their_origin() {
+    fn return_urls_are_normalised_and_have_an_origin() {
         for (text, shown, origin) in [
             ("https://A.example", "https://a.example/", "https://a.example"),
             ("https://a.example:443/x?y=z#w", "https://a.example/x?y=z#w", "https://a.example"),
@@ -300,7 +300,7 @@ mod tests {
     }
 
     #[test]
-    fn links_that_could_be_read_differently_are_refused() {
+    fn ambiguous_and_insecure_return_urls_are_refused() {
         let long = format!("https://a.example/{}", "a".repeat(MAX_RETURN_URL));
         let insecure = ReturnUrlError::Origin(WebOriginError::Insecure);
         let grammar = ReturnUrlError::Origin(WebOriginError::Grammar);

@@ -193,7 +193,7 @@ mod tests {
         store::OperationAction,
     };
 
-    /// Operations of some accounts, with those who wait for them.
+    /// Queues with the operations of some accounts, and the callers that wait for them.
     struct Callers {
         queues: Queues,
         tenant: Arc<Tenant>,
@@ -220,8 +220,8 @@ mod tests {
             AccountId::derive(self.tenant.id, &name)
         }
 
-        /// Whether there was room.
-        fn ask(&mut self, account: &str) -> bool {
+        /// Queues an operation of the account. Returns whether there was room.
+        fn enqueue(&mut self, account: &str) -> bool {
             let operation = Operation {
                 account_id: self.account(account),
                 key_id: KeyId::from_uuid(Uuid::nil()),
@@ -235,7 +235,7 @@ mod tests {
         }
 
         fn begin(&mut self, lane: Lane) -> Vec<Waiting> {
-            assert!(self.queues.begin(lane, 2), "there is something to begin");
+            assert!(self.queues.begin(lane, 2), "a batch begins");
             self.queues.next(lane)
         }
 
@@ -246,13 +246,13 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_takes_what_has_gathered_of_all_accounts() {
+    fn batch_takes_all_waiting_operations_of_all_accounts() {
         let mut callers = Callers::new();
         for account in ["a", "b", "a", "c"] {
-            assert!(callers.ask(account));
+            assert!(callers.enqueue(account));
         }
         assert_eq!(callers.begin(Lane::Quick).len(), 4);
-        assert!(callers.queues.next(Lane::Quick).is_empty(), "the lane is over");
+        assert!(callers.queues.next(Lane::Quick).is_empty(), "the lane has ended");
         for account in ["a", "b", "c"] {
             callers.rest(account);
         }
@@ -261,12 +261,12 @@ mod tests {
     }
 
     #[test]
-    fn an_account_is_in_one_batch_and_the_next_takes_what_has_gathered() {
+    fn account_is_in_one_batch_at_a_time_and_the_next_takes_everything_waiting() {
         let mut callers = Callers::new();
-        callers.ask("a");
+        callers.enqueue("a");
         assert_eq!(callers.begin(Lane::Quick).len(), 1);
         for _ in 0..5 {
-            callers.ask("a");
+            callers.enqueue("a");
         }
         assert!(!callers.queues.begin(Lane::Quick, 2) && !callers.queues.begin(Lane::Patient, 2));
         callers.rest("a");
@@ -276,50 +276,53 @@ mod tests {
     }
 
     #[test]
-    fn what_was_locked_waits_on_in_its_order() {
+    fn operations_of_a_locked_account_wait_for_the_patient_lane() {
         let mut callers = Callers::new();
-        callers.ask("a");
+        callers.enqueue("a");
         let batch = callers.begin(Lane::Quick);
-        callers.ask("a");
+        callers.enqueue("a");
         let account_id = callers.account("a");
         callers.queues.put_back(account_id, batch);
-        assert!(!callers.queues.begin(Lane::Quick, 2), "it has one turn");
+        assert!(
+            !callers.queues.begin(Lane::Quick, 2),
+            "the account has its turn in the patient lane"
+        );
         assert_eq!(callers.begin(Lane::Patient).len(), 2);
         callers.rest("a");
         assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
     }
 
     #[test]
-    fn a_batch_that_is_sent_again_gives_its_place_to_another() {
+    fn batch_that_is_sent_again_makes_room_for_another() {
         let mut callers = Callers::new();
         let begin = |callers: &mut Callers| {
             callers.queues.begin(Lane::Quick, 1).then(|| callers.queues.next(Lane::Quick).len())
         };
         for (account, others) in [("a", LATE_LANES), ("b", LATE_LANES - 1)] {
-            assert!(callers.ask(account));
+            assert!(callers.enqueue(account));
             assert_eq!(begin(&mut callers), Some(1));
-            assert!(callers.ask("other"));
-            assert_eq!(begin(&mut callers), None, "there is one lane");
-            assert!(callers.queues.give_way(), "{others} more may");
+            assert!(callers.enqueue("other"));
+            assert_eq!(begin(&mut callers), None, "the only lane is in use");
+            assert!(callers.queues.give_way(), "{others} more batches may be late");
             assert_eq!(begin(&mut callers), Some(1));
             callers.rest("other");
             assert!(callers.queues.next(Lane::Quick).is_empty());
         }
-        assert!(callers.ask("c"));
+        assert!(callers.enqueue("c"));
         assert_eq!(begin(&mut callers), Some(1));
-        assert!(!callers.queues.give_way(), "as many as may be are late");
-        // One that is decided after all takes nothing more; another may be late in its place.
+        assert!(!callers.queues.give_way(), "all late lanes are in use");
+        // A late batch that is decided takes no more operations. Another may be late in its place.
         callers.rest("a");
-        assert!(callers.ask("a"));
+        assert!(callers.enqueue("a"));
         assert!(callers.queues.next(Lane::Late).is_empty());
         assert!(callers.queues.give_way());
         assert_eq!(begin(&mut callers), Some(1));
     }
 
     #[test]
-    fn who_goes_away_while_he_waits_has_asked_for_nothing() {
+    fn operation_of_a_disconnected_caller_is_not_in_the_next_batch() {
         let mut callers = Callers::new();
-        callers.ask("a");
+        callers.enqueue("a");
         callers.waiting.clear();
         assert!(callers.begin(Lane::Quick).is_empty());
         assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
@@ -327,14 +330,14 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_is_bounded_and_so_is_a_batch() {
+    fn queue_of_an_account_and_batch_are_bounded() {
         let mut callers = Callers::new();
         for _ in 0..MAX_WAITING_OF_ACCOUNT {
-            assert!(callers.ask("a"));
+            assert!(callers.enqueue("a"));
         }
-        assert!(!callers.ask("a"));
-        assert!(callers.ask("b"));
+        assert!(!callers.enqueue("a"));
+        assert!(callers.enqueue("b"));
         assert_eq!(callers.begin(Lane::Quick).len(), MAX_BATCH);
-        assert!(callers.ask("a"));
+        assert!(callers.enqueue("a"));
     }
 }

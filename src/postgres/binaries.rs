@@ -187,7 +187,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_major_version_is_read_from_what_the_program_says() {
+    fn major_version_is_read_from_the_output_of_the_program() {
         let is = |version: &str| Some(version.to_owned());
         assert_eq!(
             major_version("postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)\n"),
@@ -215,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn an_explicit_directory_is_the_only_one() {
+    fn explicit_directory_is_the_only_candidate() {
         let mut options = Options {
             data_dir: PathBuf::from("/unused"),
             durable: true,

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_split_where_it_ends_to_exist() {
+    fn path_is_split_after_its_existing_part() {
         let split = |path: &str| split_existing(Path::new(path)).expect("the root can be read");
         let nowhere = "tollgate-does-not-exist/below";
         assert_eq!(split(&format!("/{nowhere}")), (PathBuf::from("/"), PathBuf::from(nowhere)));

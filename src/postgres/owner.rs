@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_ids_wrap_as_the_kernel_has_them() {
+    fn negative_ids_wrap_as_in_the_kernel() {
         let macos = "nobody:*:-2:-2:Unprivileged User:/var/empty:/usr/bin/false\n";
         assert_eq!(
             ServerUser::pick(ROOT, None, macos),
@@ -225,8 +225,8 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_is_entered_by_the_bit_of_the_first_class_that_fits() {
-        let joe = user("joe", 1000, 1001, true).expect("it was just made");
+    fn directory_access_is_decided_by_the_first_matching_permission_class() {
+        let joe = user("joe", 1000, 1001, true).expect("a user");
         let other = Owner { uid: 5, gid: 5 };
         assert!(joe.may_enter(0o711, other));
         assert!(!joe.may_enter(0o700, ROOT));

@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_is_being_written_is_not_ready() {
+    fn incomplete_lock_file_is_not_ready() {
         assert_eq!(parse(FILE), Some((8639, false)));
         assert_eq!(parse("8639\n"), Some((8639, false)));
         assert_eq!(parse(""), None);
@@ -201,13 +201,13 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_single_user_postgres_is_left_alone() {
+    fn lock_file_of_a_single_user_postgres_is_ignored() {
         assert_eq!(parse(&format!("-{FILE}")), None);
         assert_eq!(parse("0\n"), None);
     }
 
     #[test]
-    fn a_process_is_told_by_its_arguments() {
+    fn server_process_is_recognised_by_its_arguments() {
         let holder = |arguments: &str| {
             holder_by_arguments(arguments.replace('|', "\0").as_bytes(), Path::new("/no/data"))
         };

@@ -75,12 +75,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_name_of_the_socket_holds_the_port() {
+    fn socket_name_contains_the_port() {
         assert_eq!(FILE, format!(".s.PGSQL.{PORT}"));
     }
 
     #[test]
-    fn a_path_fits_up_to_what_the_kernel_has_room_for() {
+    fn socket_path_fits_up_to_the_limit_of_the_kernel() {
         let longest = format!("/{}", "x".repeat(MAX_SOCKET_PATH - FILE.len() - 2));
         assert_eq!(Path::new(&longest).join(FILE).as_os_str().len(), MAX_SOCKET_PATH);
         assert!(fits(Path::new(&longest)));

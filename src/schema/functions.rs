@@ -67,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_of_a_function_raises_the_number_of_the_functions() {
+    fn functions_have_the_recorded_digest() {
         assert_eq!(
             functions_digest(),
             DIGEST,
@@ -77,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_creates_the_function_that_it_is_named_after_and_no_other() {
+    fn each_file_creates_only_the_function_that_it_is_named_after() {
         for function in functions() {
             let created: Vec<&str> = function
                 .sql

@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_that_are_reached_exactly_are_large_enough() {
+    fn limits_that_are_exactly_as_large_as_needed_are_sufficient() {
         let needed = settings(4).connections_per_node();
         let exact = limits(Some(needed), Some(needed), needed + 3);
         assert_eq!(exact.shortage(&settings(4)), None);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shortage_says_every_number_and_every_setting() {
+    fn shortage_message_names_every_number_and_every_setting() {
         let shortage = limits(Some(4), Some(13), 10).shortage(&settings(4)).expect("too few");
         for part in [
             "up to 15: 4 (TOLLGATE_DATABASE_CONNECTIONS), 2 for look-ups, 8 for purchases and 1",

@@ -153,9 +153,9 @@ mod tests {
     }
 
     #[test]
-    fn every_doubt_is_an_error_that_names_the_schemas() {
+    fn ambiguous_schema_is_an_error_that_says_what_to_do() {
         let message = |current, with_tables: &[&str]| {
-            schemas(current, with_tables).choose().expect_err("it is in doubt").to_string()
+            schemas(current, with_tables).choose().expect_err("an ambiguous schema").to_string()
         };
         let elsewhere = message(Some("app"), &["public"]);
         assert!(elsewhere.contains("tables are in the schema \"public\""), "{elsewhere}");

@@ -210,7 +210,7 @@ mod tests {
         UsageBuffer::new(|| NOW.get())
     }
 
-    fn pass_seconds(seconds: u64) {
+    fn advance_seconds(seconds: u64) {
         NOW.set(NOW.get() + Duration::from_secs(seconds));
     }
 
@@ -224,7 +224,7 @@ mod tests {
         ))
     }
 
-    /// What is due, as the number of the key, the counts of passes and of revocations.
+    /// The due counts: for the number of each key, its passes and its refusals as revoked.
     fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
         let counts = |(principal, usage): (Principal, Usage)| {
             let (valid, revoked) = (UsageOutcome::Valid, UsageOutcome::Revoked);
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn a_first_use_is_due_at_once_and_later_ones_once_a_minute() {
+    fn first_use_is_due_immediately_and_later_uses_once_a_minute() {
         let buffer = buffer();
         for outcome in [UsageOutcome::Valid, UsageOutcome::Revoked, UsageOutcome::Valid] {
             buffer.record(&key(1), outcome);
@@ -247,25 +247,25 @@ mod tests {
         buffer.record(&key(2), UsageOutcome::Revoked);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 1)), (2, (0, 1))]));
         buffer.record(&key(1), UsageOutcome::Valid);
-        pass_seconds(59);
+        advance_seconds(59);
         assert_eq!(due(&buffer), BTreeMap::new());
         buffer.record(&key(1), UsageOutcome::Valid);
-        pass_seconds(1);
+        advance_seconds(1);
         assert_eq!(due(&buffer), BTreeMap::from([(1, (2, 0))]));
     }
 
     #[test]
-    fn a_key_that_is_not_used_is_forgotten_a_minute_later() {
+    fn unused_key_is_forgotten_after_a_minute() {
         let buffer = buffer();
         buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 1);
         assert_eq!((buffer.take(true).len(), keys_in(&buffer)), (0, 1));
-        pass_seconds(60);
+        advance_seconds(60);
         assert_eq!((due(&buffer).len(), keys_in(&buffer)), (0, 0));
     }
 
     #[test]
-    fn at_the_end_everything_is_taken() {
+    fn final_take_returns_everything() {
         let buffer = buffer();
         buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 1);
@@ -275,13 +275,13 @@ mod tests {
     }
 
     #[test]
-    fn when_a_key_passed_is_known_and_when_it_was_refused_is_not() {
+    fn time_of_the_last_pass_is_recorded_and_that_of_a_refusal_is_not() {
         let buffer = buffer();
         let beginning = NOW.get();
         buffer.record(&key(1), UsageOutcome::Revoked);
-        pass_seconds(1);
+        advance_seconds(1);
         buffer.record(&key(1), UsageOutcome::Valid);
-        pass_seconds(1);
+        advance_seconds(1);
         buffer.record(&key(1), UsageOutcome::InsufficientScope);
         buffer.record(&key(2), UsageOutcome::Disabled);
         let mut taken = buffer.take(false);
@@ -293,16 +293,18 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_written_is_due_again_with_what_came_since() {
+    fn unwritten_counts_are_due_again_together_with_newer_ones() {
         let buffer = buffer();
         let beginning = NOW.get();
         buffer.record(&key(1), UsageOutcome::Valid);
         let taken = buffer.take(false);
-        pass_seconds(5);
+        advance_seconds(5);
         buffer.record(&key(1), UsageOutcome::Revoked);
         buffer.put_back(&taken);
-        let again = buffer.take(false);
-        let [(_, usage)] = &again[..] else { panic!("one key, but {} are due", again.len()) };
+        let due_again = buffer.take(false);
+        let [(_, usage)] = &due_again[..] else {
+            panic!("one key, but {} are due", due_again.len())
+        };
         assert_eq!((usage.began, usage.passed), (beginning, Some(beginning)));
         let counted =
             [UsageOutcome::Valid, UsageOutcome::Revoked].map(|outcome| usage.counts.get(outcome));
@@ -310,25 +312,25 @@ mod tests {
     }
 
     #[test]
-    fn a_full_buffer_drops_what_is_new_and_counts_it() {
+    fn full_buffer_drops_new_keys_and_counts_the_drops() {
         let buffer = buffer();
         let dropped = || buffer.dropped.load(Ordering::Relaxed);
-        // All in one shard, which has its part of the room and no more.
-        let room = KEYS_IN_A_SHARD as u128;
-        for number in 0..room {
+        // All keys are in one shard, which has only its share of the capacity.
+        let capacity = KEYS_IN_A_SHARD as u128;
+        for number in 0..capacity {
             buffer.record(&key(number), UsageOutcome::Valid);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 0));
-        for number in [room, room + 1, room] {
+        for number in [capacity, capacity + 1, capacity] {
             buffer.record(&key(number), UsageOutcome::Valid);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 3));
-        // A key that has its place is counted on.
+        // Further uses of a key in the buffer are counted.
         buffer.record(&key(0), UsageOutcome::Valid);
         assert_eq!(dropped(), 3);
-        // What comes back is bounded as well.
+        // Counts that are put back are bounded as well.
         let usage = Usage::once(UsageOutcome::Valid, NOW.get());
-        buffer.put_back(&[(key(0), usage), (key(room), usage)]);
+        buffer.put_back(&[(key(0), usage), (key(capacity), usage)]);
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 4));
         assert_eq!(due(&buffer)[&0], (3, 0));
     }

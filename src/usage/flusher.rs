@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_hour_lasts_to_its_turn() {
+    fn rest_of_the_hour_is_counted_to_the_full_hour() {
         for (at, seconds) in [
             ("2027-01-31T12:00:00Z", 3600),
             ("2027-01-31T12:59:59Z", 1),

@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn bars_are_as_high_as_their_share() {
+    fn bar_height_is_proportional_to_the_value() {
         let chart = bar_chart("calls", "Calls", "Calls", &steps(&[0, 1, 500, 1000]));
         let heights: Vec<i64> = chart.bars.iter().map(|bar| bar.height).collect();
         assert_eq!(heights, [0, LEAST, HEIGHT / 2, HEIGHT]);
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_drawn_of_nothing() {
+    fn chart_without_values_has_no_visible_bars() {
         let chart = bar_chart("calls", "Calls", "Calls", &steps(&[0; 24]));
         assert_eq!(chart.largest, None);
         assert!(chart.bars.iter().all(|bar| bar.height == 0));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_chart_has_its_numbers_in_words() {
+    fn chart_has_its_numbers_in_a_table_and_escapes_its_title() {
         let html = bar_chart("calls", "Calls <by hour>", "Calls", &steps(&[7])).to_string();
         assert!(html.contains("Calls &#60;by hour&#62;"), "{html}");
         assert!(html.contains("<td>7</td>"), "{html}");

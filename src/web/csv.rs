@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_is_quoted_where_it_has_to_be() {
+    fn field_is_quoted_only_where_necessary() {
         let line =
             |fields: &[&str]| record(&fields.iter().map(|f| (*f).to_owned()).collect::<Vec<_>>());
         assert_eq!(line(&["1", "a b", ""]), "1,a b,\r\n");
@@ -44,7 +44,7 @@ mod tests {
     }
 
     #[test]
-    fn a_formula_is_a_text() {
+    fn formula_is_neutralised() {
         for text in ["=1+1", "＝1+1", "+1", "@SUM(A1)", "-1+2", "-", "\tx"] {
             assert_eq!(field(text), format!("\"'{text}\""));
         }

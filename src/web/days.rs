@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn days_and_minutes_are_those_of_utc() {
+    fn days_and_minutes_are_read_as_utc() {
         let shown = |at: Result<Timestamp, DayError>| at.map(|at| at.to_string());
         assert_eq!(shown(parse_day("2027-01-31")), Ok("2027-01-31T00:00:00.000000Z".into()));
         assert_eq!(shown(parse_end_of_day("2026-12-31")), Ok("2027-01-01T00:00:00.000000Z".into()));
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn other_texts_are_refused() {
+    fn malformed_days_and_minutes_are_refused() {
         for text in
             ["", "tomorrow", "2027-02-30", "31.01.2027", "2027-1-31", "2027-01-31T", "éééééé"]
         {

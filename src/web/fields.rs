@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_no_date_stays_as_it_was_typed() {
+    fn malformed_date_is_kept_in_a_text_input() {
         for (value, expected) in [
             ("", "date"),
             ("2027-01-31", "date"),
@@ -66,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_knows_whether_it_is_chosen() {
+    fn choice_with_the_chosen_value_is_selected() {
         assert!(Choice::new("day", "a day", "day").selected);
         assert!(!Choice::new("day", "a day", "month").selected);
     }

@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_moment_is_written_for_eyes_and_machines() {
+    fn moment_is_written_for_people_and_for_machines() {
         let view = moment(at("2026-11-05T21:40:05.123Z"), None);
         assert_eq!(view.iso, "2026-11-05T21:40:05Z");
         assert_eq!(view.utc, "2026-11-05 21:40:05 UTC");
@@ -164,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_said_in_words() {
+    fn relative_times_are_written_in_words() {
         let now = at("2026-11-05T12:00:00Z");
         for (moment, words) in [
             ("2026-11-05T12:00:00Z", "just now"),
@@ -183,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn long_ids_lose_their_middle() {
+    fn long_ids_are_shortened_in_the_middle() {
         assert_eq!(shortened("TQn9Y2khEsLJW1ChVWFMSMeRDow5KcbLSE"), "TQn9Y2…bLSE");
         assert_eq!(shortened("user-42"), "user-42");
         assert_eq!(shortened(&"a".repeat(12)), "a".repeat(12));
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_have_their_thousands_apart() {
+    fn counts_have_thousands_separators() {
         for (number, text) in
             [(0, "0"), (999, "999"), (1_000, "1,000"), (1_234_567, "1,234,567"), (-1_204, "−1,204")]
         {
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn amounts_have_their_currency_and_a_sign_where_it_is_wanted() {
+    fn amounts_have_their_currency_and_a_sign_if_requested() {
         let trx = Currency::new("TRX", 6).expect("a currency");
         assert_eq!(amount(1_500_000, &trx), "1.500000 TRX");
         assert_eq!(signed_amount(5_000_000, &trx), "+5.000000 TRX");
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn a_time_is_escaped_and_said_twice() {
+    fn time_is_escaped_and_machine_readable() {
         let time = TimeView {
             iso: "2026-11-25T21:40:05Z".into(),
             utc: "2026-11-25 21:40:05 UTC".into(),

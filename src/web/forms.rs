@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_invalid_fields_are_reported_together() {
         let mut form = Form::parse(b"a=x&b=7&c=+");
         assert_eq!(form.read("a", str::parse::<i32>), None);
         assert_eq!(form.read("b", str::parse::<i32>), Some(7));
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_form_is_urlencoded() {
+    fn only_a_urlencoded_body_is_a_form() {
         for (media_type, expected) in [
             ("application/x-www-form-urlencoded", true),
             ("Application/X-WWW-Form-URLencoded; charset=utf-8", true),

@@ -158,7 +158,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_form_comes_from_our_origin() {
+    fn form_is_accepted_only_from_our_own_origin() {
         let public_url = WebOrigin::parse("https://keys.example.com").expect("an origin");
         let origin = |values: &[(&'static str, &'static str)]| {
             let mut headers = HeaderMap::new();
@@ -200,10 +200,10 @@ mod tests {
     }
 
     #[test]
-    fn a_page_is_given_up_before_its_request_is() {
-        for (timeout, shorter_one) in [(15_000, 14_000), (3_000, 2_000), (1_500, 750), (10, 5)] {
+    fn page_times_out_before_its_request() {
+        for (timeout, expected) in [(15_000, 14_000), (3_000, 2_000), (1_500, 750), (10, 5)] {
             let timeout = Duration::from_millis(timeout);
-            assert_eq!(shorter(timeout), Duration::from_millis(shorter_one));
+            assert_eq!(shorter(timeout), Duration::from_millis(expected));
         }
     }
 
@@ -214,7 +214,7 @@ mod tests {
         assert!(is_csrf_token(&csrf_token(&mine), &mine));
         assert!(!is_csrf_token(&csrf_token(&other), &mine));
         assert!(!is_csrf_token("", &mine));
-        assert!(!is_csrf_token(mine.expose(), &mine), "the cookie itself never stands in a page");
+        assert!(!is_csrf_token(mine.expose(), &mine), "the cookie itself is no token of a form");
         assert_eq!(csrf_token(&mine).len(), 43);
     }
 }

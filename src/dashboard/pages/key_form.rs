@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_expiry_is_said_with_its_day() {
+    fn expiry_choices_show_their_last_day_and_one_is_selected() {
         let now = Timestamp::parse("2026-11-25T21:40:05Z").expect("a time");
         let choices = expiry_choices("90", now, None);
         assert_eq!(choices[1].label, "90 days, until 23 Feb 2027 (UTC)");

@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn access_is_said_in_words_where_words_say_it_all() {
+    fn access_has_a_label_and_keeps_its_scopes() {
         let of = |scopes: &[&str]| Access::of(scopes.iter().map(|&scope| scope.into()).collect());
         assert_eq!(of(&["read"]).label, "Read-only");
         assert_eq!(of(&["write"]).label, "Read and write");

@@ -30,7 +30,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_known_words_are_answered() {
+    fn only_known_words_have_a_notice() {
         for word in ["revoked", "disabled", "enabled", "changed"] {
             assert!(Notice::of(word).is_some(), "{word}");
         }

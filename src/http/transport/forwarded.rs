@@ -82,7 +82,7 @@ mod tests {
 
     const PROXY: &str = "10.0.0.1";
 
-    /// Who the client is for networks of `10.0.0.0/8` and `fd00::/8`, behind [`PROXY`].
+    /// The client of a request from [`PROXY`], if `10.0.0.0/8` and `fd00::/8` are trusted.
     fn client<L: AsRef<[u8]>>(lines: &[L]) -> String {
         let proxies = TrustedProxies::parse("10.0.0.0/8, fd00::/8").expect("networks");
         let mut headers = HeaderMap::new();
@@ -96,15 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn the_client_is_the_rightmost_that_is_no_proxy() {
+    fn client_is_the_rightmost_address_that_is_no_trusted_proxy() {
         for (line, expected) in [
             ("192.0.2.1", "192.0.2.1"),
-            // What a client makes up is left of what the proxies say.
+            // Entries that a client forges are to the left of those that proxies add.
             ("198.51.100.7, 192.0.2.1", "192.0.2.1"),
             ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
             ("198.51.100.7,192.0.2.1,10.0.0.3,\t10.0.0.2", "192.0.2.1"),
             ("192.0.2.1, fd00::7, 10.0.0.2", "192.0.2.1"),
-            // A client within the networks.
+            // A client inside the trusted networks.
             ("10.0.0.9, 10.0.0.2", "10.0.0.9"),
         ] {
             assert_eq!(client(&[line]), expected, "{line}");
@@ -112,14 +112,14 @@ mod tests {
     }
 
     #[test]
-    fn all_lines_are_read_in_order() {
+    fn all_header_lines_are_read_in_order() {
         assert_eq!(client(&["198.51.100.7", "192.0.2.1", "10.0.0.3, 10.0.0.2"]), "192.0.2.1");
         assert_eq!(client(&["192.0.2.1, 198.51.100.7", "10.0.0.2"]), "198.51.100.7");
         assert_eq!(client::<&str>(&[]), PROXY);
     }
 
     #[test]
-    fn what_is_no_address_ends_the_search() {
+    fn malformed_entry_ends_the_search() {
         for garbage in [
             "",
             " ",
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_entries_are_looked_at() {
+    fn number_of_entries_that_are_read_is_bounded() {
         let proxies = |number: usize| vec!["10.0.0.2"; number].join(",");
         let within = format!("192.0.2.1,{}", proxies(MAX_ENTRIES - 1));
         assert_eq!(client(&[within]), "192.0.2.1");
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn networks_are_read_whole_or_not_at_all() {
+    fn trusted_networks_are_matched_and_a_malformed_list_is_refused() {
         let include = |text: &str, address: &str| {
             let proxies = TrustedProxies::parse(text).unwrap_or_else(|| panic!("{text}"));
             proxies.include(address.parse().expect("an address"))

@@ -326,7 +326,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_is_an_address_or_a_network_of_them() {
+    fn client_is_an_ipv4_address_or_an_ipv6_64_network() {
         for (address, client) in [
             ("192.0.2.7", "192.0.2.7"),
             ("::ffff:192.0.2.7", "192.0.2.7"),

@@ -355,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_that_are_no_object_are_refused() {
+    fn bodies_that_are_not_a_json_object_are_refused() {
         for body in
             ["[]", "1", "nul", "{", "{\"a\":1,\"a\":2}", "{\"a\":{\"b\":1,\"b\":1}}", "\u{feff}{}"]
         {
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_told_at_once() {
+    fn all_invalid_members_are_reported_together() {
         let mut fields =
             fields(r#"{"b": 1, "c": {"d": null, "x~/y": 0}, "list": ["a", 2], "z": 0}"#);
         let a = fields.required("a", boolean);
@@ -374,7 +374,7 @@ mod tests {
         let c = fields.object("c", |inner| inner.required("d", boolean));
         let list = fields.optional("list", texts(|text| Ok::<_, String>(text.to_owned())));
         assert_eq!((a, b, c, list), (None, None, None, None));
-        let problem = fields.finish(Some(())).expect_err("much is wrong").to_value();
+        let problem = fields.finish(Some(())).expect_err("several invalid members").to_value();
         assert_eq!(
             problem["errors"],
             json!([
@@ -389,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_tells_absent_from_null() {
+    fn patch_distinguishes_absent_from_null() {
         let mut fields = fields(r#"{"b": null, "c": true}"#);
         assert_eq!(fields.patch("a", boolean), Patch::Keep);
         assert_eq!(fields.patch("b", boolean), Patch::Clear);

@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cursor_works_on_its_own_list_alone() {
+    fn cursor_works_only_on_its_own_list_and_unaltered() {
         let cursor = encode([7; 16], "keys of a");
         assert_eq!(decode(&cursor, "keys of a"), Some([7; 16]));
         assert_eq!(decode::<16>(&cursor, "keys of b"), None);
