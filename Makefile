@@ -37,12 +37,7 @@ lint: ## formatting, clippy, the documentation, and the dependencies' licences a
 	cargo clippy --locked --features model --test model -- -D warnings
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet $(MIDDLEWARE)
-	@if command -v cargo-deny >/dev/null 2>&1; then \
-	  echo "cargo deny check bans licenses sources"; \
-	  cargo deny check bans licenses sources; \
-	else \
-	  echo "lint: cargo-deny is not installed: bans, licences and sources are skipped"; \
-	fi
+	scripts/check-dependencies.sh
 
 sqlx: ## write .sqlx/ anew, after a change of a query or a migration
 	scripts/with-postgres.sh scripts/sqlx-prepare.sh

@@ -1,0 +1,31 @@
+#!/bin/sh
+# Checks the dependencies against deny.toml: their licences, their sources, and what is banned. Needs no network,
+# except to install cargo-deny the first time.
+#
+# `cargo deny` on PATH is used if it has the version below. Otherwise it is installed into target/tools.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+version=0.20.2
+tools=${CARGO_TARGET_DIR:-target}/tools
+
+has_version() {
+    [ "$("$1" --version 2>/dev/null)" = "cargo-deny $version" ]
+}
+
+if has_version cargo-deny; then
+    deny=cargo-deny
+else
+    deny=$tools/bin/cargo-deny
+    if ! has_version "$deny"; then
+        echo "Installing cargo-deny $version into $tools" >&2
+        # Without optimizations it builds sooner, and the check still takes only seconds.
+        if ! cargo install --quiet --locked --debug --root "$tools" --version "$version" cargo-deny; then
+            echo "cargo-deny $version could not be installed. It needs a network the first time." >&2
+            exit 1
+        fi
+    fi
+fi
+
+exec "$deny" --locked --all-features check --hide-inclusion-graph bans licenses sources
