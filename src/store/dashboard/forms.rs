@@ -27,7 +27,7 @@ impl FormClaim<'_> {
         let form = self.form.hash();
         let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
         let row = sqlx::query!(
-            r#"/* dashboard_forms.spend */
+            r#"/* dashboard_forms.count */
                SELECT EXISTS (SELECT FROM dashboard_forms
                               WHERE account_id = $1 AND session_id = $2
                                 AND form_hash = $3) AS "spent!",
@@ -49,7 +49,7 @@ impl FormClaim<'_> {
             return Err(Refusal::SessionOver.into());
         }
         sqlx::query!(
-            "/* dashboard_forms.spend_2 */
+            "/* dashboard_forms.insert */
              INSERT INTO dashboard_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
             account_id,
             session_id,

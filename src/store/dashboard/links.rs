@@ -117,7 +117,7 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "/* dashboard_links.open_linked_session */
+                    "/* dashboard_links.find */
                      SELECT account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
                     link.as_bytes(),
                 )
@@ -131,7 +131,7 @@ impl Store {
         let at = now(&mut tx).await?;
         // Of two that take it at once, the second waits here, and finds nothing left.
         let taken = sqlx::query!(
-            "/* dashboard_links.open_linked_session_2 */
+            "/* dashboard_links.take */
              DELETE FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
              RETURNING return_url",
             found.account_id,
@@ -142,7 +142,7 @@ impl Store {
         .await?;
         let Some(taken) = taken else { return Ok(None) };
         let row = sqlx::query!(
-            "/* dashboard_links.open_linked_session_3 */
+            "/* dashboard_links.account_of_link */
              SELECT external_id, status FROM accounts WHERE account_id = $1",
             found.account_id,
         )
@@ -174,7 +174,7 @@ async fn delete_links_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"/* dashboard_links.delete_links_that_are_over */
+        r#"/* dashboard_links.accounts_with_expired */
            SELECT DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
@@ -186,7 +186,7 @@ async fn delete_links_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "/* dashboard_links.delete_links_that_are_over_2 */
+            "/* dashboard_links.delete_expired */
              DELETE FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,

@@ -188,14 +188,14 @@ impl Store {
         let mut tx = self.begin().await?;
         // Links that were not used yet would open others.
         sqlx::query!(
-            "/* dashboard_sessions.close_dashboard_sessions */
-                      DELETE FROM dashboard_links WHERE account_id = $1",
+            "/* dashboard_links.delete_all */
+             DELETE FROM dashboard_links WHERE account_id = $1",
             session.account_id()
         )
         .execute(&mut *tx)
         .await?;
         let closed = sqlx::query!(
-            "/* dashboard_sessions.close_dashboard_sessions_2 */
+            "/* dashboard_sessions.delete_all */
              DELETE FROM dashboard_sessions WHERE account_id = $1",
             session.account_id(),
         )
@@ -263,7 +263,7 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"/* dashboard_sessions.delete_sessions_that_are_over */
+        r#"/* dashboard_sessions.accounts_with_expired */
            SELECT DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_sessions WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
@@ -275,7 +275,7 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "/* dashboard_sessions.delete_sessions_that_are_over_2 */
+            "/* dashboard_sessions.delete_expired */
              DELETE FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
