@@ -8,6 +8,7 @@ pub struct Credentials(KeyText);
 
 /// Why a request presents no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CredentialsError {
     /// None.
     Missing,

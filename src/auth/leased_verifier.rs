@@ -36,6 +36,7 @@ struct Counts {
 
 /// How a [`LeasedVerifier`] has answered since it was made, and what it holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct CacheState {
     /// Keys in the cache.
     pub keys: usize,

@@ -45,6 +45,7 @@ enum Kind {
 
 /// The `WWW-Authenticate` header of a response (RFC 6750 §3).
 #[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub enum Challenge {
     /// The request has no credential.
     Bare,

@@ -77,7 +77,20 @@ pub struct RemoteVerifier {
 }
 
 /// Bounds of a [`RemoteVerifier`].
+///
+/// Begin with the default, and change what should differ:
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use tollgate::auth::RemoteSettings;
+///
+/// let mut settings = RemoteSettings::default();
+/// settings.timeout = Duration::from_millis(500);
+/// assert_eq!(settings.max_connections, 64);
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
 pub struct RemoteSettings {
     /// For a whole verification: its turn, its connection, its answer, and the second try.
     pub timeout: Duration,
@@ -95,6 +108,7 @@ impl Default for RemoteSettings {
 
 /// Why a [`RemoteVerifier`] cannot be made.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RemoteVerifierError {
     /// What is wrong with it. The URL itself is not repeated: it may hold a password.
     #[error("the URL of the Tollgate {0}: it must be such as https://tollgate.example")]

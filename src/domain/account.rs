@@ -13,6 +13,7 @@ use super::{id::TenantId, text_enum::text_enum, tron};
 pub struct ExternalId(Box<str>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExternalIdError {
     #[error(
         "an account is named by 1 to 128 visible ASCII characters without spaces, and not . or .."

@@ -53,6 +53,7 @@ super::schema::named!(
 );
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum CurrencyError {
     #[error(
         "a currency code has 2 to 10 characters: capital letters and digits, the first a letter"
@@ -177,6 +178,7 @@ super::schema::named!(
 pub struct Amount(i64);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum AmountError {
     #[error(
         "an amount is digits with an optional point, such as \"12.5\": no sign, exponent, space or leading zero"

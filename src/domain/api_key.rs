@@ -28,6 +28,7 @@ pub struct KeyPrefix(Box<str>);
 
 /// Why a text is not a prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PrefixError {
     #[error(
         "a prefix has 2 to 16 characters: lowercase letters and digits in groups that are joined \

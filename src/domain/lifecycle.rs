@@ -64,6 +64,7 @@ impl KeyStatus {
 pub struct Expiry(Timestamp);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ExpiryError {
     #[error("the expiry lies in the past")]
     Past,

@@ -103,6 +103,7 @@ pub struct Logo {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum LogoError {
     #[error("must be the file in base64, with its padding")]
     Base64,

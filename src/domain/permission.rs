@@ -17,6 +17,7 @@ text_enum! {
 
 /// Why texts are no permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum PermissionError {
     #[error("a permission {0}")]
     Unknown(UnknownText),

@@ -23,6 +23,7 @@ enum Action {
 
 /// Why a text, or a list of them, is no scope.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ScopeError {
     #[error(
         "a scope is read, write, <resource>:read or <resource>:write; a resource has 1 to 31 \

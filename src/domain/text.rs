@@ -31,6 +31,7 @@ fn turns_direction(character: char) -> bool {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum TextError {
     #[error("must have 1 to {0} characters after trimming")]
     Length(usize),
@@ -139,6 +140,7 @@ text_type!(
 pub struct Metadata(Map<String, Value>);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum MetadataError {
     #[error("must have at most {} bytes as compact JSON", MAX_METADATA_BYTES)]
     TooLarge,

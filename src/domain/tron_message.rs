@@ -15,6 +15,7 @@ const SIGNATURE_LENGTH: usize = 65;
 
 /// Why a signature is not taken, in words for the one who signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum SignatureError {
     #[error("A signature is 65 bytes in hexadecimal, as signMessageV2 gives it.")]
     Malformed,

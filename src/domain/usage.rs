@@ -121,6 +121,7 @@ pub struct UsageRange {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum UsageRangeError {
     #[error("must lie before to, or before now where there is no to")]
     Empty,

@@ -26,7 +26,7 @@ text_enum! {
 
 text_enum! {
     /// The result of a verification: `VALID`, or the first reason to refuse.
-    pub enum VerificationCode {
+    pub enum VerificationCode [non_exhaustive] {
         Valid = "VALID",
         NotFound = "NOT_FOUND",
         Revoked = "REVOKED",

@@ -21,6 +21,7 @@ pub struct WebOrigin {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WebOriginError {
     #[error(
         "must be an origin such as \"https://app.example.com\": no user, path or query, and an \
@@ -108,6 +109,7 @@ pub struct ReturnUrl {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ReturnUrlError {
     #[error("must have at most 2000 characters")]
     Length,

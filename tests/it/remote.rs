@@ -40,7 +40,13 @@ fn text(key: &str) -> KeyText {
 
 /// A verifier as patient as the tests are.
 fn verifier(address: SocketAddr, admin_key: &str) -> Arc<RemoteVerifier> {
-    bounded(address, admin_key, RemoteSettings { timeout: PATIENCE, ..RemoteSettings::default() })
+    bounded(address, admin_key, settings(PATIENCE))
+}
+
+fn settings(timeout: Duration) -> RemoteSettings {
+    let mut settings = RemoteSettings::default();
+    settings.timeout = timeout;
+    settings
 }
 
 fn bounded(address: SocketAddr, admin_key: &str, settings: RemoteSettings) -> Arc<RemoteVerifier> {
@@ -300,9 +306,7 @@ async fn a_server_that_is_silent_is_given_up() {
         // Until the other side closes.
         while take_request(&mut connection).is_some() {}
     });
-    let timeout = Duration::from_millis(100);
-    let settings = RemoteSettings { timeout, ..RemoteSettings::default() };
-    let verifier = bounded(address, ADMIN_KEY, settings);
+    let verifier = bounded(address, ADMIN_KEY, settings(Duration::from_millis(100)));
     let answered = tokio::time::timeout(PATIENCE, status(&verifier, KEY)).await;
     assert_eq!(answered.expect("it does not wait for ever"), 503);
 }
@@ -321,7 +325,8 @@ async fn no_more_is_asked_at_once_than_was_set() {
             answer(stream, "200 OK", VALID);
         }
     });
-    let settings = RemoteSettings { timeout: PATIENCE, max_connections: 2 };
+    let mut settings = settings(PATIENCE);
+    settings.max_connections = 2;
     let verifier = bounded(address, ADMIN_KEY, settings);
     let mut asking = tokio::task::JoinSet::new();
     for _ in 0..20 {
