@@ -87,7 +87,7 @@ async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaErr
         return Ok(());
     }
     let is_old: bool = sqlx::query_scalar(
-        "/* schema.is_old_chain */ SELECT EXISTS (
+        "SELECT /* schema.is_old_chain */ EXISTS (
              SELECT FROM _sqlx_migrations WHERE version = 1 AND encode(checksum, 'hex') = $1)",
     )
     .bind(OLD_FIRST_CHECKSUM)
@@ -97,7 +97,7 @@ async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaErr
 }
 
 async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("/* schema.has_table */ SELECT to_regclass($1) IS NOT NULL")
+    sqlx::query_scalar("SELECT /* schema.has_table */ to_regclass($1) IS NOT NULL")
         .bind(name)
         .fetch_one(connection)
         .await
@@ -111,7 +111,8 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
         tx.execute(TABLE).await?;
     }
     let loaded = sqlx::query(
-        "/* schema.loaded_functions */ SELECT number, serves_from, digest, names FROM sql_functions",
+        "SELECT /* schema.loaded_functions */
+                number, serves_from, digest, names FROM sql_functions",
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -144,8 +145,8 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
     drop_what_is_gone(&mut tx, &old_names, &names).await?;
     sqlx::query(
-        "/* schema.record_functions */
-         INSERT INTO sql_functions (number, serves_from, digest, names) VALUES ($1, $2, $3, $4)
+        "INSERT /* schema.record_functions */
+                INTO sql_functions (number, serves_from, digest, names) VALUES ($1, $2, $3, $4)
          ON CONFLICT (only_row) DO UPDATE
          SET number = excluded.number, serves_from = excluded.serves_from,
              digest = excluded.digest, names = excluded.names",
@@ -188,8 +189,7 @@ async fn drop_what_is_gone(
     let ours: Vec<&str> =
         old_names.iter().map(String::as_str).chain(names.iter().copied()).collect();
     let statements: Vec<String> = sqlx::query_scalar(
-        "/* schema.gone_functions */
-         WITH ours AS (
+        "WITH /* schema.gone_functions */ ours AS (
              SELECT oid, xmin FROM pg_proc
              WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
                AND proname = ANY ($1))

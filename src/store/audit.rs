@@ -44,8 +44,8 @@ impl Act<'_> {
             }
         };
         sqlx::query!(
-            "/* audit.record */
-             INSERT INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
+            "INSERT /* audit.record */
+                    INTO audit_events (account_id, event_id, tenant_id, actor, admin_key_id,
                                        action, account, target_id, detail, address, request_id,
                                        created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9::text::json, $10, $11, $12)",
@@ -113,8 +113,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "/* audit.list_audit_events_of_target */
-                         SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "SELECT /* audit.list_audit_events_of_target */
+                                event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE tenant_id = $1 AND target_id = $2 AND event_id < $3
@@ -135,8 +135,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "/* audit.list_audit_events_of_account */
-                         SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "SELECT /* audit.list_audit_events_of_account */
+                                event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE account_id = $1 AND event_id < $2
@@ -154,8 +154,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         AuditRow,
-                        "/* audit.list_audit_events_of_tenant */
-                         SELECT event_id, actor, admin_key_id, action, account, target_id,
+                        "SELECT /* audit.list_audit_events_of_tenant */
+                                event_id, actor, admin_key_id, action, account, target_id,
                                 detail, address, request_id, created_at
                          FROM audit_events
                          WHERE tenant_id = $1 AND event_id < $2

@@ -121,7 +121,7 @@ impl Changes {
         let change = Change { changes: Arc::clone(self), number, tags };
         let tags: Vec<String> = change.tags.iter().map(ToString::to_string).collect();
         sqlx::query!(
-            "/* changes.announce */ SELECT FROM announce_key_change($1, $2, $3)",
+            "SELECT /* changes.announce */ FROM announce_key_change($1, $2, $3)",
             self.node.uuid(),
             number.cast_signed(),
             &tags,

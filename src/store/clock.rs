@@ -6,12 +6,9 @@ use crate::domain::timestamp::Timestamp;
 
 /// The database's clock, at this statement and not at the start of its transaction.
 pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
-    let now = sqlx::query_scalar!(
-        r#"/* clock.now */
-                               SELECT clock_timestamp() AS "now!""#
-    )
-    .fetch_one(connection)
-    .await?;
+    let now = sqlx::query_scalar!(r#"SELECT /* clock.now */ clock_timestamp() AS "now!""#)
+        .fetch_one(connection)
+        .await?;
     Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
 }
 

@@ -51,8 +51,8 @@ impl ConnectionLimits {
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         // `reserved_connections` and the role that may use them are there from Postgres 16 on.
         let row = sqlx::raw_sql(
-            "/* connection_limits.read */
-             SELECT r.rolname::text AS role, r.rolsuper AS is_superuser,
+            "SELECT /* connection_limits.read */
+                    r.rolname::text AS role, r.rolsuper AS is_superuser,
                     r.rolconnlimit AS role_limit, d.datname::text AS database,
                     d.datconnlimit AS database_limit,
                     current_setting('max_connections')::integer AS max_connections,

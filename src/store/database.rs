@@ -131,12 +131,7 @@ impl Store {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(|pool| async move {
-            sqlx::query(
-                "/* database.ping */
-                                                   SELECT 1",
-            )
-            .execute(&pool)
-            .await
+            sqlx::query("SELECT /* database.ping */ 1").execute(&pool).await
         })
         .await?;
         Ok(())

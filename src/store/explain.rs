@@ -88,8 +88,7 @@ async fn missing_privilege(
     connection: &mut PgConnection,
 ) -> Result<String, sqlx::Error> {
     let (role, may_make_tables, owner) = sqlx::query_as::<_, (String, bool, Option<String>)>(
-        "/* explain.missing_privilege */
-         SELECT current_user::text,
+        "SELECT /* explain.missing_privilege */ current_user::text,
                 has_schema_privilege(n.oid, 'CREATE') AND has_schema_privilege(n.oid, 'USAGE'),
                 (SELECT pg_get_userbyid(c.relowner)::text FROM pg_catalog.pg_class c
                  WHERE c.relnamespace = n.oid AND c.relname = 'tenants')

@@ -312,8 +312,8 @@ async fn select(
 ) -> Result<Vec<KeyAndAccount>, sqlx::Error> {
     sqlx::query_as!(
         KeyAndAccount,
-        r#"/* lookups.select */
-           SELECT k.key_hash, k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
+        r#"SELECT /* lookups.select */
+                  k.key_hash, k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
                   k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
            FROM api_keys k JOIN accounts a USING (account_id)
            WHERE k.key_hash = ANY($1)"#,

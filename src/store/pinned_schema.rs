@@ -57,8 +57,8 @@ impl Schemas {
     /// Asks in one message of the simple protocol, which also works through a pooler.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let row = sqlx::raw_sql(
-            "/* pinned_schema.read */
-             SELECT current_user::text AS role, current_database()::text AS database,
+            "SELECT /* pinned_schema.read */
+                    current_user::text AS role, current_database()::text AS database,
                     current_setting('search_path') AS search_path,
                     current_schema()::text AS current,
                     ARRAY(

@@ -83,8 +83,7 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    r#"/* accounts.find_account */
-                       SELECT external_id, status, balance,
+                    r#"SELECT /* accounts.find_account */ external_id, status, balance,
                               ledger_held(account_id, held) AS "held!", created_at
                        FROM accounts WHERE account_id = $1"#,
                     account_id,
@@ -112,8 +111,7 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AccountRow,
-                    r#"/* accounts.list_accounts */
-                       SELECT external_id, status, balance,
+                    r#"SELECT /* accounts.list_accounts */ external_id, status, balance,
                               ledger_held(account_id, held) AS "held!", created_at
                        FROM accounts
                        WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
@@ -153,7 +151,7 @@ impl AccountHandle<'_> {
         if locked.status != status {
             let at = now(&mut tx).await?;
             sqlx::query!(
-                "/* accounts.set_status */ UPDATE accounts SET status = $2 WHERE account_id = $1",
+                "UPDATE /* accounts.set_status */ accounts SET status = $2 WHERE account_id = $1",
                 self.id.uuid(),
                 status.as_str(),
             )
@@ -192,8 +190,8 @@ pub(in crate::store) async fn lock(
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
     let row = sqlx::query!(
-        "/* accounts.lock */
-         SELECT status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
+        "SELECT /* accounts.lock */
+                status, balance, last_seq, last_entry_at FROM accounts WHERE account_id = $1
          FOR NO KEY UPDATE",
         account_id.uuid(),
     )
@@ -218,8 +216,8 @@ async fn select(
 ) -> Result<Account, StoreError> {
     sqlx::query_as!(
         AccountRow,
-        r#"/* accounts.select */
-           SELECT external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
+        r#"SELECT /* accounts.select */
+                  external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
            FROM accounts WHERE account_id = $1"#,
         account_id.uuid(),
     )
@@ -237,8 +235,8 @@ pub(in crate::store) async fn ensure(
     at: Timestamp,
 ) -> Result<bool, StoreError> {
     let made = sqlx::query!(
-        "/* accounts.ensure */
-         INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+        "INSERT /* accounts.ensure */
+                INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
                                created_at)
          VALUES ($1, $2, $3, 'active', 0, 0, $4)
          ON CONFLICT (account_id) DO NOTHING",

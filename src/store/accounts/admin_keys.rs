@@ -100,8 +100,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     AdminKeyRow,
-                    "/* admin_keys.list_admin_keys */
-                     SELECT admin_key_id, hint, name, permissions, created_at, revoked_at
+                    "SELECT /* admin_keys.list_admin_keys */
+                            admin_key_id, hint, name, permissions, created_at, revoked_at
                      FROM admin_keys WHERE tenant_id = $1 ORDER BY admin_key_id DESC",
                     tenant_id,
                 )
@@ -126,8 +126,8 @@ impl Store {
         if key.revoked_at.is_none() {
             let at = now(&mut tx).await?;
             sqlx::query!(
-                "/* admin_keys.revoke_admin_key */
-                 UPDATE admin_keys SET revoked_at = $2 WHERE admin_key_id = $1",
+                "UPDATE /* admin_keys.revoke_admin_key */
+                        admin_keys SET revoked_at = $2 WHERE admin_key_id = $1",
                 id.uuid(),
                 OffsetDateTime::from(at),
             )
@@ -152,8 +152,8 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* admin_keys.verify_admin_key */
-                       SELECT admin_key_id, tenant_id, permissions,
+                    r#"SELECT /* admin_keys.verify_admin_key */
+                              admin_key_id, tenant_id, permissions,
                               revoked_at IS NOT NULL AS "revoked!", clock_timestamp() AS "now!"
                        FROM admin_keys WHERE key_hash = $1"#,
                     hash.as_bytes(),
@@ -195,8 +195,8 @@ pub(in crate::store) async fn insert(
     };
     let hash = key.hash();
     sqlx::query!(
-        "/* admin_keys.insert */
-         INSERT INTO admin_keys (admin_key_id, tenant_id, key_hash, hint, name, permissions,
+        "INSERT /* admin_keys.insert */
+                INTO admin_keys (admin_key_id, tenant_id, key_hash, hint, name, permissions,
                                  created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
         row.id.uuid(),
@@ -227,8 +227,8 @@ async fn select_for_update(
 ) -> Result<AdminKey, StoreError> {
     sqlx::query_as!(
         AdminKeyRow,
-        "/* admin_keys.select_for_update */
-         SELECT admin_key_id, hint, name, permissions, created_at, revoked_at
+        "SELECT /* admin_keys.select_for_update */
+                admin_key_id, hint, name, permissions, created_at, revoked_at
          FROM admin_keys WHERE admin_key_id = $1 AND tenant_id = $2 FOR NO KEY UPDATE",
         id.uuid(),
         tenant.id.uuid(),

@@ -82,8 +82,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     TenantRow,
-                    "/* tenants.list_tenants */
-                     SELECT tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                    "SELECT /* tenants.list_tenants */
+                            tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                             account_format, default_scopes
                      FROM tenants ORDER BY slug, environment"
                 )
@@ -172,8 +172,8 @@ async fn insert(
 ) -> Result<(), StoreError> {
     let policy = &tenant.policy;
     sqlx::query!(
-        "/* tenants.insert */
-         INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+        "INSERT /* tenants.insert */
+                INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                               account_format, default_scopes, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         tenant.id.uuid(),

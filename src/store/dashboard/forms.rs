@@ -27,8 +27,8 @@ impl FormClaim<'_> {
         let form = self.form.hash();
         let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
         let row = sqlx::query!(
-            r#"/* dashboard_forms.count */
-               SELECT EXISTS (SELECT FROM dashboard_forms
+            r#"SELECT /* dashboard_forms.count */
+                      EXISTS (SELECT FROM dashboard_forms
                               WHERE account_id = $1 AND session_id = $2
                                 AND form_hash = $3) AS "spent!",
                       (SELECT count(*) FROM dashboard_forms
@@ -49,8 +49,8 @@ impl FormClaim<'_> {
             return Err(Refusal::SessionOver.into());
         }
         sqlx::query!(
-            "/* dashboard_forms.insert */
-             INSERT INTO dashboard_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
+            "INSERT /* dashboard_forms.insert */
+                    INTO dashboard_forms (account_id, session_id, form_hash) VALUES ($1, $2, $3)",
             account_id,
             session_id,
             form.as_bytes(),

@@ -53,8 +53,8 @@ impl AccountHandle<'_> {
         delete_links_that_are_over(&mut tx, at).await?;
         let expires_at = end(at, LINK_SECONDS)?;
         sqlx::query!(
-            "/* dashboard_links.create_dashboard_link */
-             INSERT INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
+            "INSERT /* dashboard_links.create_dashboard_link */
+                    INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
                                        expires_at)
              VALUES ($1, $2, $3, $4, $5, $6)",
             self.id.uuid(),
@@ -86,8 +86,7 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "/* dashboard_links.dashboard_link_target */
-                     SELECT l.tenant_id, external_id
+                    "SELECT /* dashboard_links.dashboard_link_target */ l.tenant_id, external_id
                      FROM dashboard_links l JOIN accounts USING (account_id)
                      WHERE token_hash = $1 AND expires_at > clock_timestamp()",
                     link.as_bytes(),
@@ -117,8 +116,8 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "/* dashboard_links.find */
-                     SELECT account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
+                    "SELECT /* dashboard_links.find */
+                            account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
                     link.as_bytes(),
                 )
                 .fetch_optional(&pool)
@@ -131,8 +130,8 @@ impl Store {
         let at = now(&mut tx).await?;
         // Of two that take it at once, the second waits here, and finds nothing left.
         let taken = sqlx::query!(
-            "/* dashboard_links.take */
-             DELETE FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
+            "DELETE /* dashboard_links.take */
+                    FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
              RETURNING return_url",
             found.account_id,
             link.as_bytes(),
@@ -142,8 +141,8 @@ impl Store {
         .await?;
         let Some(taken) = taken else { return Ok(None) };
         let row = sqlx::query!(
-            "/* dashboard_links.account_of_link */
-             SELECT external_id, status FROM accounts WHERE account_id = $1",
+            "SELECT /* dashboard_links.account_of_link */
+                    external_id, status FROM accounts WHERE account_id = $1",
             found.account_id,
         )
         .fetch_one(&mut *tx)
@@ -174,8 +173,7 @@ async fn delete_links_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"/* dashboard_links.accounts_with_expired */
-           SELECT DISTINCT account_id AS "account_id!"
+        r#"SELECT /* dashboard_links.accounts_with_expired */ DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
@@ -186,8 +184,8 @@ async fn delete_links_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "/* dashboard_links.delete_expired */
-             DELETE FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE /* dashboard_links.delete_expired */
+                    FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

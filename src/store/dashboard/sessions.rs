@@ -80,8 +80,8 @@ impl NewSession<'_> {
             now: at,
         };
         sqlx::query!(
-            "/* dashboard_sessions.open */
-             INSERT INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
+            "INSERT /* dashboard_sessions.open */
+                    INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
                                           return_url, created_at, last_seen_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
             session.account_id(),
@@ -128,8 +128,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     SessionRow,
-                    r#"/* dashboard_sessions.dashboard_session */
-                       SELECT s.tenant_id, external_id, status, return_url, way, s.created_at,
+                    r#"SELECT /* dashboard_sessions.dashboard_session */
+                              s.tenant_id, external_id, status, return_url, way, s.created_at,
                               last_seen_at, clock_timestamp() AS "now!"
                        FROM dashboard_sessions s JOIN accounts USING (account_id)
                        WHERE token_hash = $1 AND expires_at > clock_timestamp()
@@ -188,15 +188,14 @@ impl Store {
         let mut tx = self.begin().await?;
         // Links that were not used yet would open others.
         sqlx::query!(
-            "/* dashboard_links.delete_all */
-             DELETE FROM dashboard_links WHERE account_id = $1",
+            "DELETE /* dashboard_links.delete_all */ FROM dashboard_links WHERE account_id = $1",
             session.account_id()
         )
         .execute(&mut *tx)
         .await?;
         let closed = sqlx::query!(
-            "/* dashboard_sessions.delete_all */
-             DELETE FROM dashboard_sessions WHERE account_id = $1",
+            "DELETE /* dashboard_sessions.delete_all */
+                    FROM dashboard_sessions WHERE account_id = $1",
             session.account_id(),
         )
         .execute(&mut *tx)
@@ -217,8 +216,7 @@ impl Store {
         let mut tx = self.begin().await?;
         // One that another page just marked, or closed, is left as it is.
         sqlx::query!(
-            "/* dashboard_sessions.mark_seen */
-             UPDATE dashboard_sessions SET last_seen_at = $3
+            "UPDATE /* dashboard_sessions.mark_seen */ dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
             session.account_id(),
             session.id.uuid(),
@@ -238,8 +236,8 @@ pub(in crate::store) async fn close(
     origin: &Origin,
 ) -> Result<(), StoreError> {
     let closed = sqlx::query!(
-        "/* dashboard_sessions.close */
-         DELETE FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2",
+        "DELETE /* dashboard_sessions.close */
+                FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2",
         session.account_id(),
         session.id.uuid(),
     )
@@ -263,8 +261,8 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     let at = OffsetDateTime::from(at);
     // In the order of the accounts: two that delete the same never wait in a circle.
     let accounts = sqlx::query_scalar!(
-        r#"/* dashboard_sessions.accounts_with_expired */
-           SELECT DISTINCT account_id AS "account_id!"
+        r#"SELECT /* dashboard_sessions.accounts_with_expired */
+                  DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_sessions WHERE expires_at <= $1
                  ORDER BY expires_at LIMIT $2) AS ended
            ORDER BY 1"#,
@@ -275,8 +273,8 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     .await?;
     for account_id in accounts {
         sqlx::query!(
-            "/* dashboard_sessions.delete_expired */
-             DELETE FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE /* dashboard_sessions.delete_expired */
+                    FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
             account_id,
             at,
         )

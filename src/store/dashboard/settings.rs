@@ -78,8 +78,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     SettingsRow,
-                    "/* dashboard_settings.dashboard_settings */
-                     SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+                    "SELECT /* dashboard_settings.dashboard_settings */
+                            name, color, logo_hash, logo_type, return_origins, wallet_sign_in
                      FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
@@ -101,8 +101,8 @@ impl Store {
         let _timer = self.timer("change_dashboard_settings");
         let mut tx = self.begin().await?;
         sqlx::query!(
-            "/* dashboard_settings.change_dashboard_settings */
-             INSERT INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
+            "INSERT /* dashboard_settings.change_dashboard_settings */
+                    INTO dashboard_settings (tenant_id) VALUES ($1) ON CONFLICT (tenant_id) DO NOTHING",
             tenant.id.uuid(),
         )
         .execute(&mut *tx)
@@ -138,8 +138,8 @@ impl Store {
         let bytes = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    r#"/* dashboard_settings.dashboard_logo */
-                       SELECT logo AS "logo!" FROM dashboard_settings
+                    r#"SELECT /* dashboard_settings.dashboard_logo */
+                              logo AS "logo!" FROM dashboard_settings
                        WHERE tenant_id = $1 AND logo_hash = $2"#,
                     tenant_id.uuid(),
                     hash,
@@ -159,8 +159,8 @@ pub(in crate::store) async fn wallet_sign_in(
     tenant: &Tenant,
 ) -> Result<WalletSignIn, StoreError> {
     let policy = sqlx::query_scalar!(
-        "/* dashboard_settings.wallet_sign_in */
-         SELECT wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
+        "SELECT /* dashboard_settings.wallet_sign_in */
+                wallet_sign_in FROM dashboard_settings WHERE tenant_id = $1",
         tenant.id.uuid(),
     )
     .fetch_optional(connection)
@@ -175,8 +175,8 @@ async fn select_for_update(
 ) -> Result<DashboardSettings, StoreError> {
     sqlx::query_as!(
         SettingsRow,
-        "/* dashboard_settings.select_for_update */
-         SELECT name, color, logo_hash, logo_type, return_origins, wallet_sign_in
+        "SELECT /* dashboard_settings.select_for_update */
+                name, color, logo_hash, logo_type, return_origins, wallet_sign_in
          FROM dashboard_settings WHERE tenant_id = $1 FOR NO KEY UPDATE",
         tenant.id.uuid(),
     )
@@ -192,8 +192,7 @@ async fn update(
     settings: &DashboardSettings,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "/* dashboard_settings.update */
-         UPDATE dashboard_settings
+        "UPDATE /* dashboard_settings.update */ dashboard_settings
          SET name = $2, color = $3, return_origins = $4, wallet_sign_in = $5
          WHERE tenant_id = $1",
         tenant.id.uuid(),
@@ -214,8 +213,8 @@ async fn update_logo(
 ) -> Result<(), StoreError> {
     let hash = logo.map(|logo| logo.to_ref().hash);
     sqlx::query!(
-        "/* dashboard_settings.update_logo */
-         UPDATE dashboard_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
+        "UPDATE /* dashboard_settings.update_logo */
+                dashboard_settings SET logo = $2, logo_hash = $3, logo_type = $4 WHERE tenant_id = $1",
         tenant.id.uuid(),
         logo.map(Logo::bytes),
         hash.as_ref().map(|hash| hash.as_bytes().as_slice()),

@@ -108,8 +108,8 @@ impl Store {
         let expires_at = end(at, SIGN_IN_SECONDS)?;
         let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
         sqlx::query!(
-            "/* sign_ins.start_sign_in */
-             INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
+            "INSERT /* sign_ins.start_sign_in */
+                    INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
                                           client, issued_at, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             tenant.id.uuid(),
@@ -202,8 +202,8 @@ impl Counted<'_> {
     async fn look(&self, connection: &mut PgConnection) -> Result<Seen, sqlx::Error> {
         sqlx::query_as!(
             Seen,
-            r#"/* sign_ins.look */
-               SELECT (SELECT issued_at FROM dashboard_sign_ins
+            r#"SELECT /* sign_ins.look */
+                      (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3 AND address = $2
                          AND issued_at > clock.now - $4::bigint * interval '1 second'
                        ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_pair?",
@@ -253,8 +253,7 @@ async fn spend(
 ) -> Result<Option<Timestamp>, StoreError> {
     let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
     let row = sqlx::query!(
-        r#"/* sign_ins.spend */
-           UPDATE dashboard_sign_ins SET spent_at = $3
+        r#"UPDATE /* sign_ins.spend */ dashboard_sign_ins SET spent_at = $3
            WHERE tenant_id = $1 AND nonce_hash = $2 AND spent_at IS NULL
            RETURNING issued_at, expires_at > $3 AND address = $4 AND browser_hash = $5
                      AND host = $6 AS "fits!""#,
@@ -292,7 +291,7 @@ async fn admit(
         }
     }
     let status = sqlx::query_scalar!(
-        "/* sign_ins.admit */ SELECT status FROM accounts WHERE account_id = $1",
+        "SELECT /* sign_ins.admit */ status FROM accounts WHERE account_id = $1",
         AccountId::derive(tenant.id, account).uuid(),
     )
     .fetch_optional(connection)
@@ -307,8 +306,7 @@ async fn delete_sign_ins_that_are_over(
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "/* sign_ins.delete_sign_ins_that_are_over */
-         DELETE FROM dashboard_sign_ins
+        "DELETE /* sign_ins.delete_sign_ins_that_are_over */ FROM dashboard_sign_ins
          WHERE tenant_id = $1 AND nonce_hash IN (
              SELECT nonce_hash FROM dashboard_sign_ins WHERE tenant_id = $1 AND issued_at <= $2
              ORDER BY issued_at LIMIT $3 FOR UPDATE SKIP LOCKED)",

@@ -67,8 +67,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* activity.key_activity */
-                       SELECT spent AS "spent!", purchases AS "purchases!",
+                    r#"SELECT /* activity.key_activity */
+                              spent AS "spent!", purchases AS "purchases!",
                               purchases = $4 AND EXISTS (
                                   SELECT FROM purchases p
                                   WHERE p.account_id = $1 AND p.key_id = k.key_id
@@ -122,8 +122,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* activity.key_spend_by_hour */
-                       SELECT date_trunc('hour', created_at, 'UTC') AS "hour!",
+                    r#"SELECT /* activity.key_spend_by_hour */
+                              date_trunc('hour', created_at, 'UTC') AS "hour!",
                               least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
                                     9223372036854775807)::bigint AS "spent!",
                               max(place) > $4 AS "truncated!"
@@ -156,8 +156,8 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* activity.activity_since */
-                       SELECT moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
+                    r#"SELECT /* activity.activity_since */
+                              moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
                        FROM date_trunc('hour', ledger_now() - interval '23 hours', 'UTC') AS moment"#,
                     account_id,
                 )
@@ -178,8 +178,7 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "/* activity.add_usage */
-                     SELECT key_id, hour, outcome, count FROM api_key_usage
+                    "SELECT /* activity.add_usage */ key_id, hour, outcome, count FROM api_key_usage
                      WHERE account_id = $1 AND key_id = ANY ($2) AND hour >= $3",
                     account_id,
                     key_ids,

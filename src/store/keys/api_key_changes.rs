@@ -70,8 +70,7 @@ impl AccountHandle<'_> {
             key.revoked_reason = reason.cloned();
             key.status = KeyStatus::Revoked;
             sqlx::query!(
-                "/* keys.revoke */
-                 UPDATE api_keys SET revoked_at = $3, revoked_reason = $4
+                "UPDATE /* keys.revoke */ api_keys SET revoked_at = $3, revoked_reason = $4
                  WHERE account_id = $1 AND key_id = $2",
                 self.id.uuid(),
                 key_id.uuid(),
@@ -167,8 +166,8 @@ impl AccountHandle<'_> {
         let after = now(connection).await?;
         self.add_key(connection, text, &new, after).await?;
         sqlx::query!(
-            "/* keys.rotate */
-             UPDATE api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5, expires_at = $6
+            "UPDATE /* keys.rotate */
+                    api_keys SET rotated_to = $3, revoked_at = $4, revoked_reason = $5, expires_at = $6
              WHERE account_id = $1 AND key_id = $2",
             self.id.uuid(),
             key_id.uuid(),

@@ -105,8 +105,7 @@ impl AccountHandle<'_> {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         let live = sqlx::query_scalar!(
-            r#"/* keys.count_live */
-               SELECT count(*) AS "count!" FROM api_keys
+            r#"SELECT /* keys.count_live */ count(*) AS "count!" FROM api_keys
                WHERE account_id = $1 AND (rotated_to IS NOT NULL) = $2
                  AND key_is_live(revoked_at, expires_at, $3)"#,
             self.id.uuid(),

@@ -62,8 +62,9 @@ macro_rules! select_keys {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
             KeyRow,
-            "/* " + $name + " */ "
-            + r#"SELECT k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit, k.spend_period,
+            "SELECT /* " + $name
+            + r#" */
+                        k.key_id, k.hint, k.name, k.scopes, k.metadata, k.spend_limit, k.spend_period,
                         k.enabled, k.created_at, u.last_used_at AS "last_used_at?", k.expires_at,
                         k.revoked_at, k.revoked_reason, k.rotated_from, k.rotated_to,
                         statement_timestamp() AS "now!"
@@ -139,8 +140,8 @@ pub(super) async fn insert(
 ) -> Result<(), StoreError> {
     let (hash, settings) = (text.hash(), &key.settings);
     sqlx::query!(
-        "/* keys.insert */
-         INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata,
+        "INSERT /* keys.insert */
+                INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata,
                                enabled, created_at, expires_at, rotated_from, spends_as,
                                spend_limit, spend_period)
          SELECT $1, $2, $3, $4, $5, $6, $7, $8::text::json, $9, $10, $11, $12,
@@ -175,8 +176,8 @@ pub(super) async fn update(
     settings: &KeySettings,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "/* keys.update */
-         UPDATE api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
+        "UPDATE /* keys.update */
+                api_keys SET name = $3, scopes = $4, expires_at = $5, enabled = $6,
                              metadata = $7::text::json, spend_limit = $8, spend_period = $9
          WHERE account_id = $1 AND key_id = $2",
         account_id.uuid(),

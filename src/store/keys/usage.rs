@@ -58,8 +58,8 @@ impl Store {
         let mut tx = self.begin().await?;
         // Joined with the keys, so that one which is not there fails none of the others.
         let now = sqlx::query_scalar!(
-            r#"/* usage.record_usage */
-               WITH moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
+            r#"WITH /* usage.record_usage */
+                    moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
                counted AS (
                    INSERT INTO api_key_usage AS stored (account_id, key_id, hour, outcome, count)
                    SELECT account_id, key_id,
@@ -121,8 +121,8 @@ impl Store {
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* usage.key_usage */
-                       SELECT date_trunc($3, hour, 'UTC') AS "start!", outcome,
+                    r#"SELECT /* usage.key_usage */
+                              date_trunc($3, hour, 'UTC') AS "start!", outcome,
                               sum(count)::bigint AS "count!"
                        FROM api_key_usage
                        WHERE account_id = $1 AND key_id = $2 AND hour >= $4 AND hour < $5

@@ -90,8 +90,8 @@ impl Store {
                     return Ok(None);
                 };
                 let row = sqlx::query!(
-                    r#"/* keys.find_own */
-                       SELECT a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
+                    r#"SELECT /* keys.find_own */
+                              a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
                               a.created_at,
                               CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,

@@ -437,8 +437,8 @@ async fn call_for_one(
     let operations: Vec<_> = operations.iter().copied().map(OperationRow::new).collect();
     sqlx::query_as!(
         OutcomeRow,
-        r#"/* batches.call_for_one */
-           SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+        r#"SELECT /* batches.call_for_one */
+                  place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
            FROM ledger_apply($1, $2, $3, $4, $5, $6, $7)"#,
         account_id.uuid(),
@@ -460,8 +460,8 @@ async fn call_for_all(
     let operations: Vec<_> = batch.operations.iter().map(OperationRow::new).collect();
     sqlx::query_as!(
         OutcomeRow,
-        r#"/* batches.call_for_all */
-           SELECT place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+        r#"SELECT /* batches.call_for_all */
+                  place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
            FROM ledger_apply_all($1, $2, $3, $4, $5, $6)"#,
         batch.id.uuid(),

@@ -70,8 +70,8 @@ impl AccountHandle<'_> {
         };
         let entry = self.settle(&mut tx, &locked, once, settlement).await?;
         sqlx::query!(
-            "/* credits.credit */
-             INSERT INTO credits (account_id, credit_id, seq, admin_key_id, amount, reference,
+            "INSERT /* credits.credit */
+                    INTO credits (account_id, credit_id, seq, admin_key_id, amount, reference,
                                   created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
             self.id.uuid(),
@@ -97,8 +97,7 @@ async fn select_credit(
     id: CreditId,
 ) -> Result<Credit, StoreError> {
     let row = sqlx::query!(
-        "/* credits.select_credit */
-         SELECT c.amount, e.balance_after, c.reference, c.created_at
+        "SELECT /* credits.select_credit */ c.amount, e.balance_after, c.reference, c.created_at
          FROM credits c JOIN ledger_entries e USING (account_id, seq)
          WHERE c.account_id = $1 AND c.credit_id = $2",
         account_id.uuid(),

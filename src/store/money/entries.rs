@@ -104,8 +104,7 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* ledger.find_entry_range */
-                       SELECT CASE WHEN $2::timestamptz IS NULL THEN 0
+                    r#"SELECT /* ledger.find_entry_range */ CASE WHEN $2::timestamptz IS NULL THEN 0
                                    ELSE ledger_seq_before(account_id, $2) END AS "after!",
                               CASE WHEN $3::timestamptz IS NULL THEN last_seq
                                    ELSE ledger_seq_before(account_id, $3) END AS "last!"
@@ -142,8 +141,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     EntryRow,
-                    r#"/* ledger.list_ledger_entries */
-                       SELECT e.seq AS "seq!", e.kind AS "kind!", e.amount AS "amount!",
+                    r#"SELECT /* ledger.list_ledger_entries */
+                              e.seq AS "seq!", e.kind AS "kind!", e.amount AS "amount!",
                               e.balance_after AS "balance_after!", e.cause_id AS "cause_id!",
                               e.key_id, e.admin_key_id, e.reference, e.created_at AS "created_at!"
                        FROM ledger_statement($1, $2, $3, $4, $5, $6, $7) AS e"#,
@@ -177,8 +176,7 @@ impl Store {
         let row = self
             .read(|pool| async move {
                 sqlx::query!(
-                    r#"/* ledger.find_balance_then */
-                       SELECT seq AS "seq!", coalesce((
+                    r#"SELECT /* ledger.find_balance_then */ seq AS "seq!", coalesce((
                            SELECT balance_after FROM ledger_entries e
                            WHERE e.account_id = $1 AND e.seq = newest.seq), 0) AS "balance!"
                        FROM ledger_seq_before(
@@ -200,12 +198,9 @@ pub(in crate::store) async fn next_moment(
     connection: &mut PgConnection,
     account: &LockedAccount,
 ) -> Result<Timestamp, StoreError> {
-    let now = sqlx::query_scalar!(
-        r#"/* ledger.next_moment */
-                                     SELECT ledger_now() AS "now!""#
-    )
-    .fetch_one(connection)
-    .await?;
+    let now = sqlx::query_scalar!(r#"SELECT /* ledger.next_moment */ ledger_now() AS "now!""#)
+        .fetch_one(connection)
+        .await?;
     let now = stored_time("ledger_now()", now)?;
     Ok(account.last_entry_at.map_or(now, |last| last.max(now)))
 }
@@ -218,8 +213,8 @@ pub(in crate::store) async fn append(
     entry: &LedgerEntry,
 ) -> Result<(), StoreError> {
     sqlx::query!(
-        "/* ledger.append */
-         INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+        "INSERT /* ledger.append */
+                INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
                                      key_id, admin_key_id, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         account_id.uuid(),
@@ -235,8 +230,8 @@ pub(in crate::store) async fn append(
     .execute(&mut *connection)
     .await?;
     let moved = sqlx::query!(
-        "/* ledger.move_balance */
-         UPDATE accounts SET balance = balance + $2, last_seq = last_seq + 1, last_entry_at = $5
+        "UPDATE /* ledger.move_balance */
+                accounts SET balance = balance + $2, last_seq = last_seq + 1, last_entry_at = $5
          WHERE account_id = $1 AND last_seq + 1 = $3 AND balance + $2 = $4",
         account_id.uuid(),
         entry.amount,

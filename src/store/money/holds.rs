@@ -93,8 +93,7 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     HoldRow,
-                    r#"/* holds.find_hold */
-                       SELECT hold_id, key_id, amount, reference,
+                    r#"SELECT /* holds.find_hold */ hold_id, key_id, amount, reference,
                               CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
                               expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
                               captured, purchase_id
@@ -131,8 +130,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         HoldRow,
-                        r#"/* holds.list_holds_of_status */
-                           SELECT hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
+                        r#"SELECT /* holds.list_holds_of_status */
+                                  hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
                                   reference, $3::text AS "status!", created_at AS "created_at!",
                                   expires_at AS "expires_at!", closed_at, captured, purchase_id
                            FROM ((SELECT * FROM holds
@@ -162,8 +161,7 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         HoldRow,
-                        r#"/* holds.list_holds */
-                           SELECT hold_id, key_id, amount, reference,
+                        r#"SELECT /* holds.list_holds */ hold_id, key_id, amount, reference,
                                   CASE WHEN due THEN 'expired' ELSE status END AS "status!",
                                   created_at, expires_at,
                                   CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
@@ -193,8 +191,7 @@ impl Store {
         let accounts = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    "/* holds.release_due_holds */
-                     SELECT account_id FROM holds
+                    "SELECT /* holds.release_due_holds */ account_id FROM holds
                      WHERE status = 'open' AND expires_at <= (SELECT ledger_now())
                      GROUP BY account_id LIMIT $1",
                     limit,
@@ -210,8 +207,8 @@ impl Store {
             let released = self
                 .read(|pool| async move {
                     sqlx::query!(
-                        "/* holds.release_of_account */
-                         SELECT count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
+                        "SELECT /* holds.release_of_account */
+                                count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
                         account_id,
                     )
                     .fetch_one(&pool)

@@ -30,8 +30,8 @@ impl Decided {
         at: Timestamp,
     ) -> Result<(), StoreError> {
         sqlx::query!(
-            "/* idempotency.record */
-             INSERT INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
+            "INSERT /* idempotency.record */
+                    INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
                                               cause_id, request_id, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
             account_id.uuid(),
@@ -66,8 +66,7 @@ pub(in crate::store) async fn find_record(
     key: &IdempotencyKey,
 ) -> Result<Option<Decided>, StoreError> {
     let row = sqlx::query!(
-        "/* idempotency.find_record */
-         SELECT fingerprint, cause_id, request_id
+        "SELECT /* idempotency.find_record */ fingerprint, cause_id, request_id
          FROM idempotency_records
          WHERE account_id = $1 AND operation = $2 AND idempotency_key = $3",
         account_id.uuid(),

@@ -60,8 +60,8 @@ impl Store {
         let account_id = account.map(AccountId::uuid);
         self.read(|pool| async move {
             sqlx::query_scalar!(
-                r#"/* ledger_check.count_ledger_entries */
-                   SELECT coalesce(sum(last_seq), 0)::bigint AS "entries!" FROM accounts
+                r#"SELECT /* ledger_check.count_ledger_entries */
+                          coalesce(sum(last_seq), 0)::bigint AS "entries!" FROM accounts
                    WHERE account_id = $1 OR $1 IS NULL"#,
                 account_id,
             )
@@ -97,8 +97,8 @@ impl Store {
             };
             check_chains(&mut tx, &accounts, first, last, &mut tell).await?;
             let faults = sqlx::query!(
-                r#"/* ledger_check.check_ledger */
-                   SELECT account_id AS "account_id!", fault AS "fault!"
+                r#"SELECT /* ledger_check.check_ledger */
+                          account_id AS "account_id!", fault AS "fault!"
                    FROM ledger_faults($1, $2)"#,
                 first,
                 last,
@@ -126,8 +126,8 @@ async fn next_accounts(
 ) -> Result<Vec<CheckedAccount>, sqlx::Error> {
     sqlx::query_as!(
         CheckedAccount,
-        r#"/* ledger_check.next_accounts */
-           SELECT account_id, t.slug || ' (' || t.environment || ') ' || a.external_id AS "name!",
+        r#"SELECT /* ledger_check.next_accounts */
+                  account_id, t.slug || ' (' || t.environment || ') ' || a.external_id AS "name!",
                   balance, last_seq, last_entry_at
            FROM accounts a JOIN tenants t USING (tenant_id)
            WHERE account_id BETWEEN $1 AND $2 ORDER BY account_id LIMIT $3"#,
@@ -187,8 +187,8 @@ async fn next_entries(
 ) -> Result<Vec<CheckedEntry>, sqlx::Error> {
     sqlx::query_as!(
         CheckedEntry,
-        r#"/* ledger_check.next_entries */
-           SELECT e.account_id, e.seq, e.kind, e.amount, e.balance_after, e.created_at,
+        r#"SELECT /* ledger_check.next_entries */
+                  e.account_id, e.seq, e.kind, e.amount, e.balance_after, e.created_at,
                   coalesce(CASE e.kind
                       WHEN 'purchase' THEN (
                           SELECT (p.seq, -p.amount, p.key_id) = (e.seq, e.amount, e.key_id)

@@ -75,8 +75,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     PurchaseRow,
-                    r#"/* purchases.find_purchase */
-                       SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                    r#"SELECT /* purchases.find_purchase */
+                              p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                               r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                               p.hold_id, p.created_at
                        FROM purchases p JOIN ledger_entries e USING (account_id, seq)
@@ -115,8 +115,8 @@ impl Store {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         PurchaseRow,
-                        r#"/* purchases.list_purchases */
-                           SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                        r#"SELECT /* purchases.list_purchases */
+                                  p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                                   r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                                   p.hold_id, p.created_at
                            FROM ledger_entries e
@@ -173,8 +173,8 @@ impl Store {
         self.read(|pool| async move {
             sqlx::query_as!(
                 PurchaseRow,
-                r#"/* purchases.purchases_of_key */
-                   SELECT p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                r#"SELECT /* purchases.purchases_of_key */
+                          p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
                           r.refunded AS "refunded!", p.reference, p.description, p.metadata,
                           p.hold_id, p.created_at
                    FROM purchases p JOIN ledger_entries e USING (account_id, seq)

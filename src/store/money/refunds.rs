@@ -106,8 +106,8 @@ impl AccountHandle<'_> {
         };
         let entry = self.settle(&mut tx, &locked, once, settlement).await?;
         sqlx::query!(
-            "/* refunds.refund */
-             INSERT INTO refunds (account_id, refund_id, purchase_id, seq, admin_key_id, amount,
+            "INSERT /* refunds.refund */
+                    INTO refunds (account_id, refund_id, purchase_id, seq, admin_key_id, amount,
                                   reference, created_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
             self.id.uuid(),
@@ -147,8 +147,8 @@ impl Store {
             .read(|pool| async move {
                 sqlx::query_as!(
                     RefundRow,
-                    "/* refunds.list_refunds */
-                     SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after,
+                    "SELECT /* refunds.list_refunds */
+                            r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after,
                             r.reference, r.created_at
                      FROM refunds r JOIN ledger_entries e USING (account_id, seq)
                      WHERE r.account_id = $1 AND r.purchase_id = $2 AND r.seq < $3
@@ -173,8 +173,7 @@ async fn refundable(
     purchase_id: PurchaseId,
 ) -> Result<i64, StoreError> {
     let left = sqlx::query_scalar!(
-        r#"/* refunds.refundable */
-           SELECT p.amount - coalesce((
+        r#"SELECT /* refunds.refundable */ p.amount - coalesce((
                SELECT sum(r.amount) FROM refunds r
                WHERE r.account_id = p.account_id AND r.purchase_id = p.purchase_id), 0)::bigint
                AS "left!"
@@ -194,8 +193,8 @@ async fn select_refund(
 ) -> Result<Refund, StoreError> {
     let row = sqlx::query_as!(
         RefundRow,
-        "/* refunds.select_refund */
-         SELECT r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
+        "SELECT /* refunds.select_refund */
+                r.seq, r.refund_id, r.purchase_id, r.amount, e.balance_after, r.reference, r.created_at
          FROM refunds r JOIN ledger_entries e USING (account_id, seq)
          WHERE r.account_id = $1 AND r.refund_id = $2",
         account_id.uuid(),

@@ -78,8 +78,8 @@ impl Store {
         key_id: KeyId,
     ) -> Result<Change, StoreError> {
         let hash = sqlx::query_scalar!(
-            "/* changes.announce_key */
-             SELECT key_hash FROM api_keys WHERE account_id = $1 AND key_id = $2",
+            "SELECT /* changes.announce_key */
+                    key_hash FROM api_keys WHERE account_id = $1 AND key_id = $2",
             account_id.uuid(),
             key_id.uuid(),
         )
@@ -95,8 +95,7 @@ impl Store {
         account_id: AccountId,
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(
-            "/* changes.announce_account */
-             SELECT key_hash FROM api_keys
+            "SELECT /* changes.announce_account */ key_hash FROM api_keys
              WHERE account_id = $1 AND key_is_live(revoked_at, expires_at, clock_timestamp())",
             account_id.uuid(),
         )

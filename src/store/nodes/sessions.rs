@@ -70,8 +70,7 @@ impl Store {
             // What tells a node from another tells a session from another.
             let mark = entropy::node_id()?.to_string();
             sqlx::query!(
-                "/* nodes.open_session */
-                          SELECT set_config('tollgate.session', $1, false)",
+                "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
                 mark
             )
             .fetch_one(&mut listener)
@@ -87,13 +86,9 @@ impl Store {
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
         self.read(|pool| async move {
-            sqlx::query!(
-                "/* nodes.leave */
-                          DELETE FROM nodes WHERE node_id = $1",
-                node
-            )
-            .execute(&pool)
-            .await
+            sqlx::query!("DELETE /* nodes.leave */ FROM nodes WHERE node_id = $1", node)
+                .execute(&pool)
+                .await
         })
         .await?;
         Ok(())
@@ -107,8 +102,7 @@ impl Store {
         let seen = self
             .read(|pool| async move {
                 sqlx::query_scalar!(
-                    "/* nodes.sees_renewal */
-                                     SELECT renewal FROM nodes WHERE node_id = $1",
+                    "SELECT /* nodes.sees_renewal */ renewal FROM nodes WHERE node_id = $1",
                     node
                 )
                 .fetch_optional(&pool)
@@ -179,8 +173,7 @@ impl NodeSession {
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
         // Nothing is lost with it but a wait of one lease: it need not be on disk.
         let write = sqlx::query!(
-            "/* nodes.acknowledge */
-             SELECT set_config('synchronous_commit', 'off', true)
+            "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
                   LATERAL pg_notify(channel, payload)",
             &channels,
@@ -193,8 +186,7 @@ impl NodeSession {
     async fn write_renewal(&mut self, number: i64) -> Result<Renewal, StoreError> {
         let lease = i32::try_from(self.lease.as_millis()).unwrap_or(i32::MAX);
         let row = sqlx::query!(
-            r#"/* nodes.write_renewal */
-               WITH held AS (
+            r#"WITH /* nodes.write_renewal */ held AS (
                    INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
                    SELECT $1, $2, $3, clock_timestamp() + $3::integer * interval '1 millisecond'
                    WHERE current_setting('tollgate.session', true) = $4
@@ -225,8 +217,7 @@ impl NodeSession {
                 .is_some_and(|end| end.elapsed() >= row.lease * (GONE_AFTER_LEASES - 1));
             if gone {
                 sqlx::query!(
-                    "/* nodes.forget_gone_nodes */
-                     DELETE FROM nodes WHERE node_id = (
+                    "DELETE /* nodes.forget_gone_nodes */ FROM nodes WHERE node_id = (
                          SELECT node_id FROM nodes WHERE node_id = $1 AND renewal = $2
                          FOR UPDATE SKIP LOCKED)",
                     row.node.uuid(),
@@ -301,8 +292,8 @@ async fn select_others(
     own: NodeId,
 ) -> Result<Vec<NodeRow>, sqlx::Error> {
     let rows = sqlx::query!(
-        "/* nodes.select_others */
-         SELECT node_id, renewal, lease_ms FROM nodes WHERE node_id <> $1",
+        "SELECT /* nodes.select_others */
+                node_id, renewal, lease_ms FROM nodes WHERE node_id <> $1",
         own.uuid(),
     )
     .fetch_all(executor)
