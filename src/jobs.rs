@@ -1,5 +1,5 @@
-//! Background jobs under one supervisor: each has a name and runs until it is stopped; all are
-//! stopped in one order, and one that ends by itself is reported.
+//! Background jobs under one supervisor. Each job has a name and runs until it is stopped. Jobs are
+//! stopped in one order, and a job that ends by itself is reported.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -10,7 +10,7 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How long a job may take to stop; then it is cut off.
+/// How long a job may take to stop before it is aborted.
 const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Ready once a job has to stop.
@@ -26,12 +26,12 @@ pub struct Jobs {
 
 struct Job {
     name: &'static str,
-    /// Dropped, it tells the job to stop.
+    /// Dropping it stops the job.
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// Reports a job that ends, also by a panic, before it was told to.
+/// Reports a job that ends or panics before it was stopped.
 struct Watched {
     name: &'static str,
     told: bool,
@@ -45,8 +45,8 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Starts a job. `run` gets what becomes ready when the job has to stop: it returns soon after.
-    /// A job may rely on those that were started before it, until it has stopped.
+    /// Starts a job. `run` gets a future that becomes ready when the job has to stop. The job must
+    /// return soon after. Until then it may rely on the jobs that were started before it.
     pub fn start<F>(&mut self, name: &'static str, run: impl FnOnce(Stop) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -56,7 +56,7 @@ impl Jobs {
         let job = run(Box::pin(async move {
             // Ready once the sender is dropped.
             let _ = stopped.await;
-            // Nobody hears it once the job has ended.
+            // An error means that the job has already ended.
             let _ = told.send(());
         }));
         let watched = Watched { name, told: false, ended: self.ended.clone() };
@@ -68,7 +68,7 @@ impl Jobs {
         self.running.push(Job { name, stop, task });
     }
 
-    /// Ready with the name of a job that ended by itself, which none of them should.
+    /// Becomes ready with the name of a job that has ended by itself. No job should.
     pub fn one_ended(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut ended = self.ended.subscribe();
         async move {
@@ -77,14 +77,14 @@ impl Jobs {
                     return name;
                 }
                 if ended.changed().await.is_err() {
-                    // Nobody is left who could end.
+                    // No job is left.
                     std::future::pending::<()>().await;
                 }
             }
         }
     }
 
-    /// Stops all jobs, the one that was started last first, each before the next. Returns the names
+    /// Stops all jobs, one after the other, in the reverse order of their start. Returns the names
     /// of those that panicked or did not stop in time.
     pub async fn stop(mut self) -> Vec<&'static str> {
         let mut broken = Vec::new();

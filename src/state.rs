@@ -1,4 +1,4 @@
-//! What all handlers share, and the bounds of a request.
+//! The state that all handlers share, and the limits of a request.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -11,11 +11,11 @@ use crate::{
     usage::UsageBuffer,
 };
 
-/// What handlers share.
+/// The state that handlers share.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// Behind one pointer: a request clones it more than once.
+/// Its fields are behind one pointer, because each request clones the state more than once.
 pub struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) money: Money,
@@ -26,14 +26,14 @@ pub struct Shared {
     pub(crate) public_url: WebOrigin,
 }
 
-/// Bounds of one request.
+/// Limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Bytes of a request's body.
+    /// Maximum size of a request's body in bytes.
     pub body_bytes: usize,
-    /// For the whole body to come.
+    /// How long to wait for the whole body.
     pub body_timeout: Duration,
-    /// From the headers of the request to the answer.
+    /// Time limit from the headers of a request to its response.
     pub request_timeout: Duration,
     /// A request that takes longer is logged.
     pub slow_request: Duration,
@@ -94,13 +94,13 @@ impl AppState {
         &self.limits
     }
 
-    /// What moves money. Holds that are due are released by who runs it.
+    /// The operations on money. Whoever runs the service also has to run `Money::release_holds`.
     #[must_use]
     pub fn money(&self) -> &Money {
         &self.money
     }
 
-    /// Where it is counted how keys are used. What is in it is written by who runs it.
+    /// Counts the use of keys. Whoever runs the service also has to run `UsageBuffer::run`.
     #[must_use]
     pub fn usage(&self) -> &Arc<UsageBuffer> {
         &self.usage

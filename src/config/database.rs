@@ -25,7 +25,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Postgres itself, for the one connection that hears what other nodes change, where
+    /// Postgres itself, for the one connection that listens to changes of other nodes, if
     /// DATABASE_URL leads to a pooler [default: DATABASE_URL]
     #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub listen_database_url: Option<String>,
@@ -66,7 +66,7 @@ pub struct DatabaseArgs {
 #[derive(Clone)]
 pub struct DatabaseConfig {
     pub place: DatabasePlace,
-    /// Its `url` is empty until the private Postgres, if it is that, has one.
+    /// Its `url` is empty until the private Postgres, if that is used, has started.
     pub pool: PoolSettings,
 }
 
@@ -172,7 +172,7 @@ fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Some(Some(url.to_owned()));
     }
-    // Not repeated: it may hold a password all the same.
+    // The value is not repeated: it may contain a password.
     reader.errors.push(format!(
         "{name} is no Postgres URL: it must be such as postgres://user:password@host:5432/database"
     ));

@@ -36,41 +36,42 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
 
-    /// Keys that are kept in memory, so that they need not be looked up, 0 to 100000000
-    /// [default: 1000000]
+    /// Maximum number of keys in the verification cache, 0 to 100000000 [default: 1000000]
     #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
     pub cache_entries: Option<String>,
 
-    /// How long a key is passed out of memory without hearing from the database, 100ms to 10s. A
-    /// revoke waits so long for a node that is gone [default: 2s]
+    /// How long a node may answer from its cache without renewing its lease, 100ms to 10s. A revoke
+    /// waits this long for a node that is gone [default: 2s]
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION")]
     pub lease: Option<String>,
 
-    /// Bytes that a request's body may have, 1024 to 1048576 [default: 16384]
+    /// Maximum size of a request's body in bytes, 1024 to 1048576 [default: 16384]
     #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES")]
     pub max_body_bytes: Option<String>,
 
-    /// Bytes that a request's headers may have, 8192 to 1048576 [default: 16384]
+    /// Maximum size of a request's headers in bytes, 8192 to 1048576 [default: 16384]
     #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES")]
     pub max_header_bytes: Option<String>,
 
-    /// Connections at once, 1 to 1000000; a further one waits [default: 10000]
+    /// Maximum number of concurrent connections, 1 to 1000000; further ones wait [default: 10000]
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<String>,
 
-    /// For a request's body to come; then it answers 408 [default: 10s]
+    /// How long to wait for a request body before answering 408 [default: 10s]
     #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
     pub body_timeout: Option<String>,
 
-    /// From a request's headers to its answer; then it answers 503 [default: 15s]
+    /// How long a request may take, from its headers on, before it is answered 503 [default: 15s]
     #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub request_timeout: Option<String>,
 
-    /// For a request's headers to come; an idle connection is closed after it [default: 30s]
+    /// How long to wait for a request's headers. An idle connection is closed after this time
+    /// [default: 30s]
     #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
     pub header_timeout: Option<String>,
 
-    /// For a client to take more of an answer; then its connection is closed [default: 30s]
+    /// How long to wait until a client reads more of a response before closing its connection
+    /// [default: 30s]
     #[arg(long, env = "TOLLGATE_WRITE_TIMEOUT", value_name = "DURATION")]
     pub write_timeout: Option<String>,
 
@@ -78,7 +79,7 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION")]
     pub slow_request: Option<String>,
 
-    /// For requests in flight to finish when the service is stopped [default: 20s]
+    /// How long requests in flight may take to finish when the service is stopped [default: 20s]
     #[arg(long, env = "TOLLGATE_DRAIN_TIMEOUT", value_name = "DURATION")]
     pub drain_timeout: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! Takes what waits, applies it, and tells each caller what became of it.
+//! Takes operations from the queues, applies them in batches, and answers each caller.
 
 use std::{
     cell::RefCell,
@@ -28,10 +28,11 @@ use crate::{
     },
 };
 
-/// After this a batch whose outcome cannot be found out is given up.
+/// How long a batch is retried while its outcome is unknown.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
 
-/// Between two attempts, at first; it doubles up to the second.
+/// The first pause between two attempts. Each pause is twice the one before, up to
+/// `RETRY_AFTER_AT_MOST`.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_millis(500);
 
@@ -47,8 +48,8 @@ impl Batcher {
         Self { store, queues: Mutex::default(), quick: quick_lanes() }
     }
 
-    /// Applies an operation, along with others. Once it is in a batch it does not matter whether
-    /// its caller still waits.
+    /// Applies an operation, in a batch with others. Once it is in a batch, it takes effect even if
+    /// its caller has disconnected.
     pub async fn apply(self: &Arc<Self>, tenant: &Arc<Tenant>, operation: Operation) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { operation, caller: Caller { tenant: Arc::clone(tenant), answer } };
@@ -63,11 +64,11 @@ impl Batcher {
             count(&caller.tenant, &operation, &answer);
             return answer;
         }
-        // A batch that went down with the runtime answers nobody.
+        // The sender is dropped without an answer only when the runtime stops.
         answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("stopped".into())))
     }
 
-    /// Starts what may begin.
+    /// Starts a lane of each kind that has work and room.
     fn start(self: &Arc<Self>, queues: &mut Queues) {
         for (lane, most) in [(Lane::Quick, self.quick), (Lane::Patient, PATIENT_LANES)] {
             if queues.begin(lane, most) {
@@ -76,14 +77,14 @@ impl Batcher {
         }
     }
 
-    /// One batch after another until nothing waits. The next one is on its way before the callers of
-    /// the last are told: the database need not wait for that.
+    /// Runs one batch after another until no operation waits. The next batch is sent before the
+    /// callers of the last one get their answers, so that the database does not wait for that.
     async fn run(self: Arc<Self>, lane: Lane) {
         let mut connection = BatchConnection::default();
         let mut waiting = self.lock().next(lane);
         let mut decided = Vec::new();
         while !waiting.is_empty() {
-            // Those of one account stay in their order.
+            // The sort is stable: the operations of one account stay in their order.
             waiting.sort_by_key(|waiting| waiting.operation.account_id);
             let (operations, callers): (Vec<_>, Vec<_>) =
                 waiting.into_iter().map(|waiting| (waiting.operation, waiting.caller)).unzip();
@@ -96,7 +97,7 @@ impl Batcher {
         decided.into_iter().for_each(Decided::tell);
     }
 
-    /// What becomes of each operation.
+    /// Decides the operations of a batch, and returns an answer for each.
     async fn decide(
         self: &Arc<Self>,
         lane: &mut Lane,
@@ -115,7 +116,7 @@ impl Batcher {
         let mut batch = Batch { id, attempt: 1, wait: *lane == Lane::Patient, operations };
         let answers = match self.send(lane, connection, &mut batch).await {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
-            // One that the database cannot take must not be the others' fault.
+            // One operation that the database refuses must not fail the others.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
                 error!(%cause, "a batch was refused: its operations are applied one by one");
                 self.decide_each(lane, connection, &mut batch).await
@@ -147,7 +148,7 @@ impl Batcher {
         answers
     }
 
-    /// Sends a batch until it is known what became of it.
+    /// Sends a batch until its outcome is known.
     async fn send(
         self: &Arc<Self>,
         lane: &mut Lane,
@@ -168,12 +169,12 @@ impl Batcher {
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
-            // Put back into its queue it would be sent as another batch, which does not find itself.
+            // It must not go back to its queue: another batch id would not find its own effects.
             batch.wait = true;
         }
     }
 
-    /// What is sent again may wait for long: others go on in its place.
+    /// A retried batch may wait for long, so another quick batch may start in its place.
     fn give_way(self: &Arc<Self>, lane: &mut Lane) {
         let mut queues = self.lock();
         if *lane == Lane::Quick && queues.give_way() {
@@ -188,15 +189,15 @@ impl Batcher {
     }
 }
 
-/// Batches at once that leave out what is locked. A batch costs the more the smaller it is: where one
-/// session of Postgres can have a core to itself beside the service, a second one only makes both
+/// Number of quick lanes. A small batch costs more per operation than a large one. If one session
+/// of Postgres can have a core to itself beside the service, a second session only makes both
 /// batches smaller.
 fn quick_lanes() -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, MOST_QUICK_LANES)
 }
 
-/// A batch that is under way. However it ends, its accounts have their next turn.
+/// A batch that is being applied. However it ends, its accounts get their next turn.
 struct InFlight<'a> {
     batcher: &'a Arc<Batcher>,
     lane: Lane,
@@ -211,7 +212,7 @@ impl<'a> InFlight<'a> {
         Self { batcher, lane, accounts }
     }
 
-    /// What was decided, and the next batch of the lane.
+    /// Returns the decided operations, and the next batch of the lane.
     fn land(
         mut self,
         operations: Vec<Operation>,
@@ -247,7 +248,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Only a panic, or the end of the runtime, comes here with accounts left.
+        // Accounts are left only after a panic, or when the runtime stops.
         if !self.accounts.is_empty() {
             let mut queues = self.batcher.lock();
             for account_id in std::mem::take(&mut self.accounts) {
@@ -258,7 +259,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// An operation that was decided, and who waits to be told.
+/// An operation that was decided, and the caller that waits for the answer.
 struct Decided {
     operation: Operation,
     caller: Caller,
@@ -268,13 +269,13 @@ struct Decided {
 impl Decided {
     fn tell(self) {
         count(&self.caller.tenant, &self.operation, &self.answer);
-        // Who went away asks for nothing any more.
+        // An error means that the caller has disconnected.
         let _ = self.caller.answer.send(self.answer);
     }
 }
 
 thread_local! {
-    /// By tenant, kind and outcome: found once by each thread.
+    /// By tenant, kind and outcome. Each thread looks up a counter only once.
     static COUNTERS: RefCell<HashMap<(TenantId, &'static str, &'static str), Counter>> =
         RefCell::default();
 }
@@ -311,7 +312,7 @@ fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
     });
 }
 
-/// One failure, told to each caller.
+/// Copies one failure for each caller.
 fn share(error: &Arc<StoreError>) -> StoreError {
     match **error {
         StoreError::Unavailable(_) => StoreError::Unavailable(Arc::clone(error).into()),

@@ -1,13 +1,13 @@
-//! The way of money between HTTP and the store.
+//! The path of money between HTTP and the store.
 //!
-//! Everything that moves a balance or reserves a part of it goes through here, whichever door it
-//! came in by. What API keys ask for waits in the queue of its account until the batch before has
-//! returned, and then goes with all that has gathered, in one transaction. A caller that goes away
-//! while it waits has asked for nothing; once it is in a batch, it does not stop what it asked for.
+//! Every operation that moves a balance, or reserves a part of it, goes through this module. The
+//! operations of API keys wait in the queue of their account until the previous batch has returned.
+//! The next batch applies all that have gathered, in one transaction. A caller that disconnects
+//! before its operation is in a batch has bought nothing. Disconnecting later does not stop the
+//! operation.
 //!
-//! No outcome is guessed: when a connection is lost on the way, the same batch is sent again and
-//! finds what it did. Credits and refunds, which carry an idempotency key always, are asked for
-//! again in the same way.
+//! No outcome is guessed: when a connection is lost, the same batch is sent again and finds its own
+//! effects. Credits and refunds always have an idempotency key, and are retried by it.
 
 mod batcher;
 mod path;

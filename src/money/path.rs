@@ -26,23 +26,23 @@ use crate::{
     },
 };
 
-/// After this an operation of the tenant is given up, and with it its connection: the database
-/// bounds each statement by itself, unless it has stopped answering.
+/// Time limit of a credit or a refund, retries included. The database limits each statement itself,
+/// unless it has stopped answering.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a credit or a refund is asked for again after a lost connection.
+/// How often a credit or a refund is retried after a lost connection.
 const RETRIES: u32 = 5;
 
-/// For one of these.
+/// Time limit of one such attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// Between two of these, at first; it doubles.
+/// The first pause between two such attempts. Each pause is twice the one before.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// Between two looks for holds that are due.
+/// The interval at which expired holds are looked for.
 const RELEASE_AFTER: Duration = Duration::from_secs(1);
 
-/// Accounts whose holds are released in one go.
+/// Maximum number of accounts whose holds are released in one round.
 const RELEASED_AT_ONCE: i64 = 1000;
 
 /// Purchases, holds, credits and refunds.
@@ -50,11 +50,11 @@ const RELEASED_AT_ONCE: i64 = 1000;
 pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
-    /// Leaves half of the connections to those who only ask.
+    /// Leaves half of the connections to reads.
     room: Arc<Semaphore>,
 }
 
-/// Who asks: an API key of an account, in one request.
+/// The API key of an account that makes a request.
 #[derive(Clone, Debug)]
 pub struct Buyer {
     pub tenant: Arc<Tenant>,
@@ -63,14 +63,14 @@ pub struct Buyer {
     pub request_id: RequestId,
 }
 
-/// What was decided, now or at the first of several equal requests.
+/// The decision on a request, made now or for an earlier request with the same idempotency key.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Decision<T> {
     Made {
         made: T,
         replayed: bool,
     },
-    /// The balance or the key's limit did not reach; nothing was taken.
+    /// The balance or the key's spend limit was insufficient. Nothing was deducted or reserved.
     Declined(Decline),
 }
 
@@ -82,7 +82,7 @@ impl Money {
         Self { batcher, store, room: Arc::new(Semaphore::new(room)) }
     }
 
-    /// Takes a purchase off the balance, or declines it. Returns once the decision is committed.
+    /// Deducts a purchase from the balance, or declines it. Returns once the decision is committed.
     pub async fn purchase(
         &self,
         buyer: &Buyer,
@@ -103,7 +103,7 @@ impl Money {
             Done { made_before, .. } => {
                 let id = PurchaseId::from_uuid(made_before.unwrap_or(id.uuid()));
                 let found = self.store.find_purchase(&buyer.tenant, &buyer.account, id).await?;
-                // As it was then.
+                // As it was when it was made.
                 Purchase { refunded: 0, ..found }
             }
         };
@@ -135,7 +135,7 @@ impl Money {
         Ok(Decision::Made { made, replayed: done.replayed })
     }
 
-    /// Buys with a hold, or with a part of it: the rest is released.
+    /// Captures a hold, or a part of it. The rest is released.
     pub async fn capture(
         &self,
         buyer: &Buyer,
@@ -152,7 +152,7 @@ impl Money {
         self.close_hold(buyer, hold_id, OperationAction::Void { hold_id }).await
     }
 
-    /// Tops an account up. Returns once it is committed.
+    /// Tops an account up. Returns once the credit is committed.
     pub async fn credit(
         &self,
         tenant: &Arc<Tenant>,
@@ -168,7 +168,7 @@ impl Money {
         .await
     }
 
-    /// Gives back a purchase or a part of it. Returns once it is committed.
+    /// Refunds a purchase or a part of it. Returns once the refund is committed.
     pub async fn refund(
         &self,
         tenant: &Arc<Tenant>,
@@ -186,7 +186,7 @@ impl Money {
         .await
     }
 
-    /// Releases holds when they are due, whether anybody looks or not, until `stop` is ready.
+    /// Releases expired holds once a second, until `stop` is ready.
     pub async fn release_holds(self, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut failing = false;
@@ -222,7 +222,7 @@ impl Money {
         }
     }
 
-    /// Runs on also when its caller goes away, once there is room for it.
+    /// Waits for a permit, then runs the operation to its end even if the caller disconnects.
     async fn detached<T: Send + 'static>(
         &self,
         operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
@@ -235,7 +235,7 @@ impl Money {
             drop(room);
             result.unwrap_or_else(timed_out)
         };
-        // An error here is a panic in the operation, or the runtime going down under it.
+        // An error means that the operation panicked, or that the runtime stopped.
         tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
     }
 
@@ -261,7 +261,7 @@ impl Money {
     }
 }
 
-/// A purchase that was made just now.
+/// A purchase that this request has just made.
 fn bought(
     buyer: &Buyer,
     id: PurchaseId,
@@ -283,7 +283,7 @@ fn bought(
     }
 }
 
-/// A hold that was made just now.
+/// A hold that this request has just placed.
 fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Hold, StoreError> {
     let expires_at = at.plus_seconds(i64::from(wanted.expires_in.get()));
     Ok(Hold {
@@ -300,7 +300,8 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
     })
 }
 
-/// Asks again while it is not known what became of it: its idempotency key finds what was done.
+/// Retries while the outcome is unknown. By its idempotency key the operation takes effect only
+/// once.
 async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut pause = RETRY_AFTER;
     for _ in 0..RETRIES {

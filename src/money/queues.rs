@@ -1,4 +1,4 @@
-//! What waits to be applied: a queue for each account, and which of them is whose turn.
+//! Operations that wait to be applied: a queue for each account, and the order of the accounts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,65 +12,66 @@ use crate::{
     store::{BatchOutcome, MAX_BATCH, Operation, StoreError},
 };
 
-/// Operations of one account that wait at the most; a further one is a 503.
+/// Maximum number of waiting operations of one account. The next one is answered with 503.
 pub(super) const MAX_WAITING_OF_ACCOUNT: usize = 2000;
 
-/// Operations that wait at the most, of all accounts together.
+/// Maximum number of waiting operations of all accounts together.
 pub(super) const MAX_WAITING: usize = 50_000;
 
-/// Batches at once that leave out what is locked, at the most.
+/// Maximum number of concurrent batches that skip locked accounts.
 pub(super) const MOST_QUICK_LANES: usize = 4;
 
-/// Batches at once that wait for the lock of one account each.
+/// Maximum number of concurrent batches that wait for the lock of one account each.
 pub(super) const PATIENT_LANES: usize = 2;
 
-/// Batches at once that are sent again beside those.
+/// Maximum number of concurrent late batches.
 const LATE_LANES: usize = 2;
 
 /// The answer to one operation.
 pub(super) type Answer = Result<BatchOutcome, StoreError>;
 
-/// An operation, and who waits for what becomes of it.
+/// An operation, and the caller that waits for its answer.
 pub(super) struct Waiting {
     pub operation: Operation,
     pub caller: Caller,
 }
 
-/// Who waits, and for which platform: it is counted what became of it, whether he waits or not.
+/// The caller that waits, and its tenant: the outcome is counted even if the caller has
+/// disconnected.
 pub(super) struct Caller {
     pub tenant: Arc<Tenant>,
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// How a batch treats accounts that somebody else has locked.
+/// How a batch treats accounts that another transaction has locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// It leaves them out: it never waits, and has room for many accounts.
+    /// Skips them: the batch never waits, and takes operations of many accounts.
     Quick,
-    /// It waits for one.
+    /// Waits for the lock of its one account.
     Patient,
-    /// A quick one that is sent again, and has given its place to another.
+    /// A quick batch that is being retried, and has made room for another quick batch.
     Late,
 }
 
-/// The queues of all accounts. An account is in one batch at a time: what comes meanwhile gathers
-/// for the next. There is no timer.
+/// The queues of all accounts. An account is in one batch at a time. Operations that arrive
+/// meanwhile gather for the next batch. There is no timer.
 #[derive(Default)]
 pub(super) struct Queues {
     accounts: HashMap<AccountId, VecDeque<Waiting>>,
-    /// Accounts with something that waits and that are in no batch, in the order of their turns.
+    /// Accounts that have waiting operations and are in no batch, in the order of their turns.
     ready: VecDeque<AccountId>,
-    /// Those of them that were locked when they were tried.
+    /// Such accounts that were locked when a batch tried them.
     locked: VecDeque<AccountId>,
     waiting: usize,
-    /// Batches that are under way.
+    /// Numbers of batches that are being applied, by lane.
     quick: usize,
     patient: usize,
     late: usize,
 }
 
 impl Queues {
-    /// Puts an operation at the end of its account's queue; gives it back when there is no room.
+    /// Puts an operation at the end of its account's queue. Returns it if there is no room.
     pub fn push(&mut self, waiting: Waiting) -> Option<Waiting> {
         if self.waiting >= MAX_WAITING {
             return Some(waiting);
@@ -89,12 +90,13 @@ impl Queues {
         None
     }
 
-    /// Begins a batch in a lane, if there is one to begin and fewer than `most` are under way.
+    /// Begins a batch in a lane, if operations wait and fewer than `most` batches are being
+    /// applied.
     pub fn begin(&mut self, lane: Lane, most: usize) -> bool {
         let (turns, under_way) = match lane {
             Lane::Quick => (&self.ready, &mut self.quick),
             Lane::Patient => (&self.locked, &mut self.patient),
-            // It is never begun: it becomes one.
+            // A late lane is never started: a quick one turns into it.
             Lane::Late => return false,
         };
         let begins = !turns.is_empty() && *under_way < most;
@@ -102,8 +104,8 @@ impl Queues {
         begins
     }
 
-    /// The next batch of a lane that has begun; nothing: it is over. Whoever went away while he
-    /// waited has asked for nothing.
+    /// The next batch of a lane that has begun. If it is empty, the lane has ended. Operations
+    /// whose callers have disconnected are dropped.
     pub fn next(&mut self, lane: Lane) -> Vec<Waiting> {
         let mut batch = Vec::new();
         while batch.len() < MAX_BATCH {
@@ -135,7 +137,7 @@ impl Queues {
         batch
     }
 
-    /// An account is out of its batch: it has its next turn, or nothing waits any more.
+    /// Ends the batch of an account. If more operations wait, the account gets another turn.
     pub fn rest(&mut self, account_id: AccountId) {
         let account = self.accounts.get(&account_id).expect("an account in a batch has a queue");
         if account.is_empty() {
@@ -145,7 +147,7 @@ impl Queues {
         }
     }
 
-    /// An account was locked: its operations wait on, before those that came later.
+    /// Puts the operations of a locked account back, before those that arrived later.
     pub fn put_back(&mut self, account_id: AccountId, operations: Vec<Waiting>) {
         let account =
             self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
@@ -156,7 +158,8 @@ impl Queues {
         self.locked.push_back(account_id);
     }
 
-    /// Whether a quick batch may go on as a late one, so that another can begin in its place.
+    /// Turns a quick batch into a late one, so that another quick batch can begin. Returns whether
+    /// there was room for it.
     pub fn give_way(&mut self) -> bool {
         let gives_way = self.late < LATE_LANES;
         if gives_way {
@@ -166,7 +169,7 @@ impl Queues {
         gives_way
     }
 
-    /// A lane has nothing more to do, or broke off.
+    /// Ends a lane that has no more work, or that failed.
     pub fn end(&mut self, lane: Lane) {
         match lane {
             Lane::Quick => self.quick -= 1,

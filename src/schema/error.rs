@@ -1,15 +1,15 @@
-/// Why the schema of a database could not be brought up to date. Nothing is half done: a migration
-/// that was applied stays, and the next attempt goes on after it.
+/// Why the schema of a database could not be brought up to date. Nothing is half done: migrations
+/// that were applied stay, and the next attempt continues after them.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
-    /// The first migration is that of the chain of ten files that this one replaces.
+    /// The database was made by an unreleased version. Its migrations are not in this binary.
     #[error(
         "the database has the schema of an unreleased version, which cannot be migrated. Start \
          afresh with an empty database: create one and set DATABASE_URL to it; for the private \
          Postgres, set TOLLGATE_DATA_DIR to a new directory, or move the old one away"
     )]
     OldChain,
-    /// Newer functions are in place, and this binary is older than they serve.
+    /// The database has newer functions, and they no longer serve this binary.
     #[error(
         "the database has the SQL functions number {database}, which serve binaries from number \
          {serves_from} on; this binary has number {binary}. Start a newer binary"

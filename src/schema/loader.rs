@@ -8,16 +8,15 @@ use super::{
     functions::{FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, functions, functions_digest},
 };
 
-/// SHA-384 of the first file of the chain that was squashed, as sqlx records it.
+/// SHA-384 of the first migration of the unreleased versions, as sqlx records it.
 const OLD_FIRST_CHECKSUM: &str = "fdfbbf54dba01c126d77fd21032f84564e3ab8905f74635f7c8b1264b33fb6e5\
                                   6263468f3aa249b5f3f8ce484a3ea446";
 
-/// A statement of a migration may take longer than a request may: building an index over many rows.
+/// A migration may take longer than a request, for example to build an index over many rows.
 const SESSION: &str =
     "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
 
-/// The functions that a database has. One row; the loader makes the table, because it has to read
-/// it before it knows whether the migrations are its own.
+/// The table of the loaded functions. It has one row.
 const TABLE: &str = "
     CREATE TABLE sql_functions (
         only_row    boolean PRIMARY KEY DEFAULT true CHECK (only_row),
@@ -65,10 +64,12 @@ pub async fn bring_up_to_date_as(
     serves_from: i32,
 ) -> Result<usize, SchemaError> {
     let mut migrator = sqlx::migrate!();
-    // A newer binary may have applied more: the functions tell whether they still serve this one.
+    // A newer binary may have applied more migrations. `serves_from` of its functions says whether
+    // this binary may still run.
     migrator.set_ignore_missing(true);
     connection.execute(SESSION).await?;
-    // Postgres counts how often a session takes this lock: the migrator takes it once more.
+    // The migrator takes and releases the same lock. Postgres counts that, so this session keeps
+    // it.
     connection.lock().await?;
     let done = async {
         refuse_old_chain(connection).await?;
@@ -103,8 +104,8 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
         .await
 }
 
-/// Replaces older functions, and others of the same number, which are of the same version under
-/// way. Newer ones stay, if they serve this binary.
+/// Replaces older functions, and functions with the same number and another digest, which come from
+/// another build of the same unreleased version. Newer functions stay if they serve this binary.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
     if !has_table(&mut tx, "sql_functions").await? {
@@ -135,7 +136,8 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     // triggers below while waiting for another.
     tx.execute("LOCK TABLE tenants, admin_keys, accounts IN EXCLUSIVE MODE").await?;
     let functions = functions();
-    // First whatever they call, then once more with a look into their bodies.
+    // Functions call each other, so they are first created without a check of their bodies, and
+    // then replaced with one.
     for check in ["off", "on"] {
         tx.execute(AssertSqlSafe(format!("SET LOCAL check_function_bodies = {check}"))).await?;
         for function in &functions {
@@ -178,9 +180,9 @@ fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Drops the triggers and functions, of those that were loaded before or are now, that this
-/// transaction has not written: a file that is gone, a trigger that is gone from its file, a
-/// function whose arguments are others.
+/// Drops the triggers and functions of earlier or current names that this transaction has not
+/// written: functions whose file is gone, triggers that are gone from their file, and functions
+/// that have other arguments now.
 async fn drop_what_is_gone(
     connection: &mut PgConnection,
     old_names: &[String],

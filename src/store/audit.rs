@@ -15,15 +15,15 @@ use crate::{
     entropy,
 };
 
-/// Something that is done, to be recorded in the transaction that does it.
+/// An act, which is recorded in the transaction that performs it.
 pub(super) struct Act<'a> {
     pub action: AuditAction,
     pub subject: Subject<'a>,
-    /// What changed, by field: an object, without any secret.
+    /// An object with the changed fields. It contains no secret.
     pub detail: Value,
 }
 
-/// What is acted on, and what in it.
+/// The tenant or account that is acted on, and what in it.
 pub(super) enum Subject<'a> {
     Tenant(Option<AuditTarget>),
     Account(&'a ExternalId, Option<AuditTarget>),
@@ -68,7 +68,7 @@ impl Act<'_> {
     }
 }
 
-/// One line of the audit trail.
+/// An event of the audit trail.
 #[derive(Clone, Debug)]
 pub struct AuditEvent {
     pub id: AuditEventId,
@@ -85,7 +85,7 @@ pub struct AuditEvent {
     pub created_at: Timestamp,
 }
 
-/// Which events are wanted.
+/// Which events to list.
 #[derive(Clone, Default, Debug)]
 pub struct AuditFilter {
     pub account: Option<ExternalId>,
@@ -107,7 +107,7 @@ impl Store {
         let before = before.map_or(Uuid::max(), AuditEventId::uuid);
         let account_id =
             filter.account.as_ref().map(|name| AccountId::derive(tenant.id, name).uuid());
-        // One statement for each index that can serve.
+        // One statement for each index.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {
                 self.read(|pool| async move {

@@ -1,5 +1,5 @@
-//! Changes of keys that are told to all nodes, and waited for: once a change has returned, no node
-//! answers by what was so before it. ARCHITECTURE.md has the protocol and why it is right.
+//! Changes of keys, which are announced to all nodes and waited for: once a change has returned, no
+//! node answers by the state before it. ARCHITECTURE.md has the protocol and its proof.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -16,7 +16,7 @@ use tokio::{sync::Notify, time::Instant};
 use super::StoreError;
 use crate::domain::{api_key::KeyTag, id::NodeId};
 
-/// The channel on which all nodes hear what changed. `announce_key_change` notifies it.
+/// The channel of all changes. Every node listens to it, and `announce_key_change` notifies it.
 pub(super) const CHANNEL: &str = "tollgate_changes";
 
 /// A change of one node, as the others acknowledge it.
@@ -26,27 +26,27 @@ pub struct ChangeId {
     pub number: u64,
 }
 
-/// What this node knows of the others, and of its own changes that are under way.
+/// What this node knows about the other nodes, and about its own changes that are not settled.
 pub(super) struct Changes {
     pub node: NodeId,
     last_number: AtomicU64,
     last_renewal: AtomicI64,
-    /// Who acknowledged what so far.
+    /// The nodes that have acknowledged each unsettled change, by its number.
     pub under_way: Mutex<HashMap<u64, HashSet<NodeId>>>,
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
     pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
 }
 
-/// The newest renewal of a node that was seen, and since when. It was sent before then, so that
-/// its lease ends no later than one lease after.
+/// The newest renewal of a node that was seen, and when it was first seen. It was sent before that,
+/// so its lease ends no later than one lease after `since`.
 #[derive(Clone, Copy)]
 struct Seen {
     renewal: i64,
     since: Instant,
 }
 
-/// A node as it stands in the database.
+/// A row of `nodes`.
 #[derive(Clone, Copy)]
 pub(super) struct NodeRow {
     pub node: NodeId,
@@ -54,7 +54,7 @@ pub(super) struct NodeRow {
     pub lease: Duration,
 }
 
-/// A change that was announced in its own transaction; to be settled after the commit.
+/// A change that was announced in its own transaction. It must be settled after the commit.
 #[must_use]
 pub(super) struct Change {
     pub changes: Arc<Changes>,
@@ -75,7 +75,7 @@ impl Changes {
         }
     }
 
-    /// The channel on which this node hears what is for it alone.
+    /// The channel of notifications for this node only.
     pub fn own_channel(&self) -> String {
         channel_of(self.node)
     }
@@ -84,7 +84,7 @@ impl Changes {
         self.last_renewal.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// A node has applied a change of this one.
+    /// Records that a node has applied a change of this node.
     pub fn acknowledge(&self, number: u64, node: NodeId) {
         if let Some(nodes) = lock(&self.under_way).get_mut(&number) {
             nodes.insert(node);
@@ -92,8 +92,8 @@ impl Changes {
         }
     }
 
-    /// Takes note of the renewals that were read just now. Returns when each node's lease, as far
-    /// as it was granted before they were read, is over at the latest.
+    /// Records renewals that were just read. Returns for each node the latest time at which a lease
+    /// that was granted before the read ends.
     pub fn ends_of_leases(&self, rows: &[NodeRow]) -> HashMap<NodeId, Instant> {
         let now = Instant::now();
         let mut seen = lock(&self.seen);
@@ -109,8 +109,8 @@ impl Changes {
         rows.iter().map(end).collect()
     }
 
-    /// Tells all nodes, in the change's own transaction, that these keys changed: they hear it if
-    /// and when it is committed, after all that was committed before.
+    /// Notifies all nodes, in the transaction of the change, that these keys changed. They receive
+    /// the notification if and when the transaction commits, after those of all earlier commits.
     pub async fn announce(
         self: &Arc<Self>,
         connection: &mut PgConnection,
@@ -149,6 +149,6 @@ pub(super) fn channel_of(node: NodeId) -> String {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // Each operation leaves what is inside whole: a panic elsewhere harms nothing.
+    // No operation leaves the value inconsistent, so a panic elsewhere does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,7 +12,7 @@ pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, Stor
     Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
 }
 
-/// A moment that was stored.
+/// Reads a stored time.
 pub(super) fn stored_time(
     column: &'static str,
     moment: OffsetDateTime,

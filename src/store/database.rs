@@ -23,20 +23,20 @@ use super::{
 };
 use crate::{entropy, schema};
 
-/// How long the connections may take to close in the end.
+/// How long the connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The database. Cheap to share behind an `Arc`; holds the pool of connections.
 pub struct Store {
     pub(super) pool: PgPool,
-    /// Connections of their own: a look-up waits for no purchase.
+    /// Has its own connections, so that a look-up waits for no purchase.
     pub(super) lookups: Arc<Lookups>,
-    /// So does a batch for no list.
+    /// Connections for batches, so that a batch waits for no list.
     pub(super) batches: PgPool,
     pub(super) listener: Listener,
     pub(super) changes: Arc<Changes>,
     max_connections: u32,
-    /// For a read, with the wait for a connection.
+    /// Time limit of a read, including the wait for a connection.
     read_timeout: Duration,
     pub(super) tenants: TenantDirectory,
     pub(super) scope_sets: ScopeSets,
@@ -65,7 +65,7 @@ impl Store {
         let batches = pool(settings, &schema, BATCH_CONNECTIONS, BATCH_SESSION)
             .connect_lazy_with(options.clone());
         let pool = pool(settings, &schema, settings.max_connections, "").connect_lazy_with(options);
-        // The database keeps the bound of a statement; this is for one that does not answer.
+        // The database limits each statement itself. This is for a database that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
             pool,
@@ -113,7 +113,7 @@ impl Store {
         let place = place(self.pool.connect_options().as_ref());
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
         let failed = |error| migration(explain::message(&error));
-        // Not to be used again: its settings are changed.
+        // Detached, so that it does not return to the pool with changed settings.
         let mut connection = self.pool.acquire().await.map_err(failed)?.detach();
         let migrations = match schema::bring_up_to_date(&mut connection).await {
             Ok(migrations) => migrations,
@@ -127,7 +127,7 @@ impl Store {
         Ok(migrations)
     }
 
-    /// Asks the database for nothing, to see whether it answers.
+    /// Checks that the database answers.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn ping(&self) -> Result<(), StoreError> {
         self.read(|pool| async move {
@@ -144,7 +144,8 @@ impl Store {
         PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
     }
 
-    /// Waits for the connections that are in use, and closes all; a database that hangs is left.
+    /// Waits for the connections that are in use, and closes all. Does not wait for a database that
+    /// does not answer.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
         let all =
@@ -154,8 +155,8 @@ impl Store {
         }
     }
 
-    /// Runs a read, and again while it meets connections that a restart of the database left
-    /// dead: each failure takes one of them out of the pool.
+    /// Runs a read, and repeats it while it gets connections that a restart of the database has
+    /// closed. Each failure removes one of them from the pool.
     pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
     where
         F: Fn(PgPool) -> Fut,
@@ -174,12 +175,12 @@ impl Store {
         }
     }
 
-    /// Begins a transaction (READ COMMITTED), on a connection that stands.
+    /// Begins a transaction (READ COMMITTED) on a working connection.
     pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         self.read(|pool| async move { pool.begin().await }).await
     }
 
-    /// Measures an operation from here until it is dropped.
+    /// Measures an operation until the timer is dropped.
     pub(super) fn timer(&self, operation: &'static str) -> Timer {
         Timer { operation, since: Instant::now() }
     }

@@ -3,53 +3,54 @@ use std::error::Error;
 use super::explain;
 use crate::domain::{hold::HoldStatus, verification::Denial};
 
-/// Why an operation did not happen. Nothing of it is left in the database.
+/// Why an operation failed. It has left nothing in the database. Only if the connection was lost
+/// during the commit ([`StoreError::Unavailable`]), it may have taken effect.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// What was asked may not be done.
+    /// The operation is not allowed.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// The database cannot be asked now; later it may.
+    /// The database cannot be asked now. A retry may succeed.
     #[error("the database cannot be asked")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// A fault of the program or of the data.
+    /// A fault of the program or the data.
     #[error("the database refused what it was asked")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// What may not be done, in the words of the contract.
+/// Why an operation is not allowed, in the words of the contract.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
-    /// Absent, or another tenant's or account's.
+    /// The resource is absent, or belongs to another tenant or account.
     NotFound,
-    /// The account has as many live keys as it may.
+    /// The account has its maximum number of live keys.
     KeyLimitReached { max_keys: u16 },
     /// A dead key cannot be changed or rotated.
     KeyNotLive,
-    /// The key was rotated out already: it dies when its grace ends.
+    /// The key was already rotated out, and dies when its grace period ends.
     KeyAlreadyRotated,
-    /// The expiry passed on the way to the database.
+    /// The expiry passed before the statement reached the database.
     ExpiryPassed,
-    /// The same Idempotency-Key came before with another body.
+    /// The same Idempotency-Key was used before with another body.
     IdempotencyMismatch,
     /// The balance would not fit in 64 bits.
     BalanceOverflow,
-    /// More was to be given back than is left of the purchase.
+    /// The refund is larger than what is left of the purchase.
     RefundTooLarge { refundable: i64 },
-    /// The account has as many open holds as it may.
+    /// The account has its maximum number of open holds.
     HoldLimitReached,
     /// A hold that is closed cannot be captured or voided.
     HoldNotOpen { status: HoldStatus },
-    /// More was to be captured than is held.
+    /// The capture is larger than the hold.
     HoldTooSmall { held: i64 },
-    /// The key that buys does not pass any more.
+    /// The key of the operation no longer passes.
     KeyDenied(Denial),
-    /// The key that buys lost the scope for it.
+    /// The key of the operation no longer has the scope.
     ScopeLost,
-    /// The form made a key already: sent again it makes no second one.
+    /// The form has already made a key. Submitting it again makes no second one.
     FormSpent,
-    /// The dashboard's session was closed meanwhile, or has made as many keys by forms as one may: it
-    /// takes a new session to go on.
+    /// The dashboard's session was closed meanwhile, or has made its maximum number of keys. The
+    /// owner has to open a new session.
     SessionOver,
     /// Another tenant has this slug in this environment.
     TenantExists,
@@ -64,7 +65,7 @@ impl From<Refusal> for StoreError {
 }
 
 impl StoreError {
-    /// What is stored is not what the program stores.
+    /// A stored value is not one that the program writes.
     pub(super) fn corrupt(column: &'static str, error: impl std::fmt::Display) -> Self {
         Self::Internal(format!("{column} holds what it must not: {error}").into())
     }
@@ -86,13 +87,12 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// What the log says of an error.
+/// The error as it is logged.
 fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     if error.as_database_error().is_some() { explain::message(&error).into() } else { error.into() }
 }
 
-/// The constraints that a client can run into, by name. The checks before them make all but
-/// races go another way.
+/// The constraints that a client can run into, by name. Earlier checks catch everything but races.
 fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
     match error.as_database_error()?.constraint()? {
         "api_keys_dead_stays_dead" => Some(Refusal::KeyNotLive),
@@ -104,12 +104,12 @@ fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
     }
 }
 
-/// Whether the connection failed, so that the same may be asked on another.
+/// Whether the connection failed, so that the statement may be repeated on another one.
 pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // Shut down by the administrator, crashed, or a connection exception.
+            // Shutdown by an administrator, crash, idle-session time-out, connection exception.
             error.code().is_some_and(|code| {
                 matches!(&*code, "57P01" | "57P02" | "57P05") || code.starts_with("08")
             })
@@ -118,7 +118,7 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether somebody else held a lock for too long: nothing was done.
+/// Whether another transaction held a lock for too long. Nothing was done.
 pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code == "55P03")
@@ -134,7 +134,7 @@ fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLSTATEs that say nothing of what was asked, only that it cannot be asked now.
+/// SQLSTATEs of temporary failures, which do not depend on the statement.
 fn is_transient_state(code: &str) -> bool {
     // Connection, authorization, database gone, resources, operator intervention, system.
     let classes = ["08", "28", "3D", "53", "57", "58"];

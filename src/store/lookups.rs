@@ -1,4 +1,4 @@
-//! Look-ups of keys by their hash, gathered: those that wait at the same time go in one statement.
+//! Look-ups of keys by their hash. Look-ups that wait at the same time share a statement.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -20,17 +20,17 @@ use crate::{
     store::{StoreError, error::is_lost_connection},
 };
 
-/// Connections that look up at the same time, beside those of the pool.
+/// Number of connections for look-ups, beside those of the pool.
 pub(super) const CONNECTIONS: u32 = 2;
 
-/// Keys of one statement at the most.
+/// Maximum number of keys in one statement.
 const MAX_BATCH: usize = 128;
 
-/// Keys that wait at the most; a further one is a 503.
+/// Maximum number of waiting keys. The next one is answered with 503.
 const MAX_WAITING: usize = 65_536;
 
-/// What a connection for look-ups is told beforehand. The plan is made once for all batches, and
-/// may be made while the tables are empty: it has to be the one by the indexes all the same.
+/// Settings of the connections for look-ups. The plan is made once for all batches, possibly while
+/// the tables are empty, and has to use the indexes even then.
 pub(super) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
      SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET jit = off";
@@ -47,15 +47,15 @@ pub(super) struct KeyAndAccount {
     pub revoked_at: Option<OffsetDateTime>,
     pub external_id: String,
     pub status: String,
-    /// The database's clock when they were read.
+    /// The database's clock at the time of the read.
     pub now: OffsetDateTime,
 }
 
-/// The look-ups of a node. There is no timer: while as many statements are under way as there are
-/// connections, keys wait, and the next statement takes all that have gathered.
+/// The look-ups of a node. There is no timer: while every connection runs a statement, keys wait,
+/// and the next statement takes all that have gathered.
 pub(super) struct Lookups {
     pool: PgPool,
-    /// For one batch, with the wait for its connection.
+    /// Time limit of one batch, including the wait for its connection.
     timeout: Duration,
     queue: Mutex<Queue>,
     gathered: AtomicU64,
@@ -65,8 +65,8 @@ pub(super) struct Lookups {
 type Answer = Result<Option<Arc<KeyAndAccount>>, Arc<StoreError>>;
 type Callers = Vec<oneshot::Sender<Answer>>;
 
-/// A key that waits is here once, with all who asked for it. While it is being read it waits again
-/// for those who ask from then on: what is being read may be older than their question.
+/// A waiting key is in the queue once, with all its callers. A call that arrives while the key is
+/// being read makes it wait again, because the row that is being read may be older than the call.
 #[derive(Default)]
 struct Queue {
     order: VecDeque<KeyHash>,
@@ -77,7 +77,7 @@ struct Queue {
 
 type ByTag = BuildHasherDefault<TagHasher>;
 
-/// A SHA-256 is its own hash.
+/// Uses the first bytes of a SHA-256 as its hash.
 #[derive(Default)]
 struct TagHasher(u64);
 
@@ -101,14 +101,14 @@ impl Lookups {
         Self { pool, timeout, queue: Mutex::default(), gathered, statements }
     }
 
-    /// The key with this hash, if there is one, as it was at some moment after this was called.
+    /// The key with this hash, if there is one, read after this call began.
     pub async fn find(
         self: &Arc<Self>,
         hash: KeyHash,
     ) -> Result<Option<Arc<KeyAndAccount>>, StoreError> {
         let (caller, answer) = oneshot::channel();
         self.enqueue(hash, caller)?;
-        // A worker that went down with the runtime answers nobody.
+        // The sender is dropped without an answer only when the runtime stops.
         let answer = answer.await.map_err(|_| StoreError::Unavailable("stopped".into()))?;
         answer.map_err(|error| match *error {
             StoreError::Unavailable(_) => StoreError::Unavailable(error.into()),
@@ -116,7 +116,7 @@ impl Lookups {
         })
     }
 
-    /// Keys that were looked up, and the statements that did it.
+    /// Numbers of keys that were looked up, and of statements for them.
     pub fn counts(&self) -> (u64, u64) {
         (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
     }
@@ -142,7 +142,7 @@ impl Lookups {
         callers.push(caller);
         if queue.workers < CONNECTIONS {
             queue.workers += 1;
-            // A runtime that ends drops the worker at once, which takes the lock.
+            // A runtime that is stopping drops the worker immediately, and the drop takes the lock.
             drop(guard);
             tokio::spawn(Worker { lookups: Arc::clone(self), counted: true }.run());
         }
@@ -150,11 +150,11 @@ impl Lookups {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Each operation leaves it whole: a panic elsewhere harms nothing.
+        // No operation leaves the queue inconsistent, so a panic elsewhere does no harm.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys that waited longest and are not being read, with who asked for them.
+    /// The keys that have waited longest and are not being read, with their callers.
     fn next_batch(&self) -> Vec<(KeyHash, Callers)> {
         let mut queue = self.lock();
         let queue = &mut *queue;
@@ -174,11 +174,10 @@ impl Lookups {
     }
 }
 
-/// One of the tasks that empty the queue. It ends when nothing waits, and another is started for
-/// the next key.
+/// A task that empties the queue. It ends when no key waits. The next key starts another one.
 struct Worker {
     lookups: Arc<Lookups>,
-    /// Whether the queue counts on this one.
+    /// Whether `Queue::workers` includes this worker.
     counted: bool,
 }
 
@@ -199,8 +198,9 @@ impl Worker {
         }
     }
 
-    /// Whether this worker may end. Decided together with what waits: a key that comes later finds
-    /// one worker less, and starts another. One that is being read is taken up again by its reader.
+    /// Whether this worker may end. Decided under the queue's lock: a key that arrives later finds
+    /// one worker less, and starts another. A waiting key that is being read is left to the worker
+    /// that reads it.
     fn retire(&mut self) -> bool {
         let mut queue = self.lookups.lock();
         let queue = &mut *queue;
@@ -230,7 +230,7 @@ impl Worker {
                     None => connection.insert(self.lookups.pool.acquire().await?),
                 };
                 match select(own, hashes).await {
-                    // A restart of the database left it dead; so may it have done with the others.
+                    // A restart of the database has closed it, and perhaps the other one as well.
                     Err(error) if is_lost_connection(&error) && failures < CONNECTIONS => {
                         *connection = None;
                         failures += 1;
@@ -262,7 +262,7 @@ impl Drop for Worker {
     }
 }
 
-/// The batch that a worker reads. However it ends, its keys are not in flight any more.
+/// The batch that a worker reads. However it ends, its keys leave `Queue::in_flight`.
 struct InFlight<'a> {
     lookups: &'a Lookups,
     batch: Vec<(KeyHash, Callers)>,
@@ -278,7 +278,7 @@ impl InFlight<'_> {
                 Err(error) => Err(Arc::clone(error)),
             };
             for caller in callers {
-                // Who went away asks for nothing any more.
+                // An error means that the caller has disconnected.
                 let _ = caller.send(answer.clone());
             }
         }

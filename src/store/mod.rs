@@ -1,8 +1,10 @@
-//! Postgres: a file a noun, one method a business operation, one operation a transaction.
+//! Postgres. There is a file for each noun, and each method is a business operation and one
+//! transaction.
 //!
-//! Nothing else names sqlx. Every method takes the tenant or the account first. Every change of
-//! an account or its keys locks the account's row first and reads what it decides on in *later*
-//! statements, which see what was committed while it waited. The clock is the database's.
+//! Only this module and `schema` name sqlx. Every method takes the tenant or the account first.
+//! Every change of an account or its keys locks the account's row first. It reads everything that
+//! it decides on in *later* statements, which see what was committed while it waited. The clock is
+//! the database's.
 
 mod accounts;
 mod audit;

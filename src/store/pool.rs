@@ -11,26 +11,26 @@ use super::{
 };
 use crate::entropy;
 
-/// A connection that was idle for longer is asked whether it still stands before it is used.
+/// A connection that was idle for longer is pinged before it is used.
 const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
 
-/// How long such a connection may take to answer.
+/// Time limit of the ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Connections on which batches are applied, beside those of the pool, as many as there are batches
-/// at once: a purchase waits for nobody who only asks, and nobody for it.
+/// Number of connections for batches, beside those of the pool: one for each concurrent batch, so
+/// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
-/// What their connections are told beforehand: who waits for a lock lets others have a turn.
+/// Settings of these connections. A batch that waits longer for a lock makes room for others.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
-/// How to reach the database, and the bounds of using it.
+/// How to reach the database, and its limits and time-outs.
 #[derive(Clone)]
 pub struct PoolSettings {
     /// `postgres://user:password@host:port/database`
     pub url: String,
-    /// Postgres itself, for the one connection that listens to what other nodes change; `url` may
-    /// lead to a pooler. `None`: the same.
+    /// Postgres itself, for the one connection that listens to the changes of other nodes, if `url`
+    /// leads to a pooler. `None`: `url`.
     pub listen_url: Option<String>,
     pub max_connections: u32,
     /// How long a request waits for a connection.
@@ -42,7 +42,7 @@ pub struct PoolSettings {
 }
 
 impl PoolSettings {
-    /// The bounds that a service has by default: twice as many connections as there are cores.
+    /// The defaults of a service: twice as many connections as there are cores.
     #[must_use]
     pub fn for_url(url: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -76,7 +76,7 @@ pub enum ConnectError {
     Migration { place: String, reason: String },
 }
 
-/// How many connections there are, for the metrics.
+/// Numbers of connections, for the metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolState {
     pub idle: usize,
@@ -84,7 +84,7 @@ pub struct PoolState {
     pub max: u32,
 }
 
-/// Where the connection goes that listens, and how it is made.
+/// How to make the connection that listens.
 pub(super) struct Listener {
     pub options: PgConnectOptions,
     pub settings: PoolSettings,
@@ -92,13 +92,13 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// A pool of its own for one connection: sqlx's listener wants one.
+    /// Makes a pool for this one connection, because sqlx's listener needs a pool.
     pub async fn connect(&self, timeout: Duration) -> Result<PgListener, sqlx::Error> {
         let settings = PoolSettings { acquire_timeout: timeout, ..self.settings.clone() };
         let options = self.options.clone().application_name("tollgate listener");
         let pool = pool(&settings, &self.schema, 1, "").connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
-        // Never by itself: what was notified in between would be lost without a word.
+        // After a silent reconnect, notifications sent in between would be lost unnoticed.
         listener.eager_reconnect(false);
         Ok(listener)
     }
@@ -133,7 +133,7 @@ pub(super) fn pool(
                 if meta.idle_for <= PING_WHEN_IDLE {
                     return Ok(true);
                 }
-                // One that does not answer is closed, and another is taken.
+                // A connection that does not answer is closed, and another one is used.
                 Ok(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.is_ok())
             })
         })
@@ -146,8 +146,8 @@ pub(super) fn pool(
         })
 }
 
-/// One attempt of its own: a pool would hide the reason behind its time-out. Asks for the schemas
-/// of the database.
+/// Connects once, without a pool, whose time-out would hide the reason of a failure. Reads the
+/// schemas of the database.
 pub(super) async fn probe(
     setting: &str,
     options: &PgConnectOptions,

@@ -6,16 +6,16 @@ use std::{
 use super::StoreError;
 use crate::domain::scope::ScopeSet;
 
-/// Sets that are kept at the most; past that it begins anew.
+/// Maximum number of sets in memory. When it is reached, all are dropped.
 const MAX_SETS: usize = 1024;
 
-/// The sets of scopes that keys have, each once: a million keys have few different ones.
+/// The sets of scopes that keys have, each in memory once: a million keys have few different sets.
 #[derive(Default)]
 pub(super) struct ScopeSets(Mutex<HashMap<Vec<String>, ScopeSet>>);
 
 impl ScopeSets {
     pub fn get(&self, stored: &[String]) -> Result<ScopeSet, StoreError> {
-        // Each operation leaves the map whole: a panic elsewhere harms nothing.
+        // No operation leaves the map inconsistent, so a panic elsewhere does no harm.
         let mut sets = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(set) = sets.get(stored) {
             return Ok(set.clone());

@@ -12,21 +12,22 @@ use crate::domain::{
     tenant::{Environment, Slug, Tenant},
 };
 
-/// Keys with an unknown prefix make a node look for new tenants this often at the most; so do names
-/// that nobody has.
+/// The shortest interval at which unknown key prefixes make a node look for new tenants. The same
+/// interval applies to unknown tenant names.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// When new tenants were last looked for, and whether it could be found out. Held while it is done:
-/// one looks, the others wait for what it finds.
+/// When new tenants were last looked for, and whether the database answered. The lock is held
+/// during the search: one task looks, and the others wait for the result.
 pub(super) type Looked = Mutex<Option<(Instant, bool)>>;
 
-/// The tenants that this node knows. They never change and never go, so what is here is true;
-/// only new ones have to be looked for.
+/// The tenants that this node knows. Tenants are never changed or deleted, so only new ones have to
+/// be looked for.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
     pub looked_for_prefix: Looked,
-    /// By itself: whoever tries names out does not put off what a new tenant's keys wait for.
+    /// Separate from `looked_for_prefix`, so that a client that tries many names does not delay the
+    /// keys of a new tenant.
     pub looked_for_name: Looked,
 }
 
@@ -60,7 +61,7 @@ impl TenantDirectory {
     }
 
     fn read<T>(&self, look_up: impl FnOnce(&Known) -> T) -> T {
-        // Insertions leave the maps whole at every step: a panic in one harms no reader.
+        // No step of an insertion leaves a map inconsistent, so a panic does no harm to readers.
         look_up(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     },
 };
 
-/// After every account that there is: where a list begins. A bound that is always there keeps the
-/// plan on the index, which `$1 IS NULL OR …` would not.
+/// Later than every account: where a list begins. Because the bound is always present, the plan
+/// uses the index. With `$1 IS NULL OR …` it would not.
 const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 
 /// An account as it is stored.
@@ -31,7 +31,7 @@ pub struct Account {
     pub status: AccountStatus,
     /// Minor units of the tenant's currency.
     pub balance: i64,
-    /// The part of it that open holds reserve.
+    /// The part of the balance that open holds reserve.
     pub held: i64,
     pub created_at: Timestamp,
 }
@@ -130,20 +130,20 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Makes the account, or reads the one that is there. `true`: it was made.
+    /// Creates the account, or reads the existing one. `true`: it was created.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
         let _timer = self.store.timer("ensure_account");
         let mut tx = self.store.begin().await?;
         let at = now(&mut tx).await?;
         let made = ensure(&mut tx, self.tenant, self.account, self.origin, at).await?;
-        // A statement of its own: it sees the row that another transaction inserted meanwhile.
+        // A separate statement, so that it sees a row that another transaction inserted meanwhile.
         let stored = select(&mut tx, self.tenant, self.id).await?;
         tx.commit().await?;
         Ok((stored, made))
     }
 
-    /// Suspends or activates the account. Nothing is recorded when it is so already.
+    /// Suspends or activates the account. If it already has the status, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
@@ -165,15 +165,16 @@ impl AccountHandle<'_> {
             self.record(&mut tx, action, None, detail, at).await?;
         }
         let stored = select(&mut tx, self.tenant, self.id).await?;
-        // Also when it was so already: who says it again may not have seen the first one return.
+        // Even if nothing changed: the first call may not have returned to the client that repeats
+        // it.
         let change = self.store.announce_account(&mut tx, self.id).await?;
         tx.commit().await?;
         change.settle(self.store).await;
         Ok(stored)
     }
 
-    /// Begins a transaction with the account's row locked: what is read in later statements stays
-    /// true until it is committed.
+    /// Begins a transaction and locks the account's row. What later statements read of the account
+    /// stays true until the commit.
     pub(in crate::store) async fn begin(
         &self,
     ) -> Result<(Transaction<'static, Postgres>, LockedAccount), StoreError> {
@@ -183,8 +184,8 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Locks the account's row: what is read in later statements stays true until the commit. Weak
-/// enough that the foreign keys of rows that are inserted elsewhere need not wait for it.
+/// Locks the account's row. What later statements read of the account stays true until the commit.
+/// The lock is weak enough that foreign-key checks of other transactions do not wait for it.
 pub(in crate::store) async fn lock(
     connection: &mut PgConnection,
     account_id: AccountId,
@@ -226,7 +227,7 @@ async fn select(
     .into_account(tenant)
 }
 
-/// Makes an account unless it is there, and records it. `true`: it was made.
+/// Creates an account unless it exists, and records that. `true`: it was created.
 pub(in crate::store) async fn ensure(
     connection: &mut PgConnection,
     tenant: &Tenant,

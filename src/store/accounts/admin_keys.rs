@@ -23,7 +23,7 @@ use crate::{
     },
 };
 
-/// An admin key as it is stored: all but its hash.
+/// A stored admin key, without its hash.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AdminKey {
     pub id: AdminKeyId,
@@ -34,7 +34,7 @@ pub struct AdminKey {
     pub revoked_at: Option<Timestamp>,
 }
 
-/// Who a request with an admin key is.
+/// The result of verifying an admin key.
 #[derive(Clone, Debug)]
 pub struct AdminVerification {
     pub id: AdminKeyId,
@@ -91,7 +91,7 @@ impl Store {
         Ok(row)
     }
 
-    /// A tenant's admin keys, newest first, the revoked ones too.
+    /// A tenant's admin keys, newest first, including revoked ones.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_admin_keys(&self, tenant: &Tenant) -> Result<Vec<AdminKey>, StoreError> {
         let _timer = self.timer("list_admin_keys");
@@ -112,7 +112,7 @@ impl Store {
         rows.into_iter().map(AdminKeyRow::into_key).collect()
     }
 
-    /// Revokes an admin key for ever. Repeating it is harmless.
+    /// Revokes an admin key. Repeating it has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
@@ -142,7 +142,7 @@ impl Store {
         Ok(key)
     }
 
-    /// Who holds the admin key with this hash, revoked or not.
+    /// The admin key with this hash, revoked or not, and its tenant.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(
         &self,

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// An account that is to be changed: whose it is, and who asks for the change, from where. What
-/// changes an account, its keys or its balance is a method of this.
+/// An account that is to be changed, its tenant, and the origin of the change. Every change of an
+/// account, its keys or its balance is a method of this type.
 #[derive(Clone, Copy)]
 pub struct AccountHandle<'a> {
     pub(in crate::store) store: &'a Store,
@@ -26,7 +26,7 @@ pub struct AccountHandle<'a> {
 }
 
 impl Store {
-    /// A handle for changes of an account, which need not be there.
+    /// A handle for changes of an account. The account need not exist.
     #[must_use]
     pub fn account<'a>(
         &'a self,
@@ -40,7 +40,8 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Records what was done to the account, or to something of it, in its own transaction.
+    /// Records a change of the account, or of a key or credit in it, in the transaction of the
+    /// change.
     pub(in crate::store) async fn record(
         &self,
         connection: &mut PgConnection,

@@ -41,7 +41,7 @@ struct TenantRow {
 }
 
 impl Store {
-    /// Makes a platform in one environment, with its first admin key, which may do everything.
+    /// Creates a tenant, with a first admin key that has all permissions.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn create_tenant(
         &self,
@@ -65,7 +65,7 @@ impl Store {
         });
         let act = Act { action: AuditAction::TenantCreate, subject: Subject::Tenant(None), detail };
         act.record(&mut tx, &tenant, origin, at).await?;
-        // A moment of its own, so that the trail has the two acts in their order.
+        // A later time, so that the audit trail lists the two acts in their order.
         let at = now(&mut tx).await?;
         let all = PermissionSet::all();
         admin_keys::insert(&mut tx, &tenant, admin_key, admin_key_name, &all, origin, at).await?;
@@ -94,8 +94,9 @@ impl Store {
         rows.into_iter().map(TenantRow::into_tenant).collect()
     }
 
-    /// The tenant of this name. One that another node made is found a second later at the most: names
-    /// come from anybody who asks for a page, and new tenants are looked for once a second.
+    /// The tenant with this name. A tenant that another node has created is found within a second:
+    /// any client can send names, so the database is searched for new tenants at most once a
+    /// second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_tenant(
         &self,
@@ -120,15 +121,15 @@ impl Store {
         self.tenants.by_id(id).ok_or_else(|| Refusal::NotFound.into())
     }
 
-    /// The tenant whose prefix the key has, as far as this node knows.
+    /// The tenant whose prefix the key has, if this node knows it.
     #[must_use]
     pub fn known_tenant_of_key(&self, key: &KeyText) -> Option<Arc<Tenant>> {
         self.tenants.by_prefix_of(key)
     }
 
-    /// The tenant whose prefix the key has. Without one, nobody gave the key out, and the
-    /// database is not asked about it; but the tenant may be new, so that new tenants are looked
-    /// for, once a second at the most.
+    /// The tenant whose prefix the key has. If there is none, the key was never created, and is not
+    /// looked up. Because the tenant may be new, the database is searched for new tenants, at most
+    /// once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
         if let Some(tenant) = self.known_tenant_of_key(key) {
@@ -138,8 +139,8 @@ impl Store {
         Ok(self.tenants.by_prefix_of(key))
     }
 
-    /// Looks for new tenants, unless that was done a moment ago. If it failed then, it is not known
-    /// now whether there are any.
+    /// Looks for new tenants, unless that was done within the last second. If that search failed,
+    /// it is unknown whether there are any.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
         match *looked {

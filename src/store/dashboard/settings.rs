@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// What of a tenant's dashboard is to be changed; `None` keeps, `Some(None)` clears.
+/// Which settings of a tenant's dashboard to change. `None` keeps one, `Some(None)` clears it.
 #[derive(Clone, Default, Debug)]
 pub struct DashboardChange {
     pub name: Option<Option<DisplayName>>,
@@ -66,7 +66,7 @@ impl SettingsRow {
 }
 
 impl Store {
-    /// How a tenant's dashboard is, also where nothing was ever decided.
+    /// The settings of a tenant's dashboard, or the defaults if none were stored.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn dashboard_settings(
         &self,
@@ -90,7 +90,7 @@ impl Store {
         row.map_or_else(|| Ok(DashboardSettings::default()), SettingsRow::into_settings)
     }
 
-    /// Changes how a tenant's dashboard is. Nothing is recorded when it is so already.
+    /// Changes the settings of a tenant's dashboard. If they are already so, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn change_dashboard_settings(
         &self,
@@ -153,7 +153,7 @@ impl Store {
     }
 }
 
-/// What a tenant's dashboard says of signing in, inside of a transaction.
+/// The tenant's setting of wallet sign-in, read in a transaction.
 pub(in crate::store) async fn wallet_sign_in(
     connection: &mut PgConnection,
     tenant: &Tenant,

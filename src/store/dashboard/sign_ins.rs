@@ -24,49 +24,50 @@ use crate::{
     },
 };
 
-/// Sign-ins of one address that one client begins, in [`WINDOW_SECONDS`].
+/// Maximum number of sign-ins of one address that one client begins within [`WINDOW_SECONDS`].
 const MOST_OF_PAIR: i64 = 20;
 
-/// Sign-ins of one address, whoever begins them: so many that nobody locks its owner out with a few.
+/// Maximum number of sign-ins of one address by all clients. It is large, so that a client cannot
+/// lock the owner out with a few requests.
 const MOST_OF_ADDRESS: i64 = 500;
 
-/// Sign-ins that one client begins, whatever the address.
+/// Maximum number of sign-ins of one client for all addresses.
 const MOST_OF_CLIENT: i64 = 40;
 
-/// Over which sign-ins are counted: a row is kept as long, spent or not.
+/// The time over which sign-ins are counted. A row is kept that long, spent or not.
 const WINDOW_SECONDS: i64 = SIGN_IN_SECONDS;
 
-/// Rows that are over and deleted when a new one is made.
+/// Maximum number of expired rows that are deleted when a new row is inserted.
 const DELETED_AT_ONCE: i64 = 100;
 
-/// All that a sign-in is bound to: it has to end as it began.
+/// Everything that a sign-in is bound to. It must be the same at its start and at its end.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInAttempt<'a> {
     /// The account that is claimed: a TRON address.
     pub address: &'a ExternalId,
-    /// Stands in the message.
+    /// Part of the message.
     pub nonce: &'a SessionToken,
-    /// Stands in a cookie of the browser.
+    /// Stored in a cookie of the browser.
     pub browser: &'a SessionToken,
     /// The host that the message names.
     pub host: &'a str,
 }
 
-/// Whether a message may be given out to be signed.
+/// Whether a message to sign was issued.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewSignIn {
     Made {
         issued_at: Timestamp,
         expires_at: Timestamp,
     },
-    /// Too many were begun recently.
+    /// Too many sign-ins were begun recently.
     TooMany {
         /// At least 1.
         retry_after_seconds: i64,
     },
 }
 
-/// What a signature led to.
+/// The result of a sign-in.
 #[derive(Clone, Debug)]
 pub enum SignInOutcome {
     Open(DashboardSession),
@@ -158,7 +159,7 @@ impl Store {
                         account_status,
                         return_url: None,
                     };
-                    // A moment of its own, so that the trail has the account before it.
+                    // A later time, so that the audit trail lists the account before the session.
                     let at = now(&mut tx).await?;
                     SignInOutcome::Open(new.open(&mut tx, &tenant, origin, at).await?)
                 }
@@ -181,7 +182,7 @@ fn client_of(address: Option<IpAddr>) -> String {
     }
 }
 
-/// By what sign-ins are counted.
+/// The properties by which sign-ins are counted.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
     tenant: &'a Tenant,

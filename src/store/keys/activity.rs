@@ -12,47 +12,47 @@ use crate::{
     store::{Store, StoreError, clock::stored_time},
 };
 
-/// Hours that are looked back: whole ones of UTC, and the last is the present one, up to now.
+/// Number of hours in a report. They are whole hours of UTC, and the last one is the current hour.
 pub const ACTIVITY_HOURS: usize = 24;
 
-/// Purchases of a key that are added up, at the most.
+/// Maximum number of purchases of a key that are added up.
 const MAX_PURCHASES: i64 = 100_000;
 
 const HOUR_SECONDS: i64 = 60 * 60;
 
-/// What a key did in the last 24 hours.
+/// The use of a key in the last 24 hours.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyActivity {
     pub key_id: KeyId,
-    /// How often it passed, by hour: oldest first, the last is the present one.
+    /// How often it passed, by hour. Oldest first; the last one is the current hour.
     pub calls: [i64; ACTIVITY_HOURS],
     /// How often it was refused.
     pub refused: i64,
-    /// Minor units of the tenant's currency. What was given back since is not taken off.
+    /// In minor units of the tenant's currency. Refunds are not deducted.
     pub spent: i64,
     pub purchases: i64,
-    /// There were more purchases than are added up: `spent` and `purchases` are of the newest 100,000.
+    /// There were more purchases: `spent` and `purchases` cover only the newest 100,000.
     pub truncated: bool,
 }
 
-/// What a key spent in the last 24 hours, in minor units of the tenant's currency.
+/// The spending of a key in the last 24 hours, in minor units of the tenant's currency.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SpendByHour {
-    /// Oldest first, the last is the present one. What was given back since is not taken off.
+    /// Oldest first; the last one is the current hour. Refunds are not deducted.
     pub hours: [i64; ACTIVITY_HOURS],
-    /// There were more purchases than are added up: `hours` has the newest 100,000.
+    /// There were more purchases: `hours` covers only the newest 100,000.
     pub truncated: bool,
 }
 
-/// Since when it is looked back: a moment, and the ledger's entry before it.
+/// The start of a report: a time, and seq of the last ledger entry before it.
 struct Since {
     moment: Timestamp,
     seq: i64,
 }
 
 impl Store {
-    /// What these keys of an account did in the last 24 hours, in their order. Usage is counted late by
-    /// some seconds; of purchases the newest 100,000 of a key are counted.
+    /// The use of these keys of an account in the last 24 hours, in their order. Usage is written
+    /// some seconds late. Of each key's purchases, only the newest 100,000 are counted.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn key_activity(
         &self,
@@ -106,8 +106,8 @@ impl Store {
         Ok(activities)
     }
 
-    /// What a key spent in the last 24 hours, by hour. Of its purchases the newest 100,000 are
-    /// counted.
+    /// The spending of a key in the last 24 hours, by hour. Only the newest 100,000 of its
+    /// purchases are counted.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn key_spend_by_hour(
         &self,
@@ -151,7 +151,7 @@ impl Store {
         Ok(spend)
     }
 
-    /// The seq bounds what has to be read of purchases: their index has it, and no time.
+    /// The index of purchases has seq and no time, so seq bounds what has to be read.
     async fn activity_since(&self, account_id: Uuid) -> Result<Since, StoreError> {
         let row = self
             .read(|pool| async move {
@@ -208,8 +208,7 @@ impl Store {
     }
 }
 
-/// Which of the hours a moment is in. What came after the last one began, since it was asked, counts
-/// as that.
+/// The index of the hour that a time is in. A time after the last hour counts toward the last hour.
 fn step_of(moment: Timestamp, since: Timestamp) -> usize {
     let seconds = (moment.unix_micros() - since.unix_micros()) / 1_000_000;
     let step = usize::try_from(seconds / HOUR_SECONDS).unwrap_or(0);

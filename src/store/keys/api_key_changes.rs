@@ -1,4 +1,4 @@
-//! Changes of keys that are there: settings, revocation, rotation.
+//! Changes of existing keys: settings, revocation, rotation.
 
 use serde_json::json;
 use sqlx::{PgConnection, Postgres, Transaction};
@@ -19,7 +19,7 @@ use crate::{
 };
 
 impl AccountHandle<'_> {
-    /// Changes a live key. Nothing is recorded when it is so already.
+    /// Changes a live key. If it already has the settings, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn change_api_key(
         &self,
@@ -40,7 +40,8 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyChange, target, detail.into(), at).await?;
         }
-        // Also when it was so already: who says it again may not have seen the first one return.
+        // Even if nothing changed: the first call may not have returned to the client that repeats
+        // it.
         let announced = if change.touches_verdict() {
             Some(self.store.announce_key(&mut tx, self.id, key_id).await?)
         } else {
@@ -53,7 +54,7 @@ impl AccountHandle<'_> {
         Ok(ApiKey { settings, ..old })
     }
 
-    /// Revokes a key for ever. A dead key stays as it is: repeating it is harmless.
+    /// Revokes a key. A dead key stays as it is, so repeating it has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn revoke_api_key(
         &self,
@@ -83,13 +84,13 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail, at).await?;
         }
-        // Also of a dead key: who says it again may not have seen the first one return.
+        // Even for a dead key: the first call may not have returned to the client that repeats it.
         self.commit_announced(tx, key_id).await?;
         Ok(key)
     }
 
-    /// Replaces a live key by one with `text`, with the same settings and never a later expiry. The
-    /// old one passes until the grace ends; with no grace it is revoked immediately.
+    /// Replaces a live key by one with `text` and the same settings, so never with a later expiry.
+    /// The old key passes until the grace period ends. Without one, it is revoked immediately.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn rotate_api_key(
         &self,
@@ -104,8 +105,9 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// [`Self::rotate_api_key`] by a form of a session of this account that can be sent once: it is
-    /// spent if, and only if, the new key is made. A form that was spent is refused before all else.
+    /// [`Self::rotate_api_key`] by a form of a session of this account. The form works once: it is
+    /// spent if and only if the new key is made. A spent form is refused before anything else is
+    /// checked.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %key_id))]
     pub async fn rotate_api_key_by_form(
         &self,
@@ -122,7 +124,7 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// Commits, and returns once every node goes by what became of the key.
+    /// Commits, and returns once every node has applied the change of the key.
     async fn commit_announced(
         &self,
         mut tx: Transaction<'static, Postgres>,
@@ -134,7 +136,7 @@ impl AccountHandle<'_> {
         Ok(())
     }
 
-    /// Replaces a key under the account's lock, and records it.
+    /// Replaces a key and records it. Must be called under the account's lock.
     async fn rotate(
         &self,
         connection: &mut PgConnection,
@@ -161,8 +163,8 @@ impl AccountHandle<'_> {
         let old_end = old.settings.expires_at;
         let end = end_of_grace(at, grace_seconds, old_end);
         let at_once = grace_seconds == 0;
-        // The new key's own event has a later time, so that the trail lists it after the rotation:
-        // whoever looks for what was done to either key finds the other.
+        // The event of the new key has a later time, so that the trail lists it after the rotation.
+        // Each event names the other key.
         let after = now(connection).await?;
         self.add_key(connection, text, &new, after).await?;
         sqlx::query!(
@@ -203,7 +205,7 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Whether a key would live longer by `new` than by `old`.
+/// Whether a key would live longer with `new` than with `old`.
 fn outlives(new: &KeySettings, old: &KeySettings) -> bool {
     match (old.expires_at, new.expires_at) {
         (None, _) => false,

@@ -1,4 +1,4 @@
-//! API keys: made, found and listed.
+//! Creates, finds and lists API keys.
 
 use serde_json::json;
 use sqlx::PgConnection;
@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl AccountHandle<'_> {
-    /// Gives the account a key, unless it has as many live ones as it may.
+    /// Creates a key, unless the account has its maximum number of live keys.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn create_api_key(
         &self,
@@ -36,8 +36,9 @@ impl AccountHandle<'_> {
         Ok(created)
     }
 
-    /// [`Self::create_api_key`] by a form of a session of this account that can be sent once: it is
-    /// spent if, and only if, the key is made. A form that was spent is refused before all else.
+    /// [`Self::create_api_key`] by a form of a session of this account. The form works once: it is
+    /// spent if and only if the key is made. A spent form is refused before anything else is
+    /// checked.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
     pub async fn create_api_key_by_form(
         &self,
@@ -53,7 +54,7 @@ impl AccountHandle<'_> {
         Ok(created)
     }
 
-    /// Makes a key under the account's lock, and records it.
+    /// Creates a key and records it. Must be called under the account's lock.
     async fn create(
         &self,
         connection: &mut PgConnection,
@@ -96,8 +97,8 @@ impl AccountHandle<'_> {
         self.record(connection, AuditAction::ApiKeyCreate, target, detail.into(), at).await
     }
 
-    /// Counts under the account's lock. A key that was rotated out does not count toward the cap;
-    /// those in their grace are counted by themselves, against the same number.
+    /// Must be called under the account's lock. A key that was rotated out does not count toward
+    /// the cap. Keys in their grace period are counted separately, against the same number.
     pub(super) async fn refuse_over_limit(
         &self,
         connection: &mut PgConnection,

@@ -1,4 +1,4 @@
-//! API keys: made, changed, looked up, counted.
+//! API keys: their rows, changes, verification, and usage.
 
 pub mod activity;
 pub mod api_key_changes;

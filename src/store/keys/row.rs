@@ -19,20 +19,20 @@ use crate::{
     store::{StoreError, clock::stored_time, scope_sets::stored_scopes},
 };
 
-/// An API key as it is stored: all but its hash.
+/// A stored API key, without its hash.
 #[derive(Clone, PartialEq, Debug)]
 pub struct ApiKey {
     pub id: KeyId,
     pub hint: String,
     pub settings: KeySettings,
     pub created_at: Timestamp,
-    /// When it last passed, to the minute and some seconds late; `None`: never.
+    /// When it last passed, to the minute, and written some seconds later. `None`: never.
     pub last_used_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub revoked_reason: Option<Reason>,
     pub rotated_from: Option<KeyId>,
     pub rotated_to: Option<KeyId>,
-    /// At the moment of the database's clock when it was read.
+    /// By the database's clock, at the time of the read.
     pub status: KeyStatus,
 }
 
@@ -55,9 +55,9 @@ pub(super) struct KeyRow {
     pub now: OffsetDateTime,
 }
 
-/// A query of [`KeyRow`]s: what follows the table `api_keys`, which is `k`, and its arguments. Its
-/// status is that of the moment at which the statement began, which is after any lock that was
-/// waited for before.
+/// A query of [`KeyRow`]s. `$rest` follows the table `api_keys`, whose alias is `k`. The status of
+/// a key is that of the time when the statement began, which is after an earlier statement has
+/// waited for a lock.
 macro_rules! select_keys {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -130,7 +130,7 @@ pub(super) async fn select(
     .await
 }
 
-/// Adds a key to an account. Keys that replace each other spend as the first of them.
+/// Adds a key to an account. Keys that replace each other share the spend counter of the first one.
 pub(super) async fn insert(
     connection: &mut PgConnection,
     tenant_id: TenantId,
@@ -168,7 +168,7 @@ pub(super) async fn insert(
     Ok(())
 }
 
-/// Writes the settings of a key that is there.
+/// Writes the settings of an existing key.
 pub(super) async fn update(
     connection: &mut PgConnection,
     account_id: AccountId,

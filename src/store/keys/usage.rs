@@ -14,15 +14,15 @@ use crate::{
     store::{Store, StoreError, clock::stored_time},
 };
 
-/// What a key was used for for some time.
+/// The use of a key over some time.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyUse {
     pub account_id: AccountId,
     pub key_id: KeyId,
     pub counts: OutcomeCounts,
-    /// How long ago that began: they are counted for the hour of that moment.
+    /// How long ago this time began. The counts belong to the hour of its beginning.
     pub began: Duration,
-    /// How long ago the key last passed, if it did.
+    /// How long ago the key last passed, if it passed.
     pub passed: Option<Duration>,
 }
 
@@ -45,18 +45,18 @@ struct LastUsedColumns {
 }
 
 impl Store {
-    /// Adds what keys of any accounts were used for, each key named once. Returns the database's
+    /// Adds the use of keys of any accounts. Each key may occur only once. Returns the database's
     /// clock.
     ///
-    /// In one order, by their primary keys: nodes that write the same rows at the same time wait
-    /// for each other, and never in a circle. A row of `api_key_last_used` that would gain less
-    /// than a minute is not touched at all.
+    /// Rows are written in the order of their primary keys, so nodes that write the same rows
+    /// concurrently cannot deadlock. A row of `api_key_last_used` that would change by less than a
+    /// minute is not written.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
         let _timer = self.timer("record_usage");
         let (counts, last_used) = columns(uses);
         let mut tx = self.begin().await?;
-        // Joined with the keys, so that one which is not there fails none of the others.
+        // The join with api_keys drops unknown keys, which would otherwise fail the statement.
         let now = sqlx::query_scalar!(
             r#"WITH /* usage.record_usage */
                     moment AS MATERIALIZED (SELECT clock_timestamp() AS now),
@@ -105,8 +105,8 @@ impl Store {
         stored_time("clock_timestamp()", now)
     }
 
-    /// How often a key was used in the steps of a range, by their beginnings; a step in which it
-    /// was not is left out.
+    /// How often a key was used in each step of a range, by the start of the step. Steps without
+    /// use are left out.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn key_usage(
         &self,

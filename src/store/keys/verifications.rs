@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// What is known of a key that was presented.
+/// The stored data of a presented key, and the verdict.
 #[derive(Clone, Debug)]
 pub struct Verification {
     pub account: ExternalId,
     pub key_id: KeyId,
     pub scopes: ScopeSet,
     pub expires_at: Option<Timestamp>,
-    /// Whether the key passed at the moment of the database's clock when it was read.
+    /// Whether the key passed, by the database's clock at the time of the read.
     pub verdict: Result<(), Denial>,
 }
 
@@ -31,13 +31,13 @@ pub struct Verification {
 pub struct OwnKey {
     pub key: ApiKey,
     pub account: Account,
-    /// What is left of its limit, in minor units; `None`: it has none.
+    /// What is left of its spend limit, in minor units. `None`: it has no limit.
     pub spend_left: Option<i64>,
 }
 
 impl Store {
-    /// The key with this hash and its account, by an index; gathered with the look-ups that wait
-    /// at the same time. `None` when this tenant gave out no such key.
+    /// The key with this hash and its account. Look-ups that wait at the same time share a
+    /// statement. `None`: the tenant has no such key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,
@@ -46,7 +46,7 @@ impl Store {
     ) -> Result<Option<Verification>, StoreError> {
         let _timer = self.timer("verify_api_key");
         let row = self.lookups.find(*hash).await?;
-        // The prefix belongs to the tenant, so that the row does too; this makes sure of it.
+        // The prefix already implies the tenant. This is a second check.
         let Some(row) = row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
             return Ok(None);
         };
@@ -67,13 +67,14 @@ impl Store {
         }))
     }
 
-    /// Keys that were looked up by their hash since the start, and the statements that did it.
+    /// Numbers of keys that were looked up by their hash since the start, and of statements for
+    /// them.
     #[must_use]
     pub fn lookup_counts(&self) -> (u64, u64) {
         self.lookups.counts()
     }
 
-    /// A key, its account and the balance, for the one who holds the key.
+    /// A key, its account and the balance, for the holder of the key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn find_own_key(
         &self,

@@ -33,10 +33,10 @@ use crate::{
     },
 };
 
-/// For one attempt, with the wait for its connection: after that it is sent again.
+/// Time limit of one attempt, including the wait for its connection. Then the batch is sent again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Operations of one batch at the most.
+/// Maximum number of operations in one batch.
 pub const MAX_BATCH: usize = 500;
 
 /// A key needs one of these scopes for every operation, as [`Scope::purchases_write`] says.
@@ -44,7 +44,7 @@ static PURCHASE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
     Scope::purchases_write().implied_by().iter().map(ToString::to_string).collect()
 });
 
-/// Something that an API key asks of its account's balance.
+/// An operation that an API key requests on the balance of its account.
 #[derive(Clone, Debug)]
 pub struct Operation {
     pub account_id: AccountId,
@@ -53,7 +53,7 @@ pub struct Operation {
     pub action: OperationAction,
 }
 
-/// What is asked. The new ids are chosen before, so that a batch that is sent again finds itself.
+/// The operation itself. New ids are chosen before, so that a retried batch finds its own effects.
 #[derive(Clone, Debug)]
 pub enum OperationAction {
     Purchase {
@@ -66,7 +66,7 @@ pub enum OperationAction {
         hold: NewHold,
         idempotency_key: Option<IdempotencyKey>,
     },
-    /// `amount`: `None` is all of it; the rest is released.
+    /// `amount`: `None` captures the whole hold. The rest is released.
     Capture {
         id: PurchaseId,
         hold_id: HoldId,
@@ -81,65 +81,65 @@ pub enum OperationAction {
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub id: BatchId,
-    /// How often it was sent, with this time.
+    /// 1 when it is sent for the first time, 2 for the first retry, and so on.
     pub attempt: i32,
-    /// Whether to wait a while for an account that is locked, instead of leaving it out.
+    /// Whether to wait a while for a locked account, instead of skipping it.
     pub wait: bool,
     pub operations: Vec<Operation>,
 }
 
-/// A connection for one batch after another, which is made for the first: the database does its part
-/// faster where it has just done the same.
+/// A connection that a lane uses for one batch after another. It is made for the first batch.
+/// Postgres is faster in a session that has just run the same statement.
 #[derive(Default)]
 pub struct BatchConnection(Option<PoolConnection<Postgres>>);
 
-/// What became of an operation.
+/// The outcome of an operation.
 #[derive(Clone, PartialEq, Debug)]
 pub enum BatchOutcome {
     Done(Done),
-    /// It would have gone over the balance or the key's limit.
+    /// The balance or the key's spend limit is insufficient.
     Declined(Decline),
     /// Nothing was done, and nothing is recorded.
     Refused(Refusal),
-    /// The account is locked, and was not waited for, or not for longer: nothing was done.
+    /// The account is locked, and the batch did not wait, or not any longer. Nothing was done.
     Busy,
-    /// A later attempt of the batch came first: what this one did is not known here.
+    /// A later attempt of the batch was applied first. Its outcome is not known here.
     Fenced,
 }
 
-/// It was done, now or before.
+/// An operation that was done, now or earlier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
-    /// Now: when. Before: what was made then is to be read.
+    /// `None`: it was done earlier, and the caller reads what was made.
     pub now: Option<DoneNow>,
-    /// Of the purchase or the hold that was made before.
+    /// The purchase or hold that was made earlier.
     pub made_before: Option<Uuid>,
-    /// By another request.
+    /// Whether another request did it.
     pub replayed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DoneNow {
     pub at: Timestamp,
-    /// Minor units; `None`: the balance did not move.
+    /// In minor units. `None`: the balance did not change.
     pub balance_after: Option<i64>,
 }
 
-/// What did not reach. Amounts in minor units.
+/// Why an operation was declined. Amounts are in minor units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decline {
     pub required: i64,
-    /// The balance less what is held, or what is left of the limit.
+    /// The available balance, or what is left of the spend limit.
     pub available: i64,
-    /// The key's limit, if that did not reach; else the balance did not.
+    /// The key's spend limit, if it was exceeded. `None`: the balance was insufficient.
     pub limit: Option<SpendLimit>,
-    /// The request that it was decided for.
+    /// The request of the first decision.
     pub request_id: RequestId,
     pub replayed: bool,
 }
 
 text_enum! {
-    /// What an operation asks, as `ledger_operation.kind` names it.
+    /// The values of `ledger_operation.kind`.
     enum OperationKind {
         Purchase = "purchase",
         Hold = "hold",
@@ -149,7 +149,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// What became of an operation, as `ledger_outcome.result` names it.
+    /// The values of `ledger_outcome.result`.
     enum OutcomeKind {
         Purchased = "purchased",
         Held = "held",
@@ -169,8 +169,9 @@ text_enum! {
     }
 }
 
-/// A row of a composite type that is sent to Postgres. Its wire format is positional: the members
-/// stand here once, for the struct, the encoder and the list that a test holds to the catalogue.
+/// A row of a composite type that is sent to Postgres. Its wire format is positional, so the
+/// members are listed once, for the struct, the encoder, and the list that a test compares with the
+/// catalogue.
 macro_rules! encoded_composite {
     ($(#[$attribute:meta])* struct $row:ident as $name:literal, $list:ident {
         $($member:ident: $type:ty as $sql:literal,)+
@@ -225,7 +226,7 @@ encoded_composite! {
     }
 }
 
-/// The members of `ledger_outcome`. They are read by their names; `seq` is for the database alone.
+/// The members of `ledger_outcome`. They are read by name. Only the database uses `seq`.
 const OUTCOME_MEMBERS: &[(&str, &str)] = &[
     ("place", "bigint"),
     ("result", "text"),
@@ -363,8 +364,8 @@ impl OutcomeRow {
 
 impl Store {
     /// Applies a batch, and returns once it is committed: an outcome for each operation, in their
-    /// order. After [`StoreError::Unavailable`] it is not known what was done: the same batch is to
-    /// be sent again, as its next attempt.
+    /// order. After [`StoreError::Unavailable`] the outcome is unknown: send the same batch again,
+    /// as its next attempt.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn apply(
         &self,
@@ -383,7 +384,7 @@ impl Store {
         if !matches!(rows, Ok(Ok(_)))
             && let Some(mut own) = connection.0.take()
         {
-            // Given back, the pool would ask it whether it stands, and wait for that without end.
+            // If it returned to the pool, the pool would ping it and wait without a time limit.
             own.close_on_drop();
         }
         let rows = match rows {
@@ -415,7 +416,7 @@ async fn call(
     if batch.attempt == 1 && of_accounts.len() > 1 {
         return call_for_all(connection, batch).await;
     }
-    // What is sent again waits for locks: one at a time, so that no other account waits along.
+    // A retry waits for locks. With one account at a time, no account waits for another's lock.
     let mut rows = Vec::with_capacity(batch.operations.len());
     for (account_id, operations) in of_accounts {
         let (places, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();

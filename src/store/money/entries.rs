@@ -17,21 +17,21 @@ use crate::{
 /// One line of an account's statement.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LedgerEntry {
-    /// 1, 2, 3, … of its account, without a gap.
+    /// 1, 2, 3, … within the account, without gaps.
     pub seq: i64,
-    /// Minor units: above zero in, below zero out.
+    /// In minor units. Positive: money in. Negative: money out.
     pub amount: i64,
     pub balance_after: i64,
-    /// What it is the effect of; it says which kind of entry this is.
+    /// The purchase, credit or refund that caused the entry. It implies the kind of the entry.
     pub cause: EntryCause,
     pub key_id: Option<KeyId>,
     pub admin_key_id: Option<AdminKeyId>,
-    /// That of its cause.
+    /// The reference of the cause.
     pub reference: Option<Reference>,
     pub created_at: Timestamp,
 }
 
-/// Which entries are wanted.
+/// Which entries to list.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EntryFilter {
     /// From this moment on.
@@ -42,17 +42,17 @@ pub struct EntryFilter {
     pub kind: Option<EntryKind>,
 }
 
-/// A part of a statement: entries whose seq is above `after` and not above `last`.
+/// A part of a statement: the entries with `after < seq <= last`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct EntryRange {
     pub after: i64,
     pub last: i64,
 }
 
-/// A balance as it once was.
+/// A balance at an earlier time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BalanceThen {
-    /// That of the newest entry then; 0: there was none.
+    /// seq of the newest entry at that time. 0: there was none.
     pub seq: i64,
     /// Minor units.
     pub balance: i64,
@@ -88,8 +88,8 @@ impl EntryRow {
 }
 
 impl Store {
-    /// The entries of an account in the times of a filter, as they are now: what is added later is
-    /// not in it.
+    /// The range of the entries that an account has now in the times of a filter. Entries that are
+    /// added later are not in it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_entry_range(
         &self,
@@ -120,7 +120,7 @@ impl Store {
         Ok(EntryRange { after: row.after, last: row.last })
     }
 
-    /// A part of an account's statement. The times of the filter are in `range` already.
+    /// A part of an account's statement. `range` already covers the times of the filter.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_ledger_entries(
         &self,
@@ -161,8 +161,8 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
-    /// The balance of an account as it was at a moment, with what happened in that moment; `None`: as
-    /// it is.
+    /// The balance of an account at a time, including entries of exactly that time. `None`: the
+    /// current balance.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_balance_then(
         &self,
@@ -193,7 +193,8 @@ impl Store {
     }
 }
 
-/// Now by the ledger's clock, but never before the account's newest entry: time follows seq.
+/// The time by the ledger's clock, but never before the account's newest entry: `created_at` never
+/// decreases as `seq` grows.
 pub(in crate::store) async fn next_moment(
     connection: &mut PgConnection,
     account: &LockedAccount,
@@ -242,7 +243,7 @@ pub(in crate::store) async fn append(
     .execute(connection)
     .await?
     .rows_affected();
-    // The second of the two places where the invariant stands: the lock is the first.
+    // The lock should make this impossible. This check is the second guard of the invariant.
     if moved != 1 {
         return Err(StoreError::corrupt("accounts", "the balance moved under its lock"));
     }

@@ -13,11 +13,11 @@ use crate::{
     store::{Refusal, Store, StoreError, clock::stored_time},
 };
 
-/// A part of a balance that is reserved, or was. Amounts in minor units.
+/// A part of a balance that is or was reserved. Amounts are in minor units.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Hold {
     pub id: HoldId,
-    /// The key that made it.
+    /// The key that placed the hold.
     pub key_id: KeyId,
     pub amount: i64,
     pub reference: Option<Reference>,
@@ -25,13 +25,13 @@ pub struct Hold {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub closed_at: Option<Timestamp>,
-    /// What was bought with it; the rest was released.
+    /// The amount that was captured. The rest was released.
     pub captured: Option<i64>,
     pub purchase_id: Option<PurchaseId>,
 }
 
 impl Hold {
-    /// As it was when it was made.
+    /// The hold as it was when it was placed.
     #[must_use]
     pub fn as_made(self) -> Self {
         Self {
@@ -79,7 +79,7 @@ impl HoldRow {
 }
 
 impl Store {
-    /// A hold. One that is due shows itself as expired, whether it was released yet or not.
+    /// A hold. A hold whose time is up is returned as expired, even if it was not released yet.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn find_hold(
         &self,
@@ -110,7 +110,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_hold()
     }
 
-    /// An account's holds, newest first; with `status` those that are so.
+    /// An account's holds, newest first, optionally only those with a status.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_holds(
         &self,
@@ -124,7 +124,8 @@ impl Store {
         let _timer = self.timer("list_holds");
         let account_id = AccountId::derive(tenant.id, account).uuid();
         let before = before.map_or(Uuid::max(), HoldId::uuid);
-        // With a status by its index; what is due and not released yet is among the expired.
+        // A status has an index. Holds that are due but not released yet belong to the expired
+        // ones.
         let rows = match status.map(HoldStatus::as_str) {
             Some(status) => {
                 self.read(|pool| async move {
@@ -183,8 +184,8 @@ impl Store {
         rows.into_iter().map(HoldRow::into_hold).collect()
     }
 
-    /// Releases holds that are due, of at most `limit` accounts that are not locked. Returns of
-    /// how many accounts it saw such holds.
+    /// Releases the expired holds of at most `limit` accounts. Skips locked accounts. Returns the
+    /// number of accounts that had such holds.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
         let _timer = self.timer("release_due_holds");
@@ -218,7 +219,7 @@ impl Store {
             match released {
                 Ok(_) => {}
                 Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // One that cannot be released keeps no other.
+                // One account that fails does not keep the others from being released.
                 Err(error) => failure = Some(error),
             }
         }

@@ -12,10 +12,10 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// What was done, to be remembered for its idempotency key in the transaction that does it.
+/// The record of a decision under its idempotency key, written in the transaction of the effect.
 pub(in crate::store) struct Decided {
     pub fingerprint: Fingerprint,
-    /// Of the credit or the refund.
+    /// The id of the credit or refund.
     pub cause_id: Uuid,
     pub request_id: Option<RequestId>,
 }
@@ -47,7 +47,7 @@ impl Decided {
         Ok(())
     }
 
-    /// What was done, if it was for the same request.
+    /// The id of the effect, if the record has the same fingerprint.
     pub fn replay(&self, fingerprint: Fingerprint) -> Result<Uuid, StoreError> {
         if self.fingerprint == fingerprint {
             Ok(self.cause_id)
@@ -57,8 +57,8 @@ impl Decided {
     }
 }
 
-/// Called under the account's lock, in a statement of its own: in the locking one it would see
-/// the state from before the wait, and miss what was decided meanwhile.
+/// Must be called after the account's lock was taken. The locking statement itself would see the
+/// state from before the wait, and miss decisions that were made meanwhile.
 pub(in crate::store) async fn find_record(
     connection: &mut PgConnection,
     account_id: AccountId,

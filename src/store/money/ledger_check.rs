@@ -1,5 +1,5 @@
-//! Whether the money of every account adds up. What is read at once is bounded, however long a
-//! ledger is.
+//! Checks that the money of every account adds up. The memory that it needs is bounded, however
+//! long a ledger is.
 
 use sqlx::{Executor as _, PgConnection};
 use time::OffsetDateTime;
@@ -10,22 +10,22 @@ use crate::{
     store::{Store, StoreError},
 };
 
-/// Accounts that are checked against one moment.
+/// Number of accounts that are checked in one snapshot.
 const ACCOUNTS_AT_ONCE: u16 = 1000;
 
-/// Entries that are read at once.
+/// Number of entries that are read by one statement.
 const ENTRIES_AT_ONCE: i64 = 10_000;
 
-/// A long ledger takes longer than a request may. What belongs to an entry is looked up by its primary
-/// key, whatever the planner thinks of a ledger that has just grown.
+/// A long ledger takes longer than a request may. The settings make every lookup use a primary key,
+/// even if the statistics are outdated because the ledger has just grown.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL jit = off";
 
-/// What a check tells on its way.
+/// A report of a running check.
 pub enum LedgerCheck<'a> {
-    /// Something is wrong: of which platform and account, and what.
+    /// A fault. `account` names the tenant and the account.
     Fault { account: &'a str, fault: &'a str },
-    /// So many ledger entries were checked.
+    /// Number of ledger entries that were checked since the last report.
     Progress { entries: i64 },
 }
 
@@ -45,12 +45,12 @@ struct CheckedEntry {
     amount: i64,
     balance_after: i64,
     created_at: OffsetDateTime,
-    /// Whether what it is the effect of is there, and says the same.
+    /// Whether its purchase, credit or refund exists and matches.
     is_caused: bool,
 }
 
 impl Store {
-    /// How many ledger entries there are, of one account or of all.
+    /// Number of ledger entries of one account or of all.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn count_ledger_entries(
         &self,
@@ -71,9 +71,9 @@ impl Store {
         .await
     }
 
-    /// Checks the chain of each account's entries and all that hangs on them, of one account or of
-    /// all. Each is seen as it is at one moment, so that a service may run meanwhile. Returns how
-    /// many accounts there were.
+    /// Checks the entries of one account or of all, and everything that belongs to them. Each
+    /// account is read in one snapshot, so a service may run meanwhile. Returns the number of
+    /// accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ledger(
         &self,
@@ -90,7 +90,7 @@ impl Store {
             tx.execute(SETTINGS).await?;
             let accounts = next_accounts(&mut tx, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
-            // Up to the next account that there is: what is of none is found as well.
+            // Up to the next account, so that entries without an account are found as well.
             let last = match accounts.last() {
                 Some(account) if !is_last => account.account_id,
                 _ => only.unwrap_or(Uuid::max()),

@@ -1,4 +1,4 @@
-//! Everything that moves a balance or tells of it.
+//! Balances: what moves them, and what reports on them.
 
 pub mod batches;
 pub mod credits;

@@ -20,7 +20,7 @@ pub struct Purchase {
     pub key_id: KeyId,
     pub amount: i64,
     pub balance_after: i64,
-    /// What was given back of it since.
+    /// The sum of its refunds.
     pub refunded: i64,
     pub reference: Option<Reference>,
     pub description: Option<Description>,
@@ -94,7 +94,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_purchase()
     }
 
-    /// An account's purchases with their seq, newest first; with `key_id` those of one key.
+    /// An account's purchases with their seq, newest first, optionally only those of one key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
     pub async fn list_purchases(
         &self,
@@ -141,8 +141,8 @@ impl Store {
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
     }
 
-    /// What a key has bought since a moment, or ever, with seq, newest first; `before` is the seq of
-    /// the last one that was read.
+    /// The purchases of a key since a time, or all, with their seq, newest first. `before` is the
+    /// seq of the last purchase that was read.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
     pub async fn list_purchases_since(
         &self,

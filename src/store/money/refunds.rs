@@ -66,8 +66,8 @@ impl RefundRow {
 }
 
 impl AccountHandle<'_> {
-    /// Gives back a purchase, or a part of it, once for each idempotency key, and never more than
-    /// was paid.
+    /// Refunds a purchase, or a part of it, once for each idempotency key. The refunds of a
+    /// purchase never exceed its amount.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %purchase_id))]
     pub async fn refund(
         &self,
@@ -129,7 +129,7 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// What was given back of a purchase, newest first.
+    /// The refunds of a purchase with their seq, newest first.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %purchase_id))]
     pub async fn list_refunds(
         &self,
@@ -166,7 +166,7 @@ impl Store {
     }
 }
 
-/// What of a purchase was not given back yet, under the account's lock.
+/// The part of a purchase that was not refunded yet. Must be called under the account's lock.
 async fn refundable(
     connection: &mut PgConnection,
     account_id: AccountId,

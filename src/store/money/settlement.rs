@@ -1,5 +1,5 @@
-//! The one path by which a credit or a refund settles: once for each idempotency key, its entry and
-//! its audit event in one transaction.
+//! The common path of credits and refunds. Each takes effect once for each idempotency key. Its
+//! entry and its audit event are written in one transaction.
 
 use serde_json::{Map, Value, json};
 use sqlx::PgConnection;
@@ -28,7 +28,7 @@ pub(super) struct Once<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// What the balance is to rise by, and by what.
+/// A rise of the balance, and its cause.
 pub(super) struct Settlement<'a> {
     pub cause: EntryCause,
     /// Minor units.
@@ -37,13 +37,13 @@ pub(super) struct Settlement<'a> {
     pub at: Timestamp,
     pub action: AuditAction,
     pub target: AuditTarget,
-    /// What the audit event says beside amount, currency and reference.
+    /// Members of the audit event beside amount, currency and reference.
     pub detail: Map<String, Value>,
 }
 
 impl AccountHandle<'_> {
-    /// What an earlier request with this key made, and whether that was another request than this
-    /// one: a replay. Asked under the account's lock.
+    /// The id of the credit or refund that this idempotency key made earlier, and whether another
+    /// request made it (a replay). Must be called under the account's lock.
     pub(super) async fn made_before(
         &self,
         connection: &mut PgConnection,
@@ -56,8 +56,8 @@ impl AccountHandle<'_> {
         Ok(Some((record.replay(once.fingerprint)?, replayed)))
     }
 
-    /// Appends the entry, which moves the balance, remembers the request, and records the act.
-    /// Returns the entry.
+    /// Appends the entry, which moves the balance, and writes the idempotency record and the audit
+    /// event. Returns the entry.
     pub(super) async fn settle(
         &self,
         connection: &mut PgConnection,

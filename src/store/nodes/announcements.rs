@@ -1,4 +1,4 @@
-//! Changes of keys as they are announced, and the wait until every node goes by them.
+//! Announces changes of keys, and waits until every node has applied them.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -18,12 +18,12 @@ use crate::{
     },
 };
 
-/// Between two attempts to learn which nodes there are.
+/// The pause between two attempts to read the rows of the other nodes.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
 impl Change {
-    /// Returns once no node answers by what was so before the change: each has applied it, or its
-    /// lease is over. To be called after the commit.
+    /// Returns once no node answers by the state before the change: each node has applied it, or
+    /// its lease has ended. Call it after the commit.
     pub async fn settle(self, store: &Store) {
         let committed = Instant::now();
         self.changes.apply_here(&self.tags);
@@ -46,8 +46,8 @@ impl Change {
         }
     }
 
-    /// When the lease of each other node is over at the latest. If that cannot be found out until
-    /// every lease there can be is over, nothing is left to wait for.
+    /// The latest time at which the lease of each other node ends. If the rows cannot be read until
+    /// the longest possible lease has ended, there is nothing left to wait for.
     async fn other_nodes(&self, store: &Store, deadline: Instant) -> HashMap<NodeId, Instant> {
         loop {
             match timeout_at(deadline, store.other_nodes()).await {
@@ -60,11 +60,11 @@ impl Change {
 }
 
 impl Store {
-    /// What applies a change on this node itself, at once.
+    /// Sets the function that applies a change on this node.
     ///
     /// # Panics
     ///
-    /// When it was said before: a store belongs to one node.
+    /// If it was set before: a store belongs to one node.
     pub fn on_change(&self, apply: impl Fn(KeyTag) + Send + Sync + 'static) {
         let said = self.changes.apply_here.set(Box::new(apply));
         assert!(said.is_ok(), "a store belongs to one node");
@@ -88,7 +88,7 @@ impl Store {
         self.changes.announce(connection, vec![stored_tag(&hash)?]).await
     }
 
-    /// Announces a change of all keys of an account that are not dead.
+    /// Announces a change of all live keys of an account.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut PgConnection,

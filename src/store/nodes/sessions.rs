@@ -20,29 +20,29 @@ use crate::{
     },
 };
 
-/// The longest lease there may be. Who cannot find out which nodes there are waits so long.
+/// The longest lease. A change waits this long if it cannot read the rows of the other nodes.
 pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 
 /// How long a lease may be.
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
 
-/// For the connection to be made: the next attempt may find a database that answers.
+/// Time limit of connecting. The next attempt may find a database that answers.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A node whose renewals have stood still for so many leases is gone, and its row with it.
+/// A node that has not renewed for this many leases is gone, and its row is deleted.
 const GONE_AFTER_LEASES: u32 = 10;
 
-/// The connection that holds a node's lease. It is bound to one session of the database: a lease
-/// is not renewed on another one, which would not have heard all.
+/// The connection that holds a node's lease. It is bound to one session of the database: the lease
+/// is not renewed in another session, which would have missed notifications.
 pub struct NodeSession {
     listener: PgListener,
     changes: Arc<Changes>,
     lease: Duration,
-    /// Set in the session, and lost with it.
+    /// A setting of the session, which is lost with it.
     mark: String,
 }
 
-/// A renewal that was committed. It counts once it has been heard.
+/// A renewal that was committed. It counts once its notification was received.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal {
     pub number: i64,
@@ -50,24 +50,24 @@ pub struct Renewal {
     pub database_clock: Timestamp,
 }
 
-/// What a node hears, in the order in which it was committed.
+/// A notification that a node receives, in the order of commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// These keys changed; who did it may wait until it is acknowledged.
+    /// These keys changed. The node that changed them may wait for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
     /// Anything may have changed.
     Everything,
-    /// The renewal with this number: all that was committed before it has been heard.
+    /// The renewal with this number: all notifications of earlier commits were received.
     Renewed(i64),
 }
 
 impl Store {
-    /// A connection for a lease of this length, which has not heard anything yet.
+    /// Opens a connection for a lease of this length. It does not listen yet.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_session(&self, lease: Duration) -> Result<NodeSession, StoreError> {
         let connect = async {
             let mut listener = self.listener.connect(CONNECT_TIMEOUT).await?;
-            // What tells a node from another tells a session from another.
+            // An id as unique as that of a node identifies the session.
             let mark = entropy::node_id()?.to_string();
             sqlx::query!(
                 "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
@@ -81,7 +81,8 @@ impl Store {
         within(CONNECT_TIMEOUT * 2, connect).await
     }
 
-    /// Takes this node out of those that others wait for. Its lease has to be over.
+    /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
+    /// ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
@@ -94,8 +95,8 @@ impl Store {
         Ok(())
     }
 
-    /// Makes sure that the session is on the database in which keys are looked up: that the
-    /// renewal, which was committed there, is here.
+    /// Checks that the session and the pool use the same database: the renewal that was committed
+    /// in the session must be visible here.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
@@ -117,7 +118,7 @@ impl Store {
         Err(StoreError::Unavailable(reason.into()))
     }
 
-    /// The nodes whose caches may hold what changes.
+    /// The nodes whose caches may contain a changed key.
     pub(in crate::store) async fn other_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
         let own = self.changes.node;
         self.read(|pool| async move { select_others(&pool, own).await }).await
@@ -125,26 +126,26 @@ impl Store {
 }
 
 impl NodeSession {
-    /// From here on it hears every change that is committed.
+    /// Starts to listen: from now on the session receives every change that is committed.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         let own = self.changes.own_channel();
         let listen = async { Ok(self.listener.listen_all([CHANNEL, own.as_str()]).await?) };
         within(self.lease, listen).await
     }
 
-    /// Commits a renewal, which is heard in its turn.
+    /// Commits a renewal. Its notification arrives after those of earlier commits.
     pub async fn renew(&mut self) -> Result<Renewal, StoreError> {
         let number = self.changes.next_renewal();
         within(self.lease, self.write_renewal(number)).await
     }
 
-    /// Looks at the others, so that a change knows how long each of their renewals has stood
-    /// still, and takes away what nodes left behind that are gone.
+    /// Reads the rows of the other nodes, so that a change knows how long ago each renewal was
+    /// first seen, and deletes the rows of nodes that are gone.
     pub async fn look_at_others(&mut self) -> Result<(), StoreError> {
         within(self.lease, self.forget_gone_nodes()).await
     }
 
-    /// The next thing that is heard. May be dropped while it waits.
+    /// Waits for the next notification. The future may be dropped while it waits.
     pub async fn next(&mut self) -> Result<Notice, StoreError> {
         loop {
             let heard = self.listener.try_recv().await?;
@@ -155,7 +156,7 @@ impl NodeSession {
         }
     }
 
-    /// The next thing that was heard already.
+    /// The next notification that was already received.
     pub fn next_heard(&mut self) -> Option<Notice> {
         loop {
             let heard = self.listener.next_buffered()?;
@@ -165,13 +166,13 @@ impl NodeSession {
         }
     }
 
-    /// Tells the nodes that made these changes that they were applied here.
+    /// Acknowledges these changes to the nodes that made them.
     pub async fn acknowledge(&mut self, changes: &[ChangeId]) -> Result<(), StoreError> {
         let own = self.changes.node.uuid().simple();
         let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
         let payloads: Vec<String> =
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
-        // Nothing is lost with it but a wait of one lease: it need not be on disk.
+        // A lost acknowledgement costs a wait of one lease, so it need not be on disk.
         let write = sqlx::query!(
             "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
@@ -230,15 +231,15 @@ impl NodeSession {
         Ok(())
     }
 
-    /// What a notification says; `None` when it was for the changes of this node.
+    /// Parses a notification. `None`: it was an acknowledgement of a change of this node.
     fn read(&self, heard: &PgNotification) -> Option<Notice> {
         let own = heard.channel() != CHANNEL;
         let notice = if own { own_notice(heard.payload()) } else { notice(heard.payload()) };
         match notice {
-            // What cannot be read may be of a newer version: it may have changed anything.
+            // It may come from a newer version, and may be about any key.
             None => Some(Notice::Everything),
             Some(Heard::Notice(Notice::Changed { tags, acknowledge })) => {
-                // This node has applied its own changes by itself.
+                // This node applies its own changes in `Change::settle`.
                 let acknowledge = acknowledge.filter(|change| change.node != self.changes.node);
                 Some(Notice::Changed { tags, acknowledge })
             }
@@ -257,7 +258,7 @@ enum Heard {
     Applied { by: NodeId, number: u64 },
 }
 
-/// Reads what was said to all: `all`, or `<node> <number> <tag>,<tag>…`.
+/// Parses a notification for all nodes: `all`, or `<node> <number> <tag>,<tag>…`.
 fn notice(payload: &str) -> Option<Heard> {
     if payload == "all" {
         return Some(Heard::Notice(Notice::Everything));
@@ -271,7 +272,7 @@ fn notice(payload: &str) -> Option<Heard> {
     words.next().is_none().then_some(Heard::Notice(Notice::Changed { tags, acknowledge }))
 }
 
-/// Reads what was said to this node: `renewed <number>` or `applied <node> <number>`.
+/// Parses a notification for this node: `renewed <number>` or `applied <node> <number>`.
 fn own_notice(payload: &str) -> Option<Heard> {
     let words: Vec<&str> = payload.split(' ').collect();
     match words[..] {
@@ -308,7 +309,7 @@ async fn select_others(
     Ok(rows.collect())
 }
 
-/// A session that does not answer in time has lost its connection without hearing of it.
+/// Treats a session that does not answer in time as lost.
 async fn within<T>(
     bound: Duration,
     operation: impl Future<Output = Result<T, StoreError>>,
