@@ -278,3 +278,21 @@ CREATE TYPE ledger_key AS (
 COMMENT ON TYPE ledger_key IS
     'An API key that a batch uses. spends_as: the key whose spend counter it shares, or its own key_id. '
     'denial: a result of key_denial, or scope_lost. NULL: the key passes.';
+
+-- Members as the columns of idempotency_records. A type of its own, because a cast to the type of a table
+-- fails in the old functions once the table has a new column.
+CREATE TYPE ledger_decline_record AS (
+    operation       text,
+    idempotency_key text,
+    fingerprint     bytea,
+    required        bigint,
+    available       bigint,
+    request_id      uuid,
+    created_at      timestamptz,
+    seq             bigint,
+    held            bigint,
+    spend_limit     bigint,
+    spend_period    text
+);
+
+COMMENT ON TYPE ledger_decline_record IS 'The idempotency record of a declined operation.';

@@ -6,12 +6,16 @@ use std::{future::Future, pin::Pin, time::Duration};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::{debug, warn};
 
-/// How long a job may take to stop before it is aborted.
-const STOP_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long all jobs together may take to stop. With the drain before and the closing of the database
+/// after, it fits into a minute, after which README lets systemd kill the service.
+const STOP_TIMEOUT: Duration = Duration::from_secs(25);
+
+/// How long a job may take to stop after the others have used up that time.
+const LEAST_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Ready once a job has to stop.
 pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
@@ -87,10 +91,12 @@ impl Jobs {
     /// Stops all jobs, one after the other, in the reverse order of their start. Returns the names
     /// of those that panicked or did not stop in time.
     pub async fn stop(mut self) -> Vec<&'static str> {
+        let deadline = Instant::now() + self.stop_timeout;
         let mut broken = Vec::new();
         while let Some(Job { name, stop, mut task }) = self.running.pop() {
             drop(stop);
-            match timeout(self.stop_timeout, &mut task).await {
+            let left = deadline.saturating_duration_since(Instant::now());
+            match timeout(left.max(LEAST_STOP_TIMEOUT), &mut task).await {
                 Ok(Ok(())) => debug!(job = name, "background job stopped"),
                 Ok(Err(error)) => {
                     let error = &error as &dyn std::error::Error;

@@ -7,7 +7,7 @@ CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
     p_firsts bigint[], p_open_holds integer, OUT outcomes ledger_outcome[], OUT operations ledger_operation[],
-    OUT declined idempotency_records[], OUT balance bigint, OUT held bigint, OUT last_seq bigint
+    OUT declined ledger_decline_record[], OUT balance bigint, OUT held bigint, OUT last_seq bigint
 )
 LANGUAGE plpgsql AS $$
 DECLARE

@@ -3,12 +3,10 @@
 CREATE OR REPLACE FUNCTION ledger_decline_record(
     p_operation ledger_operation, p_outcome ledger_outcome, p_now timestamptz, p_seq bigint,
     p_held bigint
-) RETURNS idempotency_records
+) RETURNS ledger_decline_record
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    SELECT idempotency_record(
-        account_id => p_operation.account_id, operation => p_operation.kind,
-        idempotency_key => p_operation.idempotency_key, fingerprint => p_operation.fingerprint,
-        required => p_outcome.required, available => p_outcome.available,
-        request_id => p_operation.request_id, created_at => p_now, seq => p_seq, held => p_held,
-        spend_limit => p_outcome.spend_limit, spend_period => p_outcome.spend_period)
+    -- In the order of the type.
+    SELECT ROW(p_operation.kind, p_operation.idempotency_key, p_operation.fingerprint,
+               p_outcome.required, p_outcome.available, p_operation.request_id, p_now, p_seq, p_held,
+               p_outcome.spend_limit, p_outcome.spend_period)::ledger_decline_record
 $$;

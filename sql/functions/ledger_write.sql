@@ -7,7 +7,7 @@
 -- than a PERFORM, which starts a statement.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
-    p_outcomes ledger_outcome[], p_declined idempotency_records[], p_keys ledger_key[],
+    p_outcomes ledger_outcome[], p_declined ledger_decline_record[], p_keys ledger_key[],
     p_with_key bigint, p_counted boolean, p_balance bigint, p_held bigint, p_seq bigint
 ) RETURNS ledger_outcome[]
 LANGUAGE plpgsql AS $$
@@ -64,8 +64,8 @@ BEGIN
     IF p_declined IS NOT NULL THEN
         INSERT INTO idempotency_records (account_id, operation, idempotency_key, fingerprint,
             required, available, request_id, created_at, seq, held, spend_limit, spend_period)
-        SELECT account_id, operation, idempotency_key, fingerprint, required, available, request_id,
-               created_at, seq, held, spend_limit, spend_period
+        SELECT p_account.account_id, operation, idempotency_key, fingerprint, required, available,
+               request_id, created_at, seq, held, spend_limit, spend_period
         FROM unnest(p_declined);
     END IF;
     RETURN p_outcomes;

@@ -1,6 +1,7 @@
 use std::sync::Arc;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use tokio::sync::watch;
 
 use crate::{
     config::{DatabaseArgs, DatabaseConfig, DatabasePlace},
@@ -16,12 +17,22 @@ pub struct Database {
 }
 
 impl Database {
-    /// For a service, which needs all connections that its settings allow.
-    pub async fn open_for_service(config: DatabaseConfig) -> anyhow::Result<Self> {
+    /// For a service, which needs all connections that its settings allow. A signal to stop ends the
+    /// wait for the schema: another session may lock a table of it for long.
+    pub async fn open_for_service(
+        config: DatabaseConfig,
+        stop: &mut watch::Receiver<bool>,
+    ) -> anyhow::Result<Self> {
         let database = Self::connect(config).await?;
         // First, so that a service that is refused has changed nothing.
         database.store.check_connection_limits().await?;
-        database.store.migrate().await?;
+        tokio::select! {
+            migrated = database.store.migrate() => migrated?,
+            _ = stop.wait_for(|&stop| stop) => {
+                database.close().await?;
+                bail!("stopped by a signal before the schema was up to date");
+            }
+        }
         Ok(database)
     }
 

@@ -54,7 +54,7 @@ impl Service {
         let (database, log, config) = resolve(database, server)?;
         telemetry::start_log(log);
         // From here on a signal stops the service in good order, also while it starts.
-        let stop = watch_signals()?;
+        let mut stop = watch_signals()?;
         // Before the database, so that an address that is in use is reported immediately.
         let listener = bind("TOLLGATE_LISTEN", config.listen).await?;
         let metrics_listener = match config.metrics_listen {
@@ -62,7 +62,7 @@ impl Service {
             None => None,
         };
         let handle = telemetry::start_metrics().context("cannot start counting")?;
-        let database = Database::open_for_service(database).await?;
+        let database = Database::open_for_service(database, &mut stop).await?;
         if database.is_attached() {
             warn!("using the private Postgres of another process: it stops when that one does");
         }

@@ -1,7 +1,9 @@
+use std::time::Duration;
+
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, migrate::Migrate as _,
 };
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{
     SchemaError,
@@ -15,6 +17,13 @@ const OLD_FIRST_CHECKSUM: &str = "fdfbbf54dba01c126d77fd21032f84564e3ab8905f7463
 /// A migration may take longer than a request, for example to build an index over many rows.
 const SESSION: &str =
     "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
+
+/// How long loading the functions waits for one lock. Meanwhile purchases wait too. Longer than
+/// `deadlock_timeout`, so that Postgres can cancel an autovacuum that is in the way.
+const LOAD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
+
+/// Pause before the functions are loaded again, doubled each time up to the second duration.
+const LOAD_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The table of the loaded functions. It has one row.
 const TABLE: &str = "
@@ -42,27 +51,25 @@ struct Version {
 
 /// Applies the migrations that the database does not have, then loads the SQL functions, unless it
 /// has these or newer ones. Several nodes may call it concurrently: one does the work, the others
-/// wait for it. Returns the number of migrations that there are.
+/// wait for it.
 ///
 /// The connection's settings are changed: close it afterwards.
 ///
 /// # Errors
 ///
 /// See [`SchemaError`].
-pub async fn bring_up_to_date(connection: &mut PgConnection) -> Result<usize, SchemaError> {
+pub async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), SchemaError> {
     bring_up_to_date_as(connection, FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM).await
 }
 
-/// The same by a binary whose functions have another number: what an older or a newer one would do.
-///
-/// # Errors
-///
-/// See [`SchemaError`].
+/// The same by a binary whose functions have another number, for tests: what an older or a newer one
+/// would do.
+#[doc(hidden)]
 pub async fn bring_up_to_date_as(
     connection: &mut PgConnection,
     number: i32,
     serves_from: i32,
-) -> Result<usize, SchemaError> {
+) -> Result<(), SchemaError> {
     let mut migrator = sqlx::migrate!();
     // A newer binary may have applied more migrations. `serves_from` of its functions says whether
     // this binary may still run.
@@ -74,13 +81,13 @@ pub async fn bring_up_to_date_as(
     let done = async {
         refuse_old_chain(connection).await?;
         migrator.run(&mut *connection).await?;
-        load_functions(connection, Version { number, serves_from }).await
+        load_functions_when_unlocked(connection, Version { number, serves_from }).await
     }
     .await;
     let unlocked = connection.unlock().await;
     done?;
     unlocked?;
-    Ok(migrator.iter().count())
+    Ok(())
 }
 
 async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaError> {
@@ -102,6 +109,36 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
         .bind(name)
         .fetch_one(connection)
         .await
+}
+
+/// Loads the functions, and tries again as long as something else holds a lock that this needs, such
+/// as a `VACUUM` or a forgotten transaction. Between the attempts purchases go on.
+async fn load_functions_when_unlocked(
+    connection: &mut PgConnection,
+    binary: Version,
+) -> Result<(), SchemaError> {
+    let (mut pause, longest) = LOAD_AGAIN;
+    loop {
+        match load_functions(connection, binary).await {
+            Err(SchemaError::Database(error)) if is_locked(&error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(
+                    error,
+                    retry_in = ?pause,
+                    "the SQL functions are not loaded yet: another session locks a table"
+                );
+            }
+            result => return result,
+        }
+        tokio::time::sleep(pause).await;
+        pause = longest.min(pause * 2);
+    }
+}
+
+/// Whether the lock timeout was over, or this session was the victim of a deadlock.
+fn is_locked(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
 /// Replaces older functions, and functions with the same number and another digest, which come from
@@ -127,14 +164,27 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
         if database.number > binary.number {
             return stay(database, binary);
         }
-        if database == binary && loaded.try_get::<String, _>("digest")? == digest {
+        let loaded_digest: String = loaded.try_get("digest")?;
+        if database == binary && loaded_digest == digest {
             return Ok(());
+        }
+        if database.number == binary.number {
+            warn!(
+                number = binary.number,
+                loaded = loaded_digest,
+                ours = digest,
+                "replacing SQL functions of another build with the same number: stop its nodes"
+            );
         }
         old_names = loaded.try_get("names")?;
     }
-    // Whatever locks the row of an account does so first: nobody holds one of the tables that get
-    // triggers below while waiting for another.
-    tx.execute("LOCK TABLE tenants, admin_keys, accounts IN EXCLUSIVE MODE").await?;
+    tx.execute(LOAD_LOCK_TIMEOUT).await?;
+    // A transaction that changes an account locks its row first, then writes to the other tables. So
+    // after this no transaction holds one of the tables that get triggers while it waits for another.
+    tx.execute("LOCK TABLE accounts IN EXCLUSIVE MODE").await?;
+    // As CREATE TRIGGER does: a stronger lock would stop the checks of foreign keys, which come last
+    // in such transactions.
+    tx.execute("LOCK TABLE tenants, admin_keys IN SHARE ROW EXCLUSIVE MODE").await?;
     let functions = functions();
     // Functions call each other, so they are first created without a check of their bodies, and
     // then replaced with one.

@@ -106,25 +106,20 @@ impl Store {
         Ok(())
     }
 
-    /// Brings the schema up to date: see [`schema::bring_up_to_date`]. Returns the number of
-    /// migrations that there are.
+    /// Brings the schema up to date: see [`schema::bring_up_to_date`].
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn migrate(&self) -> Result<usize, ConnectError> {
+    pub async fn migrate(&self) -> Result<(), ConnectError> {
         let place = place(self.pool.connect_options().as_ref());
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
         let failed = |error| migration(explain::message(&error));
         // Detached, so that it does not return to the pool with changed settings.
         let mut connection = self.pool.acquire().await.map_err(failed)?.detach();
-        let migrations = match schema::bring_up_to_date(&mut connection).await {
-            Ok(migrations) => migrations,
-            Err(error) => {
-                let pinned = &self.listener.schema;
-                let reason = explain::failed_migration(&error, pinned, &mut connection).await;
-                return Err(migration(reason));
-            }
-        };
-        connection.close().await.map_err(failed)?;
-        Ok(migrations)
+        if let Err(error) = schema::bring_up_to_date(&mut connection).await {
+            let pinned = &self.listener.schema;
+            let reason = explain::failed_migration(&error, pinned, &mut connection).await;
+            return Err(migration(reason));
+        }
+        connection.close().await.map_err(failed)
     }
 
     /// Checks that the database answers.

@@ -138,7 +138,8 @@ fn is_transient(error: &sqlx::Error) -> bool {
 fn is_transient_state(code: &str) -> bool {
     // Connection, authorization, database gone, resources, operator intervention, system.
     let classes = ["08", "28", "3D", "53", "57", "58"];
-    // Not accepting connections; a lock took too long; a deadlock; a standby that does not write.
-    let states = ["55000", "55P03", "40P01", "40001", "25006"];
+    // Not accepting connections; a lock took too long; a deadlock; a standby that does not write; a
+    // function that is gone: a newer node has replaced it while this statement waited.
+    let states = ["55000", "55P03", "40P01", "40001", "25006", "42883"];
     classes.iter().any(|class| code.starts_with(class)) || states.contains(&code)
 }

@@ -32,12 +32,16 @@ async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
 
-/// What `tollgate migrate` says when it fails.
-async fn refusal(url: &str) -> String {
+/// Runs `tollgate migrate` to its end.
+async fn migrate(url: String) -> std::process::Output {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", url);
-    let output = tokio::task::spawn_blocking(move || command.output().expect("it runs"));
-    let output = output.await.expect("no panic");
+    tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("no panic")
+}
+
+/// What `tollgate migrate` says when it fails.
+async fn refusal(url: &str) -> String {
+    let output = migrate(url.to_owned()).await;
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).expect("text")
 }
@@ -152,4 +156,92 @@ async fn binaries_that_start_together_load_the_schema_once_each_waiting_for_the_
         assert!(status.expect("no panic").success());
     }
     assert!(has_the_services_function(&mut connection).await);
+}
+
+/// Makes the next start load the functions again.
+async fn forget_the_functions(connection: &mut PgConnection) {
+    execute(connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
+}
+
+/// Waits until a session of this database waits for a lock.
+async fn wait_for_a_blocked_session(connection: &mut PgConnection) {
+    let blocked = "EXISTS (SELECT FROM pg_stat_activity
+                           WHERE datname = current_database() AND wait_event_type = 'Lock')";
+    while !is_true(connection, blocked).await {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
+    let (url, mut connection) = database().await;
+    let tenant = "INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
+                                       account_format, default_scopes, created_at)
+                  VALUES (gen_random_uuid(), 'one', 'live', 'one_', 5, 'TRX', 6, 'any', '{orders:read}', now())";
+    execute(&mut connection, tenant).await;
+    let account =
+        "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
+                                         created_at)
+                   SELECT gen_random_uuid(), tenant_id, 'a', 'active', 0, 0, now() FROM tenants";
+    execute(&mut connection, account).await;
+    forget_the_functions(&mut connection).await;
+
+    // A change of an account: its row is locked first, and its audit event, which refers to the
+    // tenant, comes last.
+    let mut change = PgConnection::connect(&url).await.expect("the database is there");
+    execute(&mut change, "BEGIN").await;
+    execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;
+    let loading = tokio::spawn(migrate(url));
+    wait_for_a_blocked_session(&mut connection).await;
+    let event = "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, action, detail,
+                                           created_at)
+                 SELECT account_id, gen_random_uuid(), tenant_id, 'cli', 'account.create', '{}', now()
+                 FROM accounts";
+    execute(&mut change, event).await;
+    execute(&mut change, "COMMIT").await;
+    let output = loading.await.expect("no panic");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_loaded() {
+    let (url, mut connection) = database().await;
+    forget_the_functions(&mut connection).await;
+    // As VACUUM, CREATE INDEX CONCURRENTLY or a forgotten transaction does.
+    let mut other = PgConnection::connect(&url).await.expect("the database is there");
+    execute(&mut other, "BEGIN").await;
+    execute(&mut other, "LOCK TABLE ledger_entries IN SHARE UPDATE EXCLUSIVE MODE").await;
+    let loading = tokio::spawn(migrate(url));
+    wait_for_a_blocked_session(&mut connection).await;
+    // What a purchase does first. It waits for the loader, and the loader gives up first.
+    execute(&mut connection, "SET lock_timeout = '1min'").await;
+    execute(&mut connection, "BEGIN").await;
+    execute(&mut connection, "SELECT FROM accounts FOR UPDATE").await;
+    execute(&mut connection, "COMMIT").await;
+    assert!(!loading.is_finished(), "the functions cannot be loaded yet");
+    execute(&mut other, "COMMIT").await;
+    let output = loading.await.expect("no panic");
+    assert!(output.status.success(), "{output:?}");
+}
+
+#[tokio::test]
+async fn the_planner_inlines_the_functions_that_say_so() {
+    let (_, mut connection) = database().await;
+    let queries = [
+        "SELECT key_denial(a, a, true, 'active', a) FROM (VALUES (now()), (NULL)) AS t (a)",
+        "SELECT key_is_live(a, a, a) FROM (VALUES (now()), (NULL)) AS t (a)",
+        "SELECT (ledger_outcome(place => a)).place FROM (VALUES (1::bigint), (2)) AS t (a)",
+        "SELECT ledger_decline_record(o, r, now(), 1, 1)
+         FROM unnest(NULL::ledger_operation[]) AS o, unnest(NULL::ledger_outcome[]) AS r",
+    ];
+    for query in queries {
+        let explain = format!("EXPLAIN (VERBOSE) {query}");
+        let plan: Vec<String> = sqlx::query_scalar(AssertSqlSafe(explain))
+            .fetch_all(&mut connection)
+            .await
+            .expect(query);
+        let plan = plan.join("\n");
+        let names = ["key_denial(", "key_is_live(", "ledger_outcome(", "ledger_decline_record("];
+        assert!(names.iter().all(|name| !plan.contains(name)), "{query}\n{plan}");
+    }
 }

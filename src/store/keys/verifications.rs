@@ -1,4 +1,4 @@
-use super::row::select;
+use super::row::{select, stored_limit};
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -93,7 +93,7 @@ impl Store {
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at,
+                              a.created_at, k.spend_limit, k.spend_period,
                               CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
                                   (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
@@ -118,6 +118,9 @@ impl Store {
             held: row.held,
             created_at: stored_time("accounts.created_at", row.created_at)?,
         };
-        Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left })
+        let mut key = key.into_key()?;
+        // Of the same moment as what is left of it.
+        key.settings.spend_limit = stored_limit(row.spend_limit, row.spend_period.as_deref())?;
+        Ok(OwnKey { key, account, spend_left: row.spend_left })
     }
 }
