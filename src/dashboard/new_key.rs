@@ -99,7 +99,7 @@ pub async fn make(
     settings: &KeySettings,
 ) -> Result<(KeyText, ApiKey), StoreError> {
     let text = entropy::new_key(&visitor.tenant().policy.prefix)?;
-    let claim = FormClaim { session: visitor.session(), form };
+    let claim = FormClaim { session: visitor.session().id, form };
     let key = visitor.handle(state).create_api_key_by_form(&claim, &text, settings).await?;
     Ok((text, key))
 }

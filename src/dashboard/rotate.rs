@@ -71,7 +71,7 @@ pub async fn rotate(
         return show_with(StatusCode::BAD_REQUEST, &page(&visitor, &old, &form)?);
     };
     let text = entropy::new_key(&tenant.policy.prefix)?;
-    let claim = FormClaim { session: visitor.session(), form: &single_use };
+    let claim = FormClaim { session: visitor.session().id, form: &single_use };
     match visitor.handle(&state).rotate_api_key_by_form(&claim, key_id, &text, grace).await {
         Ok(key) => {
             // Not looked up: nothing may come between the new key and its only showing.

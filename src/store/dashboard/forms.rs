@@ -1,8 +1,11 @@
 use sqlx::PgConnection;
 
 use crate::{
-    domain::session_token::SessionToken,
-    store::{DashboardSession, Refusal, StoreError},
+    domain::{
+        account::AccountId,
+        session_token::{SessionId, SessionToken},
+    },
+    store::{Refusal, StoreError},
 };
 
 /// Keys that one session makes by forms, at the most.
@@ -11,7 +14,7 @@ const MAX_FORMS: i64 = 1000;
 /// A form of a session that makes a key, and may do so once.
 #[derive(Clone, Copy, Debug)]
 pub struct FormClaim<'a> {
-    pub session: &'a DashboardSession,
+    pub session: SessionId,
     /// Stands in the form.
     pub form: &'a SessionToken,
 }
@@ -19,13 +22,15 @@ pub struct FormClaim<'a> {
 impl FormClaim<'_> {
     /// Spends the form in the transaction that makes the key: if that comes to nothing, so does this.
     /// To be called under the account's lock: of two that send the form at once, the second finds
-    /// here what the first one left.
+    /// here what the first one left. `account_id` is the account of the new key: a session of
+    /// another account is not found.
     pub(in crate::store) async fn spend(
         &self,
         connection: &mut PgConnection,
+        account_id: AccountId,
     ) -> Result<(), StoreError> {
         let form = self.form.hash();
-        let (account_id, session_id) = (self.session.account_id(), self.session.id.uuid());
+        let (account_id, session_id) = (account_id.uuid(), self.session.uuid());
         let row = sqlx::query!(
             r#"SELECT /* dashboard_forms.count */
                       EXISTS (SELECT FROM dashboard_forms

@@ -46,7 +46,7 @@ pub struct DashboardSession {
 }
 
 impl DashboardSession {
-    pub(in crate::store) fn account_id(&self) -> Uuid {
+    fn account_id(&self) -> Uuid {
         AccountId::derive(self.tenant.id, &self.account).uuid()
     }
 }

@@ -118,7 +118,7 @@ impl AccountHandle<'_> {
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("rotate_api_key");
         let (mut tx, _) = self.begin().await?;
-        claim.spend(&mut tx).await?;
+        claim.spend(&mut tx, self.id).await?;
         let new = self.rotate(&mut tx, key_id, text, grace_seconds).await?;
         self.commit_announced(tx, key_id).await?;
         Ok(new)

@@ -48,7 +48,7 @@ impl AccountHandle<'_> {
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("create_api_key");
         let (mut tx, _) = self.begin().await?;
-        claim.spend(&mut tx).await?;
+        claim.spend(&mut tx, self.id).await?;
         let created = self.create(&mut tx, text, settings).await?;
         tx.commit().await?;
         Ok(created)

@@ -1,6 +1,16 @@
 //! A session of one account neither reads nor changes another account.
 
 use serde_json::json;
+use tollgate::{
+    domain::{
+        account::{AccountFormat, ExternalId},
+        audit::Origin,
+        id::KeyId,
+        session_token::SessionToken,
+    },
+    entropy,
+    store::{FormClaim, Refusal, StoreError},
+};
 
 use super::visitor::{Page, Site, Visitor};
 use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET, app::NewKey};
@@ -205,4 +215,31 @@ async fn api_and_admin_keys_open_no_page_and_a_session_calls_no_api() {
         let bearer = site.api(Call::new("GET", path).bearer(owner.session())).await;
         assert_eq!(bearer.status, 401, "{bearer:?}");
     }
+}
+
+#[tokio::test]
+async fn form_of_one_account_makes_no_key_of_another() {
+    let site = Site::start().await;
+    let app = &site.app;
+    app.wallet("0").await;
+    app.account(&app.tronagg, OTHER_WALLET, "0").await;
+    let key_id: KeyId = app.key(&app.tronagg, OTHER_WALLET).await.id.parse().expect("an id");
+    let owner = site.owner(&app.tronagg, WALLET).await;
+    let session = SessionToken::parse(owner.session()).expect("a token").hash().session_id();
+    let form = entropy::new_session_token().expect("randomness");
+    let claim = FormClaim { session, form: &form };
+    let (tenant, origin) = (&app.tronagg.tenant, Origin::cli());
+    let text = entropy::new_key(&tenant.policy.prefix).expect("randomness");
+    let name = |wallet| ExternalId::parse(wallet, AccountFormat::Tron).expect("an address");
+    let (own, other) = (name(WALLET), name(OTHER_WALLET));
+    let settings = app.store.find_api_key(tenant, &other, key_id).await.expect("the key").settings;
+
+    let handle = app.store.account(tenant, &other, &origin);
+    let made = handle.create_api_key_by_form(&claim, &text, &settings).await;
+    assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
+    let made = handle.rotate_api_key_by_form(&claim, key_id, &text, 0).await;
+    assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
+    // The form is not spent.
+    let handle = app.store.account(tenant, &own, &origin);
+    handle.create_api_key_by_form(&claim, &text, &settings).await.expect("a key");
 }
