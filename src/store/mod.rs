@@ -40,14 +40,13 @@ pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
 pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{OwnKey, Verification};
-pub use money::batches::{
-    Batch, BatchConnection, BatchOutcome, COMPOSITES, Decline, Done, DoneNow, MAX_BATCH, Operation,
-    OperationAction,
-};
+pub use money::batches::{Batch, BatchConnection, MAX_BATCH};
+pub use money::composites::COMPOSITES;
 pub use money::credits::{Credit, Credited};
 pub use money::entries::{BalanceThen, EntryFilter, EntryRange, LedgerEntry};
 pub use money::holds::Hold;
 pub use money::ledger_check::LedgerCheck;
+pub use money::operations::{BatchOutcome, Decline, Done, DoneNow, Operation, OperationAction};
 pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
 pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Notice, Renewal};

@@ -1,11 +1,13 @@
 //! Balances: what moves them, and what reports on them.
 
 pub mod batches;
+pub mod composites;
 pub mod credits;
 pub mod entries;
 pub mod holds;
 pub mod idempotency;
 pub mod ledger_check;
+pub mod operations;
 pub mod purchases;
 pub mod refunds;
 pub mod settlement;
