@@ -23,8 +23,7 @@ use crate::{
     },
     entropy,
     store::{
-        Batch, BatchConnection, BatchOutcome, Decline, Done, Operation, OperationAction, Refusal,
-        Store, StoreError,
+        Batch, BatchConnection, BatchOutcome, Decline, Done, Operation, Refusal, Store, StoreError,
     },
 };
 
@@ -281,12 +280,7 @@ thread_local! {
 }
 
 fn count(tenant: &Tenant, operation: &Operation, answer: &Answer) {
-    let kind = match &operation.action {
-        OperationAction::Purchase { .. } => "purchase",
-        OperationAction::Hold { .. } => "hold",
-        OperationAction::Capture { .. } => "capture",
-        OperationAction::Void { .. } => "void",
-    };
+    let kind = operation.action.kind().as_str();
     let outcome = match answer {
         Ok(BatchOutcome::Done(Done { replayed: false, .. })) => "done",
         Ok(BatchOutcome::Declined(Decline { replayed: false, .. })) => "declined",

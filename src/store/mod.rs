@@ -46,7 +46,9 @@ pub use money::credits::{Credit, Credited};
 pub use money::entries::{BalanceThen, EntryFilter, EntryRange, LedgerEntry};
 pub use money::holds::Hold;
 pub use money::ledger_check::LedgerCheck;
-pub use money::operations::{BatchOutcome, Decline, Done, DoneNow, Operation, OperationAction};
+pub use money::operations::{
+    BatchOutcome, Decline, Done, DoneNow, Operation, OperationAction, OperationKind,
+};
 pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
 pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Notice, Renewal};

@@ -30,16 +30,6 @@ pub const COMPOSITES: [(&str, &[(&str, &str)]); 2] =
     [("ledger_operation", OPERATION_MEMBERS), ("ledger_outcome", OUTCOME_MEMBERS)];
 
 text_enum! {
-    /// The values of `ledger_operation.kind`.
-    enum OperationKind {
-        Purchase = "purchase",
-        Hold = "hold",
-        Capture = "capture",
-        Void = "void",
-    }
-}
-
-text_enum! {
     /// The values of `ledger_outcome.result`.
     enum OutcomeKind {
         Purchased = "purchased",
@@ -140,11 +130,11 @@ impl<'a> OperationRow<'a> {
             account_id: operation.account_id.uuid(),
             key_id: operation.key_id.uuid(),
             request_id: operation.request_id.uuid(),
+            kind: operation.action.kind().as_str(),
             ..Self::default()
         };
         match &operation.action {
             OperationAction::Purchase { id, purchase, idempotency_key } => Self {
-                kind: OperationKind::Purchase.as_str(),
                 id: Some(id.uuid()),
                 amount: Some(purchase.amount.minor_units()),
                 reference: purchase.reference.as_ref().map(Reference::as_str),
@@ -157,7 +147,6 @@ impl<'a> OperationRow<'a> {
                 ..asked
             },
             OperationAction::Hold { id, hold, idempotency_key } => Self {
-                kind: OperationKind::Hold.as_str(),
                 id: Some(id.uuid()),
                 amount: Some(hold.amount.minor_units()),
                 reference: hold.reference.as_ref().map(Reference::as_str),
@@ -169,16 +158,13 @@ impl<'a> OperationRow<'a> {
                 ..asked
             },
             OperationAction::Capture { id, hold_id, amount } => Self {
-                kind: OperationKind::Capture.as_str(),
                 id: Some(id.uuid()),
                 hold_id: Some(hold_id.uuid()),
                 amount: amount.map(Amount::minor_units),
                 metadata: Some("{}".to_owned()),
                 ..asked
             },
-            OperationAction::Void { hold_id } => {
-                Self { kind: OperationKind::Void.as_str(), hold_id: Some(hold_id.uuid()), ..asked }
-            }
+            OperationAction::Void { hold_id } => Self { hold_id: Some(hold_id.uuid()), ..asked },
         }
     }
 }

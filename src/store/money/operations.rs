@@ -11,6 +11,7 @@ use crate::{
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
         spend_limit::SpendLimit,
+        text_enum::text_enum,
         timestamp::Timestamp,
     },
     store::Refusal,
@@ -47,6 +48,17 @@ pub enum OperationAction {
     Void {
         hold_id: HoldId,
     },
+}
+
+text_enum! {
+    /// The kinds of [`OperationAction`]: the values of `ledger_operation.kind`, and of the label
+    /// `kind` of the metric `tollgate_operations_total`.
+    pub enum OperationKind {
+        Purchase = "purchase",
+        Hold = "hold",
+        Capture = "capture",
+        Void = "void",
+    }
 }
 
 /// The outcome of an operation.
@@ -92,4 +104,16 @@ pub struct Decline {
     /// The request of the first decision.
     pub request_id: RequestId,
     pub replayed: bool,
+}
+
+impl OperationAction {
+    #[must_use]
+    pub fn kind(&self) -> OperationKind {
+        match self {
+            Self::Purchase { .. } => OperationKind::Purchase,
+            Self::Hold { .. } => OperationKind::Hold,
+            Self::Capture { .. } => OperationKind::Capture,
+            Self::Void { .. } => OperationKind::Void,
+        }
+    }
 }
