@@ -16,6 +16,9 @@ pub(super) struct Schemas {
     /// Where a table would be made: the first schema of the search path that exists and that the
     /// role may use.
     current: Option<String>,
+    /// The schemas that have all four of the main tables. If there is none, those that have
+    /// `_sqlx_migrations` and `tenants`: migrations commit one by one, and the later ones may have
+    /// failed.
     with_tables: Vec<String>,
 }
 
@@ -63,15 +66,22 @@ impl Schemas {
                     current_setting('search_path') AS search_path,
                     current_schema()::text AS current,
                     ARRAY(
-                        SELECT n.nspname::text FROM pg_catalog.pg_namespace n
-                        WHERE n.nspname NOT LIKE 'pg\\_%' AND NOT EXISTS (
-                            SELECT FROM unnest(
-                                ARRAY['tenants', 'accounts', 'api_keys', 'ledger_entries']
-                            ) AS needed (name)
-                            WHERE NOT EXISTS (
-                                SELECT FROM pg_catalog.pg_class c
-                                WHERE c.relnamespace = n.oid AND c.relname = needed.name
-                                    AND c.relkind IN ('r', 'p')))
+                        WITH schemas AS (
+                            SELECT n.nspname::text AS name, array_agg(c.relname::text) AS tables
+                            FROM pg_catalog.pg_namespace n
+                            JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid
+                            WHERE n.nspname NOT LIKE 'pg\\_%' AND c.relkind IN ('r', 'p')
+                            GROUP BY n.nspname
+                        ), complete AS (
+                            SELECT name FROM schemas WHERE tables
+                                @> ARRAY['tenants', 'accounts', 'api_keys', 'ledger_entries']
+                        ), begun AS (
+                            SELECT name FROM schemas
+                            WHERE tables @> ARRAY['_sqlx_migrations', 'tenants']
+                        )
+                        SELECT name FROM complete
+                        UNION
+                        SELECT name FROM begun WHERE NOT EXISTS (SELECT FROM complete)
                         ORDER BY 1
                     ) AS with_tables",
         )

@@ -262,6 +262,31 @@ async fn tables_are_not_made_a_second_time_in_another_schema() {
 }
 
 #[tokio::test]
+async fn migrations_that_failed_halfway_are_not_begun_again_in_another_schema() {
+    let mut database = OwnDatabase::of_role("").await;
+    for table in ["_sqlx_migrations", "tenants"] {
+        database.run(&format!("CREATE TABLE public.{table} ()")).await;
+    }
+    let name = database.name.clone();
+    database.run(&format!("CREATE SCHEMA AUTHORIZATION {name}")).await;
+    let error = fails(database.command(&["migrate"]));
+    assert!(error.contains("tables are in the schema \"public\""), "{error}");
+    assert!(error.contains(&format!("to \"{name}\". Nothing was changed")), "{error}");
+    assert_eq!(database.tables_in(&name).await, 0);
+}
+
+#[tokio::test]
+async fn tables_of_another_program_beside_all_of_tollgates_are_ignored() {
+    let mut database = OwnDatabase::of_role("").await;
+    database.create_tenant();
+    database.run("CREATE SCHEMA app").await;
+    for table in ["_sqlx_migrations", "tenants"] {
+        database.run(&format!("CREATE TABLE app.{table} ()")).await;
+    }
+    succeeds(database.command(&["tenant", "list"]));
+}
+
+#[tokio::test]
 async fn tables_in_two_schemas_are_refused_by_name() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
