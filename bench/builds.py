@@ -126,10 +126,6 @@ class BaseSide:
                 self._failed(failure)
 
     @property
-    def wanted(self):
-        return self._build is not None
-
-    @property
     def broken(self):
         """Whether the base has this pair and could not be measured."""
         return self.reason is not None and not isinstance(self.reason, Missing)
