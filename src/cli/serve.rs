@@ -128,15 +128,24 @@ impl Service {
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
         http::serve(self.listener, router, limits, proxies, stopped).await;
         let broken = jobs.stop().await;
-        self.database.close().await?;
-        if let Ok(job) = has_failed.await {
-            bail!("the background job {job} ended by itself");
+        let closed = self.database.close().await;
+        // The first failure may have caused the others.
+        let failure = match has_failed.await {
+            Ok(job) => format!("the background job {job} ended by itself"),
+            Err(_) if !broken.is_empty() => {
+                format!("background jobs failed: {}", broken.join(", "))
+            }
+            Err(_) => {
+                closed?;
+                info!("stopped");
+                return Ok(());
+            }
+        };
+        if let Err(error) = closed {
+            let error: &(dyn std::error::Error + 'static) = error.as_ref();
+            error!(error, "cannot close the database");
         }
-        if !broken.is_empty() {
-            bail!("background jobs failed: {}", broken.join(", "));
-        }
-        info!("stopped");
-        Ok(())
+        bail!(failure)
     }
 }
 
