@@ -118,6 +118,7 @@ fn member(name: &str, value: &Value) -> Option<String> {
     let label = match name {
         "way" => return value.as_str()?.parse::<SignInWay>().ok().map(way).map(str::to_owned),
         "grace_seconds" => return value.as_i64().map(grace),
+        "enabled" => return value.as_bool().map(enabled).map(str::to_owned),
         // In the amount, and in the link.
         "currency" | "rotated_to" | "rotated_from" => return None,
         _ => label(name)?,
@@ -129,9 +130,7 @@ fn member(name: &str, value: &Value) -> Option<String> {
 fn changed(name: &str, value: &Value) -> Option<String> {
     let label = label(name)?;
     match (value.get("from"), value.get("to")) {
-        (_, Some(Value::Bool(enabled))) => {
-            Some(if *enabled { "Enabled" } else { "Disabled" }.to_owned())
-        }
+        (_, Some(Value::Bool(now))) => Some(enabled(*now).to_owned()),
         (Some(from), Some(to)) => Some(format!("{label}: {} → {}", shown(from), shown(to))),
         _ => Some(format!("{label}: {}", shown(value))),
     }
@@ -161,6 +160,10 @@ fn way(way: SignInWay) -> &'static str {
         SignInWay::DashboardLink => "From the platform",
         SignInWay::Wallet => "With a wallet",
     }
+}
+
+fn enabled(enabled: bool) -> &'static str {
+    if enabled { "Enabled" } else { "Disabled" }
 }
 
 fn grace(seconds: i64) -> String {
@@ -230,6 +233,10 @@ mod tests {
                 &json!({"grace_seconds": 86_400, "rotated_to": "x"})
             ),
             ["Grace: 24 hours"]
+        );
+        assert_eq!(
+            details(AuditAction::ApiKeyCreate, &json!({"rotated_from": "x", "enabled": false})),
+            ["Disabled"]
         );
         assert_eq!(details(AuditAction::AccountCreate, &json!("text")), [""; 0]);
     }

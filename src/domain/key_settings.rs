@@ -40,8 +40,9 @@ pub struct KeyChange {
 }
 
 impl KeySettings {
-    /// The settings as the record of a new key has them. Metadata is the tenant's own and is not
-    /// repeated; a new key is enabled.
+    /// The settings that are chosen for a new key, as its record has them. Metadata is the tenant's
+    /// own and is not repeated. `enabled` is not chosen: only the successor of a disabled key is
+    /// disabled from the start.
     #[must_use]
     pub fn audited(&self, currency: &Currency) -> Map<String, Value> {
         let members = self.members(currency).into_iter();

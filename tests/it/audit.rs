@@ -70,6 +70,23 @@ async fn everything_that_is_done_leaves_a_line() {
 }
 
 #[tokio::test]
+async fn event_of_a_key_that_replaces_a_disabled_key_says_that_it_is_disabled() {
+    let app = App::start().await;
+    let key = app.key(&app.tronagg, app.wallet("0").await).await;
+    let disable = app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
+    app.send(disable).await.expect(200);
+    let rotate = app.tronagg.call("POST", &format!("{}/rotate", key.path));
+    app.send(rotate.json(json!({"grace_seconds": 60}))).await.expect(201);
+    let events = events(&app, "").await;
+    let created: Vec<&Value> =
+        events.iter().filter(|event| event["action"] == "api_key.create").collect();
+    assert_eq!(created.len(), 2);
+    assert_eq!(created[0]["detail"]["rotated_from"], json!(key.id));
+    assert_eq!(created[0]["detail"]["enabled"], json!(false));
+    assert_eq!(created[1]["detail"].get("enabled"), None);
+}
+
+#[tokio::test]
 async fn what_changes_nothing_leaves_no_line() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;

@@ -93,6 +93,9 @@ impl AccountHandle<'_> {
         if let Some(old) = key.rotated_from {
             detail.insert("rotated_from".to_owned(), json!(old));
         }
+        if !key.settings.enabled {
+            detail.insert("enabled".to_owned(), json!(false));
+        }
         let target = Some(AuditTarget::ApiKey(key.id));
         self.record(connection, AuditAction::ApiKeyCreate, target, detail.into(), at).await
     }
