@@ -135,14 +135,15 @@ impl Store {
                                   hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
                                   reference, $3::text AS "status!", created_at AS "created_at!",
                                   expires_at AS "expires_at!", closed_at, captured, purchase_id
-                           FROM ((SELECT * FROM holds
+                           FROM ((SELECT hold_id, key_id, amount, reference, created_at, expires_at,
+                                         closed_at, captured, purchase_id
+                                  FROM holds
                                   WHERE account_id = $1 AND status = $3 AND hold_id < $2
                                     AND ($3 <> 'open' OR expires_at > (SELECT ledger_now()))
                                   ORDER BY hold_id DESC LIMIT $4)
                                  UNION ALL
-                                 (SELECT account_id, hold_id, key_id, amount, reference, status,
-                                         created_at, expires_at, expires_at, closed_by, closed_for,
-                                         captured, purchase_id
+                                 (SELECT hold_id, key_id, amount, reference, created_at, expires_at,
+                                         expires_at, captured, purchase_id
                                   FROM holds
                                   WHERE account_id = $1 AND status = 'open' AND $3 = 'expired'
                                     AND hold_id < $2 AND expires_at <= (SELECT ledger_now())
