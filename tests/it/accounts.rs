@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{App, Call, OTHER_WALLET, WALLET};
 
 #[tokio::test]
-async fn an_account_is_made_once_and_read_ever_after() {
+async fn repeated_put_returns_the_account_that_the_first_created() {
     let app = App::start().await;
     let put = || app.tronagg.call("PUT", &format!("/v1/accounts/{WALLET}"));
     let made = app.send(put()).await.expect(201);
@@ -22,7 +22,7 @@ async fn an_account_is_made_once_and_read_ever_after() {
 }
 
 #[tokio::test]
-async fn twenty_at_once_make_one_account() {
+async fn twenty_concurrent_puts_create_one_account() {
     let app = App::start().await;
     let put = || app.tronagg.call("PUT", &format!("/v1/accounts/{WALLET}"));
     let mut tasks = tokio::task::JoinSet::new();
@@ -39,7 +39,7 @@ async fn twenty_at_once_make_one_account() {
 }
 
 #[tokio::test]
-async fn the_tenants_format_decides_what_an_account_may_be_called() {
+async fn account_id_must_match_the_account_format_of_the_tenant() {
     let app = App::start().await;
     let wrong = app.send(app.tronagg.call("PUT", "/v1/accounts/user-1")).await;
     let wrong = wrong.expect_problem(422, "validation_failed");
@@ -58,7 +58,7 @@ async fn the_tenants_format_decides_what_an_account_may_be_called() {
 }
 
 #[tokio::test]
-async fn accounts_are_listed_newest_first_page_by_page() {
+async fn accounts_are_listed_newest_first_in_pages() {
     let app = App::start().await;
     for number in 0..7 {
         app.account(&app.tradetally, &format!("user-{number}"), "0").await;
@@ -80,7 +80,7 @@ async fn accounts_are_listed_newest_first_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_page_that_is_exactly_full_is_the_last() {
+async fn full_last_page_has_no_next_cursor() {
     let app = App::start().await;
     for number in 0..3 {
         app.account(&app.tradetally, &format!("user-{number}"), "0").await;
@@ -91,7 +91,7 @@ async fn a_page_that_is_exactly_full_is_the_last() {
 }
 
 #[tokio::test]
-async fn the_keys_of_a_suspended_account_do_not_pass_until_it_is_active() {
+async fn keys_of_a_suspended_account_are_refused_until_it_is_reactivated() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
@@ -114,7 +114,7 @@ async fn the_keys_of_a_suspended_account_do_not_pass_until_it_is_active() {
 }
 
 #[tokio::test]
-async fn a_status_is_active_or_suspended() {
+async fn account_status_must_be_active_or_suspended() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let path = format!("/v1/accounts/{wallet}");
@@ -130,7 +130,7 @@ async fn a_status_is_active_or_suspended() {
 }
 
 #[tokio::test]
-async fn no_request_names_an_environment() {
+async fn environment_query_parameter_is_rejected() {
     let app = App::start().await;
     let call = Call::new("GET", "/v1/accounts?environment=test").bearer(&app.tronagg.admin_key);
     let answer = app.send(call).await.expect_problem(422, "validation_failed");

@@ -14,7 +14,7 @@ fn actions(events: &[Value]) -> Vec<&str> {
 }
 
 #[tokio::test]
-async fn everything_that_is_done_leaves_a_line() {
+async fn every_account_and_key_change_writes_an_audit_event() {
     let app = App::start().await;
     let wallet = app.wallet("5").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -87,7 +87,7 @@ async fn event_of_a_key_that_replaces_a_disabled_key_says_that_it_is_disabled() 
 }
 
 #[tokio::test]
-async fn what_changes_nothing_leaves_no_line() {
+async fn request_that_changes_nothing_writes_no_audit_event() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -108,7 +108,7 @@ async fn what_changes_nothing_leaves_no_line() {
 }
 
 #[tokio::test]
-async fn events_are_found_by_account_and_by_key() {
+async fn audit_events_can_be_filtered_by_account_and_by_key() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     app.account(&app.tronagg, OTHER_WALLET, "0").await;
@@ -130,7 +130,7 @@ async fn events_are_found_by_account_and_by_key() {
 }
 
 #[tokio::test]
-async fn the_trail_is_read_page_by_page() {
+async fn audit_event_pages_contain_every_event_in_order() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     for _ in 0..3 {

@@ -40,7 +40,7 @@ impl Setup {
 }
 
 #[tokio::test]
-async fn bodies_that_are_no_object() {
+async fn malformed_oversized_and_non_json_bodies_are_rejected() {
     let setup = Setup::new().await;
     for body in [
         "{",
@@ -75,7 +75,7 @@ async fn bodies_that_are_no_object() {
 }
 
 #[tokio::test]
-async fn fields_of_a_key() {
+async fn invalid_key_fields_are_rejected_with_their_json_pointers() {
     let setup = Setup::new().await;
     let many: Vec<String> = (0..33).map(|number| format!("r{number}:read")).collect();
     let big = json!({"x": "y".repeat(4096)});
@@ -111,14 +111,14 @@ async fn fields_of_a_key() {
 }
 
 #[tokio::test]
-async fn a_name_of_a_hundred_characters_is_one() {
+async fn key_name_and_metadata_of_maximum_size_are_accepted() {
     let setup = Setup::new().await;
     let body = json!({"name": "é".repeat(100), "metadata": {"x": "y".repeat(4088)}});
     setup.app.send(setup.create_key().json(body)).await.expect(201);
 }
 
 #[tokio::test]
-async fn amounts() {
+async fn invalid_purchase_amounts_are_rejected() {
     let setup = Setup::new().await;
     for amount in [
         json!(1),
@@ -154,7 +154,7 @@ async fn amounts() {
 }
 
 #[tokio::test]
-async fn other_fields_of_a_purchase() {
+async fn invalid_purchase_fields_are_rejected_with_their_json_pointers() {
     let setup = Setup::new().await;
     for (body, wrong) in [
         (json!({}), vec!["/amount"]),
@@ -173,7 +173,7 @@ async fn other_fields_of_a_purchase() {
 }
 
 #[tokio::test]
-async fn idempotency_keys() {
+async fn invalid_idempotency_keys_are_rejected() {
     let setup = Setup::new().await;
     let buy = || setup.purchase().json(json!({"amount": "1"}));
     let long = "x".repeat(129);
@@ -197,7 +197,7 @@ async fn idempotency_keys() {
 }
 
 #[tokio::test]
-async fn limits_cursors_and_unknown_parameters() {
+async fn invalid_list_parameters_are_rejected_by_name() {
     let setup = Setup::new().await;
     let lists = [
         "/v1/accounts".to_owned(),
@@ -234,7 +234,7 @@ async fn limits_cursors_and_unknown_parameters() {
 }
 
 #[tokio::test]
-async fn paths_that_name_nothing() {
+async fn unknown_paths_and_ids_are_not_found() {
     let setup = Setup::new().await;
     let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);
     for call in [
@@ -260,7 +260,7 @@ async fn paths_that_name_nothing() {
 }
 
 #[tokio::test]
-async fn methods_that_a_path_does_not_take() {
+async fn unsupported_methods_return_405_with_an_allow_header() {
     let setup = Setup::new().await;
     for (method, path, allowed) in [
         ("DELETE", "/v1/me", "GET,HEAD"),
@@ -277,7 +277,7 @@ async fn methods_that_a_path_does_not_take() {
 }
 
 #[tokio::test]
-async fn a_body_full_of_unknown_members_is_not_repeated_whole() {
+async fn validation_errors_in_a_response_stop_at_fifty() {
     let setup = Setup::new().await;
     let body: serde_json::Map<String, Value> =
         (0..1000).map(|number| (format!("m{number}"), json!(0))).collect();

@@ -79,7 +79,7 @@ async fn apply(app: &App, batch: &Batch) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_batch_is_decided_in_its_order_and_a_decline_hurts_no_neighbour() {
+async fn batch_decides_operations_in_order_and_a_decline_affects_no_other_operation() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -101,8 +101,7 @@ async fn a_batch_is_decided_in_its_order_and_a_decline_hurts_no_neighbour() {
 }
 
 #[tokio::test]
-async fn a_key_without_a_limit_is_counted_for_the_one_with_it_also_in_a_batch_of_several_accounts()
-{
+async fn purchase_of_a_rotated_key_in_a_multi_account_batch_counts_toward_its_successors_limit() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     app.account(&app.tronagg, OTHER_WALLET, "1").await;
@@ -123,7 +122,7 @@ async fn a_key_without_a_limit_is_counted_for_the_one_with_it_also_in_a_batch_of
 }
 
 #[tokio::test]
-async fn batches_of_several_accounts_are_decided_as_those_of_one() {
+async fn multi_account_batch_decides_each_account_independently() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     app.account(&app.tronagg, OTHER_WALLET, "0.000010").await;
@@ -145,7 +144,7 @@ async fn batches_of_several_accounts_are_decided_as_those_of_one() {
 }
 
 #[tokio::test]
-async fn a_batch_that_is_sent_again_finds_what_it_did() {
+async fn resent_batch_returns_the_first_outcomes_and_applies_nothing_twice() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -161,7 +160,7 @@ async fn a_batch_that_is_sent_again_finds_what_it_did() {
 }
 
 #[tokio::test]
-async fn an_attempt_that_comes_after_a_later_one_does_nothing() {
+async fn attempt_that_arrives_after_a_later_attempt_is_fenced() {
     for accounts in [1, 2] {
         let app = App::start().await;
         let wallet = app.wallet("0.000010").await;
@@ -191,7 +190,7 @@ async fn an_attempt_that_comes_after_a_later_one_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_batch_that_waited_for_the_lock_sees_what_was_decided_meanwhile() {
+async fn batch_sees_decisions_committed_while_it_waited_for_the_account_lock() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -218,7 +217,7 @@ async fn a_batch_that_waited_for_the_lock_sees_what_was_decided_meanwhile() {
 }
 
 #[tokio::test]
-async fn an_account_that_is_locked_holds_up_no_other() {
+async fn locked_account_does_not_block_other_accounts_in_a_batch() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     app.account(&app.tronagg, OTHER_WALLET, "0.000010").await;
@@ -240,7 +239,7 @@ async fn an_account_that_is_locked_holds_up_no_other() {
 }
 
 #[tokio::test]
-async fn a_queue_that_is_full_answers_and_records_nothing() {
+async fn full_purchase_queue_refuses_operations_and_records_nothing() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -284,7 +283,7 @@ async fn a_queue_that_is_full_answers_and_records_nothing() {
 }
 
 #[tokio::test]
-async fn an_operation_that_the_database_cannot_take_is_nobody_elses_fault() {
+async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -310,7 +309,7 @@ async fn an_operation_that_the_database_cannot_take_is_nobody_elses_fault() {
 }
 
 #[tokio::test]
-async fn a_batch_of_nothing_is_nothing() {
+async fn batch_handles_no_operations_unknown_accounts_and_the_maximum_amount() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -328,7 +327,7 @@ async fn a_batch_of_nothing_is_nothing() {
 /// Every plan of the two functions goes by an index that begins with the account, also in a session
 /// that has planned while the tables were empty.
 #[tokio::test]
-async fn every_statement_of_the_functions_goes_by_the_accounts_index() {
+async fn ledger_functions_use_only_index_scans_by_account() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -55,7 +55,7 @@ fn stranger(number: u64) -> Call {
 }
 
 #[tokio::test]
-async fn a_key_is_looked_up_once() {
+async fn cached_key_is_looked_up_in_the_database_once() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -70,7 +70,7 @@ async fn a_key_is_looked_up_once() {
 }
 
 #[tokio::test]
-async fn an_expiry_needs_no_word_from_anybody() {
+async fn cached_key_expires_without_a_notification() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "short", "expires_in": 1});
@@ -84,7 +84,7 @@ async fn an_expiry_needs_no_word_from_anybody() {
 }
 
 #[tokio::test]
-async fn those_who_wait_at_the_same_time_share_a_statement() {
+async fn concurrent_key_lookups_share_statements() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut keys = Vec::new();
@@ -112,7 +112,7 @@ async fn those_who_wait_at_the_same_time_share_a_statement() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn strangers_push_nobody_out() {
+async fn unknown_keys_do_not_evict_cached_keys() {
     let app = App::start().await;
     let settings = NodeSettings { cache_entries: 400, ..NodeSettings::default() };
     let node = node_on(cluster::pool_settings(&app.url), settings).await;
@@ -157,7 +157,7 @@ async fn strangers_push_nobody_out() {
 }
 
 #[tokio::test]
-async fn without_the_database_a_cached_key_passes_until_the_lease_is_over() {
+async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     let options = cluster::options("cache-outage");
     let start = {
         let options = options.clone();
@@ -200,7 +200,7 @@ async fn without_the_database_a_cached_key_passes_until_the_lease_is_over() {
 
 /// Ordinary queries may go through a pooler, which can be gone; what a node hears does not.
 #[tokio::test]
-async fn the_lease_has_an_address_of_its_own() {
+async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -238,7 +238,7 @@ async fn the_lease_has_an_address_of_its_own() {
 
 /// What is read before a node listens again, and changes before it does, is not in its cache then.
 #[tokio::test]
-async fn a_new_session_begins_with_nothing() {
+async fn key_revoked_while_the_listener_reconnects_is_refused_under_the_new_lease() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -274,7 +274,7 @@ async fn a_new_session_begins_with_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_changed_by_hand_is_heard() {
+async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let [key, other] = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -296,7 +296,7 @@ async fn what_is_changed_by_hand_is_heard() {
 
 /// By a lease on another database it would hear of nothing.
 #[tokio::test]
-async fn a_lease_on_another_database_is_none() {
+async fn node_that_listens_on_another_database_gets_no_lease() {
     let app = App::start().await;
     let other = cluster::fresh_database().await;
     let settings =
@@ -315,7 +315,7 @@ async fn a_lease_on_another_database_is_none() {
 }
 
 #[tokio::test]
-async fn a_node_that_ends_in_order_is_not_waited_for() {
+async fn graceful_stop_removes_the_node_and_ends_its_lease() {
     let app = App::start().await;
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
     let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");
@@ -334,7 +334,7 @@ async fn a_node_that_ends_in_order_is_not_waited_for() {
 }
 
 #[tokio::test]
-async fn a_look_up_goes_by_the_indexes_whatever_the_tables_were_when_it_was_planned() {
+async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
     let app = App::start().await;
     app.account(&app.tronagg, WALLET, "0").await;
     let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");

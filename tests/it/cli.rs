@@ -5,7 +5,7 @@ use serde_json::json;
 use crate::harness::{Call, WALLET, place::Place, process::tollgate};
 
 #[test]
-fn commands_work_beside_a_running_service() {
+fn cli_commands_work_with_and_without_a_running_service() {
     let place = Place::new("beside");
     let service = place.start(&["serve"]);
     let created = place.json(&[
@@ -90,7 +90,7 @@ fn commands_work_beside_a_running_service() {
 }
 
 #[test]
-fn the_demo_is_made_once_and_shows_new_admin_keys_each_time() {
+fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let place = Place::new("demo");
     let first = place.start(&["demo"]);
     let url = first.printed("Tollgate is ready: ");
@@ -122,7 +122,7 @@ fn the_demo_is_made_once_and_shows_new_admin_keys_each_time() {
 }
 
 #[test]
-fn a_killed_service_leaves_no_postgres_and_loses_nothing() {
+fn killed_service_replays_its_purchase_after_a_restart() {
     let place = Place::new("killed");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -146,7 +146,7 @@ fn a_killed_service_leaves_no_postgres_and_loses_nothing() {
 }
 
 #[test]
-fn a_killed_postgres_comes_back_under_a_running_service() {
+fn killed_private_postgres_is_restarted_under_a_running_service() {
     let place = Place::new("postmaster");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -171,7 +171,7 @@ fn a_killed_postgres_comes_back_under_a_running_service() {
 }
 
 #[test]
-fn wrong_settings_are_told_all_at_once() {
+fn all_invalid_settings_are_reported_together() {
     let place = Place::new("settings");
     let mut command = tollgate(&["serve", "--request-timeout", "soon"]);
     let output = command
@@ -189,7 +189,7 @@ fn wrong_settings_are_told_all_at_once() {
 }
 
 #[test]
-fn a_flag_is_over_the_environment_and_that_over_the_file() {
+fn flags_override_environment_variables_which_override_the_env_file() {
     let place = Place::new("dotenv");
     std::fs::create_dir_all(&place.directory).expect("a directory");
     let file =
@@ -210,7 +210,7 @@ fn a_flag_is_over_the_environment_and_that_over_the_file() {
 }
 
 #[test]
-fn a_file_of_settings_that_cannot_be_read_is_not_repeated() {
+fn invalid_env_file_error_names_the_line_but_shows_no_content() {
     let place = Place::new("secret-dotenv");
     std::fs::create_dir_all(&place.directory).expect("a directory");
     let file = "# settings\nDATABASE_URL=postgres://app:my hunter2@h/db\n";
@@ -223,7 +223,7 @@ fn a_file_of_settings_that_cannot_be_read_is_not_repeated() {
 }
 
 #[test]
-fn a_database_that_cannot_be_reached_is_told_plainly() {
+fn command_reports_an_unreachable_database_without_its_password() {
     let place = Place::new("unreachable");
     let mut command = tollgate(&["tenant", "list"]);
     command.env("DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/ledger");
@@ -236,7 +236,7 @@ fn a_database_that_cannot_be_reached_is_told_plainly() {
 }
 
 #[test]
-fn every_command_explains_itself() {
+fn every_command_and_option_has_help_text() {
     let place = Place::new("help");
     for arguments in [
         &["--help"][..],

@@ -166,7 +166,7 @@ impl World {
 }
 
 #[test]
-fn every_route_of_the_document_has_its_cases() {
+fn every_documented_route_has_access_cases() {
     let document: Value =
         serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
     let mut documented = BTreeSet::new();
@@ -190,7 +190,7 @@ fn every_route_of_the_document_has_its_cases() {
 }
 
 #[tokio::test]
-async fn without_its_credential_a_route_does_nothing() {
+async fn every_route_refuses_requests_without_its_credential() {
     let world = World::new().await;
     let before = world.state().await;
     let unknown = format!("tg_admin_{}", "A".repeat(43));
@@ -221,7 +221,7 @@ async fn without_its_credential_a_route_does_nothing() {
 }
 
 #[tokio::test]
-async fn without_the_permission_an_admin_key_does_nothing() {
+async fn admin_key_without_the_required_permission_is_refused_on_every_route() {
     let world = World::new().await;
     let before = world.state().await;
     let all = ["accounts", "keys", "verify", "credits", "audit"];
@@ -237,7 +237,7 @@ async fn without_the_permission_an_admin_key_does_nothing() {
 }
 
 #[tokio::test]
-async fn a_stranger_reaches_nothing_of_the_tenant() {
+async fn no_route_shows_or_changes_data_of_another_tenant_or_account() {
     let world = World::new().await;
     let before = world.state().await;
     for route in routes() {
@@ -282,7 +282,7 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
 }
 
 #[tokio::test]
-async fn accounts_of_one_tenant_reach_nothing_of_each_other_by_id() {
+async fn key_id_is_not_found_under_another_account() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
     // The key's id under the other account's path.
@@ -299,7 +299,7 @@ async fn accounts_of_one_tenant_reach_nothing_of_each_other_by_id() {
 }
 
 #[tokio::test]
-async fn a_revoked_admin_key_is_refused_at_once() {
+async fn revoked_admin_key_is_refused_immediately() {
     let world = World::new().await;
     let app = &world.app;
     let key = app.tronagg.admin_key_with(app, &["accounts"]).await;

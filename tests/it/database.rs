@@ -27,7 +27,7 @@ async fn refusal(app: &App, statement: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_written_down_stays() {
+async fn recorded_history_cannot_be_updated_or_deleted() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -52,7 +52,7 @@ async fn what_is_written_down_stays() {
 }
 
 #[tokio::test]
-async fn a_balance_is_never_negative_and_the_ledger_is_signed() {
+async fn negative_balances_and_inconsistent_ledger_entries_are_refused() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -81,7 +81,7 @@ async fn a_balance_is_never_negative_and_the_ledger_is_signed() {
 }
 
 #[tokio::test]
-async fn a_dead_key_stays_dead() {
+async fn dead_key_cannot_be_revived_and_a_key_keeps_its_identity() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -101,7 +101,7 @@ async fn a_dead_key_stays_dead() {
 }
 
 #[tokio::test]
-async fn no_prefix_begins_with_another() {
+async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
     let app = App::start().await;
     let insert = |slug: &str, prefix: &str| {
         format!(
@@ -157,7 +157,7 @@ fn drawn_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
 }
 
 #[tokio::test]
-async fn the_rule_in_sql_and_the_rule_of_the_domain_judge_random_keys_alike() {
+async fn sql_and_rust_key_rules_agree_on_random_keys() {
     const KEYS: usize = 3000;
     let app = App::start().await;
     let mut runner = TestRunner::default();
@@ -200,7 +200,7 @@ async fn the_rule_in_sql_and_the_rule_of_the_domain_judge_random_keys_alike() {
 }
 
 #[tokio::test]
-async fn composites_of_the_catalogue_have_the_members_that_the_program_encodes() {
+async fn composite_types_in_the_database_match_the_encoded_members() {
     let app = App::start().await;
     for (name, members) in COMPOSITES {
         let in_catalogue: Vec<(String, String)> = sqlx::query_as(
@@ -220,7 +220,7 @@ async fn composites_of_the_catalogue_have_the_members_that_the_program_encodes()
 }
 
 #[tokio::test]
-async fn change_of_many_keys_is_announced_in_parts_and_the_last_one_asks_for_acknowledgement() {
+async fn large_key_change_is_announced_in_parts_and_only_the_last_requests_acknowledgement() {
     let app = App::start().await;
     let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
     listener.listen("tollgate_changes").await.expect("it listens");
@@ -248,7 +248,7 @@ async fn change_of_many_keys_is_announced_in_parts_and_the_last_one_asks_for_ack
 }
 
 #[tokio::test]
-async fn every_table_of_an_account_is_keyed_by_it() {
+async fn account_tables_have_account_id_first_in_their_primary_key() {
     let app = App::start().await;
     let tables: Vec<(String, String)> = sqlx::query_as(
         "SELECT c.relname::text, a.attname::text

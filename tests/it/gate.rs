@@ -19,7 +19,7 @@ fn telltale(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) 
 }
 
 #[tokio::test]
-async fn a_key_is_taken_from_either_header_in_any_case() {
+async fn api_key_is_accepted_in_either_header_in_any_case() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await.text;
@@ -38,7 +38,7 @@ async fn a_key_is_taken_from_either_header_in_any_case() {
 }
 
 #[tokio::test]
-async fn none_and_two_that_differ_are_missing() {
+async fn absent_and_conflicting_api_keys_are_refused_as_missing() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let (a, b) =
@@ -59,7 +59,7 @@ async fn none_and_two_that_differ_are_missing() {
 }
 
 #[tokio::test]
-async fn refusals_are_not_told_apart() {
+async fn unknown_revoked_disabled_and_expired_keys_get_identical_responses() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let revoked = app.key(&app.tronagg, wallet).await;
@@ -99,7 +99,7 @@ async fn refusals_are_not_told_apart() {
 }
 
 #[tokio::test]
-async fn one_changed_character_is_another_key() {
+async fn key_with_one_changed_character_is_refused() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await.text;
@@ -113,7 +113,7 @@ async fn one_changed_character_is_another_key() {
 }
 
 #[tokio::test]
-async fn scopes_are_held_and_named() {
+async fn missing_scope_is_refused_and_named_in_the_response() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let mut keys = Vec::new();
@@ -139,7 +139,7 @@ async fn scopes_are_held_and_named() {
 }
 
 #[tokio::test]
-async fn a_gateway_is_told_who_it_is() {
+async fn authorize_returns_the_principal_in_headers_for_any_method() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "scopes": ["orders:write", "read"]});
@@ -172,7 +172,7 @@ async fn a_gateway_is_told_who_it_is() {
 }
 
 #[tokio::test]
-async fn an_owner_sees_key_account_and_balance() {
+async fn me_returns_the_key_account_and_balance() {
     let app = App::start().await;
     let wallet = app.wallet("12.5").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -188,7 +188,7 @@ async fn an_owner_sees_key_account_and_balance() {
 }
 
 #[tokio::test]
-async fn a_text_that_no_key_can_have_is_not_looked_up() {
+async fn malformed_key_is_refused_without_a_database_lookup() {
     let app = App::start().await;
     let call = |text: &str| Call::new("GET", "/v1/me").header("X-API-Key", text);
     app.store.close().await;

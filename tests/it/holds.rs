@@ -40,7 +40,7 @@ async fn fall_due(app: &App) {
 }
 
 #[tokio::test]
-async fn a_hold_reserves_and_a_capture_buys() {
+async fn hold_reserves_balance_and_capture_creates_a_purchase() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -72,7 +72,7 @@ async fn a_hold_reserves_and_a_capture_buys() {
 }
 
 #[tokio::test]
-async fn a_hold_is_closed_once() {
+async fn hold_is_captured_or_voided_exactly_once() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -107,7 +107,7 @@ async fn a_hold_is_closed_once() {
 }
 
 #[tokio::test]
-async fn a_hold_that_is_due_is_released_once_when_nobody_looks() {
+async fn expired_hold_is_released_by_the_background_job() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -138,7 +138,7 @@ async fn a_hold_that_is_due_is_released_once_when_nobody_looks() {
 }
 
 #[tokio::test]
-async fn a_purchase_may_take_what_a_due_hold_held() {
+async fn purchase_can_spend_the_amount_of_an_expired_hold() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -152,7 +152,7 @@ async fn a_purchase_may_take_what_a_due_hold_held() {
 }
 
 #[tokio::test]
-async fn capture_void_and_expiry_at_once_close_a_hold_in_one_way() {
+async fn concurrent_capture_void_and_expiry_close_a_hold_once() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -203,7 +203,7 @@ async fn capture_void_and_expiry_at_once_close_a_hold_in_one_way() {
 }
 
 #[tokio::test]
-async fn a_replay_of_a_hold_is_the_first_answer_whatever_came_after() {
+async fn replayed_hold_returns_its_first_response_even_after_a_capture() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -224,7 +224,7 @@ async fn a_replay_of_a_hold_is_the_first_answer_whatever_came_after() {
 }
 
 #[tokio::test]
-async fn holds_are_listed_and_are_the_accounts_own() {
+async fn holds_are_listed_by_status_and_hidden_from_other_accounts() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -260,7 +260,7 @@ async fn holds_are_listed_and_are_the_accounts_own() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_hold_is_told() {
+async fn invalid_hold_requests_are_rejected_with_their_json_pointers() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -289,7 +289,7 @@ async fn what_is_wrong_with_a_hold_is_told() {
 }
 
 #[tokio::test]
-async fn an_account_has_at_most_a_thousand_open_holds() {
+async fn account_has_at_most_1000_open_holds() {
     let app = App::start().await;
     let wallet = app.wallet("10000").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -316,7 +316,7 @@ async fn an_account_has_at_most_a_thousand_open_holds() {
 }
 
 #[tokio::test]
-async fn a_dead_key_captures_nothing_and_another_can() {
+async fn revoked_key_cannot_capture_its_hold_but_another_key_can() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);

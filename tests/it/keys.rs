@@ -26,7 +26,7 @@ async fn list(app: &App, wallet: &str, status: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_key_is_shown_once_and_as_the_guide_says() {
+async fn key_text_is_returned_only_at_creation_and_stored_as_a_hash() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let path = format!("/v1/accounts/{wallet}/keys");
@@ -61,7 +61,7 @@ async fn a_key_is_shown_once_and_as_the_guide_says() {
 }
 
 #[tokio::test]
-async fn the_tenant_decides_prefix_and_default_scopes() {
+async fn tenant_sets_the_key_prefix_and_the_default_scopes() {
     let app = App::start().await;
     app.account(&app.tradetally, "user-1", "0").await;
     let key = app.key(&app.tradetally, "user-1").await;
@@ -76,7 +76,7 @@ async fn the_tenant_decides_prefix_and_default_scopes() {
 }
 
 #[tokio::test]
-async fn the_sixth_key_is_refused_until_one_is_revoked() {
+async fn key_over_the_limit_is_refused_until_another_is_revoked() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut keys = Vec::new();
@@ -100,7 +100,7 @@ async fn the_sixth_key_is_refused_until_one_is_revoked() {
 }
 
 #[tokio::test]
-async fn fifty_at_once_leave_five_keys() {
+async fn fifty_concurrent_creates_stop_at_the_limit_of_five_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut tasks = tokio::task::JoinSet::new();
@@ -121,7 +121,7 @@ async fn fifty_at_once_leave_five_keys() {
 }
 
 #[tokio::test]
-async fn three_that_wait_for_the_last_place_leave_two_without() {
+async fn three_concurrent_creates_for_the_last_free_key_create_one() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     for _ in 0..4 {
@@ -146,7 +146,7 @@ async fn three_that_wait_for_the_last_place_leave_two_without() {
 }
 
 #[tokio::test]
-async fn revoking_is_immediate_final_and_leaves_the_others_alone() {
+async fn revoke_is_immediate_and_final_and_affects_no_other_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -172,7 +172,7 @@ async fn revoking_is_immediate_final_and_leaves_the_others_alone() {
 }
 
 #[tokio::test]
-async fn a_key_expires_by_the_databases_clock() {
+async fn key_expires_by_the_database_clock() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let soon = database_time(&app).await + Duration::milliseconds(700);
@@ -192,7 +192,7 @@ async fn a_key_expires_by_the_databases_clock() {
 }
 
 #[tokio::test]
-async fn an_expiry_can_be_given_both_ways() {
+async fn key_expiry_can_be_a_time_or_a_lifetime() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let path = format!("/v1/accounts/{wallet}/keys");
@@ -229,7 +229,7 @@ async fn an_expiry_can_be_given_both_ways() {
 }
 
 #[tokio::test]
-async fn a_patch_keeps_what_is_absent_and_clears_what_is_null() {
+async fn patch_keeps_absent_fields_and_clears_null_fields() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "expires_in": 3600, "metadata": {"k": "v"}});
@@ -280,7 +280,7 @@ fn successor(key: &NewKey, answer: &Answer) -> NewKey {
 }
 
 #[tokio::test]
-async fn with_a_grace_both_keys_pass_and_one_counts() {
+async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "scopes": ["read"], "metadata": {"k": 1}});
@@ -317,7 +317,7 @@ async fn with_a_grace_both_keys_pass_and_one_counts() {
 }
 
 #[tokio::test]
-async fn without_a_grace_the_old_key_is_dead_at_once() {
+async fn rotation_without_grace_revokes_the_old_key_immediately() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -335,7 +335,7 @@ async fn without_a_grace_the_old_key_is_dead_at_once() {
 }
 
 #[tokio::test]
-async fn no_more_keys_are_in_their_grace_than_may_be_live() {
+async fn keys_in_rotation_grace_are_limited_like_live_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut newest = app.key(&app.tronagg, wallet).await;
@@ -356,7 +356,7 @@ async fn no_more_keys_are_in_their_grace_than_may_be_live() {
 }
 
 #[tokio::test]
-async fn a_rotation_never_makes_a_life_longer() {
+async fn rotation_never_extends_the_expiry() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key_with(&app.tronagg, wallet, json!({"name": "a", "expires_in": 600})).await;
@@ -368,7 +368,7 @@ async fn a_rotation_never_makes_a_life_longer() {
 }
 
 #[tokio::test]
-async fn ten_rotations_at_once_make_one_successor() {
+async fn ten_concurrent_rotations_create_one_successor() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -385,7 +385,7 @@ async fn ten_rotations_at_once_make_one_successor() {
 }
 
 #[tokio::test]
-async fn keys_are_listed_newest_first_page_by_page() {
+async fn keys_are_listed_newest_first_in_pages() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut ids = Vec::new();

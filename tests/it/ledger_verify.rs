@@ -52,7 +52,7 @@ async fn tamper(app: &App, statement: &str) {
 }
 
 #[tokio::test]
-async fn a_ledger_without_a_fault_is_told_so() {
+async fn ledger_verify_reports_a_ledger_without_faults() {
     let app = busy_account().await;
     let (good, said) = verify(&app, &[]);
     assert!(good && said.contains("2 accounts, 6 entries: no fault"), "{said}");
@@ -65,7 +65,7 @@ async fn a_ledger_without_a_fault_is_told_so() {
 }
 
 #[tokio::test]
-async fn each_fault_is_found_and_named() {
+async fn ledger_verify_finds_and_names_each_fault() {
     for (change, fault) in [
         ("DELETE FROM ledger_entries WHERE seq = 3", "entry 4 comes after entry 2"),
         (

@@ -14,7 +14,7 @@ async fn left(app: &App, key: &NewKey) -> Value {
 }
 
 #[tokio::test]
-async fn a_key_spends_up_to_its_limit_and_others_the_whole_balance() {
+async fn limited_key_spends_up_to_its_limit_and_other_keys_the_whole_balance() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("10", "day")).await;
@@ -49,7 +49,7 @@ async fn a_key_spends_up_to_its_limit_and_others_the_whole_balance() {
 }
 
 #[tokio::test]
-async fn what_is_held_counts_as_spent_until_it_is_released() {
+async fn held_amount_counts_toward_the_spend_limit_until_it_is_released() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("10", "month")).await;
@@ -68,7 +68,7 @@ async fn what_is_held_counts_as_spent_until_it_is_released() {
 }
 
 #[tokio::test]
-async fn a_limit_is_set_changed_and_cleared() {
+async fn spend_limit_can_be_set_and_cleared() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -104,7 +104,7 @@ async fn a_limit_is_set_changed_and_cleared() {
 }
 
 #[tokio::test]
-async fn a_limit_that_comes_later_counts_what_was_bought_before_also_by_the_key_before() {
+async fn new_spend_limit_counts_earlier_purchases_including_those_of_the_rotated_key() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let old = app.key(&app.tronagg, wallet).await;
@@ -127,7 +127,7 @@ async fn a_limit_that_comes_later_counts_what_was_bought_before_also_by_the_key_
 }
 
 #[tokio::test]
-async fn many_at_once_spend_the_limit_and_no_more() {
+async fn concurrent_purchases_spend_exactly_the_limit() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key_with(&app.tronagg, wallet, limit("20", "day")).await;
@@ -151,7 +151,7 @@ async fn many_at_once_spend_the_limit_and_no_more() {
 }
 
 #[tokio::test]
-async fn a_charge_says_that_the_limit_does_not_reach() {
+async fn charge_over_the_spend_limit_is_declined_with_both_amounts() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("1", "total")).await;

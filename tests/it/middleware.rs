@@ -93,7 +93,7 @@ fn request(key: Option<&str>) -> Request<Body> {
 }
 
 #[tokio::test]
-async fn it_calls_the_service_that_was_polled_ready() {
+async fn middleware_calls_the_service_that_was_polled_ready() {
     let (layer, _) = gate(Ok(principal()));
     let mut service = layer.layer(Particular::default());
     for _ in 0..3 {
@@ -103,7 +103,7 @@ async fn it_calls_the_service_that_was_polled_ready() {
 }
 
 #[tokio::test]
-async fn every_denial_has_its_answer_and_never_reaches_the_service() {
+async fn every_denial_has_its_status_and_never_reaches_the_service() {
     for (denial, status) in [
         (Denial::Malformed, 401),
         (Denial::NotFound, 401),
@@ -129,7 +129,7 @@ async fn every_denial_has_its_answer_and_never_reaches_the_service() {
 }
 
 #[tokio::test]
-async fn without_a_well_formed_key_the_verifier_is_not_asked() {
+async fn verifier_is_not_called_without_a_well_formed_key() {
     let (layer, asked) = gate(Ok(principal()));
     for key in [None, Some("nonsense"), Some("ta_short")] {
         let response = layer.layer(Particular::default()).oneshot(request(key)).await;
@@ -139,7 +139,7 @@ async fn without_a_well_formed_key_the_verifier_is_not_asked() {
 }
 
 #[tokio::test]
-async fn scope_and_header_are_the_builders() {
+async fn builder_sets_the_required_scope_and_the_key_header() {
     let (layer, _) = gate(Ok(principal()));
     let needs = |scope: &str| layer.clone().require_scope(scope.parse().expect("a scope"));
     let status = async |layer: &ApiKeyLayer<Always>, request| {
@@ -166,7 +166,7 @@ async fn scope_and_header_are_the_builders() {
 }
 
 #[tokio::test]
-async fn a_handler_without_the_layer_fails_closed() {
+async fn handler_without_the_layer_fails_closed() {
     let app = axum::Router::new().route("/", axum::routing::get(|_: Principal| async {}));
     let response = app.oneshot(request(Some(KEY))).await.expect("no error");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
@@ -188,7 +188,7 @@ impl KeyVerifier for Asked {
 }
 
 #[tokio::test]
-async fn a_verifier_is_asked_with_the_key_the_scope_and_the_clients_address() {
+async fn verifier_receives_the_key_the_scope_and_the_client_address() {
     let verifier = Arc::new(Asked(std::sync::Mutex::default()));
     let layer = ApiKeyLayer::shared(Arc::clone(&verifier))
         .require_scope("orders:read".parse().expect("a scope"));
@@ -222,7 +222,7 @@ where
 }
 
 #[tokio::test]
-async fn it_takes_any_request_body_and_answers_in_the_body_of_the_service() {
+async fn middleware_accepts_any_request_body_and_keeps_the_response_body_type() {
     let (layer, _) = gate(Ok(principal()));
     let answers = [
         bodies(&layer, Body::from).await,

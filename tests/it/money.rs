@@ -37,7 +37,7 @@ async fn ledger_length(app: &App) -> i64 {
 }
 
 #[tokio::test]
-async fn a_purchase_is_deducted_exactly() {
+async fn purchase_deducts_its_exact_amount() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -62,7 +62,7 @@ async fn a_purchase_is_deducted_exactly() {
 }
 
 #[tokio::test]
-async fn a_purchase_over_the_balance_is_declined_whole() {
+async fn purchase_over_the_balance_is_declined_and_deducts_nothing() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -77,7 +77,7 @@ async fn a_purchase_over_the_balance_is_declined_whole() {
 }
 
 #[tokio::test]
-async fn a_thousand_at_once_spend_the_balance_and_no_more() {
+async fn one_thousand_concurrent_purchases_spend_exactly_the_balance() {
     let app = App::start().await;
     let wallet = app.wallet("500").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -89,7 +89,7 @@ async fn a_thousand_at_once_spend_the_balance_and_no_more() {
 }
 
 #[tokio::test]
-async fn the_last_unit_of_a_balance_is_spent_by_one_of_sixty_four() {
+async fn one_of_64_concurrent_purchases_spends_the_last_unit() {
     let app = App::start().await;
     let wallet = app.wallet("0.000001").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -101,7 +101,7 @@ async fn the_last_unit_of_a_balance_is_spent_by_one_of_sixty_four() {
 }
 
 #[tokio::test]
-async fn the_same_idempotency_key_raced_buys_once() {
+async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -128,7 +128,7 @@ async fn the_same_idempotency_key_raced_buys_once() {
 }
 
 #[tokio::test]
-async fn a_replay_is_the_first_answer_through_any_key() {
+async fn replayed_purchase_returns_its_first_response_through_any_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -163,7 +163,7 @@ async fn a_replay_is_the_first_answer_through_any_key() {
 }
 
 #[tokio::test]
-async fn a_decline_stays_declined_for_its_idempotency_key() {
+async fn declined_purchase_stays_declined_for_its_idempotency_key() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -184,7 +184,7 @@ async fn a_decline_stays_declined_for_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn refusals_at_the_gate_and_bad_bodies_are_not_recorded() {
+async fn refused_and_invalid_requests_do_not_use_up_the_idempotency_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -233,7 +233,7 @@ async fn bought_across(change: &'static str, door: Door) -> (u16, String) {
 }
 
 #[tokio::test]
-async fn the_key_is_checked_again_under_the_lock() {
+async fn key_and_account_are_checked_again_under_the_account_lock() {
     for (change, bought, charged) in [
         (
             "UPDATE api_keys SET revoked_at = clock_timestamp()",
@@ -265,7 +265,7 @@ async fn the_key_is_checked_again_under_the_lock() {
 }
 
 #[tokio::test]
-async fn revoking_amid_purchases_charges_none_afterwards() {
+async fn revoked_key_buys_nothing_after_the_revoke_has_returned() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -288,7 +288,7 @@ async fn revoking_amid_purchases_charges_none_afterwards() {
 }
 
 #[tokio::test]
-async fn a_hot_account_leaves_connections_to_the_others() {
+async fn blocked_account_leaves_database_connections_for_other_accounts() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
@@ -320,7 +320,7 @@ async fn a_hot_account_leaves_connections_to_the_others() {
 }
 
 #[tokio::test]
-async fn a_caller_that_goes_away_leaves_a_whole_purchase() {
+async fn purchase_in_a_batch_completes_when_its_caller_disconnects() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -339,7 +339,7 @@ async fn a_caller_that_goes_away_leaves_a_whole_purchase() {
 }
 
 #[tokio::test]
-async fn a_credit_is_made_once_for_its_idempotency_key() {
+async fn credit_is_applied_once_per_idempotency_key() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let path = format!("/v1/accounts/{wallet}/credits");
@@ -371,7 +371,7 @@ async fn a_credit_is_made_once_for_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn a_balance_does_not_overflow() {
+async fn credit_that_would_overflow_the_balance_is_rejected() {
     let app = App::start().await;
     let wallet = app.wallet("9223372036854.775807").await;
     let path = format!("/v1/accounts/{wallet}/credits");
@@ -384,7 +384,7 @@ async fn a_balance_does_not_overflow() {
 }
 
 #[tokio::test]
-async fn a_credit_to_an_account_that_is_not_there_is_refused() {
+async fn credit_to_an_unknown_account_is_not_found() {
     let app = App::start().await;
     let call = app.tronagg.call("POST", &format!("/v1/accounts/{WALLET}/credits"));
     let answer = app.send(call.idempotency_key("x").json(json!({"amount": "1"}))).await;
@@ -392,7 +392,7 @@ async fn a_credit_to_an_account_that_is_not_there_is_refused() {
 }
 
 #[tokio::test]
-async fn the_statement_and_the_purchases_of_each_key() {
+async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let (a, b) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);

@@ -40,14 +40,14 @@ fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
 }
 
 #[tokio::test]
-async fn the_served_document_is_the_printed_one() {
+async fn served_openapi_document_matches_the_generated_one() {
     let app = App::start().await;
     let served = app.send(Call::new("GET", "/openapi.json")).await.expect(200);
     assert_eq!(served.json, document());
 }
 
 #[test]
-fn every_reference_resolves() {
+fn every_openapi_reference_resolves() {
     let document = document();
     let mut references = 0;
     for_each_reference(&document, &mut |reference: &str| {
@@ -58,7 +58,7 @@ fn every_reference_resolves() {
 }
 
 #[test]
-fn every_response_has_the_id_of_its_request() {
+fn every_documented_response_has_the_request_id_header() {
     let document = document();
     let header = json!({"$ref": "#/components/headers/RequestId"});
     for (name, operation) in operations(&document) {
@@ -73,7 +73,7 @@ fn every_response_has_the_id_of_its_request() {
 }
 
 #[test]
-fn an_optional_body_may_be_absent_but_not_null() {
+fn optional_request_body_may_be_absent_but_not_null() {
     let document = document();
     let mut optional = 0;
     for (name, operation) in operations(&document) {
@@ -86,7 +86,7 @@ fn an_optional_body_may_be_absent_but_not_null() {
 }
 
 #[test]
-fn every_operation_that_takes_an_idempotency_key_can_refuse_it() {
+fn operations_with_an_idempotency_key_document_their_422_response() {
     let document = document();
     let invalid = json!({"$ref": "#/components/responses/IdempotentRequestInvalid"});
     let mut required = 0;

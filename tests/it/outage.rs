@@ -16,7 +16,7 @@ use crate::harness::{
 };
 
 #[tokio::test]
-async fn an_outage_is_a_503_and_ends_by_itself() {
+async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     let options = cluster::options("outage");
     let start = {
         let options = options.clone();
@@ -77,7 +77,7 @@ async fn an_outage_is_a_503_and_ends_by_itself() {
 }
 
 #[tokio::test]
-async fn connections_that_were_cut_cost_nobody_an_error() {
+async fn terminated_database_connections_fail_no_request() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -100,7 +100,7 @@ async fn connections_that_were_cut_cost_nobody_an_error() {
 }
 
 #[tokio::test]
-async fn a_database_that_refuses_connections_is_a_503() {
+async fn database_that_refuses_connections_returns_503() {
     let url = cluster::fresh_database().await;
     let app = App::on(&url).await;
     let wallet = app.wallet("0").await;
@@ -122,7 +122,7 @@ async fn a_database_that_refuses_connections_is_a_503() {
 }
 
 #[tokio::test]
-async fn an_address_that_cannot_be_reached_is_told_without_the_password() {
+async fn unreachable_database_error_does_not_show_the_password() {
     let refused = PoolSettings {
         acquire_timeout: std::time::Duration::from_secs(5),
         ..cluster::pool_settings("postgres://root:hunter2@127.0.0.1:1/db")

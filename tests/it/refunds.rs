@@ -28,7 +28,7 @@ impl Bought {
 }
 
 #[tokio::test]
-async fn a_purchase_is_given_back_in_parts_and_no_further() {
+async fn purchase_can_be_refunded_in_parts_up_to_its_amount() {
     let bought = Bought::new().await;
     let app = &bought.app;
     let part = json!({"amount": "1.5", "reference": "ticket 7"});
@@ -57,7 +57,7 @@ async fn a_purchase_is_given_back_in_parts_and_no_further() {
 }
 
 #[tokio::test]
-async fn a_refund_is_made_once_for_its_idempotency_key() {
+async fn refund_is_applied_once_per_idempotency_key() {
     let bought = Bought::new().await;
     let app = &bought.app;
     let body = json!({"amount": "1"});
@@ -75,7 +75,7 @@ async fn a_refund_is_made_once_for_its_idempotency_key() {
 }
 
 #[tokio::test]
-async fn refunds_at_once_never_give_back_more_than_was_paid() {
+async fn concurrent_refunds_never_exceed_the_purchase() {
     let bought = Bought::new().await;
     let app = &bought.app;
     let nodes = [app.router.clone(), app.another_node().await];
@@ -100,7 +100,7 @@ async fn refunds_at_once_never_give_back_more_than_was_paid() {
 }
 
 #[tokio::test]
-async fn a_refund_is_of_a_purchase_of_the_account() {
+async fn refund_of_another_accounts_purchase_is_not_found() {
     let bought = Bought::new().await;
     let app = &bought.app;
     app.account(&app.tronagg, OTHER_WALLET, "1").await;
@@ -117,7 +117,7 @@ async fn a_refund_is_of_a_purchase_of_the_account() {
 }
 
 #[tokio::test]
-async fn a_replay_of_a_purchase_that_was_refunded_is_the_first_answer() {
+async fn replayed_purchase_returns_its_first_response_after_a_refund() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -86,7 +86,7 @@ fn stop(service: Process) {
 }
 
 #[tokio::test]
-async fn it_says_of_a_key_what_the_local_gate_says() {
+async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
     let place = Place::new("remote");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -142,7 +142,7 @@ async fn it_says_of_a_key_what_the_local_gate_says() {
 }
 
 #[tokio::test]
-async fn an_admin_key_that_may_not_verify_refuses_nobody() {
+async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
     let place = Place::new("remote-admin");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -162,7 +162,7 @@ async fn an_admin_key_that_may_not_verify_refuses_nobody() {
 }
 
 #[tokio::test]
-async fn it_outlives_a_restart_of_the_service() {
+async fn remote_verifier_recovers_after_the_service_restarts() {
     let place = Place::new("remote-restart");
     let service = place.start(&["serve"]);
     let tenant = place.json(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"]);
@@ -234,7 +234,7 @@ fn answer(connection: &TcpStream, status: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn a_kept_connection_that_dies_under_a_request_costs_nobody_an_error() {
+async fn dead_keep_alive_connection_fails_no_verification() {
     let died = Arc::new(AtomicUsize::new(0));
     let deaths = Arc::clone(&died);
     // Each connection answers once, and is closed when it is asked again.
@@ -255,7 +255,7 @@ async fn a_kept_connection_that_dies_under_a_request_costs_nobody_an_error() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_closed_is_tried_once_more_and_no_further() {
+async fn verification_is_retried_exactly_once_after_a_closed_connection() {
     let (at_once, first) = pretend(|_| ());
     let (in_the_answer, second) = pretend(|stream| {
         take_request(&mut BufReader::new(stream)).expect("a request");
@@ -273,7 +273,7 @@ async fn a_connection_that_is_closed_is_tried_once_more_and_no_further() {
 }
 
 #[tokio::test]
-async fn an_answer_that_is_no_verdict_is_a_503_and_not_asked_for_again() {
+async fn invalid_verification_response_returns_503_without_a_retry() {
     let long = format!("{VALID}{}", " ".repeat(70_000));
     let headed = |status: &str, body: &str| {
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
@@ -300,7 +300,7 @@ async fn an_answer_that_is_no_verdict_is_a_503_and_not_asked_for_again() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_silent_is_given_up() {
+async fn silent_server_times_out_with_503() {
     let (address, _) = pretend(|stream| {
         let mut connection = BufReader::new(stream);
         // Until the other side closes.
@@ -312,7 +312,7 @@ async fn a_server_that_is_silent_is_given_up() {
 }
 
 #[tokio::test]
-async fn no_more_is_asked_at_once_than_was_set() {
+async fn concurrent_verifications_never_exceed_max_connections() {
     let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
     let highest = Arc::clone(&most);
     let (address, _) = pretend(move |stream| {
@@ -405,7 +405,7 @@ impl Drop for Example {
 }
 
 #[test]
-fn the_example_is_a_service_behind_a_running_tollgate() {
+fn remote_gate_example_protects_a_service_with_a_running_tollgate() {
     let place = Place::new("remote-example");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -427,7 +427,7 @@ fn the_example_is_a_service_behind_a_running_tollgate() {
 }
 
 #[test]
-fn the_example_says_which_setting_is_missing() {
+fn remote_gate_example_names_the_missing_setting() {
     for (name, value, missing) in [
         ("TOLLGATE_URL", "http://127.0.0.1:1", "TOLLGATE_ADMIN_KEY"),
         ("TOLLGATE_ADMIN_KEY", ADMIN_KEY, "TOLLGATE_URL"),

@@ -47,7 +47,7 @@ async fn refusal(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_binary_replaces_older_functions_and_loads_the_same_ones_once() {
+async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version() {
     let (_, mut connection) = database().await;
     execute(&mut connection, CHANGED).await;
     bring_up_to_date(&mut connection).await.expect("nothing to do");
@@ -62,7 +62,7 @@ async fn a_binary_replaces_older_functions_and_loads_the_same_ones_once() {
 }
 
 #[tokio::test]
-async fn functions_of_the_same_number_with_another_digest_are_replaced() {
+async fn sql_functions_of_the_same_number_with_another_digest_are_replaced() {
     let (_, mut connection) = database().await;
     execute(&mut connection, CHANGED).await;
     execute(&mut connection, "UPDATE sql_functions SET digest = 'of a version under way'").await;
@@ -71,7 +71,7 @@ async fn functions_of_the_same_number_with_another_digest_are_replaced() {
 }
 
 #[tokio::test]
-async fn newer_functions_that_serve_this_binary_stay_and_it_starts() {
+async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
     let (url, mut connection) = database().await;
     execute(&mut connection, CHANGED).await;
     execute(&mut connection, "UPDATE sql_functions SET number = number + 5").await;
@@ -88,7 +88,7 @@ async fn newer_functions_that_serve_this_binary_stay_and_it_starts() {
 }
 
 #[tokio::test]
-async fn a_binary_that_newer_functions_no_longer_serve_refuses_to_start_and_names_both_numbers() {
+async fn binary_refuses_newer_sql_functions_that_no_longer_serve_it_and_names_both_numbers() {
     let (url, mut connection) = database().await;
     let newer = FUNCTIONS_NUMBER + 5;
     bring_up_to_date_as(&mut connection, newer, newer).await.expect("a newer binary came first");
@@ -100,7 +100,7 @@ async fn a_binary_that_newer_functions_no_longer_serve_refuses_to_start_and_name
 }
 
 #[tokio::test]
-async fn a_function_and_a_trigger_whose_files_are_gone_are_dropped() {
+async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_kept() {
     let (_, mut connection) = database().await;
     // What the version before would have left: a function of its own with a trigger, a further
     // trigger of a function that is still there, and a function that took other arguments.
@@ -130,7 +130,7 @@ async fn a_function_and_a_trigger_whose_files_are_gone_are_dropped() {
 }
 
 #[tokio::test]
-async fn a_database_of_the_chain_before_the_squash_is_refused_with_the_way_out() {
+async fn database_with_migrations_from_before_the_squash_is_refused_with_instructions() {
     let (url, mut connection) = database().await;
     execute(
         &mut connection,
@@ -143,7 +143,7 @@ async fn a_database_of_the_chain_before_the_squash_is_refused_with_the_way_out()
 }
 
 #[tokio::test]
-async fn binaries_that_start_together_load_the_schema_once_each_waiting_for_the_other() {
+async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
     let (url, mut connection) = database().await;
     execute(&mut connection, CHANGED).await;
     execute(&mut connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;

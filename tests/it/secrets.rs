@@ -24,7 +24,7 @@ fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
 }
 
 #[test]
-fn a_keys_text_is_in_two_responses_and_nowhere_else() {
+fn key_text_appears_only_in_the_create_and_rotate_responses() {
     let place = Place::new("secrets");
     let service = place.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");

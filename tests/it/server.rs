@@ -58,7 +58,7 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
 }
 
 #[tokio::test]
-async fn headers_are_bounded() {
+async fn oversized_request_headers_return_431() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let large =
@@ -75,7 +75,7 @@ async fn headers_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_client_that_sends_no_headers_is_let_go() {
+async fn client_that_does_not_complete_its_headers_is_disconnected() {
     let app = App::start().await;
     let limits =
         ServerLimits { header_timeout: Duration::from_millis(50), ..ServerLimits::default() };
@@ -88,7 +88,7 @@ async fn a_client_that_sends_no_headers_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_no_answer_is_let_go() {
+async fn client_that_does_not_read_responses_is_disconnected() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 1,
@@ -107,7 +107,7 @@ async fn a_client_that_takes_no_answer_is_let_go() {
 }
 
 #[tokio::test]
-async fn a_body_that_does_not_come_is_given_up() {
+async fn incomplete_request_body_times_out_with_408() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -137,7 +137,7 @@ async fn blocked_purchase(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_in_flight_is_finished_before_the_end() {
+async fn shutdown_finishes_requests_in_flight() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -155,7 +155,7 @@ async fn what_is_in_flight_is_finished_before_the_end() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_takes_too_long_is_a_503_and_may_be_repeated() {
+async fn slow_request_times_out_with_503_and_can_be_retried() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -170,7 +170,7 @@ async fn a_request_that_takes_too_long_is_a_503_and_may_be_repeated() {
 }
 
 #[tokio::test]
-async fn a_stop_does_not_wait_for_ever() {
+async fn shutdown_ends_after_the_drain_timeout() {
     let app = App::start().await;
     let limits =
         ServerLimits { drain_timeout: Duration::from_millis(100), ..ServerLimits::default() };
@@ -199,7 +199,7 @@ async fn audited(app: &App, server: &Listening, account: &str, lines: &[&str]) -
 }
 
 #[tokio::test]
-async fn the_client_is_whom_a_trusted_proxy_names() {
+async fn client_address_is_taken_from_trusted_proxies_only() {
     let app = App::start().await;
     let behind = async |networks: &str| {
         let proxies = TrustedProxies::parse(networks).expect("networks");
@@ -227,7 +227,7 @@ async fn the_client_is_whom_a_trusted_proxy_names() {
 }
 
 #[tokio::test]
-async fn the_page_of_the_interface_loads_nothing_from_elsewhere() {
+async fn api_documentation_page_loads_nothing_from_other_origins() {
     let app = App::start().await;
     let page = app.send(Call::new("GET", "/docs/")).await.expect(200);
     let page = String::from_utf8(page.body).expect("text");

@@ -152,7 +152,7 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
 }
 
 #[test]
-fn an_empty_database_url_makes_no_private_postgres() {
+fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
     let place = Place::new("empty-url");
     let create = || {
         let mut command = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_"]);
@@ -195,7 +195,7 @@ const FOREIGN_SERVER: [(&str, &str); 12] = [
 ];
 
 #[test]
-fn the_private_postgres_does_not_depend_on_libpq_variables() {
+fn private_postgres_ignores_libpq_variables() {
     let place = Place::new("libpq");
     let home = cluster::directory("libpq-home");
     std::fs::create_dir_all(&home).expect("a directory");
@@ -214,7 +214,7 @@ fn the_private_postgres_does_not_depend_on_libpq_variables() {
 }
 
 #[tokio::test]
-async fn libpq_variables_fill_in_what_the_url_leaves_out() {
+async fn libpq_variables_complete_a_partial_database_url() {
     let url = cluster::fresh_database().await;
     let socket = cluster::socket();
     let directory = socket.parent().expect("a directory").to_str().expect("text");
@@ -225,7 +225,7 @@ async fn libpq_variables_fill_in_what_the_url_leaves_out() {
 }
 
 #[tokio::test]
-async fn tables_are_not_made_a_second_time_in_another_schema() {
+async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
     let mut database = OwnDatabase::of_role("").await;
     let name = database.name.clone();
     database.create_tenant();
@@ -287,7 +287,7 @@ async fn tables_of_another_program_beside_all_of_tollgates_are_ignored() {
 }
 
 #[tokio::test]
-async fn tables_in_two_schemas_are_refused_by_name() {
+async fn tables_in_two_schemas_are_refused_and_both_schemas_are_named() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     database.run("CREATE SCHEMA app").await;
@@ -299,7 +299,7 @@ async fn tables_in_two_schemas_are_refused_by_name() {
 }
 
 #[tokio::test]
-async fn a_search_path_that_leads_nowhere_is_refused() {
+async fn search_path_without_a_usable_schema_is_refused() {
     // As it inherits nothing, the owner of the database has no privilege in it but those of all.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
     database.run("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
@@ -309,7 +309,7 @@ async fn a_search_path_that_leads_nowhere_is_refused() {
 }
 
 #[tokio::test]
-async fn tables_go_into_a_schema_of_any_name() {
+async fn tables_are_created_in_a_schema_whose_name_needs_quotes() {
     let mut database = OwnDatabase::of_role("").await;
     let name = database.name.clone();
     let schema = "Key's \"gate\"";
@@ -326,7 +326,7 @@ async fn tables_go_into_a_schema_of_any_name() {
 }
 
 #[tokio::test]
-async fn a_running_node_stays_in_its_schema_when_the_search_path_changes() {
+async fn running_node_keeps_its_schema_when_the_search_path_changes() {
     let mut database = OwnDatabase::of_role("").await;
     let name = database.name.clone();
     let admin_key = database.create_tenant();
@@ -365,7 +365,7 @@ async fn a_running_node_stays_in_its_schema_when_the_search_path_changes() {
 }
 
 #[tokio::test]
-async fn a_missing_privilege_is_named_with_the_grant_that_gives_it() {
+async fn missing_privilege_error_contains_the_grant_that_fixes_it() {
     // On Postgres 15 the schema public lets its role pg_database_owner make tables, of which the
     // owner is a member; such a role inherits nothing from it.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
@@ -381,7 +381,7 @@ async fn a_missing_privilege_is_named_with_the_grant_that_gives_it() {
 }
 
 #[tokio::test]
-async fn tables_of_another_role_are_named_with_their_owner() {
+async fn error_about_tables_of_another_role_names_the_owner() {
     let database = OwnDatabase::of_role("").await;
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", cluster::url(&database.name));
@@ -392,7 +392,7 @@ async fn tables_of_another_role_are_named_with_their_owner() {
 }
 
 #[tokio::test]
-async fn a_refused_connection_says_what_to_do() {
+async fn refused_connection_error_says_how_to_fix_it() {
     let mut database = OwnDatabase::of_role("PASSWORD 'right'").await;
     let name = database.name.clone();
     let refusal = |url: &str| {
@@ -442,7 +442,7 @@ async fn a_refused_connection_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn a_service_refuses_limits_that_are_too_small_for_its_connections() {
+async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     let mut database = OwnDatabase::of_role("CONNECTION LIMIT 4").await;
     let name = database.name.clone();
     let error = fails(database.service("4"));
@@ -472,7 +472,7 @@ async fn a_service_refuses_limits_that_are_too_small_for_its_connections() {
 }
 
 #[tokio::test]
-async fn behind_a_pooler_a_small_limit_is_a_warning() {
+async fn low_connection_limit_behind_a_pooler_is_only_a_warning() {
     let database = OwnDatabase::of_role("CONNECTION LIMIT 8").await;
     let url = database.url.clone();
     let log = database.serves("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
@@ -481,7 +481,7 @@ async fn behind_a_pooler_a_small_limit_is_a_warning() {
 }
 
 #[tokio::test]
-async fn a_server_with_too_few_connections_is_refused() {
+async fn service_refuses_a_database_server_with_too_few_connections() {
     let options = postgres::Options { max_connections: 13, ..cluster::options("few-connections") };
     let data_dir = options.data_dir.clone();
     let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));

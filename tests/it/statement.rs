@@ -54,7 +54,7 @@ impl World {
 }
 
 #[tokio::test]
-async fn it_is_listed_in_both_directions_and_by_all_filters() {
+async fn statement_can_be_listed_in_both_directions_and_with_all_filters() {
     let world = World::new().await;
     assert_eq!(world.seqs("").await, [7, 6, 5, 4, 3, 2, 1]);
     assert_eq!(world.seqs("order=asc").await, [1, 2, 3, 4, 5, 6, 7]);
@@ -78,7 +78,7 @@ async fn it_is_listed_in_both_directions_and_by_all_filters() {
 }
 
 #[tokio::test]
-async fn its_pages_follow_each_other_in_either_direction() {
+async fn statement_pages_contain_every_entry_in_both_directions() {
     let world = World::new().await;
     for order in ["asc", "desc"] {
         let mut query = format!("order={order}&limit=3");
@@ -110,7 +110,7 @@ async fn its_pages_follow_each_other_in_either_direction() {
 }
 
 #[tokio::test]
-async fn as_csv_it_says_the_same_and_is_safe_in_a_spreadsheet() {
+async fn csv_statement_matches_the_entries_and_is_safe_in_a_spreadsheet() {
     let world = World::new().await;
     let lines = world.csv("order=asc").await;
     assert_eq!(
@@ -142,7 +142,7 @@ async fn as_csv_it_says_the_same_and_is_safe_in_a_spreadsheet() {
 }
 
 #[tokio::test]
-async fn a_long_statement_is_written_whole() {
+async fn long_csv_statement_is_complete() {
     let world = World::new().await;
     // More than is read at once, made as the service would have made it.
     for statement in [
@@ -168,7 +168,7 @@ async fn a_long_statement_is_written_whole() {
 }
 
 #[tokio::test]
-async fn the_balance_of_a_time_is_that_after_all_until_then() {
+async fn balance_at_a_time_includes_every_entry_until_then() {
     let world = World::new().await;
     let at = async |query: &str| {
         let path = format!("{}/balance{query}", world.path);

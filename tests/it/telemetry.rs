@@ -39,7 +39,7 @@ fn some_requests(service: &Process) {
 }
 
 #[test]
-fn the_metrics_say_what_happened() {
+fn metrics_count_requests_verifications_and_operations() {
     let place = Place::new("metrics");
     let service = place.start(&["demo"]);
     some_requests(&service);
@@ -79,7 +79,7 @@ fn the_metrics_say_what_happened() {
 }
 
 #[test]
-fn the_log_is_json_when_it_is_to_be() {
+fn log_is_json_when_the_setting_asks_for_it() {
     let place = Place::new("json");
     let service = place.start(&["demo", "--log", "info,json"]);
     some_requests(&service);

@@ -60,7 +60,7 @@ async fn execute(app: &App, statement: &'static str) {
 }
 
 #[tokio::test]
-async fn what_is_said_of_a_key_is_counted() {
+async fn every_verification_outcome_of_a_key_is_counted() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -109,7 +109,7 @@ async fn what_is_said_of_a_key_is_counted() {
 }
 
 #[tokio::test]
-async fn what_a_backend_verifies_is_counted_too() {
+async fn verifications_by_the_backend_are_counted() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key_with(&app.tronagg, wallet, json!({"name": "a", "scopes": ["write"]})).await;
@@ -134,7 +134,7 @@ async fn what_a_backend_verifies_is_counted_too() {
 }
 
 #[tokio::test]
-async fn the_last_use_is_written_once_a_minute() {
+async fn last_use_is_written_at_most_once_a_minute() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -172,7 +172,7 @@ async fn the_last_use_is_written_once_a_minute() {
 }
 
 #[tokio::test]
-async fn a_new_key_was_never_used() {
+async fn successor_of_a_used_key_has_no_last_use() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -186,7 +186,7 @@ async fn a_new_key_was_never_used() {
 }
 
 #[tokio::test]
-async fn the_counts_of_two_nodes_add_up() {
+async fn usage_counts_of_two_nodes_add_up() {
     let url = cluster::fresh_database().await;
     let (one, other) = (App::on(&url).await, App::on(&url).await);
     let wallet = one.wallet("0").await;
@@ -202,7 +202,7 @@ async fn the_counts_of_two_nodes_add_up() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_not_there_fails_no_other() {
+async fn usage_of_an_unknown_key_does_not_prevent_counting_other_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -221,7 +221,7 @@ async fn a_key_that_is_not_there_fails_no_other() {
 }
 
 #[tokio::test]
-async fn a_use_is_counted_for_its_hour() {
+async fn use_is_counted_in_the_hour_in_which_it_began() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -247,7 +247,7 @@ async fn a_use_is_counted_for_its_hour() {
 }
 
 #[tokio::test]
-async fn every_hour_or_day_of_the_range_is_told() {
+async fn usage_response_has_every_hour_or_day_of_the_range() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -300,7 +300,7 @@ async fn every_hour_or_day_of_the_range_is_told() {
 }
 
 #[tokio::test]
-async fn a_range_that_cannot_be_is_refused() {
+async fn invalid_usage_ranges_are_rejected() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -324,7 +324,7 @@ async fn a_range_that_cannot_be_is_refused() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_written_is_written_later() {
+async fn usage_that_cannot_be_written_is_kept_and_written_later() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -343,7 +343,7 @@ async fn what_cannot_be_written_is_written_later() {
 }
 
 #[tokio::test]
-async fn a_service_writes_while_it_runs_and_when_it_stops() {
+async fn usage_is_written_while_the_service_runs_and_when_it_stops() {
     let place = Place::new("usage");
     let service = place.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");

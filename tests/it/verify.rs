@@ -15,7 +15,7 @@ async fn code(app: &App, body: Value) -> String {
 }
 
 #[tokio::test]
-async fn the_admin_is_told_why() {
+async fn verify_response_names_the_reason_for_each_refusal() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -58,7 +58,7 @@ async fn the_admin_is_told_why() {
 }
 
 #[tokio::test]
-async fn another_tenants_key_is_not_found() {
+async fn key_of_another_tenant_is_not_found() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -71,7 +71,7 @@ async fn another_tenants_key_is_not_found() {
 }
 
 #[tokio::test]
-async fn every_scope_that_is_asked_for_is_needed() {
+async fn verify_requires_every_requested_scope() {
     let app = App::start().await;
     app.account(&app.tradetally, "user-1", "5").await;
     let key = app.key(&app.tradetally, "user-1").await;
@@ -89,7 +89,7 @@ async fn every_scope_that_is_asked_for_is_needed() {
 }
 
 #[tokio::test]
-async fn a_charge_is_a_purchase_and_is_made_once() {
+async fn charge_creates_one_purchase_per_idempotency_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -121,7 +121,7 @@ async fn a_charge_is_a_purchase_and_is_made_once() {
 }
 
 #[tokio::test]
-async fn a_bad_question_is_told_whole() {
+async fn verify_reports_all_invalid_fields_and_never_repeats_the_key() {
     let app = App::start().await;
     let body = json!({
         "scopes": ["root", 1], "charge": {"amount": "-1", "extra": 1}, "account": "x",

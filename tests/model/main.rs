@@ -150,13 +150,13 @@ fn insert_amid_a_change(insert: Insert) {
 }
 
 #[test]
-fn a_row_that_was_read_before_a_change_does_not_come_in_after_it() {
+fn row_read_before_a_change_never_enters_the_cache_after_it() {
     shuttle::check_random(|| insert_amid_a_change(Insert::ByTicket), ORDERS);
 }
 
 #[test]
 #[should_panic(expected = "a stale row came in")]
-fn the_checker_finds_the_row_that_comes_in_without_a_ticket() {
+fn checker_finds_a_row_inserted_without_a_ticket() {
     shuttle::check_random(|| insert_amid_a_change(Insert::Unchecked), ENOUGH_ORDERS);
 }
 
@@ -316,13 +316,13 @@ fn no_verification_passes_a_key_after_its_revoke_has_returned() {
 
 #[test]
 #[should_panic(expected = "a revoked key passed")]
-fn the_checker_finds_the_revoke_that_does_not_wait_for_the_lease() {
+fn checker_finds_a_revoke_that_does_not_wait_for_the_lease() {
     shuttle::check_random(|| revoke_amid_renewals(Rebuild::ListenFirst, Wait::Less), ENOUGH_ORDERS);
 }
 
 #[test]
 #[should_panic(expected = "a revoked key passed")]
-fn the_checker_finds_the_cache_that_is_dropped_before_it_is_listened() {
+fn checker_finds_a_node_that_clears_its_cache_before_it_listens() {
     shuttle::check_random(
         || revoke_amid_renewals(Rebuild::ClearFirst, Wait::ALease),
         ENOUGH_ORDERS,

@@ -32,7 +32,7 @@ const A_PURCHASE: &str = "\0\0\0\x08purchase";
 const SHOWN: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_clients_were_told_is_what_the_ledger_says() {
+async fn ledger_matches_every_response_that_clients_received_despite_crashes() {
     let world = World::start().await;
     let clients = world.open();
     let began = Instant::now();

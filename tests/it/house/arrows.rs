@@ -176,19 +176,19 @@ fn wrong_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
 }
 
 #[test]
-fn arrows_point_one_way() {
+fn modules_depend_on_each_other_only_in_the_allowed_direction() {
     let wrong = wrong_arrows(&of_this_crate(), ARROWS);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn crates_are_named_where_they_belong() {
+fn restricted_crates_are_used_only_in_the_allowed_modules() {
     let wrong = wrong_crates(&of_this_crate(), CRATES);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]
-fn arrow_against_the_order_is_found_in_every_kind_of_path() {
+fn forbidden_module_dependency_is_found_in_every_kind_of_path() {
     let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
     let clock = r#"
         //! `crate::usage` in a comment is no arrow.
@@ -218,7 +218,7 @@ fn arrow_against_the_order_is_found_in_every_kind_of_path() {
 }
 
 #[test]
-fn crate_in_a_module_that_may_not_name_it_is_found_in_every_kind_of_path() {
+fn forbidden_crate_dependency_is_found_in_every_kind_of_path() {
     let library = "mod clock; mod domain; mod http; mod store; mod usage;";
     let files = [
         ("lib.rs", library),

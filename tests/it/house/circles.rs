@@ -162,7 +162,7 @@ fn reached_from<'a>(
 }
 
 #[test]
-fn files_of_a_folder_form_no_circle() {
+fn files_of_a_folder_have_no_dependency_cycle() {
     let circles: Vec<String> = circles(&of_this_crate()).iter().map(Circle::to_string).collect();
     assert!(circles.is_empty(), "\n{}", circles.join("\n"));
 }
@@ -173,7 +173,7 @@ fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
 }
 
 #[test]
-fn circle_of_two_files_is_found() {
+fn cycle_of_two_files_is_found() {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B; pub struct A(B);"),
@@ -185,7 +185,7 @@ fn circle_of_two_files_is_found() {
 }
 
 #[test]
-fn circle_of_three_files_is_found_once() {
+fn cycle_of_three_files_is_found_once() {
     let found = circles_of(&[
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
         ("a.rs", "use crate::b::B as Other; pub struct A(Other);"),
@@ -199,7 +199,7 @@ fn circle_of_three_files_is_found_once() {
 }
 
 #[test]
-fn circle_through_a_reexport_is_found_between_the_defining_files() {
+fn cycle_through_a_reexport_is_found_between_the_defining_files() {
     let found = circles_of(&[
         ("lib.rs", "mod folder; pub use folder::A;"),
         ("folder/mod.rs", "mod a; mod b; pub use a::*; pub use self::b::{B as Renamed};"),
@@ -212,7 +212,7 @@ fn circle_through_a_reexport_is_found_between_the_defining_files() {
 }
 
 #[test]
-fn circle_of_a_file_and_a_folder_is_found() {
+fn cycle_of_a_file_and_a_folder_is_found() {
     let found = circles_of(&[
         ("lib.rs", "mod web;"),
         ("web/mod.rs", "mod format; mod pages;"),
@@ -228,7 +228,7 @@ fn circle_of_a_file_and_a_folder_is_found() {
 }
 
 #[test]
-fn item_that_a_mod_rs_defines_makes_a_circle_with_it() {
+fn item_defined_in_a_mod_rs_makes_a_cycle_with_it() {
     let found = circles_of(&[
         ("lib.rs", "mod store;"),
         ("store/mod.rs", "mod pool; use pool::Pool; pub struct Store(Pool);"),
@@ -241,7 +241,7 @@ fn item_that_a_mod_rs_defines_makes_a_circle_with_it() {
 }
 
 #[test]
-fn files_in_one_direction_pass() {
+fn files_that_depend_in_one_direction_pass() {
     let found = circles_of(&[
         ("lib.rs", "mod error; mod store; pub use error::Error;"),
         ("error.rs", "pub enum Error { Lost } made! { Code }"),

@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 use super::sources;
 
 #[test]
-fn the_committed_openapi_document_is_current() {
+fn committed_openapi_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     let committed = std::fs::read_to_string(path).expect("docs/openapi.json");
     let current = tollgate::http::openapi_document().to_pretty_json().expect("JSON");
@@ -13,7 +13,7 @@ fn the_committed_openapi_document_is_current() {
 }
 
 #[test]
-fn every_operation_has_an_id_of_its_own() {
+fn every_operation_id_is_unique() {
     let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
     let mut seen = BTreeSet::new();
     for item in document["paths"].as_object().expect("paths").values() {
@@ -25,7 +25,7 @@ fn every_operation_has_an_id_of_its_own() {
 }
 
 #[test]
-fn every_setting_is_in_the_example() {
+fn env_example_lists_every_setting_and_no_unknown_ones() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
     let example = std::fs::read_to_string(path).expect(".env.example");
     let sources = sources::of_this_crate();

@@ -47,13 +47,13 @@ fn has(attributes: &[syn::Attribute], name: &str) -> bool {
 }
 
 #[test]
-fn every_operation_is_a_span() {
+fn every_operation_has_a_tracing_span() {
     let without = without_a_span(&of_this_crate());
     assert!(without.is_empty(), "{}", without.join("\n"));
 }
 
 #[test]
-fn an_operation_without_a_span_is_found() {
+fn operation_without_a_span_is_found() {
     let files = [
         ("http.rs", "#[utoipa::path(get)] pub async fn list() {}"),
         ("store.rs", "impl Store { pub async fn find(&self) {} fn pool(&self) {} }"),

@@ -47,13 +47,13 @@ fn is_keyword(word: &str) -> bool {
 }
 
 #[test]
-fn every_statement_has_a_name_of_its_own_behind_its_first_word() {
+fn every_sql_statement_has_a_unique_name_after_its_first_word() {
     let faults = unnamed_or_twice(&of_this_crate());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
 #[test]
-fn a_statement_without_a_name_and_a_name_that_is_used_twice_are_found() {
+fn missing_misplaced_and_duplicate_sql_statement_names_are_found() {
     let named = "sqlx::query!(\"SELECT /* a.one */ 1\");";
     let unnamed = "sqlx::query_as!(Row, r#\"SELECT 1\"#);";
     assert!(unnamed_or_twice(&sample(&[("a.rs", named)])).is_empty());

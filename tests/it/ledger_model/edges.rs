@@ -50,7 +50,7 @@ fn expect_over_limit(answer: Answer, available: &str) {
 }
 
 #[tokio::test]
-async fn a_limit_is_new_at_midnight_of_utc_and_not_a_microsecond_before() {
+async fn spend_limit_resets_at_midnight_utc_and_not_a_microsecond_earlier() {
     let app = start("2100-02-01T00:00:00Z").await;
     for (period, last, first, is_new) in [
         // 2100 is no leap year.
@@ -77,7 +77,7 @@ async fn a_limit_is_new_at_midnight_of_utc_and_not_a_microsecond_before() {
 }
 
 #[tokio::test]
-async fn a_clock_that_is_set_back_after_the_first_limit_forgets_nothing_of_the_day() {
+async fn spending_of_a_day_still_counts_when_the_clock_is_set_back_into_that_day() {
     let app = start("2100-03-14T23:59:50Z").await;
     let key = app.key(&app.tronagg, WALLET).await;
     app.send(key.buy("6")).await.expect(201);
@@ -92,7 +92,7 @@ async fn a_clock_that_is_set_back_after_the_first_limit_forgets_nothing_of_the_d
 }
 
 #[tokio::test]
-async fn a_hold_counts_in_the_day_in_which_it_is_captured() {
+async fn captured_hold_counts_toward_the_day_of_its_capture() {
     let app = start("2100-03-14T23:59:59.999999Z").await;
     let key = limited_key(&app, "10", "day").await;
     let held = hold(&app, &key, "7").await;
@@ -106,7 +106,7 @@ async fn a_hold_counts_in_the_day_in_which_it_is_captured() {
 }
 
 #[tokio::test]
-async fn a_hold_can_be_captured_until_a_microsecond_before_it_expires() {
+async fn hold_can_be_captured_until_a_microsecond_before_it_expires() {
     let app = start("2100-03-14T12:00:00Z").await;
     let key = app.key(&app.tronagg, WALLET).await;
     let (first, second) = (hold(&app, &key, "3").await, hold(&app, &key, "4").await);
@@ -130,7 +130,7 @@ async fn a_hold_can_be_captured_until_a_microsecond_before_it_expires() {
 }
 
 #[tokio::test]
-async fn holds_are_released_when_they_are_due_and_not_a_microsecond_before() {
+async fn holds_are_released_when_they_expire_and_not_a_microsecond_earlier() {
     let app = start("2100-03-14T12:00:00Z").await;
     let key = app.key(&app.tronagg, WALLET).await;
     let held = async || -> i64 {
@@ -149,7 +149,7 @@ async fn holds_are_released_when_they_are_due_and_not_a_microsecond_before() {
 }
 
 #[tokio::test]
-async fn a_hold_that_another_key_captures_counts_toward_the_limit_of_that_key() {
+async fn captured_hold_counts_toward_the_limit_of_the_key_that_captures_it() {
     let app = start("2100-03-14T12:00:00Z").await;
     let holder = limited_key(&app, "5", "total").await;
     let buyer = limited_key(&app, "4", "total").await;
@@ -168,7 +168,7 @@ async fn a_hold_that_another_key_captures_counts_toward_the_limit_of_that_key() 
 }
 
 #[tokio::test]
-async fn a_rotated_key_goes_on_with_what_its_predecessor_has_spent_and_holds() {
+async fn successor_key_inherits_the_spending_and_holds_of_its_predecessor() {
     let app = start("2100-03-14T12:00:00Z").await;
     let old = limited_key(&app, "10", "total").await;
     app.send(old.buy("6")).await.expect(201);
@@ -192,7 +192,7 @@ async fn a_rotated_key_goes_on_with_what_its_predecessor_has_spent_and_holds() {
 }
 
 #[tokio::test]
-async fn a_key_may_buy_for_more_in_a_month_than_a_balance_can_be() {
+async fn spending_of_a_key_in_a_month_can_exceed_the_maximum_balance() {
     let app = App::start().await;
     let all = "9223372036854.775807";
     let wallet = app.wallet("0").await;
@@ -235,7 +235,7 @@ fn purchase(app: &App, number: u128, account: &str, key: &NewKey) -> Operation {
 }
 
 #[tokio::test]
-async fn a_key_that_the_account_does_not_have_buys_nothing_and_spoils_no_batch() {
+async fn key_of_another_account_buys_nothing_and_does_not_affect_its_batch() {
     let app = start("2100-03-14T12:00:00Z").await;
     app.account(&app.tronagg, OTHER_WALLET, "100").await;
     let own = app.key(&app.tronagg, WALLET).await;

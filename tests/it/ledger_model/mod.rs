@@ -39,7 +39,7 @@ prop_state_machine! {
     #![proptest_config(config())]
 
     #[test]
-    fn the_ledger_does_what_its_model_does(sequential 1..40 => Beside);
+    fn ledger_matches_its_model_on_random_operation_sequences(sequential 1..40 => Beside);
 }
 
 struct Beside;

@@ -21,7 +21,7 @@ const LONG: &str = "TOLLGATE_TEST_LONG";
 const LONG_TIME: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_change_that_has_returned_holds_on_every_node() {
+async fn key_is_refused_on_every_node_after_a_change_that_forbids_it_has_returned() {
     let world = World::start().await;
     let clients = world.hammer();
     let began = Instant::now();
