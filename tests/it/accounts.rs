@@ -1,4 +1,4 @@
-//! Accounts: made, read, listed, suspended.
+//! Accounts: create, read, list, suspend.
 
 use serde_json::json;
 
@@ -8,17 +8,17 @@ use crate::harness::{App, Call, OTHER_WALLET, WALLET};
 async fn repeated_put_returns_the_account_that_the_first_created() {
     let app = App::start().await;
     let put = || app.tronagg.call("PUT", &format!("/v1/accounts/{WALLET}"));
-    let made = app.send(put()).await.expect(201);
-    assert_eq!(made.json["id"], WALLET);
-    assert_eq!(made.json["status"], "active");
+    let created = app.send(put()).await.expect(201);
+    assert_eq!(created.json["id"], WALLET);
+    assert_eq!(created.json["status"], "active");
     let zero = json!({
         "amount": "0.000000", "held": "0.000000", "available": "0.000000", "currency": "TRX", "decimals": 6,
     });
-    assert_eq!(made.json["balance"], zero);
-    let again = app.send(put().json(json!({}))).await.expect(200);
-    assert_eq!(again.json, made.json);
+    assert_eq!(created.json["balance"], zero);
+    let repeated = app.send(put().json(json!({}))).await.expect(200);
+    assert_eq!(repeated.json, created.json);
     let read = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{WALLET}"))).await;
-    assert_eq!(read.expect(200).json, made.json);
+    assert_eq!(read.expect(200).json, created.json);
 }
 
 #[tokio::test]
@@ -29,7 +29,9 @@ async fn twenty_concurrent_puts_create_one_account() {
     for _ in 0..20 {
         let (router, call) = (app.router.clone(), put());
         tasks.spawn(async move {
-            tower::ServiceExt::oneshot(router, call.into_request()).await.expect("it never fails")
+            tower::ServiceExt::oneshot(router, call.into_request())
+                .await
+                .expect("the router is infallible")
         });
     }
     let statuses: Vec<u16> =
@@ -41,9 +43,9 @@ async fn twenty_concurrent_puts_create_one_account() {
 #[tokio::test]
 async fn account_id_must_match_the_account_format_of_the_tenant() {
     let app = App::start().await;
-    let wrong = app.send(app.tronagg.call("PUT", "/v1/accounts/user-1")).await;
-    let wrong = wrong.expect_problem(422, "validation_failed");
-    assert_eq!(wrong.wrong(), ["account"]);
+    let refused = app.send(app.tronagg.call("PUT", "/v1/accounts/user-1")).await;
+    let refused = refused.expect_problem(422, "validation_failed");
+    assert_eq!(refused.errors_at(), ["account"]);
     for name in ["user-1", "a%2Fb", "me@example.com", WALLET, &"x".repeat(128)] {
         app.send(app.tradetally.call("PUT", &format!("/v1/accounts/{name}"))).await.expect(201);
     }
@@ -64,19 +66,19 @@ async fn accounts_are_listed_newest_first_in_pages() {
         app.account(&app.tradetally, &format!("user-{number}"), "0").await;
     }
     app.wallet("0").await;
-    let mut seen = Vec::new();
+    let mut listed = Vec::new();
     let mut path = "/v1/accounts?limit=3".to_owned();
     loop {
         let page = app.send(app.tradetally.call("GET", &path)).await.expect(200);
         assert!(page.data().len() <= 3);
-        seen.extend(page.data().iter().map(|account| account["id"].as_str().unwrap().to_owned()));
+        listed.extend(page.data().iter().map(|account| account["id"].as_str().unwrap().to_owned()));
         match page.json["next_cursor"].as_str() {
             Some(cursor) => path = format!("/v1/accounts?limit=3&cursor={cursor}"),
             None => break,
         }
     }
     let expected: Vec<String> = (0..7).rev().map(|number| format!("user-{number}")).collect();
-    assert_eq!(seen, expected);
+    assert_eq!(listed, expected);
 }
 
 #[tokio::test]
@@ -97,17 +99,17 @@ async fn keys_of_a_suspended_account_are_refused_until_it_is_reactivated() {
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
     let key = app.key(&app.tronagg, wallet).await;
     let other = app.key(&app.tronagg, OTHER_WALLET).await;
-    let set = |status: &str| {
+    let set_status = |status: &str| {
         let path = format!("/v1/accounts/{wallet}");
         app.send(app.tronagg.call("PATCH", &path).json(json!({"status": status})))
     };
-    assert_eq!(set("suspended").await.expect(200).json["status"], "suspended");
+    assert_eq!(set_status("suspended").await.expect(200).json["status"], "suspended");
     app.send(key.call("GET", "/v1/me")).await.expect_problem(403, "account_suspended");
     app.send(key.buy("1")).await.expect_problem(403, "account_suspended");
     app.send(other.call("GET", "/v1/me")).await.expect(200);
-    // Managing goes on, and a suspended account can be topped up.
+    // A suspended account can still get new keys.
     app.key(&app.tronagg, wallet).await;
-    set("active").await.expect(200);
+    set_status("active").await.expect(200);
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     app.send(key.buy("1")).await.expect(201);
     app.check_ledger().await;
@@ -120,12 +122,12 @@ async fn account_status_must_be_active_or_suspended() {
     let path = format!("/v1/accounts/{wallet}");
     for body in [json!({"status": "closed"}), json!({"status": null}), json!({"status": 1})] {
         let answer = app.send(app.tronagg.call("PATCH", &path).json(body)).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/status"]);
+        assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["/status"]);
     }
     let unchanged = app.send(app.tronagg.call("PATCH", &path).json(json!({}))).await;
     assert_eq!(unchanged.expect(200).json["status"], "active");
-    let absent = app.tronagg.call("PATCH", &format!("/v1/accounts/{OTHER_WALLET}"));
-    let answer = app.send(absent.json(json!({"status": "suspended"}))).await;
+    let unknown = app.tronagg.call("PATCH", &format!("/v1/accounts/{OTHER_WALLET}"));
+    let answer = app.send(unknown.json(json!({"status": "suspended"}))).await;
     answer.expect_problem(404, "not_found");
 }
 
@@ -134,5 +136,5 @@ async fn environment_query_parameter_is_rejected() {
     let app = App::start().await;
     let call = Call::new("GET", "/v1/accounts?environment=test").bearer(&app.tronagg.admin_key);
     let answer = app.send(call).await.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["environment"]);
+    assert_eq!(answer.errors_at(), ["environment"]);
 }

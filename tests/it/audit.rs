@@ -49,8 +49,8 @@ async fn every_account_and_key_change_writes_an_audit_event() {
             "account.activate",
         ]
     );
-    let by_cli = &events[events.len() - 1];
-    assert_eq!((&by_cli["actor"], &by_cli["address"]), (&json!("cli"), &Value::Null));
+    let first = &events[events.len() - 1];
+    assert_eq!((&first["actor"], &first["address"]), (&json!("cli"), &Value::Null));
     assert_eq!(events[3]["detail"]["rotated_from"], json!(key.id));
     let change = &events[6];
     assert_eq!(change["actor"], "admin_key");
@@ -92,15 +92,16 @@ async fn request_that_changes_nothing_writes_no_audit_event() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let revoke = || app.send(app.tronagg.call("POST", &format!("{}/revoke", key.path)));
-    let same = app.tronagg.call("PATCH", &key.path).json(json!({"name": "a key", "enabled": true}));
-    app.send(same).await.expect(200);
+    let unchanged =
+        app.tronagg.call("PATCH", &key.path).json(json!({"name": "a key", "enabled": true}));
+    app.send(unchanged).await.expect(200);
     revoke().await.expect(200);
     let before = events(&app, "").await.len();
     revoke().await.expect(200);
     app.wallet("0").await;
     let active = app.tronagg.call("PATCH", &format!("/v1/accounts/{wallet}"));
     app.send(active.json(json!({"status": "active"}))).await.expect(200);
-    // Refused: nothing was done.
+    // A refused change leaves no event either.
     let patch = app.tronagg.call("PATCH", &key.path).json(json!({"name": "x"}));
     app.send(patch).await.expect_problem(409, "key_not_live");
     assert_eq!(events(&app, "").await.len(), before);
@@ -115,16 +116,17 @@ async fn audit_events_can_be_filtered_by_account_and_by_key() {
     let key = app.key(&app.tronagg, wallet).await;
     app.key(&app.tronagg, wallet).await;
     app.key(&app.tronagg, OTHER_WALLET).await;
-    let of_account = events(&app, &format!("&account={wallet}")).await;
-    assert_eq!(actions(&of_account), ["account.create", "api_key.create", "api_key.create"]);
-    let of_key = events(&app, &format!("&key_id={}", key.id)).await;
-    assert_eq!(actions(&of_key), ["api_key.create"]);
-    let both = events(&app, &format!("&key_id={}&account={OTHER_WALLET}", key.id)).await;
-    assert_eq!(both, Vec::<Value>::new());
-    for wrong in
+    let by_account = events(&app, &format!("&account={wallet}")).await;
+    assert_eq!(actions(&by_account), ["account.create", "api_key.create", "api_key.create"]);
+    let by_key = events(&app, &format!("&key_id={}", key.id)).await;
+    assert_eq!(actions(&by_key), ["api_key.create"]);
+    let by_both = events(&app, &format!("&key_id={}&account={OTHER_WALLET}", key.id)).await;
+    assert_eq!(by_both, Vec::<Value>::new());
+    for invalid in
         ["account=user-1", "key_id=x", "key_id=pur_01h455vb4pex5vsknk084sn02q", "actor=cli"]
     {
-        let answer = app.send(app.tronagg.call("GET", &format!("/v1/audit-events?{wrong}"))).await;
+        let answer =
+            app.send(app.tronagg.call("GET", &format!("/v1/audit-events?{invalid}"))).await;
         answer.expect_problem(422, "validation_failed");
     }
 }
@@ -137,15 +139,15 @@ async fn audit_event_pages_contain_every_event_in_order() {
         app.key(&app.tronagg, wallet).await;
     }
     let all = events(&app, "").await;
-    let mut seen = Vec::new();
-    let mut query = "/v1/audit-events?limit=2".to_owned();
+    let mut paged = Vec::new();
+    let mut path = "/v1/audit-events?limit=2".to_owned();
     loop {
-        let page = app.send(app.tronagg.call("GET", &query)).await.expect(200);
-        seen.extend_from_slice(page.data());
+        let page = app.send(app.tronagg.call("GET", &path)).await.expect(200);
+        paged.extend_from_slice(page.data());
         match page.json["next_cursor"].as_str() {
-            Some(cursor) => query = format!("/v1/audit-events?limit=2&cursor={cursor}"),
+            Some(cursor) => path = format!("/v1/audit-events?limit=2&cursor={cursor}"),
             None => break,
         }
     }
-    assert_eq!(seen, all);
+    assert_eq!(paged, all);
 }

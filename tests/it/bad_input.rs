@@ -1,4 +1,4 @@
-//! What bad input gets: an error that says what and where, and nothing done.
+//! Invalid input is refused with errors that name each location, and changes nothing.
 
 use serde_json::{Value, json};
 
@@ -25,8 +25,8 @@ impl Setup {
         self.key.call("POST", "/v1/purchases")
     }
 
-    /// That all the bad requests left nothing behind.
-    async fn check_nothing_was_done(&self) {
+    /// Checks that no request of the test changed the database.
+    async fn check_nothing_changed(&self) {
         let counts: (i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM ledger_entries),
                     (SELECT count(*) FROM idempotency_records WHERE operation <> 'credit')",
@@ -71,15 +71,15 @@ async fn malformed_oversized_and_non_json_bodies_are_rejected() {
     }
     let with_charset = setup.create_key().body("Application/JSON; charset=utf-8", "{}");
     setup.app.send(with_charset).await.expect_problem(422, "validation_failed");
-    setup.check_nothing_was_done().await;
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]
 async fn invalid_key_fields_are_rejected_with_their_json_pointers() {
     let setup = Setup::new().await;
-    let many: Vec<String> = (0..33).map(|number| format!("r{number}:read")).collect();
-    let big = json!({"x": "y".repeat(4096)});
-    for (body, wrong) in [
+    let too_many_scopes: Vec<String> = (0..33).map(|number| format!("r{number}:read")).collect();
+    let too_large = json!({"x": "y".repeat(4096)});
+    for (body, locations) in [
         (json!({}), vec!["/name"]),
         (json!({"name": ""}), vec!["/name"]),
         (json!({"name": "   "}), vec!["/name"]),
@@ -93,8 +93,8 @@ async fn invalid_key_fields_are_rejected_with_their_json_pointers() {
         (json!({"name": "a", "scopes": []}), vec!["/scopes"]),
         (json!({"name": "a", "scopes": ["READ"]}), vec!["/scopes/0"]),
         (json!({"name": "a", "scopes": ["read", "a:b:read"]}), vec!["/scopes/1"]),
-        (json!({"name": "a", "scopes": many}), vec!["/scopes"]),
-        (json!({"name": "a", "metadata": big}), vec!["/metadata"]),
+        (json!({"name": "a", "scopes": too_many_scopes}), vec!["/scopes"]),
+        (json!({"name": "a", "metadata": too_large}), vec!["/metadata"]),
         (json!({"name": "a", "metadata": "x"}), vec!["/metadata"]),
         (json!({"name": "a", "metadata": {"x": "\u{0}"}}), vec!["/metadata"]),
         (json!({"name": "a", "owner": "b", "~/": 1}), vec!["/owner", "/~0~1"]),
@@ -105,9 +105,9 @@ async fn invalid_key_fields_are_rejected_with_their_json_pointers() {
     ] {
         let answer = setup.app.send(setup.create_key().json(body.clone())).await;
         let answer = answer.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), wrong, "{body}");
+        assert_eq!(answer.errors_at(), locations, "{body}");
     }
-    setup.check_nothing_was_done().await;
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]
@@ -148,15 +148,15 @@ async fn invalid_purchase_amounts_are_rejected() {
     ] {
         let call = setup.purchase().idempotency_key("k").json(json!({"amount": amount}));
         let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), ["/amount"], "{amount}");
+        assert_eq!(answer.errors_at(), ["/amount"], "{amount}");
     }
-    setup.check_nothing_was_done().await;
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]
 async fn invalid_purchase_fields_are_rejected_with_their_json_pointers() {
     let setup = Setup::new().await;
-    for (body, wrong) in [
+    for (body, locations) in [
         (json!({}), vec!["/amount"]),
         (json!({"amount": "1", "reference": ""}), vec!["/reference"]),
         (json!({"amount": "1", "reference": "x".repeat(201)}), vec!["/reference"]),
@@ -167,33 +167,40 @@ async fn invalid_purchase_fields_are_rejected_with_their_json_pointers() {
         (json!({"amount": "1", "key_id": "x", "account": "y"}), vec!["/key_id", "/account"]),
     ] {
         let answer = setup.app.send(setup.purchase().json(body.clone())).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), wrong, "{body}");
+        assert_eq!(
+            answer.expect_problem(422, "validation_failed").errors_at(),
+            locations,
+            "{body}"
+        );
     }
-    setup.check_nothing_was_done().await;
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]
 async fn invalid_idempotency_keys_are_rejected() {
     let setup = Setup::new().await;
     let buy = || setup.purchase().json(json!({"amount": "1"}));
-    let long = "x".repeat(129);
-    for value in ["\"\"", "a b", "\"open", "\"a\"b", "\"a b\"", long.as_str()] {
+    let too_long = "x".repeat(129);
+    for value in ["\"\"", "a b", "\"open", "\"a\"b", "\"a b\"", too_long.as_str()] {
         let answer = setup.app.send(buy().idempotency_key(value)).await;
         let answer = answer.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), ["Idempotency-Key"], "{value}");
+        assert_eq!(answer.errors_at(), ["Idempotency-Key"], "{value}");
     }
     for value in [&b"\xff"[..], "é".as_bytes(), b""] {
         let answer = setup.app.send(buy().raw_header("Idempotency-Key", value)).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["Idempotency-Key"]);
+        assert_eq!(
+            answer.expect_problem(422, "validation_failed").errors_at(),
+            ["Idempotency-Key"]
+        );
     }
     let two = buy().idempotency_key("a").idempotency_key("b");
     let answer = setup.app.send(two).await.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["Idempotency-Key"]);
-    // Along with the body's errors.
+    assert_eq!(answer.errors_at(), ["Idempotency-Key"]);
+    // An invalid key is reported together with the errors of the body.
     let both = setup.purchase().idempotency_key("a b").json(json!({"amount": 1}));
     let answer = setup.app.send(both).await.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["/amount", "Idempotency-Key"]);
-    setup.check_nothing_was_done().await;
+    assert_eq!(answer.errors_at(), ["/amount", "Idempotency-Key"]);
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]
@@ -207,7 +214,7 @@ async fn invalid_list_parameters_are_rejected_by_name() {
         "/v1/audit-events".to_owned(),
     ];
     for list in &lists {
-        for (query, wrong) in [
+        for (query, parameter) in [
             ("limit=0", "limit"),
             ("limit=101", "limit"),
             ("limit=-1", "limit"),
@@ -224,13 +231,13 @@ async fn invalid_list_parameters_are_rejected_by_name() {
         ] {
             let call = setup.app.tronagg.call("GET", &format!("{list}?{query}"));
             let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
-            assert_eq!(answer.wrong(), [wrong], "{list}?{query}");
+            assert_eq!(answer.errors_at(), [parameter], "{list}?{query}");
         }
     }
     let path = format!("/v1/accounts/{WALLET}/keys?status=dead&limit=x&cursor=y&z=1");
     let answer = setup.app.send(setup.app.tronagg.call("GET", &path)).await;
     let answer = answer.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["status", "limit", "cursor", "z"]);
+    assert_eq!(answer.errors_at(), ["status", "limit", "cursor", "z"]);
 }
 
 #[tokio::test]
@@ -256,7 +263,7 @@ async fn unknown_paths_and_ids_are_not_found() {
         setup.app.send(call).await.expect_problem(404, "not_found");
     }
     let nul = setup.app.send(admin("GET", "/v1/accounts/%00")).await;
-    assert_eq!(nul.expect_problem(422, "validation_failed").wrong(), ["account"]);
+    assert_eq!(nul.expect_problem(422, "validation_failed").errors_at(), ["account"]);
 }
 
 #[tokio::test]
@@ -271,7 +278,7 @@ async fn unsupported_methods_return_405_with_an_allow_header() {
     ] {
         let answer = setup.app.send(Call::new(method, path)).await;
         let answer = answer.expect_problem(405, "method_not_allowed");
-        let allow = answer.header("allow").expect("RFC 9110 asks for it");
+        let allow = answer.header("allow").expect("RFC 9110 requires it");
         assert!(allow.contains(allowed), "{method} {path}: {allow}");
     }
 }
@@ -282,5 +289,5 @@ async fn validation_errors_in_a_response_stop_at_fifty() {
     let body: serde_json::Map<String, Value> =
         (0..1000).map(|number| (format!("m{number}"), json!(0))).collect();
     let answer = setup.app.send(setup.create_key().json(body.into())).await;
-    assert_eq!(answer.expect_problem(422, "validation_failed").wrong().len(), 50);
+    assert_eq!(answer.expect_problem(422, "validation_failed").errors_at().len(), 50);
 }

@@ -1,4 +1,4 @@
-//! What a node answers out of its cache, what it asks the database, and when it may do neither.
+//! What a node answers from its cache, when it asks the database, and when it refuses with 503.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,23 +20,23 @@ use crate::harness::{
     proxy::Proxy,
 };
 
-/// Does not wait long for a database that is not there.
+/// Settings that time out quickly when the database is unreachable.
 fn impatient(settings: PoolSettings) -> PoolSettings {
     PoolSettings { acquire_timeout: Duration::from_millis(300), ..settings }
 }
 
-/// A node that has its lease.
+/// Starts a node and waits for its lease.
 async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
-    let store = Store::connect(&settings).await.expect("it can be reached");
+    let store = Store::connect(&settings).await.expect("the database is reachable");
     store.migrate().await.expect("the migrations apply");
     let node = Node::new(Arc::new(store), node);
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
-    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    eventually("the node has its lease", async || node.verifier().state().holds_lease).await;
     node
 }
 
-/// A proxy before the server of a database, and the name of the database.
-async fn proxy_before(url: &str) -> (Proxy, String) {
+/// A proxy in front of the server of a database, and the name of the database.
+async fn proxy_for(url: &str) -> (Proxy, String) {
     (Proxy::start(cluster::socket()).await, cluster::database_in(url).to_owned())
 }
 
@@ -44,13 +44,13 @@ fn router_of(node: &Node) -> axum::Router {
     service(state_of(node.clone(), Limits::default()))
 }
 
-/// A request that no handler needs the database for.
+/// A request whose handler does not use the database.
 fn authorize(key: &NewKey) -> Call {
     key.call("GET", "/v1/authorize")
 }
 
-/// A well-formed key that nobody has.
-fn stranger(number: u64) -> Call {
+/// A request with a well-formed key that does not exist.
+fn with_unknown_key(number: u64) -> Call {
     Call::new("GET", "/v1/authorize").header("X-API-Key", &format!("ta_{number:043}"))
 }
 
@@ -76,10 +76,10 @@ async fn cached_key_expires_without_a_notification() {
     let body = json!({"name": "short", "expires_in": 1});
     let key = app.key_with(&app.tronagg, wallet, body).await;
     app.send(authorize(&key)).await.expect(200);
-    eventually("it has expired", async || app.send(authorize(&key)).await.status == 401).await;
+    eventually("the key is refused", async || app.send(authorize(&key)).await.status == 401).await;
     let expired = "SELECT expires_at <= clock_timestamp() FROM api_keys";
     let expired: bool = sqlx::query_scalar(expired).fetch_one(&app.pool).await.expect("a key");
-    assert!(expired, "not before its time");
+    assert!(expired, "the key was refused before its expiry");
     app.send(authorize(&key)).await.expect_problem(401, "invalid_api_key");
 }
 
@@ -96,17 +96,18 @@ async fn concurrent_key_lookups_share_statements() {
     for number in 0..300 {
         let call = match keys.get(number % 10) {
             Some(key) => authorize(key),
-            None => stranger(number as u64),
+            None => with_unknown_key(number as u64),
         };
         requests.spawn(app.router.clone().oneshot(call.into_request()));
     }
     let answers = requests.join_all().await;
-    let passed = answers.iter().filter(|answer| answer.as_ref().expect("it").status() == 200);
+    let passed =
+        answers.iter().filter(|answer| answer.as_ref().expect("a response").status() == 200);
     assert_eq!(passed.count(), 150);
     let (keys, statements) = app.store.lookup_counts();
     let (keys, statements) = (keys - keys_before, statements - statements_before);
-    // The 150 strangers, and the five keys once or twice: once more for who came while they were
-    // being read.
+    // 150 unknown keys, and each of the five keys at least once: a request that arrives while a
+    // key is being read can cause a second lookup.
     assert!((155..=165).contains(&keys), "{keys} keys");
     assert!(statements <= 10, "{statements} statements");
 }
@@ -130,10 +131,10 @@ async fn unknown_keys_do_not_evict_cached_keys() {
         assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
     }
     let before = node.verifier().state();
-    let mut attack = JoinSet::new();
+    let mut attackers = JoinSet::new();
     for attacker in 0..8 {
         let router = router.clone();
-        attack.spawn(async move {
+        attackers.spawn(async move {
             for number in 0..500 {
                 let key = format!("tt_live_{:043}", attacker * 1000 + number);
                 let request = Request::get("/v1/authorize").header("X-API-Key", key);
@@ -143,15 +144,15 @@ async fn unknown_keys_do_not_evict_cached_keys() {
             }
         });
     }
-    while attack.try_join_next().is_none() {
+    while attackers.try_join_next().is_none() {
         for key in &keys {
             assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
         }
     }
-    attack.join_all().await;
+    attackers.join_all().await;
     let after = node.verifier().state();
     assert_eq!((before.keys, after.keys), (keys.len(), keys.len()));
-    // All that was missed were strangers.
+    // Only unknown keys missed the cache.
     assert_eq!(after.misses - before.misses, 8 * 500);
     assert!(after.hits > before.hits);
 }
@@ -169,42 +170,47 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     let node = node_on(settings, NodeSettings::default()).await;
     let mut app = App::on(&url).await;
     let wallet = app.wallet("0").await;
-    let [key, other] = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
+    let [cached, uncached] =
+        [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
     app.router = router_of(&node);
-    app.send(authorize(&key)).await.expect(200);
+    app.send(authorize(&cached)).await.expect(200);
 
-    tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
-    app.send(authorize(&key)).await.expect(200);
-    app.send(authorize(&other)).await.expect_problem(503, "unavailable");
-    eventually("the lease is over", async || {
+    tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
+        .await
+        .expect("no panic");
+    app.send(authorize(&cached)).await.expect(200);
+    app.send(authorize(&uncached)).await.expect_problem(503, "unavailable");
+    eventually("the lease has ended", async || {
         let holds_lease = node.verifier().state().holds_lease;
-        let answer = app.send(authorize(&key)).await;
-        // It may have ended in between, and never begins again.
+        let answer = app.send(authorize(&cached)).await;
+        // The lease may end between these two lines, but it cannot begin again.
         assert!(answer.status == 503 || answer.status == 200 && holds_lease, "{answer:?}");
         answer.status == 503
     })
     .await;
     for _ in 0..3 {
-        app.send(authorize(&key)).await.expect_problem(503, "unavailable");
+        app.send(authorize(&cached)).await.expect_problem(503, "unavailable");
     }
 
-    let again = tokio::task::spawn_blocking(start).await.expect("no panic");
-    app.send(authorize(&key)).await.expect(200);
-    eventually("it has its lease again", async || node.verifier().state().holds_lease).await;
-    app.send(authorize(&other)).await.expect(200);
+    let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
+    app.send(authorize(&cached)).await.expect(200);
+    eventually("the node has its lease again", async || node.verifier().state().holds_lease).await;
+    app.send(authorize(&uncached)).await.expect(200);
     app.store.close().await;
     node.store().close().await;
-    tokio::task::spawn_blocking(|| again.stop().expect("it stops")).await.expect("no panic");
-    std::fs::remove_dir_all(options.data_dir).expect("it is ours");
+    tokio::task::spawn_blocking(|| restarted.stop().expect("Postgres stops"))
+        .await
+        .expect("no panic");
+    std::fs::remove_dir_all(options.data_dir).expect("the test owns the directory");
 }
 
-/// Ordinary queries may go through a pooler, which can be gone; what a node hears does not.
+/// Queries may go through a pooler that can fail. The listener session does not use the pooler.
 #[tokio::test]
 async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let (pooler, database) = proxy_before(&app.url).await;
+    let (pooler, database) = proxy_for(&app.url).await;
     let settings = PoolSettings {
         listen_url: Some(app.url.clone()),
         ..cluster::pool_settings(&pooler.url(&database))
@@ -217,32 +223,33 @@ async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     };
     assert_eq!(ask().await, 200);
 
-    pooler.set(false, false);
+    pooler.set_open(false, false);
     let renewals = async || {
         let renewals = "SELECT sum(renewal)::bigint FROM nodes";
-        sqlx::query_scalar::<_, i64>(renewals).fetch_one(&app.pool).await.expect("it")
+        sqlx::query_scalar::<_, i64>(renewals).fetch_one(&app.pool).await.expect("a number")
     };
     let first = renewals().await;
-    eventually("the lease was renewed again and again", async || {
+    eventually("the lease is renewed more than 16 times", async || {
         assert_eq!(ask().await, 200);
         renewals().await > first + 16
     })
     .await;
-    // The other node makes the change, and this one hears of it.
+    // Another node makes the change, and this node receives the notification.
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
     app.send(revoke).await.expect(200);
-    assert_eq!(ask().await, 503, "it cannot look the key up");
-    pooler.set(true, true);
-    eventually("it can", async || ask().await == 401).await;
+    assert_eq!(ask().await, 503, "the node cannot look the key up");
+    pooler.set_open(true, true);
+    eventually("the node can look the key up again", async || ask().await == 401).await;
 }
 
-/// What is read before a node listens again, and changes before it does, is not in its cache then.
+/// A row that the node reads before it listens again, and that changes before then, does not stay
+/// in its cache.
 #[tokio::test]
 async fn key_revoked_while_the_listener_reconnects_is_refused_under_the_new_lease() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let (proxy, database) = proxy_before(&app.url).await;
+    let (proxy, database) = proxy_for(&app.url).await;
     let settings =
         PoolSettings { listen_url: Some(proxy.url(&database)), ..cluster::pool_settings(&app.url) };
     let node = node_on(settings, NodeSettings::default()).await;
@@ -255,19 +262,18 @@ async fn key_revoked_while_the_listener_reconnects_is_refused_under_the_new_leas
     proxy.hold("LISTEN");
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE datname = current_database() AND application_name = 'tollgate listener'";
-    sqlx::query(terminate).execute(&app.pool).await.expect("they are terminated");
-    proxy.is_holding().await;
+    sqlx::query(terminate).execute(&app.pool).await.expect("the sessions are terminated");
+    proxy.wait_until_holding().await;
     assert_eq!(ask().await, 200);
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
-    let revoke = app.router.clone().oneshot(revoke.into_request());
-    let revoke = tokio::spawn(revoke);
+    let revoke = tokio::spawn(app.router.clone().oneshot(revoke.into_request()));
     eventually("the revoke is committed", async || {
         let revoked = "SELECT bool_and(revoked_at IS NOT NULL) FROM api_keys";
         sqlx::query_scalar::<_, bool>(revoked).fetch_one(&app.pool).await.expect("a key")
     })
     .await;
-    proxy.let_go();
-    eventually("it has a lease again", async || node.verifier().state().holds_lease).await;
+    proxy.release();
+    eventually("the node has its lease again", async || node.verifier().state().holds_lease).await;
     assert_eq!(ask().await, 401);
     assert_eq!(revoke.await.expect("no panic").expect("an answer").status(), 200);
     assert_eq!(ask().await, 401);
@@ -285,27 +291,31 @@ async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
         ("UPDATE accounts SET status = 'active' WHERE $1::uuid IS NOT NULL", 200),
         ("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE key_id = $1", 401),
     ] {
-        // So that it is in the cache.
+        // Puts the key into the cache.
         app.send(authorize(&key)).await;
         let id = key.id.parse::<tollgate::domain::id::KeyId>().expect("an id");
-        sqlx::query(change).bind(id.uuid()).execute(&app.pool).await.expect("it is changed");
+        sqlx::query(change)
+            .bind(id.uuid())
+            .execute(&app.pool)
+            .await
+            .expect("the change is applied");
         eventually(change, async || app.send(authorize(&key)).await.status == status).await;
     }
     app.send(authorize(&other)).await.expect(200);
 }
 
-/// By a lease on another database it would hear of nothing.
+/// A lease on another database would not bring the notifications of this one.
 #[tokio::test]
 async fn node_that_listens_on_another_database_gets_no_lease() {
     let app = App::start().await;
     let other = cluster::fresh_database().await;
     let settings =
         PoolSettings { listen_url: Some(other.clone()), ..cluster::pool_settings(&app.url) };
-    let store = Store::connect(&settings).await.expect("it can be reached");
+    let store = Store::connect(&settings).await.expect("the database is reachable");
     let node = Node::new(Arc::new(store), NodeSettings::default());
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
     let pool = sqlx::PgPool::connect_lazy(&other).expect("a URL");
-    eventually("it has tried it three times", async || {
+    eventually("the node has tried to renew its lease three times", async || {
         assert!(!node.verifier().state().holds_lease);
         let renewal = "SELECT max(renewal) FROM nodes";
         let renewal = sqlx::query_scalar::<_, Option<i64>>(renewal).fetch_one(&pool).await;
@@ -318,18 +328,18 @@ async fn node_that_listens_on_another_database_gets_no_lease() {
 async fn graceful_stop_removes_the_node_and_ends_its_lease() {
     let app = App::start().await;
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
-    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");
+    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("a store");
     let node = Node::new(Arc::new(store), settings);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let kept = tokio::spawn(node.clone().keep_lease(async { drop(stopped.await) }));
-    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    let lease_task = tokio::spawn(node.clone().keep_lease(async { drop(stopped.await) }));
+    eventually("the node has its lease", async || node.verifier().state().holds_lease).await;
     let nodes = async || {
         let nodes = "SELECT count(*) FROM nodes";
         sqlx::query_scalar::<_, i64>(nodes).fetch_one(&app.pool).await.expect("a count")
     };
     assert_eq!(nodes().await, 2);
     drop(stop);
-    kept.await.expect("it ends");
+    lease_task.await.expect("no panic");
     assert_eq!((nodes().await, node.verifier().state().holds_lease), (1, false));
 }
 
@@ -337,17 +347,17 @@ async fn graceful_stop_removes_the_node_and_ends_its_lease() {
 async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
     let app = App::start().await;
     app.account(&app.tronagg, WALLET, "0").await;
-    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("it");
+    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("a store");
     let key = |number: u32| {
         tollgate::domain::api_key::KeyText::parse(&format!("ta_{number:043}")).expect("a key")
     };
-    let tenant = store.tenant_of_key(&key(0)).await.expect("it answers").expect("TronAgg");
-    // Planned while there is one account and no key.
+    let tenant = store.tenant_of_key(&key(0)).await.expect("the lookup succeeds").expect("TronAgg");
+    // The statement is planned while there is one account and no key.
     for number in 0..10 {
         let found = store.verify_api_key(&tenant, &key(number).hash()).await;
-        assert!(found.expect("it answers").is_none());
+        assert!(found.expect("the lookup succeeds").is_none());
     }
-    let keys =
+    let many_rows =
         "INSERT INTO accounts (account_id, tenant_id, external_id, status, balance, last_seq,
                                       created_at)
                 SELECT gen_random_uuid(), tenant_id, 'many-' || n, 'active', 0, 0, now()
@@ -360,7 +370,7 @@ async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
                 FROM (SELECT *, row_number() OVER () * 4 AS last FROM accounts) a,
                      LATERAL generate_series(last - 3, last) n;
                 ANALYZE";
-    sqlx::raw_sql(keys).execute(&app.pool).await.expect("rows");
+    sqlx::raw_sql(many_rows).execute(&app.pool).await.expect("rows");
     let scans = async || {
         let scans = "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_user_tables
                      WHERE relname IN ('api_keys', 'accounts')";
@@ -373,15 +383,15 @@ async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
         let (store, tenant) = (Arc::clone(&store), Arc::clone(&tenant));
         lookups.spawn(async move {
             let found = store.verify_api_key(&tenant, &key(number).hash()).await;
-            assert!(found.expect("it answers").is_some(), "{number}");
+            assert!(found.expect("the lookup succeeds").is_some(), "{number}");
         });
     }
     lookups.join_all().await;
-    // A session tells what it has counted when it ends, at the latest.
+    // A session reports its counts at the latest when it ends.
     store.close().await;
-    eventually("each key and each account was found by an index", async || {
+    eventually("each key and each account is found by an index", async || {
         let (seq, idx) = scans().await;
-        assert_eq!(seq, seq_before, "a table was read from its beginning to its end");
+        assert_eq!(seq, seq_before, "a table was scanned sequentially");
         idx >= 2 * 1000
     })
     .await;

@@ -1,14 +1,14 @@
-//! The command line, as the real program, with the private Postgres under it.
+//! The command line: the real program with its private Postgres.
 
 use serde_json::json;
 
-use crate::harness::{Call, WALLET, place::Place, process::tollgate};
+use crate::harness::{Call, WALLET, data_dir::DataDir, process::tollgate};
 
 #[test]
 fn cli_commands_work_with_and_without_a_running_service() {
-    let place = Place::new("beside");
-    let service = place.start(&["serve"]);
-    let created = place.json(&[
+    let data_dir = DataDir::new("beside");
+    let service = data_dir.start(&["serve"]);
+    let created = data_dir.json(&[
         "tenant",
         "create",
         "tronagg",
@@ -34,22 +34,32 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let put = Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(admin_key);
     service.send(put).expect(201);
 
-    // A second environment, and what collides.
-    let test =
-        place.stdout(&["tenant", "create", "tronagg", "--prefix", "tx_", "--environment", "test"]);
-    assert!(test.contains("environment     test") && test.contains("tg_admin_"), "{test}");
-    let taken = place.error(&["tenant", "create", "other", "--prefix", "ta_x_"]);
-    assert!(taken.contains("prefix"), "{taken}");
-    let exists = place.error(&["tenant", "create", "tronagg", "--prefix", "tz_"]);
-    assert!(exists.contains("already"), "{exists}");
-    let list = place.json(&["tenant", "list", "--json"]);
+    // A second environment, and two collisions.
+    let test_environment = data_dir.stdout(&[
+        "tenant",
+        "create",
+        "tronagg",
+        "--prefix",
+        "tx_",
+        "--environment",
+        "test",
+    ]);
+    assert!(
+        test_environment.contains("environment     test") && test_environment.contains("tg_admin_"),
+        "{test_environment}"
+    );
+    let overlapping_prefix = data_dir.error(&["tenant", "create", "other", "--prefix", "ta_x_"]);
+    assert!(overlapping_prefix.contains("prefix"), "{overlapping_prefix}");
+    let existing_tenant = data_dir.error(&["tenant", "create", "tronagg", "--prefix", "tz_"]);
+    assert!(existing_tenant.contains("already"), "{existing_tenant}");
+    let list = data_dir.json(&["tenant", "list", "--json"]);
     assert_eq!(list.as_array().map(Vec::len), Some(2));
-    let shown = place.json(&["tenant", "show", "tronagg", "--json"]);
+    let shown = data_dir.json(&["tenant", "show", "tronagg", "--json"]);
     assert_eq!(shown["max_keys"], 3);
     assert_eq!(shown.get("admin_key"), None);
 
-    // An admin key with one permission, revoked while the service runs.
-    let audit = place.json(&[
+    // An admin key with one permission is revoked while the service runs.
+    let auditor = data_dir.json(&[
         "admin-key",
         "create",
         "tronagg",
@@ -59,43 +69,44 @@ fn cli_commands_work_with_and_without_a_running_service() {
         "auditor",
         "--json",
     ]);
-    let text = audit["admin_key"].as_str().expect("a key");
-    let events = || Call::new("GET", "/v1/audit-events").bearer(text);
-    let seen = service.send(events()).expect(200);
-    assert_eq!(seen.data()[0]["action"], "admin_key.create");
-    assert_eq!(seen.data()[0]["actor"], "cli");
-    let refused = Call::new("GET", "/v1/accounts").bearer(text);
-    service.send(refused).expect_problem(403, "insufficient_permission");
-    let id = audit["id"].as_str().expect("an id");
-    let revoked = place.stdout(&["admin-key", "revoke", "tronagg", id]);
+    let auditor_key = auditor["admin_key"].as_str().expect("a key");
+    let events = || Call::new("GET", "/v1/audit-events").bearer(auditor_key);
+    let listed = service.send(events()).expect(200);
+    assert_eq!(listed.data()[0]["action"], "admin_key.create");
+    assert_eq!(listed.data()[0]["actor"], "cli");
+    let not_permitted = Call::new("GET", "/v1/accounts").bearer(auditor_key);
+    service.send(not_permitted).expect_problem(403, "insufficient_permission");
+    let id = auditor["id"].as_str().expect("an id");
+    let revoked = data_dir.stdout(&["admin-key", "revoke", "tronagg", id]);
     assert!(revoked.contains("revoked"), "{revoked}");
     service.send(events()).expect_problem(401, "invalid_admin_key");
-    let keys = place.json(&["admin-key", "list", "tronagg", "--json"]);
+    let keys = data_dir.json(&["admin-key", "list", "tronagg", "--json"]);
     assert_eq!(keys[0]["name"], "auditor");
     assert!(keys[0]["revoked_at"].is_string());
-    assert!(place.stdout(&["admin-key", "list", "tronagg"]).contains("revoked"));
-    let absent = place.error(&["admin-key", "revoke", "tronagg", "adm_01h455vb4pex5vsknk084sn02q"]);
-    assert!(absent.contains("no admin key"), "{absent}");
-    let foreign = place.error(&["admin-key", "list", "nobody"]);
-    assert!(foreign.contains("there is no tenant nobody in live"), "{foreign}");
+    assert!(data_dir.stdout(&["admin-key", "list", "tronagg"]).contains("revoked"));
+    let unknown_key =
+        data_dir.error(&["admin-key", "revoke", "tronagg", "adm_01h455vb4pex5vsknk084sn02q"]);
+    assert!(unknown_key.contains("no admin key"), "{unknown_key}");
+    let unknown_tenant = data_dir.error(&["admin-key", "list", "nobody"]);
+    assert!(unknown_tenant.contains("there is no tenant nobody in live"), "{unknown_tenant}");
 
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     assert!(log.contains("stopped"), "{log}");
-    assert_eq!(place.postmaster(), None, "the private Postgres is stopped");
-    // Alone too: it starts the private Postgres for the time being.
-    assert!(place.stdout(&["tenant", "list"]).contains("tronagg"));
-    assert!(place.stdout(&["migrate"]).contains("up to date"));
-    assert_eq!(place.postmaster(), None);
+    assert_eq!(data_dir.postmaster_pid(), None, "the private Postgres is stopped");
+    // Without a service, a command starts the private Postgres while it runs.
+    assert!(data_dir.stdout(&["tenant", "list"]).contains("tronagg"));
+    assert!(data_dir.stdout(&["migrate"]).contains("up to date"));
+    assert_eq!(data_dir.postmaster_pid(), None);
 }
 
 #[test]
 fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
-    let place = Place::new("demo");
-    let first = place.start(&["demo"]);
-    let url = first.printed("Tollgate is ready: ");
+    let data_dir = DataDir::new("demo");
+    let first = data_dir.start(&["demo"]);
+    let url = first.printed_after("Tollgate is ready: ");
     assert!(url.starts_with(&format!("http://{} ", first.address)), "{url}");
-    first.printed("curl -sS ");
+    first.printed_after("curl -sS ");
     let old_key = first.exported("TRONAGG_ADMIN_KEY");
     let read = |key: &str| Call::new("GET", &format!("/v1/accounts/{WALLET}")).bearer(key);
     let account = first.send(read(&old_key)).expect(200);
@@ -112,7 +123,7 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let (status, log) = first.stop();
     assert!(status.success(), "{status}: {log}");
 
-    let second = place.start(&["demo"]);
+    let second = data_dir.start(&["demo"]);
     let new_key = second.exported("TRONAGG_ADMIN_KEY");
     let account = second.send(read(&new_key)).expect(200);
     assert_eq!(account.text("/balance/amount"), "100.000000", "credited once");
@@ -123,48 +134,48 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
 
 #[test]
 fn killed_service_replays_its_purchase_after_a_restart() {
-    let place = Place::new("killed");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("killed");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let create = Call::new("POST", &format!("/v1/accounts/{WALLET}/keys")).bearer(&admin_key);
     let key = service.send(create.json(json!({"name": "a"}))).expect(201).text("/key").to_owned();
-    let buy = || {
+    let purchase = || {
         let call = Call::new("POST", "/v1/purchases").header("X-API-Key", &key);
         call.idempotency_key("once").json(json!({"amount": "1"}))
     };
-    let bought = service.send(buy()).expect(201);
-    assert!(place.postmaster().is_some());
+    let first = service.send(purchase()).expect(201);
+    assert!(data_dir.postmaster_pid().is_some());
     service.signal(rustix::process::Signal::KILL);
     service.wait();
 
-    let again = place.start(&["serve"]);
-    let replayed = again.send(buy()).expect(201);
-    assert_eq!(replayed.body, bought.body, "byte for byte, after a crash and a restart");
+    let restarted = data_dir.start(&["serve"]);
+    let replayed = restarted.send(purchase()).expect(201);
+    assert_eq!(replayed.body, first.body, "the replay is byte for byte the first response");
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
-    let (status, log) = again.stop();
+    let (status, log) = restarted.stop();
     assert!(status.success(), "{status}: {log}");
 }
 
 #[test]
 fn killed_private_postgres_is_restarted_under_a_running_service() {
-    let place = Place::new("postmaster");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("postmaster");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
-    let postmaster = place.postmaster().expect("it runs");
+    let postmaster = data_dir.postmaster_pid().expect("Postgres runs");
     let pid = rustix::process::Pid::from_raw(i32::try_from(postmaster).expect("a process id"));
     let kill = rustix::process::Signal::KILL;
-    rustix::process::kill_process(pid.expect("not zero"), kill).expect("it is killed");
+    rustix::process::kill_process(pid.expect("not zero"), kill).expect("the postmaster is killed");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let call = Call::new("GET", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
         let answer = service.send(call);
         match answer.status {
-            // Until the new one runs; the old one's connections may live on for a moment.
-            200 if place.postmaster() != Some(postmaster) => break,
+            // Connections of the killed postmaster may live on for a moment.
+            200 if data_dir.postmaster_pid() != Some(postmaster) => break,
             200 | 503 => {}
             _ => panic!("{answer:?}"),
         }
-        assert!(std::time::Instant::now() < deadline, "it does not come back");
+        assert!(std::time::Instant::now() < deadline, "Postgres is not restarted");
     }
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
@@ -172,12 +183,12 @@ fn killed_private_postgres_is_restarted_under_a_running_service() {
 
 #[test]
 fn all_invalid_settings_are_reported_together() {
-    let place = Place::new("settings");
+    let data_dir = DataDir::new("settings");
     let mut command = tollgate(&["serve", "--request-timeout", "soon"]);
     let output = command
         .env("TOLLGATE_LISTEN", "nowhere")
         .env("TOLLGATE_DATABASE_CONNECTIONS", "many")
-        .env("TOLLGATE_DATA_DIR", &place.directory)
+        .env("TOLLGATE_DATA_DIR", &data_dir.path)
         .output()
         .expect("the program runs");
     assert!(!output.status.success());
@@ -185,18 +196,18 @@ fn all_invalid_settings_are_reported_together() {
     for name in ["TOLLGATE_LISTEN", "TOLLGATE_DATABASE_CONNECTIONS", "TOLLGATE_REQUEST_TIMEOUT"] {
         assert!(error.contains(&format!("{name} is ")), "{error}");
     }
-    assert!(!place.directory.exists(), "nothing was started");
+    assert!(!data_dir.path.exists(), "nothing is started, so there is no data directory");
 }
 
 #[test]
 fn flags_override_environment_variables_which_override_the_env_file() {
-    let place = Place::new("dotenv");
-    std::fs::create_dir_all(&place.directory).expect("a directory");
+    let data_dir = DataDir::new("dotenv");
+    std::fs::create_dir_all(&data_dir.path).expect("a directory");
     let file =
         "TOLLGATE_LISTEN=from-file\nTOLLGATE_SLOW_REQUEST=from-file\nTOLLGATE_LOG=from-file\n";
-    std::fs::write(place.directory.join(".env"), file).expect("a file");
+    std::fs::write(data_dir.path.join(".env"), file).expect("a file");
     let mut command = tollgate(&["serve", "--log", "from-flag"]);
-    command.current_dir(&place.directory).env("TOLLGATE_SLOW_REQUEST", "from-environment");
+    command.current_dir(&data_dir.path).env("TOLLGATE_SLOW_REQUEST", "from-environment");
     command.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
     let output = command.output().expect("the program runs");
     let error = String::from_utf8(output.stderr).expect("text");
@@ -211,11 +222,12 @@ fn flags_override_environment_variables_which_override_the_env_file() {
 
 #[test]
 fn invalid_env_file_error_names_the_line_but_shows_no_content() {
-    let place = Place::new("secret-dotenv");
-    std::fs::create_dir_all(&place.directory).expect("a directory");
+    let data_dir = DataDir::new("secret-dotenv");
+    std::fs::create_dir_all(&data_dir.path).expect("a directory");
     let file = "# settings\nDATABASE_URL=postgres://app:my hunter2@h/db\n";
-    std::fs::write(place.directory.join(".env"), file).expect("a file");
-    let output = tollgate(&["serve"]).current_dir(&place.directory).output().expect("it runs");
+    std::fs::write(data_dir.path.join(".env"), file).expect("a file");
+    let output =
+        tollgate(&["serve"]).current_dir(&data_dir.path).output().expect("the program runs");
     let error = String::from_utf8(output.stderr).expect("text");
     assert!(!output.status.success());
     assert!(error.contains(".env cannot be read") && error.contains("(line 2)"), "{error}");
@@ -224,7 +236,7 @@ fn invalid_env_file_error_names_the_line_but_shows_no_content() {
 
 #[test]
 fn command_reports_an_unreachable_database_without_its_password() {
-    let place = Place::new("unreachable");
+    let data_dir = DataDir::new("unreachable");
     let mut command = tollgate(&["tenant", "list"]);
     command.env("DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/ledger");
     let output = command.output().expect("the program runs");
@@ -232,12 +244,12 @@ fn command_reports_an_unreachable_database_without_its_password() {
     assert!(!output.status.success());
     assert!(error.contains("cannot reach Postgres at 127.0.0.1:1, database ledger"), "{error}");
     assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");
-    drop(place);
+    drop(data_dir);
 }
 
 #[test]
 fn every_command_and_option_has_help_text() {
-    let place = Place::new("help");
+    let data_dir = DataDir::new("help");
     for arguments in [
         &["--help"][..],
         &["serve", "--help"],
@@ -253,24 +265,27 @@ fn every_command_and_option_has_help_text() {
         &["admin-key", "revoke", "--help"],
         &["openapi", "--help"],
     ] {
-        let help = place.stdout(arguments);
+        let help = data_dir.stdout(arguments);
         assert!(help.contains("Usage: tollgate"), "{help}");
-        // Every argument and option has a text of its own.
+        // Every option has a help text.
         let mut lines = help.lines().peekable();
         while let Some(line) = lines.next() {
             let option = line.trim_start();
             let is_option = option.starts_with("--") || option.starts_with("-h,");
             if is_option && option.split("  ").count() < 2 {
                 let next = lines.peek().map_or("", |next| next.trim());
-                assert!(!next.is_empty() && !next.starts_with('-'), "{line} says nothing:\n{help}");
+                assert!(
+                    !next.is_empty() && !next.starts_with('-'),
+                    "{line} has no help text:\n{help}"
+                );
             }
         }
     }
-    let wrong = place.error(&["tenant", "create", "Tron", "--prefix", "ta"]);
-    assert!(wrong.contains("a slug has"), "{wrong}");
-    let wrong = place.error(&["tenant", "create", "tron", "--prefix", "ta"]);
-    assert!(wrong.contains("a prefix has"), "{wrong}");
-    let document = place.json(&["openapi"]);
+    let invalid_slug = data_dir.error(&["tenant", "create", "Tron", "--prefix", "ta"]);
+    assert!(invalid_slug.contains("a slug has"), "{invalid_slug}");
+    let invalid_prefix = data_dir.error(&["tenant", "create", "tron", "--prefix", "ta"]);
+    assert!(invalid_prefix.contains("a prefix has"), "{invalid_prefix}");
+    let document = data_dir.json(&["openapi"]);
     assert_eq!(document["info"]["title"], "Tollgate");
-    assert!(!place.directory.exists(), "none of these needs a database");
+    assert!(!data_dir.path.exists(), "none of these needs a database");
 }

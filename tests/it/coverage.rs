@@ -1,6 +1,6 @@
-//! Every route has an unauthenticated case and a cross-tenant case, and one that asks for an admin
-//! key a case for the permission. The routes are those of the OpenAPI document: a new one without
-//! a line here fails the test.
+//! Every route has an unauthenticated case and a cross-tenant case. A route that requires an admin
+//! key also has a case for the permission. The routes are those of the OpenAPI document: a new
+//! route without a line here fails a test.
 
 use std::collections::BTreeSet;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Answer, App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
-/// Which credential a route asks for.
+/// The credential that a route requires.
 #[derive(Clone, Copy, PartialEq)]
 enum Asks {
     Nothing,
@@ -16,14 +16,14 @@ enum Asks {
     AdminKey(&'static str),
 }
 
-/// What one who holds another tenant's credential gets.
+/// What a caller with a credential of another tenant or account gets.
 enum Stranger {
-    /// The same 404 as for what is not there.
+    /// The same 404 as for an unknown resource.
     NotFound,
-    /// An answer in which nothing of the tenant is: neither its account nor its ids.
+    /// A response without any data of the tenant: neither its account nor its ids.
     SeesNothing,
-    /// A new thing of its own, which is not the tenant's.
-    MakesItsOwn,
+    /// A new resource of the caller, not of the tenant.
+    CreatesItsOwn,
 }
 
 struct Route {
@@ -36,41 +36,41 @@ struct Route {
 
 fn routes() -> Vec<Route> {
     use Asks::{AdminKey, ApiKey, Nothing};
-    use Stranger::{MakesItsOwn, NotFound, SeesNothing};
+    use Stranger::{CreatesItsOwn, NotFound, SeesNothing};
     let route =
         |method, template, asks, stranger| Route { method, template, asks, stranger, body: None };
-    let with = |route: Route, body: Value| Route { body: Some(body), ..route };
+    let with_body = |route: Route, body: Value| Route { body: Some(body), ..route };
     let name = json!({"name": "a"});
     vec![
         route("GET", "/livez", Nothing, SeesNothing),
         route("GET", "/readyz", Nothing, SeesNothing),
         route("GET", "/v1/authorize", ApiKey, SeesNothing),
         route("GET", "/v1/me", ApiKey, SeesNothing),
-        with(route("POST", "/v1/purchases", ApiKey, MakesItsOwn), json!({"amount": "1"})),
+        with_body(route("POST", "/v1/purchases", ApiKey, CreatesItsOwn), json!({"amount": "1"})),
         route("GET", "/v1/purchases", ApiKey, SeesNothing),
         route("GET", "/v1/purchases/{id}", ApiKey, NotFound),
-        with(route("POST", "/v1/holds", ApiKey, MakesItsOwn), json!({"amount": "1"})),
+        with_body(route("POST", "/v1/holds", ApiKey, CreatesItsOwn), json!({"amount": "1"})),
         route("GET", "/v1/holds", ApiKey, SeesNothing),
         route("GET", "/v1/holds/{id}", ApiKey, NotFound),
         route("POST", "/v1/holds/{id}/capture", ApiKey, NotFound),
         route("POST", "/v1/holds/{id}/void", ApiKey, NotFound),
         route("GET", "/v1/accounts", AdminKey("accounts"), SeesNothing),
         route("GET", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
-        with(
+        with_body(
             route("PATCH", "/v1/accounts/{account}", AdminKey("accounts"), NotFound),
             json!({"status": "suspended"}),
         ),
-        with(
+        with_body(
             route("POST", "/v1/accounts/{account}/credits", AdminKey("credits"), NotFound),
             json!({"amount": "1"}),
         ),
-        with(
+        with_body(
             route("POST", "/v1/accounts/{account}/keys", AdminKey("keys"), NotFound),
             name.clone(),
         ),
         route("GET", "/v1/accounts/{account}/keys", AdminKey("keys"), NotFound),
         route("GET", "/v1/accounts/{account}/keys/{key_id}", AdminKey("keys"), NotFound),
-        with(
+        with_body(
             route("PATCH", "/v1/accounts/{account}/keys/{key_id}", AdminKey("keys"), NotFound),
             name,
         ),
@@ -89,25 +89,25 @@ fn routes() -> Vec<Route> {
         route("GET", "/v1/accounts/{account}/ledger.csv", AdminKey("audit"), NotFound),
         route("GET", "/v1/accounts/{account}/balance", AdminKey("audit"), NotFound),
         route("GET", "/v1/audit-events", AdminKey("audit"), SeesNothing),
-        with(
+        with_body(
             route("POST", "/v1/keys/verify", AdminKey("verify"), SeesNothing),
             json!({"key": "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
         ),
-        // Last: the stranger has an account of this name from here on.
-        with(
+        with_body(
             route("POST", "/v1/dashboard-links", AdminKey("keys"), NotFound),
             json!({"account": WALLET}),
         ),
         route("GET", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
-        with(
+        with_body(
             route("PATCH", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
             json!({"name": "a"}),
         ),
-        route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), MakesItsOwn),
+        // Last: from here on the caller has an account of this name.
+        route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), CreatesItsOwn),
     ]
 }
 
-/// A tenant with all that a stranger must not reach, and a stranger.
+/// A tenant with resources that others must not reach, another tenant, and a neighbour account.
 struct World {
     app: App,
     key: NewKey,
@@ -126,14 +126,14 @@ impl World {
         let hold = key.call("POST", "/v1/holds").json(json!({"amount": "1"}));
         let hold_id = app.send(hold).await.expect(201).text("/id").to_owned();
         app.account(&app.tradetally, "stranger", "10").await;
-        let both = json!({"name": "a", "scopes": ["write"]});
-        let stranger_key = app.key_with(&app.tradetally, "stranger", both).await;
+        let write = json!({"name": "a", "scopes": ["write"]});
+        let stranger_key = app.key_with(&app.tradetally, "stranger", write).await;
         app.account(&app.tronagg, OTHER_WALLET, "10").await;
         let neighbour_key = app.key(&app.tronagg, OTHER_WALLET).await;
         Self { app, key, purchase_id, hold_id, stranger_key, neighbour_key }
     }
 
-    /// The request of a route about the tenant's own things, without a credential.
+    /// A request to the route for the tenant's resources, without a credential.
     fn call(&self, route: &Route) -> Call {
         let path = route
             .template
@@ -148,7 +148,7 @@ impl World {
         }
     }
 
-    /// All that is the tenant's, to see whether anything of it changed.
+    /// Every row of the tenant's account, to detect changes.
     async fn state(&self) -> Vec<String> {
         sqlx::query_scalar(
             "WITH own AS (SELECT a.* FROM accounts a JOIN tenants t USING (tenant_id)
@@ -227,9 +227,10 @@ async fn admin_key_without_the_required_permission_is_refused_on_every_route() {
     let all = ["accounts", "keys", "verify", "credits", "audit"];
     for route in routes() {
         let Asks::AdminKey(permission) = route.asks else { continue };
-        let others: Vec<&str> = all.into_iter().filter(|other| *other != permission).collect();
-        let lacking = world.app.tronagg.admin_key_with(&world.app, &others).await;
-        let answer = world.app.send(world.call(&route).bearer(&lacking)).await;
+        let other_permissions: Vec<&str> =
+            all.into_iter().filter(|other| *other != permission).collect();
+        let admin_key = world.app.tronagg.admin_key_with(&world.app, &other_permissions).await;
+        let answer = world.app.send(world.call(&route).bearer(&admin_key)).await;
         let answer = answer.expect_problem(403, "insufficient_permission");
         assert_eq!(answer.json["required_permission"], permission, "{}", route.template);
     }
@@ -244,7 +245,7 @@ async fn no_route_shows_or_changes_data_of_another_tenant_or_account() {
         let call = world.call(&route);
         let calls = match route.asks {
             Asks::Nothing => vec![call],
-            // Another tenant's account, and another account of the same tenant.
+            // Keys of another tenant, and of another account of the same tenant.
             Asks::ApiKey => vec![
                 call.clone().header("X-API-Key", &world.stranger_key.text),
                 call.header("X-API-Key", &world.neighbour_key.text),
@@ -275,7 +276,7 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
                 assert!(!shown.contains(secret), "{} shows {secret}: {shown}", route.template);
             }
         }
-        Stranger::MakesItsOwn => {
+        Stranger::CreatesItsOwn => {
             answer.expect(201);
         }
     }
@@ -285,7 +286,7 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
 async fn key_id_is_not_found_under_another_account() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
-    // The key's id under the other account's path.
+    // The id of the key, in the path of the other account.
     for (method, suffix) in
         [("GET", ""), ("PATCH", ""), ("GET", "/usage"), ("POST", "/revoke"), ("POST", "/rotate")]
     {

@@ -1,4 +1,4 @@
-//! The schema holds the invariants by itself: what the program would never do, done by hand.
+//! The schema enforces the invariants by itself: these tests run SQL that the program never runs.
 
 use proptest::{option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use sqlx::{AssertSqlSafe, postgres::PgListener};
@@ -16,7 +16,7 @@ use uuid::Uuid;
 
 use crate::harness::App;
 
-/// What a statement is refused by: the name of a constraint, or the message.
+/// Why the database refuses a statement: the name of the constraint, or the message.
 async fn refusal(app: &App, statement: &str) -> String {
     let error = sqlx::query(AssertSqlSafe(statement.to_owned()))
         .execute(&app.pool)
@@ -120,7 +120,7 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
         let refused = refusal(&app, &insert("other", prefix)).await;
         assert_eq!(refused, "tenants_prefix_grammar", "{prefix}");
     }
-    // At once: the second waits for the first, and sees it.
+    // Concurrently: the second insert waits for the first one and then sees it.
     let mut first = app.pool.begin().await.expect("a transaction");
     sqlx::query(AssertSqlSafe(insert("a", "new_"))).execute(&mut *first).await.expect("inserted");
     let pool = app.pool.clone();
@@ -128,14 +128,14 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
     let second =
         tokio::spawn(async move { sqlx::query(AssertSqlSafe(statement)).execute(&pool).await });
     first.commit().await.expect("the commit");
-    let error = second.await.expect("no panic").expect_err("it collides");
+    let error = second.await.expect("no panic").expect_err("the prefixes overlap");
     let error = error.as_database_error().expect("the database refused it");
     assert_eq!(error.constraint(), Some("tenants_prefix"));
 }
 
-/// A key, its account and a moment, as the property below draws them: seconds around each other, so
-/// that equal moments are frequent.
-fn drawn_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
+/// Draws the state of a key and its account, its scopes and the current time. All times lie within
+/// a few seconds, so that equal times are frequent.
+fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
     let moment = move || (0_i64..6).prop_map(at);
     let account = prop_oneof![Just(AccountStatus::Active), Just(AccountStatus::Suspended)];
@@ -161,9 +161,8 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     const KEYS: usize = 3000;
     let app = App::start().await;
     let mut runner = TestRunner::default();
-    let keys: Vec<_> = (0..KEYS)
-        .map(|_| drawn_key().new_tree(&mut runner).expect("it can be drawn").current())
-        .collect();
+    let keys: Vec<_> =
+        (0..KEYS).map(|_| random_key().new_tree(&mut runner).expect("a value").current()).collect();
     let time = |moment: Timestamp| OffsetDateTime::from(moment);
     let needed = Scope::purchases_write();
     let implied_by: Vec<String> = needed.implied_by().iter().map(ToString::to_string).collect();
@@ -188,15 +187,18 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     .expect("verdicts");
     assert_eq!(judged.len(), KEYS);
     let mut passed = 0;
-    for ((key, scopes, now), (denial, live, may_buy)) in keys.iter().zip(judged) {
+    for ((key, scopes, now), (denial, is_live, may_buy)) in keys.iter().zip(judged) {
         let verdict = key.judge(*now);
         assert_eq!(denial.as_deref(), verdict.err().map(Denial::as_str), "{key:?} at {now}");
         let is_dead = matches!(verdict, Err(Denial::Revoked | Denial::Expired));
-        assert_eq!(live, !is_dead, "{key:?} at {now}");
+        assert_eq!(is_live, !is_dead, "{key:?} at {now}");
         assert_eq!(may_buy, scopes.allows(&needed), "{scopes}");
         passed += usize::from(verdict.is_ok());
     }
-    assert!((100..KEYS).contains(&passed), "both kinds are drawn: {passed} of {KEYS} pass");
+    assert!(
+        (100..KEYS).contains(&passed),
+        "some keys pass and some do not: {passed} of {KEYS} pass"
+    );
 }
 
 #[tokio::test]
@@ -223,7 +225,7 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
 async fn large_key_change_is_announced_in_parts_and_only_the_last_requests_acknowledgement() {
     let app = App::start().await;
     let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
-    listener.listen("tollgate_changes").await.expect("it listens");
+    listener.listen("tollgate_changes").await.expect("the listener listens");
     let node = Uuid::from_u128(7);
     let tags: Vec<String> = (1..=801).map(|tag| format!("{tag:016x}")).collect();
     for (node, tags) in [(Some(node), &tags[..]), (None, &tags[..1]), (Some(node), &tags[..0])] {
@@ -232,7 +234,7 @@ async fn large_key_change_is_announced_in_parts_and_only_the_last_requests_ackno
             .bind(tags)
             .execute(&app.pool)
             .await
-            .expect("it is announced");
+            .expect("the change is announced");
     }
     let node = node.simple();
     let nobody = Uuid::nil().simple();
@@ -242,8 +244,8 @@ async fn large_key_change_is_announced_in_parts_and_only_the_last_requests_ackno
         format!("{node} 9 {}", tags[800]),
         format!("{nobody} 0 {}", tags[0]),
     ] {
-        let heard = listener.recv().await.expect("a notification");
-        assert_eq!(heard.payload(), payload);
+        let notification = listener.recv().await.expect("a notification");
+        assert_eq!(notification.payload(), payload);
     }
 }
 
@@ -259,7 +261,7 @@ async fn account_tables_have_account_id_first_in_their_primary_key() {
     .fetch_all(&app.pool)
     .await
     .expect("tables");
-    let not_an_accounts = [
+    let tables_without_an_account = [
         "_sqlx_migrations",
         "admin_keys",
         "nodes",
@@ -269,7 +271,7 @@ async fn account_tables_have_account_id_first_in_their_primary_key() {
         "tenants",
     ];
     for (table, first_column) in tables {
-        if !not_an_accounts.contains(&table.as_str()) {
+        if !tables_without_an_account.contains(&table.as_str()) {
             assert_eq!(first_column, "account_id", "{table}");
         }
     }

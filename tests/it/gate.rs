@@ -1,11 +1,11 @@
-//! What passes the gate, and what a client is told when it does not.
+//! Which keys pass the gate, and which responses the others get.
 
 use serde_json::json;
 
 use crate::harness::{Answer, App, Call};
 
-/// All of an answer that a client could tell one refusal from another by.
-fn telltale(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
+/// Everything in a response by which a client could tell refusals apart.
+fn observable_parts(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
     let mut body = answer.json.clone();
     body["request_id"] = json!(null);
     let mut headers: Vec<_> = answer
@@ -41,17 +41,17 @@ async fn api_key_is_accepted_in_either_header_in_any_case() {
 async fn absent_and_conflicting_api_keys_are_refused_as_missing() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
-    let (a, b) =
+    let (key, other) =
         (app.key(&app.tronagg, wallet).await.text, app.key(&app.tronagg, wallet).await.text);
     let me = || Call::new("GET", "/v1/me");
     for call in [
         me(),
         me().header("X-API-Key", ""),
         me().header("Authorization", "Bearer "),
-        me().header("Authorization", &format!("Basic {a}")),
-        me().header("X-API-Key", &a).header("X-API-Key", &b),
-        me().header("X-API-Key", &a).bearer(&b),
-        Call::new("GET", &format!("/v1/me?api_key={a}&X-API-Key={a}")),
+        me().header("Authorization", &format!("Basic {key}")),
+        me().header("X-API-Key", &key).header("X-API-Key", &other),
+        me().header("X-API-Key", &key).bearer(&other),
+        Call::new("GET", &format!("/v1/me?api_key={key}&X-API-Key={key}")),
     ] {
         let answer = app.send(call).await.expect_problem(401, "missing_api_key");
         assert_eq!(answer.header("www-authenticate"), Some("Bearer realm=\"tollgate\""));
@@ -73,7 +73,7 @@ async fn unknown_revoked_disabled_and_expired_keys_get_identical_responses() {
     let unknown = format!("ta_{}", "A".repeat(43));
     let unknown_prefix = format!("zz_{}", "A".repeat(43));
     let live = app.key(&app.tronagg, wallet).await.text;
-    let circulating = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789-_ab";
+    let plausible = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789-_ab";
     let mut answers = Vec::new();
     for text in [
         &revoked.text,
@@ -82,17 +82,18 @@ async fn unknown_revoked_disabled_and_expired_keys_get_identical_responses() {
         &unknown,
         &unknown_prefix,
         "x",
-        circulating,
+        plausible,
         &live[..45],
         &format!("{live}A"),
         &live.to_uppercase(),
         &app.tronagg.admin_key,
     ] {
         let answer = app.send(Call::new("GET", "/v1/me").header("X-API-Key", text)).await;
-        answers.push(telltale(&answer.expect_problem(401, "invalid_api_key")));
+        answers.push(observable_parts(&answer.expect_problem(401, "invalid_api_key")));
     }
     let not_utf8 = Call::new("GET", "/v1/me").raw_header("X-API-Key", b"ta_\xff\xfe");
-    answers.push(telltale(&app.send(not_utf8).await.expect_problem(401, "invalid_api_key")));
+    answers
+        .push(observable_parts(&app.send(not_utf8).await.expect_problem(401, "invalid_api_key")));
     for answer in &answers {
         assert_eq!(answer, &answers[0]);
     }
@@ -121,7 +122,7 @@ async fn missing_scope_is_refused_and_named_in_the_response() {
         let body = json!({"name": "a", "scopes": scopes});
         keys.push(app.key_with(&app.tronagg, wallet, body).await);
     }
-    let [reader, buyer, foreign] = &keys[..] else { unreachable!("three were made") };
+    let [reader, buyer, other] = &keys[..] else { unreachable!("three keys were created") };
     let refused = app.send(reader.buy("1")).await.expect_problem(403, "insufficient_scope");
     assert_eq!(refused.json["required_scope"], "purchases:write");
     let challenge = refused.header("www-authenticate").expect("a challenge");
@@ -129,12 +130,12 @@ async fn missing_scope_is_refused_and_named_in_the_response() {
     app.send(reader.call("GET", "/v1/purchases")).await.expect(200);
     app.send(buyer.buy("1")).await.expect(201);
     app.send(buyer.call("GET", "/v1/purchases")).await.expect(200);
-    let refused = app.send(foreign.call("GET", "/v1/purchases")).await;
+    let refused = app.send(other.call("GET", "/v1/purchases")).await;
     assert_eq!(
         refused.expect_problem(403, "insufficient_scope").json["required_scope"],
         "purchases:read"
     );
-    app.send(foreign.call("GET", "/v1/me")).await.expect(200);
+    app.send(other.call("GET", "/v1/me")).await.expect(200);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "9.000000");
 }
 
@@ -161,13 +162,17 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
     let tunnel = app.send(key.call("CONNECT", "/v1/authorize")).await;
     tunnel.expect_problem(405, "method_not_allowed");
     app.send(key.call("GET", "/v1/authorize")).await.expect(200);
-    // The original request's own parameters do no harm.
+    // Parameters of the original request are ignored.
     app.send(key.call("GET", "/v1/authorize?page=2&q=a%20b")).await.expect(200);
     let refused = app.send(key.call("POST", "/v1/authorize?scope=purchases:write")).await;
     refused.expect_problem(403, "insufficient_scope");
-    for wrong in ["scope=admin", "scope=", "scope=read&scope=write"] {
-        let answer = app.send(key.call("GET", &format!("/v1/authorize?{wrong}"))).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["scope"], "{wrong}");
+    for invalid in ["scope=admin", "scope=", "scope=read&scope=write"] {
+        let answer = app.send(key.call("GET", &format!("/v1/authorize?{invalid}"))).await;
+        assert_eq!(
+            answer.expect_problem(422, "validation_failed").errors_at(),
+            ["scope"],
+            "{invalid}"
+        );
     }
 }
 
@@ -195,7 +200,7 @@ async fn malformed_key_is_refused_without_a_database_lookup() {
     for text in ["x", "ta_short", &"ta_".repeat(1000), &format!("ta_{}", "A".repeat(42))] {
         app.send(call(text)).await.expect_problem(401, "invalid_api_key");
     }
-    // One that could be a key has to be asked about, and cannot be.
-    let possible = format!("ta_{}", "A".repeat(43));
-    app.send(call(&possible)).await.expect_problem(503, "unavailable");
+    // A well-formed key needs a lookup, and the store is closed.
+    let well_formed = format!("ta_{}", "A".repeat(43));
+    app.send(call(&well_formed)).await.expect_problem(503, "unavailable");
 }

@@ -1,4 +1,4 @@
-//! API keys: created, listed, changed, revoked, rotated.
+//! API keys: create, list, change, revoke, rotate.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -44,13 +44,13 @@ async fn key_text_is_returned_only_at_creation_and_stored_as_a_hash() {
     assert_eq!(created.json["enabled"], true);
     assert_eq!(created.json["expires_at"], Value::Null);
 
-    // Nowhere else: not in the list, not when it is read, not for its owner.
+    // Neither the key resource nor the list contains the text.
     let id = created.text("/id");
-    let one = app.send(app.tronagg.call("GET", &format!("{path}/{id}"))).await.expect(200);
-    assert_eq!(one.json["metadata"], json!({"z": 1, "a": [1.0, "é"]}));
+    let read = app.send(app.tronagg.call("GET", &format!("{path}/{id}"))).await.expect(200);
+    assert_eq!(read.json["metadata"], json!({"z": 1, "a": [1.0, "é"]}));
     let mut without_text = created.json.clone();
     without_text.as_object_mut().expect("an object").shift_remove("key");
-    assert_eq!(one.json, without_text);
+    assert_eq!(read.json, without_text);
     let listed = app.send(app.tronagg.call("GET", &path)).await.expect(200);
     assert_eq!(listed.data(), [without_text]);
     let hash: Vec<u8> = sqlx::query_scalar("SELECT key_hash FROM api_keys")
@@ -113,7 +113,7 @@ async fn fifty_concurrent_creates_stop_at_the_limit_of_five_keys() {
         .join_all()
         .await
         .into_iter()
-        .map(|answer| answer.expect("it never fails").status().as_u16())
+        .map(|answer| answer.expect("the router is infallible").status().as_u16())
         .collect();
     assert_eq!(statuses.iter().filter(|&&status| status == 201).count(), 5, "{statuses:?}");
     assert_eq!(statuses.iter().filter(|&&status| status == 409).count(), 45, "{statuses:?}");
@@ -127,7 +127,7 @@ async fn three_concurrent_creates_for_the_last_free_key_create_one() {
     for _ in 0..4 {
         app.key(&app.tronagg, wallet).await;
     }
-    // All three are in their transactions before any can count.
+    // All three requests are in their transactions before any of them can count the keys.
     let lock = app.lock_accounts().await;
     let create = |name: &str| {
         let call = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
@@ -137,9 +137,10 @@ async fn three_concurrent_creates_for_the_last_free_key_create_one() {
         app.wait_until_blocked(3).await;
         lock.commit().await
     };
-    let (a, b, c, released) = tokio::join!(create("a"), create("b"), create("c"), release);
+    let (first, second, third, released) =
+        tokio::join!(create("a"), create("b"), create("c"), release);
     released.expect("the commit");
-    let mut statuses = [a.status, b.status, c.status];
+    let mut statuses = [first.status, second.status, third.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409]);
     assert_eq!(list(&app, wallet, "live").await.len(), 5);
@@ -158,8 +159,8 @@ async fn revoke_is_immediate_and_final_and_affects_no_other_key() {
     app.send(key.buy("1")).await.expect_problem(401, "invalid_api_key");
     assert!(passes(&app, &other).await);
 
-    let again = app.send(revoke().json(json!({"reason": "again"}))).await.expect(200);
-    assert_eq!(again.json, revoked.json, "repeating it changes nothing");
+    let repeated = app.send(revoke().json(json!({"reason": "again"}))).await.expect(200);
+    assert_eq!(repeated.json, revoked.json, "a repeated revoke changes nothing");
     for body in [json!({"enabled": true}), json!({"name": "new"}), json!({"expires_at": null})] {
         let patch = app.tronagg.call("PATCH", &key.path).json(body);
         app.send(patch).await.expect_problem(409, "key_not_live");
@@ -179,8 +180,8 @@ async fn key_expires_by_the_database_clock() {
     let body = json!({"name": "short", "expires_at": rfc3339(soon)});
     let key = app.key_with(&app.tronagg, wallet, body).await;
     assert!(passes(&app, &key).await || database_time(&app).await >= soon);
-    // Waits on the clock that decides, not on this machine's.
-    eventually("it expires", async || database_time(&app).await >= soon).await;
+    // Waits by the database clock, which decides the expiry.
+    eventually("the key expires", async || database_time(&app).await >= soon).await;
     assert!(!passes(&app, &key).await);
     app.send(key.buy("1")).await.expect_problem(401, "invalid_api_key");
     assert_eq!(list(&app, wallet, "expired").await, std::slice::from_ref(&key.id));
@@ -207,10 +208,10 @@ async fn key_expiry_can_be_a_time_or_a_lifetime() {
     assert_eq!(key.text("/expires_at"), "2030-01-31T10:00:00.000000Z");
 
     let past = rfc3339(before - Duration::seconds(1));
-    let far = rfc3339(before + Duration::days(3654));
-    for (body, wrong) in [
+    let too_far = rfc3339(before + Duration::days(3654));
+    for (body, location) in [
         (json!({"name": "c", "expires_at": past}), "/expires_at"),
-        (json!({"name": "c", "expires_at": far}), "/expires_at"),
+        (json!({"name": "c", "expires_at": too_far}), "/expires_at"),
         (json!({"name": "c", "expires_at": "tomorrow"}), "/expires_at"),
         (json!({"name": "c", "expires_at": 1_800_000_000}), "/expires_at"),
         (json!({"name": "c", "expires_in": 0}), "/expires_in"),
@@ -223,7 +224,7 @@ async fn key_expiry_can_be_a_time_or_a_lifetime() {
         ),
     ] {
         let answer = create(body.clone()).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), [wrong], "{body}");
+        assert_eq!(answer.errors_at(), [location], "{body}");
     }
     assert_eq!(list(&app, wallet, "all").await.len(), 2);
 }
@@ -255,7 +256,7 @@ async fn patch_keeps_absent_fields_and_clears_null_fields() {
     patch(json!({"enabled": true})).await.expect(200);
     assert!(passes(&app, &key).await);
 
-    for (body, wrong) in [
+    for (body, location) in [
         (json!({"name": null}), "/name"),
         (json!({"scopes": null}), "/scopes"),
         (json!({"enabled": null}), "/enabled"),
@@ -265,7 +266,7 @@ async fn patch_keeps_absent_fields_and_clears_null_fields() {
         (json!({"key_hash": ""}), "/key_hash"),
     ] {
         let answer = patch(body.clone()).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), [wrong], "{body}");
+        assert_eq!(answer.errors_at(), [location], "{body}");
     }
 }
 
@@ -288,7 +289,7 @@ async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
     for _ in 0..4 {
         app.key(&app.tronagg, wallet).await;
     }
-    // The account has all the keys it may: a rotation needs no room.
+    // The account is at its key limit, which does not apply to a rotation.
     let rotated = rotate(&app, &key, 3600).await.expect(201);
     assert_eq!(rotated.header("cache-control"), Some("no-store"));
     let new = successor(&key, &rotated);
@@ -308,7 +309,7 @@ async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
         let patch = app.tronagg.call("PATCH", &key.path).json(json!({"expires_at": expires_at}));
         app.send(patch).await.expect_problem(409, "key_already_rotated");
     }
-    // The old one does not count, the new one does.
+    // The new key counts toward the limit; the old one does not.
     let create = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
     app.send(create.json(json!({"name": "x"}))).await.expect_problem(409, "key_limit_reached");
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
@@ -330,7 +331,7 @@ async fn rotation_without_grace_revokes_the_old_key_immediately() {
     assert_eq!(old.json["revoked_reason"], "rotated");
     for grace in [-1, 604_801] {
         let answer = rotate(&app, &new, grace).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), ["/grace_seconds"]);
+        assert_eq!(answer.errors_at(), ["/grace_seconds"]);
     }
 }
 
@@ -346,11 +347,11 @@ async fn keys_in_rotation_grace_are_limited_like_live_keys() {
         newest = successor(&newest, &rotated);
     }
     rotate(&app, &newest, 3600).await.expect_problem(409, "key_limit_reached");
-    let oldest = oldest.expect("one was rotated");
+    let oldest = oldest.expect("a key was rotated");
     app.send(app.tronagg.call("POST", &format!("{}/revoke", oldest.path))).await.expect(200);
     let rotated = rotate(&app, &newest, 3600).await.expect(201);
     newest = successor(&newest, &rotated);
-    // Without a grace there is none more to count.
+    // A rotation without grace adds no key in grace.
     rotate(&app, &newest, 0).await.expect(201);
     assert_eq!(list(&app, wallet, "live").await.len(), 6);
 }
@@ -378,8 +379,8 @@ async fn ten_concurrent_rotations_create_one_successor() {
         let request = call.json(json!({"grace_seconds": 60})).into_request();
         tasks.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
     }
-    let created = tasks.join_all().await.into_iter();
-    let created = created.filter(|answer| answer.as_ref().expect("an answer").status() == 201);
+    let answers = tasks.join_all().await.into_iter();
+    let created = answers.filter(|answer| answer.as_ref().expect("a response").status() == 201);
     assert_eq!(created.count(), 1);
     assert_eq!(list(&app, wallet, "live").await.len(), 2);
 }
@@ -398,7 +399,7 @@ async fn keys_are_listed_newest_first_in_pages() {
     let cursor = first.text("/next_cursor");
     let second = app.send(app.tronagg.call("GET", &format!("{path}&cursor={cursor}"))).await;
     assert_eq!(second.expect(200).data()[0]["id"], json!(ids[2]));
-    // A cursor belongs to its list, filter and account.
+    // A cursor is valid only for its own list, filter and account.
     for path in [
         format!("/v1/accounts/{wallet}/keys?status=all&cursor={cursor}"),
         format!("/v1/accounts/{wallet}/ledger?cursor={cursor}"),
@@ -406,6 +407,10 @@ async fn keys_are_listed_newest_first_in_pages() {
         format!("/v1/accounts?cursor={cursor}"),
     ] {
         let answer = app.send(app.tronagg.call("GET", &path)).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["cursor"], "{path}");
+        assert_eq!(
+            answer.expect_problem(422, "validation_failed").errors_at(),
+            ["cursor"],
+            "{path}"
+        );
     }
 }

@@ -1,11 +1,11 @@
-//! `tollgate ledger verify`: it finds each fault that there can be, and names it.
+//! `tollgate ledger verify` finds each kind of fault and names it.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::harness::{App, OTHER_WALLET, WALLET, process::tollgate};
 
-/// Whether it succeeds, and what it prints.
+/// Runs the command. Returns whether it succeeded, and what it printed.
 fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
     let output = tollgate(&["ledger", "verify"])
         .args(arguments)
@@ -14,12 +14,12 @@ fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
         .expect("the program runs");
     let stdout = String::from_utf8(output.stdout).expect("text");
     let stderr = String::from_utf8(output.stderr).expect("text");
-    // Nothing but what is to be read, since it is no terminal.
+    // No progress line, because the output is not a terminal.
     assert!(!stdout.contains('\r') && !stderr.contains('\r'), "{stdout}{stderr}");
     (output.status.success(), stdout + &stderr)
 }
 
-/// An account in which everything has happened.
+/// A ledger with entries of every kind: credits, purchases, declines, refunds, holds and captures.
 async fn busy_account() -> App {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
@@ -32,36 +32,39 @@ async fn busy_account() -> App {
     app.send(refund.json(json!({"amount": "3"}))).await.expect(201);
     let hold = |amount: &str| key.call("POST", "/v1/holds").json(json!({"amount": amount}));
     app.send(hold("7").idempotency_key("h")).await.expect(201);
-    let made = app.send(hold("2")).await.expect(201);
-    let capture = format!("/v1/holds/{}/capture", made.text("/id"));
+    let to_capture = app.send(hold("2")).await.expect(201);
+    let capture = format!("/v1/holds/{}/capture", to_capture.text("/id"));
     app.send(key.call("POST", &capture).json(json!({"amount": "1"}))).await.expect(200);
-    // From now on it is counted what the key spends, and what it has spent so far.
+    // The limit creates the spend counter of the key, which includes its earlier purchases.
     let limit = json!({"spend_limit": {"amount": "1000", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(limit)).await.expect(200);
     app.account(&app.tronagg, OTHER_WALLET, "1").await;
     app
 }
 
-/// Changes something that nothing may change.
+/// Changes rows that the schema protects.
 async fn tamper(app: &App, statement: &str) {
     let mut connection = app.pool.acquire().await.expect("a connection");
-    // Neither triggers nor foreign keys stand in its way.
+    // In this role Postgres runs no triggers and checks no foreign keys.
     let statement = format!("SET session_replication_role = replica; {statement}");
-    sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut *connection).await.expect("it is changed");
-    connection.close().await.expect("it is closed");
+    sqlx::raw_sql(AssertSqlSafe(statement))
+        .execute(&mut *connection)
+        .await
+        .expect("the rows are changed");
+    connection.close().await.expect("the connection is closed");
 }
 
 #[tokio::test]
 async fn ledger_verify_reports_a_ledger_without_faults() {
     let app = busy_account().await;
-    let (good, said) = verify(&app, &[]);
-    assert!(good && said.contains("2 accounts, 6 entries: no fault"), "{said}");
-    let (good, said) = verify(&app, &["--tenant", "tronagg", "--account", OTHER_WALLET]);
-    assert!(good && said.contains("1 accounts, 1 entries: no fault"), "{said}");
-    let (good, said) = verify(&app, &["--tenant", "tronagg", "--account", "nobody"]);
-    assert!(!good && said.contains("nobody") | said.contains("address"), "{said}");
-    let (good, said) = verify(&app, &["--account", WALLET]);
-    assert!(!good && said.contains("--tenant"), "{said}");
+    let (succeeded, output) = verify(&app, &[]);
+    assert!(succeeded && output.contains("2 accounts, 6 entries: no fault"), "{output}");
+    let (succeeded, output) = verify(&app, &["--tenant", "tronagg", "--account", OTHER_WALLET]);
+    assert!(succeeded && output.contains("1 accounts, 1 entries: no fault"), "{output}");
+    let (succeeded, output) = verify(&app, &["--tenant", "tronagg", "--account", "nobody"]);
+    assert!(!succeeded && output.contains("nobody") | output.contains("address"), "{output}");
+    let (succeeded, output) = verify(&app, &["--account", WALLET]);
+    assert!(!succeeded && output.contains("--tenant"), "{output}");
 }
 
 #[tokio::test]
@@ -139,11 +142,11 @@ async fn ledger_verify_finds_and_names_each_fault() {
     ] {
         let app = busy_account().await;
         tamper(&app, change).await;
-        let (good, said) = verify(&app, &[]);
-        assert!(!good, "{change} was not found:\n{said}");
-        assert!(said.contains(fault), "{fault} is not named after {change}:\n{said}");
-        assert!(said.contains(WALLET) || change.contains("FROM accounts"), "{said}");
-        let other = said.lines().any(|line| line.contains(OTHER_WALLET));
-        assert!(!other || change.starts_with("UPDATE credits"), "{said}");
+        let (succeeded, output) = verify(&app, &[]);
+        assert!(!succeeded, "{change} is not found:\n{output}");
+        assert!(output.contains(fault), "{fault} is not reported after {change}:\n{output}");
+        assert!(output.contains(WALLET) || change.contains("FROM accounts"), "{output}");
+        let names_other = output.lines().any(|line| line.contains(OTHER_WALLET));
+        assert!(!names_other || change.starts_with("UPDATE credits"), "{output}");
     }
 }

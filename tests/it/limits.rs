@@ -1,4 +1,4 @@
-//! What a key may spend at the most.
+//! Spend limits of API keys.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn limit(amount: &str, period: &str) -> Value {
     json!({"name": "limited", "spend_limit": {"amount": amount, "period": period}})
 }
 
-async fn left(app: &App, key: &NewKey) -> Value {
+async fn spend_left(app: &App, key: &NewKey) -> Value {
     let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
     me.json["spend_left"].clone()
 }
@@ -18,12 +18,12 @@ async fn limited_key_spends_up_to_its_limit_and_other_keys_the_whole_balance() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("10", "day")).await;
-    let free = app.key(&app.tronagg, wallet).await;
+    let unlimited = app.key(&app.tronagg, wallet).await;
     let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
     let shown = json!({"amount": "10.000000", "period": "day"});
     assert_eq!(me.json["key"]["spend_limit"], shown);
     assert_eq!(me.text("/spend_left"), "10.000000");
-    assert_eq!(left(&app, &free).await, Value::Null);
+    assert_eq!(spend_left(&app, &unlimited).await, Value::Null);
 
     app.send(key.buy("6")).await.expect(201);
     let declined = app.send(key.buy("4.000001").idempotency_key("over")).await;
@@ -31,19 +31,19 @@ async fn limited_key_spends_up_to_its_limit_and_other_keys_the_whole_balance() {
     assert_eq!(declined.text("/available"), "4.000000");
     assert_eq!(declined.text("/required"), "4.000001");
     assert_eq!((declined.text("/limit"), declined.text("/period")), ("10.000000", "day"));
-    app.send(free.buy("50")).await.expect(201);
+    app.send(unlimited.buy("50")).await.expect(201);
     app.send(key.buy("4")).await.expect(201);
-    assert_eq!(left(&app, &key).await, json!("0.000000"));
+    assert_eq!(spend_left(&app, &key).await, json!("0.000000"));
     app.send(key.buy("0.000001")).await.expect_problem(402, "spend_limit_exceeded");
 
-    // A decline is an outcome, whatever the limit becomes.
+    // A decline stays recorded after the limit changes.
     let change = json!({"spend_limit": {"amount": "1000", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(change)).await.expect(200);
-    let again = app.send(key.buy("4.000001").idempotency_key("over")).await;
-    assert_eq!((again.status, &again.body), (402, &declined.body));
-    assert_eq!(again.header("idempotent-replayed"), Some("true"));
+    let repeated = app.send(key.buy("4.000001").idempotency_key("over")).await;
+    assert_eq!((repeated.status, &repeated.body), (402, &declined.body));
+    assert_eq!(repeated.header("idempotent-replayed"), Some("true"));
     app.send(key.buy("4.000001")).await.expect(201);
-    // The balance is the other bound.
+    // The balance still limits the purchase.
     app.send(key.buy("40")).await.expect_problem(402, "insufficient_balance");
     app.check_ledger().await;
 }
@@ -55,12 +55,12 @@ async fn held_amount_counts_toward_the_spend_limit_until_it_is_released() {
     let key = app.key_with(&app.tronagg, wallet, limit("10", "month")).await;
     let hold = |amount: &str| key.call("POST", "/v1/holds").json(json!({"amount": amount}));
     let id = app.send(hold("7")).await.expect(201).text("/id").to_owned();
-    assert_eq!(left(&app, &key).await, json!("3.000000"));
+    assert_eq!(spend_left(&app, &key).await, json!("3.000000"));
     app.send(hold("3.000001")).await.expect_problem(402, "spend_limit_exceeded");
     app.send(key.buy("3.000001")).await.expect_problem(402, "spend_limit_exceeded");
     let capture = key.call("POST", &format!("/v1/holds/{id}/capture"));
     app.send(capture.json(json!({"amount": "5"}))).await.expect(200);
-    assert_eq!(left(&app, &key).await, json!("5.000000"));
+    assert_eq!(spend_left(&app, &key).await, json!("5.000000"));
     let id = app.send(hold("5")).await.expect(201).text("/id").to_owned();
     app.send(key.call("POST", &format!("/v1/holds/{id}/void"))).await.expect(200);
     app.send(key.buy("5")).await.expect(201);
@@ -74,11 +74,11 @@ async fn spend_limit_can_be_set_and_cleared() {
     let key = app.key(&app.tronagg, wallet).await;
     let patch = |body: Value| app.send(app.tronagg.call("PATCH", &key.path).json(body));
     app.send(key.buy("8")).await.expect(201);
-    // What was spent before it was set counts.
+    // Spending from before the limit was set counts.
     let set = json!({"spend_limit": {"amount": "5", "period": "total"}});
     let changed = patch(set.clone()).await.expect(200);
     assert_eq!(changed.json["spend_limit"], json!({"amount": "5.000000", "period": "total"}));
-    assert_eq!(left(&app, &key).await, json!("0.000000"));
+    assert_eq!(spend_left(&app, &key).await, json!("0.000000"));
     let declined = app.send(key.buy("1")).await.expect_problem(402, "spend_limit_exceeded");
     assert_eq!(declined.text("/available"), "0.000000");
     let kept = patch(json!({"name": "another"})).await.expect(200);
@@ -89,7 +89,7 @@ async fn spend_limit_can_be_set_and_cleared() {
     let trail = app.send(app.tronagg.call("GET", "/v1/audit-events")).await.expect(200);
     let detail = &trail.data()[0]["detail"]["spend_limit"];
     assert_eq!(detail, &json!({"from": {"amount": "5.000000", "period": "total"}, "to": null}));
-    for (body, wrong) in [
+    for (body, locations) in [
         (json!({"spend_limit": {}}), vec!["/spend_limit/amount", "/spend_limit/period"]),
         (json!({"spend_limit": "5"}), vec!["/spend_limit"]),
         (
@@ -98,7 +98,7 @@ async fn spend_limit_can_be_set_and_cleared() {
         ),
     ] {
         let answer = patch(body.clone()).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), wrong, "{body}");
+        assert_eq!(answer.errors_at(), locations, "{body}");
     }
     app.check_ledger().await;
 }
@@ -118,11 +118,11 @@ async fn new_spend_limit_counts_earlier_purchases_including_those_of_the_rotated
     for period in ["total", "month", "day"] {
         let set = json!({"spend_limit": {"amount": "10", "period": period}});
         app.send(app.tronagg.call("PATCH", &new.path).json(set)).await.expect(200);
-        assert_eq!(left(&app, &new).await, "6.000000", "{period}");
+        assert_eq!(spend_left(&app, &new).await, "6.000000", "{period}");
     }
-    // The old one has no limit, but spends of the same.
+    // The old key has no limit, but its spending counts toward the limit of the new key.
     app.send(old.buy("2")).await.expect(201);
-    assert_eq!(left(&app, &new).await, "4.000000");
+    assert_eq!(spend_left(&app, &new).await, "4.000000");
     app.check_ledger().await;
 }
 

@@ -1,5 +1,5 @@
-//! The integration tests: one binary, one cluster, a database of its own for each test, and the
-//! router driven in memory; where a process is what is tested, the real one is started.
+//! The integration tests: one binary and one Postgres cluster, with a database for each test. Tests
+//! send requests to the router in memory. Tests of the process start the real program.
 
 mod accounts;
 mod audit;

@@ -1,4 +1,4 @@
-//! The published middleware in a program that is not ours.
+//! The published middleware in a program other than Tollgate.
 
 use std::{
     convert::Infallible,
@@ -29,10 +29,10 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Says of every key what it is told to.
-struct Always(Result<Principal, Denial>, Arc<AtomicUsize>);
+/// Returns the same verdict for every key, and counts its calls.
+struct FixedVerdict(Result<Principal, Denial>, Arc<AtomicUsize>);
 
-impl KeyVerifier for Always {
+impl KeyVerifier for FixedVerdict {
     async fn verify(&self, _: &Presented<'_>) -> Verdict {
         self.1.fetch_add(1, Ordering::Relaxed);
         self.0.clone().map_err(Into::into)
@@ -49,24 +49,25 @@ fn principal() -> Principal {
     ))
 }
 
-fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<Always>, Arc<AtomicUsize>) {
-    let asked = Arc::new(AtomicUsize::new(0));
-    (ApiKeyLayer::new(Always(verdict, Arc::clone(&asked))), asked)
+fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<AtomicUsize>) {
+    let calls = Arc::new(AtomicUsize::new(0));
+    (ApiKeyLayer::new(FixedVerdict(verdict, Arc::clone(&calls))), calls)
 }
 
-/// Refuses to be called unless it was polled ready, as a rate limit or a buffer would.
+/// A service that panics when it is called without having been polled ready. Rate limits and
+/// buffers have this requirement.
 #[derive(Default)]
-struct Particular {
+struct RequiresReady {
     ready: bool,
 }
 
-impl Clone for Particular {
+impl Clone for RequiresReady {
     fn clone(&self) -> Self {
         Self::default()
     }
 }
 
-impl Service<Request<Body>> for Particular {
+impl Service<Request<Body>> for RequiresReady {
     type Response = Response<Body>;
     type Error = Infallible;
     type Future = std::future::Ready<Result<Response<Body>, Infallible>>;
@@ -79,7 +80,7 @@ impl Service<Request<Body>> for Particular {
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
         let account = request.extensions().get::<Principal>().map(|p| p.account.to_string());
-        let body = Body::from(account.expect("who passed has a principal"));
+        let body = Body::from(account.expect("a request that passed has a principal"));
         std::future::ready(Ok(Response::new(body)))
     }
 }
@@ -95,7 +96,7 @@ fn request(key: Option<&str>) -> Request<Body> {
 #[tokio::test]
 async fn middleware_calls_the_service_that_was_polled_ready() {
     let (layer, _) = gate(Ok(principal()));
-    let mut service = layer.layer(Particular::default());
+    let mut service = layer.layer(RequiresReady::default());
     for _ in 0..3 {
         let response = service.ready().await.expect("ready").call(request(Some(KEY))).await;
         assert_eq!(response.expect("no error").status(), StatusCode::OK);
@@ -130,31 +131,31 @@ async fn every_denial_has_its_status_and_never_reaches_the_service() {
 
 #[tokio::test]
 async fn verifier_is_not_called_without_a_well_formed_key() {
-    let (layer, asked) = gate(Ok(principal()));
+    let (layer, calls) = gate(Ok(principal()));
     for key in [None, Some("nonsense"), Some("ta_short")] {
-        let response = layer.layer(Particular::default()).oneshot(request(key)).await;
+        let response = layer.layer(RequiresReady::default()).oneshot(request(key)).await;
         assert_eq!(response.expect("no error").status(), StatusCode::UNAUTHORIZED);
     }
-    assert_eq!(asked.load(Ordering::Relaxed), 0);
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
 }
 
 #[tokio::test]
 async fn builder_sets_the_required_scope_and_the_key_header() {
     let (layer, _) = gate(Ok(principal()));
-    let needs = |scope: &str| layer.clone().require_scope(scope.parse().expect("a scope"));
-    let status = async |layer: &ApiKeyLayer<Always>, request| {
-        layer.layer(Particular::default()).oneshot(request).await.expect("no error").status()
+    let requiring = |scope: &str| layer.clone().require_scope(scope.parse().expect("a scope"));
+    let status = async |layer: &ApiKeyLayer<FixedVerdict>, request| {
+        layer.layer(RequiresReady::default()).oneshot(request).await.expect("no error").status()
     };
-    assert_eq!(status(&needs("orders:read"), request(Some(KEY))).await, StatusCode::OK);
-    assert_eq!(status(&needs("orders:write"), request(Some(KEY))).await, StatusCode::FORBIDDEN);
+    assert_eq!(status(&requiring("orders:read"), request(Some(KEY))).await, StatusCode::OK);
+    assert_eq!(status(&requiring("orders:write"), request(Some(KEY))).await, StatusCode::FORBIDDEN);
 
-    let other = layer.clone().header_name(HeaderName::from_static("x-bot-key"));
-    assert_eq!(status(&other, request(Some(KEY))).await, StatusCode::UNAUTHORIZED);
-    let mut named = request(None);
-    named.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
-    assert_eq!(status(&other, named).await, StatusCode::OK);
+    let renamed = layer.clone().header_name(HeaderName::from_static("x-bot-key"));
+    assert_eq!(status(&renamed, request(Some(KEY))).await, StatusCode::UNAUTHORIZED);
+    let mut with_key = request(None);
+    with_key.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
+    assert_eq!(status(&renamed, with_key).await, StatusCode::OK);
 
-    // A service's own bearer token beside the key: two that differ, unless it is not looked at.
+    // A bearer token of the service itself conflicts with the key, unless only the header is read.
     let with_token = || {
         let mut request = request(Some(KEY));
         let token = "Bearer eyJhbGciOiJub25lIn0.e30.";
@@ -172,39 +173,39 @@ async fn handler_without_the_layer_fails_closed() {
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-/// Says of every key what it was asked with.
-struct Asked(std::sync::Mutex<Option<AskedWith>>);
+/// Accepts every key, and records what it was called with.
+struct Recorder(std::sync::Mutex<Option<RecordedCall>>);
 
 /// The key, the scope and the client's address.
-type AskedWith = (String, Option<String>, Option<std::net::IpAddr>);
+type RecordedCall = (String, Option<String>, Option<std::net::IpAddr>);
 
-impl KeyVerifier for Asked {
+impl KeyVerifier for Recorder {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         let scope = presented.scope.map(ToString::to_string);
-        let asked = (presented.key.expose().to_owned(), scope, presented.client);
-        *self.0.lock().expect("no panic") = Some(asked);
+        let call = (presented.key.expose().to_owned(), scope, presented.client);
+        *self.0.lock().expect("no panic") = Some(call);
         Ok(principal())
     }
 }
 
 #[tokio::test]
 async fn verifier_receives_the_key_the_scope_and_the_client_address() {
-    let verifier = Arc::new(Asked(std::sync::Mutex::default()));
+    let verifier = Arc::new(Recorder(std::sync::Mutex::default()));
     let layer = ApiKeyLayer::shared(Arc::clone(&verifier))
         .require_scope("orders:read".parse().expect("a scope"));
     let mut with_address = request(Some(KEY));
     let address = "192.0.2.7".parse().expect("an address");
     with_address.extensions_mut().insert(ClientAddress(address));
     for (request, client) in [(with_address, Some(address)), (request(Some(KEY)), None)] {
-        let response = layer.layer(Particular::default()).oneshot(request).await;
+        let response = layer.layer(RequiresReady::default()).oneshot(request).await;
         assert_eq!(response.expect("no error").status(), StatusCode::OK);
-        let asked = verifier.0.lock().expect("no panic").take();
-        assert_eq!(asked, Some((KEY.to_owned(), Some("orders:read".to_owned()), client)));
+        let recorded = verifier.0.lock().expect("no panic").take();
+        assert_eq!(recorded, Some((KEY.to_owned(), Some("orders:read".to_owned()), client)));
     }
 }
 
-/// The body of what `layer` answers around a service whose bodies are `B`, with and without a key.
-async fn bodies<B>(layer: &ApiKeyLayer<Always>, body: fn(&'static str) -> B) -> [String; 2]
+/// The response bodies of `layer` around a service whose bodies are `B`, with and without a key.
+async fn bodies<B>(layer: &ApiKeyLayer<FixedVerdict>, body: fn(&'static str) -> B) -> [String; 2]
 where
     B: RefusalBody + HttpBody<Data = Bytes, Error: std::fmt::Debug> + 'static,
 {

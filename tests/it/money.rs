@@ -1,12 +1,12 @@
-//! Credits and purchases: exact, once, and never below zero.
+//! Credits and purchases are exact, happen once, and never make a balance negative.
 
 use serde_json::{Value, json};
 
 use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey, eventually};
 
-/// Sends all at once, in turn to each of two nodes; the statuses and bodies in the order of the
-/// calls.
-async fn all_at_once(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
+/// Sends all requests concurrently, alternating between two nodes. Returns the statuses and bodies
+/// in the order of the requests.
+async fn send_concurrently(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
     let nodes = [app.router.clone(), app.another_node().await];
     let tasks: Vec<_> = calls
         .into_iter()
@@ -17,7 +17,7 @@ async fn all_at_once(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
         .collect();
     let mut answers = Vec::new();
     for task in tasks {
-        let response = task.await.expect("no panic").expect("it never fails");
+        let response = task.await.expect("no panic").expect("the router is infallible");
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
         answers.push((status, String::from_utf8(body.to_vec()).expect("text")));
@@ -54,7 +54,7 @@ async fn purchase_deducts_its_exact_amount() {
     let path = format!("/v1/purchases/{}", bought.text("/id"));
     assert_eq!(app.send(key.call("GET", &path)).await.expect(200).json, bought.json);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "8.999999");
-    // Every key has the whole balance.
+    // Every key can spend the whole balance.
     let other = app.key(&app.tronagg, wallet).await;
     let rest = app.send(other.buy("8.999999")).await.expect(201);
     assert_eq!(rest.text("/balance_after"), "0.000000");
@@ -82,7 +82,7 @@ async fn one_thousand_concurrent_purchases_spend_exactly_the_balance() {
     let wallet = app.wallet("500").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
     let calls = (0..1000).map(|number: usize| keys[number / 2 % 2].buy("1")).collect();
-    let answers = all_at_once(&app, calls).await;
+    let answers = send_concurrently(&app, calls).await;
     assert_eq!((count(&answers, 201), count(&answers, 402)), (500, 500));
     assert_eq!(app.balance(&app.tronagg, wallet).await, "0.000000");
     app.check_ledger().await;
@@ -94,7 +94,7 @@ async fn one_of_64_concurrent_purchases_spends_the_last_unit() {
     let wallet = app.wallet("0.000001").await;
     let keys = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
     let calls = (0..64).map(|number: usize| keys[number / 2 % 2].buy("0.000001")).collect();
-    let answers = all_at_once(&app, calls).await;
+    let answers = send_concurrently(&app, calls).await;
     assert_eq!((count(&answers, 201), count(&answers, 402)), (1, 63));
     assert_eq!(app.balance(&app.tronagg, wallet).await, "0.000000");
     app.check_ledger().await;
@@ -111,17 +111,17 @@ async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
             keys[number / 2 % 2].buy("7").idempotency_key(quoted)
         })
         .collect();
-    // The first of each node are in their transactions before either can decide.
+    // The first request of each node is in its transaction before either can decide.
     let lock = app.lock_accounts().await;
     let release = async {
         app.wait_until_blocked(2).await;
         lock.commit().await
     };
-    let (answers, released) = tokio::join!(all_at_once(&app, calls), release);
+    let (answers, released) = tokio::join!(send_concurrently(&app, calls), release);
     released.expect("the commit");
     assert_eq!(count(&answers, 201), 20, "{answers:?}");
     for (_, body) in &answers {
-        assert_eq!(body, &answers[0].1, "byte for byte the same");
+        assert_eq!(body, &answers[0].1, "all responses are byte for byte the same");
     }
     assert_eq!(app.balance(&app.tronagg, wallet).await, "93.000000");
     app.check_ledger().await;
@@ -138,9 +138,9 @@ async fn replayed_purchase_returns_its_first_response_through_any_key() {
     };
     let first = app.send(buy(&key, &body)).await.expect(201);
     assert_eq!(first.header("idempotent-replayed"), None);
-    // The same said in another way is the same.
-    let same = json!({"metadata": {"a": [-0.0, 1.5e-7, 1.1], "b": 1}, "amount": "4.0"});
-    for (key, body) in [(&key, &body), (&other, &body), (&key, &same)] {
+    // An equivalent JSON body is the same request.
+    let equivalent = json!({"metadata": {"a": [-0.0, 1.5e-7, 1.1], "b": 1}, "amount": "4.0"});
+    for (key, body) in [(&key, &body), (&other, &body), (&key, &equivalent)] {
         let replayed = app.send(buy(key, body)).await.expect(201);
         assert_eq!(replayed.body, first.body);
         assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
@@ -153,10 +153,10 @@ async fn replayed_purchase_returns_its_first_response_through_any_key() {
         let answer = app.send(buy(&key, &other_body)).await;
         answer.expect_problem(422, "idempotency_mismatch");
     }
-    // Another account has its own.
+    // Idempotency keys are separate for each account.
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
-    let foreign = app.key(&app.tronagg, OTHER_WALLET).await;
-    let bought = app.send(buy(&foreign, &body)).await.expect(201);
+    let key_of_other = app.key(&app.tronagg, OTHER_WALLET).await;
+    let bought = app.send(buy(&key_of_other, &body)).await.expect(201);
     assert_eq!(bought.header("idempotent-replayed"), None);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "6.000000");
     app.check_ledger().await;
@@ -177,7 +177,10 @@ async fn declined_purchase_stays_declined_for_its_idempotency_key() {
     app.send(credit).await.expect(201);
     let replayed = app.send(key.buy("5").idempotency_key("k")).await;
     assert_eq!(replayed.status, 402);
-    assert_eq!(replayed.body, first.body, "byte for byte, the request id too");
+    assert_eq!(
+        replayed.body, first.body,
+        "the replay is byte for byte the first response, with its request id"
+    );
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     app.send(key.buy("5").idempotency_key("k2")).await.expect(201);
     app.check_ledger().await;
@@ -188,42 +191,42 @@ async fn refused_and_invalid_requests_do_not_use_up_the_idempotency_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let suspend = |status: &str| {
+    let set_status = |status: &str| {
         let path = format!("/v1/accounts/{wallet}");
         app.send(app.tronagg.call("PATCH", &path).json(json!({"status": status})))
     };
-    suspend("suspended").await.expect(200);
+    set_status("suspended").await.expect(200);
     app.send(key.buy("1").idempotency_key("k")).await.expect_problem(403, "account_suspended");
-    suspend("active").await.expect(200);
+    set_status("active").await.expect(200);
     app.send(key.buy("-1").idempotency_key("k")).await.expect_problem(422, "validation_failed");
     let bought = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
     assert_eq!(bought.header("idempotent-replayed"), None);
     app.check_ledger().await;
 }
 
-/// By which door a purchase comes in.
+/// The route that makes a purchase.
 #[derive(Clone, Copy)]
-enum Door {
+enum Route {
     Purchase,
     Charge,
 }
 
-/// A purchase that passed the gate waits for the account's lock while `change` is committed: what
-/// it gets then.
-async fn bought_across(change: &'static str, door: Door) -> (u16, String) {
+/// Commits `change` while a purchase that passed the gate waits for the account lock. Returns the
+/// status and code of the purchase.
+async fn purchase_during_change(change: &'static str, route: Route) -> (u16, String) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
     let mut tx = app.lock_accounts().await;
     let charge = json!({"amount": "1", "idempotency_key": "c"});
     let verify = json!({"key": key.text, "charge": charge});
-    let waiting = app.send(match door {
-        Door::Purchase => key.buy("1"),
-        Door::Charge => app.tronagg.call("POST", "/v1/keys/verify").json(verify),
+    let waiting = app.send(match route {
+        Route::Purchase => key.buy("1"),
+        Route::Charge => app.tronagg.call("POST", "/v1/keys/verify").json(verify),
     });
     let commit = async {
         app.wait_until_blocked(1).await;
-        sqlx::query(change).execute(&mut *tx).await.expect("it is changed");
+        sqlx::query(change).execute(&mut *tx).await.expect("the change is applied");
         tx.commit().await.expect("the commit");
     };
     let (answer, ()) = tokio::join!(waiting, commit);
@@ -257,9 +260,9 @@ async fn key_and_account_are_checked_again_under_the_account_lock() {
             (200, "ACCOUNT_SUSPENDED"),
         ),
     ] {
-        for (door, (status, code)) in [(Door::Purchase, bought), (Door::Charge, charged)] {
-            let found = bought_across(change, door).await;
-            assert_eq!(found, (status, code.to_owned()), "{change}");
+        for (route, (status, code)) in [(Route::Purchase, bought), (Route::Charge, charged)] {
+            let response = purchase_during_change(change, route).await;
+            assert_eq!(response, (status, code.to_owned()), "{change}");
         }
     }
 }
@@ -278,7 +281,7 @@ async fn revoked_key_buys_nothing_after_the_revoke_has_returned() {
         }
         tasks.join_all().await.len()
     });
-    eventually("some are made", async || ledger_length(&app).await >= 10).await;
+    eventually("ten entries exist", async || ledger_length(&app).await >= 10).await;
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
     app.send(revoke).await.expect(200);
     let at_revoke = ledger_length(&app).await;
@@ -292,18 +295,18 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
-    let hot = app.key(&app.tronagg, wallet).await;
+    let blocked = app.key(&app.tronagg, wallet).await;
     let other = app.key(&app.tronagg, OTHER_WALLET).await;
-    let mut tx = app.pool.begin().await.expect("a transaction");
+    let mut lock = app.pool.begin().await.expect("a transaction");
     sqlx::query("SELECT FROM accounts WHERE external_id = $1 FOR UPDATE")
         .bind(wallet)
-        .execute(&mut *tx)
+        .execute(&mut *lock)
         .await
         .expect("the lock");
-    // More than there are connections, and none can go on.
+    // More purchases than connections, and all of them wait for the lock.
     let purchases: Vec<_> = (0..50)
         .map(|_| {
-            let request = hot.buy("1").into_request();
+            let request = blocked.buy("1").into_request();
             tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
         })
         .collect();
@@ -311,9 +314,12 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
     app.send(other.call("GET", "/v1/me")).await.expect(200);
     app.send(other.buy("1")).await.expect(201);
     app.send(Call::new("GET", "/readyz")).await.expect(200);
-    tx.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit");
     for purchase in purchases {
-        assert_eq!(purchase.await.expect("no panic").expect("it never fails").status(), 201);
+        assert_eq!(
+            purchase.await.expect("no panic").expect("the router is infallible").status(),
+            201
+        );
     }
     assert_eq!(app.balance(&app.tronagg, wallet).await, "950.000000");
     app.check_ledger().await;
@@ -324,14 +330,14 @@ async fn purchase_in_a_batch_completes_when_its_caller_disconnects() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let tx = app.lock_accounts().await;
+    let lock = app.lock_accounts().await;
     let request = key.buy("3").idempotency_key("gone").into_request();
     let task = tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
     app.wait_until_blocked(1).await;
     task.abort();
-    assert!(task.await.expect_err("it was aborted").is_cancelled());
-    tx.commit().await.expect("the commit");
-    eventually("it is made", async || ledger_length(&app).await == 2).await;
+    assert!(task.await.expect_err("the task was aborted").is_cancelled());
+    lock.commit().await.expect("the commit");
+    eventually("the purchase is recorded", async || ledger_length(&app).await == 2).await;
     let replayed = app.send(key.buy("3").idempotency_key("gone")).await.expect(201);
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     assert_eq!(app.balance(&app.tronagg, wallet).await, "7.000000");
@@ -350,15 +356,15 @@ async fn credit_is_applied_once_per_idempotency_key() {
     assert_eq!(first.text("/amount"), "25.000000");
     assert_eq!(first.text("/balance_after"), "25.000000");
     let calls = (0..20).map(|_| credit("p9", body.clone())).collect();
-    for (status, answer) in all_at_once(&app, calls).await {
+    for (status, answer) in send_concurrently(&app, calls).await {
         assert_eq!((status, answer.as_bytes()), (201, &first.body[..]));
     }
-    let other = app.send(credit("p9", json!({"amount": "26", "reference": "payment 9"}))).await;
-    other.expect_problem(422, "idempotency_mismatch");
+    let mismatch = app.send(credit("p9", json!({"amount": "26", "reference": "payment 9"}))).await;
+    mismatch.expect_problem(422, "idempotency_mismatch");
     let missing = app.tronagg.call("POST", &path).json(body.clone());
     let missing = app.send(missing).await.expect_problem(422, "validation_failed");
-    assert_eq!(missing.wrong(), ["Idempotency-Key"]);
-    // What the owner chooses for a purchase does not stand in the way of a credit.
+    assert_eq!(missing.errors_at(), ["Idempotency-Key"]);
+    // Purchases and credits do not share idempotency keys.
     let key = app.key(&app.tronagg, wallet).await;
     app.send(key.buy("99").idempotency_key("p10"))
         .await
@@ -377,7 +383,7 @@ async fn credit_that_would_overflow_the_balance_is_rejected() {
     let path = format!("/v1/accounts/{wallet}/credits");
     let call = app.tronagg.call("POST", &path).idempotency_key("x");
     let answer = app.send(call.json(json!({"amount": "0.000001"}))).await;
-    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/amount"]);
+    assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["/amount"]);
     let key = app.key(&app.tronagg, wallet).await;
     app.send(key.buy("9223372036854.775807")).await.expect(201);
     app.check_ledger().await;
@@ -395,19 +401,20 @@ async fn credit_to_an_unknown_account_is_not_found() {
 async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
-    let (a, b) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
+    let (even, odd) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
     let mut bought = Vec::new();
     for number in 1..=6 {
-        let key = if number % 2 == 0 { &a } else { &b };
+        let key = if number % 2 == 0 { &even } else { &odd };
         bought.insert(0, app.send(key.buy(&number.to_string())).await.expect(201).json);
     }
-    let own = app.send(b.call("GET", "/v1/purchases")).await.expect(200);
-    assert_eq!(own.data(), bought, "a key sees the account's purchases, newest first");
+    let listed = app.send(odd.call("GET", "/v1/purchases")).await.expect(200);
+    assert_eq!(listed.data(), bought, "a key sees the account's purchases, newest first");
 
     let path = format!("/v1/accounts/{wallet}/purchases");
-    let by_a = app.send(app.tronagg.call("GET", &format!("{path}?key_id={}", a.id))).await;
-    let expected: Vec<_> = bought.iter().filter(|p| p["key_id"] == json!(a.id)).cloned().collect();
-    assert_eq!(by_a.expect(200).data(), expected);
+    let by_even = app.send(app.tronagg.call("GET", &format!("{path}?key_id={}", even.id))).await;
+    let expected: Vec<_> =
+        bought.iter().filter(|purchase| purchase["key_id"] == json!(even.id)).cloned().collect();
+    assert_eq!(by_even.expect(200).data(), expected);
     let page = app.send(app.tronagg.call("GET", &format!("{path}?limit=4"))).await.expect(200);
     let cursor = page.text("/next_cursor");
     let rest = app.send(app.tronagg.call("GET", &format!("{path}?limit=4&cursor={cursor}"))).await;
@@ -422,7 +429,7 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
     assert_eq!(newest["kind"], "purchase");
     assert_eq!(newest["amount"], "-6.000000");
     assert_eq!(newest["cause_id"], bought[0]["id"]);
-    assert_eq!(newest["key_id"], json!(a.id));
+    assert_eq!(newest["key_id"], json!(even.id));
     let opening = &ledger.data()[6];
     assert_eq!((&opening["kind"], &opening["amount"]), (&json!("credit"), &json!("100.000000")));
     assert!(opening["cause_id"].as_str().expect("an id").starts_with("crd_"));

@@ -1,4 +1,4 @@
-//! What has to hold for the whole OpenAPI document, so that generators can read it.
+//! Rules for the whole OpenAPI document, so that client generators can read it.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
     })
 }
 
-/// Calls `check` with everything that a `$ref` in the value names.
+/// Calls `check` with the target of every `$ref` in the value.
 fn for_each_reference(value: &Value, check: &mut impl FnMut(&str)) {
     match value {
         Value::Object(object) => {
@@ -33,7 +33,7 @@ fn for_each_reference(value: &Value, check: &mut impl FnMut(&str)) {
     }
 }
 
-/// What a reference such as `#/components/schemas/Problem` names.
+/// The value that a reference such as `#/components/schemas/Problem` points to.
 fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
     let pointer = reference.strip_prefix('#').expect("a reference within the document");
     document.pointer(pointer).unwrap_or_else(|| panic!("{reference} is not in the document"))

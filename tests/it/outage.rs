@@ -1,4 +1,5 @@
-//! A database that cannot be asked: 503, never a 401 and never a pass; and back without a restart.
+//! While the database is unreachable, requests that need it get 503: no 401, and no key passes. The
+//! node recovers without a restart.
 
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
@@ -28,17 +29,19 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         acquire_timeout: std::time::Duration::from_millis(300),
         ..cluster::pool_settings(&url)
     };
-    let store = Store::connect(&settings).await.expect("it can be reached");
+    let store = Store::connect(&settings).await.expect("the database is reachable");
     store.migrate().await.expect("the migrations apply");
     let mut app = App::on(&url).await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // A node without a lease: it asks the database about every key.
+    // A node without a lease asks the database about every key.
     let node = Node::new(std::sync::Arc::new(store), NodeSettings::default());
     app.router = service(state_of(node, Limits::default()));
     app.send(key.call("GET", "/v1/me")).await.expect(200);
 
-    tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
+    tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
+        .await
+        .expect("no panic");
     let admin = app.tronagg.call("GET", "/v1/accounts");
     for call in [
         key.call("GET", "/v1/me"),
@@ -51,29 +54,35 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         app.send(call).await.expect_problem(503, "unavailable");
     }
     app.send(Call::new("GET", "/livez")).await.expect(200);
-    // A key with a strange prefix is refused while the node knows that there is no such tenant.
-    // Then the tenant could be new: 503, and no queue of one time-out after the other.
-    let stranger =
+    // A key with an unknown prefix gets 401 while the last search for new tenants is recent. Later
+    // its tenant could be new: it gets 503. Concurrent requests share one search, so they do not
+    // time out one after another.
+    let unknown_prefix =
         || Call::new("GET", "/v1/me").header("X-API-Key", &format!("zz_{}", "A".repeat(43)));
-    eventually("it could be", async || app.send(stranger()).await.status != 401).await;
-    let mut strangers = tokio::task::JoinSet::new();
+    eventually("the node searches for new tenants", async || {
+        app.send(unknown_prefix()).await.status != 401
+    })
+    .await;
+    let mut requests = tokio::task::JoinSet::new();
     for _ in 0..50 {
-        let request = stranger().into_request();
-        strangers.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
+        let request = unknown_prefix().into_request();
+        requests.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
     }
-    for answer in strangers.join_all().await {
-        assert_eq!(answer.expect("it never fails").status(), 503);
+    for answer in requests.join_all().await {
+        assert_eq!(answer.expect("the router is infallible").status(), 503);
     }
 
-    let again = tokio::task::spawn_blocking(start).await.expect("no panic");
+    let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
     app.send(Call::new("GET", "/readyz")).await.expect(200);
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     let bought = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
     assert_eq!(bought.header("idempotent-replayed"), None);
     app.check_ledger().await;
     app.store.close().await;
-    tokio::task::spawn_blocking(|| again.stop().expect("it stops")).await.expect("no panic");
-    std::fs::remove_dir_all(options.data_dir).expect("it is ours");
+    tokio::task::spawn_blocking(|| restarted.stop().expect("Postgres stops"))
+        .await
+        .expect("no panic");
+    std::fs::remove_dir_all(options.data_dir).expect("the test owns the directory");
 }
 
 #[tokio::test]
@@ -81,20 +90,20 @@ async fn terminated_database_connections_fail_no_request() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // Fill the pool, so that there is more than one connection to lose.
+    // Fills the pool, so that more than one connection can be lost.
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let request = key.call("GET", "/v1/me").into_request();
         tasks.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
     }
     tasks.join_all().await;
-    let cut = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-               WHERE datname = current_database() AND pid <> pg_backend_pid()
-                 AND application_name = 'tollgate'";
-    let lost: i64 = sqlx::query_scalar(cut).fetch_one(&app.pool).await.expect("they are cut");
-    assert!(lost >= 1);
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE datname = current_database() AND pid <> pg_backend_pid()
+                       AND application_name = 'tollgate'";
+    let terminated = sqlx::query_scalar::<_, i64>(terminate).fetch_one(&app.pool).await;
+    assert!(terminated.expect("a count") >= 1);
     app.send(key.call("GET", "/v1/me")).await.expect(200);
-    sqlx::query(cut).execute(&app.pool).await.expect("they are cut");
+    sqlx::query(terminate).execute(&app.pool).await.expect("the connections are terminated");
     app.send(key.buy("1")).await.expect(201);
     app.check_ledger().await;
 }
@@ -107,14 +116,15 @@ async fn database_that_refuses_connections_returns_503() {
     let key = app.key(&app.tronagg, wallet).await;
     app.pool.close().await;
     let database = cluster::database_in(&url);
-    let mut other = sqlx::PgConnection::connect(&cluster::url("postgres")).await.expect("it");
+    let mut admin =
+        sqlx::PgConnection::connect(&cluster::url("postgres")).await.expect("a connection");
     for statement in [
         format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
         format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{database}'"
         ),
     ] {
-        other.execute(sqlx::AssertSqlSafe(statement)).await.expect("it is cut off");
+        admin.execute(sqlx::AssertSqlSafe(statement)).await.expect("the statement runs");
     }
     app.send(key.call("GET", "/v1/me")).await.expect_problem(503, "unavailable");
     let path = format!("/v1/accounts/{WALLET}");
@@ -123,11 +133,11 @@ async fn database_that_refuses_connections_returns_503() {
 
 #[tokio::test]
 async fn unreachable_database_error_does_not_show_the_password() {
-    let refused = PoolSettings {
+    let settings = PoolSettings {
         acquire_timeout: std::time::Duration::from_secs(5),
         ..cluster::pool_settings("postgres://root:hunter2@127.0.0.1:1/db")
     };
-    let error = Store::connect(&refused).await.err().expect("nobody listens there");
+    let error = Store::connect(&settings).await.err().expect("nothing listens on the port");
     assert!(matches!(error, ConnectError::Unreachable { .. }));
     let text = error.to_string();
     assert!(text.starts_with("cannot reach Postgres at 127.0.0.1:1, database db: "), "{text}");

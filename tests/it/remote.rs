@@ -1,4 +1,4 @@
-//! The gate of a service elsewhere, which asks a running Tollgate over HTTP.
+//! The gate of another service, which verifies keys at a running Tollgate over HTTP.
 
 use std::{
     convert::Infallible,
@@ -24,12 +24,12 @@ use tollgate::{
 };
 use tower::{Layer as _, ServiceExt as _};
 
-use crate::harness::{Call, PATIENCE, WALLET, app::NewKey, place::Place, process::Process};
+use crate::harness::{Call, PATIENCE, WALLET, app::NewKey, data_dir::DataDir, process::Process};
 
 const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 const ADMIN_KEY: &str = "tg_admin_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// What a Tollgate says of a key that passes.
+/// The response of Tollgate for a valid key.
 const VALID: &str = r#"{"valid": true, "code": "VALID", "tenant": "tronagg", "environment": "live",
     "key_id": "key_01h455vb4pex5vsknk084sn02q", "account": "user-1", "scopes": ["read"],
     "expires_at": null}"#;
@@ -38,9 +38,9 @@ fn text(key: &str) -> KeyText {
     KeyText::parse(key).expect("well formed")
 }
 
-/// A verifier as patient as the tests are.
+/// A verifier with the time-out of the tests.
 fn verifier(address: SocketAddr, admin_key: &str) -> Arc<RemoteVerifier> {
-    bounded(address, admin_key, settings(PATIENCE))
+    verifier_with(address, admin_key, settings(PATIENCE))
 }
 
 fn settings(timeout: Duration) -> RemoteSettings {
@@ -49,13 +49,17 @@ fn settings(timeout: Duration) -> RemoteSettings {
     settings
 }
 
-fn bounded(address: SocketAddr, admin_key: &str, settings: RemoteSettings) -> Arc<RemoteVerifier> {
+fn verifier_with(
+    address: SocketAddr,
+    admin_key: &str,
+    settings: RemoteSettings,
+) -> Arc<RemoteVerifier> {
     let url = format!("http://{address}");
-    let made = RemoteVerifier::with_settings(&url, &text(admin_key), settings);
-    Arc::new(made.expect("the URL and the admin key are good"))
+    let verifier = RemoteVerifier::with_settings(&url, &text(admin_key), settings);
+    Arc::new(verifier.expect("the URL and the admin key are valid"))
 }
 
-/// What a service behind the gate answers to a request with the key.
+/// The status that a service behind the gate returns for a request with the key.
 async fn status(verifier: &Arc<RemoteVerifier>, key: &str) -> u16 {
     let inner = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::empty()))
@@ -87,8 +91,8 @@ fn stop(service: Process) {
 
 #[tokio::test]
 async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
-    let place = Place::new("remote");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("remote");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let settings = json!({"name": "a", "scopes": ["orders:read", "read"], "expires_in": 3600});
     let key = new_key(&service, &admin_key, WALLET, settings);
@@ -96,7 +100,8 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
 
     let local = service.send(key.call("GET", "/v1/authorize")).expect(200);
     let me = service.send(key.call("GET", "/v1/me")).expect(200);
-    let principal = verifier.verify(&Presented::new(&text(&key.text))).await.expect("it passes");
+    let principal =
+        verifier.verify(&Presented::new(&text(&key.text))).await.expect("the key passes");
     for (header, value) in [
         ("x-tollgate-tenant", principal.tenant.as_str()),
         ("x-tollgate-environment", principal.environment.as_str()),
@@ -106,7 +111,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
     ] {
         assert_eq!(local.header(header), Some(value), "{header}");
     }
-    let expires_at = principal.expires_at.expect("it expires").to_string();
+    let expires_at = principal.expires_at.expect("an expiry").to_string();
     assert_eq!(me.text("/key/expires_at"), expires_at);
 
     let account = format!("/v1/accounts/{WALLET}");
@@ -122,15 +127,15 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
         service.send(change).expect(200);
         assert_eq!(status(&verifier, &key.text).await, expected, "{reason:?}");
         let verdict = verifier.verify(&Presented::new(&text(&key.text))).await;
-        // Whose key was refused is known, for the log.
-        let (named, said) = match verdict {
+        // A refusal still names the principal, for the log.
+        let (named, denial) = match verdict {
             Ok(principal) => (Some(principal), None),
             Err(denied) => (denied.principal, Some(denied.reason)),
         };
-        assert_eq!(said, reason);
+        assert_eq!(denial, reason);
         assert_eq!(named.map(|named| named.key_id), Some(principal.key_id), "{reason:?}");
     }
-    // Never given out, and of no tenant.
+    // One key was never created, and the other has the prefix of no tenant.
     for unknown in [KEY, "zz_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         assert_eq!(
             verifier.verify(&Presented::new(&text(unknown))).await,
@@ -143,17 +148,17 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
 
 #[tokio::test]
 async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
-    let place = Place::new("remote-admin");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("remote-admin");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let key = new_key(&service, &admin_key, WALLET, json!({"name": "a"}));
-    let made_for = |permissions: &str| {
+    let admin_key_with = |permissions: &str| {
         let create = ["admin-key", "create", "tronagg", "--json", "--permissions", permissions];
-        place.json(&create)["admin_key"].as_str().expect("a key").to_owned()
+        data_dir.json(&create)["admin_key"].as_str().expect("a key").to_owned()
     };
     for (admin_key, expected) in [
-        (made_for("verify"), 200),
-        (made_for("accounts,keys,credits,audit"), 503),
+        (admin_key_with("verify"), 200),
+        (admin_key_with("accounts,keys,credits,audit"), 503),
         (ADMIN_KEY.to_owned(), 503),
     ] {
         assert_eq!(status(&verifier(service.address, &admin_key), &key.text).await, expected);
@@ -163,32 +168,34 @@ async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
 
 #[tokio::test]
 async fn remote_verifier_recovers_after_the_service_restarts() {
-    let place = Place::new("remote-restart");
-    let service = place.start(&["serve"]);
-    let tenant = place.json(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"]);
+    let data_dir = DataDir::new("remote-restart");
+    let service = data_dir.start(&["serve"]);
+    let tenant = data_dir.json(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"]);
     let admin_key = tenant["admin_key"].as_str().expect("a key");
     service.send(Call::new("PUT", "/v1/accounts/user-1").bearer(admin_key)).expect(201);
     let key = new_key(&service, admin_key, "user-1", json!({"name": "a"})).text;
     let address = service.address.to_string();
-    let start_again = || place.start(&["serve", "--listen", &address]);
+    let restart = || data_dir.start(&["serve", "--listen", &address]);
     let verifier = verifier(service.address, admin_key);
     assert_eq!(status(&verifier, &key).await, 200);
 
     stop(service);
     assert_eq!(status(&verifier, &key).await, 503);
-    let service = start_again();
+    let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
-    // This time nobody asks in between: the connection that was kept is dead, and not yet known to
-    // be so when the next request comes.
+    // This time there is no request while the service is down: the pooled connection is dead, and
+    // the verifier does not know it when the next request arrives.
     stop(service);
-    let service = start_again();
+    let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
     stop(service);
 }
 
-/// A server that is no Tollgate. Every connection is given to `serve`, on a thread of its own, and
-/// closed after it; the second one returned is how many came.
-fn pretend(serve: impl Fn(&TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+/// Starts a fake server. It calls `serve` for every connection on a new thread, and then closes the
+/// connection. Returns its address and the number of connections so far.
+fn fake_server(
+    serve: impl Fn(&TcpStream) + Send + Sync + 'static,
+) -> (SocketAddr, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let connections = Arc::new(AtomicUsize::new(0));
@@ -203,7 +210,7 @@ fn pretend(serve: impl Fn(&TcpStream) + Send + Sync + 'static) -> (SocketAddr, A
     (address, connections)
 }
 
-/// Takes a whole request off the connection; `None`: there is none any more.
+/// Reads a whole request from the connection. Returns `None` if the connection has ended.
 fn take_request(connection: &mut impl BufRead) -> Option<()> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -216,7 +223,7 @@ fn take_request(connection: &mut impl BufRead) -> Option<()> {
         let (name, value) = line.split_once(": ")?;
         if name.eq_ignore_ascii_case("content-length") { value.parse().ok() } else { None }
     });
-    let mut body = vec![0; length.expect("the length of the body is said")];
+    let mut body = vec![0; length.expect("a Content-Length header")];
     connection.read_exact(&mut body).ok()?;
     let request: Value = serde_json::from_slice(&body).expect("JSON");
     assert_eq!(request, json!({"key": KEY}));
@@ -224,7 +231,7 @@ fn take_request(connection: &mut impl BufRead) -> Option<()> {
 }
 
 fn send(mut connection: &TcpStream, answer: &str) {
-    // Who is gone needs no answer.
+    // The client may have disconnected.
     let _ = connection.write_all(answer.as_bytes());
 }
 
@@ -235,15 +242,15 @@ fn answer(connection: &TcpStream, status: &str, body: &str) {
 
 #[tokio::test]
 async fn dead_keep_alive_connection_fails_no_verification() {
-    let died = Arc::new(AtomicUsize::new(0));
-    let deaths = Arc::clone(&died);
-    // Each connection answers once, and is closed when it is asked again.
-    let (address, _) = pretend(move |stream| {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&dropped);
+    // Each connection answers one request, and is closed when the second one arrives.
+    let (address, _) = fake_server(move |stream| {
         let mut connection = BufReader::new(stream);
         if take_request(&mut connection).is_some() {
             answer(stream, "200 OK", VALID);
             if take_request(&mut connection).is_some() {
-                deaths.fetch_add(1, Ordering::Relaxed);
+                count.fetch_add(1, Ordering::Relaxed);
             }
         }
     });
@@ -251,21 +258,21 @@ async fn dead_keep_alive_connection_fails_no_verification() {
     for _ in 0..6 {
         assert_eq!(status(&verifier, KEY).await, 200);
     }
-    assert!(died.load(Ordering::Relaxed) >= 1, "no connection was kept");
+    assert!(dropped.load(Ordering::Relaxed) >= 1, "no connection was reused");
 }
 
 #[tokio::test]
 async fn verification_is_retried_exactly_once_after_a_closed_connection() {
-    let (at_once, first) = pretend(|_| ());
-    let (in_the_answer, second) = pretend(|stream| {
+    let (before_response, first) = fake_server(|_| ());
+    let (in_status_line, second) = fake_server(|stream| {
         take_request(&mut BufReader::new(stream)).expect("a request");
         send(stream, "HTTP/1.1 20");
     });
-    let (in_the_body, third) = pretend(|stream| {
+    let (in_body, third) = fake_server(|stream| {
         take_request(&mut BufReader::new(stream)).expect("a request");
         send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{\"valid\"");
     });
-    let servers = [(at_once, first), (in_the_answer, second), (in_the_body, third)];
+    let servers = [(before_response, first), (in_status_line, second), (in_body, third)];
     for (address, connections) in servers {
         assert_eq!(status(&verifier(address, ADMIN_KEY), KEY).await, 503);
         assert_eq!(connections.load(Ordering::Relaxed), 2);
@@ -274,21 +281,21 @@ async fn verification_is_retried_exactly_once_after_a_closed_connection() {
 
 #[tokio::test]
 async fn invalid_verification_response_returns_503_without_a_retry() {
-    let long = format!("{VALID}{}", " ".repeat(70_000));
-    let headed = |status: &str, body: &str| {
+    let too_long = format!("{VALID}{}", " ".repeat(70_000));
+    let response = |status: &str, body: &str| {
         format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n{body}", body.len())
     };
     for text in [
-        headed("200 OK", "{}"),
-        headed("200 OK", "<html>"),
-        headed("200 OK", r#"{"valid": true, "code": "REVOKED"}"#),
-        headed("200 OK", &long),
-        headed("401 Unauthorized", VALID),
-        headed("500 Internal Server Error", VALID),
+        response("200 OK", "{}"),
+        response("200 OK", "<html>"),
+        response("200 OK", r#"{"valid": true, "code": "REVOKED"}"#),
+        response("200 OK", &too_long),
+        response("401 Unauthorized", VALID),
+        response("500 Internal Server Error", VALID),
         "HTTP/1.1 301 Moved\r\nLocation: /elsewhere\r\nContent-Length: 0\r\n\r\n".to_owned(),
         "good day\r\n\r\n".to_owned(),
     ] {
-        let (address, connections) = pretend(move |stream| {
+        let (address, connections) = fake_server(move |stream| {
             let mut connection = BufReader::new(stream);
             while take_request(&mut connection).is_some() {
                 send(stream, &text);
@@ -301,51 +308,52 @@ async fn invalid_verification_response_returns_503_without_a_retry() {
 
 #[tokio::test]
 async fn silent_server_times_out_with_503() {
-    let (address, _) = pretend(|stream| {
+    let (address, _) = fake_server(|stream| {
         let mut connection = BufReader::new(stream);
-        // Until the other side closes.
+        // Reads requests without a response until the client closes the connection.
         while take_request(&mut connection).is_some() {}
     });
-    let verifier = bounded(address, ADMIN_KEY, settings(Duration::from_millis(100)));
-    let answered = tokio::time::timeout(PATIENCE, status(&verifier, KEY)).await;
-    assert_eq!(answered.expect("it does not wait for ever"), 503);
+    let verifier = verifier_with(address, ADMIN_KEY, settings(Duration::from_millis(100)));
+    let status = tokio::time::timeout(PATIENCE, status(&verifier, KEY)).await;
+    assert_eq!(status.expect("the verifier times out"), 503);
 }
 
 #[tokio::test]
 async fn concurrent_verifications_never_exceed_max_connections() {
-    let (now, most) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
-    let highest = Arc::clone(&most);
-    let (address, _) = pretend(move |stream| {
+    let (current, maximum) = (AtomicUsize::new(0), Arc::new(AtomicUsize::new(0)));
+    let highest = Arc::clone(&maximum);
+    let (address, _) = fake_server(move |stream| {
         let mut connection = BufReader::new(stream);
         while take_request(&mut connection).is_some() {
-            highest.fetch_max(now.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            // Long enough for the others to come, if they may.
+            highest.fetch_max(current.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+            // Long enough for other requests to arrive, if the verifier sends them.
             std::thread::sleep(Duration::from_millis(10));
-            now.fetch_sub(1, Ordering::Relaxed);
+            current.fetch_sub(1, Ordering::Relaxed);
             answer(stream, "200 OK", VALID);
         }
     });
     let mut settings = settings(PATIENCE);
     settings.max_connections = 2;
-    let verifier = bounded(address, ADMIN_KEY, settings);
-    let mut asking = tokio::task::JoinSet::new();
+    let verifier = verifier_with(address, ADMIN_KEY, settings);
+    let mut verifications = tokio::task::JoinSet::new();
     for _ in 0..20 {
         let verifier = Arc::clone(&verifier);
-        asking.spawn(async move { verifier.verify(&Presented::new(&text(KEY))).await });
+        verifications.spawn(async move { verifier.verify(&Presented::new(&text(KEY))).await });
     }
-    for verdict in asking.join_all().await {
+    for verdict in verifications.join_all().await {
         assert!(verdict.is_ok(), "{verdict:?}");
     }
-    assert!((1..=2).contains(&most.load(Ordering::Relaxed)));
+    assert!((1..=2).contains(&maximum.load(Ordering::Relaxed)));
 }
 
-/// `examples/remote_gate.rs`, with nothing of this process's settings.
+/// A command that runs `examples/remote_gate.rs`. It does not inherit the environment of this
+/// process.
 fn example() -> Command {
     let examples = Path::new(env!("CARGO_BIN_EXE_tollgate")).with_file_name("examples");
     let program = examples.join(format!("remote_gate{}", std::env::consts::EXE_SUFFIX));
     assert!(
         program.exists(),
-        "{} is not there: `cargo test` builds the examples, `cargo test --test it` does not; run \
+        "{} does not exist: `cargo test` builds the examples, `cargo test --test it` does not; run \
          `cargo build --example remote_gate`",
         program.display()
     );
@@ -354,14 +362,14 @@ fn example() -> Command {
     command
 }
 
-/// The example, as a process.
+/// The example as a running process.
 struct Example {
     child: Child,
     url: String,
 }
 
 impl Example {
-    /// Starts it and waits until it says where it listens.
+    /// Starts the example and waits until it prints its address.
     fn start(tollgate: SocketAddr, admin_key: &str) -> Self {
         let child = example()
             .arg("127.0.0.1:0")
@@ -372,15 +380,15 @@ impl Example {
             .spawn()
             .expect("the example starts");
         let mut example = Self { child, url: String::new() };
-        let stdout = example.child.stdout.take().expect("it is piped");
+        let stdout = example.child.stdout.take().expect("stdout is piped");
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line).expect("it prints a line");
-        let url = line.trim_end().strip_prefix("listening on ").expect("where it listens");
+        BufReader::new(stdout).read_line(&mut line).expect("the example prints a line");
+        let url = line.trim_end().strip_prefix("listening on ").expect("the address");
         example.url = url.to_owned();
         example
     }
 
-    /// The status and the body of its answer.
+    /// Sends a GET request. Returns the status and the body of the response.
     fn get(&self, path: &str, key: Option<&str>) -> (u16, String) {
         let agent: ureq::Agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
@@ -391,8 +399,8 @@ impl Example {
         if let Some(key) = key {
             request = request.header("X-API-Key", key);
         }
-        let mut response = request.call().expect("an answer");
-        let body = response.body_mut().read_to_string().expect("the whole answer");
+        let mut response = request.call().expect("a response");
+        let body = response.body_mut().read_to_string().expect("the whole body");
         (response.status().as_u16(), body)
     }
 }
@@ -406,8 +414,8 @@ impl Drop for Example {
 
 #[test]
 fn remote_gate_example_protects_a_service_with_a_running_tollgate() {
-    let place = Place::new("remote-example");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("remote-example");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let settings = json!({"name": "a", "scopes": ["orders:read"]});
     let key = new_key(&service, &admin_key, WALLET, settings);
@@ -432,8 +440,8 @@ fn remote_gate_example_names_the_missing_setting() {
         ("TOLLGATE_URL", "http://127.0.0.1:1", "TOLLGATE_ADMIN_KEY"),
         ("TOLLGATE_ADMIN_KEY", ADMIN_KEY, "TOLLGATE_URL"),
     ] {
-        let output = example().env(name, value).output().expect("it runs");
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && said.contains(missing), "{said}");
+        let output = example().env(name, value).output().expect("the example runs");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && stderr.contains(missing), "{stderr}");
     }
 }

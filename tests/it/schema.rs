@@ -1,4 +1,4 @@
-//! How the schema gets into a database: migrations, then SQL functions by their number.
+//! How a binary updates the schema of a database: migrations first, then SQL functions by number.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tollgate::schema::{
@@ -7,14 +7,14 @@ use tollgate::schema::{
 
 use crate::harness::{cluster, process::tollgate};
 
-/// A function of the service that the tests put another one in the place of.
-const CHANGED: &str = "CREATE OR REPLACE FUNCTION key_is_live(
+/// Replaces a function of the service. The tests check whether the original comes back.
+const REPLACE_FUNCTION: &str = "CREATE OR REPLACE FUNCTION key_is_live(
          p_revoked_at timestamptz, p_expires_at timestamptz, p_now timestamptz) RETURNS boolean
      LANGUAGE sql IMMUTABLE AS 'SELECT false'";
 
 async fn database() -> (String, PgConnection) {
     let url = cluster::fresh_database().await;
-    let connection = PgConnection::connect(&url).await.expect("the database is there");
+    let connection = PgConnection::connect(&url).await.expect("a connection");
     (url, connection)
 }
 
@@ -27,7 +27,7 @@ async fn is_true(connection: &mut PgConnection, expression: &str) -> bool {
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.expect(expression)
 }
 
-/// Whether `key_is_live` is that of the service.
+/// Whether `key_is_live` is the function of the service.
 async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
@@ -36,11 +36,11 @@ async fn has_the_services_function(connection: &mut PgConnection) -> bool {
 async fn migrate(url: String) -> std::process::Output {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", url);
-    tokio::task::spawn_blocking(move || command.output().expect("it runs")).await.expect("no panic")
+    tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.expect("no panic")
 }
 
-/// What `tollgate migrate` says when it fails.
-async fn refusal(url: &str) -> String {
+/// Runs `tollgate migrate`, which must fail. Returns what it prints on stderr.
+async fn migrate_error(url: &str) -> String {
     let output = migrate(url.to_owned()).await;
     assert!(!output.status.success(), "{output:?}");
     String::from_utf8(output.stderr).expect("text")
@@ -49,9 +49,12 @@ async fn refusal(url: &str) -> String {
 #[tokio::test]
 async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version() {
     let (_, mut connection) = database().await;
-    execute(&mut connection, CHANGED).await;
+    execute(&mut connection, REPLACE_FUNCTION).await;
     bring_up_to_date(&mut connection).await.expect("nothing to do");
-    assert!(!has_the_services_function(&mut connection).await, "the same version stays in place");
+    assert!(
+        !has_the_services_function(&mut connection).await,
+        "functions of the same version are not loaded again"
+    );
     execute(&mut connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
     bring_up_to_date(&mut connection).await.expect("older functions are replaced");
     assert!(has_the_services_function(&mut connection).await);
@@ -64,25 +67,26 @@ async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version(
 #[tokio::test]
 async fn sql_functions_of_the_same_number_with_another_digest_are_replaced() {
     let (_, mut connection) = database().await;
-    execute(&mut connection, CHANGED).await;
+    execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET digest = 'of a version under way'").await;
-    bring_up_to_date(&mut connection).await.expect("they are replaced");
+    bring_up_to_date(&mut connection).await.expect("the functions are replaced");
     assert!(has_the_services_function(&mut connection).await);
 }
 
 #[tokio::test]
 async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
     let (url, mut connection) = database().await;
-    execute(&mut connection, CHANGED).await;
+    execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET number = number + 5").await;
-    // With them came a migration that this binary does not have.
+    // The newer binary also applied a migration that this binary does not have.
     let migration =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'later', true, 'sum', 1)";
     execute(&mut connection, migration).await;
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", &url);
-    let status = tokio::task::spawn_blocking(move || command.status().expect("it runs")).await;
+    let status =
+        tokio::task::spawn_blocking(move || command.status().expect("the program runs")).await;
     assert!(status.expect("no panic").success());
     assert!(!has_the_services_function(&mut connection).await);
 }
@@ -92,18 +96,18 @@ async fn binary_refuses_newer_sql_functions_that_no_longer_serve_it_and_names_bo
     let (url, mut connection) = database().await;
     let newer = FUNCTIONS_NUMBER + 5;
     bring_up_to_date_as(&mut connection, newer, newer).await.expect("a newer binary came first");
-    let refusal = refusal(&url).await;
-    assert!(refusal.contains(&format!("the SQL functions number {newer}")), "{refusal}");
-    assert!(refusal.contains(&format!("this binary has number {FUNCTIONS_NUMBER}")), "{refusal}");
-    let again = bring_up_to_date(&mut connection).await;
-    assert!(matches!(again, Err(SchemaError::FunctionsTooNew { .. })), "{again:?}");
+    let error = migrate_error(&url).await;
+    assert!(error.contains(&format!("the SQL functions number {newer}")), "{error}");
+    assert!(error.contains(&format!("this binary has number {FUNCTIONS_NUMBER}")), "{error}");
+    let result = bring_up_to_date(&mut connection).await;
+    assert!(matches!(result, Err(SchemaError::FunctionsTooNew { .. })), "{result:?}");
 }
 
 #[tokio::test]
 async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_kept() {
     let (_, mut connection) = database().await;
-    // What the version before would have left: a function of its own with a trigger, a further
-    // trigger of a function that is still there, and a function that took other arguments.
+    // Left behind by an earlier version: a removed function with its trigger, a removed trigger of
+    // a function that still exists, and a function with other arguments.
     for statement in [
         "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER of_gone BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION gone()",
@@ -116,16 +120,18 @@ async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_
         execute(&mut connection, statement).await;
     }
     let newer = FUNCTIONS_NUMBER + 1;
-    bring_up_to_date_as(&mut connection, newer, FUNCTIONS_SERVE_FROM).await.expect("it loads");
-    for gone in ["'gone()'", "'ledger_now(integer)'"] {
-        let absent = format!("to_regprocedure({gone}) IS NULL");
-        assert!(is_true(&mut connection, &absent).await, "{gone}");
+    bring_up_to_date_as(&mut connection, newer, FUNCTIONS_SERVE_FROM)
+        .await
+        .expect("the functions are loaded");
+    for removed in ["'gone()'", "'ledger_now(integer)'"] {
+        let absent = format!("to_regprocedure({removed}) IS NULL");
+        assert!(is_true(&mut connection, &absent).await, "{removed}");
     }
     let triggers =
         "NOT EXISTS (SELECT FROM pg_trigger WHERE tgname IN ('of_gone', 'gone_from_file'))";
     assert!(is_true(&mut connection, triggers).await);
     let kept = "to_regprocedure('an_operators_own()') IS NOT NULL";
-    assert!(is_true(&mut connection, kept).await, "what is not ours stays");
+    assert!(is_true(&mut connection, kept).await, "functions of others are kept");
     assert!(is_true(&mut connection, "to_regprocedure('ledger_now()') IS NOT NULL").await);
 }
 
@@ -138,21 +144,22 @@ async fn database_with_migrations_from_before_the_squash_is_refused_with_instruc
              635f7c8b1264b33fb6e56263468f3aa249b5f3f8ce484a3ea446', 'hex') WHERE version = 1",
     )
     .await;
-    let refusal = refusal(&url).await;
-    assert!(refusal.contains("Start afresh with an empty database"), "{refusal}");
+    let error = migrate_error(&url).await;
+    assert!(error.contains("Start afresh with an empty database"), "{error}");
 }
 
 #[tokio::test]
 async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
     let (url, mut connection) = database().await;
-    execute(&mut connection, CHANGED).await;
+    execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
     let start = || {
         let mut command = tollgate(&["migrate"]);
-        command.env("DATABASE_URL", &url).spawn().expect("it runs")
+        command.env("DATABASE_URL", &url).spawn().expect("the program starts")
     };
     for mut binary in std::array::from_fn::<_, 4, _>(|_| start()) {
-        let status = tokio::task::spawn_blocking(move || binary.wait().expect("it ends")).await;
+        let status =
+            tokio::task::spawn_blocking(move || binary.wait().expect("the program exits")).await;
         assert!(status.expect("no panic").success());
     }
     assert!(has_the_services_function(&mut connection).await);

@@ -1,13 +1,13 @@
-//! The hunt for key texts: after a whole walk with the log at trace, the text of a key is in no
-//! log, no table, no file of the database, and no response but the two that carry it.
+//! Searches for key texts: after requests to many routes with the log at trace, the text of a key
+//! is in no log, no table, no database file, and no response except the two that return it.
 
 use std::path::Path;
 
 use serde_json::json;
 
-use crate::harness::{Call, WALLET, place::Place};
+use crate::harness::{Call, WALLET, data_dir::DataDir};
 
-/// Every file below a directory that holds one of the needles.
+/// Adds every file below `directory` that contains one of the needles to `found`.
 fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -16,7 +16,7 @@ fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
         } else if let Ok(bytes) = std::fs::read(&path) {
             for needle in needles {
                 if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
-                    found.push(format!("{} holds {needle}", path.display()));
+                    found.push(format!("{} contains {needle}", path.display()));
                 }
             }
         }
@@ -25,8 +25,8 @@ fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
 
 #[test]
 fn key_text_appears_only_in_the_create_and_rotate_responses() {
-    let place = Place::new("secrets");
-    let service = place.start(&["demo", "--log", "trace"]);
+    let data_dir = DataDir::new("secrets");
+    let service = data_dir.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let admin = |method: &str, path: &str| Call::new(method, path).bearer(&admin_key);
 
@@ -56,7 +56,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             with(&key.replace('_', "-"), "/v1/me"),
             with("GET", "/v1/me").header("X-Request-Id", key),
             verify(key),
-            // By mistake, where it does not belong.
+            // The key in places where it does not belong, as by a client's mistake.
             admin("GET", &format!("/v1/accounts/{key}")),
             admin("GET", &format!("{keys}/{key}")),
             admin("GET", &format!("/v1/accounts?cursor={key}")),
@@ -78,21 +78,21 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
         }
     }
 
-    let (status, text) = service.stop();
+    let (status, log) = service.stop();
     assert!(status.success(), "{status}");
-    assert!(text.contains("DEBUG") && text.contains("route=\"/v1/purchases\""), "{text}");
-    // The database is whole on disk now: tables, indexes, write-ahead log, its own log.
+    assert!(log.contains("DEBUG") && log.contains("route=\"/v1/purchases\""), "{log}");
+    // The database is stopped, so all of it is on disk: tables, indexes, write-ahead log, log.
     let needles: Vec<String> =
         secrets.iter().map(|secret| secret[secret.len() - 43..].to_owned()).collect();
     for needle in &needles {
-        let lines: Vec<&str> = text.lines().filter(|line| line.contains(needle)).collect();
+        let lines: Vec<&str> = log.lines().filter(|line| line.contains(needle)).collect();
         assert_eq!(lines, Vec::<&str>::new(), "the log shows {needle}");
     }
     let mut found = Vec::new();
-    files_with(&place.directory, &needles, &mut found);
+    files_with(&data_dir.path, &needles, &mut found);
     assert_eq!(found, Vec::<String>::new());
-    // That the hunt finds what is there.
+    // The search itself works: it finds the hint, which is stored.
     let mut hints = Vec::new();
-    files_with(&place.directory, &[created.text("/hint").to_owned()], &mut hints);
+    files_with(&data_dir.path, &[created.text("/hint").to_owned()], &mut hints);
     assert!(!hints.is_empty(), "the hint is in the database");
 }

@@ -1,4 +1,4 @@
-//! The listener: its bounds, its time-outs, its shutdown.
+//! The listener: limits, time-outs and shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::harness::{
     eventually, process,
 };
 
-/// The service of an app on a port.
+/// A service that listens on a port.
 struct Listening {
     address: SocketAddr,
     stop: oneshot::Sender<()>,
@@ -47,12 +47,12 @@ async fn listen_behind(
     Listening { address, stop, task }
 }
 
-/// Sends bytes, and reads until the other side closes.
+/// Sends bytes, and reads until the server closes the connection.
 async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    stream.write_all(request).await.expect("it is sent");
+    stream.write_all(request).await.expect("the request is sent");
     let mut answer = Vec::new();
-    // Closed without an answer is an answer too.
+    // The server may close the connection without a response.
     let _ = stream.read_to_end(&mut answer).await;
     String::from_utf8_lossy(&answer).into_owned()
 }
@@ -80,7 +80,8 @@ async fn client_that_does_not_complete_its_headers_is_disconnected() {
     let limits =
         ServerLimits { header_timeout: Duration::from_millis(50), ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
-    // Each ends only because the server closes: no request, half a one, none after the first.
+    // Each exchange ends only when the server closes the connection: after no request, half a
+    // request, and one request without another.
     exchange(server.address, b"").await;
     exchange(server.address, b"GET /livez HTTP/1.1\r\nHost:").await;
     let answer = exchange(server.address, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -96,11 +97,11 @@ async fn client_that_does_not_read_responses_is_disconnected() {
         ..ServerLimits::default()
     };
     let server = listen(&app, Limits::default(), limits).await;
-    let mut deaf = TcpStream::connect(server.address).await.expect("a connection");
-    // Far more than the buffers between the two take.
+    let mut not_reading = TcpStream::connect(server.address).await.expect("a connection");
+    // The responses are far larger than the buffers between client and server.
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
-    deaf.write_all(request.as_bytes()).await.expect("it is sent");
-    // There is one connection at a time: this one waits until the deaf one is given up.
+    not_reading.write_all(request.as_bytes()).await.expect("the request is sent");
+    // The server allows one connection: this one waits until the first one is closed.
     let fine = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = exchange(server.address, fine.as_bytes()).await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -123,17 +124,17 @@ async fn incomplete_request_body_times_out_with_408() {
     assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
 }
 
-/// A purchase that waits for the account's lock, and the transaction that holds it.
+/// A purchase that waits for the account lock, and the transaction that holds the lock.
 async fn blocked_purchase(
     app: &App,
     key: &NewKey,
     address: SocketAddr,
 ) -> (sqlx::Transaction<'static, sqlx::Postgres>, JoinHandle<u16>) {
-    let tx = app.lock_accounts().await;
+    let lock = app.lock_accounts().await;
     let call = key.buy("1").idempotency_key("k");
     let purchase = tokio::task::spawn_blocking(move || process::send(address, call).status);
     app.wait_until_blocked(1).await;
-    (tx, purchase)
+    (lock, purchase)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -142,15 +143,15 @@ async fn shutdown_finishes_requests_in_flight() {
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
-    let (tx, purchase) = blocked_purchase(&app, &key, server.address).await;
-    server.stop.send(()).expect("it runs");
-    // It accepts no more once it was told to stop, though a purchase is in flight.
+    let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
+    server.stop.send(()).expect("the server runs");
+    // After the stop the server accepts no connection, even while a purchase is in flight.
     let refused = async || TcpStream::connect(server.address).await.is_err();
-    eventually("it accepts no more", refused).await;
+    eventually("the server accepts no connection", refused).await;
     assert!(!server.task.is_finished());
-    tx.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit");
     assert_eq!(purchase.await.expect("no panic"), 201);
-    server.task.await.expect("it ends");
+    server.task.await.expect("no panic");
     app.check_ledger().await;
 }
 
@@ -161,11 +162,11 @@ async fn slow_request_times_out_with_503_and_can_be_retried() {
     let key = app.key(&app.tronagg, wallet).await;
     let limits = Limits { request_timeout: Duration::from_millis(300), ..Limits::default() };
     let server = listen(&app, limits, ServerLimits::default()).await;
-    let (tx, purchase) = blocked_purchase(&app, &key, server.address).await;
+    let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
     assert_eq!(purchase.await.expect("no panic"), 503);
-    tx.commit().await.expect("the commit");
-    let again = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
-    assert_eq!(again.text("/balance_after"), "9.000000");
+    lock.commit().await.expect("the commit");
+    let retried = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
+    assert_eq!(retried.text("/balance_after"), "9.000000");
     app.check_ledger().await;
 }
 
@@ -176,14 +177,15 @@ async fn shutdown_ends_after_the_drain_timeout() {
         ServerLimits { drain_timeout: Duration::from_millis(100), ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
     let mut stuck = TcpStream::connect(server.address).await.expect("a connection");
-    let half = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
-    stuck.write_all(half).await.expect("it is sent");
-    server.stop.send(()).expect("it runs");
-    server.task.await.expect("it ends");
+    let without_body = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
+    stuck.write_all(without_body).await.expect("the request is sent");
+    server.stop.send(()).expect("the server runs");
+    server.task.await.expect("no panic");
 }
 
-/// The address that the audit trail has for an account that is made by a request with these lines.
-async fn audited(app: &App, server: &Listening, account: &str, lines: &[&str]) -> String {
+/// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client
+/// address in the audit event.
+async fn audited_address(app: &App, server: &Listening, account: &str, lines: &[&str]) -> String {
     let forwarded: String =
         lines.iter().map(|line| format!("X-Forwarded-For: {line}\r\n")).collect();
     let request = format!(
@@ -201,11 +203,11 @@ async fn audited(app: &App, server: &Listening, account: &str, lines: &[&str]) -
 #[tokio::test]
 async fn client_address_is_taken_from_trusted_proxies_only() {
     let app = App::start().await;
-    let behind = async |networks: &str| {
+    let listen_trusting = async |networks: &str| {
         let proxies = TrustedProxies::parse(networks).expect("networks");
         listen_behind(proxies, &app, Limits::default(), ServerLimits::default()).await
     };
-    let trusting = behind("127.0.0.1,10.0.0.0/8").await;
+    let trusting = listen_trusting("127.0.0.1,10.0.0.0/8").await;
     let cases: [(&str, &[&str], &str); 7] = [
         ("named", &["203.0.113.9"], "203.0.113.9"),
         ("behind-two", &["203.0.113.9, 10.0.0.2"], "203.0.113.9"),
@@ -216,13 +218,13 @@ async fn client_address_is_taken_from_trusted_proxies_only() {
         ("not-named", &[], "127.0.0.1"),
     ];
     for (account, lines, expected) in cases {
-        assert_eq!(audited(&app, &trusting, account, lines).await, expected, "{account}");
+        assert_eq!(audited_address(&app, &trusting, account, lines).await, expected, "{account}");
     }
-    let trusting_another = behind("10.0.0.0/8").await;
-    let address = audited(&app, &trusting_another, "no-proxy", &["203.0.113.9"]).await;
+    let trusting_another = listen_trusting("10.0.0.0/8").await;
+    let address = audited_address(&app, &trusting_another, "no-proxy", &["203.0.113.9"]).await;
     assert_eq!(address, "127.0.0.1");
     let trusting_none = listen(&app, Limits::default(), ServerLimits::default()).await;
-    let address = audited(&app, &trusting_none, "no-setting", &["203.0.113.9"]).await;
+    let address = audited_address(&app, &trusting_none, "no-setting", &["203.0.113.9"]).await;
     assert_eq!(address, "127.0.0.1");
 }
 

@@ -1,5 +1,5 @@
-//! What the program does with its settings and its database before it serves: start, or refuse with
-//! a message that says what to do.
+//! What the program does with its settings and its database before it serves: it starts, or it
+//! refuses with a message that says what to do.
 
 use std::{
     os::unix::fs::PermissionsExt as _,
@@ -12,21 +12,22 @@ use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
 use tollgate::postgres::{self, PrivatePostgres};
 
 use crate::harness::{
-    Call, PATIENCE, WALLET, cluster, eventually,
-    place::Place,
+    Call, PATIENCE, WALLET, cluster,
+    data_dir::DataDir,
+    eventually,
     process::{Process, tollgate},
 };
 
-/// An empty database, and the role that owns it: an ordinary one, with the database's name.
+/// An empty database, and the ordinary role that owns it. The role has the name of the database.
 struct OwnDatabase {
     name: String,
     url: String,
-    /// The superuser, connected to it.
+    /// A connection of the superuser to the database.
     admin: PgConnection,
 }
 
 impl OwnDatabase {
-    /// `attributes` are the role's, such as `NOINHERIT`.
+    /// `attributes` are those of the role, such as `NOINHERIT`.
     async fn of_role(attributes: &str) -> Self {
         let url = cluster::empty_database().await;
         let name = cluster::database_in(&url).to_owned();
@@ -52,14 +53,14 @@ impl OwnDatabase {
         count.await.expect("a count")
     }
 
-    /// A command that uses it.
+    /// A command that uses the database.
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", &self.url);
         command
     }
 
-    /// A service with so many connections for requests, and eleven more.
+    /// A service with this many connections for requests, and eleven others.
     fn service(&self, connections: &str) -> Command {
         let mut command = self.command(&["serve"]);
         command.env("TOLLGATE_DATABASE_CONNECTIONS", connections);
@@ -67,8 +68,8 @@ impl OwnDatabase {
         command
     }
 
-    /// Starts that service and stops it. Returns its log.
-    fn serves(&self, connections: &str, settings: &[(&str, &str)]) -> String {
+    /// Starts such a service and stops it. Returns its log.
+    fn start_and_stop(&self, connections: &str, settings: &[(&str, &str)]) -> String {
         let log = cluster::directory(&format!("{}.log", self.name));
         let mut command = self.service(connections);
         command.envs(settings.iter().copied());
@@ -78,7 +79,7 @@ impl OwnDatabase {
         text
     }
 
-    /// Makes a tenant, and all tables before that. Returns an admin key.
+    /// Creates the tables and a tenant. Returns an admin key.
     fn create_tenant(&self) -> String {
         let arguments = ["tenant", "create", "tronagg", "--prefix", "ta_", "--json"];
         let output = self.command(&arguments).output().expect("the program runs");
@@ -88,7 +89,7 @@ impl OwnDatabase {
     }
 }
 
-/// What a command that succeeds prints on stderr.
+/// Runs a command that must succeed. Returns what it prints on stderr.
 #[track_caller]
 fn succeeds(mut command: Command) -> String {
     let output = command.output().expect("the program runs");
@@ -97,28 +98,29 @@ fn succeeds(mut command: Command) -> String {
     stderr
 }
 
-/// What a command that fails prints on stderr. A service that starts instead is stopped.
+/// Runs a command that must fail. Returns what it prints on stderr. A service that starts instead
+/// is killed.
 #[track_caller]
 fn fails(mut command: Command) -> String {
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = command.spawn().expect("the program runs");
     let deadline = Instant::now() + PATIENCE;
-    while child.try_wait().expect("it can be asked").is_none() {
+    while child.try_wait().expect("the status can be read").is_none() {
         if Instant::now() > deadline {
-            child.kill().expect("it runs");
+            child.kill().expect("the process runs");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    let output = child.wait_with_output().expect("it has ended");
+    let output = child.wait_with_output().expect("the process has exited");
     let stderr = String::from_utf8(output.stderr).expect("text");
-    let refused = output.status.code().is_some_and(|code| code != 0);
-    assert!(refused, "{command:?} ended with {}: {stderr}", output.status);
+    let has_failed = output.status.code().is_some_and(|code| code != 0);
+    assert!(has_failed, "{command:?} ended with {}: {stderr}", output.status);
     stderr
 }
 
 #[test]
 fn every_setting_that_is_set_but_empty_is_an_error() {
-    let place = Place::new("empty");
+    let data_dir = DataDir::new("empty");
     let example = include_str!("../../.env.example");
     let settings: Vec<&str> = example
         .lines()
@@ -130,13 +132,13 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
     for setting in &settings {
         for blank in ["", "  "] {
             let mut command = tollgate(&["serve"]);
-            command.env("TOLLGATE_DATA_DIR", &place.directory).env(setting, blank);
+            command.env("TOLLGATE_DATA_DIR", &data_dir.path).env(setting, blank);
             let error = fails(command);
             let expected = format!("{setting} is set but empty");
             assert!(error.contains(&expected), "{error}");
         }
     }
-    // All of them at once, and those of flags as well.
+    // Empty flags and variables are reported together.
     let mut command = tollgate(&["serve", "--listen", "", "--data-dir="]);
     command.env("TOLLGATE_LOG", "").env("TOLLGATE_LEASE", "");
     let error = fails(command);
@@ -148,22 +150,22 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
     ] {
         assert!(error.contains(line), "{line} is not in:\n{error}");
     }
-    assert!(!place.directory.exists(), "nothing was made");
+    assert!(!data_dir.path.exists(), "no data directory is created");
 }
 
 #[test]
 fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
-    let place = Place::new("empty-url");
+    let data_dir = DataDir::new("empty-url");
     let create = || {
         let mut command = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_"]);
-        command.env("TOLLGATE_DATA_DIR", &place.directory);
+        command.env("TOLLGATE_DATA_DIR", &data_dir.path);
         command
     };
     let mut command = create();
     command.env("DATABASE_URL", "");
     assert!(fails(command).contains("DATABASE_URL is set but empty"));
 
-    // It does not hide the right line in .env, and an empty line in .env is no better.
+    // An empty variable is an error although .env has a URL, and so is an empty line in .env.
     let home = cluster::directory("empty-url-home");
     std::fs::create_dir_all(&home).expect("a directory");
     for (file, environment) in
@@ -174,11 +176,11 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
         command.current_dir(&home).envs(environment.map(|value| ("DATABASE_URL", value)));
         assert!(fails(command).contains("DATABASE_URL is set but empty"));
     }
-    assert!(!place.directory.exists(), "nothing was made");
-    std::fs::remove_dir_all(home).expect("it is ours");
+    assert!(!data_dir.path.exists(), "no data directory is created");
+    std::fs::remove_dir_all(home).expect("the test owns the directory");
 }
 
-/// libpq's variables, as a shell has them that works with another server.
+/// The libpq variables of a shell that is set up for another server.
 const FOREIGN_SERVER: [(&str, &str); 12] = [
     ("PGHOST", "db.invalid"),
     ("PGHOSTADDR", "192.0.2.1"),
@@ -196,21 +198,21 @@ const FOREIGN_SERVER: [(&str, &str); 12] = [
 
 #[test]
 fn private_postgres_ignores_libpq_variables() {
-    let place = Place::new("libpq");
+    let data_dir = DataDir::new("libpq");
     let home = cluster::directory("libpq-home");
     std::fs::create_dir_all(&home).expect("a directory");
-    // Reading it would log a warning: others may read it.
+    // Reading this file would log a warning, because its mode is too open.
     let passwords = home.join(".pgpass");
     std::fs::write(&passwords, "not a line of such a file\n").expect("a file");
     std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o644)).expect("a mode");
     for arguments in [&["migrate"][..], &["tenant", "list"]] {
         let mut command = tollgate(arguments);
         command.envs(FOREIGN_SERVER).env("HOME", &home).env("PGPASSFILE", &passwords);
-        command.env("TOLLGATE_DATA_DIR", &place.directory);
+        command.env("TOLLGATE_DATA_DIR", &data_dir.path);
         let stderr = succeeds(command);
         assert!(!stderr.contains("WARN") && !stderr.contains("pgpass"), "{stderr}");
     }
-    std::fs::remove_dir_all(home).expect("it is ours");
+    std::fs::remove_dir_all(home).expect("the test owns the directory");
 }
 
 #[tokio::test]
@@ -253,7 +255,7 @@ async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
         }
         assert_eq!(database.tables_in(schema).await, 0);
     }
-    // What the message says to do.
+    // The fix that the message suggests.
     let statement = format!("ALTER ROLE {name} IN DATABASE {name} SET search_path = \"public\"");
     database.run(&statement).await;
     let output = database.command(&["tenant", "list"]).output().expect("the program runs");
@@ -300,7 +302,7 @@ async fn tables_in_two_schemas_are_refused_and_both_schemas_are_named() {
 
 #[tokio::test]
 async fn search_path_without_a_usable_schema_is_refused() {
-    // As it inherits nothing, the owner of the database has no privilege in it but those of all.
+    // With NOINHERIT the owner of the database has only the privileges of PUBLIC in it.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
     database.run("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
     let error = fails(database.command(&["migrate"]));
@@ -340,13 +342,13 @@ async fn running_node_keeps_its_schema_when_the_search_path_changes() {
     database.run(&statements).await;
     let put = || Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
     service.send(put()).expect(201);
-    // All connections are made anew, the listener's as well.
+    // The service has to open all connections again, including that of the listener.
     database
         .run(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
         ))
         .await;
-    eventually("it answers again", async || {
+    eventually("the service answers again", async || {
         let answer = service.send(put());
         assert!(matches!(answer.status, 200 | 503), "{answer:?}");
         answer.status == 200
@@ -366,8 +368,8 @@ async fn running_node_keeps_its_schema_when_the_search_path_changes() {
 
 #[tokio::test]
 async fn missing_privilege_error_contains_the_grant_that_fixes_it() {
-    // On Postgres 15 the schema public lets its role pg_database_owner make tables, of which the
-    // owner is a member; such a role inherits nothing from it.
+    // Since Postgres 15 the role pg_database_owner may create tables in the schema public. The
+    // owner of the database is a member of it, but with NOINHERIT does not get the privilege.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
     let name = database.name.clone();
     let grant = format!("GRANT CREATE, USAGE ON SCHEMA \"public\" TO \"{name}\"");
@@ -421,7 +423,7 @@ async fn refused_connection_error_says_how_to_fix_it() {
     let error = refusal(&database.url);
     assert!(error.contains("(SQLSTATE 53300). Close other connections"), "{error}");
 
-    // From here on the server asks this role for its password.
+    // From here on the server requires the password of this role.
     database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT -1")).await;
     let rules = cluster::directory("cluster").join("data/pg_hba.conf");
     let others = std::fs::read_to_string(&rules).expect("the rules of the cluster");
@@ -454,30 +456,30 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    assert_eq!(database.tables_in("public").await, 0, "it changed nothing");
-    // A command opens fewer.
+    assert_eq!(database.tables_in("public").await, 0, "the service changed nothing");
+    // A command opens fewer connections than a service.
     database.create_tenant();
 
     database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 13")).await;
     let error = fails(database.service("4"));
     assert!(error.contains("or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"), "{error}");
-    database.serves("2", &[]);
+    database.start_and_stop("2", &[]);
 
     let limit =
         format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 14");
     database.run(&limit).await;
     let error = fails(database.service("4"));
     assert!(error.contains(&format!("The database \"{name}\" may have 14")), "{error}");
-    database.serves("3", &[]);
+    database.start_and_stop("3", &[]);
 }
 
 #[tokio::test]
 async fn low_connection_limit_behind_a_pooler_is_only_a_warning() {
     let database = OwnDatabase::of_role("CONNECTION LIMIT 8").await;
     let url = database.url.clone();
-    let log = database.serves("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
+    let log = database.start_and_stop("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
     assert!(log.contains("WARN") && log.contains("may have 8 (its CONNECTION LIMIT)"), "{log}");
-    assert!(log.contains("opens up to 12"), "all but the one that listens: {log}");
+    assert!(log.contains("opens up to 12"), "the listener connects to the other URL: {log}");
 }
 
 #[tokio::test]
@@ -487,10 +489,10 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
     let server = server.await.expect("no panic").expect("Postgres starts");
     let url = server.url(postgres::DATABASE);
-    let mut admin = PgConnection::connect(&url).await.expect("it runs");
+    let mut admin = PgConnection::connect(&url).await.expect("the server runs");
     let owner = "CREATE ROLE app LOGIN; ALTER DATABASE tollgate OWNER TO app";
     admin.execute(owner).await.expect("a role");
-    admin.close().await.expect("it is closed");
+    admin.close().await.expect("the connection is closed");
     let refusal = |url: &str| {
         let mut command = tollgate(&["serve", "--listen", "127.0.0.1:0"]);
         command.env("DATABASE_URL", url).env("TOLLGATE_DATABASE_CONNECTIONS", "4");
@@ -502,6 +504,6 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     assert!(error.contains("room for 10 (max_connections is 13, 3 of them reserved)"), "{error}");
     let error = refusal(&url);
     assert!(error.contains("room for 13 (max_connections is 13, 0 of them reserved)"), "{error}");
-    tokio::task::spawn_blocking(|| server.stop().expect("it stops")).await.expect("no panic");
-    std::fs::remove_dir_all(data_dir).expect("it is ours");
+    tokio::task::spawn_blocking(|| server.stop().expect("Postgres stops")).await.expect("no panic");
+    std::fs::remove_dir_all(data_dir).expect("the test owns the directory");
 }

@@ -1,10 +1,10 @@
-//! The statement: filtered, in both directions, as pages and as CSV, and the balance of then.
+//! The statement of an account: filters, order, pages and CSV, and the balance at an earlier time.
 
 use serde_json::{Value, json};
 
 use crate::harness::{App, app::NewKey};
 
-/// An account with a credit of 100, five purchases in turn by two keys, and a refund.
+/// An account with a credit of 100, five purchases that alternate between two keys, and a refund.
 struct World {
     app: App,
     path: String,
@@ -96,17 +96,17 @@ async fn statement_pages_contain_every_entry_in_both_directions() {
         }
         assert_eq!(seqs, expected);
     }
-    // A cursor is that of its list alone.
+    // A cursor is valid only for its own list.
     let path = format!("{}/ledger?limit=3&order=asc", world.path);
     let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
     let cursor = page.text("/next_cursor");
     let path = format!("{}/ledger?cursor={cursor}", world.path);
     let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
-    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["cursor"]);
+    assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["cursor"]);
     let path = format!("{}/ledger?kind=gift&order=up&from=x&key_id=y&z=1", world.path);
     let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
     let answer = answer.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["from", "key_id", "kind", "order", "z"]);
+    assert_eq!(answer.errors_at(), ["from", "key_id", "kind", "order", "z"]);
 }
 
 #[tokio::test]
@@ -138,13 +138,13 @@ async fn csv_statement_matches_the_entries_and_is_safe_in_a_spreadsheet() {
     assert_eq!(filtered.len(), 4);
     let path = format!("{}/ledger.csv?limit=3", world.path);
     let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
-    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["limit"]);
+    assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["limit"]);
 }
 
 #[tokio::test]
 async fn long_csv_statement_is_complete() {
     let world = World::new().await;
-    // More than is read at once, made as the service would have made it.
+    // More entries than one read returns, with the same columns as the service writes.
     for statement in [
         "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
                                      created_at)
@@ -154,7 +154,7 @@ async fn long_csv_statement_is_complete() {
          SELECT account_id, cause_id, seq, amount, created_at FROM ledger_entries WHERE seq > 7",
         "UPDATE accounts SET balance = balance + 2500, last_seq = last_seq + 2500 WHERE last_seq > 0",
     ] {
-        sqlx::query(statement).execute(&world.app.pool).await.expect("they are made");
+        sqlx::query(statement).execute(&world.app.pool).await.expect("the rows are written");
     }
     for (order, first, last) in [("asc", "1", "2507"), ("desc", "2507", "1")] {
         let lines = world.csv(&format!("order={order}")).await;
@@ -170,19 +170,19 @@ async fn long_csv_statement_is_complete() {
 #[tokio::test]
 async fn balance_at_a_time_includes_every_entry_until_then() {
     let world = World::new().await;
-    let at = async |query: &str| {
+    let balance = async |query: &str| {
         let path = format!("{}/balance{query}", world.path);
         let answer = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
         (answer.json["seq"].as_i64().expect("a number"), answer.text("/amount").to_owned())
     };
-    assert_eq!(at("?at=2001-01-01T00:00:00Z").await, (0, "0.000000".into()));
-    assert_eq!(at(&format!("?at={}", world.time(1))).await, (1, "100.000000".into()));
-    assert_eq!(at(&format!("?at={}", world.time(4))).await, (4, "94.000000".into()));
-    assert_eq!(at("").await, (7, "90.000000".into()));
-    for wrong in ["?at=2999-01-01T00:00:00Z", "?at=now"] {
-        let path = format!("{}/balance{wrong}", world.path);
+    assert_eq!(balance("?at=2001-01-01T00:00:00Z").await, (0, "0.000000".into()));
+    assert_eq!(balance(&format!("?at={}", world.time(1))).await, (1, "100.000000".into()));
+    assert_eq!(balance(&format!("?at={}", world.time(4))).await, (4, "94.000000".into()));
+    assert_eq!(balance("").await, (7, "90.000000".into()));
+    for invalid in ["?at=2999-01-01T00:00:00Z", "?at=now"] {
+        let path = format!("{}/balance{invalid}", world.path);
         let answer = world.app.send(world.app.tronagg.call("GET", &path)).await;
-        assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["at"]);
+        assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["at"]);
     }
     world.app.check_ledger().await;
 }

@@ -1,4 +1,4 @@
-//! What the operator sees: metrics and the log.
+//! What an operator sees: metrics and the log.
 
 use std::{
     io::{Read as _, Write as _},
@@ -7,21 +7,22 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, WALLET, place::Place, process::Process};
+use crate::harness::{Call, WALLET, data_dir::DataDir, process::Process};
 
 /// The metrics, as Prometheus fetches them.
 fn scrape(address: SocketAddr) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
     let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).expect("it is sent");
+    stream.write_all(request).expect("the request is sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("the whole answer");
+    stream.read_to_string(&mut answer).expect("the whole response");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer
 }
 
-/// A purchase, one that is declined, a key that is none, a method that is made up.
-fn some_requests(service: &Process) {
+/// Sends a purchase, a declined purchase, a missing and an invalid key, an unknown method and an
+/// unknown path.
+fn send_requests(service: &Process) {
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let keys = format!("/v1/accounts/{WALLET}/keys");
     let create = Call::new("POST", &keys).bearer(&admin_key).json(json!({"name": "a"}));
@@ -40,9 +41,9 @@ fn some_requests(service: &Process) {
 
 #[test]
 fn metrics_count_requests_verifications_and_operations() {
-    let place = Place::new("metrics");
-    let service = place.start(&["demo"]);
-    some_requests(&service);
+    let data_dir = DataDir::new("metrics");
+    let service = data_dir.start(&["demo"]);
+    send_requests(&service);
     let metrics = scrape(service.metrics);
     for line in [
         "tollgate_http_requests_total{route=\"/v1/purchases\",method=\"POST\",status=\"201\"} 1",
@@ -80,9 +81,9 @@ fn metrics_count_requests_verifications_and_operations() {
 
 #[test]
 fn log_is_json_when_the_setting_asks_for_it() {
-    let place = Place::new("json");
-    let service = place.start(&["demo", "--log", "info,json"]);
-    some_requests(&service);
+    let data_dir = DataDir::new("json");
+    let service = data_dir.start(&["demo", "--log", "info,json"]);
+    send_requests(&service);
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     let lines: Vec<Value> =
@@ -93,7 +94,7 @@ fn log_is_json_when_the_setting_asks_for_it() {
     assert_eq!(declined["tenant"], "tronagg");
     assert_eq!(declined["route"], "/v1/purchases");
     assert!(declined["request_id"].as_str().expect("an id").starts_with("req_"));
-    // What is a success is for debug.
+    // Successful requests are logged at debug only.
     assert!(lines.iter().all(|line| line["status"] != 201), "{log}");
     let unknown = refused.iter().find(|line| line["reason"] == "malformed").expect("a line");
     assert_eq!(unknown["code"], "invalid_api_key");

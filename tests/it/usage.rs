@@ -1,4 +1,4 @@
-//! How often a key was used, by the hour and by what was said of it, and when it was used last.
+//! How often a key was used, by hour and by outcome, and when it was last used.
 
 use std::time::Duration;
 
@@ -12,19 +12,22 @@ use tollgate::{
     store::KeyUse,
 };
 
-use crate::harness::{Answer, App, Call, WALLET, app::NewKey, cluster, eventually, place::Place};
+use crate::harness::{
+    Answer, App, Call, WALLET, app::NewKey, cluster, data_dir::DataDir, eventually,
+};
 
 async fn usage(app: &App, key: &NewKey, query: &str) -> Answer {
     app.send(app.tronagg.call("GET", &format!("{}/usage?{query}", key.path))).await
 }
 
-/// The counts of the last day by outcome, without zeros. Not by the hour: that may turn meanwhile.
+/// The counts of the last day by outcome, without zeros. Not by hour, because a new hour may begin
+/// during the test.
 async fn counted(app: &App, key: &NewKey) -> Value {
     app.flush_usage().await;
-    sums(&usage(app, key, "").await.expect(200))
+    sums_by_outcome(&usage(app, key, "").await.expect(200))
 }
 
-fn sums(answer: &Answer) -> Value {
+fn sums_by_outcome(answer: &Answer) -> Value {
     let mut sums = Map::new();
     for step in answer.data() {
         let mut total = 0;
@@ -78,7 +81,7 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     for _ in 0..3 {
         me(&key).await.expect(200);
     }
-    // The key passed; what it asked for was refused.
+    // These keys passed; only the operation was refused.
     app.send(key.buy("1")).await.expect(402);
     app.send(key.call("GET", "/v1/purchases/none")).await.expect(404);
     me(&reader).await.expect(200);
@@ -102,9 +105,10 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     ] {
         assert_eq!(counted(&app, key).await, expected);
     }
-    // Only a key that passed was used.
-    for (key, used) in [(&key, true), (&reader, true), (&disabled, false), (&expired, false)] {
-        assert_eq!(last_used_at(&app, key).await.is_some(), used);
+    // Only a key that passed has a last use.
+    for (key, has_passed) in [(&key, true), (&reader, true), (&disabled, false), (&expired, false)]
+    {
+        assert_eq!(last_used_at(&app, key).await.is_some(), has_passed);
     }
 }
 
@@ -126,9 +130,10 @@ async fn verifications_by_the_backend_are_counted() {
     verify(orders, "INSUFFICIENT_SCOPE").await;
     app.send(app.tronagg.call("POST", &format!("{}/revoke", key.path))).await.expect(200);
     verify(json!({"key": key.text}), "REVOKED").await;
-    // Another tenant's question is none about this key.
-    let stranger = app.tradetally.call("POST", "/v1/keys/verify").json(json!({"key": key.text}));
-    assert_eq!(app.send(stranger).await.expect(200).code(), "NOT_FOUND");
+    // A verification by another tenant does not count for this key.
+    let other_tenant =
+        app.tradetally.call("POST", "/v1/keys/verify").json(json!({"key": key.text}));
+    assert_eq!(app.send(other_tenant).await.expect(200).code(), "NOT_FOUND");
     assert_eq!(counted(&app, &key).await, json!({"valid": 2, "revoked": 1}));
     assert_eq!(counted(&app, &reader).await, json!({"insufficient_scope": 1}));
 }
@@ -139,32 +144,36 @@ async fn last_use_is_written_at_most_once_a_minute() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let me = || app.send(key.call("GET", "/v1/me"));
-    // Who writes a row leaves a mark in it, and so does who only locks it.
-    let row = async || -> String {
-        let row = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
-        sqlx::query_scalar(row).fetch_one(&app.pool).await.expect("one row")
+    // A write changes these columns, and so does a lock.
+    let row_version = async || -> String {
+        let columns = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
+        sqlx::query_scalar(columns).fetch_one(&app.pool).await.expect("one row")
     };
     assert_eq!(last_used_at(&app, &key).await, None);
     let before = database_time(&app).await;
     me().await.expect(200);
     app.flush_usage().await;
-    let first = last_used_at(&app, &key).await.expect("it was used");
+    let first = last_used_at(&app, &key).await.expect("a last use");
     let after = database_time(&app).await;
     assert!(before <= first && first <= after, "{before} {first} {after}");
 
-    let written = row().await;
+    let written = row_version().await;
     me().await.expect(200);
     app.flush_usage().await;
-    assert_eq!(row().await, written);
+    assert_eq!(row_version().await, written);
     assert_eq!(last_used_at(&app, &key).await, Some(first));
     assert_eq!(counted(&app, &key).await, json!({"valid": 2}));
 
-    let back = "UPDATE api_key_last_used SET last_used_at = last_used_at - interval '1 minute'";
-    execute(&app, back).await;
+    let one_minute_earlier =
+        "UPDATE api_key_last_used SET last_used_at = last_used_at - interval '1 minute'";
+    execute(&app, one_minute_earlier).await;
     let shown = me().await.expect(200);
     app.flush_usage().await;
-    assert!(last_used_at(&app, &key).await >= Some(first), "a minute has passed");
-    // Its owner sees it too, and it is in the list.
+    assert!(
+        last_used_at(&app, &key).await >= Some(first),
+        "the last use is written again after a minute"
+    );
+    // The owner and the list show the last use too.
     let earlier = OffsetDateTime::parse(shown.text("/key/last_used_at"), &Rfc3339);
     assert!(earlier.expect("a time") < first);
     let list = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/keys"))).await;
@@ -188,17 +197,17 @@ async fn successor_of_a_used_key_has_no_last_use() {
 #[tokio::test]
 async fn usage_counts_of_two_nodes_add_up() {
     let url = cluster::fresh_database().await;
-    let (one, other) = (App::on(&url).await, App::on(&url).await);
-    let wallet = one.wallet("0").await;
-    let key = one.key(&one.tronagg, wallet).await;
-    for (app, times) in [(&one, 3), (&other, 4)] {
+    let (first, second) = (App::on(&url).await, App::on(&url).await);
+    let wallet = first.wallet("0").await;
+    let key = first.key(&first.tronagg, wallet).await;
+    for (app, times) in [(&first, 3), (&second, 4)] {
         for _ in 0..times {
             app.send(key.call("GET", "/v1/me")).await.expect(200);
         }
     }
-    tokio::join!(one.flush_usage(), other.flush_usage());
-    assert_eq!(counted(&one, &key).await, json!({"valid": 7}));
-    assert_eq!(counted(&other, &key).await, json!({"valid": 7}));
+    tokio::join!(first.flush_usage(), second.flush_usage());
+    assert_eq!(counted(&first, &key).await, json!({"valid": 7}));
+    assert_eq!(counted(&second, &key).await, json!({"valid": 7}));
 }
 
 #[tokio::test]
@@ -216,7 +225,7 @@ async fn usage_of_an_unknown_key_does_not_prevent_counting_other_keys() {
         began: Duration::ZERO,
         passed: Some(Duration::ZERO),
     });
-    app.store.record_usage(&uses).await.expect("it is written");
+    app.store.record_usage(&uses).await.expect("the usage is written");
     assert_eq!(counted(&app, &key).await, json!({"valid": 2}));
 }
 
@@ -236,12 +245,14 @@ async fn use_is_counted_in_the_hour_in_which_it_began() {
             began: Duration::from_secs(hours * 3600),
             passed: None,
         }];
-        app.store.record_usage(&uses).await.expect("it is written");
+        app.store.record_usage(&uses).await.expect("the usage is written");
     }
     let totals = totals(&usage(&app, &key, "").await.expect(200));
     let used: Vec<usize> = (0..totals.len()).filter(|&step| totals[step] > 0).collect();
-    let [earlier, later] = used[..] else { panic!("two hours, but it was {totals:?}") };
-    // Unless the hour turned between the two.
+    let [earlier, later] = used[..] else {
+        panic!("expected two hours with a use, got {totals:?}")
+    };
+    // The difference is 1 if a new hour began between the two writes.
     assert!(matches!(later - earlier, 1 | 2), "{totals:?}");
     assert_eq!(last_used_at(&app, &key).await, None);
 }
@@ -263,7 +274,7 @@ async fn usage_response_has_every_hour_or_day_of_the_range() {
              ('2026-05-06T02:00:00Z', 'valid', 7)) AS uses (hour, outcome, count)",
     )
     .await;
-    // Widened to whole hours, whatever the offset.
+    // The range is widened to whole hours, whatever the offset.
     for from in ["2026-05-05T22:30:00Z", "2026-05-06T00:30:00%2B02:00"] {
         let query = format!("from={from}&to=2026-05-06T01:00:00.000001Z");
         let hours = usage(&app, &key, &query).await.expect(200);
@@ -286,7 +297,7 @@ async fn usage_response_has_every_hour_or_day_of_the_range() {
     assert_eq!(days.text("/from"), "2026-05-05T00:00:00.000000Z");
     assert_eq!(days.text("/to"), "2026-05-08T00:00:00.000000Z");
     assert_eq!(totals(&days), [6, 12, 0]);
-    assert_eq!(sums(&days), json!({"valid": 12, "revoked": 1, "expired": 5}));
+    assert_eq!(sums_by_outcome(&days), json!({"valid": 12, "revoked": 1, "expired": 5}));
 
     for (query, steps) in [
         ("", 24),
@@ -304,7 +315,7 @@ async fn invalid_usage_ranges_are_rejected() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    for (query, wrong) in [
+    for (query, parameters) in [
         ("from=2026-05-05T00:00:00Z&to=2026-05-05T00:00:00Z", vec!["from"]),
         ("from=2026-05-06T00:00:00Z&to=2026-05-05T00:00:00Z", vec!["from"]),
         ("from=9998-01-01T00:00:00Z", vec!["from"]),
@@ -319,7 +330,7 @@ async fn invalid_usage_ranges_are_rejected() {
         ),
     ] {
         let answer = usage(&app, &key, query).await.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), wrong, "{query}");
+        assert_eq!(answer.errors_at(), parameters, "{query}");
     }
 }
 
@@ -333,7 +344,7 @@ async fn usage_that_cannot_be_written_is_kept_and_written_later() {
     execute(&app, "ALTER TABLE api_key_usage RENAME TO elsewhere").await;
     for _ in 0..2 {
         app.usage.flush(&app.store).await.expect_err("there is no such table");
-        // No request is slowed or refused by it.
+        // Requests still succeed.
         me().await.expect(200);
     }
     assert_eq!(last_used_at(&app, &key).await, None);
@@ -344,8 +355,8 @@ async fn usage_that_cannot_be_written_is_kept_and_written_later() {
 
 #[tokio::test]
 async fn usage_is_written_while_the_service_runs_and_when_it_stops() {
-    let place = Place::new("usage");
-    let service = place.start(&["demo"]);
+    let data_dir = DataDir::new("usage");
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let keys = format!("/v1/accounts/{WALLET}/keys");
     let create = Call::new("POST", &keys).bearer(&admin_key).json(json!({"name": "a"}));
@@ -353,20 +364,20 @@ async fn usage_is_written_while_the_service_runs_and_when_it_stops() {
     let path = format!("{keys}/{}", created.text("/id"));
     let me = || Call::new("GET", "/v1/me").header("X-API-Key", created.text("/key"));
     service.send(me()).expect(200);
-    let shows = async || {
+    let is_shown = async || {
         let key = service.send(Call::new("GET", &path).bearer(&admin_key)).expect(200);
         key.json["last_used_at"].is_string()
     };
-    eventually("the use shows", shows).await;
+    eventually("the last use is shown", is_shown).await;
 
-    // It was written a moment ago: only the stop writes this.
+    // The counts were written a moment ago, so only the stop writes this use.
     service.send(me()).expect(200);
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
-    let service = place.start(&["demo"]);
+    let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let answer = service.send(Call::new("GET", &format!("{path}/usage")).bearer(&admin_key));
-    assert_eq!(sums(&answer.expect(200)), json!({"valid": 2}));
+    assert_eq!(sums_by_outcome(&answer.expect(200)), json!({"valid": 2}));
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
 }

@@ -1,4 +1,4 @@
-//! Verification by the tenant's backend.
+//! Verification of keys by the backend of a tenant.
 
 use serde_json::{Value, json};
 
@@ -49,7 +49,7 @@ async fn verify_response_names_the_reason_for_each_refusal() {
     )
     .execute(&app.pool)
     .await
-    .expect("it is made to expire");
+    .expect("the expiry is set");
     assert_eq!(code(&app, json!({"key": expired.text})).await, "EXPIRED");
     for text in ["", "x", "ta_short", &format!("ta_{}", "A".repeat(43)), &app.tronagg.admin_key] {
         let answer = verify(&app, &app.tronagg, json!({"key": text})).await;
@@ -75,10 +75,10 @@ async fn verify_requires_every_requested_scope() {
     let app = App::start().await;
     app.account(&app.tradetally, "user-1", "5").await;
     let key = app.key(&app.tradetally, "user-1").await;
-    let ask =
+    let verify_scopes =
         |scopes: Value| verify(&app, &app.tradetally, json!({"key": key.text, "scopes": scopes}));
-    assert_eq!(ask(json!(["read", "trades:read"])).await.code(), "VALID");
-    let lacking = ask(json!(["trades:write", "read", "write"])).await;
+    assert_eq!(verify_scopes(json!(["read", "trades:read"])).await.code(), "VALID");
+    let lacking = verify_scopes(json!(["trades:write", "read", "write"])).await;
     assert_eq!(lacking.code(), "INSUFFICIENT_SCOPE");
     assert_eq!(lacking.json["missing_scopes"], json!(["write", "trades:write"]));
     let charge = json!({"amount": "1", "idempotency_key": "k"});
@@ -112,10 +112,11 @@ async fn charge_creates_one_purchase_per_idempotency_key() {
     let call = app.tronagg.call("POST", "/v1/keys/verify").json(body("5", "k"));
     app.send(call).await.expect_problem(422, "idempotency_mismatch");
 
-    // Through the other door it is the same purchase.
-    let same = key.call("POST", "/v1/purchases").idempotency_key("k");
-    let same = app.send(same.json(json!({"amount": "4", "reference": "r"}))).await.expect(201);
-    assert_eq!(same.json, charged.json["purchase"]);
+    // The purchase route with the same idempotency key returns the same purchase.
+    let purchase = key.call("POST", "/v1/purchases").idempotency_key("k");
+    let purchase =
+        app.send(purchase.json(json!({"amount": "4", "reference": "r"}))).await.expect(201);
+    assert_eq!(purchase.json, charged.json["purchase"]);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "6.000000");
     app.check_ledger().await;
 }
@@ -129,7 +130,7 @@ async fn verify_reports_all_invalid_fields_and_never_repeats_the_key() {
     let call = app.tronagg.call("POST", "/v1/keys/verify").json(body);
     let answer = app.send(call).await.expect_problem(422, "validation_failed");
     assert_eq!(
-        answer.wrong(),
+        answer.errors_at(),
         [
             "/key",
             "/scopes/0",
@@ -139,7 +140,7 @@ async fn verify_reports_all_invalid_fields_and_never_repeats_the_key() {
             "/account"
         ]
     );
-    // What was sent as a key is not in the answer, whatever it was.
+    // The response does not repeat the text that was sent as the key.
     let secret = format!("ta_{}", "Z".repeat(42));
     let answer = verify(&app, &app.tronagg, json!({"key": secret})).await;
     assert!(!String::from_utf8_lossy(&answer.body).contains("ZZZZ"));

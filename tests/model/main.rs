@@ -1,8 +1,8 @@
-//! The cache and the lease in the hands of a model checker, shuttle: it tries the orders in which
-//! threads can meet. With the feature `model`, what they share between threads is shuttle's.
+//! Runs the cache and the lease under a model checker, shuttle, which tries different schedules of
+//! the threads. With the feature `model`, they use the synchronization primitives of shuttle.
 //!
-//! What is claimed: a verification that begins after a change has returned is not answered by what
-//! was so before it. Three tests show that the checker finds what breaks that.
+//! The claim: a verification that begins after a change has returned does not use a verdict from
+//! before the change. Three tests show that the checker finds a violation of the protocol.
 
 use std::{cell::Cell, sync::Arc, time::Duration};
 
@@ -31,11 +31,11 @@ use tollgate::{
 };
 use uuid::Uuid;
 
-/// Orders that are tried by a check that shall find nothing.
-const ORDERS: usize = 5_000;
+/// The number of schedules for a check that must find nothing.
+const SCHEDULES: usize = 5_000;
 
-/// Those of a check that ends when it finds what it looks for.
-const ENOUGH_ORDERS: usize = 1_000_000;
+/// The maximum for a check that ends when it finds a violation.
+const MAX_SCHEDULES: usize = 1_000_000;
 
 const LEASE: Duration = Duration::from_micros(6_400);
 
@@ -43,7 +43,7 @@ fn key() -> KeyText {
     KeyText::parse(&format!("ta_{:043}", 1)).expect("well formed")
 }
 
-fn passes() -> Verdict {
+fn valid_verdict() -> Verdict {
     Ok(Principal::new(PrincipalParts::new(
         "tronagg".parse().expect("a slug"),
         Environment::Live,
@@ -53,12 +53,12 @@ fn passes() -> Verdict {
     )))
 }
 
-fn verdict(live: bool) -> Verdict {
-    if live { passes() } else { Err(Denied::from(Denial::Revoked)) }
+fn verdict(is_live: bool) -> Verdict {
+    if is_live { valid_verdict() } else { Err(Denied::from(Denial::Revoked)) }
 }
 
 thread_local! {
-    /// This machine's clock. All threads of a model are one thread of the machine.
+    /// The clock of this machine. All threads of a model run on one thread of the machine.
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
@@ -66,18 +66,18 @@ fn now() -> Duration {
     NOW.get()
 }
 
-fn pass(micros: u64) {
+fn advance_clock(micros: u64) {
     NOW.set(NOW.get() + Duration::from_micros(micros));
 }
 
-/// Lets the others do something.
-fn take_a_while() {
+/// Lets other threads run for a random time.
+fn yield_randomly() {
     for _ in 0..thread_rng().gen_range(0..20) {
         thread::yield_now();
     }
 }
 
-/// The database: the key, and what was committed, in its order.
+/// The database: the key, and the committed notices in order.
 #[derive(Default)]
 struct Database(Mutex<State>);
 
@@ -102,23 +102,23 @@ enum Notice {
 impl KeyVerifier for Database {
     async fn verify(&self, _: &Presented<'_>) -> Verdict {
         let revoked = self.state().revoked;
-        // On the way back anything may happen.
+        // Other threads may run before the reply arrives.
         thread::yield_now();
         verdict(!revoked)
     }
 }
 
-/// How a row comes into the cache that was read when it was not there.
+/// How the reader inserts a row into the cache after a miss.
 #[derive(Clone, Copy)]
 enum Insert {
-    /// By the ticket that was taken before it was read.
+    /// With the ticket from before the read.
     ByTicket,
-    /// By one that is taken when it comes in, which is as good as none.
+    /// With a ticket from after the read, which checks nothing.
     Unchecked,
 }
 
-/// One reads the key and keeps it, while another changes it. Afterwards the cache is asked.
-fn insert_amid_a_change(insert: Insert) {
+/// One thread reads the key and caches it, while another one changes it. Then the cache is checked.
+fn insert_during_a_change(insert: Insert) {
     let cache = Arc::new(KeyCache::new(16));
     let database = Arc::new(Database::default());
     let hash = key().hash();
@@ -136,49 +136,49 @@ fn insert_amid_a_change(insert: Insert) {
     };
     database.state().revoked = true;
     cache.invalidate(hash.tag());
-    // From here on the change has returned; the reader may still be on its way.
+    // From here on the change has returned. The reader may still be running.
     for _ in 0..2 {
         if let Found::Hit(verdict) = cache.look_up(&hash) {
-            assert!(verdict.is_err(), "a stale row came in");
+            assert!(verdict.is_err(), "a stale row entered the cache");
         }
         thread::yield_now();
     }
     reader.join().expect("no panic");
     if let Found::Hit(verdict) = cache.look_up(&hash) {
-        assert!(verdict.is_err(), "a stale row came in");
+        assert!(verdict.is_err(), "a stale row entered the cache");
     }
 }
 
 #[test]
 fn row_read_before_a_change_never_enters_the_cache_after_it() {
-    shuttle::check_random(|| insert_amid_a_change(Insert::ByTicket), ORDERS);
+    shuttle::check_random(|| insert_during_a_change(Insert::ByTicket), SCHEDULES);
 }
 
 #[test]
-#[should_panic(expected = "a stale row came in")]
+#[should_panic(expected = "a stale row entered the cache")]
 fn checker_finds_a_row_inserted_without_a_ticket() {
-    shuttle::check_random(|| insert_amid_a_change(Insert::Unchecked), ENOUGH_ORDERS);
+    shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
 }
 
-/// What a node does that has lost its session, once it has a new one.
+/// What a node does with a new session after it has lost the old one.
 #[derive(Clone, Copy)]
-enum Rebuild {
-    /// It listens, then drops what it has.
+enum Reconnect {
+    /// It listens, then clears its cache.
     ListenFirst,
-    /// It drops what it has, then listens: what is read and changed in between stays.
+    /// It clears its cache, then listens: a row that is read and changed in between stays.
     ClearFirst,
 }
 
-/// How long a node that made a change waits for one that does not acknowledge it.
+/// How long a node that made a change waits for another node that does not acknowledge it.
 #[derive(Clone, Copy)]
 enum Wait {
-    /// A lease, from when it has read that node's last renewal.
-    ALease,
-    /// Less than the node may hold its lease.
-    Less,
+    /// One lease after it has read the last renewal of that node.
+    FullLease,
+    /// Half a lease, which is shorter than the node may hold it.
+    HalfLease,
 }
 
-/// What the nodes of a model share.
+/// The state that the threads of a model share.
 struct World {
     database: Arc<Database>,
     verifier: LeasedVerifier<Arc<Database>>,
@@ -201,14 +201,14 @@ impl World {
         }
     }
 
-    /// A node that renews its lease and applies what it hears. Once it loses its session; and at
-    /// some moment it hears nothing any more, while its renewals are committed.
-    fn keep_lease(&self, rebuild: Rebuild) {
-        let (lost_at, deaf_after) = (thread_rng().gen_range(0..5), thread_rng().gen_range(0..40));
-        let mut heard = 0;
+    /// A node that renews its lease and applies notices. It loses its session once. At a random
+    /// point it stops receiving notices, while its renewals are still committed.
+    fn keep_lease(&self, reconnect: Reconnect) {
+        let (lost_at, last_notice) = (thread_rng().gen_range(0..5), thread_rng().gen_range(0..40));
+        let mut received = 0;
         for round in 0..10 {
             if round == lost_at {
-                heard = self.rebuild(rebuild);
+                received = self.reconnect(reconnect);
             }
             let sent = now();
             let renewal = {
@@ -217,17 +217,17 @@ impl World {
                 database.committed.push(Notice::Renewed(renewal));
                 renewal
             };
-            pass(thread_rng().gen_range(0..1_000));
+            advance_clock(thread_rng().gen_range(0..1_000));
             loop {
                 let notice = {
                     let database = self.database.state();
-                    database.committed.get(heard).copied()
+                    database.committed.get(received).copied()
                 };
-                if heard == deaf_after {
+                if received == last_notice {
                     break;
                 }
                 let Some(notice) = notice else { break };
-                heard += 1;
+                received += 1;
                 match notice {
                     Notice::Changed => {
                         self.verifier.invalidate(key().hash().tag());
@@ -244,87 +244,90 @@ impl World {
         }
     }
 
-    /// A new session. Returns the place of the first notice that it hears.
-    fn rebuild(&self, rebuild: Rebuild) -> usize {
+    /// Opens a new session. Returns the index of the first notice that it receives.
+    fn reconnect(&self, reconnect: Reconnect) -> usize {
         let listen = || self.database.state().committed.len();
         self.verifier.end_lease();
-        match rebuild {
-            Rebuild::ListenFirst => {
-                let heard = listen();
-                take_a_while();
+        match reconnect {
+            Reconnect::ListenFirst => {
+                let received = listen();
+                yield_randomly();
                 self.verifier.clear();
-                heard
+                received
             }
-            Rebuild::ClearFirst => {
+            Reconnect::ClearFirst => {
                 self.verifier.clear();
-                take_a_while();
+                yield_randomly();
                 listen()
             }
         }
     }
 
-    /// Revokes the key on another node, and waits as the protocol says.
+    /// Revokes the key on another node, and waits as the protocol requires.
     fn revoke(&self, wait: Wait) {
-        take_a_while();
+        yield_randomly();
         {
             let mut database = self.database.state();
             database.revoked = true;
             database.committed.push(Notice::Changed);
         }
-        // The renewals that are there now, and no later one, count.
+        // Only renewals up to now count.
         drop(self.database.state());
         let read_at = now();
         let end = match wait {
-            Wait::ALease => read_at + LEASE,
-            Wait::Less => read_at + LEASE / 2,
+            Wait::FullLease => read_at + LEASE,
+            Wait::HalfLease => read_at + LEASE / 2,
         };
         while !self.acknowledged.load(Ordering::SeqCst) && now() < end {
-            pass(thread_rng().gen_range(0..1_000));
+            advance_clock(thread_rng().gen_range(0..1_000));
             thread::yield_now();
         }
         self.returned.store(true, Ordering::SeqCst);
     }
 
-    fn ask(&self) {
+    fn verify_until_finished(&self) {
         while !self.finished.load(Ordering::SeqCst) {
             let returned = self.returned.load(Ordering::SeqCst);
             let verdict = block_on(self.verifier.verify(&Presented::new(&key())));
             assert!(!returned || verdict.is_err(), "a revoked key passed");
-            take_a_while();
+            yield_randomly();
         }
     }
 }
 
-fn revoke_amid_renewals(rebuild: Rebuild, wait: Wait) {
+fn revoke_during_renewals(reconnect: Reconnect, wait: Wait) {
     let world = Arc::new(World::new());
     let node = Arc::clone(&world);
-    let node = thread::spawn(move || node.keep_lease(rebuild));
-    let asker = Arc::clone(&world);
-    let asker = thread::spawn(move || asker.ask());
+    let node = thread::spawn(move || node.keep_lease(reconnect));
+    let client = Arc::clone(&world);
+    let client = thread::spawn(move || client.verify_until_finished());
     world.revoke(wait);
     node.join().expect("no panic");
     world.finished.store(true, Ordering::SeqCst);
-    asker.join().expect("no panic");
+    client.join().expect("no panic");
 }
 
 #[test]
 fn no_verification_passes_a_key_after_its_revoke_has_returned() {
-    let check = || revoke_amid_renewals(Rebuild::ListenFirst, Wait::ALease);
-    shuttle::check_random(check, ORDERS);
-    shuttle::check_pct(check, ORDERS, 3);
+    let check = || revoke_during_renewals(Reconnect::ListenFirst, Wait::FullLease);
+    shuttle::check_random(check, SCHEDULES);
+    shuttle::check_pct(check, SCHEDULES, 3);
 }
 
 #[test]
 #[should_panic(expected = "a revoked key passed")]
 fn checker_finds_a_revoke_that_does_not_wait_for_the_lease() {
-    shuttle::check_random(|| revoke_amid_renewals(Rebuild::ListenFirst, Wait::Less), ENOUGH_ORDERS);
+    shuttle::check_random(
+        || revoke_during_renewals(Reconnect::ListenFirst, Wait::HalfLease),
+        MAX_SCHEDULES,
+    );
 }
 
 #[test]
 #[should_panic(expected = "a revoked key passed")]
 fn checker_finds_a_node_that_clears_its_cache_before_it_listens() {
     shuttle::check_random(
-        || revoke_amid_renewals(Rebuild::ClearFirst, Wait::ALease),
-        ENOUGH_ORDERS,
+        || revoke_during_renewals(Reconnect::ClearFirst, Wait::FullLease),
+        MAX_SCHEDULES,
     );
 }

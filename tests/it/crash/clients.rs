@@ -1,5 +1,5 @@
-//! Those who ask: clients that buy and reserve, and the tenant that tops their accounts up. Each
-//! repeats what it wants until it is told, and everyone hangs up now and then.
+//! The clients: some buy and place holds, and the tenant tops up the accounts. Each repeats its
+//! request until it knows the outcome, and sometimes disconnects early.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -13,68 +13,69 @@ use tollgate::domain::id::{CreditId, HoldId, PurchaseId};
 use uuid::Uuid;
 
 use super::{
-    record::{Closing, Kind, Order, Sent, Told, decimal, minor_units, told},
+    record::{Attempt, Closing, Kind, Order, Outcome, decimal, first_outcome, minor_units},
     world::{ACCOUNTS, World},
 };
 use crate::harness::{Answer, Call, PATIENCE};
 
-/// Minor units of one purchase at the most.
-const MOST: i64 = 50;
+/// The largest amount of a purchase, in minor units.
+const MAX_AMOUNT: i64 = 50;
 
 /// How often accounts are topped up.
-const TOP_UP_EVERY: Duration = Duration::from_millis(100);
+const TOP_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Percent of what was asked for that an account is topped up by: the rest is declined.
-const TOP_UP: i64 = 70;
+/// The part of the requested amounts that an account gets as credit. The rest is declined.
+const TOP_UP_PERCENT: i64 = 70;
 
-/// A client that hangs up does so within this time, in microseconds.
-const HANGS_UP_WITHIN: u64 = 2000;
+/// A client that disconnects early does so within this time.
+const MAX_DISCONNECT_MICROS: u64 = 2000;
 
-/// How long a client waits that was told to come again later.
-const COME_AGAIN: Duration = Duration::from_millis(20);
+/// How long a client waits after a 503.
+const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// What an answer says; `None`: it must not be.
-type Read = fn(&Answer) -> Option<Told>;
+/// Reads the outcome from a response. Returns `None` if the response must not occur.
+type ReadOutcome = fn(&Answer) -> Option<Outcome>;
 
 /// A request that may be sent several times.
-struct Ask<'a> {
-    /// With any of these.
+struct ClientRequest<'a> {
+    /// Each attempt uses one of these keys.
     keys: &'a [String],
     call: Call,
-    read: Read,
+    read: ReadOutcome,
 }
 
 impl World {
-    /// A client: one order after the other, until all is over.
-    pub async fn shop(self: Arc<Self>) {
+    /// A client: sends one order after the other until the test finishes.
+    pub async fn run_client(self: Arc<Self>) {
         let mut random = self.random();
         while !self.is_finished() {
-            // Half of all is asked of the first account.
+            // Half of the orders go to the first account.
             let is_hot = random.random_ratio(1, 2);
             let account = if is_hot { 0 } else { random.random_range(1..ACCOUNTS) };
-            let amount = random.random_range(1..=MOST);
-            self.accounts[account].asked.fetch_add(amount, Ordering::Relaxed);
+            let amount = random.random_range(1..=MAX_AMOUNT);
+            self.accounts[account].requested.fetch_add(amount, Ordering::Relaxed);
             let order = if random.random_ratio(1, 10) {
                 self.reserve(account, amount, &mut random).await
             } else {
                 self.buy(account, amount, &mut random).await
             };
-            self.keep(order);
-            self.done.fetch_add(1, Ordering::Relaxed);
+            self.record(order);
+            self.orders_done.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// The tenant: gives every account less than is asked of it, until all is over.
-    pub async fn top_up(self: Arc<Self>) {
+    /// The tenant: credits every account with less than its clients requested, until the test
+    /// finishes.
+    pub async fn run_top_ups(self: Arc<Self>) {
         let mut random = self.random();
-        let mut turns = interval(TOP_UP_EVERY);
-        turns.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut ticks = interval(TOP_UP_INTERVAL);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         while !self.is_finished() {
-            turns.tick().await;
+            ticks.tick().await;
             for (number, account) in self.accounts.iter().enumerate() {
-                let asked = account.asked.swap(0, Ordering::Relaxed);
-                if asked > 0 {
-                    let amount = (asked * TOP_UP / 100).max(1);
+                let requested = account.requested.swap(0, Ordering::Relaxed);
+                if requested > 0 {
+                    let amount = (requested * TOP_UP_PERCENT / 100).max(1);
                     self.credit(number, amount, &mut random).await;
                 }
             }
@@ -85,21 +86,22 @@ impl World {
         let mut order = self.order(Kind::Credit, account, amount, true);
         let path = format!("/v1/accounts/{}/credits", self.accounts[account].name);
         let keys = std::slice::from_ref(&self.admin_key);
-        let ask = Ask { keys, call: order.call(&path), read: credited };
-        order.sent = self.insist(&ask, random).await;
-        self.keep(order);
+        let request = ClientRequest { keys, call: order.call(&path), read: read_credit };
+        order.attempts = self.send_until_decided(&request, random).await;
+        self.record(order);
     }
 
     async fn buy(&self, account: usize, amount: i64, random: &mut StdRng) -> Order {
         let is_keyed = random.random_ratio(3, 4);
         let mut order = self.order(Kind::Purchase, account, amount, is_keyed);
         let keys = &self.accounts[account].keys;
-        let ask = Ask { keys, call: order.call("/v1/purchases"), read: bought };
-        order.sent = if is_keyed {
-            self.insist(&ask, random).await
+        let request =
+            ClientRequest { keys, call: order.call("/v1/purchases"), read: read_purchase };
+        order.attempts = if is_keyed {
+            self.send_until_decided(&request, random).await
         } else {
-            // Sent again it would be another one.
-            vec![self.send(&ask, random).await]
+            // Without an idempotency key, a second request would be another purchase.
+            vec![self.send(&request, random).await]
         };
         order
     }
@@ -107,9 +109,9 @@ impl World {
     async fn reserve(&self, account: usize, amount: i64, random: &mut StdRng) -> Order {
         let mut order = self.order(Kind::Hold, account, amount, true);
         let keys = &self.accounts[account].keys;
-        let ask = Ask { keys, call: order.call("/v1/holds"), read: held };
-        order.sent = self.insist(&ask, random).await;
-        if let Told::Done { id, .. } = told(&order.sent) {
+        let request = ClientRequest { keys, call: order.call("/v1/holds"), read: read_hold };
+        order.attempts = self.send_until_decided(&request, random).await;
+        if let Outcome::Done { id, .. } = first_outcome(&order.attempts) {
             order.closing = Some(self.close(account, id, amount, random).await);
         }
         order
@@ -117,7 +119,7 @@ impl World {
 
     /// Captures a hold, or a part of it, or voids it.
     async fn close(&self, account: usize, id: Uuid, amount: i64, random: &mut StdRng) -> Closing {
-        let path = |what: &str| format!("/v1/holds/{}/{what}", HoldId::from_uuid(id));
+        let path = |action: &str| format!("/v1/holds/{}/{action}", HoldId::from_uuid(id));
         let captured = match random.random_range(0..3) {
             0 => None,
             1 => Some(amount),
@@ -125,13 +127,13 @@ impl World {
         };
         let (path, body) = match captured {
             None => (path("void"), json!({})),
-            Some(all) if all == amount => (path("capture"), json!({})),
+            Some(whole) if whole == amount => (path("capture"), json!({})),
             Some(part) => (path("capture"), json!({"amount": decimal(part)})),
         };
-        let read: Read = if captured.is_some() { captured_for } else { voided };
+        let read: ReadOutcome = if captured.is_some() { read_capture } else { read_void };
         let keys = &self.accounts[account].keys;
-        let ask = Ask { keys, call: Call::new("POST", &path).json(body), read };
-        Closing { captured, sent: self.insist(&ask, random).await }
+        let request = ClientRequest { keys, call: Call::new("POST", &path).json(body), read };
+        Closing { captured, attempts: self.send_until_decided(&request, random).await }
     }
 
     fn order(&self, kind: Kind, account: usize, amount: i64, is_keyed: bool) -> Order {
@@ -142,118 +144,129 @@ impl World {
             amount,
             reference: format!("r-{number}"),
             idempotency_key: is_keyed.then(|| format!("k-{number}")),
-            sent: Vec::new(),
+            attempts: Vec::new(),
             closing: None,
         }
     }
 
-    /// Sends it until there is an answer, and sometimes once more.
-    async fn insist(&self, ask: &Ask<'_>, random: &mut StdRng) -> Vec<Sent> {
+    /// Sends the request until its outcome is known, and sometimes once more.
+    async fn send_until_decided(
+        &self,
+        request: &ClientRequest<'_>,
+        random: &mut StdRng,
+    ) -> Vec<Attempt> {
         let deadline = Instant::now() + PATIENCE;
-        let mut all = Vec::new();
-        while told(&all) == Told::Nothing {
-            assert!(Instant::now() < deadline, "nothing is told of {:?}", ask.call);
-            all.push(self.send(ask, random).await);
+        let mut attempts = Vec::new();
+        while first_outcome(&attempts) == Outcome::Unknown {
+            assert!(Instant::now() < deadline, "no outcome for {:?}", request.call);
+            attempts.push(self.send(request, random).await);
         }
         if random.random_ratio(1, 5) {
-            all.push(self.send(ask, random).await);
+            attempts.push(self.send(request, random).await);
         }
-        all
+        attempts
     }
 
-    /// Sends it once, to a node at random.
-    async fn send(&self, ask: &Ask<'_>, random: &mut StdRng) -> Sent {
-        let key = &ask.keys[random.random_range(0..ask.keys.len())];
-        let node = self.a_node(random);
-        let hangs_up = random.random_ratio(1, 20);
-        let patience = if hangs_up {
-            Duration::from_micros(random.random_range(0..HANGS_UP_WITHIN))
+    /// Sends the request once, to a random node.
+    async fn send(&self, request: &ClientRequest<'_>, random: &mut StdRng) -> Attempt {
+        let key = &request.keys[random.random_range(0..request.keys.len())];
+        let node = self.random_live_node(random);
+        let disconnects = random.random_ratio(1, 20);
+        let patience = if disconnects {
+            Duration::from_micros(random.random_range(0..MAX_DISCONNECT_MICROS))
         } else {
             PATIENCE
         };
         let begun = Instant::now();
-        let answer = timeout(patience, self.exchange(node, ask.call.clone().bearer(key))).await;
+        let answer = timeout(patience, self.exchange(node, request.call.clone().bearer(key))).await;
         let ended = Instant::now();
-        assert!(hangs_up || answer.is_ok(), "node {node} does not answer {:?}", ask.call);
-        let mut sent =
-            Sent { begun, ended, told: Told::Nothing, replayed: false, body: Vec::new() };
+        assert!(
+            disconnects || answer.is_ok(),
+            "node {node} does not respond to {:?}",
+            request.call
+        );
+        let mut attempt =
+            Attempt { begun, ended, outcome: Outcome::Unknown, replayed: false, body: Vec::new() };
         match answer.ok().flatten() {
             None => {}
-            // Otherwise it would only keep the service from coming back.
-            Some(answer) if answer.status == 503 => sleep(COME_AGAIN).await,
+            // Immediate retries would slow down the recovery of the service.
+            Some(answer) if answer.status == 503 => sleep(RETRY_DELAY).await,
             Some(answer) => {
-                sent.told = (ask.read)(&answer).unwrap_or_else(|| {
-                    self.violation(format!("{:?} was answered with {answer:?}", ask.call));
-                    Told::Wrong
+                attempt.outcome = (request.read)(&answer).unwrap_or_else(|| {
+                    self.report_violation(format!(
+                        "unexpected response to {:?}: {answer:?}",
+                        request.call
+                    ));
+                    Outcome::Unexpected
                 });
-                sent.replayed = answer.header("idempotent-replayed") == Some("true");
-                sent.body = answer.body;
+                attempt.replayed = answer.header("idempotent-replayed") == Some("true");
+                attempt.body = answer.body;
             }
         }
-        sent
+        attempt
     }
 }
 
-fn bought(answer: &Answer) -> Option<Told> {
+fn read_purchase(answer: &Answer) -> Option<Outcome> {
     match answer.status {
-        201 => Some(Told::Done {
+        201 => Some(Outcome::Done {
             id: answer.text("/id").parse::<PurchaseId>().expect("an id").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: Some(minor_units(answer.text("/balance_after"))),
         }),
-        _ => declined(answer),
+        _ => read_decline(answer),
     }
 }
 
-fn credited(answer: &Answer) -> Option<Told> {
-    (answer.status == 201).then(|| Told::Done {
+fn read_credit(answer: &Answer) -> Option<Outcome> {
+    (answer.status == 201).then(|| Outcome::Done {
         id: answer.text("/id").parse::<CreditId>().expect("an id").uuid(),
         amount: minor_units(answer.text("/amount")),
         balance_after: Some(minor_units(answer.text("/balance_after"))),
     })
 }
 
-fn held(answer: &Answer) -> Option<Told> {
+fn read_hold(answer: &Answer) -> Option<Outcome> {
     match answer.status {
-        201 => Some(Told::Done {
+        201 => Some(Outcome::Done {
             id: answer.text("/id").parse::<HoldId>().expect("an id").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: None,
         }),
-        _ => declined(answer),
+        _ => read_decline(answer),
     }
 }
 
-fn captured_for(answer: &Answer) -> Option<Told> {
+fn read_capture(answer: &Answer) -> Option<Outcome> {
     match answer.status {
-        200 => Some(Told::Done {
+        200 => Some(Outcome::Done {
             id: answer.text("/purchase_id").parse::<PurchaseId>().expect("an id").uuid(),
             amount: minor_units(answer.text("/captured")),
             balance_after: None,
         }),
-        _ => expired(answer),
+        _ => read_expiry(answer),
     }
 }
 
-fn voided(answer: &Answer) -> Option<Told> {
+fn read_void(answer: &Answer) -> Option<Outcome> {
     match answer.status {
-        200 => Some(Told::Done {
+        200 => Some(Outcome::Done {
             id: answer.text("/id").parse::<HoldId>().expect("an id").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: None,
         }),
-        _ => expired(answer),
+        _ => read_expiry(answer),
     }
 }
 
-fn declined(answer: &Answer) -> Option<Told> {
-    (answer.code() == "insufficient_balance").then(|| Told::Declined {
+fn read_decline(answer: &Answer) -> Option<Outcome> {
+    (answer.code() == "insufficient_balance").then(|| Outcome::Declined {
         required: minor_units(answer.text("/required")),
         available: minor_units(answer.text("/available")),
     })
 }
 
-fn expired(answer: &Answer) -> Option<Told> {
+fn read_expiry(answer: &Answer) -> Option<Outcome> {
     let is_expired = answer.code() == "hold_not_open" && answer.json["hold_status"] == "expired";
-    is_expired.then_some(Told::Expired)
+    is_expired.then_some(Outcome::Expired)
 }

@@ -1,19 +1,20 @@
-//! What the database says of an account, against what its clients sent and were told.
+//! Compares the rows of an account with the requests and outcomes of its clients.
 
 use std::{collections::HashMap, time::Instant};
 
 use sqlx::{FromRow, PgPool, postgres::PgRow};
 use uuid::Uuid;
 
-use super::record::{Closing, Kind, Order, Sent, Told, span, told};
+use super::record::{Attempt, Closing, Kind, Order, Outcome, decision_span, first_outcome};
 
-/// What there is of one account, by `seq`.
-struct Books {
+/// The rows of one account.
+struct StoredAccount {
     balance: i64,
     held: i64,
     last_seq: i64,
     entries: Vec<Entry>,
-    made: Vec<Made>,
+    /// The purchases and credits that caused the entries.
+    causes: Vec<Cause>,
     holds: Vec<Hold>,
     records: Vec<Record>,
 }
@@ -29,7 +30,7 @@ struct Entry {
 
 /// A purchase or a credit.
 #[derive(FromRow, Debug)]
-struct Made {
+struct Cause {
     id: Uuid,
     kind: String,
     seq: i64,
@@ -48,7 +49,7 @@ struct Hold {
     purchase_id: Option<Uuid>,
 }
 
-/// What is remembered for an Idempotency-Key.
+/// The recorded result of an `Idempotency-Key`.
 #[derive(FromRow, Debug)]
 struct Record {
     operation: String,
@@ -60,42 +61,43 @@ struct Record {
     held: Option<i64>,
 }
 
-/// What belongs to one order.
+/// The rows that belong to one order.
 #[derive(Default)]
-struct Found<'a> {
-    made: Vec<&'a Made>,
+struct OrderRows<'a> {
+    causes: Vec<&'a Cause>,
     holds: Vec<&'a Hold>,
     record: Option<&'a Record>,
 }
 
-/// Something that was decided.
-struct Decided<'a> {
-    /// The `seq` of its entry; or that of the entry before it, and that it has none.
-    place: (i64, bool),
+/// An order that the service decided.
+struct Decision<'a> {
+    /// The `seq` of its entry and `false`; for a decline, the `seq` of the entry before it and
+    /// `true`.
+    position: (i64, bool),
     begun: Instant,
     answered: Instant,
     reference: &'a str,
 }
 
-/// Everything about an account that is not as it must be. Nothing may be under way any more.
+/// Finds every violation in an account. No operation may still run.
 pub async fn judge(pool: &PgPool, account: &str, orders: &[&Order]) -> Vec<String> {
-    let books = Books::read(pool, account).await;
-    let mut wrong = Vec::new();
-    books.check_chain(&mut wrong);
-    books.check_orders(orders, &mut wrong);
-    books.check_time(orders, &mut wrong);
+    let stored = StoredAccount::read(pool, account).await;
+    let mut violations = Vec::new();
+    stored.check_chain(&mut violations);
+    stored.check_orders(orders, &mut violations);
+    stored.check_order_in_time(orders, &mut violations);
     for order in orders {
         let reference = &order.reference;
-        check_answers(reference, &order.sent, true, &mut wrong);
-        if let Some(Closing { captured, sent }) = &order.closing {
-            // To void a hold once more is no replay: it is void.
-            check_answers(reference, sent, captured.is_some(), &mut wrong);
+        check_replays(reference, &order.attempts, true, &mut violations);
+        if let Some(Closing { captured, attempts }) = &order.closing {
+            // A repeated void is not marked as a replay.
+            check_replays(reference, attempts, captured.is_some(), &mut violations);
         }
     }
-    wrong.into_iter().map(|wrong| format!("{account}: {wrong}")).collect()
+    violations.into_iter().map(|violation| format!("{account}: {violation}")).collect()
 }
 
-impl Books {
+impl StoredAccount {
     async fn read(pool: &PgPool, account: &str) -> Self {
         let (id, balance, held, last_seq): (Uuid, i64, i64, i64) = sqlx::query_as(
             "SELECT account_id, balance, held, last_seq FROM accounts WHERE external_id = $1",
@@ -106,7 +108,7 @@ impl Books {
         .expect("the account can be read");
         let entries = "SELECT seq, kind, amount, balance_after, cause_id
                        FROM ledger_entries WHERE account_id = $1 ORDER BY seq";
-        let made = "SELECT purchase_id AS id, 'purchase' AS kind, seq, amount, reference, hold_id
+        let causes = "SELECT purchase_id AS id, 'purchase' AS kind, seq, amount, reference, hold_id
                     FROM purchases WHERE account_id = $1
                     UNION ALL
                     SELECT credit_id, 'credit', seq, amount, reference, NULL
@@ -120,197 +122,225 @@ impl Books {
             held,
             last_seq,
             entries: rows(pool, entries, id).await,
-            made: rows(pool, made, id).await,
+            causes: rows(pool, causes, id).await,
             holds: rows(pool, holds, id).await,
             records: rows(pool, records, id).await,
         }
     }
 
-    /// The entries are gapless and chained, sum to the balance, and each has its cause.
-    fn check_chain(&self, wrong: &mut Vec<String>) {
-        let made: HashMap<Uuid, &Made> = self.made.iter().map(|made| (made.id, made)).collect();
+    /// The entries have no gaps, sum to the balance, and each has its purchase or credit.
+    fn check_chain(&self, violations: &mut Vec<String>) {
+        let causes: HashMap<Uuid, &Cause> =
+            self.causes.iter().map(|cause| (cause.id, cause)).collect();
         let mut balance = 0_i64;
-        for (place, entry) in (1..).zip(&self.entries) {
+        for (position, entry) in (1..).zip(&self.entries) {
             let Entry { seq, kind, amount, balance_after, cause_id } = entry;
-            if *seq != place {
-                wrong.push(format!("seq {seq} stands at place {place}"));
+            if *seq != position {
+                violations.push(format!("seq {seq} is at position {position}"));
             }
             if balance + amount != *balance_after || *balance_after < 0 {
-                wrong.push(format!("at seq {seq} {balance} and {amount} make {balance_after}"));
+                violations
+                    .push(format!("at seq {seq}, {balance} plus {amount} is not {balance_after}"));
             }
             balance = *balance_after;
-            let caused = made.get(cause_id).is_some_and(|made| {
+            let has_cause = causes.get(cause_id).is_some_and(|cause| {
                 let sign = if kind == "purchase" { -1 } else { 1 };
-                made.seq == *seq && made.kind == *kind && made.amount * sign == *amount
+                cause.seq == *seq && cause.kind == *kind && cause.amount * sign == *amount
             });
-            if !caused {
-                wrong.push(format!("seq {seq} is a {kind} of {amount}, and {cause_id} is not"));
+            if !has_cause {
+                violations.push(format!(
+                    "seq {seq} is a {kind} of {amount}, which {cause_id} does not match"
+                ));
             }
         }
         let sum = self.entries.iter().map(|entry| entry.amount).sum::<i64>();
         let count = self.entries.len();
         if self.balance != sum || self.balance != balance {
-            wrong.push(format!("the balance is {}, its entries {sum}", self.balance));
+            violations
+                .push(format!("the balance is {}, but its entries sum to {sum}", self.balance));
         }
-        if usize::try_from(self.last_seq) != Ok(count) || self.made.len() != count {
-            let (last_seq, made) = (self.last_seq, self.made.len());
-            wrong.push(format!("last_seq is {last_seq}, of {count} entries and {made} causes"));
+        if usize::try_from(self.last_seq) != Ok(count) || self.causes.len() != count {
+            let (last_seq, causes) = (self.last_seq, self.causes.len());
+            violations.push(format!(
+                "last_seq is {last_seq}, but {count} entries and {causes} causes exist"
+            ));
         }
-        let open = self.holds.iter().filter(|hold| hold.status == "open");
-        let open = open.map(|hold| hold.amount).sum::<i64>();
-        if self.held != open {
-            wrong.push(format!("{} are held, and open are {open}", self.held));
+        let open_holds = self.holds.iter().filter(|hold| hold.status == "open");
+        let sum = open_holds.map(|hold| hold.amount).sum::<i64>();
+        if self.held != sum {
+            violations.push(format!("{} is held, but the open holds sum to {sum}", self.held));
         }
     }
 
-    /// What each order was told is there, once; and nothing else is.
-    fn check_orders(&self, orders: &[&Order], wrong: &mut Vec<String>) {
-        let mut found: HashMap<&str, Found<'_>> = HashMap::new();
-        for made in &self.made {
-            let reference = made.reference.as_deref().unwrap_or_default();
-            found.entry(reference).or_default().made.push(made);
+    /// The rows match the outcome of each order, once, and there are no other rows.
+    fn check_orders(&self, orders: &[&Order], violations: &mut Vec<String>) {
+        let mut all_rows: HashMap<&str, OrderRows<'_>> = HashMap::new();
+        for cause in &self.causes {
+            let reference = cause.reference.as_deref().unwrap_or_default();
+            all_rows.entry(reference).or_default().causes.push(cause);
         }
         for hold in &self.holds {
             let reference = hold.reference.as_deref().unwrap_or_default();
-            found.entry(reference).or_default().holds.push(hold);
+            all_rows.entry(reference).or_default().holds.push(hold);
         }
         let mut records: HashMap<_, _> =
             self.records.iter().map(|record| (record.key(), record)).collect();
         for order in orders {
-            let mut found = found.remove(&*order.reference).unwrap_or_default();
+            let mut rows = all_rows.remove(&*order.reference).unwrap_or_default();
             let key = order.idempotency_key.as_deref();
-            found.record = key.and_then(|key| records.remove(&(order.kind.as_str(), key)));
-            self.check_order(order, &found, wrong);
+            rows.record = key.and_then(|key| records.remove(&(order.kind.as_str(), key)));
+            self.check_order(order, &rows, violations);
         }
-        for Found { made, holds, .. } in found.values() {
-            wrong.push(format!("nobody asked for {made:?} {holds:?}"));
+        for OrderRows { causes, holds, .. } in all_rows.values() {
+            violations.push(format!("no order exists for {causes:?} {holds:?}"));
         }
-        wrong.extend(records.values().map(|record| format!("nobody asked for {record:?}")));
+        violations.extend(records.values().map(|record| format!("no order exists for {record:?}")));
     }
 
-    fn check_order(&self, order: &Order, found: &Found<'_>, wrong: &mut Vec<String>) {
-        let (reference, amount, answer) = (&order.reference, order.amount, told(&order.sent));
-        if !fits_amount(answer, amount) {
-            wrong.push(format!("{reference} is for {amount}, and was told {answer:?}"));
+    fn check_order(&self, order: &Order, rows: &OrderRows<'_>, violations: &mut Vec<String>) {
+        let (reference, amount) = (&order.reference, order.amount);
+        let outcome = first_outcome(&order.attempts);
+        if !fits_amount(outcome, amount) {
+            violations
+                .push(format!("{reference} is for {amount}, but has the outcome {outcome:?}"));
         }
-        let is_remembered =
-            order.idempotency_key.is_none() || self.is_remembered(answer, amount, found.record);
-        if !is_remembered {
-            let record = found.record;
-            wrong.push(format!("{reference} was told {answer:?}, and remembered is {record:?}"));
+        let is_recorded =
+            order.idempotency_key.is_none() || self.is_recorded(outcome, amount, rows.record);
+        if !is_recorded {
+            let record = rows.record;
+            violations.push(format!(
+                "{reference} has the outcome {outcome:?}, but its record is {record:?}"
+            ));
         }
         if order.kind != Kind::Hold {
-            if !self.is_made(answer, amount, None, &found.made) || !found.holds.is_empty() {
-                let Found { made, holds, .. } = found;
-                wrong.push(format!(
-                    "{reference} was told {answer:?}, and made are {made:?} {holds:?}"
+            if !self.is_applied(outcome, amount, None, &rows.causes) || !rows.holds.is_empty() {
+                let OrderRows { causes, holds, .. } = rows;
+                violations.push(format!(
+                    "{reference} has the outcome {outcome:?}, but its rows are {causes:?} {holds:?}"
                 ));
             }
             return;
         }
-        if !is_held(answer, amount, order.closing.as_ref(), &found.holds) {
-            let (closing, holds) = (closed(order), &found.holds);
-            wrong.push(format!("{reference} was told {answer:?} {closing:?}, held are {holds:?}"));
+        if !is_held(outcome, amount, order.closing.as_ref(), &rows.holds) {
+            let (closing, holds) = (closing_outcome(order), &rows.holds);
+            violations.push(format!(
+                "{reference} has the outcomes {outcome:?} {closing:?}, but its holds are {holds:?}"
+            ));
         }
-        let hold_id = found.holds.first().map(|hold| hold.hold_id);
-        let is_bought = match &order.closing {
-            Some(Closing { captured: Some(amount), sent }) => {
-                fits_amount(told(sent), *amount)
-                    && self.is_made(told(sent), *amount, hold_id, &found.made)
+        let hold_id = rows.holds.first().map(|hold| hold.hold_id);
+        let is_captured = match &order.closing {
+            Some(Closing { captured: Some(amount), attempts }) => {
+                fits_amount(first_outcome(attempts), *amount)
+                    && self.is_applied(first_outcome(attempts), *amount, hold_id, &rows.causes)
             }
-            _ => found.made.is_empty(),
+            _ => rows.causes.is_empty(),
         };
-        if !is_bought {
-            let (closing, made) = (closed(order), &found.made);
-            wrong.push(format!("{reference} was told {closing:?}, and bought are {made:?}"));
+        if !is_captured {
+            let (closing, causes) = (closing_outcome(order), &rows.causes);
+            violations.push(format!(
+                "the closing of {reference} is {closing:?}, but its purchases are {causes:?}"
+            ));
         }
     }
 
-    /// Whether there is of a purchase or a credit what it was told, and at most one.
-    fn is_made(&self, told: Told, amount: i64, hold_id: Option<Uuid>, made: &[&Made]) -> bool {
-        let as_asked = made.iter().all(|made| made.amount == amount && made.hold_id == hold_id);
-        let as_told = match (told, made) {
-            (Told::Done { id, balance_after, .. }, [made]) => {
-                let after = self.balance_at(made.seq);
-                made.id == id && balance_after.is_none_or(|told| after == Some(told))
+    /// Whether the purchase or credit matches the outcome, and there is at most one.
+    fn is_applied(
+        &self,
+        outcome: Outcome,
+        amount: i64,
+        hold_id: Option<Uuid>,
+        causes: &[&Cause],
+    ) -> bool {
+        let match_order =
+            causes.iter().all(|cause| cause.amount == amount && cause.hold_id == hold_id);
+        let match_outcome = match (outcome, causes) {
+            (Outcome::Done { id, balance_after, .. }, [cause]) => {
+                let stored = self.balance_at(cause.seq);
+                cause.id == id && balance_after.is_none_or(|balance| stored == Some(balance))
             }
-            (Told::Done { .. }, _) => false,
-            (Told::Declined { .. } | Told::Expired, made) => made.is_empty(),
-            (Told::Nothing | Told::Wrong, made) => made.len() <= 1,
+            (Outcome::Done { .. }, _) => false,
+            (Outcome::Declined { .. } | Outcome::Expired, causes) => causes.is_empty(),
+            (Outcome::Unknown | Outcome::Unexpected, causes) => causes.len() <= 1,
         };
-        as_asked && as_told
+        match_order && match_outcome
     }
 
-    /// Whether what is remembered for an Idempotency-Key is what was told; and a decline was right
-    /// where it stands in the order of the ledger.
-    fn is_remembered(&self, told: Told, amount: i64, record: Option<&Record>) -> bool {
-        match (told, record) {
-            (Told::Done { id, .. }, Some(record)) => record.cause_id == Some(id),
-            (Told::Declined { required, available }, Some(record)) => {
-                let there = record.seq.and_then(|seq| self.balance_at(seq));
-                let there = there.zip(record.held).map(|(balance, held)| balance - held);
+    /// Whether the record of the `Idempotency-Key` matches the outcome, and a decline was right at
+    /// its position in the ledger.
+    fn is_recorded(&self, outcome: Outcome, amount: i64, record: Option<&Record>) -> bool {
+        match (outcome, record) {
+            (Outcome::Done { id, .. }, Some(record)) => record.cause_id == Some(id),
+            (Outcome::Declined { required, available }, Some(record)) => {
+                let balance = record.seq.and_then(|seq| self.balance_at(seq));
+                let stored = balance.zip(record.held).map(|(balance, held)| balance - held);
                 record.cause_id.is_none()
                     && (record.required, record.available) == (Some(required), Some(available))
-                    && there == Some(available)
+                    && stored == Some(available)
                     && amount > available
             }
-            (Told::Done { .. } | Told::Declined { .. }, None) => false,
-            (Told::Expired | Told::Nothing | Told::Wrong, _) => true,
+            (Outcome::Done { .. } | Outcome::Declined { .. }, None) => false,
+            (Outcome::Expired | Outcome::Unknown | Outcome::Unexpected, _) => true,
         }
     }
 
-    /// What was over before another was begun stands before it.
-    fn check_time(&self, orders: &[&Order], wrong: &mut Vec<String>) {
-        let mut decided = self.decided(orders);
-        decided.sort_by_key(|decided| decided.place);
-        // Of all that stand before, the one that was begun last.
-        let mut latest: Option<&Decided<'_>> = None;
-        for at_one_place in decided.chunk_by(|one, next| one.place == next.place) {
-            for later in at_one_place {
+    /// An order that was answered before another began comes before it in the ledger.
+    fn check_order_in_time(&self, orders: &[&Order], violations: &mut Vec<String>) {
+        let mut decisions = self.decisions(orders);
+        decisions.sort_by_key(|decision| decision.position);
+        // The earlier decision that began last.
+        let mut latest: Option<&Decision<'_>> = None;
+        for same_position in decisions.chunk_by(|one, next| one.position == next.position) {
+            for later in same_position {
                 if let Some(earlier) = latest.filter(|earlier| later.answered < earlier.begun) {
-                    let (one, other) = (later.reference, earlier.reference);
-                    let (place, before) = (later.place, earlier.place);
-                    wrong.push(format!(
-                        "{one} was answered before {other} was begun, but stands behind it: \
-                         {place:?}, {before:?}"
+                    let (first, second) = (later.reference, earlier.reference);
+                    let (position, before) = (later.position, earlier.position);
+                    violations.push(format!(
+                        "{first} was answered before {second} began, but comes after it: \
+                         {position:?}, {before:?}"
                     ));
                 }
             }
-            latest = at_one_place.iter().chain(latest).max_by_key(|decided| decided.begun);
+            latest = same_position.iter().chain(latest).max_by_key(|decision| decision.begun);
         }
     }
 
-    /// All of which it is known where it stands.
-    fn decided<'a>(&self, orders: &[&'a Order]) -> Vec<Decided<'a>> {
-        let seqs: HashMap<Uuid, i64> = self.made.iter().map(|made| (made.id, made.seq)).collect();
+    /// The decisions whose position in the ledger is known.
+    fn decisions<'a>(&self, orders: &[&'a Order]) -> Vec<Decision<'a>> {
+        let seqs: HashMap<Uuid, i64> =
+            self.causes.iter().map(|cause| (cause.id, cause.seq)).collect();
         let records: HashMap<_, _> =
             self.records.iter().map(|record| (record.key(), record)).collect();
-        let mut decided = Vec::new();
+        let mut decisions = Vec::new();
         for &order in orders {
-            let closing = order.closing.as_ref().map(|closing| &closing.sent);
-            for sent in std::iter::once(&order.sent).chain(closing) {
-                let place = match told(sent) {
+            let closing = order.closing.as_ref().map(|closing| &closing.attempts);
+            for attempts in std::iter::once(&order.attempts).chain(closing) {
+                let position = match first_outcome(attempts) {
                     // A hold has no entry.
-                    Told::Done { id, .. } => seqs.get(&id).map(|seq| (*seq, false)),
-                    Told::Declined { .. } => {
+                    Outcome::Done { id, .. } => seqs.get(&id).map(|seq| (*seq, false)),
+                    Outcome::Declined { .. } => {
                         let key = order.idempotency_key.as_deref();
                         let record = key.and_then(|key| records.get(&(order.kind.as_str(), key)));
                         record.and_then(|record| record.seq).map(|seq| (seq, true))
                     }
-                    Told::Expired | Told::Nothing | Told::Wrong => None,
+                    Outcome::Expired | Outcome::Unknown | Outcome::Unexpected => None,
                 };
-                if let Some((place, (begun, answered))) = place.zip(span(sent)) {
-                    decided.push(Decided { place, begun, answered, reference: &order.reference });
+                if let Some((position, (begun, answered))) = position.zip(decision_span(attempts)) {
+                    decisions.push(Decision {
+                        position,
+                        begun,
+                        answered,
+                        reference: &order.reference,
+                    });
                 }
             }
         }
-        decided
+        decisions
     }
 
     fn balance_at(&self, seq: i64) -> Option<i64> {
         match usize::try_from(seq).ok()?.checked_sub(1) {
             None => Some(0),
-            Some(place) => self.entries.get(place).map(|entry| entry.balance_after),
+            Some(index) => self.entries.get(index).map(|entry| entry.balance_after),
         }
     }
 }
@@ -321,63 +351,73 @@ impl Record {
     }
 }
 
-/// Whether the answers to requests for the same are the same, and all but the first say so.
-fn check_answers(reference: &str, sent: &[Sent], are_marked: bool, wrong: &mut Vec<String>) {
-    let is_definite = |sent: &&Sent| matches!(sent.told, Told::Done { .. } | Told::Declined { .. });
-    let mut answers = sent.iter().filter(is_definite);
-    let Some(first) = answers.next() else { return };
-    let text = |sent: &Sent| String::from_utf8_lossy(&sent.body).into_owned();
-    for answer in answers {
-        if answer.told != first.told || answer.body != first.body {
-            let (first, answer) = (text(first), text(answer));
-            wrong.push(format!("{reference} was told {first}, and then {answer}"));
-        }
-        if are_marked && !answer.replayed {
-            wrong.push(format!("{reference} was told again, and not that it was so"));
-        }
-    }
-    if sent[0].replayed {
-        wrong.push(format!("{reference} was told of a replay at once"));
-    }
-}
-
-/// Whether an answer is one to a request for so much.
-fn fits_amount(told: Told, amount: i64) -> bool {
-    match told {
-        Told::Done { amount: told, .. } => told == amount,
-        Told::Declined { required, available } => required == amount && available < amount,
-        Told::Expired | Told::Nothing | Told::Wrong => true,
-    }
-}
-
-/// Whether there is of a hold what it and its end were told, and at most one.
-fn is_held(told_of_it: Told, amount: i64, closing: Option<&Closing>, holds: &[&Hold]) -> bool {
-    let hold = match (told_of_it, holds) {
-        (Told::Done { id, .. }, [hold]) if hold.hold_id == id => hold,
-        (Told::Done { .. }, _) => return false,
-        (Told::Declined { .. } | Told::Expired, holds) => return holds.is_empty(),
-        (Told::Nothing | Told::Wrong, holds) => return holds.len() <= 1,
+/// Checks that all attempts of an order have the same outcome and body, and that all but the first
+/// are marked as replays.
+fn check_replays(
+    reference: &str,
+    attempts: &[Attempt],
+    are_marked: bool,
+    violations: &mut Vec<String>,
+) {
+    let is_definite = |attempt: &&Attempt| {
+        matches!(attempt.outcome, Outcome::Done { .. } | Outcome::Declined { .. })
     };
-    let Some(Closing { captured, sent }) = closing else { return false };
-    let is = (&*hold.status, hold.captured, hold.purchase_id);
-    let as_told = match told(sent) {
-        Told::Done { id, .. } if captured.is_some() => is == ("captured", *captured, Some(id)),
-        Told::Done { id, .. } => id == hold.hold_id && is == ("voided", None, None),
-        Told::Expired => is == ("expired", None, None),
-        Told::Declined { .. } => false,
-        Told::Nothing | Told::Wrong => true,
-    };
-    as_told && hold.amount == amount
+    let mut definite = attempts.iter().filter(is_definite);
+    let Some(first) = definite.next() else { return };
+    let text = |attempt: &Attempt| String::from_utf8_lossy(&attempt.body).into_owned();
+    for later in definite {
+        if later.outcome != first.outcome || later.body != first.body {
+            let (first, later) = (text(first), text(later));
+            violations.push(format!("the responses of {reference} differ: {first} and {later}"));
+        }
+        if are_marked && !later.replayed {
+            violations.push(format!("a replay of {reference} is not marked as one"));
+        }
+    }
+    if attempts[0].replayed {
+        violations.push(format!("the first response of {reference} is marked as a replay"));
+    }
 }
 
-/// What the end of a hold was told.
-fn closed(order: &Order) -> Option<Told> {
-    order.closing.as_ref().map(|closing| told(&closing.sent))
+/// Whether the outcome fits the amount of the order.
+fn fits_amount(outcome: Outcome, amount: i64) -> bool {
+    match outcome {
+        Outcome::Done { amount: done, .. } => done == amount,
+        Outcome::Declined { required, available } => required == amount && available < amount,
+        Outcome::Expired | Outcome::Unknown | Outcome::Unexpected => true,
+    }
+}
+
+/// Whether the hold matches its outcome and that of its closing, and there is at most one.
+fn is_held(outcome: Outcome, amount: i64, closing: Option<&Closing>, holds: &[&Hold]) -> bool {
+    let hold = match (outcome, holds) {
+        (Outcome::Done { id, .. }, [hold]) if hold.hold_id == id => hold,
+        (Outcome::Done { .. }, _) => return false,
+        (Outcome::Declined { .. } | Outcome::Expired, holds) => return holds.is_empty(),
+        (Outcome::Unknown | Outcome::Unexpected, holds) => return holds.len() <= 1,
+    };
+    let Some(Closing { captured, attempts }) = closing else { return false };
+    let stored = (&*hold.status, hold.captured, hold.purchase_id);
+    let matches_closing = match first_outcome(attempts) {
+        Outcome::Done { id, .. } if captured.is_some() => {
+            stored == ("captured", *captured, Some(id))
+        }
+        Outcome::Done { id, .. } => id == hold.hold_id && stored == ("voided", None, None),
+        Outcome::Expired => stored == ("expired", None, None),
+        Outcome::Declined { .. } => false,
+        Outcome::Unknown | Outcome::Unexpected => true,
+    };
+    matches_closing && hold.amount == amount
+}
+
+/// The outcome of the closing of a hold.
+fn closing_outcome(order: &Order) -> Option<Outcome> {
+    order.closing.as_ref().map(|closing| first_outcome(&closing.attempts))
 }
 
 async fn rows<T>(pool: &PgPool, query: &'static str, account: Uuid) -> Vec<T>
 where
     T: for<'r> FromRow<'r, PgRow> + Send + Unpin,
 {
-    sqlx::query_as::<_, T>(query).bind(account).fetch_all(pool).await.expect("they can be read")
+    sqlx::query_as::<_, T>(query).bind(account).fetch_all(pool).await.expect("the rows can be read")
 }

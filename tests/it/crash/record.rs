@@ -1,4 +1,4 @@
-//! What was wanted, what was sent for it, and what was told.
+//! What clients wanted, the requests that they sent for it, and the outcomes that they received.
 
 use std::time::Instant;
 
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use crate::harness::Call;
 
-/// Something that is wanted once, however often it is sent.
+/// An operation that a client wants once, however often it sends the request.
 pub struct Order {
     pub kind: Kind,
     /// The number of the account.
     pub account: usize,
     /// Minor units.
     pub amount: i64,
-    /// No other order has it. It is in the body, and so in the database.
+    /// Unique for each order. It is in the request body, and so in the database.
     pub reference: String,
     pub idempotency_key: Option<String>,
-    pub sent: Vec<Sent>,
-    /// Of a hold that was made.
+    pub attempts: Vec<Attempt>,
+    /// Only for a hold that was created.
     pub closing: Option<Closing>,
 }
 
@@ -31,24 +31,24 @@ pub enum Kind {
 
 /// The end of a hold.
 pub struct Closing {
-    /// Minor units; `None`: it was to be voided.
+    /// The amount to capture, in minor units; `None` to void the hold.
     pub captured: Option<i64>,
-    pub sent: Vec<Sent>,
+    pub attempts: Vec<Attempt>,
 }
 
-/// A request, one of those for the same.
-pub struct Sent {
+/// One request for an order.
+pub struct Attempt {
     pub begun: Instant,
     pub ended: Instant,
-    pub told: Told,
+    pub outcome: Outcome,
     pub replayed: bool,
     pub body: Vec<u8>,
 }
 
-/// What an answer says. Amounts are minor units.
+/// What a response says. Amounts are minor units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Told {
-    /// The purchase, the credit or the hold that was made; the balance after it, if that is told.
+pub enum Outcome {
+    /// The purchase, the credit or the hold, and the balance after it if the response has one.
     Done {
         id: Uuid,
         amount: i64,
@@ -58,19 +58,19 @@ pub enum Told {
         required: i64,
         available: i64,
     },
-    /// A hold could not be closed any more.
+    /// The hold had expired and could not be closed.
     Expired,
-    /// There was no answer, or one that says that it is not known.
-    Nothing,
-    /// An answer that must not be. It is a violation by itself.
-    Wrong,
+    /// There was no response, or a 503.
+    Unknown,
+    /// A response that must not occur. It is a violation by itself.
+    Unexpected,
 }
 
-/// What happened, so that it is seen that it did.
+/// Counts of what happened, to check that the test exercised it.
 #[derive(Default, Debug)]
 pub struct Tally {
     pub requests: usize,
-    /// Those of them after which it was not known what became of them.
+    /// Requests whose outcome was unknown.
     pub unknown: usize,
     pub replayed: usize,
     /// Purchases without a hold.
@@ -83,7 +83,7 @@ pub struct Tally {
 }
 
 impl Order {
-    /// The request for it, without a key.
+    /// The request for the order, without a key.
     pub fn call(&self, path: &str) -> Call {
         let body = json!({"amount": decimal(self.amount), "reference": self.reference});
         let call = Call::new("POST", path).json(body);
@@ -95,7 +95,7 @@ impl Order {
 }
 
 impl Kind {
-    /// As it stands in the database.
+    /// The name in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Purchase => "purchase",
@@ -107,16 +107,16 @@ impl Kind {
 
 impl Tally {
     pub fn count(&mut self, order: &Order) {
-        let closing = order.closing.iter().flat_map(|closing| &closing.sent);
-        for sent in order.sent.iter().chain(closing) {
+        let closing = order.closing.iter().flat_map(|closing| &closing.attempts);
+        for attempt in order.attempts.iter().chain(closing) {
             self.requests += 1;
-            self.unknown += usize::from(sent.told == Told::Nothing);
-            self.replayed += usize::from(sent.replayed);
+            self.unknown += usize::from(attempt.outcome == Outcome::Unknown);
+            self.replayed += usize::from(attempt.replayed);
         }
-        match (order.kind, told(&order.sent)) {
+        match (order.kind, first_outcome(&order.attempts)) {
             (Kind::Credit, _) => self.credits += 1,
-            (Kind::Purchase, Told::Done { .. }) => self.accepted += 1,
-            (_, Told::Declined { .. }) => self.declined += 1,
+            (Kind::Purchase, Outcome::Done { .. }) => self.accepted += 1,
+            (_, Outcome::Declined { .. }) => self.declined += 1,
             _ => {}
         }
         match &order.closing {
@@ -127,20 +127,20 @@ impl Tally {
     }
 }
 
-/// The first answer to requests for the same.
-pub fn told(sent: &[Sent]) -> Told {
-    let mut answers = sent.iter().map(|sent| sent.told);
-    answers.find(|told| *told != Told::Nothing).unwrap_or(Told::Nothing)
+/// The first known outcome of the attempts.
+pub fn first_outcome(attempts: &[Attempt]) -> Outcome {
+    let mut outcomes = attempts.iter().map(|attempt| attempt.outcome);
+    outcomes.find(|outcome| *outcome != Outcome::Unknown).unwrap_or(Outcome::Unknown)
 }
 
-/// From when the first of them was begun until there was an answer: what was asked for was decided
-/// between these.
-pub fn span(sent: &[Sent]) -> Option<(Instant, Instant)> {
-    let answered = sent.iter().find(|sent| sent.told != Told::Nothing)?;
-    Some((sent.first()?.begun, answered.ended))
+/// The time from the start of the first attempt to the first known outcome. The service decided the
+/// order within it.
+pub fn decision_span(attempts: &[Attempt]) -> Option<(Instant, Instant)> {
+    let answered = attempts.iter().find(|attempt| attempt.outcome != Outcome::Unknown)?;
+    Some((attempts.first()?.begun, answered.ended))
 }
 
-/// Minor units as the service writes them: with all the decimals of the currency.
+/// An amount as the service writes it, with all decimals of the currency.
 pub fn decimal(minor_units: i64) -> String {
     format!("{}.{:06}", minor_units / 1_000_000, minor_units % 1_000_000)
 }

@@ -1,5 +1,5 @@
-//! Two services on one Postgres, each behind a proxy that cuts connections, and accounts that
-//! clients buy from at both.
+//! Two services on one Postgres, each behind a proxy that cuts connections. Clients send purchases
+//! for the same accounts to both.
 
 use std::{
     error::Error,
@@ -38,12 +38,12 @@ pub const ACCOUNTS: usize = 4;
 const KEYS_PER_ACCOUNT: usize = 2;
 const CLIENTS: usize = 16;
 
-/// Minor units that an account begins with.
+/// The opening balance of an account, in minor units.
 const OPENING: i64 = 1000;
 
-/// A connection that was idle for longer is not used again: the service closes it after 30 s, and a
-/// request could meet that.
-const IDLE: Duration = Duration::from_secs(5);
+/// A connection that was idle for longer is not used again. The service closes idle connections
+/// after 30 s, and a request could be lost at that moment.
+const MAX_IDLE: Duration = Duration::from_secs(5);
 
 pub struct World {
     postgres: Mutex<Option<PrivatePostgres>>,
@@ -55,8 +55,8 @@ pub struct World {
     pub accounts: Vec<Account>,
     pub orders_begun: AtomicUsize,
     orders: Mutex<Vec<Order>>,
-    /// Orders of clients that came to an end.
-    pub done: AtomicUsize,
+    /// Orders that clients have finished.
+    pub orders_done: AtomicUsize,
     violations: Mutex<Vec<String>>,
     seeds: AtomicUsize,
     finished: AtomicBool,
@@ -67,7 +67,7 @@ pub struct Node {
     pub proxy: Proxy,
     process: Mutex<Option<Process>>,
     address: Mutex<String>,
-    /// It is one more with each start and each kill: odd while it serves.
+    /// Increases with each start and each kill: odd while the node serves.
     lives: AtomicUsize,
 }
 
@@ -75,8 +75,8 @@ pub struct Account {
     pub name: String,
     /// The texts of its keys.
     pub keys: Vec<String>,
-    /// Minor units that were asked for since it was last topped up.
-    pub asked: AtomicI64,
+    /// Minor units that clients requested since the last top-up.
+    pub requested: AtomicI64,
 }
 
 impl World {
@@ -111,13 +111,13 @@ impl World {
             postgres: Mutex::new(Some(postgres)),
             pool: PgPool::connect_lazy(&url).expect("a URL"),
             url,
-            http: Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build_http(),
+            http: Client::builder(TokioExecutor::new()).pool_idle_timeout(MAX_IDLE).build_http(),
             admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
             nodes,
             accounts: Vec::new(),
             orders_begun: AtomicUsize::new(0),
             orders: Mutex::default(),
-            done: AtomicUsize::new(0),
+            orders_done: AtomicUsize::new(0),
             violations: Mutex::default(),
             seeds: AtomicUsize::new(0),
             finished: AtomicBool::new(false),
@@ -131,25 +131,25 @@ impl World {
         Arc::new(world)
     }
 
-    /// Clients begin to buy, and the tenant to top their accounts up.
-    pub fn open(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
-        let mut tasks = vec![tokio::spawn(Arc::clone(self).top_up())];
-        tasks.extend((0..CLIENTS).map(|_| tokio::spawn(Arc::clone(self).shop())));
+    /// Starts the clients and the top-ups.
+    pub fn start_clients(self: &Arc<Self>) -> Vec<JoinHandle<()>> {
+        let mut tasks = vec![tokio::spawn(Arc::clone(self).run_top_ups())];
+        tasks.extend((0..CLIENTS).map(|_| tokio::spawn(Arc::clone(self).run_client())));
         tasks
     }
 
-    /// How many orders of clients have come to an end.
-    pub fn done(&self) -> usize {
-        self.done.load(Ordering::Relaxed)
+    /// How many orders clients have finished.
+    pub fn orders_done(&self) -> usize {
+        self.orders_done.load(Ordering::Relaxed)
     }
 
-    /// Waits until so many more have.
-    pub async fn traffic(&self, number: usize) {
-        let enough = self.done() + number;
-        eventually("clients get on", async || self.done() >= enough).await;
+    /// Waits until clients have finished `number` more orders.
+    pub async fn wait_for_orders(&self, number: usize) {
+        let target = self.orders_done() + number;
+        eventually("clients finish orders", async || self.orders_done() >= target).await;
     }
 
-    /// Ends everything, and says what came of it.
+    /// Stops everything. Returns the counts and the violations.
     pub async fn finish(&self, tasks: Vec<JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for task in tasks {
@@ -158,8 +158,8 @@ impl World {
         for node in &self.nodes {
             node.stop().await;
         }
-        // Of what a client hung up on, and nobody waits for.
-        eventually("nothing is under way", async || {
+        // Operations of clients that disconnected may still run.
+        eventually("no service is connected", async || {
             let services = "SELECT count(*) FROM pg_stat_activity
                             WHERE application_name LIKE 'tollgate%'";
             sqlx::query_scalar::<_, i64>(services).fetch_one(&self.pool).await.ok() == Some(0)
@@ -176,17 +176,17 @@ impl World {
         violations.extend(self.verify().await);
 
         self.pool.close().await;
-        let postgres = lock(&self.postgres).take().expect("it runs");
-        spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
-        std::fs::remove_dir_all(cluster::directory("crash")).expect("it is ours");
+        let postgres = lock(&self.postgres).take().expect("Postgres runs");
+        spawn_blocking(|| postgres.stop().expect("Postgres stops")).await.expect("no panic");
+        std::fs::remove_dir_all(cluster::directory("crash")).expect("the test owns the directory");
         (tally, violations)
     }
 
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("crash").join("data/postmaster.pid");
-        let text = std::fs::read_to_string(file).expect("it runs");
+        let text = std::fs::read_to_string(file).expect("Postgres runs");
         let pid = text.lines().next().expect("a line").parse().expect("a process id");
-        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("it runs");
+        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("Postgres runs");
     }
 
     pub fn random(&self) -> StdRng {
@@ -197,21 +197,21 @@ impl World {
         self.finished.load(Ordering::Relaxed)
     }
 
-    pub fn keep(&self, order: Order) {
+    pub fn record(&self, order: Order) {
         lock(&self.orders).push(order);
     }
 
-    pub fn violation(&self, text: String) {
+    pub fn report_violation(&self, text: String) {
         lock(&self.violations).push(text);
     }
 
-    /// A node at random, of those that serve: one is dead at the most.
-    pub fn a_node(&self, random: &mut StdRng) -> usize {
+    /// A random node among those that serve. At most one node is dead.
+    pub fn random_live_node(&self, random: &mut StdRng) -> usize {
         let node = random.random_range(0..NODES);
         if self.nodes[node].serves() { node } else { (node + 1) % NODES }
     }
 
-    /// Sends a request; `None`: the node was killed meanwhile.
+    /// Sends a request. Returns `None` if the node was killed meanwhile.
     pub async fn exchange(&self, node: usize, call: Call) -> Option<Answer> {
         let node = &self.nodes[node];
         let life = node.lives.load(Ordering::SeqCst);
@@ -220,7 +220,10 @@ impl World {
             Err(error) => {
                 let was_killed = node.lives.load(Ordering::SeqCst) != life || !is_alive(life);
                 if !was_killed {
-                    self.violation(format!("node {} broke off: {error:?}", node.number));
+                    self.report_violation(format!(
+                        "node {} closed the connection: {error:?}",
+                        node.number
+                    ));
                 }
                 None
             }
@@ -239,21 +242,21 @@ impl World {
     async fn make_account(&self, number: usize) -> Account {
         let name = format!("user-{number}");
         let path = format!("/v1/accounts/{name}");
-        self.administer(Call::new("PUT", &path)).await;
+        self.send_as_admin(Call::new("PUT", &path)).await;
         let mut keys = Vec::new();
         for _ in 0..KEYS_PER_ACCOUNT {
             let call = Call::new("POST", &format!("{path}/keys")).json(json!({"name": "a key"}));
-            keys.push(self.administer(call).await.text("/key").to_owned());
+            keys.push(self.send_as_admin(call).await.text("/key").to_owned());
         }
-        Account { name, keys, asked: AtomicI64::new(0) }
+        Account { name, keys, requested: AtomicI64::new(0) }
     }
 
-    async fn administer(&self, call: Call) -> Answer {
-        let answer = self.exchange(0, call.bearer(&self.admin_key)).await.expect("it serves");
+    async fn send_as_admin(&self, call: Call) -> Answer {
+        let answer = self.exchange(0, call.bearer(&self.admin_key)).await.expect("the node serves");
         answer.expect(201)
     }
 
-    /// What the program finds wrong with its own ledger.
+    /// The output of `tollgate ledger verify`, if it finds a fault.
     async fn verify(&self) -> Option<String> {
         let mut command = tollgate(&["ledger", "verify"]);
         command.env("DATABASE_URL", &self.url);
@@ -266,28 +269,28 @@ impl World {
 }
 
 impl Node {
-    /// Starts the service, and returns when it serves.
+    /// Starts the service and waits until it serves.
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
         let log = cluster::directory(&format!("crash-{}.log", self.number));
         let process = spawn_blocking(move || Process::start(command, &log));
-        let process = process.await.expect("it starts");
+        let process = process.await.expect("no panic");
         *lock(&self.address) = format!("http://{}", process.address);
         *lock(&self.process) = Some(process);
         self.lives.fetch_add(1, Ordering::SeqCst);
     }
 
     pub fn kill(&self) {
-        // Before it happens: whoever it breaks off for finds that it did.
+        // Before the kill, so that a client whose request fails sees that the node was killed.
         self.lives.fetch_add(1, Ordering::SeqCst);
-        let process = lock(&self.process).take().expect("it runs");
+        let process = lock(&self.process).take().expect("the service runs");
         process.signal(Signal::KILL);
         process.wait();
     }
 
     async fn stop(&self) {
-        let process = lock(&self.process).take().expect("it runs");
+        let process = lock(&self.process).take().expect("the service runs");
         let (status, log) = spawn_blocking(|| process.stop()).await.expect("no panic");
         assert!(status.success(), "{log}");
     }

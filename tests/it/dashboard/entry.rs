@@ -230,11 +230,11 @@ async fn return_url_must_have_a_registered_origin() {
     ] {
         let answer = request_link(wrong.to_owned()).await;
         let answer = answer.expect_problem(422, "validation_failed");
-        assert_eq!(answer.wrong(), ["/return_url"], "{wrong}");
+        assert_eq!(answer.errors_at(), ["/return_url"], "{wrong}");
     }
     let long = format!("https://app.tronagg.example/{}", "a".repeat(2000));
     let answer = request_link(long).await.expect_problem(422, "validation_failed");
-    assert_eq!(answer.wrong(), ["/return_url"]);
+    assert_eq!(answer.errors_at(), ["/return_url"]);
 
     for allowed in ["https://app.tronagg.example/settings?tab=keys&x=1", "http://localhost:3000/a"]
     {
@@ -275,7 +275,7 @@ async fn link_is_created_only_for_an_existing_account_of_the_tenant() {
     ] {
         let answer =
             request_link(&site.app.tronagg, body).await.expect_problem(422, "validation_failed");
-        let mut reported = answer.wrong();
+        let mut reported = answer.errors_at();
         reported.sort_unstable();
         assert_eq!(reported, wrong);
     }

@@ -10,7 +10,7 @@ use super::{
     visitor::{Page, Site, form},
     wallet::Wallet,
 };
-use crate::harness::{Call, PATIENCE, WALLET, place::Place, process::Process};
+use crate::harness::{Call, PATIENCE, WALLET, data_dir::DataDir, process::Process};
 
 /// Every row of every table, as text.
 async fn dump(site: &Site) -> String {
@@ -116,8 +116,8 @@ impl Browser<'_> {
 
 #[test]
 fn no_log_line_contains_a_token_or_a_key() {
-    let place = Place::new("dashboard-secrets");
-    let service = place.start(&["demo", "--log", "trace"]);
+    let data_dir = DataDir::new("dashboard-secrets");
+    let service = data_dir.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let link = || {
         let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);

@@ -124,7 +124,7 @@ async fn unsafe_settings_are_refused() {
     ] {
         let answer = site.set_dashboard(&site.app.tronagg, json!({member: value.clone()})).await;
         let answer = answer.expect_problem(422, "validation_failed");
-        let reported = answer.wrong();
+        let reported = answer.errors_at();
         assert!(
             reported.iter().all(|at| at.starts_with(&format!("/{member}"))),
             "{value}: {reported:?}"
@@ -134,7 +134,7 @@ async fn unsafe_settings_are_refused() {
     // Wallet sign-in needs a tenant whose account ids are TRON addresses.
     let change = json!({"wallet_sign_in": "existing"});
     let answer = site.set_dashboard(&site.app.tradetally, change).await;
-    assert_eq!(answer.expect_problem(422, "validation_failed").wrong(), ["/wallet_sign_in"]);
+    assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["/wallet_sign_in"]);
     let settings =
         site.api(site.app.tronagg.call("GET", "/v1/dashboard-settings")).await.expect(200);
     assert_eq!(settings.json["name"], Value::Null);
@@ -150,7 +150,7 @@ async fn all_invalid_settings_are_reported_together() {
     let answer = site.set_dashboard(&site.app.tronagg, change).await;
     let answer = answer.expect_problem(422, "validation_failed");
     let mut reported: Vec<_> = answer
-        .wrong()
+        .errors_at()
         .iter()
         .map(|at| at[1..].split('/').next().expect("there is a first part").to_owned())
         .collect();

@@ -1,4 +1,4 @@
-//! The service in memory: the router on a database of its own, with tenants in it.
+//! The service in memory: a router on a database of its own that has two tenants.
 
 use std::sync::Arc;
 
@@ -38,14 +38,14 @@ pub struct App {
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
     pub money: Money,
-    /// Beside the service: to look at what it stored, and to set up what it would not.
+    /// For direct SQL: reads what the service stored, and sets up states that it would not create.
     pub pool: PgPool,
     pub tronagg: TestTenant,
     pub tradetally: TestTenant,
     pub url: String,
 }
 
-/// A tenant and an admin key of it that may do everything.
+/// A tenant and one of its admin keys, which has every permission.
 pub struct TestTenant {
     pub tenant: Arc<Tenant>,
     pub admin_key: String,
@@ -56,9 +56,10 @@ impl App {
         Self::on(&cluster::fresh_database().await).await
     }
 
-    /// On a database that may have the tenants already.
+    /// Uses a database that may already have the tenants.
     pub async fn on(url: &str) -> Self {
-        let store = Store::connect(&cluster::pool_settings(url)).await.expect("it can be reached");
+        let store =
+            Store::connect(&cluster::pool_settings(url)).await.expect("the database is reachable");
         let store = Arc::new(store);
         let tronagg =
             TestTenant::make(&store, "tronagg", "ta_", "TRX", 6, AccountFormat::Tron, "write");
@@ -81,10 +82,10 @@ impl App {
         Self { router, store, node, usage, money, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
-    /// The router of another node on the same database: nothing but that is shared.
+    /// The router of another node. The nodes share only the database.
     pub async fn another_node(&self) -> Router {
         let store = Store::connect(&cluster::pool_settings(&self.url)).await;
-        let store = Arc::new(store.expect("it can be reached"));
+        let store = Arc::new(store.expect("the database is reachable"));
         service(state_of(start_node(store).await, Limits::default()))
     }
 
@@ -93,15 +94,16 @@ impl App {
         let mut request = call.into_request();
         let address = ClientAddress("192.0.2.7".parse().expect("an address"));
         request.extensions_mut().insert(address);
-        let response = self.router.clone().oneshot(request).await.expect("it never fails");
+        let response =
+            self.router.clone().oneshot(request).await.expect("the router is infallible");
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("a body").to_bytes();
         Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
     }
 
-    /// Writes what keys were used for through this router, which in a service is done in time.
+    /// Writes the usage counts of this router. A running service does this every few seconds.
     pub async fn flush_usage(&self) {
-        self.usage.flush(&self.store).await.expect("it is written");
+        self.usage.flush(&self.store).await.expect("the usage is written");
     }
 
     /// An account of TronAgg with a balance of `balance` TRX.
@@ -110,7 +112,7 @@ impl App {
         WALLET
     }
 
-    /// An account with a balance; `"0"`: none.
+    /// An account with this balance. With `"0"` it gets no credit.
     pub async fn account(&self, tenant: &TestTenant, account: &str, balance: &str) {
         let made = self.send(tenant.call("PUT", &format!("/v1/accounts/{account}"))).await;
         assert!(matches!(made.status, 200 | 201), "{made:?}");
@@ -123,12 +125,12 @@ impl App {
         }
     }
 
-    /// A key of the account with the tenant's default scopes.
+    /// Creates a key of the account with the tenant's default scopes.
     pub async fn key(&self, tenant: &TestTenant, account: &str) -> NewKey {
         self.key_with(tenant, account, json!({"name": "a key"})).await
     }
 
-    /// Lets a key expire a moment after it was made, which the service would not do.
+    /// Makes a key expire just after its creation, which the service does not allow.
     pub async fn expire(&self, key: &NewKey) {
         sqlx::query(
             "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond'
@@ -137,7 +139,7 @@ impl App {
         .bind(format!("{}…{}", &key.text[..7], &key.text[42..]))
         .execute(&self.pool)
         .await
-        .expect("it is made to expire");
+        .expect("the expiry is set");
     }
 
     pub async fn key_with(&self, tenant: &TestTenant, account: &str, body: Value) -> NewKey {
@@ -150,13 +152,13 @@ impl App {
         }
     }
 
-    /// What is left on the account, as the tenant sees it.
+    /// The balance of the account, as the tenant sees it.
     pub async fn balance(&self, tenant: &TestTenant, account: &str) -> String {
         let answer = self.send(tenant.call("GET", &format!("/v1/accounts/{account}"))).await;
         answer.expect(200).text("/balance/amount").to_owned()
     }
 
-    /// Holds the rows of all accounts, until it is committed or dropped.
+    /// Locks the rows of all accounts until the transaction is committed or dropped.
     pub async fn lock_accounts(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
         let mut tx = self.pool.begin().await.expect("a transaction");
         let lock = "SELECT FROM accounts FOR UPDATE";
@@ -164,7 +166,7 @@ impl App {
         tx
     }
 
-    /// Waits until so many of the service's transactions wait for a lock.
+    /// Waits until exactly `number` transactions of the service wait for a lock.
     pub async fn wait_until_blocked(&self, number: i64) {
         let all_blocked = async || {
             let blocked: i64 = sqlx::query_scalar(
@@ -176,41 +178,41 @@ impl App {
             .expect("a number");
             blocked == number
         };
-        eventually("they wait for the lock", all_blocked).await;
+        eventually("the transactions wait for the lock", all_blocked).await;
     }
 
-    /// That the money of every account adds up, as `tollgate ledger verify` checks it. To be called
-    /// after every test that moves money.
+    /// Checks the ledger of every account as `tollgate ledger verify` does. Every test that moves
+    /// money ends with this call.
     pub async fn check_ledger(&self) {
         let mut faults = Vec::new();
-        let tell = |said: LedgerCheck<'_>| {
-            if let LedgerCheck::Fault { account, fault } = said {
+        let collect_faults = |check: LedgerCheck<'_>| {
+            if let LedgerCheck::Fault { account, fault } = check {
                 faults.push(format!("{account}: {fault}"));
             }
         };
-        self.store.check_ledger(None, tell).await.expect("the ledger can be read");
+        self.store.check_ledger(None, collect_faults).await.expect("the ledger can be read");
         assert_eq!(faults, Vec::<String>::new());
     }
 }
 
-/// What the handlers of a node share.
+/// The state that the handlers of a node share.
 pub fn state_of(node: Node, limits: Limits) -> AppState {
     let url = WebOrigin::parse("http://127.0.0.1:8080").expect("an origin");
     AppState::new(node, limits, url)
 }
 
-/// All that a node answers.
+/// The whole router of a node: the API and the dashboard.
 pub fn service(state: AppState) -> Router {
     let pages = dashboard::routes(&state);
     router(state, pages)
 }
 
-/// A node that answers out of its cache, as a service does that runs.
+/// Starts a node and waits for its lease, so that it answers from its cache.
 async fn start_node(store: Arc<Store>) -> Node {
     let node = Node::new(store, NodeSettings::default());
-    // It ends with the test's runtime.
+    // The task ends with the runtime of the test.
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
-    eventually("it has its lease", async || node.verifier().state().holds_lease).await;
+    eventually("the node has its lease", async || node.verifier().state().holds_lease).await;
     node
 }
 
@@ -277,7 +279,7 @@ impl TestTenant {
         Call::new(method, path).bearer(&self.admin_key)
     }
 
-    /// An admin key of the tenant with these permissions alone.
+    /// Creates an admin key of the tenant with only these permissions.
     pub async fn admin_key_with(&self, app: &App, permissions: &[&str]) -> String {
         let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
         let permissions = PermissionSet::parse(permissions).expect("permissions");

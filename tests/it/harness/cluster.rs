@@ -18,11 +18,11 @@ use tollgate::{
 const TEMPLATE: &str = "template_tollgate";
 
 static CLUSTER: OnceLock<tokio::sync::OnceCell<()>> = OnceLock::new();
-/// Taken and stopped when the process ends: a static is never dropped.
+/// [`stop`] takes it when the process exits, because a static is never dropped.
 static RUNNING: Mutex<Option<PrivatePostgres>> = Mutex::new(None);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// The options of a cluster that tests use: in a directory of this process, without fsync.
+/// Options for a test cluster: its directory belongs to this process, and it runs without fsync.
 pub fn options(name: &str) -> postgres::Options {
     postgres::Options {
         data_dir: directory(name),
@@ -33,7 +33,7 @@ pub fn options(name: &str) -> postgres::Options {
     }
 }
 
-/// A directory of this process below the temporary one.
+/// A path in the temporary directory that contains the id of this process.
 pub fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tollgate-test-{}-{name}", std::process::id()))
 }
@@ -43,7 +43,7 @@ pub fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// The URL of a database that nobody else uses, with the schema in it and nothing else.
+/// The URL of a database of its own that has the schema and no rows.
 pub async fn fresh_database() -> String {
     CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
     let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -53,7 +53,7 @@ pub async fn fresh_database() -> String {
     url(&name)
 }
 
-/// The URL of an empty database that nobody else uses.
+/// The URL of a database of its own without the schema.
 pub async fn empty_database() -> String {
     CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
     let name = format!("empty_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -71,18 +71,18 @@ pub fn database_in(url: &str) -> &str {
 
 /// The socket of this cluster's server.
 pub fn socket() -> PathBuf {
-    let running = RUNNING.lock().expect("no test panics with it");
+    let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").socket_dir().join(".s.PGSQL.5432")
 }
 
-/// What the cluster has logged so far.
+/// The log of the cluster so far.
 pub fn log() -> String {
     let file = directory("cluster").join("postgres.log");
     let log = std::fs::read(file).expect("the cluster has a log");
     String::from_utf8_lossy(&log).into_owned()
 }
 
-/// How the tests' stores use their databases: patient, so that a slow machine is no failure.
+/// Pool settings for tests. The time-outs are long, so that no test fails on a slow machine.
 pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),
@@ -99,15 +99,16 @@ async fn start() {
         .await
         .expect("starting does not panic")
         .expect("Postgres starts");
-    *RUNNING.lock().expect("no test panics with it") = Some(postgres);
+    *RUNNING.lock().expect("no test panics while it holds the lock") = Some(postgres);
     // SAFETY: `stop` takes no argument, returns, and does not unwind past a failed stop.
-    #[expect(unsafe_code, reason = "a process that ends runs no destructor of a static")]
+    #[expect(unsafe_code, reason = "a static has no destructor that runs at exit")]
     let registered = unsafe { libc::atexit(stop) };
-    assert_eq!(registered, 0, "the cluster will be stopped");
+    assert_eq!(registered, 0, "atexit registers the stop of the cluster");
     let mut connection = PgConnection::connect(&url("postgres")).await.expect("the cluster runs");
     let create = format!("CREATE DATABASE {TEMPLATE}");
     connection.execute(AssertSqlSafe(create)).await.expect("the template is created");
-    let store = Store::connect(&pool_settings(&url(TEMPLATE))).await.expect("it can be reached");
+    let store =
+        Store::connect(&pool_settings(&url(TEMPLATE))).await.expect("the database is reachable");
     store.migrate().await.expect("the migrations apply");
     store.close().await;
 }
@@ -116,13 +117,13 @@ extern "C" fn stop() {
     let running = RUNNING.lock().map(|mut running| running.take());
     if let Ok(Some(postgres)) = running {
         drop(postgres);
-        // What is left is in the temporary directory.
+        // If this fails, the files stay in the temporary directory.
         let _ = std::fs::remove_dir_all(directory("cluster"));
     }
 }
 
-/// The URL of a database of this cluster, as its superuser.
+/// The URL of a database of this cluster, with its superuser.
 pub fn url(database: &str) -> String {
-    let running = RUNNING.lock().expect("no test panics with it");
+    let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").url(database)
 }

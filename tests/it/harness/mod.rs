@@ -1,8 +1,8 @@
-//! What the tests stand on.
+//! The test harness.
 
 pub mod app;
 pub mod cluster;
-pub mod place;
+pub mod data_dir;
 pub mod process;
 pub mod proxy;
 pub mod request;
@@ -10,26 +10,26 @@ pub mod request;
 pub use app::{App, TestTenant};
 pub use request::{Answer, Call};
 
-/// Long enough for a slow machine; no test waits for it to pass.
+/// How long a test waits before it fails. Long enough for a slow machine.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Waits until it is so; a test in which it never is fails, and does not hang.
+/// Waits until the condition holds. Fails after [`PATIENCE`], so that no test hangs.
 pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
     let waiting = async move {
-        // Asked again and again, and not so often that nothing else gets done.
-        let mut again = tokio::time::interval(std::time::Duration::from_millis(5));
-        again.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        // The pause leaves time for the work that the condition waits for.
+        let mut polls = tokio::time::interval(std::time::Duration::from_millis(5));
+        polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !condition().await {
-            again.tick().await;
+            polls.tick().await;
         }
     };
     async move {
         let done = tokio::time::timeout(PATIENCE, waiting).await;
-        assert!(done.is_ok(), "in {PATIENCE:?} it did not come to be that {what}");
+        assert!(done.is_ok(), "timed out after {PATIENCE:?}; expected: {what}");
     }
 }
 
-/// An address whose checksum is right.
+/// A TRON address with a valid checksum.
 pub const WALLET: &str = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC";
-/// Another one.
+/// Another valid TRON address.
 pub const OTHER_WALLET: &str = "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t";

@@ -1,4 +1,4 @@
-//! The real program: started, spoken to over its port, stopped.
+//! The real program: starts it, sends it requests over the network, and stops it.
 
 use std::{
     cell::RefCell,
@@ -12,7 +12,7 @@ use std::{
 
 use super::{Answer, Call, PATIENCE, cluster};
 
-/// A command of the program, with nothing of this process's settings.
+/// A `tollgate` command. It does not inherit the environment of this process.
 pub fn tollgate(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tollgate"));
     command.args(arguments).env_clear().current_dir(std::env::temp_dir());
@@ -28,7 +28,7 @@ pub fn tollgate(arguments: &[&str]) -> Command {
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
-    /// Of the metrics.
+    /// The address of the metrics endpoint.
     pub metrics: SocketAddr,
     lines: mpsc::Receiver<String>,
     printed: RefCell<String>,
@@ -36,7 +36,7 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts `command` and waits until it says that it is serving.
+    /// Starts `command` and waits until it logs that it is serving.
     pub fn start(mut command: Command, log: &Path) -> Self {
         let stderr = std::fs::File::create(log).expect("a log file");
         let mut child = command
@@ -46,7 +46,7 @@ impl Process {
             .stderr(stderr)
             .spawn()
             .expect("the program starts");
-        let stdout = child.stdout.take().expect("it is piped");
+        let stdout = child.stdout.take().expect("stdout is piped");
         let (sender, lines) = mpsc::channel();
         std::thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
@@ -63,16 +63,16 @@ impl Process {
         std::fs::read_to_string(&self.stderr).expect("the log can be read")
     }
 
-    /// What the demo printed as `export NAME=…`.
+    /// The value that `tollgate demo` printed as `export NAME=…`.
     pub fn exported(&self, name: &str) -> String {
-        self.printed(&format!("export {name}="))
+        self.printed_after(&format!("export {name}="))
     }
 
-    /// Waits until it has printed a line that begins so; the rest of that line.
-    pub fn printed(&self, beginning: &str) -> String {
+    /// Waits for a line on stdout that begins with `prefix`. Returns the rest of that line.
+    pub fn printed_after(&self, prefix: &str) -> String {
         let mut printed = self.printed.borrow_mut();
         loop {
-            if let Some(rest) = printed.lines().find_map(|line| line.strip_prefix(beginning)) {
+            if let Some(rest) = printed.lines().find_map(|line| line.strip_prefix(prefix)) {
                 return rest.to_owned();
             }
             match self.lines.recv_timeout(PATIENCE) {
@@ -80,7 +80,7 @@ impl Process {
                     printed.push_str(&line);
                     printed.push('\n');
                 }
-                Err(_) => panic!("no line begins with {beginning:?} in\n{printed}"),
+                Err(_) => panic!("no line begins with {prefix:?} in\n{printed}"),
             }
         }
     }
@@ -94,16 +94,16 @@ impl Process {
     pub fn signal(&self, signal: rustix::process::Signal) {
         let raw = i32::try_from(self.child.id()).expect("a process id");
         let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
-        rustix::process::kill_process(pid, signal).expect("it runs");
+        rustix::process::kill_process(pid, signal).expect("the process runs");
     }
 
-    /// Waits until it ends by itself.
+    /// Waits until the process exits. Returns its status and its log.
     pub fn wait(mut self) -> (ExitStatus, String) {
-        let status = self.child.wait().expect("it can be waited for");
+        let status = self.child.wait().expect("the process can be waited for");
         (status, self.log())
     }
 
-    /// SIGTERM, and the end of it.
+    /// Sends SIGTERM and waits for the exit.
     pub fn stop(self) -> (ExitStatus, String) {
         self.signal(rustix::process::Signal::TERM);
         self.wait()
@@ -112,7 +112,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A test that failed on the way leaves nothing behind.
+        // A test that fails must not leave the process behind.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -127,15 +127,15 @@ fn wait_for_addresses(child: &mut Child, log: &Path) -> (SocketAddr, SocketAddr)
         if let (Some(address), Some(metrics)) = found {
             return (address, metrics);
         }
-        if let Some(status) = child.try_wait().expect("it can be asked") {
-            panic!("it ended with {status}:\n{text}");
+        if let Some(status) = child.try_wait().expect("the status can be read") {
+            panic!("the process exited with {status}:\n{text}");
         }
-        assert!(std::time::Instant::now() < deadline, "it is not ready:\n{text}");
+        assert!(std::time::Instant::now() < deadline, "the process is not ready:\n{text}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
 
-/// The address in a line of the log, text or JSON.
+/// The address in a line of the log, in text or JSON format.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("address")?;
     let rest = rest.trim_start_matches(['=', '"', ':']);
@@ -154,9 +154,9 @@ pub fn send(address: SocketAddr, call: Call) -> Answer {
     let (mut parts, body) = call.into_parts();
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     parts.uri = format!("http://{address}{path}").parse().expect("a URI");
-    let response = agent.run(axum::http::Request::from_parts(parts, body)).expect("an answer");
+    let response = agent.run(axum::http::Request::from_parts(parts, body)).expect("a response");
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
-    body.as_reader().read_to_end(&mut bytes).expect("the whole answer");
+    body.as_reader().read_to_end(&mut bytes).expect("the whole response");
     Answer::new(parts.status.as_u16(), parts.headers, bytes)
 }

@@ -1,4 +1,4 @@
-//! What stands between a node and its Postgres, and can be cut: both ways, or one way.
+//! A proxy between a node and its Postgres that can be cut in one or both directions.
 
 use std::{net::SocketAddr, path::PathBuf};
 
@@ -10,8 +10,8 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// A TCP port that leads to the socket of a Postgres. What is sent while a way is cut is not lost:
-/// it arrives when the way is open again, late, as on a network that comes back.
+/// A TCP port that forwards to the socket of a Postgres. Data sent while a direction is cut is not
+/// lost: it arrives late, when the direction is open again, as on a network that recovers.
 pub struct Proxy {
     address: SocketAddr,
     to_database: watch::Sender<bool>,
@@ -19,111 +19,128 @@ pub struct Proxy {
     traps: Traps,
 }
 
-/// What can befall a statement.
+/// What the proxy does to a statement or to its reply.
 #[derive(Clone)]
 struct Traps {
     hold: watch::Sender<Hold>,
     cut: watch::Sender<Cut>,
 }
 
-/// Whether a statement is let through to the database.
+/// Whether the proxy forwards a statement to the database.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// What has this text in it is to be held, and all behind it.
+    /// The next statement that contains this text is held, and everything after it.
     When(&'static str),
-    /// It came, and is being held.
+    /// Such a statement arrived and is held.
     Held,
 }
 
-/// Whether the reply to a statement is let through to the node.
+/// Whether the proxy forwards the reply to a statement to the node.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
     Nothing,
-    /// That to the next statement which has this text in it is not.
+    /// The reply to the next statement that contains this text is dropped.
     After(&'static str),
-    /// Such a statement came.
+    /// Such a statement arrived.
     Done,
 }
 
-/// The message that ends what a node sends before it waits for replies.
+/// The Sync message: a node sends it last, before it waits for replies.
 const SYNC: &[u8] = b"S\0\0\0\x04";
 
 impl Proxy {
-    /// It works as long as the test's runtime does.
+    /// The proxy runs as long as the runtime of the test.
     pub async fn start(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let (to_database, to_node) = (watch::Sender::new(true), watch::Sender::new(true));
         let (hold, cut) = (watch::Sender::new(Hold::Nothing), watch::Sender::new(Cut::Nothing));
         let traps = Traps { hold, cut };
-        let of_all = traps.clone();
-        let (forth, back) = (to_database.subscribe(), to_node.subscribe());
+        let shared_traps = traps.clone();
+        let (to_database_open, to_node_open) = (to_database.subscribe(), to_node.subscribe());
         tokio::spawn(async move {
             loop {
                 let (node, _) = listener.accept().await.expect("a connection");
-                // While Postgres is down the node finds its connection closed.
+                // While Postgres is down, the connection of the node is closed.
                 let Ok(database) = UnixStream::connect(&socket).await else { continue };
                 let (from_node, into_node) = node.into_split();
                 let (from_database, into_database) = database.into_split();
-                let (traps, replies) = (of_all.clone(), watch::Sender::new(true));
+                let (traps, replies) = (shared_traps.clone(), watch::Sender::new(true));
                 let wanted = replies.subscribe();
-                tokio::spawn(hand_back(from_database, into_node, back.clone(), wanted));
-                tokio::spawn(hand_on(from_node, into_database, forth.clone(), traps, replies));
+                tokio::spawn(forward_replies(
+                    from_database,
+                    into_node,
+                    to_node_open.clone(),
+                    wanted,
+                ));
+                tokio::spawn(forward_statements(
+                    from_node,
+                    into_database,
+                    to_database_open.clone(),
+                    traps,
+                    replies,
+                ));
             }
         });
         Self { address, to_database, to_node, traps }
     }
 
-    /// The address of a database behind it.
+    /// The URL of a database behind the proxy.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)
     }
 
-    /// Which ways are open from here on.
-    pub fn set(&self, to_database: bool, to_node: bool) {
+    /// Opens or cuts each direction.
+    pub fn set_open(&self, to_database: bool, to_node: bool) {
         self.to_database.send_replace(to_database);
         self.to_node.send_replace(to_node);
     }
 }
 
 impl Proxy {
-    /// Holds the next statement that has this text in it.
+    /// Holds the next statement that contains this text.
     pub fn hold(&self, text: &'static str) {
         self.traps.hold.send_replace(Hold::When(text));
     }
 
-    /// Waits until such a statement has come.
-    pub async fn is_holding(&self) {
+    /// Waits until such a statement has arrived.
+    pub async fn wait_until_holding(&self) {
         let mut hold = self.traps.hold.subscribe();
         let held = hold.wait_for(|hold| *hold == Hold::Held);
-        tokio::time::timeout(PATIENCE, held).await.expect("it comes").expect("it is there");
+        tokio::time::timeout(PATIENCE, held)
+            .await
+            .expect("the statement arrives")
+            .expect("the proxy runs");
     }
 
-    /// Lets it through.
-    pub fn let_go(&self) {
+    /// Forwards the statement that is held.
+    pub fn release(&self) {
         self.traps.hold.send_replace(Hold::Nothing);
     }
 }
 
 impl Proxy {
-    /// Hands the next statement that has this text in it on to the database, and closes its
-    /// connection before anything of the reply gets back: the database does what it was told, and
-    /// the node does not hear of it.
+    /// Forwards the next statement that contains this text to the database, and closes the
+    /// connection before any part of the reply reaches the node: the database executes the
+    /// statement, and the node does not know.
     pub fn cut_reply_to(&self, text: &'static str) {
         self.traps.cut.send_replace(Cut::After(text));
     }
 
-    /// Waits until such a statement has come.
-    pub async fn has_cut(&self) {
+    /// Waits until such a statement has arrived.
+    pub async fn wait_until_cut(&self) {
         let mut cut = self.traps.cut.subscribe();
         let done = cut.wait_for(|cut| *cut == Cut::Done);
-        tokio::time::timeout(PATIENCE, done).await.expect("it comes").expect("it is there");
+        tokio::time::timeout(PATIENCE, done)
+            .await
+            .expect("the statement arrives")
+            .expect("the proxy runs");
     }
 }
 
-/// From the node to the database. `replies` says whether what comes back is wanted.
-async fn hand_on(
+/// Forwards from the node to the database. Sets `replies` to false to drop the replies.
+async fn forward_statements(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
     mut open: watch::Receiver<bool>,
@@ -131,15 +148,15 @@ async fn hand_on(
     replies: watch::Sender<bool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    // The end of a connection has to get through as well.
+    // The end of the connection (0 bytes) has to be forwarded as well.
     while let Ok(read) = from.read(&mut buffer).await {
         let bytes = &buffer[..read];
-        hold_back(bytes, &traps.hold).await;
-        // Before the statement is handed on, so that no reply can be faster.
+        hold_if_wanted(bytes, &traps.hold).await;
+        // Before the statement is forwarded, so that its reply cannot be faster.
         if is_to_be_cut(bytes, &traps.cut) {
             replies.send_replace(false);
         }
-        // A long statement comes in parts.
+        // A long statement arrives in parts.
         let is_last = bytes.ends_with(SYNC) && !*replies.borrow();
         let is_open = open.wait_for(|open| *open).await.is_ok();
         if !is_open || read == 0 || into.write_all(bytes).await.is_err() || is_last {
@@ -148,8 +165,8 @@ async fn hand_on(
     }
 }
 
-/// From the database to the node.
-async fn hand_back(
+/// Forwards from the database to the node.
+async fn forward_replies(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
     mut open: watch::Receiver<bool>,
@@ -163,7 +180,7 @@ async fn hand_back(
         };
         let Ok(read) = read else { break };
         let is_open = open.wait_for(|open| *open).await.is_ok();
-        // What was read may be the reply that is to be cut.
+        // These bytes may be part of the reply that is to be dropped.
         let is_wanted = *wanted.borrow();
         if !is_open || !is_wanted || read == 0 || into.write_all(&buffer[..read]).await.is_err() {
             break;
@@ -171,31 +188,31 @@ async fn hand_back(
     }
 }
 
-/// Ready when nothing is to come back any more.
+/// Ready when replies are to be dropped.
 async fn is_unwanted(wanted: &mut watch::Receiver<bool>) {
     let is_cut = wanted.wait_for(|wanted| !*wanted).await.is_ok();
     if !is_cut {
-        // The node has closed its side: what is on its way back to it still gets through.
+        // The node has closed its side: replies on their way to it are still forwarded.
         std::future::pending::<()>().await;
     }
 }
 
-async fn hold_back(bytes: &[u8], hold: &watch::Sender<Hold>) {
-    let comes = |hold: &mut Hold| match *hold {
-        Hold::When(text) if has(bytes, text) => {
+async fn hold_if_wanted(bytes: &[u8], hold: &watch::Sender<Hold>) {
+    let is_match = |hold: &mut Hold| match *hold {
+        Hold::When(text) if contains(bytes, text) => {
             *hold = Hold::Held;
             true
         }
         _ => false,
     };
-    if hold.send_if_modified(comes) {
+    if hold.send_if_modified(is_match) {
         let _ = hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
     }
 }
 
 fn is_to_be_cut(bytes: &[u8], cut: &watch::Sender<Cut>) -> bool {
     cut.send_if_modified(|cut| match *cut {
-        Cut::After(text) if has(bytes, text) => {
+        Cut::After(text) if contains(bytes, text) => {
             *cut = Cut::Done;
             true
         }
@@ -203,6 +220,6 @@ fn is_to_be_cut(bytes: &[u8], cut: &watch::Sender<Cut>) -> bool {
     })
 }
 
-fn has(bytes: &[u8], text: &str) -> bool {
+fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }

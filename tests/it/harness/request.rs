@@ -1,4 +1,4 @@
-//! A request and what came back.
+//! A request and its response.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::Value;
 
-/// The members of the problems with each code, as the OpenAPI document has them.
+/// The members of a problem by its code, according to the OpenAPI document.
 static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
     LazyLock::new(documented_members);
 
@@ -38,7 +38,7 @@ impl Call {
         self.raw_header(name, value.as_bytes())
     }
 
-    /// Appended to those of the same name.
+    /// Appends a header. Other headers of the same name stay.
     pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.headers.append(name, HeaderValue::from_bytes(value).expect("a header value"));
@@ -79,7 +79,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// Of the body; `null` when there is none.
+    /// The body as JSON; `null` if it is not JSON.
     pub json: Value,
 }
 
@@ -91,9 +91,9 @@ impl Answer {
         answer
     }
 
-    /// What holds for every answer there is.
+    /// Checks what holds for every response.
     fn check_shape(&self) {
-        let request_id = self.header("x-request-id").expect("every answer has its id");
+        let request_id = self.header("x-request-id").expect("every response has a request id");
         if self.status >= 400 {
             assert_eq!(self.header("content-type"), Some("application/problem+json"), "{self:?}");
             assert_eq!(self.json["status"], self.status, "{self:?}");
@@ -113,10 +113,11 @@ impl Answer {
         }
     }
 
-    /// A problem has exactly the members that the document gives its code.
+    /// A problem has exactly the members that the OpenAPI document lists for its code.
     fn check_members(&self) {
         let documented = DOCUMENTED_MEMBERS.get(self.code());
-        let documented = documented.unwrap_or_else(|| panic!("not in the document: {self:?}"));
+        let documented = documented
+            .unwrap_or_else(|| panic!("the code is not in the OpenAPI document: {self:?}"));
         let problem = self.json.as_object().expect("an object");
         let members: BTreeSet<String> = problem.keys().cloned().collect();
         assert_eq!(&members, documented, "{self:?}");
@@ -151,13 +152,13 @@ impl Answer {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// Where something was wrong: pointers, parameters and headers, in their order.
-    pub fn wrong(&self) -> Vec<&str> {
+    /// Where the errors are: JSON pointers, parameters and headers, in the order of the response.
+    pub fn errors_at(&self) -> Vec<&str> {
         let errors = self.json["errors"].as_array().map_or(&[][..], Vec::as_slice);
-        let place = |error: &'_ Value| {
+        let location = |error: &'_ Value| {
             ["pointer", "parameter", "header"].into_iter().find(|name| error[*name].is_string())
         };
-        errors.iter().filter_map(|error| error[place(error)?].as_str()).collect()
+        errors.iter().filter_map(|error| error[location(error)?].as_str()).collect()
     }
 
     pub fn header(&self, name: &str) -> Option<&str> {
@@ -182,10 +183,10 @@ fn documented_members() -> BTreeMap<String, BTreeSet<String>> {
         schema["properties"].as_object().expect("properties").keys().cloned().collect()
     };
     let shared = names(&schemas["Problem"]);
-    let is_of_a_code = |name: &str| name.len() > "Problem".len() && name.ends_with("Problem");
+    let has_code = |name: &str| name.len() > "Problem".len() && name.ends_with("Problem");
     schemas
         .iter()
-        .filter(|(name, _)| is_of_a_code(name.as_str()))
+        .filter(|(name, _)| has_code(name.as_str()))
         .map(|(name, schema)| {
             let own = &schema["allOf"][1];
             let code = own["properties"]["code"]["enum"][0].as_str();

@@ -1,4 +1,4 @@
-//! Which top-level module names which other, and which names which crate.
+//! The dependencies between top-level modules, and between modules and crates.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use super::{
     sources::{Sources, of_this_crate, sample},
 };
 
-/// Which modules each module of the crate may name.
+/// The modules that each top-level module may name.
 const ARROWS: &[(&str, &[&str])] = &[
     ("domain", &[]),
     ("clock", &["domain"]),
@@ -49,7 +49,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ),
 ];
 
-/// Which modules may name a crate that is not everybody's.
+/// The modules that may name a restricted crate.
 const CRATES: &[(&str, &[&str])] = &[
     ("sqlx", &["schema", "store"]),
     ("hyper", &["auth", "http"]),
@@ -100,19 +100,19 @@ fn names_in(
     name: impl Fn(&[String], &Mention) -> Option<String>,
 ) -> Vec<Names> {
     let krate = Crate::read(sources, root);
-    let of_root = root.trim_end_matches(".rs").to_owned();
+    let root_name = root.trim_end_matches(".rs").to_owned();
     krate
         .modules
         .iter()
         .map(|module| Names {
-            module: module.path.first().unwrap_or(&of_root).clone(),
+            module: module.path.first().unwrap_or(&root_name).clone(),
             file: module.file.clone(),
             names: mentions(module).iter().filter_map(|found| name(&module.path, found)).collect(),
         })
         .collect()
 }
 
-/// The top-level module that a path written in `module` goes through: `store` for `crate::store`,
+/// The top-level module that a path in `module` leads to: `store` for `crate::store`,
 /// and for `super::super::store` in a module two levels down.
 fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     let mut absolute: Vec<&String> = match path.first()?.as_str() {
@@ -132,66 +132,66 @@ fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     absolute.first().map(|name| (*name).clone())
 }
 
-/// The first name of a path, which is a crate's if the path leads out of this one. A single name
-/// in code is no path to a crate.
+/// The first name of a path. It is the name of a crate if the path leads out of this one. A single
+/// name in code is not a path to a crate.
 fn first_name(mention: &Mention) -> Option<String> {
     let is_path = mention.place == Place::Import || mention.path.len() > 1;
     let first = mention.path.iter().find(|name| *name != OTHER_CRATE)?;
     is_path.then(|| first.clone())
 }
 
-/// The modules that name another which ARROWS does not allow them, as sentences.
-fn wrong_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String> {
+/// One sentence for each module that names another module without permission in ARROWS.
+fn forbidden_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String> {
     let known: BTreeSet<&str> = arrows.iter().map(|(module, _)| *module).collect();
-    let mut wrong = Vec::new();
+    let mut violations = Vec::new();
     for Names { module, file, names } in named_modules(sources) {
         if module == "lib" {
             continue;
         }
         let Some((_, allowed)) = arrows.iter().find(|(name, _)| *name == module) else {
-            wrong.push(format!("src/{}: {module} has no line in ARROWS", file.display()));
+            violations.push(format!("src/{}: {module} has no line in ARROWS", file.display()));
             continue;
         };
         for name in names {
             let is_allowed = name == module || allowed.contains(&name.as_str());
             if known.contains(name.as_str()) && !is_allowed {
-                wrong.push(format!("src/{} names {name}", file.display()));
+                violations.push(format!("src/{} names {name}", file.display()));
             }
         }
     }
-    wrong
+    violations
 }
 
-/// The modules that name a crate which CRATES does not allow them, as sentences.
-fn wrong_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
-    let mut wrong = Vec::new();
+/// One sentence for each module that names a crate without permission in CRATES.
+fn forbidden_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
+    let mut violations = Vec::new();
     for Names { module, file, names } in named_crates(sources) {
         for (krate, allowed) in crates {
             if names.contains(*krate) && !allowed.contains(&module.as_str()) {
-                wrong.push(format!("src/{} names {krate}", file.display()));
+                violations.push(format!("src/{} names {krate}", file.display()));
             }
         }
     }
-    wrong
+    violations
 }
 
 #[test]
 fn modules_depend_on_each_other_only_in_the_allowed_direction() {
-    let wrong = wrong_arrows(&of_this_crate(), ARROWS);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let violations = forbidden_arrows(&of_this_crate(), ARROWS);
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
 fn restricted_crates_are_used_only_in_the_allowed_modules() {
-    let wrong = wrong_crates(&of_this_crate(), CRATES);
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    let violations = forbidden_crates(&of_this_crate(), CRATES);
+    assert!(violations.is_empty(), "{}", violations.join("\n"));
 }
 
 #[test]
 fn forbidden_module_dependency_is_found_in_every_kind_of_path() {
     let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
     let clock = r#"
-        //! `crate::usage` in a comment is no arrow.
+        //! `crate::usage` in a comment is not an arrow.
         use crate::{auth::{A, B}, node};
         fn now() -> super::http::Time {
             log!("crate::usage", [&crate::store::Store::new()]);
@@ -212,7 +212,7 @@ fn forbidden_module_dependency_is_found_in_every_kind_of_path() {
     let mut arrows: Vec<(&str, &[&str])> = modules.map(|module| (module, none)).to_vec();
     arrows.push(("clock", &["auth"]));
     assert_eq!(
-        wrong_arrows(&sample(&files), &arrows),
+        forbidden_arrows(&sample(&files), &arrows),
         ["src/clock.rs names http", "src/clock.rs names node", "src/clock.rs names store"]
     );
 }
@@ -230,7 +230,7 @@ fn forbidden_crate_dependency_is_found_in_every_kind_of_path() {
         ("main.rs", "fn main() { sqlx::run(); }"),
     ];
     assert_eq!(
-        wrong_crates(&sample(&files), &[("sqlx", &["store"])]),
+        forbidden_crates(&sample(&files), &[("sqlx", &["store"])]),
         [
             "src/clock.rs names sqlx",
             "src/http.rs names sqlx",

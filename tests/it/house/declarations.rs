@@ -1,5 +1,5 @@
-//! A `mod.rs` and `lib.rs` declare modules and re-export what is in them. They define nothing, so
-//! that a reader finds an item in a file that is named after it.
+//! A `mod.rs` and `lib.rs` only declare modules and re-export their items. They define nothing, so
+//! that a reader finds each item in a file that is named after it.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use super::{
     sources::{Sources, of_this_crate, sample},
 };
 
-/// What a `mod.rs` or `lib.rs` contains besides declarations and re-exports, as sentences.
+/// One sentence for each item in a `mod.rs` or `lib.rs` that is not a declaration or a re-export.
 fn definitions(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, source) in sources {

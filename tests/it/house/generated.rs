@@ -1,4 +1,4 @@
-//! What is generated from the source is current, and the example of the settings is complete.
+//! Generated files are up to date, and `.env.example` is complete.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -9,7 +9,7 @@ fn committed_openapi_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
     let committed = std::fs::read_to_string(path).expect("docs/openapi.json");
     let current = tollgate::http::openapi_document().to_pretty_json().expect("JSON");
-    assert!(committed.trim_end() == current, "docs/openapi.json is old: run make openapi");
+    assert!(committed.trim_end() == current, "docs/openapi.json is out of date: run make openapi");
 }
 
 #[test]
@@ -19,7 +19,7 @@ fn every_operation_id_is_unique() {
     for item in document["paths"].as_object().expect("paths").values() {
         for operation in item.as_object().expect("operations").values() {
             let id = operation["operationId"].as_str().expect("an id");
-            assert!(seen.insert(id.to_owned()), "{id} is there twice");
+            assert!(seen.insert(id.to_owned()), "{id} is not unique");
         }
     }
 }
@@ -44,6 +44,6 @@ fn env_example_lists_every_setting_and_no_unknown_ones() {
     {
         let (name, _) = line;
         let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        assert!(!is_name || settings.contains(&name), "{name} is no setting");
+        assert!(!is_name || settings.contains(&name), "{name} is not a setting");
     }
 }

@@ -1,4 +1,4 @@
-//! What the rules ask of one parsed item.
+//! Properties of a parsed item.
 
 use syn::{
     Attribute, Ident, Item, ItemUse, Meta, Token, UseTree, ext::IdentExt as _,
@@ -11,7 +11,7 @@ pub const OTHER_CRATE: &str = "::";
 /// One path that a `use` item imports.
 pub struct Import {
     pub path: Vec<String>,
-    /// The name under which the importing module has it. `None` for a glob.
+    /// The name of the import in the importing module. `None` for a glob.
     pub name: Option<String>,
 }
 
@@ -94,7 +94,7 @@ pub fn attributes(item: &Item) -> &[Attribute] {
     }
 }
 
-/// Whether what has these attributes is compiled for tests only.
+/// Whether an item with these attributes is compiled only for tests.
 pub fn is_test_only(attributes: &[Attribute]) -> bool {
     attributes.iter().any(|attribute| {
         let path = attribute.path();

@@ -15,23 +15,23 @@ use super::{
 pub struct Mention {
     pub path: Vec<String>,
     pub place: Place,
-    /// In code that is compiled for tests only.
+    /// Whether the code is compiled only for tests.
     pub test: bool,
 }
 
 /// Where a path is written.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// A `use`, also with a glob after the path.
+    /// In a `use`, also before a glob.
     Import,
-    /// Anywhere else.
+    /// In any other code.
     Code,
 }
 
-/// Everything that a module names. The modules in it are not part of it.
+/// Every path in a module, without its submodules.
 ///
-/// An inner path of a macro call is found wherever its tokens are a path. The visibility
-/// `pub(in path)` names no item, so it does not count.
+/// In a macro call, every sequence of tokens that looks like a path is found. The visibility
+/// `pub(in path)` does not count, because it names no item.
 pub fn mentions(module: &Module) -> Vec<Mention> {
     let mut reader = Reader { test: module.test, found: Vec::new() };
     for item in &module.items {
@@ -75,8 +75,8 @@ impl Reader {
         }
     }
 
-    /// Reads the path that begins at `at`, such as `a::b` or `a::{b, c::d}`, and returns the place
-    /// after it. `path` is what stands before it.
+    /// Reads the path that begins at `at`, such as `a::b` or `a::{b, c::d}`. Returns the index
+    /// after it. `path` is the part before it.
     fn read_path(&mut self, trees: &[TokenTree], mut at: usize, mut path: Vec<String>) -> usize {
         loop {
             match trees.get(at) {
@@ -155,7 +155,7 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_attribute(self, attribute);
     }
 
-    /// What is in the parentheses of a macro call or of an attribute.
+    /// The tokens in a macro call or in an attribute.
     fn visit_token_stream(&mut self, tokens: &'ast TokenStream) {
         self.read_tokens(tokens.clone());
     }
@@ -163,7 +163,7 @@ impl<'ast> Visit<'ast> for Reader {
     fn visit_vis_restricted(&mut self, _: &'ast VisRestricted) {}
 }
 
-/// Whether `::` stands at `at`.
+/// Whether the tokens at `at` are `::`.
 fn is_separator(trees: &[TokenTree], at: usize) -> bool {
     let is_colon = |tree: Option<&TokenTree>| match tree {
         Some(TokenTree::Punct(punct)) => punct.as_char() == ':',

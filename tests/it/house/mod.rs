@@ -1,11 +1,11 @@
-//! The house rules that a reader relies on: which module names which, where items are defined, and
-//! what is generated.
+//! Rules for the source that a reader relies on: dependencies between modules, where items are
+//! defined, and generated files.
 //!
-//! The structural rules read the source with a parser. Each of them is a function of [`sources`],
-//! so that a test can show, on a small crate in memory, that the rule can fail.
+//! The structural rules read the source with a parser. Each rule is a function of [`sources`], so
+//! that a test can show that it fails for a small crate in memory.
 
 mod arrows;
-mod circles;
+mod cycles;
 mod declarations;
 mod generated;
 mod items;

@@ -17,22 +17,22 @@ pub struct Crate {
     pub modules: Vec<Module>,
 }
 
-/// The place of a module in [`Crate::modules`].
+/// The index of a module in [`Crate::modules`].
 pub type ModuleId = usize;
 
 pub const ROOT: ModuleId = 0;
 
 pub struct Module {
-    /// Its path below `src`. An inline module has the file that it is written in.
+    /// The path of the file below `src`. For an inline module, the file that contains it.
     pub file: PathBuf,
     /// Its names from the root of the crate, such as `["store", "pool"]`.
     pub path: Vec<String>,
     pub parent: Option<ModuleId>,
-    /// Compiled for tests only.
+    /// Whether it is compiled only for tests.
     pub test: bool,
-    /// Its items, without the modules in it.
+    /// Its items, without submodules.
     pub items: Vec<Item>,
-    /// What each name in it stands for, except names that only tests have.
+    /// The bindings of each name, except names that exist only in tests.
     pub names: BTreeMap<String, Vec<Binding>>,
     /// The paths of its glob imports.
     pub globs: Vec<Vec<String>>,
@@ -45,7 +45,7 @@ pub enum Binding {
     Import(Vec<String>),
 }
 
-/// Where a module is in the tree.
+/// The position of a module in the tree.
 struct Place {
     path: Vec<String>,
     parent: Option<ModuleId>,
@@ -79,7 +79,7 @@ impl Crate {
         self.read_module(sources, file, &folder, parsed.items, place)
     }
 
-    /// `folder` is where the files of the modules are that this one declares.
+    /// `folder` contains the files of the modules that this one declares.
     fn read_module(
         &mut self,
         sources: &Sources,
@@ -173,6 +173,6 @@ fn every_source_file_is_a_module_of_the_library_or_of_the_binary() {
     for file in sources.keys() {
         let is_module =
             roots.iter().any(|root| root.modules.iter().any(|module| module.file == *file));
-        assert!(is_module, "src/{} is declared by no module", file.display());
+        assert!(is_module, "no module declares src/{}", file.display());
     }
 }

@@ -1,10 +1,10 @@
-//! From a path to the module that defines what it names.
+//! Resolves a path to the module that defines the item.
 
 use std::collections::BTreeSet;
 
 use super::modules::{Binding, Crate, Module, ModuleId, ROOT};
 
-/// What a path leads to.
+/// The target of a path.
 pub enum Target {
     Module(ModuleId),
     /// An item that the module defines. For a path to a variant or an associated function this is
@@ -14,19 +14,19 @@ pub enum Target {
     External(ModuleId, String),
 }
 
-/// What a path means in a module, through imports and re-exports. Nothing for a path to another
-/// crate. More than one target where a name stands for a module and a function, for example.
+/// The targets of a path in a module, through imports and re-exports. A path to another crate has
+/// no target. A name of both a module and a function, for example, has two.
 pub fn resolve(krate: &Crate, module: ModuleId, path: &[String]) -> Vec<Target> {
     Resolver { modules: &krate.modules, open: BTreeSet::new() }.path(module, path)
 }
 
 struct Resolver<'a> {
     modules: &'a [Module],
-    /// The imports that are being followed, so that none is followed inside itself.
+    /// The imports that are being followed, to detect recursion.
     open: BTreeSet<Import>,
 }
 
-/// A name that is looked for in a module, and the import through which it may come.
+/// A name in a module, and the import that may bring it in.
 type Import = (ModuleId, String, Through);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A path whose first name is one of `module` itself.
+    /// A path whose first name is defined in `module` itself.
     fn inside(&mut self, module: ModuleId, path: &[String]) -> Vec<Target> {
         let Some((first, rest)) = path.split_first() else { return vec![Target::Module(module)] };
         if matches!(first.as_str(), "self" | "super") {
@@ -60,13 +60,13 @@ impl Resolver<'_> {
         }
         let found = self.look_up(module, first);
         if found.is_empty() {
-            // The call of a macro defines it.
+            // A macro call defines the item.
             return vec![Target::Item(module, first.clone())];
         }
         self.onward(found, rest)
     }
 
-    /// The rest of a path, after the names that were found.
+    /// Resolves the rest of a path after the targets of its first name.
     fn onward(&mut self, found: Vec<Target>, rest: &[String]) -> Vec<Target> {
         if rest.is_empty() {
             return found;

@@ -1,4 +1,4 @@
-//! The source files that a rule looks at: those of this crate, or a sample in memory.
+//! The source files that a rule checks: those of this crate, or a sample in memory.
 
 use std::{
     collections::BTreeMap,

@@ -1,8 +1,8 @@
-//! Every operation of the interface and of the store is a span with its own name.
+//! Every operation of the API and of the store has a tracing span with its own name.
 
 use super::sources::{Sources, of_this_crate, sample};
 
-/// Operations of the interface, and public async methods of the store, that are no span.
+/// Operations of the API and public async methods of the store that have no span.
 fn without_a_span(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, text) in sources {
@@ -37,13 +37,13 @@ fn is_of_the_store(block: &syn::ItemImpl) -> bool {
     block.trait_.is_none() && matches!(name.as_deref(), Some("Store" | "AccountHandle"))
 }
 
-/// Whether there is an attribute whose path ends so.
+/// Whether one of the attributes has a path that ends with `name`.
 fn has(attributes: &[syn::Attribute], name: &str) -> bool {
-    let is_it = |attribute: &syn::Attribute| {
+    let matches = |attribute: &syn::Attribute| {
         attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
             && attribute.path().segments.len() > 1
     };
-    attributes.iter().any(is_it)
+    attributes.iter().any(matches)
 }
 
 #[test]

@@ -1,22 +1,23 @@
-//! Every SQL statement of the program has a comment behind its first word that names it, so that
-//! `pg_stat_statements` can be read: since Postgres 18 the view drops a comment before that word.
+//! Every SQL statement of the program has a comment after its first word that names it, so that a
+//! reader of `pg_stat_statements` can find it. Since Postgres 18 the view drops a comment before
+//! that word.
 
 use std::collections::BTreeMap;
 
 use super::sources::{Sources, of_this_crate, sample};
 
-/// What stands before a statement: `sqlx::query!(`, `sqlx::query_as!(`, `sqlx::raw_sql(` ….
+/// The calls that contain a statement: `sqlx::query!(`, `sqlx::query_as!(`, `sqlx::raw_sql(` ….
 const CALLS: [&str; 2] = ["sqlx::query", "sqlx::raw_sql"];
 
-/// The statements without a name, or with one that another has, each with its file.
-fn unnamed_or_twice(sources: &Sources) -> Vec<String> {
+/// One sentence for each statement without a name, and for each name that is not unique.
+fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
     let mut faults = Vec::new();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     for (path, text) in sources {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (at, _) in CALLS.iter().flat_map(|call| code.match_indices(call)) {
             let rest = &code[at..];
-            // The first string literal of the call; a macro of ours builds its own from a name.
+            // The first string literal of the call. A macro of this crate builds it from a name.
             let Some((_, literal)) = rest.split_once('"') else { continue };
             let comment = literal.split_once(" /* ").filter(|(word, _)| is_keyword(word));
             match comment.and_then(|(_, name)| name.split_once(" */")) {
@@ -36,19 +37,21 @@ fn unnamed_or_twice(sources: &Sources) -> Vec<String> {
             *names.entry(name.to_owned()).or_default() += 1;
         }
     }
-    let twice = names.into_iter().filter(|(_, times)| *times > 1);
-    faults.extend(twice.map(|(name, times)| format!("{name} is the name of {times} statements")));
+    let duplicates = names.into_iter().filter(|(_, times)| *times > 1);
+    faults.extend(
+        duplicates.map(|(name, times)| format!("{name} is the name of {times} statements")),
+    );
     faults
 }
 
-/// Whether this is one word in capitals, such as `SELECT`.
+/// Whether `word` has only capital letters, such as `SELECT`.
 fn is_keyword(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 #[test]
 fn every_sql_statement_has_a_unique_name_after_its_first_word() {
-    let faults = unnamed_or_twice(&of_this_crate());
+    let faults = unnamed_or_duplicate(&of_this_crate());
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
@@ -56,9 +59,9 @@ fn every_sql_statement_has_a_unique_name_after_its_first_word() {
 fn missing_misplaced_and_duplicate_sql_statement_names_are_found() {
     let named = "sqlx::query!(\"SELECT /* a.one */ 1\");";
     let unnamed = "sqlx::query_as!(Row, r#\"SELECT 1\"#);";
-    assert!(unnamed_or_twice(&sample(&[("a.rs", named)])).is_empty());
+    assert!(unnamed_or_duplicate(&sample(&[("a.rs", named)])).is_empty());
     let before = "sqlx::query!(\"/* a.one */ SELECT 1\");";
-    assert_eq!(unnamed_or_twice(&sample(&[("a.rs", unnamed)])).len(), 1);
-    assert_eq!(unnamed_or_twice(&sample(&[("a.rs", before)])).len(), 1);
-    assert_eq!(unnamed_or_twice(&sample(&[("a.rs", named), ("b.rs", named)])).len(), 1);
+    assert_eq!(unnamed_or_duplicate(&sample(&[("a.rs", unnamed)])).len(), 1);
+    assert_eq!(unnamed_or_duplicate(&sample(&[("a.rs", before)])).len(), 1);
+    assert_eq!(unnamed_or_duplicate(&sample(&[("a.rs", named), ("b.rs", named)])).len(), 1);
 }

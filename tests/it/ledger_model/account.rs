@@ -1,4 +1,4 @@
-//! An account of the model: what it decides, and what it keeps.
+//! An account of the model: its decisions and its state.
 
 use std::collections::BTreeMap;
 
@@ -21,8 +21,8 @@ use uuid::Uuid;
 
 use super::{
     clock,
-    keys::{KeyAct, Keys},
-    model::Asked,
+    keys::{KeyAction, Keys},
+    model::RequestedOperation,
     view::{Bought, Entry, Hold, Spent, View},
 };
 
@@ -33,14 +33,14 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
-    /// Who spends with a limit, or has: how many entries there were at the first one, and when the
-    /// newest was made.
-    counting: BTreeMap<usize, (usize, Timestamp)>,
-    /// Which requests voided holds.
+    /// The rotation chains that have or had a spend limit: the number of entries when the first
+    /// limit was set, and the time of the newest entry then.
+    counted: BTreeMap<usize, (usize, Timestamp)>,
+    /// The request that voided each hold.
     voided: BTreeMap<HoldId, RequestId>,
-    records: BTreeMap<Name, Record>,
-    credits: BTreeMap<String, (NewCredit, Moved)>,
-    refunds: BTreeMap<String, (PurchaseId, NewRefund, Moved)>,
+    records: BTreeMap<OperationKey, Record>,
+    credits: BTreeMap<String, (NewCredit, BalanceChange)>,
+    refunds: BTreeMap<String, (PurchaseId, NewRefund, BalanceChange)>,
 }
 
 #[derive(Clone, Debug)]
@@ -49,18 +49,18 @@ pub struct Purchase {
     pub refunded: i64,
 }
 
-/// What became of a credit or a refund.
+/// The result of a credit or a refund.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Moved {
+pub struct BalanceChange {
     pub amount: i64,
     pub balance_after: i64,
     pub replayed: bool,
 }
 
 /// An operation and its idempotency key.
-type Name = (&'static str, String);
+type OperationKey = (&'static str, String);
 
-/// What was decided for an idempotency key.
+/// The decision that is recorded for an idempotency key.
 #[derive(Clone, Debug)]
 struct Record {
     body: Body,
@@ -74,10 +74,10 @@ enum Body {
     Hold(NewHold),
 }
 
-/// A purchase or a hold that is to be made, once for its idempotency key.
-struct New {
+/// A purchase or a hold that is decided once for its idempotency key.
+struct NewOperation {
     id: Uuid,
-    name: Option<Name>,
+    name: Option<OperationKey>,
     body: Body,
     amount: i64,
 }
@@ -103,7 +103,7 @@ impl Account {
             holds: BTreeMap::new(),
             purchases: BTreeMap::new(),
             entries: Vec::new(),
-            counting: BTreeMap::new(),
+            counted: BTreeMap::new(),
             voided: BTreeMap::new(),
             records: BTreeMap::new(),
             credits: BTreeMap::new(),
@@ -124,7 +124,7 @@ impl Account {
         }
     }
 
-    /// What is due by now has expired, whoever looks at it first.
+    /// Marks the holds that have expired.
     pub fn expire(&mut self, now: Timestamp) {
         for hold in self.holds.values_mut() {
             if hold.status == HoldStatus::Open && hold.expires_at <= now {
@@ -150,59 +150,60 @@ impl Account {
         self.holds.iter().filter(open).map(|(id, hold)| (*id, hold))
     }
 
-    /// The places of the keys that pass.
+    /// The indexes of the keys that pass.
     pub fn usable_keys(&self) -> Vec<usize> {
         (0..self.keys.len())
             .filter(|key| self.keys.denial(*key, self.suspended).is_none())
             .collect()
     }
 
-    /// What is left of a key's limit; it may be below zero. `None`: it has no limit.
-    pub fn left(&self, now: Timestamp, key: usize) -> Option<i64> {
+    /// What is left of the spend limit of a key; it may be negative. `None` if it has no limit.
+    pub fn left_of_limit(&self, now: Timestamp, key: usize) -> Option<i64> {
         let limit = self.keys.limit(key)?;
         let spender = self.keys.spender(key);
-        let at = self.moment(now);
+        let at = self.entry_time(now);
         let counts = |then: Timestamp| match limit.period {
             SpendPeriod::Day => clock::day_of(then) == clock::day_of(at),
             SpendPeriod::Month => clock::month_of(then) == clock::month_of(at),
             SpendPeriod::Total => true,
         };
-        let is_its_own = |key: usize| self.keys.spender(key) == spender;
+        let is_same_chain = |key: usize| self.keys.spender(key) == spender;
         let spent: i64 = self
             .entries
             .iter()
-            .filter(|entry| entry.bought.as_ref().is_some_and(|bought| is_its_own(bought.key)))
+            .filter(|entry| entry.bought.as_ref().is_some_and(|bought| is_same_chain(bought.key)))
             .filter(|entry| counts(entry.at))
             .map(|entry| -entry.amount)
             .sum();
         let held: i64 = self
             .open_holds()
-            .filter(|(_, hold)| is_its_own(hold.key))
+            .filter(|(_, hold)| is_same_chain(hold.key))
             .map(|(_, hold)| hold.amount)
             .sum();
         Some(limit.amount.minor_units() - spent - held)
     }
 
-    /// When what is done now is done: time follows seq, also when the clock was set back.
-    fn moment(&self, now: Timestamp) -> Timestamp {
+    /// The time of a new entry. It is never before the newest entry, even if the clock was set
+    /// back.
+    fn entry_time(&self, now: Timestamp) -> Timestamp {
         self.entries.last().map_or(now, |entry| entry.at.max(now))
     }
 
-    /// What keys spend is counted from their first limit on, with what they have bought before.
+    /// The spend counters. They start with the first limit and include earlier purchases.
     fn spent(&self) -> BTreeMap<usize, Spent> {
         let of = |(&spender, &(before, began)): (&usize, &(usize, Timestamp))| {
             let (day, month) = (clock::day_of(began), clock::month_of(began));
             let mut spent = Spent { day, in_day: 0, month, in_month: 0, total: 0 };
-            for (place, entry) in self.entries.iter().enumerate() {
+            for (index, entry) in self.entries.iter().enumerate() {
                 let bought = entry.bought.as_ref();
                 if bought.is_none_or(|bought| self.keys.spender(bought.key) != spender) {
                     continue;
                 }
                 let (day, month) = (clock::day_of(entry.at), clock::month_of(entry.at));
-                if place >= before && spent.day != day {
+                if index >= before && spent.day != day {
                     (spent.day, spent.in_day) = (day, 0);
                 }
-                if place >= before && spent.month != month {
+                if index >= before && spent.month != month {
                     (spent.month, spent.in_month) = (month, 0);
                 }
                 spent.in_day -= if spent.day == day { entry.amount } else { 0 };
@@ -211,49 +212,61 @@ impl Account {
             }
             (spender, spent)
         };
-        self.counting.iter().map(of).collect()
+        self.counted.iter().map(of).collect()
     }
 
-    pub fn change_key(&mut self, now: Timestamp, key: usize, act: KeyAct) -> Result<(), Refusal> {
-        self.keys.change(key, act)?;
-        if matches!(act, KeyAct::Limit(Some(_))) {
+    pub fn change_key(
+        &mut self,
+        now: Timestamp,
+        key: usize,
+        action: KeyAction,
+    ) -> Result<(), Refusal> {
+        self.keys.change(key, action)?;
+        if matches!(action, KeyAction::Limit(Some(_))) {
             let began = self.entries.last().map_or(now, |entry| entry.at);
             let spender = self.keys.spender(key);
-            self.counting.entry(spender).or_insert((self.entries.len(), began));
+            self.counted.entry(spender).or_insert((self.entries.len(), began));
         }
         Ok(())
     }
 
-    pub fn decide(&mut self, now: Timestamp, asked: &Asked, attempt: i32) -> BatchOutcome {
-        // What an earlier attempt did stands, whatever became of the key since.
+    pub fn decide(
+        &mut self,
+        now: Timestamp,
+        operation: &RequestedOperation,
+        attempt: i32,
+    ) -> BatchOutcome {
+        // The effect of an earlier attempt stays, whatever happened to the key since.
         if attempt > 1
-            && let Some(own) = self.own(asked)
+            && let Some(effect) = self.earlier_effect(operation)
         {
-            return done_before(own, false);
+            return done_before(effect, false);
         }
-        let Some(key) = asked.key else {
+        let Some(key) = operation.key else {
             return refused(Refusal::NotFound);
         };
         if let Some(refusal) = self.keys.denial(key, self.suspended) {
             return refused(refusal);
         }
-        let at = self.moment(now);
-        let request_id = asked.request_id;
-        match &asked.action {
+        let at = self.entry_time(now);
+        let request_id = operation.request_id;
+        match &operation.action {
             OperationAction::Purchase { id, purchase, idempotency_key } => {
                 let amount = purchase.amount.minor_units();
-                let new = New {
+                let new = NewOperation {
                     id: id.uuid(),
                     name: idempotency_key.as_ref().map(|key| name("purchase", key)),
                     body: Body::Purchase(purchase.clone()),
                     amount,
                 };
                 let bought = Bought { key, id: *id, hold: None };
-                self.once(at, key, request_id, new, |account| Some(account.buy(at, amount, bought)))
+                self.decide_once(at, key, request_id, new, |account| {
+                    Some(account.buy(at, amount, bought))
+                })
             }
             OperationAction::Hold { id, hold, idempotency_key } => {
                 let amount = hold.amount.minor_units();
-                let new = New {
+                let new = NewOperation {
                     id: id.uuid(),
                     name: idempotency_key.as_ref().map(|key| name("hold", key)),
                     body: Body::Hold(hold.clone()),
@@ -262,7 +275,7 @@ impl Account {
                 let expires_at = clock::later(at, i64::from(hold.expires_in.get()) * 1_000_000);
                 let status = HoldStatus::Open;
                 let made = Hold { key, amount, expires_at, status, captured: None, purchase: None };
-                self.once(at, key, request_id, new, |account| {
+                self.decide_once(at, key, request_id, new, |account| {
                     account.holds.insert(*id, made);
                     None
                 })
@@ -275,9 +288,9 @@ impl Account {
         }
     }
 
-    /// What an operation did when it was sent before.
-    fn own(&self, asked: &Asked) -> Option<Uuid> {
-        match &asked.action {
+    /// The effect of an earlier attempt of the same operation.
+    fn earlier_effect(&self, operation: &RequestedOperation) -> Option<Uuid> {
+        match &operation.action {
             OperationAction::Purchase { id, .. } => {
                 self.purchases.contains_key(id).then(|| id.uuid())
             }
@@ -286,18 +299,18 @@ impl Account {
                 self.purchases.contains_key(id).then(|| hold_id.uuid())
             }
             OperationAction::Void { hold_id } => {
-                (self.voided.get(hold_id) == Some(&asked.request_id)).then(|| hold_id.uuid())
+                (self.voided.get(hold_id) == Some(&operation.request_id)).then(|| hold_id.uuid())
             }
         }
     }
 
-    /// What was decided before for the same idempotency key is not decided again.
-    fn once(
+    /// Decides an operation, or replays the decision for the same idempotency key.
+    fn decide_once(
         &mut self,
         at: Timestamp,
         key: usize,
         request_id: RequestId,
-        new: New,
+        new: NewOperation,
         make: impl FnOnce(&mut Self) -> Option<i64>,
     ) -> BatchOutcome {
         if let Some(record) = new.name.as_ref().and_then(|name| self.records.get(name)) {
@@ -323,7 +336,7 @@ impl Account {
         bought: Bought,
         amount: Option<Amount>,
     ) -> BatchOutcome {
-        let id = bought.hold.expect("what is captured is a hold");
+        let id = bought.hold.expect("a capture has a hold");
         let Some(hold) = self.holds.get(&id).cloned() else {
             return refused(Refusal::NotFound);
         };
@@ -337,9 +350,10 @@ impl Account {
         if amount > hold.amount {
             return refused(Refusal::HoldTooSmall { held: hold.amount });
         }
-        // What was held counts toward the limit of who held it already.
-        let is_its_own = self.keys.spender(hold.key) == self.keys.spender(bought.key);
-        if !is_its_own && let Some(decline) = self.over_limit(at, bought.key, amount, request_id) {
+        // A held amount already counts toward the limit of the chain that holds it.
+        let is_same_chain = self.keys.spender(hold.key) == self.keys.spender(bought.key);
+        if !is_same_chain && let Some(decline) = self.over_limit(at, bought.key, amount, request_id)
+        {
             return BatchOutcome::Declined(decline);
         }
         let (captured, purchase) = (Some(amount), Some(bought.id));
@@ -370,7 +384,7 @@ impl Account {
         required: i64,
         request_id: RequestId,
     ) -> Option<Decline> {
-        let left = self.left(at, key)?;
+        let left = self.left_of_limit(at, key)?;
         let (available, limit) = (left.max(0), self.keys.limit(key));
         let decline = Decline { required, available, limit, request_id, replayed: false };
         (required > left).then_some(decline)
@@ -387,7 +401,7 @@ impl Account {
         self.append(at, EntryKind::Purchase, -amount, Some(bought))
     }
 
-    /// The balance after it.
+    /// Appends an entry. Returns the balance after it.
     fn append(
         &mut self,
         at: Timestamp,
@@ -401,33 +415,33 @@ impl Account {
         balance_after
     }
 
-    /// Tops it up, once for the idempotency key.
+    /// Credits the account once for the idempotency key.
     pub fn credit(
         &mut self,
         now: Timestamp,
         credit: &NewCredit,
         key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
-        if let Some((then, moved)) = self.credits.get(key.as_str()) {
-            return replay(then == credit, *moved);
+    ) -> Result<BalanceChange, Refusal> {
+        if let Some((then, change)) = self.credits.get(key.as_str()) {
+            return replay(then == credit, *change);
         }
         let amount = credit.amount.minor_units();
-        let balance_after = self.append(self.moment(now), EntryKind::Credit, amount, None);
-        let moved = Moved { amount, balance_after, replayed: false };
-        self.credits.insert(key.as_str().to_owned(), (credit.clone(), moved));
-        Ok(moved)
+        let balance_after = self.append(self.entry_time(now), EntryKind::Credit, amount, None);
+        let change = BalanceChange { amount, balance_after, replayed: false };
+        self.credits.insert(key.as_str().to_owned(), (credit.clone(), change));
+        Ok(change)
     }
 
-    /// Gives back a purchase or a part of it, once for the idempotency key.
+    /// Refunds a purchase or a part of it once for the idempotency key.
     pub fn refund(
         &mut self,
         now: Timestamp,
         id: PurchaseId,
         refund: &NewRefund,
         key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
-        if let Some((then, body, moved)) = self.refunds.get(key.as_str()) {
-            return replay((*then, body) == (id, refund), *moved);
+    ) -> Result<BalanceChange, Refusal> {
+        if let Some((then, body, change)) = self.refunds.get(key.as_str()) {
+            return replay((*then, body) == (id, refund), *change);
         }
         let purchase = self.purchases.get_mut(&id).ok_or(Refusal::NotFound)?;
         let refundable = purchase.amount - purchase.refunded;
@@ -436,10 +450,10 @@ impl Account {
             return Err(Refusal::RefundTooLarge { refundable });
         }
         purchase.refunded += amount;
-        let balance_after = self.append(self.moment(now), EntryKind::Refund, amount, None);
-        let moved = Moved { amount, balance_after, replayed: false };
-        self.refunds.insert(key.as_str().to_owned(), (id, refund.clone(), moved));
-        Ok(moved)
+        let balance_after = self.append(self.entry_time(now), EntryKind::Refund, amount, None);
+        let change = BalanceChange { amount, balance_after, replayed: false };
+        self.refunds.insert(key.as_str().to_owned(), (id, refund.clone(), change));
+        Ok(change)
     }
 }
 
@@ -456,13 +470,13 @@ impl Record {
     }
 }
 
-fn name(operation: &'static str, key: &IdempotencyKey) -> Name {
+fn name(operation: &'static str, key: &IdempotencyKey) -> OperationKey {
     (operation, key.as_str().to_owned())
 }
 
-fn replay(is_the_same: bool, moved: Moved) -> Result<Moved, Refusal> {
+fn replay(is_the_same: bool, change: BalanceChange) -> Result<BalanceChange, Refusal> {
     if is_the_same {
-        Ok(Moved { replayed: true, ..moved })
+        Ok(BalanceChange { replayed: true, ..change })
     } else {
         Err(Refusal::IdempotencyMismatch)
     }

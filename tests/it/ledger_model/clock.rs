@@ -1,10 +1,11 @@
-//! The ledger's clock in the hands of a test.
+//! Replaces the clock of the ledger, so that a test can set it.
 
 use sqlx::PgPool;
 use time::{Date, Duration, OffsetDateTime};
 use tollgate::domain::timestamp::Timestamp;
 
-/// From now on the ledger of this database takes its time from a table, in which it stands still.
+/// From now on the ledger of this database reads the time from a table. It stands still until
+/// [`set`].
 pub async fn stop(pool: &PgPool, now: Timestamp) {
     for statement in [
         "CREATE TABLE test_clock (now timestamptz NOT NULL)",
@@ -29,36 +30,36 @@ pub fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a time")
 }
 
-/// So many microseconds later.
+/// The time `micros` microseconds later.
 pub fn later(moment: Timestamp, micros: i64) -> Timestamp {
-    Timestamp::from_unix_micros(moment.unix_micros() + micros).expect("a year that there is")
+    Timestamp::from_unix_micros(moment.unix_micros() + micros).expect("a valid year")
 }
 
-/// The day of UTC.
+/// The day in UTC.
 pub fn day_of(moment: Timestamp) -> Date {
     OffsetDateTime::from(moment).date()
 }
 
-/// The first day of the month of UTC.
+/// The first day of the month in UTC.
 pub fn month_of(moment: Timestamp) -> Date {
     first_of_month(day_of(moment))
 }
 
-/// When the next day begins.
+/// The start of the next day in UTC.
 pub fn next_day(moment: Timestamp) -> Timestamp {
-    midnight(day_of(moment).next_day().expect("a year that there is"))
+    midnight(day_of(moment).next_day().expect("a valid year"))
 }
 
-/// When the next month begins.
+/// The start of the next month in UTC.
 pub fn next_month(moment: Timestamp) -> Timestamp {
-    // 31 days after a first it is early in the next month, whichever it is.
+    // 31 days after the first of any month is in the next month.
     midnight(first_of_month(month_of(moment) + Duration::days(31)))
 }
 
 fn first_of_month(day: Date) -> Date {
-    day.replace_day(1).expect("every month has it")
+    day.replace_day(1).expect("every month has a first day")
 }
 
 fn midnight(day: Date) -> Timestamp {
-    Timestamp::try_from(day.midnight().assume_utc()).expect("a year that there is")
+    Timestamp::try_from(day.midnight().assume_utc()).expect("a valid year")
 }

@@ -1,5 +1,5 @@
-//! Edges that the model meets by chance alone: of days, months and expiries, to the microsecond,
-//! and of what fits into a column.
+//! Edge cases that the random sequences rarely reach: the ends of days, months and holds to the
+//! microsecond, and the limits of columns.
 
 use serde_json::{Value, json};
 use tollgate::{
@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{clock, model::units};
 use crate::harness::{Answer, App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
-/// With a wallet of 100 TRX.
+/// An app with a wallet of 100 TRX.
 async fn start(now: &str) -> App {
     let app = App::start().await;
     clock::stop(&app.pool, clock::at(now)).await;
@@ -52,21 +52,21 @@ fn expect_over_limit(answer: Answer, available: &str) {
 #[tokio::test]
 async fn spend_limit_resets_at_midnight_utc_and_not_a_microsecond_earlier() {
     let app = start("2100-02-01T00:00:00Z").await;
-    for (period, last, first, is_new) in [
-        // 2100 is no leap year.
+    for (period, before, after, is_reset) in [
+        // 2100 is not a leap year.
         ("month", "2100-02-28T23:59:59.999999Z", "2100-03-01T00:00:00Z", true),
         ("month", "2100-03-14T23:59:59.999999Z", "2100-03-15T00:00:00Z", false),
         ("day", "2100-03-30T23:59:59.999999Z", "2100-03-31T00:00:00Z", true),
         ("total", "2100-12-31T23:59:59.999999Z", "2101-01-01T00:00:00Z", false),
     ] {
         let key = limited_key(&app, "10", period).await;
-        clock::set(&app.pool, clock::at(last)).await;
+        clock::set(&app.pool, clock::at(before)).await;
         app.send(key.buy("6")).await.expect(201);
         expect_over_limit(app.send(key.buy("4.000001")).await, "4.000000");
         app.send(key.buy("4")).await.expect(201);
         expect_over_limit(app.send(key.buy("0.000001")).await, "0.000000");
-        clock::set(&app.pool, clock::at(first)).await;
-        if is_new {
+        clock::set(&app.pool, clock::at(after)).await;
+        if is_reset {
             expect_over_limit(app.send(key.buy("10.000001")).await, "10.000000");
             app.send(key.buy("10")).await.expect(201);
         }
@@ -114,7 +114,7 @@ async fn hold_can_be_captured_until_a_microsecond_before_it_expires() {
     let captured = app.send(capture(&key, &first, json!({}))).await.expect(200);
     assert_eq!(captured.text("/captured"), "3.000000");
     clock::set(&app.pool, clock::at("2100-03-14T12:01:00Z")).await;
-    // It has expired before anybody has released it.
+    // The hold is shown as expired before it is released.
     let shown = app.send(key.call("GET", &format!("/v1/holds/{second}"))).await.expect(200);
     assert_eq!(shown.text("/status"), "expired");
     assert_eq!(shown.text("/closed_at"), "2100-03-14T12:01:00.000000Z");
@@ -139,12 +139,12 @@ async fn holds_are_released_when_they_expire_and_not_a_microsecond_earlier() {
     };
     hold(&app, &key, "3").await;
     clock::set(&app.pool, clock::at("2100-03-14T12:00:59.999999Z")).await;
-    assert_eq!(app.store.release_due_holds(10).await.expect("it is done"), 0);
+    assert_eq!(app.store.release_due_holds(10).await.expect("the release succeeds"), 0);
     assert_eq!(held().await, 3_000_000);
     clock::set(&app.pool, clock::at("2100-03-14T12:01:00Z")).await;
-    assert_eq!(app.store.release_due_holds(10).await.expect("it is done"), 1);
+    assert_eq!(app.store.release_due_holds(10).await.expect("the release succeeds"), 1);
     assert_eq!(held().await, 0);
-    assert_eq!(app.store.release_due_holds(10).await.expect("it is done"), 0);
+    assert_eq!(app.store.release_due_holds(10).await.expect("the release succeeds"), 0);
     app.check_ledger().await;
 }
 
@@ -162,7 +162,7 @@ async fn captured_hold_counts_toward_the_limit_of_the_key_that_captures_it() {
     let bought = app.send(buyer.call("GET", &path)).await.expect(200);
     assert_eq!(bought.text("/key_id"), buyer.id);
     expect_over_limit(app.send(buyer.buy("0.000001")).await, "0.000000");
-    // Who held it has spent nothing.
+    // The key that held the amount has not spent anything.
     app.send(holder.buy("5")).await.expect(201);
     app.check_ledger().await;
 }
@@ -181,7 +181,7 @@ async fn successor_key_inherits_the_spending_and_holds_of_its_predecessor() {
         path: format!("/v1/accounts/{WALLET}/keys/{}", rotated.text("/id")),
     };
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
-    // What is held counts already: it is captured though less than that is left.
+    // The held amount already counts, so it can be captured although less is left.
     app.send(capture(&new, &held, json!({}))).await.expect(200);
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
     app.send(new.buy("1")).await.expect(201);
@@ -203,7 +203,7 @@ async fn spending_of_a_key_in_a_month_can_exceed_the_maximum_balance() {
         app.send(credit).await.expect(201);
         app.send(key.buy(all)).await.expect(201);
     }
-    // A limit that comes later is far behind; the other keys buy on.
+    // A limit that is set later is exceeded by far. Other keys can still buy.
     let body = json!({"spend_limit": {"amount": "0.000001", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(body)).await.expect(200);
     let credit = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/credits"));
@@ -238,26 +238,26 @@ fn purchase(app: &App, number: u128, account: &str, key: &NewKey) -> Operation {
 async fn key_of_another_account_buys_nothing_and_does_not_affect_its_batch() {
     let app = start("2100-03-14T12:00:00Z").await;
     app.account(&app.tronagg, OTHER_WALLET, "100").await;
-    let own = app.key(&app.tronagg, WALLET).await;
+    let key = app.key(&app.tronagg, WALLET).await;
     let foreign = app.key(&app.tronagg, OTHER_WALLET).await;
     let batches: [&[(&str, &NewKey)]; 4] = [
         &[(WALLET, &foreign)],
-        &[(WALLET, &own), (WALLET, &foreign)],
+        &[(WALLET, &key), (WALLET, &foreign)],
         &[(WALLET, &foreign), (OTHER_WALLET, &foreign)],
-        &[(WALLET, &own), (WALLET, &foreign), (OTHER_WALLET, &foreign)],
+        &[(WALLET, &key), (WALLET, &foreign), (OTHER_WALLET, &foreign)],
     ];
     let mut connection = BatchConnection::default();
     let mut number = 0;
-    for asked in batches {
+    for planned in batches {
         let mut operations = Vec::new();
-        for (account, key) in asked {
+        for (account, key) in planned {
             number += 1;
             operations.push(purchase(&app, number, account, key));
         }
         let id = BatchId::from_uuid(Uuid::from_u128(number));
         let batch = Batch { id, attempt: 1, wait: false, operations };
         let outcomes = app.store.apply(&mut connection, &batch).await;
-        for (outcome, (account, key)) in outcomes.expect("an answer").iter().zip(asked) {
+        for (outcome, (account, key)) in outcomes.expect("outcomes").iter().zip(planned) {
             if *account == WALLET && key.id == foreign.id {
                 assert_eq!(*outcome, BatchOutcome::Refused(Refusal::NotFound));
             } else {

@@ -5,10 +5,10 @@ use tollgate::{
     store::Refusal,
 };
 
-/// Live keys that an account of the tenant may have, and as many in their grace.
+/// The maximum of live keys in an account, and also of keys in rotation grace.
 const MAX_KEYS: u16 = 5;
 
-/// A key is its place among those of its account.
+/// The keys of one account. A key is identified by its index.
 #[derive(Clone, Debug)]
 pub struct Keys(Vec<Key>);
 
@@ -18,7 +18,7 @@ struct Key {
     enabled: bool,
     may_buy: bool,
     limit: Option<SpendLimit>,
-    /// The first of the keys that replaced each other.
+    /// The first key of the rotation chain.
     spender: usize,
 }
 
@@ -26,23 +26,23 @@ struct Key {
 enum Life {
     Live,
     Revoked,
-    /// Rotated out. By the ledger's clock the grace is over; by that of the keys it is not, and
-    /// the key can be changed.
+    /// Rotated with grace. The grace has ended by the clock of the ledger, but not by the clock
+    /// that key changes use, so the key can still be changed.
     Rotated,
 }
 
-/// What is done to a key.
+/// A change of a key.
 #[derive(Clone, Copy, Debug)]
-pub enum KeyAct {
+pub enum KeyAction {
     Limit(Option<SpendLimit>),
     Enable(bool),
-    /// Whether it has a scope to buy with.
+    /// Whether the key has the scope for purchases.
     Allow(bool),
     Revoke,
     Rotate {
         grace: bool,
     },
-    /// Another one for the account.
+    /// Creates another key for the account.
     Create,
 }
 
@@ -59,7 +59,7 @@ impl Keys {
         self.0[key].limit
     }
 
-    /// The first of the keys that spend as this one.
+    /// The first key of the rotation chain. All keys of the chain share a spend counter.
     pub fn spender(&self, key: usize) -> usize {
         self.0[key].spender
     }
@@ -77,22 +77,22 @@ impl Keys {
         denial.map(Refusal::KeyDenied).or((!key.may_buy).then_some(Refusal::ScopeLost))
     }
 
-    pub fn change(&mut self, key: usize, act: KeyAct) -> Result<(), Refusal> {
+    pub fn change(&mut self, key: usize, action: KeyAction) -> Result<(), Refusal> {
         let life = self.0[key].life;
-        match act {
-            KeyAct::Create => {
+        match action {
+            KeyAction::Create => {
                 self.refuse_over_cap(Life::Live)?;
                 self.0.push(Key::new(self.0.len()));
             }
-            KeyAct::Revoke => self.0[key].life = Life::Revoked,
+            KeyAction::Revoke => self.0[key].life = Life::Revoked,
             _ if life == Life::Revoked => return Err(Refusal::KeyNotLive),
-            KeyAct::Limit(limit) => self.0[key].limit = limit,
-            KeyAct::Enable(enabled) => self.0[key].enabled = enabled,
-            KeyAct::Allow(may_buy) => self.0[key].may_buy = may_buy,
-            KeyAct::Rotate { .. } if life == Life::Rotated => {
+            KeyAction::Limit(limit) => self.0[key].limit = limit,
+            KeyAction::Enable(enabled) => self.0[key].enabled = enabled,
+            KeyAction::Allow(may_buy) => self.0[key].may_buy = may_buy,
+            KeyAction::Rotate { .. } if life == Life::Rotated => {
                 return Err(Refusal::KeyAlreadyRotated);
             }
-            KeyAct::Rotate { grace } => {
+            KeyAction::Rotate { grace } => {
                 if grace {
                     self.refuse_over_cap(Life::Rotated)?;
                 }
@@ -113,7 +113,7 @@ impl Keys {
 }
 
 impl Key {
-    fn new(place: usize) -> Self {
-        Self { life: Life::Live, enabled: true, may_buy: true, limit: None, spender: place }
+    fn new(index: usize) -> Self {
+        Self { life: Life::Live, enabled: true, may_buy: true, limit: None, spender: index }
     }
 }

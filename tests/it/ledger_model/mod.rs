@@ -1,8 +1,8 @@
-//! The ledger beside a model of it: whatever is asked of both in whatever order, both answer the
-//! same, and both look the same after each step.
+//! Compares the ledger with a model of it: for random sequences of operations, both return the same
+//! outcomes and have the same state after each step.
 //!
-//! The model has one thread and no database, and adds everything up anew each time. The ledger's
-//! clock is the model's. What runs at the same time is not tested here.
+//! The model has one thread and no database, and computes every sum from the entries. The ledger
+//! uses the clock of the model. Concurrency is not tested here.
 
 mod account;
 mod clock;
@@ -23,12 +23,12 @@ use state::{Machine, State};
 use transitions::Transition;
 use world::World;
 
-/// Set to anything, many more sequences are tried.
-const LONG: &str = "TOLLGATE_TEST_LONG";
+/// If this environment variable is set, the test runs many more sequences.
+const LONG_VARIABLE: &str = "TOLLGATE_TEST_LONG";
 
 fn config() -> Config {
     Config {
-        cases: if cluster::variable(LONG).is_some() { 500 } else { 24 },
+        cases: if cluster::variable(LONG_VARIABLE).is_some() { 500 } else { 24 },
         max_shrink_iters: 256,
         failure_persistence: None,
         ..Config::default()
@@ -39,22 +39,22 @@ prop_state_machine! {
     #![proptest_config(config())]
 
     #[test]
-    fn ledger_matches_its_model_on_random_operation_sequences(sequential 1..40 => Beside);
+    fn ledger_matches_its_model_on_random_operation_sequences(sequential 1..40 => LedgerTest);
 }
 
-struct Beside;
+struct LedgerTest;
 
-/// A service on a database of its own, and what runs it.
+/// A service on a database of its own, and the runtime for it.
 struct Service {
     runtime: Runtime,
-    /// `None`: it is being removed.
+    /// `None` while the database is being removed.
     world: Option<World>,
 }
 
 impl Service {
-    fn run(&mut self, act: impl AsyncFnOnce(&mut World)) {
-        let world = self.world.as_mut().expect("it is removed in the end");
-        self.runtime.block_on(act(world));
+    fn run(&mut self, action: impl AsyncFnOnce(&mut World)) {
+        let world = self.world.as_mut().expect("the world exists until the end");
+        self.runtime.block_on(action(world));
     }
 }
 
@@ -66,7 +66,7 @@ impl Drop for Service {
     }
 }
 
-impl StateMachineTest for Beside {
+impl StateMachineTest for LedgerTest {
     type SystemUnderTest = Service;
     type Reference = Machine;
 
@@ -80,7 +80,7 @@ impl StateMachineTest for Beside {
 
     fn apply(mut service: Service, state: &State, _: Transition) -> Service {
         service.run(async |world| {
-            world.follow(&state.step).await;
+            world.apply_step(&state.step).await;
             world.compare(state).await;
         });
         service

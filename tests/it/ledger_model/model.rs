@@ -1,5 +1,4 @@
-//! What the ledger has to do, said once more: in one thread, without a database, and without any
-//! thought for how long it takes.
+//! A second implementation of the ledger: one thread, no database, and simple rather than fast.
 
 use std::collections::BTreeMap;
 
@@ -17,28 +16,28 @@ use tollgate::{
 use uuid::Uuid;
 
 use super::{
-    account::{Account, Moved},
+    account::{Account, BalanceChange},
     clock,
 };
 
-/// For so long a batch that was sent again keeps its earlier attempts out.
+/// How long the fence of a batch keeps out its earlier attempts.
 const FENCE_MICROS: i64 = 86_400_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub now: Timestamp,
     pub accounts: Vec<Account>,
-    /// Of each account.
+    /// The fences of each account.
     fences: Vec<BTreeMap<BatchId, Fence>>,
-    /// How many ids were given.
+    /// How many ids the model has created.
     ids: u128,
 }
 
-/// An operation that is asked for, with its ids.
+/// An operation with its ids.
 #[derive(Clone, Debug)]
-pub struct Asked {
+pub struct RequestedOperation {
     pub account: usize,
-    /// `None`: one that the account does not have.
+    /// `None` for a key of another account.
     pub key: Option<usize>,
     pub request_id: RequestId,
     pub action: OperationAction,
@@ -55,7 +54,7 @@ pub fn units(amount: i64) -> Amount {
 }
 
 impl Ledger {
-    /// With empty accounts that have some keys each.
+    /// A ledger with empty accounts, each with this number of keys.
     pub fn new(now: Timestamp, accounts: usize, keys: usize) -> Self {
         Self {
             now,
@@ -77,7 +76,8 @@ impl Ledger {
         }
     }
 
-    /// A part of a batch has come to its account. `false`: a later attempt was there first.
+    /// An attempt of a batch arrives at an account. Returns `false` if a later attempt arrived
+    /// first.
     pub fn arrive(&mut self, account: usize, batch: BatchId, attempt: i32) -> bool {
         if self.is_fenced(account, batch, attempt) {
             return false;
@@ -96,10 +96,10 @@ impl Ledger {
         fence.is_some_and(|fence| fence.attempt >= attempt)
     }
 
-    /// An operation of a batch that has come, after those before it.
-    pub fn decide(&mut self, asked: &Asked, attempt: i32) -> BatchOutcome {
+    /// Decides an operation of a batch that has arrived, after the earlier operations of the batch.
+    pub fn decide(&mut self, operation: &RequestedOperation, attempt: i32) -> BatchOutcome {
         let now = self.now;
-        self.accounts[asked.account].decide(now, asked, attempt)
+        self.accounts[operation.account].decide(now, operation, attempt)
     }
 
     pub fn credit(
@@ -107,7 +107,7 @@ impl Ledger {
         account: usize,
         credit: &NewCredit,
         key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
+    ) -> Result<BalanceChange, Refusal> {
         let now = self.now;
         self.accounts[account].credit(now, credit, key)
     }
@@ -118,7 +118,7 @@ impl Ledger {
         purchase: PurchaseId,
         refund: &NewRefund,
         key: &IdempotencyKey,
-    ) -> Result<Moved, Refusal> {
+    ) -> Result<BalanceChange, Refusal> {
         let now = self.now;
         self.accounts[account].refund(now, purchase, refund, key)
     }

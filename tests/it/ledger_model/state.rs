@@ -1,4 +1,5 @@
-//! The model as proptest drives it: what happens is made out in full, and what has to come of it.
+//! The model as proptest drives it: turns each transition into a concrete step with its expected
+//! result.
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -17,19 +18,20 @@ use tollgate::{
 };
 
 use super::{
-    account::Moved,
+    account::BalanceChange,
     clock,
-    keys::KeyAct,
-    model::{Asked, Ledger, units},
+    keys::KeyAction,
+    model::{Ledger, RequestedOperation, units},
     transitions::{
-        self, ACCOUNTS, Again, Ask, HoldPick, KeyPick, Keyed, Part, Pass, Sum, Transition, What,
+        self, ACCOUNTS, AmountPick, ClockStep, HoldPick, KeyPick, KeyedBody, OperationKind,
+        PartPick, PlannedOperation, Repeat, Transition,
     },
 };
 
-/// Keys that each account has in the beginning.
+/// The initial number of keys in each account.
 const KEYS: usize = 2;
 
-/// When the ledger begins. Grace periods, which go by the real clock, are over long before.
+/// Start times of the ledger. Grace periods, which use the real clock, have ended long before.
 const STARTS: [&str; 4] = [
     "2100-01-31T23:59:58Z",
     "2100-02-27T22:00:00Z",
@@ -37,74 +39,74 @@ const STARTS: [&str; 4] = [
     "2104-02-28T06:00:00Z",
 ];
 
-/// Batches that are remembered, to be sent again.
+/// How many batches the state keeps, to send them again.
 const REMEMBERED: usize = 6;
 
-/// What is asked of the service, and what has to come of it.
+/// A step for the service, with its expected result.
 #[derive(Clone, Debug)]
 pub enum Step {
     Nothing,
     Clock(Timestamp),
-    SetBack(Timestamp),
-    Sweep,
-    Credit(CreditAsked, Result<Moved, Refusal>),
-    Refund(RefundAsked, Result<Moved, Refusal>),
-    Key { account: usize, key: usize, act: KeyAct, expected: Result<(), Refusal> },
+    SetClockBack(Timestamp),
+    ReleaseHolds,
+    Credit(CreditRequest, Result<BalanceChange, Refusal>),
+    Refund(RefundRequest, Result<BalanceChange, Refusal>),
+    Key { account: usize, key: usize, action: KeyAction, expected: Result<(), Refusal> },
     Suspend { account: usize, suspended: bool },
-    Batch(Sent, Vec<BatchOutcome>),
+    Batch(SentBatch, Vec<BatchOutcome>),
 }
 
 #[derive(Clone, Debug)]
-pub struct CreditAsked {
+pub struct CreditRequest {
     pub account: usize,
     pub credit: NewCredit,
     pub key: IdempotencyKey,
 }
 
 #[derive(Clone, Debug)]
-pub struct RefundAsked {
+pub struct RefundRequest {
     pub account: usize,
     pub purchase: PurchaseId,
     pub refund: NewRefund,
     pub key: IdempotencyKey,
 }
 
-/// A batch, with the newest of its attempts that was sent.
+/// A batch, with the number of its newest attempt.
 #[derive(Clone, Debug)]
-pub struct Sent {
+pub struct SentBatch {
     pub id: BatchId,
     pub attempt: i32,
     pub wait: bool,
-    pub asked: Vec<Asked>,
+    pub operations: Vec<RequestedOperation>,
 }
 
-impl Sent {
+impl SentBatch {
     fn is_for(&self, account: usize) -> bool {
-        self.asked.iter().any(|asked| asked.account == account)
+        self.operations.iter().any(|operation| operation.account == account)
     }
 }
 
 #[derive(Clone, Debug)]
 pub struct State {
     pub ledger: Ledger,
-    /// The step that led here.
+    /// The step that led to this state.
     pub step: Step,
-    sent: Vec<Sent>,
-    credits: Vec<CreditAsked>,
-    refunds: Vec<RefundAsked>,
-    /// All that were ever asked for, of each account.
+    sent: Vec<SentBatch>,
+    credits: Vec<CreditRequest>,
+    refunds: Vec<RefundRequest>,
+    /// Every hold that was requested in each account.
     holds: Vec<Vec<HoldId>>,
 }
 
-/// The idempotency key of the credit with which an account begins.
+/// The idempotency key of the opening credit of an account.
 pub fn opening() -> IdempotencyKey {
     IdempotencyKey::parse("opening").expect("an idempotency key")
 }
 
-/// One of several, counted from the newest.
+/// One of the items. 0 is the newest, and numbers wrap around.
 fn pick<T: Clone>(items: &[T], which: usize) -> Option<T> {
-    let place = items.len().checked_sub(1)? - which % items.len();
-    items.get(place).cloned()
+    let index = items.len().checked_sub(1)? - which % items.len();
+    items.get(index).cloned()
 }
 
 impl State {
@@ -112,7 +114,7 @@ impl State {
         let mut ledger = Ledger::new(clock::at(start), ACCOUNTS, KEYS);
         for (account, balance) in balances.iter().enumerate().filter(|(_, balance)| **balance > 0) {
             let credit = NewCredit { amount: units(*balance), reference: None };
-            ledger.credit(account, &credit, &opening()).expect("it is the first");
+            ledger.credit(account, &credit, &opening()).expect("the credit is the first");
         }
         Self {
             ledger,
@@ -124,99 +126,101 @@ impl State {
         }
     }
 
-    fn happen(&mut self, transition: &Transition) -> Step {
+    fn next_step(&mut self, transition: &Transition) -> Step {
         match transition {
-            Transition::Pass(pass) => {
-                let now = self.moment_of(*pass);
+            Transition::AdvanceClock(clock_step) => {
+                let now = self.time_after(*clock_step);
                 self.ledger.set_clock(now);
                 Step::Clock(now)
             }
-            Transition::SetBack(seconds) => {
+            Transition::SetClockBack(seconds) => {
                 let now = clock::later(self.ledger.now, -seconds * 1_000_000);
                 self.ledger.set_clock(now);
-                Step::SetBack(now)
+                Step::SetClockBack(now)
             }
-            Transition::Sweep => Step::Sweep,
-            Transition::Credit { account, amount, again } => self.credit(*account, *amount, *again),
-            Transition::Refund { account, purchase, part, again } => {
-                self.refund(*account, *purchase, *part, *again)
+            Transition::ReleaseHolds => Step::ReleaseHolds,
+            Transition::Credit { account, amount, repeat } => {
+                self.credit(*account, *amount, *repeat)
             }
-            Transition::Key { account, key, act } => {
-                let (account, act) = (*account, *act);
+            Transition::Refund { account, purchase, part, repeat } => {
+                self.refund(*account, *purchase, *part, *repeat)
+            }
+            Transition::Key { account, key, action } => {
+                let (account, action) = (*account, *action);
                 let Some(key) = self.key(account, *key) else { return Step::Nothing };
                 let now = self.ledger.now;
-                let expected = self.ledger.accounts[account].change_key(now, key, act);
-                Step::Key { account, key, act, expected }
+                let expected = self.ledger.accounts[account].change_key(now, key, action);
+                Step::Key { account, key, action, expected }
             }
             Transition::Suspend { account, suspended } => {
                 self.ledger.accounts[*account].suspended = *suspended;
                 Step::Suspend { account: *account, suspended: *suspended }
             }
-            Transition::Batch { asks, wait, first_is_lost } => {
-                self.batch(asks, *wait, if *first_is_lost { 2 } else { 1 })
+            Transition::Batch { planned, wait, first_is_lost } => {
+                self.batch(planned, *wait, if *first_is_lost { 2 } else { 1 })
             }
-            Transition::SentAgain(which) => {
+            Transition::ResendBatch(which) => {
                 let Some(mut batch) = pick(&self.sent, *which) else { return Step::Nothing };
                 batch.attempt += 1;
                 self.sent.retain(|sent| sent.id != batch.id);
                 self.remember(batch.clone());
-                self.arrive(batch)
+                self.send_again(batch)
             }
-            Transition::Late { batch, is_first } => self.late(*batch, *is_first),
+            Transition::LateAttempt { batch, is_first } => self.late_attempt(*batch, *is_first),
         }
     }
 
-    /// Never before now.
-    fn moment_of(&self, pass: Pass) -> Timestamp {
+    /// The new time. It is never before the current time.
+    fn time_after(&self, clock_step: ClockStep) -> Timestamp {
         let now = self.ledger.now;
-        let (moment, before) = match pass {
-            Pass::Micros(micros) => (clock::later(now, micros), 0),
-            Pass::ToExpiry { hold, before } => {
+        let (time, before) = match clock_step {
+            ClockStep::Micros(micros) => (clock::later(now, micros), 0),
+            ClockStep::ToExpiry { hold, before } => {
                 let open = self.ledger.accounts.iter().flat_map(|account| account.open_holds());
                 let expiries: Vec<Timestamp> = open.map(|(_, hold)| hold.expires_at).collect();
                 (pick(&expiries, hold).unwrap_or(now), before)
             }
-            Pass::ToNextDay { before } => (clock::next_day(now), before),
-            Pass::ToNextMonth { before } => (clock::next_month(now), before),
+            ClockStep::ToNextDay { before } => (clock::next_day(now), before),
+            ClockStep::ToNextMonth { before } => (clock::next_month(now), before),
         };
-        clock::later(moment, -before).max(now)
+        clock::later(time, -before).max(now)
     }
 
-    fn credit(&mut self, account: usize, amount: i64, again: Option<Again>) -> Step {
-        let before = again.and_then(|again| Some((pick(&self.credits, again.which)?, again)));
-        let asked = match before {
-            Some((mut asked, again)) => {
-                if again.other_body {
-                    asked.credit.amount = units(asked.credit.amount.minor_units() + 1);
+    fn credit(&mut self, account: usize, amount: i64, repeat: Option<Repeat>) -> Step {
+        let before = repeat.and_then(|repeat| Some((pick(&self.credits, repeat.which)?, repeat)));
+        let request = match before {
+            Some((mut request, repeat)) => {
+                if repeat.other_body {
+                    request.credit.amount = units(request.credit.amount.minor_units() + 1);
                 }
-                asked
+                request
             }
             None => {
                 let credit = NewCredit { amount: units(amount), reference: None };
-                let asked = CreditAsked { account, credit, key: self.new_key() };
-                self.credits.push(asked.clone());
-                asked
+                let request = CreditRequest { account, credit, key: self.new_key() };
+                self.credits.push(request.clone());
+                request
             }
         };
-        let moved = self.ledger.credit(asked.account, &asked.credit, &asked.key);
-        Step::Credit(asked, moved)
+        let result = self.ledger.credit(request.account, &request.credit, &request.key);
+        Step::Credit(request, result)
     }
 
     fn refund(
         &mut self,
         account: usize,
         purchase: usize,
-        part: Part,
-        again: Option<Again>,
+        part: PartPick,
+        repeat: Option<Repeat>,
     ) -> Step {
-        let before = again.and_then(|again| Some((pick(&self.refunds, again.which)?, again)));
-        let asked = match before {
-            Some((mut asked, again)) => {
-                if again.other_body {
-                    let amount = asked.refund.amount.map_or(1, |amount| amount.minor_units() + 1);
-                    asked.refund.amount = Some(units(amount));
+        let before = repeat.and_then(|repeat| Some((pick(&self.refunds, repeat.which)?, repeat)));
+        let request = match before {
+            Some((mut request, repeat)) => {
+                if repeat.other_body {
+                    let amount = request.refund.amount.map_or(1, |amount| amount.minor_units() + 1);
+                    request.refund.amount = Some(units(amount));
                 }
-                asked
+                request
             }
             None => {
                 let purchases = &self.ledger.accounts[account].purchases;
@@ -229,66 +233,67 @@ impl State {
                     None => (PurchaseId::from_uuid(self.ledger.next_id()), 1, 1),
                 };
                 let amount = match part {
-                    Part::All => None,
-                    Part::Whole => Some(whole),
-                    Part::Units(amount) => Some(amount),
-                    Part::Same => Some(left.max(1)),
-                    Part::TooMuch(more) => Some(left + more),
+                    PartPick::All => None,
+                    PartPick::Whole => Some(whole),
+                    PartPick::Units(amount) => Some(amount),
+                    PartPick::Same => Some(left.max(1)),
+                    PartPick::TooMuch(more) => Some(left + more),
                 };
                 let refund = NewRefund { amount: amount.map(units), reference: None };
-                let asked = RefundAsked { account, purchase, refund, key: self.new_key() };
-                self.refunds.push(asked.clone());
-                asked
+                let request = RefundRequest { account, purchase, refund, key: self.new_key() };
+                self.refunds.push(request.clone());
+                request
             }
         };
-        let RefundAsked { account, purchase, refund, key } = &asked;
-        let moved = self.ledger.refund(*account, *purchase, refund, key);
-        Step::Refund(asked, moved)
+        let RefundRequest { account, purchase, refund, key } = &request;
+        let result = self.ledger.refund(*account, *purchase, refund, key);
+        Step::Refund(request, result)
     }
 
-    /// Each operation is weighed before the next is thought of, which may be about it.
-    fn batch(&mut self, asks: &[Ask], wait: bool, attempt: i32) -> Step {
+    /// Decides each operation before it creates the next one, which may refer to it.
+    fn batch(&mut self, planned: &[PlannedOperation], wait: bool, attempt: i32) -> Step {
         let id = BatchId::from_uuid(self.ledger.next_id());
         for account in 0..ACCOUNTS {
-            if asks.iter().any(|ask| ask.account == account) {
-                assert!(self.ledger.arrive(account, id, attempt), "a new batch meets no fence");
+            if planned.iter().any(|operation| operation.account == account) {
+                assert!(self.ledger.arrive(account, id, attempt), "a new batch is not fenced");
             }
         }
-        let (mut asked, mut outcomes) = (Vec::new(), Vec::new());
-        for ask in asks {
-            let operation = self.ask(ask);
+        let (mut operations, mut outcomes) = (Vec::new(), Vec::new());
+        for planned in planned {
+            let operation = self.request(planned);
             outcomes.push(self.ledger.decide(&operation, attempt));
-            asked.push(operation);
+            operations.push(operation);
         }
-        let batch = Sent { id, attempt, wait, asked };
+        let batch = SentBatch { id, attempt, wait, operations };
         self.remember(batch.clone());
         Step::Batch(batch, outcomes)
     }
 
-    fn late(&mut self, which: usize, is_first: bool) -> Step {
-        // Where the fence was taken down, nothing comes that late.
-        let is_kept_out = |batch: &&Sent| {
+    fn late_attempt(&mut self, which: usize, is_first: bool) -> Step {
+        // An attempt never arrives later than the fence lasts.
+        let is_fenced = |batch: &&SentBatch| {
             let mut accounts = (0..ACCOUNTS).filter(|account| batch.is_for(*account));
             accounts.all(|account| self.ledger.is_fenced(account, batch.id, batch.attempt))
         };
-        let candidates: Vec<Sent> = self.sent.iter().filter(is_kept_out).cloned().collect();
+        let candidates: Vec<SentBatch> = self.sent.iter().filter(is_fenced).cloned().collect();
         let Some(mut batch) = pick(&candidates, which) else { return Step::Nothing };
         if is_first {
             batch.attempt = 1;
         }
-        self.arrive(batch)
+        self.send_again(batch)
     }
 
-    /// A batch that was sent before.
-    fn arrive(&mut self, batch: Sent) -> Step {
-        let mut comes = [false; ACCOUNTS];
-        for (account, comes) in comes.iter_mut().enumerate() {
-            *comes = batch.is_for(account) && self.ledger.arrive(account, batch.id, batch.attempt);
+    /// Sends a batch again.
+    fn send_again(&mut self, batch: SentBatch) -> Step {
+        let mut arrives = [false; ACCOUNTS];
+        for (account, arrives) in arrives.iter_mut().enumerate() {
+            *arrives =
+                batch.is_for(account) && self.ledger.arrive(account, batch.id, batch.attempt);
         }
         let mut outcomes = Vec::new();
-        for asked in &batch.asked {
-            outcomes.push(if comes[asked.account] {
-                self.ledger.decide(asked, batch.attempt)
+        for operation in &batch.operations {
+            outcomes.push(if arrives[operation.account] {
+                self.ledger.decide(operation, batch.attempt)
             } else {
                 BatchOutcome::Fenced
             });
@@ -296,7 +301,7 @@ impl State {
         Step::Batch(batch, outcomes)
     }
 
-    fn remember(&mut self, batch: Sent) {
+    fn remember(&mut self, batch: SentBatch) {
         self.sent.push(batch);
         if self.sent.len() > REMEMBERED {
             self.sent.remove(0);
@@ -317,13 +322,13 @@ impl State {
         }
     }
 
-    fn ask(&mut self, ask: &Ask) -> Asked {
-        let account = ask.account;
+    fn request(&mut self, planned: &PlannedOperation) -> RequestedOperation {
+        let account = planned.account;
         let request_id = RequestId::from_uuid(self.ledger.next_id());
         let id = self.ledger.next_id();
-        let key = self.key(account, ask.key);
-        let action = match ask.what {
-            What::Purchase { sum, keyed } => OperationAction::Purchase {
+        let key = self.key(account, planned.key);
+        let action = match planned.kind {
+            OperationKind::Purchase { sum, keyed } => OperationAction::Purchase {
                 id: PurchaseId::from_uuid(id),
                 purchase: NewPurchase {
                     amount: units(self.amount_of(account, key, sum, keyed)),
@@ -331,11 +336,11 @@ impl State {
                     description: None,
                     metadata: Metadata::default(),
                 },
-                idempotency_key: keyed.map(Keyed::key),
+                idempotency_key: keyed.map(KeyedBody::key),
             },
-            What::Hold { sum, seconds, keyed } => {
+            OperationKind::Hold { sum, seconds, keyed } => {
                 let amount = units(self.amount_of(account, key, sum, keyed));
-                // The body that goes with an idempotency key is always the same.
+                // The same idempotency key always has the same body.
                 let expires_in = if keyed.is_some() { 900 } else { seconds };
                 let expires_in = HoldSeconds::try_from(i64::from(expires_in)).expect("in bounds");
                 let id = HoldId::from_uuid(id);
@@ -343,45 +348,53 @@ impl State {
                 OperationAction::Hold {
                     id,
                     hold: NewHold { amount, reference: None, expires_in },
-                    idempotency_key: keyed.map(Keyed::key),
+                    idempotency_key: keyed.map(KeyedBody::key),
                 }
             }
-            What::Capture { hold, part } => {
+            OperationKind::Capture { hold, part } => {
                 let hold_id = self.hold_of(account, hold);
                 let hold = self.ledger.accounts[account].holds.get(&hold_id);
                 let whole = hold.map_or(1, |hold| hold.amount);
                 let amount = match part {
-                    Part::All => None,
-                    Part::Whole => Some(whole),
-                    Part::Units(amount) => Some(amount.min(whole)),
-                    Part::Same => Some(hold.and_then(|hold| hold.captured).unwrap_or(whole)),
-                    Part::TooMuch(more) => Some(whole + more),
+                    PartPick::All => None,
+                    PartPick::Whole => Some(whole),
+                    PartPick::Units(amount) => Some(amount.min(whole)),
+                    PartPick::Same => Some(hold.and_then(|hold| hold.captured).unwrap_or(whole)),
+                    PartPick::TooMuch(more) => Some(whole + more),
                 };
                 let id = PurchaseId::from_uuid(id);
                 OperationAction::Capture { id, hold_id, amount: amount.map(units) }
             }
-            What::Void { hold } => OperationAction::Void { hold_id: self.hold_of(account, hold) },
+            OperationKind::Void { hold } => {
+                OperationAction::Void { hold_id: self.hold_of(account, hold) }
+            }
         };
-        Asked { account, key, request_id, action }
+        RequestedOperation { account, key, request_id, action }
     }
 
-    fn amount_of(&self, account: usize, key: Option<usize>, sum: Sum, keyed: Option<Keyed>) -> i64 {
+    fn amount_of(
+        &self,
+        account: usize,
+        key: Option<usize>,
+        sum: AmountPick,
+        keyed: Option<KeyedBody>,
+    ) -> i64 {
         let account = &self.ledger.accounts[account];
         if let Some(keyed) = keyed {
             return 7 * (keyed.number + 1) + i64::from(keyed.other_body);
         }
         let amount = match sum {
-            Sum::Units(amount) => amount,
-            Sum::Available(more) => account.available() + more,
-            Sum::Left(more) => {
-                let left = key.and_then(|key| account.left(self.ledger.now, key));
+            AmountPick::Units(amount) => amount,
+            AmountPick::Available(more) => account.available() + more,
+            AmountPick::Left(more) => {
+                let left = key.and_then(|key| account.left_of_limit(self.ledger.now, key));
                 left.unwrap_or_else(|| account.available()) + more
             }
         };
         amount.max(1)
     }
 
-    /// An id that nobody asked for, where there is none of that sort.
+    /// The id of a hold. If no hold matches, an id that was never used.
     fn hold_of(&mut self, account: usize, pick_of: HoldPick) -> HoldId {
         let found = match pick_of {
             HoldPick::Open(which) => {
@@ -413,7 +426,7 @@ impl ReferenceStateMachine for Machine {
     }
 
     fn apply(mut state: State, transition: &Transition) -> State {
-        state.step = state.happen(transition);
+        state.step = state.next_step(transition);
         state
     }
 }

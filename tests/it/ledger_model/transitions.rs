@@ -1,4 +1,4 @@
-//! What may happen to a ledger.
+//! The transitions of the ledger, and strategies that draw them.
 
 use proptest::prelude::*;
 use tollgate::domain::{
@@ -6,58 +6,58 @@ use tollgate::domain::{
     spend_limit::{SpendLimit, SpendPeriod},
 };
 
-use super::{keys::KeyAct, model::units};
+use super::{keys::KeyAction, model::units};
 
 pub const ACCOUNTS: usize = 2;
 
-/// Something that may happen. Which hold that is, which key, and how much more than there is, is
-/// found when it happens: so a sequence stays one when parts of it are left out.
+/// A transition. Its holds, keys and amounts are chosen when it is applied, so that a sequence
+/// stays valid when proptest removes parts of it.
 #[derive(Clone, Debug)]
 pub enum Transition {
-    Pass(Pass),
-    /// By seconds.
-    SetBack(i64),
-    /// What is due is released, whoever's it is.
-    Sweep,
+    AdvanceClock(ClockStep),
+    /// The number of seconds.
+    SetClockBack(i64),
+    /// Releases the expired holds of all accounts.
+    ReleaseHolds,
     Credit {
         account: usize,
         amount: i64,
-        again: Option<Again>,
+        repeat: Option<Repeat>,
     },
     Refund {
         account: usize,
         purchase: usize,
-        part: Part,
-        again: Option<Again>,
+        part: PartPick,
+        repeat: Option<Repeat>,
     },
     Key {
         account: usize,
         key: KeyPick,
-        act: KeyAct,
+        action: KeyAction,
     },
     Suspend {
         account: usize,
         suspended: bool,
     },
-    /// A new batch. Its first attempt may be lost on the way, or late.
+    /// A new batch. Its first attempt may be lost or late.
     Batch {
-        asks: Vec<Ask>,
+        planned: Vec<PlannedOperation>,
         wait: bool,
         first_is_lost: bool,
     },
-    SentAgain(usize),
-    /// An attempt of a batch comes after a later one: the first, or that one once more.
-    Late {
+    ResendBatch(usize),
+    /// An attempt of a batch arrives after a later one: the first attempt, or the later one again.
+    LateAttempt {
         batch: usize,
         is_first: bool,
     },
 }
 
-/// How time goes on.
+/// How the clock advances.
 #[derive(Clone, Copy, Debug)]
-pub enum Pass {
+pub enum ClockStep {
     Micros(i64),
-    /// To the moment at which an open hold expires, or a little before.
+    /// To the expiry of an open hold, or a little earlier.
     ToExpiry {
         hold: usize,
         before: i64,
@@ -70,77 +70,77 @@ pub enum Pass {
     },
 }
 
-/// A request that came before comes once more.
+/// Repeats an earlier request.
 #[derive(Clone, Copy, Debug)]
-pub struct Again {
+pub struct Repeat {
     pub which: usize,
     pub other_body: bool,
 }
 
 #[derive(Clone, Debug)]
-pub struct Ask {
+pub struct PlannedOperation {
     pub account: usize,
     pub key: KeyPick,
-    pub what: What,
+    pub kind: OperationKind,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub enum KeyPick {
-    /// One that passes, if there is one.
+    /// A key that passes, if there is one.
     Usable(usize),
     Any(usize),
-    /// One of the other account.
+    /// A key of the other account.
     Foreign,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum What {
-    Purchase { sum: Sum, keyed: Option<Keyed> },
-    Hold { sum: Sum, seconds: i32, keyed: Option<Keyed> },
-    Capture { hold: HoldPick, part: Part },
+pub enum OperationKind {
+    Purchase { sum: AmountPick, keyed: Option<KeyedBody> },
+    Hold { sum: AmountPick, seconds: i32, keyed: Option<KeyedBody> },
+    Capture { hold: HoldPick, part: PartPick },
     Void { hold: HoldPick },
 }
 
-/// The newest is 0.
+/// Picks a hold. 0 is the newest.
 #[derive(Clone, Copy, Debug)]
 pub enum HoldPick {
     Open(usize),
-    /// Any that was ever asked for, also one that was not made.
+    /// Any hold that was ever requested, even if it was declined.
     Any(usize),
-    /// One of the other account.
+    /// A hold of the other account.
     Foreign(usize),
 }
 
 #[derive(Clone, Copy, Debug)]
-pub enum Sum {
+pub enum AmountPick {
     Units(i64),
-    /// So many more than are available.
+    /// This much more than the available balance.
     Available(i64),
-    /// So many more than are left of the key's limit.
+    /// This much more than what is left of the spend limit of the key.
     Left(i64),
 }
 
-/// An idempotency key, and a body that goes with it or another one.
+/// An idempotency key with its usual body or with another one.
 #[derive(Clone, Copy, Debug)]
-pub struct Keyed {
+pub struct KeyedBody {
     pub number: i64,
     pub other_body: bool,
 }
 
-/// How much of a hold or a purchase.
+/// Which part of a hold or a purchase.
 #[derive(Clone, Copy, Debug)]
-pub enum Part {
-    /// No amount is given.
+pub enum PartPick {
+    /// The request has no amount.
     All,
-    /// As much as it was.
+    /// The amount of the hold or purchase.
     Whole,
     Units(i64),
-    /// As much as was captured, or as can be refunded.
+    /// The amount that was captured, or that can still be refunded.
     Same,
     TooMuch(i64),
 }
 
-impl Keyed {
+impl KeyedBody {
     pub fn key(self) -> IdempotencyKey {
         let text = format!("key-{}", self.number);
         IdempotencyKey::parse(&text).expect("an idempotency key")
@@ -150,15 +150,15 @@ impl Keyed {
 pub fn transition() -> impl Strategy<Value = Transition> {
     prop_oneof![
         14 => batch(),
-        4 => pass().prop_map(Transition::Pass),
-        1 => other(),
+        4 => clock_step().prop_map(Transition::AdvanceClock),
+        1 => rare_transition(),
         3 => credit(),
         2 => refund(),
-        4 => (account(), any_key(), key_act())
-            .prop_map(|(account, key, act)| Transition::Key { account, key, act }),
-        2 => which().prop_map(Transition::SentAgain),
+        4 => (account(), any_key(), key_action())
+            .prop_map(|(account, key, action)| Transition::Key { account, key, action }),
+        2 => which().prop_map(Transition::ResendBatch),
         1 => (which(), any::<bool>())
-            .prop_map(|(batch, is_first)| Transition::Late { batch, is_first }),
+            .prop_map(|(batch, is_first)| Transition::LateAttempt { batch, is_first }),
     ]
 }
 
@@ -170,58 +170,58 @@ fn which() -> impl Strategy<Value = usize> {
     0..6_usize
 }
 
-/// None of a time, or a microsecond before it.
+/// Exactly at a time, or a microsecond before it.
 fn before() -> impl Strategy<Value = i64> {
     0..=1_i64
 }
 
-fn pass() -> impl Strategy<Value = Pass> {
+fn clock_step() -> impl Strategy<Value = ClockStep> {
     let (second, hour) = (1_000_000, 3_600_000_000);
     prop_oneof![
-        2 => (1..=60_i64).prop_map(move |seconds| Pass::Micros(seconds * second)),
-        1 => (1..=30_i64).prop_map(move |hours| Pass::Micros(hours * hour)),
-        1 => (1..=20_i64).prop_map(move |days| Pass::Micros(days * 24 * hour)),
-        3 => (which(), before()).prop_map(|(hold, before)| Pass::ToExpiry { hold, before }),
-        2 => before().prop_map(|before| Pass::ToNextDay { before }),
-        1 => before().prop_map(|before| Pass::ToNextMonth { before }),
+        2 => (1..=60_i64).prop_map(move |seconds| ClockStep::Micros(seconds * second)),
+        1 => (1..=30_i64).prop_map(move |hours| ClockStep::Micros(hours * hour)),
+        1 => (1..=20_i64).prop_map(move |days| ClockStep::Micros(days * 24 * hour)),
+        3 => (which(), before()).prop_map(|(hold, before)| ClockStep::ToExpiry { hold, before }),
+        2 => before().prop_map(|before| ClockStep::ToNextDay { before }),
+        1 => before().prop_map(|before| ClockStep::ToNextMonth { before }),
     ]
 }
 
-fn other() -> impl Strategy<Value = Transition> {
+fn rare_transition() -> impl Strategy<Value = Transition> {
     prop_oneof![
-        2 => Just(Transition::Sweep),
-        1 => (1..=30_i64).prop_map(Transition::SetBack),
+        2 => Just(Transition::ReleaseHolds),
+        1 => (1..=30_i64).prop_map(Transition::SetClockBack),
         2 => (account(), prop::bool::weighted(0.4))
             .prop_map(|(account, suspended)| Transition::Suspend { account, suspended }),
     ]
 }
 
-fn again() -> impl Strategy<Value = Option<Again>> {
-    let again = (which(), prop::bool::weighted(0.3));
-    prop::option::weighted(0.3, again.prop_map(|(which, other_body)| Again { which, other_body }))
+fn repeat() -> impl Strategy<Value = Option<Repeat>> {
+    let repeat = (which(), prop::bool::weighted(0.3));
+    prop::option::weighted(0.3, repeat.prop_map(|(which, other_body)| Repeat { which, other_body }))
 }
 
 fn credit() -> impl Strategy<Value = Transition> {
-    (account(), 1..=100_i64, again()).prop_map(|(account, amount, again)| Transition::Credit {
+    (account(), 1..=100_i64, repeat()).prop_map(|(account, amount, repeat)| Transition::Credit {
         account,
         amount,
-        again,
+        repeat,
     })
 }
 
 fn refund() -> impl Strategy<Value = Transition> {
-    (account(), which(), part(), again()).prop_map(|(account, purchase, part, again)| {
-        Transition::Refund { account, purchase, part, again }
+    (account(), which(), part(), repeat()).prop_map(|(account, purchase, part, repeat)| {
+        Transition::Refund { account, purchase, part, repeat }
     })
 }
 
-fn part() -> impl Strategy<Value = Part> {
+fn part() -> impl Strategy<Value = PartPick> {
     prop_oneof![
-        2 => Just(Part::All),
-        1 => Just(Part::Whole),
-        3 => (1..=30_i64).prop_map(Part::Units),
-        1 => Just(Part::Same),
-        1 => (1..=2_i64).prop_map(Part::TooMuch),
+        2 => Just(PartPick::All),
+        1 => Just(PartPick::Whole),
+        3 => (1..=30_i64).prop_map(PartPick::Units),
+        1 => Just(PartPick::Same),
+        1 => (1..=2_i64).prop_map(PartPick::TooMuch),
     ]
 }
 
@@ -229,7 +229,7 @@ fn any_key() -> impl Strategy<Value = KeyPick> {
     prop_oneof![2 => which().prop_map(KeyPick::Usable), 1 => which().prop_map(KeyPick::Any)]
 }
 
-fn asking_key() -> impl Strategy<Value = KeyPick> {
+fn operation_key() -> impl Strategy<Value = KeyPick> {
     prop_oneof![
         24 => which().prop_map(KeyPick::Usable),
         3 => which().prop_map(KeyPick::Any),
@@ -237,53 +237,55 @@ fn asking_key() -> impl Strategy<Value = KeyPick> {
     ]
 }
 
-fn key_act() -> impl Strategy<Value = KeyAct> {
+fn key_action() -> impl Strategy<Value = KeyAction> {
     let periods = vec![SpendPeriod::Day, SpendPeriod::Month, SpendPeriod::Total];
     let limit = (1..=60_i64, prop::sample::select(periods))
         .prop_map(|(amount, period)| SpendLimit { amount: units(amount), period });
     prop_oneof![
-        6 => prop::option::weighted(0.7, limit).prop_map(KeyAct::Limit),
-        3 => prop::bool::weighted(0.7).prop_map(KeyAct::Enable),
-        2 => prop::bool::weighted(0.7).prop_map(KeyAct::Allow),
-        1 => Just(KeyAct::Revoke),
-        2 => any::<bool>().prop_map(|grace| KeyAct::Rotate { grace }),
-        2 => Just(KeyAct::Create),
+        6 => prop::option::weighted(0.7, limit).prop_map(KeyAction::Limit),
+        3 => prop::bool::weighted(0.7).prop_map(KeyAction::Enable),
+        2 => prop::bool::weighted(0.7).prop_map(KeyAction::Allow),
+        1 => Just(KeyAction::Revoke),
+        2 => any::<bool>().prop_map(|grace| KeyAction::Rotate { grace }),
+        2 => Just(KeyAction::Create),
     ]
 }
 
-/// One operation or several, of one account or of both; or purchases alone, which are done
-/// another way where all of an account's pass.
+/// One or several operations, of one account or of both; or only purchases, for which the ledger
+/// has a faster path when all of an account pass.
 fn batch() -> impl Strategy<Value = Transition> {
-    let mixed = (prop::option::of(account()), prop::collection::vec(ask(), 1..=6));
-    let mixed = mixed.prop_map(|(account, mut asks)| {
-        for ask in &mut asks {
-            ask.account = account.unwrap_or(ask.account);
+    let mixed = (prop::option::of(account()), prop::collection::vec(planned_operation(), 1..=6));
+    let mixed = mixed.prop_map(|(account, mut planned)| {
+        for operation in &mut planned {
+            operation.account = account.unwrap_or(operation.account);
         }
-        asks
+        planned
     });
     let plain =
         (account(), which(), 1..=15_i64, keyed()).prop_map(|(account, key, amount, keyed)| {
-            let what = What::Purchase { sum: Sum::Units(amount), keyed };
-            Ask { account, key: KeyPick::Usable(key), what }
+            let kind = OperationKind::Purchase { sum: AmountPick::Units(amount), keyed };
+            PlannedOperation { account, key: KeyPick::Usable(key), kind }
         });
     let plain = prop::collection::vec(plain, 2..=6);
-    let asks = prop_oneof![3 => mixed, 1 => plain];
-    (asks, prop::bool::weighted(0.2), prop::bool::weighted(0.1))
-        .prop_map(|(asks, wait, first_is_lost)| Transition::Batch { asks, wait, first_is_lost })
+    let planned = prop_oneof![3 => mixed, 1 => plain];
+    (planned, prop::bool::weighted(0.2), prop::bool::weighted(0.1)).prop_map(
+        |(planned, wait, first_is_lost)| Transition::Batch { planned, wait, first_is_lost },
+    )
 }
 
-fn ask() -> impl Strategy<Value = Ask> {
-    (account(), asking_key(), what()).prop_map(|(account, key, what)| Ask { account, key, what })
+fn planned_operation() -> impl Strategy<Value = PlannedOperation> {
+    (account(), operation_key(), operation_kind())
+        .prop_map(|(account, key, kind)| PlannedOperation { account, key, kind })
 }
 
-fn what() -> impl Strategy<Value = What> {
+fn operation_kind() -> impl Strategy<Value = OperationKind> {
     let seconds = prop::sample::select(vec![1, 30, 900, 90_000, 604_800_i32]);
     prop_oneof![
-        5 => (sum(), keyed()).prop_map(|(sum, keyed)| What::Purchase { sum, keyed }),
+        5 => (sum(), keyed()).prop_map(|(sum, keyed)| OperationKind::Purchase { sum, keyed }),
         4 => (sum(), seconds, keyed())
-            .prop_map(|(sum, seconds, keyed)| What::Hold { sum, seconds, keyed }),
-        4 => (hold(), part()).prop_map(|(hold, part)| What::Capture { hold, part }),
-        2 => hold().prop_map(|hold| What::Void { hold }),
+            .prop_map(|(sum, seconds, keyed)| OperationKind::Hold { sum, seconds, keyed }),
+        4 => (hold(), part()).prop_map(|(hold, part)| OperationKind::Capture { hold, part }),
+        2 => hold().prop_map(|hold| OperationKind::Void { hold }),
     ]
 }
 
@@ -295,16 +297,16 @@ fn hold() -> impl Strategy<Value = HoldPick> {
     ]
 }
 
-fn sum() -> impl Strategy<Value = Sum> {
+fn sum() -> impl Strategy<Value = AmountPick> {
     prop_oneof![
-        8 => (1..=60_i64).prop_map(Sum::Units),
-        1 => (0..=1_i64).prop_map(Sum::Available),
-        2 => (0..=1_i64).prop_map(Sum::Left),
+        8 => (1..=60_i64).prop_map(AmountPick::Units),
+        1 => (0..=1_i64).prop_map(AmountPick::Available),
+        2 => (0..=1_i64).prop_map(AmountPick::Left),
     ]
 }
 
-fn keyed() -> impl Strategy<Value = Option<Keyed>> {
+fn keyed() -> impl Strategy<Value = Option<KeyedBody>> {
     let keyed = (0..8_i64, prop::bool::weighted(0.2));
-    let keyed = keyed.prop_map(|(number, other_body)| Keyed { number, other_body });
+    let keyed = keyed.prop_map(|(number, other_body)| KeyedBody { number, other_body });
     prop::option::weighted(0.3, keyed)
 }

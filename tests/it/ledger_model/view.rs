@@ -1,4 +1,4 @@
-//! What can be seen of an account from outside.
+//! The observable state of an account.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct View {
     pub last_entry_at: Option<Timestamp>,
     pub entries: Vec<Entry>,
     pub holds: BTreeMap<HoldId, Hold>,
-    /// By the first of the keys that spend as the same.
+    /// By the first key of each rotation chain: its keys share a spend counter.
     pub spent: BTreeMap<usize, Spent>,
 }
 
@@ -30,13 +30,13 @@ pub struct Entry {
     pub amount: i64,
     pub balance_after: i64,
     pub at: Timestamp,
-    /// Of a purchase.
+    /// Only for a purchase.
     pub bought: Option<Bought>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Bought {
-    /// The place of the key among those of the account.
+    /// The index of the key in the account.
     pub key: usize,
     pub id: PurchaseId,
     pub hold: Option<HoldId>,
@@ -52,7 +52,7 @@ pub struct Hold {
     pub purchase: Option<PurchaseId>,
 }
 
-/// What was bought, in the day and the month of the newest purchase, and ever.
+/// The spending in the day and in the month of the newest purchase, and in total.
 #[derive(PartialEq, Debug)]
 pub struct Spent {
     pub day: Date,

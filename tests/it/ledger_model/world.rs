@@ -22,11 +22,11 @@ use tollgate::{
 use uuid::Uuid;
 
 use super::{
-    account::Moved,
+    account::BalanceChange,
     clock,
-    keys::KeyAct,
+    keys::KeyAction,
     model::{Ledger, units},
-    state::{CreditAsked, RefundAsked, Sent, State, Step, opening},
+    state::{CreditRequest, RefundRequest, SentBatch, State, Step, opening},
     view::{Bought, Entry, Hold, Spent, View},
 };
 use crate::harness::{App, OTHER_WALLET, WALLET};
@@ -35,18 +35,18 @@ pub struct World {
     pub app: App,
     accounts: Vec<Account>,
     batches: BatchConnection,
-    /// To look at what is stored.
+    /// Reads what the service stored.
     connection: PgConnection,
 }
 
 struct Account {
     id: AccountId,
     name: ExternalId,
-    /// In the order of the model's.
+    /// In the order of the model.
     keys: Vec<KeyId>,
 }
 
-/// What was done, or why it may not be. That the database fails is no answer.
+/// The result, or the refusal. Panics if the database fails.
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
         StoreError::Refused(refusal) => refusal,
@@ -59,7 +59,7 @@ fn stored_time(moment: OffsetDateTime) -> Timestamp {
 }
 
 impl World {
-    /// With what the model begins with.
+    /// A service with the initial accounts, keys and balances of the model.
     pub async fn start(ledger: &Ledger) -> Self {
         let app = App::start().await;
         clock::stop(&app.pool, ledger.now).await;
@@ -81,32 +81,32 @@ impl World {
         for (account, model) in ledger.accounts.iter().enumerate() {
             if model.balance() > 0 {
                 let credit = NewCredit { amount: units(model.balance()), reference: None };
-                let asked = CreditAsked { account, credit, key: opening() };
-                world.credit(&asked).await.expect("it is the first");
+                let request = CreditRequest { account, credit, key: opening() };
+                world.credit(&request).await.expect("the credit is the first");
             }
         }
         world
     }
 
-    /// Does what was done to the model, and compares what comes of it.
-    pub async fn follow(&mut self, step: &Step) {
+    /// Applies a step of the model to the service, and compares the results.
+    pub async fn apply_step(&mut self, step: &Step) {
         match step {
             Step::Nothing => {}
             Step::Clock(now) => clock::set(&self.app.pool, *now).await,
-            Step::SetBack(now) => {
-                // What has expired by the time that was shall not be open again.
-                self.sweep().await;
+            Step::SetClockBack(now) => {
+                // Otherwise a hold that has already expired would be open again.
+                self.release_holds().await;
                 clock::set(&self.app.pool, *now).await;
             }
-            Step::Sweep => self.sweep().await,
-            Step::Credit(asked, expected) => {
-                assert_eq!(self.credit(asked).await, *expected, "{step:?}");
+            Step::ReleaseHolds => self.release_holds().await,
+            Step::Credit(request, expected) => {
+                assert_eq!(self.credit(request).await, *expected, "{step:?}");
             }
-            Step::Refund(asked, expected) => {
-                assert_eq!(self.refund(asked).await, *expected, "{step:?}");
+            Step::Refund(request, expected) => {
+                assert_eq!(self.refund(request).await, *expected, "{step:?}");
             }
-            Step::Key { account, key, act, expected } => {
-                assert_eq!(self.change_key(*account, *key, *act).await, *expected, "{step:?}");
+            Step::Key { account, key, action, expected } => {
+                assert_eq!(self.change_key(*account, *key, *action).await, *expected, "{step:?}");
             }
             Step::Suspend { account, suspended } => {
                 let status =
@@ -114,7 +114,7 @@ impl World {
                 let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[*account].name);
                 let (store, origin) = (&self.app.store, Origin::cli());
                 let done = store.account(tenant, name, &origin).set_status(status).await;
-                answer(done).expect("the account is there");
+                answer(done).expect("the account exists");
             }
             Step::Batch(batch, expected) => {
                 assert_eq!(self.apply(batch).await, *expected, "{step:?}");
@@ -122,7 +122,7 @@ impl World {
         }
     }
 
-    /// Compares all that can be seen of the accounts.
+    /// Compares the observable state of all accounts.
     pub async fn compare(&mut self, state: &State) {
         for (account, model) in self.accounts.iter().zip(&state.ledger.accounts) {
             let view = account.view(&mut self.connection).await;
@@ -130,20 +130,20 @@ impl World {
         }
     }
 
-    /// Leaves no database behind: there would be many.
+    /// Drops the database, because the test creates many of them.
     pub async fn remove(self) {
         let Ok(options) = self.app.url.parse::<PgConnectOptions>() else { return };
         let Some(name) = options.get_database() else { return };
         let statement = format!("DROP DATABASE {name} WITH (FORCE)");
-        // Also in a test that fails already: what cannot be removed goes with the cluster.
+        // Errors are ignored: a database that stays is removed with the cluster.
         let connection = PgConnection::connect_with(&options.database("postgres")).await;
         if let Ok(mut connection) = connection {
             let _ = connection.execute(AssertSqlSafe(statement)).await;
         }
     }
 
-    async fn sweep(&self) {
-        self.app.store.release_due_holds(1000).await.expect("what is due is released");
+    async fn release_holds(&self) {
+        self.app.store.release_due_holds(1000).await.expect("expired holds are released");
         let due: i64 = sqlx::query_scalar(
             "SELECT count(*) FROM holds WHERE status = 'open' AND expires_at <= ledger_now()",
         )
@@ -153,46 +153,55 @@ impl World {
         assert_eq!(due, 0);
     }
 
-    async fn credit(&self, asked: &CreditAsked) -> Result<Moved, Refusal> {
-        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
-        let CreditAsked { credit, key, .. } = asked;
+    async fn credit(&self, request: &CreditRequest) -> Result<BalanceChange, Refusal> {
+        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[request.account].name);
+        let CreditRequest { credit, key, .. } = request;
         let made = self.app.store.account(tenant, name, &Origin::cli()).credit(credit, key).await;
-        answer(made).map(|made| Moved {
+        answer(made).map(|made| BalanceChange {
             amount: made.credit.amount,
             balance_after: made.credit.balance_after,
             replayed: made.replayed,
         })
     }
 
-    async fn refund(&self, asked: &RefundAsked) -> Result<Moved, Refusal> {
-        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[asked.account].name);
-        let RefundAsked { purchase, refund, key, .. } = asked;
+    async fn refund(&self, request: &RefundRequest) -> Result<BalanceChange, Refusal> {
+        let (tenant, name) = (&self.app.tronagg.tenant, &self.accounts[request.account].name);
+        let RefundRequest { purchase, refund, key, .. } = request;
         let origin = Origin::cli();
         let made =
             self.app.store.account(tenant, name, &origin).refund(*purchase, refund, key).await;
-        answer(made).map(|made| Moved {
+        answer(made).map(|made| BalanceChange {
             amount: made.refund.amount,
             balance_after: made.refund.balance_after,
             replayed: made.replayed,
         })
     }
 
-    async fn change_key(&mut self, account: usize, key: usize, act: KeyAct) -> Result<(), Refusal> {
+    async fn change_key(
+        &mut self,
+        account: usize,
+        key: usize,
+        action: KeyAction,
+    ) -> Result<(), Refusal> {
         let (store, tenant) = (&self.app.store, &self.app.tronagg.tenant);
         let Account { name, keys, .. } = &mut self.accounts[account];
         let (id, origin) = (keys[key], Origin::cli());
-        let change = match act {
-            KeyAct::Limit(limit) => KeyChange { spend_limit: Some(limit), ..KeyChange::default() },
-            KeyAct::Enable(enabled) => KeyChange { enabled: Some(enabled), ..KeyChange::default() },
-            KeyAct::Allow(may_buy) => {
+        let change = match action {
+            KeyAction::Limit(limit) => {
+                KeyChange { spend_limit: Some(limit), ..KeyChange::default() }
+            }
+            KeyAction::Enable(enabled) => {
+                KeyChange { enabled: Some(enabled), ..KeyChange::default() }
+            }
+            KeyAction::Allow(may_buy) => {
                 let scopes = ScopeSet::parse([if may_buy { "purchases:write" } else { "read" }]);
                 KeyChange { scopes: Some(scopes.expect("a scope")), ..KeyChange::default() }
             }
-            KeyAct::Revoke => {
+            KeyAction::Revoke => {
                 let revoked = store.account(tenant, name, &origin).revoke_api_key(id, None).await;
                 return answer(revoked).map(drop);
             }
-            KeyAct::Rotate { grace } => {
+            KeyAction::Rotate { grace } => {
                 let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
                 let seconds = if grace { 3600 } else { 0 };
                 let made =
@@ -200,7 +209,7 @@ impl World {
                 keys.push(answer(made)?.id);
                 return Ok(());
             }
-            KeyAct::Create => {
+            KeyAction::Create => {
                 let text = entropy::new_key(&tenant.policy.prefix).expect("entropy");
                 let new = KeySettings {
                     name: Name::parse("another").expect("a name"),
@@ -218,26 +227,26 @@ impl World {
         answer(store.account(tenant, name, &origin).change_api_key(id, &change).await).map(drop)
     }
 
-    async fn apply(&mut self, batch: &Sent) -> Vec<BatchOutcome> {
-        // A refusal before it gives its lock back when its connection goes back: a moment later.
+    async fn apply(&mut self, batch: &SentBatch) -> Vec<BatchOutcome> {
+        // Waits for locks. A refused batch releases its lock only when its connection is returned.
         sqlx::query("SELECT FROM accounts FOR NO KEY UPDATE")
             .execute(&self.app.pool)
             .await
-            .expect("nobody has a lock");
+            .expect("the locks are free");
         let operations = batch
-            .asked
+            .operations
             .iter()
-            .map(|asked| Operation {
-                account_id: self.accounts[asked.account].id,
-                key_id: match asked.key {
-                    Some(key) => self.accounts[asked.account].keys[key],
-                    None => self.accounts[1 - asked.account].keys[0],
+            .map(|operation| Operation {
+                account_id: self.accounts[operation.account].id,
+                key_id: match operation.key {
+                    Some(key) => self.accounts[operation.account].keys[key],
+                    None => self.accounts[1 - operation.account].keys[0],
                 },
-                request_id: asked.request_id,
-                action: asked.action.clone(),
+                request_id: operation.request_id,
+                action: operation.action.clone(),
             })
             .collect();
-        let Sent { id, attempt, wait, .. } = *batch;
+        let SentBatch { id, attempt, wait, .. } = *batch;
         let batch = Batch { id, attempt, wait, operations };
         let outcomes = self.app.store.apply(&mut self.batches, &batch).await;
         outcomes.unwrap_or_else(|error| panic!("{error:?} of {batch:?}"))
@@ -257,7 +266,7 @@ impl Account {
                            AND p.purchase_id = e.cause_id AND p.seq = e.seq
                        WHERE e.account_id = $1 ORDER BY e.seq";
         let entries = self.rows(connection, entries).await;
-        // One that is due has expired, whether it was released yet or not.
+        // An open hold whose time has passed has expired, even if it is not released yet.
         let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
                             CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
                                  ELSE status END AS status
@@ -283,11 +292,11 @@ impl Account {
 
     async fn rows(&self, connection: &mut PgConnection, query: &'static str) -> Vec<PgRow> {
         let rows = sqlx::query(query).bind(self.id.uuid()).fetch_all(connection).await;
-        rows.expect("they can be read")
+        rows.expect("the rows can be read")
     }
 
-    /// The place of a key.
-    fn place(&self, id: Uuid) -> usize {
+    /// The index of a key.
+    fn key_index(&self, id: Uuid) -> usize {
         let found = self.keys.iter().position(|key| key.uuid() == id);
         found.expect("a key of the account")
     }
@@ -303,7 +312,7 @@ impl Account {
             balance_after: row.get("balance_after"),
             at: stored_time(row.get("created_at")),
             bought: key.zip(purchase).map(|(key, id)| Bought {
-                key: self.place(key),
+                key: self.key_index(key),
                 id: PurchaseId::from_uuid(id),
                 hold: hold.map(HoldId::from_uuid),
             }),
@@ -313,7 +322,7 @@ impl Account {
     fn hold(&self, row: &PgRow) -> (HoldId, Hold) {
         let purchase: Option<Uuid> = row.get("purchase_id");
         let hold = Hold {
-            key: self.place(row.get("key_id")),
+            key: self.key_index(row.get("key_id")),
             amount: row.get("amount"),
             expires_at: stored_time(row.get("expires_at")),
             status: row.get::<String, _>("status").parse().expect("a status"),
@@ -331,6 +340,6 @@ impl Account {
             in_month: row.get("in_month"),
             total: row.get("total"),
         };
-        (self.place(row.get("key_id")), spent)
+        (self.key_index(row.get("key_id")), spent)
     }
 }

@@ -1,5 +1,5 @@
-//! Once a change has returned that takes a key its right to pass, no node passes it: three
-//! services, and whatever can happen to them.
+//! After a change that forbids a key has returned, no node passes the key: three services that are
+//! killed, stopped, cut off and restarted.
 
 mod record;
 mod world;
@@ -15,36 +15,36 @@ use sqlx::AssertSqlSafe;
 use crate::harness::{cluster, eventually};
 use world::{NODES, World};
 
-/// Set to anything, the long form runs: all of it again and again, for ten minutes.
-const LONG: &str = "TOLLGATE_TEST_LONG";
+/// If this environment variable is set, the test repeats all phases for ten minutes.
+const LONG_VARIABLE: &str = "TOLLGATE_TEST_LONG";
 
-const LONG_TIME: Duration = Duration::from_secs(600);
+const LONG_RUN: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn key_is_refused_on_every_node_after_a_change_that_forbids_it_has_returned() {
     let world = World::start().await;
-    let clients = world.hammer();
+    let clients = world.start_clients();
     let began = Instant::now();
-    say(&world, "nothing happens", world.change(2000)).await;
+    run_phase(&world, "no failures", world.make_changes(2000)).await;
     loop {
-        say(&world, "a node is killed", a_node_is_killed(&world)).await;
-        say(&world, "a node is stopped for 5 s", a_node_is_stopped(&world)).await;
-        say(&world, "connections are terminated", connections_are_terminated(&world)).await;
-        for (what, to_database, to_node) in [
+        run_phase(&world, "a node is killed", a_node_is_killed(&world)).await;
+        run_phase(&world, "a node is stopped for 5 s", a_node_is_stopped(&world)).await;
+        run_phase(&world, "connections are terminated", connections_are_terminated(&world)).await;
+        for (name, to_database, to_node) in [
             ("a node is cut off", false, false),
-            ("a node hears nothing", true, false),
-            ("a node is not heard", false, true),
+            ("a node receives nothing from the database", true, false),
+            ("the database receives nothing from a node", false, true),
         ] {
-            say(&world, what, a_node_is_cut_off(&world, to_database, to_node)).await;
+            run_phase(&world, name, a_node_is_cut_off(&world, to_database, to_node)).await;
         }
         for signal in [Signal::KILL, Signal::INT] {
-            say(&world, "Postgres restarts", postgres_restarts(&world, signal)).await;
+            run_phase(&world, "Postgres restarts", postgres_restarts(&world, signal)).await;
         }
-        let long = cluster::variable(LONG).is_some() && began.elapsed() < LONG_TIME;
-        if !long {
+        let repeat = cluster::variable(LONG_VARIABLE).is_some() && began.elapsed() < LONG_RUN;
+        if !repeat {
             break;
         }
-        say(&world, "nothing happens", world.change(2000)).await;
+        run_phase(&world, "no failures", world.make_changes(2000)).await;
     }
     let (tally, violations) = world.finish(clients).await;
     println!("{tally:?} in {:?}", began.elapsed());
@@ -52,47 +52,47 @@ async fn key_is_refused_on_every_node_after_a_change_that_forbids_it_has_returne
     assert!(tally.banned > 2000 && tally.passed > 10_000, "{tally:?}");
 }
 
-/// Does it, waits until all is well again, and says how long the changes took meanwhile.
-async fn say(world: &Arc<World>, what: &str, happens: impl Future<Output = ()>) {
+/// Runs one phase, waits until every node has its lease, and prints how long the changes took.
+async fn run_phase(world: &Arc<World>, name: &str, phase: impl Future<Output = ()>) {
     let began = Instant::now();
-    happens.await;
+    phase.await;
     world.all_hold_leases().await;
-    let mut took = std::mem::take(&mut *world.took.lock().expect("no panic"));
-    took.sort();
-    let at = |percent: usize| took[(took.len() - 1) * percent / 100];
-    let (number, whole) = (took.len(), began.elapsed());
-    let (p50, p99, max) = (at(50), at(99), at(100));
+    let mut durations = std::mem::take(&mut *world.durations.lock().expect("no panic"));
+    durations.sort();
+    let percentile = |percent: usize| durations[(durations.len() - 1) * percent / 100];
+    let (number, total) = (durations.len(), began.elapsed());
+    let (p50, p99, max) = (percentile(50), percentile(99), percentile(100));
     println!(
-        "{what}: {number} changes in {whole:.1?}, p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"
+        "{name}: {number} changes in {total:.1?}, p50 {p50:.1?}, p99 {p99:.1?}, max {max:.1?}"
     );
 }
 
 async fn a_node_is_killed(world: &Arc<World>) {
     let node = &world.nodes[2];
     node.kill();
-    world.change(40).await;
+    world.make_changes(40).await;
     node.start().await;
     world.all_hold_leases().await;
-    world.change(40).await;
+    world.make_changes(40).await;
 }
 
 async fn a_node_is_stopped(world: &Arc<World>) {
     let node = &world.nodes[1];
-    node.answers.store(false, Ordering::Relaxed);
+    node.is_available.store(false, Ordering::Relaxed);
     node.signal(Signal::STOP);
-    // Its lease ends on the way.
-    world.change(40).await;
-    eventually("it was stopped for 5 s", async || {
-        // Its last renewal was for 2 s.
+    // The lease of the node ends during these changes.
+    world.make_changes(40).await;
+    eventually("the node is stopped for 5 s", async || {
+        // A renewal is valid for 2 s.
         let stopped = "SELECT count(*) FROM nodes
                        WHERE lease_expires_at < clock_timestamp() - interval '3 s'";
         sqlx::query_scalar::<_, i64>(stopped).fetch_one(&world.pool).await.ok() == Some(1)
     })
     .await;
-    world.change(40).await;
+    world.make_changes(40).await;
     node.signal(Signal::CONT);
-    node.answers.store(true, Ordering::Relaxed);
-    world.change(40).await;
+    node.is_available.store(true, Ordering::Relaxed);
+    world.make_changes(40).await;
 }
 
 async fn connections_are_terminated(world: &Arc<World>) {
@@ -103,30 +103,32 @@ async fn connections_are_terminated(world: &Arc<World>) {
         );
         let (terminated, ()) = tokio::join!(
             sqlx::query_scalar::<_, i64>(AssertSqlSafe(terminate)).fetch_one(&world.pool),
-            world.change(20),
+            world.make_changes(20),
         );
-        let terminated = terminated.expect("they are terminated");
-        assert!(terminated >= NODES as i64, "{terminated} of {name}");
+        let terminated = terminated.expect("a count");
+        assert!(terminated >= NODES as i64, "only {terminated} sessions of {name} were terminated");
         world.all_hold_leases().await;
     }
 }
 
 async fn a_node_is_cut_off(world: &Arc<World>, to_database: bool, to_node: bool) {
     let node = &world.nodes[0];
-    // Amid changes, of which some are just being made on this node.
-    let ((), ()) = tokio::join!(world.change(40), async {
-        node.proxy.set(to_database, to_node);
-        node.answers.store(false, Ordering::Relaxed);
+    // During changes, some of which are being made on this node.
+    let ((), ()) = tokio::join!(world.make_changes(40), async {
+        node.proxy.set_open(to_database, to_node);
+        node.is_available.store(false, Ordering::Relaxed);
     });
-    eventually("its lease is over", async || node.metric("tollgate_lease_held").await == Some(0))
-        .await;
-    world.change(40).await;
-    let ((), ()) = tokio::join!(world.change(40), async { node.proxy.set(true, true) });
+    eventually("the lease of the node has ended", async || {
+        node.metric("tollgate_lease_held").await == Some(0)
+    })
+    .await;
+    world.make_changes(40).await;
+    let ((), ()) = tokio::join!(world.make_changes(40), async { node.proxy.set_open(true, true) });
     world.all_hold_leases().await;
-    node.answers.store(true, Ordering::Relaxed);
-    world.change(40).await;
+    node.is_available.store(true, Ordering::Relaxed);
+    world.make_changes(40).await;
 }
 
 async fn postgres_restarts(world: &Arc<World>, signal: Signal) {
-    let ((), ()) = tokio::join!(world.change(40), async { world.signal_postmaster(signal) });
+    let ((), ()) = tokio::join!(world.make_changes(40), async { world.signal_postmaster(signal) });
 }

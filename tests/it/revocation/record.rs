@@ -1,24 +1,24 @@
-//! What was done to keys, what became of requests with them, and whether both fit together.
+//! The changes of keys, the requests with them, and whether both match.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-/// A time in which a key must not pass: from a change to the one that takes it back.
+/// A time in which a key must not pass: from a change until the change that undoes it.
 #[derive(Clone, Copy, Debug)]
 struct Ban {
-    /// When the change was first sent: from then on it may be in force.
+    /// When the change was first sent. From then on it may be in force.
     sent: Instant,
-    /// When it had returned: from then on it is.
+    /// When the change had returned. From then on it is in force.
     returned: Option<Instant>,
-    /// When taking it back was first sent: from then on it may be gone.
-    lifting: Option<Instant>,
-    /// When that had returned: from then on it is.
-    lifted: Option<Instant>,
+    /// When the undo was first sent. From then on the ban may have ended.
+    undo_sent: Option<Instant>,
+    /// When the undo had returned. From then on the ban has ended.
+    undo_returned: Option<Instant>,
 }
 
-/// A request that was answered, by which node.
+/// A request with its response, and the node that served it.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     begun: Instant,
@@ -27,39 +27,44 @@ struct Request {
     passed: bool,
 }
 
-/// What is known of one key.
+/// The bans and requests of one key.
 #[derive(Default)]
 pub struct Record {
     bans: Mutex<Vec<Ban>>,
     requests: Mutex<Vec<Request>>,
 }
 
-/// What a judgement counts.
+/// Counts of requests.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct Tally {
     pub passed: usize,
     pub refused: usize,
-    /// Requests that were begun while a key was banned for certain.
+    /// Requests during which the key was certainly banned.
     pub banned: usize,
 }
 
 impl Record {
-    /// A change is sent; it may be sent again.
-    pub fn ban(&self) {
+    /// A change that forbids the key is sent. It may be sent again.
+    pub fn ban_sent(&self) {
         let now = Instant::now();
-        lock(&self.bans).push(Ban { sent: now, returned: None, lifting: None, lifted: None });
+        lock(&self.bans).push(Ban {
+            sent: now,
+            returned: None,
+            undo_sent: None,
+            undo_returned: None,
+        });
     }
 
-    pub fn banned(&self) {
+    pub fn ban_returned(&self) {
         lock(&self.bans).last_mut().expect("a ban").returned = Some(Instant::now());
     }
 
-    pub fn lift(&self) {
-        lock(&self.bans).last_mut().expect("a ban").lifting = Some(Instant::now());
+    pub fn undo_sent(&self) {
+        lock(&self.bans).last_mut().expect("a ban").undo_sent = Some(Instant::now());
     }
 
-    pub fn lifted(&self) {
-        lock(&self.bans).last_mut().expect("a ban").lifted = Some(Instant::now());
+    pub fn undo_returned(&self) {
+        lock(&self.bans).last_mut().expect("a ban").undo_returned = Some(Instant::now());
     }
 
     pub fn answered(&self, begun: Instant, node: usize, passed: bool) {
@@ -67,32 +72,34 @@ impl Record {
         lock(&self.requests).push(request);
     }
 
-    /// Counts, and tells of each request that was answered as it must not have been.
+    /// Counts the requests, and adds a violation for each wrong response.
     pub fn judge(&self, key: &str, tally: &mut Tally, violations: &mut Vec<String>) {
         let bans = lock(&self.bans);
         for request in lock(&self.requests).iter() {
-            // For certain: for all of the time from its beginning to its answer.
-            let banned = bans.iter().find(|ban| {
+            // Certainly banned: during the whole time from the request to its response.
+            let certain_ban = bans.iter().find(|ban| {
                 ban.returned.is_some_and(|at| at <= request.begun)
-                    && ban.lifting.is_none_or(|at| at >= request.answered)
+                    && ban.undo_sent.is_none_or(|at| at >= request.answered)
             });
-            let perhaps = bans.iter().any(|ban| {
-                ban.sent <= request.answered && ban.lifted.is_none_or(|at| at >= request.begun)
+            let may_be_banned = bans.iter().any(|ban| {
+                ban.sent <= request.answered
+                    && ban.undo_returned.is_none_or(|at| at >= request.begun)
             });
             tally.passed += usize::from(request.passed);
             tally.refused += usize::from(!request.passed);
-            tally.banned += usize::from(banned.is_some());
-            if let Some(ban) = banned.filter(|_| request.passed) {
-                let since = request.begun - ban.returned.expect("it is in force");
+            tally.banned += usize::from(certain_ban.is_some());
+            if let Some(ban) = certain_ban.filter(|_| request.passed) {
+                let since = request.begun - ban.returned.expect("the change has returned");
                 let took = request.answered - request.begun;
                 violations.push(format!(
-                    "{key} passed on node {} in {took:?}, begun {since:?} after the change had \
-                     returned",
+                    "{key} passed on node {} in {took:?}; the request began {since:?} after the \
+                     change had returned",
                     request.node
                 ));
             }
-            if !request.passed && !perhaps {
-                violations.push(format!("{key} was refused on node {} for nothing", request.node));
+            if !request.passed && !may_be_banned {
+                violations
+                    .push(format!("{key} was refused on node {} without a change", request.node));
             }
         }
     }

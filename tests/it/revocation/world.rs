@@ -1,5 +1,5 @@
-//! Three services on one Postgres, each behind a proxy that can be cut, clients that ask all of
-//! them all the time, and a backend that changes keys.
+//! Three services on one Postgres, each behind a proxy that can be cut. Clients send requests to
+//! all services, while backends change keys.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ const KEYS_PER_ACCOUNT: usize = 5;
 const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
 
-/// Dead keys that clients go on asking with, beside those that are not.
+/// How many revoked keys clients still use, in addition to the others.
 const DEAD_KEYS: usize = 100;
 
 pub struct World {
@@ -47,14 +47,14 @@ pub struct World {
     admin_key: String,
     pub nodes: Vec<Node>,
     accounts: Vec<tokio::sync::Mutex<Account>>,
-    /// All that clients ask with.
+    /// The keys that clients use.
     keys: RwLock<Vec<Arc<Key>>>,
-    /// Those that they ask with no more.
+    /// Revoked keys that clients no longer use.
     retired: Mutex<Vec<Arc<Key>>>,
     seeds: AtomicUsize,
     finished: AtomicBool,
-    /// How long the changes took.
-    pub took: Mutex<Vec<Duration>>,
+    /// How long each change took.
+    pub durations: Mutex<Vec<Duration>>,
 }
 
 pub struct Node {
@@ -62,8 +62,8 @@ pub struct Node {
     pub proxy: Proxy,
     process: Mutex<Option<Process>>,
     address: Mutex<String>,
-    /// Whether a backend may send changes to it, and expect an answer.
-    pub answers: AtomicBool,
+    /// Whether backends send changes to this node and expect a response.
+    pub is_available: AtomicBool,
 }
 
 struct Account {
@@ -78,7 +78,7 @@ pub struct Key {
     revoked: AtomicBool,
 }
 
-/// What can be done to a key that makes it pass no more.
+/// A change after which the key must not pass.
 #[derive(Clone, Copy)]
 enum Change {
     Revoke,
@@ -110,7 +110,7 @@ impl World {
                 proxy,
                 process: Mutex::default(),
                 address: Mutex::default(),
-                answers: AtomicBool::new(true),
+                is_available: AtomicBool::new(true),
             };
             node.start().await;
             nodes.push(node);
@@ -126,11 +126,14 @@ impl World {
             retired: Mutex::default(),
             seeds: AtomicUsize::new(0),
             finished: AtomicBool::new(false),
-            took: Mutex::default(),
+            durations: Mutex::default(),
         });
         for account in &world.accounts {
             let mut account = account.lock().await;
-            world.backend(0, Method::PUT, &account.path(), json!({})).await.expect("it is made");
+            world
+                .send_as_admin(0, Method::PUT, &account.path(), json!({}))
+                .await
+                .expect("the account is created");
             for _ in 0..KEYS_PER_ACCOUNT {
                 let key = world.create(&account).await;
                 account.keys.push(key);
@@ -140,8 +143,8 @@ impl World {
         world
     }
 
-    /// Clients begin to ask.
-    pub fn hammer(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
+    /// Starts the clients.
+    pub fn start_clients(self: &Arc<Self>) -> Vec<tokio::task::JoinHandle<()>> {
         let client = |_| {
             let world = Arc::clone(self);
             tokio::spawn(async move {
@@ -151,27 +154,27 @@ impl World {
                         let keys = world.keys.read().expect("no panic");
                         Arc::clone(&keys[random.random_range(0..keys.len())])
                     };
-                    world.ask(random.random_range(0..NODES), &key).await;
+                    world.send_request(random.random_range(0..NODES), &key).await;
                 }
             })
         };
         (0..CLIENTS).map(client).collect()
     }
 
-    /// Makes so many changes at nodes that answer, several at the same time.
-    pub async fn change(self: &Arc<Self>, number: usize) {
-        let left = Arc::new(AtomicUsize::new(number));
-        let backend = |place: usize| {
-            let (world, left) = (Arc::clone(self), Arc::clone(&left));
+    /// Makes `number` changes at available nodes, several concurrently.
+    pub async fn make_changes(self: &Arc<Self>, number: usize) {
+        let remaining = Arc::new(AtomicUsize::new(number));
+        let backend = |index: usize| {
+            let (world, remaining) = (Arc::clone(self), Arc::clone(&remaining));
             tokio::spawn(async move {
                 let mut random = world.random();
-                let one_less = |left: usize| left.checked_sub(1);
+                let decrement = |remaining: usize| remaining.checked_sub(1);
                 let order = Ordering::Relaxed;
-                while left.fetch_update(order, order, one_less).is_ok() {
+                while remaining.fetch_update(order, order, decrement).is_ok() {
                     // Each backend has accounts of its own.
-                    let account = random.random_range(0..ACCOUNTS / BACKENDS) * BACKENDS + place;
+                    let account = random.random_range(0..ACCOUNTS / BACKENDS) * BACKENDS + index;
                     let mut account = world.accounts[account].lock().await;
-                    world.change_one(&mut account, &mut random).await;
+                    world.make_one_change(&mut account, &mut random).await;
                 }
             })
         };
@@ -181,7 +184,7 @@ impl World {
         }
     }
 
-    /// Waits until every node answers out of its cache.
+    /// Waits until every node holds its lease, so that it answers from its cache.
     pub async fn all_hold_leases(&self) {
         eventually("every node has its lease", async || {
             for node in &self.nodes {
@@ -194,7 +197,7 @@ impl World {
         .await;
     }
 
-    /// Ends everything, and says what came of it.
+    /// Stops everything. Returns the counts and the violations.
     pub async fn finish(&self, clients: Vec<tokio::task::JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for client in clients {
@@ -202,47 +205,55 @@ impl World {
         }
         let mut hits = 0;
         for node in &self.nodes {
-            hits += node.metric("tollgate_cache_lookups_total{result=\"hit\"}").await.expect("it");
+            hits +=
+                node.metric("tollgate_cache_lookups_total{result=\"hit\"}").await.expect("a count");
             node.process.lock().expect("no panic").take();
         }
         self.pool.close().await;
-        let postgres = self.postgres.lock().expect("no panic").take().expect("it runs");
-        tokio::task::spawn_blocking(|| postgres.stop().expect("it stops")).await.expect("no panic");
-        std::fs::remove_dir_all(cluster::directory("revocation")).expect("it is ours");
+        let postgres = self.postgres.lock().expect("no panic").take().expect("Postgres runs");
+        tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
+            .await
+            .expect("no panic");
+        std::fs::remove_dir_all(cluster::directory("revocation"))
+            .expect("the test owns the directory");
 
         let (mut tally, mut violations) = (Tally::default(), Vec::new());
         let keys = self.keys.read().expect("no panic");
         for key in keys.iter().chain(self.retired.lock().expect("no panic").iter()) {
             key.record.judge(&key.id, &mut tally, &mut violations);
         }
-        assert!(hits > tally.passed as u64 / 4, "{hits} of {} came out of caches", tally.passed);
+        assert!(
+            hits > tally.passed as u64 / 4,
+            "only {hits} of {} responses came from caches",
+            tally.passed
+        );
         (tally, violations)
     }
 
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("revocation").join("data/postmaster.pid");
-        let text = std::fs::read_to_string(file).expect("it runs");
+        let text = std::fs::read_to_string(file).expect("Postgres runs");
         let pid = text.lines().next().expect("a line").parse().expect("a process id");
-        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("it runs");
+        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("Postgres runs");
     }
 
     fn random(&self) -> StdRng {
         StdRng::seed_from_u64(self.seeds.fetch_add(1, Ordering::Relaxed) as u64)
     }
 
-    async fn ask(&self, node: usize, key: &Key) {
+    async fn send_request(&self, node: usize, key: &Key) {
         let uri = format!("{}/v1/authorize?scope=orders:write", self.nodes[node].url());
         let request = Request::get(uri).header("X-API-Key", &key.text);
         let request = request.body(Full::default()).expect("a request");
         let begun = Instant::now();
         let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
-        // A node that is gone answers nothing.
-        let Ok(answer) = answer.expect("a node that is there answers") else {
+        // A killed node closes its connections.
+        let Ok(answer) = answer.expect("an available node responds") else {
             tokio::task::yield_now().await;
             return;
         };
         let status = answer.status().as_u16();
-        // The connection is used again.
+        // The body is read so that the connection can be used again.
         let _ = answer.into_body().collect().await;
         match status {
             200 => key.record.answered(begun, node, true),
@@ -252,51 +263,53 @@ impl World {
         }
     }
 
-    /// A change, requests on every node that begin after it has returned, and back again.
-    async fn change_one(&self, account: &mut Account, random: &mut StdRng) {
-        let place = random.random_range(0..account.keys.len());
-        let key = Arc::clone(&account.keys[place]);
+    /// Makes a change, sends requests to every node after it has returned, and then undoes it.
+    async fn make_one_change(&self, account: &mut Account, random: &mut StdRng) {
+        let index = random.random_range(0..account.keys.len());
+        let key = Arc::clone(&account.keys[index]);
         let change = [Change::Revoke, Change::Disable, Change::Reduce, Change::Suspend]
             [random.random_range(0..4)];
         let keys = match change {
             Change::Suspend => account.keys.clone(),
             _ => vec![Arc::clone(&key)],
         };
-        let (method, path, there, back) = change.request(account, &key);
-        // So that it is in their caches.
-        self.ask_all(&key).await;
-        keys.iter().for_each(|key| key.record.ban());
-        self.until_it_is_made(random, &method, &path, &there).await;
-        keys.iter().for_each(|key| key.record.banned());
-        self.ask_all(&key).await;
-        match back {
-            Some(back) => {
-                keys.iter().for_each(|key| key.record.lift());
-                self.until_it_is_made(random, &method, &path, &back).await;
-                keys.iter().for_each(|key| key.record.lifted());
-                self.ask_all(&key).await;
+        let (method, path, body, undo) = change.request(account, &key);
+        // Puts the key into the caches of the nodes.
+        self.send_to_all_nodes(&key).await;
+        keys.iter().for_each(|key| key.record.ban_sent());
+        self.send_until_it_returns(random, &method, &path, &body).await;
+        keys.iter().for_each(|key| key.record.ban_returned());
+        self.send_to_all_nodes(&key).await;
+        match undo {
+            Some(undo) => {
+                keys.iter().for_each(|key| key.record.undo_sent());
+                self.send_until_it_returns(random, &method, &path, &undo).await;
+                keys.iter().for_each(|key| key.record.undo_returned());
+                self.send_to_all_nodes(&key).await;
             }
             None => {
                 key.revoked.store(true, Ordering::Relaxed);
-                account.keys[place] = self.create(account).await;
+                account.keys[index] = self.create(account).await;
             }
         }
     }
 
-    async fn ask_all(&self, key: &Key) {
-        let nodes = (0..NODES).filter(|node| self.nodes[*node].answers.load(Ordering::Relaxed));
-        let mut asked = nodes.map(|node| self.ask(node, key)).collect::<Vec<_>>().into_iter();
-        // One after the other would give the last one time.
-        match (asked.next(), asked.next(), asked.next()) {
-            (Some(a), Some(b), Some(c)) => drop(tokio::join!(a, b, c)),
-            (Some(a), Some(b), None) => drop(tokio::join!(a, b)),
-            (Some(a), None, _) => a.await,
+    async fn send_to_all_nodes(&self, key: &Key) {
+        let nodes =
+            (0..NODES).filter(|node| self.nodes[*node].is_available.load(Ordering::Relaxed));
+        let mut requests =
+            nodes.map(|node| self.send_request(node, key)).collect::<Vec<_>>().into_iter();
+        // Concurrently: otherwise the last node would have more time to learn of the change.
+        match (requests.next(), requests.next(), requests.next()) {
+            (Some(first), Some(second), Some(third)) => drop(tokio::join!(first, second, third)),
+            (Some(first), Some(second), None) => drop(tokio::join!(first, second)),
+            (Some(first), None, _) => first.await,
             _ => {}
         }
     }
 
-    /// Sends a change, to a node at random each time, until it returns.
-    async fn until_it_is_made(
+    /// Sends a change until it returns, each time to a random node.
+    async fn send_until_it_returns(
         &self,
         random: &mut StdRng,
         method: &Method,
@@ -306,16 +319,16 @@ impl World {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let node = random.random_range(0..NODES);
-            if !self.nodes[node].answers.load(Ordering::Relaxed) {
+            if !self.nodes[node].is_available.load(Ordering::Relaxed) {
                 tokio::task::yield_now().await;
                 continue;
             }
             let sent = Instant::now();
-            if self.backend(node, method.clone(), path, body.clone()).await.is_some() {
-                self.took.lock().expect("no panic").push(sent.elapsed());
+            if self.send_as_admin(node, method.clone(), path, body.clone()).await.is_some() {
+                self.durations.lock().expect("no panic").push(sent.elapsed());
                 return;
             }
-            assert!(Instant::now() < deadline, "{method} {path} could not be made");
+            assert!(Instant::now() < deadline, "{method} {path} did not return");
         }
     }
 
@@ -325,13 +338,13 @@ impl World {
         let mut random = self.random();
         let created = loop {
             let node = random.random_range(0..NODES);
-            if self.nodes[node].answers.load(Ordering::Relaxed)
+            if self.nodes[node].is_available.load(Ordering::Relaxed)
                 && let Some(created) =
-                    self.backend(node, Method::POST, &path, json!({"name": "a"})).await
+                    self.send_as_admin(node, Method::POST, &path, json!({"name": "a"})).await
             {
                 break created;
             }
-            assert!(Instant::now() < deadline, "no key could be made");
+            assert!(Instant::now() < deadline, "no key could be created");
         };
         let text = |member: &str| created[member].as_str().expect("a text").to_owned();
         let (record, revoked) = (Record::default(), AtomicBool::new(false));
@@ -340,14 +353,20 @@ impl World {
         keys.push(Arc::clone(&key));
         if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
             let revoked = |key: &Arc<Key>| key.revoked.load(Ordering::Relaxed);
-            let oldest = keys.iter().position(revoked).expect("one of them");
+            let oldest = keys.iter().position(revoked).expect("a revoked key");
             self.retired.lock().expect("no panic").push(keys.remove(oldest));
         }
         key
     }
 
-    /// What the admin key may do; `None` when the node could not.
-    async fn backend(&self, node: usize, method: Method, path: &str, body: Value) -> Option<Value> {
+    /// Sends a request with the admin key. Returns `None` if the node could not serve it.
+    async fn send_as_admin(
+        &self,
+        node: usize,
+        method: Method,
+        path: &str,
+        body: Value,
+    ) -> Option<Value> {
         let request = Request::builder()
             .method(method)
             .uri(format!("{}{path}", self.nodes[node].url()))
@@ -356,7 +375,7 @@ impl World {
             .body(Full::from(body.to_string()))
             .expect("a request");
         let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
-        let answer = answer.expect("a node that is there answers").ok()?;
+        let answer = answer.expect("an available node responds").ok()?;
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         match status {
@@ -368,35 +387,35 @@ impl World {
 }
 
 impl Node {
-    /// Starts the service, and returns when it serves.
+    /// Starts the service and waits until it serves.
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
         let log = cluster::directory(&format!("revocation-{}.log", self.number));
         let process = tokio::task::spawn_blocking(move || Process::start(command, &log));
-        let process = process.await.expect("it starts");
+        let process = process.await.expect("no panic");
         *self.address.lock().expect("no panic") = format!("http://{}", process.address);
         *self.process.lock().expect("no panic") = Some(process);
-        self.answers.store(true, Ordering::Relaxed);
+        self.is_available.store(true, Ordering::Relaxed);
     }
 
     pub fn kill(&self) {
-        self.answers.store(false, Ordering::Relaxed);
+        self.is_available.store(false, Ordering::Relaxed);
         self.signal(Signal::KILL);
-        let process = self.process.lock().expect("no panic").take().expect("it runs");
+        let process = self.process.lock().expect("no panic").take().expect("the service runs");
         process.wait();
     }
 
     pub fn signal(&self, signal: Signal) {
         let process = self.process.lock().expect("no panic");
-        process.as_ref().expect("it runs").signal(signal);
+        process.as_ref().expect("the service runs").signal(signal);
     }
 
     fn url(&self) -> String {
         self.address.lock().expect("no panic").clone()
     }
 
-    /// The value of a metric, if the node answers.
+    /// The value of a metric, if the node responds.
     pub async fn metric(&self, name: &str) -> Option<u64> {
         let address = self.process.lock().expect("no panic").as_ref()?.metrics;
         let name = format!("{name} ");
@@ -421,23 +440,23 @@ impl Account {
 }
 
 impl Change {
-    /// The request that makes it, and the body that takes it back, if that can be done.
+    /// The request for the change, and the body that undoes it unless it is final.
     fn request(self, account: &Account, key: &Key) -> (Method, String, Value, Option<Value>) {
         let of_account = account.path();
         let of_key = format!("{of_account}/keys/{}", key.id);
         match self {
             Self::Revoke => (Method::POST, format!("{of_key}/revoke"), json!({}), None),
             Self::Disable => {
-                let back = Some(json!({"enabled": true}));
-                (Method::PATCH, of_key, json!({"enabled": false}), back)
+                let undo = Some(json!({"enabled": true}));
+                (Method::PATCH, of_key, json!({"enabled": false}), undo)
             }
             Self::Reduce => {
-                let back = Some(json!({"scopes": ["write"]}));
-                (Method::PATCH, of_key, json!({"scopes": ["read"]}), back)
+                let undo = Some(json!({"scopes": ["write"]}));
+                (Method::PATCH, of_key, json!({"scopes": ["read"]}), undo)
             }
             Self::Suspend => {
-                let back = Some(json!({"status": "active"}));
-                (Method::PATCH, of_account, json!({"status": "suspended"}), back)
+                let undo = Some(json!({"status": "active"}));
+                (Method::PATCH, of_account, json!({"status": "suspended"}), undo)
             }
         }
     }

@@ -1,8 +1,7 @@
-//! The files of a folder name one another in one direction: no circle of files, with a folder in it
-//! counted as one.
+//! The files of a folder have no dependency cycle. A subfolder counts as one file.
 //!
-//! A path counts as an arrow to the file that defines the item. A re-export on the way does not
-//! count, and neither does the folder's `mod.rs` where it only re-exports. Tests may name anything.
+//! A path is an arrow to the file that defines the item. A re-export on the way does not count, and
+//! neither does a `mod.rs` that only re-exports. Tests may name anything.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -17,11 +16,11 @@ use super::{
     sources::{Sources, of_this_crate, sample},
 };
 
-/// Which file names which other, and the items that it names there.
+/// For each pair of files: the items that the first one uses from the second one.
 type Arrows = BTreeMap<(PathBuf, PathBuf), BTreeSet<String>>;
 
-/// Entries of one folder each of which names each other, directly or through others of them.
-struct Circle {
+/// Entries of one folder that depend on each other, directly or through other entries.
+struct Cycle {
     folder: PathBuf,
     /// Names of files and of folders.
     entries: BTreeSet<String>,
@@ -29,12 +28,12 @@ struct Circle {
     arrows: Arrows,
 }
 
-impl fmt::Display for Circle {
+impl fmt::Display for Cycle {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let entries: Vec<&str> = self.entries.iter().map(String::as_str).collect();
         let folder: PathBuf =
             Path::new("src").components().chain(self.folder.components()).collect();
-        writeln!(formatter, "{} has a circle of {}:", folder.display(), entries.join(", "))?;
+        writeln!(formatter, "{} has a cycle of {}:", folder.display(), entries.join(", "))?;
         for ((from, to), names) in &self.arrows {
             let names: Vec<&str> = names.iter().map(String::as_str).collect();
             let (from, to) = (from.display(), to.display());
@@ -44,22 +43,22 @@ impl fmt::Display for Circle {
     }
 }
 
-/// The circles in each folder of a crate.
-fn circles(sources: &Sources) -> Vec<Circle> {
+/// The cycles in each folder of a crate.
+fn cycles(sources: &Sources) -> Vec<Cycle> {
     let mut folders: BTreeMap<PathBuf, Arrows> = BTreeMap::new();
     for ((from, to), names) in arrows(&Crate::read(sources, "lib.rs")) {
-        let (folder, ..) = place(&from, &to);
+        let (folder, ..) = split_paths(&from, &to);
         folders.entry(folder).or_default().insert((from, to), names);
     }
     let mut found = Vec::new();
     for (folder, arrows) in folders {
         for entries in components(&arrows) {
-            let mut inside = arrows.clone();
-            inside.retain(|(from, to), _| {
-                let (_, from, to) = place(from, to);
+            let mut within = arrows.clone();
+            within.retain(|(from, to), _| {
+                let (_, from, to) = split_paths(from, to);
                 entries.contains(&from) && entries.contains(&to)
             });
-            found.push(Circle { folder: folder.clone(), entries, arrows: inside });
+            found.push(Cycle { folder: folder.clone(), entries, arrows: within });
         }
     }
     found
@@ -71,11 +70,11 @@ fn arrows(krate: &Crate) -> Arrows {
     for (id, module) in krate.modules.iter().enumerate() {
         for mention in mentions(module).iter().filter(|mention| !mention.test) {
             for target in resolve(krate, id, &mention.path) {
-                let Some((defining, name)) = counted(krate, module, mention, target) else {
+                let Some((target, name)) = dependency(krate, module, mention, target) else {
                     continue;
                 };
-                if defining.file != module.file {
-                    let files = (module.file.clone(), defining.file.clone());
+                if target.file != module.file {
+                    let files = (module.file.clone(), target.file.clone());
                     arrows.entry(files).or_default().insert(name);
                 }
             }
@@ -84,8 +83,8 @@ fn arrows(krate: &Crate) -> Arrows {
     arrows
 }
 
-/// The module to which a mention makes an arrow, and the name of what it leads to.
-fn counted<'a>(
+/// The module that a mention depends on, and the name of the item.
+fn dependency<'a>(
     krate: &'a Crate,
     from: &Module,
     mention: &Mention,
@@ -97,21 +96,22 @@ fn counted<'a>(
         Target::Module(id) => (id, None),
     };
     let to = &krate.modules[id];
-    // `use super::*` and `use super::Arc`: what a file gets from another crate, or as a mere name,
-    // through a module that it is in.
+    // `use super::*` and `use super::Arc`: the file gets an item of another crate, or only a name,
+    // through a module that contains it.
     if from.path.starts_with(&to.path) {
         return None;
     }
     match name {
         Some(name) => Some((to, name)),
-        // A single name in code that is also a module's is a variable, a field or a macro.
+        // A single name in code that is also the name of a module is a variable, a field or a
+        // macro.
         None if mention.path.len() == 1 && mention.place == Place::Code => None,
         None => Some((to, to.path.last()?.clone())),
     }
 }
 
-/// The folder in which two files part, and the entries of it that they are or are in.
-fn place(from: &Path, to: &Path) -> (PathBuf, String, String) {
+/// The innermost folder that contains both files, and its entries that are or contain them.
+fn split_paths(from: &Path, to: &Path) -> (PathBuf, String, String) {
     let text = |component: Component<'_>| component.as_os_str().to_string_lossy().into_owned();
     let mut folder = PathBuf::new();
     for (from, to) in from.components().zip(to.components()) {
@@ -123,39 +123,39 @@ fn place(from: &Path, to: &Path) -> (PathBuf, String, String) {
     unreachable!("a file is neither itself nor in another file");
 }
 
-/// The sets of more than one entry in which each entry reaches each other.
+/// The sets of two or more entries in which each entry reaches every other one.
 fn components(arrows: &Arrows) -> Vec<BTreeSet<String>> {
     let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (from, to) in arrows.keys() {
-        let (_, from, to) = place(from, to);
+        let (_, from, to) = split_paths(from, to);
         next.entry(from).or_default().insert(to);
     }
     let reached: BTreeMap<&String, BTreeSet<&String>> =
         next.keys().map(|entry| (entry, reached_from(entry, &next))).collect();
     let mut found: Vec<BTreeSet<String>> = Vec::new();
     for (entry, others) in &reached {
-        if !others.contains(entry) || found.iter().any(|circle| circle.contains(*entry)) {
+        if !others.contains(entry) || found.iter().any(|cycle| cycle.contains(*entry)) {
             continue;
         }
-        let circle = others
+        let cycle = others
             .iter()
             .filter(|other| reached.get(*other).is_some_and(|back| back.contains(entry)))
             .map(|other| (*other).clone());
-        found.push(circle.collect());
+        found.push(cycle.collect());
     }
     found
 }
 
-/// The entries to which a way of one arrow or more leads.
+/// The entries that can be reached over one or more arrows.
 fn reached_from<'a>(
     entry: &str,
     next: &'a BTreeMap<String, BTreeSet<String>>,
 ) -> BTreeSet<&'a String> {
     let mut reached = BTreeSet::new();
-    let mut open: Vec<&String> = next.get(entry).into_iter().flatten().collect();
-    while let Some(entry) = open.pop() {
+    let mut pending: Vec<&String> = next.get(entry).into_iter().flatten().collect();
+    while let Some(entry) = pending.pop() {
         if reached.insert(entry) {
-            open.extend(next.get(entry).into_iter().flatten());
+            pending.extend(next.get(entry).into_iter().flatten());
         }
     }
     reached
@@ -163,57 +163,57 @@ fn reached_from<'a>(
 
 #[test]
 fn files_of_a_folder_have_no_dependency_cycle() {
-    let circles: Vec<String> = circles(&of_this_crate()).iter().map(Circle::to_string).collect();
-    assert!(circles.is_empty(), "\n{}", circles.join("\n"));
+    let cycles: Vec<String> = cycles(&of_this_crate()).iter().map(Cycle::to_string).collect();
+    assert!(cycles.is_empty(), "\n{}", cycles.join("\n"));
 }
 
-/// The circles of a sample as text.
-fn circles_of(files: &[(&str, &str)]) -> Vec<String> {
-    circles(&sample(files)).iter().map(Circle::to_string).collect()
+/// The cycles of a sample as text.
+fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
+    cycles(&sample(files)).iter().map(Cycle::to_string).collect()
 }
 
 #[test]
 fn cycle_of_two_files_is_found() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B; pub struct A(B);"),
         ("b.rs", "pub struct B; impl B { fn a(&self) -> Option<super::a::A> { None } }"),
         ("c.rs", "use crate::{a::A, b::B}; fn c(_: A, _: B) {}"),
     ]);
-    let circle = "src has a circle of a.rs, b.rs:\n    a.rs → b.rs: B\n    b.rs → a.rs: A\n";
-    assert_eq!(found, [circle]);
+    let cycle = "src has a cycle of a.rs, b.rs:\n    a.rs → b.rs: B\n    b.rs → a.rs: A\n";
+    assert_eq!(found, [cycle]);
 }
 
 #[test]
 fn cycle_of_three_files_is_found_once() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
         ("a.rs", "use crate::b::B as Other; pub struct A(Other);"),
         ("b.rs", "pub struct B; fn b() { crate::c::c() }"),
         ("c.rs", "pub fn c() { log!(level = 1; { crate::a::A }) } use super::d;"),
         ("d.rs", ""),
     ]);
-    let circle = "src has a circle of a.rs, b.rs, c.rs:\n    \
+    let cycle = "src has a cycle of a.rs, b.rs, c.rs:\n    \
                   a.rs → b.rs: B\n    b.rs → c.rs: c\n    c.rs → a.rs: A\n";
-    assert_eq!(found, [circle]);
+    assert_eq!(found, [cycle]);
 }
 
 #[test]
 fn cycle_through_a_reexport_is_found_between_the_defining_files() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod folder; pub use folder::A;"),
         ("folder/mod.rs", "mod a; mod b; pub use a::*; pub use self::b::{B as Renamed};"),
         ("folder/a.rs", "use super::Renamed; pub struct A(Renamed);"),
         ("folder/b.rs", "pub enum B { Of(Box<crate::A>) }"),
     ]);
-    let circle = "src/folder has a circle of a.rs, b.rs:\n    \
+    let cycle = "src/folder has a cycle of a.rs, b.rs:\n    \
                   folder/a.rs → folder/b.rs: B\n    folder/b.rs → folder/a.rs: A\n";
-    assert_eq!(found, [circle]);
+    assert_eq!(found, [cycle]);
 }
 
 #[test]
 fn cycle_of_a_file_and_a_folder_is_found() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod web;"),
         ("web/mod.rs", "mod format; mod pages;"),
         ("web/format.rs", "use super::pages::View; pub fn day(_: View) {}"),
@@ -221,28 +221,28 @@ fn cycle_of_a_file_and_a_folder_is_found() {
         ("web/pages/view.rs", "pub struct View;"),
         ("web/pages/list.rs", "use super::super::format; fn list() { format::day(0) }"),
     ]);
-    let circle = "src/web has a circle of format.rs, pages:\n    \
+    let cycle = "src/web has a cycle of format.rs, pages:\n    \
                   web/format.rs → web/pages/view.rs: View\n    \
                   web/pages/list.rs → web/format.rs: day, format\n";
-    assert_eq!(found, [circle]);
+    assert_eq!(found, [cycle]);
 }
 
 #[test]
 fn item_defined_in_a_mod_rs_makes_a_cycle_with_it() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod store;"),
         ("store/mod.rs", "mod pool; use pool::Pool; pub struct Store(Pool);"),
         ("store/pool.rs", "use super::Store; pub struct Pool; impl Store {}"),
     ]);
-    let circle = "src/store has a circle of mod.rs, pool.rs:\n    \
+    let cycle = "src/store has a cycle of mod.rs, pool.rs:\n    \
                   store/mod.rs → store/pool.rs: Pool\n    \
                   store/pool.rs → store/mod.rs: Store\n";
-    assert_eq!(found, [circle]);
+    assert_eq!(found, [cycle]);
 }
 
 #[test]
 fn files_that_depend_in_one_direction_pass() {
-    let found = circles_of(&[
+    let found = cycles_of(&[
         ("lib.rs", "mod error; mod store; pub use error::Error;"),
         ("error.rs", "pub enum Error { Lost } made! { Code }"),
         (
@@ -250,7 +250,7 @@ fn files_that_depend_in_one_direction_pass() {
             "mod keys; mod pool; #[cfg(test)] mod pool_tests; pub use keys::*; \
              pub use pool::Store; pub use std::sync::Arc; pub use router::router; mod router;",
         ),
-        // The type is another file's: its `impl` is an arrow to that file, and a method call none.
+        // An `impl` of a type is an arrow to the file of the type. A method call is not an arrow.
         ("store/keys.rs", "use super::{Arc, Store}; impl Store { pub fn keys(&self) {} }"),
         (
             "store/pool.rs",

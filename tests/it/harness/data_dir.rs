@@ -1,4 +1,4 @@
-//! Where a process of a test keeps what it has.
+//! The data directory of a process that a test starts.
 
 use std::{path::PathBuf, process::Output};
 
@@ -9,37 +9,37 @@ use super::{
     process::{Process, tollgate},
 };
 
-/// A data directory and a log of one test, removed in the end.
-pub struct Place {
-    pub directory: PathBuf,
+/// The data directory and the log of one test. Both are removed at the end.
+pub struct DataDir {
+    pub path: PathBuf,
     log: PathBuf,
 }
 
-impl Place {
+impl DataDir {
     pub fn new(name: &str) -> Self {
         let log = format!("{name}.log");
-        Self { directory: cluster::directory(name), log: cluster::directory(&log) }
+        Self { path: cluster::directory(name), log: cluster::directory(&log) }
     }
 
     pub fn start(&self, arguments: &[&str]) -> Process {
         let mut command = tollgate(arguments);
-        command.env("TOLLGATE_DATA_DIR", &self.directory);
+        command.env("TOLLGATE_DATA_DIR", &self.path);
         Process::start(command, &self.log)
     }
 
     fn run(&self, arguments: &[&str]) -> Output {
         let mut command = tollgate(arguments);
-        command.env("TOLLGATE_DATA_DIR", &self.directory);
+        command.env("TOLLGATE_DATA_DIR", &self.path);
         command.output().expect("the program runs")
     }
 
-    /// What a command that succeeds prints.
+    /// Runs a command that must succeed. Returns what it prints on stdout.
     #[track_caller]
     pub fn stdout(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {stderr}");
-        String::from_utf8(output.stdout).expect("text")
+        String::from_utf8(output.stdout).expect("UTF-8")
     }
 
     #[track_caller]
@@ -47,24 +47,25 @@ impl Place {
         serde_json::from_str(&self.stdout(arguments)).expect("one JSON value")
     }
 
-    /// What a command that fails says.
+    /// Runs a command that must fail. Returns what it prints on stderr.
     #[track_caller]
     pub fn error(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?} succeeded");
-        String::from_utf8(output.stderr).expect("text")
+        String::from_utf8(output.stderr).expect("UTF-8")
     }
 
-    pub fn postmaster(&self) -> Option<u32> {
-        let file = self.directory.join("data/postmaster.pid");
+    /// The process id of the private Postgres, if it runs.
+    pub fn postmaster_pid(&self) -> Option<u32> {
+        let file = self.path.join("data/postmaster.pid");
         std::fs::read_to_string(file).ok()?.lines().next()?.parse().ok()
     }
 }
 
-impl Drop for Place {
+impl Drop for DataDir {
     fn drop(&mut self) {
-        // What is left is in the temporary directory.
-        let _ = std::fs::remove_dir_all(&self.directory);
+        // If this fails, the files stay in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.path);
         let _ = std::fs::remove_file(&self.log);
     }
 }
