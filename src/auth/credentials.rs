@@ -2,39 +2,57 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::domain::api_key::KeyText;
 
-/// The text that a request presents as its key, wherever it stands.
+/// The API key that a request presents, from whichever header holds it. It is well formed, but not
+/// verified yet.
 #[derive(Debug)]
 pub struct Credentials(KeyText);
 
-/// Why a request presents no key.
+/// Why no key could be read from the headers of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialsError {
-    /// None.
+    /// The headers hold no key: they are absent or empty, or `Authorization` has another scheme
+    /// than Bearer.
     Missing,
-    /// Two or more that differ: which one is meant cannot be told, so none is.
+    /// The headers hold two or more different keys. None of them is used, because it is unclear
+    /// which one the caller means.
     Conflicting,
-    /// One that is no key's text.
+    /// The headers hold one key, and [`KeyText::parse`] refuses its text.
     Malformed,
 }
 
 impl Credentials {
-    /// Reads `header` and `Authorization: Bearer`. The query string is never read.
+    /// Reads the key from `header` and `Authorization: Bearer`. The same key may be in both. The
+    /// query string is never read.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if these headers hold no key, different keys, or text that is not a
+    /// key.
     pub fn read(headers: &HeaderMap, header: &HeaderName) -> Result<Self, CredentialsError> {
         let own = headers.get_all(header).iter().map(HeaderValue::as_bytes);
         Self::only(own.chain(bearer_tokens(headers)))
     }
 
-    /// Reads `header` alone.
+    /// Reads the key from `header` alone.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if the header holds no key, different keys, or text that is not a key.
     pub fn read_header(headers: &HeaderMap, header: &HeaderName) -> Result<Self, CredentialsError> {
         Self::only(headers.get_all(header).iter().map(HeaderValue::as_bytes))
     }
 
-    /// Reads `Authorization: Bearer` alone.
+    /// Reads the key from `Authorization: Bearer` alone.
+    ///
+    /// # Errors
+    ///
+    /// [`CredentialsError`] if the header holds no key, different keys, or text that is not a key.
     pub fn read_bearer(headers: &HeaderMap) -> Result<Self, CredentialsError> {
         Self::only(bearer_tokens(headers))
     }
 
+    /// The well-formed key, for a verifier to look up.
     #[must_use]
     pub fn into_key(self) -> KeyText {
         self.0

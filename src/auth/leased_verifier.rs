@@ -34,18 +34,20 @@ struct Counts {
     without_lease: AtomicU64,
 }
 
-/// How a [`LeasedVerifier`] has answered since it was made, and what it holds.
+/// A snapshot of a [`LeasedVerifier`]: its cache, its lease, and its counters since it was created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CacheState {
-    /// Keys in the cache.
+    /// Number of keys in the cache.
     pub keys: usize,
-    /// Answered out of the cache.
+    /// Verifications that the cache answered.
     pub hits: u64,
-    /// Asked of the inner verifier: the key was not in the cache.
+    /// Verifications that went to the inner verifier because the key was not in the cache, or may
+    /// have expired since it was cached.
     pub misses: u64,
-    /// Asked of the inner verifier: there was no lease.
+    /// Verifications that went to the inner verifier because there was no lease.
     pub without_lease: u64,
+    /// Whether the lease runs, so that the cache may answer.
     pub holds_lease: bool,
 }
 
@@ -80,6 +82,8 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
         self.cache.clear();
     }
 
+    /// A snapshot of the cache, the lease and the counters, for metrics. The counters are read one
+    /// after another, so concurrent verifications may make them differ by a few.
     #[must_use]
     pub fn state(&self) -> CacheState {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);

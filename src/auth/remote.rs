@@ -106,34 +106,49 @@ impl Default for RemoteSettings {
     }
 }
 
-/// Why a [`RemoteVerifier`] cannot be made.
+/// Why a [`RemoteVerifier`] cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteVerifierError {
-    /// What is wrong with it. The URL itself is not repeated: it may hold a password.
+    /// The URL cannot be used. The text says why, without the URL itself, which may contain a
+    /// password.
     #[error("the URL of the Tollgate {0}: it must be such as https://tollgate.example")]
     Url(&'static str),
     #[error("the admin key for the Tollgate does not begin with {prefix}", prefix = ADMIN_PREFIX)]
+    /// The key is not an admin key, because its prefix is not [`ADMIN_PREFIX`].
     AdminKey,
     #[error("no root certificates can be read on this machine, and an https URL needs them")]
+    /// The URL begins with `https://`, and no root certificate could be read. The source says why.
     RootCertificates(#[source] io::Error),
 }
 
 impl RemoteVerifier {
-    /// Asks the Tollgate at `url`, with the default settings.
+    /// A verifier that asks the Tollgate at `url`, with the default settings.
     ///
     /// The URL begins with `http://` or `https://`; it may have a port, and a path in front of
     /// `/v1`. Over http both keys travel in the clear: that is for one machine or a private
     /// network. For https the root certificates of this machine are read, once, from where the
-    /// system keeps them or from the file that `SSL_CERT_FILE` names; over http none are needed.
+    /// system keeps them or from the file that `SSL_CERT_FILE` names. For http none are needed.
     ///
-    /// The admin key needs the permission `verify` and no other. It is the tenant's: keys of other
-    /// tenants are not found.
+    /// The admin key needs the permission `verify` and no other. It belongs to one tenant: keys of
+    /// other tenants are not found.
+    ///
+    /// No request is sent yet, so a wrong host or a revoked admin key is not noticed here.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteVerifierError`] if the URL cannot be used, `admin_key` is not an admin key, or the
+    /// root certificates that https needs cannot be read.
     pub fn new(url: &str, admin_key: &KeyText) -> Result<Self, RemoteVerifierError> {
         Self::with_settings(url, admin_key, RemoteSettings::default())
     }
 
-    /// The same with other bounds.
+    /// Like [`Self::new`], with other settings.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteVerifierError`], in the same cases as [`Self::new`].
+    #[expect(clippy::missing_panics_doc, reason = "the text of a key is always a header value")]
     pub fn with_settings(
         url: &str,
         admin_key: &KeyText,

@@ -25,7 +25,7 @@ const STEPS: u16 = 64;
 pub struct Rgb(pub [u8; 3]);
 
 impl Rgb {
-    /// From 1 to 21.
+    /// The contrast ratio of the two colours, from 1 to 21. Their order does not matter.
     #[must_use]
     pub fn contrast(self, other: Self) -> f64 {
         let (a, b) = (self.luminance(), other.luminance());
@@ -67,39 +67,52 @@ impl fmt::Display for Rgb {
     }
 }
 
-/// The colour that a platform chose, of all there are: what is shown is its [`Palette`].
+/// The colour that a platform chose for its dashboard. It may be any colour of sRGB: the pages show
+/// the readable shades of its [`Palette`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AccentColor(Rgb);
 
+/// The text is not a colour in hexadecimal: wrong length, a digit that is not hexadecimal, or no
+/// `#` where one is needed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a colour written as # and six hexadecimal digits, such as \"#0f62fe\"")]
 pub struct AccentColorError;
 
-/// Shades of a colour, each with at least 4.5:1 to what it stands on.
+/// Readable shades of an [`AccentColor`]. Text has a contrast of at least 4.5:1 to its background.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Palette {
+    /// The shades for pages in light mode.
     pub light: Shades,
+    /// The shades for pages in dark mode.
     pub dark: Shades,
 }
 
-/// Those of pages that are light, or dark.
+/// The shades of a [`Palette`] for one mode of the pages, light or dark.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Shades {
-    /// The ground of what stands out, such as a button.
+    /// Background of prominent elements, such as a button: the chosen colour itself.
     pub accent: Rgb,
-    /// Text on it.
+    /// Text on [`Self::accent`]: white or black.
     pub accent_text: Rgb,
-    /// The colour as text on the page's own ground.
+    /// Text in the chosen colour on the background of the page.
     pub accent_ink: Rgb,
 }
 
 impl AccentColor {
     /// Reads `#rrggbb`, in either case.
+    ///
+    /// # Errors
+    ///
+    /// [`AccentColorError`] if the text is not `#` and six hexadecimal digits.
     pub fn parse(text: &str) -> Result<Self, AccentColorError> {
         text.strip_prefix('#').ok_or(AccentColorError).and_then(Self::from_digits)
     }
 
     /// Reads `rrggbb`, in either case.
+    ///
+    /// # Errors
+    ///
+    /// [`AccentColorError`] if the text is not six hexadecimal digits.
     pub fn from_digits(digits: &str) -> Result<Self, AccentColorError> {
         if digits.len() != 6 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(AccentColorError);
@@ -115,6 +128,10 @@ impl AccentColor {
         self.0.to_string().split_off(1)
     }
 
+    /// The shades in which the pages show this colour, in light and in dark mode.
+    ///
+    /// Where the colour itself is not readable as text, `accent_ink` is the nearest darker shade
+    /// in light mode and the nearest lighter shade in dark mode.
     #[must_use]
     pub fn palette(self) -> Palette {
         // One of them always reaches: no colour is near to both.

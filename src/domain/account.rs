@@ -8,17 +8,34 @@ use super::{id::TenantId, text_enum::text_enum, tron};
 
 /// The tenant's own id of an account: a wallet address, a user id.
 ///
-/// 1 to 128 visible ASCII characters; for tenants with the format `tron`, an address.
+/// It has 1 to 128 visible ASCII characters and is neither `.` nor `..`. For tenants with the
+/// format [`AccountFormat::Tron`] it is a TRON address.
+///
+/// ```
+/// use tollgate::domain::account::{AccountFormat, ExternalId};
+///
+/// let user = ExternalId::parse("user-1", AccountFormat::Any)?;
+/// assert_eq!(user.as_str(), "user-1");
+///
+/// assert!(ExternalId::parse("user-1", AccountFormat::Tron).is_err());
+/// let wallet = ExternalId::parse("TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", AccountFormat::Tron)?;
+/// assert_eq!(wallet.to_string(), "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC");
+/// # Ok::<(), tollgate::domain::account::ExternalIdError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ExternalId(Box<str>);
 
+/// Why a text is not an [`ExternalId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalIdError {
+    /// The text is empty, longer than [`ExternalId::MAX_LENGTH`], `.` or `..`, or has a character
+    /// other than visible ASCII.
     #[error(
         "an account is named by 1 to 128 visible ASCII characters without spaces, and not . or .."
     )]
     Grammar,
+    /// The tenant's format is [`AccountFormat::Tron`], and the text is not a TRON address.
     #[error(transparent)]
     Tron(#[from] tron::AddressError),
 }
@@ -27,6 +44,12 @@ impl ExternalId {
     /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 128;
 
+    /// Reads an id in the tenant's format.
+    ///
+    /// # Errors
+    ///
+    /// [`ExternalIdError::Grammar`] if the length or a character is wrong,
+    /// [`ExternalIdError::Tron`] if the format asks for a TRON address and the text is none.
     pub fn parse(text: &str, format: AccountFormat) -> Result<Self, ExternalIdError> {
         // Clients resolve "." and ".." in a path before they send it.
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -39,6 +62,7 @@ impl ExternalId {
         Ok(Self(text.into()))
     }
 
+    /// The id exactly as the tenant wrote it: case matters.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -80,19 +104,22 @@ text_enum! {
     }
 }
 
-/// The id of an account inside: UUIDv5 of its tenant and its external id.
+/// The internal id of an account: the UUIDv5 of its tenant and its external id.
 ///
-/// Derived, so that every node knows it without asking and every row of the account can be
-/// placed by it.
+/// It is derived, so that every node can compute it without a lookup, and so that the rows of an
+/// account can be partitioned by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AccountId(Uuid);
 
 impl AccountId {
+    /// The UUIDv5 with the tenant's id as its namespace and the external id as its name. The
+    /// account need not exist.
     #[must_use]
     pub fn derive(tenant: TenantId, external_id: &ExternalId) -> Self {
         Self(Uuid::new_v5(&tenant.uuid(), external_id.as_str().as_bytes()))
     }
 
+    /// The id as the UUID that is stored.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0
@@ -102,7 +129,9 @@ impl AccountId {
 text_enum! {
     /// Whether the account's keys pass. None of a suspended account's keys does.
     pub enum AccountStatus {
+        /// The account's live keys pass.
         Active = "active",
+        /// No key of the account passes until it is active again.
         Suspended = "suspended",
     }
 }

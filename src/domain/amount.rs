@@ -9,7 +9,8 @@ pub const MAX_DECIMALS: u8 = 18;
 #[cfg(feature = "server")]
 const MAX_DIGITS: usize = 19;
 
-/// The currency of a tenant: its code and how many decimals its minor unit has.
+/// The currency of a tenant: its code and its number of decimals. One unit of a currency with six
+/// decimals is 1,000,000 minor units.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Currency {
     code: CurrencyCode,
@@ -52,18 +53,28 @@ super::schema::named!(
         .examples(["TRX"])
 );
 
+/// Why a [`Currency`] cannot be created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CurrencyError {
+    /// The code is too short or too long, begins with a digit, or has a character other than A to Z
+    /// and 0 to 9.
     #[error(
         "a currency code has 2 to 10 characters: capital letters and digits, the first a letter"
     )]
     Code,
+    /// There are more than [`MAX_DECIMALS`] decimals.
     #[error("a currency has 0 to 18 decimals")]
     Decimals,
 }
 
 impl Currency {
+    /// A currency with 0 to [`MAX_DECIMALS`] decimals. The code is not looked up in any list.
+    ///
+    /// # Errors
+    ///
+    /// [`CurrencyError::Code`] if the code is not 2 to 10 capital letters and digits, the first a
+    /// letter. [`CurrencyError::Decimals`] if there are more than [`MAX_DECIMALS`] decimals.
     pub fn new(code: &str, decimals: u8) -> Result<Self, CurrencyError> {
         let good = (2..=CurrencyCode::MAX_LENGTH).contains(&code.len())
             && code.starts_with(|first: char| first.is_ascii_uppercase())
@@ -77,11 +88,13 @@ impl Currency {
         Ok(Self { code: CurrencyCode(code.into()), decimals })
     }
 
+    /// The code, such as `TRX`.
     #[must_use]
     pub fn code(&self) -> &str {
         &self.code.0
     }
 
+    /// Number of decimals, from 0 to [`MAX_DECIMALS`].
     #[must_use]
     pub fn decimals(&self) -> u8 {
         self.decimals
@@ -104,6 +117,7 @@ impl Currency {
 pub struct DecimalAmount(String);
 
 impl DecimalAmount {
+    /// The decimal string, such as `1.500000`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -173,21 +187,40 @@ super::schema::named!(
     .examples(["-1.500000"])
 );
 
-/// An amount of money that moves: more than zero, in minor units of some tenant's currency.
+/// An amount of money that is paid, held, credited or refunded: more than zero, in minor units of
+/// the tenant's currency.
+///
+/// ```
+/// use tollgate::domain::amount::{Amount, Currency};
+///
+/// let trx = Currency::new("TRX", 6)?;
+/// let amount = Amount::parse("1.5", &trx)?;
+/// assert_eq!(amount.minor_units(), 1_500_000);
+/// assert_eq!(trx.format(amount.minor_units()).as_str(), "1.500000");
+///
+/// assert!(Amount::parse("0.0000001", &trx).is_err());
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Amount(i64);
 
+/// Why a text is not an [`Amount`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AmountError {
+    /// The text is not a plain decimal number.
     #[error(
         "an amount is digits with an optional point, such as \"12.5\": no sign, exponent, space or leading zero"
     )]
     Grammar,
+    /// There are more digits after the point than the currency has decimals, even if they are
+    /// zeros. The number is that of the currency's decimals.
     #[error("an amount has at most {0} decimals in this currency")]
     TooPrecise(u8),
+    /// The number is zero.
     #[error("an amount is more than zero")]
     Zero,
+    /// The number is more than `i64::MAX` minor units.
     #[error("an amount is at most {0}")]
     TooLarge(MaxAmount),
 }
@@ -204,7 +237,14 @@ impl fmt::Display for MaxAmount {
 }
 
 impl Amount {
-    /// Reads a decimal string exactly.
+    /// Reads a decimal string such as `12.5`, without rounding.
+    ///
+    /// # Errors
+    ///
+    /// [`AmountError::Grammar`] if the text is not digits with an optional point,
+    /// [`AmountError::TooPrecise`] if it has more decimals than the currency,
+    /// [`AmountError::TooLarge`] if it is more than `i64::MAX` minor units, and
+    /// [`AmountError::Zero`] if it is zero.
     pub fn parse(text: &str, currency: &Currency) -> Result<Self, AmountError> {
         let (whole, fraction) = match text.split_once('.') {
             Some((_, "")) => return Err(AmountError::Grammar),
@@ -230,12 +270,13 @@ impl Amount {
         Self::from_minor_units(minor_units).ok_or(AmountError::Zero)
     }
 
-    /// `None` unless it is more than zero.
+    /// An amount of this many minor units. `None` unless it is more than zero.
     #[must_use]
     pub fn from_minor_units(minor_units: i64) -> Option<Self> {
         (minor_units > 0).then_some(Self(minor_units))
     }
 
+    /// The number of minor units, from 1 to `i64::MAX`.
     #[must_use]
     pub fn minor_units(self) -> i64 {
         self.0

@@ -1,8 +1,8 @@
 //! The text of a key, what is stored of it, and what people see of it.
 //!
 //! A key is a prefix followed by 43 characters of unpadded base64url: 32 bytes from a CSPRNG.
-//! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so that
-//! none can be used in the place of another; the plaintext never shows in `Debug` and is wiped
+//! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so
+//! that none can be used in the place of another; the plaintext never shows in `Debug` and is wiped
 //! when it is dropped.
 
 use std::fmt;
@@ -14,27 +14,30 @@ use zeroize::Zeroizing;
 /// Characters in the body of a key: 32 bytes in unpadded base64url.
 pub const BODY_LENGTH: usize = 43;
 
-/// The most characters that a prefix may have.
+/// Maximum number of characters of a prefix.
 pub const MAX_PREFIX_LENGTH: usize = 16;
 
 /// The prefix of every admin key. No tenant's prefix can be confused with it.
 pub const ADMIN_PREFIX: &str = "tg_admin_";
 
-/// What a key begins with: it tells whose key it is, and in which environment.
+/// The text that a key begins with. It shows which tenant issued the key, and for which
+/// environment.
 ///
-/// `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$`, at most 16 characters.
+/// `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$`, 2 to 16 characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeyPrefix(Box<str>);
 
-/// Why a text is not a prefix.
+/// Why a text cannot be the prefix of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrefixError {
+    /// The text does not follow the grammar of a [`KeyPrefix`].
     #[error(
         "a prefix has 2 to 16 characters: lowercase letters and digits in groups that are joined \
          and ended by one underscore, the first a letter, such as ta_ or tt_live_"
     )]
     Grammar,
+    /// The text begins with [`ADMIN_PREFIX`], or [`ADMIN_PREFIX`] begins with the text.
     #[error(
         "tg_admin_ belongs to the admin keys: no prefix may begin with it, nor it with a prefix"
     )]
@@ -43,6 +46,11 @@ pub enum PrefixError {
 
 impl KeyPrefix {
     /// Reads the prefix of a tenant.
+    ///
+    /// # Errors
+    ///
+    /// [`PrefixError::Grammar`] if the text is not a prefix, [`PrefixError::Reserved`] if its keys
+    /// could be confused with admin keys.
     pub fn parse(text: &str) -> Result<Self, PrefixError> {
         if !is_prefix(text) {
             return Err(PrefixError::Grammar);
@@ -59,12 +67,14 @@ impl KeyPrefix {
         Self(ADMIN_PREFIX.into())
     }
 
-    /// Whether a key could begin with both: then they cannot both be given out.
+    /// Whether a key could begin with both prefixes: one of them begins with the other, or they are
+    /// equal.
     #[must_use]
     pub fn collides_with(&self, other: &Self) -> bool {
         self.0.starts_with(&*other.0) || other.0.starts_with(&*self.0)
     }
 
+    /// The prefix with its final `_`, such as `ta_`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -89,16 +99,28 @@ fn is_prefix(text: &str) -> bool {
         })
 }
 
-/// The whole text of a key, as its owner holds it.
+/// The whole plaintext of a key: the secret that its owner sends.
 ///
-/// It is well formed; whether it was ever given out is for the store to say.
+/// It is well formed, but need not be a key that was ever issued: a verifier has to look it up.
+///
+/// ```
+/// use tollgate::domain::api_key::KeyText;
+///
+/// let key = KeyText::parse("ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")?;
+/// assert_eq!(key.prefix(), "ta_");
+/// assert_eq!(key.hint().as_str(), "ta_AAAA…AAAA");
+/// assert_eq!(format!("{key:?}"), "KeyText(ta_[redacted])");
+///
+/// assert!(KeyText::parse("ta_short").is_err());
+/// # Ok::<(), tollgate::domain::api_key::MalformedKey>(())
+/// ```
 #[derive(Clone)]
 pub struct KeyText {
     text: Zeroizing<String>,
     prefix_length: usize,
 }
 
-/// The text is not that of any key: wrong length, alphabet or prefix.
+/// The text cannot be a key: its length, its alphabet or the grammar of its prefix is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed key")]
 pub struct MalformedKey;
@@ -115,8 +137,12 @@ impl KeyText {
         Self { text, prefix_length }
     }
 
-    /// Reads what a client presented. Any final character of the alphabet is accepted, although
-    /// only 16 of the 64 can have been given out.
+    /// Reads the text that a client presented: a prefix and 43 characters of base64url. Any final
+    /// character of the alphabet is accepted, although issued keys end with one of only 16.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedKey`] if the length, the alphabet or the grammar of the prefix is wrong.
     pub fn parse(text: &str) -> Result<Self, MalformedKey> {
         let prefix_length = text.len().checked_sub(BODY_LENGTH).ok_or(MalformedKey)?;
         let (prefix, body) = text.split_at_checked(prefix_length).ok_or(MalformedKey)?;
@@ -127,6 +153,7 @@ impl KeyText {
         Ok(Self { text: Zeroizing::new(text.to_owned()), prefix_length })
     }
 
+    /// The prefix with its final `_`. No tenant need have it, and it may be [`ADMIN_PREFIX`].
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.text[..self.prefix_length]
@@ -158,40 +185,56 @@ impl fmt::Debug for KeyText {
     }
 }
 
-/// SHA-256 of a key's text: 32 bytes, all that is stored of the secret.
+/// SHA-256 of a key's text, 32 bytes. Only this hash of the secret is stored.
+///
+/// ```
+/// use tollgate::domain::api_key::{KeyHash, KeyText};
+///
+/// let key = KeyText::parse("ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA")?;
+/// let stored: [u8; 32] = *key.hash().as_bytes();
+///
+/// assert_eq!(KeyHash::from_bytes(stored), key.hash());
+/// assert_eq!(format!("{:?}", key.hash()), "KeyHash([redacted])");
+/// # Ok::<(), tollgate::domain::api_key::MalformedKey>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// A hash as it is stored.
+    /// A hash that was stored before, as [`Self::as_bytes`] returned it.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
+    /// The 32 bytes, to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
+    /// The tag under which nodes announce a change of the key.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "32 bytes always begin with 8")]
     pub fn tag(&self) -> KeyTag {
         let (first, _) = self.0.split_first_chunk().expect("32 bytes have 8 in front");
         KeyTag(u64::from_be_bytes(*first))
     }
 }
 
-/// The first eight bytes of a key's hash: what names the key where nodes tell each other that it
-/// changed. Two keys may share one; then both are looked up anew.
+/// The first eight bytes of a key's hash. Nodes use it to notify each other that a key changed. If
+/// two keys share a tag, both are looked up again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KeyTag(u64);
 
 impl KeyTag {
+    /// A tag that another node sent, as [`Self::bits`] returned it.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
     }
 
+    /// The eight bytes as a big-endian number.
     #[must_use]
     pub fn bits(self) -> u64 {
         self.0
@@ -217,6 +260,7 @@ impl fmt::Debug for KeyHash {
 pub struct KeyHint(String);
 
 impl KeyHint {
+    /// The hint, such as `ta_BwcH…HBwc`.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -9,18 +9,19 @@ use super::{
     text_enum::text_enum,
 };
 
-/// Who acts.
+/// The party that performs an action.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Actor {
-    /// The tenant's backend.
+    /// The tenant's backend, with this admin key.
     AdminKey(AdminKeyId),
-    /// Somebody at the command line.
+    /// An operator at the command line.
     Cli,
-    /// The account's owner.
+    /// The owner of the account, in the dashboard.
     AccountOwner,
 }
 
 impl Actor {
+    /// The kind of the actor, which the audit trail stores and shows.
     #[must_use]
     pub fn kind(self) -> ActorKind {
         match self {
@@ -30,6 +31,7 @@ impl Actor {
         }
     }
 
+    /// The admin key, if the tenant's backend acts.
     #[must_use]
     pub fn admin_key(self) -> Option<AdminKeyId> {
         match self {
@@ -43,22 +45,28 @@ text_enum! {
     /// Who acted: the tenant's backend, an operator at the command line, or the account's owner in
     /// the dashboard.
     pub enum ActorKind {
+        /// The tenant's backend, with an admin key.
         AdminKey = "admin_key",
+        /// An operator at the command line.
         Cli = "cli",
+        /// The account's owner in the dashboard.
         AccountOwner = "account_owner",
     }
 }
 
-/// Where an act comes from: it goes with every call that changes something.
+/// The origin of a change, for the audit trail. Every call that changes something takes one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
+    /// The party that makes the change.
     pub actor: Actor,
-    /// The address of the peer; `None` at the command line.
+    /// The client's address. `None` at the command line.
     pub address: Option<IpAddr>,
+    /// The HTTP request that makes the change. `None` at the command line.
     pub request_id: Option<RequestId>,
 }
 
 impl Origin {
+    /// The origin of a change at the command line: without an address or a request.
     #[must_use]
     pub fn cli() -> Self {
         Self { actor: Actor::Cli, address: None, request_id: None }
@@ -68,37 +76,59 @@ impl Origin {
 text_enum! {
     /// What was done.
     pub enum AuditAction {
+        /// A platform was set up in one environment.
         TenantCreate = "tenant.create",
+        /// A tenant's backend got a new admin key.
         AdminKeyCreate = "admin_key.create",
+        /// An admin key stopped passing for good.
         AdminKeyRevoke = "admin_key.revoke",
+        /// An account was added to a tenant.
         AccountCreate = "account.create",
+        /// All keys of an account stopped passing.
         AccountSuspend = "account.suspend",
+        /// The keys of a suspended account pass again.
         AccountActivate = "account.activate",
+        /// The balance of an account was topped up.
         AccountCredit = "account.credit",
+        /// A purchase, or a part of it, was paid back to the balance.
         PurchaseRefund = "purchase.refund",
+        /// An account got a new API key.
         ApiKeyCreate = "api_key.create",
+        /// The settings of an API key changed.
         ApiKeyChange = "api_key.change",
+        /// An API key stopped passing for good.
         ApiKeyRevoke = "api_key.revoke",
+        /// An API key was replaced by a new one with the same settings.
         ApiKeyRotate = "api_key.rotate",
+        /// The tenant's dashboard settings changed.
         DashboardChange = "dashboard.change",
+        /// A link that signs an account's owner in to the dashboard was created.
         DashboardLinkCreate = "dashboard_link.create",
+        /// An account's owner signed in to the dashboard.
         SessionOpen = "session.open",
+        /// An account's owner signed out of one dashboard session.
         SessionClose = "session.close",
+        /// An account's owner signed out of all dashboard sessions.
         SessionCloseAll = "session.close_all",
     }
 }
 
-/// What an act was about, other than the account or the tenant itself.
+/// The object of an action, if it is not the account or the tenant itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuditTarget {
+    /// The API key that was created, changed, revoked or rotated.
     ApiKey(KeyId),
+    /// The admin key that was created or revoked.
     AdminKey(AdminKeyId),
+    /// The credit that topped up a balance.
     Credit(CreditId),
+    /// The refund of a purchase: not the purchase itself.
     Refund(RefundId),
 }
 
 impl AuditTarget {
-    /// The target of a stored event. `None` if the action concerns the account or the tenant itself.
+    /// The target of a stored event. `None` if the action concerns the account or the tenant
+    /// itself.
     #[must_use]
     pub fn from_stored(action: AuditAction, id: Uuid) -> Option<Self> {
         match action {
@@ -123,6 +153,7 @@ impl AuditTarget {
         }
     }
 
+    /// The UUID of the target, without its type. [`Self::from_stored`] reads it back.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {
@@ -133,7 +164,7 @@ impl AuditTarget {
         }
     }
 
-    /// The id of the API key, if it is one.
+    /// The id of the API key, if the target is one.
     #[must_use]
     pub fn api_key(self) -> Option<KeyId> {
         match self {

@@ -1,4 +1,4 @@
-//! A credit (a top-up) as it is asked for.
+//! The request for a credit: a top-up of a balance.
 
 use serde_json::json;
 
@@ -8,14 +8,18 @@ use super::{
     text::Reference,
 };
 
-/// A top-up that is asked for.
+/// A request to top up the balance of an account.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewCredit {
+    /// The amount to add to the balance.
     pub amount: Amount,
+    /// The caller's own id of the credit, such as an order number.
     pub reference: Option<Reference>,
 }
 
 impl NewCredit {
+    /// The fingerprint of all fields. It identifies a retry: a request that has the idempotency key
+    /// of an earlier credit and another fingerprint is refused.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(

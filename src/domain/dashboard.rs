@@ -1,4 +1,5 @@
-//! What a platform decides about its dashboard, and what its accounts sign to come in.
+//! A platform's settings of its dashboard, and the message that an account's owner signs to sign
+//! in.
 
 use std::fmt;
 
@@ -34,19 +35,23 @@ pub const IDLE_SECONDS: i64 = 30 * 60;
 /// How long a session lasts in all.
 pub const SESSION_SECONDS: i64 = 12 * 60 * 60;
 
-/// What holds for the dashboard of one tenant.
+/// The dashboard settings of one tenant. The default holds for a tenant that has set none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DashboardSettings {
-    /// `None`: its slug is shown.
+    /// The platform's name on the pages. `None`: its slug is shown.
     pub name: Option<DisplayName>,
+    /// The platform's colour. `None`: the pages have their own colour.
     pub color: Option<AccentColor>,
+    /// The platform's logo. `None`: no logo is shown.
     pub logo: Option<LogoRef>,
+    /// The origins to which the dashboard may link back. None by default.
     pub return_origins: ReturnOrigins,
+    /// Whether a wallet may sign in. Off by default.
     pub wallet_sign_in: WalletSignIn,
 }
 
 impl DashboardSettings {
-    /// What the platform is called.
+    /// The platform's name for people: the display name, or else the tenant's slug.
     #[must_use]
     pub fn shown_name<'a>(&'a self, tenant: &'a Tenant) -> &'a str {
         self.name.as_ref().map_or(tenant.slug.as_str(), DisplayName::as_str)
@@ -57,8 +62,11 @@ text_enum! {
     /// Whether a wallet may sign in: not at all, only to an account that exists, or also to a new
     /// account.
     pub enum WalletSignIn: Default(Off) {
+        /// No wallet may sign in.
         Off = "off",
+        /// A wallet may sign in to an account that exists.
         Existing = "existing",
+        /// A wallet may sign in, and its account is created if it does not exist.
         Create = "create",
     }
 }
@@ -66,30 +74,39 @@ text_enum! {
 text_enum! {
     /// How a session was opened.
     pub enum SignInWay {
-        /// By a link that the platform gave to a user it knows.
+        /// The user followed a link that the platform made for that account.
         DashboardLink = "dashboard_link",
-        /// By a signature.
+        /// The user signed a message with the wallet of the account.
         Wallet = "wallet",
     }
 }
 
 impl WalletSignIn {
-    /// Without addresses there is nothing to sign in with.
+    /// Whether a tenant with this format of accounts may have this setting. A wallet can sign in
+    /// only where accounts are TRON addresses.
     #[must_use]
     pub fn fits(self, format: AccountFormat) -> bool {
         self == Self::Off || format == AccountFormat::Tron
     }
 }
 
-/// The origins that the dashboard may lead back to: at most 20, each once.
+/// The origins to which the dashboard may link back: at most [`MAX_RETURN_ORIGINS`], without
+/// duplicates.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct ReturnOrigins(Vec<WebOrigin>);
 
+/// The list has more than [`MAX_RETURN_ORIGINS`] origins, duplicates included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must have at most {} origins", MAX_RETURN_ORIGINS)]
 pub struct TooManyOrigins;
 
 impl ReturnOrigins {
+    /// A list in the given order, without duplicates.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyOrigins`] if there are more than [`MAX_RETURN_ORIGINS`] origins, duplicates
+    /// included.
     pub fn new(origins: Vec<WebOrigin>) -> Result<Self, TooManyOrigins> {
         if origins.len() > MAX_RETURN_ORIGINS {
             return Err(TooManyOrigins);
@@ -103,11 +120,13 @@ impl ReturnOrigins {
         Ok(Self(distinct))
     }
 
+    /// Whether the URL has one of these origins: the same scheme, host and port.
     #[must_use]
     pub fn allow(&self, url: &ReturnUrl) -> bool {
         self.0.contains(url.origin())
     }
 
+    /// The origins as text, in their order, such as `https://a.example`.
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(WebOrigin::to_string).collect()
@@ -143,17 +162,19 @@ impl utoipa::ToSchema for ReturnOrigins {
     }
 }
 
-/// What the holder of a wallet signs to come in: `Display` is the message, byte for byte.
+/// The message that the holder of a wallet signs to sign in. `Display` writes it byte for byte.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInMessage<'a> {
-    /// Where the sign-in page is.
+    /// The origin of the sign-in page.
     pub public_url: &'a WebOrigin,
-    /// The name of the platform: a text on one line.
+    /// The name of the platform, on one line.
     pub platform: &'a str,
-    /// The claimed account.
+    /// The TRON address that the caller claims to own.
     pub address: &'a str,
+    /// The random text that makes this message valid for one sign-in.
     pub nonce: &'a str,
-    /// The database's clock when the nonce was made.
+    /// The time at which the nonce was created, by the clock of the database. The message expires
+    /// [`SIGN_IN_SECONDS`] later.
     pub issued_at: Timestamp,
 }
 

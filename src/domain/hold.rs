@@ -1,4 +1,4 @@
-//! A hold as it is asked for, and the bounds of one.
+//! The request for a hold, and the bounds of a hold.
 
 use serde_json::json;
 
@@ -25,6 +25,7 @@ impl HoldSeconds {
     /// A week.
     pub const MAX: i32 = 604_800;
 
+    /// The number of seconds, from 1 to [`Self::MAX`].
     #[must_use]
     pub fn get(self) -> i32 {
         self.0
@@ -58,15 +59,20 @@ super::schema::named!(
         .maximum(Some(HoldSeconds::MAX))
 );
 
-/// A part of the balance that is to be reserved.
+/// A request to reserve a part of the balance.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewHold {
+    /// The amount to reserve.
     pub amount: Amount,
+    /// The caller's own id of the hold, such as an order number.
     pub reference: Option<Reference>,
+    /// How long the hold stays open, unless it is captured or voided before.
     pub expires_in: HoldSeconds,
 }
 
 impl NewHold {
+    /// The fingerprint of all fields. It identifies a retry: a request that has the idempotency key
+    /// of an earlier hold and another fingerprint is refused.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
@@ -83,9 +89,13 @@ impl NewHold {
 text_enum! {
     /// An open hold reserves its amount; the others are closed.
     pub enum HoldStatus {
+        /// The amount is reserved and can be captured or voided.
         Open = "open",
+        /// A purchase took the amount or a part of it. The rest was released.
         Captured = "captured",
+        /// The amount was released on request.
         Voided = "voided",
+        /// The amount was released because the hold had been open for its whole time.
         Expired = "expired",
     }
 }

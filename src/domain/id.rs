@@ -3,6 +3,17 @@
 //! `key_01h455vb4pex5vsknk084sn02q` is a type prefix, `_`, and the 128 bits of the UUID as 26
 //! characters of Crockford base32 in lower case. The source is
 //! <https://github.com/jetify-com/typeid/tree/main/spec>.
+//!
+//! ```
+//! use tollgate::domain::id::{KeyId, PurchaseId};
+//!
+//! let id: KeyId = "key_01h455vb4pex5vsknk084sn02q".parse()?;
+//! assert_eq!(id.uuid().to_string(), "01890a5d-ac96-774b-bcce-b302099a8057");
+//! assert_eq!(id.to_string(), "key_01h455vb4pex5vsknk084sn02q");
+//!
+//! assert!("key_01h455vb4pex5vsknk084sn02q".parse::<PurchaseId>().is_err());
+//! # Ok::<(), tollgate::domain::id::MalformedId>(())
+//! ```
 
 use std::{fmt, str::FromStr};
 
@@ -28,7 +39,7 @@ macro_rules! typed_id {
         pub struct $name(Uuid);
 
         impl $name {
-            /// What every id of this type begins with.
+            /// The type prefix of every id of this type, without the `_`.
             pub const PREFIX: &str = $prefix;
 
             /// A new id: later ones sort after earlier ones, to the microsecond.
@@ -37,11 +48,13 @@ macro_rules! typed_id {
                 Self(uuid_v7(at, entropy))
             }
 
+            /// The id with these 128 bits, such as one that was stored. Any UUID is accepted.
             #[must_use]
             pub fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
             }
 
+            /// The 128 bits of the id as a UUID, without the type prefix.
             #[must_use]
             pub fn uuid(self) -> Uuid {
                 self.0

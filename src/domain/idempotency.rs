@@ -8,10 +8,13 @@ use sha2::{Digest as _, Sha256};
 
 use super::{canonical_json, text_enum::text_enum};
 
-/// 1 to 128 visible ASCII characters, unquoted.
+/// The key that a client chooses so that its retries have no further effect: 1 to 128 visible
+/// ASCII characters, without the quotes of the header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct IdempotencyKey(Box<str>);
 
+/// The text is not an [`IdempotencyKey`]: wrong length, a character other than visible ASCII, or a
+/// quoted value that does not end correctly.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to 128 visible ASCII characters without spaces, quoted or bare")]
 pub struct IdempotencyKeyError;
@@ -20,7 +23,12 @@ impl IdempotencyKey {
     /// Maximum number of characters, without quotes.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Reads a header's value, quoted or bare.
+    /// Reads the value of the header `Idempotency-Key`, quoted or bare. Spaces and tabs around it
+    /// are ignored.
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyKeyError`] if the quotes or escapes are wrong, or the key in them is.
     pub fn parse_header(value: &str) -> Result<Self, IdempotencyKeyError> {
         let value = value.trim_matches([' ', '\t']);
         match value.strip_prefix('"') {
@@ -29,7 +37,11 @@ impl IdempotencyKey {
         }
     }
 
-    /// Reads the key itself, as it stands in a JSON body or in the database.
+    /// Reads a bare key, as JSON bodies and the database hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`IdempotencyKeyError`] if the text is not 1 to 128 visible ASCII characters.
     pub fn parse(text: &str) -> Result<Self, IdempotencyKeyError> {
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         if visible && (1..=Self::MAX_LENGTH).contains(&text.len()) {
@@ -39,6 +51,7 @@ impl IdempotencyKey {
         }
     }
 
+    /// The key without quotes.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -59,9 +72,13 @@ text_enum! {
     /// What an idempotency key is used for. Each operation has keys of its own: a key that an
     /// account's owner chose for a purchase cannot be in the way of the tenant's credit.
     pub enum IdempotentOperation {
+        /// Spends a part of an account's balance.
         Purchase = "purchase",
+        /// Reserves a part of an account's balance.
         Hold = "hold",
+        /// Tops up an account's balance.
         Credit = "credit",
+        /// Pays back a purchase or a part of it.
         Refund = "refund",
     }
 }
@@ -82,12 +99,14 @@ fn unquote(rest: &str) -> Option<String> {
     }
 }
 
-/// SHA-256 of what was asked: the operation and the canonical body.
+/// SHA-256 of a request's operation and canonical body. A retry has the fingerprint of the first
+/// request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// `operation` keeps apart two operations that take the same body.
+    /// The fingerprint of a request. The order of the members of `body` does not matter.
+    /// `operation` distinguishes requests of different operations that have the same body.
     #[must_use]
     pub fn of(operation: IdempotentOperation, body: &Value) -> Self {
         let mut hasher = Sha256::new();
@@ -97,12 +116,13 @@ impl Fingerprint {
         Self(hasher.finalize().into())
     }
 
-    /// `None` unless there are 32 bytes.
+    /// A fingerprint that was stored before. `None` unless there are 32 bytes.
     #[must_use]
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
+    /// The 32 bytes, to store.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
