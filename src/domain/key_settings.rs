@@ -11,31 +11,37 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// All of an API key that its tenant, or its account's owner, can set.
+/// The settings of an API key, which its tenant and its account's owner can change.
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeySettings {
+    /// The key's name, for people. Names may repeat.
     pub name: Name,
+    /// What the key may do.
     pub scopes: ScopeSet,
-    /// At exactly this moment the key is dead; `None`: it never expires.
+    /// From exactly this moment the key no longer passes; `None`: it never expires.
     pub expires_at: Option<Timestamp>,
     /// A disabled key does not pass, but is live.
     pub enabled: bool,
     /// `None`: the key can spend the whole balance.
     pub spend_limit: Option<SpendLimit>,
-    /// The tenant's own.
+    /// The tenant's own data, which the service does not interpret.
     pub metadata: Metadata,
 }
 
-/// Which settings to change; `None` keeps one.
+/// A change of some settings. A field that is `None` keeps the setting as it is.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChange {
+    /// The new name.
     pub name: Option<Name>,
+    /// The new scopes, which replace all of the old ones.
     pub scopes: Option<ScopeSet>,
-    /// `Some(None)`: never to expire.
+    /// The new expiry; `Some(None)`: the key never expires.
     pub expiry: Option<Option<Expiry>>,
+    /// `false` disables the key; `true` enables it again.
     pub enabled: Option<bool>,
-    /// `Some(None)`: no limit.
+    /// The new spend limit; `Some(None)`: no limit.
     pub spend_limit: Option<Option<SpendLimit>>,
+    /// The new metadata, which replaces all of the old metadata.
     pub metadata: Option<Metadata>,
 }
 
@@ -81,7 +87,7 @@ impl KeySettings {
 }
 
 impl KeyChange {
-    /// Whether it changes what a verification says of the key.
+    /// Whether the change can affect the result of a verification without a charge.
     #[must_use]
     pub fn touches_verdict(&self) -> bool {
         self.scopes.is_some() || self.expiry.is_some() || self.enabled.is_some()

@@ -1,4 +1,4 @@
-//! Entries of an account's ledger: what moved the balance, and by whose effect.
+//! Entries of an account's ledger: the movements of the balance and their causes.
 
 use std::fmt;
 
@@ -12,8 +12,11 @@ use super::{
 text_enum! {
     /// What moved the balance.
     pub enum EntryKind {
+        /// A purchase, which lowers the balance.
         Purchase = "purchase",
+        /// A credit (a top-up), which raises the balance.
         Credit = "credit",
+        /// A refund of a purchase, in whole or in part, which raises the balance.
         Refund = "refund",
     }
 }
@@ -21,16 +24,21 @@ text_enum! {
 text_enum! {
     /// `desc`: newest first. `asc`: oldest first.
     pub enum SortOrder: Default(NewestFirst) {
+        /// Ascending by time.
         OldestFirst = "asc",
+        /// Descending by time.
         NewestFirst = "desc",
     }
 }
 
-/// The purchase, credit or refund that an entry is the effect of.
+/// The purchase, credit or refund that caused an entry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum EntryCause {
+    /// The purchase whose amount was taken from the balance.
     Purchase(PurchaseId),
+    /// The credit whose amount was added to the balance.
     Credit(CreditId),
+    /// The refund whose amount was added to the balance.
     Refund(RefundId),
 }
 
@@ -45,6 +53,7 @@ impl EntryCause {
         }
     }
 
+    /// The kind of the cause, as it is stored beside [`Self::uuid`].
     #[must_use]
     pub fn kind(self) -> EntryKind {
         match self {
@@ -54,6 +63,7 @@ impl EntryCause {
         }
     }
 
+    /// The id of the cause without its type, as it is stored.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {

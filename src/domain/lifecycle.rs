@@ -11,8 +11,11 @@ pub const MAX_GRACE_SECONDS: i64 = 604_800;
 text_enum! {
     /// Only a live key passes, if it is also enabled and its account active.
     pub enum KeyStatus {
+        /// Neither revoked nor expired.
         Live = "live",
+        /// Revoked, whether or not its expiry has passed since.
         Revoked = "revoked",
+        /// Its expiry has passed, and it was not revoked.
         Expired = "expired",
     }
 }
@@ -20,9 +23,13 @@ text_enum! {
 text_enum! {
     /// Which keys to list.
     pub enum KeyStatusFilter: Default(Live) {
+        /// Only live keys.
         Live = "live",
+        /// Only revoked keys.
         Revoked = "revoked",
+        /// Only expired keys.
         Expired = "expired",
+        /// Keys of every status.
         All = "all",
     }
 }
@@ -59,20 +66,29 @@ impl KeyStatus {
     }
 }
 
-/// When a key is to die: after now, at most ten years ahead.
+/// When a key expires: later than the present, and at most [`MAX_LIFETIME_SECONDS`] ahead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry(Timestamp);
 
+/// Why a key cannot have an expiry or a lifetime.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpiryError {
+    /// The expiry is not later than the present, or the lifetime is not positive.
     #[error("the expiry lies in the past")]
     Past,
+    /// The expiry lies more than [`MAX_LIFETIME_SECONDS`] ahead, or past the year 9999.
     #[error("the expiry lies over 10 years ahead")]
     TooFar,
 }
 
 impl Expiry {
+    /// The expiry at `moment`, for a key that is created or changed at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpiryError::Past`] if `moment` is not later than `now`, and [`ExpiryError::TooFar`] if it
+    /// is more than [`MAX_LIFETIME_SECONDS`] later.
     pub fn at(moment: Timestamp, now: Timestamp) -> Result<Self, ExpiryError> {
         let latest = now.plus_seconds(MAX_LIFETIME_SECONDS);
         if moment <= now {
@@ -84,12 +100,18 @@ impl Expiry {
         }
     }
 
-    /// A whole number of seconds from now.
+    /// The expiry `seconds` after `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpiryError::Past`] if `seconds` is not positive, and [`ExpiryError::TooFar`] if it is
+    /// more than [`MAX_LIFETIME_SECONDS`] or leads past the year 9999.
     pub fn after_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
         let moment = now.plus_seconds(seconds).ok_or(ExpiryError::TooFar)?;
         Self::at(moment, now)
     }
 
+    /// The moment from which the key no longer passes.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         self.0
@@ -99,12 +121,16 @@ impl Expiry {
 #[cfg(feature = "server")]
 super::schema::same_as!(Expiry, Timestamp);
 
-/// Seconds that a new key is to live.
+/// The lifetime of a new key in seconds: 1 to [`MAX_LIFETIME_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Lifetime(i64);
 
 impl Lifetime {
-    /// When a key that is created now expires.
+    /// When a key that is created at `now` expires.
+    ///
+    /// # Errors
+    ///
+    /// [`ExpiryError::TooFar`] if the expiry would lie past the year 9999.
     pub fn expiry(self, now: Timestamp) -> Result<Expiry, ExpiryError> {
         Expiry::after_seconds(self.0, now)
     }
@@ -131,7 +157,7 @@ super::schema::named!(
         .maximum(Some(MAX_LIFETIME_SECONDS))
 );
 
-/// Seconds for which a rotated key still passes.
+/// Seconds for which a rotated key still passes: 0 to [`MAX_GRACE_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GraceSeconds(i64);
 
@@ -141,6 +167,7 @@ pub struct GraceSeconds(i64);
 pub struct GraceSecondsError;
 
 impl GraceSeconds {
+    /// The grace period in seconds, from 0 to [`MAX_GRACE_SECONDS`].
     #[must_use]
     pub fn get(self) -> i64 {
         self.0

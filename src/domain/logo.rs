@@ -1,4 +1,4 @@
-//! Logos: pictures of a few formats, told by their first bytes and never by what is said of them.
+//! Logos: pictures in a few formats. The first bytes decide the format, never a name or a header.
 
 use std::{fmt, str::FromStr};
 
@@ -17,8 +17,11 @@ const MAX_BASE64_LENGTH: usize = MAX_LOGO_BYTES.div_ceil(3) * 4;
 text_enum! {
     /// The media type of a logo.
     pub enum LogoMediaType {
+        /// A PNG file.
         Png = "image/png",
+        /// A JPEG file.
         Jpeg = "image/jpeg",
+        /// A WebP file.
         Webp = "image/webp",
     }
 }
@@ -39,6 +42,7 @@ impl LogoMediaType {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LogoHash([u8; 32]);
 
+/// The text is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed hash")]
 pub struct MalformedHash;
@@ -50,6 +54,7 @@ impl LogoHash {
         Self(bytes)
     }
 
+    /// The 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
@@ -83,7 +88,9 @@ impl FromStr for LogoHash {
 /// A logo without its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogoRef {
+    /// SHA-256 of the file.
     pub hash: LogoHash,
+    /// The format, as the first bytes of the file show it.
     pub media_type: LogoMediaType,
 }
 
@@ -102,18 +109,28 @@ pub struct Logo {
     media_type: LogoMediaType,
 }
 
+/// Why a file is refused as a logo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogoError {
+    /// The text is not padded base64 in the standard alphabet.
     #[error("must be the file in base64, with its padding")]
     Base64,
+    /// The file is larger than [`MAX_LOGO_BYTES`].
     #[error("must have at most 32768 bytes")]
     Size,
+    /// The first bytes are not those of a PNG, JPEG or WebP file.
     #[error("must be a PNG, a JPEG or a WebP file")]
     Type,
 }
 
 impl Logo {
+    /// Checks the size and the first bytes of a file. The rest of the file is not decoded.
+    ///
+    /// # Errors
+    ///
+    /// [`LogoError::Size`] if the file is larger than [`MAX_LOGO_BYTES`], and [`LogoError::Type`]
+    /// if it is not a PNG, JPEG or WebP file.
     pub fn new(bytes: Vec<u8>) -> Result<Self, LogoError> {
         if bytes.len() > MAX_LOGO_BYTES {
             return Err(LogoError::Size);
@@ -122,6 +139,12 @@ impl Logo {
         Ok(Self { bytes, media_type })
     }
 
+    /// Decodes a file from padded base64 and checks it as [`Self::new`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`LogoError::Base64`] if the text is not base64, [`LogoError::Size`] if the file is larger
+    /// than [`MAX_LOGO_BYTES`], and [`LogoError::Type`] if it is not a PNG, JPEG or WebP file.
     pub fn from_base64(text: &str) -> Result<Self, LogoError> {
         // Bounds the work of the decoder before it starts.
         if text.len() > MAX_BASE64_LENGTH {
@@ -130,21 +153,25 @@ impl Logo {
         STANDARD.decode(text).map_err(|_| LogoError::Base64).and_then(Self::new)
     }
 
+    /// The file: at most [`MAX_LOGO_BYTES`] bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
+    /// The file, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
+    /// The format, as the first bytes of the file show it.
     #[must_use]
     pub fn media_type(&self) -> LogoMediaType {
         self.media_type
     }
 
+    /// The hash of the file and its format. Hashes the whole file on each call.
     #[must_use]
     pub fn to_ref(&self) -> LogoRef {
         let hash = LogoHash(Sha256::digest(&self.bytes).into());

@@ -7,20 +7,28 @@ use super::text_enum::{UnknownText, text_enum};
 text_enum! {
     /// A permission of an admin key.
     pub enum Permission {
+        /// Create, list, suspend and activate accounts, and change the dashboard settings.
         Accounts = "accounts",
+        /// Create, list, change, revoke and rotate API keys, read their usage, and create links
+        /// into the dashboard.
         Keys = "keys",
+        /// Verify API keys, and charge the accounts of keys that pass.
         Verify = "verify",
+        /// Credit accounts and refund purchases.
         Credits = "credits",
+        /// Read purchases, refunds, ledgers and audit events.
         Audit = "audit",
     }
 }
 
-/// Why texts are no permissions.
+/// Why a list of texts is not a permission set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PermissionError {
+    /// A text is not a permission. The [`UnknownText`] lists all permissions.
     #[error("a permission {0}")]
     Unknown(UnknownText),
+    /// The list is empty.
     #[error("an admin key has at least one permission")]
     Empty,
 }
@@ -36,7 +44,12 @@ impl PermissionSet {
         Self(Permission::ALL.into())
     }
 
-    /// Reads a list of texts, as they are stored and given.
+    /// Parses a list of permissions, such as `["keys", "verify"]`. Repeated ones count once.
+    ///
+    /// # Errors
+    ///
+    /// [`PermissionError::Unknown`] if a text is not a [`Permission`], and
+    /// [`PermissionError::Empty`] if the list is empty.
     pub fn parse<T: AsRef<str>>(
         texts: impl IntoIterator<Item = T>,
     ) -> Result<Self, PermissionError> {
@@ -46,11 +59,13 @@ impl PermissionSet {
         if permissions.is_empty() { Err(PermissionError::Empty) } else { Ok(Self(permissions)) }
     }
 
+    /// Whether the set contains `permission`. No permission implies another.
     #[must_use]
     pub fn has(&self, permission: Permission) -> bool {
         self.0.contains(&permission)
     }
 
+    /// The texts of the permissions, in the order of [`Permission::ALL`].
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

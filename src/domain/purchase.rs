@@ -1,4 +1,4 @@
-//! A purchase as it is asked for, and how a repeated request is recognised.
+//! A requested purchase, and how a repeated request for it is recognised.
 
 use serde_json::json;
 
@@ -8,17 +8,22 @@ use super::{
     text::{Description, Metadata, Reference},
 };
 
-/// A purchase that is asked for.
+/// A requested purchase, before it is decided.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewPurchase {
+    /// The price, which is taken from the balance.
     pub amount: Amount,
+    /// The buyer's own id of the purchase. It need not be unique.
     pub reference: Option<Reference>,
+    /// What is bought, for people.
     pub description: Option<Description>,
+    /// The buyer's own data, which the service does not interpret; empty by default.
     pub metadata: Metadata,
 }
 
 impl NewPurchase {
-    /// The same through whichever door and with whichever of the account's keys it is asked.
+    /// Identifies the content of the request. It is the same for every route and for every key of
+    /// the account.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(

@@ -1,4 +1,4 @@
-//! A refund as it is asked for.
+//! A requested refund.
 
 use serde_json::json;
 
@@ -9,15 +9,18 @@ use super::{
     text::Reference,
 };
 
-/// What is to be given back of a purchase.
+/// A requested refund of one purchase, before it is decided.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRefund {
-    /// `None`: all that was not given back yet.
+    /// The amount to return to the balance; `None`: everything that is not refunded yet.
     pub amount: Option<Amount>,
+    /// The tenant's own id of the refund. It need not be unique.
     pub reference: Option<Reference>,
 }
 
 impl NewRefund {
+    /// Identifies the content of the request: a retry for the same purchase has the same
+    /// fingerprint.
     #[must_use]
     pub fn fingerprint(&self, purchase_id: PurchaseId) -> Fingerprint {
         Fingerprint::of(

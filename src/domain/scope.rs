@@ -21,15 +21,18 @@ enum Action {
     Write,
 }
 
-/// Why a text, or a list of them, is no scope.
+/// Why a text is not a scope, or a list of scopes not a [`ScopeSet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {
+    /// The text is not `read`, `write`, `<resource>:read` or `<resource>:write`, or the name of the
+    /// resource is malformed or longer than [`MAX_RESOURCE_LENGTH`].
     #[error(
         "a scope is read, write, <resource>:read or <resource>:write; a resource has 1 to 31 \
          characters out of a-z, 0-9 and _, the first a letter"
     )]
     Grammar,
+    /// There are no scopes, or more than [`MAX_SCOPES`] different ones.
     #[error("a key has 1 to 32 scopes")]
     Count,
 }
@@ -129,13 +132,31 @@ super::schema::named!(
     .examples(["orders:write"])
 );
 
-/// The scopes of a key: 1 to 32, no two the same, in one order.
+/// The scopes of a key: 1 to [`MAX_SCOPES`] distinct scopes, sorted.
 ///
-/// One pointer wide, and its clones share the scopes: it stands in every cached principal.
+/// One pointer wide, and its clones share the scopes: every cached principal contains one.
+///
+/// ```
+/// use tollgate::domain::scope::{Scope, ScopeError, ScopeSet};
+///
+/// let scopes = ScopeSet::parse(["orders:write", "read"])?;
+/// assert_eq!(scopes.to_string(), "read orders:write");
+///
+/// let needed: Scope = "orders:read".parse()?;
+/// assert!(scopes.allows(&needed));
+/// let needed: Scope = "invoices:write".parse()?;
+/// assert!(!scopes.allows(&needed));
+/// # Ok::<(), ScopeError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ScopeSet(Arc<BTreeSet<Scope>>);
 
 impl ScopeSet {
+    /// Collects scopes into a set. Repeated ones count once.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError::Count`] if there are no scopes, or more than [`MAX_SCOPES`] different ones.
     pub fn new(scopes: impl IntoIterator<Item = Scope>) -> Result<Self, ScopeError> {
         let scopes: BTreeSet<_> = scopes.into_iter().collect();
         if scopes.is_empty() || scopes.len() > MAX_SCOPES {
@@ -144,23 +165,30 @@ impl ScopeSet {
         Ok(Self(Arc::new(scopes)))
     }
 
-    /// Reads a list of texts, as they are stored and sent.
+    /// Parses a list of scopes, such as `["read", "orders:write"]`. Repeated ones count once.
+    ///
+    /// # Errors
+    ///
+    /// [`ScopeError::Grammar`] if a text is not a scope, and [`ScopeError::Count`] if the list is
+    /// empty or has more than [`MAX_SCOPES`] different scopes.
     pub fn parse<T: AsRef<str>>(texts: impl IntoIterator<Item = T>) -> Result<Self, ScopeError> {
         let scopes: Vec<Scope> =
             texts.into_iter().map(|text| text.as_ref().parse()).collect::<Result<_, _>>()?;
         Self::new(scopes)
     }
 
-    /// Whether one of the scopes implies what is needed.
+    /// Whether one of the scopes implies `needed`.
     #[must_use]
     pub fn allows(&self, needed: &Scope) -> bool {
         self.0.iter().any(|held| held.implies(needed))
     }
 
+    /// The scopes, sorted: `read` and `write` first, then by the name of the resource.
     pub fn iter(&self) -> impl Iterator<Item = &Scope> {
         self.0.iter()
     }
 
+    /// The texts of the scopes, in the same order as [`Self::iter`].
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()

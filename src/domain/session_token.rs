@@ -17,7 +17,7 @@ pub const TOKEN_LENGTH: usize = 43;
 #[derive(Clone)]
 pub struct SessionToken(Zeroizing<String>);
 
-/// The text is that of no token: wrong length or alphabet.
+/// The text is not a token: its length or its alphabet is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed token")]
 pub struct MalformedToken;
@@ -32,7 +32,11 @@ impl SessionToken {
         Self(text)
     }
 
-    /// Reads what a browser sent.
+    /// Parses a token that a browser sent.
+    ///
+    /// # Errors
+    ///
+    /// [`MalformedToken`] unless the text is [`TOKEN_LENGTH`] characters of base64url.
     pub fn parse(text: &str) -> Result<Self, MalformedToken> {
         let in_alphabet = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
         if text.len() != TOKEN_LENGTH || !text.bytes().all(in_alphabet) {
@@ -60,18 +64,20 @@ impl fmt::Debug for SessionToken {
     }
 }
 
-/// SHA-256 of a token's text: all that is stored of it.
+/// SHA-256 of a token's text. Only the hash is stored, never the text.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 
 impl TokenHash {
+    /// The 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// What names the session whose token has this hash.
+    /// The id of the session whose token has this hash.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "a hash of 32 bytes has 16 bytes in front")]
     pub fn session_id(&self) -> SessionId {
         let (first, _) = self.0.split_first_chunk().expect("32 bytes have 16 in front");
         SessionId(Uuid::from_bytes(*first))
@@ -84,11 +90,12 @@ impl fmt::Debug for TokenHash {
     }
 }
 
-/// A session of the dashboard: the first 16 bytes of its token's hash. It opens nothing.
+/// The id of a dashboard session: the first 16 bytes of its token's hash. It grants no access.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct SessionId(Uuid);
 
 impl SessionId {
+    /// The 16 bytes as a UUID. Its version bits are arbitrary.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0

@@ -13,14 +13,18 @@ use super::{amount::Amount, text_enum::text_enum};
 pub struct SpendLimit {
     /// A decimal string with at most the currency's decimals, more than zero.
     pub amount: Amount,
+    /// The period over which the key's spending is summed.
     pub period: SpendPeriod,
 }
 
 text_enum! {
     /// The period of a spend limit. Days and months are in UTC; `total` is the key's lifetime.
     pub enum SpendPeriod {
+        /// A calendar day in UTC.
         Day = "day",
+        /// A calendar month in UTC.
         Month = "month",
+        /// The key's whole lifetime.
         Total = "total",
     }
 }

@@ -10,32 +10,54 @@ use super::{
 /// The most keys an account that a tenant's policy may allow.
 pub const MAX_KEYS_LIMIT: u16 = 1000;
 
-/// A platform in one environment. It never changes once it is made.
+/// A platform in one environment. It never changes after it is created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {
+    /// The id, which no other tenant of any environment has.
     pub id: TenantId,
+    /// The name of the platform, which its tenants in both environments share.
     pub slug: Slug,
+    /// The environment of this tenant.
     pub environment: Environment,
+    /// The rules for its accounts.
     pub policy: TenantPolicy,
 }
 
-/// What holds for every account of a tenant.
+/// The rules for every account of a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantPolicy {
+    /// How the text of each of the tenant's API keys begins.
     pub prefix: KeyPrefix,
+    /// Maximum number of live keys of each account.
     pub max_keys: MaxKeys,
+    /// The currency of every balance.
     pub currency: Currency,
+    /// The format of the accounts' external ids.
     pub account_format: AccountFormat,
-    /// The scopes of a key that is created without any.
+    /// The scopes of a key that is created without a list of scopes.
     pub default_scopes: ScopeSet,
 }
 
-/// The name of a platform: 1 to 40 characters out of a-z, 0-9 and -, the first a letter.
+/// The name of a platform: 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last
+/// not a -.
 ///
-/// One pointer wide, and its clones share the text: it stands in every cached principal.
+/// One pointer wide, and its clones share the text: every cached principal contains one.
+///
+/// ```
+/// use tollgate::domain::tenant::{Environment, Slug, SlugError};
+///
+/// let slug: Slug = "tronagg".parse()?;
+/// assert_eq!(slug.as_str(), "tronagg");
+/// assert_eq!("Tron Agg".parse::<Slug>(), Err(SlugError));
+///
+/// // A tenant is a slug in an environment, which has a text of its own.
+/// assert_eq!("live".parse::<Environment>(), Ok(Environment::Live));
+/// # Ok::<(), SlugError>(())
+/// ```
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Slug(Arc<Box<str>>);
 
+/// The text is not a [`Slug`]: its length or a character is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a slug has 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last no -")]
 pub struct SlugError;
@@ -58,6 +80,7 @@ impl Slug {
     /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 40;
 
+    /// The name as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -88,16 +111,19 @@ super::schema::named!(
 text_enum! {
     /// Accounts, keys and balances of the two environments are separate.
     pub enum Environment {
+        /// The environment for production.
         Live = "live",
+        /// The environment for trying out an integration.
         Test = "test",
     }
 }
 
-/// How many live keys an account may have: 1 to 1000.
+/// Maximum number of live keys of an account: 1 to [`MAX_KEYS_LIMIT`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MaxKeys(u16);
 
 impl MaxKeys {
+    /// The maximum number of keys, from 1 to [`MAX_KEYS_LIMIT`].
     #[must_use]
     pub fn get(self) -> u16 {
         self.0

@@ -30,11 +30,16 @@ fn turns_direction(character: char) -> bool {
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// Why a text that people read is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
+    /// After trimming, the text is empty, has only invisible characters, or is longer than this
+    /// many characters.
     #[error("must have 1 to {0} characters after trimming")]
     Length(usize),
+    /// The text contains a control character, a line or paragraph separator, or a character that
+    /// changes the direction of writing.
     #[error("must not have control characters, nor such as turn the direction of text")]
     Control,
 }
@@ -64,16 +69,24 @@ macro_rules! text_type {
             /// Maximum number of characters.
             pub const MAX_CHARS: usize = $max_chars;
 
+            /// Trims and checks a text.
+            ///
+            /// # Errors
+            ///
+            /// Returns [a `TextError`](crate::domain::text::TextError) if the trimmed text is
+            /// empty, shows nothing, has more than [`Self::MAX_CHARS`] characters, or contains a
+            /// character that is not allowed.
             pub fn parse(text: &str) -> Result<Self, $crate::domain::text::TextError> {
                 $crate::domain::text::checked(text, Self::MAX_CHARS).map(|text| Self(text.into()))
             }
 
-            /// A stored text, which was checked when it was stored.
+            /// Wraps a text from the database without checking it again.
             #[must_use]
             pub fn from_stored(text: String) -> Self {
                 Self(text.into())
             }
 
+            /// The trimmed text.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -134,23 +147,35 @@ text_type!(
     200
 );
 
-/// A JSON object of the caller's, kept and given back in its order. Its numbers are 64-bit
-/// integers or doubles.
+/// The caller's own JSON object, stored and returned with its members in the order in which they
+/// were sent. Its numbers are 64-bit integers or doubles.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Metadata(Map<String, Value>);
 
+/// Why a JSON object is refused as metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
+    /// The object's compact JSON is longer than [`MAX_METADATA_BYTES`].
     #[error("must have at most {} bytes as compact JSON", MAX_METADATA_BYTES)]
     TooLarge,
+    /// A string or a member's name contains the character U+0000.
     #[error("must not have the character U+0000")]
     Nul,
+    /// A number is a double with a magnitude of 2^53 or more, so it may have lost digits when it
+    /// was parsed.
     #[error("must not have a number of more than 64 bits: send it as a string")]
     Number,
 }
 
 impl Metadata {
+    /// Checks an object and wraps it.
+    ///
+    /// # Errors
+    ///
+    /// [`MetadataError::TooLarge`] if the compact JSON is longer than [`MAX_METADATA_BYTES`],
+    /// [`MetadataError::Nul`] if a string contains U+0000, and [`MetadataError::Number`] if a
+    /// number is a double with a magnitude of 2^53 or more.
     pub fn new(object: Map<String, Value>) -> Result<Self, MetadataError> {
         let value = Value::Object(object);
         let text = canonical_json::to_string(&value);
@@ -168,7 +193,8 @@ impl Metadata {
         Ok(Self(object))
     }
 
-    /// What was stored had been checked.
+    /// Wraps a value from the database without checking it again. A value that is not an object
+    /// becomes the empty object.
     #[must_use]
     pub fn from_stored(value: Value) -> Self {
         match value {
@@ -177,6 +203,7 @@ impl Metadata {
         }
     }
 
+    /// A copy of the object as a JSON value.
     #[must_use]
     pub fn to_value(&self) -> Value {
         Value::Object(self.0.clone())

@@ -13,21 +13,41 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
 
 /// A moment in UTC, whole microseconds, in the years 0 to 9999.
 ///
-/// Twelve bytes, also as an `Option`: it stands in every cached principal.
+/// Twelve bytes, also as an `Option`: every cached principal contains one.
+///
+/// ```
+/// use tollgate::domain::timestamp::{Timestamp, TimestampError};
+///
+/// let noon = Timestamp::parse("2027-01-31T14:00:00+02:00")?;
+/// assert_eq!(noon.to_string(), "2027-01-31T12:00:00.000000Z");
+/// assert_eq!(Timestamp::from_unix_micros(noon.unix_micros()), Some(noon));
+/// assert!(noon.plus_seconds(60) > Some(noon));
+/// # Ok::<(), TimestampError>(())
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp(PrimitiveDateTime);
 
+/// The text or the moment is not a [`Timestamp`]: it is not RFC 3339, or it is outside of the years
+/// 0 to 9999 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in RFC 3339, such as \"2027-01-31T12:00:00Z\"")]
 pub struct TimestampError;
 
 impl Timestamp {
-    /// Any offset is read; what is inside is UTC. Digits after the microsecond are cut off.
+    /// Parses RFC 3339 with any offset and converts it to UTC. Digits after the microsecond are cut
+    /// off.
+    ///
+    /// # Errors
+    ///
+    /// [`TimestampError`] if the text is not RFC 3339, or the moment is outside of the years 0 to
+    /// 9999 in UTC.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
         Self::try_from(moment)
     }
 
+    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z, or before it if `micros` is
+    /// negative. `None` outside of the years 0 to 9999.
     #[must_use]
     pub fn from_unix_micros(micros: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
@@ -35,13 +55,16 @@ impl Timestamp {
             .and_then(|moment| Self::try_from(moment).ok())
     }
 
+    /// Microseconds since 1970-01-01T00:00:00Z; negative before that.
     #[must_use]
+    #[expect(clippy::missing_panics_doc, reason = "years 0 to 9999 in microseconds fit i64")]
     pub fn unix_micros(self) -> i64 {
         let micros = self.0.assume_utc().unix_timestamp_nanos() / 1000;
         i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
     }
 
-    /// `None` past the year 9999.
+    /// The moment `seconds` later, or earlier if `seconds` is negative. `None` outside of the years
+    /// 0 to 9999.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
         self.0

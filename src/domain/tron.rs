@@ -3,11 +3,16 @@
 /// The first byte of every address of the main network.
 pub(super) const ADDRESS_PREFIX: u8 = 0x41;
 
+/// The text is not the address of an account on the TRON main network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a TRON address is T and 33 more characters of base58, with a correct checksum")]
 pub struct AddressError;
 
-/// Checks the length, the alphabet, the first byte and the checksum.
+/// Checks the length, the alphabet, the first byte and the checksum of an address.
+///
+/// # Errors
+///
+/// [`AddressError`] if one of them is wrong.
 pub fn check_address(text: &str) -> Result<(), AddressError> {
     // Bounds the work of the decoder before it starts.
     if text.len() != 34 {

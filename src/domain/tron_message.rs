@@ -13,16 +13,21 @@ const HEADER: &[u8] = b"\x19TRON Signed Message:\n";
 /// Bytes of a signature: r, s, v.
 const SIGNATURE_LENGTH: usize = 65;
 
-/// Why a signature is not taken, in words for the one who signed.
+/// Why a signature is refused. The messages are written for the person who signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
+    /// The text is not 65 bytes in hexadecimal, with or without `0x`, or r, s or v is out of range.
     #[error("A signature is 65 bytes in hexadecimal, as signMessageV2 gives it.")]
     Malformed,
+    /// s is in the upper half of the curve's order. Each signature has a second form with such an
+    /// s; it is refused so that nobody can derive a different signature from a valid one.
     #[error(
         "The signature is not in its only valid form: its s is in the upper half of the order."
     )]
     HighS,
+    /// The recovered key belongs to an address other than the claimed one, or no key can be
+    /// recovered.
     #[error(
         "The signature is of another account or of another text. Sign the message as it stands, \
          with the account that it names, by signMessageV2."
@@ -30,10 +35,17 @@ pub enum SignatureError {
     AnotherAccount,
 }
 
-/// Whether the holder of `address` signed `message`.
+/// Checks that the holder of `address` signed `message`.
 ///
-/// A signature of another message, also in the older form that takes every length for 32, is that
-/// of *some* account: all that tells it is the address.
+/// A public key can be recovered from almost every signature, also from that of a different message
+/// or of the older format, which writes every message's length as 32. Only the comparison of that
+/// key's address with `address` refuses such a signature.
+///
+/// # Errors
+///
+/// [`SignatureError::Malformed`] if `signature` is not a signature in hexadecimal,
+/// [`SignatureError::HighS`] if it is not in canonical form, and [`SignatureError::AnotherAccount`]
+/// if it does not belong to `address` and `message`.
 pub fn verify(address: &str, message: &str, signature: &str) -> Result<(), SignatureError> {
     let (signature, recovery_id) = read_signature(signature)?;
     let key =

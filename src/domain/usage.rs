@@ -1,4 +1,4 @@
-//! How often a key was used: what is counted, and over which time it is asked for.
+//! How often a key was used: the counts, and the range of time that a query covers.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 
@@ -9,37 +9,46 @@ const MICROS: i64 = 1_000_000;
 text_enum! {
     /// The outcome of a request with a key that exists, as it is counted.
     pub enum UsageOutcome {
-        /// The key passed, whatever the request came to.
+        /// The key passed, even if the request then failed or its charge was declined.
         Valid = "valid",
+        /// The key was refused because it is revoked.
         Revoked = "revoked",
+        /// The key was refused because its expiry has passed.
         Expired = "expired",
+        /// The key was refused because it is disabled.
         Disabled = "disabled",
+        /// The key was refused because its account is suspended.
         AccountSuspended = "account_suspended",
+        /// The key lacks a scope that the request needs.
         InsufficientScope = "insufficient_scope",
     }
 }
 
-/// How often each outcome came; never below zero.
+/// The number of requests with each outcome; never below zero.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OutcomeCounts([i64; UsageOutcome::ALL.len()]);
 
 impl OutcomeCounts {
+    /// Adds `count` requests with `outcome`. The sum stays at `i64::MAX` instead of overflowing.
     pub fn add(&mut self, outcome: UsageOutcome, count: i64) {
         let old = &mut self.0[outcome as usize];
         *old = old.saturating_add(count);
     }
 
+    /// Adds the counts of `other`, outcome by outcome, as [`Self::add`] does.
     pub fn merge(&mut self, other: &Self) {
         for (outcome, count) in other.iter() {
             self.add(outcome, count);
         }
     }
 
+    /// The number of requests with `outcome`.
     #[must_use]
     pub fn get(&self, outcome: UsageOutcome) -> i64 {
         self.0[outcome as usize]
     }
 
+    /// The number of requests with any outcome, at most `i64::MAX`.
     #[must_use]
     pub fn total(&self) -> i64 {
         self.0.iter().fold(0_i64, |sum, count| sum.saturating_add(*count))
@@ -80,7 +89,9 @@ super::schema::named!(
 text_enum! {
     /// The length of a step of usage. Days are in UTC.
     pub enum Granularity: Default(Hour) {
+        /// One hour.
         Hour = "hour",
+        /// One day in UTC.
         Day = "day",
     }
 }
@@ -94,7 +105,7 @@ impl Granularity {
         }
     }
 
-    /// Seconds that are told of when nobody says since when.
+    /// Length in seconds of a range without a `from`.
     fn default_length(self) -> i64 {
         match self {
             Self::Hour => 24 * HOUR,
@@ -102,7 +113,7 @@ impl Granularity {
         }
     }
 
-    /// Seconds that can be asked for at the most.
+    /// Maximum length in seconds between `from` and `to`.
     fn max_length(self) -> i64 {
         match self {
             Self::Hour => 31 * DAY,
@@ -111,8 +122,8 @@ impl Granularity {
     }
 }
 
-/// A time in whole steps: at least one, and at most 31 days of hours or 366 days, and up to two
-/// steps more where it was asked for between them.
+/// A range of time in whole steps: at least one step, and at most 31 days by the hour or 366 days
+/// by the day. Rounding the ends outward to whole steps can add one step to the maximum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UsageRange {
     from: Timestamp,
@@ -120,21 +131,33 @@ pub struct UsageRange {
     granularity: Granularity,
 }
 
+/// Why two moments are not a [`UsageRange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageRangeError {
+    /// `from` is not earlier than `to`, or than the present if there is no `to`.
     #[error("must lie before to, or before now where there is no to")]
     Empty,
+    /// `from` and `to` are more than 31 days apart by the hour, or 366 days by the day.
     #[error("must lie at most 31 days before to by the hour, 366 days by the day")]
     TooLong,
+    /// Rounded outward or with its default length, the range leaves the years 0 to 9999.
     #[error("is too near to the end of all times that can be told")]
     OutOfTime,
 }
 
 impl UsageRange {
-    /// From the step in which `from` lies up to the one in which `to` does, with it unless `to` is
-    /// its beginning. Without a `to` the step of `now` is the last one. Without a `from` it is 24
-    /// hours or 30 days.
+    /// The range from `from` to `to`, rounded outward to whole steps.
+    ///
+    /// Without a `to`, the step that contains `now` is the last one. Without a `from`, the range is
+    /// 24 hours long by the hour, or 30 days by the day.
+    ///
+    /// # Errors
+    ///
+    /// [`UsageRangeError::Empty`] if `from` is not earlier than `to`, or than `now` without a `to`;
+    /// [`UsageRangeError::TooLong`] if `from` lies more than 31 days before that by the hour, or
+    /// 366 days by the day; [`UsageRangeError::OutOfTime`] if an end is outside of the years 0 to
+    /// 9999.
     pub fn new(
         from: Option<Timestamp>,
         to: Option<Timestamp>,
@@ -172,6 +195,7 @@ impl UsageRange {
         self.to
     }
 
+    /// The length of each step.
     #[must_use]
     pub fn granularity(&self) -> Granularity {
         self.granularity
@@ -186,7 +210,7 @@ impl UsageRange {
 }
 
 impl UsageRangeError {
-    /// Which of the two ends is wrong.
+    /// The parameter that is wrong: `from` or `to`.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {

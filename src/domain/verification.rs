@@ -1,4 +1,4 @@
-//! What is said of a key that is presented.
+//! The verdict on an API key that a request presents.
 
 use super::{
     account::AccountStatus, lifecycle::KeyStatus, text_enum::text_enum, timestamp::Timestamp,
@@ -8,18 +8,21 @@ use super::{
 text_enum! {
     /// Why a key does not pass.
     ///
-    /// A client is not told the first five apart; the operator is.
+    /// Responses of the gate do not distinguish the first five. Logs and metrics do.
     pub enum Denial [non_exhaustive] {
-        /// No key has such a text.
+        /// The text does not have the form of an API key.
         Malformed = "malformed",
-        /// Well formed, but never given out.
+        /// The text is well formed, but no key has it.
         NotFound = "not_found",
+        /// The key is revoked.
         Revoked = "revoked",
+        /// The key's expiry has passed.
         Expired = "expired",
+        /// The key is live but disabled. It can be enabled again.
         Disabled = "disabled",
-        /// The key is live, its account is not.
+        /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "account_suspended",
-        /// It could not be found out: neither a refusal nor a pass.
+        /// The key could not be looked up, so it is neither refused nor passed.
         Unavailable = "unavailable",
     }
 }
@@ -27,14 +30,23 @@ text_enum! {
 text_enum! {
     /// The result of a verification: `VALID`, or the first reason to refuse.
     pub enum VerificationCode [non_exhaustive] {
+        /// The key passes. If the verification asked for a charge, the charge was made.
         Valid = "VALID",
+        /// The text is not an API key of the tenant.
         NotFound = "NOT_FOUND",
+        /// The key is revoked.
         Revoked = "REVOKED",
+        /// The key's expiry has passed.
         Expired = "EXPIRED",
+        /// The key is live but disabled. It can be enabled again.
         Disabled = "DISABLED",
+        /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "ACCOUNT_SUSPENDED",
+        /// The key lacks a scope that the verification asked for.
         InsufficientScope = "INSUFFICIENT_SCOPE",
+        /// The charge is more than the balance that is available.
         InsufficientBalance = "INSUFFICIENT_BALANCE",
+        /// The charge is more than what is left of the key's spend limit.
         SpendLimitExceeded = "SPEND_LIMIT_EXCEEDED",
     }
 }
@@ -141,18 +153,29 @@ impl GateDecision {
     }
 }
 
-/// All of a key and its account that decides whether it passes.
+/// The properties of a key and its account that decide whether the key passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyState {
+    /// When the key was revoked; `None`: it was not.
     pub revoked_at: Option<Timestamp>,
+    /// From exactly this moment the key no longer passes; `None`: it never expires.
     pub expires_at: Option<Timestamp>,
+    /// A disabled key does not pass, but is live and can be enabled again.
     pub enabled: bool,
+    /// The status of the account that owns the key.
     pub account: AccountStatus,
 }
 
 impl KeyState {
-    /// Whether the key passes at `now`, by the database's clock. A dead key is dead before its
-    /// account is looked at: a 403 is only for who holds a live one.
+    /// Checks that the key passes at `now`, by the database's clock.
+    ///
+    /// The key is checked before its account, so that only the holder of a live key learns that the
+    /// account is suspended.
+    ///
+    /// # Errors
+    ///
+    /// The first that applies of [`Denial::Revoked`], [`Denial::Expired`], [`Denial::Disabled`] and
+    /// [`Denial::AccountSuspended`].
     pub fn judge(&self, now: Timestamp) -> Result<(), Denial> {
         match KeyStatus::at(now, self.revoked_at, self.expires_at) {
             KeyStatus::Revoked => Err(Denial::Revoked),

@@ -20,19 +20,29 @@ pub struct WebOrigin {
     is_loopback: bool,
 }
 
+/// Why a text is not a [`WebOrigin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebOriginError {
+    /// There is no `://`, or the rest is not a host with an optional port.
     #[error(
         "must be an origin such as \"https://app.example.com\": no user, path or query, and an \
          international name in its ASCII form"
     )]
     Grammar,
+    /// The scheme is neither `https` nor `http`, or it is `http` and the host is not a loopback
+    /// host.
     #[error("must begin with https://; http:// is for localhost, 127.0.0.0/8 and [::1] alone")]
     Insecure,
 }
 
 impl WebOrigin {
+    /// Parses an origin. The result is in lower case and omits the port that the scheme implies.
+    ///
+    /// # Errors
+    ///
+    /// [`WebOriginError::Grammar`] if the text is not `scheme://host[:port]`, and
+    /// [`WebOriginError::Insecure`] if the scheme is not `https`, nor `http` with a loopback host.
     pub fn parse(text: &str) -> Result<Self, WebOriginError> {
         let (scheme, authority) = text.split_once("://").ok_or(WebOriginError::Grammar)?;
         let is_secure = match scheme {
@@ -54,7 +64,7 @@ impl WebOrigin {
         Ok(Self { text: text.into(), is_secure, is_loopback })
     }
 
-    /// Without a slash at the end.
+    /// The origin as text, without a trailing slash.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
@@ -67,12 +77,13 @@ impl WebOrigin {
         &self.text[scheme.len()..]
     }
 
-    /// Whether it is `https`.
+    /// Whether the scheme is `https`.
     #[must_use]
     pub fn is_secure(&self) -> bool {
         self.is_secure
     }
 
+    /// Whether the host is `localhost`, in 127.0.0.0/8, or `[::1]`.
     #[must_use]
     pub fn is_loopback(&self) -> bool {
         self.is_loopback
@@ -101,27 +112,39 @@ super::schema::named!(
     .examples(["https://app.example.com"])
 );
 
-/// Where the dashboard leads back to: an absolute URL of at most 2000 characters of visible ASCII.
+/// The target of a link out of the dashboard, back to the platform: an absolute URL of visible
+/// ASCII, at most [`MAX_RETURN_URL`] characters when it was parsed.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReturnUrl {
     text: Box<str>,
     origin: WebOrigin,
 }
 
+/// Why a text is not a [`ReturnUrl`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReturnUrlError {
+    /// The text is longer than [`MAX_RETURN_URL`].
     #[error("must have at most 2000 characters")]
     Length,
+    /// The text has a character other than visible ASCII, a `\`, or no `://`.
     #[error("must be an absolute URL of visible ASCII without \\; the rest is percent-encoded")]
     Grammar,
+    /// There is an `@` before the path, which would end a user's name or password.
     #[error("must not have a user or a password in it")]
     Credentials,
+    /// The part before the path is not a [`WebOrigin`].
     #[error(transparent)]
     Origin(#[from] WebOriginError),
 }
 
 impl ReturnUrl {
+    /// Parses a URL. The origin is normalised as [`WebOrigin::parse`] does, and an empty path
+    /// becomes `/`; the rest is kept as it is.
+    ///
+    /// # Errors
+    ///
+    /// [`ReturnUrlError`], whose variants name the cases.
     pub fn parse(text: &str) -> Result<Self, ReturnUrlError> {
         if text.len() > MAX_RETURN_URL {
             return Err(ReturnUrlError::Length);
@@ -141,11 +164,13 @@ impl ReturnUrl {
         Ok(Self { text: format!("{origin}{slash}{rest}").into(), origin })
     }
 
+    /// The whole URL, with its origin normalised.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
+    /// The origin of the URL. It has to be one of the platform's before a browser is sent there.
     #[must_use]
     pub fn origin(&self) -> &WebOrigin {
         &self.origin
