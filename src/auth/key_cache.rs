@@ -40,8 +40,11 @@ pub struct KeyCache {
 #[derive(Clone, Copy)]
 pub struct Ticket(u64);
 
+/// What a look-up in the cache finds.
 pub enum Found {
+    /// The cached verdict of the key.
     Hit(Verdict),
+    /// The key is not cached. With this ticket a verdict that is read now can be inserted.
     Miss(Ticket),
 }
 
@@ -83,6 +86,7 @@ const USED: u8 = 0b1000_0000;
 const MIN_SLOTS: usize = 8;
 
 impl KeyCache {
+    /// An empty cache for at most `capacity` keys.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.min(MAX_ENTRIES);
         let number = capacity.div_ceil(SHARD_ENTRIES).max(MIN_SHARDS.min(capacity).max(1));
@@ -93,6 +97,7 @@ impl KeyCache {
         Self { shards: shards.collect() }
     }
 
+    /// Finds the verdict of a key.
     pub fn look_up(&self, hash: &KeyHash) -> Found {
         let shard = self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner);
         match shard.find(hash) {

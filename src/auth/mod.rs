@@ -52,6 +52,8 @@
 //! # }
 //! ```
 
+#![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod body;
 mod credentials;
 mod key_cache;

@@ -3,6 +3,8 @@
 //! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness come in as
 //! arguments. A value of one of these types has been checked: inner code never checks again.
 
+#![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
+
 mod accent;
 pub mod account;
 pub mod amount;

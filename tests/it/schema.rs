@@ -36,7 +36,9 @@ async fn has_the_services_function(connection: &mut PgConnection) -> bool {
 async fn migrate(url: String) -> std::process::Output {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", url);
-    tokio::task::spawn_blocking(move || command.output().expect("the program runs")).await.expect("no panic")
+    tokio::task::spawn_blocking(move || command.output().expect("the program runs"))
+        .await
+        .expect("no panic")
 }
 
 /// Runs `tollgate migrate`, which must fail. Returns what it prints on stderr.
