@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
+    key_fields,
     pages::security_log::{EventRow, EventTable},
     session::Visitor,
     views::{cut, key_url},
@@ -137,14 +138,11 @@ fn changed(name: &str, value: &Value) -> Option<String> {
 }
 
 fn label(name: &str) -> Option<&'static str> {
+    if let Some(setting) = key_fields::label(name) {
+        return Some(setting);
+    }
     Some(match name {
-        "name" => "Name",
         "hint" => "Key",
-        "scopes" => "Scopes",
-        "expires_at" => "Expires",
-        "enabled" => "Enabled",
-        "spend_limit" => "Spend limit",
-        "metadata" => "Metadata",
         "reason" => "Reason",
         "old_key_dies_at" => "The old key stops",
         "amount" => "Amount",

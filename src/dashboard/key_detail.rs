@@ -75,7 +75,7 @@ pub async fn refused(
         }
         error => return Err(error.into()),
     };
-    let errors = vec![FormError { field: None, text: text.to_owned() }];
+    let errors = vec![FormError { field: None, label: None, text: text.to_owned() }];
     let frame = Frame { errors, ..visitor.frame("", Nav::Keys) };
     let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     page(state, visitor, &key, &Form::default(), frame, StatusCode::CONFLICT).await

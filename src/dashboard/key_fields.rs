@@ -124,6 +124,21 @@ pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
     ])
 }
 
+/// What a setting of a key is called: by its member in an audit event, or by its field in a form.
+pub fn label(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "name" => "Name",
+        "access" => "Access",
+        "scopes" => "Scopes",
+        "expires" | "expires_at" => "Expires",
+        "expires_on" => "Last day",
+        "enabled" => "Enabled",
+        "spend_limit" | "limit_amount" | "limit_period" => "Spend limit",
+        "metadata" => "Metadata",
+        _ => return None,
+    })
+}
+
 /// The settings that a key's page lists as text: what each is called, and what it is.
 pub fn facts(settings: &KeySettings, currency: &Currency) -> Vec<Fact> {
     let limit = settings.spend_limit.map(|limit| limit_words(limit, currency));
@@ -283,6 +298,19 @@ mod tests {
             let invalid: Vec<_> = form.errors().iter().filter_map(|error| error.field).collect();
             assert_eq!((fields, &invalid[..]), (None, wrong), "{text}");
         }
+    }
+
+    #[test]
+    fn every_setting_and_every_invalid_field_has_a_label() {
+        let (fields, form) = read("access=custom&expires=date&limit_amount=x");
+        assert!(fields.is_none() && form.errors().len() > 3);
+        let invalid = form.errors().iter().filter_map(|error| error.field);
+        let (fields, _) = read("name=a&access=read&expires=never");
+        let settings = KeySettings::from(fields.expect("valid fields"));
+        let audited = settings.audited(&Currency::new("TRX", 6).expect("a currency"));
+        let names: Vec<&str> = audited.keys().map(String::as_str).chain(invalid).collect();
+        let without: Vec<&&str> = names.iter().filter(|name| label(name).is_none()).collect();
+        assert!(without.is_empty(), "no label for {without:?}");
     }
 
     #[test]

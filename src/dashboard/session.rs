@@ -8,6 +8,7 @@ use axum::{
 use super::{
     brand::tenant_frame,
     cookies::Cookie,
+    key_fields,
     pages::{
         frame::{AccountView, FormError, Frame, Nav},
         notices::Notice,
@@ -135,8 +136,26 @@ impl Visitor {
 
 /// What was wrong with a form, for the summary above it.
 pub fn form_errors(form: &Form) -> Vec<FormError> {
-    let errors = form.errors().iter();
-    errors.map(|error| FormError { field: error.field, text: error.message.clone() }).collect()
+    let errors = form.errors().iter().map(|error| FormError {
+        field: error.field,
+        label: error.field.and_then(field_label),
+        text: error.message.clone(),
+    });
+    errors.collect()
+}
+
+fn field_label(field: &str) -> Option<&'static str> {
+    if let Some(setting) = key_fields::label(field) {
+        return Some(setting);
+    }
+    Some(match field {
+        "reason" => "Reason",
+        "since" => "Since",
+        "from" => "From",
+        "to" => "To",
+        "address" => "Address",
+        _ => return None,
+    })
 }
 
 /// Without a live session a page leads to where it is said how to come in; a form, which a

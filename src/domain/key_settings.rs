@@ -72,15 +72,17 @@ impl KeySettings {
     }
 
     fn members(&self, currency: &Currency) -> [(&'static str, Value); 5] {
-        let limit = self.spend_limit.map(|limit| {
+        // Metadata is the tenant's own and is not repeated.
+        let Self { name, scopes, expires_at, enabled, spend_limit, metadata: _ } = self;
+        let limit = spend_limit.map(|limit| {
             let amount = currency.format(limit.amount.minor_units());
             json!({"amount": amount, "period": limit.period})
         });
         [
-            ("name", json!(self.name.as_str())),
-            ("scopes", json!(self.scopes.to_strings())),
-            ("expires_at", json!(self.expires_at)),
-            ("enabled", json!(self.enabled)),
+            ("name", json!(name.as_str())),
+            ("scopes", json!(scopes.to_strings())),
+            ("expires_at", json!(expires_at)),
+            ("enabled", json!(enabled)),
             ("spend_limit", json!(limit)),
         ]
     }
@@ -90,7 +92,8 @@ impl KeyChange {
     /// Whether the change can affect the result of a verification without a charge.
     #[must_use]
     pub fn touches_verdict(&self) -> bool {
-        self.scopes.is_some() || self.expiry.is_some() || self.enabled.is_some()
+        let Self { name: _, scopes, expiry, enabled, spend_limit: _, metadata: _ } = self;
+        scopes.is_some() || expiry.is_some() || enabled.is_some()
     }
 
     /// The settings with this change made.

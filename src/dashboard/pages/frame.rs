@@ -65,28 +65,10 @@ pub struct AccountView {
 pub struct FormError {
     /// The id of the field that it is about; `None`: it is about the whole form.
     pub field: Option<&'static str>,
+    /// What the field is called; `None`: its sentence says enough.
+    pub label: Option<&'static str>,
     /// The sentence that stands beside the field as well.
     pub text: String,
-}
-
-impl FormError {
-    /// What the field is called; nothing: its sentence says enough.
-    pub fn label(&self) -> Option<&'static str> {
-        Some(match self.field? {
-            "name" => "Name",
-            "scopes" => "Scopes",
-            "access" => "Access",
-            "expires" => "Expires",
-            "expires_on" => "Last day",
-            "limit_amount" | "limit_period" => "Spend limit",
-            "reason" => "Reason",
-            "since" => "Since",
-            "from" => "From",
-            "to" => "To",
-            "address" => "Address",
-            _ => return None,
-        })
-    }
 }
 
 /// The entries of the navigation.
