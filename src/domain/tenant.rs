@@ -2,8 +2,14 @@
 
 use std::{fmt, str::FromStr, sync::Arc};
 
+use uuid::Uuid;
+
 use super::{
-    account::AccountFormat, amount::Currency, api_key::KeyPrefix, id::TenantId, scope::ScopeSet,
+    account::{AccountFormat, AccountId, ExternalId},
+    amount::Currency,
+    api_key::KeyPrefix,
+    id::TenantId,
+    scope::ScopeSet,
     text_enum::text_enum,
 };
 
@@ -21,6 +27,15 @@ pub struct Tenant {
     pub environment: Environment,
     /// The rules for its accounts.
     pub policy: TenantPolicy,
+}
+
+impl Tenant {
+    /// The internal id of an account, which need not exist. A span has this id, because the text of a
+    /// request may be anything, also an API key in the wrong place.
+    #[must_use]
+    pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
+        AccountId::derive(self.id, external_id).uuid()
+    }
 }
 
 /// The rules for every account of a tenant.

@@ -65,6 +65,10 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             answers.push(service.send(call));
         }
     }
+    // A tenant whose accounts may have any id: there a key is a possible account.
+    let other_admin = service.exported("TRADETALLY_ADMIN_KEY");
+    let account = format!("/v1/accounts/{first}");
+    service.send(Call::new("GET", &account).bearer(&other_admin)).expect(404);
     for path in [keys.as_str(), "/v1/audit-events", &format!("/v1/accounts/{WALLET}/ledger")] {
         answers.push(service.send(admin("GET", path)).expect(200));
     }

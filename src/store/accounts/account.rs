@@ -71,7 +71,7 @@ pub(in crate::store) fn stored_status(status: &str) -> Result<AccountStatus, Sto
 }
 
 impl Store {
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_account(
         &self,
         tenant: &Tenant,
@@ -131,7 +131,7 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Creates the account, or reads the existing one. `true`: it was created.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
     pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
         let _timer = self.store.timer("ensure_account");
         let mut tx = self.store.begin().await?;
@@ -144,7 +144,7 @@ impl AccountHandle<'_> {
     }
 
     /// Suspends or activates the account. If it already has the status, nothing is recorded.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
         let (mut tx, locked) = self.begin().await?;

@@ -53,7 +53,7 @@ struct Since {
 impl Store {
     /// The use of these keys of an account in the last 24 hours, in their order. Usage is written
     /// some seconds late. Of each key's purchases, only the newest 100,000 are counted.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn key_activity(
         &self,
         tenant: &Tenant,
@@ -108,7 +108,7 @@ impl Store {
 
     /// The spending of a key in the last 24 hours, by hour. Only the newest 100,000 of its
     /// purchases are counted.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn key_spend_by_hour(
         &self,
         tenant: &Tenant,

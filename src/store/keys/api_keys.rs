@@ -23,7 +23,7 @@ use crate::{
 
 impl AccountHandle<'_> {
     /// Creates a key, unless the account has its maximum number of live keys.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
     pub async fn create_api_key(
         &self,
         text: &KeyText,
@@ -39,7 +39,7 @@ impl AccountHandle<'_> {
     /// [`Self::create_api_key`] by a form of a session of this account. The form works once: it is
     /// spent if and only if the key is made. A spent form is refused before anything else is
     /// checked.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
     pub async fn create_api_key_by_form(
         &self,
         claim: &FormClaim<'_>,
@@ -128,7 +128,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// A key of an account.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn find_api_key(
         &self,
         tenant: &Tenant,
@@ -147,7 +147,7 @@ impl Store {
     }
 
     /// An account's keys, newest first.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_api_keys(
         &self,
         tenant: &Tenant,

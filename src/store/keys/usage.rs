@@ -107,7 +107,7 @@ impl Store {
 
     /// How often a key was used in each step of a range, by the start of the step. Steps without
     /// use are left out.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn key_usage(
         &self,
         tenant: &Tenant,

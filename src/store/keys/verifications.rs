@@ -75,7 +75,7 @@ impl Store {
     }
 
     /// A key, its account and the balance, for the holder of the key.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn find_own_key(
         &self,
         tenant: &Tenant,

@@ -90,7 +90,7 @@ impl EntryRow {
 impl Store {
     /// The range of the entries that an account has now in the times of a filter. Entries that are
     /// added later are not in it.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_entry_range(
         &self,
         tenant: &Tenant,
@@ -121,7 +121,7 @@ impl Store {
     }
 
     /// A part of an account's statement. `range` already covers the times of the filter.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_ledger_entries(
         &self,
         tenant: &Tenant,
@@ -163,7 +163,7 @@ impl Store {
 
     /// The balance of an account at a time, including entries of exactly that time. `None`: the
     /// current balance.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_balance_then(
         &self,
         tenant: &Tenant,

@@ -80,7 +80,7 @@ impl HoldRow {
 
 impl Store {
     /// A hold. A hold whose time is up is returned as expired, even if it was not released yet.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_hold(
         &self,
         tenant: &Tenant,
@@ -111,7 +111,7 @@ impl Store {
     }
 
     /// An account's holds, newest first, optionally only those with a status.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_holds(
         &self,
         tenant: &Tenant,

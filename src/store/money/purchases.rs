@@ -62,7 +62,7 @@ impl PurchaseRow {
 }
 
 impl Store {
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_purchase(
         &self,
         tenant: &Tenant,
@@ -95,7 +95,7 @@ impl Store {
     }
 
     /// An account's purchases with their seq, newest first, optionally only those of one key.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_purchases(
         &self,
         tenant: &Tenant,
@@ -143,7 +143,7 @@ impl Store {
 
     /// The purchases of a key since a time, or all, with their seq, newest first. `before` is the
     /// seq of the last purchase that was read.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn list_purchases_since(
         &self,
         tenant: &Tenant,

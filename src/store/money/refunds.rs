@@ -68,7 +68,7 @@ impl RefundRow {
 impl AccountHandle<'_> {
     /// Refunds a purchase, or a part of it, once for each idempotency key. The refunds of a
     /// purchase never exceed its amount.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account = %self.account, %purchase_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %purchase_id))]
     pub async fn refund(
         &self,
         purchase_id: PurchaseId,
@@ -130,7 +130,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// The refunds of a purchase with their seq, newest first.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, %account, %purchase_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %purchase_id))]
     pub async fn list_refunds(
         &self,
         tenant: &Tenant,

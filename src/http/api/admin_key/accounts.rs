@@ -81,7 +81,7 @@ impl PatchAccountRequest {
         (status = 200, description = "The account already existed.", body = Account),
         (status = 201, description = "The account was created.", body = Account),
         AnyRoute, WithAdminKey, WithBody))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn put(
     State(state): State<AppState>,
     admin: Admin,
@@ -101,7 +101,7 @@ pub async fn put(
     params(AccountPath),
     responses((status = 200, description = "The account.", body = Account),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
@@ -121,7 +121,7 @@ pub async fn get(
     request_body = Option<PatchAccountRequest>,
     responses((status = 200, description = "The account.", body = Account),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,

@@ -221,7 +221,7 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
     responses(
         (status = 201, description = "The key and its text.", body = NewKey),
         KeyLimitReached, AnyRoute, WithAdminKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
@@ -245,7 +245,7 @@ pub async fn create(
     params(AccountPath, KeyQuery, ApiKeyPage),
     responses((status = 200, description = "A page of keys.", body = ApiKeyList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
@@ -269,7 +269,7 @@ pub async fn list(
     params(KeyPath),
     responses((status = 200, description = "The key.", body = ApiKey),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account, %key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
@@ -289,7 +289,7 @@ pub async fn get(
     request_body = Option<PatchKeyRequest>,
     responses((status = 200, description = "The key.", body = ApiKey),
         KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account, %key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn patch(
     State(state): State<AppState>,
     admin: Admin,
@@ -311,7 +311,7 @@ pub async fn patch(
     request_body = Option<RevokeKeyRequest>,
     responses((status = 200, description = "The revoked key.", body = ApiKey),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account, %key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn revoke(
     State(state): State<AppState>,
     admin: Admin,
@@ -335,7 +335,7 @@ pub async fn revoke(
     request_body = Option<RotateKeyRequest>,
     responses((status = 201, description = "The new key and its text.", body = NewKey),
         KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account, %key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn rotate(
     State(state): State<AppState>,
     admin: Admin,

@@ -93,7 +93,7 @@ impl CreateCreditRequest {
         (status = 201, description = "The credit.", body = Credit,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,

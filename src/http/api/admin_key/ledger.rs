@@ -182,7 +182,9 @@ impl BalanceQuery {
 fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
     match order {
         SortOrder::OldestFirst => EntryRange { after: range.after.max(seq), ..range },
-        SortOrder::NewestFirst => EntryRange { last: range.last.min(seq - 1), ..range },
+        SortOrder::NewestFirst => {
+            EntryRange { last: range.last.min(seq.saturating_sub(1)), ..range }
+        }
     }
 }
 
@@ -195,7 +197,7 @@ fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
     params(AccountPath, EntryQuery, LedgerEntryPage),
     responses((status = 200, description = "A page of ledger entries.", body = LedgerEntryList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
@@ -230,7 +232,7 @@ pub async fn list(
         (status = 200, description = "The entries as CSV.", content_type = "text/csv",
             body = String),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn export(
     State(state): State<AppState>,
     admin: Admin,
@@ -309,7 +311,7 @@ impl Export {
     params(AccountPath, BalanceQuery),
     responses((status = 200, description = "The balance at that time.", body = BalanceThen),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn balance_then(
     State(state): State<AppState>,
     admin: Admin,

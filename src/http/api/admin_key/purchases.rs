@@ -38,7 +38,7 @@ impl PurchaseQuery {
     params(AccountPath, PurchaseQuery, PurchasePage),
     responses((status = 200, description = "A page of purchases.", body = PurchaseList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn list_of_account(
     State(state): State<AppState>,
     admin: Admin,

@@ -90,7 +90,7 @@ impl UsageQuery {
     params(KeyPath, UsageQuery),
     responses((status = 200, description = "The usage.", body = KeyUsage),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, %account, %key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn get(
     State(state): State<AppState>,
     admin: Admin,
