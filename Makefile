@@ -1,5 +1,5 @@
-# `make` alone lists what there is to do. Every target runs in a fresh clone:
-# what it needs besides Rust, the scripts look for and install.
+# `make` alone lists the targets. Every target works in a fresh clone: the scripts find or install
+# everything that it needs besides Rust.
 
 MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
@@ -10,11 +10,11 @@ REMOTE = --no-default-features --features remote
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-run: ## start a demo server with two tenants; ARGS="..." are handed to it
+run: ## start a demo server with two platforms; ARGS="..." passes arguments to it
 	scripts/ensure-postgres.sh
 	cargo run --release --locked -- demo $(ARGS)
 
-test: ## every test: the crate, the README's walk, the example bot
+test: ## run every test: the crate, the model checker, README's walk, the example bot
 	scripts/ensure-postgres.sh
 	scripts/ensure-python.sh tests/requirements.txt
 	scripts/ensure-chromium.sh
@@ -26,10 +26,10 @@ test: ## every test: the crate, the README's walk, the example bot
 	scripts/walk.sh
 	scripts/bot-test.sh
 
-bench: ## measure in release against others and against itself; writes bench/results.md; BENCH_BASE=<commit> compares with that commit
+bench: ## compare a release build with other programs, and write bench/results.md; BENCH_BASE=<commit> also compares with that commit
 	bench/run.sh
 
-lint: ## formatting, clippy, the documentation, and the dependencies' licences and sources
+lint: ## check formatting, clippy, the documentation, and the dependencies' licences and sources
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked $(MIDDLEWARE) --lib --example foreign_service -- -D warnings
@@ -39,15 +39,15 @@ lint: ## formatting, clippy, the documentation, and the dependencies' licences a
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet $(MIDDLEWARE)
 	scripts/check-dependencies.sh
 
-sqlx: ## write .sqlx/ anew, after a change of a query or a migration
+sqlx: ## regenerate .sqlx/, after a change of a query or a migration
 	scripts/with-postgres.sh scripts/sqlx-prepare.sh
 
-openapi: ## write docs/openapi.json anew
+openapi: ## regenerate docs/openapi.json
 	cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 
-check-openapi: ## lint docs/openapi.json, and generate and type-check clients
+check-openapi: ## lint docs/openapi.json, generate clients from it, and type-check them
 	scripts/check-openapi.sh
 
-fuzz-http: ## send a running server what its OpenAPI document allows, and what it forbids
+fuzz-http: ## send a demo server requests that its OpenAPI document allows, and requests that it forbids
 	scripts/schemathesis.sh

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs examples/bot.py against a demo server: every outcome that its user can meet.
+# Runs examples/bot.py against a demo server, and checks every outcome that its user can get.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# What the scripts that start a demo server have in common: Postgres, python3, curl and the debug binary.
+# Prepares what every script that starts a demo server needs: Postgres, python3, curl and the debug binary.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Checks the dependencies against deny.toml: their licences, their sources, and what is banned. Needs no network,
-# except to install cargo-deny the first time.
+# Checks the licences, the sources and the bans of the dependencies against deny.toml. Needs no network, except to
+# install cargo-deny the first time.
 #
-# `cargo deny` on PATH is used if it has the version below. Otherwise it is installed into target/tools.
+# Uses the cargo-deny on PATH if it has the version below. Otherwise installs that version into target/tools.
 set -eu
 
 cd "$(dirname "$0")/.."

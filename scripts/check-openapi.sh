@@ -1,6 +1,6 @@
 #!/bin/sh
 # Lints the OpenAPI document, generates a TypeScript and a Python client, and type-checks programs that use them.
-# A warning fails the check. The versions of the tools are pinned in tests/clients/ and tests/requirements-clients.txt.
+# A warning fails the check. tests/clients/ and tests/requirements-clients.txt pin the versions of the tools.
 #
 #   scripts/check-openapi.sh          docs/openapi.json
 #   scripts/check-openapi.sh FILE     another document

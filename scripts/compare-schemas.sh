@@ -3,8 +3,8 @@
 #
 #   scripts/compare-schemas.sh REVISION REVISION
 #
-# Each revision is loaded into a database of its own in a throw-away Postgres, and both databases are
-# dumped. Exits with 1 and prints the differences where the dumps differ.
+# Loads each revision into a database of its own in a temporary Postgres, and dumps both databases. If the
+# dumps differ, prints the differences and exits with 1.
 set -eu
 
 if [ $# -ne 2 ]; then

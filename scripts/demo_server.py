@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""A demo server on a fresh directory and free ports, for as long as something needs it.
+"""Runs a demo server with a new directory and free ports while a command needs it.
 
     python3 scripts/demo_server.py [--timeout SECONDS] COMMAND [ARGUMENT]...
 
-starts `tollgate demo`, runs the command and stops the server with SIGTERM. The command sees
-TOLLGATE_URL, TOLLGATE_METRICS_URL and what the demo tells its user to export (TRONAGG_ADMIN_KEY and
-so on). The exit status is the command's; 1 when the server does not start or does not stop cleanly;
-124 when the command takes longer than the timeout. As a module it offers `DemoServer`.
+starts `tollgate demo`, runs the command and stops the server with SIGTERM. The command gets the
+variables TOLLGATE_URL and TOLLGATE_METRICS_URL, and those that the demo tells its user to export
+(such as TRONAGG_ADMIN_KEY). The exit status is that of the command; 1 if the server does not start or
+does not stop cleanly; 124 if the command takes longer than the timeout. As a module, it exports
+`DemoServer`.
 
-The binary is target/debug/tollgate, or what TOLLGATE_BIN names. Needs nothing but Python's library.
+The binary is target/debug/tollgate, or the one in TOLLGATE_BIN. Needs only Python's standard library.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Puts axe-core, which finds what keeps people from using a page, where the tests in a browser look
-# for it: target/browser-test/axe.min.js. Its version and hash stand in tests/browser/package-lock.json.
-# A stamp tells whether it is up to date, so that a second run takes no time.
+# Installs axe-core, which finds accessibility problems of a page, as target/browser-test/axe.min.js, where the
+# browser tests look for it. tests/browser/package-lock.json pins its version and hash. A stamp file shows whether
+# the installation is current, so that a second run takes no time.
 set -eu
 
 cd "$(dirname "$0")/.."

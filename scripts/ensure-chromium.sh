@@ -1,8 +1,8 @@
 #!/bin/sh
-# Makes sure of what the tests in a browser drive: Chromium and its WebDriver; silent when both are there.
+# Installs Chromium and its WebDriver for the browser tests, if they are missing. Prints nothing if both are
+# installed.
 #
-# The tests find `chromedriver` on PATH, or by $CHROMEDRIVER, and it finds the browser by itself, or
-# by $CHROMIUM.
+# The tests use $CHROMEDRIVER, or `chromedriver` on PATH. The driver uses $CHROMIUM, or finds the browser itself.
 set -eu
 
 driver=${CHROMEDRIVER:-chromedriver}

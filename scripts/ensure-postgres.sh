@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes sure that Postgres's server programs are on this machine; silent when they are.
+# Installs Postgres's server programs, if they are missing. Prints nothing if they are installed.
 #
-#   scripts/ensure-postgres.sh            install them where they are missing
-#   scripts/ensure-postgres.sh --bindir   the same, and print the directory they are in
+#   scripts/ensure-postgres.sh            installs them if they are missing
+#   scripts/ensure-postgres.sh --bindir   the same, and prints their directory
 #
-# Looked for, in this order: $PG_BINDIR, PATH, the newest of the places where
-# distributions and Homebrew keep them (Debian keeps `initdb` off PATH).
+# Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install them, and there
+# takes the newest version. (Debian does not put `initdb` on PATH.)
 set -eu
 
 has_server() {

@@ -1,11 +1,11 @@
 #!/bin/sh
-# Makes sure of python3, and of the packages that a requirements file names.
+# Installs python3 if it is missing, and the packages of a requirements file.
 #
-#   scripts/ensure-python.sh                           python3 alone
-#   scripts/ensure-python.sh tests/requirements.txt    and .venv/requirements/ with these packages
+#   scripts/ensure-python.sh                           only python3
+#   scripts/ensure-python.sh tests/requirements.txt    also these packages, into .venv/requirements/
 #
-# The packages go into a virtual environment, .venv/<name of the file>, never into the system.
-# A stamp in it tells whether it is up to date, so that a second run takes no time.
+# The packages go into a virtual environment, .venv/<name of the file>, never into the system. A stamp file in it
+# shows whether it is current, so that a second run takes no time.
 set -eu
 
 cd "$(dirname "$0")/.."

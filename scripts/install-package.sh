@@ -1,10 +1,10 @@
 #!/bin/sh
-# Installs a package with the system's own package manager.
+# Installs a package with the system's package manager.
 #
 #   scripts/install-package.sh WHAT [MANAGER=PACKAGE[,PACKAGE...]]...
 #
-# WHAT is named to the user, and is the package where a manager has no entry.
-# It says on stderr what it is about to do; nothing goes to stdout.
+# WHAT is the name that messages show. It is also the name of the package for managers without an entry.
+# Prints to stderr what it is going to do, and nothing to stdout.
 set -eu
 
 what=$1

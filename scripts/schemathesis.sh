@@ -1,6 +1,7 @@
 #!/bin/sh
-# Sends a demo server what its OpenAPI document allows and what it forbids, and compares every
-# answer with the document. The same requests each time; ends with a status other than 0 on a finding.
+# Sends a demo server requests that its OpenAPI document allows and requests that it forbids, and checks every
+# response against the document. The requests are the same in every run. Exits with a status other than 0 if it finds
+# a violation.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tells whether .sqlx/ is what the queries and the migrations of this tree give.
+# Checks that .sqlx/ matches the queries, the migrations and the SQL functions of this tree.
 #
 #   scripts/with-postgres.sh scripts/sqlx-check.sh
 set -eu

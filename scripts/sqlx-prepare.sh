@@ -1,11 +1,11 @@
 #!/bin/sh
-# Writes the descriptions of all queries, as `cargo sqlx prepare` does, without sqlx-cli.
+# Writes the descriptions of all queries, like `cargo sqlx prepare`, but without sqlx-cli.
 #
 #   scripts/with-postgres.sh scripts/sqlx-prepare.sh [DIRECTORY]     (default: .sqlx)
 #
-# While they compile against a live database, sqlx's macros write each query's description into
-# SQLX_OFFLINE_DIR, which has to exist. Cargo does not see that, nor a new migration: touching the
-# library makes it, and all that depends on it, compile again.
+# When sqlx's macros compile with a live database, they write the description of each query into SQLX_OFFLINE_DIR,
+# which must exist. Cargo notices neither that nor a new migration, so this script touches the library: Cargo then
+# compiles it again, with all that depends on it.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,38 +1,38 @@
 #!/usr/bin/env python3
-"""Runs the README's walk against a demo server, and compares with what the README shows.
+"""Runs README's walk against a demo server, and compares the output with the output that README shows.
 
     python3 scripts/walk.py [FILE]        (default: README.md)
 
-The format. Between the lines `<!-- walk:start -->` and `<!-- walk:end -->` (any number of such
-pairs), each fenced block marked `sh` is run, in order, in one bash session at the root of the
-repository: a variable set in one block is there in the next. A block must end with status 0. The
-next fenced block marked `http`, `json` or `text`, if it comes before the next `sh`, is what the `sh`
-block prints to stdout:
+Format. Between the lines `<!-- walk:start -->` and `<!-- walk:end -->` (any number of such pairs), the
+fenced blocks marked `sh` are run in order, in one bash session at the root of the repository. So a
+variable that one block sets exists in the next. A block must end with status 0. The next fenced block
+marked `http`, `json` or `text`, if it comes before the next `sh`, is the expected stdout of the `sh`
+block:
 
-  http  One or more responses as `curl -i` prints them. The status codes must agree, and every header
-        shown must have been sent with that value (a date, a length and a request id with any);
-        headers that are not shown are free, and a line `…` may say so. A body is compared like
-        `json`, or like `text` where it is none; where no body is shown it is free.
-  json  JSON values, one after another, in any layout. A value that is a number by itself, such as
-        what `-w '%{http_code}'` prints, is compared like any other.
-  text  Lines, compared without trailing spaces. A line `…` stands for any number of lines.
+  http  One or more responses as `curl -i` prints them. The status codes must be equal. Every shown
+        header must be in the response with the same value; a date, a length and a request id may have
+        any value. The response may have other headers, and a line `…` may say so. A body is compared
+        like `json`, or like `text` if it is not JSON. If no body is shown, any body matches.
+  json  JSON values, one after another, in any layout. A single number, such as the output of
+        `-w '%{http_code}'`, is compared like any other value.
+  text  Lines, compared without trailing spaces. A line `…` matches any number of lines.
 
 Fenced blocks in other languages are for the reader only.
 
-Comparing. Objects must have the same names and arrays the same length, all the way down. Numbers,
-booleans, null and strings must be equal, except that in a string
+Comparison. Objects must have the same member names and arrays the same length, at every depth.
+Numbers, booleans, null and strings must be equal, except that in a string
 
-  - an id (key_01h4…), a key (ta_…), a key's hint, a UUID, a hash and a time stand for any of their kind;
-  - `…` stands for anything.
+  - an id (key_01h4…), a key (ta_…), a key's hint, a UUID, a hash or a time matches any other of its kind;
+  - `…` matches anything.
 
-In JSON, the string "…" stands for any value; `"…": "…"` as an object's last member stands for any
-further members, and "…" as an array's last element for any further elements. `next_cursor` and
-`request_id` need only be strings.
+In JSON, the string "…" matches any value; `"…": "…"` as the last member of an object matches any
+further members, and "…" as the last element of an array matches any further elements. `next_cursor`
+and `request_id` may be any string.
 
-What is replaced. The README's 127.0.0.1:8080 and 127.0.0.1:9464 (or localhost) become the addresses
-of the server that is tried, both ways. What the demo tells its user to export is exported before
-the first block; an `export NAME=…` with an ellipsis in its value, which shows the reader where to
-paste, is skipped.
+Replacements. README's 127.0.0.1:8080 and 127.0.0.1:9464 (or localhost) are replaced by the addresses
+of the demo server in the commands, and back in the output. The variables that the demo tells its user
+to export are exported before the first block. An `export NAME=…` with an ellipsis in its value, which
+shows the reader where to paste, is skipped.
 """
 
 import difflib

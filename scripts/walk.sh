@@ -1,6 +1,6 @@
 #!/bin/sh
-# Does what the README's walk tells a reader to do, and compares with what it shows.
-# The format of the walk is described in walk.py.
+# Runs the commands of README's walk, and compares their output with the output that README shows. walk.py describes
+# the format of the walk.
 set -eu
 
 cd "$(dirname "$0")/.."

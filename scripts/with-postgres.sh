@@ -1,10 +1,11 @@
 #!/bin/sh
-# Runs a command beside a throw-away Postgres that has the migrations and the SQL functions.
+# Runs a command with a temporary Postgres that has the migrations and the SQL functions.
 #
-#   scripts/with-postgres.sh COMMAND [ARGUMENT]...
+#   scripts/with-postgres.sh [--empty] COMMAND [ARGUMENT]...
 #
-# The command sees DATABASE_URL. The server listens on a socket in its own directory, never on a
-# port, writes without fsync, and is stopped and removed however the command ends.
+# With --empty the database is empty, and nothing is compiled. The command gets DATABASE_URL. The server listens on a
+# Unix socket in its own directory, never on a port, and writes without fsync. It is stopped and removed however the
+# command ends.
 set -eu
 
 schema=yes
