@@ -19,7 +19,7 @@ CREATE TABLE tenants (
 );
 
 COMMENT ON COLUMN tenants.prefix IS
-    'The first characters of every API key of the tenant. No prefix is the beginning of another.';
+    'The first characters of every API key of the tenant. No prefix is the start of another prefix.';
 COMMENT ON COLUMN tenants.max_keys IS 'Maximum number of live keys per account.';
 COMMENT ON COLUMN tenants.decimals IS
     'Decimal places of the currency: amounts are stored in minor units of 10^-decimals.';
@@ -46,4 +46,4 @@ COMMENT ON COLUMN admin_keys.key_hash IS
 COMMENT ON COLUMN admin_keys.hint IS
     'The prefix, the first four characters after it, an ellipsis, and the last four characters.';
 COMMENT ON COLUMN admin_keys.revoked_at IS
-    'Never changes once it is set: a revoked key stays revoked.';
+    'Never changes once it is set, because a revoked key stays revoked.';

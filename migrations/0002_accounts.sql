@@ -1,5 +1,5 @@
--- Every table that belongs to accounts has account_id first in its primary key, so that accounts can
--- be moved to another database.
+-- Every table of an account has account_id first in its primary key, so that accounts can be moved to
+-- another database.
 
 CREATE TABLE accounts (
     account_id    uuid PRIMARY KEY,
@@ -22,7 +22,7 @@ WITH (fillfactor = 80);
 CREATE INDEX accounts_tenant_created ON accounts (tenant_id, created_at DESC, account_id DESC);
 
 COMMENT ON COLUMN accounts.account_id IS
-    'UUIDv5 with tenant_id as the namespace and external_id as the name: unique because that pair is.';
+    'UUIDv5 with tenant_id as the namespace and external_id as the name, so it is unique for this pair.';
 COMMENT ON COLUMN accounts.external_id IS
     'The tenant''s own identifier of the account, such as a wallet address or a user id.';
 COMMENT ON COLUMN accounts.balance IS

@@ -27,12 +27,12 @@ CREATE TABLE api_keys (
     FOREIGN KEY (account_id, rotated_from) REFERENCES api_keys (account_id, key_id)
 );
 
--- The index by which every verification finds its key.
+-- Every verification finds its key by this index.
 CREATE UNIQUE INDEX api_keys_key_hash ON api_keys (key_hash);
 
 COMMENT ON COLUMN api_keys.key_id IS 'UUIDv7, so that ids sort in the order of creation.';
 COMMENT ON COLUMN api_keys.tenant_id IS
-    'The tenant of the account, copied here so that a verification need not read the account for it.';
+    'A copy of accounts.tenant_id.';
 COMMENT ON COLUMN api_keys.key_hash IS 'SHA-256 of the key''s text. The text itself is not stored.';
 COMMENT ON COLUMN api_keys.hint IS
     'The prefix, the first four characters after it, an ellipsis, and the last four characters.';
@@ -41,9 +41,9 @@ COMMENT ON COLUMN api_keys.metadata IS
 COMMENT ON COLUMN api_keys.enabled IS
     'A disabled key does not pass, but it is live: it counts toward max_keys and can be enabled again.';
 COMMENT ON COLUMN api_keys.expires_at IS
-    'The key is dead from exactly this time on, by the database''s clock. NULL: it never expires.';
+    'The key is dead from exactly this time on, by the database''s clock. NULL: the key never expires.';
 COMMENT ON COLUMN api_keys.rotated_to IS
-    'The key that replaced this one. During its grace period this key passes, but it does not count '
+    'The key that replaced this key. During the grace period this key still passes, but it does not count '
     'toward max_keys.';
 COMMENT ON COLUMN api_keys.spend_limit IS
     'Minor units that the key may spend per spend_period. NULL: no limit.';

@@ -1,6 +1,6 @@
--- Money. The tables that every purchase writes have no foreign keys: the functions that write them
--- look up the account and the key under the account's lock, and accounts, API keys and admin keys are
--- never deleted and never change their ids. `tollgate ledger verify` checks the references instead.
+-- Money. The tables that every purchase writes have no foreign keys. The functions that write them look
+-- up the account and the key under the account's lock, and accounts, API keys and admin keys are never
+-- deleted and never change their ids. `tollgate ledger verify` checks the references instead.
 
 CREATE TABLE ledger_entries (
     account_id    uuid NOT NULL,
@@ -25,16 +25,18 @@ CREATE TABLE ledger_entries (
 CREATE INDEX ledger_entries_rare ON ledger_entries (account_id, kind, seq) WHERE kind <> 'purchase';
 
 COMMENT ON TABLE ledger_entries IS
-    'All changes of balances. Append-only; the amounts of an account sum to its balance.';
+    'All changes of balances. Append-only. The amounts of an account sum to its balance.';
 COMMENT ON COLUMN ledger_entries.seq IS '1, 2, 3, … within the account, without gaps.';
 COMMENT ON COLUMN ledger_entries.amount IS
     'In minor units of the tenant''s currency. Positive: money in. Negative: money out.';
 COMMENT ON COLUMN ledger_entries.balance_after IS 'The balance after this entry.';
 COMMENT ON COLUMN ledger_entries.cause_id IS
     'The purchase, credit or refund that caused this entry.';
-COMMENT ON COLUMN ledger_entries.key_id IS 'The API key that made the purchase.';
+COMMENT ON COLUMN ledger_entries.key_id IS
+    'The API key that made the purchase. NULL for credits and refunds.';
 COMMENT ON COLUMN ledger_entries.admin_key_id IS
-    'The admin key that made the credit or refund. NULL: it was made from the command line.';
+    'The admin key that made the credit or refund. NULL for purchases, and for credits and refunds that were '
+    'made from the command line.';
 
 CREATE TABLE purchases (
     account_id  uuid NOT NULL,
@@ -58,7 +60,7 @@ COMMENT ON COLUMN purchases.purchase_id IS
 COMMENT ON COLUMN purchases.seq IS 'seq of the ledger entry of this purchase.';
 COMMENT ON COLUMN purchases.reference IS 'The buyer''s own reference, such as an order number.';
 COMMENT ON COLUMN purchases.hold_id IS
-    'The hold that this purchase captured. NULL: it captured none.';
+    'The hold that this purchase captured. NULL: the purchase captured no hold.';
 
 CREATE TABLE holds (
     account_id  uuid NOT NULL REFERENCES accounts,
@@ -140,7 +142,7 @@ COMMENT ON COLUMN refunds.admin_key_id IS
     'The admin key that made the refund. NULL: it was made from the command line.';
 
 -- The decision for each Idempotency-Key. A record is written in the same transaction as its effect, and
--- is kept as long as its effect.
+-- is never deleted.
 CREATE TABLE idempotency_records (
     account_id      uuid NOT NULL,
     operation       text NOT NULL CHECK (operation IN ('purchase', 'credit', 'hold', 'refund')),
@@ -171,7 +173,8 @@ COMMENT ON COLUMN idempotency_records.operation IS
     'Each operation has its own namespace of keys, so that the keys of an account''s owner never collide '
     'with the keys of the tenant.';
 COMMENT ON COLUMN idempotency_records.fingerprint IS
-    'SHA-256 of the operation and the canonical body. The same key with a different body is refused.';
+    'SHA-256 of the operation and the canonical body. A request with the same key and a different body is '
+    'refused.';
 COMMENT ON COLUMN idempotency_records.cause_id IS
     'The purchase, hold, credit or refund that was made. NULL: the request was declined.';
 COMMENT ON COLUMN idempotency_records.available IS
@@ -193,9 +196,11 @@ CREATE TABLE ledger_fences (
 );
 
 COMMENT ON TABLE ledger_fences IS
-    'Batches that were retried after a lost connection. An earlier attempt that arrives late does nothing.';
+    'Batches that were retried. If an earlier attempt of a batch arrives late, it finds the row and does '
+    'nothing.';
 
--- Only keys with a limit are counted: counting every key would add a tenth to the cost of a purchase.
+-- Only keys that have, or had, a limit are counted: counting every key would add a tenth to the cost of a
+-- purchase.
 CREATE TABLE spend_counters (
     account_id  uuid NOT NULL,
     key_id      uuid NOT NULL,
@@ -219,7 +224,7 @@ COMMENT ON COLUMN spend_counters.day IS
 COMMENT ON COLUMN spend_counters.month IS
     'The first day of the UTC month of the newest counted purchase. month_spent is the amount of this month.';
 
--- What ledger_apply and ledger_apply_all take and return: one row per operation.
+-- The arguments and results of ledger_apply and ledger_apply_all: one row per operation.
 CREATE TYPE ledger_operation AS (
     account_id      uuid,
     kind            text,
@@ -259,9 +264,9 @@ CREATE TYPE ledger_outcome AS (
 );
 
 COMMENT ON TYPE ledger_outcome IS
-    'place: the operation''s place in the batch, from 1. result: purchased, held, captured or voided: '
-    'done; if decided_at is NULL, it was done earlier, and the caller reads cause_id. '
-    'insufficient_balance, spend_limit_exceeded: declined; decided_for is the request of the first '
+    'place: the operation''s place in the batch, from 1. result: purchased, held, captured or voided: the '
+    'operation is done; if decided_at is NULL, it was done earlier, and the caller reads the row with the id '
+    'cause_id. insufficient_balance, spend_limit_exceeded: declined; decided_for is the request of the first '
     'decision. key_denied (reason: a result of key_denial), scope_lost, not_found, '
     'idempotency_mismatch, hold_not_open (reason: the status of the hold), hold_too_small (available: '
     'the amount of the hold), hold_limit_reached: refused, and nothing is recorded. busy: another '
@@ -279,8 +284,8 @@ COMMENT ON TYPE ledger_key IS
     'An API key that a batch uses. spends_as: the key whose spend counter it shares, or its own key_id. '
     'denial: a result of key_denial, or scope_lost. NULL: the key passes.';
 
--- Members as the columns of idempotency_records. A type of its own, because a cast to the type of a table
--- fails in the old functions once the table has a new column.
+-- Its fields are columns of idempotency_records. It is a separate type, because a cast to the type of a
+-- table fails in the old functions once the table has a new column.
 CREATE TYPE ledger_decline_record AS (
     operation       text,
     idempotency_key text,

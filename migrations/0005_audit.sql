@@ -20,15 +20,17 @@ CREATE INDEX audit_events_tenant ON audit_events (tenant_id, event_id);
 CREATE INDEX audit_events_target ON audit_events (tenant_id, target_id, event_id);
 
 COMMENT ON TABLE audit_events IS
-    'Who changed what, written in the transaction of the change. Append-only.';
+    'Who changed what. Written in the transaction of the change. Append-only.';
 COMMENT ON COLUMN audit_events.account_id IS
     'The account that was changed. For a change of the tenant itself: tenant_id.';
 COMMENT ON COLUMN audit_events.event_id IS 'UUIDv7, so that ids sort in the order of the events.';
-COMMENT ON COLUMN audit_events.admin_key_id IS 'The admin key that made the change.';
+COMMENT ON COLUMN audit_events.admin_key_id IS
+    'The admin key that made the change. NULL: the actor used no admin key.';
 COMMENT ON COLUMN audit_events.account IS
     'external_id of the account. NULL: the tenant itself was changed.';
 COMMENT ON COLUMN audit_events.target_id IS
-    'The API key, admin key or credit that was changed. NULL: the account or the tenant itself.';
+    'The API key, admin key, credit or refund that the event is about. NULL: the account or the tenant '
+    'itself.';
 COMMENT ON COLUMN audit_events.detail IS
     'The changed fields. Never contains the text of a key or a hash.';
 COMMENT ON COLUMN audit_events.address IS

@@ -1,4 +1,4 @@
--- Use of keys. It has its own tables, because every lookup reads api_keys, and because rows of dead
+-- Usage of keys. It has tables of its own, because every lookup reads api_keys, and because rows of dead
 -- keys never change.
 
 CREATE TABLE api_key_usage (
@@ -14,11 +14,11 @@ CREATE TABLE api_key_usage (
 );
 
 COMMENT ON TABLE api_key_usage IS
-    'Counts of verifications, for reports. Written in batches after the fact; a node that is killed loses '
-    'the counts that it has not written.';
+    'Counts of verifications, for reports. Nodes write them in batches after the verifications. A node that '
+    'is killed loses the counts that it has not written.';
 COMMENT ON COLUMN api_key_usage.hour IS 'The start of the hour, in UTC.';
 COMMENT ON COLUMN api_key_usage.outcome IS
-    'The result of the verification: valid, or why the key was denied.';
+    'The result of the verification: valid, or the reason of the denial.';
 COMMENT ON COLUMN api_key_usage.count IS 'Number of verifications on all nodes.';
 
 CREATE TABLE api_key_last_used (
@@ -32,4 +32,4 @@ CREATE TABLE api_key_last_used (
 COMMENT ON TABLE api_key_last_used IS
     'When keys were last used. A key that has never passed has no row.';
 COMMENT ON COLUMN api_key_last_used.last_used_at IS
-    'When the key last passed. Updated at most once a minute.';
+    'When the key last passed. Each node updates it at most once a minute.';

@@ -7,7 +7,8 @@ CREATE TABLE nodes (
 );
 
 COMMENT ON COLUMN nodes.renewal IS
-    'Number of the newest renewal. If it does not change for the length of the lease, the lease has ended.';
+    'Number of the newest renewal. If it stays the same for the length of the lease, the lease of the node '
+    'has ended.';
 COMMENT ON COLUMN nodes.lease_ms IS
     'Length of the lease, counted from just before the node sent the renewal.';
 COMMENT ON COLUMN nodes.lease_expires_at IS

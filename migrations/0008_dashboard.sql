@@ -16,14 +16,14 @@ CREATE TABLE dashboard_settings (
 );
 
 COMMENT ON TABLE dashboard_settings IS
-    'A tenant''s settings of its dashboard. A tenant without a row uses the defaults.';
+    'Dashboard settings of a tenant. A tenant without a row uses the defaults.';
 COMMENT ON COLUMN dashboard_settings.name IS 'The name shown to users. NULL: the slug is shown.';
 COMMENT ON COLUMN dashboard_settings.logo_hash IS 'SHA-256 of logo. Part of the URL of the logo.';
 COMMENT ON COLUMN dashboard_settings.return_origins IS
-    'Origins that a return_url may have: scheme, host, and the port unless it is the scheme''s default.';
+    'Allowed origins of a return_url: scheme, host, and the port unless it is the scheme''s default.';
 COMMENT ON COLUMN dashboard_settings.wallet_sign_in IS
-    'Sign-in with a wallet. existing: only owners of existing accounts; create: the first sign-in creates '
-    'the account.';
+    'Sign-in with a wallet. existing: only for existing accounts; create: the first sign-in creates the '
+    'account.';
 
 CREATE TABLE dashboard_links (
     account_id uuid NOT NULL REFERENCES accounts,
@@ -35,13 +35,13 @@ CREATE TABLE dashboard_links (
     PRIMARY KEY (account_id, token_hash)
 );
 
--- Finds the row of a token. Not unique: two equal SHA-256 are not to be expected.
+-- Finds the row of a token. Not unique, because two tokens with the same SHA-256 do not occur.
 CREATE INDEX dashboard_links_token ON dashboard_links (token_hash);
 -- For the deletion of expired links of all accounts.
 CREATE INDEX dashboard_links_expiry ON dashboard_links (expires_at, account_id);
 
 COMMENT ON TABLE dashboard_links IS
-    'Links that open a session, made by the tenant''s backend. A link is deleted when it is used.';
+    'Links that open a session. The tenant''s backend creates them. A link is deleted when it is used.';
 COMMENT ON COLUMN dashboard_links.token_hash IS 'SHA-256 of the token in the link.';
 COMMENT ON COLUMN dashboard_links.return_url IS
     'Where the dashboard''s link back to the platform leads.';
@@ -64,7 +64,7 @@ CREATE INDEX dashboard_sessions_token ON dashboard_sessions (token_hash);
 CREATE INDEX dashboard_sessions_expiry ON dashboard_sessions (expires_at, account_id);
 
 COMMENT ON TABLE dashboard_sessions IS
-    'Open sessions. Each is bound to one account. A session is deleted when it is closed.';
+    'Open sessions. Each belongs to one account. A session is deleted when it is closed.';
 COMMENT ON COLUMN dashboard_sessions.session_id IS 'The first 16 bytes of token_hash.';
 COMMENT ON COLUMN dashboard_sessions.token_hash IS 'SHA-256 of the token in the cookie.';
 COMMENT ON COLUMN dashboard_sessions.way IS 'How the session was opened.';
@@ -83,10 +83,10 @@ CREATE TABLE dashboard_forms (
 );
 
 COMMENT ON TABLE dashboard_forms IS
-    'Submitted forms that created a key. Submitting such a form again creates no second key.';
+    'Forms that were submitted and created a key. Submitting such a form again does not create a second key.';
 COMMENT ON COLUMN dashboard_forms.form_hash IS 'SHA-256 of the token in the form.';
 
--- Belongs to a tenant and not to an account, because the account may not exist yet.
+-- A sign-in belongs to a tenant and not to an account, because the account may not exist yet.
 CREATE TABLE dashboard_sign_ins (
     tenant_id    uuid NOT NULL REFERENCES tenants,
     nonce_hash   bytea NOT NULL CHECK (octet_length(nonce_hash) = 32),
@@ -106,9 +106,9 @@ CREATE INDEX dashboard_sign_ins_client ON dashboard_sign_ins (tenant_id, client,
 CREATE INDEX dashboard_sign_ins_issued ON dashboard_sign_ins (tenant_id, issued_at);
 
 COMMENT ON TABLE dashboard_sign_ins IS
-    'Messages issued for signing in the last minutes, including those that were already answered.';
+    'Messages to sign that were issued in the last minutes, including those that were already answered.';
 COMMENT ON COLUMN dashboard_sign_ins.nonce_hash IS 'SHA-256 of the nonce in the message.';
-COMMENT ON COLUMN dashboard_sign_ins.address IS 'The claimed account: a TRON address.';
+COMMENT ON COLUMN dashboard_sign_ins.address IS 'The account that is claimed: a TRON address.';
 COMMENT ON COLUMN dashboard_sign_ins.browser_hash IS
     'SHA-256 of the token in a cookie: only the browser that started the sign-in can complete it.';
 COMMENT ON COLUMN dashboard_sign_ins.host IS 'The host that the message names.';

@@ -1,8 +1,8 @@
--- Notifies all nodes that keys changed. They receive the notification if and when the transaction
+-- Notifies all nodes that keys changed. Nodes receive the notification if and when the transaction
 -- commits. The payload is '<node> <number> <tag>,<tag>…'; src/store/nodes/sessions.rs reads it.
 --
 -- p_node is the node that made the change, and p_number its number of the change, which the other nodes
--- acknowledge. p_node NULL: nobody waits for acknowledgements.
+-- acknowledge. If p_node is NULL, no node waits for acknowledgements.
 --
 -- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number:
 -- acknowledging it acknowledges all parts. The others have 0.

@@ -1,4 +1,5 @@
--- An admin key can be renamed, and it can be revoked once. Nothing else about it changes.
+-- An admin key can be revoked once, and never changes after that. Its identity and its permissions never
+-- change.
 CREATE OR REPLACE FUNCTION check_admin_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

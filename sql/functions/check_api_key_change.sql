@@ -1,4 +1,5 @@
--- Keeps a dead key dead, and the identity of every key. Triggers run for changes by hand as well.
+-- Refuses changes of dead keys, and changes of a key's identity. As a trigger it also runs for changes that
+-- are made by hand.
 CREATE OR REPLACE FUNCTION check_api_key_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -1,4 +1,4 @@
--- Refuses a tenant whose prefix is the beginning of another tenant's prefix, or the other way round.
+-- Refuses a tenant whose key prefix is the start of another tenant's prefix, or the other way round.
 CREATE OR REPLACE FUNCTION check_prefix_free() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

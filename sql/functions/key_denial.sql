@@ -1,5 +1,6 @@
--- Why a key does not pass, or NULL if it passes. The first reason counts. This is the rule of
--- KeyState::judge in src/domain/verification.rs. The planner inlines this function, so it costs nothing.
+-- Returns why a key does not pass, or NULL if it passes. If there are several reasons, the first one counts.
+-- The same rule is KeyState::judge in src/domain/verification.rs. The planner inlines this function, so it
+-- costs nothing.
 CREATE OR REPLACE FUNCTION key_denial(
     p_revoked_at timestamptz, p_expires_at timestamptz, p_enabled boolean, p_account_status text,
     p_now timestamptz
@@ -7,7 +8,7 @@ CREATE OR REPLACE FUNCTION key_denial(
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
     SELECT CASE
         WHEN p_revoked_at IS NOT NULL THEN 'revoked'
-        -- Reached by keys that are not revoked: one that is not live is expired.
+        -- Here the key is not revoked, so a key that is not live has expired.
         WHEN NOT key_is_live(NULL, p_expires_at, p_now) THEN 'expired'
         WHEN NOT p_enabled THEN 'disabled'
         WHEN p_account_status <> 'active' THEN 'account_suspended'

@@ -1,12 +1,12 @@
 -- Applies a batch of operations of one account in order, and returns one outcome per operation.
 --
--- p_attempt is 1 when the batch is sent for the first time, and higher for retries. A retry finds what
--- an earlier attempt has done, and keeps an earlier attempt that arrives late from doing anything.
--- Without p_wait, all operations of a locked account are busy. p_open_holds is the maximum number of
--- open holds of an account. A key needs one of p_purchase_scopes.
+-- p_attempt is 1 when the batch is sent for the first time, and higher for retries. A retry finds the
+-- effects of an earlier attempt, and prevents an earlier attempt that arrives late from having any effect.
+-- If p_wait is false and another transaction has locked the account, every outcome is busy. p_open_holds is
+-- the maximum number of open holds of an account. A key needs one of p_purchase_scopes.
 --
--- The settings keep every plan on the account's indexes, even a plan made while the tables were empty.
--- They also apply to the functions that this one calls.
+-- The settings make every plan use the indexes that begin with the account, even a plan that was made while
+-- the tables were empty. They also apply to the functions that this function calls.
 CREATE OR REPLACE FUNCTION ledger_apply(
     p_account_id uuid, p_batch_id uuid, p_attempt integer, p_wait boolean,
     p_operations ledger_operation[], p_open_holds integer, p_purchase_scopes text[]

@@ -1,5 +1,5 @@
--- Applies a batch of one account in four phases: lock and load, replay, decide, write. ledger_apply and
--- ledger_apply_all call it, and say what the arguments mean.
+-- Applies a batch of one account in four phases: lock and load, replay, decide, write. ledger_apply
+-- describes the arguments.
 --
 -- The first statement locks the account. Every later statement sees what was committed before the lock
 -- was granted.
@@ -34,7 +34,7 @@ BEGIN
     v_now := ledger_now();
     v_at := greatest(v_now, v_account.last_entry_at);
 
-    -- One statement loads everything that most batches need. Only keys of this account are found.
+    -- One statement loads everything that most batches need. It finds only keys of this account.
     SELECT (SELECT attempt FROM ledger_fences
             WHERE account_id = p_account_id AND batch_id = p_batch_id) AS fence,
            (SELECT count(idempotency_key) FROM unnest(p_operations)) AS with_key,

@@ -1,6 +1,6 @@
--- Applies batches of several accounts in one transaction. Accounts whose operations are all purchases
+-- Applies operations of several accounts in one transaction. Accounts whose operations are all purchases
 -- that pass are applied together: each statement then starts once for all of them, and starting
--- statements is most of the cost of a small batch. Every other account is applied by itself. The
+-- statements is most of the cost of a small batch. Every other account is applied separately. The
 -- arguments and settings are those of ledger_apply. The place of an outcome is the place of its
 -- operation.
 CREATE OR REPLACE FUNCTION ledger_apply_all(
@@ -16,8 +16,8 @@ SET jit = off
 SET plan_cache_mode = force_generic_plan
 AS $$
 DECLARE
-    -- The accounts of the batch and their rows. Locked rows keep their ctid. NULL: another transaction
-    -- has the lock, or the account does not exist.
+    -- The accounts of the batch, their rows, and the places of the rows. A row that is locked keeps its
+    -- ctid. NULL: another transaction has the lock, or the account does not exist.
     v_ids      uuid[];
     v_accounts accounts[];
     v_rows     tid[];

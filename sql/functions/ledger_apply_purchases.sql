@@ -1,6 +1,7 @@
--- Applies together the operations of all accounts that have nothing but purchases that pass, and
--- returns their outcomes. The accounts p_ids are locked, with the rows p_accounts at p_rows; those in
--- p_apart are left out. Operations of other accounts are not touched.
+-- Applies the operations of several accounts together, and returns their outcomes. It leaves out an account
+-- if one of its operations is not a purchase that passes, or needs a replay or a spend counter. p_ids are
+-- accounts; p_accounts are their locked rows, and p_rows the ctids of these. Accounts in p_apart are left
+-- out too.
 CREATE OR REPLACE FUNCTION ledger_apply_purchases(
     p_operations ledger_operation[], p_now timestamptz, p_ids uuid[], p_accounts accounts[],
     p_rows tid[], p_apart uuid[], p_purchase_scopes text[]
@@ -9,7 +10,7 @@ LANGUAGE plpgsql AS $$
 DECLARE
     v_outcomes ledger_outcome[];
 BEGIN
-    -- In one statement, because starting a statement is most of the cost of a small batch.
+    -- One statement, because starting a statement is most of the cost of a small batch.
     WITH asked AS MATERIALIZED (
         SELECT o.account_id, o.id, o.key_id, o.request_id, o.kind, o.amount, o.reference,
                o.description, o.metadata, o.idempotency_key, o.fingerprint, o.ordinality, o.account,

@@ -1,8 +1,9 @@
--- Decides the operations of a batch that are not settled, in order, and opens and closes their holds.
--- p_left is what is left of the spend limits of p_keys, or NULL if no key has one. p_firsts are the
--- places of the first operations with the same idempotency key, or NULL if no key can be repeated.
--- Returns what ledger_write needs: outcomes by place, the operations if captures have completed some,
--- records of declined idempotency keys, and the account's new balance, held amount and last_seq.
+-- Decides the operations of a batch that are not in p_settled, in order, and opens and closes their holds.
+-- p_left is the unspent part of the spend limit of each of p_keys, or NULL if no key has a limit. p_firsts
+-- has for each operation the place of the first operation with the same idempotency key, or is NULL if no
+-- key can be repeated. Returns the arguments of ledger_write: outcomes by place; the operations, or NULL if
+-- no capture or void has completed one; records of declined idempotency keys; and the account's new balance,
+-- held amount and last_seq.
 CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
@@ -16,11 +17,12 @@ DECLARE
     v_completed boolean;
     v_hold      holds;
     v_holds     bigint;
-    -- The chains of rotated keys that the hold and the operation spend from.
+    -- The chain of rotated keys to which the hold's spending counts, and those of p_keys.
     v_hold_as   uuid;
     v_key       integer;
     v_spenders  uuid[];
-    -- By the first operation with an idempotency key, the one that has used the key.
+    -- Indexed by the place of the first operation with an idempotency key: the operation that has used the
+    -- key.
     v_users     integer[];
     v_user      integer;
 BEGIN

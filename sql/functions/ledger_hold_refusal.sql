@@ -1,4 +1,4 @@
--- Why a hold cannot be captured or voided, or that this was done before; NULL if it can be done now.
+-- The outcome if a hold cannot be captured or voided, or if that was done before. NULL: it can be done now.
 -- p_operation.amount is the amount to capture. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_hold_refusal(
     p_place bigint, p_operation ledger_operation, p_hold holds

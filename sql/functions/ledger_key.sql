@@ -7,6 +7,6 @@ CREATE OR REPLACE FUNCTION ledger_key(
     spend_period text DEFAULT NULL
 ) RETURNS ledger_key
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    -- In the order of the type.
+    -- In the order of the type's fields.
     SELECT ROW(key_id, spends_as, denial, spend_limit, spend_period)::ledger_key
 $$;

@@ -1,6 +1,6 @@
--- What is left of the spend limits of keys, in the order of the arguments; NULL for a key without a
--- limit. Open holds count as spent. In plpgsql, which keeps the plan: planning it in every transaction
--- would double the cost of a small batch.
+-- The unspent part of the spend limits of keys, in the order of the arguments; NULL for a key without a
+-- limit. Open holds count as spent. Written in plpgsql, which keeps the plan: planning the query in every
+-- transaction would double the cost of a small batch.
 CREATE OR REPLACE FUNCTION ledger_left(
     p_account_id uuid, p_day date, p_spenders uuid[], p_limits bigint[], p_periods text[]
 ) RETURNS numeric[]

@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION ledger_operation(
     expires_in      integer DEFAULT NULL
 ) RETURNS ledger_operation
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    -- In the order of the type.
+    -- In the order of the type's fields.
     SELECT ROW(account_id, kind, id, key_id, request_id, amount, reference, description, metadata,
                idempotency_key, fingerprint, hold_id, expires_in)::ledger_operation
 $$;

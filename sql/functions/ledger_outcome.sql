@@ -15,7 +15,7 @@ CREATE OR REPLACE FUNCTION ledger_outcome(
     reason        text DEFAULT NULL
 ) RETURNS ledger_outcome
 LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-    -- In the order of the type.
+    -- In the order of the type's fields.
     SELECT ROW(place, result, replayed, seq, balance_after, decided_at, cause_id, required, available,
                spend_limit, spend_period, decided_for, reason)::ledger_outcome
 $$;

@@ -1,5 +1,5 @@
--- The outcome of an operation whose idempotency key another operation of the same batch has used:
--- p_first with the outcome p_made. The planner inlines this function.
+-- The outcome of an operation whose idempotency key an earlier operation of the same batch has used: p_first,
+-- with the outcome p_made. The planner inlines this function.
 CREATE OR REPLACE FUNCTION ledger_repeat(
     p_place bigint, p_operation ledger_operation, p_first ledger_operation, p_made ledger_outcome
 ) RETURNS ledger_outcome

@@ -1,7 +1,7 @@
--- Outcomes of the operations of a batch that are known without a decision, by place; NULL for the rest.
--- The effect of an earlier attempt stands, even if the key was revoked since. The record of an
--- idempotency key is replayed only if the operation's key passes. p_with_key is the number of operations
--- with an idempotency key.
+-- Outcomes of the operations of a batch that need no decision, by place; NULL for the other operations. The
+-- effect of an earlier attempt stands, even if the key has been revoked since. The record of an idempotency
+-- key is replayed only if the operation's API key passes. p_with_key is the number of operations with an
+-- idempotency key.
 CREATE OR REPLACE FUNCTION ledger_replay(
     p_account_id uuid, p_attempt integer, p_operations ledger_operation[], p_keys ledger_key[],
     p_with_key bigint
@@ -38,7 +38,7 @@ BEGIN
             v_settled[v_found.place] := v_found.outcome;
         END LOOP;
     END IF;
-    -- Effects of an earlier attempt replace what was found in records.
+    -- Effects of an earlier attempt replace outcomes from records.
     IF p_attempt > 1 THEN
         FOR v_found IN
             SELECT o.ordinality AS place, ledger_outcome(

@@ -1,6 +1,6 @@
 -- The entries of an account with p_after < seq <= p_last, in either direction, optionally only those of
--- one key or one kind. There is one branch per index: a partial index finds the few entries of a rare
--- kind among many purchases.
+-- one key or one kind. Each branch uses one index in one direction: a partial index finds the few entries
+-- of a rare kind among many purchases.
 CREATE OR REPLACE FUNCTION ledger_statement(
     p_account_id uuid, p_after bigint, p_last bigint, p_key_id uuid, p_kind text,
     p_ascending boolean, p_limit bigint

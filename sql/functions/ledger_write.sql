@@ -1,10 +1,10 @@
--- Writes what ledger_decide has decided for a batch: ledger entries, purchases, the account, spend
--- counters and idempotency records. The columns of p_operations and p_outcomes have different names,
--- and their elements are paired by place.
+-- Writes the decisions of ledger_decide for a batch: ledger entries, purchases, the account, spend counters
+-- and idempotency records. The fields of p_operations and p_outcomes have different names, so that queries
+-- can pair their elements by place.
 --
 -- p_account is the account before the batch; p_balance, p_held and p_seq are its new values. p_counted
--- is whether the account has spend counters. Returns p_outcomes, because a call for its value costs less
--- than a PERFORM, which starts a statement.
+-- says whether the account has spend counters. The function returns p_outcomes, because evaluating a call
+-- costs less than a PERFORM, which starts a statement.
 CREATE OR REPLACE FUNCTION ledger_write(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_outcomes ledger_outcome[], p_declined ledger_decline_record[], p_keys ledger_key[],
@@ -16,7 +16,7 @@ DECLARE
     v_month date;
 BEGIN
     IF p_seq > p_account.last_seq THEN
-        -- In one statement, because starting a statement is most of the cost of a small batch.
+        -- One statement, because starting a statement is most of the cost of a small batch.
         WITH bought AS MATERIALIZED (
             SELECT id, seq, key_id, amount, balance_after, reference, description, metadata, hold_id
             FROM ROWS FROM (unnest(p_operations), unnest(p_outcomes)) AS decided

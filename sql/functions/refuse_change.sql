@@ -1,4 +1,4 @@
--- For tables and columns that must not change.
+-- Refuses changes of tables and columns that must not change.
 CREATE OR REPLACE FUNCTION refuse_change() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
@@ -16,7 +16,7 @@ CREATE OR REPLACE TRIGGER admin_keys_no_delete BEFORE DELETE ON admin_keys
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER accounts_no_delete BEFORE DELETE ON accounts
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
--- Other tables refer to accounts without foreign keys.
+-- Other tables refer to accounts without foreign keys, so the ids of an account never change.
 CREATE OR REPLACE TRIGGER accounts_identity BEFORE UPDATE OF account_id, tenant_id, external_id ON accounts
     FOR EACH ROW EXECUTE FUNCTION refuse_change();
 CREATE OR REPLACE TRIGGER api_keys_no_delete BEFORE DELETE ON api_keys

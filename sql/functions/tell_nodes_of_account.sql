@@ -1,4 +1,4 @@
--- Notifies all nodes when the status of an account changes: that affects every live key of the account.
+-- Notifies all nodes when the status of an account changes, which affects every live key of the account.
 CREATE OR REPLACE FUNCTION tell_nodes_of_account() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

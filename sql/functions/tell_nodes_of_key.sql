@@ -1,5 +1,5 @@
--- Notifies all nodes when a key changes in a way that affects verifications, so that changes by hand and
--- by other versions of the program are covered too.
+-- Notifies all nodes when a key changes in a way that affects verifications. As a trigger it also covers
+-- changes by hand and by other versions of the program.
 CREATE OR REPLACE FUNCTION tell_nodes_of_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
