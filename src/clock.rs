@@ -1,6 +1,6 @@
-//! The clocks of this machine. The time of day is for what never leaves it or decides nothing: ids
-//! of requests. Everything that is stored or compared goes by the database's clock; a lease is
-//! measured by the time since boot.
+//! This machine's clocks. The time of day is used only in ids, and decides nothing. The database's
+//! clock decides everything that is stored or compared. The time since boot measures leases, and
+//! how long ago keys were used.
 
 use std::time::Duration;
 

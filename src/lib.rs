@@ -1,13 +1,13 @@
 //! Tollgate: multi-tenant API keys with a prepaid balance.
 //!
-//! With the feature `middleware` alone this is the gate for a program of your own: see [`auth`].
-//! With `remote` that gate can ask a running Tollgate. With `server` it is the whole service, of
-//! which `tollgate` is the command line. The default is all of it.
+//! With only the feature `middleware`, this is the gate for your own program: see [`auth`]. With
+//! `remote`, that gate can ask a running Tollgate. With `server`, it is the whole service, whose
+//! command line is `tollgate`. By default all three are enabled.
 //!
 //! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
-//! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it uses
-//! only `domain` and `auth`. Only `store` and `schema` name sqlx, only `config` reads the environment,
-//! and `domain` does no I/O.
+//! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it
+//! uses only `domain` and `auth`. Only `store` and `schema` name sqlx, only `config` reads the
+//! environment, and `domain` does no I/O.
 
 pub mod auth;
 pub mod domain;

@@ -1,4 +1,4 @@
-//! Parse the command line, run, exit code.
+//! Parses the command line, runs the command, and returns its exit code.
 
 use std::process::ExitCode;
 

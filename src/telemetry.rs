@@ -1,4 +1,4 @@
-//! What the operator sees: the log on stderr, and metrics for Prometheus.
+//! Telemetry for operators: the log on stderr, and metrics for Prometheus.
 
 use std::{io::IsTerminal as _, pin::pin, time::Duration};
 

@@ -1,8 +1,9 @@
-//! The gate: a tower middleware that lets a request pass when it carries a live API key.
+//! The gate: a tower middleware that lets a request pass only with a valid API key.
 //!
-//! [`ApiKeyLayer`] reads the key out of `X-API-Key` (or `Authorization: Bearer`), asks a
-//! [`KeyVerifier`] about it, and either answers with a problem (RFC 9457) or hands the request on
-//! with a [`Principal`] in its extensions. It needs no database: the verifier is the one port.
+//! [`ApiKeyLayer`] reads the key from `X-API-Key` (or `Authorization: Bearer`) and asks a
+//! [`KeyVerifier`] about it. Then it either responds with a problem (RFC 9457), or calls the inner
+//! service with a [`Principal`] in the request's extensions. It needs no database: the verifier is
+//! its only port.
 //!
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};

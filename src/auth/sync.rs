@@ -1,5 +1,5 @@
-//! What the cache and the lease share between threads, by a name of its own: with the feature
-//! `model` it is the model checker's, which tries the orders in which threads can meet.
+//! The synchronization primitives of the cache and the lease. With the feature `model` they are
+//! those of a model checker, which explores the orders in which threads can run.
 
 #[cfg(not(feature = "model"))]
 pub use std::sync::{

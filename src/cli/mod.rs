@@ -1,4 +1,4 @@
-//! The command line: a file a subcommand.
+//! The command line, with one file per subcommand.
 
 mod admin_key;
 mod command;

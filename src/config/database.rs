@@ -1,4 +1,4 @@
-//! Settings of the database, and of the log: those that every command has.
+//! Settings of the database and of the log, which every command has.
 
 use std::{
     ffi::OsString,

@@ -1,4 +1,4 @@
-//! The setting of the log.
+//! The setting for the log.
 
 pub(super) const LOG_FORMS: &str =
     "error, warn, info, debug or trace, and after a comma text or json, such as debug,json";

@@ -1,6 +1,6 @@
-//! Settings: command-line flags over environment variables over `.env`. The one place that reads
-//! the environment. All wrong values are reported together. Before that, `given.rs` refuses
-//! settings that are set but empty.
+//! Settings: command-line flags take precedence over environment variables, and these over `.env`.
+//! Only this module reads the environment. All invalid values are reported together. Before that,
+//! `given.rs` refuses settings that are set but empty.
 
 mod database;
 mod environment;

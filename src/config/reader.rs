@@ -1,4 +1,4 @@
-//! Reads values, and collects what is wrong with them.
+//! Reads values, and collects their errors.
 
 use std::{net::SocketAddr, time::Duration};
 

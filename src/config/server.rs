@@ -1,4 +1,4 @@
-//! Settings of the server: where it listens, and the bounds of requests.
+//! Settings of the server: its addresses, and the limits of requests.
 
 use std::{net::SocketAddr, time::Duration};
 

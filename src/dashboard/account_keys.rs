@@ -1,4 +1,4 @@
-//! The keys of the visitor's account, as several pages read them, and their cap.
+//! Reads the keys of the visitor's account, and how many the account may have, for several pages.
 
 use super::session::Visitor;
 use crate::{

@@ -1,4 +1,4 @@
-//! The balance, and everything that moved it, as a page and as a file.
+//! The balance and the ledger entries of the account, as a page and as a CSV file.
 
 use std::sync::Arc;
 

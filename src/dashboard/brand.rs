@@ -1,4 +1,4 @@
-//! How a platform looks: its name, its colour, its logo.
+//! The branding of a platform: its name, its colour and its logo.
 
 use axum::{
     extract::State,

@@ -1,4 +1,5 @@
-//! Changing a key: its name, what it may do, its end, its limit. The key itself stays.
+//! Changes the name, the scopes, the expiry or the spend limit of a key. The key's text stays the
+//! same.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 

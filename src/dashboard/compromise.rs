@@ -1,5 +1,5 @@
-//! A key that somebody else has seen: it is revoked at once and replaced, and what it has bought is
-//! listed.
+//! A compromised key: the form revokes it, creates a replacement if the owner wants one, and lists
+//! the purchases that were made with it.
 
 use std::error::Error;
 

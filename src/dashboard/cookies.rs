@@ -1,5 +1,5 @@
-//! The cookies: that of a session, that of a browser which is about to sign in, and one that says
-//! where somebody signed in last.
+//! The cookies of the dashboard: for the session, for the browser during a sign-in, and for the
+//! platform at which the visitor last signed in.
 
 use axum::http::{HeaderMap, HeaderValue};
 

@@ -1,5 +1,5 @@
-//! What an owner downloads: read in parts while it is sent, so that what it needs of memory does not
-//! grow with it.
+//! CSV downloads. The rows are read in parts while the response is sent, so that memory use does
+//! not grow with the file.
 
 use std::{error::Error, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! In by a link of the platform, and out again.
+//! Sign-in by a dashboard link, and sign-out.
 
 use axum::{
     extract::State,

@@ -1,4 +1,4 @@
-//! The audit trail in the words of an account's owner.
+//! Audit events, in words for the account's owner.
 
 use std::collections::BTreeMap;
 

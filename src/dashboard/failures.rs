@@ -1,4 +1,4 @@
-//! The page for a failure, and the failure for an error of the store.
+//! Renders the page for a failure, and maps errors of the store to failures.
 
 use askama::Template;
 use axum::{

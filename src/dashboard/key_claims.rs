@@ -1,4 +1,4 @@
-//! What a form or a redirect says about a key, checked against the key as it is.
+//! Checks what a form or a redirect claims about a key against the key as it is now.
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! A key's page: what it is, how it was used, what it has bought, what was done to it.
+//! The page of a key: its settings, its usage, its purchases and its audit events.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 

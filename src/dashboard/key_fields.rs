@@ -1,4 +1,4 @@
-//! The fields of a key, as the forms that create and change one have them.
+//! The fields of a key in the forms that create and change it.
 
 use super::{
     pages::{key_detail::Fact, key_views::Access},

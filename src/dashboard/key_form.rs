@@ -1,4 +1,4 @@
-//! The form of a key, to create one or to change one, and what the forms of keys share.
+//! The form that creates or changes a key, and the code that the forms of keys share.
 
 use super::{
     account_keys::cap,

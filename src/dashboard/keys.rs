@@ -1,4 +1,4 @@
-//! The list of an account's keys, and what is done to a key by one button.
+//! The list of an account's keys, and the actions that take one button: disable, enable, revoke.
 
 use std::{collections::BTreeMap, error::Error, time::Duration};
 

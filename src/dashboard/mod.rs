@@ -1,13 +1,14 @@
-//! The dashboard: pages for the owner of an account, rendered here and whole without JavaScript.
+//! The dashboard: server-rendered pages for the owner of an account, which work without JavaScript.
 //!
-//! [`routes()`] has all routes and layers. A page is a handler that loads what the session's account
-//! has ([`session`]), fills a struct of [`pages`], and lets its template write it. A form comes back
-//! through [`submission`], is read by the types of `domain` as the API's bodies are, and leads to a
-//! redirect, so that a reload does nothing again; the one page that shows a key's text is the answer
-//! to its form, which can be sent once.
+//! [`routes()`] has all routes and layers. A handler loads data of the session's account
+//! ([`session`]), fills a struct of [`pages`], and renders its template. A submitted form arrives
+//! as a [`submission`]. The types of `domain` parse its fields, as they parse the bodies of the
+//! API. A successful change redirects, so that a reload does not repeat it. The exception is a page
+//! that shows a key's text: it is the response to its form, and the form can be submitted only
+//! once.
 //!
-//! Architecture invariant: no request names a tenant or an account once there is a session. No
-//! script and no style stands in a page, and nothing is loaded from elsewhere.
+//! Architecture invariant: with a session, no request names a tenant or an account. No page
+//! contains an inline script or style, or loads anything from another origin.
 
 mod account_keys;
 mod assets;

@@ -1,4 +1,4 @@
-//! A new key: the form, and the one page that shows its text.
+//! Creates a key: the form, and the page that shows the key's text once.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 

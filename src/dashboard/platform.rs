@@ -1,4 +1,5 @@
-//! The platform in a path, whose accounts may sign in by a wallet.
+//! Reads the platform from the path of a sign-in page. Only platforms whose accounts may sign in
+//! with a wallet have such pages.
 
 use std::sync::Arc;
 

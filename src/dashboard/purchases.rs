@@ -1,4 +1,4 @@
-//! What a key has bought, as a page and as a file.
+//! The purchases of a key, as a page and as a CSV file.
 
 use std::sync::Arc;
 

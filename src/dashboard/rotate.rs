@@ -1,4 +1,5 @@
-//! Rotating a key: another with the same settings, while the old one lives on for a while.
+//! Rotates a key: creates a new key with the same settings, while the old key keeps working for a
+//! grace period.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 

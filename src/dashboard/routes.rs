@@ -1,4 +1,4 @@
-//! All routes of the pages, and their layers.
+//! All routes of the dashboard, and their layers.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! What was done to the account and its keys, by whom, from where.
+//! The security log: the audit events of the account and its keys.
 
 use axum::{extract::State, response::Response};
 

@@ -1,4 +1,4 @@
-//! Whose page it is: the session behind a request's cookie.
+//! The visitor of a page: the session that the cookie of the request identifies.
 
 use axum::{
     extract::FromRequestParts,

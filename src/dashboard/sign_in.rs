@@ -1,8 +1,9 @@
-//! In by a signature: the holder of a wallet shows that the account is theirs.
+//! Sign-in with a wallet: a signature proves that the visitor owns the account.
 //!
-//! A page gives the browser a cookie and asks for an address; the answer is a message with a nonce
-//! that is bound to that cookie, the address and the host; its signature opens the session. Every
-//! attempt spends its nonce, and a wrong one is answered with a fresh message.
+//! A page sets a cookie and asks for an address. The response is a message with a nonce, which is
+//! bound to the cookie, the address and the host. A valid signature of the message opens the
+//! session. Every attempt spends its nonce, and after an invalid signature the page shows a new
+//! message.
 
 use axum::{
     body::Body,

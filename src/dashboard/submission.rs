@@ -1,4 +1,4 @@
-//! A form that an account's owner sent.
+//! A form that an account's owner submitted.
 
 use axum::{
     body::Body,

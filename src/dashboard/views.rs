@@ -1,4 +1,4 @@
-//! What is stored, in the words of the pages.
+//! Converts stored data into the texts of the pages.
 
 use super::pages::{
     key_views::{KeyHead, KeyState},

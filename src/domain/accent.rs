@@ -1,6 +1,6 @@
-//! The colour of a platform, and the shades of it that can be read.
+//! The accent colour of a platform, and the readable shades that are derived from it.
 //!
-//! Contrast is that of WCAG 2.2: <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio>.
+//! Contrast is defined as in WCAG 2.2: <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio>.
 
 use std::fmt;
 

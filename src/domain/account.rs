@@ -1,4 +1,4 @@
-//! Accounts: whose keys they are, and whose balance is spent.
+//! Accounts, each of which owns API keys and one balance.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Money: decimal strings outside, `i64` minor units inside, never a float.
+//! Amounts of money: decimal strings in the API, `i64` minor units inside, never floats.
 
 use std::fmt;
 

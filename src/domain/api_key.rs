@@ -1,9 +1,9 @@
-//! The text of a key, what is stored of it, and what people see of it.
+//! The text of an API key, the hash that is stored, and the hint that people see.
 //!
 //! A key is a prefix followed by 43 characters of unpadded base64url: 32 bytes from a CSPRNG.
 //! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so
-//! that none can be used in the place of another; the plaintext never shows in `Debug` and is wiped
-//! when it is dropped.
+//! that none can be used in the place of another. `Debug` never shows the plaintext, and dropping
+//! it wipes its memory.
 
 use std::fmt;
 

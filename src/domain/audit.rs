@@ -1,4 +1,4 @@
-//! Who did what: the words of the audit trail.
+//! The types of the audit trail: who did what.
 
 use std::{fmt, net::IpAddr};
 

@@ -1,7 +1,8 @@
-//! One text for each JSON value: members sorted by name, no white space.
+//! Canonical JSON: one text for each JSON value, with members sorted by name and without white
+//! space.
 //!
-//! Two bodies that say the same have the same canonical text, whatever the order and the spacing
-//! in which they came. It is what fingerprints are made of.
+//! Equal values have the same canonical text, whatever the order of their members and their white
+//! space were. Fingerprints are computed from this text.
 
 use serde_json::Value;
 

@@ -1,8 +1,8 @@
-//! Ids: TypeIDs (spec v0.3) outside, UUIDv7 inside.
+//! Ids: TypeIDs (spec v0.3) in the API, UUIDs inside: version 7, except the ids of nodes.
 //!
 //! `key_01h455vb4pex5vsknk084sn02q` is a type prefix, `_`, and the 128 bits of the UUID as 26
-//! characters of Crockford base32 in lower case. The source is
-//! <https://github.com/jetify-com/typeid/tree/main/spec>.
+//! characters of Crockford base32 in lower case. The
+//! specification is <https://github.com/jetify-com/typeid/tree/main/spec>.
 //!
 //! ```
 //! use tollgate::domain::id::{KeyId, PurchaseId};

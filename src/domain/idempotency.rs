@@ -1,7 +1,7 @@
-//! Idempotency: a retry has the effect of the first request, once.
+//! Idempotency: a request and its retries take effect once.
 //!
-//! After draft-ietf-httpapi-idempotency-key-header-07. The header is a structured-field string
-//! (`"abc"`); clients in the wild send it bare (`abc`): both are the same key.
+//! Follows draft-ietf-httpapi-idempotency-key-header-07. The header is a structured-field string
+//! (`"abc"`), but many clients send it without quotes (`abc`). Both are the same key.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};

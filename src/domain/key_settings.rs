@@ -1,4 +1,4 @@
-//! What can be set on an API key, how it is changed, and how that reads in the audit trail.
+//! The settings of an API key, changes of them, and how the audit trail shows both.
 
 use serde_json::{Map, Value, json};
 

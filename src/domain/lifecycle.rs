@@ -1,4 +1,4 @@
-//! The life of an API key: live, then revoked or expired, and never live again.
+//! The life cycle of an API key: it is live until it is revoked or expires, and never live again.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 

@@ -1,7 +1,7 @@
-//! The words of the service as types, and the rules that hold without a database.
+//! The terms of the service as types, and the rules that need no database.
 //!
-//! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness come in as
-//! arguments. A value of one of these types has been checked: inner code never checks again.
+//! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness are arguments. Every
+//! value of these types is valid, so inner code does not check it again.
 
 #![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 

@@ -1,4 +1,4 @@
-//! What an admin key may do.
+//! The permissions of an admin key.
 
 use std::collections::BTreeSet;
 

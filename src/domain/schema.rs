@@ -1,6 +1,7 @@
-//! The building blocks of the schemas in the OpenAPI document.
+//! Building blocks for the schemas in the OpenAPI document.
 //!
-//! A type has its schema in its own file, next to its parser, and both read the same constants.
+//! The schema of a type is in the file of the type, next to its parser. Both read the same
+//! constants.
 
 use utoipa::{
     ToSchema,

@@ -1,4 +1,4 @@
-//! What a key may do: `read`, `write`, `<resource>:read`, `<resource>:write`.
+//! Scopes, which define what a key may do: `read`, `write`, `<resource>:read`, `<resource>:write`.
 
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 

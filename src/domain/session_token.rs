@@ -1,7 +1,8 @@
-//! Tokens of the dashboard: of a session, a link into it, a sign-in, a form that is sent once.
+//! Tokens of the dashboard: for a session, a dashboard link, a sign-in, or a form that can be
+//! submitted only once.
 //!
-//! 32 bytes from a CSPRNG, shown as 43 characters of unpadded base64url. Only the SHA-256 of that
-//! text is stored: who reads the database can present none of them.
+//! A token is 32 bytes from a CSPRNG, written as 43 characters of unpadded base64url. Only the
+//! SHA-256 of that text is stored, so that a reader of the database cannot use any token.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Limits on what a key may spend.
+//! The spend limits of keys.
 
 use super::{amount::Amount, text_enum::text_enum};
 

@@ -1,4 +1,4 @@
-//! Free texts that people give: names, references, descriptions, and metadata.
+//! Free texts from users: names, references, descriptions, reasons and metadata.
 
 use std::fmt;
 

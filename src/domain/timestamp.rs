@@ -1,4 +1,4 @@
-//! A moment, in UTC, to the microsecond: what Postgres keeps.
+//! Times in UTC with microsecond precision, as in Postgres.
 
 use std::fmt;
 

@@ -1,7 +1,7 @@
-//! Messages that the holder of a TRON account signs: `signMessageV2`.
+//! Messages that the owner of a TRON account signs: `signMessageV2`.
 //!
-//! What is signed is keccak256 of `"\x19TRON Signed Message:\n"`, the message's length in bytes as
-//! decimal digits, and the message. The signature is r, s and v, 65 bytes in hexadecimal.
+//! The signature covers the keccak256 of `"\x19TRON Signed Message:\n"`, the length of the message
+//! in bytes as decimal digits, and the message. It consists of r, s and v: 65 bytes in hexadecimal.
 
 use k256::ecdsa::{RecoveryId, Signature, VerifyingKey};
 use sha3::{Digest as _, Keccak256};

@@ -1,7 +1,8 @@
-//! Origins of the web, and links back to them.
+//! Web origins, and return links to them.
 //!
-//! Whether a link may be followed is decided here, and followed by a browser: what the two could
-//! read differently is refused, such as `\`, spaces, users, and other ways to write a host.
+//! This module decides whether a link is allowed, and a browser follows it. So the module refuses
+//! everything that the two could parse differently, such as `\`, spaces, user names, and other
+//! notations of a host.
 
 use std::{
     fmt,

@@ -1,7 +1,7 @@
-//! The HTTP interface: axum.
+//! The HTTP interface, built on axum.
 //!
-//! [`transport`] has what happens to every request, [`api`] the resources, grouped by the credential
-//! that calls them. All routes stand in [`routes`], all layers in [`router`](self::router()).
+//! [`transport`] has what all requests share. [`api`] has the resources, grouped by the credential
+//! that calls them. [`routes`] has all routes, and [`router`](self::router()) has all layers.
 
 mod api;
 mod openapi;

@@ -1,4 +1,4 @@
-//! The problems of the HTTP interface: how a client reads the refusals and failures of the store.
+//! Maps the refusals and failures of the store to the problems of the HTTP interface.
 
 use axum::response::{IntoResponse as _, Response};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! All layers in their order, with the reasons, around the routes.
+//! All layers around the routes, in their order, with the reasons.
 
 use axum::{
     Router,

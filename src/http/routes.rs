@@ -1,4 +1,4 @@
-//! All routes, each with the credential that it asks for.
+//! All routes, each with the credential that it requires.
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::any};
 use utoipa::openapi::OpenApi;

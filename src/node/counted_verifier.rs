@@ -1,4 +1,4 @@
-//! The gate of the service: the node's verifier, counted.
+//! The verifier of the service's gate: the verifier of the node, with counts of the verdicts.
 
 use std::{collections::HashMap, sync::Arc};
 

@@ -1,4 +1,4 @@
-//! Keeps the lease: renews it, applies what other nodes change, and says that it did.
+//! Keeps the lease: renews it, applies the changes of other nodes, and acknowledges them.
 
 use std::{convert::Infallible, pin::pin, time::Duration};
 

@@ -1,8 +1,8 @@
-//! One running service among those on a database: it verifies keys out of a cache, by a lease that
-//! it keeps.
+//! A node: one running service, among others on the same database. It verifies keys from a cache
+//! while it holds its lease.
 //!
-//! ARCHITECTURE.md has the protocol and why it is right. [`auth`](crate::auth) has the cache and
-//! the lease, the store what is said between nodes; here both are put together.
+//! ARCHITECTURE.md has the protocol and its proof. [`auth`](crate::auth) has the cache and the
+//! lease, and the store has the messages between nodes. This module combines the two.
 
 mod counted_verifier;
 mod handle;

@@ -1,4 +1,4 @@
-//! Finds `initdb` and `postgres`. Debian keeps them off PATH, and several versions side by side.
+//! Finds `initdb` and `postgres`. Debian does not put them on PATH, and may have several versions.
 
 use std::{
     fs,

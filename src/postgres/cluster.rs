@@ -1,4 +1,4 @@
-//! The cluster on disk: how it is made, and how its programs are run.
+//! The cluster on disk: creates it, and runs its programs.
 
 use std::{
     fs::{self, File},

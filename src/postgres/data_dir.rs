@@ -1,4 +1,4 @@
-//! The data directory: what is in it, and whether it may be used.
+//! The data directory: its contents, and whether it may be used.
 
 use std::{
     fs::{self, DirBuilder, Permissions},

@@ -1,4 +1,5 @@
-//! What can go wrong, told to a person who did not know that Postgres was being started.
+//! The errors of the private Postgres, in words for a person who did not know that a Postgres was
+//! being started.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 

@@ -1,4 +1,5 @@
-//! `postgres.log`: what initdb and the server say, and the end of it in a failed start's error.
+//! `postgres.log`: the output of initdb and of the server. The error of a failed start quotes its
+//! end.
 
 use std::{
     fs::{self, File},

@@ -1,34 +1,34 @@
-//! The private Postgres, which serves when no `DATABASE_URL` is set.
+//! The private Postgres, which is used if `DATABASE_URL` is not set.
 //!
 //! A machine on which the Postgres packages are installed needs no setup: [`PrivatePostgres`]
-//! makes a cluster in a data directory, runs the server as a child, and reaches it by a Unix
-//! socket that no other user can enter. It listens on no port.
+//! creates a cluster in a data directory, runs the server as a child process, and connects through
+//! a Unix socket whose directory no other user can enter. The server listens on no port.
 //!
 //! ```text
 //! <data directory>/          0700, of the user that runs the server
 //!     lock                   held locked (flock) by the process that owns the server
 //!     data/                  PGDATA
-//!     data.new/              PGDATA while it is being made; removed if found
+//!     data.new/              PGDATA while it is being created; removed if found at a start
 //!     run/                   the directory of the socket, 0700
-//!     postgres.log           what initdb and the server say
-//!     postgres.log.1         the log before, once that was long
+//!     postgres.log           the output of initdb and of the server
+//!     postgres.log.1         the previous log, after it became too long
 //! ```
 //!
-//! The first process on a data directory *owns* the server; one that comes later, such as the
-//! command line beside a running service, *attaches* to it. When the owner ends, the server ends,
-//! and who is attached loses it.
+//! The first process on a data directory *owns* the server. A later process, such as the command
+//! line beside a running service, *attaches* to it. When the owner ends, the server ends, and the
+//! attached processes lose their connections.
 //!
-//! How it ends: [`PrivatePostgres::stop`] and its drop shut it down. On Linux the kernel does the
-//! same when the owner is killed; elsewhere the server stays until the next owner stops it. A
-//! server that crashes is started again.
+//! [`PrivatePostgres::stop`] shuts the server down, and so does dropping it. On Linux the kernel
+//! stops the server if the owner is killed. On other systems it keeps running until the next owner
+//! stops it. A server that crashes is restarted.
 //!
-//! A service manager that signals every process of the service at once (systemd's
-//! `KillMode=control-group`, its default) takes the server away from requests that are still being
-//! answered: `KillMode=mixed` signals this process alone.
+//! Some service managers signal every process of the service at the same time, such as systemd with
+//! its default `KillMode=control-group`. Requests that are still in flight then lose the server.
+//! With `KillMode=mixed`, systemd signals only this process.
 //!
-//! Architecture invariant: nothing here reads the environment, names a tenant or speaks SQL beyond
-//! creating the database; what is set arrives in [`Options`]. Everything blocks, so asynchronous
-//! code calls it from `spawn_blocking`.
+//! Architecture invariant: nothing here reads the environment, names a tenant, or uses SQL except
+//! to create the database. Settings are passed in [`Options`]. The functions block, so asynchronous
+//! code calls them from `spawn_blocking`.
 
 mod binaries;
 mod cluster;

@@ -1,9 +1,9 @@
-//! Which user runs the server, and what root does and does not do in that user's place.
+//! The user that runs the server, and what root does in that user's directory.
 //!
-//! Postgres refuses to run as root. When this process is root, the server runs as another user,
-//! and that user owns every file of the data directory. Root then works in a directory that is
-//! under another user's control: it follows no symbolic link there, and changes the owner only of
-//! what it has itself just created.
+//! Postgres refuses to run as root. If this process is root, the server runs as another user, and
+//! that user owns every file of the data directory. Root then works in a directory that another
+//! user controls. So it follows no symbolic link there, and changes the owner only of files that it
+//! has just created.
 
 use std::{
     fs::{self, File, OpenOptions},

@@ -1,4 +1,4 @@
-//! Reads the traces that a server leaves: its lock files and its process.
+//! Reads the state of a server from its lock files and its process.
 //!
 //! A postmaster writes `postmaster.pid` into PGDATA and a lock file beside its socket. Line 1 of
 //! both is its process id, line 8 of the first is its state

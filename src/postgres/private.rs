@@ -1,4 +1,4 @@
-//! Starts a private Postgres or attaches to one, says where it is, and stops it.
+//! Starts a private Postgres or attaches to a running one, provides its URL, and stops it.
 
 use std::{
     fmt::Write as _,

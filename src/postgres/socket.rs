@@ -1,4 +1,4 @@
-//! Where the server's socket is.
+//! The directory of the server's socket.
 
 use std::{
     fs::{self, DirBuilder},

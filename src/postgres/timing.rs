@@ -1,4 +1,4 @@
-//! The time-out of a start, and the interval of polling.
+//! The time-out of a start, and the polling interval.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! The SQL functions, a file each in `sql/functions/`, with the triggers that execute them.
+//! The SQL functions, one per file in `sql/functions/`, with the triggers that execute them.
 
 use std::borrow::Cow;
 

@@ -1,5 +1,5 @@
-//! The schema of the database, and how it gets there: migrations first (tables, constraints,
-//! data), then the SQL functions with their triggers, under one lock.
+//! The database schema and its loader. The loader applies the migrations (tables, constraints,
+//! types, data), then loads the SQL functions with their triggers, under one lock.
 //!
 //! The service, the tests and the scripts all use [`bring_up_to_date`].
 

@@ -1,4 +1,4 @@
-//! Changes of keys, which are announced to all nodes and waited for: once a change has returned, no
+//! Changes of keys. A change is announced to all nodes and waited for: once it has returned, no
 //! node answers by the state before it. ARCHITECTURE.md has the protocol and its proof.
 
 use std::{

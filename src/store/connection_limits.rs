@@ -1,4 +1,4 @@
-//! Whether Postgres allows the connections that one node opens.
+//! Checks that Postgres allows the connections that one node opens.
 //!
 //! The pools open connections only when they are needed. A node with too few would look healthy,
 //! and its purchases would fail under load, so a service checks the limits before it starts.

@@ -1,5 +1,5 @@
-//! What an operator reads when Postgres refuses a connection, a migration or a statement: what
-//! happened and what to do. sqlx's own texts end with a line number of Postgres's source code,
+//! Error messages for operators, if Postgres refuses a connection, a migration or a statement: what
+//! happened, and what to do. The texts of sqlx end with a line number of Postgres's source code,
 //! which says nothing about the operator's database.
 
 use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};

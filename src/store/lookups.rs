@@ -1,4 +1,4 @@
-//! Look-ups of keys by their hash. Look-ups that wait at the same time share a statement.
+//! Look-ups of keys by their hash. Concurrent look-ups share a statement.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},

@@ -1,9 +1,8 @@
-//! Which schema of the database holds Tollgate's tables.
+//! The schema of the database that has Tollgate's tables.
 //!
-//! A search path is no fixed place: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put
-//! another schema first. The tables would then be made there a second time, empty, and a running
-//! node would use both. So the schema is determined once, at the start, and every connection is
-//! pinned to it.
+//! A search path can change: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put another
+//! schema first. The tables would then be made there a second time, empty, and a running node would
+//! use both. So the schema is determined once, at the start, and every connection is pinned to it.
 
 use sqlx::{PgConnection, Row as _};
 

@@ -1,9 +1,10 @@
-//! How often keys are used, and when last, with nothing written on the path of a request.
+//! Counts how often keys are used, and when they were last used. A request writes nothing to the
+//! database for this.
 //!
-//! A request leaves its outcome in a [`UsageBuffer`], in memory. Every few seconds what waits there
-//! is written, many keys in one statement. What waits when the process is killed is lost, and what
-//! a commit took whose answer was lost is counted twice: the counts are for people to look at, and
-//! nothing is decided by them.
+//! A request adds its outcome to a [`UsageBuffer`] in memory. Every few seconds the waiting counts
+//! are written, many keys in one statement. If the process is killed, the counts that it has not
+//! written are lost. If the connection is lost during a commit, counts can be written twice. People
+//! read the counts; nothing is decided by them.
 
 mod buffer;
 mod flusher;

@@ -1,4 +1,4 @@
-//! Bar charts as inline SVG: numbers in, rectangles out.
+//! Renders bar charts as inline SVG.
 
 use askama::{Template, filters::HtmlSafe};
 

@@ -1,4 +1,4 @@
-//! Reading and writing the headers of cookies.
+//! Reads and writes cookie headers.
 
 use axum::{
     http::{HeaderMap, HeaderValue, header},

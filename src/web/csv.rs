@@ -1,4 +1,4 @@
-//! CSV (RFC 4180), safe to open in a spreadsheet.
+//! Writes CSV (RFC 4180) that is safe to open in a spreadsheet.
 
 /// One line, with its end.
 pub fn record(fields: &[String]) -> String {

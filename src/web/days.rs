@@ -1,4 +1,4 @@
-//! Days and minutes as a form has them: in UTC.
+//! Days and minutes in forms, in UTC.
 
 use crate::domain::timestamp::Timestamp;
 

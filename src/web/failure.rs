@@ -1,4 +1,4 @@
-//! Why a page cannot be shown, in words for the person who asked for it.
+//! The reasons why a page cannot be shown, in words for the visitor.
 
 use std::any::Any;
 

@@ -1,4 +1,4 @@
-//! The fields of a form, as templates write them.
+//! The fields of a form, as templates render them.
 
 use super::days::parse_day;
 

@@ -1,4 +1,4 @@
-//! How the pages write times, amounts and ids.
+//! Formats times, amounts and ids for the pages.
 
 use askama::{Template, filters::HtmlSafe};
 use time::{OffsetDateTime, format_description::BorrowedFormatItem, macros::format_description};

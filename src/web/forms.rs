@@ -1,5 +1,5 @@
-//! Forms as browsers send them: read field by field through the types of `domain`, so that all
-//! that is wrong is told at once, beside its field, and what was typed is kept.
+//! Forms as browsers send them. The types of `domain` parse each field. All errors are shown
+//! together, each beside its field, and the fields keep their input.
 
 use std::{fmt::Display, time::Duration};
 

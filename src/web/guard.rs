@@ -1,5 +1,5 @@
-//! What holds for every page: the headers of the answer, and when it comes; where a form may come
-//! from, and the token in it.
+//! The rules for every page: the headers of the response, a time limit, the allowed origin of a
+//! form, and the CSRF token in it.
 
 use std::{sync::Arc, time::Duration};
 

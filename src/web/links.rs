@@ -1,4 +1,4 @@
-//! Links, and the paths of our own pages with what they are narrowed to.
+//! Links, and paths with query parameters.
 
 use form_urlencoded::Serializer;
 

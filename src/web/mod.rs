@@ -1,6 +1,7 @@
 //! What all pages share.
 //!
-//! This module names no page: [`guard::protect`] takes the function that renders a failure.
+//! This module names no page: [`guard::protect`] gets the function that renders a failure as an
+//! argument.
 
 pub mod chart;
 pub mod cookies;

@@ -1,4 +1,4 @@
-//! The parameters of a request's path.
+//! Path parameters.
 
 use axum::{
     extract::{FromRequestParts, Path},

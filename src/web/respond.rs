@@ -1,4 +1,4 @@
-//! Pages and redirects as responses, and how long a browser may keep one.
+//! Pages and redirects as responses, and how long browsers may cache them.
 
 use askama::Template;
 use axum::{

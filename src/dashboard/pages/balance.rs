@@ -1,4 +1,4 @@
-//! The balance and the statement.
+//! The page of the balance and the statement.
 
 use askama::Template;
 

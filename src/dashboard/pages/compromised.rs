@@ -1,4 +1,5 @@
-//! A key that somebody else has seen: revoke it, replace it, look at what it has bought.
+//! The pages for a compromised key: the form that revokes and replaces it, and the purchases that
+//! were made with it.
 
 use askama::Template;
 

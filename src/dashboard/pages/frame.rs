@@ -1,4 +1,4 @@
-//! What stands around every page.
+//! The frame around every page.
 
 use super::notices::Notice;
 use crate::web::links::Link;

@@ -1,4 +1,4 @@
-//! Forms that end a key: revoke it, or rotate it.
+//! The forms that revoke or rotate a key.
 
 use askama::Template;
 

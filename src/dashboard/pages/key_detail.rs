@@ -1,4 +1,4 @@
-//! The activity of a key.
+//! The page of a key.
 
 use askama::Template;
 

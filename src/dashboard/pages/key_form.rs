@@ -1,4 +1,4 @@
-//! The form of a key: to create one, or to change it.
+//! The form that creates or changes a key.
 
 use askama::Template;
 

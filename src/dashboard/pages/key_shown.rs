@@ -1,4 +1,4 @@
-//! A new key, shown this once.
+//! The page that shows the text of a new key, once.
 
 use askama::Template;
 

@@ -1,4 +1,4 @@
-//! The views of a key that several pages share.
+//! Views of a key that several pages share.
 
 /// Enough of a key to know it again.
 #[derive(Clone, PartialEq, Eq, Debug)]

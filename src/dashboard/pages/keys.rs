@@ -1,4 +1,4 @@
-//! The list of an account's keys.
+//! The page with the list of an account's keys.
 
 use askama::Template;
 

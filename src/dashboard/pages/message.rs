@@ -1,4 +1,4 @@
-//! A page that says one thing: what went wrong, and where to go on.
+//! A page with one message: what went wrong, and where to go next.
 
 use askama::Template;
 

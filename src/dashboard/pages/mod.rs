@@ -1,6 +1,8 @@
-//! What the pages show: a template struct a page, and the views of a key that pages share.
+//! The contents of the pages: a template struct for each page, and the views of a key that pages
+//! share.
 //!
-//! They hold texts that are ready to be read. Handlers fill them; templates escape them.
+//! The structs have texts as they are shown. Handlers fill the structs, and templates escape the
+//! texts.
 
 pub mod balance;
 pub mod compromised;

@@ -1,5 +1,5 @@
-//! What a page says was done, after a redirect. Anybody can make a link that says it: handlers show
-//! a notice only when it is true.
+//! Notices that confirm a change after a redirect. Anyone can make a link to a page with a notice,
+//! so handlers show a notice only if it is true.
 
 /// One sentence in a live region.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

@@ -1,4 +1,4 @@
-//! What a key has bought.
+//! The page with the purchases of a key.
 
 use askama::{Template, filters::HtmlSafe};
 

@@ -1,4 +1,4 @@
-//! What was done to an account's keys, by whom, from where.
+//! The page of the security log, and the table of audit events.
 
 use askama::{Template, filters::HtmlSafe};
 

@@ -1,4 +1,4 @@
-//! Ways in and out.
+//! The pages for sign-in and sign-out.
 
 use askama::Template;
 

@@ -1,4 +1,4 @@
-//! The resources: a file each, in the folder of the credential that calls them.
+//! The resources: one file each, in the folder of the credential that calls them.
 
 pub mod admin_key;
 pub mod api_key;

@@ -1,4 +1,5 @@
-//! The outermost layer: an id for each request, one line in the log, the counts.
+//! The outermost layer: gives each request an id and a time limit, logs it in one line, and counts
+//! it.
 
 use std::{cell::RefCell, collections::HashMap, time::Instant};
 

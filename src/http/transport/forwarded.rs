@@ -1,4 +1,5 @@
-//! Whose request it is when a proxy passed it on: `X-Forwarded-For`, of trusted proxies alone.
+//! The client's address behind a proxy: `X-Forwarded-For` is read only if it comes from a trusted
+//! proxy.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},

@@ -1,4 +1,4 @@
-//! What happens to every request: the listener, ids, the log line, time-outs, forwarded addresses.
+//! What all requests share: the listener, ids, the log line, time-outs, forwarded addresses.
 
 pub mod access;
 pub mod forwarded;

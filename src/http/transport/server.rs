@@ -1,5 +1,5 @@
-//! The listener: one task a connection, bounded in all that a client decides, and a shutdown that
-//! finishes what is in flight.
+//! The listener. Each connection has one task. Everything that a client decides is bounded. A
+//! shutdown finishes the requests in flight.
 
 use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 

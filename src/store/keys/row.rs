@@ -1,4 +1,4 @@
-//! The columns of `api_keys`, each statement that lists them, and what they are read into.
+//! The columns of `api_keys`: each statement that lists them, and the type of a row.
 
 use sqlx::PgConnection;
 use time::OffsetDateTime;

@@ -1,5 +1,5 @@
-//! The composite types that the program and the database exchange, and what operations and outcomes
-//! are in them.
+//! The composite types that the program and the database exchange, and the conversion of operations
+//! and outcomes.
 
 use std::{fmt::Display, str::FromStr};
 

@@ -1,4 +1,4 @@
-//! The running services on this database: their leases, and the changes they announce to each other.
+//! The nodes on this database: their leases, and the changes that they announce to each other.
 
 pub mod announcements;
 pub mod sessions;

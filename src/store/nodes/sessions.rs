@@ -1,5 +1,5 @@
-//! The session by which a node holds its lease: one connection that renews it and hears what
-//! changed, in the order in which it was committed.
+//! The session with which a node holds its lease: one connection that renews the lease, and
+//! receives changes in the order of their commits.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Accounts: made or read, listed, suspended and activated.
+//! Creates, reads, lists, suspends and activates accounts.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! An account's API keys, as its tenant manages them.
+//! Manages the API keys of an account, for its tenant.
 
 use axum::{
     Json,

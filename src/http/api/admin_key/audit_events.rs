@@ -1,4 +1,4 @@
-//! The audit trail: who did what to which key or account.
+//! Lists audit events: who did what to which key or account.
 
 use axum::{Json, extract::State};
 use serde::Serialize;

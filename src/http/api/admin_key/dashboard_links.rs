@@ -1,4 +1,4 @@
-//! Links by which a platform sends its user into the dashboard.
+//! Creates dashboard links, with which a platform sends its users to the dashboard.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;

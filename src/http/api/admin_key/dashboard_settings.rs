@@ -1,4 +1,5 @@
-//! How a platform's dashboard looks, where it leads back to, and whether wallets may sign in.
+//! The dashboard settings of a platform: its branding, its return origins, and sign-in with a
+//! wallet.
 
 use axum::{Json, extract::State};
 use serde::Serialize;

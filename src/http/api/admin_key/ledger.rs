@@ -1,4 +1,4 @@
-//! The statement: everything that moved an account's balance, and the balance as it once was.
+//! The statement: the ledger entries of an account, and its balance at a past time.
 
 use std::sync::Arc;
 

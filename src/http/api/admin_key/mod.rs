@@ -1,4 +1,4 @@
-//! What an admin key can call.
+//! Endpoints for admin keys.
 
 pub mod accounts;
 pub mod api_keys;

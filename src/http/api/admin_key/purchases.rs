@@ -1,4 +1,4 @@
-//! What an account has bought, for its tenant.
+//! Lists the purchases of an account, for its tenant.
 
 use axum::{Json, extract::State};
 use utoipa::IntoParams;

@@ -1,4 +1,4 @@
-//! Refunds: what is given back of purchases.
+//! Refunds of purchases.
 
 use axum::{
     Json,

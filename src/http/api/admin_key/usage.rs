@@ -1,4 +1,4 @@
-//! How often a key was used, by the hour or the day.
+//! How often a key was used, per hour or per day.
 
 use axum::{Json, extract::State};
 use serde::Serialize;

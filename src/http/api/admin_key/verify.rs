@@ -1,4 +1,4 @@
-//! Verification for a tenant's backend: what of a key, and, if asked, a purchase with it.
+//! Verification for a tenant's backend: verifies a key, and on request makes a purchase with it.
 
 use std::sync::Arc;
 

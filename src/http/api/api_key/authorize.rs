@@ -1,4 +1,5 @@
-//! For gateways: yes or no, and who it is, in headers.
+//! Authorization for gateways: the status says whether the key passes, and headers say whose key it
+//! is.
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use utoipa::IntoParams;

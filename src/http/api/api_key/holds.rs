@@ -1,4 +1,4 @@
-//! Holds: parts of a balance that are reserved for what may still fail.
+//! Holds: parts of a balance that are reserved for purchases that may still fail.
 
 use axum::{
     Json,

@@ -1,4 +1,4 @@
-//! A key as the one who holds it sees it.
+//! The API key of the request, as its holder sees it.
 
 use axum::{Json, extract::State};
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! What an API key can call.
+//! Endpoints for API keys.
 
 pub mod authorize;
 pub mod holds;

@@ -1,4 +1,4 @@
-//! Purchases: made by an API key, off its account's balance; and looked at.
+//! Purchases from the balance of the key's account: creates, reads and lists them.
 
 use axum::{
     Json,

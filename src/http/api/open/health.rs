@@ -1,4 +1,4 @@
-//! Whether the service lives, and whether it can answer.
+//! Whether the service is running, and whether it can answer requests.
 
 use axum::{Json, extract::State};
 use serde::Serialize;

@@ -1,3 +1,3 @@
-//! What anybody can call.
+//! Endpoints that need no credential.
 
 pub mod health;

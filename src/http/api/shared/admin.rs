@@ -1,4 +1,4 @@
-//! Who a request with an admin key is, and whether it may.
+//! Authenticates requests with an admin key, and checks the permission.
 
 use std::{ops::Deref, sync::Arc};
 

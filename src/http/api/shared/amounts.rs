@@ -1,4 +1,4 @@
-//! Money as it stands in JSON, and the problems that have amounts in them.
+//! Amounts of money in JSON, and the problems that contain amounts.
 
 use serde::Serialize;
 use utoipa::ToSchema;

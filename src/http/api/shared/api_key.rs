@@ -1,4 +1,4 @@
-//! An API key as clients read it.
+//! An API key in responses.
 
 use serde::Serialize;
 use utoipa::ToSchema;

@@ -1,4 +1,5 @@
-//! The holder of an API key as a buyer: whose key it is, and what was decided for him.
+//! The holder of an API key as a buyer: whose balance the request spends, and the response for the
+//! decision.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! A request's body, read member by member, so that the client learns of all errors together.
+//! Reads a request body member by member, so that the client gets all errors in one response.
 
 use std::{fmt::Display, time::Duration};
 

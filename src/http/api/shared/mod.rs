@@ -1,4 +1,4 @@
-//! What several resources use: bodies and parameters, pages, problems, replays.
+//! Code that several resources use: bodies and parameters, pages, problems, replays.
 
 pub mod admin;
 pub mod amounts;

@@ -1,8 +1,8 @@
-//! Lists: `?limit=` and `?cursor=`, and the page that comes back.
+//! Pagination of lists: the parameters `?limit=` and `?cursor=`, and the page in the response.
 //!
-//! A cursor is the position of the last item of a page, and a digest that ties it to the list it
-//! came from: which list, whose, filtered how. It needs no secret: whoever makes one up reaches a
-//! position in a list that is theirs to read from the start.
+//! A cursor has the position of the last item of a page, and a digest that binds it to its list:
+//! which list, of which owner, with which filters. The digest needs no secret: with a forged
+//! cursor, a client only reaches a position in a list that it may read anyway.
 
 use std::borrow::Cow;
 

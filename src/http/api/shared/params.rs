@@ -1,4 +1,4 @@
-//! Parameters in the path and in the query.
+//! Path and query parameters.
 
 use std::{fmt::Display, str::FromStr};
 

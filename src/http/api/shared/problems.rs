@@ -1,5 +1,5 @@
-//! What the OpenAPI document says of problems: a schema for each code, and a response for each
-//! group of codes that an operation can answer with.
+//! Problems in the OpenAPI document: a schema for each code, and a response for each group of codes
+//! that an operation can return.
 
 use std::collections::BTreeMap;
 

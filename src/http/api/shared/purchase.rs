@@ -1,4 +1,4 @@
-//! A purchase as clients read it.
+//! A purchase in responses.
 
 use axum::{Json, extract::FromRequestParts, http::request::Parts};
 use serde::Serialize;

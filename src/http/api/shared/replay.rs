@@ -1,5 +1,5 @@
-//! Repeated requests: the header `Idempotency-Key`, and the mark of a response that repeats an
-//! earlier one.
+//! Repeated requests: the header `Idempotency-Key`, and the header that marks a response as a
+//! repetition of an earlier one.
 
 use axum::{
     http::{HeaderMap, HeaderName, HeaderValue},

@@ -1,5 +1,5 @@
-//! Schemas that no body refers to, only parameters and problems: they are not collected with the
-//! routes.
+//! Schemas that only parameters and problems use. The routes do not collect them, because no body
+//! refers to them.
 
 use utoipa::{
     ToSchema,

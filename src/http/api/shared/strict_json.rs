@@ -1,4 +1,4 @@
-//! JSON in which no member is named twice.
+//! Parses JSON, and refuses duplicate member names.
 
 use serde::{
     Deserialize, Deserializer,
