@@ -1,9 +1,8 @@
 -- Decides the operations of a batch that are not in p_settled, in order, and opens and closes their holds.
 -- p_left is the unspent part of the spend limit of each of p_keys, or NULL if no key has a limit. p_firsts
 -- has for each operation the place of the first operation with the same idempotency key, or is NULL if no
--- key can be repeated. Returns the arguments of ledger_write: outcomes by place; the operations, or NULL if
--- no capture or void has completed one; records of declined idempotency keys; and the account's new balance,
--- held amount and last_seq.
+-- key can be repeated. Returns the arguments of ledger_write: outcomes by place, the operations (NULL if no
+-- capture or void has completed one), declined idempotency keys, and the account's new balance, held, last_seq.
 CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
@@ -21,8 +20,7 @@ DECLARE
     v_hold_as   uuid;
     v_key       integer;
     v_spenders  uuid[];
-    -- Indexed by the place of the first operation with an idempotency key: the operation that has used the
-    -- key.
+    -- By the place of the first operation with an idempotency key: the operation that has used the key.
     v_users     integer[];
     v_user      integer;
 BEGIN

@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "46ba04496e099d79423a72a5e6d72f04b289b0422bd29497cfcdc0a3e247d5f6";
+const DIGEST: &str = "76e0aadc8a2516a8baa676489b7c0efcefe2a027f386dc78af8973ffd7c961b0";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
