@@ -198,6 +198,8 @@ async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
     // A change of an account: its row is locked first, and its audit event, which refers to the
     // tenant, comes last.
     let mut change = PgConnection::connect(&url).await.expect("the database is there");
+    // It never waits for the loader, so it cannot become the victim of a deadlock.
+    execute(&mut change, "SET lock_timeout = '100ms'").await;
     execute(&mut change, "BEGIN").await;
     execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;
     let loading = tokio::spawn(migrate(url));
