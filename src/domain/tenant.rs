@@ -30,8 +30,8 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The internal id of an account, which need not exist. A span has this id, because the text of a
-    /// request may be anything, also an API key in the wrong place.
+    /// The [`AccountId`] of an account, which need not exist, as the UUID that is stored. A span has
+    /// this id, because the text of a request may be anything, also an API key in the wrong place.
     #[must_use]
     pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
         AccountId::derive(self.id, external_id).uuid()

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::{Store, StoreError, clock::stored_time, external_ids::stored_account};
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
+        account::ExternalId,
         audit::{ActorKind, AuditAction, AuditTarget, Origin},
         id::{AdminKeyId, AuditEventId, KeyId, RequestId},
         tenant::Tenant,
@@ -40,7 +40,7 @@ impl Act<'_> {
         let (account_id, account, target) = match self.subject {
             Subject::Tenant(target) => (tenant.id.uuid(), None, target),
             Subject::Account(account, target) => {
-                (AccountId::derive(tenant.id, account).uuid(), Some(account.as_str()), target)
+                (tenant.account_id(account), Some(account.as_str()), target)
             }
         };
         sqlx::query!(
@@ -105,8 +105,7 @@ impl Store {
         let _timer = self.timer("list_audit_events");
         let tenant_id = tenant.id.uuid();
         let before = before.map_or(Uuid::max(), AuditEventId::uuid);
-        let account_id =
-            filter.account.as_ref().map(|name| AccountId::derive(tenant.id, name).uuid());
+        let account_id = filter.account.as_ref().map(|name| tenant.account_id(name));
         // One statement for each index.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {

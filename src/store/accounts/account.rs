@@ -78,7 +78,7 @@ impl Store {
         account: &ExternalId,
     ) -> Result<Account, StoreError> {
         let _timer = self.timer("find_account");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
                 sqlx::query_as!(
@@ -131,7 +131,7 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Creates the account, or reads the existing one. `true`: it was created.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
         let _timer = self.store.timer("ensure_account");
         let mut tx = self.store.begin().await?;
@@ -144,7 +144,7 @@ impl AccountHandle<'_> {
     }
 
     /// Suspends or activates the account. If it already has the status, nothing is recorded.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
         let (mut tx, locked) = self.begin().await?;
@@ -241,7 +241,7 @@ pub(in crate::store) async fn ensure(
                                created_at)
          VALUES ($1, $2, $3, 'active', 0, 0, $4)
          ON CONFLICT (account_id) DO NOTHING",
-        AccountId::derive(tenant.id, account).uuid(),
+        tenant.account_id(account),
         tenant.id.uuid(),
         account.as_str(),
         OffsetDateTime::from(at),

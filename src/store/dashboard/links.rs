@@ -39,7 +39,7 @@ pub struct LinkTarget {
 
 impl AccountHandle<'_> {
     /// Makes a link that opens a session of an account, once, within 5 minutes.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
         &self,
         token: &SessionToken,

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountId, AccountStatus, ExternalId},
+        account::{AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
         dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
         id::TenantId,
@@ -47,7 +47,7 @@ pub struct DashboardSession {
 
 impl DashboardSession {
     fn account_id(&self) -> Uuid {
-        AccountId::derive(self.tenant.id, &self.account).uuid()
+        self.tenant.account_id(&self.account)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{AccountId, AccountStatus, ExternalId},
+        account::{AccountStatus, ExternalId},
         audit::Origin,
         dashboard::{SIGN_IN_SECONDS, SignInWay, WalletSignIn},
         session_token::SessionToken,
@@ -293,7 +293,7 @@ async fn admit(
     }
     let status = sqlx::query_scalar!(
         "SELECT /* sign_ins.admit */ status FROM accounts WHERE account_id = $1",
-        AccountId::derive(tenant.id, account).uuid(),
+        tenant.account_id(account),
     )
     .fetch_optional(connection)
     .await?;

@@ -3,11 +3,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
-        id::KeyId,
-        tenant::Tenant,
-        timestamp::Timestamp,
-        usage::UsageOutcome,
+        account::ExternalId, id::KeyId, tenant::Tenant, timestamp::Timestamp, usage::UsageOutcome,
     },
     store::{Store, StoreError, clock::stored_time},
 };
@@ -61,7 +57,7 @@ impl Store {
         keys: &[KeyId],
     ) -> Result<Vec<KeyActivity>, StoreError> {
         let _timer = self.timer("key_activity");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let since = self.activity_since(account_id).await?;
         let key_ids = &keys.iter().map(|key| key.uuid()).collect::<Vec<_>>();
         let rows = self
@@ -117,7 +113,7 @@ impl Store {
     ) -> Result<SpendByHour, StoreError> {
         self.find_api_key(tenant, account, key_id).await?;
         let _timer = self.timer("key_spend_by_hour");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let since = self.activity_since(account_id).await?;
         let rows = self
             .read(|pool| async move {

@@ -20,7 +20,7 @@ use crate::{
 
 impl AccountHandle<'_> {
     /// Changes a live key. If it already has the settings, nothing is recorded.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn change_api_key(
         &self,
         key_id: KeyId,
@@ -55,7 +55,7 @@ impl AccountHandle<'_> {
     }
 
     /// Revokes a key. A dead key stays as it is, so repeating it has no effect.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn revoke_api_key(
         &self,
         key_id: KeyId,
@@ -91,7 +91,7 @@ impl AccountHandle<'_> {
 
     /// Replaces a live key by one with `text` and the same settings, so never with a later expiry.
     /// The old key passes until the grace period ends. Without one, it is revoked immediately.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key(
         &self,
         key_id: KeyId,
@@ -108,7 +108,7 @@ impl AccountHandle<'_> {
     /// [`Self::rotate_api_key`] by a form of a session of this account. The form works once: it is
     /// spent if and only if the new key is made. A spent form is refused before anything else is
     /// checked.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %key_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key_by_form(
         &self,
         claim: &FormClaim<'_>,

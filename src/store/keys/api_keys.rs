@@ -23,7 +23,7 @@ use crate::{
 
 impl AccountHandle<'_> {
     /// Creates a key, unless the account has its maximum number of live keys.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_api_key(
         &self,
         text: &KeyText,
@@ -39,7 +39,7 @@ impl AccountHandle<'_> {
     /// [`Self::create_api_key`] by a form of a session of this account. The form works once: it is
     /// spent if and only if the key is made. A spent form is refused before anything else is
     /// checked.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_api_key_by_form(
         &self,
         claim: &FormClaim<'_>,
@@ -158,7 +158,7 @@ impl Store {
     ) -> Result<Vec<ApiKey>, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("list_api_keys");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), KeyId::uuid);
         let status = filter.status().map(KeyStatus::as_str);
         let rows = self

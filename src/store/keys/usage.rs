@@ -117,7 +117,7 @@ impl Store {
     ) -> Result<BTreeMap<Timestamp, OutcomeCounts>, StoreError> {
         self.find_api_key(tenant, account, key_id).await?;
         let _timer = self.timer("key_usage");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let rows = self
             .read(|pool| async move {
                 sqlx::query!(

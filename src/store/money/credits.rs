@@ -40,7 +40,7 @@ pub struct Credited {
 
 impl AccountHandle<'_> {
     /// Tops the account up, once for each idempotency key.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn credit(
         &self,
         credit: &NewCredit,

@@ -99,7 +99,7 @@ impl Store {
     ) -> Result<EntryRange, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("find_entry_range");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let [from, to] = [filter.from, filter.to].map(|moment| moment.map(OffsetDateTime::from));
         let row = self
             .read(|pool| async move {
@@ -132,7 +132,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<LedgerEntry>, StoreError> {
         let _timer = self.timer("list_ledger_entries");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let key_id = filter.key_id.map(KeyId::uuid);
         let kind = filter.kind.map(EntryKind::as_str);
         let ascending = order == SortOrder::OldestFirst;
@@ -172,7 +172,7 @@ impl Store {
     ) -> Result<BalanceThen, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("find_balance_then");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
                 sqlx::query!(

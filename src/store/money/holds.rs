@@ -3,7 +3,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
+        account::ExternalId,
         hold::HoldStatus,
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
@@ -88,7 +88,7 @@ impl Store {
         id: HoldId,
     ) -> Result<Hold, StoreError> {
         let _timer = self.timer("find_hold");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
                 sqlx::query_as!(
@@ -122,7 +122,7 @@ impl Store {
     ) -> Result<Vec<Hold>, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("list_holds");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), HoldId::uuid);
         // A status has an index. Holds that are due but not released yet belong to the expired
         // ones.

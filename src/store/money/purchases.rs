@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::{AccountId, ExternalId},
+        account::ExternalId,
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
         text::{Description, Metadata, Reference},
@@ -70,7 +70,7 @@ impl Store {
         id: PurchaseId,
     ) -> Result<Purchase, StoreError> {
         let _timer = self.timer("find_purchase");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
                 sqlx::query_as!(
@@ -106,7 +106,7 @@ impl Store {
     ) -> Result<Vec<(i64, Purchase)>, StoreError> {
         self.find_account(tenant, account).await?;
         let _timer = self.timer("list_purchases");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
         // One statement for each index that can serve.
         let rows = match key_id.map(KeyId::uuid) {
@@ -155,7 +155,7 @@ impl Store {
     ) -> Result<Vec<(i64, Purchase)>, StoreError> {
         self.find_api_key(tenant, account, key_id).await?;
         let _timer = self.timer("list_purchases_since");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
         let rows = self.purchases_of_key(account_id, key_id.uuid(), since, before, limit).await?;
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()

@@ -68,7 +68,7 @@ impl RefundRow {
 impl AccountHandle<'_> {
     /// Refunds a purchase, or a part of it, once for each idempotency key. The refunds of a
     /// purchase never exceed its amount.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.tenant.account_id(self.account), %purchase_id))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %purchase_id))]
     pub async fn refund(
         &self,
         purchase_id: PurchaseId,
@@ -141,7 +141,7 @@ impl Store {
     ) -> Result<Vec<(i64, Refund)>, StoreError> {
         self.find_purchase(tenant, account, purchase_id).await?;
         let _timer = self.timer("list_refunds");
-        let account_id = AccountId::derive(tenant.id, account).uuid();
+        let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
         let rows = self
             .read(|pool| async move {
