@@ -1,6 +1,6 @@
 //! How a binary updates the schema of a database: migrations first, then SQL functions by number.
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tollgate::schema::{
     FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, SchemaError, bring_up_to_date, bring_up_to_date_as,
 };
@@ -32,6 +32,11 @@ async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
 
+/// Makes the next start load the functions again.
+async fn forget_the_functions(connection: &mut PgConnection) {
+    execute(connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
+}
+
 /// Runs `tollgate migrate` to its end.
 async fn migrate(url: String) -> std::process::Output {
     let mut command = tollgate(&["migrate"]);
@@ -57,7 +62,7 @@ async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version(
         !has_the_services_function(&mut connection).await,
         "functions of the same version are not loaded again"
     );
-    execute(&mut connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
+    forget_the_functions(&mut connection).await;
     bring_up_to_date(&mut connection).await.expect("older functions are replaced");
     assert!(has_the_services_function(&mut connection).await);
     let recorded = format!(
@@ -154,7 +159,7 @@ async fn database_with_migrations_from_before_the_squash_is_refused_with_instruc
 async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
     let (url, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
-    execute(&mut connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
+    forget_the_functions(&mut connection).await;
     let start = || {
         let mut command = tollgate(&["migrate"]);
         command.env("DATABASE_URL", &url).spawn().expect("the program starts")
@@ -165,20 +170,6 @@ async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
         assert!(status.expect("no panic").success());
     }
     assert!(has_the_services_function(&mut connection).await);
-}
-
-/// Makes the next start load the functions again.
-async fn forget_the_functions(connection: &mut PgConnection) {
-    execute(connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
-}
-
-/// Waits until a session of this database waits for a lock.
-async fn wait_for_a_blocked_session(connection: &mut PgConnection) {
-    let blocked = "EXISTS (SELECT FROM pg_stat_activity
-                           WHERE datname = current_database() AND wait_event_type = 'Lock')";
-    while !is_true(connection, blocked).await {
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
-    }
 }
 
 #[tokio::test]
@@ -202,8 +193,9 @@ async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
     execute(&mut change, "SET lock_timeout = '100ms'").await;
     execute(&mut change, "BEGIN").await;
     execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;
+    let pool = PgPool::connect(&url).await.expect("the database is there");
     let loading = tokio::spawn(migrate(url));
-    wait_for_a_blocked_session(&mut connection).await;
+    cluster::wait_until_blocked(&pool, 1).await;
     let event = "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, action, detail,
                                            created_at)
                  SELECT account_id, gen_random_uuid(), tenant_id, 'cli', 'account.create', '{}', now()
@@ -222,8 +214,9 @@ async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_lo
     let mut other = PgConnection::connect(&url).await.expect("the database is there");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE ledger_entries IN SHARE UPDATE EXCLUSIVE MODE").await;
+    let pool = PgPool::connect(&url).await.expect("the database is there");
     let loading = tokio::spawn(migrate(url));
-    wait_for_a_blocked_session(&mut connection).await;
+    cluster::wait_until_blocked(&pool, 1).await;
     // What a purchase does first. It waits for the loader, and the loader gives up first.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     execute(&mut connection, "BEGIN").await;

@@ -405,7 +405,7 @@ async fn tab_through(world: &World, page: &str) {
         .filter(|(place, _)| !reached.contains(place))
         .map(|(_, what)| what)
         .collect();
-    assert!(missed.is_empty(), "{page}: Tab does not reach {missed:#?}");
+    assert!(missed.is_empty(), "{page}: the Tab key does not reach {missed:#?}");
 }
 
 async fn press_tab(world: &World) {

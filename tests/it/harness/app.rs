@@ -168,17 +168,7 @@ impl App {
 
     /// Waits until exactly `number` transactions of the service wait for a lock.
     pub async fn wait_until_blocked(&self, number: i64) {
-        let all_blocked = async || {
-            let blocked: i64 = sqlx::query_scalar(
-                "SELECT count(*) FROM pg_stat_activity
-                 WHERE datname = current_database() AND wait_event_type = 'Lock'",
-            )
-            .fetch_one(&self.pool)
-            .await
-            .expect("a number");
-            blocked == number
-        };
-        eventually("the transactions wait for the lock", all_blocked).await;
+        cluster::wait_until_blocked(&self.pool, number).await;
     }
 
     /// Checks the ledger of every account as `tollgate ledger verify` does. Every test that moves

@@ -9,11 +9,13 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tollgate::{
     postgres::{self, PrivatePostgres},
     store::{PoolSettings, Store},
 };
+
+use super::eventually;
 
 const TEMPLATE: &str = "template_tollgate";
 
@@ -126,4 +128,19 @@ extern "C" fn stop() {
 pub fn url(database: &str) -> String {
     let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").url(database)
+}
+
+/// Waits until exactly `number` sessions of the database wait for a lock.
+pub async fn wait_until_blocked(pool: &PgPool, number: i64) {
+    let all_blocked = async || {
+        let blocked: i64 = sqlx::query_scalar(
+            "SELECT count(*) FROM pg_stat_activity
+             WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        )
+        .fetch_one(pool)
+        .await
+        .expect("a number");
+        blocked == number
+    };
+    eventually("the transactions wait for the lock", all_blocked).await;
 }

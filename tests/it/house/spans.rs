@@ -22,7 +22,8 @@ fn without_a_span(sources: &Sources) -> Vec<String> {
         for item in file.items {
             match item {
                 syn::Item::Fn(function)
-                    if (has(&function.attrs, "path") || is_page(&function))
+                    if (function.attrs.iter().any(|attribute| is_named(attribute, "path"))
+                        || is_page(&function))
                         && !has_span(&function.attrs) =>
                 {
                     found.push(format!("{}: {}", path.display(), function.sig.ident));
@@ -50,20 +51,16 @@ fn is_of_the_store(block: &syn::ItemImpl) -> bool {
     block.trait_.is_none() && matches!(name.as_deref(), Some("Store" | "AccountHandle"))
 }
 
-/// Whether one of the attributes has a path that ends with `name`.
-fn has(attributes: &[syn::Attribute], name: &str) -> bool {
-    let matches = |attribute: &syn::Attribute| {
-        attribute.path().segments.last().is_some_and(|segment| segment.ident == name)
-            && attribute.path().segments.len() > 1
-    };
-    attributes.iter().any(matches)
+/// Whether the path of the attribute has several segments and ends with `name`.
+fn is_named(attribute: &syn::Attribute, name: &str) -> bool {
+    let segments = &attribute.path().segments;
+    segments.len() > 1 && segments.last().is_some_and(|segment| segment.ident == name)
 }
 
 /// Whether there is a span that records no argument unless it is listed. An account as the client
 /// wrote it is not listed: it may be an API key in the wrong place.
 fn has_span(attributes: &[syn::Attribute]) -> bool {
-    let spans =
-        attributes.iter().filter(|attribute| has(std::slice::from_ref(attribute), "instrument"));
+    let spans = attributes.iter().filter(|attribute| is_named(attribute, "instrument"));
     let mut lists = spans.filter_map(|attribute| attribute.meta.require_list().ok());
     lists.any(|list| {
         let tokens = list.tokens.to_string().replace(' ', "");
