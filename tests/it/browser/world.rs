@@ -199,8 +199,10 @@ impl World {
         let file = || {
             let mut files = std::fs::read_dir(&downloads).ok()?;
             let path = files.find_map(|file| Some(file.ok()?.path()))?;
-            // An incomplete download has another extension.
-            (path.extension()? == "csv").then_some(path)
+            // An incomplete download has another extension. Until it is complete, an empty file may
+            // reserve the name.
+            let is_complete = path.extension()? == "csv" && path.metadata().ok()?.len() > 0;
+            is_complete.then_some(path)
         };
         eventually("the file is downloaded", async || file().is_some()).await;
         std::fs::read_to_string(file().expect("a file")).expect("a text")
