@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn wallet_sign_in_needs_tron_addresses_as_account_ids() {
-        for policy in WalletSignIn::ALL {
+        for &policy in WalletSignIn::ALL {
             assert!(policy.fits(AccountFormat::Tron));
             assert_eq!(policy.fits(AccountFormat::Any), policy == WalletSignIn::Off);
         }

@@ -107,7 +107,7 @@ mod tests {
     #[test]
     fn a_cause_is_read_back_by_its_kind() {
         let id = Uuid::from_u128(7);
-        for (kind, prefix) in EntryKind::ALL.into_iter().zip(["pur_", "crd_", "rfd_"]) {
+        for (kind, prefix) in EntryKind::ALL.iter().copied().zip(["pur_", "crd_", "rfd_"]) {
             let cause = EntryCause::from_stored(kind, id);
             assert_eq!((cause.kind(), cause.uuid()), (kind, id));
             assert!(cause.to_string().starts_with(prefix), "{cause}");

@@ -41,7 +41,7 @@ impl PermissionSet {
     /// Every permission there is.
     #[must_use]
     pub fn all() -> Self {
-        Self(Permission::ALL.into())
+        Self(Permission::ALL.iter().copied().collect())
     }
 
     /// Parses a list of permissions, such as `["keys", "verify"]`. Repeated ones count once.

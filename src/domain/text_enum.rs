@@ -52,14 +52,11 @@ macro_rules! text_enum {
         }
 
         impl $name {
-            /// The number of variants.
-            pub const COUNT: usize = [$($text),+].len();
-
             /// Every variant, in the order of definition.
-            pub const ALL: [Self; Self::COUNT] = [$(Self::$variant),+];
+            pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
             /// The text of every variant, in the same order.
-            pub const TEXTS: [&'static str; Self::COUNT] = [$($text),+];
+            pub const TEXTS: &'static [&'static str] = &[$($text),+];
 
             /// The text of this variant.
             #[must_use]
@@ -80,8 +77,8 @@ macro_rules! text_enum {
             type Err = $crate::domain::text_enum::UnknownText;
 
             fn from_str(text: &str) -> Result<Self, Self::Err> {
-                let found = Self::ALL.into_iter().find(|value| value.as_str() == text);
-                found.ok_or($crate::domain::text_enum::UnknownText::new(&Self::TEXTS))
+                let found = Self::ALL.iter().find(|value| value.as_str() == text);
+                found.copied().ok_or($crate::domain::text_enum::UnknownText::new(Self::TEXTS))
             }
         }
 
@@ -101,7 +98,7 @@ macro_rules! text_enum {
         $crate::domain::schema::named!(
             $name,
             stringify!($name),
-            $crate::domain::schema::one_of(&[$($doc),*], &$name::TEXTS)
+            $crate::domain::schema::one_of(&[$($doc),*], $name::TEXTS)
         );
     };
 }
@@ -139,7 +136,7 @@ mod tests {
     fn a_value_is_displayed_and_serialized_as_its_text() {
         assert_eq!(Pair::Two.to_string(), "two");
         assert_eq!(serde_json::to_value(Pair::ALL).expect("JSON"), serde_json::json!(Pair::TEXTS));
-        assert_eq!((Letter::COUNT, Letter::ALL[2]), (3, Letter::Gamma));
+        assert_eq!(Letter::ALL, [Letter::Alpha, Letter::Beta, Letter::Gamma]);
     }
 
     #[cfg(feature = "server")]
@@ -187,7 +184,7 @@ mod tests {
         fn every_set_reads_its_own_texts_and_lists_them_in_its_schema() {
             macro_rules! check_all {
                 ($($set:ident),+ $(,)?) => {
-                    $(check(stringify!($set), &$set::ALL, &$set::TEXTS);)+
+                    $(check(stringify!($set), $set::ALL, $set::TEXTS);)+
                 };
             }
             check_all!(

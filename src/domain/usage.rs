@@ -56,7 +56,7 @@ impl OutcomeCounts {
 
     /// Every outcome with its count, zeros too.
     pub fn iter(&self) -> impl Iterator<Item = (UsageOutcome, i64)> {
-        UsageOutcome::ALL.into_iter().zip(self.0)
+        UsageOutcome::ALL.iter().copied().zip(self.0)
     }
 }
 
@@ -71,7 +71,7 @@ impl serde::Serialize for OutcomeCounts {
 super::schema::named!(
     OutcomeCounts,
     "UsageOutcomes",
-    UsageOutcome::TEXTS.into_iter().fold(
+    UsageOutcome::TEXTS.iter().copied().fold(
         utoipa::openapi::ObjectBuilder::new()
             .description(Some("Number of requests with the key, by outcome.")),
         |object, outcome| {

@@ -93,38 +93,37 @@ impl VerificationCode {
     #[must_use]
     pub fn metric_label(self) -> &'static str {
         match self {
-            Self::Valid => "valid",
-            Self::NotFound => "not_found",
-            Self::Revoked => "revoked",
-            Self::Expired => "expired",
-            Self::Disabled => "disabled",
-            Self::AccountSuspended => "account_suspended",
-            Self::InsufficientScope => "insufficient_scope",
             Self::InsufficientBalance => "insufficient_balance",
             Self::SpendLimitExceeded => "spend_limit_exceeded",
+            Self::Valid
+            | Self::NotFound
+            | Self::Revoked
+            | Self::Expired
+            | Self::Disabled
+            | Self::AccountSuspended
+            | Self::InsufficientScope => self.decision().reason().unwrap_or("valid"),
         }
     }
 }
 
-/// What the gate decided about a request: the one value that the log, the metrics and the counts of
-/// use are made of.
+/// What the gate decided about a request. The log, the metrics and the usage counts derive from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum GateDecision {
     /// The request presents no key.
     Missing,
-    /// It presents keys that differ.
+    /// The request presents several keys that differ.
     Conflicting,
-    /// Its key does not pass.
+    /// The key does not pass.
     Denied(Denial),
-    /// Its key passes, but none of its scopes implies the one that is needed.
+    /// The key passes, but none of its scopes implies the required one.
     InsufficientScope,
-    /// It passed.
+    /// The request passed.
     Passed,
 }
 
 impl GateDecision {
-    /// Why the request did not pass, in one word for the log; `None`: it passed.
+    /// The reason for the log and the metrics; `None`: the request passed.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
@@ -136,7 +135,25 @@ impl GateDecision {
         }
     }
 
-    /// As what it is counted in the use of the key; `None`: no key is known.
+    /// Whether the gate refused the request before it asked a verifier.
+    #[must_use]
+    pub fn is_unverified(self) -> bool {
+        match self {
+            Self::Missing | Self::Conflicting | Self::Denied(Denial::Malformed) => true,
+            Self::Denied(
+                Denial::NotFound
+                | Denial::Revoked
+                | Denial::Expired
+                | Denial::Disabled
+                | Denial::AccountSuspended
+                | Denial::Unavailable,
+            )
+            | Self::InsufficientScope
+            | Self::Passed => false,
+        }
+    }
+
+    /// The outcome that counts in the key's usage; `None`: the key is not known.
     #[must_use]
     pub fn usage(self) -> Option<UsageOutcome> {
         match self {
@@ -195,18 +212,17 @@ mod tests {
 
     #[test]
     fn refusals_are_counted_by_reason_only_if_the_key_is_known() {
-        for denial in Denial::ALL {
+        for &denial in Denial::ALL {
             let decision = GateDecision::Denied(denial);
             assert_eq!(decision.reason(), Some(denial.as_str()));
             if let Some(outcome) = decision.usage() {
                 assert_eq!(outcome.as_str(), denial.as_str());
             }
         }
-        let counted =
-            Denial::ALL.into_iter().filter_map(|denial| GateDecision::Denied(denial).usage());
+        let counted = Denial::ALL.iter().filter_map(|&denial| GateDecision::Denied(denial).usage());
         assert_eq!(
             counted.count(),
-            UsageOutcome::COUNT - 2,
+            UsageOutcome::ALL.len() - 2,
             "every outcome but those of a live key"
         );
         assert_eq!(GateDecision::Passed.usage(), Some(UsageOutcome::Valid));
@@ -216,14 +232,14 @@ mod tests {
 
     #[test]
     fn metric_labels_are_the_codes_in_lower_case() {
-        for code in VerificationCode::ALL {
+        for &code in VerificationCode::ALL {
             assert_eq!(code.metric_label(), code.as_str().to_lowercase());
         }
     }
 
     #[test]
     fn denials_map_to_codes_and_back_except_malformed_and_unavailable() {
-        for denial in Denial::ALL {
+        for &denial in Denial::ALL {
             let code = VerificationCode::try_from(denial);
             match denial {
                 Denial::Unavailable => assert_eq!(code, Err(NoVerdict)),

@@ -105,7 +105,9 @@ impl Counters {
     fn new(tenant: &str, environment: &'static str) -> Self {
         Self {
             valid: counter(tenant, environment, "valid"),
-            denied: Denial::ALL.map(|denial| counter(tenant, environment, denial.as_str())),
+            denied: std::array::from_fn(|index| {
+                counter(tenant, environment, Denial::ALL[index].as_str())
+            }),
         }
     }
 

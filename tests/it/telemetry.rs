@@ -35,6 +35,9 @@ fn send_requests(service: &Process) {
     service.send(buy("1000")).expect(402);
     service.send(Call::new("GET", "/v1/me")).expect(401);
     service.send(Call::new("GET", "/v1/me").header("X-API-Key", "nonsense")).expect(401);
+    service.send(Call::new("GET", &keys).bearer("tg_admin_short")).expect(401);
+    let unknown = format!("tg_admin_{}", "A".repeat(43));
+    service.send(Call::new("GET", &keys).bearer(&unknown)).expect(401);
     service.send(Call::new("MADEUP", "/v1/me").header("X-API-Key", &key)).expect(405);
     service.send(Call::new("GET", "/made/up")).expect(404);
 }
@@ -98,4 +101,7 @@ fn log_is_json_when_the_setting_asks_for_it() {
     assert!(lines.iter().all(|line| line["status"] != 201), "{log}");
     let unknown = refused.iter().find(|line| line["reason"] == "malformed").expect("a line");
     assert_eq!(unknown["code"], "invalid_api_key");
+    let admin_keys = refused.iter().filter(|line| line["code"] == "invalid_admin_key");
+    let reasons: Vec<_> = admin_keys.map(|line| &line["reason"]).collect();
+    assert_eq!(reasons, ["malformed_admin_key", "not_found"]);
 }

@@ -57,7 +57,7 @@ pub fn kind_choices(chosen: &str) -> Vec<Choice> {
         Choice::new(kind.as_str(), label, chosen)
     };
     let everything = Choice::new("", "Everything", chosen);
-    std::iter::once(everything).chain(EntryKind::ALL.map(choice)).collect()
+    std::iter::once(everything).chain(EntryKind::ALL.iter().copied().map(choice)).collect()
 }
 
 /// The word for a kind of entry.

@@ -14,7 +14,7 @@ use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
 use super::logged_tenant::LoggedTenant;
 use crate::{
-    auth::{Caller, Denial, GateDecision, Principal, Problem},
+    auth::{Caller, GateDecision, Principal, Problem},
     clock,
     domain::id::RequestId,
     entropy,
@@ -167,15 +167,12 @@ impl Line<'_> {
             requests.increment(1);
             seconds.record(self.took);
         });
-        // The verifier counts what it is asked about; these do not get so far.
-        let decision = decision(response);
-        if let Some(
-            GateDecision::Missing
-            | GateDecision::Conflicting
-            | GateDecision::Denied(Denial::Malformed),
-        ) = decision
+        // The verifier counts its own verdicts.
+        if let Some(reason) = decision(response)
+            .filter(|decision| decision.is_unverified())
+            .and_then(GateDecision::reason)
         {
-            count_unverified(decision.and_then(GateDecision::reason).unwrap_or_default());
+            count_unverified(reason);
         }
     }
 

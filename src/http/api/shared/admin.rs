@@ -18,6 +18,7 @@ use crate::{
         id::RequestId,
         permission::Permission,
         tenant::Tenant,
+        text_enum::text_enum,
         timestamp::Timestamp,
     },
     http::transport::logged_tenant::LoggedTenant,
@@ -54,6 +55,18 @@ impl Admin {
         account: &'a ExternalId,
     ) -> AccountHandle<'a> {
         state.store.account(&self.tenant, account, &self.origin)
+    }
+}
+
+text_enum! {
+    /// Why an admin key does not pass. The log shows it, the response does not.
+    enum AdminKeyDenial {
+        /// The text does not have the form of an admin key.
+        Malformed = "malformed_admin_key",
+        /// No admin key has the text.
+        NotFound = "not_found",
+        /// The admin key is revoked.
+        Revoked = "revoked",
     }
 }
 
@@ -100,9 +113,9 @@ pub async fn admit(
 async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<AdminVerification, Problem> {
     let key = read_key(headers)?;
     let verification = state.store.verify_admin_key(&key.hash()).await?;
-    let verification = verification.ok_or_else(|| invalid("not_found"))?;
+    let verification = verification.ok_or_else(|| invalid(AdminKeyDenial::NotFound))?;
     if verification.revoked {
-        return Err(invalid("revoked"));
+        return Err(invalid(AdminKeyDenial::Revoked));
     }
     Ok(verification)
 }
@@ -110,7 +123,7 @@ async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<AdminVeri
 fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
     match Credentials::read_bearer(headers).map(Credentials::into_key) {
         Ok(key) if key.prefix() == ADMIN_PREFIX => Ok(key),
-        Ok(_) | Err(CredentialsError::Malformed) => Err(invalid("malformed_admin_key")),
+        Ok(_) | Err(CredentialsError::Malformed) => Err(invalid(AdminKeyDenial::Malformed)),
         Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
             Err(Problem::unauthorized(
                 ProblemCode::MissingAdminKey,
@@ -122,13 +135,13 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
     }
 }
 
-fn invalid(reason: &'static str) -> Problem {
+fn invalid(denial: AdminKeyDenial) -> Problem {
     Problem::unauthorized(
         ProblemCode::InvalidAdminKey,
         "The admin key is unknown or revoked. Check that you copied all of it.",
         Challenge::InvalidToken,
     )
-    .because(reason)
+    .because(denial.as_str())
 }
 
 fn lacking(permission: Permission) -> Problem {
