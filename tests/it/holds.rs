@@ -59,7 +59,12 @@ async fn hold_reserves_balance_and_capture_creates_a_purchase() {
     let declined = app.send(key.buy("6.000001")).await;
     let declined = declined.expect_problem(402, "insufficient_balance");
     assert_eq!(declined.text("/available"), "6.000000");
-    app.send(hold(&key, "6.000001")).await.expect_problem(402, "insufficient_balance");
+    let declined = app.send(hold(&key, "6.000001")).await;
+    let declined = declined.expect_problem(402, "insufficient_balance");
+    assert_eq!(
+        declined.text("/detail"),
+        "The hold needs 6.000001 TRX, but only 6.000000 TRX is available. Top up the account."
+    );
 
     let id = created.text("/id");
     let captured = app.send(capture(&key, id, json!({"amount": "1.5"}))).await.expect(200);

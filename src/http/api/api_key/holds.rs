@@ -22,7 +22,7 @@ use crate::{
         timestamp::Timestamp,
     },
     http::api::shared::{
-        amounts::amount,
+        amounts::{Charge, amount},
         buyer::{ThisRequest, buyer, respond, tenant_of},
         fields::{Fields, integer, text},
         page::{List, Page},
@@ -186,7 +186,7 @@ pub async fn create(
     let buyer = buyer(tenant, &principal, request_id);
     let hold = NewHold { amount, reference, expires_in: expires_in.unwrap_or_default() };
     let decision = state.money.hold(&buyer, hold, key).await;
-    respond(&buyer, StatusCode::CREATED, decision, Hold::new)
+    respond(Charge::Hold, &buyer, StatusCode::CREATED, decision, Hold::new)
 }
 
 /// Capture a hold
@@ -213,7 +213,7 @@ pub async fn capture(
     let wanted = CaptureHoldRequest::read(fields, &tenant)?;
     let buyer = buyer(tenant, &principal, request_id);
     let decision = state.money.capture(&buyer, id, wanted.amount).await;
-    respond(&buyer, StatusCode::OK, decision, Hold::new)
+    respond(Charge::Hold, &buyer, StatusCode::OK, decision, Hold::new)
 }
 
 /// Void a hold
@@ -237,7 +237,7 @@ pub async fn void(
 ) -> Result<Response, Problem> {
     fields.finish(Some(()))?;
     let buyer = buyer(tenant_of(&state, &principal).await?, &principal, request_id);
-    respond(&buyer, StatusCode::OK, state.money.void(&buyer, id).await, Hold::new)
+    respond(Charge::Hold, &buyer, StatusCode::OK, state.money.void(&buyer, id).await, Hold::new)
 }
 
 /// List the account's holds

@@ -18,7 +18,7 @@ use crate::{
         text::{Description, Metadata, Reference},
     },
     http::api::shared::{
-        amounts::amount,
+        amounts::{Charge, amount},
         buyer::{ThisRequest, buyer, respond, tenant_of},
         fields::{Fields, metadata, text},
         params::QueryParams,
@@ -90,7 +90,7 @@ pub async fn create(
     };
     let buyer = buyer(tenant, &principal, request_id);
     let decision = state.money.purchase(&buyer, purchase, idempotency_key).await;
-    respond(&buyer, StatusCode::CREATED, decision, Purchase::new)
+    respond(Charge::Purchase, &buyer, StatusCode::CREATED, decision, Purchase::new)
 }
 
 /// List the account's purchases

@@ -66,15 +66,32 @@ pub fn spend_limit(fields: &mut Fields, tenant: &Tenant) -> Option<SpendLimit> {
     Some(SpendLimit { amount: amount?, period: period? })
 }
 
+/// What a request takes from the available balance.
+#[derive(Clone, Copy)]
+pub enum Charge {
+    Purchase,
+    Hold,
+}
+
+impl Charge {
+    const fn noun(self) -> &'static str {
+        match self {
+            Self::Purchase => "purchase",
+            Self::Hold => "hold",
+        }
+    }
+}
+
 /// 402: the amount that was requested, and the amount that is available.
-pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
+pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Problem {
+    let noun = charge.noun();
     let code = currency.code();
     let [required, available] =
         [decline.required, decline.available].map(|amount| currency.format(amount));
     let problem = match decline.limit {
         None => {
             let detail = format!(
-                "The purchase needs {required} {code}, but only {available} {code} is available. \
+                "The {noun} needs {required} {code}, but only {available} {code} is available. \
                  Top up the account."
             );
             Problem::new(ProblemCode::InsufficientBalance, detail)
@@ -83,7 +100,7 @@ pub fn declined(decline: &Decline, currency: &Currency) -> Problem {
             let amount = currency.format(limit.amount.minor_units());
             let period = limit.period;
             let detail = format!(
-                "The purchase needs {required} {code}, but only {available} {code} is left of the \
+                "The {noun} needs {required} {code}, but only {available} {code} is left of the \
                  key's spend limit of {amount} {code} ({period}). Raise the limit or use another \
                  key."
             );

@@ -12,7 +12,7 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    amounts::{declined, refused},
+    amounts::{Charge, declined, refused},
     replay::mark_replayed,
 };
 use crate::{
@@ -36,6 +36,7 @@ pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) 
 
 /// The response for a decision: what was made, or why it was declined.
 pub fn respond<T, B: Serialize>(
+    charge: Charge,
     buyer: &Buyer,
     status: StatusCode,
     decision: Result<Decision<T>, StoreError>,
@@ -47,9 +48,10 @@ pub fn respond<T, B: Serialize>(
             let body = Json(shape(made, currency));
             Ok(mark_replayed((status, body).into_response(), replayed))
         }
-        Decision::Declined(decline) => {
-            Ok(mark_replayed(declined(&decline, currency).into_response(), decline.replayed))
-        }
+        Decision::Declined(decline) => Ok(mark_replayed(
+            declined(charge, &decline, currency).into_response(),
+            decline.replayed,
+        )),
     }
 }
 
