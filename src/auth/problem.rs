@@ -217,6 +217,12 @@ impl Problem {
         self.0.reason.as_deref().or_else(decided)
     }
 
+    /// The seconds of [`retry_after`](Self::retry_after); `None`: the response has no `Retry-After`.
+    #[must_use]
+    pub fn retry_after_seconds(&self) -> Option<u32> {
+        self.0.retry_after_seconds
+    }
+
     /// What the gate decided; `None`: the request came through the gate, or past none.
     #[must_use]
     pub fn decision(&self) -> Option<GateDecision> {

@@ -21,7 +21,6 @@ use crate::{
 /// Renders the page for a failure. Server errors show the request's id.
 pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
     let status = failure.status();
-    let retry_after = failure.retry_after();
     let html = match &failure {
         Failure::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
         Failure::SessionOver => {
@@ -37,14 +36,11 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
     };
     // Without the page the status says it.
     let html = Html(html.unwrap_or_default());
-    let mut response = (status, html).into_response();
-    if let Some(seconds) = retry_after {
-        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    let response = (status, html).into_response();
+    match failure {
+        Failure::Fault(problem) => with_problem(response, problem),
+        _ => response,
     }
-    if let Failure::Fault(problem) = failure {
-        response.extensions_mut().insert(problem);
-    }
-    response
 }
 
 fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
@@ -65,11 +61,17 @@ fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
 /// A form once more, with what was typed, because the database did not answer to it: 503.
 pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
     let problem = Problem::from(error);
-    let mut response = show_with(problem.status(), page)?;
-    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
-    // For the log.
+    let response = show_with(problem.status(), page)?;
+    Ok(with_problem(response, problem))
+}
+
+/// The page with the problem's `Retry-After`, and with the problem for the log.
+fn with_problem(mut response: Response, problem: Problem) -> Response {
+    if let Some(seconds) = problem.retry_after_seconds() {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response.extensions_mut().insert(problem);
-    Ok(response)
+    response
 }
 
 impl From<StoreError> for Failure {
@@ -90,5 +92,21 @@ impl From<StoreError> for Failure {
 impl From<EntropyError> for Failure {
     fn from(error: EntropyError) -> Self {
         StoreError::from(error).into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn page_of_a_problem_has_the_retry_after_of_the_problem() {
+        let retry_after = |problem: Problem| {
+            let response = page(Failure::Fault(problem), None);
+            response.headers().get(header::RETRY_AFTER).cloned()
+        };
+        let busy = Problem::unavailable("The service is busy.").retry_after(7);
+        assert_eq!(retry_after(busy), Some(HeaderValue::from(7_u32)));
+        assert_eq!(retry_after(Problem::internal("a cause")), None);
     }
 }

@@ -61,14 +61,6 @@ impl Failure {
         }
     }
 
-    /// Seconds until the client can try again, where that may help.
-    pub fn retry_after(&self) -> Option<i64> {
-        match self {
-            Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => Some(1),
-            _ => None,
-        }
-    }
-
     /// The heading of the page, and its one paragraph.
     pub fn words(&self) -> (&'static str, &'static str) {
         match self {
