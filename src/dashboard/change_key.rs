@@ -9,6 +9,7 @@ use super::{
     key_detail,
     key_fields::{KeyInput, filled, settings_in_words},
     key_form::{Place, key_form_page},
+    key_in_path::KeyInPath,
     pages::key_form::KeyFormPage,
     session::Visitor,
     submission::Submission,
@@ -23,7 +24,6 @@ use crate::{
         format,
         forms::Form,
         links::link,
-        paths::KeyInPath,
         respond::{see_other, show, show_with},
     },
 };

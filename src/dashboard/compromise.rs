@@ -9,6 +9,7 @@ use super::{
     account_keys::{cap, count_toward_cap, live_keys},
     failures::unanswered,
     key_form::form_token,
+    key_in_path::KeyInPath,
     new_key,
     pages::{
         compromised::{CompromisedDonePage, CompromisedPage, NotReplaced},
@@ -36,7 +37,6 @@ use crate::{
         format,
         forms::Form,
         links::Link,
-        paths::KeyInPath,
         respond::{show, show_with},
     },
 };

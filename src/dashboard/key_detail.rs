@@ -6,6 +6,7 @@ use super::{
     events::{self, Names},
     key_claims::is_done,
     key_fields::facts,
+    key_in_path::KeyInPath,
     pages::{
         frame::{FormError, Frame, Nav},
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
@@ -30,7 +31,6 @@ use crate::{
         format,
         forms::{Form, Query},
         links::{Link, link},
-        paths::KeyInPath,
         respond::show_with,
     },
 };

@@ -8,6 +8,7 @@ use super::{
     account_keys::{cap, count_toward_cap, live_keys},
     key_claims::is_done,
     key_detail,
+    key_in_path::KeyInPath,
     pages::{
         frame::{Frame, Nav},
         key_actions::RevokePage,
@@ -33,7 +34,6 @@ use crate::{
         format,
         forms::{Form, Query},
         links::link,
-        paths::KeyInPath,
         respond::{see_other, show, show_with},
     },
 };

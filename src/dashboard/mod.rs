@@ -25,6 +25,7 @@ mod key_claims;
 mod key_detail;
 mod key_fields;
 mod key_form;
+mod key_in_path;
 mod keys;
 mod new_key;
 mod pages;

@@ -6,6 +6,7 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     csv::{Export, Lines},
+    key_in_path::KeyInPath,
     pages::{
         frame::Nav,
         purchases::{PurchaseTable, PurchasesPage},
@@ -22,7 +23,6 @@ use crate::{
         failure::Failure,
         forms::{Form, Query},
         links::link,
-        paths::KeyInPath,
         respond::show_with,
     },
 };

@@ -7,6 +7,7 @@ use super::{
     failures::unanswered,
     key_detail,
     key_form::form_token,
+    key_in_path::KeyInPath,
     new_key,
     pages::{
         frame::Nav,
@@ -26,7 +27,6 @@ use crate::{
         failure::Failure,
         format,
         forms::Form,
-        paths::KeyInPath,
         respond::{show, show_with},
     },
 };

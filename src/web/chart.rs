@@ -25,7 +25,7 @@ pub struct Step {
 
 /// A bar chart with its numbers in a table below, which can be opened.
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
-#[template(path = "dashboard/parts/chart.html")]
+#[template(path = "web/chart.html")]
 pub struct Chart {
     /// Unique on the page.
     pub id: &'static str,
@@ -55,7 +55,7 @@ pub struct Bar {
 
 /// A chart without axes, for a line of a table.
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
-#[template(path = "dashboard/parts/sparkline.html")]
+#[template(path = "web/sparkline.html")]
 pub struct Sparkline {
     /// What a screen reader says instead.
     pub title: String,

@@ -23,7 +23,7 @@ const KEPT: (usize, usize) = (6, 4);
 ///
 /// Made by [`moment`] and [`day`].
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
-#[template(path = "dashboard/parts/time.html")]
+#[template(path = "web/time.html")]
 pub struct TimeView {
     /// For machines: `2026-11-25T21:40:05Z`.
     pub iso: String,
