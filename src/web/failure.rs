@@ -1,4 +1,4 @@
-//! The reasons why a page cannot be shown, in words for the visitor.
+//! The reasons why a page cannot be shown, and their texts for the visitor.
 
 use std::any::Any;
 
@@ -9,37 +9,37 @@ use axum::{
 
 use crate::auth::Problem;
 
-/// Why there is no page. As a response it is in the response's extensions, without a body: the
-/// layer that knows the request's id writes the page ([`super::guard::protect`]).
+/// Why a page cannot be shown. The response of a failure has no body, only the failure in its
+/// extensions: [`super::guard::protect`], which knows the request's id, renders the page.
 #[derive(Clone, Debug)]
 pub enum Failure {
-    /// A page is asked for without a live session: 303 to where it is said how to come in.
+    /// A page was requested without a live session: 303 to the page that says how to sign in.
     SignedOut,
-    /// A form is sent without a live session: 401 with the same words.
+    /// A form was submitted without a live session: 401 with the same text.
     SessionOver,
-    /// A link into the dashboard that was used, or is too old: 410.
+    /// A link into the dashboard that was used or has expired: 410.
     LinkDead,
-    /// A form from elsewhere: 403.
+    /// A form that another site submitted: 403.
     ForeignForm,
-    /// A form without the token of its page: 403.
+    /// A form without a valid token of its page: 403.
     StaleForm,
-    /// A form that makes something, sent for the second time: 409.
+    /// A form that creates a key, submitted again after it created one: 409.
     SentBefore,
-    /// What a suspended account may not do: 403.
+    /// A change that the owner of a suspended account may not make: 403.
     Suspended,
-    /// Absent, or not this account's: 404.
+    /// The resource does not exist, or belongs to another account: 404.
     NotFound,
-    /// 405.
+    /// The page does not support the method: 405.
     NoSuchMethod,
-    /// The body is no form: 415.
+    /// The body is not an encoded form: 415.
     NoForm,
-    /// 413.
+    /// The body exceeds the maximum size: 413.
     TooLarge,
-    /// 408.
+    /// The body did not arrive in time: 408.
     TooSlow,
-    /// The body broke off: 400.
+    /// The connection broke while the body was read: 400.
     Unreadable,
-    /// The database cannot be asked, or something is wrong here. The problem is for the log.
+    /// The database does not answer (503), or the service failed (500). The problem is for the log.
     Fault(Problem),
 }
 
@@ -61,7 +61,7 @@ impl Failure {
         }
     }
 
-    /// The heading of the page, and its one paragraph.
+    /// The heading of the page, and its only paragraph.
     pub fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::SignedOut | Self::SessionOver => {
@@ -74,50 +74,52 @@ impl Failure {
             ),
             Self::ForeignForm => (
                 "This form was not sent from this page",
-                "Nothing was done. Open the page here, and fill the form in again.",
+                "Nothing was changed. Open the page here and fill in the form again.",
             ),
             Self::StaleForm => (
-                "This form is out of date",
-                "Nothing was done. The form belongs to an earlier session: open the page again, \
-                 and fill it in once more.",
+                "This form has expired",
+                "Nothing was changed. The form belongs to an earlier session. Open the page again \
+                 and fill in the form once more.",
             ),
             Self::SentBefore => (
-                "This key was created already",
-                "A form makes one key, and this one was sent before. The key's text was in the answer \
-                 to the first time, and cannot be shown again. If you did not get to see it, as \
-                 after a double click, rotate the key or revoke it.",
+                "This form has already created a key",
+                "A form creates one key. The response to the first submission showed the key's \
+                 text, which cannot be shown again. If you did not see it, for example because \
+                 you double-clicked, rotate or revoke the key.",
             ),
             Self::Suspended => (
                 "The account is suspended",
-                "Nothing was changed. While the account is suspended, its keys can be looked at, \
-                 disabled and revoked. Your platform can say why it is so.",
+                "Nothing was changed. While the account is suspended, you can only view, disable \
+                 and revoke its keys. Ask your platform why it is suspended.",
             ),
             Self::NotFound => {
-                ("There is no such page", "The address is wrong, or what was here is not yours.")
+                ("Page not found", "The address is wrong, or the page belongs to another account.")
             }
-            Self::NoSuchMethod => {
-                ("This page does not take that", "Open the page again, and use its buttons.")
-            }
-            Self::NoForm => (
-                "This is not a form of this page",
-                "Nothing was done. Open the page again, and use its buttons.",
+            Self::NoSuchMethod => (
+                "This page does not accept this request",
+                "Nothing was changed. Open the page again and use its buttons.",
             ),
-            Self::TooLarge => {
-                ("The form is too large", "Nothing was done. Send less text in its fields.")
-            }
+            Self::NoForm => (
+                "The request is not a form of this page",
+                "Nothing was changed. Open the page again and use its buttons.",
+            ),
+            Self::TooLarge => (
+                "The form is too large",
+                "Nothing was changed. Enter less text and submit the form again.",
+            ),
             Self::TooSlow | Self::Unreadable => (
-                "The form did not arrive whole",
-                "Nothing was done. Look at your connection, and send it again.",
+                "The form did not arrive completely",
+                "Nothing was changed. Check your connection and submit the form again.",
             ),
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
-                "We cannot answer right now",
-                "Try again in a moment. If you were changing something, look first whether it was \
-                 done.",
+                "The service is temporarily unavailable",
+                "Try again in a moment. If you submitted a change, check first whether it took \
+                 effect.",
             ),
             Self::Fault(_) => (
-                "Something went wrong here",
-                "It is not your fault, and it is in our log under the number below. If you were \
-                 changing something, look first whether it was done.",
+                "The service failed to process the request",
+                "If this persists, give your platform's support the number below. If you \
+                 submitted a change, check whether it took effect before you repeat it.",
             ),
         }
     }
@@ -133,21 +135,21 @@ impl IntoResponse for Failure {
 
 impl From<askama::Error> for Failure {
     fn from(error: askama::Error) -> Self {
-        Self::Fault(Problem::internal(format!("a page cannot be written: {error}")))
+        Self::Fault(Problem::internal(format!("a page cannot be rendered: {error}")))
     }
 }
 
-/// What answers a path below `/dashboard` that is none of ours.
+/// The response for a path below `/dashboard` that does not exist.
 pub async fn no_such_page() -> Failure {
     Failure::NotFound
 }
 
-/// What answers a method that a page does not take.
+/// The response for a method that a page does not support.
 pub async fn no_such_method() -> Failure {
     Failure::NoSuchMethod
 }
 
-/// The answer when a handler panicked.
+/// The response after a handler panicked.
 pub fn panicked(payload: Box<dyn Any + Send + 'static>) -> Response {
     let message = payload
         .downcast_ref::<&str>()

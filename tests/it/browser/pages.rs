@@ -199,7 +199,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     world.client().execute(script, vec![token]).await.expect("the script runs");
     world.click("#confirm-rotate").await;
     world.find("#message-page").await;
-    world.says("This key was created already").await;
+    world.says("This form has already created a key").await;
     check_page(world, "created-already").await;
 
     world.open(&of(paused, "/rotate")).await;

@@ -78,7 +78,7 @@ async fn form_without_the_csrf_token_of_its_session_changes_nothing() {
             Some(lower.as_str()),
         ] {
             let call = with_csrf(&path, &fields, wrong).header("Origin", LOOPBACK);
-            owner.send(call).await.expect(403).says("Nothing was done");
+            owner.send(call).await.expect(403).says("Nothing was changed");
         }
         // A token in the query string does not count.
         let in_query = format!("{path}?csrf={csrf}");

@@ -98,7 +98,7 @@ async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     let body = body.collect().await.expect("a body").to_bytes();
     let source = String::from_utf8_lossy(&body).into_owned();
     let page = Page { status: parts.status.as_u16(), headers: parts.headers, source }.expect(503);
-    page.says("We cannot answer right now");
+    page.says("The service is temporarily unavailable");
     for (name, value) in [
         ("content-type", "text/html; charset=utf-8"),
         ("x-frame-options", "DENY"),

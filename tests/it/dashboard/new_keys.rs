@@ -110,7 +110,7 @@ async fn resubmitted_form_creates_no_second_key() {
     // A reload or the Back button submits the form again.
     for _ in 0..2 {
         let again = owner.send_form(&form, NEW, &fields).await.expect(409);
-        again.says("This key was created already");
+        again.says("This form has already created a key");
         again.does_not_say(&key);
     }
     assert_eq!(keys(&site).await.len(), 1);
