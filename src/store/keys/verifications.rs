@@ -1,4 +1,4 @@
-use super::row::{select, stored_limit};
+use super::row::select;
 use crate::{
     domain::{
         account::{AccountId, ExternalId},
@@ -90,19 +90,23 @@ impl Store {
                 let Some(key) = select(&mut connection, account_id, key_id).await? else {
                     return Ok(None);
                 };
+                // The limit of the row above, not the current one: the response shows both the limit
+                // and the part that is left of it.
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",
-                              a.created_at, k.spend_limit, k.spend_period,
-                              CASE WHEN k.spend_limit IS NOT NULL THEN greatest(0, (ledger_left(
+                              a.created_at,
+                              CASE WHEN $3::bigint IS NOT NULL THEN greatest(0, (ledger_left(
                                   k.account_id,
                                   (greatest(ledger_now(), a.last_entry_at) AT TIME ZONE 'UTC')::date,
-                                  ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[k.spend_limit],
-                                  ARRAY[k.spend_period]))[1])::bigint END AS spend_left
+                                  ARRAY[coalesce(k.spends_as, k.key_id)], ARRAY[$3::bigint],
+                                  ARRAY[$4::text]))[1])::bigint END AS spend_left
                        FROM api_keys k JOIN accounts a USING (account_id)
                        WHERE k.account_id = $1 AND k.key_id = $2"#,
                     account_id.uuid(),
                     key_id.uuid(),
+                    key.spend_limit,
+                    key.spend_period.as_deref(),
                 )
                 .fetch_one(&mut *connection)
                 .await?;
@@ -118,9 +122,6 @@ impl Store {
             held: row.held,
             created_at: stored_time("accounts.created_at", row.created_at)?,
         };
-        let mut key = key.into_key()?;
-        // Of the same moment as what is left of it.
-        key.settings.spend_limit = stored_limit(row.spend_limit, row.spend_period.as_deref())?;
-        Ok(OwnKey { key, account, spend_left: row.spend_left })
+        Ok(OwnKey { key: key.into_key()?, account, spend_left: row.spend_left })
     }
 }
