@@ -52,6 +52,22 @@ struct AccountRow {
     created_at: OffsetDateTime,
 }
 
+/// A query of [`AccountRow`]s. `$rest` follows the table `accounts`.
+macro_rules! select_accounts {
+    ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            AccountRow,
+            "SELECT /* " + $name
+            + r#" */
+                        external_id, status, balance, ledger_held(account_id, held) AS "held!",
+                        created_at
+                 FROM accounts "#
+            + $rest,
+            $($argument),*
+        )
+    };
+}
+
 impl AccountRow {
     fn into_account(self, tenant: &Tenant) -> Result<Account, StoreError> {
         let external_id = stored_account(&self.external_id)?;
@@ -81,15 +97,9 @@ impl Store {
         let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
-                sqlx::query_as!(
-                    AccountRow,
-                    r#"SELECT /* accounts.find_account */ external_id, status, balance,
-                              ledger_held(account_id, held) AS "held!", created_at
-                       FROM accounts WHERE account_id = $1"#,
-                    account_id,
-                )
-                .fetch_optional(&pool)
-                .await
+                select_accounts!("accounts.find_account", "WHERE account_id = $1", account_id)
+                    .fetch_optional(&pool)
+                    .await
             })
             .await?;
         row.ok_or(Refusal::NotFound)?.into_account(tenant)
@@ -109,13 +119,10 @@ impl Store {
             .map_or((END_OF_TIME, Uuid::max()), |(time, id)| (OffsetDateTime::from(time), id));
         let rows = self
             .read(|pool| async move {
-                sqlx::query_as!(
-                    AccountRow,
-                    r#"SELECT /* accounts.list_accounts */ external_id, status, balance,
-                              ledger_held(account_id, held) AS "held!", created_at
-                       FROM accounts
-                       WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
-                       ORDER BY created_at DESC, account_id DESC LIMIT $4"#,
+                select_accounts!(
+                    "accounts.list_accounts",
+                    "WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
+                     ORDER BY created_at DESC, account_id DESC LIMIT $4",
                     tenant_id,
                     before_time,
                     before_id,
@@ -215,16 +222,10 @@ async fn select(
     tenant: &Tenant,
     account_id: AccountId,
 ) -> Result<Account, StoreError> {
-    sqlx::query_as!(
-        AccountRow,
-        r#"SELECT /* accounts.select */
-                  external_id, status, balance, ledger_held(account_id, held) AS "held!", created_at
-           FROM accounts WHERE account_id = $1"#,
-        account_id.uuid(),
-    )
-    .fetch_one(connection)
-    .await?
-    .into_account(tenant)
+    select_accounts!("accounts.select", "WHERE account_id = $1", account_id.uuid())
+        .fetch_one(connection)
+        .await?
+        .into_account(tenant)
 }
 
 /// Creates an account unless it exists, and records that. `true`: it was created.

@@ -44,6 +44,27 @@ pub(in crate::store) struct PurchaseRow {
     pub created_at: OffsetDateTime,
 }
 
+/// A query of [`PurchaseRow`]s. `$from` joins the table `purchases`, whose alias is `p`, with
+/// `ledger_entries`, whose alias is `e`. `$rest` follows all joins.
+macro_rules! select_purchases {
+    ($name:literal, $from:literal, $rest:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            PurchaseRow,
+            "SELECT /* " + $name
+            + r#" */
+                        p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
+                        r.refunded AS "refunded!", p.reference, p.description, p.metadata,
+                        p.hold_id, p.created_at
+                 FROM "# + $from
+            + " CROSS JOIN LATERAL (
+                     SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
+                     WHERE account_id = p.account_id AND purchase_id = p.purchase_id) AS r "
+            + $rest,
+            $($argument),*
+        )
+    };
+}
+
 impl PurchaseRow {
     pub fn into_purchase(self) -> Result<Purchase, StoreError> {
         Ok(Purchase {
@@ -73,17 +94,10 @@ impl Store {
         let account_id = tenant.account_id(account);
         let row = self
             .read(|pool| async move {
-                sqlx::query_as!(
-                    PurchaseRow,
-                    r#"SELECT /* purchases.find_purchase */
-                              p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
-                              r.refunded AS "refunded!", p.reference, p.description, p.metadata,
-                              p.hold_id, p.created_at
-                       FROM purchases p JOIN ledger_entries e USING (account_id, seq)
-                       CROSS JOIN LATERAL (
-                           SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
-                           WHERE account_id = p.account_id AND purchase_id = p.purchase_id) AS r
-                       WHERE p.account_id = $1 AND p.purchase_id = $2"#,
+                select_purchases!(
+                    "purchases.find_purchase",
+                    "purchases p JOIN ledger_entries e USING (account_id, seq)",
+                    "WHERE p.account_id = $1 AND p.purchase_id = $2",
                     account_id,
                     id.uuid(),
                 )
@@ -113,21 +127,13 @@ impl Store {
             Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {
                 self.read(|pool| async move {
-                    sqlx::query_as!(
-                        PurchaseRow,
-                        r#"SELECT /* purchases.list_purchases */
-                                  p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
-                                  r.refunded AS "refunded!", p.reference, p.description, p.metadata,
-                                  p.hold_id, p.created_at
-                           FROM ledger_entries e
-                           JOIN purchases p ON p.account_id = e.account_id
-                               AND p.purchase_id = e.cause_id
-                           CROSS JOIN LATERAL (
-                               SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
-                               WHERE account_id = p.account_id
-                                 AND purchase_id = p.purchase_id) AS r
-                           WHERE e.account_id = $1 AND e.seq < $2 AND e.kind = 'purchase'
-                           ORDER BY e.seq DESC LIMIT $3"#,
+                    select_purchases!(
+                        "purchases.list_purchases",
+                        "ledger_entries e
+                         JOIN purchases p ON p.account_id = e.account_id
+                             AND p.purchase_id = e.cause_id",
+                        "WHERE e.account_id = $1 AND e.seq < $2 AND e.kind = 'purchase'
+                         ORDER BY e.seq DESC LIMIT $3",
                         account_id,
                         before,
                         limit,
@@ -171,20 +177,13 @@ impl Store {
     ) -> Result<Vec<PurchaseRow>, StoreError> {
         let since = since.map(OffsetDateTime::from);
         self.read(|pool| async move {
-            sqlx::query_as!(
-                PurchaseRow,
-                r#"SELECT /* purchases.purchases_of_key */
-                          p.purchase_id, p.seq, p.key_id, p.amount, e.balance_after,
-                          r.refunded AS "refunded!", p.reference, p.description, p.metadata,
-                          p.hold_id, p.created_at
-                   FROM purchases p JOIN ledger_entries e USING (account_id, seq)
-                   CROSS JOIN LATERAL (
-                       SELECT coalesce(sum(amount), 0)::bigint AS refunded FROM refunds
-                       WHERE account_id = p.account_id AND purchase_id = p.purchase_id) AS r
-                   WHERE p.account_id = $1 AND p.key_id = $2 AND p.seq < $3
-                     AND p.seq > (SELECT CASE WHEN $4::timestamptz IS NULL THEN 0
-                                              ELSE ledger_seq_before($1, $4) END)
-                   ORDER BY p.seq DESC LIMIT $5"#,
+            select_purchases!(
+                "purchases.purchases_of_key",
+                "purchases p JOIN ledger_entries e USING (account_id, seq)",
+                "WHERE p.account_id = $1 AND p.key_id = $2 AND p.seq < $3
+                   AND p.seq > (SELECT CASE WHEN $4::timestamptz IS NULL THEN 0
+                                            ELSE ledger_seq_before($1, $4) END)
+                 ORDER BY p.seq DESC LIMIT $5",
                 account_id,
                 key_id,
                 before,

@@ -9,6 +9,9 @@ use super::sources::{Sources, of_this_crate, sample};
 /// The calls that contain a statement: `sqlx::query!(`, `sqlx::query_as!(`, `sqlx::raw_sql(` ….
 const CALLS: [&str; 2] = ["sqlx::query", "sqlx::raw_sql"];
 
+/// The calls of macros of this crate that build a statement. The first argument is its name.
+const MACROS: [&str; 3] = ["select_accounts!(", "select_keys!(", "select_purchases!("];
+
 /// One sentence for each statement without a name, and for each name that is not unique.
 fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
     let mut faults = Vec::new();
@@ -31,7 +34,7 @@ fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
                 }
             }
         }
-        for (at, call) in code.match_indices("select_keys!(") {
+        for (at, call) in MACROS.iter().flat_map(|call| code.match_indices(call)) {
             let name = code[at + call.len()..].trim_start().trim_start_matches('"');
             let name = name.split('"').next().unwrap_or_default();
             *names.entry(name.to_owned()).or_default() += 1;
