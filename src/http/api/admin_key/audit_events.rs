@@ -19,7 +19,7 @@ use crate::{
     },
     http::api::shared::{
         admin::Admin,
-        page::{List, Page},
+        page::{List, Page, filter_text},
         params::QueryParams,
         problems::{AnyRoute, WithAdminKey, WithParameters},
     },
@@ -120,7 +120,10 @@ pub async fn list(
 ) -> Result<Json<AuditEventList>, Problem> {
     let format = admin.tenant.policy.account_format;
     let filter = AuditFilter::from(AuditQuery::read(&mut params, format));
-    let page = AuditEventPage::read(params, format!("audit {} {filter:?}", admin.tenant.id))?;
+    let by_account = filter_text("account", filter.account.as_ref());
+    let by_key = filter_text("key_id", filter.key_id.as_ref());
+    let list = format!("audit {} {by_account} {by_key}", admin.tenant.id);
+    let page = AuditEventPage::read(params, list)?;
     let before = page.after.map(|bytes| AuditEventId::from_uuid(Uuid::from_bytes(bytes)));
     let events =
         state.store.list_audit_events(&admin.tenant, &filter, before, page.fetch()).await?;

@@ -26,7 +26,7 @@ use crate::{
     },
     http::api::shared::{
         admin::Admin,
-        page::{List, Page},
+        page::{List, Page, filter_text},
         params::{AccountPath, QueryParams},
         problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
     },
@@ -207,7 +207,14 @@ pub async fn list(
     let tenant = &admin.tenant;
     let query = EntryQuery::read(&mut params);
     let (filter, order) = (query.filter(), query.order);
-    let list = format!("ledger {} {account} {filter:?} {order}", tenant.id);
+    let filters = [
+        filter_text("from", filter.from.as_ref()),
+        filter_text("to", filter.to.as_ref()),
+        filter_text("key_id", filter.key_id.as_ref()),
+        filter_text("kind", filter.kind.as_ref()),
+    ]
+    .join(" ");
+    let list = format!("ledger {} {account} {filters} {order}", tenant.id);
     let page = LedgerEntryPage::read(params, list)?;
     let range = state.store.find_entry_range(tenant, &account, &filter).await?;
     let range = match page.after.map(i64::from_be_bytes) {

@@ -25,7 +25,7 @@ use crate::{
         amounts::{Charge, amount},
         buyer::{ThisRequest, buyer, respond, tenant_of},
         fields::{Fields, integer, text},
-        page::{List, Page},
+        page::{List, Page, filter_text},
         params::{QueryParams, path_id},
         problems::{
             AnyRoute, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen, WithApiKey,
@@ -257,7 +257,8 @@ pub async fn list(
     let tenant = tenant_of(&state, &principal).await?;
     let account = &principal.account;
     let HoldQuery { status } = HoldQuery::read(&mut params);
-    let page = HoldPage::read(params, format!("holds {} {account} {status:?}", tenant.id))?;
+    let by_status = filter_text("status", status.as_ref());
+    let page = HoldPage::read(params, format!("holds {} {account} {by_status}", tenant.id))?;
     let before = page.after.map(|bytes| HoldId::from_uuid(Uuid::from_bytes(bytes)));
     let holds = state.store.list_holds(&tenant, account, status, before, page.fetch()).await?;
     let shape = |hold| Hold::new(hold, &tenant.policy.currency);

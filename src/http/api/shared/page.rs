@@ -4,7 +4,7 @@
 //! which list, of which owner, with which filters. The digest needs no secret: with a forged
 //! cursor, a client only reaches a position in a list that it may read anyway.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt::Display};
 
 use axum::Json;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -99,7 +99,7 @@ impl<const N: usize> IntoParams for Page<N> {
 }
 
 impl<const N: usize> Page<N> {
-    /// `list` says which list it is, of whom, and how it is filtered.
+    /// `list` says which list it is, of whom, and how it is filtered ([`filter_text`]).
     pub fn read(mut params: QueryParams, list: String) -> Result<Self, Problem> {
         let limit = params.optional("limit", |text| match text.parse() {
             Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
@@ -133,6 +133,12 @@ impl<const N: usize> Page<N> {
     }
 }
 
+/// A filter as the text of a list has it: `status=open`, or `status` if the filter is absent. The
+/// texts of the API stay the same between versions; those of `Debug` may not.
+pub fn filter_text(name: &str, value: Option<&impl Display>) -> String {
+    value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"))
+}
+
 fn encode<const N: usize>(position: [u8; N], list: &str) -> String {
     URL_SAFE_NO_PAD.encode([&position[..], &digest(&position, list)].concat())
 }
@@ -155,6 +161,13 @@ fn digest(position: &[u8], list: &str) -> [u8; DIGEST_LENGTH] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn absent_filter_has_another_text_than_any_value() {
+        assert_eq!(filter_text("status", Some(&"open")), "status=open");
+        assert_eq!(filter_text("status", Some(&"")), "status=");
+        assert_eq!(filter_text("status", None::<&String>), "status");
+    }
 
     #[test]
     fn cursor_works_only_on_its_own_list_and_unaltered() {

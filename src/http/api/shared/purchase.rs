@@ -5,7 +5,7 @@ use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
 use super::{
-    page::{List, Page},
+    page::{List, Page, filter_text},
     params::{QueryParams, path_id},
 };
 use crate::{
@@ -92,7 +92,8 @@ pub async fn list(
     key_id: Option<KeyId>,
     params: QueryParams,
 ) -> Result<Json<PurchaseList>, Problem> {
-    let page = PurchasePage::read(params, format!("purchases {} {account} {key_id:?}", tenant.id))?;
+    let by_key = filter_text("key_id", key_id.as_ref());
+    let page = PurchasePage::read(params, format!("purchases {} {account} {by_key}", tenant.id))?;
     let before = page.after.map(i64::from_be_bytes);
     let purchases =
         state.store.list_purchases(tenant, account, key_id, before, page.fetch()).await?;
