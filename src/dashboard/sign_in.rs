@@ -127,7 +127,7 @@ fn parse_address(text: &str) -> Result<ExternalId, ExternalIdError> {
 }
 
 /// `GET /dashboard/{tenant}/login` and `GET /dashboard/{tenant}/test/login`
-#[tracing::instrument(level = "debug", skip_all)]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %platform.tenant.slug))]
 pub async fn ask(
     State(state): State<AppState>,
     platform: Platform,
@@ -144,7 +144,7 @@ pub async fn ask(
 }
 
 /// `POST …/login`: the address. Answers with the message.
-#[tracing::instrument(level = "debug", skip_all)]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %platform.tenant.slug))]
 pub async fn start(
     State(state): State<AppState>,
     Newcomer(origin): Newcomer,
@@ -163,7 +163,7 @@ pub async fn start(
 }
 
 /// `POST …/login/verify`: the signature. Opens the session, or answers with another message.
-#[tracing::instrument(level = "debug", skip_all)]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %platform.tenant.slug))]
 pub async fn verify(
     State(state): State<AppState>,
     Newcomer(origin): Newcomer,

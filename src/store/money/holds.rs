@@ -80,7 +80,7 @@ impl HoldRow {
 
 impl Store {
     /// A hold. A hold whose time is up is returned as expired, even if it was not released yet.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), hold_id = %id))]
     pub async fn find_hold(
         &self,
         tenant: &Tenant,

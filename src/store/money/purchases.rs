@@ -83,7 +83,7 @@ impl PurchaseRow {
 }
 
 impl Store {
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), purchase_id = %id))]
     pub async fn find_purchase(
         &self,
         tenant: &Tenant,

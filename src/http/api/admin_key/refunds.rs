@@ -110,7 +110,7 @@ impl From<CreateRefundRequest> for NewRefund {
         (status = 201, description = "The refund.", body = Refund,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), purchase_id = %id))]
 pub async fn create(
     State(state): State<AppState>,
     admin: Admin,
@@ -136,7 +136,7 @@ pub async fn create(
     params(AccountPurchasePath, RefundPage),
     responses((status = 200, description = "A page of refunds.", body = RefundList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), purchase_id = %id))]
 pub async fn list(
     State(state): State<AppState>,
     admin: Admin,

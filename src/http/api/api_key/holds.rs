@@ -201,7 +201,7 @@ pub async fn create(
         (status = 200, description = "The captured hold.", body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         Declined, HoldNotCapturable, AnyRoute, WithApiKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn capture(
     State(state): State<AppState>,
     principal: Principal,
@@ -227,7 +227,7 @@ pub async fn capture(
         (status = 200, description = "The voided hold.", body = Hold,
             headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
         HoldNotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn void(
     State(state): State<AppState>,
     principal: Principal,
@@ -273,7 +273,7 @@ pub async fn list(
     params(HoldPath),
     responses((status = 200, description = "The hold.", body = Hold),
         AnyRoute, WithApiKey, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn get(
     State(state): State<AppState>,
     principal: Principal,

@@ -119,7 +119,7 @@ pub async fn list_own(
     params(PurchasePath),
     responses((status = 200, description = "The purchase.", body = Purchase),
         AnyRoute, WithApiKey, WithTarget))]
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, purchase_id = %id))]
 pub async fn get_own(
     State(state): State<AppState>,
     principal: Principal,
