@@ -55,6 +55,12 @@ impl Account {
 #[serde(deny_unknown_fields)]
 pub struct PutAccountRequest {}
 
+impl PutAccountRequest {
+    fn read(fields: Fields) -> Result<Self, Problem> {
+        fields.finish(Some(Self {}))
+    }
+}
+
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchAccountRequest {
@@ -88,7 +94,7 @@ pub async fn put(
     AccountPath { account }: AccountPath,
     fields: Fields,
 ) -> Result<(StatusCode, Json<Account>), Problem> {
-    fields.finish(Some(()))?;
+    let PutAccountRequest {} = PutAccountRequest::read(fields)?;
     let (account, made) = admin.account(&state, &account).ensure().await?;
     let status = if made { StatusCode::CREATED } else { StatusCode::OK };
     Ok((status, Json(Account::new(account, &admin.tenant))))

@@ -130,6 +130,12 @@ impl CaptureHoldRequest {
 #[serde(deny_unknown_fields)]
 pub struct VoidHoldRequest {}
 
+impl VoidHoldRequest {
+    fn read(fields: Fields) -> Result<Self, Problem> {
+        fields.finish(Some(Self {}))
+    }
+}
+
 /// Which holds to list.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -235,7 +241,7 @@ pub async fn void(
     HoldPath { id }: HoldPath,
     fields: Fields,
 ) -> Result<Response, Problem> {
-    fields.finish(Some(()))?;
+    let VoidHoldRequest {} = VoidHoldRequest::read(fields)?;
     let buyer = buyer(tenant_of(&state, &principal).await?, &principal, request_id);
     respond(Charge::Hold, &buyer, StatusCode::OK, state.money.void(&buyer, id).await, Hold::new)
 }
