@@ -57,6 +57,7 @@ super::schema::named!(
     super::schema::integer("Seconds until a hold expires.")
         .minimum(Some(1))
         .maximum(Some(HoldSeconds::MAX))
+        .default(Some(HoldSeconds::default().get().into()))
 );
 
 /// A request to reserve a part of the balance.

@@ -192,6 +192,7 @@ super::schema::named!(
     super::schema::integer("Seconds for which a rotated key still passes.")
         .minimum(Some(0))
         .maximum(Some(MAX_GRACE_SECONDS))
+        .default(Some(GraceSeconds::default().get().into()))
 );
 
 /// When a key that is rotated out at `now` dies: the grace never makes its life longer.

@@ -177,7 +177,7 @@ impl RevokeKeyRequest {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKeyRequest {
-    /// Seconds for which the old key still passes. Absent: 0.
+    /// Seconds for which the old key still passes.
     grace_seconds: Option<GraceSeconds>,
 }
 
@@ -193,7 +193,7 @@ impl RotateKeyRequest {
 #[into_params(parameter_in = Query)]
 pub struct KeyQuery {
     /// Only keys with this status.
-    #[param(required = false, default = "live")]
+    #[param(required = false, default = KeyStatusFilter::default)]
     status: KeyStatusFilter,
 }
 

@@ -138,7 +138,7 @@ pub struct EntryQuery {
     /// Only entries of this kind.
     kind: Option<EntryKind>,
     /// `desc`: newest first; `asc`: oldest first.
-    #[param(required = false, default = "desc")]
+    #[param(required = false, default = SortOrder::default)]
     order: SortOrder,
 }
 

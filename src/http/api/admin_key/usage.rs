@@ -60,7 +60,7 @@ pub struct UsageQuery {
     /// days by the day. Absent: the end of this hour or day.
     to: Option<Timestamp>,
     /// The length of one step.
-    #[param(required = false, default = "hour")]
+    #[param(required = false, default = Granularity::default)]
     granularity: Granularity,
 }
 

@@ -90,7 +90,7 @@ type HoldPage = Page<16>;
 pub struct CreateHoldRequest {
     /// A decimal string with at most the currency's decimals, more than zero.
     amount: Amount,
-    /// Seconds until the hold expires. Absent: 900.
+    /// Seconds until the hold expires.
     expires_in: Option<HoldSeconds>,
     /// The buyer's own id of the hold, such as an order number. The purchase gets it too.
     reference: Option<Reference>,
