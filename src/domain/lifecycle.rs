@@ -107,8 +107,13 @@ impl Expiry {
     /// [`ExpiryError::Past`] if `seconds` is not positive, and [`ExpiryError::TooFar`] if it is
     /// more than [`MAX_LIFETIME_SECONDS`] or leads past the year 9999.
     pub fn after_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
-        let moment = now.plus_seconds(seconds).ok_or(ExpiryError::TooFar)?;
-        Self::at(moment, now)
+        match seconds {
+            ..1 => Err(ExpiryError::Past),
+            1..=MAX_LIFETIME_SECONDS => {
+                now.plus_seconds(seconds).map(Self).ok_or(ExpiryError::TooFar)
+            }
+            _ => Err(ExpiryError::TooFar),
+        }
     }
 
     /// The moment from which the key no longer passes.
@@ -121,30 +126,24 @@ impl Expiry {
 #[cfg(feature = "server")]
 super::schema::same_as!(Expiry, Timestamp);
 
-/// The lifetime of a new key in seconds: 1 to [`MAX_LIFETIME_SECONDS`].
+/// The expiry of a new key, given as its lifetime in seconds: 1 to [`MAX_LIFETIME_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Lifetime(i64);
+pub struct Lifetime(Expiry);
 
 impl Lifetime {
-    /// When a key that is created at `now` expires.
+    /// The lifetime of a key that is created at `now`.
     ///
     /// # Errors
     ///
-    /// [`ExpiryError::TooFar`] if the expiry would lie past the year 9999.
-    pub fn expiry(self, now: Timestamp) -> Result<Expiry, ExpiryError> {
-        Expiry::after_seconds(self.0, now)
+    /// Those of [`Expiry::after_seconds`].
+    pub fn from_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
+        Expiry::after_seconds(seconds, now).map(Self)
     }
-}
 
-impl TryFrom<i64> for Lifetime {
-    type Error = ExpiryError;
-
-    fn try_from(seconds: i64) -> Result<Self, ExpiryError> {
-        match seconds {
-            1..=MAX_LIFETIME_SECONDS => Ok(Self(seconds)),
-            ..1 => Err(ExpiryError::Past),
-            _ => Err(ExpiryError::TooFar),
-        }
+    /// When the key expires.
+    #[must_use]
+    pub fn expiry(self) -> Expiry {
+        self.0
     }
 }
 
@@ -238,10 +237,12 @@ mod tests {
 
     #[test]
     fn lifetimes_and_grace_periods_are_bounded() {
-        let expires_at =
-            |seconds: i64| Lifetime::try_from(seconds)?.expiry(at(10)).map(Expiry::timestamp);
+        let expires_at = |seconds| {
+            Lifetime::from_seconds(seconds, at(10)).map(|lifetime| lifetime.expiry().timestamp())
+        };
         assert_eq!(expires_at(5), Ok(at(15)));
         assert_eq!(expires_at(0), Err(ExpiryError::Past));
+        assert_eq!(expires_at(i64::MIN), Err(ExpiryError::Past));
         assert_eq!(expires_at(MAX_LIFETIME_SECONDS + 1), Err(ExpiryError::TooFar));
         assert_eq!(GraceSeconds::try_from(MAX_GRACE_SECONDS).map(GraceSeconds::get), Ok(604_800));
         for seconds in [-1, MAX_GRACE_SECONDS + 1] {

@@ -76,8 +76,7 @@ pub struct CreateKeyRequest {
     /// In the future, at most ten years ahead. Absent: never. Not together with `expires_in`.
     expires_at: Option<Expiry>,
     /// Seconds from now until the key expires. Not together with `expires_at`.
-    #[schema(value_type = Option<Lifetime>)]
-    expires_in: Option<Expiry>,
+    expires_in: Option<Lifetime>,
     metadata: Option<Metadata>,
     /// Absent: the key may spend the whole balance.
     spend_limit: Option<SpendLimit>,
@@ -88,8 +87,8 @@ impl CreateKeyRequest {
         let name = fields.required("name", text(Name::parse));
         let scopes = fields.optional("scopes", scopes);
         let expires_at = fields.optional("expires_at", expires_at(now));
-        let after = |seconds: i64| Lifetime::try_from(seconds)?.expiry(now);
-        let expires_in = fields.optional("expires_in", integer(after));
+        let lifetime = |seconds| Lifetime::from_seconds(seconds, now);
+        let expires_in = fields.optional("expires_in", integer(lifetime));
         if expires_at.is_some() && expires_in.is_some() {
             fields.wrong("expires_in", "must not stand beside expires_at".into());
         }
@@ -101,7 +100,7 @@ impl CreateKeyRequest {
     }
 
     fn into_settings(self, default_scopes: &ScopeSet) -> KeySettings {
-        let expiry = self.expires_at.or(self.expires_in);
+        let expiry = self.expires_at.or(self.expires_in.map(Lifetime::expiry));
         KeySettings {
             name: self.name,
             scopes: self.scopes.unwrap_or_else(|| default_scopes.clone()),
