@@ -54,7 +54,8 @@ impl TryFrom<i64> for HoldSeconds {
 super::schema::named!(
     HoldSeconds,
     "HoldSeconds",
-    super::schema::integer("Seconds until a hold expires.")
+    super::schema::int32()
+        .description(Some("Seconds until a hold expires."))
         .minimum(Some(1))
         .maximum(Some(HoldSeconds::MAX))
         .default(Some(HoldSeconds::default().get().into()))

@@ -151,7 +151,8 @@ impl Lifetime {
 super::schema::named!(
     Lifetime,
     "Lifetime",
-    super::schema::integer("Seconds from now, at most ten years.")
+    super::schema::int64()
+        .description(Some("Seconds from now, at most ten years."))
         .minimum(Some(1))
         .maximum(Some(MAX_LIFETIME_SECONDS))
 );
@@ -188,7 +189,8 @@ impl TryFrom<i64> for GraceSeconds {
 super::schema::named!(
     GraceSeconds,
     "GraceSeconds",
-    super::schema::integer("Seconds for which a rotated key still passes.")
+    super::schema::int64()
+        .description(Some("Seconds for which a rotated key still passes."))
         .minimum(Some(0))
         .maximum(Some(MAX_GRACE_SECONDS))
         .default(Some(GraceSeconds::default().get().into()))

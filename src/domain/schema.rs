@@ -29,12 +29,14 @@ pub(crate) fn formatted(format: &str, description: &str) -> ObjectBuilder {
     string(description).format(Some(SchemaFormat::Custom(format.to_owned())))
 }
 
+/// A whole number of 32 bits.
+pub(crate) fn int32() -> ObjectBuilder {
+    integer(KnownFormat::Int32)
+}
+
 /// A whole number of 64 bits.
-pub(crate) fn integer(description: &str) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int64)))
-        .description(Some(description))
+pub(crate) fn int64() -> ObjectBuilder {
+    integer(KnownFormat::Int64)
 }
 
 /// A string out of a closed set; `doc` is a doc comment, line by line.
@@ -52,6 +54,10 @@ pub(crate) fn text(doc: &[&str], max_chars: usize, examples: &[&str]) -> ObjectB
         .min_length(Some(1))
         .max_length(Some(max_chars))
         .examples(examples.iter().copied())
+}
+
+fn integer(format: KnownFormat) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(format)))
 }
 
 /// A doc comment as a description.

@@ -75,12 +75,7 @@ super::schema::named!(
         utoipa::openapi::ObjectBuilder::new()
             .description(Some("Number of requests with the key, by outcome.")),
         |object, outcome| {
-            let count = utoipa::openapi::ObjectBuilder::new()
-                .schema_type(utoipa::openapi::Type::Integer)
-                .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(
-                    utoipa::openapi::KnownFormat::Int64,
-                )))
-                .minimum(Some(0));
+            let count = super::schema::int64().minimum(Some(0));
             object.property(outcome, count).required(outcome)
         }
     )

@@ -13,14 +13,17 @@ use sha2::{Digest as _, Sha256};
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
     openapi::{
-        ArrayBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Required, Schema, SchemaFormat, Type,
+        ArrayBuilder, ObjectBuilder, Ref, RefOr, Required, Schema, Type,
         path::{Parameter, ParameterBuilder, ParameterIn},
         schema::SchemaType,
     },
 };
 
 use super::params::QueryParams;
-use crate::auth::Problem;
+use crate::{
+    auth::Problem,
+    domain::schema::{Schemas, entry, int32},
+};
 
 /// Maximum number of items on a page.
 const MAX_LIMIT: i64 = 100;
@@ -58,8 +61,8 @@ impl<T: ToSchema> ToSchema for List<T> {
         Cow::Owned(format!("{}List", T::name()))
     }
 
-    fn schemas(all: &mut Vec<(String, RefOr<Schema>)>) {
-        all.push((T::name().into_owned(), T::schema()));
+    fn schemas(all: &mut Schemas) {
+        all.push(entry::<T>());
         T::schemas(all);
     }
 }
@@ -74,12 +77,8 @@ pub struct Page<const N: usize> {
 
 impl<const N: usize> IntoParams for Page<N> {
     fn into_params(_: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
-        let limit = ObjectBuilder::new()
-            .schema_type(Type::Integer)
-            .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
-            .minimum(Some(1))
-            .maximum(Some(MAX_LIMIT))
-            .default(Some(DEFAULT_LIMIT.into()));
+        let limit =
+            int32().minimum(Some(1)).maximum(Some(MAX_LIMIT)).default(Some(DEFAULT_LIMIT.into()));
         let cursor = ObjectBuilder::new().schema_type(Type::String);
         [
             ("limit", "Maximum number of items on the page.", limit),

@@ -7,13 +7,20 @@ use axum::http::StatusCode;
 use utoipa::{
     IntoResponses,
     openapi::{
-        AllOfBuilder, ArrayBuilder, ContentBuilder, KnownFormat, ObjectBuilder, OneOfBuilder, Ref,
-        RefOr, Response, ResponseBuilder, Schema, SchemaFormat, Type, schema::RefBuilder,
+        AllOfBuilder, ArrayBuilder, ContentBuilder, ObjectBuilder, OneOfBuilder, Ref, RefOr,
+        Response, ResponseBuilder, Schema, Type, schema::RefBuilder,
     },
 };
 
 use super::headers::ResponseHeader;
-use crate::{auth::ProblemCode, domain::tenant::MAX_KEYS_LIMIT, http::problem::MAX_ERRORS};
+use crate::{
+    auth::ProblemCode,
+    domain::{
+        schema::{Schemas, formatted, int32, string},
+        tenant::MAX_KEYS_LIMIT,
+    },
+    http::problem::MAX_ERRORS,
+};
 
 /// A member of a problem that is always there.
 type Member = (&'static str, RefOr<Schema>);
@@ -182,7 +189,7 @@ pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
 }
 
 /// The schemas that these responses refer to, by their names.
-pub fn schemas() -> Vec<(String, RefOr<Schema>)> {
+pub fn schemas() -> Schemas {
     let mut schemas = vec![
         ("Problem".to_owned(), problem()),
         ("ProblemCode".to_owned(), problem_code()),
@@ -209,10 +216,10 @@ fn schema_of(code: ProblemCode) -> Ref {
 
 /// What all problems share.
 fn problem() -> RefOr<Schema> {
-    let uri = string("`urn:tollgate:problem:` and the code.")
-        .format(Some(SchemaFormat::Custom("uri".to_owned())))
+    let uri = formatted("uri", "`urn:tollgate:problem:` and the code.")
         .pattern(Some("^urn:tollgate:problem:[a-z_]+$"));
-    let status = integer("The HTTP status.").minimum(Some(400)).maximum(Some(599));
+    let status =
+        int32().description(Some("The HTTP status.")).minimum(Some(400)).maximum(Some(599));
     let object = with_members(
         ObjectBuilder::new(),
         vec![
@@ -283,8 +290,11 @@ fn members(code: ProblemCode) -> Vec<Member> {
             reference("Permission", "The permission that the admin key lacks."),
         )],
         ProblemCode::KeyLimitReached => {
-            let max_keys = integer("Live keys that an account may have.");
-            vec![("max_keys", max_keys.minimum(Some(1)).maximum(Some(MAX_KEYS_LIMIT)).into())]
+            let max_keys = int32()
+                .description(Some("Live keys that an account may have."))
+                .minimum(Some(1))
+                .maximum(Some(MAX_KEYS_LIMIT));
+            vec![("max_keys", max_keys.into())]
         }
         ProblemCode::HoldNotOpen => {
             vec![("hold_status", reference("HoldStatus", "The status of the hold."))]
@@ -329,17 +339,6 @@ fn with_members(object: ObjectBuilder, members: Vec<Member>) -> ObjectBuilder {
         object.property(name, schema).required(name)
     };
     members.into_iter().fold(object, add)
-}
-
-fn string(description: &str) -> ObjectBuilder {
-    ObjectBuilder::new().schema_type(Type::String).description(Some(description))
-}
-
-fn integer(description: &str) -> ObjectBuilder {
-    ObjectBuilder::new()
-        .schema_type(Type::Integer)
-        .format(Some(SchemaFormat::KnownFormat(KnownFormat::Int32)))
-        .description(Some(description))
 }
 
 fn reference(schema: &str, description: &str) -> RefOr<Schema> {
