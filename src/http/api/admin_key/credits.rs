@@ -91,7 +91,7 @@ impl CreateCreditRequest {
     request_body = CreateCreditRequest,
     responses(
         (status = 201, description = "The credit.", body = Credit,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn create(

@@ -108,7 +108,7 @@ impl From<CreateRefundRequest> for NewRefund {
     request_body = Option<CreateRefundRequest>,
     responses(
         (status = 201, description = "The refund.", body = Refund,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), purchase_id = %id))]
 pub async fn create(

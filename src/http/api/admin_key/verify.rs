@@ -179,7 +179,7 @@ impl VerifiedKey {
     request_body = VerifyRequest,
     responses(
         (status = 200, description = "The result of the verification.", body = VerifyResponse,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn verify(

@@ -176,7 +176,7 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
     request_body = CreateHoldRequest,
     responses(
         (status = 201, description = "The hold.", body = Hold,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(
@@ -205,7 +205,7 @@ pub async fn create(
     request_body = Option<CaptureHoldRequest>,
     responses(
         (status = 200, description = "The captured hold.", body = Hold,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         Declined, HoldNotCapturable, AnyRoute, WithApiKey, WithBody, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn capture(
@@ -231,7 +231,7 @@ pub async fn capture(
     request_body = Option<VoidHoldRequest>,
     responses(
         (status = 200, description = "The voided hold.", body = Hold,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         HoldNotOpen, AnyRoute, WithApiKey, WithBody, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn void(

@@ -70,7 +70,7 @@ impl CreatePurchaseRequest {
     request_body = CreatePurchaseRequest,
     responses(
         (status = 201, description = "The purchase.", body = Purchase,
-            headers(("Idempotent-Replayed" = String, description = "`true` if the response repeats an earlier one"))),
+            headers(("Idempotent-Replayed"))),
         Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn create(

@@ -59,7 +59,7 @@ impl ResponseHeader {
             Self::IdempotentReplayed => (
                 string.enum_values(Some(["true"])).into(),
                 "`true` if the response repeats that of an earlier request with the same \
-                 `Idempotency-Key`.",
+                 `Idempotency-Key`, or of an earlier capture or void of the same hold.",
             ),
             Self::Allow => (string.into(), "Methods that the path supports."),
         };

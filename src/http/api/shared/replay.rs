@@ -2,7 +2,7 @@
 //! repetition of an earlier one.
 
 use axum::{
-    http::{HeaderMap, HeaderName, HeaderValue},
+    http::{HeaderMap, HeaderValue},
     response::Response,
 };
 use utoipa::{
@@ -13,7 +13,7 @@ use utoipa::{
     },
 };
 
-use super::fields::Fields;
+use super::{fields::Fields, headers::ResponseHeader};
 use crate::domain::idempotency::IdempotencyKey;
 
 const HEADER: &str = "Idempotency-Key";
@@ -73,7 +73,7 @@ fn parameter(required: Required) -> Parameter {
 /// Marks a response that repeats one that was given before.
 pub fn mark_replayed(mut response: Response, replayed: bool) -> Response {
     if replayed {
-        let name = HeaderName::from_static("idempotent-replayed");
+        let name = ResponseHeader::IdempotentReplayed.name();
         response.headers_mut().insert(name, HeaderValue::from_static("true"));
     }
     response
