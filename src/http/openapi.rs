@@ -4,9 +4,9 @@ use utoipa::{
     OpenApi,
     openapi::{
         ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
-        PathItem, RefOr, Required, Response, Schema, ServerBuilder, Type,
+        PathItem, Ref, RefOr, Required, Response, Schema, ServerBuilder, Type,
         path::Operation,
-        schema::SchemaType,
+        schema::{OneOf, SchemaType},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
         tag::TagBuilder,
     },
@@ -87,6 +87,7 @@ fn complete(mut document: Document) -> Document {
         operation.responses.responses.values_mut().for_each(refer_to_headers);
     }
     if let Some(components) = &mut document.components {
+        components.schemas.values_mut().for_each(describe_nullable_members);
         components.responses.values_mut().for_each(refer_to_headers);
     }
     document
@@ -112,13 +113,45 @@ fn refuse_null_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
         let RefOr::T(content) = content else { continue };
-        let Some(RefOr::T(Schema::OneOf(either))) = &content.schema else { continue };
-        if let [body_schema @ RefOr::Ref(_), RefOr::T(Schema::Object(null))] = &either.items[..]
-            && null.schema_type == SchemaType::Type(Type::Null)
-        {
-            content.schema = Some(body_schema.clone());
+        let Some(RefOr::T(Schema::OneOf(either))) = &mut content.schema else { continue };
+        if let Some(body_schema) = unless_null(either) {
+            let body_schema = body_schema.clone();
+            content.schema = Some(RefOr::Ref(body_schema));
             body.required = Some(Required::False);
         }
+    }
+}
+
+/// The attribute describes an `Option` in the reference to its type. Generators read the
+/// description of the member itself.
+fn describe_nullable_members(schema: &mut RefOr<Schema>) {
+    match schema {
+        RefOr::T(Schema::Object(object)) => {
+            object.properties.values_mut().for_each(describe_nullable);
+        }
+        RefOr::T(Schema::AllOf(all)) => all.items.iter_mut().for_each(describe_nullable_members),
+        _ => {}
+    }
+}
+
+fn describe_nullable(member: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::OneOf(either)) = member else { return };
+    let Some(value) = unless_null(either) else { return };
+    let description = std::mem::take(&mut value.description);
+    if !description.is_empty() {
+        either.description = Some(description);
+    }
+}
+
+/// The reference to the type, if the choice is between it and `null`.
+fn unless_null(either: &mut OneOf) -> Option<&mut Ref> {
+    match &mut either.items[..] {
+        [RefOr::Ref(reference), RefOr::T(Schema::Object(null))]
+            if null.schema_type == SchemaType::Type(Type::Null) =>
+        {
+            Some(reference)
+        }
+        _ => None,
     }
 }
 

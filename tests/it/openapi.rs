@@ -86,6 +86,25 @@ fn optional_request_body_may_be_absent_but_not_null() {
 }
 
 #[test]
+fn nullable_member_has_its_description_beside_the_choice() {
+    let document = document();
+    let mut described = 0;
+    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
+        let parts = schema["allOf"].as_array().map_or(&[][..], Vec::as_slice);
+        for part in parts.iter().chain([schema]) {
+            let Some(members) = part["properties"].as_object() else { continue };
+            for (member, choice) in members {
+                let Some(items) = choice["oneOf"].as_array() else { continue };
+                let inside = items.iter().any(|item| item.get("description").is_some());
+                assert!(!inside, "{name}.{member}: {choice}");
+                described += usize::from(choice["description"].is_string());
+            }
+        }
+    }
+    assert!(described > 20, "{described}");
+}
+
+#[test]
 fn operations_with_an_idempotency_key_document_their_422_response() {
     let document = document();
     let invalid = json!({"$ref": "#/components/responses/IdempotentRequestInvalid"});
