@@ -1,8 +1,9 @@
 //! Tollgate: multi-tenant API keys with a prepaid balance.
 //!
-//! With only the feature `middleware`, this is the gate for your own program: see [`auth`]. With
-//! `remote`, that gate can ask a running Tollgate. With `server`, it is the whole service, whose
-//! command line is `tollgate`. By default all three are enabled.
+//! With only the feature `middleware`, this is the gate for your own program: see [`auth`]. It
+//! includes only the modules of [`domain`] that the gate needs. With `remote`, that gate can ask a
+//! running Tollgate. With `server`, it is the whole service, whose command line is `tollgate`. By
+//! default all three are enabled.
 //!
 //! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
 //! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it

@@ -2,33 +2,51 @@
 //!
 //! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness are arguments. Every
 //! value of these types is valid, so inner code does not check it again.
+//!
+//! Without the feature `server`, only the modules that the gate needs are compiled.
 
 #![warn(missing_docs, clippy::missing_errors_doc, clippy::missing_panics_doc)]
 
+#[cfg(feature = "server")]
 mod accent;
 pub mod account;
 pub mod amount;
 pub mod api_key;
+#[cfg(feature = "server")]
 pub mod audit;
+#[cfg(feature = "server")]
 pub mod canonical_json;
+#[cfg(feature = "server")]
 pub mod credit;
+#[cfg(feature = "server")]
 pub mod dashboard;
+#[cfg(feature = "server")]
 pub mod hold;
 pub mod id;
+#[cfg(feature = "server")]
 pub mod idempotency;
+#[cfg(feature = "server")]
 pub mod key_settings;
+#[cfg(feature = "server")]
 pub mod ledger_entry;
 pub mod lifecycle;
+#[cfg(feature = "server")]
 mod logo;
+#[cfg(feature = "server")]
 pub mod permission;
+#[cfg(feature = "server")]
 pub mod purchase;
+#[cfg(feature = "server")]
 pub mod refund;
 #[cfg(feature = "server")]
 pub(crate) mod schema;
 pub mod scope;
+#[cfg(feature = "server")]
 pub mod session_token;
+#[cfg(feature = "server")]
 pub mod spend_limit;
 pub mod tenant;
+#[cfg(feature = "server")]
 pub mod text;
 pub mod text_enum;
 pub mod timestamp;
@@ -37,4 +55,5 @@ pub mod tron;
 pub mod tron_message;
 pub mod usage;
 pub mod verification;
+#[cfg(feature = "server")]
 mod web_origin;
