@@ -1,13 +1,40 @@
 use axum::body::{Body, Bytes};
 use http_body_util::{
-    BodyExt as _, Full,
+    BodyExt as _, Either, Full,
     combinators::{BoxBody, UnsyncBoxBody},
 };
 
 /// A response body that the gate can write its own refusals into.
 ///
-/// axum's [`Body`] is one, and so are the bodies of `http_body_util` that hold bytes. A service with a
-/// body of its own implements it in one line:
+/// axum's [`Body`] is one, and so are the bodies of `http_body_util` that hold bytes: [`Full`],
+/// [`BoxBody`], [`UnsyncBoxBody`], and [`Either`] if its left body is one.
+///
+/// For a service with any other body, put `tower_http::map_response_body::MapResponseBodyLayer`
+/// between the gate and the service. It converts the bodies, for example into axum's:
+///
+/// ```
+/// use std::convert::Infallible;
+///
+/// use axum::{
+///     body::{Body, Bytes},
+///     http::{Request, Response},
+/// };
+/// use http_body_util::Empty;
+/// use tollgate::auth::{ApiKeyLayer, KeyVerifier};
+/// use tower::{Service, ServiceBuilder};
+/// use tower_http::map_response_body::MapResponseBodyLayer;
+///
+/// fn gated<V: KeyVerifier>(
+///     gate: ApiKeyLayer<V>,
+/// ) -> impl Service<Request<Body>, Response = Response<Body>> {
+///     let inner = tower::service_fn(|_: Request<Body>| async {
+///         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
+///     });
+///     ServiceBuilder::new().layer(gate).layer(MapResponseBodyLayer::new(Body::new)).service(inner)
+/// }
+/// ```
+///
+/// If the body is a type of your own, you can implement the trait instead:
 ///
 /// ```
 /// use axum::body::{Body, Bytes};
@@ -21,6 +48,13 @@ use http_body_util::{
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "the gate cannot write its refusals into the response body `{Self}`",
+    label = "the response body of this service is not a `RefusalBody`",
+    note = "put `tower_http::map_response_body::MapResponseBodyLayer` between the gate and the \
+            service to convert the body, for example into `axum::body::Body`",
+    note = "or implement `RefusalBody` if the body is a type of your own"
+)]
 pub trait RefusalBody {
     /// A body of these bytes.
     fn from_bytes(bytes: Bytes) -> Self;
@@ -47,5 +81,26 @@ impl<E: 'static> RefusalBody for BoxBody<Bytes, E> {
 impl<E: 'static> RefusalBody for UnsyncBoxBody<Bytes, E> {
     fn from_bytes(bytes: Bytes) -> Self {
         Full::new(bytes).map_err(|never| match never {}).boxed_unsync()
+    }
+}
+
+/// A refusal is a left body.
+impl<L: RefusalBody, R> RefusalBody for Either<L, R> {
+    fn from_bytes(bytes: Bytes) -> Self {
+        Self::Left(L::from_bytes(bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn refusal_is_the_left_body_of_an_either() {
+        let body = Either::<Full<Bytes>, Empty<Bytes>>::from_bytes(Bytes::from_static(b"refused"));
+        assert!(matches!(body, Either::Left(_)), "{body:?}");
+        assert_eq!(body.collect().await.expect("a body").to_bytes(), "refused");
     }
 }
