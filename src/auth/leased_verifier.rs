@@ -15,6 +15,10 @@ use crate::domain::{
 
 /// Answers out of a bounded cache while it holds a lease, and asks another verifier otherwise.
 ///
+/// The inner verifier must decide by the key alone, not by the scope or the client's address in
+/// [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
+/// that key.
+///
 /// Who grants the lease promises: until it is over, every change of a key that could turn a pass
 /// into a refusal is applied here, by [`invalidate`](Self::invalidate), before the change is said
 /// to be done. ARCHITECTURE.md has the protocol and why it is right.
@@ -52,8 +56,9 @@ pub struct CacheState {
 }
 
 impl<V: KeyVerifier> LeasedVerifier<V> {
-    /// A cache of at most `capacity` keys, without a lease yet. `since_boot` is this machine's
-    /// clock: it never steps, and goes on while the machine sleeps.
+    /// A cache of at most `capacity` keys, without a lease yet. `inner` must decide by the key
+    /// alone. `since_boot` is this machine's clock: it never steps, and goes on while the machine
+    /// sleeps.
     #[must_use]
     pub fn new(inner: V, capacity: usize, since_boot: fn() -> Duration) -> Self {
         let (cache, lease) = (KeyCache::new(capacity), Lease::new());
