@@ -16,7 +16,7 @@ use tollgate::{
 use crate::harness::{
     App, Call,
     app::{NewKey, service, state_of},
-    eventually, process,
+    eventually, process, within_patience,
 };
 
 /// A service that listens on a port.
@@ -52,8 +52,10 @@ async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(request).await.expect("the request is sent");
     let mut answer = Vec::new();
-    // The server may close the connection without a response.
-    let _ = stream.read_to_end(&mut answer).await;
+    let closed =
+        within_patience("the server closes the connection", stream.read_to_end(&mut answer));
+    // The server may close the connection without a response, and with a reset.
+    let _ = closed.await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
@@ -100,7 +102,8 @@ async fn client_that_does_not_read_responses_is_disconnected() {
     let mut not_reading = TcpStream::connect(server.address).await.expect("a connection");
     // The responses are far larger than the buffers between client and server.
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
-    not_reading.write_all(request.as_bytes()).await.expect("the request is sent");
+    let sent = not_reading.write_all(request.as_bytes());
+    within_patience("the server takes the requests", sent).await.expect("the request is sent");
     // The server allows one connection: this one waits until the first one is closed.
     let fine = "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answer = exchange(server.address, fine.as_bytes()).await;
@@ -150,8 +153,9 @@ async fn shutdown_finishes_requests_in_flight() {
     eventually("the server accepts no connection", refused).await;
     assert!(!server.task.is_finished());
     lock.commit().await.expect("the commit");
-    assert_eq!(purchase.await.expect("no panic"), 201);
-    server.task.await.expect("no panic");
+    let status = within_patience("the purchase is answered", purchase).await;
+    assert_eq!(status.expect("no panic"), 201);
+    within_patience("the server stops", server.task).await.expect("no panic");
     app.check_ledger().await;
 }
 
@@ -163,7 +167,8 @@ async fn slow_request_times_out_with_503_and_can_be_retried() {
     let limits = Limits { request_timeout: Duration::from_millis(300), ..Limits::default() };
     let server = listen(&app, limits, ServerLimits::default()).await;
     let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
-    assert_eq!(purchase.await.expect("no panic"), 503);
+    let status = within_patience("the purchase times out", purchase).await;
+    assert_eq!(status.expect("no panic"), 503);
     lock.commit().await.expect("the commit");
     let retried = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
     assert_eq!(retried.text("/balance_after"), "9.000000");
@@ -180,7 +185,7 @@ async fn shutdown_ends_after_the_drain_timeout() {
     let without_body = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
     stuck.write_all(without_body).await.expect("the request is sent");
     server.stop.send(()).expect("the server runs");
-    server.task.await.expect("no panic");
+    within_patience("the server stops", server.task).await.expect("no panic");
 }
 
 /// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client

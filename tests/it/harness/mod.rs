@@ -29,6 +29,12 @@ pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<
     }
 }
 
+/// Waits for the future. Fails after [`PATIENCE`], so that no test hangs.
+pub async fn within_patience<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(PATIENCE, future).await;
+    done.unwrap_or_else(|_| panic!("timed out after {PATIENCE:?}; expected: {what}"))
+}
+
 /// A TRON address with a valid checksum.
 pub const WALLET: &str = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC";
 /// Another valid TRON address.
