@@ -247,39 +247,61 @@ fn command_reports_an_unreachable_database_without_its_password() {
     drop(data_dir);
 }
 
+/// The commands that a help text lists, but for `help` itself.
+fn subcommands(help: &str) -> Vec<&str> {
+    help.lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| line.starts_with(' '))
+        .filter(|line| indent(line) == 2)
+        .filter_map(|line| line.split_whitespace().next())
+        .filter(|command| *command != "help")
+        .collect()
+}
+
+fn indent(line: &str) -> usize {
+    line.len() - line.trim_start().len()
+}
+
+/// Asserts that every command, argument and option that the help lists has a text of its own,
+/// beside it or below it.
+fn check_help_texts(help: &str) {
+    let mut lines = help.lines().peekable();
+    while let Some(line) = lines.next() {
+        let item = line.trim_start();
+        let is_item = indent(line) == 2 || item.starts_with("--");
+        if is_item && item.split("  ").count() < 2 {
+            let next = lines.peek().copied().unwrap_or_default();
+            assert!(
+                indent(next) > indent(line) && !next.trim_start().starts_with('-'),
+                "{line} has no help text:\n{help}"
+            );
+        }
+    }
+}
+
 #[test]
 fn every_command_and_option_has_help_text() {
     let data_dir = DataDir::new("help");
-    for arguments in [
-        &["--help"][..],
-        &["serve", "--help"],
-        &["demo", "--help"],
-        &["migrate", "--help"],
-        &["tenant", "--help"],
-        &["tenant", "create", "--help"],
-        &["tenant", "list", "--help"],
-        &["tenant", "show", "--help"],
-        &["admin-key", "--help"],
-        &["admin-key", "create", "--help"],
-        &["admin-key", "list", "--help"],
-        &["admin-key", "revoke", "--help"],
-        &["openapi", "--help"],
-    ] {
-        let help = data_dir.stdout(arguments);
-        assert!(help.contains("Usage: tollgate"), "{help}");
-        // Every option has a help text.
-        let mut lines = help.lines().peekable();
-        while let Some(line) = lines.next() {
-            let option = line.trim_start();
-            let is_option = option.starts_with("--") || option.starts_with("-h,");
-            if is_option && option.split("  ").count() < 2 {
-                let next = lines.peek().map_or("", |next| next.trim());
-                assert!(
-                    !next.is_empty() && !next.starts_with('-'),
-                    "{line} has no help text:\n{help}"
-                );
-            }
+    let mut pending = vec![vec!["tollgate".to_owned()]];
+    let mut walked = Vec::new();
+    while let Some(command) = pending.pop() {
+        let mut arguments: Vec<&str> = command.iter().skip(1).map(String::as_str).collect();
+        arguments.push("--help");
+        let help = data_dir.stdout(&arguments);
+        let name = command.join(" ");
+        assert!(help.contains(&format!("Usage: {name}")), "{help}");
+        check_help_texts(&help);
+        for subcommand in subcommands(&help) {
+            let mut command = command.clone();
+            command.push(subcommand.to_owned());
+            pending.push(command);
         }
+        walked.push(name);
+    }
+    // The walk has read the lists of commands.
+    for command in ["tollgate openapi", "tollgate admin-key revoke", "tollgate ledger verify"] {
+        assert!(walked.iter().any(|name| name == command), "{command} is not in {walked:?}");
     }
     let invalid_slug = data_dir.error(&["tenant", "create", "Tron", "--prefix", "ta"]);
     assert!(invalid_slug.contains("a slug has"), "{invalid_slug}");
