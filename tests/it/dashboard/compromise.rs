@@ -13,7 +13,7 @@ async fn start() -> (Site, Visitor, NewKey) {
     let site = Site::start().await;
     site.app.wallet("20").await;
     let body = json!({"name": "bot", "scopes": ["write"], "metadata": {"team": "x"},
-        "spend_limit": {"amount": "15", "period": "total"}});
+        "spend_limit": {"amount": "15", "period": "month"}});
     let key = site.app.key_with(&site.app.tronagg, WALLET, body).await;
     let owner = site.owner(&site.app.tronagg, WALLET).await;
     (site, owner, key)
@@ -54,7 +54,12 @@ async fn compromised_key_is_revoked_immediately_and_replaced_with_the_same_setti
     let list = format!("/v1/accounts/{WALLET}/keys?status=all");
     let keys = site.api(site.app.tronagg.call("GET", &list)).await.expect(200);
     let [new, old] = keys.data() else { panic!("{keys:?}") };
+    assert_eq!(new["metadata"], json!({"team": "x"}));
     assert_eq!(new["spend_limit"]["amount"], "15.000000");
+    assert_eq!(new["spend_limit"]["period"], "month");
+    for setting in ["name", "scopes", "expires_at", "metadata"] {
+        assert_eq!(new[setting], old[setting], "{setting}");
+    }
     assert_eq!(old["revoked_reason"], "compromised");
     done.says("mine");
     done.says("1.500000");
