@@ -203,9 +203,10 @@ async fn key_expiry_can_be_a_time_or_a_lifetime() {
     let expires = OffsetDateTime::parse(key.text("/expires_at"), &Rfc3339).expect("a time");
     let lifetime = expires - before;
     assert!(lifetime >= Duration::hours(1) && lifetime < Duration::minutes(62), "{lifetime}");
-    let fixed = json!({"name": "b", "expires_at": "2030-01-31T12:00:00+02:00"});
+    let day = (before + Duration::days(30)).date();
+    let fixed = json!({"name": "b", "expires_at": format!("{day}T12:00:00+02:00")});
     let key = create(fixed).await.expect(201);
-    assert_eq!(key.text("/expires_at"), "2030-01-31T10:00:00.000000Z");
+    assert_eq!(key.text("/expires_at"), format!("{day}T10:00:00.000000Z"));
 
     let past = rfc3339(before - Duration::seconds(1));
     let too_far = rfc3339(before + Duration::days(3654));
@@ -219,7 +220,7 @@ async fn key_expiry_can_be_a_time_or_a_lifetime() {
         (json!({"name": "c", "expires_in": 3654 * 86400}), "/expires_in"),
         (json!({"name": "c", "expires_in": 1.5}), "/expires_in"),
         (
-            json!({"name": "c", "expires_in": 60, "expires_at": "2030-01-31T12:00:00Z"}),
+            json!({"name": "c", "expires_in": 60, "expires_at": format!("{day}T12:00:00Z")}),
             "/expires_in",
         ),
     ] {
@@ -305,7 +306,8 @@ async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
     assert_eq!(old.json["status"], "live");
     assert!(old.json["expires_at"].is_string());
     rotate(&app, &key, 0).await.expect_problem(409, "key_already_rotated");
-    for expires_at in [json!(null), json!("2030-01-01T00:00:00Z")] {
+    let later = rfc3339(database_time(&app).await + Duration::days(365));
+    for expires_at in [json!(null), json!(later)] {
         let patch = app.tronagg.call("PATCH", &key.path).json(json!({"expires_at": expires_at}));
         app.send(patch).await.expect_problem(409, "key_already_rotated");
     }

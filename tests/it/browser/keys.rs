@@ -1,13 +1,14 @@
 //! Creating, changing, rotating and revoking keys.
 
 use serde_json::{Value, json};
+use time::Duration;
 
 use super::{
     with_and_without_javascript,
     world::{Scripts, World},
 };
 use crate::{
-    dashboard::visitor::find_key,
+    dashboard::{times, visitor::find_key},
     harness::{WALLET, app::NewKey},
 };
 
@@ -192,14 +193,16 @@ async fn a_key_is_changed_disabled_and_enabled(scripts: Scripts) {
     world.click("#access-custom").await;
     world.fill("#scopes", "purchases:read, orders:write").await;
     world.select("#expires", "date").await;
-    world.set_day("#expires_on", "2030-01-31").await;
+    let last_day = times::now(&world.app).await.date() + Duration::days(30);
+    world.set_day("#expires_on", &last_day.to_string()).await;
     world.click("#submit").await;
     world.says("Your changes are saved.").await;
     world.says("renamed").await;
     let changed = list_keys(&world, "live").await.remove(0);
     assert_eq!(changed["name"], "renamed");
     assert_eq!(changed["scopes"], json!(["orders:write", "purchases:read"]));
-    assert_eq!(changed["expires_at"], "2030-02-01T00:00:00.000000Z");
+    let end = format!("{}T00:00:00.000000Z", last_day + Duration::days(1));
+    assert_eq!(changed["expires_at"], json!(end));
     assert_eq!(world.status(&key.text).await, 200);
     world.check_console().await;
 }
@@ -245,19 +248,22 @@ async fn invalid_fields_show_their_errors_and_keep_their_input(scripts: Scripts)
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn times_can_be_switched_between_the_local_time_zone_and_utc() {
     let world = start(Scripts::On).await;
-    let body = json!({"name": "bot", "expires_at": "2030-01-01T00:00:00Z"});
+    let last_year = times::now(&world.app).await.year() + 1;
+    let new_year = last_year + 1;
+    let body = json!({"name": "bot", "expires_at": format!("{new_year}-01-01T00:00:00Z")});
     let key = world.app.key_with(&world.app.tronagg, WALLET, body).await;
     let zone = json!({"timezoneId": "America/Lima"});
     world.driver.devtools("Emulation.setTimezoneOverride", zone).await;
     world.open("/dashboard/keys").await;
     // The last day is 31 December, in Lima as in UTC.
     let expires = format!("tr[data-key='{}'] [data-label='Expires'] time", key.id);
-    assert_eq!(world.text(&expires).await, "31 Dec 2029, 19:00");
+    let in_lima = format!("31 Dec {last_year}, 19:00");
+    assert_eq!(world.text(&expires).await, in_lima);
     world.says("Times are in your zone, America/Lima.").await;
     world.click("#other-zone").await;
-    assert_eq!(world.text(&expires).await, "1 Jan 2030, 00:00 UTC");
+    assert_eq!(world.text(&expires).await, format!("1 Jan {new_year}, 00:00 UTC"));
     world.says("Times are in UTC.").await;
     world.click("#other-zone").await;
-    assert_eq!(world.text(&expires).await, "31 Dec 2029, 19:00");
+    assert_eq!(world.text(&expires).await, in_lima);
     world.check_console().await;
 }
