@@ -223,12 +223,13 @@ mod tests {
             AccountId::derive(self.tenant.id, &name)
         }
 
-        /// Queues an operation of the account. Returns whether there was room.
+        /// Queues an operation of the account. Its request id is its number in the order of
+        /// arrival. Returns whether there was room.
         fn enqueue(&mut self, account: &str) -> bool {
             let operation = Operation {
                 account_id: self.account(account),
                 key_id: KeyId::from_uuid(Uuid::nil()),
-                request_id: RequestId::from_uuid(Uuid::nil()),
+                request_id: RequestId::from_uuid(Uuid::from_u128(self.waiting.len() as u128)),
                 action: OperationAction::Void { hold_id: HoldId::from_uuid(Uuid::nil()) },
             };
             let (answer, answered) = oneshot::channel();
@@ -246,6 +247,11 @@ mod tests {
             let account_id = self.account(account);
             self.queues.rest(account_id);
         }
+    }
+
+    /// The numbers of the operations, in the order of the batch.
+    fn numbers(batch: &[Waiting]) -> Vec<u128> {
+        batch.iter().map(|waiting| waiting.operation.request_id.uuid().as_u128()).collect()
     }
 
     #[test]
@@ -279,18 +285,23 @@ mod tests {
     }
 
     #[test]
-    fn operations_of_a_locked_account_wait_for_the_patient_lane() {
+    fn operations_of_a_locked_account_wait_for_the_patient_lane_and_keep_their_order() {
         let mut callers = Callers::new();
-        callers.enqueue("a");
+        for _ in 0..3 {
+            callers.enqueue("a");
+        }
         let batch = callers.begin(Lane::Quick);
-        callers.enqueue("a");
+        assert_eq!(numbers(&batch), [0, 1, 2]);
+        for _ in 0..2 {
+            callers.enqueue("a");
+        }
         let account_id = callers.account("a");
         callers.queues.put_back(account_id, batch);
         assert!(
             !callers.queues.begin(Lane::Quick, 2),
             "the account has its turn in the patient lane"
         );
-        assert_eq!(callers.begin(Lane::Patient).len(), 2);
+        assert_eq!(numbers(&callers.begin(Lane::Patient)), [0, 1, 2, 3, 4]);
         callers.rest("a");
         assert!(callers.queues.accounts.is_empty() && callers.queues.waiting == 0);
     }
