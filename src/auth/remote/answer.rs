@@ -1,0 +1,237 @@
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use serde::Deserialize;
+
+use crate::{
+    auth::{Denied, Principal, PrincipalParts, Verdict},
+    domain::{
+        account::{AccountFormat, ExternalId},
+        scope::ScopeSet,
+        timestamp::Timestamp,
+        verification::{Denial, VerificationCode},
+    },
+};
+
+/// Bytes that an answer may have. One with all the scopes a key can have is far below it.
+pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
+
+/// Why there is no verdict: for the log. What the other side sent is in none of the texts, since it
+/// could be what it was sent.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Failure {
+    #[error("no answer within {0:?}")]
+    TimedOut(Duration),
+    /// Not made, or lost before the whole answer was there.
+    #[error("the connection failed, and a new one too: {0}")]
+    Connection(String),
+    #[error("what came is not HTTP: {0}")]
+    NotHttp(String),
+    #[error("the answer has more than {max} bytes", max = MAX_ANSWER_BYTES)]
+    TooLong,
+    #[error("the answer is {0}")]
+    Status(StatusCode),
+    #[error("the answer cannot be read: {0}")]
+    Unreadable(&'static str),
+}
+
+/// What every answer of `POST /v1/keys/verify` says.
+#[derive(Deserialize)]
+struct Answer {
+    valid: bool,
+    code: String,
+}
+
+/// What it says beside that where a key was recognised.
+#[derive(Deserialize)]
+struct RecognisedKey {
+    tenant: String,
+    environment: String,
+    account: String,
+    key_id: String,
+    scopes: Vec<String>,
+    /// `null`: never. Read so that it is not taken for `null` when it is absent.
+    #[serde(deserialize_with = "Option::deserialize")]
+    expires_at: Option<String>,
+}
+
+impl RecognisedKey {
+    fn read(body: &[u8]) -> Result<Principal, &'static str> {
+        let key: Self = serde_json::from_slice(body)
+            .map_err(|_| "a member that names the key is absent, or is of another type")?;
+        let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
+        Ok(Principal::new(
+            PrincipalParts::new(
+                key.tenant.parse().map_err(|_| "tenant is no slug")?,
+                key.environment.parse().map_err(|_| "environment is not known")?,
+                // What the tenant's format is, the Tollgate has checked.
+                ExternalId::parse(&key.account, AccountFormat::Any)
+                    .map_err(|_| "account is no external id")?,
+                key.key_id.parse().map_err(|_| "key_id is no id of a key")?,
+                ScopeSet::parse(&key.scopes).map_err(|_| "scopes are no scopes")?,
+            )
+            .expiring(expires_at.map_err(|_| "expires_at is no time")?),
+        ))
+    }
+}
+
+/// What the answer says of the key. An error is neither a pass nor a refusal.
+pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
+    const CONTRADICTION: Failure =
+        Failure::Unreadable("valid and code do not say what they should");
+    if status != StatusCode::OK {
+        return Err(Failure::Status(status));
+    }
+    let answer: Answer = serde_json::from_slice(body)
+        .map_err(|_| Failure::Unreadable("it is no object with valid and code"))?;
+    let code: VerificationCode = answer.code.parse().map_err(|_| CONTRADICTION)?;
+    let reason = match (answer.valid, code) {
+        (true, VerificationCode::Valid) => {
+            return RecognisedKey::read(body).map(Ok).map_err(Failure::Unreadable);
+        }
+        (false, VerificationCode::NotFound) => Denial::NotFound,
+        (false, VerificationCode::Revoked) => Denial::Revoked,
+        (false, VerificationCode::Expired) => Denial::Expired,
+        (false, VerificationCode::Disabled) => Denial::Disabled,
+        (false, VerificationCode::AccountSuspended) => Denial::AccountSuspended,
+        // Neither scopes nor a charge are asked for.
+        (
+            false,
+            VerificationCode::Valid
+            | VerificationCode::InsufficientScope
+            | VerificationCode::InsufficientBalance
+            | VerificationCode::SpendLimitExceeded,
+        )
+        | (true, _) => return Err(CONTRADICTION),
+    };
+    // Who it would have been is for the log: that it cannot be read makes no refusal doubtful.
+    Ok(Err(Denied { reason, principal: RecognisedKey::read(body).ok() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::domain::tenant::Environment;
+
+    const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    /// A response with every member that describes a key.
+    fn response_with(code: &str) -> Value {
+        json!({
+            "valid": code == "VALID",
+            "code": code,
+            "tenant": "tronagg",
+            "environment": "test",
+            "key_id": "key_01h455vb4pex5vsknk084sn02q",
+            "account": "user-1",
+            "scopes": ["orders:read", "purchases:write"],
+            "expires_at": "2027-01-31T12:00:00.000000Z",
+        })
+    }
+
+    fn principal() -> Principal {
+        Principal::new(
+            PrincipalParts::new(
+                "tronagg".parse().expect("a slug"),
+                Environment::Test,
+                ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
+                "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
+                ScopeSet::parse(["orders:read", "purchases:write"]).expect("scopes"),
+            )
+            .expiring(Some(Timestamp::parse("2027-01-31T12:00:00Z").expect("a time"))),
+        )
+    }
+
+    fn read(response: &Value) -> Result<Verdict, Failure> {
+        read_verdict(StatusCode::OK, response.to_string().as_bytes())
+    }
+
+    #[test]
+    fn valid_key_has_its_principal() {
+        let verdict = read(&response_with("VALID")).expect("a verdict");
+        assert_eq!(verdict, Ok(principal()));
+        let mut endless = response_with("VALID");
+        endless["expires_at"] = Value::Null;
+        let verdict = read(&endless).expect("a verdict");
+        assert_eq!(verdict.map(|principal| principal.expires_at), Ok(None));
+        // A later version may add members.
+        let mut longer = response_with("VALID");
+        longer["purchase"] = json!({"id": 1});
+        assert_eq!(read(&longer).expect("a verdict"), Ok(principal()));
+    }
+
+    #[test]
+    fn refusal_has_its_reason_and_the_principal_if_it_is_readable() {
+        for (code, reason) in [
+            ("NOT_FOUND", Denial::NotFound),
+            ("REVOKED", Denial::Revoked),
+            ("EXPIRED", Denial::Expired),
+            ("DISABLED", Denial::Disabled),
+            ("ACCOUNT_SUSPENDED", Denial::AccountSuspended),
+        ] {
+            let named = read(&response_with(code)).expect("a verdict");
+            assert_eq!(named, Err(Denied::of(principal(), reason)));
+            let bare = read(&json!({"valid": false, "code": code})).expect("a verdict");
+            assert_eq!(bare, Err(Denied::from(reason)));
+            let mut garbled = response_with(code);
+            garbled["scopes"] = json!(["everything"]);
+            assert_eq!(read(&garbled).expect("a verdict"), Err(Denied::from(reason)));
+        }
+    }
+
+    #[test]
+    fn contradictory_response_is_no_verdict() {
+        for (valid, code) in [
+            (false, "VALID"),
+            (true, "REVOKED"),
+            (true, "valid"),
+            (true, ""),
+            (false, "INSUFFICIENT_SCOPE"),
+            (false, "INSUFFICIENT_BALANCE"),
+            (false, "SOMETHING_NEW"),
+        ] {
+            let mut contradiction = response_with(code);
+            contradiction["valid"] = valid.into();
+            assert!(read(&contradiction).is_err(), "{valid} and {code:?}");
+        }
+    }
+
+    #[test]
+    fn valid_response_needs_every_member() {
+        let whole = response_with("VALID");
+        for member in whole.as_object().expect("an object").keys() {
+            let mut less = whole.clone();
+            less.as_object_mut().expect("an object").remove(member);
+            assert!(read(&less).is_err(), "without {member}");
+            for other in [json!(""), json!(7), json!(["?"]), json!({})] {
+                let mut changed = whole.clone();
+                changed[member] = other;
+                assert!(read(&changed).is_err(), "{changed}");
+            }
+        }
+    }
+
+    #[test]
+    fn malformed_body_or_other_status_is_no_verdict() {
+        for body in ["", "null", "[]", "\"VALID\"", "{}", "<html>", "{\"valid\":true"] {
+            assert!(read_verdict(StatusCode::OK, body.as_bytes()).is_err(), "{body}");
+        }
+        let good = response_with("VALID").to_string();
+        for status in [201, 204, 301, 400, 401, 403, 404, 429, 500, 503] {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert!(read_verdict(status, good.as_bytes()).is_err(), "{status}");
+        }
+    }
+
+    #[test]
+    fn failures_do_not_repeat_the_response() {
+        let mut tenant = response_with("VALID");
+        tenant["tenant"] = KEY.into();
+        for echo in [json!({"valid": KEY}), json!({"valid": true, "code": KEY}), tenant] {
+            let failure = read(&echo).expect_err("it is no verdict");
+            assert!(!format!("{failure} {failure:?}").contains("AAAA"), "{failure}");
+        }
+    }
+}

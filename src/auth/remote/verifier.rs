@@ -1,0 +1,275 @@
+use std::{error::Error, time::Duration};
+
+use axum::{
+    body::Bytes,
+    http::{
+        HeaderValue, Method, Request, StatusCode, Uri,
+        header::{AUTHORIZATION, CONTENT_TYPE},
+    },
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{
+        self, Client, ResponseFuture,
+        connect::{Connect, HttpConnector},
+    },
+    rt::{TokioExecutor, TokioTimer},
+};
+use tokio::sync::Semaphore;
+use tracing::{debug, warn};
+
+use super::{
+    answer::{Failure, MAX_ANSWER_BYTES, read_verdict},
+    settings::{RemoteSettings, RemoteVerifierError, endpoint_below},
+};
+use crate::{
+    auth::{KeyVerifier, Presented, Verdict, chain},
+    domain::{
+        api_key::{ADMIN_PREFIX, KeyText},
+        verification::Denial,
+    },
+};
+
+/// How long a connection is kept without use: less than the 30 s after which a Tollgate closes it,
+/// so that seldom is a request sent over one that is about to close.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Asks a running Tollgate about every key, over HTTP: for the gate of a service elsewhere.
+///
+/// Each verification is one `POST /v1/keys/verify` over a connection that is kept. Nothing is
+/// remembered: a key that was revoked is refused at the next request. When the connection fails,
+/// the question is asked once more over a new one; it only reads, so asking twice does no harm.
+///
+/// Without a verdict the gate answers 503 with `Retry-After`, never 401 and never a pass: when the
+/// Tollgate cannot be reached, takes longer than [`RemoteSettings::timeout`], does not accept the
+/// admin key, or answers anything else than its contract says. The cause goes to the log as a
+/// warning.
+///
+/// It needs a tokio runtime with I/O and time.
+///
+/// ```no_run
+/// use axum::{Router, routing::get};
+/// use tollgate::{
+///     auth::{ApiKeyLayer, Principal, RemoteVerifier},
+///     domain::api_key::KeyText,
+/// };
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let admin_key = KeyText::parse(&std::env::var("TOLLGATE_ADMIN_KEY")?)?;
+/// let verifier = RemoteVerifier::new("https://tollgate.example", &admin_key)?;
+/// let gate = ApiKeyLayer::new(verifier).require_scope("orders:read".parse()?);
+///
+/// let app: Router = Router::new()
+///     .route("/orders", get(|caller: Principal| async move { caller.account.to_string() }))
+///     .route_layer(gate);
+/// # Ok(())
+/// # }
+/// ```
+pub struct RemoteVerifier {
+    endpoint: Uri,
+    authorization: HeaderValue,
+    timeout: Duration,
+    /// One for each verification that may be in flight.
+    turns: Semaphore,
+    connections: Connections,
+}
+
+impl RemoteVerifier {
+    /// A verifier that asks the Tollgate at `url`, with the default settings.
+    ///
+    /// The URL begins with `http://` or `https://`; it may have a port, and a path in front of
+    /// `/v1`. Over http both keys travel in the clear: that is for one machine or a private
+    /// network. For https the root certificates of this machine are read, once, from where the
+    /// system keeps them or from the file that `SSL_CERT_FILE` names. For http none are needed.
+    ///
+    /// The admin key needs the permission `verify` and no other. It belongs to one tenant: keys of
+    /// other tenants are not found.
+    ///
+    /// No request is sent yet, so a wrong host or a revoked admin key is not noticed here.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteVerifierError`] if the URL cannot be used, `admin_key` is not an admin key, or the
+    /// root certificates that https needs cannot be read.
+    pub fn new(url: &str, admin_key: &KeyText) -> Result<Self, RemoteVerifierError> {
+        Self::with_settings(url, admin_key, RemoteSettings::default())
+    }
+
+    /// Like [`Self::new`], with other settings.
+    ///
+    /// # Errors
+    ///
+    /// [`RemoteVerifierError`], in the same cases as [`Self::new`].
+    #[expect(clippy::missing_panics_doc, reason = "the text of a key is always a header value")]
+    pub fn with_settings(
+        url: &str,
+        admin_key: &KeyText,
+        settings: RemoteSettings,
+    ) -> Result<Self, RemoteVerifierError> {
+        let endpoint = endpoint_below(url)?;
+        if admin_key.prefix() != ADMIN_PREFIX {
+            return Err(RemoteVerifierError::AdminKey);
+        }
+        let mut authorization = HeaderValue::try_from(format!("Bearer {}", admin_key.expose()))
+            .expect("the text of a key is visible ASCII");
+        authorization.set_sensitive(true);
+        let max_connections = usize::from(settings.max_connections.max(1));
+        let connections = Connections::new(&endpoint, settings.timeout, max_connections)?;
+        Ok(Self {
+            endpoint,
+            authorization,
+            timeout: settings.timeout,
+            turns: Semaphore::new(max_connections),
+            connections,
+        })
+    }
+
+    async fn ask(&self, key: &KeyText) -> Result<Verdict, Failure> {
+        let _turn = self.turns.acquire().await.expect("the semaphore is never closed");
+        let request = self.request(key);
+        let (status, body) = match &self.connections {
+            Connections::Plain(pools) => pools.send(request).await?,
+            Connections::Tls(pools) => pools.send(request).await?,
+        };
+        read_verdict(status, &body)
+    }
+
+    fn request(&self, key: &KeyText) -> Request<Full<Bytes>> {
+        let body = serde_json::json!({ "key": key.expose() }).to_string();
+        let mut request = Request::new(Full::from(body));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.endpoint.clone();
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, self.authorization.clone());
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        request
+    }
+}
+
+impl KeyVerifier for RemoteVerifier {
+    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        let key = presented.key;
+        let asked = tokio::time::timeout(self.timeout, self.ask(key)).await;
+        let answer = asked.unwrap_or(Err(Failure::TimedOut(self.timeout)));
+        answer.unwrap_or_else(|failure| {
+            warn!(url = %self.endpoint, cause = %failure, "the Tollgate gives no verdict on a key");
+            Err(Denial::Unavailable.into())
+        })
+    }
+}
+
+/// Where requests go out: TLS is set up for https alone, so that http needs no root certificates.
+enum Connections {
+    Plain(Pools<HttpConnector>),
+    Tls(Pools<HttpsConnector<HttpConnector>>),
+}
+
+/// Connections to one host.
+struct Pools<C> {
+    /// Keeps them for further requests.
+    kept: Client<C, Full<Bytes>>,
+    /// Makes a new one for each request: once a kept one has failed, the others may be as dead.
+    fresh: Client<C, Full<Bytes>>,
+}
+
+impl Connections {
+    fn new(
+        endpoint: &Uri,
+        timeout: Duration,
+        max_connections: usize,
+    ) -> Result<Self, RemoteVerifierError> {
+        let mut connector = HttpConnector::new();
+        connector.set_nodelay(true);
+        // Spread over the addresses of the host: one that is mute leaves time for the others.
+        connector.set_connect_timeout(Some(timeout / 2));
+        if endpoint.scheme_str() != Some("https") {
+            return Ok(Self::Plain(Pools::new(connector, max_connections)));
+        }
+        connector.enforce_http(false);
+        // Named, because a provider for the whole process is for the program to choose.
+        let provider = rustls::crypto::ring::default_provider();
+        let connector = HttpsConnectorBuilder::new()
+            .with_provider_and_native_roots(provider)
+            .map_err(RemoteVerifierError::RootCertificates)?
+            .https_only()
+            .enable_http1()
+            .wrap_connector(connector);
+        Ok(Self::Tls(Pools::new(connector, max_connections)))
+    }
+}
+
+impl<C: Connect + Clone + Send + Sync + 'static> Pools<C> {
+    fn new(connector: C, max_connections: usize) -> Self {
+        let mut builder = Client::builder(TokioExecutor::new());
+        builder.pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE_TIMEOUT);
+        let kept = builder.pool_max_idle_per_host(max_connections).build(connector.clone());
+        let fresh = builder.pool_max_idle_per_host(0).build(connector);
+        Self { kept, fresh }
+    }
+
+    /// Sends the request; when the connection fails, once more over a new one.
+    async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
+        match receive(self.kept.request(request.clone())).await {
+            Err(Failure::Connection(cause)) => {
+                debug!(%cause, "the connection to the Tollgate failed: once more over a new one");
+                receive(self.fresh.request(request)).await
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// The whole answer, within its bound.
+async fn receive(answer: ResponseFuture) -> Result<(StatusCode, Bytes), Failure> {
+    let response = answer.await.map_err(|error| Failure::from(&error))?;
+    let status = response.status();
+    match Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await {
+        Ok(body) => Ok((status, body.to_bytes())),
+        Err(error) if error.is::<LengthLimitError>() => Err(Failure::TooLong),
+        Err(error) => Err(Failure::Connection(chain(&*error))),
+    }
+}
+
+impl From<&legacy::Error> for Failure {
+    fn from(error: &legacy::Error) -> Self {
+        let cause = error.source().and_then(|cause| cause.downcast_ref::<hyper::Error>());
+        if cause.is_some_and(hyper::Error::is_parse) {
+            Self::NotHttp(chain(error))
+        } else {
+            Self::Connection(chain(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+    const ADMIN_KEY: &str = "tg_admin_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
+
+    fn key(text: &str) -> KeyText {
+        KeyText::parse(text).expect("well formed")
+    }
+
+    #[test]
+    fn admin_key_is_checked_and_never_shown() {
+        let url = "http://127.0.0.1:8080";
+        let error = RemoteVerifier::new(url, &key(KEY)).err().expect("it is no admin key");
+        assert!(error.to_string().contains("tg_admin_"), "{error}");
+        let verifier = RemoteVerifier::new(url, &key(ADMIN_KEY)).expect("a URL and an admin key");
+        let request = verifier.request(&key(KEY));
+        assert_eq!(request.headers()[AUTHORIZATION], format!("Bearer {ADMIN_KEY}").as_str());
+        assert!(!format!("{:?}", request.headers()).contains("AAAA"));
+    }
+
+    #[test]
+    fn https_needs_no_process_wide_tls_provider() {
+        let made = RemoteVerifier::new("https://tollgate.example", &key(ADMIN_KEY));
+        // A machine may have no root certificates. Then the error says that.
+        if let Err(error) = made {
+            assert!(matches!(error, RemoteVerifierError::RootCertificates(_)), "{error}");
+        }
+    }
+}
