@@ -107,7 +107,7 @@ impl Problem {
 
     /// 401 with its `WWW-Authenticate`.
     #[must_use]
-    pub fn unauthorized(
+    pub(crate) fn unauthorized(
         code: ProblemCode,
         detail: impl Into<Cow<'static, str>>,
         challenge: Challenge,
@@ -265,7 +265,7 @@ impl Challenge {
 impl Problem {
     /// The problem as a response with any body that can hold it.
     #[must_use]
-    pub fn to_response<B: RefusalBody>(self) -> Response<B> {
+    pub fn into_http_response<B: RefusalBody>(self) -> Response<B> {
         let mut response = Response::new(B::from_bytes(self.to_value().to_string().into()));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -285,7 +285,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> axum::response::Response {
-        self.to_response()
+        self.into_http_response()
     }
 }
 

@@ -95,7 +95,7 @@ where
             drop(key);
             match admit(verdict, &mut request, &settings) {
                 Ok(()) => inner.call(request).await,
-                Err(problem) => Ok(problem.to_response()),
+                Err(problem) => Ok(problem.into_http_response()),
             }
         })
     }
@@ -106,7 +106,7 @@ impl<F, B, E> ApiKeyFuture<F, B, E> {
     where
         B: RefusalBody,
     {
-        Self { state: State::Refused { response: Some(problem.to_response()) } }
+        Self { state: State::Refused { response: Some(problem.into_http_response()) } }
     }
 
     fn passed(answer: F) -> Self {
