@@ -67,13 +67,6 @@ impl KeyPrefix {
         Self(ADMIN_PREFIX.into())
     }
 
-    /// Whether a key could begin with both prefixes: one of them begins with the other, or they are
-    /// equal.
-    #[must_use]
-    pub fn collides_with(&self, other: &Self) -> bool {
-        self.0.starts_with(&*other.0) || other.0.starts_with(&*self.0)
-    }
-
     /// The prefix with its final `_`, such as `ta_`.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -343,8 +336,6 @@ mod tests {
         for reserved in ["tg_", "tg_admin_", "tg_admin_x_"] {
             assert_eq!(KeyPrefix::parse(reserved), Err(PrefixError::Reserved), "{reserved}");
         }
-        assert!(prefix("ta_").collides_with(&prefix("ta_x_")));
-        assert!(!prefix("ta_").collides_with(&prefix("tb_")));
     }
 
     proptest! {
