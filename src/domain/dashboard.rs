@@ -9,7 +9,7 @@ use super::{
 };
 pub use crate::domain::{
     accent::{AccentColor, AccentColorError, DARK_SURFACE, LIGHT_SURFACE, Palette, Rgb, Shades},
-    logo::{Logo, LogoError, LogoHash, LogoMediaType, LogoRef, MAX_LOGO_BYTES},
+    logo::{Logo, LogoError, LogoHash, LogoMediaType, LogoRef, MAX_LOGO_BYTES, MalformedLogoHash},
     web_origin::{MAX_RETURN_URL, ReturnUrl, ReturnUrlError, WebOrigin, WebOriginError},
 };
 

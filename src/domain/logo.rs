@@ -42,10 +42,10 @@ impl LogoMediaType {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LogoHash([u8; 32]);
 
-/// The text is not 64 lower-case hexadecimal digits.
+/// The text is not a [`LogoHash`]: it is not 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("malformed hash")]
-pub struct MalformedHash;
+#[error("malformed hash of a logo")]
+pub struct MalformedLogoHash;
 
 impl LogoHash {
     /// A hash as it is stored.
@@ -69,17 +69,17 @@ impl fmt::Display for LogoHash {
 }
 
 impl FromStr for LogoHash {
-    type Err = MalformedHash;
+    type Err = MalformedLogoHash;
 
-    fn from_str(text: &str) -> Result<Self, MalformedHash> {
+    fn from_str(text: &str) -> Result<Self, MalformedLogoHash> {
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
         if text.len() != 64 || !text.bytes().all(is_digit) {
-            return Err(MalformedHash);
+            return Err(MalformedLogoHash);
         }
         let mut bytes = [0; 32];
         for (index, byte) in bytes.iter_mut().enumerate() {
             let digits = &text[2 * index..2 * index + 2];
-            *byte = u8::from_str_radix(digits, 16).map_err(|_| MalformedHash)?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| MalformedLogoHash)?;
         }
         Ok(Self(bytes))
     }
@@ -241,7 +241,7 @@ mod tests {
         assert_eq!(hash.to_string().parse(), Ok(hash));
         let upper = hash.to_string().to_uppercase();
         for text in ["", "ab", &upper, &"é".repeat(32), &"g".repeat(64)] {
-            assert_eq!(text.parse::<LogoHash>(), Err(MalformedHash), "{text:?}");
+            assert_eq!(text.parse::<LogoHash>(), Err(MalformedLogoHash), "{text:?}");
         }
     }
 }
