@@ -158,7 +158,6 @@ impl serde::Serialize for AccentColor {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     AccentColor,
     "AccentColor",

@@ -191,7 +191,6 @@ impl serde::Serialize for AuditTarget {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     AuditTarget,
     "AuditTargetId",

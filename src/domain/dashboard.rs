@@ -140,7 +140,6 @@ impl serde::Serialize for ReturnOrigins {
 }
 
 /// A schema that refers to that of [`WebOrigin`], so that it is collected too.
-#[cfg(feature = "server")]
 impl utoipa::PartialSchema for ReturnOrigins {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::schema::ArrayBuilder::new()
@@ -151,7 +150,6 @@ impl utoipa::PartialSchema for ReturnOrigins {
     }
 }
 
-#[cfg(feature = "server")]
 impl utoipa::ToSchema for ReturnOrigins {
     fn name() -> std::borrow::Cow<'static, str> {
         std::borrow::Cow::Borrowed("ReturnOrigins")

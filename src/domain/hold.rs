@@ -50,7 +50,6 @@ impl TryFrom<i64> for HoldSeconds {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     HoldSeconds,
     "HoldSeconds",

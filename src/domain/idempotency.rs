@@ -58,7 +58,6 @@ impl IdempotencyKey {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     IdempotencyKey,
     "IdempotencyKey",

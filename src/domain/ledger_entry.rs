@@ -90,7 +90,6 @@ impl serde::Serialize for EntryCause {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     EntryCause,
     "EntryCauseId",

@@ -179,7 +179,6 @@ impl Logo {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     Logo,
     "Logo",

@@ -113,7 +113,6 @@ macro_rules! text_type {
             }
         }
 
-        #[cfg(feature = "server")]
         $crate::domain::schema::named!(
             $name,
             stringify!($name),
@@ -216,7 +215,6 @@ impl serde::Serialize for Metadata {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     Metadata,
     "Metadata",

@@ -103,7 +103,6 @@ impl serde::Serialize for WebOrigin {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     WebOrigin,
     "WebOrigin",
@@ -184,7 +183,6 @@ impl fmt::Display for ReturnUrl {
     }
 }
 
-#[cfg(feature = "server")]
 super::schema::named!(
     ReturnUrl,
     "ReturnUrl",
