@@ -15,10 +15,11 @@ const BUCKETS: [f64; 16] = [
     5.0, 15.0,
 ];
 
-/// At a hundred thousand requests a second some megabytes gather in this time.
+/// How often histograms are summed up. At 100,000 requests a second, a few megabytes of values
+/// gather in this time.
 const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// Starts logging. Text for a reader, JSON for a collector.
+/// Starts the log, as text or JSON.
 pub fn start_log(config: LogConfig) {
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
@@ -30,53 +31,61 @@ pub fn start_log(config: LogConfig) {
     }
 }
 
-/// Starts counting.
+/// Starts the recorder of metrics.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     describe_counter!("tollgate_http_requests_total", "Requests by route, method and status");
     describe_histogram!(
         "tollgate_http_request_seconds",
         Unit::Seconds,
-        "From a request's headers to its answer, by route, method and status"
+        "Time from a request's headers to its response, by route, method and status"
     );
     describe_counter!(
         "tollgate_verifications_total",
-        "Keys that were verified, by tenant, environment and outcome; no tenant: none had the \
-         key's prefix"
+        "Verifications by tenant, environment and outcome; the tenant is empty if no tenant has \
+         the key's prefix"
     );
     describe_counter!(
         "tollgate_cache_lookups_total",
-        "Keys that were asked for: hit, out of the cache; miss, not in it; no_lease, it could not be \
-         asked"
+        "Cache lookups by result: hit; miss; no_lease, the node had no lease and did not read the \
+         cache"
     );
     describe_gauge!("tollgate_cache_keys", "Keys in the cache");
-    describe_gauge!("tollgate_lease_held", "1: the cache may be asked; 0: every key is looked up");
+    describe_gauge!(
+        "tollgate_lease_held",
+        "1: the node answers from its cache; 0: it looks every key up in the database"
+    );
     describe_counter!(
         "tollgate_gathered_keys_total",
-        "Keys that were looked up in the database, gathered in statements"
+        "Keys that were looked up in the database; concurrent lookups share a statement"
     );
-    describe_counter!("tollgate_gathered_statements_total", "Statements that did it");
+    describe_counter!(
+        "tollgate_gathered_statements_total",
+        "Statements that looked keys up in the database"
+    );
     describe_counter!(
         "tollgate_usage_dropped_total",
-        "Counts of keys' usage that were dropped: too many keys were in use at once"
+        "Usage counts that were dropped because too many keys were in use concurrently"
     );
     describe_counter!(
         "tollgate_operations_total",
-        "Purchases, holds, captures and voids that were asked for, by tenant, environment, kind and \
-         outcome"
+        "Requested purchases, holds, captures and voids, by tenant, environment, kind and outcome"
     );
     describe_histogram!(
         "tollgate_database_seconds",
         Unit::Seconds,
-        "Operations of the store, with the wait for a connection, by operation"
+        "Duration of store operations, including the wait for a connection, by operation"
     );
     describe_gauge!("tollgate_database_connections", "Connections to the database, by state");
-    describe_gauge!("tollgate_database_connections_max", "Connections that there may be");
+    describe_gauge!(
+        "tollgate_database_connections_max",
+        "Maximum number of connections to the database"
+    );
     Ok(handle)
 }
 
-/// Sums up what the histograms were told, again and again: until then each value waits in memory,
-/// and it may be that nobody ever fetches the metrics. Returns when `stop` is ready.
+/// Sums up the values of the histograms at intervals, until `stop` is ready. Each value stays in
+/// memory until it is summed up, and the metrics may never be fetched.
 pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut again = tokio::time::interval(SUM_UP_AFTER);
@@ -93,7 +102,7 @@ pub fn metrics_router(handle: PrometheusHandle, node: Node) -> Router {
     let render = move || {
         let (handle, node) = (handle.clone(), node.clone());
         async move {
-            tell_state(&node);
+            set_state(&node);
             let media_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (media_type, handle.render()).into_response()
         }
@@ -101,8 +110,8 @@ pub fn metrics_router(handle: PrometheusHandle, node: Node) -> Router {
     Router::new().route("/metrics", get(render))
 }
 
-/// What is not counted where it happens, but asked for when somebody looks.
-fn tell_state(node: &Node) {
+/// Sets the metrics that are read only when the metrics are fetched.
+fn set_state(node: &Node) {
     let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     let pool = node.store().pool_state();
     gauge!("tollgate_database_connections", "state" => "idle").set(number(pool.idle));

@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// Gives the request its id, and the response that id, in a header and in a problem's body; logs
-/// and counts. No header, query, body or path is ever logged: only the route that matched.
+/// and counts. No header, query, body or path is ever logged, only the route that matched.
 pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let since = Instant::now();
     let Ok(entropy) = entropy::for_id() else {
@@ -38,7 +38,7 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
 
-    // What is logged of a request by itself has its id; this is for what is logged on the way.
+    // The log line of a request has its id anyway. The span adds it to events inside the request.
     let span = debug_span!("request", %request_id);
     let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
     let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
@@ -49,7 +49,7 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     line.count(&response);
     line.log(&response, line.took >= state.limits.slow_request);
     if let Some(principal) = principal {
-        // Any other problem came up after the key had passed.
+        // A problem without a decision of the gate came up after the key had passed.
         let decision = decision(&response).unwrap_or(GateDecision::Passed);
         if let Some(outcome) = decision.usage() {
             state.usage.record(principal, outcome);
@@ -58,12 +58,12 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
     response
 }
 
-/// What the gate decided about the request, if it refused it.
+/// The decision of the gate, if it refused the request.
 fn decision(response: &Response) -> Option<GateDecision> {
     response.extensions().get::<Problem>().and_then(Problem::decision)
 }
 
-/// A client may send any word as a method: what it makes up is not logged, nor a label.
+/// A client may send any word as a method, so unknown ones are neither logged nor used as labels.
 fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
@@ -88,13 +88,13 @@ async fn name_request(response: Response, request_id: RequestId) -> Response {
         .get(header::CONTENT_TYPE)
         .is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/html"));
     let mut response = match response.extensions().get::<Problem>() {
-        // A page is for people, and says it itself. Its problem is for the log.
+        // A page shows its own error to people. Its problem is for the log.
         _ if is_page => response,
         Some(problem) => {
             let named = problem.clone().for_request(&text).into_response();
             carry_over(response, named)
         }
-        // The page of the documentation answers by itself for files that it does not have.
+        // The documentation's service returns a 404 without a problem for files that it lacks.
         None if response.status() == StatusCode::NOT_FOUND => {
             problem::no_such_path().await.for_request(&text).into_response()
         }
@@ -105,7 +105,8 @@ async fn name_request(response: Response, request_id: RequestId) -> Response {
     response
 }
 
-/// What inner layers had added to a problem's response stays with it when it is rendered again.
+/// Copies the headers and the tenant that inner layers added to a problem's response to the
+/// response that is rendered again.
 fn carry_over(old: Response, mut new: Response) -> Response {
     let (parts, _) = old.into_parts();
     for (name, value) in &parts.headers {
@@ -119,15 +120,15 @@ fn carry_over(old: Response, mut new: Response) -> Response {
     new
 }
 
-/// How many requests of a kind there were, and how long they took.
+/// Request count and latency for one route, method and status.
 type Counters = (Counter, Histogram);
 
-/// By method and status.
+/// The counters of one route, by method and status.
 type OfRoute = HashMap<(&'static str, u16), Counters>;
 
 thread_local! {
-    /// By route. Found once by each thread: to name them by their labels takes a twentieth of a
-    /// request.
+    /// By route. Each thread looks a counter up only once: a lookup by labels takes a twentieth of
+    /// the time of a request.
     static COUNTERS: RefCell<HashMap<String, OfRoute>> = RefCell::default();
 }
 
@@ -143,7 +144,7 @@ fn counters(route: &str, method: &'static str, status: StatusCode) -> Counters {
     )
 }
 
-/// One request, as it is logged and counted.
+/// A request as it is logged and counted.
 struct Line<'a> {
     method: &'static str,
     route: &'a str,
@@ -155,11 +156,11 @@ struct Line<'a> {
 impl Line<'_> {
     fn count(&self, response: &Response) {
         COUNTERS.with_borrow_mut(|routes| {
-            // There are as many routes as the router has.
+            // The router has a fixed number of routes, so the map is bounded.
             if !routes.contains_key(self.route) {
                 routes.insert(self.route.to_owned(), OfRoute::new());
             }
-            let of_route = routes.get_mut(self.route).expect("it is there by now");
+            let of_route = routes.get_mut(self.route).expect("the route was just inserted");
             let status = response.status();
             let (requests, seconds) = of_route
                 .entry((self.method, status.as_u16()))
