@@ -1,4 +1,5 @@
-//! What the schema is made of is embedded in the binary: a new file there makes it stale.
+//! The migrations and the SQL functions are embedded in the binary, so a change of their folders
+//! has to rebuild it.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");

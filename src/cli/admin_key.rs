@@ -18,18 +18,18 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum AdminKeyCommand {
-    /// Give a tenant's backend an admin key. Prints it, once
+    /// Create an admin key for a tenant's backend. Prints the key, which is shown only once
     Create(Create),
-    /// List a tenant's admin keys, the revoked ones too
+    /// List a tenant's admin keys, including revoked ones
     List(List),
-    /// Revoke an admin key, at once and for ever
+    /// Revoke an admin key, immediately and permanently
     Revoke(Revoke),
 }
 
-/// Whose admin keys.
+/// The tenant that has the admin keys.
 #[derive(Args)]
 struct WhichTenant {
-    /// The name of the tenant
+    /// Name of the tenant
     tenant: Slug,
     /// live or test
     #[arg(long, default_value = "live")]
@@ -40,10 +40,10 @@ struct WhichTenant {
 pub struct Create {
     #[command(flatten)]
     which: WhichTenant,
-    /// What it may do, separated by commas: accounts, keys, verify, credits, audit
+    /// Permissions, separated by commas: accounts, keys, verify, credits, audit
     #[arg(long, default_value = "accounts,keys,verify,credits,audit", value_parser = parse_permissions)]
     permissions: PermissionSet,
-    /// What it is for
+    /// Name of the admin key, such as its purpose
     #[arg(long, default_value = "backend", value_parser = Name::parse)]
     name: Name,
     /// Print one JSON object
@@ -68,7 +68,7 @@ pub struct List {
 pub struct Revoke {
     #[command(flatten)]
     which: WhichTenant,
-    /// The id of the admin key: adm_…, as list shows it
+    /// Id of the admin key, adm_…, as tollgate admin-key list shows it
     id: AdminKeyId,
     #[command(flatten)]
     database: DatabaseArgs,
@@ -105,7 +105,7 @@ impl Create {
             println!("permissions  {}", key.permissions.to_strings().join(", "));
             println!("admin key    {}", text.expose());
             println!(
-                "\nThe admin key is shown this once: keep it where only your backend reads it."
+                "\nThe admin key is shown only once. Store it where only your backend can read it."
             );
         }
         database.close().await

@@ -8,8 +8,8 @@ use crate::config::{self, ConfigError};
 /// API keys with a prepaid balance, for platforms and their customers.
 ///
 /// Settings are read from flags, then from the environment, then from .env in the current
-/// directory. A setting that is set but empty is an error. Without DATABASE_URL a private Postgres
-/// is started and used.
+/// directory. A setting that is set but empty is an error. Without DATABASE_URL, Tollgate starts
+/// and uses a private Postgres.
 #[derive(Parser)]
 #[command(name = "tollgate", version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
@@ -19,22 +19,22 @@ pub struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve the HTTP interface until it receives Ctrl-C or SIGTERM
+    /// Serve the API and the dashboard until Ctrl-C or SIGTERM
     Serve(serve::Serve),
-    /// Serve with two example platforms, and print curl lines to try them
+    /// Serve with two example platforms, and print curl commands to try them
     Demo(demo::Demo),
-    /// Bring the schema of the database up to date (serve does so too)
+    /// Bring the database schema up to date (serve does this too)
     Migrate(migrate::Migrate),
-    /// Make and look at tenants: platforms in one environment
+    /// Create, list and show tenants: a tenant is a platform in one environment
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
-    /// Make, look at and revoke a tenant's admin keys
+    /// Create, list and revoke a tenant's admin keys
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
     /// Check the ledger
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
-    /// Print the OpenAPI document of the HTTP interface
+    /// Print the OpenAPI document of the API
     Openapi,
 }
 

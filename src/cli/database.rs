@@ -10,21 +10,22 @@ use crate::{
     telemetry,
 };
 
-/// The store, and the private Postgres under it, if there is one.
+/// The store, and its private Postgres, if it uses one.
 pub struct Database {
     pub store: Arc<Store>,
     private: Option<PrivatePostgres>,
 }
 
 impl Database {
-    /// For a service, which needs all connections that its settings allow. A signal to stop ends the
-    /// wait for the schema: another session may lock a table of it for long.
+    /// Opens the database for a service, which needs all connections that its settings allow. A
+    /// signal ends the wait for the schema, because another session may lock one of its tables for
+    /// long.
     pub async fn open_for_service(
         config: DatabaseConfig,
         stop: &mut watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let database = Self::connect(config).await?;
-        // First, so that a service that is refused has changed nothing.
+        // Before the migration, so that a service that is refused has changed nothing.
         database.store.check_connection_limits().await?;
         tokio::select! {
             migrated = database.store.migrate() => migrated?,
@@ -36,7 +37,7 @@ impl Database {
         Ok(database)
     }
 
-    /// For a command that does one thing: with its log.
+    /// Opens the database for a command that does one thing, and starts its log.
     pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
         let (config, log) = args.resolve()?;
         telemetry::start_log(log);
@@ -45,7 +46,7 @@ impl Database {
         Ok(database)
     }
 
-    /// Starts the private Postgres if no other is given, and connects.
+    /// Connects. Starts the private Postgres first if the settings name no other database.
     async fn connect(config: DatabaseConfig) -> anyhow::Result<Self> {
         let DatabaseConfig { place, mut pool } = config;
         let private = match place {
@@ -57,7 +58,7 @@ impl Database {
                 let start = move || PrivatePostgres::start(&options);
                 let private = tokio::task::spawn_blocking(start)
                     .await
-                    .context("starting the private Postgres broke off")??;
+                    .context("the start of the private Postgres was interrupted")??;
                 pool.url = private.url(postgres::DATABASE);
                 Some(private)
             }
@@ -66,7 +67,7 @@ impl Database {
         Ok(Self { store, private })
     }
 
-    /// Whether it is the private Postgres of another process.
+    /// Whether the database is the private Postgres of another process.
     pub fn is_attached(&self) -> bool {
         self.private.as_ref().is_some_and(|private| !private.is_owner())
     }
@@ -77,7 +78,7 @@ impl Database {
         if let Some(private) = self.private {
             tokio::task::spawn_blocking(move || private.stop())
                 .await
-                .context("stopping the private Postgres broke off")??;
+                .context("the shutdown of the private Postgres was interrupted")??;
         }
         Ok(())
     }

@@ -21,7 +21,8 @@ use crate::{
     store::{Refusal, Store, StoreError},
 };
 
-/// The admin keys that the demo makes at each start: it cannot show those of the start before.
+/// Name of the admin keys of the demo. Each start creates new ones, because the texts of the old
+/// ones are not stored.
 const ADMIN_KEY_NAME: &str = "demo";
 
 #[derive(Args)]
@@ -101,7 +102,7 @@ impl Demo {
 }
 
 impl Example {
-    /// Makes what is not there yet. Returns the admin key of this start.
+    /// Creates what does not exist yet. Returns the admin key of this start.
     async fn make(&self, store: &Store) -> anyhow::Result<KeyText> {
         let origin = Origin::cli();
         let admin_key = entropy::new_key(&KeyPrefix::admin())?;
@@ -159,7 +160,7 @@ impl Example {
 }
 
 fn print_walk(address: std::net::SocketAddr, exports: &[String]) {
-    // An address that stands for all of them is reached over the loopback.
+    // A service that listens on all addresses is reached over the loopback address.
     let host =
         if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
@@ -167,26 +168,26 @@ fn print_walk(address: std::net::SocketAddr, exports: &[String]) {
     let account = EXAMPLES[0].account;
     println!(
         r#"
-Tollgate is ready: {url}    The interface: {url}/docs
+Tollgate is ready: {url}    API documentation: {url}/docs
 
 Paste the lines below into another terminal. First, the admin keys of this start:
 
 {exports}
 
-# Make a key for an account of TronAgg. Its text is shown this once.
+# Create a key for an account of TronAgg. Its text is shown only once.
 CREATED=$(curl -sS -X POST {url}/v1/accounts/{account}/keys -H "Authorization: Bearer $TRONAGG_ADMIN_KEY" -H 'Content-Type: application/json' -d '{{"name": "my first bot"}}'); echo "$CREATED"
 export TRONAGG_API_KEY=$(echo "$CREATED" | sed 's/.*"key":"\([^"]*\)".*/\1/') KEY_ID=$(echo "$CREATED" | sed 's/.*"id":"\([^"]*\)".*/\1/')
 
-# Call with it: who am I, and what is left?
+# Read the account and its balance with the key.
 curl -sS {url}/v1/me -H "X-API-Key: $TRONAGG_API_KEY"; echo
 
-# Buy. Sent again with the same Idempotency-Key, it is still one purchase.
+# Make a purchase. A retry with the same Idempotency-Key does not buy twice.
 curl -sS -X POST {url}/v1/purchases -H "X-API-Key: $TRONAGG_API_KEY" -H 'Idempotency-Key: order-1' -H 'Content-Type: application/json' -d '{{"amount": "1.5", "reference": "65000 energy"}}'; echo
 
-# Revoke it.
+# Revoke the key.
 curl -sS -X POST {url}/v1/accounts/{account}/keys/$KEY_ID/revoke -H "Authorization: Bearer $TRONAGG_ADMIN_KEY"; echo
 
-# It does not pass any more: 401.
+# The key is refused now: 401.
 curl -sS -i {url}/v1/me -H "X-API-Key: $TRONAGG_API_KEY"; echo
 "#,
         exports = exports.join("\n"),

@@ -15,26 +15,26 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum LedgerCommand {
-    /// Check that the money of every account adds up, and name what does not
+    /// Check that the money of every account adds up, and print every fault
     ///
-    /// Each account's entries are gapless and chained, and their sum is its balance; what is held is
-    /// what its open holds come to; purchases, credits, refunds and idempotency records belong to
-    /// entries, and entries to them. A service may run meanwhile. One fault a line is printed; the
-    /// exit status is 1 if there is any.
+    /// Checks that the entries of each account have no gaps and add up to its balance, that the
+    /// held amount is the sum of its open holds, and that entries match the purchases, credits,
+    /// refunds and idempotency records. A service may run meanwhile. Prints one fault per line. The
+    /// exit status is 1 if there are faults.
     Verify(Verify),
 }
 
 #[derive(Args)]
 pub struct Verify {
-    /// Only this account: the tenant's own id of it
+    /// Check only the account with this id, which is the tenant's own id
     #[arg(long, requires = "tenant", value_name = "ID")]
     account: Option<String>,
 
-    /// The tenant that the account is of
+    /// Tenant of the account
     #[arg(long, requires = "account", value_name = "SLUG")]
     tenant: Option<Slug>,
 
-    /// The environment of that tenant
+    /// Environment of the tenant
     #[arg(long, default_value = "live", value_name = "live|test")]
     environment: Environment,
 
@@ -61,13 +61,15 @@ impl Verify {
         Ok(())
     }
 
-    /// How many accounts, entries and faults there are.
+    /// The numbers of accounts, entries and faults.
     async fn check(&self, database: &Database) -> anyhow::Result<(usize, i64, u64)> {
         let store = &database.store;
         let account = match (&self.account, &self.tenant) {
             (Some(account), Some(slug)) => {
                 let tenant = store.find_tenant(slug, self.environment).await;
-                let tenant = tenant.with_context(|| format!("there is no tenant {slug}"))?;
+                let tenant = tenant.with_context(|| {
+                    format!("no tenant {slug} in environment {}", self.environment.as_str())
+                })?;
                 let account = ExternalId::parse(account, tenant.policy.account_format)?;
                 Some(AccountId::derive(tenant.id, &account))
             }
@@ -86,13 +88,13 @@ impl Verify {
         let accounts = accounts.await?;
         bar.clear();
         if account.is_some() && accounts == 0 {
-            bail!("there is no such account");
+            bail!("the tenant has no account with this id");
         }
         Ok((accounts, bar.done, faults))
     }
 }
 
-/// How far it is, on a terminal.
+/// A progress bar, shown only on a terminal.
 struct Bar {
     done: i64,
     total: i64,
@@ -111,7 +113,7 @@ impl Bar {
         if !self.shown {
             return;
         }
-        // More may have been added since they were counted.
+        // Entries may have been added since they were counted.
         let total = self.total.max(self.done).max(1);
         let share = |of: usize| {
             let of = i64::try_from(of).unwrap_or(1);
@@ -120,11 +122,11 @@ impl Bar {
         let (full, percent) = (share(Self::WIDTH), share(100));
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(Self::WIDTH - full));
         eprint!("\r[{bar}] {percent:3} %  {} entries", self.done);
-        // What cannot be shown is of no use to anybody.
+        // The bar is only information: a failure to show it is ignored.
         let _ = std::io::stderr().flush();
     }
 
-    /// Makes room for a line.
+    /// Removes the bar, so that a line can be printed in its place.
     fn clear(&self) {
         if self.shown {
             eprint!("\r\x1b[2K");

@@ -38,7 +38,7 @@ impl Serve {
     }
 }
 
-/// A service that has all it needs and listens, but does not answer yet.
+/// A service that is ready and listens, but does not serve requests yet.
 pub struct Service {
     pub database: Database,
     node: Node,
@@ -53,7 +53,7 @@ impl Service {
     pub async fn start(database: &DatabaseArgs, server: &ServerArgs) -> anyhow::Result<Self> {
         let (database, log, config) = resolve(database, server)?;
         telemetry::start_log(log);
-        // From here on a signal stops the service in good order, also while it starts.
+        // From here on a signal stops the service gracefully, even while it starts.
         let mut stop = watch_signals()?;
         // Before the database, so that an address that is in use is reported immediately.
         let listener = bind("TOLLGATE_LISTEN", config.listen).await?;
@@ -61,10 +61,12 @@ impl Service {
             Some(address) => Some(bind("TOLLGATE_METRICS_LISTEN", address).await?),
             None => None,
         };
-        let handle = telemetry::start_metrics().context("cannot start counting")?;
+        let handle = telemetry::start_metrics().context("cannot start the metrics")?;
         let database = Database::open_for_service(database, &mut stop).await?;
         if database.is_attached() {
-            warn!("using the private Postgres of another process: it stops when that one does");
+            warn!(
+                "using the private Postgres of another process: it stops when that process stops"
+            );
         }
         let config = fit_open_files(config);
         let node = Node::new(database.store.clone(), config.node);
@@ -74,13 +76,13 @@ impl Service {
         Ok(Self { database, node, config, listener, metrics_handle, metrics, stop })
     }
 
-    /// The address that is listened on: with the port that the system chose, if it was to.
+    /// The address of the listener. If the setting has port 0, the system has chosen the port.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Answers until a signal comes, then finishes what is in flight and stops. A background job
-    /// that ends by itself stops the service too: it would go on without what the job does.
+    /// Serves requests until a signal arrives, then finishes the requests in flight and stops. A
+    /// background job that ends on its own stops the service too: it cannot do without its jobs.
     pub async fn run(self) -> anyhow::Result<()> {
         let address = self.address()?;
         info!(%address, "serving");
@@ -93,9 +95,9 @@ impl Service {
         };
         let state = AppState::new(self.node.clone(), self.config.limits, public_url);
         let mut jobs = Jobs::default();
-        // Stopped last first: once no request is in flight, holds, then the lease (a request that is
-        // answered late is verified by the database), then the counts of what was answered, and the
-        // metrics at the very end, which count the shutdown itself.
+        // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
+        // without which late requests are verified by the database; the usage counts of all
+        // requests; and last the metrics, which count the shutdown itself.
         jobs.start("metrics", |stop| telemetry::sum_up(self.metrics_handle, stop));
         if let Some((listener, router)) = self.metrics {
             info!(address = %listener.local_addr()?, "serving metrics");
@@ -114,11 +116,11 @@ impl Service {
         let (failed, has_failed) = oneshot::channel();
         let stopped = async move {
             tokio::select! {
-                // An error would mean that the signals' task is gone: stop then too.
-                _ = stop.wait_for(|&stop| stop) => info!("stopping: requests in flight are finished first"),
+                // An error means that the task that watches for signals has ended: stop then too.
+                _ = stop.wait_for(|&stop| stop) => info!("stopping: finishing requests in flight first"),
                 job = ended => {
-                    error!(job, "a background job ended by itself: stopping");
-                    // Nobody waits for it only if the service is cut off.
+                    error!(job, "a background job ended on its own: stopping");
+                    // An error means that the service has been dropped.
                     let _ = failed.send(job);
                 }
             }
@@ -131,7 +133,7 @@ impl Service {
         let closed = self.database.close().await;
         // The first failure may have caused the others.
         let failure = match has_failed.await {
-            Ok(job) => format!("the background job {job} ended by itself"),
+            Ok(job) => format!("the background job {job} ended on its own"),
             Err(_) if !broken.is_empty() => {
                 format!("background jobs failed: {}", broken.join(", "))
             }
@@ -149,8 +151,8 @@ impl Service {
     }
 }
 
-/// What a browser on this machine calls the service, told to the operator: `http` is for loopback
-/// addresses alone, and there may be none that is listened on.
+/// The URL of the service for a browser on this machine. Logs it for the operator, with a warning
+/// if the dashboard is not reachable from elsewhere: `http` works only on loopback addresses.
 fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
     let (ip, port) = (address.ip().to_canonical(), address.port());
     let url = if ip.is_loopback() {
@@ -158,30 +160,31 @@ fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
     } else {
         format!("http://localhost:{port}")
     };
-    let public_url =
-        WebOrigin::parse(&url).with_context(|| format!("{url} is no address of a dashboard"))?;
+    let public_url = WebOrigin::parse(&url)
+        .with_context(|| format!("{url} cannot be the address of the dashboard"))?;
     if ip.is_loopback() {
         info!(%public_url, "the dashboard is at this address");
     } else if ip.is_unspecified() {
         warn!(
             %public_url,
-            "the dashboard works at this address, and so on this machine alone: for others set \
+            "the dashboard works only on this machine, at this address; for other machines, set \
              TOLLGATE_PUBLIC_URL=https://… behind TLS"
         );
     } else {
         warn!(
-            "the dashboard works nowhere, as http is for loopback addresses alone: set \
+            "the dashboard is unreachable, because http works only on loopback addresses; set \
              TOLLGATE_PUBLIC_URL=https://… behind TLS"
         );
     }
     Ok(public_url)
 }
 
-/// Files and sockets beside those of clients: the database's, the log, the listeners.
+/// Maximum number of open files and sockets beside those of clients: the database's, the log, the
+/// listeners.
 const OTHER_FILES: u64 = 64;
 
-/// Raises the soft limit of open files to the hard one, and bounds the connections by it: one
-/// that cannot be accepted would not even wait in order.
+/// Raises the soft limit of open files to the hard one, and bounds the number of connections by it.
+/// Without a free file, accepting a connection would fail, and the client would not get its turn.
 fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -189,7 +192,7 @@ fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    // No limit at all is as good as the largest.
+    // `None`: there is no limit.
     let room = allowed.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < config.server_limits.max_connections {

@@ -20,7 +20,8 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum TenantCommand {
-    /// Make a tenant: a platform in one environment. Prints its first admin key, once
+    /// Create a tenant: a platform in one environment. Prints its first admin key, which is shown
+    /// only once
     Create(Create),
     /// List all tenants
     List(List),
@@ -30,27 +31,27 @@ pub enum TenantCommand {
 
 #[derive(Args)]
 pub struct Create {
-    /// Its name: a-z, 0-9 and -, such as tronagg
+    /// Name of the tenant: a-z, 0-9 and -, such as tronagg
     slug: Slug,
-    /// What its keys begin with, such as ta_ or tt_live_: at most 16 characters
+    /// Prefix of its keys, such as ta_ or tt_live_: at most 16 characters
     #[arg(long, value_parser = KeyPrefix::parse)]
     prefix: KeyPrefix,
-    /// live or test: their accounts, keys and balances never meet
+    /// live or test: the two share no accounts, keys or balances
     #[arg(long, default_value = "live")]
     environment: Environment,
-    /// Live keys that an account may have, 1 to 1000
+    /// Maximum number of live keys of an account, 1 to 1000
     #[arg(long, default_value = "5", value_parser = parse_max_keys)]
     max_keys: MaxKeys,
-    /// Code of the currency of the balances
+    /// Currency code of the balances
     #[arg(long, default_value = "TRX")]
     currency: String,
-    /// Decimals of the currency, 0 to 18
+    /// Number of decimals of the currency, 0 to 18
     #[arg(long, default_value_t = 6)]
     decimals: u8,
-    /// any: an account is named by any text without spaces; tron: by a TRON address
+    /// Format of account ids. any: text without spaces; tron: a TRON address
     #[arg(long, default_value = "any")]
     account_format: AccountFormat,
-    /// Scopes of a key that is created without any, separated by commas
+    /// Scopes of keys that are created without scopes, separated by commas
     #[arg(long, default_value = "read", value_parser = parse_scopes)]
     default_scopes: ScopeSet,
     /// Print one JSON object
@@ -71,7 +72,7 @@ pub struct List {
 
 #[derive(Args)]
 pub struct Show {
-    /// Its name
+    /// Name of the tenant
     slug: Slug,
     /// live or test
     #[arg(long, default_value = "live")]
@@ -119,7 +120,7 @@ impl Create {
             print(&tenant);
             println!("admin key       {}", admin_key.expose());
             println!(
-                "\nThe admin key is shown this once: keep it where only your backend reads it."
+                "\nThe admin key is shown only once. Store it where only your backend can read it."
             );
         }
         database.close().await
@@ -134,7 +135,7 @@ impl List {
             println!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()));
         } else if tenants.is_empty() {
             println!(
-                "There is no tenant yet. Make one: tollgate tenant create SLUG --prefix PREFIX"
+                "There are no tenants yet. Create one: tollgate tenant create SLUG --prefix PREFIX"
             );
         } else {
             println!(
@@ -170,7 +171,7 @@ impl Show {
     }
 }
 
-/// The tenant of this name, or an error that says what to do.
+/// The tenant with this name, or an error that says what to do.
 pub async fn find(
     database: &Database,
     slug: &Slug,
@@ -179,7 +180,7 @@ pub async fn find(
     let found = database.store.find_tenant(slug, environment).await;
     found.map_err(|error| match error {
         StoreError::Refused(Refusal::NotFound) => anyhow::anyhow!(
-            "there is no tenant {slug} in {}: see tollgate tenant list",
+            "no tenant {slug} in environment {}; list the tenants with tollgate tenant list",
             environment.as_str()
         ),
         other => other.into(),
@@ -189,11 +190,11 @@ pub async fn find(
 fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {
     created.map_err(|error| match error {
         StoreError::Refused(Refusal::TenantExists) => {
-            anyhow::anyhow!("there is a tenant of this name in this environment already")
+            anyhow::anyhow!("a tenant with this name already exists in this environment")
         }
         StoreError::Refused(Refusal::PrefixTaken) => anyhow::anyhow!(
-            "the prefix is that of another tenant, or one of the two begins with the other: see \
-             tollgate tenant list"
+            "the prefix collides with another tenant's prefix: no prefix may be the start of \
+             another; list the prefixes with tollgate tenant list"
         ),
         other => other.into(),
     })

@@ -131,13 +131,13 @@ pub struct UsageRange {
 #[non_exhaustive]
 pub enum UsageRangeError {
     /// `from` is not earlier than `to`, or than the present if there is no `to`.
-    #[error("must lie before to, or before now where there is no to")]
+    #[error("must be before `to`, or before now if there is no `to`")]
     Empty,
     /// `from` and `to` are more than 31 days apart by the hour, or 366 days by the day.
-    #[error("must lie at most 31 days before to by the hour, 366 days by the day")]
+    #[error("must be at most 31 days before `to` with hourly steps, or 366 days with daily steps")]
     TooLong,
     /// Rounded outward or with its default length, the range leaves the years 0 to 9999.
-    #[error("is too near to the end of all times that can be told")]
+    #[error("must keep the range within the years 0 to 9999")]
     OutOfTime,
 }
 

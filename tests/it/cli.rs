@@ -88,7 +88,7 @@ fn cli_commands_work_with_and_without_a_running_service() {
         data_dir.error(&["admin-key", "revoke", "tronagg", "adm_01h455vb4pex5vsknk084sn02q"]);
     assert!(unknown_key.contains("no admin key"), "{unknown_key}");
     let unknown_tenant = data_dir.error(&["admin-key", "list", "nobody"]);
-    assert!(unknown_tenant.contains("there is no tenant nobody in live"), "{unknown_tenant}");
+    assert!(unknown_tenant.contains("no tenant nobody in environment live"), "{unknown_tenant}");
 
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
