@@ -9,80 +9,80 @@ use crate::domain::{
     verification::Denial,
 };
 
-/// The least shards that a cache is cut into, so that threads seldom wait for each other.
+/// Minimum number of shards, so that threads seldom wait for each other.
 const MIN_SHARDS: usize = 16;
 
-/// Entries of a shard at the most: so many are moved within a fraction of a millisecond when it
-/// grows, while nobody else can look into it.
+/// Maximum number of entries in a shard. When a shard grows, it is locked while its entries move,
+/// which takes a fraction of a millisecond for this many.
 const SHARD_ENTRIES: usize = 16_000;
 
-/// The most entries that a cache may be made for.
+/// Maximum capacity of a cache.
 pub const MAX_ENTRIES: usize = 100_000_000;
 
-/// Verdicts by the hash of the key, bounded, the seldom used ones evicted first.
+/// Verdicts by the hash of the key. The size is bounded, and rarely used entries are evicted first.
 ///
-/// Only keys that exist are kept: texts that are made up push nothing out. A key comes in as one
-/// that was not used; when room is needed, the hand of a clock goes around, takes the mark of use
-/// from those that have it, and evicts the first one that has none. So a scan of many keys that are
-/// asked for once goes by those that are asked for again.
+/// Only keys that exist are cached, so made-up keys evict nothing. Eviction is the CLOCK algorithm:
+/// a new entry is not marked as used; when room is needed, the hand clears the marks that it
+/// passes, and evicts the first entry without a mark. So a scan of many keys that are used once
+/// does not evict keys that are used repeatedly.
 ///
-/// What a look-up takes is the waiting for memory: beside the lock, it touches the slots of the key
-/// and what the principal points to, and no index, no list and no second table.
+/// A lookup is bound by memory latency. Beside the lock, it touches only the slots of the key and
+/// the data that the principal points to: there is no index, list or second table.
 ///
-/// A row that was read before its key changed must not come in after the change was applied. So
-/// each shard counts the changes that were applied to it: who misses gets the count as a
-/// [`Ticket`], reads the row, and comes in only if the count is still the same.
+/// A row that was read before its key changed must not be inserted after the change was applied. So
+/// each shard counts the changes that were applied to it. A miss returns the count as a [`Ticket`],
+/// and the row is inserted only if the count is still the same.
 pub struct KeyCache {
     shards: Box<[RwLock<Shard>]>,
 }
 
-/// What was applied to a shard when a key was not found in it.
+/// The number of changes that a shard had applied when a key was not found in it.
 #[derive(Clone, Copy)]
 pub struct Ticket(u64);
 
-/// What a look-up in the cache finds.
+/// The result of a lookup in the cache.
 pub enum Found {
     /// The cached verdict of the key.
     Hit(Verdict),
-    /// The key is not cached. With this ticket a verdict that is read now can be inserted.
+    /// The key is not cached. A verdict that is read from now on can be inserted with this ticket.
     Miss(Ticket),
 }
 
-/// Keys by Robin Hood hashing: a key lies at its home, or as near behind it as those of earlier
-/// homes leave room. So keys of one home lie side by side, a search ends at the first key that is
-/// nearer to its own home than the one that is searched for would be, and what is taken out leaves
-/// no trace. Celis, "Robin Hood hashing", 1986.
+/// A hash table with Robin Hood hashing: a key is in its home slot, or as close behind it as the
+/// keys of earlier homes allow. So keys with the same home are adjacent, a search ends at the first
+/// key that is closer to its home than the searched key would be, and a removal leaves no
+/// tombstone. Celis, "Robin Hood hashing", 1986.
 struct Shard {
-    /// Changes that were applied.
+    /// Number of changes that were applied.
     changes: u64,
-    /// Keys that were found. Here, where the lock is: one count for all would make threads wait for
-    /// each other that look at different shards.
+    /// Number of hits. Each shard has its own count, beside its lock, so that threads that read
+    /// different shards do not contend for one cache line.
     hits: AtomicU64,
-    /// Grows with the entries, up to a seventh more than there may be.
+    /// Grows with the entries, up to 8/7 of the capacity.
     slots: Box<[Slot]>,
     entries: usize,
     capacity: usize,
     hand: usize,
 }
 
-/// 40 bytes: three fit into two lines of the processor's cache with room to spare.
+/// 40 bytes, so three slots fit into two cache lines of the processor.
 #[derive(Default)]
 struct Slot {
-    /// The hash without its last byte, whose place the mark takes.
+    /// The hash without its last byte. The mark takes its place.
     hash: [u8; 31],
     mark: Mark,
     principal: Option<Principal>,
 }
 
-/// Whether there is a key in the slot, whether it was used since the hand went by, and why it does
-/// not pass, if it does not.
+/// Whether the slot has a key, whether the key was used since the hand passed it, and the reason if
+/// the key is refused.
 #[derive(Default)]
 struct Mark(AtomicU8);
 
 const EMPTY: u8 = 0;
 const USED: u8 = 0b1000_0000;
 
-/// Slots of a shard that has an entry, to begin with.
+/// A shard with an entry has more slots than this, unless its capacity is smaller.
 const MIN_SLOTS: usize = 8;
 
 impl KeyCache {
@@ -109,14 +109,15 @@ impl KeyCache {
         }
     }
 
-    /// The ticket of a key whose entry, if there is one, is to be replaced.
+    /// The ticket for replacing the entry of a key, cached or not.
     pub fn ticket(&self, hash: &KeyHash) -> Ticket {
         Ticket(self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner).changes)
     }
 
-    /// Keeps what was read after the ticket was taken, unless a change was applied since.
+    /// Inserts a verdict that was read after the ticket was taken, unless a change was applied
+    /// since.
     pub fn insert(&self, hash: &KeyHash, ticket: Ticket, verdict: &Verdict) {
-        // Unknown keys and outages are not kept: for them nobody has to wait.
+        // Unknown keys and outages are not cached, and need no lock.
         let Some(slot) = Slot::new(hash, verdict) else { return };
         let mut shard = self.shard(hash.tag()).write().unwrap_or_else(PoisonError::into_inner);
         if shard.changes == ticket.0 {
@@ -124,8 +125,8 @@ impl KeyCache {
         }
     }
 
-    /// Applies a change of the keys with this tag: what is here of them goes, and what is being
-    /// read of them does not come in.
+    /// Applies a change of the keys with this tag: removes their entries, and prevents the
+    /// insertion of rows that are being read.
     pub fn invalidate(&self, tag: KeyTag) {
         let mut shard = self.shard(tag).write().unwrap_or_else(PoisonError::into_inner);
         shard.changes += 1;
@@ -134,7 +135,7 @@ impl KeyCache {
         }
     }
 
-    /// The same for all keys.
+    /// Applies a change of all keys.
     pub fn clear(&self) {
         for shard in &self.shards {
             let mut shard = shard.write().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +144,7 @@ impl KeyCache {
         }
     }
 
-    /// The keys that are here, and how often one was found.
+    /// The number of cached keys, and the number of hits.
     pub fn counts(&self) -> (usize, u64) {
         self.shards.iter().fold((0, 0), |(keys, hits), shard| {
             let shard = shard.read().unwrap_or_else(PoisonError::into_inner);
@@ -152,8 +153,8 @@ impl KeyCache {
     }
 
     fn shard(&self, tag: KeyTag) -> &RwLock<Shard> {
-        // A tag is a part of a SHA-256: all of its bits are as good as random. The high ones choose
-        // the shard, the low ones the home in it.
+        // A tag is a part of a SHA-256, so all of its bits are as good as random. The high bits
+        // choose the shard, and the low bits the home in it.
         &self.shards[scale(tag.bits(), self.shards.len())]
     }
 }
@@ -168,7 +169,7 @@ impl Shard {
         self.search(hash.tag(), |slot| slot.hash[..] == hash.as_bytes()[..31])
     }
 
-    /// Where the key with this tag is of which `is_it` is true.
+    /// The slot of the key with this tag for which `is_it` is true.
     fn search(&self, tag: KeyTag, is_it: impl Fn(&Slot) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
@@ -207,14 +208,14 @@ impl Shard {
         self.entries += 1;
     }
 
-    /// Puts a key that is not there yet, and for which there is room, where it belongs.
+    /// Puts a new key into its place. The shard must have room for it.
     fn place(&mut self, mut slot: Slot) {
         let mut place = self.home(slot.tag());
         let mut distance = 0;
         while !self.slots[place].is_empty() {
             let other = self.distance(&self.slots[place], place);
             if other < distance {
-                // That one is nearer to its home than this one: it makes room.
+                // The other key is closer to its home, so it makes room.
                 std::mem::swap(&mut self.slots[place], &mut slot);
                 distance = other;
             }
@@ -225,8 +226,9 @@ impl Shard {
     }
 
     fn grow(&mut self) {
-        // Halves of the most there may be, the smallest that is more: so the last step is no small
-        // one, which would leave nearly as much behind as it takes.
+        // The sizes are the maximum, its half, its quarter and so on, so each step about doubles
+        // the size. Doubling from the minimum could end with a small step, which would move all
+        // entries for little room.
         let mut number = self.most_slots();
         while number.div_ceil(2) > self.slots.len().max(MIN_SLOTS) {
             number = number.div_ceil(2);
@@ -242,14 +244,14 @@ impl Shard {
     }
 
     fn evict(&mut self) {
-        // Twice around is enough: the second time no mark is left.
+        // The loop ends in the second round at the latest, because the first one clears all marks.
         loop {
             if self.hand >= self.slots.len() {
                 self.hand = 0;
             }
             let slot = &self.slots[self.hand];
             if !slot.is_empty() && !slot.mark.take_use() {
-                // The hand stays: the next one may move here.
+                // The hand stays, because the next key may move to this slot.
                 self.remove(self.hand);
                 return;
             }
@@ -257,7 +259,7 @@ impl Shard {
         }
     }
 
-    /// Those behind that are not at their homes move one up.
+    /// Empties a slot. The next keys that are not in their home slots move one slot closer to them.
     fn remove(&mut self, mut place: usize) {
         loop {
             let next = self.after(place);
@@ -282,7 +284,7 @@ impl Shard {
         scale(tag.bits().rotate_left(32), self.slots.len())
     }
 
-    /// How far a key lies behind its home.
+    /// The distance of a key from its home slot.
     fn distance(&self, slot: &Slot, place: usize) -> usize {
         let home = self.home(slot.tag());
         if place >= home { place - home } else { place + self.slots.len() - home }
@@ -293,14 +295,14 @@ impl Shard {
     }
 }
 
-/// One of `number` parts, by the high bits.
+/// Maps the bits to one of `number` parts, by the high bits.
 fn scale(bits: u64, number: usize) -> usize {
     let part = (u128::from(bits) * number as u128) >> 64;
     usize::try_from(part).expect("less than the number of parts")
 }
 
 impl Slot {
-    /// `None` for what is not kept.
+    /// `None` if the verdict is not cached.
     fn new(hash: &KeyHash, verdict: &Verdict) -> Option<Self> {
         let (denial, principal) = match verdict {
             Ok(principal) => (None, Some(principal.clone())),
@@ -324,14 +326,14 @@ impl Slot {
         self.mark.use_it();
         let principal = self.principal.clone();
         match self.mark.denial() {
-            None => Ok(principal.expect("who passes is known")),
+            None => Ok(principal.expect("a key that passes has a principal")),
             Some(reason) => Err(Denied { reason, principal }),
         }
     }
 }
 
 impl Mark {
-    /// `None` for what is not kept.
+    /// `None` if the verdict is not cached.
     fn new(denial: Option<Denial>) -> Option<Self> {
         let code = match denial {
             None => 1,
@@ -355,13 +357,13 @@ impl Mark {
     }
 
     fn use_it(&self) {
-        // Written only when it changes, so that threads that read one key share its line.
+        // Written only if it changes, so that threads that read one key share its cache line.
         if self.0.load(Ordering::Relaxed) & USED == 0 {
             self.0.fetch_or(USED, Ordering::Relaxed);
         }
     }
 
-    /// Whether it was used; from here on it is not.
+    /// Clears the mark. Returns whether it was set.
     fn take_use(&self) -> bool {
         self.0.fetch_and(!USED, Ordering::Relaxed) & USED != 0
     }

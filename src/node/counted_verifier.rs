@@ -14,12 +14,12 @@ use crate::{
     node::Node,
 };
 
-/// Verifies keys as the node does, and counts what it says.
+/// Verifies keys as the node does, and counts the verdicts.
 pub struct CountedVerifier {
     node: Node,
-    /// By tenant. Replaced whole for a new one, which is seldom, so that readers share no lock.
+    /// By tenant. A new tenant, which is rare, replaces the whole map, so readers share no lock.
     counters: ArcSwap<HashMap<Slug, OfTenant>>,
-    /// Of keys whose prefix no tenant has.
+    /// For keys whose prefix belongs to no tenant.
     of_no_tenant: Counters,
 }
 
@@ -71,7 +71,7 @@ impl KeyVerifier for CountedVerifier {
     }
 }
 
-/// Those of a platform in both its environments.
+/// The counters of a platform in both environments.
 #[derive(Clone)]
 struct OfTenant {
     live: Arc<Counters>,
@@ -93,8 +93,8 @@ impl OfTenant {
     }
 }
 
-/// The counters of one tenant, found once: to name one by its labels takes longer than a
-/// verification.
+/// The counters of one tenant. They are looked up once, because a lookup by labels takes longer
+/// than a verification.
 struct Counters {
     valid: Counter,
     /// In the order of [`Denial::ALL`].
@@ -122,7 +122,7 @@ pub fn count_for(tenant: &Tenant, outcome: &'static str) {
     counter(tenant.slug.as_str(), tenant.environment.as_str(), outcome).increment(1);
 }
 
-/// Counts a request that carried nothing to be verified.
+/// Counts a request without a key that can be verified.
 pub fn count_unverified(outcome: &str) {
     counter("", "", outcome).increment(1);
 }

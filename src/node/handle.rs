@@ -3,13 +3,13 @@ use std::{sync::Arc, time::Duration};
 use super::{keeper, verifier::StoreVerifier};
 use crate::{auth::LeasedVerifier, clock, store::Store};
 
-/// How a node caches.
+/// Settings of the cache and the lease.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSettings {
-    /// Keys that are kept; 0: none.
+    /// Maximum number of cached keys. 0: no key is cached.
     pub cache_entries: usize,
-    /// How long it answers out of its cache without having heard from the database. A change waits
-    /// so long for a node that is gone.
+    /// How long the node may answer from its cache without renewing its lease. A change waits this
+    /// long for a node that is gone.
     pub lease: Duration,
 }
 
@@ -28,18 +28,18 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on this database, with an empty cache. Until [`keep_lease`](Self::keep_lease) runs
-    /// it looks every key up.
+    /// A node on this database, with an empty cache. Until [`keep_lease`](Self::keep_lease) runs,
+    /// it looks every key up in the database.
     ///
     /// # Panics
     ///
-    /// When the store belongs to a node already.
+    /// If the store already belongs to a node.
     #[must_use]
     pub fn new(store: Arc<Store>, settings: NodeSettings) -> Self {
         let verifier = StoreVerifier::new(Arc::clone(&store));
         let verifier = LeasedVerifier::new(verifier, settings.cache_entries, clock::since_boot);
         let verifier = Arc::new(verifier);
-        // Weak: the verifier holds the store.
+        // A weak reference, because the verifier holds the store.
         let applied = Arc::downgrade(&verifier);
         store.on_change(move |tag| {
             if let Some(verifier) = applied.upgrade() {
@@ -49,7 +49,7 @@ impl Node {
         Self { store, verifier, lease: settings.lease }
     }
 
-    /// What verifies keys here.
+    /// The verifier of this node.
     #[must_use]
     pub fn verifier(&self) -> &Arc<LeasedVerifier<StoreVerifier>> {
         &self.verifier
@@ -60,8 +60,8 @@ impl Node {
         &self.store
     }
 
-    /// Keeps the lease until `stop` is ready, then gives it back: nobody waits for this node any
-    /// more.
+    /// Keeps the lease until `stop` is ready, then gives it back, so that changes no longer wait
+    /// for this node.
     pub async fn keep_lease(self, stop: impl Future<Output = ()>) {
         keeper::keep(&self.store, &self.verifier, self.lease, stop).await;
     }

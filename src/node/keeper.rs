@@ -12,13 +12,13 @@ use crate::{
     store::{ChangeId, NodeSession, Notice, Store, StoreError},
 };
 
-/// Renewals in the time of one lease: it takes some that fail in a row to lose it.
+/// Number of renewals per lease, so that the lease is lost only if several of them fail in a row.
 const RENEWALS_IN_A_LEASE: u32 = 4;
 
-/// Between two attempts to get a session.
+/// The pause between two attempts to open a session.
 const RETRY_AFTER: Duration = Duration::from_millis(100);
 
-/// Changes that are acknowledged in one statement at the most.
+/// Maximum number of changes that are acknowledged in one statement.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
 type Verifier = LeasedVerifier<StoreVerifier>;
@@ -37,26 +37,29 @@ pub(super) async fn keep(
             lost = hold(store, verifier, lease, &mut told) => lost,
             () = &mut stop => break,
         };
-        // The lease itself runs on to its end: until then every change waits for this node.
+        // The lease stays valid until its end. Until then every change waits for this node.
         if !told {
             told = true;
             let error = &lost as &dyn std::error::Error;
-            warn!(error, "the lease is not renewed; when it is over every key is looked up");
+            warn!(
+                error,
+                "the lease cannot be renewed; after its end every key is looked up in the database"
+            );
         }
         tokio::select! {
             () = sleep(RETRY_AFTER) => {}
             () = &mut stop => break,
         }
     }
-    // In this order: who does not find this node does not wait for it.
+    // The lease must end first: once its row is deleted, no change waits for this node.
     verifier.end_lease();
     if let Err(error) = store.leave().await {
         let error = &error as &dyn std::error::Error;
-        warn!(error, "the lease could not be given back: changes wait for it until it is over");
+        warn!(error, "the lease could not be given back: changes wait until it ends");
     }
 }
 
-/// Holds the lease by one session, until that fails.
+/// Holds the lease with one session, until the session fails.
 async fn hold(
     store: &Store,
     verifier: &Verifier,
@@ -64,8 +67,8 @@ async fn hold(
     told: &mut bool,
 ) -> Result<Infallible, StoreError> {
     let mut session = store.open_session(lease).await?;
-    // What is cached now may miss what was changed while nobody listened, and is only dropped
-    // once somebody does: else what is read in between would miss what changes in between.
+    // The cache may have missed changes while no session listened. It is cleared only after the new
+    // session listens: a row that is read before that could miss a change.
     verifier.end_lease();
     session.listen().await?;
     verifier.clear();
@@ -73,15 +76,19 @@ async fn hold(
     loop {
         let (sent, begun) = (clock::since_boot(), Instant::now());
         let renewal = session.renew().await?;
-        // Once it is heard it counts; until then all that comes before it has to be.
+        // The renewal counts once its notification arrives, after those of all earlier commits.
         let (mut granted, mut until) = (false, begun + lease);
-        // The moment is looked at by itself: where there is always something to hear, waiting
-        // for it is never too late.
+        // The loop checks the time itself: while notifications keep arriving, the time-out below
+        // never fires.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
                 Ok(notice) => apply(verifier, &mut session, notice?),
                 Err(_) if granted => break,
-                Err(_) => return Err(StoreError::Unavailable("a renewal was not heard".into())),
+                Err(_) => {
+                    return Err(StoreError::Unavailable(
+                        "the notification of a renewal did not arrive".into(),
+                    ));
+                }
             };
             if heard.renewal == Some(renewal.number) {
                 if std::mem::take(&mut is_first) {
@@ -101,14 +108,14 @@ async fn hold(
     }
 }
 
-/// What was heard at one time, once it has been applied.
+/// Notifications that were received together, and have been applied.
 #[derive(Default)]
 struct Heard {
     applied: Vec<ChangeId>,
     renewal: Option<i64>,
 }
 
-/// Applies a notice, and those behind it that are here already.
+/// Applies a notification, and those behind it that have already arrived.
 fn apply(verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
     let mut heard = Heard::default();
     let mut next = Some(first);

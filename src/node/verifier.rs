@@ -54,7 +54,7 @@ fn judge(tenant: &Tenant, verification: Verification) -> Verdict {
 }
 
 fn unavailable(error: &StoreError) -> Denied {
-    // A denial carries no cause; this is where it is known.
+    // The denial has no cause, so the cause is logged here.
     warn!(error = error as &dyn std::error::Error, "a key could not be looked up");
     Denial::Unavailable.into()
 }
