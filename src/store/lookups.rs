@@ -230,7 +230,7 @@ impl Worker {
                     None => connection.insert(self.lookups.pool.acquire().await?),
                 };
                 match select(own, hashes).await {
-                    // A restart of the database has closed it, and perhaps the other one as well.
+                    // A restart of the database has closed this connection, and maybe the other.
                     Err(error) if is_lost_connection(&error) && failures < CONNECTIONS => {
                         *connection = None;
                         failures += 1;
@@ -246,7 +246,7 @@ impl Worker {
         if result.is_err()
             && let Some(mut own) = connection.take()
         {
-            // Given back, the pool would ask it whether it stands, and wait for that without end.
+            // If it returned to the pool, the pool would ping it and wait without a time limit.
             own.close_on_drop();
         }
         result
@@ -255,7 +255,7 @@ impl Worker {
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        // Only a panic comes here with this one still counted.
+        // A worker is still counted here only after a panic.
         if self.counted {
             self.lookups.lock().workers -= 1;
         }

@@ -111,8 +111,8 @@ pub(super) fn pool(
     max_connections: u32,
     session: &str,
 ) -> PgPoolOptions {
-    // What a role or a database sets as its default must not undo the ledger's promises: READ
-    // COMMITTED, and an acknowledgement only of what is on disk.
+    // The ledger needs READ COMMITTED, and commits that are on disk before they are acknowledged.
+    // Defaults of a role or a database must not change that.
     let session = format!(
         "{}; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \

@@ -16,24 +16,25 @@ use crate::{
     },
 };
 
-/// Keys in the buffer at once; what a further one is used for is dropped, and that is counted.
+/// Maximum number of keys in the buffer. Counts of further keys are dropped, and the metric
+/// `tollgate_usage_dropped_total` counts them.
 const MAX_KEYS: usize = 200_000;
 
-/// Requests at the same time seldom meet in one of so many.
+/// With this many shards, concurrent requests seldom wait for the same lock.
 const SHARDS: usize = 16;
 
-/// A shard has no more than its part, so that none has to look at the others.
+/// Each shard has a fixed share of the keys, so no shard has to read the others.
 const KEYS_IN_A_SHARD: usize = MAX_KEYS / SHARDS;
 
-/// A key that was taken out to be written is not taken out again for so long.
+/// The shortest interval at which the counts of a key are written.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// What keys were used for and is not written yet, bounded.
+/// The counts of the use of keys that are not written yet. Its size is bounded.
 pub struct UsageBuffer {
     shards: [Mutex<Shard>; SHARDS],
     /// This machine's clock: it never steps.
     pub(super) since_boot: fn() -> Duration,
-    /// Counts for which there was no room, until they are in the metric.
+    /// Number of dropped counts that are not in the metric yet.
     pub(super) dropped: AtomicU64,
 }
 
@@ -42,21 +43,21 @@ type Shard = HashMap<KeyId, Entry, BuildHasherDefault<RandomBits>>;
 struct Entry {
     principal: Principal,
     waiting: Option<Usage>,
-    /// When it was last taken out to be written.
+    /// When the counts were last taken out to be written.
     taken: Option<Duration>,
 }
 
-/// What a key was used for for some time, the moments by this machine's clock.
+/// The use of a key over some time. Moments are times of this machine's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Usage {
     pub counts: OutcomeCounts,
-    /// When the first of the counts came.
+    /// When the first request was counted.
     pub began: Duration,
     /// When the key last passed.
     pub passed: Option<Duration>,
 }
 
-/// What was taken out to be written.
+/// Counts that were taken out to be written.
 pub(super) type Taken = Vec<(Principal, Usage)>;
 
 impl UsageBuffer {
@@ -67,8 +68,8 @@ impl UsageBuffer {
         Self { shards, since_boot, dropped: AtomicU64::new(0) }
     }
 
-    /// Counts a request with this key. It waits for nobody for longer than it takes to count one,
-    /// or to take out what waits in a shard.
+    /// Counts a request with this key. It waits at most for other requests to be counted, or for
+    /// the counts of a shard to be taken out.
     pub fn record(&self, principal: &Principal, outcome: UsageOutcome) {
         let usage = Usage::once(outcome, (self.since_boot)());
         match entry(&mut self.shard(principal.key_id), principal) {
@@ -77,8 +78,8 @@ impl UsageBuffer {
         }
     }
 
-    /// Takes out what may be written: of each key once a minute, or, with `all`, whatever there is.
-    /// Forgets the keys that were not used since they were written a minute ago.
+    /// Takes out the counts that are due: those of each key once a minute, or all of them if `all`
+    /// is set. Forgets keys that were not used since they were written a minute ago.
     pub(super) fn take(&self, all: bool) -> Taken {
         let now = (self.since_boot)();
         let mut taken = Taken::new();
@@ -101,7 +102,7 @@ impl UsageBuffer {
         taken
     }
 
-    /// Puts back what was taken out and could not be written, to be taken out again at once.
+    /// Puts back counts that could not be written. They are due immediately.
     pub(super) fn put_back(&self, taken: &[(Principal, Usage)]) {
         for (principal, usage) in taken {
             match entry(&mut self.shard(principal.key_id), principal) {
@@ -120,13 +121,13 @@ impl UsageBuffer {
     }
 
     fn shard(&self, key_id: KeyId) -> MutexGuard<'_, Shard> {
-        // Other bits than those by which the map finds its buckets.
+        // The map finds its buckets by other bits.
         let bits = random_bits(key_id.uuid().as_bytes()) >> 32;
         lock(&self.shards[bits as usize % SHARDS])
     }
 }
 
-/// The key's entry, which is made if there is room for it.
+/// The key's entry. It is created if there is room for it.
 fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entry> {
     let room = shard.len() < KEYS_IN_A_SHARD;
     match shard.entry(principal.key_id) {
@@ -139,7 +140,7 @@ fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entr
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // The map is whole after each of its operations: a panic elsewhere harms nothing.
+    // No operation leaves the map inconsistent, so a panic elsewhere does no harm.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -167,7 +168,7 @@ impl Usage {
     }
 }
 
-/// Hashes a key's id, a UUIDv7, to those of its bits that are random. Nobody outside chooses them.
+/// Hashes a key's id, a UUIDv7, to its random bits. Clients cannot choose them.
 #[derive(Default)]
 struct RandomBits(u64);
 

@@ -17,31 +17,31 @@ use crate::{
     store::{KeyUse, Store, StoreError},
 };
 
-/// Between two flushes: a first use is seen soon after.
+/// The interval between two flushes. It is short, so that the first use of a key is soon visible.
 const FLUSH_AFTER: Duration = Duration::from_secs(5);
 
-/// Keys in one statement at the most.
+/// Maximum number of keys in one statement.
 const MAX_KEYS_AT_ONCE: usize = 1000;
 
-/// For one statement. The database bounds it by itself, unless it has stopped answering.
+/// Time limit of one statement. The database limits it itself, unless it has stopped answering.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// For all that is left when the service stops.
+/// Time limit of the last flush, when the service stops.
 const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl UsageBuffer {
-    /// Writes what waits here every few seconds until `stop` is ready, then all that is left.
+    /// Writes the due counts every few seconds until `stop` is ready, then all that are left.
     ///
-    /// When the hour turns by the database's clock everything is written too: the counts of a key
-    /// are for one hour.
+    /// All counts are also written at the end of each hour of the database's clock, because a
+    /// stored count belongs to one hour.
     pub async fn run(self: Arc<Self>, store: Arc<Store>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut turn_of_hour: Option<Duration> = None;
         let mut failing = false;
         loop {
-            self.tell_dropped();
+            self.count_dropped();
             let now = (self.since_boot)();
             let to_turn = turn_of_hour.map_or(FLUSH_AFTER, |turn| turn.saturating_sub(now));
             tokio::select! {
@@ -51,14 +51,14 @@ impl UsageBuffer {
             let now = (self.since_boot)();
             let turned = turn_of_hour.is_some_and(|turn| turn <= now);
             if turned {
-                // What is written now says when the next one is. If nothing waits, it is this.
+                // The write below corrects this time, if there is anything to write.
                 turn_of_hour = turn_of_hour.map(|turn| turn + HOUR);
             }
             match self.write(&store, self.take(turned)).await {
                 Ok(Some(database_time)) => {
                     turn_of_hour = Some((self.since_boot)() + rest_of_hour(database_time));
                     if std::mem::take(&mut failing) {
-                        info!("the usage of keys is written again");
+                        info!("usage counts are written again");
                     }
                 }
                 Ok(None) => {}
@@ -66,7 +66,10 @@ impl UsageBuffer {
                 Err(error) => {
                     failing = true;
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "the usage of keys cannot be written: it waits in memory");
+                    warn!(
+                        error,
+                        "usage counts cannot be written: they stay in memory until the next attempt"
+                    );
                 }
             }
         }
@@ -74,20 +77,21 @@ impl UsageBuffer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                warn!(error, "the last usage of keys could not be written: it is lost");
+                warn!(error, "the last usage counts could not be written, and are lost");
             }
-            Err(_) => warn!("the last usage of keys could not be written in time: it is lost"),
+            Err(_) => warn!("the last usage counts could not be written in time, and are lost"),
         }
-        self.tell_dropped();
+        self.count_dropped();
     }
 
-    /// Writes all that waits here, also of keys that were written a moment ago.
+    /// Writes all counts, including those of keys that were written a moment ago.
     pub async fn flush(&self, store: &Store) -> Result<(), StoreError> {
         self.write(store, self.take(true)).await?;
         Ok(())
     }
 
-    /// Returns the database's clock, if anything was written. What is not goes back.
+    /// Writes the counts, and puts back those that cannot be written. Returns the database's clock
+    /// if anything was written.
     async fn write(&self, store: &Store, taken: Taken) -> Result<Option<Timestamp>, StoreError> {
         let (mut rest, mut database_time) = (&taken[..], None);
         while !rest.is_empty() {
@@ -114,7 +118,7 @@ impl UsageBuffer {
         let mut uses = Vec::with_capacity(some.len());
         let now = (self.since_boot)();
         for (principal, usage) in some {
-            // In memory: the key could only be verified because its tenant is.
+            // This reads no database: the tenant of a verified key is in memory.
             let tenant = store.find_tenant(&principal.tenant, principal.environment).await?;
             uses.push(KeyUse {
                 account_id: AccountId::derive(tenant.id, &principal.account),
@@ -127,14 +131,14 @@ impl UsageBuffer {
         store.record_usage(&uses).await
     }
 
-    /// Brings what was dropped into the metric, which is there from the start, at zero.
-    fn tell_dropped(&self) {
+    /// Adds the dropped counts to the metric. The first call creates the metric, at zero.
+    fn count_dropped(&self) {
         let dropped = self.dropped.swap(0, Ordering::Relaxed);
         metrics::counter!("tollgate_usage_dropped_total").increment(dropped);
     }
 }
 
-/// How long the hour lasts on.
+/// The time until the hour ends.
 fn rest_of_hour(at: Timestamp) -> Duration {
     let gone = at.unix_micros().rem_euclid(HOUR.as_micros() as i64);
     HOUR - Duration::from_micros(gone.unsigned_abs())

@@ -9,10 +9,10 @@ use std::{
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Entries that are looked at. No request has passed more proxies.
+/// Maximum number of entries that are read. No request passes more proxies than this.
 const MAX_ENTRIES: usize = 32;
 
-/// The proxies that are believed when they say who the client is. By default there are none.
+/// The proxies that are trusted to name the client. By default there are none.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
@@ -29,9 +29,9 @@ impl TrustedProxies {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client of a request that came from the trusted proxy `peer`. A proxy appends whom it
-    /// heard: an entry is true if all to the right of it are trusted, and others may be made up.
-    /// Where an entry cannot be read, the client is the proxy that wrote it.
+    /// The client of a request that came from the trusted proxy `peer`. Each proxy appends the
+    /// address of its peer: an entry is true if all entries to its right are trusted proxies, and
+    /// may be forged otherwise. If an entry cannot be read, the client is the proxy that wrote it.
     pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let lines = headers.get_all("x-forwarded-for").iter().rev();
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
@@ -47,7 +47,7 @@ impl TrustedProxies {
     }
 }
 
-/// Reads an address, or a network such as `10.0.0.0/8`. Both may be IPv4 in the form of IPv6.
+/// Reads an address, or a network such as `10.0.0.0/8`. Both may be IPv4-mapped IPv6.
 fn read_network(text: &str) -> Option<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical().into());
@@ -62,7 +62,7 @@ fn read_network(text: &str) -> Option<IpNet> {
     Some(network)
 }
 
-/// Reads an address that may have a port, and brackets if it is one of IPv6.
+/// Reads an address. It may have a port, and an IPv6 address may have brackets.
 fn read_entry(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(entry.trim_ascii()).ok()?;
     let bare = || text.parse::<IpAddr>().ok();

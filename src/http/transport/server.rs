@@ -23,16 +23,16 @@ use crate::auth::ClientAddress;
 /// Bounds of the connections.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// Connections at once; a further one waits to be accepted.
+    /// Maximum number of concurrent connections. Further ones wait to be accepted.
     pub max_connections: usize,
-    /// For all headers of a request to come. Also how long an idle connection is kept.
+    /// How long to wait for the headers of a request. An idle connection is closed after this time.
     pub header_timeout: Duration,
-    /// For a client to take more of an answer that waits to be sent.
+    /// How long to wait until a client reads more of a response.
     pub write_timeout: Duration,
-    /// Bytes of a request's first line and headers.
+    /// Maximum size in bytes of a request's first line and headers.
     pub header_bytes: usize,
     pub max_headers: usize,
-    /// For requests in flight to finish once the service is to stop.
+    /// How long requests in flight may take to finish when the service is stopped.
     pub drain_timeout: Duration,
 }
 
@@ -49,8 +49,8 @@ impl Default for ServerLimits {
     }
 }
 
-/// Serves until `stop` is ready, then stops accepting and finishes what is in flight. A client that
-/// comes through `proxies` is whom they name.
+/// Serves until `stop` is ready, then accepts no more connections and finishes the requests in
+/// flight. If a request comes from one of `proxies`, its client is the one that they name.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -71,7 +71,7 @@ pub async fn serve(
                 serve_connection(stream, peer, permit, &router, limits, &proxies, &graceful);
             }
             Err(error) => {
-                // Out of file descriptors, most likely: without a pause this would spin.
+                // Most likely there are no free file descriptors. Without a pause this would spin.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
@@ -79,9 +79,9 @@ pub async fn serve(
     }
     drop(listener);
     if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
-        warn!("some requests did not finish in {:?}; they are cut off", limits.drain_timeout);
+        warn!("some requests did not finish within {:?}, and are cut off", limits.drain_timeout);
     } else {
-        info!("everything in flight is finished");
+        info!("all requests in flight are finished");
     }
 }
 
@@ -104,23 +104,23 @@ fn serve_connection(
     graceful: &GracefulShutdown,
 ) {
     if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot switch Nagle's algorithm off");
+        debug!(%error, "cannot disable Nagle's algorithm");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write_timeout));
     let peer = peer.ip().to_canonical();
-    // Of another than a trusted proxy no such header is read.
+    // The header is read only if the peer is a trusted proxy.
     let proxies = proxies.include(peer).then(|| proxies.clone());
     let router = router.clone();
     let service = hyper::service::service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(axum::body::Body::new);
-        let told = proxies.as_ref().map(|proxies| proxies.client(peer, request.headers()));
-        request.extensions_mut().insert(ClientAddress(told.unwrap_or(peer)));
+        let named = proxies.as_ref().map(|proxies| proxies.client(peer, request.headers()));
+        request.extensions_mut().insert(ClientAddress(named.unwrap_or(peer)));
         router.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        // An answer is small: to copy its body behind its head costs less than to send two pieces.
+        // Responses are small: copying the body costs less than a vectored write.
         .writev(false)
         .header_read_timeout(limits.header_timeout)
         .max_headers(limits.max_headers)

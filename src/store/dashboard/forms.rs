@@ -8,22 +8,22 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// Keys that one session makes by forms, at the most.
+/// Maximum number of keys that one session makes with forms.
 const MAX_FORMS: i64 = 1000;
 
-/// A form of a session that makes a key, and may do so once.
+/// A form of a session. It can make one key.
 #[derive(Clone, Copy, Debug)]
 pub struct FormClaim<'a> {
     pub session: SessionId,
-    /// Stands in the form.
+    /// The token in the form.
     pub form: &'a SessionToken,
 }
 
 impl FormClaim<'_> {
-    /// Spends the form in the transaction that makes the key: if that comes to nothing, so does this.
-    /// To be called under the account's lock: of two that send the form at once, the second finds
-    /// here what the first one left. `account_id` is the account of the new key: a session of
-    /// another account is not found.
+    /// Spends the form in the transaction that makes the key, so a rollback undoes both. Must be
+    /// called under the account's lock: if a form is sent twice concurrently, the second request
+    /// finds the form spent. `account_id` is the account of the new key, so the session of another
+    /// account is not found.
     pub(in crate::store) async fn spend(
         &self,
         connection: &mut PgConnection,

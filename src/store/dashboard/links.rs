@@ -24,13 +24,13 @@ use crate::{
     },
 };
 
-/// A link into the dashboard that was made.
+/// A new link into the dashboard.
 #[derive(Clone, Copy, Debug)]
 pub struct DashboardLink {
     pub expires_at: Timestamp,
 }
 
-/// Whose dashboard a link leads into.
+/// The tenant and the account that a link leads to.
 #[derive(Clone, Debug)]
 pub struct LinkTarget {
     pub tenant: Arc<Tenant>,
@@ -66,7 +66,7 @@ impl AccountHandle<'_> {
         )
         .execute(&mut *tx)
         .await?;
-        // Without the path and the query, in which there may be secrets of the platform's.
+        // Without the path and the query, which may contain secrets of the platform.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
         self.record(&mut tx, AuditAction::DashboardLinkCreate, None, detail, at).await?;
         tx.commit().await?;
@@ -75,7 +75,8 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// Whose link it is, which is not taken by that. `None`: it was used, has expired, or never was.
+    /// The target of a link, which this does not use up. `None`: the link was used, has expired, or
+    /// never existed.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
         &self,
@@ -100,9 +101,9 @@ impl Store {
         Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
     }
 
-    /// Takes a link, once, and opens the session whose token is given; the one that it replaces in
-    /// that browser is closed. `None`: the link was used, has expired, or never was, and nothing was
-    /// done.
+    /// Uses a link, which works once, and opens the session with the given token. Closes the
+    /// session that it replaces in the browser. `None`: the link was used, has expired, or never
+    /// existed, and nothing was done.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
@@ -128,7 +129,7 @@ impl Store {
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
-        // Of two that take it at once, the second waits here, and finds nothing left.
+        // If two requests use a link concurrently, the second waits here and then finds no row.
         let taken = sqlx::query!(
             "DELETE /* dashboard_links.take */
                     FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
@@ -165,13 +166,13 @@ impl Store {
     }
 }
 
-/// Deletes links that are over, of a few accounts: those that have been over for longest.
+/// Deletes expired links of a few accounts, beginning with those that expired first.
 async fn delete_links_that_are_over(
     connection: &mut PgConnection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let at = OffsetDateTime::from(at);
-    // In the order of the accounts: two that delete the same never wait in a circle.
+    // In the order of the accounts, so that concurrent deletions of the same rows cannot deadlock.
     let accounts = sqlx::query_scalar!(
         r#"SELECT /* dashboard_links.accounts_with_expired */ DISTINCT account_id AS "account_id!"
            FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1

@@ -24,14 +24,15 @@ use crate::{
     },
 };
 
-/// A session that was seen more recently is not written: a page costs no write.
+/// The shortest interval at which the last use of a session is written, so that most pages cost no
+/// write.
 const SEEN_SECONDS: i64 = 60;
 
-/// Accounts whose rows that are over are deleted when a new one is made: more than one, so that they
-/// get fewer.
+/// Number of accounts whose ended rows are deleted when a new row is made. It is more than one, so
+/// that the number of ended rows decreases.
 pub(in crate::store) const ACCOUNTS_AT_ONCE: i64 = 5;
 
-/// A browser that is in the dashboard of one account.
+/// The session of a browser in the dashboard of one account.
 #[derive(Clone, Debug)]
 pub struct DashboardSession {
     pub id: SessionId,
@@ -41,7 +42,7 @@ pub struct DashboardSession {
     pub return_url: Option<ReturnUrl>,
     pub way: SignInWay,
     pub created_at: Timestamp,
-    /// The database's clock when it was read.
+    /// The database's clock at the time of the read.
     pub now: Timestamp,
 }
 
@@ -51,7 +52,7 @@ impl DashboardSession {
     }
 }
 
-/// What a new session is to be.
+/// The properties of a new session.
 pub(in crate::store) struct NewSession<'a> {
     pub token: TokenHash,
     pub way: SignInWay,
@@ -115,8 +116,8 @@ struct SessionRow {
 }
 
 impl Store {
-    /// The session of a token. `None`: there is none, or it is over. One that is idle may be over up
-    /// to a minute early, since it is written so seldom when it was seen.
+    /// The session of a token. `None`: there is none, or it has ended. An idle session may end up
+    /// to a minute early, because its last use is written at most once a minute.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
@@ -186,7 +187,7 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let _timer = self.timer("close_dashboard_sessions");
         let mut tx = self.begin().await?;
-        // Links that were not used yet would open others.
+        // Unused links could open new sessions.
         sqlx::query!(
             "DELETE /* dashboard_links.delete_all */ FROM dashboard_links WHERE account_id = $1",
             session.account_id()
@@ -214,7 +215,7 @@ impl Store {
 
     async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        // One that another page just marked, or closed, is left as it is.
+        // A session that another request has just marked or closed stays as it is.
         sqlx::query!(
             "UPDATE /* dashboard_sessions.mark_seen */ dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
@@ -229,7 +230,7 @@ impl Store {
     }
 }
 
-/// Deletes a session and records it, unless it is gone already.
+/// Deletes a session and records that, unless it was already deleted.
 pub(in crate::store) async fn close(
     connection: &mut PgConnection,
     session: &DashboardSession,
@@ -253,13 +254,13 @@ pub(in crate::store) async fn close(
     Ok(())
 }
 
-/// Deletes sessions that are over, of a few accounts: those that have been over for longest.
+/// Deletes ended sessions of a few accounts, beginning with those that ended first.
 pub(in crate::store) async fn delete_sessions_that_are_over(
     connection: &mut PgConnection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     let at = OffsetDateTime::from(at);
-    // In the order of the accounts: two that delete the same never wait in a circle.
+    // In the order of the accounts, so that concurrent deletions of the same rows cannot deadlock.
     let accounts = sqlx::query_scalar!(
         r#"SELECT /* dashboard_sessions.accounts_with_expired */
                   DISTINCT account_id AS "account_id!"
@@ -284,7 +285,7 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     Ok(())
 }
 
-/// So many seconds later.
+/// The moment this many seconds later.
 pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))

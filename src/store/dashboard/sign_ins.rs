@@ -71,18 +71,18 @@ pub enum NewSignIn {
 #[derive(Clone, Debug)]
 pub enum SignInOutcome {
     Open(DashboardSession),
-    /// The signature is right; the address has no account, and none is made by signing in.
+    /// The signature is valid, but the address has no account, and signing in does not create one.
     NoAccount,
-    /// The nonce is unknown, was used or has expired, or is of another browser, host or address.
+    /// The nonce is unknown, was used, has expired, or belongs to another browser, host or address.
     Spent,
     WrongSignature(SignatureError),
 }
 
 impl Store {
     /// Begins a sign-in, unless there were too many in the last 5 minutes: 20 of the address by the
-    /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or the
-    /// first 64 bits of an IPv6 address. Those that begin at one moment do not see each other, and none
-    /// waits for another: there can be as many more as there are connections.
+    /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or
+    /// the first 64 bits of an IPv6 address. Concurrent sign-ins neither see each other nor wait
+    /// for each other, so a limit can be exceeded by the number of connections.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn start_sign_in(
         &self,
@@ -93,7 +93,7 @@ impl Store {
         let _timer = self.timer("start_sign_in");
         let client = client_of(origin.address);
         let counted = Counted { tenant, address: attempt.address, client: &client };
-        // One that is refused costs a read, and neither a transaction nor a lock.
+        // A refused sign-in costs one read, without a transaction or a lock.
         let seen = self
             .read(|pool| async move {
                 let mut connection = pool.acquire().await?;
@@ -128,9 +128,10 @@ impl Store {
         Ok(NewSignIn::Made { issued_at: at, expires_at })
     }
 
-    /// Ends a sign-in, once: its nonce is spent whatever comes out. Then `check` is asked whether the
-    /// signature of the message that was issued at that moment is right; then the session is opened, and
-    /// in the same transaction the account is made, where the tenant's policy allows it.
+    /// Ends a sign-in. This spends the nonce, whatever the result. Then `check` verifies the
+    /// signature of the message that was issued at the moment that it gets. If it is valid, the
+    /// same transaction opens the session, and creates the account if the tenant's policy allows
+    /// it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn finish_sign_in(
         &self,
@@ -170,7 +171,8 @@ impl Store {
     }
 }
 
-/// Who is counted as one: whoever has an IPv6 address has 64 bits of them.
+/// The network that counts as one client. An IPv6 client usually controls the last 64 bits of its
+/// address.
 fn client_of(address: Option<IpAddr>) -> String {
     match address.map(|address| address.to_canonical()) {
         Some(IpAddr::V4(address)) => address.to_string(),
@@ -234,7 +236,7 @@ impl Counted<'_> {
 impl Seen {
     /// Seconds until the next sign-in may begin. `None`: now.
     fn wait(&self) -> Result<Option<i64>, StoreError> {
-        // The one that has to leave the window: then one fewer than the most is left.
+        // When this sign-in leaves the window, one fewer than the maximum is left in it.
         let leaving = self.of_pair.max(self.of_address).max(self.of_client);
         let Some(leaving) = leaving else { return Ok(None) };
         let leaving = stored_time("dashboard_sign_ins.issued_at", leaving)?;
@@ -245,7 +247,8 @@ impl Seen {
     }
 }
 
-/// Spends a nonce. The moment when it was issued, if the attempt ends as it began and in time.
+/// Spends a nonce. Returns when it was issued, if the attempt is bound to the same data as at its
+/// start, and has not expired.
 async fn spend(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -275,7 +278,8 @@ async fn spend(
     }
 }
 
-/// The status of the account that signs in, which is made where it may be. `None`: there is none.
+/// The status of the account that signs in. Creates the account if that is allowed. `None`: there
+/// is no account.
 async fn admit(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -300,7 +304,8 @@ async fn admit(
     status.as_deref().map(account::stored_status).transpose()
 }
 
-/// Deletes some of the tenant's rows that count no more; those that another deletes are left to it.
+/// Deletes some of the tenant's rows that no longer count. Skips rows that another transaction is
+/// deleting.
 async fn delete_sign_ins_that_are_over(
     connection: &mut PgConnection,
     tenant: &Tenant,

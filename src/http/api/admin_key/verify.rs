@@ -201,7 +201,7 @@ async fn answer(
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    // A text that none of the tenant's keys can have is not looked up.
+    // A text without the tenant's prefix cannot be one of its keys, and is not looked up.
     let key = request.key.as_ref().ok();
     let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {
@@ -219,14 +219,14 @@ async fn answer(
         }
     };
     let decided = decide(state, tenant, &found, request, request_id).await;
-    // The key passed, also where the charge came to nothing.
+    // The key passed, even if the charge failed.
     let decision =
         decided.as_ref().map_or(GateDecision::Passed, |(answer, _)| answer.code.decision());
     state.usage.record(&found, decision.usage().unwrap_or(UsageOutcome::Valid));
     decided
 }
 
-/// What is said of a key that passes the gate.
+/// The result for a key that passed: checks its scopes, and makes the charge.
 async fn decide(
     state: &AppState,
     tenant: &Arc<Tenant>,
@@ -280,7 +280,7 @@ async fn charge(
             };
             Ok((declined, decline.replayed))
         }
-        // The key changed between the look-up and the charge.
+        // The key changed between the lookup and the charge.
         Err(StoreError::Refused(Refusal::KeyDenied(denial))) => {
             Ok((VerifyResponse::denied(denial, key)?, false))
         }
