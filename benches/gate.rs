@@ -1,5 +1,5 @@
-//! The gate alone, without a server: what a verification out of the cache takes, in time and in
-//! allocations, and what a cached key takes in memory.
+//! The gate without a server: the time and the allocations of a verification from the cache, and
+//! the memory of a cached key.
 //!
 //! Beside criterion's report it prints a line for each figure, which `bench/run.py` reads.
 
@@ -38,29 +38,29 @@ const MANY_KEYS: u64 = 1_000_000;
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// Counts what is allocated.
+/// Counts allocations and their bytes.
 struct Counting;
 
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: everything is handed on to the system's allocator as it came.
+// SAFETY: every call is passed on to the system's allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
         BYTES.fetch_add(size(layout), Ordering::Relaxed);
-        // SAFETY: what holds for this call holds for that one.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
         BYTES.fetch_sub(size(layout), Ordering::Relaxed);
-        // SAFETY: what holds for this call holds for that one.
+        // SAFETY: the caller upholds the same contract.
         unsafe { System.dealloc(memory, layout) }
     }
 }
 
-/// What glibc's allocator takes for it: a word in front, in steps of 16 bytes, 32 at least.
+/// The memory that glibc's allocator uses: a word in front, rounded up to 16 bytes, at least 32.
 fn size(layout: Layout) -> u64 {
     (layout.size() as u64 + 8).next_multiple_of(16).max(32)
 }
@@ -94,7 +94,7 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
         tenant: "tronagg".parse().expect("a slug"),
         scopes: ScopeSet::parse(["write"]).expect("a scope"),
     };
-    // With room, since keys do not fall evenly into its parts.
+    // The capacity has room to spare, because keys are not distributed evenly over the shards.
     let room = usize::try_from(keys + keys / 50 + 20_000).expect("it fits into memory");
     let verifier = LeasedVerifier::new(inner, room, since_boot);
     let beginning = Timestamp::from_unix_micros(0).expect("in range");
@@ -121,7 +121,7 @@ fn key(number: u64) -> KeyText {
     KeyText::parse(&text(number)).expect("well formed")
 }
 
-/// Text in, principal out.
+/// Verifies a key from its text.
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
     verifier.verify_at_once(&Presented::new(&key)).expect("it is cached").expect("it passes")

@@ -4,17 +4,17 @@
     python3 examples/bot.py balance
     python3 examples/bot.py buy 1.500000 --reference energy-65000
 
-It reads TRONAGG_API_KEY, and TRONAGG_URL where the service is not on this machine, from the
-environment or from a file `.env`:
+It reads TRONAGG_API_KEY from the environment or from a file `.env`, and TRONAGG_URL if the
+service is not on this machine:
 
     TRONAGG_API_KEY=ta_...
 
 Needs `pip install requests python-dotenv`.
 
-Exit status: 0 done; 1 refused for another reason; 2 the key is missing or not accepted (401);
-3 the balance does not suffice (402); 4 the key or its account may not do this (403);
-5 no answer: the purchase may have happened, and the same command with the same
---idempotency-key finds out without buying twice.
+Exit status: 0 success; 1 refused for another reason; 2 the key is missing or invalid (401);
+3 insufficient balance (402); 4 the key or its account is not allowed to do this (403);
+5 no response: the purchase may have been made. Run the same command with the same
+--idempotency-key to find out. It does not buy twice.
 """
 
 import argparse
@@ -51,10 +51,10 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description="Buys with an API key.")
     commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("balance", help="what is left")
+    commands.add_parser("balance", help="show the balance")
     purchase = commands.add_parser("buy", help="make a purchase")
     purchase.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1.500000")
-    purchase.add_argument("--reference", required=True, help="what the purchase is for, in your own words")
+    purchase.add_argument("--reference", required=True, help="your own text for the purchase")
     purchase.add_argument("--idempotency-key", help="to repeat an earlier purchase safely (default: a new one)")
     return parser.parse_args()
 
@@ -67,26 +67,26 @@ def show_balance(session, url):
 
 
 def buy(session, url, arguments):
-    # One key for one purchase, made before the first try: whatever gets lost on the way,
-    # the service charges for it once.
+    # One key for one purchase, created before the first try. Even if a request or a response is
+    # lost, the service charges once.
     idempotency_key = arguments.idempotency_key or str(uuid.uuid4())
     print(f"idempotency key {idempotency_key}", file=sys.stderr)
     response = send(
         session,
         "POST",
         f"{url}/v1/purchases",
-        # An amount is a string: floating point has no place near money.
+        # An amount is a string, because floating point would round it.
         json={"amount": arguments.amount, "reference": arguments.reference},
         headers={"Idempotency-Key": idempotency_key},
     )
     purchase = answer(response)
     print(f"purchase {purchase['id']} {purchase['amount']}")
     if response.headers.get("Idempotent-Replayed") == "true":
-        print("(it had been made before; nothing was charged now)", file=sys.stderr)
+        print("(the purchase was made earlier; nothing was charged now)", file=sys.stderr)
 
 
 def send(session, method, url, **request):
-    """Sends until there is an answer, at most TRIES times. What is sent is the same each time."""
+    """Sends the same request until there is a response, at most TRIES times."""
     for attempt in range(1, TRIES + 1):
         try:
             response = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)
@@ -110,7 +110,7 @@ def wait_seconds(retry_after, attempt):
 
 
 def answer(response):
-    """The body of a success; anything else ends the program with a line that says what to do."""
+    """Returns the body of a success. Otherwise ends the program with a line that says what to do."""
     if response.ok:
         return response.json()
     try:

@@ -1,8 +1,9 @@
-//! A service of one's own behind the gate, without a database: `cargo run --example
-//! foreign_service --no-default-features --features middleware`.
+//! Your own service behind the gate, without a database: `cargo run --example foreign_service
+//! --no-default-features --features middleware`.
 //!
-//! It makes up one key at the start, prints how to call with it, and knows no other. A real one
-//! would ask a Tollgate, or a store of its own: whatever implements `KeyVerifier`.
+//! It creates one key at the start, prints how to send requests with it, and accepts no other. A
+//! real service would verify keys with Tollgate or with its own store: with anything that
+//! implements `KeyVerifier`.
 
 use axum::{Router, routing::get};
 use tollgate::{
@@ -41,7 +42,7 @@ async fn place_order(caller: Principal) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // An example may be read by anybody: a real key comes from a CSPRNG.
+    // This key is public. A real key must come from a CSPRNG.
     let key = KeyText::parse("ta_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc")?;
     let gate = ApiKeyLayer::new(OneKey {
         hash: key.hash(),

@@ -1,4 +1,4 @@
-//! A service of one's own behind the gate, which asks a running Tollgate about every key:
+//! Your own service behind the gate, which verifies keys with a running Tollgate:
 //!
 //! ```sh
 //! export TOLLGATE_URL=http://127.0.0.1:8080 TOLLGATE_ADMIN_KEY=tg_admin_…
@@ -8,8 +8,8 @@
 //! curl -i http://127.0.0.1:3001/orders/new -H "X-API-Key: $TRONAGG_API_KEY"
 //! ```
 //!
-//! The admin key needs the permission `verify` alone. An address to listen on may be given as an
-//! argument; with port 0 the system chooses one, and what is printed says which.
+//! The admin key needs only the permission `verify`. The first argument may be the address to
+//! listen on. With port 0 the system chooses a port, and the program prints it.
 
 use axum::{Router, routing::get};
 use tollgate::{
@@ -27,7 +27,7 @@ async fn place_order(caller: Principal) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // Why a key could not be verified is a warning in the log.
+    // If a key could not be verified, a warning in the log says why.
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
 
     let admin_key = KeyText::parse(&setting("TOLLGATE_ADMIN_KEY")?)

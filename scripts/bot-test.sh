@@ -88,7 +88,7 @@ equal 'the price left the balance' "$(calculate "$before" - 1.500000)" "$(balanc
 bot_ends 0 'it buys with an idempotency key' buy 0.250000 --reference second --idempotency-key bot-test-1
 cp out bought
 bot_ends 0 'it repeats a purchase' buy 0.250000 --reference second --idempotency-key bot-test-1
-says err 'it had been made before'
+says err 'the purchase was made earlier'
 equal 'the repeat is the same purchase' "$(cat bought)" "$(cat out)"
 left=$(calculate "$before" - 1.750000)
 equal 'the repeat was not charged' "$left" "$(balance)"
@@ -137,7 +137,7 @@ until [ -f proxy.url ]; do
 done
 TRONAGG_URL=$(cat proxy.url)
 bot_ends 0 'it tries again after a 503, with the same idempotency key' buy 0.250000 --reference fourth
-grep -q 'it had been made before' err || fail "$what: the second try was not a repeat of the first"
+grep -q 'the purchase was made earlier' err || fail "$what: the second try was not a repeat of the first"
 says err '503: try 1 of 5, again in 0 s'
 TRONAGG_URL=$TOLLGATE_URL
 equal 'the lost answer was charged once' "$(calculate "$left" - 0.250000)" "$(balance)"
