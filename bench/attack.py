@@ -1,4 +1,4 @@
-"""What an attack with made-up keys does to the good ones, and to memory."""
+"""The effect of an attack with made-up keys on good keys and on memory."""
 
 import threading
 
@@ -16,7 +16,7 @@ GROWTH_MEBIBYTES = 8
 
 
 class Customer(threading.Thread):
-    """Asks with the good keys, one after the other, as long as the attack lasts."""
+    """Sends requests with the good keys, one after another, until the attack ends."""
 
     def __init__(self, server):
         super().__init__(daemon=True)

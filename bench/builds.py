@@ -15,13 +15,13 @@ SHORT = 7
 
 
 class Missing(Broken):
-    """A build does not have what is to be measured."""
+    """A build lacks something that the measurement needs."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """Programs, and the tree that they were built from. Each build has databases of its own, which its
-    own programs make: two commits may have different migrations."""
+    """Programs, and the tree that they were built from. Each build has its own databases, which its own
+    programs create, because two commits may have different migrations."""
 
     tree: Path
     programs: dict[str, Path]
@@ -140,7 +140,7 @@ class BaseSide:
 
     def _failed(self, error):
         self.side = None
-        # What comes after the first failure may only be its consequence.
+        # Later failures may only be consequences of the first one.
         if self.reason is None:
             self.reason = error
             print(f"{self._pair}: the base commit cannot be measured: {error}", file=sys.stderr, flush=True)

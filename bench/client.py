@@ -1,4 +1,4 @@
-"""HTTP on keep-alive connections: as little of it as the benchmark needs, and quick."""
+"""A fast HTTP client on keep-alive connections, with only what the benchmark needs."""
 
 import re
 import selectors
@@ -10,18 +10,18 @@ from processes import Broken
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 TIMEOUT_SECONDS = 10
 
-# To ask for many keys: connections, and requests that are sent on one of them at once. They fit
-# into the 16 KiB that the service reads ahead.
+# For requests with many keys: the number of connections, and of requests that are pipelined on each.
+# These fit into the 16 KiB that the service reads ahead.
 CONNECTIONS = 64
 PIPELINE = 50
 
-# Of one length, so that what is shorter cannot hold one.
+# All status lines have one length, so a shorter text does not contain one.
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 STATUS_LINE_LENGTH = 13
 
 
 class Connection:
-    """One connection, on which one request after another is asked."""
+    """One connection, which sends one request after another."""
 
     def __init__(self, port):
         self._socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
@@ -34,7 +34,7 @@ class Connection:
         self._socket.close()
 
     def ask(self, request):
-        """The status and the body of the answer."""
+        """The status and the body of the response."""
         try:
             self._socket.sendall(request)
             return self._read_answer()
@@ -65,7 +65,7 @@ def gated_request(path, key):
 
 
 def ask_each(port, path, keys):
-    """Asks once with each of the keys, and wants that each passes."""
+    """Sends one request with each of the keys. Every key must pass."""
     keys = iter(keys)
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for _ in range(CONNECTIONS):
@@ -84,7 +84,7 @@ def ask_each(port, path, keys):
 
 
 class Conversation:
-    """One connection of many: it sends several requests at once and counts the answers."""
+    """One of many connections: it pipelines requests and counts the responses."""
 
     def __init__(self, port, path, keys):
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
@@ -94,14 +94,14 @@ class Conversation:
         self._unread = b""
 
     def send_next(self):
-        """False: there is no key left."""
+        """Returns False if there is no key left."""
         batch = [gated_request(self._path, key) for _, key in zip(range(PIPELINE), self._keys)]
         self._awaited = len(batch)
         self.socket.sendall(b"".join(batch))
         return bool(batch)
 
     def receive(self):
-        """True: all that was asked is answered."""
+        """Returns True if every request has its response."""
         received = self.socket.recv(65536)
         if not received:
             raise Broken("the server closed a connection")

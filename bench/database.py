@@ -1,4 +1,4 @@
-"""A Postgres of the benchmark's own: durable, on a socket in a temporary directory, gone in the end."""
+"""The benchmark's own Postgres: durable, on a socket in a temporary directory, and removed at the end."""
 
 import json
 import os
@@ -17,7 +17,7 @@ KEYS_PER_ACCOUNT = 5
 # Rows that one statement inserts: its checks of foreign keys wait in memory for its end.
 ROWS_AT_ONCE = 1_000_000
 
-# Key number i is "ta_" and i in 43 digits; five after each other are those of an account.
+# Key number i is "ta_" and i in 43 digits. Five consecutive keys belong to one account.
 SEED_KEYS = """
     INSERT INTO api_keys (account_id, key_id, tenant_id, key_hash, hint, name, scopes, metadata, enabled, created_at)
     SELECT account_id, md5('key ' || number)::uuid, tenant_id,
@@ -50,7 +50,7 @@ def account_name(number):
 
 
 class Postgres:
-    """The server runs, and databases can be made."""
+    """A running server, in which databases can be created."""
 
     def __init__(self, workplace, bindir, directory):
         self._workplace = workplace
@@ -96,7 +96,7 @@ class Postgres:
         if name not in self._made:
             print(f"making a database with {content}", flush=True)
             make(name)
-            # What else would be done at some time during the measurements.
+            # Otherwise Postgres would do this at some time during the measurements.
             self.sql(name, "VACUUM ANALYZE")
             self.sql(name, "CHECKPOINT")
             self._made.add(name)
@@ -115,7 +115,7 @@ class Postgres:
             raise Broken(f"the database has {there} keys instead of {keys}")
 
     def database_with_admin_key(self, build, name):
-        """Makes a database with a tenant and no account; gives the tenant's admin key."""
+        """Creates a database with a tenant and no account. Returns the tenant's admin key."""
         return self._new_database(build, name)["admin_key"]
 
     def sql(self, database, statement):
@@ -124,8 +124,8 @@ class Postgres:
         return self._workplace.run("psql", command, seconds=3600).output
 
     def lookups(self, database):
-        """How many keys have ever been looked up by their hash, by all who are gone now."""
-        # A session counts for itself, and adds that to the whole at its end at the latest.
+        """The number of keys that all ended sessions have looked up by their hash."""
+        # A session has its own count, and adds it to the total when it ends, or earlier.
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         deadline = time.monotonic() + SESSIONS_SECONDS
         while self.sql(database, others).strip() != "0":
@@ -135,7 +135,7 @@ class Postgres:
         return int(self.sql(database, COUNT_LOOKUPS))
 
     def pgbench(self, database, arguments, seconds, seed, clients=2):
-        """Transactions a second of clients that prepare their statements, in two threads at the most."""
+        """Transactions per second of clients with prepared statements, in at most two threads."""
         command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-n", "-M", "prepared"]
         command += ["-c", clients, "-j", min(clients, 2), "-T", seconds, f"--random-seed={seed}"]
         command += [*arguments, database]
@@ -173,8 +173,8 @@ class Postgres:
             raise Broken(f"tollgate tenant create says:\n{output}") from None
 
     def _make_accounts(self, database, keys):
-        # The service derives an account's id from that of the tenant and from its name; Postgres
-        # itself has no SHA-1 to do so.
+        # The service derives an account's id from the tenant's id and the account's name. Postgres
+        # has no SHA-1 of its own for that.
         tenant = uuid.UUID(self.sql(database, "SELECT tenant_id FROM tenants").strip())
         rows = self._workplace.directory / "accounts.tsv"
         with open(rows, "w") as file:

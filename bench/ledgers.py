@@ -1,4 +1,4 @@
-"""Databases with money in them: accounts that can buy, long ledgers, and naive tables."""
+"""Databases with balances: accounts that can buy, long ledgers, and naive tables."""
 
 from database import KEYS_PER_ACCOUNT, ROWS_AT_ONCE, key_text
 
@@ -63,7 +63,7 @@ NAIVE_TABLES = """
 
 
 def with_balances(postgres, build):
-    """A build's database with accounts that can buy, five keys each."""
+    """A build's database with accounts that have a balance and five keys each."""
 
     def make(name):
         postgres.make_keys(build, name, ACCOUNTS * KEYS_PER_ACCOUNT)
@@ -98,13 +98,13 @@ def naive(postgres):
 
 
 def ids(postgres, database, account):
-    """The ids of an account, by its number, and of the first of its keys."""
+    """The id of an account, by its number, and that of its first key."""
     statement = f"SELECT account_id, key_id FROM api_keys WHERE {is_key_of(account)}"
     return postgres.sql(database, statement).strip().split("|")
 
 
 def entries(postgres, database):
-    """How many ledger entries there are, as far as the accounts know."""
+    """The number of ledger entries, by the newest `seq` of each account."""
     return int(postgres.sql(database, "SELECT sum(last_seq) FROM accounts"))
 
 

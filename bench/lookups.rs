@@ -1,5 +1,5 @@
-//! Looks keys up at random, as a node does whose cache does not have them, and prints how many a
-//! second. bench/README.md says what that is compared with.
+//! Looks up random keys, as a node does that has not cached them, and prints the rate per second.
+//! bench/README.md says what the rate is compared with.
 
 use std::{
     sync::{
@@ -17,10 +17,10 @@ use tollgate::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// There are the keys 0 to KEYS - 1.
+    /// Number of keys. They are numbered from 0.
     #[arg(long)]
     keys: u64,
-    /// Look-ups that wait at the same time.
+    /// Number of concurrent lookups.
     #[arg(long)]
     tasks: u64,
     #[arg(long)]

@@ -1,4 +1,4 @@
-"""What the results were measured on. Says nothing that tells whose machine it is."""
+"""Describes the machine of the measurements, without anything that identifies its owner."""
 
 import os
 import platform
@@ -12,7 +12,7 @@ STOLEN = 7
 
 
 class StolenTime:
-    """How much of the cores' time other guests of the hypervisor took, from here on."""
+    """The share of the cores' time that other guests of the hypervisor used, counted from here on."""
 
     def __init__(self):
         self._before = self._read()
@@ -23,13 +23,13 @@ class StolenTime:
 
     @staticmethod
     def _read():
-        # After the word "cpu". What stands behind the stolen time is contained in the first columns.
+        # Skips the word "cpu". The columns after the stolen time are included in the first ones.
         columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         return [int(column) for column in columns[: STOLEN + 1]]
 
 
 def describe(workplace, postgres, cores, current, base):
-    """Pairs of a name and a value."""
+    """Yields pairs of a name and a value."""
     kibibytes = int(first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo"))
     yield "processor", first(r"^model name\s*:\s*(.*)$", "/proc/cpuinfo") or "unknown"
     yield "virtual machine", "yes" if re.search(r"\bhypervisor\b", Path("/proc/cpuinfo").read_text()) else "no"
@@ -44,7 +44,7 @@ def describe(workplace, postgres, cores, current, base):
     if base is not None:
         yield "compared with", f"{base.commit}, {version(workplace, base)}"
     yield "Postgres", postgres.version()
-    # It knows its version only in the text for those who use it wrongly, and ends with status 1.
+    # wrk prints its version only with its usage, and exits with status 1.
     yield "wrk", workplace.run("wrk-version", ["sh", "-c", f"{find_program('wrk')} -v || true"]).output.split("[")[0]
     haproxy = workplace.run("haproxy-version", [find_program("haproxy"), "-v"]).output
     yield "HAProxy", haproxy.split(" - ")[0]

@@ -1,4 +1,4 @@
-"""What is measured: sides that take turns, and the lines of the table that come of it."""
+"""Measures sides in turn, and makes the lines of the table from the results."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -25,7 +25,7 @@ class Settings:
 
 @dataclass
 class Sample:
-    """One measurement of one side. What is not known of it is None."""
+    """One measurement of one side. Unknown values are None."""
 
     answers_per_second: float
     # Microseconds that the server's process computed for one answer.
@@ -41,7 +41,7 @@ class Sample:
 
 @dataclass
 class Row:
-    """A line of the table. Without a target it is for information."""
+    """A line of the table. Without a target it is only for information."""
 
     pair: str
     ours: str
@@ -55,7 +55,7 @@ class Row:
 
 @dataclass
 class Side:
-    """What is measured, for so many seconds and with a seed."""
+    """A side of a pair. `measure` takes the seconds and a seed."""
 
     label: str
     measure: Callable[[int, int], Sample]
@@ -68,7 +68,7 @@ class Side:
 
 @dataclass
 class Measured:
-    """The samples of one side of a pair, a sample a round."""
+    """The samples of one side of a pair, one for each round."""
 
     pair: str
     label: str
@@ -81,7 +81,7 @@ class Measured:
 
 @dataclass
 class AgainstBase:
-    """How a pair compares with the base commit: a ratio for each round, or why there is none."""
+    """How a pair compares with the base commit: a ratio for each round, or the reason why there is none."""
 
     pair: str
     ratios: list[float] = field(default_factory=list)
@@ -134,12 +134,12 @@ def compare(bench, pair, target, open_ours, open_against):
 
 
 def take_turns(settings, pair, sides, base):
-    """A warm-up that does not count, and the rounds."""
+    """Runs a warm-up, which does not count, and the rounds."""
     for side in turns(sides, base, 1):
         measure_side(side, base, settings.warm_up_seconds, 0)
     for number in range(1, settings.rounds + 1):
         for side in turns(sides, base, number):
-            # The same seed for all: they are asked for the same keys in the same order.
+            # All sides get the same seed, so they get the same keys in the same order.
             sample = measure_side(side, base, settings.seconds, number)
             if sample is not None:
                 side.samples.append(sample)
@@ -160,7 +160,7 @@ def turns(sides, base, number):
 
 
 def measure_side(side, base, seconds, seed):
-    """A sample; None if the side is that of a base that has failed."""
+    """A sample, or None if the side belongs to a base that has failed."""
     if side is base.side:
         return base.measure(seconds, seed)
     return side.measure(seconds, seed)
@@ -176,7 +176,7 @@ def with_range(found):
 
 
 def ratios(ours, against):
-    """A ratio a round, of two measurements next to each other: what slows both down drops out."""
+    """One ratio for each round, of two consecutive measurements, so that slowdowns of both cancel out."""
     pairs = zip(ours.samples, against.samples)
     return [mine.answers_per_second / other.answers_per_second for mine, other in pairs]
 
@@ -186,5 +186,5 @@ def with_rate(measured):
 
 
 def bounded_row(pair, what, value, bound, unit, digits=0):
-    """A line whose value must not be above a bound."""
+    """A line whose value must not exceed a bound."""
     return Row(pair, f"{what}: {value:,.{digits}f} {unit}", target=f"≤ {bound:g} {unit}", met=value <= bound)

@@ -1,4 +1,4 @@
-"""What purchases cost: in batches, against a transaction for each of them."""
+"""The cost of purchases in batches, compared with one transaction for each purchase."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -15,9 +15,9 @@ MISSES = 'tollgate_cache_lookups_total{result="miss"}'
 
 
 def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, clients=CLIENTS, keyed=False):
-    """The whole service, asked to buy off one account or off many at random."""
+    """The whole service, with purchases of one account, or of many accounts at random."""
     against = naive_side(bench, accounts, clients)
-    # More threads than half of the cores would only take Postgres's place, and wake each other.
+    # More threads than half of the cores would only take cores from Postgres, and wake each other.
     workers = max(1, len(bench.cores.usable) // 2)
 
     @contextmanager
@@ -41,7 +41,7 @@ def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, 
 
 
 def batch(bench, pair, size, target=None, *, clients=CLIENTS):
-    """The function in the database alone, on one connection."""
+    """Only the function in the database, on one connection."""
 
     def ours(build):
         database = ledgers.with_balances(bench.postgres, build)
@@ -51,8 +51,8 @@ def batch(bench, pair, size, target=None, *, clients=CLIENTS):
 
 
 def batch_latency(bench, pair):
-    """How much longer a purchase takes that nothing can be gathered with."""
-    # 1.3 of the latency.
+    """The extra latency of a purchase that shares its batch with no other."""
+    # The latency may be 1.3 times that of the other side.
     outcome = batch(bench, pair, 1, 1 / 1.3, clients=1)
     ours, against = outcome.measured[0], outcome.measured[-1]
     millis = [1000 / side.median("answers_per_second") for side in (ours, against)]
@@ -61,7 +61,7 @@ def batch_latency(bench, pair):
 
 
 def ledger_size(bench, pair):
-    """Whether it matters how much an account has bought before."""
+    """Whether the number of earlier purchases of an account affects the rate."""
 
     def database(build):
         # Short ledgers grow while they are measured: each round takes one of its own, and so does the warm-up.
@@ -81,13 +81,13 @@ def ledger_size(bench, pair):
 
 
 def service_side(bench, database, label, server, accounts, connections, keyed):
-    """The service, asked by wrk. A purchase that was answered and is not in the ledger breaks the run."""
+    """The service, with load from wrk. The run fails if a purchase with a response is not in the ledger."""
 
     def measure(seconds, seed):
         before = ledgers.entries(bench.postgres, database)
         script = ["purchases.lua", "keyed" if keyed else "bare", accounts, KEYS_PER_ACCOUNT, seed]
         sample = measure_with_wrk(bench.workplace, server, "/v1/purchases", script, seconds, connections=connections)
-        # Those too whose answers wrk did not wait for.
+        # This includes purchases whose responses wrk did not wait for.
         made = ledgers.entries(bench.postgres, database) - before
         if made < sample.answers:
             raise Broken(f"{sample.answers:,} purchases were answered, and {made:,} were made")
@@ -97,7 +97,7 @@ def service_side(bench, database, label, server, accounts, connections, keyed):
 
 
 def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
-    """The function, called with batches of so many purchases by one client of pgbench."""
+    """The function, called by one client of pgbench with batches of this many purchases."""
     script = build.script("batch.sql")
 
     def measure(seconds, seed):
@@ -109,7 +109,7 @@ def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
 
 
 def naive_side(bench, accounts=1, clients=CLIENTS):
-    """A transaction a purchase, by clients of pgbench."""
+    """One transaction for each purchase, by clients of pgbench."""
     database = ledgers.naive(bench.postgres)
 
     def measure(seconds, seed):

@@ -1,4 +1,4 @@
-"""What is compared with what. README.md says what each pair is for."""
+"""The pairs that are compared. README.md says what each pair is for."""
 
 import re
 from contextlib import contextmanager, nullcontext
@@ -18,14 +18,14 @@ FEW_KEYS = 1_000
 MANY_KEYS = 100_000
 FIRST_KEYS = 50_000
 
-# Beyond this share of answers that asked the database, a gate whose keys are all cached is not
-# what was measured.
+# If a larger share of the responses needed the database, the measurement was not that of a gate
+# with all keys cached.
 UNCACHED_SHARE = 0.01
 
 
 @dataclass
 class Bench:
-    """What every pair needs."""
+    """The tools and settings that every pair needs."""
 
     workplace: Workplace
     postgres: Postgres
@@ -36,13 +36,13 @@ class Bench:
     base: Build | None
 
     def pins(self, worker_threads):
-        """The cores of a server, and of who asks it."""
+        """The cores of a server, and those of its client."""
         return self.cores.split(worker_threads)
 
 
 class Cached:
-    """Makes sure that a server has answered out of its cache. Begins before the server does, and is
-    asked after the server has ended."""
+    """Checks that a server has answered from its cache. Created before the server starts, and
+    called after the server has ended."""
 
     def __init__(self, bench, database):
         self._bench = bench
@@ -59,7 +59,7 @@ class Cached:
 
 
 def gate(bench, pair, workers):
-    """What the gate costs: the same server, the same requests, with it and without it."""
+    """The cost of the gate: the same server and requests, with the gate and without it."""
     server_cores, client_cores = bench.pins(workers)
     place = {"workers": workers, "cores": server_cores}
     asked = {"keys": FEW_KEYS, "threads": workers, "cores": client_cores}
@@ -86,7 +86,7 @@ def gate(bench, pair, workers):
 
 
 def against_haproxy(bench, pair, start, label, path, target=None):
-    """A server with one worker thread and all keys cached, against HAProxy with all in a map."""
+    """A server with one worker thread and all keys cached, against HAProxy with all keys in a map."""
     server_cores, client_cores = bench.pins(1)
     place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(MANY_KEYS)}
     asked = {"keys": MANY_KEYS, "threads": 1, "cores": client_cores}
@@ -113,7 +113,7 @@ def against_haproxy(bench, pair, start, label, path, target=None):
 
 
 def cold(bench, pair):
-    """Most keys have to be looked up: HTTP and all, against a client that only looks up."""
+    """A server that has to look up most keys, against a client that only does lookups, without HTTP."""
     asked = {"keys": MANY_KEYS, "threads": 1, "cores": None}
 
     @contextmanager
@@ -127,7 +127,7 @@ def cold(bench, pair):
 
 
 def gathered(bench, pair):
-    """Look-ups that are gathered into few statements, against one statement each."""
+    """Lookups that share statements, against one statement for each lookup."""
 
     def ours(build):
         url = bench.postgres.url(bench.postgres.database_with_keys(build, MANY_KEYS))
@@ -148,7 +148,7 @@ def gathered(bench, pair):
 
 
 def pgbench_sides(bench):
-    """pgbench with our statement, and with the one that it brings along."""
+    """pgbench with our statement, and with its built-in one."""
     database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
     own_tables = bench.postgres.database_of_pgbench()
     script = bench.current.script("lookup.sql")
@@ -222,7 +222,7 @@ def gate_alone(bench, pair):
 
 
 def with_room(keys):
-    """Entries of a cache that shall keep all of so many keys: they do not fall evenly into its parts."""
+    """The capacity of a cache that has to hold all of the keys, which are not distributed evenly over its shards."""
     return keys + keys // 50 + 20_000
 
 

@@ -1,4 +1,4 @@
-"""Programs that the benchmark starts: where they run, what they see, and that they are gone in the end."""
+"""Starts the programs of the benchmark, with their directory, cores and environment, and ends them all."""
 
 import ctypes
 import os
@@ -23,7 +23,7 @@ LIBC = ctypes.CDLL(None)
 
 
 class Broken(Exception):
-    """The run tells nothing: a program failed, or answered what it must not."""
+    """The run is invalid: a program failed, or returned a wrong response."""
 
 
 @dataclass
@@ -36,7 +36,7 @@ class Ended:
 
 
 class Workplace:
-    """A temporary directory, and the programs that run in it. Inside the block it is there."""
+    """A temporary directory and the programs that run in it. It exists inside the `with` block."""
 
     def __enter__(self):
         # On disk, also where /tmp is memory. Another user runs Postgres, and has to get in there.
@@ -51,7 +51,7 @@ class Workplace:
 
     @contextmanager
     def start(self, name, arguments, *, environment=None, cores=None, user=None, stop=signal.SIGTERM):
-        """A program that runs as long as the block does."""
+        """A program that runs until the `with` block ends."""
         program = Program(self, name, self._start(name, arguments, environment, cores, user, stop))
         try:
             yield program
@@ -76,7 +76,7 @@ class Workplace:
         return (self.directory / f"{name}.out").read_text(errors="replace")
 
     def last_words(self, name):
-        """What a program said before it failed, on stdout and stderr."""
+        """The output of a program that failed, on stdout and stderr."""
         errors = (self.directory / f"{name}.err").read_text(errors="replace")
         return (self.output(name)[-1000:] + errors[-2000:]).strip()
 
@@ -130,7 +130,7 @@ class Program:
         return self._workplace.output(self.name)
 
     def cpu_seconds(self):
-        """What it has used so far, in all its threads."""
+        """The processor time that all its threads have used so far."""
         # The name, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -159,13 +159,13 @@ class Program:
 
 
 class Cores:
-    """Which cores the server and who asks it are pinned to."""
+    """The cores that the server and its client are pinned to."""
 
     def __init__(self):
         self.usable = sorted(os.sched_getaffinity(0))
 
     def split(self, worker_threads):
-        """The cores of a server with so many threads, and the others; None and None: not pinned."""
+        """The cores of a server with this many threads, and those of the client. None and None: not pinned."""
         if len(self.usable) <= worker_threads:
             return None, None
         return set(self.usable[:worker_threads]), set(self.usable[worker_threads:])
@@ -192,13 +192,13 @@ def environment_of_programs(additional):
 
 
 def children_cpu():
-    """Seconds that children used which have ended and have been waited for."""
+    """The processor time in seconds of the child processes that have ended and were waited for."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def end_session(process):
-    """Ends a program that still runs, with all that it has started itself."""
+    """Ends a running program and all programs that it has started."""
     # Once it has been waited for, its number may be that of others.
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)

@@ -13,32 +13,32 @@ from servers import tollgate_serve
 
 KEYS = 300
 ACCOUNT = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
-# What the service may take at the most: a node that cannot be told is waited for.
+# The longest time that a revoke may take: it waits this long for a node that does not acknowledge it.
 LEASE_MILLIS = 2000
 TARGET_MILLIS = 20
 
-# How long is asked after the revoke has returned: whoever passes then passes wrongly.
+# How long requests go on after the revoke has returned. Every one that passes then is an error.
 AFTERWARDS_SECONDS = 0.02
 GIVE_UP_SECONDS = 10
-# Answers that pass before the revoke is sent: from then on the other node has the key cached.
+# Number of requests that pass before the revoke is sent, so that the other node has cached the key.
 PASSED_BEFORE = 10
 
 
 @dataclass
 class Revoked:
-    """What was seen of one key; times in milliseconds."""
+    """The measurements of one key, in milliseconds."""
 
     # From the sending of the revoke to the first refusal of the other node.
     refused_after: float
-    # From the sending of the revoke to its answer.
+    # From the sending of the revoke to its response.
     returned_after: float
-    # Requests that were begun after that answer had come: all of them, and those that passed.
+    # Requests that began after that response: all of them, and those that passed.
     asked_afterwards: int
     passed_afterwards: int
 
 
 class Asker(threading.Thread):
-    """Asks the other node with one key, again and again on one connection."""
+    """Sends requests with one key to the other node, one after another on one connection."""
 
     def __init__(self, connection, request):
         super().__init__(daemon=True)
@@ -108,7 +108,7 @@ def measure(bench):
             revoked.append(revoke_one(backend, to_asker, [to_a, to_b], node_b.path))
             if number % 100 == 0:
                 print(f"revoke: {number} of {KEYS} keys", flush=True)
-            # A node does things at regular times; the revokes shall not keep step with them.
+            # A node has periodic work. The revokes must not be in step with it.
             time.sleep(random.uniform(0, 0.02))
     return outcome(revoked)
 
@@ -179,5 +179,5 @@ def spread(millis):
 
 
 def percentile(ordered, percent):
-    """The smallest value that so many percent are not above."""
+    """The smallest value that this percentage of the values does not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

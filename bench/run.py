@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures pairs in turn, prints what comes of it, and writes bench/results.md.
+"""Measures pairs in turn, prints the results, and writes them to bench/results.md.
 
     python3 bench/run.py [--check] [NAME]...
 
@@ -21,7 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from statistics import median
 
-# The repository stays as it was: no __pycache__ beside the programs.
+# Keeps __pycache__ out of the repository.
 sys.dont_write_bytecode = True
 import builds  # noqa: E402
 import machine  # noqa: E402
@@ -68,7 +68,7 @@ def read_settings():
 
 
 def end_on_signals():
-    """Lets `with` blocks clean up when this program is told to end."""
+    """Makes signals raise an exception, so that `with` blocks clean up."""
 
     def leave(number, _frame):
         # A second signal must not interrupt the cleaning up.
@@ -81,7 +81,7 @@ def end_on_signals():
 
 
 def measure(names, settings):
-    """The exit status."""
+    """Returns the exit status."""
     began = time.monotonic()
     stolen = machine.StolenTime()
     cores = Cores()
@@ -110,7 +110,7 @@ def measure(names, settings):
 
 
 def measure_pairs(bench, names):
-    """All that was measured, and why what was not."""
+    """The measurements, and the reasons for those that are missing."""
     outcome, broken = Outcome(), {}
     for name in names:
         print(f"\n{name}", flush=True)
@@ -165,8 +165,8 @@ def document(outcome, facts, settings, cores, base):
 
 
 MEASURED_EXPLAINED = (
-    "Medians of the rounds, and the smallest and the largest rate. *Server µs*: what the server's process computed "
-    "for an answer. *Server* and *client*: how much of one core the server, and each thread of wrk, were using."
+    "Medians of the rounds, and the smallest and the largest rate. *Server µs*: processor time of the server "
+    "per response. *Server* and *client*: how much of one core the server, and each thread of wrk, used."
 )
 BASE_EXPLAINED = (
     "*New* is this tree, *old* is the commit, both as *ours* of the pair. The median of the rounds, and the "
@@ -224,7 +224,7 @@ def measured_table(measured):
 
 
 def table(names, rows):
-    """A table in Markdown that is also one to the eye."""
+    """A Markdown table with aligned columns."""
     rows = [names, *rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(names))]
     lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths)) + " |" for row in rows]

@@ -1,5 +1,5 @@
-//! The service's own listener, gate, cache and store around a handler of one line; or the same
-//! without the gate. What it is compared with, bench/README.md says.
+//! The service's listener, gate, cache and store around a handler of one line, or the same without
+//! the gate. bench/README.md says what it is compared with.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use tollgate::{
     telemetry,
 };
 
-/// The service's own.
+/// The allocator of the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -41,7 +41,7 @@ enum Gate {
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    // As in the service, what is counted goes into metrics.
+    // The service records metrics, so this server does too.
     let _metrics = telemetry::start_metrics()?;
     let store = Store::connect(&PoolSettings::for_url(&arguments.database_url)).await?;
     let settings = NodeSettings { cache_entries: arguments.cache_entries, ..Default::default() };
@@ -53,7 +53,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     if arguments.gate == Gate::On {
         router = router.route_layer(ApiKeyLayer::shared(Arc::clone(state.verifier())));
     }
-    // Otherwise axum would put the layers around the handler anew for each request.
+    // Without this, axum would wrap the handler in its layers for each request.
     let router = router.with_state(());
     let listener = TcpListener::bind(&arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);

@@ -1,4 +1,4 @@
-"""The servers that are compared, ready to be asked, and wrk, which asks them."""
+"""The servers that are compared, and wrk, which sends the requests."""
 
 import hashlib
 import re
@@ -31,7 +31,7 @@ class Server:
     metrics_port: int | None = None
 
     def check(self, gated=True):
-        """A run in which a gate stands open, or refuses all, would tell nothing."""
+        """Checks that a gate refuses an unknown key, and that all other requests pass."""
         with Connection(self.port) as connection:
             for key, wanted in ((key_text(0), 200), (UNKNOWN_KEY, 401 if gated else 200)):
                 status, _ = connection.ask(gated_request(self.path, key))
@@ -39,7 +39,7 @@ class Server:
                     raise Broken(f"{self.program.name} answered {key} with {status} instead of {wanted}")
 
     def warm(self, numbers):
-        """Asks once for each of these keys, so that they are cached."""
+        """Sends one request with each of these keys, so that they are cached."""
         ask_each(self.port, self.path, map(key_text, numbers))
 
 
@@ -106,7 +106,7 @@ def haproxy(workplace, path, keys, cores):
 
 
 def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
-    """A server that wrk asks for keys at random. An answer that is no 200 breaks the run."""
+    """A server that gets random keys from wrk. The run fails if a response is not 200."""
 
     def measure(seconds, seed):
         script = ["keys.lua", "built" if built else "prebuilt", keys, seed]
@@ -116,7 +116,7 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
 
 
 def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, connections=CONNECTIONS, cores=None):
-    """What wrk measures with a script of this directory and its arguments. A refusal breaks the run."""
+    """The measurement of wrk with a script of this directory. The run fails if a request is refused."""
     name, *arguments = script
     command = [find_program("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "-s", HERE / name]
     command += [f"http://127.0.0.1:{server.port}{path}", "--", *arguments]
@@ -128,7 +128,7 @@ def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, con
 
 
 def attack(workplace, server, keys, seconds):
-    """Asks for keys that nobody has, at full speed. How many answers came, and all of them refusals."""
+    """Sends made-up keys at full speed. Returns the number of responses, all of which must be refusals."""
     url = f"http://127.0.0.1:{server.port}{server.path}"
     command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     command += ["-s", HERE / "keys.lua", url, "--", "unknown", keys, 1]
@@ -170,7 +170,7 @@ def free_port():
 
 
 def answers(port, path):
-    """Whether there is an answer that is no 503; what else it says does not matter."""
+    """Whether there is a response with a status other than 503."""
     try:
         with Connection(port) as connection:
             status, _ = connection.ask(gated_request(path, UNKNOWN_KEY))
