@@ -9,7 +9,7 @@ use tokio::net::TcpListener;
 use tollgate::{
     auth::ApiKeyLayer,
     domain::dashboard::WebOrigin,
-    http::{ServerLimits, TrustedProxies, serve},
+    http::{Connections, ServerLimits, TrustedProxies, serve},
     node::{Node, NodeSettings},
     state::{AppState, Limits},
     store::{PoolSettings, Store},
@@ -58,6 +58,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let listener = TcpListener::bind(&arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);
     let proxies = TrustedProxies::default();
-    serve(listener, router, ServerLimits::default(), proxies, std::future::pending()).await;
+    let limits = ServerLimits::default();
+    let connections = Connections::new(&limits);
+    serve(listener, router, limits, connections, proxies, std::future::pending()).await;
     Ok(())
 }

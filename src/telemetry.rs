@@ -76,6 +76,14 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         Unit::Seconds,
         "Duration of store operations, including the wait for a connection, by operation"
     );
+    describe_gauge!(
+        "tollgate_connections",
+        "Connections of clients, by state: open, all of them; idle, those between requests"
+    );
+    describe_counter!(
+        "tollgate_connections_refused_total",
+        "Connections of clients that got no ordinary place; health was answered where possible"
+    );
     describe_gauge!("tollgate_database_connections", "Connections to the database, by state");
     describe_gauge!(
         "tollgate_database_connections_max",
@@ -97,11 +105,17 @@ pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
     }
 }
 
-/// `/metrics`, in Prometheus's text format.
-pub fn metrics_router(handle: PrometheusHandle, node: Node) -> Router {
+/// `/metrics`, in Prometheus's text format. `set_gauges` sets gauges that have a value only when the
+/// metrics are fetched, beside those of the node.
+pub fn metrics_router(
+    handle: PrometheusHandle,
+    node: Node,
+    set_gauges: impl Fn() + Clone + Send + Sync + 'static,
+) -> Router {
     let render = move || {
-        let (handle, node) = (handle.clone(), node.clone());
+        let (handle, node, set_gauges) = (handle.clone(), node.clone(), set_gauges.clone());
         async move {
+            set_gauges();
             set_state(&node);
             let media_type = [(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")];
             (media_type, handle.render()).into_response()

@@ -1,4 +1,4 @@
-use std::net::SocketAddr;
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -16,7 +16,7 @@ use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     dashboard,
     domain::dashboard::WebOrigin,
-    http::{self, ServerLimits, TrustedProxies},
+    http::{self, Connections, RESERVE, ServerLimits, TrustedProxies},
     jobs::Jobs,
     node::Node,
     state::AppState,
@@ -45,7 +45,7 @@ pub struct Service {
     config: ServerConfig,
     listener: TcpListener,
     metrics_handle: PrometheusHandle,
-    metrics: Option<(TcpListener, axum::Router)>,
+    metrics_listener: Option<TcpListener>,
     stop: watch::Receiver<bool>,
 }
 
@@ -61,7 +61,7 @@ impl Service {
             Some(address) => Some(bind("TOLLGATE_METRICS_LISTEN", address).await?),
             None => None,
         };
-        let handle = telemetry::start_metrics().context("cannot start the metrics")?;
+        let metrics_handle = telemetry::start_metrics().context("cannot start the metrics")?;
         let database = Database::open_for_service(database, &mut stop).await?;
         if database.is_attached() {
             warn!(
@@ -70,10 +70,7 @@ impl Service {
         }
         let config = fit_open_files(config);
         let node = Node::new(database.store.clone(), config.node);
-        let metrics_handle = handle.clone();
-        let metrics = metrics_listener
-            .map(|listener| (listener, telemetry::metrics_router(handle, node.clone())));
-        Ok(Self { database, node, config, listener, metrics_handle, metrics, stop })
+        Ok(Self { database, node, config, listener, metrics_handle, metrics_listener, stop })
     }
 
     /// The address of the listener. If the setting has port 0, the system has chosen the port.
@@ -94,17 +91,31 @@ impl Service {
             None => local_url(address)?,
         };
         let state = AppState::new(self.node.clone(), self.config.limits, public_url);
+        let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
+        let connections = Connections::new(&limits);
         let mut jobs = Jobs::default();
         // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
         // without which late requests are verified by the database; the usage counts of all
         // requests; and last the metrics, which count the shutdown itself.
-        jobs.start("metrics", |stop| telemetry::sum_up(self.metrics_handle, stop));
-        if let Some((listener, router)) = self.metrics {
+        let handle = self.metrics_handle.clone();
+        jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
+        if let Some(listener) = self.metrics_listener {
             info!(address = %listener.local_addr()?, "serving metrics");
-            let limits = ServerLimits { max_connections: 16, ..self.config.server_limits };
+            let (node, connections) = (self.node.clone(), Arc::clone(&connections));
+            let router = telemetry::metrics_router(self.metrics_handle, node, move || {
+                connections.set_gauges();
+            });
+            let router = router.merge(http::health_router(&state));
+            // Orchestrators and Prometheus share an address.
+            let limits = ServerLimits {
+                max_connections: METRICS_CONNECTIONS,
+                max_connections_per_address: Some(METRICS_CONNECTIONS),
+                ..limits
+            };
+            let places = Connections::new(&limits);
             let nobody = TrustedProxies::default();
-            jobs.start("metrics_listener", |stop| {
-                http::serve(listener, router, limits, nobody, stop)
+            jobs.start("metrics_listener", move |stop| {
+                http::serve(listener, router, limits, places, nobody, stop)
             });
         }
         let store = self.database.store.clone();
@@ -127,8 +138,7 @@ impl Service {
         };
         let pages = dashboard::routes(&state);
         let router = http::router(state, pages);
-        let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
-        http::serve(self.listener, router, limits, proxies, stopped).await;
+        http::serve(self.listener, router, limits, connections, proxies, stopped).await;
         let broken = jobs.stop().await;
         let closed = self.database.close().await;
         // The first failure may have caused the others.
@@ -181,7 +191,10 @@ fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
 
 /// Maximum number of open files and sockets beside those of clients: the database's, the log, the
 /// listeners.
-const OTHER_FILES: u64 = 64;
+const OTHER_FILES: u64 = 64 + (RESERVE + 2 * METRICS_CONNECTIONS) as u64;
+
+/// Maximum number of connections of the metrics' listener.
+const METRICS_CONNECTIONS: usize = 16;
 
 /// Raises the soft limit of open files to the hard one, and bounds the number of connections by it.
 /// Without a free file, accepting a connection would fail, and the client would not get its turn.

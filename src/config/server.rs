@@ -53,9 +53,19 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES")]
     pub max_header_bytes: Option<String>,
 
-    /// Maximum number of concurrent connections, 1 to 1000000; further ones wait [default: 10000]
+    /// Maximum number of a request's header lines, 10 to 1000 [default: 100]
+    #[arg(long, env = "TOLLGATE_MAX_HEADERS", value_name = "NUMBER")]
+    pub max_headers: Option<String>,
+
+    /// Maximum number of concurrent connections, 1 to 1000000. A further one closes the one that
+    /// has been idle longest [default: 10000]
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
     pub max_connections: Option<String>,
+
+    /// Maximum number of concurrent connections from one IPv4 address or IPv6 /64, 1 to 1000000.
+    /// Does not apply to trusted proxies [default: a fifth of TOLLGATE_MAX_CONNECTIONS]
+    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
+    pub max_connections_per_address: Option<String>,
 
     /// How long to wait for a request body before answering 408 [default: 10s]
     #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
@@ -65,10 +75,14 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub request_timeout: Option<String>,
 
-    /// How long to wait for a request's headers. An idle connection is closed after this time
-    /// [default: 30s]
+    /// How long to wait for a request's headers before closing the connection [default: 30s]
     #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
     pub header_timeout: Option<String>,
+
+    /// How long to keep an idle connection open; longer than the load balancer in front does
+    /// [default: 75s]
+    #[arg(long, env = "TOLLGATE_IDLE_TIMEOUT", value_name = "DURATION")]
+    pub idle_timeout: Option<String>,
 
     /// How long to wait until a client reads more of a response before closing its connection
     /// [default: 30s]
@@ -142,12 +156,25 @@ impl ServerArgs {
             8192..=1_048_576,
             bounds.header_bytes,
         );
+        let max_headers = reader.number(
+            "TOLLGATE_MAX_HEADERS",
+            self.max_headers.as_deref(),
+            10..=1000,
+            bounds.max_headers,
+        );
         let connections = reader.number(
             "TOLLGATE_MAX_CONNECTIONS",
             self.max_connections.as_deref(),
             1..=1_000_000,
             bounds.max_connections,
         );
+        let per_address = self.max_connections_per_address.as_deref();
+        let per_address = match per_address {
+            None => Some(None),
+            given => reader
+                .number("TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS", given, 1..=1_000_000, 0)
+                .map(Some),
+        };
         let node = NodeSettings::default();
         let cache_entries = reader.number(
             "TOLLGATE_CACHE_ENTRIES",
@@ -165,6 +192,7 @@ impl ServerArgs {
             duration("TOLLGATE_REQUEST_TIMEOUT", &self.request_timeout, limits.request_timeout);
         let headers =
             duration("TOLLGATE_HEADER_TIMEOUT", &self.header_timeout, bounds.header_timeout);
+        let idle = duration("TOLLGATE_IDLE_TIMEOUT", &self.idle_timeout, bounds.idle_timeout);
         let write = duration("TOLLGATE_WRITE_TIMEOUT", &self.write_timeout, bounds.write_timeout);
         let slow = duration("TOLLGATE_SLOW_REQUEST", &self.slow_request, limits.slow_request);
         let drain = duration("TOLLGATE_DRAIN_TIMEOUT", &self.drain_timeout, bounds.drain_timeout);
@@ -181,10 +209,12 @@ impl ServerArgs {
             },
             server_limits: ServerLimits {
                 max_connections: connections?,
+                max_connections_per_address: per_address?,
                 header_timeout: headers?,
+                idle_timeout: idle?,
                 write_timeout: write?,
                 header_bytes: header?,
-                max_headers: bounds.max_headers,
+                max_headers: max_headers?,
                 drain_timeout: drain?,
             },
             node: NodeSettings { cache_entries: cache_entries?, lease: lease? },

@@ -11,8 +11,10 @@ mod routes;
 mod transport;
 
 pub use openapi::document as openapi_document;
-pub use router::router;
+pub use router::{health_router, router};
 pub use transport::{
+    connections::{Connections, RESERVE},
     forwarded::TrustedProxies,
-    server::{ServerLimits, serve},
+    limits::ServerLimits,
+    server::serve,
 };

@@ -6,11 +6,12 @@ use axum::{
     http::{HeaderValue, header},
     middleware::{self, Next},
     response::Response,
+    routing::get,
 };
 use tower_http::catch_panic::CatchPanicLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{openapi, problem, routes::guarded_routes, transport::access};
+use super::{api::open::health, openapi, problem, routes::guarded_routes, transport::access};
 use crate::state::AppState;
 
 /// All of the service that HTTP shows. The pages come with what stands around them alone; the layers
@@ -34,6 +35,15 @@ pub fn router(state: AppState, pages: Router) -> Router {
         // Outermost, so that it sees every answer there is: the request's id, the log, the
         // counts, the time-out.
         .layer(middleware::from_fn_with_state(state, access::observe))
+}
+
+/// Whether the service runs and is ready, for the listener of the metrics.
+pub fn health_router(state: &AppState) -> Router {
+    let routes = Router::new()
+        .route("/livez", get(health::livez))
+        .route("/readyz", get(health::readyz))
+        .with_state(state.clone());
+    routes.layer(middleware::from_fn_with_state(state.clone(), access::observe))
 }
 
 async fn forbid_storing(request: Request, next: Next) -> Response {

@@ -8,6 +8,7 @@ mod batches;
 mod browser;
 mod cache;
 mod cli;
+mod connections;
 mod coverage;
 mod crash;
 mod dashboard;

@@ -11,9 +11,13 @@ use crate::harness::{Call, WALLET, data_dir::DataDir, process::Process};
 
 /// The metrics, as Prometheus fetches them.
 fn scrape(address: SocketAddr) -> String {
+    fetch(address, "/metrics")
+}
+
+fn fetch(address: SocketAddr, path: &str) -> String {
     let mut stream = TcpStream::connect(address).expect("a connection");
-    let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
-    stream.write_all(request).expect("the request is sent");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("the request is sent");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the whole response");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
@@ -62,6 +66,8 @@ fn metrics_count_requests_verifications_and_operations() {
         "tollgate_database_connections_max ",
         "tollgate_usage_dropped_total 0",
         "tollgate_lease_held 1",
+        "tollgate_connections{state=\"open\"} ",
+        "tollgate_connections{state=\"idle\"} ",
         "tollgate_cache_keys 1",
         "tollgate_cache_lookups_total{result=\"hit\"} ",
         "tollgate_cache_lookups_total{result=\"miss\"} ",
@@ -76,6 +82,10 @@ fn metrics_count_requests_verifications_and_operations() {
     for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let name = name.split(' ').next().expect("a name");
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help");
+    }
+    for (path, status) in [("/livez", "live"), ("/readyz", "ready")] {
+        let health = fetch(service.metrics, path);
+        assert!(health.contains(status), "{health}");
     }
     assert!(!metrics.contains("MADEUP") && !metrics.contains("/made/up"));
     let (status, log) = service.stop();

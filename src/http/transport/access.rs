@@ -12,7 +12,7 @@ use axum::{
 use metrics::{Counter, Histogram};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
-use super::logged_tenant::LoggedTenant;
+use super::{connection::InReserve, logged_tenant::LoggedTenant};
 use crate::{
     auth::{Caller, GateDecision, Principal, Problem},
     clock,
@@ -40,8 +40,12 @@ pub async fn observe(State(state): State<AppState>, mut request: Request, next: 
 
     // The log line of a request has its id anyway. The span adds it to events inside the request.
     let span = debug_span!("request", %request_id);
-    let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
-    let response = answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response());
+    let response = if request.extensions().get::<InReserve>().is_some() && !is_health(route) {
+        no_room().into_response()
+    } else {
+        let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
+        answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response())
+    };
 
     let response = name_request(response, request_id).await;
     let principal = caller.principal();
@@ -75,6 +79,17 @@ fn known_method(method: &Method) -> &'static str {
         Method::OPTIONS => "OPTIONS",
         _ => "other",
     }
+}
+
+/// The routes that are answered on a connection beyond the bounds.
+fn is_health(route: &str) -> bool {
+    matches!(route, "/livez" | "/readyz")
+}
+
+fn no_room() -> Problem {
+    let detail = "The server has too many connections, in total or from this address. It has not \
+                  processed the request. Try again in a second.";
+    Problem::unavailable(detail).because("too many connections")
 }
 
 fn timed_out() -> Problem {

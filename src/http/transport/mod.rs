@@ -1,6 +1,10 @@
 //! What all requests share: the listener, ids, the log line, time-outs, forwarded addresses.
 
 pub mod access;
+pub mod connection;
+pub mod connections;
 pub mod forwarded;
+pub mod limits;
 pub mod logged_tenant;
+mod request_body;
 pub mod server;

@@ -1,53 +1,21 @@
 //! The listener. Each connection has one task. Everything that a client decides is bounded. A
 //! shutdown finishes the requests in flight.
 
-use std::{future::Future, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use axum::{Router, extract::Request};
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{
-    rt::{TokioIo, TokioTimer},
-    server::graceful::GracefulShutdown,
-};
-use tokio::{
-    net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore},
-};
-use tokio_io_timeout::TimeoutStream;
-use tower::ServiceExt as _;
+use axum::Router;
+use tokio::{net::TcpListener, sync::mpsc};
 use tracing::{debug, info, warn};
 
-use super::forwarded::TrustedProxies;
-use crate::auth::ClientAddress;
+use super::{
+    connection::{self, Requests},
+    connections::Connections,
+    forwarded::TrustedProxies,
+    limits::ServerLimits,
+};
 
-/// Bounds of the connections.
-#[derive(Clone, Copy, Debug)]
-pub struct ServerLimits {
-    /// Maximum number of concurrent connections. Further ones wait to be accepted.
-    pub max_connections: usize,
-    /// How long to wait for the headers of a request. An idle connection is closed after this time.
-    pub header_timeout: Duration,
-    /// How long to wait until a client reads more of a response.
-    pub write_timeout: Duration,
-    /// Maximum size in bytes of a request's first line and headers.
-    pub header_bytes: usize,
-    pub max_headers: usize,
-    /// How long requests in flight may take to finish when the service is stopped.
-    pub drain_timeout: Duration,
-}
-
-impl Default for ServerLimits {
-    fn default() -> Self {
-        Self {
-            max_connections: 10_000,
-            header_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
-            header_bytes: 16 * 1024,
-            max_headers: 64,
-            drain_timeout: Duration::from_secs(20),
-        }
-    }
-}
+/// How long to wait for the headers of a request on a connection beyond the bounds.
+const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is ready, then accepts no more connections and finishes the requests in
 /// flight. If a request comes from one of `proxies`, its client is the one that they name.
@@ -55,82 +23,56 @@ pub async fn serve(
     listener: TcpListener,
     router: Router,
     limits: ServerLimits,
+    connections: Arc<Connections>,
     proxies: TrustedProxies,
     stop: impl Future<Output = ()>,
 ) {
-    let graceful = GracefulShutdown::new();
-    let room = Arc::new(Semaphore::new(limits.max_connections));
+    // Each connection's task holds a sender.
+    let (open, mut all_closed) = mpsc::channel::<()>(1);
     let mut stop = pin!(stop);
     loop {
         let accepted = tokio::select! {
-            accepted = accept(&listener, &room) => accepted,
+            accepted = listener.accept() => accepted,
             () = &mut stop => break,
         };
-        match accepted {
-            Ok((stream, peer, permit)) => {
-                serve_connection(stream, peer, permit, &router, limits, &proxies, &graceful);
-            }
+        let (stream, peer) = match accepted {
+            Ok(accepted) => accepted,
             Err(error) => {
                 // Most likely there are no free file descriptors. Without a pause this would spin.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
             }
+        };
+        let peer = peer.ip().to_canonical();
+        let is_proxy = proxies.include(peer);
+        let Some(place) = connections.admit(peer, is_proxy) else { continue };
+        if let Err(error) = stream.set_nodelay(true) {
+            debug!(%error, "cannot disable Nagle's algorithm");
         }
+        let in_reserve = place.in_reserve;
+        let mut limits = limits;
+        if in_reserve {
+            limits.header_timeout = limits.header_timeout.min(RESERVE_HEADER_TIMEOUT);
+        }
+        let requests = Requests {
+            router: router.clone(),
+            peer,
+            // The header is read only if the peer is a trusted proxy.
+            proxies: is_proxy.then(|| proxies.clone()),
+            in_reserve,
+        };
+        let open = open.clone();
+        tokio::spawn(async move {
+            connection::serve(stream, requests, limits, &place.state).await;
+            drop((place, open));
+        });
     }
-    drop(listener);
-    if tokio::time::timeout(limits.drain_timeout, graceful.shutdown()).await.is_err() {
+    drop((listener, open));
+    connections.close_all();
+    if tokio::time::timeout(limits.drain_timeout, all_closed.recv()).await.is_err() {
         warn!("some requests did not finish within {:?}, and are cut off", limits.drain_timeout);
     } else {
         info!("all requests in flight are finished");
     }
-}
-
-async fn accept(
-    listener: &TcpListener,
-    room: &Arc<Semaphore>,
-) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-    let permit = Arc::clone(room).acquire_owned().await.expect("the semaphore is never closed");
-    let (stream, peer) = listener.accept().await?;
-    Ok((stream, peer, permit))
-}
-
-fn serve_connection(
-    stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
-    router: &Router,
-    limits: ServerLimits,
-    proxies: &TrustedProxies,
-    graceful: &GracefulShutdown,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        debug!(%error, "cannot disable Nagle's algorithm");
-    }
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.write_timeout));
-    let peer = peer.ip().to_canonical();
-    // The header is read only if the peer is a trusted proxy.
-    let proxies = proxies.include(peer).then(|| proxies.clone());
-    let router = router.clone();
-    let service = hyper::service::service_fn(move |request: Request<Incoming>| {
-        let mut request = request.map(axum::body::Body::new);
-        let named = proxies.as_ref().map(|proxies| proxies.client(peer, request.headers()));
-        request.extensions_mut().insert(ClientAddress(named.unwrap_or(peer)));
-        router.clone().oneshot(request)
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Responses are small: copying the body costs less than a vectored write.
-        .writev(false)
-        .header_read_timeout(limits.header_timeout)
-        .max_headers(limits.max_headers)
-        .max_buf_size(limits.header_bytes)
-        .serve_connection(TokioIo::new(Box::pin(stream)), service);
-    let connection = graceful.watch(connection);
-    tokio::spawn(async move {
-        let _permit = permit;
-        if let Err(error) = connection.await {
-            debug!(%error, "a connection ended in an error");
-        }
-    });
 }

@@ -5,7 +5,7 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 use fantoccini::{Client, Locator, elements::Element};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tollgate::http::{ServerLimits, TrustedProxies, serve};
+use tollgate::http::{Connections, ServerLimits, TrustedProxies, serve};
 
 use super::driver::Driver;
 use crate::{
@@ -39,7 +39,9 @@ impl World {
         // The server ends with the test's runtime.
         let never = std::future::pending();
         let proxies = TrustedProxies::default();
-        tokio::spawn(serve(listener, router, ServerLimits::default(), proxies, never));
+        let limits = ServerLimits::default();
+        let connections = Connections::new(&limits);
+        tokio::spawn(serve(listener, router, limits, connections, proxies, never));
         let driver = Driver::start(scripts).await;
         let world = Self { app, url, address, scripts, driver };
         world.set_viewport(1280, "light").await;

@@ -3,6 +3,7 @@
 pub mod app;
 pub mod cluster;
 pub mod data_dir;
+pub mod listener;
 pub mod process;
 pub mod proxy;
 pub mod request;

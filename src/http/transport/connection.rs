@@ -1,0 +1,382 @@
+//! One connection: its requests, its time-outs and its end.
+//!
+//! hyper reads the requests and writes the responses. What it does not know is here: whether the
+//! connection is idle, when its response has been handed to the socket, and how to close it without
+//! a reset while the client still sends.
+
+use std::{
+    convert::Infallible,
+    io,
+    net::IpAddr,
+    pin::{Pin, pin},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderValue, Response, header},
+};
+use hyper::{
+    body::{Body, Bytes, Frame, Incoming, SizeHint},
+    server::conn::http1,
+};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    sync::Notify,
+    time::{Instant, sleep_until, timeout},
+};
+use tokio_io_timeout::TimeoutStream;
+use tower::ServiceExt as _;
+use tracing::debug;
+
+use super::{
+    forwarded::TrustedProxies,
+    limits::ServerLimits,
+    request_body::{ExpectsContinue, RequestBody},
+};
+use crate::auth::ClientAddress;
+
+/// How long a connection that the server closes is still read from, so that a client that sends
+/// a body that nobody reads gets the answer.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// In the extensions of a request whose connection is beyond the bounds: only health is answered.
+#[derive(Clone, Copy, Debug)]
+pub struct InReserve;
+
+/// What a connection is doing. Its task, its socket and its responses share it with
+/// [`Connections`](super::connections::Connections).
+pub struct ConnectionState {
+    /// The moment that the phases are measured from.
+    epoch: Instant,
+    /// [`Phase`], packed.
+    phase: AtomicU64,
+    /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
+    response_taken: AtomicBool,
+    close: Notify,
+    /// The socket, once hyper has let go of it.
+    socket: Mutex<Option<Stream>>,
+}
+
+type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
+
+/// Times are in milliseconds since the epoch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Phase {
+    /// The client has to send the rest of a request's headers, since this time.
+    Head(u64),
+    /// A request is being answered.
+    Busy,
+    /// The last response has been handed to the socket, at this time.
+    Idle(u64),
+}
+
+impl Phase {
+    const fn pack(self) -> u64 {
+        match self {
+            Self::Head(since) => since << 2,
+            Self::Busy => 1,
+            Self::Idle(since) => since << 2 | 2,
+        }
+    }
+
+    const fn unpack(packed: u64) -> Self {
+        match packed & 3 {
+            0 => Self::Head(packed >> 2),
+            1 => Self::Busy,
+            _ => Self::Idle(packed >> 2),
+        }
+    }
+}
+
+impl ConnectionState {
+    /// The state of a connection that was just accepted: its first request is awaited.
+    pub fn new(epoch: Instant) -> Self {
+        let state = Self {
+            epoch,
+            phase: AtomicU64::new(0),
+            response_taken: AtomicBool::new(false),
+            close: Notify::new(),
+            socket: Mutex::new(None),
+        };
+        state.enter(Phase::Head(state.now()));
+        state
+    }
+
+    /// Since when the connection has been idle, in milliseconds since the epoch.
+    pub fn idle_since(&self) -> Option<u64> {
+        match self.phase() {
+            Phase::Idle(since) => Some(since),
+            Phase::Head(_) | Phase::Busy => None,
+        }
+    }
+
+    /// Closes the connection after the request in flight, if there is one.
+    pub fn close(&self) {
+        self.close.notify_one();
+    }
+
+    fn phase(&self) -> Phase {
+        Phase::unpack(self.phase.load(Ordering::Relaxed))
+    }
+
+    fn enter(&self, phase: Phase) {
+        self.phase.store(phase.pack(), Ordering::Relaxed);
+    }
+
+    fn now(&self) -> u64 {
+        let millis = self.epoch.elapsed().as_millis();
+        u64::try_from(millis).unwrap_or(u64::MAX) & (u64::MAX >> 2)
+    }
+
+    /// When the present phase takes too long; `None`: the request's own limits apply.
+    fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
+        let (since, allowed) = match self.phase() {
+            Phase::Head(since) => (since, limits.header_timeout),
+            Phase::Busy => return None,
+            Phase::Idle(since) => (since, limits.idle_timeout),
+        };
+        Some(self.epoch + Duration::from_millis(since) + allowed)
+    }
+}
+
+/// What the requests of a connection need.
+pub struct Requests {
+    pub router: Router,
+    pub peer: IpAddr,
+    /// The trusted proxies, if the peer is one of them.
+    pub proxies: Option<TrustedProxies>,
+    /// Whether the connection is beyond the bounds.
+    pub in_reserve: bool,
+}
+
+/// Serves a connection until it ends.
+pub async fn serve(
+    stream: TcpStream,
+    requests: Requests,
+    limits: ServerLimits,
+    state: &Arc<ConnectionState>,
+) {
+    let mut stream = TimeoutStream::new(stream);
+    stream.set_write_timeout(Some(limits.write_timeout));
+    let socket = Socket { stream: Some(Box::pin(stream)), state: Arc::clone(state) };
+    let service = {
+        let (state, requests) = (Arc::clone(state), Arc::new(requests));
+        hyper::service::service_fn(move |request| {
+            answer(request, Arc::clone(&requests), Arc::clone(&state))
+        })
+    };
+    let can_linger = {
+        let connection = http1::Builder::new()
+            // Responses are small: copying the body costs less than a vectored write.
+            .writev(false)
+            .max_headers(limits.max_headers)
+            .max_buf_size(limits.header_bytes)
+            .serve_connection(TokioIo::new(socket), service);
+        run(pin!(connection), limits, state).await
+    };
+    let stream = state.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(stream) = stream.filter(|_| can_linger) {
+        linger(stream).await;
+    }
+}
+
+/// Runs hyper's connection, watches the time, and closes when it is asked to. Returns whether the
+/// client may still be sending when the connection ends.
+async fn run<C>(mut connection: Pin<&mut C>, limits: ServerLimits, state: &ConnectionState) -> bool
+where
+    C: GracefulConnection,
+{
+    // No phase that begins later can be over before the next look at it.
+    let look_again = || Instant::now() + limits.header_timeout.min(limits.idle_timeout);
+    let mut timer = pin!(sleep_until(look_again()));
+    let mut close = pin!(state.close.notified());
+    let mut was_busy = None;
+    loop {
+        tokio::select! {
+            biased;
+            ended = connection.as_mut() => return match ended {
+                Ok(()) => was_busy.unwrap_or(true),
+                Err(error) => {
+                    debug!(%error, "a connection ended in an error");
+                    // hyper answers these itself, with 400 or 431.
+                    error.is_parse()
+                }
+            },
+            () = timer.as_mut() => match state.deadline(&limits) {
+                Some(deadline) if deadline <= Instant::now() => return false,
+                deadline => {
+                    let look = look_again();
+                    timer.as_mut().reset(deadline.map_or(look, |deadline| deadline.min(look)));
+                }
+            },
+            () = close.as_mut(), if was_busy.is_none() => {
+                was_busy = Some(state.phase() == Phase::Busy);
+                connection.as_mut().close_gracefully();
+            }
+        }
+    }
+}
+
+/// hyper's connection, without the types of its parts.
+trait GracefulConnection: Future<Output = hyper::Result<()>> {
+    fn close_gracefully(self: Pin<&mut Self>);
+}
+
+impl<S, B> GracefulConnection for http1::Connection<TokioIo<Socket>, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = B>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    B: Body + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    fn close_gracefully(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+/// Answers one request. Reads what the handler has left of its body, or closes the connection.
+async fn answer(
+    request: Request<Incoming>,
+    requests: Arc<Requests>,
+    state: Arc<ConnectionState>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    state.enter(Phase::Busy);
+    let (mut parts, incoming) = request.into_parts();
+    let peer = requests.peer;
+    let named = requests.proxies.as_ref().map(|proxies| proxies.client(peer, &parts.headers));
+    parts.extensions.insert(ClientAddress(named.unwrap_or(peer)));
+    if requests.in_reserve {
+        parts.extensions.insert(InReserve);
+    }
+    let router = requests.router.clone();
+    let (mut response, keep) = if incoming.is_end_stream() {
+        let request = Request::from_parts(parts, axum::body::Body::empty());
+        (router.oneshot(request).await?, true)
+    } else {
+        let expects = ExpectsContinue::of(&parts.headers);
+        let body = RequestBody::new(incoming);
+        let request = Request::from_parts(parts, axum::body::Body::new(body.clone()));
+        let response = router.oneshot(request).await?;
+        (response, body.discard(expects).await)
+    };
+    if !keep || requests.in_reserve {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    Ok(response.map(|body| ResponseBody { body, state }))
+}
+
+/// The body of a response. Its end is the moment when hyper has taken all of it.
+struct ResponseBody {
+    body: axum::body::Body,
+    state: Arc<ConnectionState>,
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for ResponseBody {
+    fn drop(&mut self) {
+        self.state.response_taken.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Closes the sending side, and discards what the client sends until it closes its own. A socket
+/// that is closed with unread bytes resets the connection, and the client loses the answer.
+async fn linger(mut stream: Stream) {
+    let discard = async {
+        stream.shutdown().await?;
+        let mut discarded = vec![0; 16 * 1024];
+        while stream.read(&mut discarded).await? > 0 {}
+        io::Result::Ok(())
+    };
+    match timeout(LINGER_TIMEOUT, discard).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => debug!(%error, "a client closed a connection before it read the answer"),
+        Err(_) => debug!("a client goes on sending on a connection that is closed"),
+    }
+}
+
+/// The socket as hyper sees it. It tells the connection's state what happens on it, and leaves the
+/// stream there when hyper lets go of it.
+struct Socket {
+    /// `None` only while it is dropped.
+    stream: Option<Stream>,
+    state: Arc<ConnectionState>,
+}
+
+impl Socket {
+    fn stream(&mut self) -> Pin<&mut TimeoutStream<TcpStream>> {
+        self.stream.as_mut().expect("the stream is taken only by drop").as_mut()
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        let mut slot = self.state.socket.lock().unwrap_or_else(PoisonError::into_inner);
+        *slot = self.stream.take();
+    }
+}
+
+impl AsyncRead for Socket {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(self.stream().poll_read(context, buffer))?;
+        if buffer.filled().len() > before && matches!(self.state.phase(), Phase::Idle(_)) {
+            self.state.enter(Phase::Head(self.state.now()));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(context, bytes)
+    }
+
+    /// hyper calls this when it has written all that it has.
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.stream().poll_flush(context))?;
+        if self.state.response_taken.swap(false, Ordering::Relaxed) {
+            self.state.enter(Phase::Idle(self.state.now()));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(context)
+    }
+}

@@ -1,0 +1,41 @@
+//! The bounds of a listener.
+
+use std::time::Duration;
+
+/// Bounds of the connections.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// Maximum number of concurrent connections. A further one closes the longest idle one.
+    pub max_connections: usize,
+    /// Maximum number of concurrent connections from one IPv4 address or IPv6 network of 64 bits;
+    /// `None`: a fifth of all.
+    pub max_connections_per_address: Option<usize>,
+    /// How long to wait for the headers of a request, from their first byte on.
+    pub header_timeout: Duration,
+    /// How long a connection may be idle after a response.
+    pub idle_timeout: Duration,
+    /// How long to wait until a client reads more of a response.
+    pub write_timeout: Duration,
+    /// Maximum size in bytes of a request's first line and headers.
+    pub header_bytes: usize,
+    /// Maximum number of a request's header lines.
+    pub max_headers: usize,
+    /// How long requests in flight may take to finish when the service is stopped.
+    pub drain_timeout: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 10_000,
+            max_connections_per_address: None,
+            header_timeout: Duration::from_secs(30),
+            // Load balancers keep idle connections for up to 60 s, and must be the first to close.
+            idle_timeout: Duration::from_secs(75),
+            write_timeout: Duration::from_secs(30),
+            header_bytes: 16 * 1024,
+            max_headers: 100,
+            drain_timeout: Duration::from_secs(20),
+        }
+    }
+}

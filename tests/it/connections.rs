@@ -1,0 +1,238 @@
+//! Connections: bodies that nobody reads, and more connections than there are places.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tollgate::{
+    http::{ServerLimits, TrustedProxies},
+    state::Limits,
+};
+
+use crate::harness::{
+    App, eventually,
+    listener::{RawClient, listen, listen_behind},
+};
+
+const ONE_MEGABYTE: usize = 1024 * 1024;
+
+fn with_body(line: &str, headers: &str, length: usize) -> Vec<u8> {
+    let head = format!("{line} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {length}\r\n\r\n");
+    let mut request = head.into_bytes();
+    request.resize(request.len() + length, b'a');
+    request
+}
+
+#[tokio::test]
+async fn connection_is_kept_after_an_answer_that_did_not_need_the_body() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let reader = app
+        .key_with(&app.tronagg, wallet, json!({"name": "b", "scopes": ["purchases:read"]}))
+        .await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let mut client = RawClient::connect(server.address).await;
+    let good = format!("X-API-Key: {}\r\nContent-Type: application/json\r\n", key.text);
+    let weak = format!("X-API-Key: {}\r\nContent-Type: application/json\r\n", reader.text);
+    let cases = [
+        (401, "POST /v1/purchases", "X-API-Key: bad\r\n"),
+        (401, "POST /v1/accounts/a/keys", ""),
+        (403, "POST /v1/purchases", weak.as_str()),
+        (404, "POST /nothing/here", ""),
+        (405, "DELETE /v1/purchases", ""),
+        (413, "POST /v1/purchases", good.as_str()),
+        (403, "POST /dashboard/nothing", ""),
+    ];
+    for length in [1, 60_000, 900_000, ONE_MEGABYTE] {
+        for (status, line, headers) in cases {
+            client.send(&with_body(line, headers, length)).await;
+            let answer = client.receive().await.expect("an answer");
+            let expected = if status == 413 && length == 1 { 400 } else { status };
+            assert_eq!(answer.status, expected, "{line} with {length} bytes: {}", answer.body);
+            assert!(!answer.closes(), "{line} with {length} bytes");
+        }
+    }
+    assert_eq!(client.get("/livez").await.expect("the connection is open").status, 200);
+}
+
+#[tokio::test]
+async fn client_gets_the_answer_although_its_body_is_too_large_to_discard() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    for request in [
+        with_body("POST /v1/purchases", "X-API-Key: bad\r\n", 8 * ONE_MEGABYTE),
+        // hyper answers this one before the service sees it.
+        with_body("POST /v1/purchases", &format!("X-Large: {}\r\n", "a".repeat(40_000)), 500_000),
+        b"nonsense\r\n\r\n".repeat(50_000),
+    ] {
+        let mut client = RawClient::connect(server.address).await;
+        client.send(&request).await;
+        let answer = client.receive().await.expect("an answer");
+        assert!(matches!(answer.status, 400 | 401 | 431), "{}", answer.head);
+        assert!(answer.closes(), "{}", answer.head);
+        assert!(client.receive().await.is_none(), "the server closes the connection");
+    }
+}
+
+#[tokio::test]
+async fn client_that_stops_sending_its_body_gets_the_answer_and_a_close() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let mut client = RawClient::connect(server.address).await;
+    let head = "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
+    client.send(head.as_bytes()).await;
+    let answer = client.receive().await.expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (401, true));
+    // It may even go on after the answer.
+    client.send(&[b'a'; 1000]).await;
+    assert!(client.receive().await.is_none(), "the server closes the connection");
+}
+
+#[tokio::test]
+async fn client_that_expects_a_continue_gets_one_only_if_its_body_is_needed() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let head = |key: &str, length: usize| {
+        format!(
+            "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\
+             Content-Type: application/json\r\nExpect: 100-continue\r\n\
+             Content-Length: {length}\r\n\r\n"
+        )
+    };
+    let mut client = RawClient::connect(server.address).await;
+    client.send(head("bad", 900_000).as_bytes()).await;
+    let answer = client.receive().await.expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (401, true));
+    assert!(client.receive().await.is_none(), "the server closes the connection");
+
+    let body = r#"{"amount": "1"}"#;
+    let mut client = RawClient::connect(server.address).await;
+    client.send(head(&key.text, body.len()).as_bytes()).await;
+    assert_eq!(client.receive().await.expect("an answer").status, 100);
+    client.send(body.as_bytes()).await;
+    let answer = client.receive().await.expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (201, false));
+}
+
+#[tokio::test]
+async fn request_may_have_as_many_header_lines_as_the_setting_allows() {
+    let app = App::start().await;
+    let limits = ServerLimits { max_headers: 70, ..ServerLimits::default() };
+    let server = listen(&app, Limits::default(), limits).await;
+    for (lines, status) in [(69, 200), (70, 431)] {
+        let lines: String = (0..lines).map(|number| format!("X-{number}: a\r\n")).collect();
+        let mut client = RawClient::connect(server.address).await;
+        client.send(format!("GET /livez HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes()).await;
+        assert_eq!(client.receive().await.expect("an answer").status, status);
+    }
+}
+
+#[tokio::test]
+async fn idle_connection_outlives_the_time_for_headers() {
+    let app = App::start().await;
+    let limits = ServerLimits {
+        header_timeout: Duration::from_millis(50),
+        idle_timeout: Duration::from_secs(3600),
+        ..ServerLimits::default()
+    };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut idle = RawClient::connect(server.address).await;
+    assert_eq!(idle.get("/livez").await.expect("an answer").status, 200);
+    // A connection that is opened later, and does not complete its headers, is closed first.
+    let mut incomplete = RawClient::connect(server.address).await;
+    incomplete.send(b"GET /livez HTTP/1.1\r\n").await;
+    assert!(incomplete.receive().await.is_none(), "the server closes the connection");
+    assert_eq!(idle.get("/livez").await.expect("the connection is open").status, 200);
+    // The time for headers begins with their first byte.
+    idle.send(b"GET /livez HTTP/1.1\r\n").await;
+    assert!(idle.receive().await.is_none(), "the server closes the connection");
+}
+
+#[tokio::test]
+async fn longest_idle_connection_makes_room_for_a_new_one() {
+    let app = App::start().await;
+    let limits = ServerLimits {
+        max_connections: 3,
+        max_connections_per_address: Some(3),
+        ..ServerLimits::default()
+    };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut clients = Vec::new();
+    for _ in 0..3 {
+        let mut client = RawClient::connect(server.address).await;
+        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        // Times of idleness differ by at least a millisecond.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        clients.push(client);
+    }
+    // The first one was idle longest, and then has another request.
+    assert_eq!(clients[0].get("/openapi.json").await.expect("an answer").status, 200);
+    let mut newcomer = RawClient::connect_from("127.0.0.2", server.address).await;
+    assert_eq!(newcomer.get("/openapi.json").await.expect("an answer").status, 200);
+    assert!(clients[1].receive().await.is_none(), "the second one is closed");
+    for open in [0, 2] {
+        assert_eq!(clients[open].get("/openapi.json").await.expect("it is open").status, 200);
+    }
+}
+
+#[tokio::test]
+async fn health_is_answered_when_every_connection_is_busy() {
+    let app = App::start().await;
+    let limits = ServerLimits { max_connections: 5, ..ServerLimits::default() };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut busy = Vec::new();
+    for number in 0..5 {
+        let from = format!("127.0.1.{number}");
+        let mut client = RawClient::connect_from(&from, server.address).await;
+        // The server waits for the body.
+        let head = "POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n";
+        let admin_key = &app.tronagg.admin_key;
+        let head = format!("{head}Authorization: Bearer {admin_key}\r\n\r\n");
+        client.send(head.as_bytes()).await;
+        busy.push(client);
+    }
+    let ask = async |path: &str| {
+        let mut client = RawClient::connect(server.address).await;
+        client.get(path).await.expect("an answer")
+    };
+    for path in ["/livez", "/readyz"] {
+        let answer = ask(path).await;
+        assert_eq!((answer.status, answer.closes()), (200, true), "{path}");
+    }
+    let answer = ask("/openapi.json").await;
+    assert_eq!((answer.status, answer.closes()), (503, true));
+    assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{}", answer.head);
+    assert!(answer.body.contains("too many connections"), "{}", answer.body);
+    drop(busy);
+    eventually("there is room again", async || ask("/openapi.json").await.status == 200).await;
+}
+
+#[tokio::test]
+async fn one_address_cannot_take_the_places_of_others() {
+    let app = App::start().await;
+    let limits = ServerLimits { max_connections: 20, ..ServerLimits::default() };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut greedy = Vec::new();
+    for number in 0..30 {
+        let mut client = RawClient::connect(server.address).await;
+        if number < 4 {
+            assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        } else if number < 8 {
+            assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 503);
+        }
+        greedy.push(client);
+    }
+    let mut other = RawClient::connect_from("127.0.0.2", server.address).await;
+    assert_eq!(other.get("/openapi.json").await.expect("an answer").status, 200);
+
+    let proxies = TrustedProxies::parse("127.0.0.1").expect("an address");
+    let server = listen_behind(proxies, &app, Limits::default(), limits).await;
+    let mut proxied = Vec::new();
+    for _ in 0..20 {
+        let mut client = RawClient::connect(server.address).await;
+        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        proxied.push(client);
+    }
+}

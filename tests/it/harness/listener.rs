@@ -1,0 +1,129 @@
+//! A service that listens on a port of its own, and clients that write bytes to it.
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufStream},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::oneshot,
+    task::JoinHandle,
+};
+use tollgate::{
+    http::{Connections, ServerLimits, TrustedProxies, serve},
+    state::Limits,
+};
+
+use super::{
+    App,
+    app::{service, state_of},
+    within_patience,
+};
+
+/// A service that listens on a port.
+pub struct Listening {
+    pub address: SocketAddr,
+    pub stop: oneshot::Sender<()>,
+    pub task: JoinHandle<()>,
+}
+
+/// A service that trusts no proxy.
+pub async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
+    listen_behind(TrustedProxies::default(), app, limits, server_limits).await
+}
+
+/// A service behind trusted proxies.
+pub async fn listen_behind(
+    proxies: TrustedProxies,
+    app: &App,
+    limits: Limits,
+    server_limits: ServerLimits,
+) -> Listening {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = service(state_of(app.node.clone(), limits));
+    let (stop, stopped) = oneshot::channel();
+    let stopped = async move {
+        let _ = stopped.await;
+    };
+    let connections = Connections::new(&server_limits);
+    let served = serve(listener, router, server_limits, connections, proxies, stopped);
+    let task = tokio::spawn(served);
+    Listening { address, stop, task }
+}
+
+/// Sends bytes, and reads until the server closes the connection.
+pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    stream.write_all(request).await.expect("the request is sent");
+    let mut answer = Vec::new();
+    let closed =
+        within_patience("the server closes the connection", stream.read_to_end(&mut answer));
+    // The server may close the connection without a response, and with a reset.
+    let _ = closed.await;
+    String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A client that writes what it likes on one connection.
+pub struct RawClient(BufStream<TcpStream>);
+
+/// What a [`RawClient`] got.
+pub struct RawAnswer {
+    pub status: u16,
+    pub head: String,
+    pub body: String,
+}
+
+impl RawClient {
+    pub async fn connect(address: SocketAddr) -> Self {
+        Self(BufStream::new(TcpStream::connect(address).await.expect("a connection")))
+    }
+
+    /// Connects from another loopback address, such as `127.0.0.2`.
+    pub async fn connect_from(own: &str, address: SocketAddr) -> Self {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        let own = SocketAddr::new(own.parse().expect("an address"), 0);
+        socket.bind(own).expect("a loopback address");
+        Self(BufStream::new(socket.connect(address).await.expect("a connection")))
+    }
+
+    /// Sends all of it. Fails if the server has reset the connection.
+    pub async fn send(&mut self, bytes: &[u8]) {
+        let sent = async {
+            self.0.write_all(bytes).await?;
+            self.0.flush().await
+        };
+        within_patience("the server takes the bytes", sent).await.expect("no reset");
+    }
+
+    /// Reads one response with a `Content-Length`; `None`: the server has closed the connection.
+    pub async fn receive(&mut self) -> Option<RawAnswer> {
+        let read = async {
+            let mut head = String::new();
+            while !head.ends_with("\r\n\r\n") {
+                if self.0.read_line(&mut head).await? == 0 {
+                    assert!(head.is_empty(), "the response broke off: {head}");
+                    return Ok(None);
+                }
+            }
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let length = length.map_or(0, |length| length.parse().expect("a length"));
+            let mut body = vec![0; length];
+            self.0.read_exact(&mut body).await?;
+            let body = String::from_utf8(body).expect("text");
+            let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+            std::io::Result::Ok(Some(RawAnswer { status: status.expect("a status"), head, body }))
+        };
+        within_patience("the server answers", read).await.expect("no reset")
+    }
+
+    pub async fn get(&mut self, path: &str) -> Option<RawAnswer> {
+        self.send(format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes()).await;
+        self.receive().await
+    }
+}
+
+impl RawAnswer {
+    pub fn closes(&self) -> bool {
+        self.head.contains("\r\nconnection: close\r\n")
+    }
+}
