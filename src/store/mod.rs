@@ -24,6 +24,7 @@ mod pinned_schema;
 mod pool;
 mod scope_sets;
 mod tenant_directory;
+mod tls;
 
 pub use accounts::admin_keys::{AdminKey, AdminVerification};
 pub use accounts::{account::Account, handle::AccountHandle};

@@ -8,6 +8,7 @@ use sqlx::{
 use super::{
     explain,
     pinned_schema::{Schema, Schemas},
+    tls,
 };
 use crate::entropy;
 
@@ -167,6 +168,10 @@ pub(super) async fn probe(
             let reason = explain::refused_connection(&error, setting, options);
             Err(ConnectError::Refused { place, reason })
         }
+        Ok(Err(error @ sqlx::Error::Tls(_))) => {
+            let reason = explain::failed_tls(&error, setting, options);
+            Err(ConnectError::Unreachable { place, reason })
+        }
         Ok(Err(error)) => {
             Err(ConnectError::Unreachable { place, reason: explain::message(&error) })
         }
@@ -185,9 +190,10 @@ pub(super) fn connect_options(
     if !is_postgres {
         return Err(ConnectError::Url(name, "it does not begin with postgres://".into()));
     }
-    PgConnectOptions::from_str(url)
-        .map(|options| options.application_name("tollgate").disable_statement_logging())
-        .map_err(|error| ConnectError::Url(name, explain::message(&error)))
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|error| ConnectError::Url(name, explain::message(&error)))?;
+    let options = options.application_name("tollgate").disable_statement_logging();
+    Ok(tls::required_unless_local(options, url))
 }
 
 pub(super) fn place(options: &PgConnectOptions) -> String {

@@ -1,0 +1,114 @@
+//! Whether connections to Postgres have to be encrypted.
+
+use std::net::IpAddr;
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+use tracing::warn;
+
+/// Requires TLS of a host that is neither a loopback address nor a socket, unless an sslmode says
+/// otherwise: `sslmode` in the URL, or PGSSLMODE.
+///
+/// Without an sslmode, sqlx prefers TLS. Anyone on the network between can then turn TLS off, by
+/// answering that the server has none. PGSSLMODE=prefer is the same as no PGSSLMODE: only the URL
+/// can ask for `prefer`.
+pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgConnectOptions {
+    if is_local(&options) {
+        return options;
+    }
+    match options.get_ssl_mode() {
+        PgSslMode::Prefer if !names_sslmode(url) => options.ssl_mode(PgSslMode::Require),
+        PgSslMode::Prefer | PgSslMode::Allow => {
+            warn!(
+                host = options.get_host(),
+                "this sslmode does not protect the connection to Postgres: anyone on the network \
+                 between can turn TLS off; use sslmode=verify-full"
+            );
+            options
+        }
+        _ => options,
+    }
+}
+
+/// Whether the connection stays on this machine. Names are not resolved, except that `localhost`
+/// always means this machine.
+fn is_local(options: &PgConnectOptions) -> bool {
+    let host = options.get_host();
+    if options.get_socket().is_some() || host.starts_with('/') {
+        return true;
+    }
+    // An IPv6 address in a URL has brackets.
+    let address = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+    match address {
+        Ok(address) => address.to_canonical().is_loopback(),
+        Err(_) => host.eq_ignore_ascii_case("localhost"),
+    }
+}
+
+/// Whether the URL has the parameter. A name that is percent-encoded does not count: then TLS is
+/// required.
+fn names_sslmode(url: &str) -> bool {
+    let (url, _) = url.split_once('#').unwrap_or((url, ""));
+    let (_, query) = url.split_once('?').unwrap_or((url, ""));
+    let mut names = query.split('&').filter_map(|parameter| parameter.split('=').next());
+    names.any(|name| matches!(name, "sslmode" | "ssl-mode"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::str::FromStr as _;
+
+    use super::*;
+
+    /// The mode of a connection to this URL, whatever PGSSLMODE the tests run with.
+    fn mode(url: &str) -> PgSslMode {
+        let options = PgConnectOptions::from_str(url).expect("a URL");
+        let options =
+            if names_sslmode(url) { options } else { options.ssl_mode(PgSslMode::Prefer) };
+        required_unless_local(options, url).get_ssl_mode()
+    }
+
+    #[test]
+    fn other_hosts_require_tls() {
+        for url in [
+            "postgres://app@db.example.com/tollgate",
+            "postgres://app@10.0.0.7:5433/tollgate",
+            "postgres://app@0.0.0.0/tollgate",
+            "postgres://app@[2001:db8::1]/tollgate",
+            "postgres://app@[::ffff:10.0.0.7]/tollgate",
+            "postgres://app@localhost.example.com/tollgate",
+            "postgres://app@localhost/tollgate?host=db.example.com",
+            "postgres://app@localhost/tollgate?hostaddr=10.0.0.7",
+            "postgres://app@db.example.com/tollgate?application_name=sslmode",
+            "postgres://app@db.example.com/tollgate#?sslmode=prefer",
+            "postgres://app@db.example.com/tollgate?sslmode=require",
+        ] {
+            assert!(matches!(mode(url), PgSslMode::Require), "{url}");
+        }
+    }
+
+    #[test]
+    fn loopback_addresses_and_sockets_do_not_require_tls() {
+        for url in [
+            "postgres://app@localhost/tollgate",
+            "postgres://app@LocalHost/tollgate",
+            "postgres://app@127.0.0.1/tollgate",
+            "postgres://app@127.9.9.9/tollgate",
+            "postgres://app@[::1]/tollgate",
+            "postgres://app@[::ffff:127.0.0.1]/tollgate",
+            "postgres://app@db.example.com/tollgate?hostaddr=127.0.0.1",
+            "postgres://app@%2Frun%2Fpostgresql/tollgate",
+            "postgres:///tollgate?host=/run/postgresql",
+        ] {
+            assert!(matches!(mode(url), PgSslMode::Prefer), "{url}");
+        }
+    }
+
+    #[test]
+    fn sslmode_in_the_url_decides() {
+        let of = |name: &str| mode(&format!("postgres://app@db.example.com/tollgate?a=b&{name}"));
+        assert!(matches!(of("sslmode=disable"), PgSslMode::Disable));
+        assert!(matches!(of("sslmode=prefer"), PgSslMode::Prefer));
+        assert!(matches!(of("ssl-mode=prefer"), PgSslMode::Prefer));
+        assert!(matches!(of("sslmode=verify-full"), PgSslMode::VerifyFull));
+    }
+}
