@@ -96,7 +96,7 @@ impl Demo {
             let key = example.make(store).await?;
             exports.push(format!("export {}={}", example.variable, key.expose()));
         }
-        print_walk(service.address()?, &exports);
+        print_walk(service.address()?, service.has_docs(), &exports);
         service.run().await
     }
 }
@@ -159,16 +159,17 @@ impl Example {
     }
 }
 
-fn print_walk(address: std::net::SocketAddr, exports: &[String]) {
+fn print_walk(address: std::net::SocketAddr, has_docs: bool, exports: &[String]) {
     // A service that listens on all addresses is reached over the loopback address.
     let host =
         if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
     let url = format!("http://{host}:{}", address.port());
+    let docs = if has_docs { format!("    API documentation: {url}/docs") } else { String::new() };
     let account = EXAMPLES[0].account;
     println!(
         r#"
-Tollgate is ready: {url}    API documentation: {url}/docs
+Tollgate is ready: {url}{docs}
 
 Paste the lines below into another terminal. First, the admin keys of this start:
 

@@ -78,6 +78,11 @@ impl Service {
         Ok(self.listener.local_addr()?)
     }
 
+    /// Whether the service shows the API documentation at `/docs`.
+    pub fn has_docs(&self) -> bool {
+        self.config.docs
+    }
+
     /// Serves requests until a signal arrives, then finishes the requests in flight and stops. A
     /// background job that ends on its own stops the service too: it cannot do without its jobs.
     pub async fn run(self) -> anyhow::Result<()> {
@@ -136,7 +141,10 @@ impl Service {
                 }
             }
         };
-        let pages = dashboard::routes(&state);
+        let mut pages = dashboard::routes(&state);
+        if self.config.docs {
+            pages = pages.merge(http::docs());
+        }
         let router = http::router(state, pages);
         http::serve(self.listener, router, limits, connections, proxies, stopped).await;
         let broken = jobs.stop().await;

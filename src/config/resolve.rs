@@ -41,6 +41,7 @@ mod tests {
         let server = ServerArgs {
             listen: some("8080"),
             trusted_proxies: some("::1,10.0.0.0/33"),
+            docs: some("no"),
             max_body_bytes: some("1e6"),
             drain_timeout: some("2h"),
             ..ServerArgs::default()
@@ -52,6 +53,7 @@ mod tests {
             "TOLLGATE_LOG is \"loud\": it must be error, warn",
             "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
             "TOLLGATE_TRUSTED_PROXIES is \"::1,10.0.0.0/33\": it must be addresses and networks",
+            "TOLLGATE_DOCS is \"no\": it must be on or off",
             "TOLLGATE_MAX_BODY_BYTES is \"1e6\": it must be a whole number from 1024 to 1048576",
             "TOLLGATE_DRAIN_TIMEOUT is \"2h\": it must be",
         ] {
@@ -68,6 +70,7 @@ mod tests {
             resolve(&database, &ServerArgs::default()).expect("all defaults");
         assert_eq!(server.listen.to_string(), "127.0.0.1:8080");
         assert_eq!(server.metrics_listen.map(|a| a.to_string()), some("127.0.0.1:9464"));
+        assert!(server.docs);
         assert_eq!(log, LogConfig { level: tracing::Level::INFO, json: false });
         assert_eq!(database.pool.acquire_timeout, Duration::from_secs(3));
     }

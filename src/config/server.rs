@@ -36,6 +36,10 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
 
+    /// Whether /docs and /openapi.json show the API documentation: on or off [default: on]
+    #[arg(long, env = "TOLLGATE_DOCS", value_name = "on|off")]
+    pub docs: Option<String>,
+
     /// Maximum number of keys in the verification cache, 0 to 100000000 [default: 1000000]
     #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
     pub cache_entries: Option<String>,
@@ -107,6 +111,8 @@ pub struct ServerConfig {
     /// `None`: that of the address that is listened on.
     pub public_url: Option<WebOrigin>,
     pub trusted_proxies: TrustedProxies,
+    /// Whether the API documentation is served.
+    pub docs: bool,
     pub limits: Limits,
     pub server_limits: ServerLimits,
     pub node: NodeSettings,
@@ -129,6 +135,13 @@ impl ServerArgs {
             },
         );
         let metrics = metrics.unwrap_or_else(|| read_address("127.0.0.1:9464").map(Some));
+        let docs =
+            reader.value("TOLLGATE_DOCS", self.docs.as_deref(), "on or off", |text| match text {
+                "on" => Some(true),
+                "off" => Some(false),
+                _ => None,
+            });
+        let docs = docs.unwrap_or(Some(true));
         let public_url = reader.value(
             "TOLLGATE_PUBLIC_URL",
             self.public_url.as_deref(),
@@ -201,6 +214,7 @@ impl ServerArgs {
             metrics_listen: metrics?,
             public_url: public_url?,
             trusted_proxies: proxies?,
+            docs: docs?,
             limits: Limits {
                 body_bytes: body?,
                 body_timeout: body_timeout?,

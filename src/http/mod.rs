@@ -4,12 +4,14 @@
 //! that calls them. [`routes`] has all routes, and [`router`](self::router()) has all layers.
 
 mod api;
+mod docs;
 mod openapi;
 mod problem;
 mod router;
 mod routes;
 mod transport;
 
+pub use docs::docs;
 pub use openapi::document as openapi_document;
 pub use router::{health_router, router};
 pub use transport::{

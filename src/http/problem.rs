@@ -32,7 +32,7 @@ pub fn try_again(why: &str) -> Problem {
 pub async fn no_such_path() -> Problem {
     Problem::new(
         ProblemCode::NotFound,
-        "The service has no such path. See /openapi.json for all paths.",
+        "The service has no such path. The OpenAPI document lists all paths.",
     )
 }
 

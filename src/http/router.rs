@@ -9,19 +9,14 @@ use axum::{
     routing::get,
 };
 use tower_http::catch_panic::CatchPanicLayer;
-use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{api::open::health, openapi, problem, routes::guarded_routes, transport::access};
+use super::{api::open::health, problem, routes::guarded_routes, transport::access};
 use crate::state::AppState;
 
-/// All of the service that HTTP shows. The pages come with what stands around them alone; the layers
-/// of all requests are put around them here.
+/// The API, and the pages: the dashboard, and unless it is off the documentation. Pages have their
+/// own layers; the layers of all requests are added here.
 pub fn router(state: AppState, pages: Router) -> Router {
-    // The page's badge would ask a service elsewhere whether the document is valid.
-    let config = Config::new(["/openapi.json"]).validator_url("none");
-    let docs = SwaggerUi::new("/docs").config(config).url("/openapi.json", openapi::document());
     guarded_routes(&state)
-        .merge(docs)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)
         .with_state(state.clone())
@@ -32,8 +27,8 @@ pub fn router(state: AppState, pages: Router) -> Router {
         .layer(middleware::from_fn(forbid_storing))
         // A panic is a 500 with a problem body, and is logged by the layer around it.
         .layer(CatchPanicLayer::custom(problem::panicked))
-        // Outermost, so that it sees every answer there is: the request's id, the log, the
-        // counts, the time-out.
+        // Outermost, so that it sees every response: the request's id, the log, the counts, the
+        // time-out, the security headers.
         .layer(middleware::from_fn_with_state(state, access::observe))
 }
 

@@ -15,6 +15,7 @@ mod dashboard;
 mod database;
 mod gate;
 mod harness;
+mod headers;
 mod holds;
 mod house;
 mod keys;

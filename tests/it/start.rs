@@ -319,6 +319,24 @@ async fn postgres_without_tls_is_used_on_this_machine_or_if_the_sslmode_allows_i
 }
 
 #[tokio::test]
+async fn api_documentation_can_be_turned_off() {
+    let database = OwnDatabase::of_role("").await;
+    let log = cluster::directory("docs.log");
+    for (setting, status) in [("on", 200), ("off", 404)] {
+        let mut command = database.command(&["serve"]);
+        command.env("TOLLGATE_DOCS", setting);
+        let service = Process::start(command, &log);
+        for path in ["/docs", "/docs/", "/docs/swagger-ui.css", "/openapi.json"] {
+            service.send(Call::new("GET", path)).expect(status);
+        }
+        service.send(Call::new("GET", "/livez")).expect(200);
+        let (status, log) = service.stop();
+        assert!(status.success(), "{status}: {log}");
+    }
+    let _ = std::fs::remove_file(log);
+}
+
+#[tokio::test]
 async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
     let mut database = OwnDatabase::of_role("").await;
     let name = database.name.clone();

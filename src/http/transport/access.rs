@@ -12,7 +12,7 @@ use axum::{
 use metrics::{Counter, Histogram};
 use tracing::{Instrument as _, debug, debug_span, error, info, warn};
 
-use super::{connection::InReserve, logged_tenant::LoggedTenant};
+use super::{connection::InReserve, logged_tenant::LoggedTenant, security_headers};
 use crate::{
     auth::{Caller, GateDecision, Principal, Problem},
     clock,
@@ -23,9 +23,20 @@ use crate::{
     state::AppState,
 };
 
+/// Adds what every response has. The router's outermost layer.
+pub async fn observe(state: State<AppState>, request: Request, next: Next) -> Response {
+    let mut response = observe_request(state, request, next).await;
+    security_headers::add(&mut response);
+    response
+}
+
 /// Gives the request its id, and the response that id, in a header and in a problem's body; logs
 /// and counts. No header, query, body or path is ever logged, only the route that matched.
-pub async fn observe(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+async fn observe_request(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Response {
     let since = Instant::now();
     let Ok(entropy) = entropy::for_id() else {
         return Problem::internal("the operating system gave no randomness").into_response();

@@ -1,4 +1,5 @@
-//! What all requests share: the listener, ids, the log line, time-outs, forwarded addresses.
+//! What all requests share: the listener, ids, the log line, time-outs, forwarded addresses,
+//! security headers.
 
 pub mod access;
 pub mod connection;
@@ -7,4 +8,5 @@ pub mod forwarded;
 pub mod limits;
 pub mod logged_tenant;
 mod request_body;
+pub mod security_headers;
 pub mod server;

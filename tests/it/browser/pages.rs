@@ -329,6 +329,17 @@ page_tests!(
 );
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn api_documentation_works_under_its_content_security_policy() {
+    let world = World::start(Scripts::On).await;
+    world.open("/docs/").await;
+    // The page has read the document, and opens an operation.
+    world.click(".opblock-summary-control").await;
+    world.find(".opblock-body").await;
+    // The browser reports violations of the policy on the console.
+    world.check_console().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn tab_reaches_every_control_with_a_visible_focus_ring() {
     let world = World::start(Scripts::On).await;
     let SampleKeys { bot, .. } = create_sample_account(&world).await;

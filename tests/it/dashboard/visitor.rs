@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use tollgate::{
     auth::ClientAddress,
     domain::dashboard::WebOrigin,
-    http::router,
+    http::{docs, router},
     state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
@@ -47,11 +47,11 @@ pub struct Page {
     pub source: String,
 }
 
-/// The dashboard and the API of a service on the app's node, at a public URL.
+/// The API, the dashboard and the documentation of a service on the app's node, at a public URL.
 pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
     let state = AppState::new(app.node.clone(), Limits::default(), url);
-    let pages = tollgate::dashboard::routes(&state);
+    let pages = tollgate::dashboard::routes(&state).merge(docs());
     router(state, pages)
 }
 

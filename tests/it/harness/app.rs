@@ -21,7 +21,7 @@ use tollgate::{
         text::Name,
     },
     entropy,
-    http::router,
+    http::{docs, router},
     money::Money,
     node::{Node, NodeSettings},
     state::{AppState, Limits},
@@ -191,9 +191,9 @@ pub fn state_of(node: Node, limits: Limits) -> AppState {
     AppState::new(node, limits, url)
 }
 
-/// The whole router of a node: the API and the dashboard.
+/// The whole router of a node: the API, the dashboard and the documentation.
 pub fn service(state: AppState) -> Router {
-    let pages = dashboard::routes(&state);
+    let pages = dashboard::routes(&state).merge(docs());
     router(state, pages)
 }
 
