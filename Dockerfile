@@ -16,9 +16,9 @@ FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tollgate
 COPY --from=build /usr/local/bin/tollgate /usr/local/bin/tollgate
 USER 10001
-ENV TOLLGATE_LISTEN=0.0.0.0:8080 \
-    TOLLGATE_METRICS_LISTEN=0.0.0.0:9464
-EXPOSE 8080 9464
+# The metrics stay on the loopback address of the container: they name tenants, and need no credential.
+ENV TOLLGATE_LISTEN=0.0.0.0:8080
+EXPOSE 8080
 # The image has no curl; bash opens the connection itself.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /livez HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && read -r -t 2 line <&3 && [[ $line == HTTP/1.?' 200'* ]]"]
