@@ -16,7 +16,7 @@ use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     dashboard,
     domain::dashboard::WebOrigin,
-    http::{self, Connections, RESERVE, ServerLimits, TrustedProxies},
+    http::{self, Connections, RESERVE, RefusalLog, ServerLimits, TrustedProxies},
     jobs::Jobs,
     node::Node,
     state::AppState,
@@ -101,16 +101,19 @@ impl Service {
         let mut jobs = Jobs::default();
         // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
         // without which late requests are verified by the database; the usage counts of all
-        // requests; and last the metrics, which count the shutdown itself.
+        // requests; the sums of their refusals; and last the metrics, which count the shutdown
+        // itself.
         let handle = self.metrics_handle.clone();
         jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
+        let refusals = Arc::new(RefusalLog::default());
+        jobs.start("refusals", |stop| Arc::clone(&refusals).run(stop));
         if let Some(listener) = self.metrics_listener {
             info!(address = %listener.local_addr()?, "serving metrics");
             let (node, connections) = (self.node.clone(), Arc::clone(&connections));
             let router = telemetry::metrics_router(self.metrics_handle, node, move || {
                 connections.set_gauges();
             });
-            let router = router.merge(http::health_router(&state));
+            let router = router.merge(http::health_router(&state, &refusals));
             // Orchestrators and Prometheus share an address.
             let limits = ServerLimits {
                 max_connections: METRICS_CONNECTIONS,
@@ -145,7 +148,7 @@ impl Service {
         if self.config.docs {
             pages = pages.merge(http::docs());
         }
-        let router = http::router(state, pages);
+        let router = http::router(state, pages, refusals);
         http::serve(self.listener, router, limits, connections, proxies, stopped).await;
         let broken = jobs.stop().await;
         let closed = self.database.close().await;

@@ -18,5 +18,6 @@ pub use transport::{
     connections::{Connections, RESERVE},
     forwarded::TrustedProxies,
     limits::ServerLimits,
+    refusal_log::RefusalLog,
     server::serve,
 };

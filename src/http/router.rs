@@ -1,5 +1,7 @@
 //! All layers around the routes, in their order, with the reasons.
 
+use std::sync::Arc;
+
 use axum::{
     Router,
     extract::{DefaultBodyLimit, Request},
@@ -10,12 +12,17 @@ use axum::{
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
-use super::{api::open::health, problem, routes::guarded_routes, transport::access};
+use super::{
+    api::open::health,
+    problem,
+    routes::guarded_routes,
+    transport::{access, refusal_log::RefusalLog},
+};
 use crate::state::AppState;
 
 /// The API, and the pages: the dashboard, and unless it is off the documentation. Pages have their
 /// own layers; the layers of all requests are added here.
-pub fn router(state: AppState, pages: Router) -> Router {
+pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Router {
     guarded_routes(&state)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)
@@ -29,16 +36,17 @@ pub fn router(state: AppState, pages: Router) -> Router {
         .layer(CatchPanicLayer::custom(problem::panicked))
         // Outermost, so that it sees every response: the request's id, the log, the counts, the
         // time-out, the security headers.
-        .layer(middleware::from_fn_with_state(state, access::observe))
+        .layer(middleware::from_fn_with_state((state, refusals), access::observe))
 }
 
 /// Whether the service runs and is ready, for the listener of the metrics.
-pub fn health_router(state: &AppState) -> Router {
+pub fn health_router(state: &AppState, refusals: &Arc<RefusalLog>) -> Router {
     let routes = Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
         .with_state(state.clone());
-    routes.layer(middleware::from_fn_with_state(state.clone(), access::observe))
+    let observed = (state.clone(), Arc::clone(refusals));
+    routes.layer(middleware::from_fn_with_state(observed, access::observe))
 }
 
 async fn forbid_storing(request: Request, next: Next) -> Response {

@@ -115,3 +115,28 @@ fn log_is_json_when_the_setting_asks_for_it() {
     let reasons: Vec<_> = admin_keys.map(|line| &line["reason"]).collect();
     assert_eq!(reasons, ["malformed_admin_key", "not_found"]);
 }
+
+#[test]
+fn refusals_after_the_tenth_are_summed_up_in_one_line() {
+    let data_dir = DataDir::new("refusals");
+    let service = data_dir.start(&["demo", "--log", "info,json"]);
+    for _ in 0..30 {
+        service.send(Call::new("GET", "/v1/me").header("X-API-Key", "nonsense")).expect(401);
+    }
+    service.send(Call::new("GET", "/made/up")).expect(404);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let count = |message: &str, reason: Value| {
+        let matching = lines.iter().filter(|line| line["message"] == message);
+        let matching = matching.filter(|line| line["reason"] == reason);
+        matching.inspect(|line| assert_eq!(line["address"], "127.0.0.1", "{line}")).count()
+    };
+    assert_eq!(count("refused", json!("malformed")), 10, "{log}");
+    // Other reasons still get their lines.
+    assert_eq!(count("refused", Value::Null), 1, "{log}");
+    assert_eq!(count("refusals summed up", json!("malformed")), 1, "{log}");
+    let sum = lines.iter().find(|line| line["message"] == "refusals summed up").expect("a line");
+    assert_eq!(sum["count"], 20, "{sum}");
+}

@@ -1,7 +1,7 @@
 //! The outermost layer: gives each request an id and a time limit, logs it in one line, and counts
 //! it.
 
-use std::{cell::RefCell, collections::HashMap, time::Instant};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
 
 use axum::{
     extract::{MatchedPath, Request, State},
@@ -10,11 +10,13 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use metrics::{Counter, Histogram};
-use tracing::{Instrument as _, debug, debug_span, error, info, warn};
+use tracing::{Instrument as _, debug, debug_span, error, field::display, info, warn};
 
-use super::{connection::InReserve, logged_tenant::LoggedTenant, security_headers};
+use super::{
+    connection::InReserve, logged_tenant::LoggedTenant, refusal_log::RefusalLog, security_headers,
+};
 use crate::{
-    auth::{Caller, GateDecision, Principal, Problem},
+    auth::{Caller, ClientAddress, GateDecision, Principal, Problem},
     clock,
     domain::id::RequestId,
     entropy,
@@ -24,7 +26,11 @@ use crate::{
 };
 
 /// Adds what every response has. The router's outermost layer.
-pub async fn observe(state: State<AppState>, request: Request, next: Next) -> Response {
+pub async fn observe(
+    state: State<(AppState, Arc<RefusalLog>)>,
+    request: Request,
+    next: Next,
+) -> Response {
     let mut response = observe_request(state, request, next).await;
     security_headers::add(&mut response);
     response
@@ -33,7 +39,7 @@ pub async fn observe(state: State<AppState>, request: Request, next: Next) -> Re
 /// Gives the request its id, and the response that id, in a header and in a problem's body; logs
 /// and counts. No header, query, body or path is ever logged, only the route that matched.
 async fn observe_request(
-    State(state): State<AppState>,
+    State((state, refusals)): State<(AppState, Arc<RefusalLog>)>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -45,6 +51,7 @@ async fn observe_request(
     request.extensions_mut().insert(request_id);
     let caller = Caller::default();
     request.extensions_mut().insert(caller.clone());
+    let address = request.extensions().get::<ClientAddress>().map(|client| client.0);
     let method = known_method(request.method());
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
@@ -60,9 +67,9 @@ async fn observe_request(
 
     let response = name_request(response, request_id).await;
     let principal = caller.principal();
-    let line = Line { method, route, request_id, took: since.elapsed(), principal };
+    let line = Line { method, route, request_id, address, took: since.elapsed(), principal };
     line.count(&response);
-    line.log(&response, line.took >= state.limits.slow_request);
+    line.log(&response, line.took >= state.limits.slow_request, &refusals);
     if let Some(principal) = principal {
         // A problem without a decision of the gate came up after the key had passed.
         let decision = decision(&response).unwrap_or(GateDecision::Passed);
@@ -175,6 +182,7 @@ struct Line<'a> {
     method: &'static str,
     route: &'a str,
     request_id: RequestId,
+    address: Option<IpAddr>,
     took: std::time::Duration,
     principal: Option<&'a Principal>,
 }
@@ -203,11 +211,12 @@ impl Line<'_> {
         }
     }
 
-    fn log(&self, response: &Response, slow: bool) {
+    fn log(&self, response: &Response, slow: bool, refusals: &RefusalLog) {
         let extensions = response.extensions();
         let (method, route, request_id) = (self.method, self.route, self.request_id);
         let status = response.status().as_u16();
         let millis = self.took.as_millis();
+        let address = self.address.map(display);
         let tenant = self
             .principal
             .map(|principal| principal.tenant.as_str())
@@ -218,7 +227,10 @@ impl Line<'_> {
         let reason = problem.and_then(Problem::reason);
         macro_rules! line {
             ($level:ident, $message:literal) => {
-                $level!(%request_id, method, route, status, millis, tenant, key_id, code, reason, $message)
+                $level!(
+                    %request_id, method, route, status, millis, address, tenant, key_id, code,
+                    reason, $message
+                )
             };
         }
         match response.status() {
@@ -226,7 +238,13 @@ impl Line<'_> {
             status if status.is_server_error() => line!(error, "failed"),
             _ if slow => line!(warn, "slow"),
             status if status.is_success() || status.is_redirection() => line!(debug, "answered"),
-            _ => line!(info, "refused"),
+            status => {
+                // A page's refusal has neither.
+                let why = reason.or(code).unwrap_or(status.as_str());
+                if refusals.count(why, self.address, clock::since_boot()) {
+                    line!(info, "refused");
+                }
+            }
         }
     }
 }

@@ -7,6 +7,7 @@ pub mod connections;
 pub mod forwarded;
 pub mod limits;
 pub mod logged_tenant;
+pub mod refusal_log;
 mod request_body;
 pub mod security_headers;
 pub mod server;

@@ -1,7 +1,7 @@
 //! Response headers. `Visitor::send` checks in every test the headers that all responses have. The
 //! tests here check headers that differ, and that no page needs more than its policy allows.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use http_body_util::BodyExt as _;
 use serde_json::json;
@@ -87,7 +87,7 @@ async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     let url = WebOrigin::parse(LOOPBACK).expect("an origin");
     let state = AppState::new(site.app.node.clone(), limits, url);
     let pages = dashboard::routes(&state);
-    let service = router(state, pages);
+    let service = router(state, pages, Arc::default());
     let mut held = site.app.pool.begin().await.expect("a transaction");
     let lock = "LOCK TABLE dashboard_sessions IN ACCESS EXCLUSIVE MODE";
     sqlx::query(lock).execute(&mut *held).await.expect("the lock");

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
     net::IpAddr,
+    sync::Arc,
 };
 
 use axum::{Router, http::HeaderMap};
@@ -52,7 +53,7 @@ pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
     let state = AppState::new(app.node.clone(), Limits::default(), url);
     let pages = tollgate::dashboard::routes(&state).merge(docs());
-    router(state, pages)
+    router(state, pages, Arc::default())
 }
 
 impl Site {

@@ -194,7 +194,7 @@ pub fn state_of(node: Node, limits: Limits) -> AppState {
 /// The whole router of a node: the API, the dashboard and the documentation.
 pub fn service(state: AppState) -> Router {
     let pages = dashboard::routes(&state).merge(docs());
-    router(state, pages)
+    router(state, pages, Arc::default())
 }
 
 /// Starts a node and waits for its lease, so that it answers from its cache.
