@@ -5,7 +5,7 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint sqlx openapi check-openapi fuzz-http
+.PHONY: help run test bench lint audit sqlx openapi check-openapi fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,9 @@ lint: ## check formatting, clippy, the documentation, and the dependencies' lice
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet
 	RUSTDOCFLAGS='-D warnings' cargo doc --locked --no-deps --quiet $(MIDDLEWARE)
 	scripts/check-dependencies.sh
+
+audit: ## look for dependencies with known vulnerabilities; needs a network
+	scripts/check-dependencies.sh advisories
 
 sqlx: ## regenerate .sqlx/, after a change of a query or a migration
 	scripts/with-postgres.sh scripts/sqlx-prepare.sh

@@ -2,6 +2,9 @@
 # Checks the licences, the sources and the bans of the dependencies against deny.toml. Needs no network, except to
 # install cargo-deny the first time.
 #
+# With arguments it runs these checks of cargo-deny instead. `advisories` looks for known vulnerabilities. It needs a
+# network: it fetches the RustSec database, and asks the registry for yanked versions.
+#
 # Uses the cargo-deny on PATH if it has the version below. Otherwise installs that version into target/tools.
 set -eu
 
@@ -28,4 +31,5 @@ else
     fi
 fi
 
-exec "$deny" --locked --all-features check --hide-inclusion-graph bans licenses sources
+[ $# -gt 0 ] || set -- bans licenses sources
+exec "$deny" --locked --all-features check --hide-inclusion-graph "$@"
