@@ -236,15 +236,17 @@ impl Line<'_> {
         match response.status() {
             StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer"),
             status if status.is_server_error() => line!(error, "failed"),
-            _ if slow => line!(warn, "slow"),
-            status if status.is_success() || status.is_redirection() => line!(debug, "answered"),
-            status => {
+            // Slow ones too: a client that sends its body slowly decides how long it takes.
+            status if status.is_client_error() => {
                 // A page's refusal has neither.
                 let why = reason.or(code).unwrap_or(status.as_str());
-                if refusals.count(why, self.address, clock::since_boot()) {
-                    line!(info, "refused");
+                if !refusals.count(why, self.address, clock::since_boot()) {
+                    return;
                 }
+                if slow { line!(warn, "slow") } else { line!(info, "refused") }
             }
+            _ if slow => line!(warn, "slow"),
+            _ => line!(debug, "answered"),
         }
     }
 }
