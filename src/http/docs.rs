@@ -16,7 +16,6 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; st
      frame-ancestors 'none'";
 
 /// `/docs` and `/openapi.json`.
-#[must_use]
 pub fn docs() -> Router {
     // The page's badge would ask a service elsewhere whether the document is valid.
     let config = Config::new(["/openapi.json"]).validator_url("none");
