@@ -10,10 +10,11 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use super::{openapi, problem};
 
-/// The page loads only files of this origin. Its style sheet contains images as `data:` URLs.
-const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; \
-     img-src 'self' data:; connect-src 'self'; form-action 'none'; base-uri 'none'; \
-     frame-ancestors 'none'";
+/// The page loads only files of this origin. Its scripts set inline styles, and its style sheet
+/// contains images as `data:` URLs.
+const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
+     style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+     form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
 /// `/docs` and `/openapi.json`.
 pub fn docs() -> Router {

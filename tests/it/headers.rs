@@ -75,7 +75,7 @@ async fn response_to_a_request_that_timed_out_has_the_security_headers() {
 #[tokio::test]
 async fn documentation_has_the_security_headers_and_its_own_policy() {
     let app = App::start().await;
-    let policy = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; \
+    let policy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                   connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
     for (status, path) in [
         (303, "/docs"),
