@@ -8,7 +8,10 @@ use clap::{Parser, ValueEnum};
 use tokio::net::TcpListener;
 use tollgate::{
     auth::ApiKeyLayer,
-    domain::dashboard::WebOrigin,
+    domain::{
+        dashboard::WebOrigin,
+        tenant::{Environment, Slug},
+    },
     http::{Connections, ServerLimits, TrustedProxies, serve},
     node::{Node, NodeSettings},
     state::{AppState, Limits},
@@ -51,7 +54,9 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut router = Router::new().route("/", get(|| async { "ok" }));
     if arguments.gate == Gate::On {
-        router = router.route_layer(ApiKeyLayer::shared(Arc::clone(state.verifier())));
+        let tenant: Slug = "tronagg".parse()?;
+        let verifier = Arc::clone(state.verifier());
+        router = router.route_layer(ApiKeyLayer::shared(verifier, tenant, Environment::Live));
     }
     // Without this, axum would wrap the handler in its layers for each request.
     let router = router.with_state(());

@@ -153,10 +153,11 @@ fn gate(criterion: &mut Criterion) {
     println!("gate: {:.1} ns", nanos[nanos.len() / 2]);
     println!("gate: {:.2} allocations", allocations as f64 / texts.len() as f64);
 
+    let tenant = "tronagg".parse().expect("a slug");
     let inner = tower::service_fn(async |_: Request<Body>| {
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
-    let mut service = ApiKeyLayer::new(verifier).layer(inner);
+    let mut service = ApiKeyLayer::new(verifier, tenant, Environment::Live).layer(inner);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     criterion.bench_function("the whole layer around a service that does nothing", |bencher| {
         let request = || {

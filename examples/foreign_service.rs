@@ -44,7 +44,7 @@ async fn place_order(caller: Principal) -> String {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     // This key is public. A real key must come from a CSPRNG.
     let key = KeyText::parse("ta_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc")?;
-    let gate = ApiKeyLayer::new(OneKey {
+    let verifier = OneKey {
         hash: key.hash(),
         principal: Principal::new(PrincipalParts::new(
             "tronagg".parse()?,
@@ -53,7 +53,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
             "key_01h455vb4pex5vsknk084sn02q".parse()?,
             ScopeSet::parse(["orders:read"])?,
         )),
-    });
+    };
+    let gate = ApiKeyLayer::new(verifier, "tronagg".parse()?, Environment::Test);
     let reading = Router::new()
         .route("/orders", get(orders))
         .route_layer(gate.clone().require_scope("orders:read".parse()?));

@@ -8,13 +8,17 @@
 //! curl -i http://127.0.0.1:3001/orders/new -H "X-API-Key: $TRONAGG_API_KEY"
 //! ```
 //!
-//! The admin key needs only the permission `verify`. The first argument may be the address to
+//! The service belongs to TronAgg's live environment, and serves its keys only. The admin key is one
+//! of this tenant and needs only the permission `verify`. The first argument may be the address to
 //! listen on. With port 0 the system chooses a port, and the program prints it.
 
 use axum::{Router, routing::get};
 use tollgate::{
     auth::{ApiKeyLayer, Principal, RemoteVerifier},
-    domain::api_key::KeyText,
+    domain::{
+        api_key::KeyText,
+        tenant::{Environment, Slug},
+    },
 };
 
 async fn orders(caller: Principal) -> String {
@@ -32,7 +36,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let admin_key = KeyText::parse(&setting("TOLLGATE_ADMIN_KEY")?)
         .map_err(|error| format!("TOLLGATE_ADMIN_KEY: {error}"))?;
-    let gate = ApiKeyLayer::new(RemoteVerifier::new(&setting("TOLLGATE_URL")?, &admin_key)?);
+    let verifier = RemoteVerifier::new(&setting("TOLLGATE_URL")?, &admin_key)?;
+    // The platform that this service belongs to: keys of another do not pass.
+    let tenant: Slug = "tronagg".parse()?;
+    let gate = ApiKeyLayer::new(verifier, tenant, Environment::Live);
     let reading = Router::new()
         .route("/orders", get(orders))
         .route_layer(gate.clone().require_scope("orders:read".parse()?));

@@ -3,10 +3,16 @@ use std::sync::Arc;
 use axum::http::HeaderName;
 use tower::Layer;
 
-use super::{ApiKeyService, KeyVerifier, settings::Settings};
-use crate::domain::scope::Scope;
+use super::{
+    ApiKeyService, KeyVerifier,
+    settings::{Requirement, Settings},
+};
+use crate::domain::{
+    scope::Scope,
+    tenant::{Environment, Slug},
+};
 
-/// Lets a request pass when it carries a live API key: a tower [`Layer`].
+/// Lets a request pass when it carries a live API key of one tenant: a tower [`Layer`].
 ///
 /// See [the module](super) for a program that uses it.
 pub struct ApiKeyLayer<V> {
@@ -14,23 +20,38 @@ pub struct ApiKeyLayer<V> {
 }
 
 impl<V: KeyVerifier> ApiKeyLayer<V> {
-    /// A gate that reads `X-API-Key` and asks for no scope.
+    /// A gate for the keys of this tenant. It reads `X-API-Key` and requires no scope.
+    ///
+    /// An account's id is only unique within its tenant, so a key of another tenant, or of the
+    /// tenant's other environment, gets the same 401 as an unknown key.
     #[must_use]
-    pub fn new(verifier: V) -> Self {
-        Self::shared(Arc::new(verifier))
+    pub fn new(verifier: V, tenant: Slug, environment: Environment) -> Self {
+        Self::shared(Arc::new(verifier), tenant, environment)
     }
 
     /// The same with a verifier that other layers use too.
     #[must_use]
-    pub fn shared(verifier: Arc<V>) -> Self {
+    pub fn shared(verifier: Arc<V>, tenant: Slug, environment: Environment) -> Self {
+        Self::requiring(verifier, Some((tenant, environment)))
+    }
+
+    /// A gate for Tollgate's own routes. They serve each key in its own tenant, unless the request
+    /// has a [`Requirement`].
+    #[cfg(feature = "server")]
+    pub(crate) fn for_every_tenant(verifier: Arc<V>) -> Self {
+        Self::requiring(verifier, None)
+    }
+
+    fn requiring(verifier: Arc<V>, tenant: Option<(Slug, Environment)>) -> Self {
         let header = HeaderName::from_static("x-api-key");
-        Self { settings: Settings { verifier, header, bearer: true, required_scope: None } }
+        let requirement = Requirement { tenant, scope: None };
+        Self { settings: Settings { verifier, header, bearer: true, requirement } }
     }
 
     /// Answers 403 unless one of the key's scopes implies this one.
     #[must_use]
     pub fn require_scope(mut self, scope: Scope) -> Self {
-        self.settings.required_scope = Some(Arc::new(scope));
+        self.settings.requirement.scope = Some(scope);
         self
     }
 

@@ -15,8 +15,8 @@ use crate::domain::{
 
 /// Answers out of a bounded cache while it holds a lease, and asks another verifier otherwise.
 ///
-/// The inner verifier must decide by the key alone, not by the scope or the client's address in
-/// [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
+/// The inner verifier must decide by the key alone, not by the tenant, the scope or the client's
+/// address in [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
 /// that key.
 ///
 /// Who grants the lease promises: until it is over, every change of a key that could turn a pass

@@ -1,4 +1,4 @@
-//! The gate: a tower middleware that lets a request pass only with a valid API key.
+//! The gate: a tower middleware that lets a request pass only with a valid API key of its tenant.
 //!
 //! [`ApiKeyLayer`] reads the key from `X-API-Key` (or `Authorization: Bearer`) and asks a
 //! [`KeyVerifier`] about it. Then it either responds with a problem (RFC 9457), or calls the inner
@@ -38,7 +38,8 @@
 //!     "key_01h455vb4pex5vsknk084sn02q".parse::<KeyId>()?,
 //!     ScopeSet::parse(["orders:read"])?,
 //! ));
-//! let gate = ApiKeyLayer::new(OneKey(key.hash(), principal));
+//! let gate =
+//!     ApiKeyLayer::new(OneKey(key.hash(), principal), "tronagg".parse()?, Environment::Live);
 //!
 //! let app = Router::new()
 //!     .route("/orders", get(|caller: Principal| async move { caller.account.to_string() }))
@@ -95,6 +96,8 @@ pub use problem_code::ProblemCode;
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};
+#[cfg(feature = "server")]
+pub(crate) use settings::Requirement;
 pub use verifier::{Denied, KeyVerifier, Verdict};
 
 pub use crate::domain::verification::{Denial, GateDecision};

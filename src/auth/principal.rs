@@ -83,12 +83,14 @@ impl Deref for Principal {
 /// it is answered: whoever logs or counts.
 ///
 /// Put one into the request's extensions before it comes to the gate, and keep a clone. The gate
-/// says who it is, also of a key that it refuses, if it knows it.
+/// says who it is, also of a key that it refuses, if it knows it. It does not say whose a key of
+/// another tenant is.
 #[derive(Clone, Default, Debug)]
 pub struct Caller(Arc<OnceLock<Principal>>);
 
 impl Caller {
-    /// `None`: the request did not come to a gate, or carried no key that is known.
+    /// `None`: the request did not come to a gate, or carried no key of the gate's tenant that is
+    /// known.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         self.0.get()

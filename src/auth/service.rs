@@ -11,7 +11,8 @@ use tower::Service;
 
 use super::{
     Caller, Challenge, ClientAddress, Credentials, CredentialsError, KeyVerifier, Presented,
-    Problem, ProblemCode, RefusalBody, Verdict, settings::Settings,
+    Problem, ProblemCode, RefusalBody, Verdict,
+    settings::{Requirement, Settings},
 };
 use crate::domain::{
     api_key::KeyText,
@@ -78,9 +79,10 @@ where
             Ok(key) => key,
             Err(problem) => return ApiKeyFuture::refused(problem),
         };
-        if let Some(verdict) = settings.verifier.verify_at_once(&present(&key, &request, settings))
-        {
-            return match admit(verdict, &mut request, settings) {
+        let own = request.extensions_mut().remove::<Requirement>();
+        let presented = present(&key, own.as_ref().unwrap_or(&settings.requirement), &request);
+        if let Some(verdict) = settings.verifier.verify_at_once(&presented) {
+            return match admit(verdict, &presented, &mut request) {
                 Ok(()) => ApiKeyFuture::passed(self.inner.call(request)),
                 Err(problem) => ApiKeyFuture::refused(problem),
             };
@@ -90,10 +92,12 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let settings = Arc::clone(settings);
         ApiKeyFuture::asking(async move {
-            let presented = present(&key, &request, &settings);
+            let requirement = own.as_ref().unwrap_or(&settings.requirement);
+            let presented = present(&key, requirement, &request);
             let verdict = settings.verifier.verify(&presented).await;
+            let admitted = admit(verdict, &presented, &mut request);
             drop(key);
-            match admit(verdict, &mut request, &settings) {
+            match admitted {
                 Ok(()) => inner.call(request).await,
                 Err(problem) => Ok(problem.into_http_response()),
             }
@@ -134,29 +138,36 @@ where
     }
 }
 
-fn present<'a, B, V>(
+fn present<'a, B>(
     key: &'a KeyText,
+    requirement: &'a Requirement,
     request: &Request<B>,
-    settings: &'a Settings<V>,
 ) -> Presented<'a> {
     let client = request.extensions().get::<ClientAddress>();
+    let tenant = requirement.tenant.as_ref();
     Presented::new(key)
-        .for_scope(settings.required_scope.as_deref())
+        .for_tenant(tenant.map(|(slug, environment)| (slug, *environment)))
+        .for_scope(requirement.scope.as_ref())
         .from_client(client.map(|client| client.0))
 }
 
 /// Lets the request pass with its principal in it, or says why not.
-fn admit<B, V>(
+fn admit<B>(
     verdict: Verdict,
+    presented: &Presented<'_>,
     request: &mut Request<B>,
-    settings: &Settings<V>,
 ) -> Result<(), Problem> {
     let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
+    // First, also for a key that is denied: whether another tenant suspended the account is not
+    // for this tenant to know. The caller stays unknown, so that nothing is counted for the key.
+    if known.is_some_and(|principal| !presented.is_served(principal)) {
+        return Err(Problem::from(Denial::NotFound).decided(GateDecision::WrongTenant));
+    }
     if let (Some(principal), Some(caller)) = (known, request.extensions().get::<Caller>()) {
         caller.is(principal);
     }
     let principal = verdict.map_err(|denied| denied.reason)?;
-    if let Some(scope) = settings.required_scope.as_deref()
+    if let Some(scope) = presented.scope
         && !principal.scopes.allows(scope)
     {
         return Err(Problem::insufficient_scope(scope));

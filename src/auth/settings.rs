@@ -2,14 +2,28 @@ use std::sync::Arc;
 
 use axum::http::HeaderName;
 
-use crate::domain::scope::Scope;
+use crate::domain::{
+    scope::Scope,
+    tenant::{Environment, Slug},
+};
 
 /// What a layer hands to each of its services.
 pub(super) struct Settings<V> {
     pub verifier: Arc<V>,
     pub header: HeaderName,
     pub bearer: bool,
-    pub required_scope: Option<Arc<Scope>>,
+    pub requirement: Requirement,
+}
+
+/// What a route requires of a key beside that it is live.
+///
+/// If a request has one in its extensions, it applies instead of that of the layer: the type is
+/// private to the crate, so only Tollgate's own routes can do this.
+#[derive(Clone)]
+pub(crate) struct Requirement {
+    /// The tenant whose keys pass; `None`: each key is served in its own tenant.
+    pub tenant: Option<(Slug, Environment)>,
+    pub scope: Option<Scope>,
 }
 
 impl<V> Clone for Settings<V> {
@@ -18,7 +32,7 @@ impl<V> Clone for Settings<V> {
             verifier: Arc::clone(&self.verifier),
             header: self.header.clone(),
             bearer: self.bearer,
-            required_scope: self.required_scope.clone(),
+            requirement: self.requirement.clone(),
         }
     }
 }

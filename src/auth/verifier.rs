@@ -6,12 +6,12 @@ use crate::domain::verification::{Denial, GateDecision};
 /// The one port of the gate: who is it that presents this key?
 ///
 /// The key is well formed when it comes here. An implementation answers for the key and its
-/// account; what the key may do is in the principal's scopes, for the gate to compare.
+/// account. The principal has the key's tenant and scopes, for the gate to compare.
 ///
-/// An implementation may also decide by the scope or the client's address in [`Presented`], but not
-/// if it is the inner verifier of a [`LeasedVerifier`](super::LeasedVerifier). That one caches each
-/// verdict by the key's hash and uses it for every request with the key, whatever its scope and
-/// address.
+/// An implementation may also decide by the tenant, the scope or the client's address in
+/// [`Presented`], but not if it is the inner verifier of a
+/// [`LeasedVerifier`](super::LeasedVerifier). That one caches each verdict by the key's hash and
+/// uses it for every request with the key, whatever its tenant, scope and address.
 ///
 /// [The module](super) has a program with an implementation of its own.
 pub trait KeyVerifier: Send + Sync + 'static {

@@ -116,6 +116,9 @@ pub enum GateDecision {
     Conflicting,
     /// The key does not pass.
     Denied(Denial),
+    /// The key belongs to another tenant, or to the tenant's other environment, whether it is live
+    /// or not. The response is that for an unknown key.
+    WrongTenant,
     /// The key passes, but none of its scopes implies the required one.
     InsufficientScope,
     /// The request passed.
@@ -130,6 +133,7 @@ impl GateDecision {
             Self::Missing => Some("missing"),
             Self::Conflicting => Some("conflicting"),
             Self::Denied(denial) => Some(denial.as_str()),
+            Self::WrongTenant => Some("wrong_tenant"),
             Self::InsufficientScope => Some("insufficient_scope"),
             Self::Passed => None,
         }
@@ -148,12 +152,14 @@ impl GateDecision {
                 | Denial::AccountSuspended
                 | Denial::Unavailable,
             )
+            | Self::WrongTenant
             | Self::InsufficientScope
             | Self::Passed => false,
         }
     }
 
-    /// The outcome that counts in the key's usage; `None`: the key is not known.
+    /// The outcome that counts in the key's usage; `None`: the key is not known, or belongs to
+    /// another tenant.
     #[must_use]
     pub fn usage(self) -> Option<UsageOutcome> {
         match self {
@@ -165,7 +171,8 @@ impl GateDecision {
             Self::Denied(Denial::AccountSuspended) => Some(UsageOutcome::AccountSuspended),
             Self::Denied(Denial::Malformed | Denial::NotFound | Denial::Unavailable)
             | Self::Missing
-            | Self::Conflicting => None,
+            | Self::Conflicting
+            | Self::WrongTenant => None,
         }
     }
 }
@@ -228,6 +235,8 @@ mod tests {
         assert_eq!(GateDecision::Passed.usage(), Some(UsageOutcome::Valid));
         assert_eq!(GateDecision::Passed.reason(), None);
         assert_eq!(GateDecision::Missing.usage(), None);
+        assert_eq!(GateDecision::WrongTenant.usage(), None);
+        assert_eq!(GateDecision::WrongTenant.reason(), Some("wrong_tenant"));
     }
 
     #[test]

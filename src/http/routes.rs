@@ -130,7 +130,7 @@ impl Guard {
         match self {
             Self::Open => routes,
             Self::ApiKey(scope) => {
-                let gate = ApiKeyLayer::shared(state.verifier.clone());
+                let gate = ApiKeyLayer::for_every_tenant(state.verifier.clone());
                 routes.route_layer(match scope {
                     Some(scope) => gate.require_scope(scope),
                     None => gate,

@@ -7,14 +7,12 @@ use metrics::Counter;
 
 use crate::{
     auth::{Denial, KeyVerifier, Presented, Verdict},
-    domain::{
-        api_key::KeyText,
-        tenant::{Environment, Slug, Tenant},
-    },
+    domain::tenant::{Environment, Slug, Tenant},
     node::Node,
 };
 
-/// Verifies keys as the node does, and counts the verdicts.
+/// Verifies keys as the node does, and counts the verdicts. It does not count a key of a tenant that
+/// the route does not serve: the gate refuses it, whatever the verdict.
 pub struct CountedVerifier {
     node: Node,
     /// By tenant. A new tenant, which is rare, replaces the whole map, so readers share no lock.
@@ -28,14 +26,16 @@ impl CountedVerifier {
         Self { node, counters: ArcSwap::default(), of_no_tenant: Counters::new("", "") }
     }
 
-    fn count(&self, key: &KeyText, verdict: &Verdict) {
+    fn count(&self, presented: &Presented<'_>, verdict: &Verdict) {
         let (principal, denial) = match verdict {
             Ok(principal) => (Some(principal), None),
             Err(denied) => (denied.principal.as_ref(), Some(denied.reason)),
         };
         if let Some(principal) = principal {
-            self.count_for(&principal.tenant, principal.environment, denial);
-        } else if let Some(tenant) = self.node.store().known_tenant_of_key(key) {
+            if presented.is_served(principal) {
+                self.count_for(&principal.tenant, principal.environment, denial);
+            }
+        } else if let Some(tenant) = self.node.store().known_tenant_of_key(presented.key) {
             self.count_for(&tenant.slug, tenant.environment, denial);
         } else {
             self.of_no_tenant.count(denial);
@@ -60,13 +60,13 @@ impl CountedVerifier {
 impl KeyVerifier for CountedVerifier {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         let verdict = self.node.verifier().verify(presented).await;
-        self.count(presented.key, &verdict);
+        self.count(presented, &verdict);
         verdict
     }
 
     fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {
         let verdict = self.node.verifier().verify_at_once(presented)?;
-        self.count(presented.key, &verdict);
+        self.count(presented, &verdict);
         Some(verdict)
     }
 }

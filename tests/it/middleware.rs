@@ -11,18 +11,18 @@ use std::{
 
 use axum::{
     body::{Body, Bytes, HttpBody},
-    http::{HeaderName, Request, Response, StatusCode},
+    http::{HeaderMap, HeaderName, Request, Response, StatusCode},
 };
 use http_body_util::{BodyExt as _, Full};
 use tollgate::{
     auth::{
-        ApiKeyLayer, ClientAddress, Denial, KeyVerifier, Presented, Principal, PrincipalParts,
-        RefusalBody, Verdict,
+        ApiKeyLayer, Caller, ClientAddress, Denial, Denied, GateDecision, KeyVerifier, Presented,
+        Principal, PrincipalParts, Problem, RefusalBody, Verdict,
     },
     domain::{
         account::{AccountFormat, ExternalId},
         scope::ScopeSet,
-        tenant::Environment,
+        tenant::{Environment, Slug},
     },
 };
 use tower::{Layer as _, Service, ServiceExt as _};
@@ -41,7 +41,7 @@ impl KeyVerifier for FixedVerdict {
 
 fn principal() -> Principal {
     Principal::new(PrincipalParts::new(
-        "tronagg".parse().expect("a slug"),
+        slug("tronagg"),
         Environment::Test,
         ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
         "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
@@ -49,9 +49,15 @@ fn principal() -> Principal {
     ))
 }
 
+/// A gate of the principal's tenant.
 fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
-    (ApiKeyLayer::new(FixedVerdict(verdict, Arc::clone(&calls))), calls)
+    let verifier = FixedVerdict(verdict, Arc::clone(&calls));
+    (ApiKeyLayer::new(verifier, slug("tronagg"), Environment::Test), calls)
+}
+
+fn slug(text: &str) -> Slug {
+    text.parse().expect("a slug")
 }
 
 /// A service that panics when it is called without having been polled ready. Rate limits and
@@ -130,6 +136,72 @@ async fn every_denial_has_its_status_and_never_reaches_the_service() {
 }
 
 #[tokio::test]
+async fn key_of_another_tenant_or_environment_is_refused_like_an_unknown_key() {
+    let gates: [(&str, Environment); 3] = [
+        ("tradetally", Environment::Test),
+        ("tronagg", Environment::Live),
+        ("tradetally", Environment::Live),
+    ];
+    let verdicts: [Result<(), Denial>; 5] = [
+        Ok(()),
+        Err(Denial::Revoked),
+        Err(Denial::Expired),
+        Err(Denial::Disabled),
+        Err(Denial::AccountSuspended),
+    ];
+    for (tenant, environment) in gates {
+        let (unknown, _) = refusal(tenant, environment, Err(Denial::NotFound.into())).await;
+        for verdict in verdicts {
+            let verdict = match verdict {
+                Ok(()) => Ok(principal()),
+                Err(denial) => Err(Denied::of(principal(), denial)),
+            };
+            let (refused, caller) = refusal(tenant, environment, verdict.clone()).await;
+            assert_eq!(refused, unknown, "{tenant} {environment:?} {verdict:?}");
+            assert_eq!(caller.principal(), None);
+        }
+    }
+}
+
+/// What identifies a refusal for a client: the status, the headers and the body.
+type Refusal = (StatusCode, HeaderMap, Bytes);
+
+/// The refusal of a gate of this tenant, which requires a scope that the principal lacks, and the
+/// caller as layers around the gate learn it.
+async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (Refusal, Caller) {
+    let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug(tenant), environment)
+        .require_scope("orders:write".parse().expect("a scope"));
+    let caller = Caller::default();
+    let mut request = request(Some(KEY));
+    request.extensions_mut().insert(caller.clone());
+    let response = layer.layer(RequiresReady::default()).oneshot(request).await.expect("no error");
+    let (parts, body) = response.into_parts();
+    let body = body.collect().await.expect("a body").to_bytes();
+    ((parts.status, parts.headers, body), caller)
+}
+
+/// Returns the same verdict for every key. A denial may name its principal.
+struct NamedVerdict(Verdict);
+
+impl KeyVerifier for NamedVerdict {
+    async fn verify(&self, _: &Presented<'_>) -> Verdict {
+        self.0.clone()
+    }
+}
+
+#[tokio::test]
+async fn decision_about_a_key_of_another_tenant_is_wrong_tenant() {
+    for verdict in [Ok(principal()), Err(Denied::of(principal(), Denial::AccountSuspended))] {
+        let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug("tradetally"), Environment::Test);
+        let response = layer.layer(RequiresReady::default()).oneshot(request(Some(KEY))).await;
+        let response = response.expect("no error");
+        let problem = response.extensions().get::<Problem>().expect("a problem");
+        assert_eq!(problem.decision(), Some(GateDecision::WrongTenant));
+        assert_eq!(problem.reason(), Some("wrong_tenant"));
+    }
+}
+
+#[tokio::test]
 async fn verifier_is_not_called_without_a_well_formed_key() {
     let (layer, calls) = gate(Ok(principal()));
     for key in [None, Some("nonsense"), Some("ta_short")] {
@@ -176,22 +248,24 @@ async fn handler_without_the_layer_fails_closed() {
 /// Accepts every key, and records what it was called with.
 struct Recorder(std::sync::Mutex<Option<RecordedCall>>);
 
-/// The key, the scope and the client's address.
-type RecordedCall = (String, Option<String>, Option<std::net::IpAddr>);
+/// The key, the tenant, the scope and the client's address.
+type RecordedCall = (String, Option<(Slug, Environment)>, Option<String>, Option<std::net::IpAddr>);
 
 impl KeyVerifier for Recorder {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         let scope = presented.scope.map(ToString::to_string);
-        let call = (presented.key.expose().to_owned(), scope, presented.client);
+        let tenant = presented.tenant.map(|(slug, environment)| (slug.clone(), environment));
+        let call = (presented.key.expose().to_owned(), tenant, scope, presented.client);
         *self.0.lock().expect("no panic") = Some(call);
         Ok(principal())
     }
 }
 
 #[tokio::test]
-async fn verifier_receives_the_key_the_scope_and_the_client_address() {
+async fn verifier_receives_the_key_the_tenant_the_scope_and_the_client_address() {
     let verifier = Arc::new(Recorder(std::sync::Mutex::default()));
-    let layer = ApiKeyLayer::shared(Arc::clone(&verifier))
+    let tenant = (slug("tronagg"), Environment::Test);
+    let layer = ApiKeyLayer::shared(Arc::clone(&verifier), tenant.0.clone(), tenant.1)
         .require_scope("orders:read".parse().expect("a scope"));
     let mut with_address = request(Some(KEY));
     let address = "192.0.2.7".parse().expect("an address");
@@ -200,7 +274,8 @@ async fn verifier_receives_the_key_the_scope_and_the_client_address() {
         let response = layer.layer(RequiresReady::default()).oneshot(request).await;
         assert_eq!(response.expect("no error").status(), StatusCode::OK);
         let recorded = verifier.0.lock().expect("no panic").take();
-        assert_eq!(recorded, Some((KEY.to_owned(), Some("orders:read".to_owned()), client)));
+        let scope = Some("orders:read".to_owned());
+        assert_eq!(recorded, Some((KEY.to_owned(), Some(tenant.clone()), scope, client)));
     }
 }
 

@@ -20,7 +20,10 @@ use axum::{
 use serde_json::{Value, json};
 use tollgate::{
     auth::{ApiKeyLayer, Denial, Denied, KeyVerifier, Presented, RemoteSettings, RemoteVerifier},
-    domain::api_key::KeyText,
+    domain::{
+        api_key::KeyText,
+        tenant::{Environment, Slug},
+    },
 };
 use tower::{Layer as _, ServiceExt as _};
 
@@ -59,14 +62,25 @@ fn verifier_with(
     Arc::new(verifier.expect("the URL and the admin key are valid"))
 }
 
-/// The status that a service behind the gate returns for a request with the key.
+/// The status that a service of TronAgg behind the gate returns for a request with the key.
 async fn status(verifier: &Arc<RemoteVerifier>, key: &str) -> u16 {
+    status_at("tronagg", Environment::Live, verifier, key).await
+}
+
+/// The same for a service of another tenant.
+async fn status_at(
+    tenant: &str,
+    environment: Environment,
+    verifier: &Arc<RemoteVerifier>,
+    key: &str,
+) -> u16 {
     let inner = tower::service_fn(|_: Request<Body>| async {
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
     let mut request = Request::new(Body::empty());
     request.headers_mut().insert("x-api-key", key.parse().expect("a header value"));
-    let gate = ApiKeyLayer::shared(Arc::clone(verifier));
+    let tenant: Slug = tenant.parse().expect("a slug");
+    let gate = ApiKeyLayer::shared(Arc::clone(verifier), tenant, environment);
     let response = gate.layer(inner).oneshot(request).await.expect("no error");
     let status = response.status().as_u16();
     assert_eq!(response.headers().contains_key("retry-after"), status == 503);
@@ -143,6 +157,29 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
         );
         assert_eq!(status(&verifier, unknown).await, 401);
     }
+    stop(service);
+}
+
+#[tokio::test]
+async fn remote_gate_refuses_keys_of_another_tenant_or_environment() {
+    let data_dir = DataDir::new("remote-tenant");
+    let service = data_dir.start(&["demo"]);
+    let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+    let key = new_key(&service, &admin_key, WALLET, json!({"name": "a"}));
+    // The admin key is TronAgg's, so Tollgate says that TronAgg's keys pass. A service that belongs
+    // to another tenant was given the wrong admin key, and refuses them.
+    let own = verifier(service.address, &admin_key);
+    assert_eq!(status(&own, &key.text).await, 200);
+    assert_eq!(status_at("tradetally", Environment::Live, &own, &key.text).await, 401);
+    assert_eq!(status_at("tronagg", Environment::Test, &own, &key.text).await, 401);
+    let suspend = Call::new("PATCH", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
+    service.send(suspend.json(json!({"status": "suspended"}))).expect(200);
+    assert_eq!(status(&own, &key.text).await, 403);
+    assert_eq!(status_at("tradetally", Environment::Live, &own, &key.text).await, 401);
+
+    // With an admin key of its own tenant, such a service gets no verdict on TronAgg's keys.
+    let other = verifier(service.address, &service.exported("TRADETALLY_ADMIN_KEY"));
+    assert_eq!(status_at("tradetally", Environment::Live, &other, &key.text).await, 401);
     stop(service);
 }
 

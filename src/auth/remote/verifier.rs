@@ -52,13 +52,14 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 /// use axum::{Router, routing::get};
 /// use tollgate::{
 ///     auth::{ApiKeyLayer, Principal, RemoteVerifier},
-///     domain::api_key::KeyText,
+///     domain::{api_key::KeyText, tenant::Environment},
 /// };
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// let admin_key = KeyText::parse(&std::env::var("TOLLGATE_ADMIN_KEY")?)?;
 /// let verifier = RemoteVerifier::new("https://tollgate.example", &admin_key)?;
-/// let gate = ApiKeyLayer::new(verifier).require_scope("orders:read".parse()?);
+/// let gate = ApiKeyLayer::new(verifier, "tronagg".parse()?, Environment::Live)
+///     .require_scope("orders:read".parse()?);
 ///
 /// let app: Router = Router::new()
 ///     .route("/orders", get(|caller: Principal| async move { caller.account.to_string() }))
