@@ -12,7 +12,7 @@ from builds import Build
 from database import Postgres
 from measure import Outcome, Sample, Settings, Side, bounded_row, compare
 from processes import ROOT, Broken, Cores, Workplace
-from servers import bench_server, haproxy, tollgate_serve, wrk_side
+from servers import AUTHORIZE, bench_server, haproxy, tollgate_serve, wrk_side
 
 FEW_KEYS = 1_000
 MANY_KEYS = 100_000
@@ -231,7 +231,7 @@ PAIRS = {
     "gate-1": lambda bench, pair: gate(bench, pair, 1),
     "gate-2": lambda bench, pair: gate(bench, pair, 2),
     "haproxy": lambda bench, pair: against_haproxy(bench, pair, bench_server, "gate", "/", 1.0),
-    "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve", "/v1/authorize"),
+    "service": lambda bench, pair: against_haproxy(bench, pair, tollgate_serve, "tollgate serve", AUTHORIZE),
     "cold": cold,
     "gathered": gathered,
     "million": million,

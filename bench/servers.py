@@ -16,6 +16,9 @@ from processes import Broken, Program, find_program
 HERE = Path(__file__).resolve().parent
 
 CONNECTIONS = 64
+
+# The endpoint for gateways, of the tenant whose keys the databases have.
+AUTHORIZE = "/v1/authorize/tronagg/live"
 # No database of the benchmark has it.
 UNKNOWN_KEY = key_text(99_999_999)
 
@@ -82,7 +85,7 @@ def tollgate_serve(workplace, build, name, database_url, *, cache_entries, worke
     command = [build.program("tollgate"), "serve"]
     with workplace.start(name, command, environment=environment, cores=cores) as program:
         program.wait_until(lambda: answers(port, "/readyz"), "ready")
-        yield Server(program, port, "/v1/authorize", metrics_port)
+        yield Server(program, port, AUTHORIZE, metrics_port)
 
 
 @contextmanager

@@ -32,7 +32,10 @@ type Guarded = (Guard, OpenApiRouter<AppState>);
 #[derive(Clone)]
 enum Guard {
     Open,
+    /// Each key is served in its own tenant.
     ApiKey(Option<Scope>),
+    /// The path has the tenant, and the query the scope.
+    ApiKeyOfTenantInPath,
     AdminKey(Permission),
 }
 
@@ -42,7 +45,8 @@ pub fn guarded_routes(state: &AppState) -> Router<AppState> {
     for (guard, group) in route_groups() {
         routes = routes.merge(guard.protect(group, state));
     }
-    routes.into()
+    // Not in the document: it only says where to go instead.
+    Router::from(routes).route("/v1/authorize", any(authorize::without_tenant))
 }
 
 /// Adds the routes to a document. That needs no database, unlike the guards.
@@ -55,12 +59,13 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
 }
 
 fn route_groups() -> Vec<Guarded> {
-    use Guard::{AdminKey, ApiKey, Open};
+    use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, Open};
     use Permission::{Accounts, Audit, Credits, Keys, Verify};
     let group = OpenApiRouter::<AppState>::new;
     vec![
         (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
-        (ApiKey(None), group().routes(authorize_by_any_method()).routes(routes!(me::get))),
+        (ApiKeyOfTenantInPath, group().routes(authorize_by_any_method())),
+        (ApiKey(None), group().routes(routes!(me::get))),
         (
             ApiKey(Some(Scope::purchases_write())),
             group()
@@ -136,6 +141,10 @@ impl Guard {
                     None => gate,
                 })
             }
+            // The last layer is the outermost: it reads the request before the gate reads the key.
+            Self::ApiKeyOfTenantInPath => routes
+                .route_layer(ApiKeyLayer::for_every_tenant(state.verifier.clone()))
+                .route_layer(middleware::from_fn_with_state(state.clone(), authorize::require)),
             Self::AdminKey(permission) => {
                 let state = (state.clone(), permission);
                 routes.route_layer(middleware::from_fn_with_state(state, admin::admit))

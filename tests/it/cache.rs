@@ -46,12 +46,13 @@ fn router_of(node: &Node) -> axum::Router {
 
 /// A request whose handler does not use the database.
 fn authorize(key: &NewKey) -> Call {
-    key.call("GET", "/v1/authorize")
+    let tenant = if key.text.starts_with("ta_") { "tronagg" } else { "tradetally" };
+    key.call("GET", &format!("/v1/authorize/{tenant}/live"))
 }
 
 /// A request with a well-formed key that does not exist.
 fn with_unknown_key(number: u64) -> Call {
-    Call::new("GET", "/v1/authorize").header("X-API-Key", &format!("ta_{number:043}"))
+    Call::new("GET", "/v1/authorize/tronagg/live").header("X-API-Key", &format!("ta_{number:043}"))
 }
 
 #[tokio::test]
@@ -137,7 +138,8 @@ async fn unknown_keys_do_not_evict_cached_keys() {
         attackers.spawn(async move {
             for number in 0..500 {
                 let key = format!("tt_live_{:043}", attacker * 1000 + number);
-                let request = Request::get("/v1/authorize").header("X-API-Key", key);
+                let request = Request::get("/v1/authorize/tradetally/live");
+                let request = request.header("X-API-Key", key);
                 let request = request.body(Body::empty()).expect("a request");
                 let answer = router.clone().oneshot(request).await.expect("an answer");
                 assert_eq!(answer.status(), 401);

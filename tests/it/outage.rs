@@ -45,7 +45,7 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     let admin = app.tronagg.call("GET", "/v1/accounts");
     for call in [
         key.call("GET", "/v1/me"),
-        key.call("GET", "/v1/authorize"),
+        key.call("GET", "/v1/authorize/tronagg/live"),
         key.buy("1").idempotency_key("k"),
         admin,
         app.tronagg.call("POST", "/v1/keys/verify").json(json!({"key": key.text})),

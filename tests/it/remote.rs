@@ -112,7 +112,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
     let key = new_key(&service, &admin_key, WALLET, settings);
     let verifier = verifier(service.address, &admin_key);
 
-    let local = service.send(key.call("GET", "/v1/authorize")).expect(200);
+    let local = service.send(key.call("GET", "/v1/authorize/tronagg/live")).expect(200);
     let me = service.send(key.call("GET", "/v1/me")).expect(200);
     let principal =
         verifier.verify(&Presented::new(&text(&key.text))).await.expect("the key passes");

@@ -47,7 +47,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
         let with = |method: &str, path: &str| Call::new(method, path).header("X-API-Key", key);
         for call in [
             with("GET", "/v1/me"),
-            with("GET", "/v1/authorize"),
+            with("GET", "/v1/authorize/tronagg/live"),
             Call::new("GET", "/v1/me").bearer(key),
             with("POST", "/v1/purchases").json(body.clone()).idempotency_key("walk"),
             with("GET", "/v1/purchases"),

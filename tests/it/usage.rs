@@ -86,7 +86,7 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     app.send(key.call("GET", "/v1/purchases/none")).await.expect(404);
     me(&reader).await.expect(200);
     app.send(reader.buy("1")).await.expect(403);
-    app.send(reader.call("GET", "/v1/authorize?scope=orders:write")).await.expect(403);
+    app.send(reader.call("GET", "/v1/authorize/tronagg/live?scope=orders:write")).await.expect(403);
     me(&disabled).await.expect(401);
     me(&disabled).await.expect(401);
     me(&revoked).await.expect(401);

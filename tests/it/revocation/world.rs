@@ -242,7 +242,8 @@ impl World {
     }
 
     async fn send_request(&self, node: usize, key: &Key) {
-        let uri = format!("{}/v1/authorize?scope=orders:write", self.nodes[node].url());
+        let uri =
+            format!("{}/v1/authorize/tronagg/live?scope=orders:write", self.nodes[node].url());
         let request = Request::get(uri).header("X-API-Key", &key.text);
         let request = request.body(Full::default()).expect("a request");
         let begun = Instant::now();

@@ -128,12 +128,6 @@ impl QueryParams {
         }
         if self.errors.is_empty() { Ok(()) } else { Err(validation(self.errors)) }
     }
-
-    /// Unless anything was wrong; what is left over is somebody else's.
-    pub fn finish_leniently(mut self) -> Result<(), Problem> {
-        self.parameters.clear();
-        self.finish()
-    }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
