@@ -67,7 +67,9 @@ ensure_resource_availability.enabled = false
 
 # It takes any method, as a gateway sends it; the document names one.
 [[operations]]
-include-path = "/v1/authorize"
+include-path = "/v1/authorize/{tenant}/{environment}"
+# The tenant of the API key. Any other is a 404.
+parameters = { "path.tenant" = "tronagg", "path.environment" = "live" }
 checks.unsupported_method.enabled = false
 TOML
 
