@@ -24,6 +24,16 @@ enum Stranger {
     SeesNothing,
     /// A new resource of the caller, not of the tenant.
     CreatesItsOwn,
+    /// The path names the tenant: the same 401 as for an unknown key, and for another account of
+    /// the tenant a response without any data of this account.
+    UnauthorizedUnlessOfTheTenant,
+}
+
+/// Who owns the credential of a stranger.
+#[derive(Clone, Copy, PartialEq)]
+enum Owner {
+    AnotherTenant,
+    AnotherAccount,
 }
 
 struct Route {
@@ -36,7 +46,7 @@ struct Route {
 
 fn routes() -> Vec<Route> {
     use Asks::{AdminKey, ApiKey, Nothing};
-    use Stranger::{CreatesItsOwn, NotFound, SeesNothing};
+    use Stranger::{CreatesItsOwn, NotFound, SeesNothing, UnauthorizedUnlessOfTheTenant};
     let route =
         |method, template, asks, stranger| Route { method, template, asks, stranger, body: None };
     let with_body = |route: Route, body: Value| Route { body: Some(body), ..route };
@@ -44,7 +54,7 @@ fn routes() -> Vec<Route> {
     vec![
         route("GET", "/livez", Nothing, SeesNothing),
         route("GET", "/readyz", Nothing, SeesNothing),
-        route("GET", "/v1/authorize", ApiKey, SeesNothing),
+        route("GET", "/v1/authorize/{tenant}/{environment}", ApiKey, UnauthorizedUnlessOfTheTenant),
         route("GET", "/v1/me", ApiKey, SeesNothing),
         with_body(route("POST", "/v1/purchases", ApiKey, CreatesItsOwn), json!({"amount": "1"})),
         route("GET", "/v1/purchases", ApiKey, SeesNothing),
@@ -137,6 +147,8 @@ impl World {
     fn call(&self, route: &Route) -> Call {
         let path = route
             .template
+            .replace("{tenant}", "tronagg")
+            .replace("{environment}", "live")
             .replace("{account}", WALLET)
             .replace("{key_id}", &self.key.id)
             .replace("/holds/{id}", &format!("/holds/{}", self.hold_id))
@@ -244,24 +256,28 @@ async fn no_route_shows_or_changes_data_of_another_tenant_or_account() {
     for route in routes() {
         let call = world.call(&route);
         let calls = match route.asks {
-            Asks::Nothing => vec![call],
-            // Keys of another tenant, and of another account of the same tenant.
+            Asks::Nothing => vec![(Owner::AnotherTenant, call)],
             Asks::ApiKey => vec![
-                call.clone().header("X-API-Key", &world.stranger_key.text),
-                call.header("X-API-Key", &world.neighbour_key.text),
+                (Owner::AnotherTenant, call.clone().header("X-API-Key", &world.stranger_key.text)),
+                (Owner::AnotherAccount, call.header("X-API-Key", &world.neighbour_key.text)),
             ],
-            Asks::AdminKey(_) => vec![call.bearer(&world.app.tradetally.admin_key)],
+            Asks::AdminKey(_) => {
+                vec![(Owner::AnotherTenant, call.bearer(&world.app.tradetally.admin_key))]
+            }
         };
-        for call in calls {
-            check_stranger(&world, &route, world.app.send(call).await);
+        for (owner, call) in calls {
+            check_stranger(&world, &route, owner, world.app.send(call).await);
         }
         assert_eq!(world.state().await, before, "{} {}", route.method, route.template);
     }
     world.app.check_ledger().await;
 }
 
-fn check_stranger(world: &World, route: &Route, answer: Answer) {
+fn check_stranger(world: &World, route: &Route, owner: Owner, answer: Answer) {
     match route.stranger {
+        Stranger::UnauthorizedUnlessOfTheTenant if owner == Owner::AnotherTenant => {
+            answer.expect_problem(401, "invalid_api_key");
+        }
         Stranger::NotFound => {
             let answer = answer.expect_problem(404, "not_found");
             assert_eq!(
@@ -269,7 +285,7 @@ fn check_stranger(world: &World, route: &Route, answer: Answer) {
                 "No such resource, or it belongs to another account."
             );
         }
-        Stranger::SeesNothing => {
+        Stranger::SeesNothing | Stranger::UnauthorizedUnlessOfTheTenant => {
             let answer = answer.expect(200);
             let shown = format!("{answer:?}");
             for secret in [WALLET, &world.key.id, &world.purchase_id, &world.hold_id] {

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::{Answer, App, Call};
+use crate::harness::{Answer, App, Call, TestTenant, app::NewKey};
+
+/// The endpoint for gateways of TronAgg.
+const AUTHORIZE: &str = "/v1/authorize/tronagg/live";
 
 /// Everything in a response by which a client could tell refusals apart.
 fn observable_parts(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
@@ -146,8 +149,10 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
     let body = json!({"name": "a", "scopes": ["orders:write", "read"]});
     let key = app.key_with(&app.tronagg, wallet, body).await;
     for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
-        let answer =
-            app.send(key.call(method, "/v1/authorize?scope=orders:write")).await.expect(200);
+        let answer = app
+            .send(key.call(method, &format!("{AUTHORIZE}?scope=orders:write")))
+            .await
+            .expect(200);
         assert!(answer.body.is_empty());
         for (name, value) in [
             ("x-tollgate-tenant", "tronagg"),
@@ -159,21 +164,163 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
             assert_eq!(answer.header(name), Some(value), "{method}");
         }
     }
-    let tunnel = app.send(key.call("CONNECT", "/v1/authorize")).await;
+    let tunnel = app.send(key.call("CONNECT", AUTHORIZE)).await;
     tunnel.expect_problem(405, "method_not_allowed");
-    app.send(key.call("GET", "/v1/authorize")).await.expect(200);
-    // Parameters of the original request are ignored.
-    app.send(key.call("GET", "/v1/authorize?page=2&q=a%20b")).await.expect(200);
-    let refused = app.send(key.call("POST", "/v1/authorize?scope=purchases:write")).await;
-    refused.expect_problem(403, "insufficient_scope");
-    for invalid in ["scope=admin", "scope=", "scope=read&scope=write"] {
-        let answer = app.send(key.call("GET", &format!("/v1/authorize?{invalid}"))).await;
-        assert_eq!(
-            answer.expect_problem(422, "validation_failed").errors_at(),
-            ["scope"],
-            "{invalid}"
-        );
+    app.send(key.call("GET", AUTHORIZE)).await.expect(200);
+    let refused = app.send(key.call("POST", &format!("{AUTHORIZE}?scope=purchases:write"))).await;
+    let refused = refused.expect_problem(403, "insufficient_scope");
+    assert_eq!(refused.json["required_scope"], "purchases:write");
+}
+
+/// A request of a client to a gateway: with a key that passes, without a key, and with unknown keys.
+fn calls_of_clients(key: &NewKey, method: &str, path: &str) -> [Call; 4] {
+    let unknown = format!("ta_{}", "A".repeat(43));
+    [
+        key.call(method, path),
+        Call::new(method, path),
+        Call::new(method, path).header("X-API-Key", &unknown),
+        Call::new(method, path).header("X-API-Key", "nonsense"),
+    ]
+}
+
+#[tokio::test]
+async fn authorize_checks_the_query_before_the_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    for (query, errors) in [
+        ("scope=admin", vec!["scope"]),
+        ("scope=", vec!["scope"]),
+        ("scope=read&scope=write", vec!["scope"]),
+        ("page=2&q=a%20b", vec!["page", "q"]),
+        ("Scope=read", vec!["Scope"]),
+        ("page=2&scope=admin", vec!["scope", "page"]),
+    ] {
+        for method in ["GET", "POST", "PROPFIND"] {
+            for call in calls_of_clients(&key, method, &format!("{AUTHORIZE}?{query}")) {
+                let answer = app.send(call).await.expect_problem(422, "validation_failed");
+                assert_eq!(answer.errors_at(), errors, "{query}");
+            }
+        }
     }
+    assert_eq!(uses(&app, &app.tronagg, &key).await, 0);
+}
+
+#[tokio::test]
+async fn authorize_checks_the_path_before_the_key() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let with_key = format!("/v1/authorize/{}/live", key.text);
+    let with_key = with_key.as_str();
+    for (path, named) in [
+        // There is no such platform, or it has no such environment.
+        ("/v1/authorize/tronag/live", "tenant tronag in the environment live"),
+        ("/v1/authorize/tronagg/test", "tenant tronagg in the environment test"),
+        ("/v1/authorize/tronagg/prod", "live or test"),
+        ("/v1/authorize/tronagg/LIVE", "live or test"),
+        ("/v1/authorize/TronAgg/live", "/v1/authorize/{tenant}/{environment}"),
+        ("/v1/authorize/%20/live", "/v1/authorize/{tenant}/{environment}"),
+        ("/v1/authorize/%FF/live", "/v1/authorize/{tenant}/{environment}"),
+        (with_key, "/v1/authorize/{tenant}/{environment}"),
+    ] {
+        for method in ["GET", "POST", "PROPFIND"] {
+            for call in calls_of_clients(&key, method, path) {
+                let answer = app.send(call).await.expect_problem(404, "not_found");
+                let detail = answer.text("/detail");
+                assert!(detail.contains(named) && !detail.contains(&key.text), "{path}: {detail}");
+            }
+        }
+    }
+    assert_eq!(uses(&app, &app.tronagg, &key).await, 0);
+}
+
+#[tokio::test]
+async fn authorize_without_a_tenant_is_not_found_and_names_the_path_with_one() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    for path in ["/v1/authorize", "/v1/authorize?scope=orders:write", "/v1/authorize?page=2"] {
+        for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PROPFIND"] {
+            for call in calls_of_clients(&key, method, path) {
+                let answer = app.send(call).await.expect_problem(404, "not_found");
+                let detail = answer.text("/detail");
+                assert!(detail.contains("/v1/authorize/{tenant}/{environment}"), "{detail}");
+            }
+        }
+    }
+    assert_eq!(uses(&app, &app.tronagg, &key).await, 0);
+}
+
+#[tokio::test]
+async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_keys() {
+    let app = App::start().await;
+    // An account of the same name in three tenants.
+    let wallet = app.wallet("0").await;
+    let test = app.tronagg_test().await;
+    app.account(&test, wallet, "0").await;
+    app.account(&app.tradetally, wallet, "0").await;
+    let own = app.key(&app.tronagg, wallet).await;
+    let reader = json!({"name": "a", "scopes": ["read"]});
+    let mut strangers = vec![
+        (&test, app.key(&test, wallet).await),
+        (&app.tradetally, app.key(&app.tradetally, wallet).await),
+        // It also lacks the scope.
+        (&test, app.key_with(&test, wallet, reader).await),
+    ];
+    let disabled = app.key(&test, wallet).await;
+    let disable = test.call("PATCH", &disabled.path).json(json!({"enabled": false}));
+    app.send(disable).await.expect(200);
+    let expired = app.key(&test, wallet).await;
+    app.expire(&expired).await;
+    let revoked = app.key(&app.tradetally, wallet).await;
+    app.send(app.tradetally.call("POST", &format!("{}/revoke", revoked.path))).await.expect(200);
+    app.account(&app.tradetally, "suspended", "0").await;
+    let suspended = app.key(&app.tradetally, "suspended").await;
+    let suspend = app.tradetally.call("PATCH", "/v1/accounts/suspended");
+    app.send(suspend.json(json!({"status": "suspended"}))).await.expect(200);
+    strangers.extend([disabled, expired].map(|key| (&test, key)));
+    strangers.extend([revoked, suspended].map(|key| (&app.tradetally, key)));
+
+    let authorize = format!("{AUTHORIZE}?scope=orders:write");
+    let unknown =
+        Call::new("GET", &authorize).header("X-API-Key", &format!("ta_{}", "A".repeat(43)));
+    let unknown = app.send(unknown).await.expect_problem(401, "invalid_api_key");
+    let unknown = observable_parts(&unknown);
+    for (tenant, key) in &strangers {
+        // The first request reads the key from the database, and the second one from the cache.
+        for _ in 0..2 {
+            let refused = app.send(key.call("GET", &authorize)).await;
+            let refused = refused.expect_problem(401, "invalid_api_key");
+            assert_eq!(observable_parts(&refused), unknown);
+        }
+        assert_eq!(uses(&app, tenant, key).await, 0);
+    }
+    app.send(own.call("GET", &authorize)).await.expect(200);
+    assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
+
+    // In its own tenant, each of the keys is what it is.
+    let at = |tenant: &TestTenant| {
+        let (slug, environment) = (&tenant.tenant.slug, tenant.tenant.environment.as_str());
+        format!("/v1/authorize/{slug}/{environment}")
+    };
+    for ((tenant, key), status) in strangers.iter().zip([200, 200, 200, 401, 401, 401, 403]) {
+        let answer = app.send(key.call("GET", &at(tenant))).await.expect(status);
+        if status == 200 {
+            assert_eq!(answer.header("x-tollgate-account"), Some(wallet));
+        }
+        assert_eq!(uses(&app, tenant, key).await, 1);
+    }
+    let refused = app.send(own.call("GET", &at(&test))).await;
+    refused.expect_problem(401, "invalid_api_key");
+    assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
+}
+
+/// How often the key was used in the last day, with any outcome.
+async fn uses(app: &App, tenant: &TestTenant, key: &NewKey) -> i64 {
+    app.flush_usage().await;
+    let usage = app.send(tenant.call("GET", &format!("{}/usage", key.path))).await.expect(200);
+    usage.data().iter().map(|step| step["total"].as_i64().expect("a whole number")).sum()
 }
 
 #[tokio::test]

@@ -93,6 +93,46 @@ fn metrics_count_requests_verifications_and_operations() {
 }
 
 #[test]
+fn key_of_another_tenant_is_logged_as_wrong_tenant_and_not_counted() {
+    let data_dir = DataDir::new("wrong-tenant");
+    let service = data_dir.start(&["demo", "--log", "info,json"]);
+    let admin_key = service.exported("TRADETALLY_ADMIN_KEY");
+    let create = Call::new("POST", "/v1/accounts/user-1/keys").bearer(&admin_key);
+    let create = create.json(json!({"name": "a", "scopes": ["write"]}));
+    let key = service.send(create).expect(201).text("/key").to_owned();
+    let authorize = |tenant: &str| {
+        let path = format!("/v1/authorize/{tenant}/live");
+        service.send(Call::new("GET", &path).header("X-API-Key", &key))
+    };
+    // The verdict is read from the database first, and then from the cache.
+    for _ in 0..2 {
+        authorize("tronagg").expect_problem(401, "invalid_api_key");
+    }
+    let metrics = scrape(service.metrics);
+    let verifications = metrics
+        .lines()
+        .filter(|line| line.starts_with("tollgate_verifications_total{") && !line.ends_with(" 0"));
+    assert_eq!(verifications.collect::<Vec<_>>(), Vec::<&str>::new());
+    authorize("tradetally").expect(200);
+    let valid = "tollgate_verifications_total{tenant=\"tradetally\",environment=\"live\",outcome=\"valid\"} 1";
+    let metrics = scrape(service.metrics);
+    assert!(metrics.contains(valid), "{valid} is not in\n{metrics}");
+
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let refused: Vec<Value> = lines.filter(|line| line["message"] == "refused").collect();
+    assert_eq!(refused.len(), 2, "{log}");
+    for line in refused {
+        assert_eq!(line["reason"], "wrong_tenant");
+        assert_eq!(line["code"], "invalid_api_key");
+        assert_eq!(line["route"], "/v1/authorize/{tenant}/{environment}");
+        // Whose key it is, is not for the tenant of the gateway.
+        assert_eq!((&line["tenant"], &line["key_id"]), (&Value::Null, &Value::Null));
+    }
+}
+
+#[test]
 fn log_is_json_when_the_setting_asks_for_it() {
     let data_dir = DataDir::new("json");
     let service = data_dir.start(&["demo", "--log", "info,json"]);

@@ -61,12 +61,14 @@ impl App {
         let store =
             Store::connect(&cluster::pool_settings(url)).await.expect("the database is reachable");
         let store = Arc::new(store);
+        let live = Environment::Live;
+        let tronagg = ("tronagg", live);
         let tronagg =
-            TestTenant::make(&store, "tronagg", "ta_", "TRX", 6, AccountFormat::Tron, "write");
+            TestTenant::make(&store, tronagg, "ta_", "TRX", 6, AccountFormat::Tron, "write");
         let tronagg = tronagg.await;
         let tradetally = TestTenant::make(
             &store,
-            "tradetally",
+            ("tradetally", live),
             "tt_live_",
             "USD",
             2,
@@ -80,6 +82,13 @@ impl App {
         let (usage, money) = (Arc::clone(state.usage()), state.money().clone());
         let router = service(state);
         Self { router, store, node, usage, money, pool, tronagg, tradetally, url: url.to_owned() }
+    }
+
+    /// TronAgg's test environment: another tenant, whose accounts may have the same ids.
+    pub async fn tronagg_test(&self) -> TestTenant {
+        let tenant = ("tronagg", Environment::Test);
+        let format = AccountFormat::Tron;
+        TestTenant::make(&self.store, tenant, "tx_", "TRX", 6, format, "write").await
     }
 
     /// The router of another node. The nodes share only the database.
@@ -229,7 +238,7 @@ impl NewKey {
 impl TestTenant {
     async fn make(
         store: &Store,
-        slug: &str,
+        (slug, environment): (&str, Environment),
         prefix: &str,
         currency: &str,
         decimals: u8,
@@ -245,8 +254,7 @@ impl TestTenant {
             account_format,
             default_scopes: ScopeSet::parse([default_scope]).expect("a scope"),
         };
-        let live = Environment::Live;
-        let tenant = match store.find_tenant(&slug, live).await {
+        let tenant = match store.find_tenant(&slug, environment).await {
             Ok(tenant) => {
                 let name = Name::parse("again").expect("a name");
                 let all = PermissionSet::all();
@@ -257,7 +265,7 @@ impl TestTenant {
             }
             Err(_) => {
                 let (name, origin) = (Name::parse("first").expect("a name"), Origin::cli());
-                let made = store.create_tenant(&slug, live, policy, &key, &name, &origin);
+                let made = store.create_tenant(&slug, environment, policy, &key, &name, &origin);
                 made.await.expect("a tenant")
             }
         };
