@@ -19,6 +19,7 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 	scripts/ensure-python.sh tests/requirements.txt
 	scripts/ensure-chromium.sh
 	scripts/ensure-axe.sh
+	scripts/ensure-nginx.sh
 	cargo test --locked
 	cargo test --locked --features model --test model
 	cargo check --locked $(MIDDLEWARE)

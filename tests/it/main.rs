@@ -14,6 +14,7 @@ mod crash;
 mod dashboard;
 mod database;
 mod gate;
+mod gateways;
 mod harness;
 mod headers;
 mod holds;

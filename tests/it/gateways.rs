@@ -1,0 +1,254 @@
+//! README's configuration of nginx, word for word, in a real nginx between clients and a backend.
+
+use std::{
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::json;
+
+use crate::harness::{Call, PATIENCE, cluster, data_dir::DataDir, process::Process};
+
+/// Where README assumes Tollgate. The test replaces this address with that of its own process.
+const ADDRESS_IN_README: &str = "127.0.0.1:8080";
+
+/// The only block of README in nginx's language.
+fn block_of_readme() -> &'static str {
+    let readme = include_str!("../../README.md");
+    let mut blocks = readme.split("```nginx\n").skip(1);
+    let (Some(block), None) = (blocks.next(), blocks.next()) else {
+        panic!("README has one block for nginx")
+    };
+    block.split("```").next().expect("a split has a first part")
+}
+
+/// Starts a backend on a thread of its own. Its response lists the headers by which the gateway
+/// says whose request it is, and the keys that it got.
+fn start_backend() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    std::thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            answer(&stream);
+        }
+    });
+    address
+}
+
+fn answer(mut stream: &TcpStream) {
+    let lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let headers = lines.take_while(|line| !line.is_empty()).map(|line| line.to_lowercase());
+    let mut shown: Vec<String> = headers
+        .filter(|line| line.starts_with("x-tollgate-") || line.starts_with("x-api-key"))
+        .collect();
+    shown.sort();
+    let body = shown.join("\n");
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    // nginx may have disconnected.
+    let _ = stream.write_all((head + &body).as_bytes());
+}
+
+/// A running nginx. It listens on a socket in its directory.
+struct Nginx {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Nginx {
+    fn start(name: &str, tollgate: SocketAddr, backend: SocketAddr) -> Self {
+        let directory = cluster::directory(name);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        let configuration = directory.join("nginx.conf");
+        let text = configuration_of(&directory.display().to_string(), tollgate, backend);
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
+        let program = cluster::variable("NGINX").unwrap_or_else(|| "nginx".into());
+        // Debian does not put these directories on every user's PATH.
+        let mut path = cluster::variable("PATH").unwrap_or_default();
+        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        let child = Command::new(program)
+            .env("PATH", path)
+            .arg("-p")
+            .arg(&directory)
+            .arg("-c")
+            .arg(&configuration)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("nginx, which scripts/ensure-nginx.sh installs");
+        let mut nginx = Self { child, directory };
+        nginx.wait_until_it_listens();
+        nginx
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while UnixStream::connect(self.socket()).is_err() {
+            let exited = self.child.try_wait().expect("the status can be read");
+            let ready = exited.is_none() && Instant::now() < deadline;
+            assert!(ready, "nginx does not listen: {exited:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn socket(&self) -> PathBuf {
+        self.directory.join("socket")
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("stderr")).unwrap_or_default()
+    }
+
+    /// Sends a GET request with a key, and with headers that are not the client's to set.
+    fn get(&self, path: &str, key: Option<&str>) -> Response {
+        let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: orders\r\nConnection: close\r\n{key}\
+             X-Tollgate-Account: forged\r\nX-Tollgate-Key-Id: forged\r\n\r\n"
+        );
+        let mut stream = UnixStream::connect(self.socket()).expect("nginx listens");
+        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        stream.write_all(request.as_bytes()).expect("the request is sent");
+        let mut text = String::new();
+        stream.read_to_string(&mut text).expect("the whole response");
+        Response::new(&text)
+    }
+}
+
+impl Drop for Nginx {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // If this fails, the files stay in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// README's block in the smallest configuration that is complete. A single process, in the
+/// foreground: nothing is left when it is killed.
+fn configuration_of(directory: &str, tollgate: SocketAddr, backend: SocketAddr) -> String {
+    let block = block_of_readme();
+    assert_eq!(block.matches(ADDRESS_IN_README).count(), 1, "{block}");
+    let block = block.replace(ADDRESS_IN_README, &tollgate.to_string());
+    format!(
+        "daemon off;
+master_process off;
+pid {directory}/pid;
+error_log stderr;
+events {{}}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/client_body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    upstream orders_backend {{ server {backend}; }}
+    server {{
+        listen unix:{directory}/socket;
+{block}
+    }}
+}}
+"
+    )
+}
+
+#[derive(PartialEq, Debug)]
+struct Response {
+    status: u16,
+    /// In lower case, without the date.
+    headers: Vec<String>,
+    body: String,
+}
+
+impl Response {
+    fn new(text: &str) -> Self {
+        let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{text}"));
+        let mut lines = head.lines().map(str::to_lowercase);
+        let status = lines.next().and_then(|line| line.split(' ').nth(1)?.parse().ok());
+        Self {
+            status: status.unwrap_or_else(|| panic!("no status in {text}")),
+            headers: lines.filter(|line| !line.starts_with("date:")).collect(),
+            body: body.to_owned(),
+        }
+    }
+}
+
+/// A tenant with an account `user-1`, and a key of this account.
+struct Tenant {
+    admin_key: String,
+    key: String,
+    key_id: String,
+}
+
+impl Tenant {
+    fn create(data_dir: &DataDir, service: &Process, name: &str, environment: &str) -> Self {
+        let prefix = format!("{name}_{environment}_");
+        let create = ["tenant", "create", name, "--environment", environment, "--prefix", &prefix];
+        let created = data_dir.json(&[&create[..], &["--json"]].concat());
+        let admin_key = created["admin_key"].as_str().expect("a key").to_owned();
+        let mut tenant = Self { admin_key, key: String::new(), key_id: String::new() };
+        service.send(tenant.call("PUT", "/v1/accounts/user-1")).expect(201);
+        (tenant.key, tenant.key_id) = tenant.new_key(service, "orders:write");
+        tenant
+    }
+
+    fn call(&self, method: &str, path: &str) -> Call {
+        Call::new(method, path).bearer(&self.admin_key)
+    }
+
+    /// The text and the id of a new key of the account.
+    fn new_key(&self, service: &Process, scope: &str) -> (String, String) {
+        let create = self.call("POST", "/v1/accounts/user-1/keys");
+        let create = create.json(json!({"name": "a", "scopes": [scope]}));
+        let created = service.send(create).expect(201);
+        (created.text("/key").to_owned(), created.text("/id").to_owned())
+    }
+}
+
+#[test]
+fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
+    let data_dir = DataDir::new("gateways");
+    let service = data_dir.start(&["serve"]);
+    let own = Tenant::create(&data_dir, &service, "tronagg", "live");
+    let test = Tenant::create(&data_dir, &service, "tronagg", "test");
+    let other = Tenant::create(&data_dir, &service, "tradetally", "live");
+    let nginx = Nginx::start("gateways-nginx", service.address, start_backend());
+
+    let order = |key: &str| nginx.get("/orders/7?page=2", Some(key));
+    let passed = order(&own.key);
+    // Not the headers that the client sent, and not the key.
+    let shown = format!("x-tollgate-account: user-1\nx-tollgate-key-id: {}", own.key_id);
+    assert_eq!((passed.status, passed.body), (200, shown), "{}", nginx.log());
+
+    let unknown = order(&format!("tronagg_live_{}", "A".repeat(43)));
+    assert_eq!(unknown.status, 401, "{unknown:?}");
+    let challenge = r#"www-authenticate: bearer realm="tollgate", error="invalid_token""#;
+    assert!(unknown.headers.iter().any(|header| header == challenge), "{unknown:?}");
+    assert_eq!(order(&test.key), unknown);
+    assert_eq!(order(&other.key), unknown);
+    // An account of another tenant that is suspended is not told apart from an unknown key.
+    let suspend = |tenant: &Tenant| {
+        let change = tenant.call("PATCH", "/v1/accounts/user-1");
+        service.send(change.json(json!({"status": "suspended"}))).expect(200)
+    };
+    suspend(&other);
+    assert_eq!(order(&other.key), unknown);
+
+    assert_eq!(nginx.get("/orders/7", None).status, 401);
+    let (reader, _) = own.new_key(&service, "orders:read");
+    assert_eq!(order(&reader).status, 403);
+    suspend(&own);
+    assert_eq!(order(&own.key).status, 403);
+
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let refused = order(&own.key);
+    assert_eq!(refused.status, 503, "{refused:?}");
+    assert!(refused.headers.iter().any(|header| header == "retry-after: 1"), "{refused:?}");
+}
