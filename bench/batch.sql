@@ -4,7 +4,7 @@ SELECT 1 / (count(*) = :size::integer)::integer
 FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1e6)::bigint), 16, '0')
              || right(gen_random_uuid()::text, 12) AS start) AS ids
 CROSS JOIN LATERAL ledger_apply(:account::uuid, gen_random_uuid(), 1, false,
-    p_open_holds => 1000, p_purchase_scopes => '{write}', p_operations => ARRAY(
+    p_open_holds => 1000, p_key_holds => 200, p_purchase_scopes => '{write}', p_operations => ARRAY(
     SELECT ledger_operation(
         account_id => :account::uuid, kind => 'purchase',
         id => (start || lpad(to_hex(number), 4, '0'))::uuid, key_id => :key::uuid,

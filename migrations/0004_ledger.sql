@@ -269,8 +269,8 @@ COMMENT ON TYPE ledger_outcome IS
     'cause_id. insufficient_balance, spend_limit_exceeded: declined; decided_for is the request of the first '
     'decision. key_denied (reason: a result of key_denial), scope_lost, not_found, '
     'idempotency_mismatch, hold_not_open (reason: the status of the hold), hold_too_small (available: '
-    'the amount of the hold), hold_limit_reached: refused, and nothing is recorded. busy: another '
-    'transaction has the account''s lock. fenced: a later attempt of the batch was applied first.';
+    'the amount of the hold), hold_limit_reached (reason: key or account, whose limit was reached): '
+    'refused, and nothing is recorded. busy: another transaction has the account''s lock. fenced: a later attempt of the batch was applied first.';
 
 CREATE TYPE ledger_key AS (
     key_id       uuid,

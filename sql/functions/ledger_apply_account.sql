@@ -5,7 +5,8 @@
 -- was granted.
 CREATE OR REPLACE FUNCTION ledger_apply_account(
     p_account_id uuid, p_batch_id uuid, p_attempt integer, p_wait boolean,
-    p_operations ledger_operation[], p_open_holds integer, p_purchase_scopes text[]
+    p_operations ledger_operation[], p_open_holds integer, p_key_holds integer,
+    p_purchase_scopes text[]
 ) RETURNS ledger_outcome[]
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -87,7 +88,8 @@ BEGIN
     v_decided := ledger_decide(
         p_account => v_account, p_now => v_now, p_at => v_at, p_operations => p_operations,
         p_settled => v_settled, p_key_ids => v_load.key_ids, p_keys => v_load.keys,
-        p_left => v_left, p_firsts => v_firsts, p_open_holds => p_open_holds);
+        p_left => v_left, p_firsts => v_firsts, p_open_holds => p_open_holds,
+        p_key_holds => p_key_holds);
     v_account.held := v_held;
     RETURN ledger_write(
         p_account => v_account, p_now => v_now, p_at => v_at,

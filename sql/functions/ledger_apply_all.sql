@@ -5,7 +5,7 @@
 -- operation.
 CREATE OR REPLACE FUNCTION ledger_apply_all(
     p_batch_id uuid, p_attempt integer, p_wait boolean, p_operations ledger_operation[],
-    p_open_holds integer, p_purchase_scopes text[]
+    p_open_holds integer, p_key_holds integer, p_purchase_scopes text[]
 ) RETURNS SETOF ledger_outcome
 LANGUAGE plpgsql
 SET enable_seqscan = off
@@ -67,7 +67,7 @@ BEGIN
         v_outcomes := ledger_apply_account(
             p_account_id => v_rest.account_id, p_batch_id => p_batch_id, p_attempt => p_attempt,
             p_wait => p_wait, p_operations => v_rest.operations, p_open_holds => p_open_holds,
-            p_purchase_scopes => p_purchase_scopes);
+            p_key_holds => p_key_holds, p_purchase_scopes => p_purchase_scopes);
         FOREACH v_outcome IN ARRAY v_outcomes LOOP
             v_outcome.place := v_rest.places[v_outcome.place];
             RETURN NEXT v_outcome;

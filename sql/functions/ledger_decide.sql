@@ -6,8 +6,9 @@
 CREATE OR REPLACE FUNCTION ledger_decide(
     p_account accounts, p_now timestamptz, p_at timestamptz, p_operations ledger_operation[],
     p_settled ledger_outcome[], p_key_ids uuid[], p_keys ledger_key[], p_left numeric[],
-    p_firsts bigint[], p_open_holds integer, OUT outcomes ledger_outcome[], OUT operations ledger_operation[],
-    OUT declined ledger_decline_record[], OUT balance bigint, OUT held bigint, OUT last_seq bigint
+    p_firsts bigint[], p_open_holds integer, p_key_holds integer, OUT outcomes ledger_outcome[],
+    OUT operations ledger_operation[], OUT declined ledger_decline_record[],
+    OUT balance bigint, OUT held bigint, OUT last_seq bigint
 )
 LANGUAGE plpgsql AS $$
 DECLARE
@@ -15,7 +16,8 @@ DECLARE
     v_outcome   ledger_outcome;
     v_completed boolean;
     v_hold      holds;
-    v_holds     bigint;
+    -- From ledger_open_holds, read before the first hold of the batch.
+    v_open      bigint[];
     -- The chain of rotated keys to which the hold's spending counts, and those of p_keys.
     v_hold_as   uuid;
     v_key       integer;
@@ -43,14 +45,9 @@ BEGIN
             v_outcome := ledger_repeat(
                 v_index, v_operation, p_operations[v_user], outcomes[v_user]);
         ELSIF v_operation.kind = 'hold' THEN
-            IF v_holds IS NULL THEN
-                SELECT count(*) INTO v_holds
-                FROM holds WHERE account_id = p_account.account_id AND status = 'open';
-            END IF;
-            IF v_holds >= p_open_holds THEN
-                v_outcome := ledger_outcome(
-                    place => v_index, result => 'hold_limit_reached', replayed => false);
-            END IF;
+            v_open := coalesce(v_open, ledger_open_holds(p_account.account_id, p_key_ids));
+            v_outcome := ledger_hold_limit(
+                v_index, v_open[v_key + 1] >= p_key_holds, v_open[1] >= p_open_holds);
         ELSIF v_operation.kind <> 'purchase' THEN
             SELECT * INTO v_hold FROM holds
             WHERE account_id = p_account.account_id AND hold_id = v_operation.hold_id;
@@ -79,7 +76,8 @@ BEGIN
             v_outcome := ledger_done(v_index, v_operation.kind, p_at, last_seq, balance);
             IF v_operation.kind = 'hold' THEN
                 held := held + v_operation.amount;
-                v_holds := v_holds + 1;
+                v_open[1] := v_open[1] + 1;
+                v_open[v_key + 1] := v_open[v_key + 1] + 1;
                 INSERT INTO holds (account_id, hold_id, key_id, amount, reference, status,
                                    created_at, expires_at)
                 VALUES (p_account.account_id, v_operation.id, v_operation.key_id, v_operation.amount,

@@ -91,7 +91,7 @@ problem_codes! {
     KeyNotLive: CONFLICT, "key_not_live", "Key not live";
     /// A key is rotated once; after that its expiry cannot be postponed.
     KeyAlreadyRotated: CONFLICT, "key_already_rotated", "Key already rotated";
-    /// The account has as many open holds as it may have.
+    /// The key or its account has as many open holds as it may have.
     HoldLimitReached: CONFLICT, "hold_limit_reached", "Hold limit reached";
     /// Only an open hold can be captured or voided.
     HoldNotOpen: CONFLICT, "hold_not_open", "Hold not open";

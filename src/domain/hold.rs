@@ -12,6 +12,30 @@ use super::{
 /// Maximum number of open holds of an account. Every batch that places a hold counts them.
 pub const MAX_OPEN_HOLDS: i32 = 1000;
 
+/// Maximum number of open holds of one key, so that a key cannot use up the account's maximum alone.
+pub const MAX_OPEN_HOLDS_OF_KEY: i32 = 200;
+
+text_enum! {
+    /// Whose maximum of open holds a request would exceed.
+    pub enum HoldLimit {
+        /// The key has [`MAX_OPEN_HOLDS_OF_KEY`] open holds.
+        Key = "key",
+        /// The account has [`MAX_OPEN_HOLDS`] open holds.
+        Account = "account",
+    }
+}
+
+impl HoldLimit {
+    /// The maximum number of open holds.
+    #[must_use]
+    pub fn maximum(self) -> i32 {
+        match self {
+            Self::Key => MAX_OPEN_HOLDS_OF_KEY,
+            Self::Account => MAX_OPEN_HOLDS,
+        }
+    }
+}
+
 /// Seconds for which a hold stays open: 1 second to a week.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HoldSeconds(i32);

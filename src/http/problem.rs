@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::{
     auth::{Problem, ProblemCode, chain},
-    domain::{hold::MAX_OPEN_HOLDS, lifecycle::ExpiryError, scope::Scope},
+    domain::{lifecycle::ExpiryError, scope::Scope},
     store::{Refusal, StoreError},
 };
 
@@ -104,11 +104,12 @@ impl From<Refusal> for Problem {
             })]),
             Refusal::RefundTooLarge { .. } => Self::internal("a refund without a currency"),
             Refusal::HoldTooSmall { .. } => Self::internal("a hold without a currency"),
-            Refusal::HoldLimitReached => Self::new(
+            Refusal::HoldLimitReached(limit) => Self::new(
                 ProblemCode::HoldLimitReached,
                 format!(
-                    "The account has {MAX_OPEN_HOLDS} open holds and may not have more. Capture or \
-                     void one of them first."
+                    "The {limit} has {} open holds and may not have more. Capture or void one of \
+                     them first.",
+                    limit.maximum()
                 ),
             ),
             Refusal::HoldNotOpen { status } => {

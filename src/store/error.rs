@@ -1,7 +1,10 @@
 use std::error::Error;
 
 use super::explain;
-use crate::domain::{hold::HoldStatus, verification::Denial};
+use crate::domain::{
+    hold::{HoldLimit, HoldStatus},
+    verification::Denial,
+};
 
 /// Why an operation failed. It has left nothing in the database. Only if the connection was lost
 /// during the commit ([`StoreError::Unavailable`]), it may have taken effect.
@@ -37,8 +40,8 @@ pub enum Refusal {
     BalanceOverflow,
     /// The refund is larger than what is left of the purchase.
     RefundTooLarge { refundable: i64 },
-    /// The account has its maximum number of open holds.
-    HoldLimitReached,
+    /// The key or its account has its maximum number of open holds.
+    HoldLimitReached(HoldLimit),
     /// A hold that is closed cannot be captured or voided.
     HoldNotOpen { status: HoldStatus },
     /// The capture is larger than the hold.

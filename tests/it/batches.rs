@@ -362,8 +362,8 @@ async fn ledger_functions_use_only_index_scans_by_account() {
     let key_id = key.id.parse::<KeyId>().expect("an id").uuid();
     let call = |first: u32, function: &str, attempt: u32| {
         format!(
-            "SELECT count(*) FROM {function}, p_open_holds => 1000, p_purchase_scopes => '{{write}}',
-             p_operations => ARRAY(
+            "SELECT count(*) FROM {function}, p_open_holds => 1000, p_key_holds => 200,
+             p_purchase_scopes => '{{write}}', p_operations => ARRAY(
                  SELECT ledger_operation(
                      account_id => '{account}', kind => kind,
                      id => lpad((n + {first})::text, 32, '0')::uuid, key_id => '{key_id}',

@@ -10,7 +10,12 @@ use super::{
     operations::{BatchOutcome, Operation},
 };
 use crate::{
-    domain::{account::AccountId, hold::MAX_OPEN_HOLDS, id::BatchId, scope::Scope},
+    domain::{
+        account::AccountId,
+        hold::{MAX_OPEN_HOLDS, MAX_OPEN_HOLDS_OF_KEY},
+        id::BatchId,
+        scope::Scope,
+    },
     store::{Store, StoreError, error::is_lock_timeout},
 };
 
@@ -120,13 +125,14 @@ async fn call_for_one(
         r#"SELECT /* batches.call_for_one */
                   place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
-           FROM ledger_apply($1, $2, $3, $4, $5, $6, $7)"#,
+           FROM ledger_apply($1, $2, $3, $4, $5, $6, $7, $8)"#,
         account_id.uuid(),
         batch.id.uuid(),
         batch.attempt,
         batch.wait,
         operations as _,
         MAX_OPEN_HOLDS,
+        MAX_OPEN_HOLDS_OF_KEY,
         &PURCHASE_SCOPES[..],
     )
     .fetch_all(connection)
@@ -143,12 +149,13 @@ async fn call_for_all(
         r#"SELECT /* batches.call_for_all */
                   place AS "place!", result AS "result!", replayed, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
-           FROM ledger_apply_all($1, $2, $3, $4, $5, $6)"#,
+           FROM ledger_apply_all($1, $2, $3, $4, $5, $6, $7)"#,
         batch.id.uuid(),
         batch.attempt,
         batch.wait,
         operations as _,
         MAX_OPEN_HOLDS,
+        MAX_OPEN_HOLDS_OF_KEY,
         &PURCHASE_SCOPES[..],
     )
     .fetch_all(connection)

@@ -206,7 +206,7 @@ impl OutcomeRow {
             Kind::NotFound => Refusal::NotFound,
             Kind::ScopeLost => Refusal::ScopeLost,
             Kind::IdempotencyMismatch => Refusal::IdempotencyMismatch,
-            Kind::HoldLimitReached => Refusal::HoldLimitReached,
+            Kind::HoldLimitReached => Refusal::HoldLimitReached(self.reason()?),
             Kind::HoldTooSmall => {
                 let missing = || StoreError::corrupt("ledger_outcome", "a hold without an amount");
                 Refusal::HoldTooSmall { held: self.available.ok_or_else(missing)? }

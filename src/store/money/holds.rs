@@ -205,12 +205,12 @@ impl Store {
         let mut failure = None;
         for account_id in &accounts {
             // Every batch first releases expired holds. An empty one does nothing else, and
-            // consults neither the maximum of open holds nor the scopes.
+            // consults neither the maximums of open holds nor the scopes.
             let released = self
                 .read(|pool| async move {
                     sqlx::query!(
                         "SELECT /* holds.release_of_account */
-                                count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, '{}')",
+                                count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, 0, '{}')",
                         account_id,
                     )
                     .fetch_one(&pool)

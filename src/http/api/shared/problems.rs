@@ -72,7 +72,7 @@ responses! {
         "The key is revoked, expired or already rotated, or too many rotated keys are in their \
          grace period.";
     HOLD_LIMIT_REACHED: "HoldLimitReached", [HoldLimitReached],
-        "The account has as many open holds as it may have.";
+        "The key or its account has as many open holds as it may have.";
     HOLD_NOT_CAPTURABLE: "HoldNotCapturable", [HoldNotOpen, HoldTooSmall],
         "The hold is closed, or smaller than the amount to capture.";
     HOLD_NOT_OPEN: "HoldNotOpen", [HoldNotOpen],
