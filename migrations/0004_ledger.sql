@@ -74,6 +74,8 @@ CREATE TABLE holds (
     closed_at   timestamptz,
     closed_by   uuid,
     closed_for  uuid,
+    void_reason text CHECK (void_reason IN (
+        'api_key', 'admin_key', 'account_owner', 'key_revoked', 'key_compromised')),
     captured    bigint CHECK (captured BETWEEN 1 AND amount),
     purchase_id uuid,
     PRIMARY KEY (account_id, hold_id),
@@ -81,14 +83,17 @@ CREATE TABLE holds (
     FOREIGN KEY (account_id, closed_by) REFERENCES api_keys (account_id, key_id),
     CONSTRAINT holds_closed CHECK ((status = 'open') = (closed_at IS NULL)),
     CONSTRAINT holds_closed_by CHECK (
-        (status IN ('captured', 'voided')) = (closed_by IS NOT NULL)
+        (status = 'captured' OR void_reason IS NOT DISTINCT FROM 'api_key') = (closed_by IS NOT NULL)
         AND (closed_by IS NULL) = (closed_for IS NULL)),
+    CONSTRAINT holds_void_reason CHECK ((status = 'voided') = (void_reason IS NOT NULL)),
     CONSTRAINT holds_captured CHECK (
         (status = 'captured') = (captured IS NOT NULL) AND (captured IS NULL) = (purchase_id IS NULL))
 );
 
 CREATE INDEX holds_open ON holds (account_id, expires_at) WHERE status = 'open';
 CREATE INDEX holds_status ON holds (account_id, status, hold_id);
+-- For the holds of one key.
+CREATE INDEX holds_key ON holds (account_id, key_id, hold_id);
 -- For the background job that releases expired holds of all accounts.
 CREATE INDEX holds_due ON holds (expires_at, account_id) WHERE status = 'open';
 
@@ -97,9 +102,14 @@ COMMENT ON TABLE holds IS
 COMMENT ON COLUMN holds.key_id IS 'The API key that placed the hold.';
 COMMENT ON COLUMN holds.expires_at IS
     'From exactly this time on, by the database''s clock, the hold cannot be captured.';
-COMMENT ON COLUMN holds.closed_by IS 'The API key that captured or voided the hold.';
+COMMENT ON COLUMN holds.closed_by IS
+    'The API key that captured or voided the hold. NULL: no API key did.';
 COMMENT ON COLUMN holds.closed_for IS
-    'The request that captured or voided the hold, so that a retry of the request finds its effect.';
+    'The request of closed_by that captured or voided the hold, so that a retry of the request finds its '
+    'effect.';
+COMMENT ON COLUMN holds.void_reason IS
+    'api_key, admin_key, account_owner: the one who voided the hold. key_revoked, key_compromised: what '
+    'happened to the key that placed it.';
 COMMENT ON COLUMN holds.captured IS
     'The amount that was captured. The rest of the hold was released.';
 

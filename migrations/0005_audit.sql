@@ -29,7 +29,7 @@ COMMENT ON COLUMN audit_events.admin_key_id IS
 COMMENT ON COLUMN audit_events.account IS
     'external_id of the account. NULL: the tenant itself was changed.';
 COMMENT ON COLUMN audit_events.target_id IS
-    'The API key, admin key, credit or refund that the event is about. NULL: the account or the tenant '
+    'The API key, admin key, credit, refund or hold that the event is about. NULL: the account or the tenant '
     'itself.';
 COMMENT ON COLUMN audit_events.detail IS
     'The changed fields. Never contains the text of a key or a hash.';

@@ -87,6 +87,7 @@ BEGIN
                 held := held - v_hold.amount;
                 UPDATE holds SET status = v_outcome.result, closed_at = p_now,
                     closed_by = v_operation.key_id, closed_for = v_operation.request_id,
+                    void_reason = CASE v_operation.kind WHEN 'void' THEN 'api_key' END,
                     captured = CASE v_operation.kind WHEN 'capture' THEN v_operation.amount END,
                     purchase_id = CASE v_operation.kind WHEN 'capture' THEN v_operation.id END
                 WHERE account_id = p_account.account_id AND hold_id = v_operation.hold_id;

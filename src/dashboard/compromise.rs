@@ -98,7 +98,7 @@ async fn revoke_and_replace(
 ) -> Result<CompromisedDonePage, StoreError> {
     // First of all, and as often as it is sent: it is harmless to a key that is dead.
     let reason = Reason::parse(REASON).expect("a word of few letters");
-    visitor.handle(state).revoke_api_key(key.id, Some(&reason)).await?;
+    visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
     // Before there is a new key: nothing may come between it and its only showing.
     let purchases = purchases::table(state, visitor, key, since, since_text, None).await?;

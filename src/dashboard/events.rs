@@ -86,6 +86,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::AccountActivate => "Account active again",
         AuditAction::AccountCredit => "Balance topped up",
         AuditAction::PurchaseRefund => "Purchase refunded",
+        AuditAction::HoldVoid => "Hold voided",
         AuditAction::ApiKeyCreate => "Key created",
         AuditAction::ApiKeyChange => "Key changed",
         AuditAction::ApiKeyRevoke => "Key revoked",
@@ -120,6 +121,9 @@ fn member(name: &str, value: &Value) -> Option<String> {
         "way" => return value.as_str()?.parse::<SignInWay>().ok().map(way).map(str::to_owned),
         "grace_seconds" => return value.as_i64().map(grace),
         "enabled" => return value.as_bool().map(enabled).map(str::to_owned),
+        "voided_holds" => {
+            return value.as_array().map(|holds| format!("Holds voided: {}", holds.len()));
+        }
         // In the amount, and in the link.
         "currency" | "rotated_to" | "rotated_from" => return None,
         _ => label(name)?,
@@ -146,6 +150,7 @@ fn label(name: &str) -> Option<&'static str> {
         "reason" => "Reason",
         "old_key_dies_at" => "The old key stops",
         "amount" => "Amount",
+        "voided_amount" => "Amount released",
         "reference" => "Reference",
         "return_origin" => "Leads back to",
         "sessions" => "Sessions ended",
@@ -224,6 +229,12 @@ mod tests {
         assert_eq!(
             details(AuditAction::ApiKeyRevoke, &json!({"reason": "compromised"})),
             ["Reason: compromised"]
+        );
+        let detail =
+            json!({"reason": null, "voided_holds": ["x", "y"], "voided_amount": "5.000000"});
+        assert_eq!(
+            details(AuditAction::ApiKeyRevoke, &detail),
+            ["Holds voided: 2", "Amount released: 5.000000"]
         );
         assert_eq!(
             details(

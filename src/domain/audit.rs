@@ -5,7 +5,7 @@ use std::{fmt, net::IpAddr};
 use uuid::Uuid;
 
 use super::{
-    id::{AdminKeyId, CreditId, KeyId, RefundId, RequestId},
+    id::{AdminKeyId, CreditId, HoldId, KeyId, RefundId, RequestId},
     text_enum::text_enum,
 };
 
@@ -92,6 +92,8 @@ text_enum! {
         AccountCredit = "account.credit",
         /// A purchase, or a part of it, was paid back to the balance.
         PurchaseRefund = "purchase.refund",
+        /// The backend or the account's owner voided a hold.
+        HoldVoid = "hold.void",
         /// An account got a new API key.
         ApiKeyCreate = "api_key.create",
         /// The settings of an API key changed.
@@ -124,6 +126,8 @@ pub enum AuditTarget {
     Credit(CreditId),
     /// The refund of a purchase: not the purchase itself.
     Refund(RefundId),
+    /// The hold that was voided.
+    Hold(HoldId),
 }
 
 impl AuditTarget {
@@ -141,6 +145,7 @@ impl AuditTarget {
             }
             AuditAction::AccountCredit => Some(Self::Credit(CreditId::from_uuid(id))),
             AuditAction::PurchaseRefund => Some(Self::Refund(RefundId::from_uuid(id))),
+            AuditAction::HoldVoid => Some(Self::Hold(HoldId::from_uuid(id))),
             AuditAction::TenantCreate
             | AuditAction::AccountCreate
             | AuditAction::AccountSuspend
@@ -161,6 +166,7 @@ impl AuditTarget {
             Self::AdminKey(id) => id.uuid(),
             Self::Credit(id) => id.uuid(),
             Self::Refund(id) => id.uuid(),
+            Self::Hold(id) => id.uuid(),
         }
     }
 
@@ -169,7 +175,7 @@ impl AuditTarget {
     pub fn api_key(self) -> Option<KeyId> {
         match self {
             Self::ApiKey(id) => Some(id),
-            Self::AdminKey(_) | Self::Credit(_) | Self::Refund(_) => None,
+            Self::AdminKey(_) | Self::Credit(_) | Self::Refund(_) | Self::Hold(_) => None,
         }
     }
 }
@@ -181,6 +187,7 @@ impl fmt::Display for AuditTarget {
             Self::AdminKey(id) => fmt::Display::fmt(id, f),
             Self::Credit(id) => fmt::Display::fmt(id, f),
             Self::Refund(id) => fmt::Display::fmt(id, f),
+            Self::Hold(id) => fmt::Display::fmt(id, f),
         }
     }
 }
@@ -195,8 +202,8 @@ super::schema::named!(
     AuditTarget,
     "AuditTargetId",
     super::id::schema(
-        &[KeyId::PREFIX, AdminKeyId::PREFIX, CreditId::PREFIX, RefundId::PREFIX],
-        "an API key, an admin key, a credit or a refund",
+        &[KeyId::PREFIX, AdminKeyId::PREFIX, CreditId::PREFIX, RefundId::PREFIX, HoldId::PREFIX],
+        "an API key, an admin key, a credit, a refund or a hold",
     )
 );
 
@@ -212,6 +219,7 @@ mod tests {
             (AuditAction::AdminKeyCreate, AuditTarget::AdminKey(AdminKeyId::from_uuid(id))),
             (AuditAction::AccountCredit, AuditTarget::Credit(CreditId::from_uuid(id))),
             (AuditAction::PurchaseRefund, AuditTarget::Refund(RefundId::from_uuid(id))),
+            (AuditAction::HoldVoid, AuditTarget::Hold(HoldId::from_uuid(id))),
         ] {
             assert_eq!(AuditTarget::from_stored(action, id), Some(target));
             assert_eq!(target.uuid(), id);

@@ -118,9 +118,25 @@ text_enum! {
         Open = "open",
         /// A purchase took the amount or a part of it. The rest was released.
         Captured = "captured",
-        /// The amount was released on request.
+        /// The amount was released on request, or because the key of the hold was revoked.
         Voided = "voided",
         /// The amount was released because the hold had been open for its whole time.
         Expired = "expired",
+    }
+}
+
+text_enum! {
+    /// Why a hold was voided: who voided it, or what happened to the key that placed it.
+    pub enum VoidReason {
+        /// An API key of the account voided it.
+        ApiKey = "api_key",
+        /// The tenant's backend voided it, with an admin key.
+        AdminKey = "admin_key",
+        /// The account's owner voided it in the dashboard.
+        AccountOwner = "account_owner",
+        /// The key that placed it was revoked.
+        KeyRevoked = "key_revoked",
+        /// The account's owner reported the key that placed it as compromised.
+        KeyCompromised = "key_compromised",
     }
 }

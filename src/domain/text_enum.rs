@@ -151,7 +151,7 @@ mod tests {
             account::{AccountFormat, AccountStatus},
             audit::{ActorKind, AuditAction},
             dashboard::{LogoMediaType, SignInWay, WalletSignIn},
-            hold::{HoldLimit, HoldStatus},
+            hold::{HoldLimit, HoldStatus, VoidReason},
             idempotency::IdempotentOperation,
             ledger_entry::{EntryKind, SortOrder},
             lifecycle::{KeyStatus, KeyStatusFilter},
@@ -208,6 +208,7 @@ mod tests {
                 SpendPeriod,
                 UsageOutcome,
                 VerificationCode,
+                VoidReason,
                 WalletSignIn,
             );
         }

@@ -295,6 +295,7 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
         created_at: at,
         expires_at: expires_at.ok_or_else(|| StoreError::Internal("past the year 9999".into()))?,
         closed_at: None,
+        void_reason: None,
         captured: None,
         purchase_id: None,
     })

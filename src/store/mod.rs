@@ -16,6 +16,7 @@ mod database;
 mod error;
 mod explain;
 mod external_ids;
+mod hold_voids;
 mod keys;
 mod lookups;
 mod money;
@@ -45,7 +46,7 @@ pub use money::batches::{Batch, BatchConnection, MAX_BATCH};
 pub use money::composites::COMPOSITES;
 pub use money::credits::{Credit, Credited};
 pub use money::entries::{BalanceThen, EntryFilter, EntryRange, LedgerEntry};
-pub use money::holds::Hold;
+pub use money::holds::{Hold, HoldFilter};
 pub use money::ledger_check::LedgerCheck;
 pub use money::operations::{
     BatchOutcome, Decline, Done, DoneNow, Operation, OperationAction, OperationKind,

@@ -38,7 +38,7 @@ QUIET = {
 # Members and parameters with these names always have a closed set of values.
 CLOSED_NAMES = {
     *("action", "actor", "code", "environment", "granularity", "hold_status", "kind", "media_type", "order", "period"),
-    *("required_permission", "status", "wallet_sign_in"),
+    *("required_permission", "status", "void_reason", "wallet_sign_in"),
 }
 
 # A closed set in a pattern: "^(live|test)$".

@@ -450,9 +450,9 @@ async fn fill_tables(app: &App) {
          SELECT account_id, 'purchase', 'filled ' || seq, sha256('x'), purchase_id, created_at
          FROM purchases WHERE seq > 100",
         "INSERT INTO holds (account_id, hold_id, key_id, amount, status, created_at, expires_at,
-                            closed_at, closed_by, closed_for)
+                            closed_at, closed_by, closed_for, void_reason)
          SELECT account_id, purchase_id, key_id, 1, 'voided', created_at,
-                created_at + interval '1 minute', created_at, key_id, key_id
+                created_at + interval '1 minute', created_at, key_id, key_id, 'api_key'
          FROM purchases WHERE seq > 100",
         "INSERT INTO spend_counters (account_id, key_id, day, day_spent, month, month_spent,
                                      total_spent)

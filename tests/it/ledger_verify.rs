@@ -98,7 +98,8 @@ async fn ledger_verify_finds_and_names_each_fault() {
         ),
         (
             "UPDATE holds SET status = 'voided', closed_at = now(), closed_by = key_id,
-                              closed_for = key_id WHERE status = 'open'",
+                              closed_for = key_id, void_reason = 'api_key'
+             WHERE status = 'open'",
             "held is 7000000, but the open holds sum to 0",
         ),
         (

@@ -1,6 +1,6 @@
 //! Changes of existing keys: settings, revocation, rotation.
 
-use serde_json::json;
+use serde_json::{Map, json};
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::OffsetDateTime;
 
@@ -9,13 +9,16 @@ use crate::{
     domain::{
         api_key::KeyText,
         audit::{AuditAction, AuditTarget},
+        hold::VoidReason,
         id::KeyId,
         key_settings::{KeyChange, KeySettings},
         lifecycle::{KeyStatus, end_of_grace},
         text::Reason,
     },
     entropy,
-    store::{AccountHandle, FormClaim, Refusal, StoreError, clock::now},
+    store::{
+        AccountHandle, FormClaim, Refusal, StoreError, clock::now, hold_voids::void_holds_of_key,
+    },
 };
 
 impl AccountHandle<'_> {
@@ -54,7 +57,8 @@ impl AccountHandle<'_> {
         Ok(ApiKey { settings, ..old })
     }
 
-    /// Revokes a key. A dead key stays as it is, so repeating it has no effect.
+    /// Revokes a key and voids its open holds. A dead key stays as it is, and has no open holds after
+    /// the first call, so repeating it has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn revoke_api_key(
         &self,
@@ -62,11 +66,33 @@ impl AccountHandle<'_> {
         reason: Option<&Reason>,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("revoke_api_key");
+        self.revoke(key_id, reason, VoidReason::KeyRevoked).await
+    }
+
+    /// [`Self::revoke_api_key`] of a key that its owner has reported as compromised.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
+    pub async fn revoke_compromised_api_key(
+        &self,
+        key_id: KeyId,
+        reason: &Reason,
+    ) -> Result<ApiKey, StoreError> {
+        let _timer = self.store.timer("revoke_api_key");
+        self.revoke(key_id, Some(reason), VoidReason::KeyCompromised).await
+    }
+
+    /// Locks in the order of batches: the account, then the key, then its holds.
+    async fn revoke(
+        &self,
+        key_id: KeyId,
+        reason: Option<&Reason>,
+        void_reason: VoidReason,
+    ) -> Result<ApiKey, StoreError> {
         let (mut tx, _) = self.begin().await?;
         let mut key =
             select(&mut tx, self.id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
-        if key.status == KeyStatus::Live {
-            let at = now(&mut tx).await?;
+        let at = now(&mut tx).await?;
+        let was_live = key.status == KeyStatus::Live;
+        if was_live {
             key.revoked_at = Some(at);
             key.revoked_reason = reason.cloned();
             key.status = KeyStatus::Revoked;
@@ -80,9 +106,20 @@ impl AccountHandle<'_> {
             )
             .execute(&mut *tx)
             .await?;
-            let detail = json!({"reason": reason.map(Reason::as_str)});
+        }
+        // Of a dead key too: a key that expired or was rotated out leaves its holds open.
+        let voided = void_holds_of_key(&mut tx, self.id, key_id, void_reason).await?;
+        if was_live || !voided.ids.is_empty() {
+            let mut detail = Map::new();
+            detail.insert("reason".to_owned(), json!(reason.map(Reason::as_str)));
+            if !voided.ids.is_empty() {
+                let currency = &self.tenant.policy.currency;
+                detail.insert("voided_holds".to_owned(), json!(voided.ids));
+                detail.insert("voided_amount".to_owned(), json!(currency.format(voided.amount)));
+                detail.insert("currency".to_owned(), json!(currency.code()));
+            }
             let target = Some(AuditTarget::ApiKey(key_id));
-            self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail, at).await?;
+            self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail.into(), at).await?;
         }
         // Even for a dead key: the first call may not have returned to the client that repeats it.
         self.commit_announced(tx, key_id).await?;

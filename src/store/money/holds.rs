@@ -1,16 +1,22 @@
+use serde_json::json;
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     domain::{
-        account::ExternalId,
-        hold::HoldStatus,
+        account::{AccountId, ExternalId},
+        audit::{AuditAction, AuditTarget},
+        hold::{HoldStatus, VoidReason},
         id::{HoldId, KeyId, PurchaseId},
         tenant::Tenant,
         text::Reference,
         timestamp::Timestamp,
     },
-    store::{Refusal, Store, StoreError, clock::stored_time},
+    store::{
+        AccountHandle, Refusal, Store, StoreError,
+        clock::{now, stored_time},
+    },
 };
 
 /// A part of a balance that is or was reserved. Amounts are in minor units.
@@ -25,6 +31,8 @@ pub struct Hold {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub closed_at: Option<Timestamp>,
+    /// Only of a voided hold.
+    pub void_reason: Option<VoidReason>,
     /// The amount that was captured. The rest was released.
     pub captured: Option<i64>,
     pub purchase_id: Option<PurchaseId>,
@@ -37,11 +45,20 @@ impl Hold {
         Self {
             status: HoldStatus::Open,
             closed_at: None,
+            void_reason: None,
             captured: None,
             purchase_id: None,
             ..self
         }
     }
+}
+
+/// Which holds to list.
+#[derive(Clone, Copy, Default, Debug)]
+pub struct HoldFilter {
+    pub status: Option<HoldStatus>,
+    /// The key that placed the hold.
+    pub key_id: Option<KeyId>,
 }
 
 struct HoldRow {
@@ -53,8 +70,29 @@ struct HoldRow {
     created_at: OffsetDateTime,
     expires_at: OffsetDateTime,
     closed_at: Option<OffsetDateTime>,
+    void_reason: Option<String>,
     captured: Option<i64>,
     purchase_id: Option<Uuid>,
+}
+
+/// A query of [`HoldRow`]s. `$rest` follows the table `holds`. A hold whose time is up is expired,
+/// even if it was not released yet.
+macro_rules! select_holds {
+    ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
+        sqlx::query_as!(
+            HoldRow,
+            "SELECT /* " + $name
+            + r#" */
+                        hold_id, key_id, amount, reference,
+                        CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
+                        expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
+                        void_reason, captured, purchase_id
+                 FROM holds CROSS JOIN LATERAL (
+                     SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state "#
+            + $rest,
+            $($argument),*
+        )
+    };
 }
 
 impl HoldRow {
@@ -72,6 +110,11 @@ impl HoldRow {
             created_at: time(self.created_at)?,
             expires_at: time(self.expires_at)?,
             closed_at: self.closed_at.map(time).transpose()?,
+            void_reason: self
+                .void_reason
+                .map(|reason| reason.parse::<VoidReason>())
+                .transpose()
+                .map_err(|error| StoreError::corrupt("holds.void_reason", error))?,
             captured: self.captured,
             purchase_id: self.purchase_id.map(PurchaseId::from_uuid),
         })
@@ -88,35 +131,23 @@ impl Store {
         id: HoldId,
     ) -> Result<Hold, StoreError> {
         let _timer = self.timer("find_hold");
-        let account_id = tenant.account_id(account);
+        let account_id = AccountId::derive(tenant.id, account);
         let row = self
             .read(|pool| async move {
-                sqlx::query_as!(
-                    HoldRow,
-                    r#"SELECT /* holds.find_hold */ hold_id, key_id, amount, reference,
-                              CASE WHEN due THEN 'expired' ELSE status END AS "status!", created_at,
-                              expires_at, CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
-                              captured, purchase_id
-                       FROM holds CROSS JOIN LATERAL (
-                           SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
-                       WHERE account_id = $1 AND hold_id = $2"#,
-                    account_id,
-                    id.uuid(),
-                )
-                .fetch_optional(&pool)
-                .await
+                let mut connection = pool.acquire().await?;
+                select(&mut connection, account_id, id).await
             })
             .await?;
         row.ok_or(Refusal::NotFound)?.into_hold()
     }
 
-    /// An account's holds, newest first, optionally only those with a status.
+    /// An account's holds, newest first, optionally only those with a status or of one key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_holds(
         &self,
         tenant: &Tenant,
         account: &ExternalId,
-        status: Option<HoldStatus>,
+        filter: &HoldFilter,
         before: Option<HoldId>,
         limit: i64,
     ) -> Result<Vec<Hold>, StoreError> {
@@ -124,34 +155,55 @@ impl Store {
         let _timer = self.timer("list_holds");
         let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), HoldId::uuid);
-        // A status has an index. Holds that are due but not released yet belong to the expired
-        // ones.
-        let rows = match status.map(HoldStatus::as_str) {
-            Some(status) => {
+        let key_id = filter.key_id.map(KeyId::uuid);
+        // One statement for each index that can serve. Holds that are due but not released yet
+        // belong to the expired ones.
+        let rows = match (filter.status.map(HoldStatus::as_str), key_id) {
+            (Some(status), key_id) => {
                 self.read(|pool| async move {
                     sqlx::query_as!(
                         HoldRow,
                         r#"SELECT /* holds.list_holds_of_status */
                                   hold_id AS "hold_id!", key_id AS "key_id!", amount AS "amount!",
                                   reference, $3::text AS "status!", created_at AS "created_at!",
-                                  expires_at AS "expires_at!", closed_at, captured, purchase_id
+                                  expires_at AS "expires_at!", closed_at, void_reason, captured,
+                                  purchase_id
                            FROM ((SELECT hold_id, key_id, amount, reference, created_at, expires_at,
-                                         closed_at, captured, purchase_id
+                                         closed_at, void_reason, captured, purchase_id
                                   FROM holds
                                   WHERE account_id = $1 AND status = $3 AND hold_id < $2
+                                    AND key_id = coalesce($5, key_id)
                                     AND ($3 <> 'open' OR expires_at > (SELECT ledger_now()))
                                   ORDER BY hold_id DESC LIMIT $4)
                                  UNION ALL
                                  (SELECT hold_id, key_id, amount, reference, created_at, expires_at,
-                                         expires_at, captured, purchase_id
+                                         expires_at, void_reason, captured, purchase_id
                                   FROM holds
                                   WHERE account_id = $1 AND status = 'open' AND $3 = 'expired'
-                                    AND hold_id < $2 AND expires_at <= (SELECT ledger_now())
+                                    AND hold_id < $2 AND key_id = coalesce($5, key_id)
+                                    AND expires_at <= (SELECT ledger_now())
                                   ORDER BY hold_id DESC LIMIT $4)) AS found
                            ORDER BY hold_id DESC LIMIT $4"#,
                         account_id,
                         before,
                         status,
+                        limit,
+                        key_id,
+                    )
+                    .fetch_all(&pool)
+                    .await
+                })
+                .await?
+            }
+            (None, Some(key_id)) => {
+                self.read(|pool| async move {
+                    select_holds!(
+                        "holds.list_holds_of_key",
+                        "WHERE account_id = $1 AND key_id = $2 AND hold_id < $3
+                         ORDER BY hold_id DESC LIMIT $4",
+                        account_id,
+                        key_id,
+                        before,
                         limit,
                     )
                     .fetch_all(&pool)
@@ -159,19 +211,11 @@ impl Store {
                 })
                 .await?
             }
-            None => {
+            (None, None) => {
                 self.read(|pool| async move {
-                    sqlx::query_as!(
-                        HoldRow,
-                        r#"SELECT /* holds.list_holds */ hold_id, key_id, amount, reference,
-                                  CASE WHEN due THEN 'expired' ELSE status END AS "status!",
-                                  created_at, expires_at,
-                                  CASE WHEN due THEN expires_at ELSE closed_at END AS closed_at,
-                                  captured, purchase_id
-                           FROM holds CROSS JOIN LATERAL (
-                               SELECT status = 'open' AND expires_at <= ledger_now() AS due) AS state
-                           WHERE account_id = $1 AND hold_id < $2
-                           ORDER BY hold_id DESC LIMIT $3"#,
+                    select_holds!(
+                        "holds.list_holds",
+                        "WHERE account_id = $1 AND hold_id < $2 ORDER BY hold_id DESC LIMIT $3",
                         account_id,
                         before,
                         limit,
@@ -229,4 +273,64 @@ impl Store {
             None => Ok(accounts.len()),
         }
     }
+}
+
+impl AccountHandle<'_> {
+    /// Voids a hold, for the tenant's backend or the account's owner. A voided hold stays as it is,
+    /// so repeating it has no effect. The account may be suspended.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), hold_id = %id))]
+    pub async fn void_hold(&self, id: HoldId, reason: VoidReason) -> Result<Hold, StoreError> {
+        let _timer = self.store.timer("void_hold");
+        let (mut tx, _) = self.begin().await?;
+        let stored = select(&mut tx, self.id, id).await?.ok_or(Refusal::NotFound)?.into_hold()?;
+        match stored.status {
+            HoldStatus::Open => {}
+            HoldStatus::Voided => return Ok(stored),
+            status @ (HoldStatus::Captured | HoldStatus::Expired) => {
+                return Err(Refusal::HoldNotOpen { status }.into());
+            }
+        }
+        sqlx::query!(
+            "SELECT /* holds.void */
+                    voided_amount FROM ledger_void_holds($1, ARRAY[$2::uuid], $3)",
+            self.id.uuid(),
+            id.uuid(),
+            reason.as_str(),
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        let hold = select(&mut tx, self.id, id).await?.ok_or(Refusal::NotFound)?.into_hold()?;
+        if hold.status != HoldStatus::Voided {
+            // It expired after it was read.
+            return Err(Refusal::HoldNotOpen { status: hold.status }.into());
+        }
+        let at = now(&mut tx).await?;
+        let currency = &self.tenant.policy.currency;
+        let detail = json!({
+            "key_id": hold.key_id,
+            "amount": currency.format(hold.amount),
+            "currency": currency.code(),
+            "reference": hold.reference.as_ref().map(Reference::as_str),
+        });
+        let target = Some(AuditTarget::Hold(id));
+        self.record(&mut tx, AuditAction::HoldVoid, target, detail, at).await?;
+        tx.commit().await?;
+        Ok(hold)
+    }
+}
+
+/// Reads a hold of an account.
+async fn select(
+    connection: &mut PgConnection,
+    account_id: AccountId,
+    id: HoldId,
+) -> Result<Option<HoldRow>, sqlx::Error> {
+    select_holds!(
+        "holds.select",
+        "WHERE account_id = $1 AND hold_id = $2",
+        account_id.uuid(),
+        id.uuid(),
+    )
+    .fetch_optional(connection)
+    .await
 }

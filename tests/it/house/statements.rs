@@ -10,7 +10,8 @@ use super::sources::{Sources, of_this_crate, sample};
 const CALLS: [&str; 2] = ["sqlx::query", "sqlx::raw_sql"];
 
 /// The calls of macros of this crate that build a statement. The first argument is its name.
-const MACROS: [&str; 3] = ["select_accounts!(", "select_keys!(", "select_purchases!("];
+const MACROS: [&str; 4] =
+    ["select_accounts!(", "select_holds!(", "select_keys!(", "select_purchases!("];
 
 /// One sentence for each statement without a name, and for each name that is not unique.
 fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {

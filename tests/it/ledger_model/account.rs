@@ -6,7 +6,7 @@ use tollgate::{
     domain::{
         amount::Amount,
         credit::NewCredit,
-        hold::{HoldStatus, NewHold},
+        hold::{HoldStatus, NewHold, VoidReason},
         id::{HoldId, PurchaseId, RequestId},
         idempotency::IdempotencyKey,
         ledger_entry::EntryKind,
@@ -222,6 +222,14 @@ impl Account {
         action: KeyAction,
     ) -> Result<(), Refusal> {
         self.keys.change(key, action)?;
+        if matches!(action, KeyAction::Revoke) {
+            for hold in self.holds.values_mut() {
+                if hold.key == key && hold.status == HoldStatus::Open {
+                    hold.status = HoldStatus::Voided;
+                    hold.void_reason = Some(VoidReason::KeyRevoked);
+                }
+            }
+        }
         if matches!(action, KeyAction::Limit(Some(_))) {
             let began = self.entries.last().map_or(now, |entry| entry.at);
             let spender = self.keys.spender(key);
@@ -273,8 +281,15 @@ impl Account {
                     amount,
                 };
                 let expires_at = clock::later(at, i64::from(hold.expires_in.get()) * 1_000_000);
-                let status = HoldStatus::Open;
-                let made = Hold { key, amount, expires_at, status, captured: None, purchase: None };
+                let made = Hold {
+                    key,
+                    amount,
+                    expires_at,
+                    status: HoldStatus::Open,
+                    void_reason: None,
+                    captured: None,
+                    purchase: None,
+                };
                 self.decide_once(at, key, request_id, new, |account| {
                     account.holds.insert(*id, made);
                     None
@@ -369,6 +384,7 @@ impl Account {
         match hold.status {
             HoldStatus::Open => {
                 hold.status = HoldStatus::Voided;
+                hold.void_reason = Some(VoidReason::ApiKey);
                 self.voided.insert(id, request_id);
                 done_now(at, None)
             }

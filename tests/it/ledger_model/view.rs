@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use time::Date;
 use tollgate::domain::{
-    hold::HoldStatus,
+    hold::{HoldStatus, VoidReason},
     id::{HoldId, PurchaseId},
     ledger_entry::EntryKind,
     timestamp::Timestamp,
@@ -48,6 +48,7 @@ pub struct Hold {
     pub amount: i64,
     pub expires_at: Timestamp,
     pub status: HoldStatus,
+    pub void_reason: Option<VoidReason>,
     pub captured: Option<i64>,
     pub purchase: Option<PurchaseId>,
 }

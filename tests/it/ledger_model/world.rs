@@ -268,6 +268,7 @@ impl Account {
         let entries = self.rows(connection, entries).await;
         // An open hold whose time has passed has expired, even if it is not released yet.
         let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
+                            void_reason,
                             CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
                                  ELSE status END AS status
                      FROM holds WHERE account_id = $1";
@@ -321,11 +322,13 @@ impl Account {
 
     fn hold(&self, row: &PgRow) -> (HoldId, Hold) {
         let purchase: Option<Uuid> = row.get("purchase_id");
+        let void_reason: Option<String> = row.get("void_reason");
         let hold = Hold {
             key: self.key_index(row.get("key_id")),
             amount: row.get("amount"),
             expires_at: stored_time(row.get("expires_at")),
             status: row.get::<String, _>("status").parse().expect("a status"),
+            void_reason: void_reason.map(|reason| reason.parse().expect("a reason")),
             captured: row.get("captured"),
             purchase: purchase.map(PurchaseId::from_uuid),
         };

@@ -302,7 +302,8 @@ pub async fn patch(
 
 /// Revoke an API key
 ///
-/// Takes effect immediately and cannot be undone. Repeating it has no effect.
+/// Takes effect immediately and cannot be undone. Voids the key's open holds. Repeating it has no
+/// effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
     tag = "keys",
     security(("admin_key" = [])),
@@ -326,7 +327,7 @@ pub async fn revoke(
 /// Rotate an API key
 ///
 /// Creates a key with the same settings. Only this response contains its text. The old key expires
-/// when the grace period ends.
+/// when the grace period ends. Its holds stay open, and the new key can capture them.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
     security(("admin_key" = [])),

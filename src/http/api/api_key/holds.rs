@@ -14,7 +14,7 @@ use crate::{
     auth::{Principal, Problem},
     domain::{
         amount::{Amount, Currency, CurrencyCode, DecimalAmount},
-        hold::{HoldSeconds, HoldStatus, NewHold},
+        hold::{HoldSeconds, HoldStatus, NewHold, VoidReason},
         id::{HoldId, KeyId, PurchaseId},
         idempotency::IdempotencyKey,
         tenant::Tenant,
@@ -60,6 +60,9 @@ pub struct Hold {
     /// When the hold was captured, voided or released.
     #[schema(required = true)]
     closed_at: Option<Timestamp>,
+    /// Why the hold was voided; `null`: it was not voided.
+    #[schema(required = true)]
+    void_reason: Option<VoidReason>,
 }
 
 impl Hold {
@@ -76,6 +79,7 @@ impl Hold {
             created_at: hold.created_at,
             expires_at: hold.expires_at,
             closed_at: hold.closed_at,
+            void_reason: hold.void_reason,
         }
     }
 }
@@ -169,7 +173,7 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
 /// Hold a part of the balance
 ///
 /// Needs the scope `purchases:write`. The amount is reserved until the hold is captured, voided or
-/// expires.
+/// expires. Revoking the key voids its open holds.
 #[utoipa::path(post, path = "/v1/holds", operation_id = "createHold",
     tag = "holds", security(("api_key" = [])),
     params(OptionalIdempotencyKey),
@@ -266,7 +270,8 @@ pub async fn list(
     let by_status = filter_text("status", status.as_ref());
     let page = HoldPage::read(params, format!("holds {} {account} {by_status}", tenant.id))?;
     let before = page.after.map(|bytes| HoldId::from_uuid(Uuid::from_bytes(bytes)));
-    let holds = state.store.list_holds(&tenant, account, status, before, page.fetch()).await?;
+    let filter = store::HoldFilter { status, key_id: None };
+    let holds = state.store.list_holds(&tenant, account, &filter, before, page.fetch()).await?;
     let shape = |hold| Hold::new(hold, &tenant.policy.currency);
     Ok(page.respond(holds, |hold| hold.id.uuid().into_bytes(), shape))
 }
