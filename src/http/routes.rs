@@ -10,8 +10,8 @@ use utoipa_axum::{
 use super::{
     api::{
         admin_key::{
-            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_settings, ledger,
-            purchases as account_purchases, refunds, usage, verify,
+            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_settings,
+            holds as account_holds, ledger, purchases as account_purchases, refunds, usage, verify,
         },
         api_key::{authorize, holds, me, purchases},
         open::health,
@@ -97,7 +97,10 @@ fn route_groups() -> Vec<Guarded> {
         ),
         (
             AdminKey(Credits),
-            group().routes(routes!(credits::create)).routes(routes!(refunds::create)),
+            group()
+                .routes(routes!(credits::create))
+                .routes(routes!(refunds::create))
+                .routes(routes!(account_holds::void_of_account)),
         ),
         (
             AdminKey(Keys),
@@ -114,6 +117,7 @@ fn route_groups() -> Vec<Guarded> {
             AdminKey(Audit),
             group()
                 .routes(routes!(account_purchases::list_of_account))
+                .routes(routes!(account_holds::list_of_account))
                 .routes(routes!(refunds::list))
                 .routes(routes!(ledger::list))
                 .routes(routes!(ledger::export))

@@ -88,6 +88,8 @@ fn routes() -> Vec<Route> {
         route("POST", "/v1/accounts/{account}/keys/{key_id}/revoke", AdminKey("keys"), NotFound),
         route("POST", "/v1/accounts/{account}/keys/{key_id}/rotate", AdminKey("keys"), NotFound),
         route("GET", "/v1/accounts/{account}/purchases", AdminKey("audit"), NotFound),
+        route("GET", "/v1/accounts/{account}/holds", AdminKey("audit"), NotFound),
+        route("POST", "/v1/accounts/{account}/holds/{id}/void", AdminKey("credits"), NotFound),
         route(
             "POST",
             "/v1/accounts/{account}/purchases/{id}/refunds",
@@ -312,6 +314,11 @@ async fn key_id_is_not_found_under_another_account() {
     let path = format!("/v1/accounts/{OTHER_WALLET}/purchases?key_id={}", world.key.id);
     let answer = world.app.send(admin.call("GET", &path)).await.expect(200);
     assert_eq!(answer.data(), Vec::<Value>::new());
+    let path = format!("/v1/accounts/{OTHER_WALLET}/holds?key_id={}", world.key.id);
+    let answer = world.app.send(admin.call("GET", &path)).await.expect(200);
+    assert_eq!(answer.data(), Vec::<Value>::new());
+    let path = format!("/v1/accounts/{OTHER_WALLET}/holds/{}/void", world.hold_id);
+    world.app.send(admin.call("POST", &path)).await.expect_problem(404, "not_found");
     world.app.send(world.key.call("GET", "/v1/me")).await.expect(200);
 }
 

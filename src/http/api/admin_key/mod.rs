@@ -6,6 +6,7 @@ pub mod audit_events;
 pub mod credits;
 pub mod dashboard_links;
 pub mod dashboard_settings;
+pub mod holds;
 pub mod ledger;
 pub mod purchases;
 pub mod refunds;

@@ -6,26 +6,23 @@ use axum::{
     http::{HeaderMap, StatusCode, request::Parts},
     response::Response,
 };
-use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
-use uuid::Uuid;
 
 use crate::{
     auth::{Principal, Problem},
     domain::{
-        amount::{Amount, Currency, CurrencyCode, DecimalAmount},
-        hold::{HoldSeconds, HoldStatus, NewHold, VoidReason},
-        id::{HoldId, KeyId, PurchaseId},
+        amount::Amount,
+        hold::{HoldSeconds, HoldStatus, NewHold},
+        id::HoldId,
         idempotency::IdempotencyKey,
         tenant::Tenant,
         text::Reference,
-        timestamp::Timestamp,
     },
     http::api::shared::{
         amounts::{Charge, amount},
         buyer::{ThisRequest, buyer, respond, tenant_of},
         fields::{Fields, integer, text},
-        page::{List, Page, filter_text},
+        hold::{self, Hold, HoldList, HoldPage, VoidHoldRequest},
         params::{QueryParams, path_id},
         problems::{
             AnyRoute, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen, WithApiKey,
@@ -34,60 +31,8 @@ use crate::{
         replay::OptionalIdempotencyKey,
     },
     state::AppState,
-    store,
+    store::HoldFilter,
 };
-
-/// A part of the balance that is or was reserved.
-#[derive(Serialize, ToSchema)]
-pub struct Hold {
-    id: HoldId,
-    status: HoldStatus,
-    amount: DecimalAmount,
-    currency: CurrencyCode,
-    /// The amount of the purchase that was made with the hold; the rest was released.
-    #[schema(required = true)]
-    captured: Option<DecimalAmount>,
-    /// The purchase that was made with the hold.
-    #[schema(required = true)]
-    purchase_id: Option<PurchaseId>,
-    /// The API key that made the hold.
-    key_id: KeyId,
-    #[schema(required = true)]
-    reference: Option<Reference>,
-    created_at: Timestamp,
-    /// When the hold is released, unless it was captured or voided before.
-    expires_at: Timestamp,
-    /// When the hold was captured, voided or released.
-    #[schema(required = true)]
-    closed_at: Option<Timestamp>,
-    /// Why the hold was voided; `null`: it was not voided.
-    #[schema(required = true)]
-    void_reason: Option<VoidReason>,
-}
-
-impl Hold {
-    fn new(hold: store::Hold, currency: &Currency) -> Self {
-        Self {
-            id: hold.id,
-            status: hold.status,
-            amount: currency.format(hold.amount),
-            currency: currency.into(),
-            captured: hold.captured.map(|amount| currency.format(amount)),
-            purchase_id: hold.purchase_id,
-            key_id: hold.key_id,
-            reference: hold.reference,
-            created_at: hold.created_at,
-            expires_at: hold.expires_at,
-            closed_at: hold.closed_at,
-            void_reason: hold.void_reason,
-        }
-    }
-}
-
-pub type HoldList = List<Hold>;
-
-/// The page that a list of holds is read by.
-type HoldPage = Page<16>;
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
@@ -126,17 +71,6 @@ impl CaptureHoldRequest {
     fn read(mut fields: Fields, tenant: &Tenant) -> Result<Self, Problem> {
         let amount = fields.optional("amount", amount(tenant));
         fields.finish(Some(Self { amount }))
-    }
-}
-
-/// Has no members: the id of the hold is in the path.
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct VoidHoldRequest {}
-
-impl VoidHoldRequest {
-    fn read(fields: Fields) -> Result<Self, Problem> {
-        fields.finish(Some(Self {}))
     }
 }
 
@@ -265,15 +199,9 @@ pub async fn list(
     mut params: QueryParams,
 ) -> Result<Json<HoldList>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
-    let account = &principal.account;
     let HoldQuery { status } = HoldQuery::read(&mut params);
-    let by_status = filter_text("status", status.as_ref());
-    let page = HoldPage::read(params, format!("holds {} {account} {by_status}", tenant.id))?;
-    let before = page.after.map(|bytes| HoldId::from_uuid(Uuid::from_bytes(bytes)));
-    let filter = store::HoldFilter { status, key_id: None };
-    let holds = state.store.list_holds(&tenant, account, &filter, before, page.fetch()).await?;
-    let shape = |hold| Hold::new(hold, &tenant.policy.currency);
-    Ok(page.respond(holds, |hold| hold.id.uuid().into_bytes(), shape))
+    let filter = HoldFilter { status, key_id: None };
+    hold::list(&state, &tenant, &principal.account, &filter, params).await
 }
 
 /// Get a hold

@@ -6,6 +6,7 @@ pub mod api_key;
 pub mod buyer;
 pub mod fields;
 pub mod headers;
+pub mod hold;
 pub mod page;
 pub mod params;
 pub mod problems;

@@ -14,7 +14,7 @@ use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
-        id::{KeyId, PurchaseId},
+        id::{HoldId, KeyId, PurchaseId},
     },
     http::problem::{not_found, validation},
 };
@@ -45,6 +45,16 @@ pub struct AccountPurchasePath {
     pub account: ExternalId,
     /// The id of the purchase.
     pub id: PurchaseId,
+}
+
+/// The account and the hold in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct AccountHoldPath {
+    /// The tenant's own id of the account.
+    pub account: ExternalId,
+    /// The id of the hold.
+    pub id: HoldId,
 }
 
 async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Problem> {
@@ -81,6 +91,15 @@ impl<S: Send + Sync> FromRequestParts<S> for KeyPath {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for AccountPurchasePath {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let AccountPath { account } = AccountPath::from_request_parts(parts, state).await?;
+        Ok(Self { account, id: path_id(parts, "id").await? })
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for AccountHoldPath {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {

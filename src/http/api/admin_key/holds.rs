@@ -1,0 +1,84 @@
+//! Lists and voids the holds of an account, for its tenant.
+
+use axum::{Json, extract::State};
+use utoipa::IntoParams;
+
+use crate::{
+    auth::Problem,
+    domain::{
+        hold::{HoldStatus, VoidReason},
+        id::KeyId,
+    },
+    http::api::shared::{
+        admin::Admin,
+        fields::Fields,
+        hold::{self, Hold, HoldList, HoldPage, VoidHoldRequest},
+        params::{AccountHoldPath, AccountPath, QueryParams},
+        problems::{AnyRoute, HoldNotOpen, WithAdminKey, WithBody, WithParameters, WithTarget},
+    },
+    state::AppState,
+    store::HoldFilter,
+};
+
+/// Which holds of the account to list.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+pub struct AccountHoldQuery {
+    /// Only holds with this status.
+    status: Option<HoldStatus>,
+    /// Only holds that this API key placed.
+    key_id: Option<KeyId>,
+}
+
+impl AccountHoldQuery {
+    fn read(params: &mut QueryParams) -> Self {
+        Self {
+            status: params.optional("status", str::parse),
+            key_id: params.optional("key_id", str::parse),
+        }
+    }
+}
+
+/// List an account's holds
+///
+/// Newest first.
+#[utoipa::path(get, path = "/v1/accounts/{account}/holds", operation_id = "listAccountHolds",
+    tag = "holds",
+    security(("admin_key" = [])),
+    params(AccountPath, AccountHoldQuery, HoldPage),
+    responses((status = 200, description = "A page of holds.", body = HoldList),
+        AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
+pub async fn list_of_account(
+    State(state): State<AppState>,
+    admin: Admin,
+    AccountPath { account }: AccountPath,
+    mut params: QueryParams,
+) -> Result<Json<HoldList>, Problem> {
+    let AccountHoldQuery { status, key_id } = AccountHoldQuery::read(&mut params);
+    let filter = HoldFilter { status, key_id };
+    hold::list(&state, &admin.tenant, &account, &filter, params).await
+}
+
+/// Void a hold of an account
+///
+/// Releases the amount, also while the account is suspended. Repeating it has no effect.
+#[utoipa::path(post, path = "/v1/accounts/{account}/holds/{id}/void",
+    operation_id = "voidAccountHold", tag = "holds",
+    security(("admin_key" = [])),
+    params(AccountHoldPath),
+    request_body = Option<VoidHoldRequest>,
+    responses((status = 200, description = "The voided hold.", body = Hold),
+        HoldNotOpen, AnyRoute, WithAdminKey, WithBody, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), hold_id = %id))]
+pub async fn void_of_account(
+    State(state): State<AppState>,
+    admin: Admin,
+    AccountHoldPath { account, id }: AccountHoldPath,
+    fields: Fields,
+) -> Result<Json<Hold>, Problem> {
+    let VoidHoldRequest {} = VoidHoldRequest::read(fields)?;
+    let account = admin.account(&state, &account);
+    let hold = account.void_hold(id, VoidReason::AdminKey).await?;
+    Ok(Json(Hold::new(hold, &admin.tenant.policy.currency)))
+}
