@@ -126,6 +126,7 @@ async fn page(
         balance: format::amount(account.balance, currency),
         held: format::amount(account.held, currency),
         available: format::amount(account.balance - account.held, currency),
+        has_holds: account.held > 0,
         filters: filters(query, &keys),
         entries: rows.collect(),
         next_url: next.map(|seq| with_filters("/dashboard/balance", query, &seq)),

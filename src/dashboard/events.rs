@@ -70,13 +70,19 @@ fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
         at: format::moment(event.created_at, None),
         what: what(event.action).to_owned(),
         details: details(event.action, &event.detail),
-        key: event.target.and_then(AuditTarget::api_key).map(|key_id| names.link(key_id)),
+        key: key_of(&event).map(|key_id| names.link(key_id)),
         // Not "You": whoever reads this looks for somebody else who came in.
         who: if is_own { "Account owner".to_owned() } else { visitor.platform().to_owned() },
         own: is_own,
         // Where the platform's own servers are is not for its customers.
         address: event.address.filter(|_| is_own),
     }
+}
+
+/// The key that an event is about: its target, or the key that placed its hold.
+fn key_of(event: &AuditEvent) -> Option<KeyId> {
+    let of_hold = || event.detail["key_id"].as_str().and_then(|id| id.parse().ok());
+    event.target.and_then(AuditTarget::api_key).or_else(of_hold)
 }
 
 fn what(action: AuditAction) -> &'static str {

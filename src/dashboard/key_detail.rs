@@ -4,11 +4,13 @@ use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     events::{self, Names},
+    holds,
     key_claims::is_done,
     key_fields::facts,
     key_in_path::KeyInPath,
     pages::{
         frame::{FormError, Frame, Nav},
+        holds::HoldTable,
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
         key_views::Access,
     },
@@ -18,13 +20,14 @@ use super::{
 use crate::{
     auth::Problem,
     domain::{
+        hold::HoldStatus,
         id::{AuditEventId, KeyId},
         lifecycle::KeyStatus,
         timestamp::Timestamp,
         usage::{Granularity, OutcomeCounts, UsageOutcome, UsageRange},
     },
     state::AppState,
-    store::{ApiKey, AuditFilter, Refusal, SpendByHour, StoreError},
+    store::{ApiKey, AuditFilter, HoldFilter, Refusal, SpendByHour, StoreError},
     web::{
         chart::{Chart, Step, bar_chart},
         failure::Failure,
@@ -34,6 +37,9 @@ use crate::{
         respond::show_with,
     },
 };
+
+/// Open holds on the page; all are on a page of their own.
+const HOLDS: usize = 10;
 
 /// Purchases on the page; all are on a page of their own.
 const PURCHASES: usize = 10;
@@ -106,12 +112,27 @@ async fn page(
         frame: Frame { title: key.settings.name.to_string(), ..frame },
         figures: usage.figures(visitor),
         charts: usage.charts(visitor),
+        holds: open_holds(state, visitor, key.id).await?,
         purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
         purchases_url: format!("{url}/purchases"),
         events,
         key: view(state, visitor, key).await?,
     };
     show_with(status, &page)
+}
+
+async fn open_holds(
+    state: &AppState,
+    visitor: &Visitor,
+    key_id: KeyId,
+) -> Result<HoldTable, Failure> {
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let filter = HoldFilter { status: Some(HoldStatus::Open), key_id: Some(key_id) };
+    let limit = to_fetch(HOLDS);
+    let holds = state.store().list_holds(tenant, account, &filter, None, limit).await?;
+    let older = |last| holds::older_url(Some(key_id), last);
+    let table = holds::table(visitor, holds, HOLDS, &Names::none(), older);
+    Ok(HoldTable { of_one_key: true, ..table })
 }
 
 async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyView, Failure> {

@@ -21,6 +21,7 @@ mod csv;
 mod entry;
 mod events;
 mod failures;
+mod holds;
 mod key_claims;
 mod key_detail;
 mod key_fields;

@@ -9,8 +9,8 @@ use axum::{
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
-    assets, balance, brand, change_key, compromise, entry, failures, key_detail, keys, new_key,
-    purchases, rotate, security_log, sign_in,
+    assets, balance, brand, change_key, compromise, entry, failures, holds, key_detail, keys,
+    new_key, purchases, rotate, security_log, sign_in,
 };
 use crate::{
     state::AppState,
@@ -67,6 +67,8 @@ fn account_pages() -> Router<AppState> {
     Router::new()
         .route("/balance", get(balance::get))
         .route("/balance.csv", get(balance::export))
+        .route("/holds", get(holds::list))
+        .route("/holds/{hold_id}/void", post(holds::void))
         .route("/log", get(security_log::get))
 }
 

@@ -21,6 +21,8 @@ pub struct BalancePage {
     pub balance: String,
     pub held: String,
     pub available: String,
+    /// Something is held: the page leads to the open holds.
+    pub has_holds: bool,
     pub filters: StatementFilters,
     /// Newest first.
     pub entries: Vec<EntryRow>,

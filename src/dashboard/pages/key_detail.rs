@@ -4,6 +4,7 @@ use askama::Template;
 
 use super::{
     frame::Frame,
+    holds::HoldTable,
     key_views::{Access, KeyHead, KeyState},
     purchases::PurchaseTable,
     security_log::EventTable,
@@ -20,6 +21,8 @@ pub struct KeyDetailPage {
     pub figures: Vec<Figure>,
     /// What was counted over which time: one or two charts.
     pub charts: Vec<Chart>,
+    /// Open holds of the key. Without any, the page does not mention holds.
+    pub holds: HoldTable,
     pub purchases: PurchaseTable,
     /// All purchases, with a filter and as CSV.
     pub purchases_url: String,

@@ -7,6 +7,7 @@
 pub mod balance;
 pub mod compromised;
 pub mod frame;
+pub mod holds;
 pub mod key_actions;
 pub mod key_detail;
 pub mod key_form;

@@ -19,6 +19,7 @@ impl Notice {
             }
             "enabled" => "The key is enabled. Programs can use it.",
             "changed" => "Your changes are saved.",
+            "voided" => "The hold is voided. Its amount is available again.",
             _ => return None,
         };
         Some(Self { text })
@@ -31,7 +32,7 @@ mod tests {
 
     #[test]
     fn only_known_words_have_a_notice() {
-        for word in ["revoked", "disabled", "enabled", "changed"] {
+        for word in ["revoked", "disabled", "enabled", "changed", "voided"] {
             assert!(Notice::of(word).is_some(), "{word}");
         }
         for word in ["", "Revoked", "<b>", "revoked "] {

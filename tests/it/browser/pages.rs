@@ -245,6 +245,7 @@ async fn other_pages(scripts: Scripts) {
     let width = "return document.querySelector('img.logo').naturalWidth";
     assert_eq!(world.run(width).await, json!(64), "the logo is shown");
     open_and_check_page(&world, "balance", "/dashboard/balance").await;
+    open_and_check_page(&world, "holds", "/dashboard/holds").await;
     open_and_check_page(
         &world,
         "balance-nothing-found",

@@ -22,6 +22,8 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     app.wallet("20").await;
     let key = app.key_with(&app.tronagg, WALLET, json!({"name": "bot", "expires_in": 3600})).await;
     app.send(key.buy("1.5")).await.expect(201);
+    let hold = key.call("POST", "/v1/holds").json(json!({"amount": "1"}));
+    app.send(hold).await.expect(201);
     let change = json!({"wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg"});
     site.set_dashboard(&app.tronagg, change).await.expect(200);
     let owner = site.owner(&app.tronagg, WALLET).await;
@@ -31,6 +33,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
         "/dashboard/keys?done=changed",
         "/dashboard/keys/new",
         "/dashboard/balance",
+        "/dashboard/holds",
         "/dashboard/log",
         "/dashboard/signed-out",
         "/dashboard/tronagg/login",

@@ -7,6 +7,7 @@ mod entry;
 mod escaping;
 mod forgery;
 mod headers;
+mod holds;
 mod new_keys;
 mod secrets;
 mod sessions;

@@ -44,6 +44,7 @@ async fn request_without_a_session_is_redirected_or_refused() {
         "/dashboard/keys/key_01h455vb4pex5vsknk084sn02q/purchases.csv",
         "/dashboard/balance",
         "/dashboard/balance.csv",
+        "/dashboard/holds",
         "/dashboard/log",
     ] {
         visitor.get(path).await.expect_redirect(SIGNED_OUT);
@@ -51,7 +52,8 @@ async fn request_without_a_session_is_redirected_or_refused() {
     visitor.get("/dashboard").await.expect_redirect("/dashboard/keys");
     let page = visitor.get(SIGNED_OUT).await.expect(200);
     page.says("sign in");
-    for path in ["/dashboard/keys/new", "/dashboard/logout-everywhere"] {
+    let void = "/dashboard/holds/hld_01h455vb4pex5vsknk084sn02q/void";
+    for path in ["/dashboard/keys/new", "/dashboard/logout-everywhere", void] {
         let page = visitor.post(path, &[("name", "a")]).await.expect(401);
         assert!(links_to(&page, SIGNED_OUT), "{page:?}");
     }

@@ -31,7 +31,7 @@ async fn victim(site: &Site) -> Victim {
     }));
     let purchase = app.send(bought).await.expect(201).text("/id").to_owned();
     let hold = key.call("POST", "/v1/holds").json(json!({"amount": "2"}));
-    app.send(hold).await.expect(201);
+    let hold = app.send(hold).await.expect(201).text("/id").to_owned();
     let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
     let secrets = vec![
         "victim-bot".to_owned(),
@@ -43,6 +43,7 @@ async fn victim(site: &Site) -> Victim {
         hint,
         key.id.clone(),
         purchase,
+        hold,
     ];
     Victim { key, secrets }
 }
@@ -139,6 +140,8 @@ async fn no_page_shows_data_of_another_account() {
             "/dashboard/keys/new".to_owned(),
             "/dashboard/balance".to_owned(),
             "/dashboard/balance.csv".to_owned(),
+            "/dashboard/holds".to_owned(),
+            format!("/dashboard/holds?key={id}"),
             "/dashboard/log".to_owned(),
             "/dashboard/signed-out".to_owned(),
         ];

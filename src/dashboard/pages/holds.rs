@@ -1,0 +1,41 @@
+//! The page with the open holds of the account.
+
+use askama::{Template, filters::HtmlSafe};
+
+use super::frame::Frame;
+use crate::web::{format::TimeView, links::Link};
+
+/// `GET /dashboard/holds`
+#[derive(Template)]
+#[template(path = "dashboard/holds.html")]
+pub struct HoldsPage {
+    pub frame: Frame,
+    pub table: HoldTable,
+}
+
+/// Open holds, newest first, each with a form that voids it.
+#[derive(Template)]
+#[template(path = "dashboard/parts/hold_table.html")]
+pub struct HoldTable {
+    pub rows: Vec<HoldRow>,
+    /// The hidden field of each form.
+    pub csrf: String,
+    /// The holds are of one key, which is not named in each.
+    pub of_one_key: bool,
+    /// Older ones.
+    pub next_url: Option<String>,
+}
+
+impl HtmlSafe for HoldTable {}
+
+pub struct HoldRow {
+    /// `hld_…`
+    pub id: String,
+    pub placed: TimeView,
+    pub expires: TimeView,
+    /// With the currency.
+    pub amount: String,
+    pub reference: Option<String>,
+    /// The key that placed it.
+    pub key: Link,
+}
