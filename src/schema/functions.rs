@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "76e0aadc8a2516a8baa676489b7c0efcefe2a027f386dc78af8973ffd7c961b0";
+const DIGEST: &str = "24eb08644b2a472b5c6e216e5f809ef9406d8cc7e29e2026fdce9d8e2c7bf78d";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
