@@ -33,7 +33,7 @@ CREATE TABLE admin_keys (
     name         text NOT NULL CHECK (char_length(name) BETWEEN 1 AND 100),
     permissions  text[] NOT NULL CHECK (
         cardinality(permissions) >= 1
-        AND permissions <@ ARRAY['accounts', 'keys', 'verify', 'credits', 'audit']),
+        AND permissions <@ ARRAY['accounts', 'keys', 'verify', 'credits', 'audit', 'dashboard']),
     created_at   timestamptz NOT NULL,
     revoked_at   timestamptz,
     CONSTRAINT admin_keys_key_hash UNIQUE (key_hash)

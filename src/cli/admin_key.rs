@@ -40,8 +40,12 @@ struct WhichTenant {
 pub struct Create {
     #[command(flatten)]
     which: WhichTenant,
-    /// Permissions, separated by commas: accounts, keys, verify, credits, audit
-    #[arg(long, default_value = "accounts,keys,verify,credits,audit", value_parser = parse_permissions)]
+    /// Permissions, separated by commas: accounts, keys, verify, credits, audit, dashboard
+    #[arg(
+        long,
+        default_value = "accounts,keys,verify,credits,audit,dashboard",
+        value_parser = parse_permissions,
+    )]
     permissions: PermissionSet,
     /// Name of the admin key, such as its purpose
     #[arg(long, default_value = "backend", value_parser = Name::parse)]

@@ -9,8 +9,7 @@ text_enum! {
     pub enum Permission {
         /// Create, list, suspend and activate accounts, and change the dashboard settings.
         Accounts = "accounts",
-        /// Create, list, change, revoke and rotate API keys, read their usage, and create links
-        /// into the dashboard.
+        /// Create, list, change, revoke and rotate API keys, and read their usage.
         Keys = "keys",
         /// Verify API keys, and charge the accounts of keys that pass.
         Verify = "verify",
@@ -18,6 +17,8 @@ text_enum! {
         Credits = "credits",
         /// Read purchases, refunds, ledgers and audit events.
         Audit = "audit",
+        /// Create links into the dashboard, and end its sessions.
+        Dashboard = "dashboard",
     }
 }
 
@@ -81,7 +82,7 @@ mod tests {
         let error = PermissionSet::parse(["keys", "root"]).expect_err("an unknown permission");
         assert_eq!(
             error.to_string(),
-            "a permission must be accounts, keys, verify, credits or audit"
+            "a permission must be accounts, keys, verify, credits, audit or dashboard"
         );
         assert_eq!(PermissionSet::parse::<&str>([]), Err(PermissionError::Empty));
         assert!(!PermissionSet::parse(["keys"]).expect("good").has(Permission::Verify));

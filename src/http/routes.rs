@@ -60,7 +60,7 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
 
 fn route_groups() -> Vec<Guarded> {
     use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, Open};
-    use Permission::{Accounts, Audit, Credits, Keys, Verify};
+    use Permission::{Accounts, Audit, Credits, Dashboard, Keys, Verify};
     let group = OpenApiRouter::<AppState>::new;
     vec![
         (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
@@ -109,9 +109,9 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(api_keys::get, api_keys::patch))
                 .routes(routes!(usage::get))
                 .routes(routes!(api_keys::revoke))
-                .routes(routes!(api_keys::rotate))
-                .routes(routes!(dashboard_links::create)),
+                .routes(routes!(api_keys::rotate)),
         ),
+        (AdminKey(Dashboard), group().routes(routes!(dashboard_links::create))),
         (AdminKey(Verify), group().routes(routes!(verify::verify))),
         (
             AdminKey(Audit),

@@ -106,7 +106,7 @@ fn routes() -> Vec<Route> {
             json!({"key": "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}),
         ),
         with_body(
-            route("POST", "/v1/dashboard-links", AdminKey("keys"), NotFound),
+            route("POST", "/v1/dashboard-links", AdminKey("dashboard"), NotFound),
             json!({"account": WALLET}),
         ),
         route("GET", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
@@ -238,7 +238,7 @@ async fn every_route_refuses_requests_without_its_credential() {
 async fn admin_key_without_the_required_permission_is_refused_on_every_route() {
     let world = World::new().await;
     let before = world.state().await;
-    let all = ["accounts", "keys", "verify", "credits", "audit"];
+    let all = ["accounts", "keys", "verify", "credits", "audit", "dashboard"];
     for route in routes() {
         let Asks::AdminKey(permission) = route.asks else { continue };
         let other_permissions: Vec<&str> =

@@ -195,7 +195,7 @@ async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
     };
     for (admin_key, expected) in [
         (admin_key_with("verify"), 200),
-        (admin_key_with("accounts,keys,credits,audit"), 503),
+        (admin_key_with("accounts,keys,credits,audit,dashboard"), 503),
         (ADMIN_KEY.to_owned(), 503),
     ] {
         assert_eq!(status(&verifier(service.address, &admin_key), &key.text).await, expected);
