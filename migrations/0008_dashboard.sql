@@ -26,12 +26,13 @@ COMMENT ON COLUMN dashboard_settings.wallet_sign_in IS
     'account.';
 
 CREATE TABLE dashboard_links (
-    account_id uuid NOT NULL REFERENCES accounts,
-    token_hash bytea NOT NULL CHECK (octet_length(token_hash) = 32),
-    tenant_id  uuid NOT NULL REFERENCES tenants,
-    return_url text CHECK (octet_length(return_url) BETWEEN 1 AND 2000),
-    created_at timestamptz NOT NULL,
-    expires_at timestamptz NOT NULL,
+    account_id   uuid NOT NULL REFERENCES accounts,
+    token_hash   bytea NOT NULL CHECK (octet_length(token_hash) = 32),
+    tenant_id    uuid NOT NULL REFERENCES tenants,
+    admin_key_id uuid REFERENCES admin_keys,
+    return_url   text CHECK (octet_length(return_url) BETWEEN 1 AND 2000),
+    created_at   timestamptz NOT NULL,
+    expires_at   timestamptz NOT NULL,
     PRIMARY KEY (account_id, token_hash)
 );
 
@@ -43,6 +44,9 @@ CREATE INDEX dashboard_links_expiry ON dashboard_links (expires_at, account_id);
 COMMENT ON TABLE dashboard_links IS
     'Links that open a session. The tenant''s backend creates them. A link is deleted when it is used.';
 COMMENT ON COLUMN dashboard_links.token_hash IS 'SHA-256 of the token in the link.';
+COMMENT ON COLUMN dashboard_links.admin_key_id IS
+    'The admin key that made the link. The link is dead once the key is revoked, and opens no session that '
+    'may do more than the key. NULL: the link was not made with an admin key.';
 COMMENT ON COLUMN dashboard_links.return_url IS
     'Where the dashboard''s link back to the platform leads.';
 
@@ -52,6 +56,7 @@ CREATE TABLE dashboard_sessions (
     tenant_id    uuid NOT NULL REFERENCES tenants,
     token_hash   bytea NOT NULL CHECK (octet_length(token_hash) = 32),
     way          text NOT NULL CHECK (way IN ('dashboard_link', 'wallet')),
+    admin_key_id uuid REFERENCES admin_keys,
     return_url   text CHECK (octet_length(return_url) BETWEEN 1 AND 2000),
     created_at   timestamptz NOT NULL,
     last_seen_at timestamptz NOT NULL,
@@ -68,6 +73,9 @@ COMMENT ON TABLE dashboard_sessions IS
 COMMENT ON COLUMN dashboard_sessions.session_id IS 'The first 16 bytes of token_hash.';
 COMMENT ON COLUMN dashboard_sessions.token_hash IS 'SHA-256 of the token in the cookie.';
 COMMENT ON COLUMN dashboard_sessions.way IS 'How the session was opened.';
+COMMENT ON COLUMN dashboard_sessions.admin_key_id IS
+    'The admin key that made the link. The session is dead once the key is revoked, and may do no more than '
+    'the key. NULL: the session was opened by a wallet, or by a link that was not made with an admin key.';
 COMMENT ON COLUMN dashboard_sessions.last_seen_at IS
     'Time of the last request, updated at most once a minute. The session ends after 30 minutes without a '
     'request.';

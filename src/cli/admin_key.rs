@@ -22,7 +22,7 @@ pub enum AdminKeyCommand {
     Create(Create),
     /// List a tenant's admin keys, including revoked ones
     List(List),
-    /// Revoke an admin key, immediately and permanently
+    /// Revoke an admin key, immediately and permanently. Ends the dashboard sessions of its links
     Revoke(Revoke),
 }
 

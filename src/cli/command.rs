@@ -2,7 +2,7 @@
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use super::{admin_key, demo, ledger, migrate, openapi, serve, tenant};
+use super::{admin_key, dashboard, demo, ledger, migrate, openapi, serve, tenant};
 use crate::config::{self, ConfigError};
 
 /// API keys with a prepaid balance, for platforms and their customers.
@@ -31,6 +31,9 @@ enum Command {
     /// Create, list and revoke a tenant's admin keys
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
+    /// End dashboard sessions
+    #[command(subcommand)]
+    Dashboard(dashboard::DashboardCommand),
     /// Check the ledger
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
@@ -61,6 +64,7 @@ impl Cli {
             Command::Migrate(migrate) => migrate.run().await,
             Command::Tenant(command) => command.run().await,
             Command::AdminKey(command) => command.run().await,
+            Command::Dashboard(command) => command.run().await,
             Command::Ledger(command) => command.run().await,
             Command::Openapi => openapi::run(),
         }

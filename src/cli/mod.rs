@@ -2,6 +2,7 @@
 
 mod admin_key;
 mod command;
+mod dashboard;
 mod database;
 mod demo;
 mod ledger;

@@ -171,7 +171,7 @@ pub async fn log_out_everywhere(
     State(state): State<AppState>,
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Failure> {
-    state.store().close_dashboard_sessions(visitor.session(), visitor.origin()).await?;
+    visitor.handle(&state).end_dashboard_sessions().await?;
     say_goodbye(&state, &visitor)
 }
 

@@ -100,7 +100,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::DashboardLinkCreate => "Link to these pages made",
         AuditAction::SessionOpen => "Signed in",
         AuditAction::SessionClose => "Signed out",
-        AuditAction::SessionCloseAll => "Signed out everywhere",
+        AuditAction::SessionCloseAll => "All sessions ended",
         // Not about an account: no owner sees these.
         AuditAction::TenantCreate
         | AuditAction::AdminKeyCreate
@@ -160,6 +160,7 @@ fn label(name: &str) -> Option<&'static str> {
         "reference" => "Reference",
         "return_origin" => "Leads back to",
         "sessions" => "Sessions ended",
+        "links" => "Unused links ended",
         _ => return None,
     })
 }

@@ -110,7 +110,7 @@ text_enum! {
         SessionOpen = "session.open",
         /// An account's owner signed out of one dashboard session.
         SessionClose = "session.close",
-        /// An account's owner signed out of all dashboard sessions.
+        /// All dashboard sessions of an account were ended, with its links that were not used.
         SessionCloseAll = "session.close_all",
     }
 }

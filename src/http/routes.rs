@@ -10,8 +10,9 @@ use utoipa_axum::{
 use super::{
     api::{
         admin_key::{
-            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_settings,
-            holds as account_holds, ledger, purchases as account_purchases, refunds, usage, verify,
+            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
+            dashboard_settings, holds as account_holds, ledger, purchases as account_purchases,
+            refunds, usage, verify,
         },
         api_key::{authorize, holds, me, purchases},
         open::health,
@@ -111,7 +112,12 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(api_keys::revoke))
                 .routes(routes!(api_keys::rotate)),
         ),
-        (AdminKey(Dashboard), group().routes(routes!(dashboard_links::create))),
+        (
+            AdminKey(Dashboard),
+            group()
+                .routes(routes!(dashboard_links::create))
+                .routes(routes!(dashboard_sessions::end)),
+        ),
         (AdminKey(Verify), group().routes(routes!(verify::verify))),
         (
             AdminKey(Audit),

@@ -2,7 +2,11 @@
 
 use serde_json::json;
 
-use crate::harness::{Call, WALLET, data_dir::DataDir, process::tollgate};
+use crate::harness::{
+    Call, OTHER_WALLET, WALLET,
+    data_dir::DataDir,
+    process::{Process, tollgate},
+};
 
 #[test]
 fn cli_commands_work_with_and_without_a_running_service() {
@@ -90,6 +94,8 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let unknown_tenant = data_dir.error(&["admin-key", "list", "nobody"]);
     assert!(unknown_tenant.contains("no tenant nobody in environment live"), "{unknown_tenant}");
 
+    end_dashboard_sessions(&data_dir, &service, admin_key);
+
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     assert!(log.contains("stopped"), "{log}");
@@ -98,6 +104,38 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert!(data_dir.stdout(&["tenant", "list"]).contains("tronagg"));
     assert!(data_dir.stdout(&["migrate"]).contains("up to date"));
     assert_eq!(data_dir.postmaster_pid(), None);
+}
+
+/// Opens a session by a link, and ends it and an unused link by the command.
+fn end_dashboard_sessions(data_dir: &DataDir, service: &Process, admin_key: &str) {
+    let origins = json!({"return_origins": ["https://app.example.com"]});
+    let settings = Call::new("PATCH", "/v1/dashboard-settings").bearer(admin_key);
+    service.send(settings.json(origins)).expect(200);
+    let link = || {
+        let call = Call::new("POST", "/v1/dashboard-links").bearer(admin_key);
+        let made = service.send(call.json(json!({"account": WALLET}))).expect(201);
+        let (_, path) = made.text("/url").split_once("/dashboard/").expect("a link");
+        format!("/dashboard/{path}")
+    };
+    let open = || {
+        let call = Call::new("GET", &link()).header("Referer", "https://app.example.com/");
+        service.send(call).expect(200);
+    };
+    open();
+    link();
+    let of_account = ["dashboard", "end-sessions", "tronagg", WALLET];
+    assert_eq!(data_dir.stdout(&of_account), "Sessions ended: 1\n");
+    assert_eq!(data_dir.stdout(&of_account), "Sessions ended: 0\n");
+    open();
+    open();
+    let of_test = ["dashboard", "end-sessions", "tronagg", "--environment", "test"];
+    assert_eq!(data_dir.stdout(&of_test), "Sessions ended: 0\n");
+    assert_eq!(data_dir.stdout(&of_account[..3]), "Sessions ended: 2\n");
+    let events = Call::new("GET", "/v1/audit-events?limit=1").bearer(admin_key);
+    let newest = service.send(events).expect(200).data()[0].clone();
+    assert_eq!((&newest["action"], &newest["actor"]), (&json!("session.close_all"), &json!("cli")));
+    let unknown = data_dir.error(&["dashboard", "end-sessions", "tronagg", OTHER_WALLET]);
+    assert!(unknown.contains("tenant tronagg has no account"), "{unknown}");
 }
 
 #[test]
@@ -300,7 +338,12 @@ fn every_command_and_option_has_help_text() {
         walked.push(name);
     }
     // The walk has read the lists of commands.
-    for command in ["tollgate openapi", "tollgate admin-key revoke", "tollgate ledger verify"] {
+    for command in [
+        "tollgate openapi",
+        "tollgate admin-key revoke",
+        "tollgate dashboard end-sessions",
+        "tollgate ledger verify",
+    ] {
         assert!(walked.iter().any(|name| name == command), "{command} is not in {walked:?}");
     }
     let invalid_slug = data_dir.error(&["tenant", "create", "Tron", "--prefix", "ta"]);

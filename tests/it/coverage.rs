@@ -109,6 +109,12 @@ fn routes() -> Vec<Route> {
             route("POST", "/v1/dashboard-links", AdminKey("dashboard"), NotFound),
             json!({"account": WALLET}),
         ),
+        route(
+            "DELETE",
+            "/v1/accounts/{account}/dashboard-sessions",
+            AdminKey("dashboard"),
+            NotFound,
+        ),
         route("GET", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
         with_body(
             route("PATCH", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),

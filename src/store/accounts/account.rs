@@ -150,7 +150,8 @@ impl AccountHandle<'_> {
         Ok((stored, made))
     }
 
-    /// Suspends or activates the account. If it already has the status, nothing is recorded.
+    /// Suspends or activates the account. A trigger ends the dashboard sessions of an account that is
+    /// suspended. If the account already has the status, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");

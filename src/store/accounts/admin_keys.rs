@@ -112,7 +112,8 @@ impl Store {
         rows.into_iter().map(AdminKeyRow::into_key).collect()
     }
 
-    /// Revokes an admin key. Repeating it has no effect.
+    /// Revokes an admin key. The links that it made and their sessions are dead with it, because
+    /// they are read together with the key. Repeating it has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,

@@ -38,8 +38,10 @@ impl FormClaim<'_> {
                                 AND form_hash = $3) AS "spent!",
                       (SELECT count(*) FROM dashboard_forms
                        WHERE account_id = $1 AND session_id = $2) AS "forms!"
-               FROM dashboard_sessions WHERE account_id = $1 AND session_id = $2
-               FOR KEY SHARE"#,
+               FROM dashboard_sessions s
+                    LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
+               WHERE account_id = $1 AND session_id = $2 AND maker.revoked_at IS NULL
+               FOR KEY SHARE OF s"#,
             account_id,
             session_id,
             form.as_bytes(),

@@ -10,10 +10,10 @@ use super::sessions::{
 };
 use crate::{
     domain::{
-        account::ExternalId,
+        account::{AccountId, ExternalId},
         audit::{AuditAction, Origin},
         dashboard::{LINK_SECONDS, ReturnUrl, SignInWay},
-        id::TenantId,
+        id::{AdminKeyId, TenantId},
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,
@@ -38,28 +38,29 @@ pub struct LinkTarget {
 }
 
 impl AccountHandle<'_> {
-    /// Makes a link that opens a session of an account, once, within 5 minutes.
+    /// Makes a link that opens a session of an account, once, within 5 minutes. The link and the
+    /// session end when the admin key that makes the link is revoked.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
         &self,
         token: &SessionToken,
         return_url: Option<&ReturnUrl>,
     ) -> Result<DashboardLink, StoreError> {
-        self.store.find_account(self.tenant, self.account).await?;
         let _timer = self.store.timer("create_dashboard_link");
         let token = token.hash();
-        let mut tx = self.store.begin().await?;
+        let (mut tx, _) = self.begin().await?;
         let at = now(&mut tx).await?;
         delete_links_that_are_over(&mut tx, at).await?;
         let expires_at = end(at, LINK_SECONDS)?;
         sqlx::query!(
             "INSERT /* dashboard_links.create_dashboard_link */
-                    INTO dashboard_links (account_id, token_hash, tenant_id, return_url, created_at,
-                                       expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+                    INTO dashboard_links (account_id, token_hash, tenant_id, admin_key_id,
+                                       return_url, created_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
             self.id.uuid(),
             token.as_bytes(),
             self.tenant.id.uuid(),
+            self.origin.actor.admin_key().map(AdminKeyId::uuid),
             return_url.map(ReturnUrl::as_str),
             OffsetDateTime::from(at),
             OffsetDateTime::from(expires_at),
@@ -75,8 +76,8 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// The target of a link, which this does not use up. `None`: the link was used, has expired, or
-    /// never existed.
+    /// The target of a link, which this does not use up. `None`: the link was used, has expired or
+    /// never existed, or the admin key that made it was revoked.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
         &self,
@@ -89,7 +90,9 @@ impl Store {
                 sqlx::query!(
                     "SELECT /* dashboard_links.dashboard_link_target */ l.tenant_id, external_id
                      FROM dashboard_links l JOIN accounts USING (account_id)
-                     WHERE token_hash = $1 AND expires_at > clock_timestamp()",
+                          LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
+                     WHERE token_hash = $1 AND maker.revoked_at IS NULL
+                       AND expires_at > clock_timestamp()",
                     link.as_bytes(),
                 )
                 .fetch_optional(&pool)
@@ -102,8 +105,8 @@ impl Store {
     }
 
     /// Uses a link, which works once, and opens the session with the given token. Closes the
-    /// session that it replaces in the browser. `None`: the link was used, has expired, or never
-    /// existed, and nothing was done.
+    /// session that it replaces in the browser. `None`: the link is dead, as for
+    /// [`Self::dashboard_link_target`], and nothing was done.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
@@ -112,49 +115,35 @@ impl Store {
         replaced: Option<&DashboardSession>,
         origin: &Origin,
     ) -> Result<Option<DashboardSession>, StoreError> {
+        let Some(target) = self.dashboard_link_target(link).await? else { return Ok(None) };
         let _timer = self.timer("open_linked_session");
-        let link = link.hash();
-        let found = self
-            .read(|pool| async move {
-                sqlx::query!(
-                    "SELECT /* dashboard_links.find */
-                            account_id, tenant_id FROM dashboard_links WHERE token_hash = $1",
-                    link.as_bytes(),
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
-        let Some(found) = found else { return Ok(None) };
-        let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
+        let LinkTarget { tenant, account } = target;
+        let account_id = AccountId::derive(tenant.id, &account);
         let mut tx = self.begin().await?;
+        // If two requests use a link concurrently, the second waits here and then finds no row. The
+        // same holds if all sessions of the account are ended meanwhile.
+        let locked = account::lock(&mut tx, account_id).await?;
         let at = now(&mut tx).await?;
-        // If two requests use a link concurrently, the second waits here and then finds no row.
+        let link = link.hash();
         let taken = sqlx::query!(
             "DELETE /* dashboard_links.take */
                     FROM dashboard_links WHERE account_id = $1 AND token_hash = $2 AND expires_at > $3
-             RETURNING return_url",
-            found.account_id,
+             RETURNING admin_key_id, return_url",
+            account_id.uuid(),
             link.as_bytes(),
             OffsetDateTime::from(at),
         )
         .fetch_optional(&mut *tx)
         .await?;
         let Some(taken) = taken else { return Ok(None) };
-        let row = sqlx::query!(
-            "SELECT /* dashboard_links.account_of_link */
-                    external_id, status FROM accounts WHERE account_id = $1",
-            found.account_id,
-        )
-        .fetch_one(&mut *tx)
-        .await?;
         delete_sessions_that_are_over(&mut tx, at).await?;
-        let account = stored_account(&row.external_id)?;
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,
+            // If it was revoked meanwhile, the session is dead from the start.
+            admin_key: taken.admin_key_id.map(AdminKeyId::from_uuid),
             account: &account,
-            account_status: account::stored_status(&row.status)?,
+            account_status: locked.status,
             return_url: stored_url(taken.return_url.as_deref())?,
         };
         let session = new.open(&mut tx, &tenant, origin, at).await?;
@@ -184,9 +173,12 @@ async fn delete_links_that_are_over(
     .fetch_all(&mut *connection)
     .await?;
     for account_id in accounts {
+        // Without waiting for a transaction that ends the links of the account.
         sqlx::query!(
-            "DELETE /* dashboard_links.delete_expired */
-                    FROM dashboard_links WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE /* dashboard_links.delete_expired */ FROM dashboard_links
+             WHERE account_id = $1 AND token_hash IN (
+                 SELECT token_hash FROM dashboard_links
+                 WHERE account_id = $1 AND expires_at <= $2 FOR UPDATE SKIP LOCKED)",
             account_id,
             at,
         )

@@ -10,13 +10,13 @@ use crate::{
         account::{AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
         dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
-        id::TenantId,
+        id::{AdminKeyId, TenantId},
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
         timestamp::Timestamp,
     },
     store::{
-        Store, StoreError,
+        AccountHandle, Store, StoreError,
         accounts::account,
         audit::{Act, Subject},
         clock::{now, stored_time},
@@ -56,13 +56,16 @@ impl DashboardSession {
 pub(in crate::store) struct NewSession<'a> {
     pub token: TokenHash,
     pub way: SignInWay,
+    /// The admin key that made the link. `None`: no admin key did.
+    pub admin_key: Option<AdminKeyId>,
     pub account: &'a ExternalId,
     pub account_status: AccountStatus,
     pub return_url: Option<ReturnUrl>,
 }
 
 impl NewSession<'_> {
-    /// Inserts the session and records it.
+    /// Inserts the session and records it. Must be called under the account's lock: whoever ends
+    /// all sessions of the account holds it, and must find this one.
     pub async fn open(
         self,
         connection: &mut PgConnection,
@@ -83,13 +86,15 @@ impl NewSession<'_> {
         sqlx::query!(
             "INSERT /* dashboard_sessions.open */
                     INTO dashboard_sessions (account_id, session_id, tenant_id, token_hash, way,
-                                          return_url, created_at, last_seen_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8)",
+                                          admin_key_id, return_url, created_at, last_seen_at,
+                                          expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8, $9)",
             session.account_id(),
             session.id.uuid(),
             tenant.id.uuid(),
             self.token.as_bytes(),
             session.way.as_str(),
+            self.admin_key.map(AdminKeyId::uuid),
             session.return_url.as_ref().map(ReturnUrl::as_str),
             OffsetDateTime::from(at),
             OffsetDateTime::from(end(at, SESSION_SECONDS)?),
@@ -116,8 +121,9 @@ struct SessionRow {
 }
 
 impl Store {
-    /// The session of a token. `None`: there is none, or it has ended. An idle session may end up
-    /// to a minute early, because its last use is written at most once a minute.
+    /// The session of a token. `None`: there is none, or it has ended, for example because the
+    /// admin key that made its link was revoked. An idle session may end up to a minute early,
+    /// because its last use is written at most once a minute.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
@@ -133,7 +139,9 @@ impl Store {
                               s.tenant_id, external_id, status, return_url, way, s.created_at,
                               last_seen_at, clock_timestamp() AS "now!"
                        FROM dashboard_sessions s JOIN accounts USING (account_id)
-                       WHERE token_hash = $1 AND expires_at > clock_timestamp()
+                            LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
+                       WHERE token_hash = $1 AND maker.revoked_at IS NULL
+                         AND expires_at > clock_timestamp()
                          AND last_seen_at > clock_timestamp() - $2::bigint * interval '1 second'"#,
                     token.as_bytes(),
                     IDLE_SECONDS,
@@ -178,39 +186,38 @@ impl Store {
         Ok(())
     }
 
-    /// Closes every session of the account of this one. Returns how many there were.
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn close_dashboard_sessions(
+    /// Ends every session of the tenant and every link that was not used, one account after the
+    /// other. If it fails, those of some accounts have ended; repeat it. Returns how many sessions
+    /// there were.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
+    pub async fn end_dashboard_sessions_of_tenant(
         &self,
-        session: &DashboardSession,
+        tenant: &Tenant,
         origin: &Origin,
     ) -> Result<u64, StoreError> {
-        let _timer = self.timer("close_dashboard_sessions");
-        let mut tx = self.begin().await?;
-        // Unused links could open new sessions.
-        sqlx::query!(
-            "DELETE /* dashboard_links.delete_all */ FROM dashboard_links WHERE account_id = $1",
-            session.account_id()
-        )
-        .execute(&mut *tx)
-        .await?;
-        let closed = sqlx::query!(
-            "DELETE /* dashboard_sessions.delete_all */
-                    FROM dashboard_sessions WHERE account_id = $1",
-            session.account_id(),
-        )
-        .execute(&mut *tx)
-        .await?
-        .rows_affected();
-        if closed > 0 {
-            let at = now(&mut tx).await?;
-            let subject = Subject::Account(&session.account, None);
-            let detail = json!({"sessions": closed});
-            let act = Act { action: AuditAction::SessionCloseAll, subject, detail };
-            act.record(&mut tx, &session.tenant, origin, at).await?;
+        let _timer = self.timer("end_dashboard_sessions_of_tenant");
+        let tenant_id = tenant.id.uuid();
+        // One statement, so that a link that is being used is found: as a link or as a session.
+        let accounts = self
+            .read(|pool| async move {
+                sqlx::query_scalar!(
+                    "SELECT /* dashboard_sessions.accounts_of_tenant */ external_id FROM accounts
+                     WHERE account_id IN (
+                         SELECT account_id FROM dashboard_links WHERE tenant_id = $1
+                         UNION ALL
+                         SELECT account_id FROM dashboard_sessions WHERE tenant_id = $1)",
+                    tenant_id,
+                )
+                .fetch_all(&pool)
+                .await
+            })
+            .await?;
+        let mut ended = 0;
+        for account in accounts {
+            let account = stored_account(&account)?;
+            ended += self.account(tenant, &account, origin).end_dashboard_sessions().await?;
         }
-        tx.commit().await?;
-        Ok(closed)
+        Ok(ended)
     }
 
     async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {
@@ -227,6 +234,30 @@ impl Store {
         .await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+impl AccountHandle<'_> {
+    /// Ends every session of the account, however it was opened, and every link that was not used.
+    /// If there are none, nothing is recorded. Returns how many sessions there were.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
+    pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
+        let _timer = self.store.timer("end_dashboard_sessions");
+        let (mut tx, _) = self.begin().await?;
+        let ended = sqlx::query!(
+            r#"SELECT /* dashboard_sessions.end_all */ links AS "links!", sessions AS "sessions!"
+               FROM end_dashboard_sessions($1)"#,
+            self.id.uuid(),
+        )
+        .fetch_one(&mut *tx)
+        .await?;
+        if (ended.links, ended.sessions) != (0, 0) {
+            let at = now(&mut tx).await?;
+            let detail = json!({"sessions": ended.sessions, "links": ended.links});
+            self.record(&mut tx, AuditAction::SessionCloseAll, None, detail, at).await?;
+        }
+        tx.commit().await?;
+        Ok(ended.sessions.unsigned_abs())
     }
 }
 
@@ -273,9 +304,12 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     .fetch_all(&mut *connection)
     .await?;
     for account_id in accounts {
+        // Without waiting for a transaction that ends the sessions of the account.
         sqlx::query!(
-            "DELETE /* dashboard_sessions.delete_expired */
-                    FROM dashboard_sessions WHERE account_id = $1 AND expires_at <= $2",
+            "DELETE /* dashboard_sessions.delete_expired */ FROM dashboard_sessions
+             WHERE account_id = $1 AND session_id IN (
+                 SELECT session_id FROM dashboard_sessions
+                 WHERE account_id = $1 AND expires_at <= $2 FOR UPDATE SKIP LOCKED)",
             account_id,
             at,
         )

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     domain::{
-        account::{AccountStatus, ExternalId},
+        account::{AccountId, AccountStatus, ExternalId},
         audit::Origin,
         dashboard::{SIGN_IN_SECONDS, SignInWay, WalletSignIn},
         session_token::SessionToken,
@@ -18,7 +18,7 @@ use crate::{
         tron_message::SignatureError,
     },
     store::{
-        Store, StoreError,
+        Refusal, Store, StoreError,
         accounts::account,
         clock::{now, stored_time},
     },
@@ -156,6 +156,7 @@ impl Store {
                     let new = NewSession {
                         token: session.hash(),
                         way: SignInWay::Wallet,
+                        admin_key: None,
                         account: attempt.address,
                         account_status,
                         return_url: None,
@@ -278,8 +279,8 @@ async fn spend(
     }
 }
 
-/// The status of the account that signs in. Creates the account if that is allowed. `None`: there
-/// is no account.
+/// Locks the account that signs in, and returns its status. Creates the account if that is allowed.
+/// `None`: there is no account.
 async fn admit(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -295,13 +296,11 @@ async fn admit(
             account::ensure(connection, tenant, account, origin, at).await?;
         }
     }
-    let status = sqlx::query_scalar!(
-        "SELECT /* sign_ins.admit */ status FROM accounts WHERE account_id = $1",
-        tenant.account_id(account),
-    )
-    .fetch_optional(connection)
-    .await?;
-    status.as_deref().map(account::stored_status).transpose()
+    match account::lock(connection, AccountId::derive(tenant.id, account)).await {
+        Ok(locked) => Ok(Some(locked.status)),
+        Err(StoreError::Refused(Refusal::NotFound)) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Deletes some of the tenant's rows that no longer count. Skips rows that another transaction is

@@ -258,6 +258,7 @@ async fn other_pages(scripts: Scripts) {
     let path = format!("/v1/accounts/{WALLET}");
     let suspend = world.app.tronagg.call("PATCH", &path).json(json!({"status": "suspended"}));
     world.call(suspend).await.expect(200);
+    world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     open_and_check_page(&world, "keys-suspended", "/dashboard/keys").await;
     let key = format!("/dashboard/keys/{}", bot.id);
     open_and_check_page(&world, "key-suspended", &key).await;

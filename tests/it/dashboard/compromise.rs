@@ -141,6 +141,7 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     let account = format!("/v1/accounts/{WALLET}");
     let suspend = site.app.tronagg.call("PATCH", &account).json(json!({"status": "suspended"}));
     site.api(suspend).await.expect(200);
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let suspended = owner.get(&form).await.expect(200);
     suspended.says("There is no new key: the account is suspended.");
     assert!(!offers_replacement(&suspended), "{suspended:?}");

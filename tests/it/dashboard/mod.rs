@@ -3,6 +3,7 @@
 
 mod audit;
 mod compromise;
+mod ended_sessions;
 mod entry;
 mod escaping;
 mod forgery;

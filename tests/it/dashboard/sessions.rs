@@ -238,10 +238,10 @@ async fn owner_of_a_suspended_account_can_view_and_revoke_but_not_create_keys() 
     let site = Site::start().await;
     let wallet = site.app.wallet("3").await;
     let key = site.app.key(&site.app.tronagg, wallet).await;
-    let mut owner = site.owner(&site.app.tronagg, wallet).await;
     let path = format!("/v1/accounts/{wallet}");
     let suspend = site.app.tronagg.call("PATCH", &path).json(json!({"status": "suspended"}));
     site.api(suspend).await.expect(200);
+    let mut owner = site.owner(&site.app.tronagg, wallet).await;
     let page = owner.get("/dashboard/keys").await.expect(200);
     page.says("suspended");
     owner.get("/dashboard/balance").await.expect(200).says("3.000000");

@@ -119,7 +119,8 @@ pub async fn get(
 
 /// Suspend or activate an account
 ///
-/// None of a suspended account's keys passes.
+/// None of a suspended account's keys passes. Suspending an account ends its dashboard sessions and
+/// the links that were not used.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     security(("admin_key" = [])),

@@ -5,6 +5,7 @@ pub mod api_keys;
 pub mod audit_events;
 pub mod credits;
 pub mod dashboard_links;
+pub mod dashboard_sessions;
 pub mod dashboard_settings;
 pub mod holds;
 pub mod ledger;

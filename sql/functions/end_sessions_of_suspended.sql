@@ -1,0 +1,13 @@
+-- Ends the dashboard sessions of an account that is suspended, whoever suspends it. A link or a sign-in
+-- of later opens a new session.
+CREATE OR REPLACE FUNCTION end_sessions_of_suspended() RETURNS trigger
+LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM end_dashboard_sessions(NEW.account_id);
+    RETURN NULL;
+END
+$$;
+
+CREATE OR REPLACE TRIGGER accounts_end_sessions AFTER UPDATE OF status ON accounts
+    FOR EACH ROW WHEN (OLD.status <> 'suspended' AND NEW.status = 'suspended')
+    EXECUTE FUNCTION end_sessions_of_suspended();

@@ -1,0 +1,35 @@
+//! Ends the dashboard sessions of an account.
+
+use axum::{extract::State, http::StatusCode};
+
+use crate::{
+    auth::Problem,
+    http::api::shared::{
+        admin::Admin,
+        params::AccountPath,
+        problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
+    },
+    state::AppState,
+};
+
+/// End all dashboard sessions of an account
+///
+/// Ends every session on every node before it returns, including those that a wallet opened, and
+/// every link that was not used. A new link or sign-in opens a new session. Repeating it is
+/// harmless.
+#[utoipa::path(delete, path = "/v1/accounts/{account}/dashboard-sessions",
+    operation_id = "endDashboardSessions",
+    tag = "dashboard",
+    security(("admin_key" = [])),
+    params(AccountPath),
+    responses((status = 204, description = "The account has no session."),
+        AnyRoute, WithAdminKey, WithParameters, WithTarget))]
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
+pub async fn end(
+    State(state): State<AppState>,
+    admin: Admin,
+    AccountPath { account }: AccountPath,
+) -> Result<StatusCode, Problem> {
+    admin.account(&state, &account).end_dashboard_sessions().await?;
+    Ok(StatusCode::NO_CONTENT)
+}

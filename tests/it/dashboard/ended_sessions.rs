@@ -1,0 +1,282 @@
+//! Sessions and links end with the admin key that made them, when their account is suspended, and
+//! when the tenant or an operator ends them.
+
+use serde_json::{Value, json};
+use tollgate::{
+    domain::{account::ExternalId, audit::Origin, id::AdminKeyId, session_token::SessionToken},
+    entropy,
+    store::FormClaim,
+};
+
+use super::{
+    visitor::{Site, Visitor, visitor_on_another_node},
+    wallet::Wallet,
+};
+use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET};
+
+const LOGIN: &str = "/dashboard/tronagg/login";
+const SIGNED_OUT: &str = "/dashboard/signed-out";
+const KEYS: &str = "/dashboard/keys";
+
+/// An admin key of TronAgg that makes links.
+struct Maker {
+    text: String,
+    id: AdminKeyId,
+}
+
+async fn maker(site: &Site) -> Maker {
+    let tronagg = &site.app.tronagg;
+    let text = tronagg.admin_key_with(&site.app, &["dashboard", "keys", "audit"]).await;
+    let keys = site.app.store.list_admin_keys(&tronagg.tenant).await.expect("a list");
+    Maker { text, id: keys[0].id }
+}
+
+impl Maker {
+    async fn link(&self, site: &Site, account: &str) -> String {
+        let call = Call::new("POST", "/v1/dashboard-links").bearer(&self.text);
+        let made = site.api(call.json(json!({"account": account}))).await.expect(201);
+        made.text("/url").strip_prefix(site.url).expect("it is at the public URL").to_owned()
+    }
+
+    async fn revoke(&self, site: &Site) {
+        let tenant = &site.app.tronagg.tenant;
+        let revoked = site.app.store.revoke_admin_key(tenant, self.id, &Origin::cli()).await;
+        revoked.expect("the key is revoked");
+    }
+}
+
+async fn signed_in_by_wallet(site: &Site) -> Visitor {
+    let mut owner = site.visitor();
+    let page = owner.submit(LOGIN, LOGIN, &[("address", WALLET)]).await.expect(200);
+    let signature = Wallet::first().sign(&page.message());
+    let fields = [("signature", signature.as_str())];
+    owner.send_form(&page, &format!("{LOGIN}/verify"), &fields).await.expect_redirect(KEYS);
+    owner
+}
+
+async fn set_status(site: &Site, status: &str) {
+    let call = site.app.tronagg.call("PATCH", &format!("/v1/accounts/{WALLET}"));
+    site.api(call.json(json!({"status": status}))).await.expect(200);
+}
+
+async fn end_over_the_api(site: &Site, tenant: &TestTenant, account: &str) {
+    let path = format!("/v1/accounts/{account}/dashboard-sessions");
+    let ended = site.api(tenant.call("DELETE", &path)).await.expect(204);
+    assert!(ended.body.is_empty(), "{ended:?}");
+}
+
+/// Asserts that the session has ended on both nodes.
+async fn assert_ended(site: &Site, visitor: &mut Visitor) {
+    let mut elsewhere = visitor_on_another_node(site).await;
+    elsewhere.cookies.clone_from(&visitor.cookies);
+    visitor.get(KEYS).await.expect_redirect(SIGNED_OUT);
+    elsewhere.get(KEYS).await.expect_redirect(SIGNED_OUT);
+}
+
+/// The newest audit event of the tenant.
+async fn newest_event(site: &Site) -> Value {
+    let call = site.app.tronagg.call("GET", "/v1/audit-events?limit=1");
+    site.api(call).await.expect(200).data()[0].clone()
+}
+
+#[tokio::test]
+async fn links_and_sessions_end_when_the_admin_key_that_made_them_is_revoked() {
+    let site = Site::start().await;
+    site.app.wallet("5").await;
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
+    let maker = maker(&site).await;
+    let mut attacker = site.owner_by_link(&maker.link(&site, WALLET).await).await;
+    let unused = maker.link(&site, WALLET).await;
+    let asked = maker.link(&site, WALLET).await;
+    let mut hesitant = site.visitor();
+    let page = hesitant.get(&asked).await.expect(200);
+    let mut by_another_key = site.owner(&site.app.tronagg, WALLET).await;
+    let mut by_wallet = signed_in_by_wallet(&site).await;
+
+    maker.revoke(&site).await;
+    assert_ended(&site, &mut attacker).await;
+    for mut visitor in [site.visitor(), visitor_on_another_node(&site).await] {
+        visitor.get(&unused).await.expect(410);
+        assert!(visitor.cookies.is_empty(), "{:?}", visitor.cookies);
+    }
+    hesitant.send_form(&page, "/dashboard/enter", &[]).await.expect(410);
+    assert!(hesitant.cookies.is_empty(), "{:?}", hesitant.cookies);
+    by_another_key.get(KEYS).await.expect(200);
+    by_wallet.get(KEYS).await.expect(200);
+}
+
+#[tokio::test]
+async fn form_of_a_session_makes_no_key_after_the_admin_key_is_revoked() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let maker = maker(&site).await;
+    let mut owner = site.owner_by_link(&maker.link(&site, WALLET).await).await;
+    let session = SessionToken::parse(owner.session()).expect("a token").hash().session_id();
+    let new = "/dashboard/keys/new";
+    let page = owner.get(new).await.expect(200);
+    maker.revoke(&site).await;
+    let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
+    owner.send_form(&page, new, &fields).await.expect(401);
+    // Nor does a form whose session was read before the key was revoked.
+    let form = entropy::new_session_token().expect("randomness");
+    let claim = FormClaim { session, form: &form };
+    let (tenant, origin) = (&site.app.tronagg.tenant, Origin::cli());
+    let format = tenant.policy.account_format;
+    let account = ExternalId::parse(WALLET, format).expect("an id");
+    let text = entropy::new_key(&tenant.policy.prefix).expect("randomness");
+    let handle = site.app.store.account(tenant, &account, &origin);
+    let id = key.id.parse().expect("an id");
+    let settings = site.app.store.find_api_key(tenant, &account, id).await.expect("it").settings;
+    handle.create_api_key_by_form(&claim, &text, &settings).await.expect_err("the session is over");
+}
+
+#[tokio::test]
+async fn suspending_an_account_ends_its_sessions_and_a_new_link_opens_one() {
+    let site = Site::start().await;
+    site.app.wallet("5").await;
+    site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let mut by_wallet = signed_in_by_wallet(&site).await;
+    let unused = site.link(&site.app.tronagg, WALLET).await;
+    let mut neighbour = site.owner(&site.app.tronagg, OTHER_WALLET).await;
+
+    set_status(&site, "suspended").await;
+    assert_ended(&site, &mut owner).await;
+    assert_ended(&site, &mut by_wallet).await;
+    site.visitor().get(&unused).await.expect(410);
+    neighbour.get(KEYS).await.expect(200);
+
+    let mut again = site.owner(&site.app.tronagg, WALLET).await;
+    let mut wallet_again = signed_in_by_wallet(&site).await;
+    for owner in [&mut again, &mut wallet_again] {
+        owner.get(KEYS).await.expect(200).says("This account is suspended.");
+    }
+    // Neither a repetition nor the activation ends the new sessions.
+    set_status(&site, "suspended").await;
+    set_status(&site, "active").await;
+    again.get(KEYS).await.expect(200);
+    wallet_again.get(KEYS).await.expect(200);
+}
+
+#[tokio::test]
+async fn suspension_by_sql_ends_the_sessions_too() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let suspend = "UPDATE accounts SET status = 'suspended'";
+    sqlx::query(suspend).execute(&site.app.pool).await.expect("the update");
+    assert_ended(&site, &mut owner).await;
+}
+
+#[tokio::test]
+async fn admin_key_with_the_permission_dashboard_ends_all_sessions_of_an_account() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
+    site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let mut by_wallet = signed_in_by_wallet(&site).await;
+    let unused = site.link(&site.app.tronagg, WALLET).await;
+    let mut neighbour = site.owner(&site.app.tronagg, OTHER_WALLET).await;
+
+    end_over_the_api(&site, &site.app.tronagg, WALLET).await;
+    assert_ended(&site, &mut owner).await;
+    assert_ended(&site, &mut by_wallet).await;
+    site.visitor().get(&unused).await.expect(410);
+    neighbour.get(KEYS).await.expect(200);
+    let event = newest_event(&site).await;
+    assert_eq!(event["action"], "session.close_all");
+    assert_eq!((&event["actor"], &event["account"]), (&json!("admin_key"), &json!(WALLET)));
+    assert_eq!(event["detail"], json!({"sessions": 2, "links": 1}));
+
+    // Repeating it is harmless, and not recorded.
+    end_over_the_api(&site, &site.app.tronagg, WALLET).await;
+    assert_eq!(newest_event(&site).await, event);
+    site.owner(&site.app.tronagg, WALLET).await.get(KEYS).await.expect(200);
+    let unknown = "/v1/accounts/user-7/dashboard-sessions";
+    site.api(site.app.tradetally.call("DELETE", unknown)).await.expect_problem(404, "not_found");
+}
+
+#[tokio::test]
+async fn operator_ends_all_sessions_of_a_tenant_and_of_no_other() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
+    site.app.account(&site.app.tradetally, "user-1", "0").await;
+    let mut first = site.owner(&site.app.tronagg, WALLET).await;
+    let mut second = site.owner(&site.app.tronagg, OTHER_WALLET).await;
+    let unused = site.link(&site.app.tronagg, OTHER_WALLET).await;
+    let mut elsewhere = site.owner(&site.app.tradetally, "user-1").await;
+    let (tenant, origin) = (&site.app.tronagg.tenant, Origin::cli());
+    let ended = site.app.store.end_dashboard_sessions_of_tenant(tenant, &origin).await;
+    assert_eq!(ended.expect("the sessions end"), 2);
+    assert_ended(&site, &mut first).await;
+    assert_ended(&site, &mut second).await;
+    site.visitor().get(&unused).await.expect(410);
+    elsewhere.get(KEYS).await.expect(200);
+    assert_eq!(newest_event(&site).await["actor"], "cli");
+    let ended = site.app.store.end_dashboard_sessions_of_tenant(tenant, &origin).await;
+    assert_eq!(ended.expect("there are none"), 0);
+}
+
+#[tokio::test]
+async fn link_that_is_used_while_its_account_is_suspended_leaves_no_session() {
+    for suspend_first in [false, true] {
+        let site = Site::start().await;
+        site.app.wallet("0").await;
+        let link = site.link(&site.app.tronagg, WALLET).await;
+        let mut visitor = site.visitor();
+        let page = visitor.get(&link).await.expect(200);
+        let lock = site.app.lock_accounts().await;
+        let use_link = async {
+            visitor.send_form(&page, "/dashboard/enter", &[]).await;
+            visitor
+        };
+        let suspend = set_status(&site, "suspended");
+        let (mut visitor, ()) = if suspend_first {
+            let both = async { tokio::join!(once_blocked(&site, 1, use_link), suspend) };
+            tokio::join!(both, release_at(&site, lock, 2)).0
+        } else {
+            let both = async { tokio::join!(use_link, once_blocked(&site, 1, suspend)) };
+            tokio::join!(both, release_at(&site, lock, 2)).0
+        };
+        visitor.get(KEYS).await.expect_redirect(SIGNED_OUT);
+    }
+}
+
+#[tokio::test]
+async fn link_that_is_used_while_its_admin_key_is_revoked_leaves_no_session() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    let maker = maker(&site).await;
+    let link = maker.link(&site, WALLET).await;
+    let mut visitor = site.visitor();
+    let page = visitor.get(&link).await.expect(200);
+    let lock = site.app.lock_accounts().await;
+    let use_link = async {
+        visitor.send_form(&page, "/dashboard/enter", &[]).await;
+        visitor
+    };
+    // The link is known to be live by then, and is used once the key is revoked.
+    let revoke = async {
+        site.app.wait_until_blocked(1).await;
+        maker.revoke(&site).await;
+        lock.commit().await.expect("the commit");
+    };
+    let (mut visitor, ()) = tokio::join!(use_link, revoke);
+    visitor.get(KEYS).await.expect_redirect(SIGNED_OUT);
+}
+
+/// Runs an operation once exactly `number` transactions wait for the lock.
+async fn once_blocked<T>(site: &Site, number: i64, operation: impl Future<Output = T>) -> T {
+    site.app.wait_until_blocked(number).await;
+    operation.await
+}
+
+/// Releases the lock once exactly `number` transactions wait for it.
+async fn release_at(site: &Site, lock: sqlx::Transaction<'static, sqlx::Postgres>, number: i64) {
+    site.app.wait_until_blocked(number).await;
+    lock.commit().await.expect("the commit");
+}
