@@ -119,7 +119,7 @@ async fn page(
     let mut entries =
         if query.is_right() { entries(state, visitor, query, filter).await? } else { Vec::new() };
     let next = cut(&mut entries, LENGTH).map(|entry| entry.seq.to_string());
-    let names = Names::of(&keys);
+    let names = Names::of(visitor, &keys);
     let rows = entries.into_iter().map(|entry| row(visitor, &names, entry));
     let page = BalancePage {
         frame: visitor.form_frame("Balance", Nav::Balance, query),

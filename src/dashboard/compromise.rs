@@ -23,6 +23,7 @@ use super::{
 };
 use crate::{
     domain::{
+        dashboard::DashboardRight,
         key_settings::KeySettings,
         lifecycle::{Expiry, KeyStatus},
         session_token::SessionToken,
@@ -101,7 +102,11 @@ async fn revoke_and_replace(
     visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
     // Before there is a new key: nothing may come between it and its only showing.
-    let purchases = purchases::table(state, visitor, key, since, since_text, None).await?;
+    let purchases = if visitor.may(DashboardRight::Audit) {
+        Some(purchases::table(state, visitor, key, since, since_text, None).await?)
+    } else {
+        None
+    };
     let replacement = if form.has("replace") {
         replace(state, visitor, key, single_use).await?
     } else {
@@ -113,6 +118,10 @@ async fn revoke_and_replace(
         new_key: replacement.new_key,
         not_replaced: replacement.missing,
         since: since.map(|at| format::moment(at, None)),
+        reload_url: match purchases {
+            Some(_) => purchases::page_url(key.id, since_text),
+            None => key_url(key.id),
+        },
         purchases,
         purchases_url: purchases::page_url(key.id, since_text),
         csv_url: purchases::csv_url(key.id, since_text),

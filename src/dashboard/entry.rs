@@ -14,7 +14,7 @@ use super::{
         sign_in::{AccountName, ChangeAccountPage, SignedOutPage},
     },
     platform::Platform,
-    session::{Newcomer, Visitor},
+    session::{Newcomer, Visitor, first_page},
     submission::Submission,
 };
 use crate::{
@@ -40,10 +40,17 @@ use crate::{
 const KEYS: &str = "/dashboard/keys";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 
-/// `GET /dashboard`
+/// `GET /dashboard`: leads to the first page that the session may open. Without a session, the list
+/// of keys says how to sign in.
 #[tracing::instrument(level = "debug", skip_all)]
-pub async fn home() -> Response {
-    see_other(KEYS)
+pub async fn home(visitor: Result<Visitor, Failure>) -> Response {
+    see_other(visitor.map_or(KEYS, |visitor| first_page(visitor.session().rights)))
+}
+
+/// `GET /dashboard/`
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn home_with_slash() -> Response {
+    see_other("/dashboard")
 }
 
 /// `GET /dashboard/enter?token=…`: takes the link, once. What only looks at a link, by HEAD, takes
@@ -99,9 +106,10 @@ async fn take(
 ) -> Result<Response, Failure> {
     let token = entropy::new_session_token()?;
     let session = state.store().open_linked_session(link, &token, replaced, origin).await?;
-    session.ok_or(Failure::LinkDead)?;
+    let session = session.ok_or(Failure::LinkDead)?;
     let secure = state.public_url().is_secure();
-    let response = with_cookies(see_other(KEYS), [Cookie::Session.set(&token, secure)]);
+    let to = first_page(session.rights);
+    let response = with_cookies(see_other(to), [Cookie::Session.set(&token, secure)]);
     // Whoever came by a link comes back by one.
     Ok(match LastSignIn::read(headers, secure) {
         Some(_) => with_cookies(response, [LastSignIn::clear(secure)]),

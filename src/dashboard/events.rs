@@ -8,12 +8,12 @@ use super::{
     key_fields,
     pages::security_log::{EventRow, EventTable},
     session::Visitor,
-    views::{cut, key_url},
+    views::{cut, key_url, purchases_url},
 };
 use crate::{
     domain::{
         audit::{ActorKind, AuditAction, AuditTarget},
-        dashboard::SignInWay,
+        dashboard::{DashboardRight, SignInWay},
         id::{AuditEventId, KeyId},
         timestamp::Timestamp,
     },
@@ -22,23 +22,31 @@ use crate::{
 };
 
 /// What keys are called: a trail has their ids.
-pub struct Names(BTreeMap<KeyId, String>);
+pub struct Names {
+    names: BTreeMap<KeyId, String>,
+    /// The session may open the pages of keys.
+    opens_keys: bool,
+}
 
 impl Names {
-    pub fn of(keys: &[ApiKey]) -> Self {
-        Self(keys.iter().map(|key| (key.id, key.settings.name.to_string())).collect())
+    pub fn of(visitor: &Visitor, keys: &[ApiKey]) -> Self {
+        Self {
+            names: keys.iter().map(|key| (key.id, key.settings.name.to_string())).collect(),
+            opens_keys: visitor.may(DashboardRight::Keys),
+        }
     }
 
     /// Where no key is named.
-    pub fn none() -> Self {
-        Self(BTreeMap::new())
+    pub fn none(visitor: &Visitor) -> Self {
+        Self::of(visitor, &[])
     }
 
-    /// The name, or enough of the id.
+    /// The name, or enough of the id. Leads to the page of the key, or else to its purchases.
     pub fn link(&self, key_id: KeyId) -> Link {
-        let name = self.0.get(&key_id).cloned();
+        let name = self.names.get(&key_id).cloned();
         let label = name.unwrap_or_else(|| format::shortened(&key_id.to_string()));
-        Link { label, url: key_url(key_id) }
+        let url = if self.opens_keys { key_url(key_id) } else { purchases_url(key_id) };
+        Link { label, url }
     }
 }
 

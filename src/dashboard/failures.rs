@@ -47,7 +47,7 @@ fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
     let (heading, text) = failure.words();
     let link = match failure {
         Failure::LinkDead => None,
-        _ => Some(Link { label: "Go to your API keys".into(), url: "/dashboard/keys".into() }),
+        _ => Some(Link { label: "Go to the dashboard".into(), url: "/dashboard".into() }),
     };
     MessagePage {
         frame: plain_frame(heading, Nav::Nowhere),

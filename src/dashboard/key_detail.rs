@@ -15,11 +15,12 @@ use super::{
         key_views::Access,
     },
     session::Visitor,
-    views::{expires_soon, key_head, key_state, key_url, purchase_table, to_fetch},
+    views::{expires_soon, key_head, key_state, key_url, purchase_table, purchases_url, to_fetch},
 };
 use crate::{
     auth::Problem,
     domain::{
+        dashboard::DashboardRight,
         hold::HoldStatus,
         id::{AuditEventId, KeyId},
         lifecycle::KeyStatus,
@@ -98,23 +99,30 @@ async fn page(
     let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
     let url = key_url(key.id);
     let usage = Usage::read(state, visitor, key).await?;
-    let before = query.text("cursor").parse().ok();
-    let limit = to_fetch(PURCHASES);
-    let purchases = store.list_purchases(tenant, account, Some(key.id), before, limit).await?;
-    let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key.id) };
-    let before: Option<AuditEventId> = query.text("events").parse().ok();
-    let acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
-    let older = |seq: i64| link(&url, &[("cursor", &seq.to_string())]);
-    let earlier = |id: AuditEventId| link(&url, &[("events", &id.to_string())]);
-    let nothing_bought = "This key has not bought anything yet.";
-    let events = events::of_one_key(events::table(visitor, acts, EVENTS, &Names::none(), earlier));
+    let (purchases, events) = if visitor.may(DashboardRight::Audit) {
+        let before = query.text("cursor").parse().ok();
+        let limit = to_fetch(PURCHASES);
+        let purchases = store.list_purchases(tenant, account, Some(key.id), before, limit).await?;
+        let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key.id) };
+        let before: Option<AuditEventId> = query.text("events").parse().ok();
+        let acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
+        let older = |seq: i64| link(&url, &[("cursor", &seq.to_string())]);
+        let earlier = |id: AuditEventId| link(&url, &[("events", &id.to_string())]);
+        let nothing_bought = "This key has not bought anything yet.";
+        let currency = visitor.currency();
+        let purchases = purchase_table(purchases, PURCHASES, currency, nothing_bought, older);
+        let events = events::table(visitor, acts, EVENTS, &Names::none(visitor), earlier);
+        (Some(purchases), Some(events::of_one_key(events)))
+    } else {
+        (None, None)
+    };
     let page = KeyDetailPage {
         frame: Frame { title: key.settings.name.to_string(), ..frame },
         figures: usage.figures(visitor),
         charts: usage.charts(visitor),
         holds: open_holds(state, visitor, key.id).await?,
-        purchases: purchase_table(purchases, PURCHASES, visitor.currency(), nothing_bought, older),
-        purchases_url: format!("{url}/purchases"),
+        purchases,
+        purchases_url: purchases_url(key.id),
         events,
         key: view(state, visitor, key).await?,
     };
@@ -177,14 +185,18 @@ async fn link_to(
 struct Usage {
     hours: Vec<(Timestamp, OutcomeCounts)>,
     days: Vec<(Timestamp, OutcomeCounts)>,
-    /// Minor units by hour.
-    spent: SpendByHour,
+    /// Minor units by hour. `None`: the session may not see purchases.
+    spent: Option<SpendByHour>,
 }
 
 impl Usage {
     async fn read(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<Self, Failure> {
         let (tenant, account) = (visitor.tenant(), visitor.account());
-        let spent = state.store().key_spend_by_hour(tenant, account, key.id).await?;
+        let spent = if visitor.may(DashboardRight::Audit) {
+            Some(state.store().key_spend_by_hour(tenant, account, key.id).await?)
+        } else {
+            None
+        };
         Ok(Self {
             hours: steps(state, visitor, key.id, Granularity::Hour).await?,
             days: steps(state, visitor, key.id, Granularity::Day).await?,
@@ -197,14 +209,17 @@ impl Usage {
             self.hours.iter().map(|(_, counts)| count(counts)).sum()
         };
         let figure = |value: String, label: &str| Figure { value, label: label.to_owned() };
-        let at_least = if self.spent.truncated { "at least " } else { "" };
-        let sum = self.spent.hours.iter().fold(0, |sum: i64, spent| sum.saturating_add(*spent));
-        let spent = format!("{at_least}{}", format::amount(sum, visitor.currency()));
-        vec![
+        let mut figures = vec![
             figure(format::count(calls(passed)), "calls in the last 24 hours"),
             figure(format::count(calls(refused_calls)), "more that were refused"),
-            figure(spent, "spent in the last 24 hours"),
-        ]
+        ];
+        if let Some(spent) = &self.spent {
+            let at_least = if spent.truncated { "at least " } else { "" };
+            let sum = spent.hours.iter().fold(0, |sum: i64, spent| sum.saturating_add(*spent));
+            let sum = format!("{at_least}{}", format::amount(sum, visitor.currency()));
+            figures.push(figure(sum, "spent in the last 24 hours"));
+        }
+        figures
     }
 
     fn charts(&self, visitor: &Visitor) -> Vec<Chart> {
@@ -217,31 +232,27 @@ impl Usage {
         };
         let hours = calls(&self.hours, format::hour_words);
         let days = calls(&self.days, format::day_words);
-        let spent: Vec<Step> = self
-            .hours
-            .iter()
-            .zip(&self.spent.hours)
-            .map(|((start, _), spent)| Step {
-                label: format::hour_words(*start),
-                value: *spent,
-                shown: format::amount(*spent, visitor.currency()),
-            })
-            .collect();
-        let spent_title = if self.spent.truncated {
+        let by_hour = "Calls by hour, refused ones too, last 24 hours";
+        let by_day = "Calls by day (UTC), refused ones too, last 30 days";
+        let mut charts = vec![bar_chart("calls", by_hour, "Calls", &hours)];
+        charts.extend(self.spent.as_ref().map(|spent| self.spend_chart(visitor, spent)));
+        charts.push(bar_chart("calls-by-day", by_day, "Calls", &days));
+        charts
+    }
+
+    fn spend_chart(&self, visitor: &Visitor, spent: &SpendByHour) -> Chart {
+        let step = |((start, _), spent): (&(Timestamp, OutcomeCounts), &i64)| Step {
+            label: format::hour_words(*start),
+            value: *spent,
+            shown: format::amount(*spent, visitor.currency()),
+        };
+        let steps: Vec<Step> = self.hours.iter().zip(&spent.hours).map(step).collect();
+        let title = if spent.truncated {
             "Spent by hour, last 24 hours: of the newest 100,000 purchases alone"
         } else {
             "Spent by hour, last 24 hours"
         };
-        vec![
-            bar_chart("calls", "Calls by hour, refused ones too, last 24 hours", "Calls", &hours),
-            bar_chart("spend", spent_title, "Spent", &spent),
-            bar_chart(
-                "calls-by-day",
-                "Calls by day (UTC), refused ones too, last 30 days",
-                "Calls",
-                &days,
-            ),
-        ]
+        bar_chart("spend", title, "Spent", &steps)
     }
 }
 

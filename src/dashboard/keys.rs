@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     domain::{
+        dashboard::DashboardRight,
         id::KeyId,
         key_settings::KeyChange,
         lifecycle::{KeyStatus, KeyStatusFilter},
@@ -139,7 +140,9 @@ fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
         activity: chart::sparkline(title, &activity.calls),
         calls,
         refused: (activity.refused > 0).then(|| format::count(activity.refused)),
-        spent: format::amount(activity.spent, visitor.currency()),
+        spent: visitor
+            .may(DashboardRight::Audit)
+            .then(|| format::amount(activity.spent, visitor.currency())),
         truncated: activity.truncated,
     }
 }

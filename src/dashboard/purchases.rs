@@ -12,7 +12,7 @@ use super::{
         purchases::{PurchaseTable, PurchasesPage},
     },
     session::Visitor,
-    views::{key_head, key_url, purchase_table, to_fetch},
+    views::{key_head, purchase_table, purchases_url, to_fetch},
 };
 use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
@@ -104,7 +104,7 @@ pub async fn table(
         None => "This key has not bought anything.",
     };
     let older = |seq: i64| {
-        let path = format!("{}/purchases", key_url(key.id));
+        let path = purchases_url(key.id);
         link(&path, &[("since", since_text), ("cursor", &seq.to_string())])
     };
     Ok(purchase_table(purchases, LENGTH, visitor.currency(), empty, older))
@@ -112,10 +112,10 @@ pub async fn table(
 
 /// The page of what a key has bought since a moment.
 pub fn page_url(key_id: KeyId, since: &str) -> String {
-    link(&format!("{}/purchases", key_url(key_id)), &[("since", since)])
+    link(&purchases_url(key_id), &[("since", since)])
 }
 
 /// The same as a file.
 pub fn csv_url(key_id: KeyId, since: &str) -> String {
-    link(&format!("{}/purchases.csv", key_url(key_id)), &[("since", since)])
+    link(&format!("{}.csv", purchases_url(key_id)), &[("since", since)])
 }

@@ -3,16 +3,17 @@
 use std::sync::Arc;
 
 use axum::{
-    Router, middleware,
+    Extension, Router, middleware,
     routing::{get, post},
 };
 use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     assets, balance, brand, change_key, compromise, entry, failures, holds, key_detail, keys,
-    new_key, purchases, rotate, security_log, sign_in,
+    new_key, purchases, rotate, security_log, session::Needs, sign_in,
 };
 use crate::{
+    domain::dashboard::DashboardRight,
     state::AppState,
     web::{
         failure,
@@ -27,9 +28,9 @@ pub fn routes(state: &AppState) -> Router {
     let timeout = state.limits().request_timeout;
     let protection = Protection { secure: public_url.is_secure(), render_failure: failures::page };
     let protect = middleware::from_fn_with_state(protection, guard::protect);
-    let pages = ways_in()
-        .merge(account_pages())
-        .merge(key_pages())
+    let pages = needing(Needs::Session, ways_in())
+        .merge(needing(Needs::Right(DashboardRight::Audit), account_pages()))
+        .merge(needing(Needs::Right(DashboardRight::Keys), key_pages()))
         .merge(public_files())
         .method_not_allowed_fallback(failure::no_such_method)
         .fallback(failure::no_such_page)
@@ -45,7 +46,12 @@ pub fn routes(state: &AppState) -> Router {
     Router::new()
         .nest("/dashboard", pages)
         // What is nested does not have this one.
-        .route("/dashboard/", get(entry::home).layer(protect))
+        .route("/dashboard/", get(entry::home_with_slash).layer(protect))
+}
+
+/// Routes that read a session only if it meets these needs. Without them a route reads no session.
+fn needing(needs: Needs, routes: Router<AppState>) -> Router<AppState> {
+    routes.route_layer(Extension(needs))
 }
 
 /// In and out. What is sent here without a session is checked against the cookie of its page.
@@ -62,17 +68,18 @@ fn ways_in() -> Router<AppState> {
         .route("/{tenant}/test/login/verify", post(sign_in::verify))
 }
 
-/// Each handler takes a `Visitor`, or a `Submission` with one in it: without a session there is none.
+/// The money and the log of the account. Each handler takes a `Visitor`, or a `Submission` with one
+/// in it: without a session there is none.
 fn account_pages() -> Router<AppState> {
     Router::new()
         .route("/balance", get(balance::get))
         .route("/balance.csv", get(balance::export))
-        .route("/holds", get(holds::list))
-        .route("/holds/{hold_id}/void", post(holds::void))
         .route("/log", get(security_log::get))
+        .route("/keys/{key_id}/purchases", get(purchases::list))
+        .route("/keys/{key_id}/purchases.csv", get(purchases::export))
 }
 
-/// As above.
+/// The keys and holds of the account. As above.
 fn key_pages() -> Router<AppState> {
     Router::new()
         .route("/keys", get(keys::list))
@@ -83,9 +90,9 @@ fn key_pages() -> Router<AppState> {
         .route("/keys/{key_id}/enable", post(keys::enable))
         .route("/keys/{key_id}/rotate", get(rotate::ask).post(rotate::rotate))
         .route("/keys/{key_id}/revoke", get(keys::ask_to_revoke).post(keys::revoke))
+        .route("/holds", get(holds::list))
+        .route("/holds/{hold_id}/void", post(holds::void))
         .route("/keys/{key_id}/compromised", get(compromise::ask).post(compromise::revoke))
-        .route("/keys/{key_id}/purchases", get(purchases::list))
-        .route("/keys/{key_id}/purchases.csv", get(purchases::export))
 }
 
 /// What a browser may keep: nothing of an account is in it.

@@ -30,7 +30,7 @@ pub async fn get(
     let before: Option<AuditEventId> = query.text("cursor").parse().ok();
     let limit = to_fetch(LENGTH);
     let acts = state.store().list_audit_events(visitor.tenant(), &filter, before, limit).await?;
-    let names = Names::of(&named_keys(&state, &visitor).await?);
+    let names = Names::of(&visitor, &named_keys(&state, &visitor).await?);
     let earlier = |id: AuditEventId| link("/dashboard/log", &[("cursor", &id.to_string())]);
     let events = events::table(&visitor, acts, LENGTH, &names, earlier);
     show(&SecurityLogPage { frame: visitor.frame("Security log", Nav::SecurityLog), events })

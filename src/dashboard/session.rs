@@ -15,12 +15,12 @@ use super::{
     },
 };
 use crate::{
-    auth::ClientAddress,
+    auth::{ClientAddress, Problem},
     domain::{
         account::{AccountStatus, ExternalId},
         amount::Currency,
         audit::{Actor, Origin},
-        dashboard::DashboardSettings,
+        dashboard::{DashboardRight, DashboardRights, DashboardSettings},
         id::RequestId,
         session_token::SessionToken,
         tenant::Tenant,
@@ -30,6 +30,25 @@ use crate::{
     store::{AccountHandle, DashboardSession, LinkTarget},
     web::{failure::Failure, format, forms::Form, guard::csrf_token, links::Link},
 };
+
+/// What a session must be allowed to use, so that a route may read it. Every route that takes a
+/// [`Visitor`] states it, in `routes.rs`. A route that does not is a fault, and shows nothing.
+#[derive(Clone, Copy, Debug)]
+pub enum Needs {
+    /// Every session will do.
+    Session,
+    /// The session may use this part of the dashboard.
+    Right(DashboardRight),
+}
+
+impl Needs {
+    fn are_met_by(self, rights: DashboardRights) -> bool {
+        match self {
+            Self::Session => true,
+            Self::Right(right) => rights.has(right),
+        }
+    }
+}
 
 /// An account's owner in a live session. All that is read and changed for them is that of the
 /// tenant and the account of the session: no request names an account.
@@ -87,6 +106,11 @@ impl Visitor {
         self.settings.shown_name(self.tenant())
     }
 
+    /// Whether the session may use a part of the dashboard.
+    pub fn may(&self, right: DashboardRight) -> bool {
+        self.session.rights.has(right)
+    }
+
     pub fn is_suspended(&self) -> bool {
         self.session.account_status == AccountStatus::Suspended
     }
@@ -111,6 +135,7 @@ impl Visitor {
                 full: account.to_owned(),
                 short: format::shortened(account),
                 suspended: self.is_suspended(),
+                rights: self.session.rights,
                 return_link: self.return_link(),
             }),
             csrf: csrf_token(&self.token),
@@ -131,6 +156,16 @@ impl Visitor {
     /// The frame of a form: with what was wrong in it.
     pub fn form_frame(&self, title: impl Into<String>, nav: Nav, form: &Form) -> Frame {
         Frame { errors: form_errors(form), ..self.frame(title, nav) }
+    }
+}
+
+/// The first page that a session with these rights may open. A session without any is told so by the
+/// list of keys.
+pub fn first_page(rights: DashboardRights) -> &'static str {
+    if rights.has(DashboardRight::Audit) && !rights.has(DashboardRight::Keys) {
+        "/dashboard/balance"
+    } else {
+        "/dashboard/keys"
     }
 }
 
@@ -166,9 +201,15 @@ impl FromRequestParts<AppState> for Visitor {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Failure> {
         let over =
             || if parts.method.is_safe() { Failure::SignedOut } else { Failure::SessionOver };
+        let needs = parts.extensions.get::<Needs>().copied().ok_or_else(|| {
+            Failure::Fault(Problem::internal("a route does not state what it needs of a session"))
+        })?;
         let token = Cookie::Session.read(&parts.headers, state.public_url().is_secure());
         let token = token.ok_or_else(over)?;
         let session = state.store().dashboard_session(&token).await?.ok_or_else(over)?;
+        if !needs.are_met_by(session.rights) {
+            return Err(Failure::NotIncluded);
+        }
         let settings = state.store().dashboard_settings(&session.tenant).await?;
         Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
     }

@@ -24,6 +24,11 @@ pub fn key_url(key_id: KeyId) -> String {
     format!("/dashboard/keys/{key_id}")
 }
 
+/// The page with the purchases of a key.
+pub fn purchases_url(key_id: KeyId) -> String {
+    format!("{}/purchases", key_url(key_id))
+}
+
 pub fn key_head(key: &ApiKey) -> KeyHead {
     KeyHead {
         key_id: key.id.to_string(),

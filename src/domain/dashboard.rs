@@ -4,7 +4,11 @@
 use std::fmt;
 
 use super::{
-    account::AccountFormat, tenant::Tenant, text::text_type, text_enum::text_enum,
+    account::AccountFormat,
+    permission::{Permission, PermissionSet},
+    tenant::Tenant,
+    text::text_type,
+    text_enum::text_enum,
     timestamp::Timestamp,
 };
 pub use crate::domain::{
@@ -78,6 +82,43 @@ text_enum! {
         DashboardLink = "dashboard_link",
         /// The user signed a message with the wallet of the account.
         Wallet = "wallet",
+    }
+}
+
+/// A part of the dashboard.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DashboardRight {
+    /// The pages and the buttons of keys and holds.
+    Keys,
+    /// The balance, the statement, purchases and the security log.
+    Audit,
+}
+
+/// The parts of the dashboard that a session may use.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct DashboardRights {
+    keys: bool,
+    audit: bool,
+}
+
+impl DashboardRights {
+    /// The rights of the account's owner, and of a link from the command line.
+    pub const ALL: Self = Self { keys: true, audit: true };
+
+    /// The rights of a link that an admin key with these permissions makes: no more than the key
+    /// has over the API.
+    #[must_use]
+    pub fn of_maker(permissions: &PermissionSet) -> Self {
+        Self { keys: permissions.has(Permission::Keys), audit: permissions.has(Permission::Audit) }
+    }
+
+    /// Whether the session may use this part. No part implies another.
+    #[must_use]
+    pub fn has(self, right: DashboardRight) -> bool {
+        match right {
+            DashboardRight::Keys => self.keys,
+            DashboardRight::Audit => self.audit,
+        }
     }
 }
 
@@ -216,6 +257,21 @@ mod tests {
         let many = (1..=21).map(|n| origin(&format!("https://a{n}.example"))).collect::<Vec<_>>();
         assert!(ReturnOrigins::new(many[..20].to_vec()).is_ok());
         assert_eq!(ReturnOrigins::new(many), Err(TooManyOrigins));
+    }
+
+    #[test]
+    fn link_gives_no_more_than_its_admin_key_has() {
+        let rights = |permissions: &[&str]| {
+            let permissions = PermissionSet::parse(permissions).expect("permissions");
+            let rights = DashboardRights::of_maker(&permissions);
+            (rights.has(DashboardRight::Keys), rights.has(DashboardRight::Audit))
+        };
+        assert_eq!(rights(&["dashboard"]), (false, false));
+        assert_eq!(rights(&["dashboard", "keys"]), (true, false));
+        assert_eq!(rights(&["dashboard", "audit"]), (false, true));
+        assert_eq!(rights(&["accounts", "verify", "credits"]), (false, false));
+        let all = PermissionSet::all();
+        assert_eq!(DashboardRights::of_maker(&all), DashboardRights::ALL);
     }
 
     #[test]

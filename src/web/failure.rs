@@ -25,6 +25,8 @@ pub enum Failure {
     StaleForm,
     /// A form that creates a key, submitted again after it created one: 409.
     SentBefore,
+    /// A page that the link which opened the session does not include: 403.
+    NotIncluded,
     /// A change that the owner of a suspended account may not make: 403.
     Suspended,
     /// The resource does not exist, or belongs to another account: 404.
@@ -49,7 +51,9 @@ impl Failure {
             Self::SignedOut => StatusCode::SEE_OTHER,
             Self::SessionOver => StatusCode::UNAUTHORIZED,
             Self::LinkDead => StatusCode::GONE,
-            Self::ForeignForm | Self::StaleForm | Self::Suspended => StatusCode::FORBIDDEN,
+            Self::ForeignForm | Self::StaleForm | Self::NotIncluded | Self::Suspended => {
+                StatusCode::FORBIDDEN
+            }
             Self::SentBefore => StatusCode::CONFLICT,
             Self::NotFound => StatusCode::NOT_FOUND,
             Self::NoSuchMethod => StatusCode::METHOD_NOT_ALLOWED,
@@ -86,6 +90,11 @@ impl Failure {
                 "A form creates one key. The response to the first submission showed the key's \
                  text, which cannot be shown again. If you did not see it, for example because \
                  you double-clicked, rotate or revoke the key.",
+            ),
+            Self::NotIncluded => (
+                "This page is not included",
+                "Nothing was changed. The link that opened this session does not include this \
+                 page. If you need it, ask your platform.",
             ),
             Self::Suspended => (
                 "The account is suspended",

@@ -47,7 +47,10 @@ pub struct CompromisedDonePage {
     pub not_replaced: Option<NotReplaced>,
     /// The moment since which purchases are listed; `None`: all.
     pub since: Option<TimeView>,
-    pub purchases: PurchaseTable,
+    /// `None`: the session may not see purchases.
+    pub purchases: Option<PurchaseTable>,
+    /// A page that can be opened again.
+    pub reload_url: String,
     /// The list as a page that can be reloaded.
     pub purchases_url: String,
     pub csv_url: String,

@@ -1,7 +1,10 @@
 //! The frame around every page.
 
 use super::notices::Notice;
-use crate::web::links::Link;
+use crate::{
+    domain::dashboard::{DashboardRight, DashboardRights},
+    web::links::Link,
+};
 
 /// The head, the header and the footer of a page. Every page has one, as its field `frame`.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +44,21 @@ impl Frame {
         !self.errors.is_empty()
     }
 
+    /// The entries of the navigation that the session may open. None without a session.
+    pub fn nav_entries(&self) -> Vec<NavEntry> {
+        self.account.as_ref().map(|account| self.nav.entries(account.rights)).unwrap_or_default()
+    }
+
+    /// The session may open the pages of keys.
+    pub fn may_keys(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.rights.has(DashboardRight::Keys))
+    }
+
+    /// The session may open the balance, purchases and the log.
+    pub fn may_audit(&self) -> bool {
+        self.account.as_ref().is_some_and(|account| account.rights.has(DashboardRight::Audit))
+    }
+
     /// No key of the account passes, and none is made.
     pub fn suspended(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.suspended)
@@ -56,6 +74,8 @@ pub struct AccountView {
     pub short: String,
     /// No key of a suspended account passes: a banner says so.
     pub suspended: bool,
+    /// The parts of the dashboard that the session may use.
+    pub rights: DashboardRights,
     /// Back to the platform, such as "Return to TronAgg".
     pub return_link: Option<Link>,
 }
@@ -90,13 +110,16 @@ pub struct NavEntry {
 }
 
 impl Nav {
-    /// All entries, in order.
-    pub fn entries(self) -> [NavEntry; 3] {
-        let entry = |nav, label, url| NavEntry { label, url, current: nav == self };
-        [
-            entry(Self::Keys, "API keys", "/dashboard/keys"),
-            entry(Self::Balance, "Balance", "/dashboard/balance"),
-            entry(Self::SecurityLog, "Security log", "/dashboard/log"),
-        ]
+    /// The entries that a session with these rights may open, in order.
+    fn entries(self, rights: DashboardRights) -> Vec<NavEntry> {
+        let entry = |right, nav, label, url| {
+            rights.has(right).then(|| NavEntry { label, url, current: nav == self })
+        };
+        let entries = [
+            entry(DashboardRight::Keys, Self::Keys, "API keys", "/dashboard/keys"),
+            entry(DashboardRight::Audit, Self::Balance, "Balance", "/dashboard/balance"),
+            entry(DashboardRight::Audit, Self::SecurityLog, "Security log", "/dashboard/log"),
+        ];
+        entries.into_iter().flatten().collect()
     }
 }

@@ -23,10 +23,12 @@ pub struct KeyDetailPage {
     pub charts: Vec<Chart>,
     /// Open holds of the key. Without any, the page does not mention holds.
     pub holds: HoldTable,
-    pub purchases: PurchaseTable,
+    /// `None`: the session may not see purchases.
+    pub purchases: Option<PurchaseTable>,
     /// All purchases, with a filter and as CSV.
     pub purchases_url: String,
-    pub events: EventTable,
+    /// `None`: the session may not see the log.
+    pub events: Option<EventTable>,
 }
 
 /// A number with its words.

@@ -58,8 +58,8 @@ pub struct KeyFigures {
     pub calls: String,
     /// Such as `3`; `None`: no call was refused.
     pub refused: Option<String>,
-    /// With the currency: `1.500000 TRX`.
-    pub spent: String,
+    /// With the currency: `1.500000 TRX`. `None`: the session may not see purchases.
+    pub spent: Option<String>,
     /// There were more purchases than were counted: "at least" stands before the amount.
     pub truncated: bool,
     /// Calls by hour.

@@ -68,7 +68,9 @@ impl AdminKeyRow {
     }
 }
 
-fn stored_permissions(permissions: &[String]) -> Result<PermissionSet, StoreError> {
+pub(in crate::store) fn stored_permissions(
+    permissions: &[String],
+) -> Result<PermissionSet, StoreError> {
     PermissionSet::parse(permissions)
         .map_err(|error| StoreError::corrupt("admin_keys.permissions", error))
 }

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use super::sessions::{
     ACCOUNTS_AT_ONCE, DashboardSession, NewSession, close, delete_sessions_that_are_over, end,
-    stored_url,
+    rights_of_link, stored_url,
 };
 use crate::{
     domain::{
@@ -136,12 +136,23 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         let Some(taken) = taken else { return Ok(None) };
+        let maker = sqlx::query!(
+            "SELECT /* dashboard_links.maker */ permissions, revoked_at FROM admin_keys
+             WHERE admin_key_id = $1",
+            taken.admin_key_id,
+        )
+        .fetch_optional(&mut *tx)
+        .await?;
+        if maker.as_ref().is_some_and(|maker| maker.revoked_at.is_some()) {
+            return Ok(None);
+        }
         delete_sessions_that_are_over(&mut tx, at).await?;
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,
-            // If it was revoked meanwhile, the session is dead from the start.
+            // If it is revoked from here on, the session is dead from the start.
             admin_key: taken.admin_key_id.map(AdminKeyId::from_uuid),
+            rights: rights_of_link(maker.as_ref().map(|maker| maker.permissions.as_slice()))?,
             account: &account,
             account_status: locked.status,
             return_url: stored_url(taken.return_url.as_deref())?,

@@ -9,7 +9,7 @@ use crate::{
     domain::{
         account::{AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
-        dashboard::{IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
+        dashboard::{DashboardRights, IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
         id::{AdminKeyId, TenantId},
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
@@ -17,7 +17,7 @@ use crate::{
     },
     store::{
         AccountHandle, Store, StoreError,
-        accounts::account,
+        accounts::{account, admin_keys::stored_permissions},
         audit::{Act, Subject},
         clock::{now, stored_time},
         external_ids::stored_account,
@@ -41,6 +41,7 @@ pub struct DashboardSession {
     pub account_status: AccountStatus,
     pub return_url: Option<ReturnUrl>,
     pub way: SignInWay,
+    pub rights: DashboardRights,
     pub created_at: Timestamp,
     /// The database's clock at the time of the read.
     pub now: Timestamp,
@@ -58,6 +59,7 @@ pub(in crate::store) struct NewSession<'a> {
     pub way: SignInWay,
     /// The admin key that made the link. `None`: no admin key did.
     pub admin_key: Option<AdminKeyId>,
+    pub rights: DashboardRights,
     pub account: &'a ExternalId,
     pub account_status: AccountStatus,
     pub return_url: Option<ReturnUrl>,
@@ -80,6 +82,7 @@ impl NewSession<'_> {
             account_status: self.account_status,
             return_url: self.return_url,
             way: self.way,
+            rights: self.rights,
             created_at: at,
             now: at,
         };
@@ -115,6 +118,8 @@ struct SessionRow {
     status: String,
     return_url: Option<String>,
     way: String,
+    /// Those of the admin key that made the link.
+    permissions: Option<Vec<String>>,
     created_at: OffsetDateTime,
     last_seen_at: OffsetDateTime,
     now: OffsetDateTime,
@@ -136,8 +141,9 @@ impl Store {
                 sqlx::query_as!(
                     SessionRow,
                     r#"SELECT /* dashboard_sessions.dashboard_session */
-                              s.tenant_id, external_id, status, return_url, way, s.created_at,
-                              last_seen_at, clock_timestamp() AS "now!"
+                              s.tenant_id, external_id, status, return_url, way,
+                              maker.permissions AS "permissions?", s.created_at, last_seen_at,
+                              clock_timestamp() AS "now!"
                        FROM dashboard_sessions s JOIN accounts USING (account_id)
                             LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
                        WHERE token_hash = $1 AND maker.revoked_at IS NULL
@@ -163,6 +169,7 @@ impl Store {
                 .way
                 .parse::<SignInWay>()
                 .map_err(|error| StoreError::corrupt("dashboard_sessions.way", error))?,
+            rights: rights_of_link(row.permissions.as_deref())?,
             created_at: stored_time("dashboard_sessions.created_at", row.created_at)?,
             now: stored_time("clock_timestamp()", row.now)?,
         };
@@ -317,6 +324,17 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
         .await?;
     }
     Ok(())
+}
+
+/// The rights that a link gives, by the stored permissions of the admin key that made it. `None`: no
+/// admin key did. Permissions of an admin key never change, so neither do the rights.
+pub(in crate::store) fn rights_of_link(
+    permissions: Option<&[String]>,
+) -> Result<DashboardRights, StoreError> {
+    match permissions {
+        Some(permissions) => Ok(DashboardRights::of_maker(&stored_permissions(permissions)?)),
+        None => Ok(DashboardRights::ALL),
+    }
 }
 
 /// The moment this many seconds later.

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         account::{AccountId, AccountStatus, ExternalId},
         audit::Origin,
-        dashboard::{SIGN_IN_SECONDS, SignInWay, WalletSignIn},
+        dashboard::{DashboardRights, SIGN_IN_SECONDS, SignInWay, WalletSignIn},
         session_token::SessionToken,
         tenant::Tenant,
         timestamp::Timestamp,
@@ -157,6 +157,7 @@ impl Store {
                         token: session.hash(),
                         way: SignInWay::Wallet,
                         admin_key: None,
+                        rights: DashboardRights::ALL,
                         account: attempt.address,
                         account_status,
                         return_url: None,

@@ -10,6 +10,7 @@ mod forgery;
 mod headers;
 mod holds;
 mod new_keys;
+mod rights;
 mod secrets;
 mod sessions;
 mod settings;

@@ -99,7 +99,7 @@ impl Site {
 
     pub async fn owner_by_link(&self, link: &str) -> Visitor {
         let mut owner = self.visitor();
-        owner.get(link).await.expect_redirect("/dashboard/keys");
+        owner.open_link(link).await.expect_redirect("/dashboard/keys");
         owner
     }
 
@@ -123,6 +123,12 @@ pub async fn visitor_on_another_node(site: &Site) -> Visitor {
 impl Visitor {
     pub async fn get(&mut self, path: &str) -> Page {
         self.send(Call::new("GET", path)).await
+    }
+
+    /// Opens a link, and confirms it on the page that asks. Returns the response that follows.
+    pub async fn open_link(&mut self, link: &str) -> Page {
+        let page = self.get(link).await;
+        if page.status == 200 { self.send_form(&page, "/dashboard/enter", &[]).await } else { page }
     }
 
     /// Submits fields as a browser does from a page with the policy `no-referrer`: the origin is
