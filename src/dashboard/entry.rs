@@ -1,17 +1,18 @@
 //! Sign-in by a dashboard link, and sign-out.
 
 use axum::{
-    extract::State,
-    http::{HeaderMap, Method, StatusCode},
+    body::Body,
+    extract::{FromRequest, FromRequestParts as _, Request, State},
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
 
 use super::{
-    brand::plain_frame,
+    brand::{plain_frame, tenant_frame},
     cookies::{Cookie, LastSignIn},
     pages::{
         frame::Nav,
-        sign_in::{AccountName, ChangeAccountPage, SignedOutPage},
+        sign_in::{AccountName, EnterPage, SignedOutPage},
     },
     platform::Platform,
     session::{Newcomer, Visitor, first_page},
@@ -21,18 +22,19 @@ use crate::{
     domain::{
         account::ExternalId,
         audit::Origin,
-        dashboard::SignInWay,
+        dashboard::{ReturnOrigins, ReturnUrl, SignInWay},
         session_token::SessionToken,
         tenant::{Environment, Tenant},
     },
     entropy,
     state::AppState,
-    store::{DashboardSession, LinkTarget},
+    store::DashboardSession,
     web::{
         cookies::with_cookies,
         failure::Failure,
         format,
-        forms::Query,
+        forms::{Form, Query, read_body},
+        guard::{csrf_token, is_csrf_token, only},
         respond::{see_other, show},
     },
 };
@@ -53,8 +55,10 @@ pub async fn home_with_slash() -> Response {
     see_other("/dashboard")
 }
 
-/// `GET /dashboard/enter?token=…`: takes the link, once. What only looks at a link, by HEAD, takes
-/// nothing. In a browser that is in another account it is asked first, and the link is not taken.
+/// `GET /dashboard/enter?token=…`: uses the link if the browser follows it from one of the tenant's
+/// own pages. Otherwise a page asks first, and only its form uses the link: the visitor may have
+/// come from a page that signs them in to an account of somebody else, and a scanner of mail or a
+/// preview of a chat opens every link. A browser that is in another account is asked in any case.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn enter(
     State(state): State<AppState>,
@@ -68,29 +72,83 @@ pub async fn enter(
         return Ok(StatusCode::OK.into_response());
     }
     let link = link_token(query.text("token"))?;
-    match visitor {
-        Ok(visitor) => {
-            let target = state.store().dashboard_link_target(&link).await?;
-            let target = target.ok_or(Failure::LinkDead)?;
-            if !visitor.is_at(&target) {
-                return ask_to_change(&state, &visitor, &target, &link).await;
-            }
-        }
-        Err(Failure::SignedOut) => {}
+    let visitor = match visitor {
+        Ok(visitor) => Some(visitor),
+        Err(Failure::SignedOut) => None,
         Err(failure) => return Err(failure),
+    };
+    let target = state.store().dashboard_link_target(&link).await?.ok_or(Failure::LinkDead)?;
+    let settings = state.store().dashboard_settings(&target.tenant).await?;
+    let left = visitor.as_ref().filter(|visitor| !visitor.is_at(&target));
+    if left.is_none() && is_followed_from(&headers, &settings.return_origins) {
+        return take(&state, &headers, &link, None, &origin).await;
     }
-    take(&state, &headers, &link, None, &origin).await
+    let title = if left.is_some() { "Change the account?" } else { "Open the dashboard?" };
+    let platform = settings.shown_name(&target.tenant);
+    show(&EnterPage {
+        frame: tenant_frame(&target.tenant, &settings, title, Nav::Nowhere),
+        csrf: visitor.as_ref().map(|visitor| csrf_token(visitor.token())),
+        present: left.map(|left| account_name(left.account(), left.platform(), left.tenant())),
+        wanted: account_name(&target.account, platform, &target.tenant),
+        token: link.expose().to_owned(),
+    })
 }
 
-/// `POST /dashboard/enter`: takes the link, and closes the session that the browser was in.
-#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
-pub async fn change_account(
+/// The form of the page that asks.
+pub struct LinkForm {
+    /// `None`: the browser is in no session, as it was when the page was shown.
+    visitor: Option<Visitor>,
+    form: Form,
+}
+
+/// Only one of our own pages can send the form, so it needs no token of its own. If the browser is
+/// in a session, which the form ends, it has that of the session.
+impl FromRequest<AppState> for LinkForm {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
+        let (mut parts, body) = request.into_parts();
+        let visitor = match Visitor::from_request_parts(&mut parts, state).await {
+            Ok(visitor) => Some(visitor),
+            Err(Failure::SessionOver) => None,
+            Err(failure) => return Err(failure),
+        };
+        let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
+        let csrf = form.text("csrf");
+        match visitor.as_ref().map(|visitor| is_csrf_token(csrf, visitor.token())) {
+            Some(false) => Err(Failure::StaleForm),
+            // The page named a session, which has ended.
+            None if form.has("csrf") => Err(Failure::SessionOver),
+            Some(true) | None => Ok(Self { visitor, form }),
+        }
+    }
+}
+
+/// `POST /dashboard/enter`: uses the link, and closes the session that the browser was in.
+#[tracing::instrument(level = "debug", skip_all)]
+pub async fn confirm(
     State(state): State<AppState>,
     headers: HeaderMap,
-    Submission { visitor, form }: Submission,
+    Newcomer(origin): Newcomer,
+    LinkForm { visitor, form }: LinkForm,
 ) -> Result<Response, Failure> {
     let link = link_token(form.text("token"))?;
-    take(&state, &headers, &link, Some(visitor.session()), visitor.origin()).await
+    take(&state, &headers, &link, visitor.as_ref().map(Visitor::session), &origin).await
+}
+
+/// Whether the browser navigates here from a page of one of these origins. What a page only loads,
+/// such as an image, and what a browser fetches in advance, is no navigation.
+fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
+    let is_absent_or = |name, expected: &[u8]| {
+        let name = HeaderName::from_static(name);
+        !headers.contains_key(&name) || only(headers, &name) == Some(expected)
+    };
+    let referrer = only(headers, &header::REFERER).and_then(|bytes| str::from_utf8(bytes).ok());
+    let referrer = referrer.and_then(|text| ReturnUrl::parse(text).ok());
+    referrer.is_some_and(|referrer| origins.allow(&referrer))
+        && is_absent_or("sec-fetch-mode", b"navigate")
+        && is_absent_or("sec-fetch-dest", b"document")
+        && ["sec-purpose", "purpose", "x-moz"].iter().all(|name| !headers.contains_key(*name))
 }
 
 fn link_token(text: &str) -> Result<SessionToken, Failure> {
@@ -114,22 +172,6 @@ async fn take(
     Ok(match LastSignIn::read(headers, secure) {
         Some(_) => with_cookies(response, [LastSignIn::clear(secure)]),
         None => response,
-    })
-}
-
-async fn ask_to_change(
-    state: &AppState,
-    visitor: &Visitor,
-    target: &LinkTarget,
-    link: &SessionToken,
-) -> Result<Response, Failure> {
-    let settings = state.store().dashboard_settings(&target.tenant).await?;
-    let platform = settings.shown_name(&target.tenant);
-    show(&ChangeAccountPage {
-        frame: visitor.frame("Change the account?", Nav::Nowhere),
-        present: account_name(visitor.account(), visitor.platform(), visitor.tenant()),
-        wanted: account_name(&target.account, platform, &target.tenant),
-        token: link.expose().to_owned(),
     })
 }
 

@@ -58,7 +58,7 @@ fn needing(needs: Needs, routes: Router<AppState>) -> Router<AppState> {
 fn ways_in() -> Router<AppState> {
     Router::new()
         .route("/", get(entry::home))
-        .route("/enter", get(entry::enter).post(entry::change_account))
+        .route("/enter", get(entry::enter).post(entry::confirm))
         .route("/signed-out", get(entry::signed_out))
         .route("/logout", post(entry::log_out))
         .route("/logout-everywhere", post(entry::log_out_everywhere))

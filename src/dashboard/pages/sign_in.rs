@@ -37,14 +37,17 @@ pub struct SignaturePage {
     pub signature: Field,
 }
 
-/// `GET /dashboard/enter` in a browser that is in as somebody else: go on as the other, or stay?
+/// `GET /dashboard/enter`: asks before a link is used. In a browser that is in another account: go on
+/// as the other, or stay?
 #[derive(Template)]
-#[template(path = "dashboard/change_account.html")]
-pub struct ChangeAccountPage {
-    /// That of the session.
+#[template(path = "dashboard/enter.html")]
+pub struct EnterPage {
+    /// That of the link's tenant, without a session.
     pub frame: Frame,
-    /// Whose session it is.
-    pub present: AccountName,
+    /// The CSRF token of the session that the browser is in; `None`: it is in none.
+    pub csrf: Option<String>,
+    /// The other account that the browser is in; `None`: it is in none, or in the link's.
+    pub present: Option<AccountName>,
     /// Whose the link is.
     pub wanted: AccountName,
     /// The token of the link.

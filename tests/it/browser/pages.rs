@@ -144,8 +144,7 @@ async fn key_pages(scripts: Scripts) {
     let back = format!("{}/dashboard", world.url);
     let body = json!({"account": WALLET, "return_url": back});
     let link = world.link_with(&world.app.tronagg, body).await;
-    world.open(&link).await;
-    world.is_at("/dashboard/keys").await;
+    world.open_link(&link).await;
     check_page(&world, "keys").await;
     open_and_check_page(&world, "keys-all", "/dashboard/keys?show=all").await;
     let of = |key: &NewKey, page: &str| format!("/dashboard/keys/{}{page}", key.id);
@@ -231,7 +230,10 @@ async fn other_pages(scripts: Scripts) {
     let SampleKeys { bot, .. } = create_sample_account(&world).await;
     // An account in which nothing has happened yet.
     world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
-    world.sign_in_by_link(&world.app.tronagg, OTHER_WALLET).await;
+    let link = world.link(&world.app.tronagg, OTHER_WALLET).await;
+    open_and_check_page(&world, "enter", &link).await;
+    world.click("#continue-as").await;
+    world.is_at("/dashboard/keys").await;
     check_page(&world, "keys-none").await;
     open_and_check_page(&world, "balance-none", "/dashboard/balance").await;
 

@@ -25,8 +25,7 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     let back = format!("{}/dashboard/signed-out?from=platform", world.url);
     world.set_dashboard(tenant, json!({"return_origins": [world.url]})).await;
     let link = world.link_with(tenant, json!({"account": WALLET, "return_url": back})).await;
-    world.open(&link).await;
-    world.is_at("/dashboard/keys").await;
+    world.open_link(&link).await;
     // The token is neither in the address bar nor in the referrer.
     assert_eq!(world.run("return [location.search, document.referrer]").await, json!(["", ""]));
     assert!(world.has(&format!("#return[href='{back}']")).await);
@@ -47,7 +46,7 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     let other = world.link(tenant, WALLET).await;
     let mut phone = visitor::visitor_at(&world.app, &world.url);
     let path = other.strip_prefix(&world.url).expect("it is at the public URL").to_owned();
-    phone.get(&path).await.expect_redirect("/dashboard/keys");
+    phone.open_link(&path).await.expect_redirect("/dashboard/keys");
     world.open("/dashboard/log").await;
     world.click("#log-out-everywhere").await;
     world.is_at("/dashboard/signed-out").await;

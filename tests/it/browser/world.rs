@@ -77,7 +77,13 @@ impl World {
     /// Signs in to the account by a link.
     pub async fn sign_in_by_link(&self, tenant: &TestTenant, account: &str) {
         let link = self.link(tenant, account).await;
-        self.open(&link).await;
+        self.open_link(&link).await;
+    }
+
+    /// Opens a link and confirms it on the page that asks, as after a click in a chat.
+    pub async fn open_link(&self, link: &str) {
+        self.open(link).await;
+        self.click("#continue-as").await;
         self.is_at("/dashboard/keys").await;
     }
 

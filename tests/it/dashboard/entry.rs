@@ -11,6 +11,7 @@ use crate::harness::Call;
 
 const LINK_UNUSABLE: &str = "This link has been used or has expired";
 const ENTER: &str = "/dashboard/enter";
+const PLATFORM: &str = "https://app.tronagg.example";
 
 #[tokio::test]
 async fn a_link_opens_a_session_of_its_account_once() {
@@ -36,7 +37,7 @@ async fn a_link_opens_a_session_of_its_account_once() {
         assert!(seen.status < 400 && scanner.cookies.is_empty(), "{seen:?}");
     }
     let mut owner = site.visitor();
-    owner.get(&link).await.expect_redirect("/dashboard/keys");
+    owner.open_link(&link).await.expect_redirect("/dashboard/keys");
     owner.get("/dashboard/keys").await.expect(200).says("API keys");
     owner.get("/dashboard/balance").await.expect(200).says("12.500000");
 
@@ -55,7 +56,7 @@ async fn ten_concurrent_uses_of_a_link_open_one_session() {
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..10 {
         let (mut visitor, link) = (site.visitor(), link.clone());
-        tasks.spawn(async move { visitor.get(&link).await.status });
+        tasks.spawn(async move { visitor.open_link(&link).await.status });
     }
     let mut statuses = tasks.join_all().await;
     statuses.sort_unstable();
@@ -93,7 +94,7 @@ async fn invalid_link_opens_no_session() {
         visitor.get(path).await.expect(410).says(LINK_UNUSABLE);
     }
     assert!(visitor.cookies.is_empty());
-    visitor.get(&link).await.expect_redirect("/dashboard/keys");
+    visitor.open_link(&link).await.expect_redirect("/dashboard/keys");
 }
 
 #[tokio::test]
@@ -135,7 +136,7 @@ async fn switching_to_another_account_by_link_needs_confirmation() {
     // If another browser has used the link meanwhile, the confirmation changes nothing.
     let second_link = site.link(&site.app.tronagg, wallet).await;
     let page = browser.get(&second_link).await.expect(200);
-    site.visitor().get(&second_link).await.expect_redirect("/dashboard/keys");
+    site.visitor().open_link(&second_link).await.expect_redirect("/dashboard/keys");
     let before = browser.session().to_owned();
     browser.send_form(&page, ENTER, &[]).await.expect(410).says(LINK_UNUSABLE);
     assert_eq!(browser.session(), before);
@@ -144,26 +145,128 @@ async fn switching_to_another_account_by_link_needs_confirmation() {
 }
 
 #[tokio::test]
-async fn link_needs_no_confirmation_unless_another_account_is_signed_in() {
+async fn link_from_the_platform_needs_no_confirmation_unless_another_account_is_signed_in() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
+    for tenant in [&site.app.tronagg, &site.app.tradetally] {
+        let origins = json!({"return_origins": [PLATFORM]});
+        site.set_dashboard(tenant, origins).await.expect(200);
+    }
+    let follow = |link: &str| Call::new("GET", link).header("Referer", &format!("{PLATFORM}/"));
     let mut browser = site.owner(&site.app.tronagg, wallet).await;
     let first = browser.session().to_owned();
     let link = site.link(&site.app.tronagg, wallet).await;
-    browser.get(&link).await.expect_redirect("/dashboard/keys");
+    browser.send(follow(&link)).await.expect_redirect("/dashboard/keys");
     assert_ne!(browser.session(), first);
-    // A link to another account needs none either if the session has ended.
     site.app.account(&site.app.tradetally, "user-1", "0").await;
-    times::make_sessions_idle(&site.app, "30 minutes").await;
     let link = site.link(&site.app.tradetally, "user-1").await;
-    browser.get(&link).await.expect_redirect("/dashboard/keys");
+    browser.send(follow(&link)).await.expect(200).says("Change the account?");
+    // A link to another account needs none either if the session has ended.
+    times::make_sessions_idle(&site.app, "30 minutes").await;
+    browser.send(follow(&link)).await.expect_redirect("/dashboard/keys");
     // A confirmation from a session that has ended is refused, and does not use the link up.
     let mut late = site.owner(&site.app.tradetally, "user-1").await;
     let link = site.link(&site.app.tronagg, wallet).await;
     let page = late.get(&link).await.expect(200);
     times::make_sessions_idle(&site.app, "30 minutes").await;
     late.send_form(&page, ENTER, &[]).await.expect(401);
-    late.get(&link).await.expect_redirect("/dashboard/keys");
+    late.send(follow(&link)).await.expect_redirect("/dashboard/keys");
+}
+
+#[tokio::test]
+async fn link_opens_directly_only_if_the_browser_follows_it_from_a_return_origin() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let origins = json!({"return_origins": ["https://other.example", PLATFORM]});
+    site.set_dashboard(&site.app.tronagg, origins).await.expect(200);
+    let (referer, mode, dest) = ("Referer", "Sec-Fetch-Mode", "Sec-Fetch-Dest");
+    let page = "https://app.tronagg.example/account?tab=keys";
+    for direct in [
+        &[(referer, "https://app.tronagg.example/")][..],
+        &[(referer, page)],
+        &[(referer, "https://other.example/")],
+        &[
+            (referer, page),
+            (mode, "navigate"),
+            (dest, "document"),
+            ("Sec-Fetch-Site", "cross-site"),
+        ],
+    ] {
+        let link = site.link(&site.app.tronagg, wallet).await;
+        let mut call = Call::new("GET", &link);
+        for (name, value) in direct {
+            call = call.header(name, value);
+        }
+        let mut visitor = site.visitor();
+        visitor.send(call).await.expect_redirect("/dashboard/keys");
+        visitor.get("/dashboard/keys").await.expect(200);
+    }
+    let link = site.link(&site.app.tronagg, wallet).await;
+    for indirect in [
+        &[][..],
+        &[(referer, "")],
+        &[(referer, "null")],
+        &[(referer, "https://evil.example/")],
+        &[(referer, "https://app.tronagg.example.evil.example/")],
+        &[(referer, "https://app.tronagg.example@evil.example/")],
+        &[(referer, "https://evil.example/?https://app.tronagg.example/")],
+        &[(referer, "http://app.tronagg.example/")],
+        &[(referer, "https://app.tronagg.example:8443/")],
+        &[(referer, LOOPBACK)],
+        &[(referer, page), (referer, "https://evil.example/")],
+        &[("Origin", "https://app.tronagg.example")],
+        // An image, a frame and a script of the platform's page, and what a browser prefetches.
+        &[(referer, page), (mode, "no-cors"), (dest, "image")],
+        &[(referer, page), (mode, "navigate"), (dest, "iframe")],
+        &[(referer, page), (mode, "cors"), (dest, "empty")],
+        &[(referer, page), (mode, "navigate"), (dest, "document"), ("Sec-Purpose", "prefetch")],
+        &[(referer, page), ("Purpose", "prefetch")],
+    ] {
+        let mut call = Call::new("GET", &link);
+        for (name, value) in indirect {
+            call = call.header(name, value);
+        }
+        let mut visitor = site.visitor();
+        let asked = visitor.send(call).await.expect(200);
+        assert!(asked.headers.get("set-cookie").is_none(), "{indirect:?}: {asked:?}");
+        asked.says("Open the dashboard?");
+    }
+    // None of them has used the link up.
+    site.owner_by_link(&link).await;
+}
+
+#[tokio::test]
+async fn page_before_a_session_names_the_account_and_has_one_form() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    site.set_dashboard(&site.app.tronagg, json!({"name": "Tron & Agg"})).await.expect(200);
+    let link = site.link(&site.app.tronagg, wallet).await;
+    let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
+    let mut victim = site.visitor();
+    let page = victim.get(&link).await.expect(200);
+    page.says(wallet);
+    page.says("Tron & Agg");
+    let forms = tags(&page.source, "form");
+    assert_eq!(forms.len(), 1, "{page:?}");
+    assert_eq!(attribute(&forms[0], "method").as_deref(), Some("post"));
+    assert_eq!(page.hidden(ENTER), [("token".to_owned(), token.to_owned())]);
+    assert!(victim.cookies.is_empty(), "{:?}", victim.cookies);
+
+    // Another site cannot submit the form.
+    for (origin, fetch_site) in [
+        ("https://evil.example", "cross-site"),
+        ("null", "cross-site"),
+        ("null", "same-site"),
+        ("null", "none"),
+    ] {
+        let forged = form(ENTER, &[("token", token)]).header("Origin", origin);
+        victim.send(forged.header("Sec-Fetch-Site", fetch_site)).await.expect(403);
+    }
+    victim.send(form(ENTER, &[("token", token)])).await.expect(403);
+    assert!(victim.cookies.is_empty(), "{:?}", victim.cookies);
+    victim.post(ENTER, &[]).await.expect(410);
+    victim.send_form(&page, ENTER, &[]).await.expect_redirect("/dashboard/keys");
+    victim.get("/dashboard/keys").await.expect(200);
 }
 
 #[tokio::test]
@@ -174,7 +277,7 @@ async fn session_cookie_has_all_protective_attributes_on_http_and_https() {
         let site = Site::start_at(url).await;
         let wallet = site.app.wallet("0").await;
         let link = site.link(&site.app.tronagg, wallet).await;
-        let entered = site.visitor().get(&link).await.expect(303);
+        let entered = site.visitor().open_link(&link).await.expect(303);
         let cookies: Vec<_> = entered.headers.get_all("set-cookie").iter().collect();
         assert_eq!(cookies.len(), 1, "{entered:?}");
         let cookie = cookies[0].to_str().expect("text");

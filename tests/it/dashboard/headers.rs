@@ -43,6 +43,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     for suffix in ["", "/edit", "/rotate", "/revoke", "/compromised", "/purchases"] {
         paths.push(format!("/dashboard/keys/{}{suffix}", key.id));
     }
+    paths.push(site.link(&app.tronagg, WALLET).await);
     (owner, key, paths)
 }
 

@@ -129,7 +129,8 @@ fn no_log_line_contains_a_token_or_a_key() {
     let unused = link();
     let used = link();
     let mut browser = Browser { service: &service, cookie: String::new() };
-    browser.get(&used).expect(303);
+    let asked = browser.get(&used).expect(200);
+    browser.post(&asked, "/dashboard/enter", &[]).expect(303);
     let session = browser.cookie.split_once('=').expect("a value").1.to_owned();
     let new = "/dashboard/keys/new";
     let page = browser.get(new).expect(200);

@@ -154,7 +154,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
 
     // Signing in by a link removes the cookie.
     let link = site.link(&site.app.tronagg, WALLET).await;
-    idle.get(&link).await.expect_redirect("/dashboard/keys");
+    idle.open_link(&link).await.expect_redirect("/dashboard/keys");
     assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
 
     // The page offers nothing once the tenant has turned wallet sign-in off.
