@@ -25,7 +25,8 @@ use crate::{
 /// A link into the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// Redirect the user's browser here immediately: the link works once. Only this response
+    /// Redirect the user's browser here immediately: the link works once. It opens a session directly
+    /// if the browser comes from one of the `return_origins`. Only this response
     /// contains it.
     #[schema(
         format = "uri",
@@ -72,7 +73,10 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 /// Create a dashboard link
 ///
 /// Opens the dashboard of one account, once, within five minutes. Redirect a user that your
-/// platform has logged in to it.
+/// platform has logged in to it, from a page of one of the `return_origins`: from elsewhere, a page
+/// asks before the session is opened. The session gives no more than this admin key has: `keys` the
+/// pages of keys and holds, `audit` the balance, the statement, purchases and the log. It ends when
+/// the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     security(("admin_key" = [])),
