@@ -159,8 +159,8 @@ impl Visitor {
     }
 }
 
-/// The first page that a session with these rights may open. A session without any is told so by the
-/// list of keys.
+/// The first page that a session with these rights may open. A session without any is told so by
+/// the list of keys.
 pub fn first_page(rights: DashboardRights) -> &'static str {
     if rights.has(DashboardRight::Audit) && !rights.has(DashboardRight::Keys) {
         "/dashboard/balance"

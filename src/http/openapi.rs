@@ -67,7 +67,7 @@ fn skeleton() -> Document {
         ("holds", "Holds: parts of the balance that are reserved."),
         ("accounts", "A tenant's accounts, their balances and ledger entries."),
         ("keys", "An account's API keys."),
-        ("dashboard", "Links to an account's dashboard, its sessions, and the dashboard's settings."),
+        ("dashboard", "Links to an account's dashboard, its sessions, and its settings."),
         ("audit", "Audit events."),
         ("service", "Health of the service."),
     ]

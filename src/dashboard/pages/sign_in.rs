@@ -37,8 +37,8 @@ pub struct SignaturePage {
     pub signature: Field,
 }
 
-/// `GET /dashboard/enter`: asks before a link is used. In a browser that is in another account: go on
-/// as the other, or stay?
+/// `GET /dashboard/enter`: asks before a link is used. In a browser that is in another account: go
+/// on as the other, or stay?
 #[derive(Template)]
 #[template(path = "dashboard/enter.html")]
 pub struct EnterPage {

@@ -88,11 +88,12 @@ impl Store {
         let found = self
             .read(|pool| async move {
                 sqlx::query!(
-                    "SELECT /* dashboard_links.dashboard_link_target */ l.tenant_id, external_id
-                     FROM dashboard_links l JOIN accounts USING (account_id)
-                          LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
-                     WHERE token_hash = $1 AND maker.revoked_at IS NULL
-                       AND expires_at > clock_timestamp()",
+                    r#"SELECT /* dashboard_links.dashboard_link_target */
+                              l.tenant_id AS "tenant_id!", external_id AS "external_id!"
+                       FROM dashboard_links l JOIN accounts USING (account_id)
+                            LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
+                       WHERE token_hash = $1 AND maker.revoked_at IS NULL
+                         AND expires_at > clock_timestamp()"#,
                     link.as_bytes(),
                 )
                 .fetch_optional(&pool)

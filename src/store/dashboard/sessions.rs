@@ -141,9 +141,10 @@ impl Store {
                 sqlx::query_as!(
                     SessionRow,
                     r#"SELECT /* dashboard_sessions.dashboard_session */
-                              s.tenant_id, external_id, status, return_url, way,
-                              maker.permissions AS "permissions?", s.created_at, last_seen_at,
-                              clock_timestamp() AS "now!"
+                              s.tenant_id AS "tenant_id!", external_id AS "external_id!",
+                              status AS "status!", return_url, way AS "way!",
+                              maker.permissions AS "permissions?", s.created_at AS "created_at!",
+                              last_seen_at AS "last_seen_at!", clock_timestamp() AS "now!"
                        FROM dashboard_sessions s JOIN accounts USING (account_id)
                             LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
                        WHERE token_hash = $1 AND maker.revoked_at IS NULL

@@ -52,6 +52,11 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
             page.says(SCRIPT);
         }
     }
+    let link = site.link(&app.tronagg, WALLET).await;
+    let asked = site.visitor().get(&link).await.expect(200);
+    assert_escaped(&asked);
+    assert!(!asked.source.contains("<b>Agg"), "{asked:?}");
+    asked.says("<b>Agg</b>\"'><i>");
     let rotate = of_key("/rotate");
     let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
     assert_escaped(&rotated);

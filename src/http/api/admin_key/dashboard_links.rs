@@ -25,8 +25,8 @@ use crate::{
 /// A link into the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// Redirect the user's browser here immediately: the link works once. It opens a session directly
-    /// if the browser comes from one of the `return_origins`. Only this response
+    /// Redirect the user's browser here immediately: the link works once. It opens a session
+    /// directly if the browser comes from one of the `return_origins`. Only this response
     /// contains it.
     #[schema(
         format = "uri",
