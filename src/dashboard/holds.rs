@@ -115,7 +115,7 @@ async fn page(
     let before = query.text("cursor").parse().ok();
     let limit = to_fetch(LENGTH);
     let holds = state.store().list_holds(tenant, account, &filter, before, limit).await?;
-    let names = Names::of(&named_keys(state, visitor).await?);
+    let names = Names::of(visitor, &named_keys(state, visitor).await?);
     let older = |last: HoldId| older_url(key_id, last);
     let table = table(visitor, holds, LENGTH, &names, older);
     show_with(status, &HoldsPage { frame, table })

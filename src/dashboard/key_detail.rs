@@ -139,7 +139,7 @@ async fn open_holds(
     let limit = to_fetch(HOLDS);
     let holds = state.store().list_holds(tenant, account, &filter, None, limit).await?;
     let older = |last| holds::older_url(Some(key_id), last);
-    let table = holds::table(visitor, holds, HOLDS, &Names::none(), older);
+    let table = holds::table(visitor, holds, HOLDS, &Names::none(visitor), older);
     Ok(HoldTable { of_one_key: true, ..table })
 }
 

@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "24eb08644b2a472b5c6e216e5f809ef9406d8cc7e29e2026fdce9d8e2c7bf78d";
+const DIGEST: &str = "ea47cba9e5315a8eae66cd2e32b49581e0b9f22e47213685377284f84dcb1ee6";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
