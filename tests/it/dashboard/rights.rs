@@ -41,6 +41,8 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/keys/{key_id}/enable", &["POST"], Needs::Keys),
     ("/keys/{key_id}/rotate", &["GET", "POST"], Needs::Keys),
     ("/keys/{key_id}/revoke", &["GET", "POST"], Needs::Keys),
+    ("/holds", &["GET"], Needs::Keys),
+    ("/holds/{hold_id}/void", &["POST"], Needs::Keys),
     ("/keys/{key_id}/compromised", &["GET", "POST"], Needs::Keys),
     ("/assets/{hash}/{file}", &["GET"], Needs::Nothing),
     ("/accent/{file}", &["GET"], Needs::Nothing),
@@ -85,6 +87,7 @@ async fn owner_with(site: &Site, permissions: &[&str], lands_at: &str) -> Visito
 
 async fn request(owner: &mut Visitor, method: &str, template: &str, key: &NewKey) -> Page {
     let path = format!("/dashboard{template}").replace("{key_id}", &key.id);
+    let path = path.replace("{hold_id}", "hld_01h455vb4pex5vsknk084sn02q");
     match method {
         "GET" => owner.get(&path).await,
         // Without the token of a form, so that none has an effect.
@@ -132,7 +135,7 @@ async fn session_without_audit_shows_no_purchase_balance_or_event() {
     let done = owner.send_form(&form, &compromised, &[]).await.expect(200);
     done.says("is revoked");
     for page in [list, detail, form, done] {
-        for secret in ["1.234567", "18.765433", "a-reference", "Key created", "/dashboard/log"] {
+        for secret in ["1.234567", "18.765433", "a-reference", "Key created", "/dashboard/log\""] {
             page.does_not_say(secret);
         }
         for path in ["/dashboard/balance", "/purchases"] {
