@@ -35,6 +35,9 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Time limit from the headers of a request to its response.
     pub request_timeout: Duration,
+    /// Maximum number of concurrent requests of one API key or one dashboard session, on routes that
+    /// use the shared connections to the database.
+    pub in_flight: usize,
     /// A request that takes longer is logged.
     pub slow_request: Duration,
 }
@@ -45,6 +48,7 @@ impl Default for Limits {
             body_bytes: 16 * 1024,
             body_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(15),
+            in_flight: 16,
             slow_request: Duration::from_secs(1),
         }
     }

@@ -108,6 +108,8 @@ problem_codes! {
     ValidationFailed: UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed";
     /// The `Idempotency-Key` was used for a different request.
     IdempotencyMismatch: UNPROCESSABLE_ENTITY, "idempotency_mismatch", "Idempotency mismatch";
+    /// The API key or the dashboard session has as many requests in flight as it may have.
+    TooManyInFlight: TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight";
     /// A fault of the service. The log has the cause.
     InternalError: INTERNAL_SERVER_ERROR, "internal_error", "Internal error";
     /// The service cannot answer now, for example because it cannot reach its database.

@@ -71,6 +71,11 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
     pub max_connections_per_address: Option<String>,
 
+    /// Maximum number of concurrent requests of one API key or one dashboard session, 1 to 1000.
+    /// Does not apply to verifications, purchases and holds [default: 16]
+    #[arg(long, env = "TOLLGATE_MAX_IN_FLIGHT", value_name = "NUMBER")]
+    pub max_in_flight: Option<String>,
+
     /// How long to wait for a request body before answering 408 [default: 10s]
     #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
     pub body_timeout: Option<String>,
@@ -188,6 +193,12 @@ impl ServerArgs {
                 .number("TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS", given, 1..=1_000_000, 0)
                 .map(Some),
         };
+        let in_flight = reader.number(
+            "TOLLGATE_MAX_IN_FLIGHT",
+            self.max_in_flight.as_deref(),
+            1..=1000,
+            limits.in_flight,
+        );
         let node = NodeSettings::default();
         let cache_entries = reader.number(
             "TOLLGATE_CACHE_ENTRIES",
@@ -219,6 +230,7 @@ impl ServerArgs {
                 body_bytes: body?,
                 body_timeout: body_timeout?,
                 request_timeout: request?,
+                in_flight: in_flight?,
                 slow_request: slow?,
             },
             server_limits: ServerLimits {

@@ -10,7 +10,9 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     assets, balance, brand, change_key, compromise, entry, failures, holds, key_detail, keys,
-    new_key, purchases, rotate, security_log, session::Needs, sign_in,
+    new_key, purchases, rotate, security_log,
+    session::{self, Needs},
+    sign_in,
 };
 use crate::{
     domain::dashboard::DashboardRight,
@@ -18,6 +20,7 @@ use crate::{
     web::{
         failure,
         guard::{self, Protection},
+        in_flight::InFlight,
     },
 };
 
@@ -28,9 +31,10 @@ pub fn routes(state: &AppState) -> Router {
     let timeout = state.limits().request_timeout;
     let protection = Protection { secure: public_url.is_secure(), render_failure: failures::page };
     let protect = middleware::from_fn_with_state(protection, guard::protect);
-    let pages = needing(Needs::Session, ways_in())
-        .merge(needing(Needs::Right(DashboardRight::Audit), account_pages()))
-        .merge(needing(Needs::Right(DashboardRight::Keys), key_pages()))
+    let in_flight = InFlight::new(state.limits().in_flight);
+    let pages = needing(Needs::Session, &in_flight, ways_in())
+        .merge(needing(Needs::Right(DashboardRight::Audit), &in_flight, account_pages()))
+        .merge(needing(Needs::Right(DashboardRight::Keys), &in_flight, key_pages()))
         .merge(public_files())
         .method_not_allowed_fallback(failure::no_such_method)
         .fallback(failure::no_such_page)
@@ -50,8 +54,9 @@ pub fn routes(state: &AppState) -> Router {
 }
 
 /// Routes that read a session only if it meets these needs. Without them a route reads no session.
-fn needing(needs: Needs, routes: Router<AppState>) -> Router<AppState> {
-    routes.route_layer(Extension(needs))
+fn needing(needs: Needs, in_flight: &InFlight, routes: Router<AppState>) -> Router<AppState> {
+    let in_flight = middleware::from_fn_with_state(in_flight.clone(), session::bound);
+    routes.route_layer(in_flight).route_layer(Extension(needs))
 }
 
 /// In and out. What is sent here without a session is checked against the cookie of its page.

@@ -1,8 +1,12 @@
 //! The visitor of a page: the session that the cookie of the request identifies.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, Request, State},
     http::{Extensions, request::Parts},
+    middleware::Next,
+    response::Response,
 };
 
 use super::{
@@ -15,20 +19,27 @@ use super::{
     },
 };
 use crate::{
-    auth::{ClientAddress, Problem},
+    auth::{ClientAddress, Problem, ProblemCode},
     domain::{
         account::{AccountStatus, ExternalId},
         amount::Currency,
         audit::{Actor, Origin},
         dashboard::{DashboardRight, DashboardRights, DashboardSettings},
         id::RequestId,
-        session_token::SessionToken,
+        session_token::{SessionId, SessionToken},
         tenant::Tenant,
         timestamp::Timestamp,
     },
     state::AppState,
-    store::{AccountHandle, DashboardSession, LinkTarget},
-    web::{failure::Failure, format, forms::Form, guard::csrf_token, links::Link},
+    store::{AccountHandle, DashboardSession, LinkTarget, of_request, set_tenant},
+    web::{
+        failure::Failure,
+        format,
+        forms::Form,
+        guard::csrf_token,
+        in_flight::{Entered, HeldUntilSent, InFlight},
+        links::Link,
+    },
 };
 
 /// What a session must be allowed to use, so that a route may read it. Every route that takes a
@@ -210,9 +221,56 @@ impl FromRequestParts<AppState> for Visitor {
         if !needs.are_met_by(session.rights) {
             return Err(Failure::NotIncluded);
         }
+        parts
+            .extensions
+            .get::<SessionInFlight>()
+            .map_or(Ok(()), |bound| bound.enter(session.id))?;
+        set_tenant(session.tenant.id);
         let settings = state.store().dashboard_settings(&session.tenant).await?;
         Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
     }
+}
+
+/// Where a request's session takes its place among those in flight, once it is known.
+#[derive(Clone)]
+struct SessionInFlight {
+    in_flight: InFlight,
+    entered: Arc<Mutex<Option<Entered>>>,
+}
+
+impl SessionInFlight {
+    /// Takes a place, once for a request.
+    fn enter(&self, session: SessionId) -> Result<(), Failure> {
+        let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
+        if entered.is_none() {
+            *entered = Some(self.in_flight.enter(session.uuid()).ok_or_else(too_many)?);
+        }
+        Ok(())
+    }
+}
+
+/// Bounds a session's requests in flight, until their responses have been handed to the socket, and
+/// lets the tenants' requests take turns on the connections to the database.
+pub async fn bound(
+    State(in_flight): State<InFlight>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let entered = Arc::default();
+    let bound = SessionInFlight { in_flight, entered: Arc::clone(&entered) };
+    request.extensions_mut().insert(bound);
+    let mut response = of_request(None, next.run(request)).await;
+    let entered = entered.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(entered) = entered {
+        HeldUntilSent::attach(&mut response, entered);
+    }
+    response
+}
+
+fn too_many() -> Failure {
+    let detail = "The session has too many requests in flight. Wait for a response before you \
+                  send the next request.";
+    Failure::Fault(Problem::new(ProblemCode::TooManyInFlight, detail).retry_after(1))
 }
 
 /// An account's owner who is not in yet, as the audit trail has them.

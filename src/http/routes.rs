@@ -16,7 +16,7 @@ use super::{
         },
         api_key::{authorize, holds, me, purchases},
         open::health,
-        shared::admin,
+        shared::{admin, in_flight},
     },
     problem,
 };
@@ -24,6 +24,7 @@ use crate::{
     auth::ApiKeyLayer,
     domain::{permission::Permission, scope::Scope},
     state::AppState,
+    web::in_flight::InFlight,
 };
 
 /// A route's way in: which credential, and what it has to be good for.
@@ -33,8 +34,10 @@ type Guarded = (Guard, OpenApiRouter<AppState>);
 #[derive(Clone)]
 enum Guard {
     Open,
-    /// Each key is served in its own tenant.
+    /// Each key is served in its own tenant. The routes use queues of their own.
     ApiKey(Option<Scope>),
+    /// The same for routes that use the shared connections to the database.
+    BoundApiKey(Option<Scope>),
     /// The path has the tenant, and the query the scope.
     ApiKeyOfTenantInPath,
     AdminKey(Permission),
@@ -43,8 +46,9 @@ enum Guard {
 /// The routes behind their guards.
 pub fn guarded_routes(state: &AppState) -> Router<AppState> {
     let mut routes = OpenApiRouter::new();
+    let in_flight = InFlight::new(state.limits.in_flight);
     for (guard, group) in route_groups() {
-        routes = routes.merge(guard.protect(group, state));
+        routes = routes.merge(guard.protect(group, state, &in_flight));
     }
     // Not in the document: it only says where to go instead.
     Router::from(routes).route("/v1/authorize", any(authorize::without_tenant))
@@ -60,13 +64,13 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
 }
 
 fn route_groups() -> Vec<Guarded> {
-    use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, Open};
+    use Guard::{AdminKey, ApiKey, ApiKeyOfTenantInPath, BoundApiKey, Open};
     use Permission::{Accounts, Audit, Credits, Dashboard, Keys, Verify};
     let group = OpenApiRouter::<AppState>::new;
     vec![
         (Open, group().routes(routes!(health::livez)).routes(routes!(health::readyz))),
         (ApiKeyOfTenantInPath, group().routes(authorize_by_any_method())),
-        (ApiKey(None), group().routes(routes!(me::get))),
+        (BoundApiKey(None), group().routes(routes!(me::get))),
         (
             ApiKey(Some(Scope::purchases_write())),
             group()
@@ -76,7 +80,7 @@ fn route_groups() -> Vec<Guarded> {
                 .routes(routes!(holds::void)),
         ),
         (
-            ApiKey(Some(Scope::purchases_read())),
+            BoundApiKey(Some(Scope::purchases_read())),
             group()
                 .routes(routes!(purchases::list_own))
                 .routes(routes!(purchases::get_own))
@@ -141,7 +145,12 @@ fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
 }
 
 impl Guard {
-    fn protect(self, routes: OpenApiRouter<AppState>, state: &AppState) -> OpenApiRouter<AppState> {
+    fn protect(
+        self,
+        routes: OpenApiRouter<AppState>,
+        state: &AppState,
+        in_flight: &InFlight,
+    ) -> OpenApiRouter<AppState> {
         match self {
             Self::Open => routes,
             Self::ApiKey(scope) => {
@@ -151,7 +160,14 @@ impl Guard {
                     None => gate,
                 })
             }
-            // The last layer is the outermost: it reads the request before the gate reads the key.
+            // The last layer is the outermost.
+            Self::BoundApiKey(scope) => {
+                let bound = (state.clone(), in_flight.clone());
+                let routes =
+                    routes.route_layer(middleware::from_fn_with_state(bound, in_flight::bound));
+                Self::ApiKey(scope).protect(routes, state, in_flight)
+            }
+            // The outermost layer reads the request before the gate reads the key.
             Self::ApiKeyOfTenantInPath => routes
                 .route_layer(ApiKeyLayer::for_every_tenant(state.verifier.clone()))
                 .route_layer(middleware::from_fn_with_state(state.clone(), authorize::require)),

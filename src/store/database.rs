@@ -1,10 +1,11 @@
 use std::{
     future::Future,
+    ops::{Deref, DerefMut},
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
 use tracing::warn;
 
 use super::{
@@ -20,6 +21,7 @@ use super::{
     },
     scope_sets::ScopeSets,
     tenant_directory::TenantDirectory,
+    turns::{Turn, Turns, hurry, of_request},
 };
 use crate::{entropy, schema};
 
@@ -29,6 +31,9 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The database. Cheap to share behind an `Arc`; holds the pool of connections.
 pub struct Store {
     pub(super) pool: PgPool,
+    /// Turns on the pool's connections.
+    turns: Turns,
+    acquire_timeout: Duration,
     /// Has its own connections, so that a look-up waits for no purchase.
     pub(super) lookups: Arc<Lookups>,
     /// Connections for batches, so that a batch waits for no list.
@@ -68,6 +73,8 @@ impl Store {
         // The database limits each statement itself. This is for a database that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
+            turns: Turns::new(settings.max_connections),
+            acquire_timeout: settings.acquire_timeout,
             pool,
             lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
             batches,
@@ -125,8 +132,12 @@ impl Store {
     /// Checks that the database answers.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn ping(&self) -> Result<(), StoreError> {
-        self.read(|pool| async move {
-            sqlx::query("SELECT /* database.ping */ 1").execute(&pool).await
+        of_request(None, async {
+            hurry();
+            self.read(|pool| async move {
+                sqlx::query("SELECT /* database.ping */ 1").execute(&pool).await
+            })
+            .await
         })
         .await?;
         Ok(())
@@ -157,6 +168,15 @@ impl Store {
         F: Fn(PgPool) -> Fut,
         Fut: Future<Output = Result<T, sqlx::Error>>,
     {
+        let _turn = self.turn().await?;
+        self.repeat(run).await
+    }
+
+    async fn repeat<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
+    where
+        F: Fn(PgPool) -> Fut,
+        Fut: Future<Output = Result<T, sqlx::Error>>,
+    {
         let mut failures = 0;
         loop {
             let attempt = tokio::time::timeout(self.read_timeout, run(self.pool.clone())).await;
@@ -171,13 +191,50 @@ impl Store {
     }
 
     /// Begins a transaction (READ COMMITTED) on a working connection.
-    pub(super) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        self.read(|pool| async move { pool.begin().await }).await
+    pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
+        let turn = self.turn().await?;
+        let transaction = self.repeat(|pool| async move { pool.begin().await }).await?;
+        Ok(Tx { transaction, _turn: turn })
+    }
+
+    async fn turn(&self) -> Result<Turn, StoreError> {
+        let turn = tokio::time::timeout(self.acquire_timeout, self.turns.take()).await;
+        turn.map_err(|_| StoreError::Unavailable("no connection was free in time".into()))
     }
 
     /// Measures an operation until the timer is dropped.
     pub(super) fn timer(&self, operation: &'static str) -> Timer {
         Timer { operation, since: Instant::now() }
+    }
+}
+
+/// A transaction on one of the pool's connections, and its turn. Dropping it rolls it back.
+pub(super) struct Tx {
+    transaction: Transaction<'static, Postgres>,
+    _turn: Turn,
+}
+
+impl Tx {
+    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
+        self.transaction.commit().await
+    }
+
+    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
+        self.transaction.rollback().await
+    }
+}
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.transaction
     }
 }
 

@@ -26,6 +26,7 @@ mod pool;
 mod scope_sets;
 mod tenant_directory;
 mod tls;
+mod turns;
 
 pub use accounts::admin_keys::{AdminKey, AdminVerification};
 pub use accounts::{account::Account, handle::AccountHandle};
@@ -55,3 +56,4 @@ pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
 pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
+pub use turns::{of_request, set_tenant};

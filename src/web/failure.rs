@@ -120,6 +120,10 @@ impl Failure {
                 "The form did not arrive completely",
                 "Nothing was changed. Check your connection and submit the form again.",
             ),
+            Self::Fault(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => (
+                "Too many requests",
+                "You have too many pages loading at the same time. Wait for them and try again.",
+            ),
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
                 "The service is temporarily unavailable",
                 "Try again in a moment. If you submitted a change, check first whether it took \

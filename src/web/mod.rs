@@ -12,6 +12,7 @@ pub mod fields;
 pub mod format;
 pub mod forms;
 pub mod guard;
+pub mod in_flight;
 pub mod links;
 pub mod paths;
 pub mod respond;

@@ -23,6 +23,7 @@ use crate::{
     http::problem,
     node::count_unverified,
     state::AppState,
+    web::in_flight::HeldUntilSent,
 };
 
 /// Adds what every response has. The router's outermost layer.
@@ -149,6 +150,9 @@ fn carry_over(old: Response, mut new: Response) -> Response {
     }
     if let Some(tenant) = parts.extensions.get::<LoggedTenant>() {
         new.extensions_mut().insert(tenant.clone());
+    }
+    if let Some(held) = parts.extensions.get::<HeldUntilSent>() {
+        new.extensions_mut().insert(held.clone());
     }
     new
 }

@@ -10,7 +10,7 @@ use std::{
     net::IpAddr,
     pin::{Pin, pin},
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll, ready},
@@ -42,7 +42,7 @@ use super::{
     limits::ServerLimits,
     request_body::{ExpectsContinue, RequestBody},
 };
-use crate::auth::ClientAddress;
+use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 
 /// How long a connection that the server closes is still read from, so that a client that sends
 /// a body that nobody reads gets the answer.
@@ -62,6 +62,8 @@ pub struct ConnectionState {
     /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
     response_taken: AtomicBool,
     close: Notify,
+    /// What the request in flight holds until its response has been handed to the socket.
+    held: Mutex<Option<HeldUntilSent>>,
     /// The socket, once hyper has let go of it.
     socket: Mutex<Option<Stream>>,
 }
@@ -105,6 +107,7 @@ impl ConnectionState {
             phase: AtomicU64::new(0),
             response_taken: AtomicBool::new(false),
             close: Notify::new(),
+            held: Mutex::new(None),
             socket: Mutex::new(None),
         };
         state.enter(Phase::Head(state.now()));
@@ -122,6 +125,10 @@ impl ConnectionState {
     /// Closes the connection after the request in flight, if there is one.
     pub fn close(&self) {
         self.close.notify_one();
+    }
+
+    fn held(&self) -> MutexGuard<'_, Option<HeldUntilSent>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn phase(&self) -> Phase {
@@ -271,6 +278,10 @@ async fn answer(
     if !keep || requests.in_reserve {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    let held = response.extensions_mut().remove::<HeldUntilSent>();
+    if held.is_some() {
+        *state.held() = held;
+    }
     Ok(response.map(|body| ResponseBody { body, state }))
 }
 
@@ -371,6 +382,7 @@ impl AsyncWrite for Socket {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.stream().poll_flush(context))?;
         if self.state.response_taken.swap(false, Ordering::Relaxed) {
+            *self.state.held() = None;
             self.state.enter(Phase::Idle(self.state.now()));
         }
         Poll::Ready(Ok(()))

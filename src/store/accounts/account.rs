@@ -1,5 +1,5 @@
 use serde_json::json;
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
@@ -15,7 +15,9 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::{now, stored_time},
+        database::Tx,
         external_ids::stored_account,
+        turns::hurry,
     },
 };
 
@@ -155,6 +157,9 @@ impl AccountHandle<'_> {
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
+        if status == AccountStatus::Suspended {
+            hurry();
+        }
         let (mut tx, locked) = self.begin().await?;
         if locked.status != status {
             let at = now(&mut tx).await?;
@@ -183,9 +188,7 @@ impl AccountHandle<'_> {
 
     /// Begins a transaction and locks the account's row. What later statements read of the account
     /// stays true until the commit.
-    pub(in crate::store) async fn begin(
-        &self,
-    ) -> Result<(Transaction<'static, Postgres>, LockedAccount), StoreError> {
+    pub(in crate::store) async fn begin(&self) -> Result<(Tx, LockedAccount), StoreError> {
         let mut tx = self.store.begin().await?;
         let locked = lock(&mut tx, self.id).await?;
         Ok((tx, locked))

@@ -1,7 +1,7 @@
 //! Changes of existing keys: settings, revocation, rotation.
 
 use serde_json::{Map, json};
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::row::{ApiKey, select, update};
@@ -17,7 +17,8 @@ use crate::{
     },
     entropy,
     store::{
-        AccountHandle, FormClaim, Refusal, StoreError, clock::now, hold_voids::void_holds_of_key,
+        AccountHandle, FormClaim, Refusal, StoreError, clock::now, database::Tx,
+        hold_voids::void_holds_of_key, turns::hurry,
     },
 };
 
@@ -30,6 +31,9 @@ impl AccountHandle<'_> {
         change: &KeyChange,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("change_api_key");
+        if change.enabled == Some(false) {
+            hurry();
+        }
         let (mut tx, _) = self.begin().await?;
         let old = self.live_key(&mut tx, key_id).await?;
         let settings = change.applied_to(&old.settings);
@@ -87,6 +91,7 @@ impl AccountHandle<'_> {
         reason: Option<&Reason>,
         void_reason: VoidReason,
     ) -> Result<ApiKey, StoreError> {
+        hurry();
         let (mut tx, _) = self.begin().await?;
         let mut key =
             select(&mut tx, self.id, key_id).await?.ok_or(Refusal::NotFound)?.into_key()?;
@@ -162,11 +167,7 @@ impl AccountHandle<'_> {
     }
 
     /// Commits, and returns once every node has applied the change of the key.
-    async fn commit_announced(
-        &self,
-        mut tx: Transaction<'static, Postgres>,
-        key_id: KeyId,
-    ) -> Result<(), StoreError> {
+    async fn commit_announced(&self, mut tx: Tx, key_id: KeyId) -> Result<(), StoreError> {
         let change = self.store.announce_key(&mut tx, self.id, key_id).await?;
         tx.commit().await?;
         change.settle(self.store).await;

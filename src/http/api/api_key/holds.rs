@@ -26,7 +26,7 @@ use crate::{
         params::{QueryParams, path_id},
         problems::{
             AnyRoute, Declined, HoldLimitReached, HoldNotCapturable, HoldNotOpen, WithApiKey,
-            WithBody, WithIdempotencyKey, WithParameters, WithTarget,
+            WithBody, WithBoundInFlight, WithIdempotencyKey, WithParameters, WithTarget,
         },
         replay::OptionalIdempotencyKey,
     },
@@ -191,7 +191,7 @@ pub async fn void(
     tag = "holds", security(("api_key" = [])),
     params(HoldQuery, HoldPage),
     responses((status = 200, description = "A page of holds.", body = HoldList),
-        AnyRoute, WithApiKey, WithParameters))]
+        AnyRoute, WithApiKey, WithBoundInFlight, WithParameters))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn list(
     State(state): State<AppState>,
@@ -211,7 +211,7 @@ pub async fn list(
     tag = "holds", security(("api_key" = [])),
     params(HoldPath),
     responses((status = 200, description = "The hold.", body = Hold),
-        AnyRoute, WithApiKey, WithTarget))]
+        AnyRoute, WithApiKey, WithBoundInFlight, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, hold_id = %id))]
 pub async fn get(
     State(state): State<AppState>,

@@ -15,7 +15,7 @@ use crate::{
         amounts::Balance,
         api_key::ApiKey,
         buyer::tenant_of,
-        problems::{AnyRoute, WithApiKey},
+        problems::{AnyRoute, WithApiKey, WithBoundInFlight},
     },
     state::AppState,
 };
@@ -51,7 +51,7 @@ pub struct OwnAccount {
 #[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
     tag = "gate", security(("api_key" = [])),
     responses((status = 200, description = "The key, its account and its balance.", body = Me),
-        AnyRoute, WithApiKey))]
+        AnyRoute, WithApiKey, WithBoundInFlight))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn get(State(state): State<AppState>, principal: Principal) -> Result<Json<Me>, Problem> {
     let tenant = tenant_of(&state, &principal).await?;

@@ -23,8 +23,8 @@ use crate::{
         fields::{Fields, metadata, text},
         params::QueryParams,
         problems::{
-            AnyRoute, Declined, WithApiKey, WithBody, WithIdempotencyKey, WithParameters,
-            WithTarget,
+            AnyRoute, Declined, WithApiKey, WithBody, WithBoundInFlight, WithIdempotencyKey,
+            WithParameters, WithTarget,
         },
         purchase::{Purchase, PurchaseList, PurchasePage, PurchasePath, list},
         replay::OptionalIdempotencyKey,
@@ -100,7 +100,7 @@ pub async fn create(
     tag = "purchases", security(("api_key" = [])),
     params(PurchasePage),
     responses((status = 200, description = "A page of purchases.", body = PurchaseList),
-        AnyRoute, WithApiKey, WithParameters))]
+        AnyRoute, WithApiKey, WithBoundInFlight, WithParameters))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn list_own(
     State(state): State<AppState>,
@@ -118,7 +118,7 @@ pub async fn list_own(
     tag = "purchases", security(("api_key" = [])),
     params(PurchasePath),
     responses((status = 200, description = "The purchase.", body = Purchase),
-        AnyRoute, WithApiKey, WithTarget))]
+        AnyRoute, WithApiKey, WithBoundInFlight, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id, purchase_id = %id))]
 pub async fn get_own(
     State(state): State<AppState>,

@@ -7,6 +7,7 @@ pub mod buyer;
 pub mod fields;
 pub mod headers;
 pub mod hold;
+pub mod in_flight;
 pub mod page;
 pub mod params;
 pub mod problems;

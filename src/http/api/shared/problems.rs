@@ -87,6 +87,8 @@ responses! {
         "The request is invalid. `errors` lists everything that is wrong.";
     IDEMPOTENT_REQUEST_INVALID: "IdempotentRequestInvalid", [ValidationFailed, IdempotencyMismatch],
         "The request is invalid, or the `Idempotency-Key` was used for a different request.";
+    TOO_MANY_IN_FLIGHT: "TooManyInFlight", [TooManyInFlight],
+        "The API key has as many requests in flight as it may have. Wait for their responses.";
     INTERNAL_ERROR: "InternalError", [InternalError],
         "An internal error. The body is always the same; the request id identifies the log entry.";
     UNAVAILABLE: "Unavailable", [Unavailable],
@@ -118,6 +120,8 @@ groups! {
     WithApiKey: API_KEY_UNAUTHORIZED, API_KEY_FORBIDDEN;
     /// Of a route that requires an admin key.
     WithAdminKey: ADMIN_KEY_UNAUTHORIZED, ADMIN_KEY_FORBIDDEN;
+    /// Of a route that bounds an API key's requests in flight.
+    WithBoundInFlight: TOO_MANY_IN_FLIGHT;
     /// Of a route with parameters that can be invalid.
     WithParameters: VALIDATION_FAILED;
     /// Of a route that reads a body.
@@ -329,6 +333,7 @@ fn members(code: ProblemCode) -> Vec<Member> {
         | ProblemCode::BodyTooLarge
         | ProblemCode::UnsupportedMediaType
         | ProblemCode::IdempotencyMismatch
+        | ProblemCode::TooManyInFlight
         | ProblemCode::InternalError
         | ProblemCode::Unavailable => Vec::new(),
     }

@@ -1,0 +1,323 @@
+//! Turns on the pool's connections. Tenants take turns, so that one tenant's requests wait for each
+//! other and not those of all others. A part of the connections is for what cannot wait.
+
+use std::{
+    cell::Cell,
+    collections::{HashMap, VecDeque},
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::oneshot;
+
+use crate::domain::id::TenantId;
+
+/// One of this many connections is in the reserve.
+const RESERVED_OF: u32 = 8;
+
+/// One of this many connections is left to others by the tenant that uses most.
+const LEFT_OF: u32 = 4;
+
+/// Maximum number of connections in the reserve.
+const MAX_RESERVE: u32 = 4;
+
+tokio::task_local! {
+    static REQUEST: Request;
+}
+
+/// Whose turn a request waits for.
+#[derive(Default)]
+struct Request {
+    tenant: Cell<Option<TenantId>>,
+    urgent: Cell<bool>,
+}
+
+/// Runs a request, or a part of one. Its statements wait for the turns of `tenant`; `None`: it is
+/// not yet known, and [`set_tenant`] may say so later.
+pub fn of_request<F: Future>(
+    tenant: Option<TenantId>,
+    request: F,
+) -> impl Future<Output = F::Output> {
+    REQUEST.scope(Request { tenant: Cell::new(tenant), ..Request::default() }, request)
+}
+
+/// From here on the statements of the request wait for the turns of this tenant.
+pub fn set_tenant(tenant: TenantId) {
+    // Outside of a request, nothing is shared among tenants.
+    let _ = REQUEST.try_with(|request| request.tenant.set(Some(tenant)));
+}
+
+/// From here on the statements of the request can use the reserve: it revokes, disables, suspends
+/// or checks the readiness.
+pub(super) fn hurry() {
+    // Outside of a request, nobody else waits.
+    let _ = REQUEST.try_with(|request| request.urgent.set(true));
+}
+
+/// The turns on a pool's connections.
+pub(super) struct Turns {
+    ordinary: Arc<Gate>,
+    /// `None`: the pool has one connection.
+    reserve: Option<Arc<Gate>>,
+}
+
+/// A place for one connection. Dropping it lets the next one in.
+pub(super) struct Turn(Option<(Arc<Gate>, Lane)>);
+
+struct Gate {
+    /// Maximum number of places of one lane: a tenant whose requests wait for a lock leaves some.
+    per_lane: u32,
+    waiting: Mutex<Waiting>,
+}
+
+/// `None` is what belongs to no tenant, such as a background job.
+type Lane = Option<TenantId>;
+
+struct Waiting {
+    free: u32,
+    /// The lanes that wait, the next one first. Each is in here once.
+    order: VecDeque<Lane>,
+    lanes: HashMap<Lane, Queue>,
+}
+
+/// A lane that has places or waits for some.
+#[derive(Default)]
+struct Queue {
+    places: u32,
+    /// As many as there are requests; a request that has stopped waiting stays until its turn.
+    requests: VecDeque<oneshot::Sender<Turn>>,
+}
+
+impl Turns {
+    pub(super) fn new(connections: u32) -> Self {
+        let reserved = (connections / RESERVED_OF).clamp(1, MAX_RESERVE).min(connections - 1);
+        Self {
+            ordinary: Gate::new(connections - reserved),
+            reserve: (reserved > 0).then(|| Gate::new(reserved)),
+        }
+    }
+
+    /// Waits for a turn of the request's tenant.
+    pub(super) async fn take(&self) -> Turn {
+        let request = REQUEST.try_with(|request| (request.tenant.get(), request.urgent.get()));
+        let (lane, urgent) = request.unwrap_or_default();
+        if let Some(reserve) = self.reserve.as_ref().filter(|_| urgent) {
+            if let Some(turn) = self.ordinary.try_take(lane) {
+                return turn;
+            }
+            return reserve.take(lane).await;
+        }
+        self.ordinary.take(lane).await
+    }
+}
+
+impl Gate {
+    fn new(places: u32) -> Arc<Self> {
+        let (order, lanes) = (VecDeque::new(), HashMap::new());
+        Arc::new(Self {
+            per_lane: places - (places / LEFT_OF).max(1).min(places - 1),
+            waiting: Mutex::new(Waiting { free: places, order, lanes }),
+        })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn try_take(self: &Arc<Self>, lane: Lane) -> Option<Turn> {
+        let mut waiting = self.lock();
+        let free = waiting.free.checked_sub(1)?;
+        let queue = waiting.lanes.entry(lane).or_default();
+        if queue.places == self.per_lane {
+            return None;
+        }
+        queue.places += 1;
+        waiting.free = free;
+        Some(Turn(Some((Arc::clone(self), lane))))
+    }
+
+    async fn take(self: &Arc<Self>, lane: Lane) -> Turn {
+        if let Some(turn) = self.try_take(lane) {
+            return turn;
+        }
+        let (sender, turn) = oneshot::channel();
+        {
+            let mut waiting = self.lock();
+            let queue = waiting.lanes.entry(lane).or_default();
+            queue.requests.push_back(sender);
+            if queue.requests.len() == 1 {
+                waiting.order.push_back(lane);
+            }
+            // A place may have become free in between.
+            self.pass_on(&mut waiting);
+        }
+        turn.await.expect("a gate sends a turn to all that wait")
+    }
+
+    fn give_back(self: &Arc<Self>, lane: Lane) {
+        let mut waiting = self.lock();
+        waiting.free += 1;
+        let queue = waiting.lanes.get_mut(&lane).expect("a lane with a place has a queue");
+        queue.places -= 1;
+        if queue.places == 0 && queue.requests.is_empty() {
+            waiting.lanes.remove(&lane);
+        }
+        self.pass_on(&mut waiting);
+    }
+
+    /// Gives free places to the first requests of the next lanes that may have more.
+    fn pass_on(self: &Arc<Self>, waiting: &mut Waiting) {
+        while waiting.free > 0 {
+            let Waiting { order, lanes, .. } = waiting;
+            let may_have_more = |lane: &Lane| lanes[lane].places < self.per_lane;
+            let Some(next) = order.iter().position(may_have_more) else { return };
+            let lane = order.remove(next).expect("this is a position");
+            let queue = lanes.get_mut(&lane).expect("a lane in the order has a queue");
+            let first = queue.requests.pop_front().expect("a lane in the order has a request");
+            if !queue.requests.is_empty() {
+                order.push_back(lane);
+            }
+            match first.send(Turn(Some((Arc::clone(self), lane)))) {
+                Ok(()) => {
+                    queue.places += 1;
+                    waiting.free -= 1;
+                }
+                // This request has stopped waiting.
+                Err(mut turn) => {
+                    turn.0 = None;
+                    if queue.places == 0 && queue.requests.is_empty() {
+                        lanes.remove(&lane);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some((gate, lane)) = self.0.take() {
+            gate.give_back(lane);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::Pin,
+        task::{Context, Poll, Waker},
+    };
+
+    use uuid::Uuid;
+
+    use super::*;
+
+    type Taking<'a> = Pin<Box<dyn Future<Output = Turn> + 'a>>;
+
+    fn tenant(number: u128) -> TenantId {
+        TenantId::from_uuid(Uuid::from_u128(number))
+    }
+
+    /// A request of a tenant that has begun to wait for its turn.
+    fn wait<'a>(turns: &'a Turns, of: u128, urgent: bool) -> Taking<'a> {
+        let mut taking: Taking<'a> = Box::pin(of_request(Some(tenant(of)), async move {
+            if urgent {
+                hurry();
+            }
+            turns.take().await
+        }));
+        assert!(poll(&mut taking).is_none(), "it waits");
+        taking
+    }
+
+    fn poll(taking: &mut Taking<'_>) -> Option<Turn> {
+        match taking.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(turn) => Some(turn),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn tenants_take_turns_however_many_requests_one_of_them_has() {
+        let turns = Turns::new(2);
+        let mut held = turns.take().await;
+        let waiting = [1, 1, 1, 1, 1, 2, 2].map(|of| (of, wait(&turns, of, false)));
+        let mut waiting = Vec::from(waiting);
+        let mut order = Vec::new();
+        while !waiting.is_empty() {
+            drop(held);
+            let ready = |(index, (_, taking)): (usize, &mut (u128, Taking<'_>))| {
+                Some((index, poll(taking)?))
+            };
+            let (index, turn) =
+                waiting.iter_mut().enumerate().find_map(ready).expect("one has the turn");
+            held = turn;
+            order.push(waiting.remove(index).0);
+        }
+        assert_eq!(order, [1, 2, 1, 2, 1, 1, 1]);
+    }
+
+    #[tokio::test]
+    async fn turn_of_a_request_that_stopped_waiting_goes_to_the_next() {
+        let turns = Turns::new(2);
+        let held = turns.take().await;
+        let gone = wait(&turns, 1, false);
+        let mut next = wait(&turns, 1, false);
+        drop(gone);
+        drop(held);
+        let held = poll(&mut next).expect("its turn");
+        // A turn that is given, and not taken, is passed on too.
+        let given = wait(&turns, 1, false);
+        let mut last = wait(&turns, 2, false);
+        drop(held);
+        drop(given);
+        assert!(poll(&mut last).is_some());
+    }
+
+    #[tokio::test]
+    async fn urgent_request_uses_the_reserve_if_no_ordinary_connection_is_free() {
+        let turns = Turns::new(2);
+        let held = turns.take().await;
+        let urgent = of_request(Some(tenant(2)), async {
+            hurry();
+            turns.take().await
+        });
+        let urgent = urgent.await;
+        let mut ordinary = wait(&turns, 3, false);
+        let mut second = wait(&turns, 4, true);
+        drop(urgent);
+        assert!(poll(&mut ordinary).is_none(), "the reserve is for urgent requests");
+        assert!(poll(&mut second).is_some());
+        drop(held);
+        assert!(poll(&mut ordinary).is_some());
+    }
+
+    #[tokio::test]
+    async fn tenant_whose_requests_do_not_end_leaves_a_connection_to_others() {
+        let turns = Turns::new(16);
+        let mut held = Vec::new();
+        for _ in 0..11 {
+            held.push(of_request(Some(tenant(1)), turns.take()).await);
+        }
+        let mut more = wait(&turns, 1, false);
+        let other = of_request(Some(tenant(2)), turns.take()).await;
+        drop(other);
+        assert!(poll(&mut more).is_none());
+        held.pop();
+        assert!(poll(&mut more).is_some());
+    }
+
+    #[test]
+    fn one_connection_has_no_reserve_and_many_have_a_small_one() {
+        let free = |connections| {
+            let turns = Turns::new(connections);
+            let reserve = turns.reserve.map(|reserve| reserve.lock().free);
+            (turns.ordinary.lock().free, reserve)
+        };
+        assert_eq!(free(1), (1, None));
+        assert_eq!(free(2), (1, Some(1)));
+        assert_eq!(free(16), (14, Some(2)));
+        assert_eq!(free(1000), (996, Some(4)));
+    }
+}
