@@ -1,6 +1,7 @@
 //! Credits and purchases are exact, happen once, and never make a balance negative.
 
 use serde_json::{Value, json};
+use tollgate::domain::text::{Description, MAX_METADATA_BYTES, Reference};
 
 use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey, eventually};
 
@@ -437,5 +438,41 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
     let cursor = page.text("/next_cursor");
     let rest = app.send(app.tronagg.call("GET", &format!("{path}?cursor={cursor}"))).await;
     assert_eq!(rest.expect(200).data(), &ledger.data()[3..]);
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn page_of_large_purchases_has_at_most_256_kib_and_its_cursor_leads_to_the_rest() {
+    let app = App::start().await;
+    let wallet = app.wallet("100").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let largest = json!({
+        "amount": "1",
+        "reference": "😀".repeat(Reference::MAX_CHARS),
+        "description": "😀".repeat(Description::MAX_CHARS),
+        "metadata": {"note": "x".repeat(MAX_METADATA_BYTES - r#"{"note":""}"#.len())},
+    });
+    let mut bought = Vec::new();
+    for _ in 0..60 {
+        let call = key.call("POST", "/v1/purchases").json(largest.clone());
+        bought.insert(0, app.send(call).await.expect(201).json);
+    }
+    let of_tenant = format!("/v1/accounts/{wallet}/purchases?limit=100");
+    for (first, of_key) in [("/v1/purchases?limit=100", true), (of_tenant.as_str(), false)] {
+        let mut path = first.to_owned();
+        let mut listed = Vec::new();
+        loop {
+            let call = if of_key { key.call("GET", &path) } else { app.tronagg.call("GET", &path) };
+            let page = app.send(call).await.expect(200);
+            let length = page.body.len();
+            assert_eq!(page.header("content-type"), Some("application/json"));
+            assert!(length <= 256 * 1024, "{length}");
+            listed.extend_from_slice(page.data());
+            let Some(cursor) = page.json["next_cursor"].as_str() else { break };
+            assert!(length > 248 * 1024, "another purchase would fit: {length}");
+            path = format!("{first}&cursor={cursor}");
+        }
+        assert_eq!(listed, bought);
+    }
     app.check_ledger().await;
 }

@@ -156,7 +156,7 @@ pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
     params: QueryParams,
-) -> Result<Json<AccountList>, Problem> {
+) -> Result<AccountList, Problem> {
     let page = AccountPage::read(params, format!("accounts {}", admin.tenant.id))?;
     let before = page.after.and_then(read_position);
     let accounts = state.store.list_accounts(&admin.tenant, before, page.fetch()).await?;

@@ -250,7 +250,7 @@ pub async fn list(
     admin: Admin,
     AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<ApiKeyList>, Problem> {
+) -> Result<ApiKeyList, Problem> {
     let KeyQuery { status } = KeyQuery::read(&mut params);
     let list = format!("keys {} {account} {status}", admin.tenant.id);
     let page = ApiKeyPage::read(params, list)?;

@@ -1,6 +1,6 @@
 //! Lists audit events: who did what to which key or account.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::{
@@ -117,7 +117,7 @@ pub async fn list(
     State(state): State<AppState>,
     admin: Admin,
     mut params: QueryParams,
-) -> Result<Json<AuditEventList>, Problem> {
+) -> Result<AuditEventList, Problem> {
     let format = admin.tenant.policy.account_format;
     let filter = AuditFilter::from(AuditQuery::read(&mut params, format));
     let by_account = filter_text("account", filter.account.as_ref());

@@ -54,7 +54,7 @@ pub async fn list_of_account(
     admin: Admin,
     AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<HoldList>, Problem> {
+) -> Result<HoldList, Problem> {
     let AccountHoldQuery { status, key_id } = AccountHoldQuery::read(&mut params);
     let filter = HoldFilter { status, key_id };
     hold::list(&state, &admin.tenant, &account, &filter, params).await

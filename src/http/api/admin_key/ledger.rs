@@ -203,7 +203,7 @@ pub async fn list(
     admin: Admin,
     AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<LedgerEntryList>, Problem> {
+) -> Result<LedgerEntryList, Problem> {
     let tenant = &admin.tenant;
     let query = EntryQuery::read(&mut params);
     let (filter, order) = (query.filter(), query.order);

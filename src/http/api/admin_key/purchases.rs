@@ -1,6 +1,6 @@
 //! Lists the purchases of an account, for its tenant.
 
-use axum::{Json, extract::State};
+use axum::extract::State;
 use utoipa::IntoParams;
 
 use crate::{
@@ -44,7 +44,7 @@ pub async fn list_of_account(
     admin: Admin,
     AccountPath { account }: AccountPath,
     mut params: QueryParams,
-) -> Result<Json<PurchaseList>, Problem> {
+) -> Result<PurchaseList, Problem> {
     let PurchaseQuery { key_id } = PurchaseQuery::read(&mut params);
     purchase::list(&state, &admin.tenant, &account, key_id, params).await
 }

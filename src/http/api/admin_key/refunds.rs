@@ -142,7 +142,7 @@ pub async fn list(
     admin: Admin,
     AccountPurchasePath { account, id }: AccountPurchasePath,
     params: QueryParams,
-) -> Result<Json<RefundList>, Problem> {
+) -> Result<RefundList, Problem> {
     let tenant = &admin.tenant;
     let page = RefundPage::read(params, format!("refunds {} {account} {id}", tenant.id))?;
     let before = page.after.map(i64::from_be_bytes);

@@ -197,7 +197,7 @@ pub async fn list(
     State(state): State<AppState>,
     principal: Principal,
     mut params: QueryParams,
-) -> Result<Json<HoldList>, Problem> {
+) -> Result<HoldList, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     let HoldQuery { status } = HoldQuery::read(&mut params);
     let filter = HoldFilter { status, key_id: None };

@@ -106,7 +106,7 @@ pub async fn list_own(
     State(state): State<AppState>,
     principal: Principal,
     params: QueryParams,
-) -> Result<Json<PurchaseList>, Problem> {
+) -> Result<PurchaseList, Problem> {
     let tenant = tenant_of(&state, &principal).await?;
     list(&state, &tenant, &principal.account, None, params).await
 }

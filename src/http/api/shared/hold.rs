@@ -1,6 +1,5 @@
 //! A hold in responses, lists of holds, and the request that voids one.
 
-use axum::Json;
 use serde::Serialize;
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -95,7 +94,7 @@ pub async fn list(
     account: &ExternalId,
     filter: &HoldFilter,
     params: QueryParams,
-) -> Result<Json<HoldList>, Problem> {
+) -> Result<HoldList, Problem> {
     let by_status = filter_text("status", filter.status.as_ref());
     let by_key = filter_text("key_id", filter.key_id.as_ref());
     let list = format!("holds {} {account} {by_status} {by_key}", tenant.id);

@@ -4,11 +4,15 @@
 //! which list, of which owner, with which filters. The digest needs no secret: with a forged
 //! cursor, a client only reaches a position in a list that it may read anyway.
 
-use std::{borrow::Cow, fmt::Display};
+use std::{borrow::Cow, fmt::Display, marker::PhantomData};
 
-use axum::Json;
+use axum::{
+    http::header,
+    response::{IntoResponse, Response},
+};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::Serialize;
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use utoipa::{
     IntoParams, PartialSchema, ToSchema,
@@ -31,13 +35,22 @@ const MAX_LIMIT: i64 = 100;
 /// Items on a page if the client does not say how many.
 const DEFAULT_LIMIT: i64 = 20;
 
+/// Maximum length of a page's body, in bytes. A page that has only one item may be longer.
+const PAGE_BYTES: usize = 256 * 1024;
+
 const DIGEST_LENGTH: usize = 8;
 
-/// A page of a list. The schema has the name of what is listed: `AccountList`.
-#[derive(Serialize)]
+/// A page of a list, as the JSON of its schema. The schema has the name of what is listed:
+/// `AccountList`.
 pub struct List<T> {
-    data: Vec<T>,
-    next_cursor: Option<String>,
+    body: Vec<u8>,
+    of: PhantomData<T>,
+}
+
+impl<T> IntoResponse for List<T> {
+    fn into_response(self) -> Response {
+        ([(header::CONTENT_TYPE, "application/json")], self.body).into_response()
+    }
 }
 
 impl<T: ToSchema> PartialSchema for List<T> {
@@ -45,7 +58,10 @@ impl<T: ToSchema> PartialSchema for List<T> {
         let items = ArrayBuilder::new().items(Ref::from_schema_name(T::name()));
         let next_cursor = ObjectBuilder::new()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
-            .description(Some("The `cursor` of the next page; `null`: this is the last page."));
+            .description(Some(
+                "The `cursor` of the next page; `null`: this is the last page. Request pages until \
+                 it is `null`: a page may have fewer items than `limit` although more follow.",
+            ));
         ObjectBuilder::new()
             .description(Some("A page of a list."))
             .property("data", items)
@@ -80,20 +96,23 @@ impl<const N: usize> IntoParams for Page<N> {
         let limit =
             int32().minimum(Some(1)).maximum(Some(MAX_LIMIT)).default(Some(DEFAULT_LIMIT.into()));
         let cursor = ObjectBuilder::new().schema_type(Type::String);
-        [
-            ("limit", "Maximum number of items on the page.", limit),
-            ("cursor", "The `next_cursor` of the previous page. Absent: the first page.", cursor),
-        ]
-        .map(|(name, description, schema)| {
-            ParameterBuilder::new()
-                .name(name)
-                .parameter_in(ParameterIn::Query)
-                .description(Some(description))
-                .required(Required::False)
-                .schema(Some(schema))
-                .build()
-        })
-        .into()
+        let limit_text = format!(
+            "Maximum number of items on the page. The page has fewer items, although more follow, \
+             if its body would be longer than {} KiB.",
+            PAGE_BYTES / 1024
+        );
+        let cursor_text = "The `next_cursor` of the previous page. Absent: the first page.";
+        [("limit", limit_text, limit), ("cursor", cursor_text.to_owned(), cursor)]
+            .map(|(name, description, schema)| {
+                ParameterBuilder::new()
+                    .name(name)
+                    .parameter_in(ParameterIn::Query)
+                    .description(Some(description))
+                    .required(Required::False)
+                    .schema(Some(schema))
+                    .build()
+            })
+            .into()
     }
 }
 
@@ -116,20 +135,42 @@ impl<const N: usize> Page<N> {
         self.limit + 1
     }
 
-    /// The page out of what was fetched.
-    pub fn respond<I, T>(
+    /// The page out of what was fetched. It ends before the item that would make its body longer
+    /// than [`PAGE_BYTES`]. The first item is always on it, so that a client gets past every item.
+    pub fn respond<I, T: Serialize>(
         self,
-        mut items: Vec<I>,
+        items: Vec<I>,
         position: impl Fn(&I) -> [u8; N],
-        shape: impl FnMut(I) -> T,
-    ) -> Json<List<T>> {
+        mut shape: impl FnMut(I) -> T,
+    ) -> List<T> {
         let limit = usize::try_from(self.limit).expect("1 to 100");
-        let more = items.len() > limit;
-        items.truncate(limit);
-        let last = items.last().filter(|_| more);
-        let next_cursor = last.map(|last| encode(position(last), &self.list));
-        Json(List { data: items.into_iter().map(shape).collect(), next_cursor })
+        // All cursors of a list have the same length.
+        let longest_end = end(Some(encode([0; N], &self.list))).len();
+        let mut more = items.len() > limit;
+        let mut last = None;
+        let mut body = br#"{"data":["#.to_vec();
+        for item in items.into_iter().take(limit) {
+            let (item_position, length_before) = (position(&item), body.len());
+            if last.is_some() {
+                body.push(b',');
+            }
+            serde_json::to_writer(&mut body, &shape(item)).expect("every item of a list is JSON");
+            if last.is_some() && body.len() + longest_end > PAGE_BYTES {
+                body.truncate(length_before);
+                more = true;
+                break;
+            }
+            last = Some(item_position);
+        }
+        let next_cursor = last.filter(|_| more).map(|last| encode(last, &self.list));
+        body.extend_from_slice(end(next_cursor).as_bytes());
+        List { body, of: PhantomData }
     }
+}
+
+/// The end of a page's body, after the last item.
+fn end(next_cursor: Option<String>) -> String {
+    format!("],\"next_cursor\":{}}}", Value::from(next_cursor))
 }
 
 /// A filter as the text of a list has it: `status=open`, or `status` if the filter is absent. The
@@ -159,7 +200,63 @@ fn digest(position: &[u8], list: &str) -> [u8; DIGEST_LENGTH] {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    const LIST: &str = "texts";
+
+    /// The body of a page of texts that have these lengths. The position of a text is its index.
+    fn page_body(limit: i64, lengths: &[usize]) -> Vec<u8> {
+        let page = Page::<8> { limit, after: None, list: LIST.to_owned() };
+        let items: Vec<(u64, usize)> = (0..).zip(lengths.iter().copied()).collect();
+        page.respond(items, |(index, _)| index.to_be_bytes(), |(_, length)| "x".repeat(length)).body
+    }
+
+    /// The lengths of the texts on a page, and the position that its cursor has.
+    fn read_page(body: &[u8]) -> (Vec<usize>, Option<u64>) {
+        let page: Value = serde_json::from_slice(body).expect("JSON");
+        let data = page["data"].as_array().expect("a list");
+        let lengths = data.iter().map(|text| text.as_str().expect("a text").len()).collect();
+        let cursor = page["next_cursor"].as_str();
+        let position = cursor.map(|cursor| decode::<8>(cursor, LIST).expect("a cursor"));
+        (lengths, position.map(u64::from_be_bytes))
+    }
+
+    /// The length of a text that alone fills a page that has a cursor.
+    fn filling_length() -> usize {
+        PAGE_BYTES - page_body(1, &[0, 0]).len()
+    }
+
+    #[test]
+    fn page_has_its_items_and_a_cursor_if_more_follow() {
+        assert_eq!(page_body(2, &[]), br#"{"data":[],"next_cursor":null}"#);
+        assert_eq!(page_body(2, &[1, 2]), br#"{"data":["x","xx"],"next_cursor":null}"#);
+        let cursor = encode(1_u64.to_be_bytes(), LIST);
+        let expected = json!({"data": ["x", "xx"], "next_cursor": cursor}).to_string();
+        assert_eq!(page_body(2, &[1, 2, 3]), expected.as_bytes());
+    }
+
+    #[test]
+    fn page_ends_before_the_item_that_would_exceed_its_bytes() {
+        // A comma and two quotes surround the second text.
+        let fitting = filling_length() - 1000 - 3;
+        let body = page_body(100, &[1000, fitting, 0]);
+        assert_eq!(body.len(), PAGE_BYTES);
+        assert_eq!(read_page(&body), (vec![1000, fitting], Some(1)));
+
+        // The third text would fit, but it may not overtake the second.
+        let body = page_body(100, &[1000, fitting + 1, 0]);
+        assert_eq!(read_page(&body), (vec![1000], Some(0)));
+    }
+
+    #[test]
+    fn item_larger_than_a_page_is_alone_on_its_page() {
+        let large = 2 * PAGE_BYTES;
+        assert_eq!(read_page(&page_body(100, &[large, 1])), (vec![large], Some(0)));
+        assert_eq!(read_page(&page_body(100, &[1, large, 1])), (vec![1], Some(0)));
+        assert_eq!(read_page(&page_body(100, &[large])), (vec![large], None));
+    }
 
     #[test]
     fn absent_filter_has_another_text_than_any_value() {

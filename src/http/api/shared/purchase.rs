@@ -1,6 +1,6 @@
 //! A purchase in responses.
 
-use axum::{Json, extract::FromRequestParts, http::request::Parts};
+use axum::{extract::FromRequestParts, http::request::Parts};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -91,7 +91,7 @@ pub async fn list(
     account: &ExternalId,
     key_id: Option<KeyId>,
     params: QueryParams,
-) -> Result<Json<PurchaseList>, Problem> {
+) -> Result<PurchaseList, Problem> {
     let by_key = filter_text("key_id", key_id.as_ref());
     let page = PurchasePage::read(params, format!("purchases {} {account} {by_key}", tenant.id))?;
     let before = page.after.map(i64::from_be_bytes);
