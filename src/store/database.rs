@@ -35,7 +35,7 @@ pub struct Store {
     turns: Turns,
     acquire_timeout: Duration,
     /// Has its own connections, so that a look-up waits for no purchase.
-    pub(super) lookups: Arc<Lookups>,
+    pub(super) lookups: Lookups,
     /// Connections for batches, so that a batch waits for no list.
     pub(super) batches: PgPool,
     pub(super) listener: Listener,
@@ -65,8 +65,10 @@ impl Store {
             place: place(&options),
             reason: error.to_string(),
         })?;
-        let lookups = pool(settings, &schema, lookups::CONNECTIONS, lookups::SESSION);
-        let lookups = lookups.connect_lazy_with(options.clone());
+        let lookups = Lookups::new(settings.acquire_timeout, |connections| {
+            pool(settings, &schema, connections, lookups::SESSION)
+                .connect_lazy_with(options.clone())
+        });
         let batches = pool(settings, &schema, BATCH_CONNECTIONS, BATCH_SESSION)
             .connect_lazy_with(options.clone());
         let pool = pool(settings, &schema, settings.max_connections, "").connect_lazy_with(options);
@@ -76,7 +78,7 @@ impl Store {
             turns: Turns::new(settings.max_connections),
             acquire_timeout: settings.acquire_timeout,
             pool,
-            lookups: Arc::new(Lookups::new(lookups, settings.acquire_timeout)),
+            lookups,
             batches,
             listener: Listener { options: listen, settings: settings.clone(), schema },
             changes: Arc::new(Changes::new(entropy::node_id()?)),

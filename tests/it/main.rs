@@ -23,6 +23,7 @@ mod keys;
 mod ledger_model;
 mod ledger_verify;
 mod limits;
+mod lookups;
 mod middleware;
 mod money;
 mod openapi;

@@ -145,27 +145,15 @@ impl Store {
         Ok(key)
     }
 
-    /// The admin key with this hash, revoked or not, and its tenant.
+    /// The admin key with this hash, revoked or not, and its tenant. Look-ups that wait at the same
+    /// time share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(
         &self,
         hash: &KeyHash,
     ) -> Result<Option<AdminVerification>, StoreError> {
         let _timer = self.timer("verify_admin_key");
-        let row = self
-            .read(|pool| async move {
-                sqlx::query!(
-                    r#"SELECT /* admin_keys.verify_admin_key */
-                              admin_key_id, tenant_id, permissions,
-                              revoked_at IS NOT NULL AS "revoked!", clock_timestamp() AS "now!"
-                       FROM admin_keys WHERE key_hash = $1"#,
-                    hash.as_bytes(),
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
-        let Some(row) = row else {
+        let Some(row) = self.lookups.admin_keys.find(*hash.as_bytes()).await? else {
             return Ok(None);
         };
         Ok(Some(AdminVerification {

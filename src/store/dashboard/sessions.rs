@@ -9,7 +9,7 @@ use crate::{
     domain::{
         account::{AccountStatus, ExternalId},
         audit::{AuditAction, Origin},
-        dashboard::{DashboardRights, IDLE_SECONDS, ReturnUrl, SESSION_SECONDS, SignInWay},
+        dashboard::{DashboardRights, ReturnUrl, SESSION_SECONDS, SignInWay},
         id::{AdminKeyId, TenantId},
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
@@ -112,23 +112,11 @@ impl NewSession<'_> {
     }
 }
 
-struct SessionRow {
-    tenant_id: Uuid,
-    external_id: String,
-    status: String,
-    return_url: Option<String>,
-    way: String,
-    /// Those of the admin key that made the link.
-    permissions: Option<Vec<String>>,
-    created_at: OffsetDateTime,
-    last_seen_at: OffsetDateTime,
-    now: OffsetDateTime,
-}
-
 impl Store {
     /// The session of a token. `None`: there is none, or it has ended, for example because the
     /// admin key that made its link was revoked. An idle session may end up to a minute early,
-    /// because its last use is written at most once a minute.
+    /// because its last use is written at most once a minute. Look-ups that wait at the same time
+    /// share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
@@ -136,28 +124,9 @@ impl Store {
     ) -> Result<Option<DashboardSession>, StoreError> {
         let _timer = self.timer("dashboard_session");
         let token = token.hash();
-        let row = self
-            .read(|pool| async move {
-                sqlx::query_as!(
-                    SessionRow,
-                    r#"SELECT /* dashboard_sessions.dashboard_session */
-                              s.tenant_id AS "tenant_id!", external_id AS "external_id!",
-                              status AS "status!", return_url, way AS "way!",
-                              maker.permissions AS "permissions?", s.created_at AS "created_at!",
-                              last_seen_at AS "last_seen_at!", clock_timestamp() AS "now!"
-                       FROM dashboard_sessions s JOIN accounts USING (account_id)
-                            LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
-                       WHERE token_hash = $1 AND maker.revoked_at IS NULL
-                         AND expires_at > clock_timestamp()
-                         AND last_seen_at > clock_timestamp() - $2::bigint * interval '1 second'"#,
-                    token.as_bytes(),
-                    IDLE_SECONDS,
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
-        let Some(row) = row else { return Ok(None) };
+        let Some(row) = self.lookups.sessions.find(*token.as_bytes()).await? else {
+            return Ok(None);
+        };
         let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;
         let tenant = self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?;
         let session = DashboardSession {

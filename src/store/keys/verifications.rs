@@ -45,7 +45,7 @@ impl Store {
         hash: &KeyHash,
     ) -> Result<Option<Verification>, StoreError> {
         let _timer = self.timer("verify_api_key");
-        let row = self.lookups.find(*hash).await?;
+        let row = self.lookups.api_keys.find(*hash.as_bytes()).await?;
         // The prefix already implies the tenant. This is a second check.
         let Some(row) = row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
             return Ok(None);
@@ -67,11 +67,11 @@ impl Store {
         }))
     }
 
-    /// Numbers of keys that were looked up by their hash since the start, and of statements for
+    /// Numbers of API keys that were looked up by their hash since the start, and of statements for
     /// them.
     #[must_use]
     pub fn lookup_counts(&self) -> (u64, u64) {
-        self.lookups.counts()
+        self.lookups.api_keys.counts()
     }
 
     /// A key, its account and the balance, for the holder of the key.

@@ -1,4 +1,4 @@
-//! Look-ups of keys by their hash. Concurrent look-ups share a statement.
+//! Gathers the look-ups of one kind of row, so that concurrent ones share a statement.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -10,68 +10,55 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgPool, Postgres, pool::PoolConnection};
-use time::OffsetDateTime;
+use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::oneshot;
-use uuid::Uuid;
 
-use crate::{
-    domain::api_key::KeyHash,
-    store::{StoreError, error::is_lost_connection},
-};
+use crate::store::{StoreError, error::is_lost_connection};
 
-/// Number of connections for look-ups, beside those of the pool.
-pub(super) const CONNECTIONS: u32 = 2;
-
-/// Maximum number of keys in one statement.
+/// Maximum number of hashes in one statement.
 const MAX_BATCH: usize = 128;
 
-/// Maximum number of waiting keys. The next one is answered with 503.
+/// Maximum number of waiting hashes. The next one is answered with 503.
 const MAX_WAITING: usize = 65_536;
 
-/// Settings of the connections for look-ups. The plan is made once for all batches, possibly while
-/// the tables are empty, and has to use the indexes even then.
-pub(super) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
-     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
-     SET enable_mergejoin = off; SET jit = off";
+/// The SHA-256 of a text that a client presents, such as a key.
+type Hash = [u8; 32];
 
-/// A key and its account as they are stored.
-#[derive(Clone, Debug)]
-pub(super) struct KeyAndAccount {
-    pub key_hash: Vec<u8>,
-    pub tenant_id: Uuid,
-    pub key_id: Uuid,
-    pub scopes: Vec<String>,
-    pub enabled: bool,
-    pub expires_at: Option<OffsetDateTime>,
-    pub revoked_at: Option<OffsetDateTime>,
-    pub external_id: String,
-    pub status: String,
-    /// The database's clock at the time of the read.
-    pub now: OffsetDateTime,
+/// A kind of row that is found by such a hash.
+pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
+    /// The hash that finds this row.
+    fn hash(&self) -> &[u8];
+
+    /// Reads the rows of the hashes that exist, in any order.
+    fn select(
+        connection: &mut PgConnection,
+        hashes: &[&[u8]],
+    ) -> impl Future<Output = Result<Vec<Self>, sqlx::Error>> + Send;
 }
 
-/// The look-ups of a node. There is no timer: while every connection runs a statement, keys wait,
-/// and the next statement takes all that have gathered.
-pub(super) struct Lookups {
+/// The look-ups of one kind on a node. There is no timer: while every worker runs a statement,
+/// hashes wait, and the next statement takes all that have gathered.
+pub(in crate::store) struct Gathered<R> {
+    /// Has a connection for each worker.
     pool: PgPool,
+    /// Maximum number of concurrent statements.
+    max_workers: u32,
     /// Time limit of one batch, including the wait for its connection.
     timeout: Duration,
-    queue: Mutex<Queue>,
+    queue: Mutex<Queue<R>>,
     gathered: AtomicU64,
     statements: AtomicU64,
 }
 
-type Answer = Result<Option<Arc<KeyAndAccount>>, Arc<StoreError>>;
-type Callers = Vec<oneshot::Sender<Answer>>;
+type Answer<R> = Result<Option<Arc<R>>, Arc<StoreError>>;
+type Callers<R> = Vec<oneshot::Sender<Answer<R>>>;
 
-/// A waiting key is in the queue once, with all its callers. A call that arrives while the key is
+/// A waiting hash is in the queue once, with all its callers. A call that arrives while the hash is
 /// being read makes it wait again, because the row that is being read may be older than the call.
-#[derive(Default)]
-struct Queue {
-    order: VecDeque<KeyHash>,
-    callers: HashMap<KeyHash, Callers, ByTag>,
-    in_flight: HashSet<KeyHash, ByTag>,
+struct Queue<R> {
+    order: VecDeque<Hash>,
+    callers: HashMap<Hash, Callers<R>, ByTag>,
+    in_flight: HashSet<Hash, ByTag>,
     workers: u32,
 }
 
@@ -95,17 +82,20 @@ impl Hasher for TagHasher {
     }
 }
 
-impl Lookups {
-    pub fn new(pool: PgPool, timeout: Duration) -> Self {
+impl<R: Row> Gathered<R> {
+    pub fn new(pool: PgPool, max_workers: u32, timeout: Duration) -> Self {
+        let queue = Mutex::new(Queue {
+            order: VecDeque::new(),
+            callers: HashMap::default(),
+            in_flight: HashSet::default(),
+            workers: 0,
+        });
         let (gathered, statements) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { pool, timeout, queue: Mutex::default(), gathered, statements }
+        Self { pool, max_workers, timeout, queue, gathered, statements }
     }
 
-    /// The key with this hash, if there is one, read after this call began.
-    pub async fn find(
-        self: &Arc<Self>,
-        hash: KeyHash,
-    ) -> Result<Option<Arc<KeyAndAccount>>, StoreError> {
+    /// The row with this hash, if there is one, read after this call began.
+    pub async fn find(self: &Arc<Self>, hash: Hash) -> Result<Option<Arc<R>>, StoreError> {
         let (caller, answer) = oneshot::channel();
         self.enqueue(hash, caller)?;
         // The sender is dropped without an answer only when the runtime stops.
@@ -116,31 +106,27 @@ impl Lookups {
         })
     }
 
-    /// Numbers of keys that were looked up, and of statements for them.
+    /// Numbers of hashes that were looked up, and of statements for them.
     pub fn counts(&self) -> (u64, u64) {
         (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
     }
 
-    pub async fn close(&self) {
-        self.pool.close().await;
-    }
-
     fn enqueue(
         self: &Arc<Self>,
-        hash: KeyHash,
-        caller: oneshot::Sender<Answer>,
+        hash: Hash,
+        caller: oneshot::Sender<Answer<R>>,
     ) -> Result<(), StoreError> {
         let mut guard = self.lock();
         let queue = &mut *guard;
         if queue.order.len() >= MAX_WAITING && !queue.callers.contains_key(&hash) {
-            return Err(StoreError::Unavailable("too many keys wait to be looked up".into()));
+            return Err(StoreError::Unavailable("too many hashes wait to be looked up".into()));
         }
         let callers = queue.callers.entry(hash).or_insert_with(|| {
             queue.order.push_back(hash);
             Vec::with_capacity(1)
         });
         callers.push(caller);
-        if queue.workers < CONNECTIONS {
+        if queue.workers < self.max_workers {
             queue.workers += 1;
             // A runtime that is stopping drops the worker immediately, and the drop takes the lock.
             drop(guard);
@@ -149,13 +135,13 @@ impl Lookups {
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Queue> {
+    fn lock(&self) -> MutexGuard<'_, Queue<R>> {
         // No operation leaves the queue inconsistent, so a panic elsewhere does no harm.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The keys that have waited longest and are not being read, with their callers.
-    fn next_batch(&self) -> Vec<(KeyHash, Callers)> {
+    /// The hashes that have waited longest and are not being read, with their callers.
+    fn next_batch(&self) -> Vec<(Hash, Callers<R>)> {
         let mut queue = self.lock();
         let queue = &mut *queue;
         let mut batch = Vec::new();
@@ -174,14 +160,14 @@ impl Lookups {
     }
 }
 
-/// A task that empties the queue. It ends when no key waits. The next key starts another one.
-struct Worker {
-    lookups: Arc<Lookups>,
+/// A task that empties the queue. It ends when no hash waits. The next hash starts another one.
+struct Worker<R: Row> {
+    lookups: Arc<Gathered<R>>,
     /// Whether `Queue::workers` includes this worker.
     counted: bool,
 }
 
-impl Worker {
+impl<R: Row> Worker<R> {
     async fn run(mut self) {
         let mut connection = None;
         loop {
@@ -191,15 +177,14 @@ impl Worker {
             }
             let lookups = Arc::clone(&self.lookups);
             let batch = InFlight { lookups: &lookups, batch };
-            let hashes: Vec<&[u8]> =
-                batch.batch.iter().map(|(hash, _)| &hash.as_bytes()[..]).collect();
+            let hashes: Vec<&[u8]> = batch.batch.iter().map(|(hash, _)| &hash[..]).collect();
             let found = self.read(&mut connection, &hashes).await;
             batch.answer(found);
         }
     }
 
-    /// Whether this worker may end. Decided under the queue's lock: a key that arrives later finds
-    /// one worker less, and starts another. A waiting key that is being read is left to the worker
+    /// Whether this worker may end. Decided under the queue's lock: a hash that arrives later finds
+    /// one worker less, and starts another. A waiting hash that is being read is left to the worker
     /// that reads it.
     fn retire(&mut self) -> bool {
         let mut queue = self.lookups.lock();
@@ -216,12 +201,13 @@ impl Worker {
         &self,
         connection: &mut Option<PoolConnection<Postgres>>,
         hashes: &[&[u8]],
-    ) -> Result<Vec<KeyAndAccount>, StoreError> {
+    ) -> Result<Vec<R>, StoreError> {
         if hashes.is_empty() {
             return Ok(Vec::new());
         }
         self.lookups.gathered.fetch_add(hashes.len() as u64, Ordering::Relaxed);
         self.lookups.statements.fetch_add(1, Ordering::Relaxed);
+        let max_failures = self.lookups.pool.options().get_max_connections();
         let attempts = async {
             let mut failures = 0;
             loop {
@@ -229,9 +215,9 @@ impl Worker {
                     Some(own) => own,
                     None => connection.insert(self.lookups.pool.acquire().await?),
                 };
-                match select(own, hashes).await {
-                    // A restart of the database has closed this connection, and maybe the other.
-                    Err(error) if is_lost_connection(&error) && failures < CONNECTIONS => {
+                match R::select(own, hashes).await {
+                    // A restart of the database has closed this connection, and maybe the others.
+                    Err(error) if is_lost_connection(&error) && failures < max_failures => {
                         *connection = None;
                         failures += 1;
                     }
@@ -253,7 +239,7 @@ impl Worker {
     }
 }
 
-impl Drop for Worker {
+impl<R: Row> Drop for Worker<R> {
     fn drop(&mut self) {
         // A worker is still counted here only after a panic.
         if self.counted {
@@ -262,15 +248,15 @@ impl Drop for Worker {
     }
 }
 
-/// The batch that a worker reads. However it ends, its keys leave `Queue::in_flight`.
-struct InFlight<'a> {
-    lookups: &'a Lookups,
-    batch: Vec<(KeyHash, Callers)>,
+/// The batch that a worker reads. However it ends, its hashes leave `Queue::in_flight`.
+struct InFlight<'a, R: Row> {
+    lookups: &'a Gathered<R>,
+    batch: Vec<(Hash, Callers<R>)>,
 }
 
-impl InFlight<'_> {
-    fn answer(mut self, found: Result<Vec<KeyAndAccount>, StoreError>) {
-        let found = found.map(by_hash).map_err(Arc::new);
+impl<R: Row> InFlight<'_, R> {
+    fn answer(mut self, found: Result<Vec<R>, StoreError>) {
+        let found = found.map(rows_by_hash).map_err(Arc::new);
         self.land();
         for (hash, callers) in std::mem::take(&mut self.batch) {
             let answer = match &found {
@@ -292,33 +278,16 @@ impl InFlight<'_> {
     }
 }
 
-impl Drop for InFlight<'_> {
+impl<R: Row> Drop for InFlight<'_, R> {
     fn drop(&mut self) {
         self.land();
     }
 }
 
-fn by_hash(rows: Vec<KeyAndAccount>) -> HashMap<KeyHash, Arc<KeyAndAccount>, ByTag> {
+fn rows_by_hash<R: Row>(rows: Vec<R>) -> HashMap<Hash, Arc<R>, ByTag> {
     let hashed = rows.into_iter().filter_map(|row| {
-        let hash = <[u8; 32]>::try_from(row.key_hash.as_slice()).ok()?;
-        Some((KeyHash::from_bytes(hash), Arc::new(row)))
+        let hash = Hash::try_from(row.hash()).ok()?;
+        Some((hash, Arc::new(row)))
     });
     hashed.collect()
-}
-
-async fn select(
-    connection: &mut PoolConnection<Postgres>,
-    hashes: &[&[u8]],
-) -> Result<Vec<KeyAndAccount>, sqlx::Error> {
-    sqlx::query_as!(
-        KeyAndAccount,
-        r#"SELECT /* lookups.select */
-                  k.key_hash, k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
-                  k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
-           FROM api_keys k JOIN accounts a USING (account_id)
-           WHERE k.key_hash = ANY($1)"#,
-        hashes as &[&[u8]],
-    )
-    .fetch_all(&mut **connection)
-    .await
 }

@@ -1,0 +1,52 @@
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+
+use super::{
+    gathered::Gathered,
+    rows::{KeyAndAccount, StoredAdminKey, StoredSession},
+};
+
+/// Connections for look-ups of API keys.
+const API_KEY_CONNECTIONS: u32 = 2;
+
+/// Connections for look-ups of admin keys and sessions. Each kind runs one statement at a time, so
+/// that neither waits for the other.
+const OTHER_CONNECTIONS: u32 = 2;
+
+/// Number of connections for look-ups, beside those of the pool.
+pub(in crate::store) const CONNECTIONS: u32 = API_KEY_CONNECTIONS + OTHER_CONNECTIONS;
+
+/// Settings of the connections for look-ups. The plan is made once for all batches, possibly while
+/// the tables are empty, and has to use the indexes even then.
+pub(in crate::store) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
+     SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
+     SET enable_mergejoin = off; SET jit = off";
+
+/// The look-ups of a node. They have their own connections, so that requests with unknown keys and
+/// tokens cannot occupy those of other requests.
+pub(in crate::store) struct Lookups {
+    pub api_keys: Arc<Gathered<KeyAndAccount>>,
+    pub admin_keys: Arc<Gathered<StoredAdminKey>>,
+    pub sessions: Arc<Gathered<StoredSession>>,
+    pools: [PgPool; 2],
+}
+
+impl Lookups {
+    /// `pool` makes a pool with this number of connections. `timeout` limits one batch, including
+    /// the wait for its connection.
+    pub fn new(timeout: Duration, pool: impl Fn(u32) -> PgPool) -> Self {
+        let (api_keys, others) = (pool(API_KEY_CONNECTIONS), pool(OTHER_CONNECTIONS));
+        Self {
+            api_keys: Arc::new(Gathered::new(api_keys.clone(), API_KEY_CONNECTIONS, timeout)),
+            admin_keys: Arc::new(Gathered::new(others.clone(), 1, timeout)),
+            sessions: Arc::new(Gathered::new(others.clone(), 1, timeout)),
+            pools: [api_keys, others],
+        }
+    }
+
+    pub async fn close(&self) {
+        let [api_keys, others] = &self.pools;
+        tokio::join!(api_keys.close(), others.close());
+    }
+}

@@ -1,0 +1,8 @@
+//! Look-ups of API keys, admin keys and dashboard sessions by their hash. Concurrent look-ups of one
+//! kind share a statement, and none takes a connection of the pool that requests share.
+
+mod by_hash;
+mod gathered;
+mod rows;
+
+pub(super) use by_hash::{CONNECTIONS, Lookups, SESSION};
