@@ -102,15 +102,21 @@ CREATE TABLE dashboard_sign_ins (
     browser_hash bytea NOT NULL CHECK (octet_length(browser_hash) = 32),
     host         text NOT NULL,
     client       text NOT NULL,
+    network_56   text,
+    network_48   text,
     issued_at    timestamptz NOT NULL,
     expires_at   timestamptz NOT NULL,
     spent_at     timestamptz,
-    PRIMARY KEY (tenant_id, nonce_hash)
+    PRIMARY KEY (tenant_id, nonce_hash),
+    CONSTRAINT dashboard_sign_ins_networks CHECK (num_nulls(network_56, network_48) IN (0, 2))
 );
 
--- For the limits on recent sign-ins per address and per client, and for the deletion of old rows.
-CREATE INDEX dashboard_sign_ins_address ON dashboard_sign_ins (tenant_id, address, issued_at);
+-- For the limits on recent sign-ins of a client and its networks, and for the deletion of old rows.
 CREATE INDEX dashboard_sign_ins_client ON dashboard_sign_ins (tenant_id, client, issued_at);
+CREATE INDEX dashboard_sign_ins_network_56 ON dashboard_sign_ins (tenant_id, network_56, issued_at)
+    WHERE network_56 IS NOT NULL;
+CREATE INDEX dashboard_sign_ins_network_48 ON dashboard_sign_ins (tenant_id, network_48, issued_at)
+    WHERE network_48 IS NOT NULL;
 CREATE INDEX dashboard_sign_ins_issued ON dashboard_sign_ins (tenant_id, issued_at);
 
 COMMENT ON TABLE dashboard_sign_ins IS
@@ -122,5 +128,9 @@ COMMENT ON COLUMN dashboard_sign_ins.browser_hash IS
 COMMENT ON COLUMN dashboard_sign_ins.host IS 'The host that the message names.';
 COMMENT ON COLUMN dashboard_sign_ins.client IS
     'The client that the limits count: an IPv4 address, or the first 64 bits of an IPv6 address.';
+COMMENT ON COLUMN dashboard_sign_ins.network_56 IS
+    'The first 56 bits of an IPv6 address, which the limits count too. NULL: not an IPv6 address.';
+COMMENT ON COLUMN dashboard_sign_ins.network_48 IS
+    'The first 48 bits of an IPv6 address, which the limits count too. NULL: not an IPv6 address.';
 COMMENT ON COLUMN dashboard_sign_ins.spent_at IS
     'When the message was answered, with a valid signature or not. A message can be answered once.';

@@ -1,9 +1,8 @@
-use std::net::IpAddr;
-
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
+    client_networks::ClientNetworks,
     sessions::{DashboardSession, NewSession, delete_sessions_that_are_over, end},
     settings::wallet_sign_in,
 };
@@ -24,20 +23,28 @@ use crate::{
     },
 };
 
+// Every limit counts what one client or its network did. No limit counts all clients together, for
+// an address or for a tenant: strangers could use it up and lock the owner out.
+
 /// Maximum number of sign-ins of one address that one client begins within [`WINDOW_SECONDS`].
 const MOST_OF_PAIR: i64 = 20;
 
-/// Maximum number of sign-ins of one address by all clients. It is large, so that a client cannot
-/// lock the owner out with a few requests.
-const MOST_OF_ADDRESS: i64 = 500;
-
-/// Maximum number of sign-ins of one client for all addresses.
+/// Maximum number of sign-ins of one client for all addresses. A client is an IPv4 address or an
+/// IPv6 /64 network.
 const MOST_OF_CLIENT: i64 = 40;
 
-/// The time over which sign-ins are counted. A row is kept that long, spent or not.
+/// Maximum number of sign-ins of one IPv6 /56 network, which has 256 networks of /64.
+const MOST_OF_56: i64 = 4 * MOST_OF_CLIENT;
+
+/// Maximum number of sign-ins of one IPv6 /48 network, which has 256 networks of /56.
+const MOST_OF_48: i64 = 16 * MOST_OF_CLIENT;
+
+/// The time over which sign-ins are counted. A row is kept that long, spent or not. So a tenant has
+/// at most [`MOST_OF_CLIENT`] rows of an IPv4 address and [`MOST_OF_48`] of an IPv6 /48 network.
 const WINDOW_SECONDS: i64 = SIGN_IN_SECONDS;
 
-/// Maximum number of expired rows that are deleted when a new row is inserted.
+/// Maximum number of expired rows that are deleted when a new row is inserted. More than one, so
+/// that rows are deleted faster than they are inserted.
 const DELETED_AT_ONCE: i64 = 100;
 
 /// Everything that a sign-in is bound to. It must be the same at its start and at its end.
@@ -60,7 +67,7 @@ pub enum NewSignIn {
         issued_at: Timestamp,
         expires_at: Timestamp,
     },
-    /// Too many sign-ins were begun recently.
+    /// The client or its network has begun too many sign-ins recently.
     TooMany {
         /// At least 1.
         retry_after_seconds: i64,
@@ -79,10 +86,11 @@ pub enum SignInOutcome {
 }
 
 impl Store {
-    /// Begins a sign-in, unless there were too many in the last 5 minutes: 20 of the address by the
-    /// same client, 500 of the address in all, or 40 by the client. A client is an IPv4 address, or
-    /// the first 64 bits of an IPv6 address. Concurrent sign-ins neither see each other nor wait
-    /// for each other, so a limit can be exceeded by the number of connections.
+    /// Begins a sign-in, unless the client has begun too many in the last 5 minutes: 20 of the
+    /// address, or 40 in all. A client is an IPv4 address, or the first 64 bits of an IPv6 address.
+    /// An IPv6 network of /56 may begin 160, and one of /48 may begin 640. Other networks do not
+    /// count. Concurrent sign-ins neither see each other nor wait for each other, so a limit can be
+    /// exceeded by the number of connections.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn start_sign_in(
         &self,
@@ -91,8 +99,8 @@ impl Store {
         origin: &Origin,
     ) -> Result<NewSignIn, StoreError> {
         let _timer = self.timer("start_sign_in");
-        let client = client_of(origin.address);
-        let counted = Counted { tenant, address: attempt.address, client: &client };
+        let networks = ClientNetworks::of(origin.address);
+        let counted = Counted { tenant, address: attempt.address, networks: &networks };
         // A refused sign-in costs one read, without a transaction or a lock.
         let seen = self
             .read(|pool| async move {
@@ -111,14 +119,16 @@ impl Store {
         sqlx::query!(
             "INSERT /* sign_ins.start_sign_in */
                     INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
-                                          client, issued_at, expires_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+                                          client, network_56, network_48, issued_at, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
             tenant.id.uuid(),
             nonce.as_bytes(),
             attempt.address.as_str(),
             browser.as_bytes(),
             attempt.host,
-            client,
+            networks.client,
+            networks.network_56,
+            networks.network_48,
             OffsetDateTime::from(at),
             OffsetDateTime::from(expires_at),
         )
@@ -128,10 +138,10 @@ impl Store {
         Ok(NewSignIn::Made { issued_at: at, expires_at })
     }
 
-    /// Ends a sign-in. This spends the nonce, whatever the result. Then `check` verifies the
-    /// signature of the message that was issued at the moment that it gets. If it is valid, the
-    /// same transaction opens the session, and creates the account if the tenant's policy allows
-    /// it.
+    /// Ends a sign-in. This spends the nonce, whatever the result, unless the nonce was issued to
+    /// another browser. Then `check` verifies the signature of the message that was issued at the
+    /// moment that it gets. If it is valid, the same transaction opens the session, and creates the
+    /// account if the tenant's policy allows it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn finish_sign_in(
         &self,
@@ -173,32 +183,20 @@ impl Store {
     }
 }
 
-/// The network that counts as one client. An IPv6 client usually controls the last 64 bits of its
-/// address.
-fn client_of(address: Option<IpAddr>) -> String {
-    match address.map(|address| address.to_canonical()) {
-        Some(IpAddr::V4(address)) => address.to_string(),
-        Some(IpAddr::V6(address)) => {
-            let [a, b, c, d, ..] = address.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        None => "unknown".to_owned(),
-    }
-}
-
 /// The properties by which sign-ins are counted.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
     tenant: &'a Tenant,
     address: &'a ExternalId,
-    client: &'a str,
+    networks: &'a ClientNetworks,
 }
 
 /// The oldest sign-ins that leave no room for another one. `None`: there is room.
 struct Seen {
     of_pair: Option<OffsetDateTime>,
-    of_address: Option<OffsetDateTime>,
     of_client: Option<OffsetDateTime>,
+    of_network_56: Option<OffsetDateTime>,
+    of_network_48: Option<OffsetDateTime>,
     /// The database's clock.
     now: OffsetDateTime,
 }
@@ -210,25 +208,32 @@ impl Counted<'_> {
             r#"SELECT /* sign_ins.look */
                       (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3 AND address = $2
-                         AND issued_at > clock.now - $4::bigint * interval '1 second'
-                       ORDER BY issued_at DESC OFFSET $5 LIMIT 1) AS "of_pair?",
-                      (SELECT issued_at FROM dashboard_sign_ins
-                       WHERE tenant_id = $1 AND address = $2
-                         AND issued_at > clock.now - $4::bigint * interval '1 second'
-                       ORDER BY issued_at DESC OFFSET $6 LIMIT 1) AS "of_address?",
+                         AND issued_at > clock.now - $6::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $7 LIMIT 1) AS "of_pair?",
                       (SELECT issued_at FROM dashboard_sign_ins
                        WHERE tenant_id = $1 AND client = $3
-                         AND issued_at > clock.now - $4::bigint * interval '1 second'
-                       ORDER BY issued_at DESC OFFSET $7 LIMIT 1) AS "of_client?",
+                         AND issued_at > clock.now - $6::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $8 LIMIT 1) AS "of_client?",
+                      (SELECT issued_at FROM dashboard_sign_ins
+                       WHERE tenant_id = $1 AND network_56 = $4
+                         AND issued_at > clock.now - $6::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $9 LIMIT 1) AS "of_network_56?",
+                      (SELECT issued_at FROM dashboard_sign_ins
+                       WHERE tenant_id = $1 AND network_48 = $5
+                         AND issued_at > clock.now - $6::bigint * interval '1 second'
+                       ORDER BY issued_at DESC OFFSET $10 LIMIT 1) AS "of_network_48?",
                       clock.now AS "now!"
                FROM (SELECT clock_timestamp() AS now) AS clock"#,
             self.tenant.id.uuid(),
             self.address.as_str(),
-            self.client,
+            self.networks.client,
+            self.networks.network_56.as_deref(),
+            self.networks.network_48.as_deref(),
             WINDOW_SECONDS,
             MOST_OF_PAIR - 1,
-            MOST_OF_ADDRESS - 1,
             MOST_OF_CLIENT - 1,
+            MOST_OF_56 - 1,
+            MOST_OF_48 - 1,
         )
         .fetch_one(connection)
         .await
@@ -239,7 +244,8 @@ impl Seen {
     /// Seconds until the next sign-in may begin. `None`: now.
     fn wait(&self) -> Result<Option<i64>, StoreError> {
         // When this sign-in leaves the window, one fewer than the maximum is left in it.
-        let leaving = self.of_pair.max(self.of_address).max(self.of_client);
+        let of_networks = self.of_network_56.max(self.of_network_48);
+        let leaving = self.of_pair.max(self.of_client).max(of_networks);
         let Some(leaving) = leaving else { return Ok(None) };
         let leaving = stored_time("dashboard_sign_ins.issued_at", leaving)?;
         let now = stored_time("clock_timestamp()", self.now)?;
@@ -250,7 +256,8 @@ impl Seen {
 }
 
 /// Spends a nonce. Returns when it was issued, if the attempt is bound to the same data as at its
-/// start, and has not expired.
+/// start, and has not expired. Another browser does not spend it: a stranger who learns the nonce
+/// cannot use up the owner's message.
 async fn spend(
     connection: &mut PgConnection,
     tenant: &Tenant,
@@ -260,9 +267,8 @@ async fn spend(
     let (nonce, browser) = (attempt.nonce.hash(), attempt.browser.hash());
     let row = sqlx::query!(
         r#"UPDATE /* sign_ins.spend */ dashboard_sign_ins SET spent_at = $3
-           WHERE tenant_id = $1 AND nonce_hash = $2 AND spent_at IS NULL
-           RETURNING issued_at, expires_at > $3 AND address = $4 AND browser_hash = $5
-                     AND host = $6 AS "fits!""#,
+           WHERE tenant_id = $1 AND nonce_hash = $2 AND browser_hash = $5 AND spent_at IS NULL
+           RETURNING issued_at, expires_at > $3 AND address = $4 AND host = $6 AS "fits!""#,
         tenant.id.uuid(),
         nonce.as_bytes(),
         OffsetDateTime::from(at),
@@ -323,24 +329,4 @@ async fn delete_sign_ins_that_are_over(
     .execute(connection)
     .await?;
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn client_is_an_ipv4_address_or_an_ipv6_64_network() {
-        for (address, client) in [
-            ("192.0.2.7", "192.0.2.7"),
-            ("::ffff:192.0.2.7", "192.0.2.7"),
-            ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
-            ("2001:db8:1:2::1", "2001:db8:1:2::/64"),
-            ("::1", "0:0:0:0::/64"),
-        ] {
-            let address = address.parse().expect("an address");
-            assert_eq!(client_of(Some(address)), client);
-        }
-        assert_eq!(client_of(None), "unknown");
-    }
 }

@@ -2,13 +2,20 @@
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use tollgate::{
+    http::{ServerLimits, TrustedProxies},
+    state::Limits,
+};
 
 use super::{
     times,
-    visitor::{LOOPBACK, Page, SECURE, Site, Visitor},
+    visitor::{LOOPBACK, Page, SECURE, Site, Visitor, encode},
     wallet::Wallet,
 };
-use crate::harness::{OTHER_WALLET, WALLET};
+use crate::harness::{
+    OTHER_WALLET, WALLET,
+    listener::{exchange, listen_behind},
+};
 
 const LOGIN: &str = "/dashboard/tronagg/login";
 const VERIFY: &str = "/dashboard/tronagg/login/verify";
@@ -173,9 +180,8 @@ async fn message_is_valid_for_one_attempt_in_one_browser() {
     attacker.send_form(&attacker_page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
     attacker.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 
-    // A used message opens no second session, not even in the same browser.
-    let page = request_message(&mut visitor, WALLET).await.expect(200);
-    let signature = wallet.sign(&page.message());
+    // That has not used the message up. A used message opens no second session, not even in the
+    // same browser.
     let mut copy = visitor.clone();
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
     send_signature(&mut copy, &page, &signature).await.expect(400).says(MESSAGE_UNUSABLE);
@@ -318,23 +324,74 @@ async fn client_may_begin_20_sign_ins_for_one_address_in_five_minutes() {
     request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await.expect(200);
 }
 
+/// Asserts that the owner of [`WALLET`] can sign in, from the default address.
+async fn assert_owner_can_sign_in(site: &Site) {
+    let mut owner = site.visitor();
+    let page = request_message(&mut owner, WALLET).await.expect(200);
+    let signature = Wallet::first().sign(&page.message());
+    send_signature(&mut owner, &page, &signature).await.expect_redirect("/dashboard/keys");
+}
+
+/// Requests messages for [`WALLET`] from these addresses, one after another. Returns the statuses.
+async fn flood(site: &Site, addresses: impl Iterator<Item = String>) -> Vec<u16> {
+    let mut stranger = site.visitor();
+    let page = stranger.get(LOGIN).await.expect(200);
+    let mut statuses = Vec::new();
+    for address in addresses {
+        stranger.address = address.parse().expect("an address");
+        let answer = stranger.send_form(&page, LOGIN, &[("address", WALLET)]).await;
+        statuses.push(answer.status);
+    }
+    statuses
+}
+
 #[tokio::test]
-async fn address_may_have_500_sign_ins_by_all_clients() {
+async fn sign_ins_that_25_ipv4_addresses_begin_do_not_lock_the_owner_out() {
     let site = site_with_policy("create").await;
-    request_message(&mut visitor_from(&site, "192.0.2.1"), WALLET).await.expect(200);
-    // 498 other clients have begun a sign-in.
-    let sql = "INSERT INTO dashboard_sign_ins (tenant_id, nonce_hash, address, browser_hash, host,
-                                             client, issued_at, expires_at)
-                SELECT tenant_id, sha256(number::text::bytea), address, browser_hash, host,
-                       'client ' || number, issued_at, expires_at
-                FROM dashboard_sign_ins, generate_series(1, 498) AS number";
-    sqlx::query(sql).execute(&site.app.pool).await.expect("the insert");
-    request_message(&mut visitor_from(&site, "192.0.2.2"), WALLET).await.expect(200);
-    assert_too_many_sign_ins(
-        request_message(&mut visitor_from(&site, "192.0.2.3"), WALLET).await,
-        WALLET,
-    );
-    request_message(&mut visitor_from(&site, "192.0.2.3"), OTHER_WALLET).await.expect(200);
+    let addresses = (0..500).map(|number| format!("198.51.100.{}", number % 25));
+    assert_eq!(flood(&site, addresses).await, [200; 500]);
+    assert_owner_can_sign_in(&site).await;
+}
+
+#[tokio::test]
+async fn sign_ins_that_an_ipv6_56_network_begins_do_not_lock_the_owner_out() {
+    let site = site_with_policy("create").await;
+    let addresses = (0..500).map(|number| format!("2001:db8:0:{:x}::1", number % 25));
+    let statuses = flood(&site, addresses).await;
+    assert_eq!((&statuses[..160], &statuses[160..]), (&[200; 160][..], &[429; 340][..]));
+    assert_owner_can_sign_in(&site).await;
+}
+
+#[tokio::test]
+async fn limits_count_the_client_that_a_trusted_proxy_names() {
+    let site = site_with_policy("create").await;
+    let twenty = std::iter::repeat_n("203.0.113.9".to_owned(), 20);
+    assert_eq!(flood(&site, twenty).await, [200; 20]);
+    let proxies = TrustedProxies::parse("127.0.0.1").expect("an address");
+    let (limits, server_limits) = (Limits::default(), ServerLimits::default());
+    let server = listen_behind(proxies, &site.app, limits, server_limits).await;
+    let mut visitor = site.visitor();
+    let csrf = visitor.get(LOGIN).await.expect(200).field(LOGIN, "csrf");
+    let (name, token) = visitor.cookies.first_key_value().expect("a cookie of the sign-in page");
+    let body = format!("csrf={}&address={WALLET}", encode(&csrf));
+    for (forwarded, status) in [
+        ("203.0.113.9", 429),
+        ("203.0.113.10", 200),
+        // The client has forged the first entry.
+        ("203.0.113.10, 203.0.113.9", 429),
+        ("203.0.113.9, 203.0.113.10", 200),
+    ] {
+        let request = format!(
+            "POST {LOGIN} HTTP/1.1\r\nHost: x\r\nCookie: {name}={token}\r\nOrigin: null\r\n\
+             Sec-Fetch-Site: same-origin\r\nX-Forwarded-For: {forwarded}\r\n\
+             Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {}\r\n\
+             Connection: close\r\n\r\n{body}",
+            body.len()
+        );
+        let answer = exchange(server.address, request.as_bytes()).await;
+        let expected = format!("HTTP/1.1 {status} ");
+        assert!(answer.starts_with(&expected), "{forwarded}: {answer}");
+    }
 }
 
 #[tokio::test]
@@ -384,6 +441,28 @@ async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
     attempt("2001:db8:0:1::1").await.expect(200);
     times::age_sign_ins(&site.app, "5 minutes").await;
     attempt("198.51.100.1").await.expect(200);
+}
+
+#[tokio::test]
+async fn ipv6_networks_of_56_and_48_bits_may_begin_4_and_16_times_as_many() {
+    let site = site_with_policy("create").await;
+    // Each /64 network begins ten for this address, less than its own limit.
+    let from_56 = |network: u16, times: u16| {
+        let subnet = move |number: u16| network << 8 | number / 10;
+        (0..times).map(move |number| format!("2001:db8:0:{:x}::1", subnet(number)))
+    };
+    for network in 0..4 {
+        let statuses = flood(&site, from_56(network, 161)).await;
+        assert_eq!((&statuses[..160], statuses[160]), (&[200; 160][..], 429), "{network}");
+    }
+    // 640 were begun: another /56 network of the same /48 network gets none.
+    assert_eq!(flood(&site, from_56(4, 1)).await, [429]);
+    let refused = request_message(&mut visitor_from(&site, "2001:db8:0:ff00::1"), WALLET).await;
+    assert_too_many_sign_ins(refused, WALLET);
+    // Neighbours of the /48 network are not affected.
+    request_message(&mut visitor_from(&site, "2001:db8:1::1"), WALLET).await.expect(200);
+    times::age_sign_ins(&site.app, "5 minutes").await;
+    assert_eq!(flood(&site, from_56(4, 1)).await, [200]);
 }
 
 #[tokio::test]
