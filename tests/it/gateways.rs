@@ -1,4 +1,5 @@
-//! README's configuration of nginx, word for word, in a real nginx between clients and a backend.
+//! A real nginx in front of Tollgate. One test runs README's configuration, word for word, between
+//! clients and a backend. Another balances requests between two nodes.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -10,20 +11,27 @@ use std::{
 };
 
 use serde_json::json;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tollgate::{http::ServerLimits, state::Limits};
 
-use crate::harness::{Call, PATIENCE, cluster, data_dir::DataDir, process::Process};
+use crate::harness::{
+    App, Call, PATIENCE, app::NewKey, cluster, data_dir::DataDir, listener::listen,
+    process::Process, within_patience,
+};
 
 /// Where README assumes Tollgate. The test replaces this address with that of its own process.
 const ADDRESS_IN_README: &str = "127.0.0.1:8080";
 
-/// The only block of README in nginx's language.
-fn block_of_readme() -> &'static str {
+/// The only block of README in nginx's language, for a Tollgate at this address.
+fn block_of_readme(tollgate: SocketAddr) -> String {
     let readme = include_str!("../../README.md");
     let mut blocks = readme.split("```nginx\n").skip(1);
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
         panic!("README has one block for nginx")
     };
-    block.split("```").next().expect("a split has a first part")
+    let block = block.split("```").next().expect("a split has a first part");
+    assert_eq!(block.matches(ADDRESS_IN_README).count(), 1, "{block}");
+    block.replace(ADDRESS_IN_README, &tollgate.to_string())
 }
 
 /// Starts a backend on a thread of its own. Its response lists the headers by which the gateway
@@ -59,11 +67,12 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(name: &str, tollgate: SocketAddr, backend: SocketAddr) -> Self {
+    /// Starts an nginx that has this `upstream`, and these directives in its `server`.
+    fn start(name: &str, upstream: &str, server: &str) -> Self {
         let directory = cluster::directory(name);
         std::fs::create_dir_all(&directory).expect("a directory");
         let configuration = directory.join("nginx.conf");
-        let text = configuration_of(&directory.display().to_string(), tollgate, backend);
+        let text = configuration_of(&directory.display().to_string(), upstream, server);
         std::fs::write(&configuration, text).expect("the configuration is written");
         let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
         let program = cluster::variable("NGINX").unwrap_or_else(|| "nginx".into());
@@ -118,6 +127,32 @@ impl Nginx {
         stream.read_to_string(&mut text).expect("the whole response");
         Response::new(&text)
     }
+
+    /// Sends a request with these header lines and this body.
+    async fn send(&self, line: &str, headers: &str, body: &[u8]) -> Response {
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: tollgate\r\nConnection: close\r\n{headers}\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n",
+            body.len()
+        );
+        let exchange = async {
+            let mut stream = tokio::net::UnixStream::connect(self.socket()).await?;
+            stream.write_all(head.as_bytes()).await?;
+            stream.write_all(body).await?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            std::io::Result::Ok(answer)
+        };
+        let answer = within_patience("nginx answers", exchange).await;
+        Response::new(&answer.unwrap_or_else(|error| panic!("{line}: {error}\n{}", self.log())))
+    }
+
+    /// Makes a purchase, which must succeed.
+    async fn buy(&self, key: &NewKey) {
+        let headers = format!("X-API-Key: {}\r\n", key.text);
+        let bought = self.send("POST /v1/purchases", &headers, br#"{"amount": "0.000001"}"#).await;
+        assert_eq!(bought.status, 201, "{bought:?}\n{}", self.log());
+    }
 }
 
 impl Drop for Nginx {
@@ -129,12 +164,9 @@ impl Drop for Nginx {
     }
 }
 
-/// README's block in the smallest configuration that is complete. A single process, in the
-/// foreground: nothing is left when it is killed.
-fn configuration_of(directory: &str, tollgate: SocketAddr, backend: SocketAddr) -> String {
-    let block = block_of_readme();
-    assert_eq!(block.matches(ADDRESS_IN_README).count(), 1, "{block}");
-    let block = block.replace(ADDRESS_IN_README, &tollgate.to_string());
+/// The smallest configuration that is complete. A single process, in the foreground: nothing is left
+/// when it is killed.
+fn configuration_of(directory: &str, upstream: &str, server: &str) -> String {
     format!(
         "daemon off;
 master_process off;
@@ -148,10 +180,10 @@ http {{
     fastcgi_temp_path {directory}/fastcgi;
     uwsgi_temp_path {directory}/uwsgi;
     scgi_temp_path {directory}/scgi;
-    upstream orders_backend {{ server {backend}; }}
+    {upstream}
     server {{
         listen unix:{directory}/socket;
-{block}
+{server}
     }}
 }}
 "
@@ -218,7 +250,8 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
     let own = Tenant::create(&data_dir, &service, "tronagg", "live");
     let test = Tenant::create(&data_dir, &service, "tronagg", "test");
     let other = Tenant::create(&data_dir, &service, "tradetally", "live");
-    let nginx = Nginx::start("gateways-nginx", service.address, start_backend());
+    let upstream = format!("upstream orders_backend {{ server {}; }}", start_backend());
+    let nginx = Nginx::start("gateways-nginx", &upstream, &block_of_readme(service.address));
 
     let order = |key: &str| nginx.get("/orders/7?page=2", Some(key));
     let passed = order(&own.key);
@@ -251,4 +284,63 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
     let refused = order(&own.key);
     assert_eq!(refused.status, 503, "{refused:?}");
     assert!(refused.headers.iter().any(|header| header == "retry-after: 1"), "{refused:?}");
+}
+
+/// An nginx in front of two nodes. With its defaults, one failed response takes a node out for ten
+/// seconds, and a POST is not sent to the other node: it gets a 502.
+async fn good_requests_pass_beside_bad_ones(name: &str, directives: &str) {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let reader = app
+        .key_with(&app.tronagg, wallet, json!({"name": "b", "scopes": ["purchases:read"]}))
+        .await;
+    let first = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let second = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let upstream =
+        format!("upstream nodes {{ server {}; server {}; }}", first.address, second.address);
+    let server =
+        format!("client_max_body_size 2m; {directives} location / {{ proxy_pass http://nodes; }}");
+    let nginx = Nginx::start(name, &upstream, &server);
+
+    let good = format!("X-API-Key: {}\r\n", key.text);
+    let weak = format!("X-API-Key: {}\r\n", reader.text);
+    let cases = [
+        (401, "POST /v1/purchases", "X-API-Key: bad\r\n", 20),
+        (401, "POST /v1/accounts/a/keys", "", 4),
+        (403, "POST /v1/purchases", weak.as_str(), 4),
+        (404, "POST /nothing/here", "", 4),
+        (405, "DELETE /v1/purchases", "", 4),
+        (413, "POST /v1/purchases", good.as_str(), 4),
+    ];
+    for length in [60_000, 900_000] {
+        let body = vec![0_u8; length];
+        for (status, line, headers, times) in cases {
+            for _ in 0..times {
+                let (refused, ()) = tokio::join!(nginx.send(line, headers, &body), nginx.buy(&key));
+                let log = nginx.log();
+                assert_eq!(refused.status, status, "{line}, {length} bytes: {refused:?}\n{log}");
+                // The response is that of a node, and not nginx's own.
+                let problem = "content-type: application/problem+json".to_owned();
+                assert!(refused.headers.contains(&problem), "{line}: {refused:?}");
+                // One request for each node.
+                nginx.buy(&key).await;
+                nginx.buy(&key).await;
+            }
+        }
+    }
+    // nginx reports a node that fails, also if the other one then answers.
+    assert!(!nginx.log().contains("[error]"), "{}", nginx.log());
+    app.check_ledger().await;
+}
+
+#[tokio::test]
+async fn refused_bodies_do_not_make_nginx_take_a_node_out() {
+    good_requests_pass_beside_bad_ones("gateways-nginx-nodes", "").await;
+}
+
+#[tokio::test]
+async fn refused_bodies_that_nginx_does_not_buffer_do_not_make_it_take_a_node_out() {
+    let directives = "proxy_request_buffering off;";
+    good_requests_pass_beside_bad_ones("gateways-nginx-unbuffered", directives).await;
 }
