@@ -5,7 +5,7 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint audit sqlx openapi check-openapi fuzz-http
+.PHONY: help run test bench lint audit sqlx openapi check-openapi fuzz fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ openapi: ## regenerate docs/openapi.json
 
 check-openapi: ## lint docs/openapi.json, generate clients from it, and type-check them
 	scripts/check-openapi.sh
+
+fuzz: ## run each target of fuzz/ for a minute, or for SECONDS=...; needs a nightly toolchain
+	scripts/fuzz.sh $(SECONDS)
 
 fuzz-http: ## send a demo server requests that its OpenAPI document allows, and requests that it forbids
 	scripts/schemathesis.sh

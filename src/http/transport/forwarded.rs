@@ -32,7 +32,8 @@ impl TrustedProxies {
     /// The client of a request that came from the trusted proxy `peer`. Each proxy appends the
     /// address of its peer: an entry is true if all entries to its right are trusted proxies, and
     /// may be forged otherwise. If an entry cannot be read, the client is the proxy that wrote it.
-    pub(super) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let lines = headers.get_all("x-forwarded-for").iter().rev();
         let entries = lines.flat_map(|line| line.as_bytes().rsplit(|byte| *byte == b','));
         let mut client = peer;

@@ -200,6 +200,7 @@ fn digest(position: &[u8], list: &str) -> [u8; DIGEST_LENGTH] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -279,6 +280,16 @@ mod tests {
         }
         for text in ["", "A", "%", &"A".repeat(10_000)] {
             assert_eq!(decode::<16>(text, "keys of a"), None);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cursor_survives_a_round_trip_and_other_texts_are_refused(
+            position: [u8; 16], text: String
+        ) {
+            prop_assert_eq!(decode(&encode(position, "keys of a"), "keys of a"), Some(position));
+            prop_assert_eq!(decode::<16>(&text, "keys of a"), None);
         }
     }
 }

@@ -1,0 +1,54 @@
+#!/bin/sh
+# Runs fuzz targets with cargo-fuzz, one after another. Stops at the first input that makes a target fail; cargo-fuzz
+# writes it to fuzz/artifacts/ and prints the command that repeats it.
+#
+#   scripts/fuzz.sh                      every target, for a minute each
+#   scripts/fuzz.sh SECONDS              every target, for this long each
+#   scripts/fuzz.sh SECONDS TARGET…      these targets
+#
+# Needs a nightly toolchain and a C++ compiler. $FUZZ_TOOLCHAIN selects another toolchain than `nightly`. Uses the
+# cargo-fuzz on PATH. Otherwise installs it into target/tools.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+seconds=${1:-60}
+[ $# -eq 0 ] || shift
+case $seconds in
+    '' | *[!0-9]*)
+        echo "usage: scripts/fuzz.sh [SECONDS [TARGET…]]" >&2
+        exit 2
+        ;;
+esac
+toolchain=${FUZZ_TOOLCHAIN:-nightly}
+tools=$PWD/${CARGO_TARGET_DIR:-target}/tools
+case ${CARGO_TARGET_DIR:-} in
+    /*) tools=$CARGO_TARGET_DIR/tools ;;
+esac
+PATH=$PATH:$tools/bin
+export PATH
+
+if ! cargo "+$toolchain" --version >/dev/null 2>&1; then
+    echo "The toolchain $toolchain is missing: rustup toolchain install $toolchain" >&2
+    exit 1
+fi
+if ! cargo fuzz --version >/dev/null 2>&1; then
+    echo "Installing cargo-fuzz into $tools" >&2
+    if ! cargo install --quiet --locked --debug --root "$tools" cargo-fuzz; then
+        echo "cargo-fuzz could not be installed. It needs a network the first time." >&2
+        exit 1
+    fi
+fi
+
+# The targets test the versions of the dependencies that the service uses.
+cp Cargo.lock fuzz/Cargo.lock
+
+if [ $# -eq 0 ]; then
+    for file in fuzz/targets/*.rs; do
+        set -- "$@" "$(basename "$file" .rs)"
+    done
+fi
+for target in "$@"; do
+    echo "=== $target: $seconds s" >&2
+    cargo "+$toolchain" fuzz run "$target" -- "-max_total_time=$seconds" -max_len=8192
+done
