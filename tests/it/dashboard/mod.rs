@@ -15,6 +15,7 @@ mod secrets;
 mod sessions;
 mod settings;
 mod sign_in;
+mod sign_in_limits;
 mod strangers;
 pub mod times;
 pub mod visitor;
