@@ -176,7 +176,7 @@ async fn ipv6_networks_of_56_and_48_bits_may_begin_4_and_16_times_as_many() {
     let site = site_with_policy("create").await;
     // Each /64 network begins ten for this address, less than its own limit.
     let from_56 = |network: u16, times: u16| {
-        let subnet = move |number: u16| network << 8 | number / 10;
+        let subnet = move |number: u16| (network << 8) | (number / 10);
         (0..times).map(move |number| format!("2001:db8:0:{:x}::1", subnet(number)))
     };
     for network in 0..4 {

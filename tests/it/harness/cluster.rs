@@ -89,7 +89,8 @@ pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),
         listen_url: None,
-        max_connections: 4,
+        // Enough that three requests of one tenant can wait for a lock at the same time.
+        max_connections: 6,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
         lock_timeout: Duration::from_secs(60),
