@@ -47,11 +47,12 @@ impl Cli {
     ///
     /// # Errors
     ///
-    /// If a setting is set but empty.
+    /// If a setting is set but empty, or a variable of libpq is invalid.
     pub fn read() -> Result<Self, ConfigError> {
         let mut arguments = Self::command().get_matches();
         config::refuse_empty_settings(&Self::command(), &arguments)?;
         config::shield_private_postgres(&arguments);
+        config::refuse_invalid_libpq_variables(&arguments)?;
         Ok(Self::from_arg_matches_mut(&mut arguments)
             .unwrap_or_else(|error| error.format(&mut Self::command()).exit()))
     }

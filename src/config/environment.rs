@@ -25,6 +25,14 @@ pub fn load_dotenv() -> Result<(), ConfigError> {
     }
 }
 
+/// The message about a variable that is set but empty.
+pub(super) fn set_but_empty(name: &str) -> String {
+    format!(
+        "{name} is set but empty, in the environment or in .env: give it a value, or unset it. An \
+         empty variable in the environment also hides the line in .env"
+    )
+}
+
 pub(super) fn variable(name: &str) -> Option<OsString> {
     #[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
     std::env::var_os(name)

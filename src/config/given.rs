@@ -3,7 +3,7 @@
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
-use super::error::ConfigError;
+use super::{environment::set_but_empty, error::ConfigError, libpq};
 
 /// Refuses settings that are set but empty. Such a setting is a mistake in a script or a deployment
 /// file: the default in its place would start a private Postgres beside the real database, and the
@@ -33,10 +33,7 @@ fn empty_setting(setting: &Arg, arguments: &ArgMatches) -> Option<String> {
         let flag = setting.get_long().unwrap_or(id);
         format!("--{flag} ({variable}) is given but empty: give it a value, or leave it out")
     } else {
-        format!(
-            "{variable} is set but empty, in the environment or in .env: give it a value, or unset \
-             it. An empty variable in the environment also hides the line in .env"
-        )
+        set_but_empty(&variable)
     })
 }
 
@@ -45,12 +42,7 @@ fn empty_setting(setting: &Arg, arguments: &ArgMatches) -> Option<String> {
 /// and a URL cannot override `PGOPTIONS`. Must be called before any thread is started.
 #[expect(unsafe_code, reason = "changing the environment is unsafe while other threads read it")]
 pub fn shield_private_postgres(arguments: &ArgMatches) {
-    let mut arguments = arguments;
-    while let Some((_, of_subcommand)) = arguments.subcommand() {
-        arguments = of_subcommand;
-    }
-    // A command without this argument uses no database.
-    if !matches!(arguments.try_get_raw("database_url"), Ok(None)) {
+    if has_database_url(arguments) != Some(false) {
         return;
     }
     for (name, _) in std::env::vars_os() {
@@ -59,4 +51,27 @@ pub fn shield_private_postgres(arguments: &ArgMatches) {
             unsafe { std::env::remove_var(name) };
         }
     }
+}
+
+/// Refuses libpq's variables that are empty or invalid, if the command applies them to a database.
+/// sqlx would ignore them: a typing error in `PGSSLMODE` would be a connection without the
+/// protection that the operator asked for.
+pub fn refuse_invalid_libpq_variables(arguments: &ArgMatches) -> Result<(), ConfigError> {
+    if has_database_url(arguments) != Some(true) {
+        return Ok(());
+    }
+    let errors = libpq::invalid_variables();
+    if errors.is_empty() { Ok(()) } else { Err(ConfigError(errors)) }
+}
+
+/// Whether the command has the URL of a database; without one, it uses the private Postgres.
+/// `None`: the command uses no database.
+fn has_database_url(arguments: &ArgMatches) -> Option<bool> {
+    let mut arguments = arguments;
+    while let Some((_, of_subcommand)) = arguments.subcommand() {
+        arguments = of_subcommand;
+    }
+    // A command without this argument uses no database.
+    let values = arguments.try_get_raw("database_url").ok()?;
+    Some(values.is_some())
 }

@@ -1,11 +1,12 @@
 //! Settings: command-line flags take precedence over environment variables, and these over `.env`.
 //! Only this module reads the environment. All invalid values are reported together. Before that,
-//! `given.rs` refuses settings that are set but empty.
+//! `given.rs` refuses settings that are set but empty, and libpq's variables that are invalid.
 
 mod database;
 mod environment;
 mod error;
 mod given;
+mod libpq;
 mod log;
 mod reader;
 mod resolve;
@@ -14,7 +15,7 @@ mod server;
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
 pub use environment::load_dotenv;
 pub use error::ConfigError;
-pub use given::{refuse_empty_settings, shield_private_postgres};
+pub use given::{refuse_empty_settings, refuse_invalid_libpq_variables, shield_private_postgres};
 pub use log::LogConfig;
 pub use resolve::resolve;
 pub use server::{ServerArgs, ServerConfig};

@@ -230,6 +230,37 @@ async fn libpq_variables_complete_a_partial_database_url() {
     succeeds(command);
 }
 
+#[test]
+fn invalid_and_empty_libpq_variables_are_errors_that_name_the_allowed_values() {
+    let ssl_modes = "it must be one of disable, allow, prefer, require, verify-ca, verify-full";
+    let ports = "it must be a whole number from 1 to 65535";
+    for (name, value, allowed) in [
+        ("PGSSLMODE", "requier", ssl_modes),
+        ("PGSSLMODE", "require ", ssl_modes),
+        ("PGPORT", "x", ports),
+        ("PGPORT", "0", ports),
+        ("PGPORT", "99999", ports),
+    ] {
+        let mut command = tollgate(&["tenant", "list"]);
+        command.env("DATABASE_URL", "postgres://app@127.0.0.1/x").env(name, value);
+        let error = fails(command);
+        let expected = format!("{name} is {value:?}: {allowed}");
+        assert!(error.contains(&expected), "{expected} is not in: {error}");
+    }
+    let mut empty = tollgate(&["serve"]);
+    empty.env("DATABASE_URL", "postgres://app@127.0.0.1:1/x");
+    let names = ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSSLMODE"];
+    empty.envs(names.map(|name| (name, "")));
+    let error = fails(empty);
+    for name in names {
+        assert!(error.contains(&format!("{name} is set but empty")), "{name}: {error}");
+    }
+    // A command that uses no database does not read them.
+    let mut command = tollgate(&["openapi"]);
+    command.env("DATABASE_URL", "postgres://app@127.0.0.1:1/x").env("PGPORT", "x");
+    succeeds(command);
+}
+
 /// A port that answers each request for TLS with `N`: no TLS. Returns what each client sends after
 /// that.
 fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {

@@ -1,0 +1,82 @@
+//! Checks libpq's variables, which complete the database's URL. sqlx reads them, and takes its
+//! defaults in place of values that it does not understand.
+
+use std::ffi::OsStr;
+
+use super::environment::{set_but_empty, variable};
+
+/// The variables that sqlx reads, except those that have a set of values.
+const TEXTS: [&str; 10] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGUSER",
+    "PGPASSWORD",
+    "PGDATABASE",
+    "PGSSLROOTCERT",
+    "PGSSLCERT",
+    "PGSSLKEY",
+    "PGAPPNAME",
+    "PGOPTIONS",
+];
+
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+/// What is wrong with the variables of this process.
+pub(super) fn invalid_variables() -> Vec<String> {
+    let check = |name: &str| mistake(name, &variable(name)?);
+    ["PGPORT", "PGSSLMODE"].into_iter().chain(TEXTS).filter_map(check).collect()
+}
+
+/// What is wrong with a variable that is set. Only values that cannot be secret are repeated. They
+/// are not trimmed, because sqlx does not do so either.
+fn mistake(name: &str, value: &OsStr) -> Option<String> {
+    let Some(text) = value.to_str() else {
+        return Some(format!("{name} is not UTF-8 text"));
+    };
+    if text.trim().is_empty() {
+        return Some(set_but_empty(name));
+    }
+    let (valid, allowed) = match name {
+        "PGPORT" => (
+            text.parse::<u16>().is_ok_and(|port| port != 0),
+            "a whole number from 1 to 65535".to_owned(),
+        ),
+        "PGSSLMODE" => (
+            SSL_MODES.iter().any(|mode| text.eq_ignore_ascii_case(mode)),
+            format!("one of {}", SSL_MODES.join(", ")),
+        ),
+        _ => return None,
+    };
+    (!valid).then(|| format!("{name} is {text:?}: it must be {allowed}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::ffi::OsStrExt as _;
+
+    use super::*;
+
+    #[test]
+    fn ports_and_modes_that_sqlx_does_not_understand_are_mistakes() {
+        for (name, value) in [
+            ("PGPORT", "x"),
+            ("PGPORT", "0"),
+            ("PGPORT", "99999"),
+            ("PGPORT", "5432 "),
+            ("PGSSLMODE", "requier"),
+            ("PGSSLMODE", "verify_full"),
+        ] {
+            let error = mistake(name, OsStr::new(value)).expect(value);
+            assert!(error.starts_with(&format!("{name} is {value:?}: it must be ")), "{error}");
+        }
+        for (name, value) in [("PGPORT", "5433"), ("PGSSLMODE", "Verify-Full"), ("PGHOST", "x")] {
+            assert_eq!(mistake(name, OsStr::new(value)), None);
+        }
+    }
+
+    #[test]
+    fn value_that_is_no_text_is_a_mistake_and_is_not_repeated() {
+        let error = mistake("PGPASSWORD", OsStr::from_bytes(b"hunter2\xff"));
+        assert_eq!(error.as_deref(), Some("PGPASSWORD is not UTF-8 text"));
+    }
+}
