@@ -63,6 +63,28 @@ mod tests {
     }
 
     #[test]
+    fn lease_must_be_shorter_than_the_request_timeout() {
+        let database =
+            DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };
+        let error = |lease: Option<&str>, request: &str| {
+            let server = ServerArgs {
+                lease: lease.map(str::to_owned),
+                request_timeout: some(request),
+                ..ServerArgs::default()
+            };
+            resolve(&database, &server).err().map(|error| error.to_string())
+        };
+        assert_eq!(error(Some("5s"), "5001ms"), None);
+        for (lease, request, values) in [
+            (Some("5s"), "5s", "TOLLGATE_LEASE is 5s and TOLLGATE_REQUEST_TIMEOUT is 5s"),
+            (None, "500ms", "TOLLGATE_LEASE is 2s and TOLLGATE_REQUEST_TIMEOUT is 500ms"),
+        ] {
+            let error = error(lease, request).expect("a lease that is too long");
+            assert!(error.contains(values), "{error}");
+        }
+    }
+
+    #[test]
     fn missing_settings_have_their_defaults() {
         let database =
             DatabaseArgs { database_url: some("postgres://localhost/x"), ..Default::default() };

@@ -220,6 +220,14 @@ impl ServerArgs {
         let write = duration("TOLLGATE_WRITE_TIMEOUT", &self.write_timeout, bounds.write_timeout);
         let slow = duration("TOLLGATE_SLOW_REQUEST", &self.slow_request, limits.slow_request);
         let drain = duration("TOLLGATE_DRAIN_TIMEOUT", &self.drain_timeout, bounds.drain_timeout);
+        if let (Some(lease), Some(request)) = (lease, request)
+            && lease >= request
+        {
+            reader.errors.push(format!(
+                "TOLLGATE_LEASE is {lease:?} and TOLLGATE_REQUEST_TIMEOUT is {request:?}: the lease \
+                 must be shorter, because a revoke may wait for as long as a lease"
+            ));
+        }
         Some(ServerConfig {
             listen: listen?,
             metrics_listen: metrics?,

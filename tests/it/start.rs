@@ -261,6 +261,19 @@ fn invalid_and_empty_libpq_variables_are_errors_that_name_the_allowed_values() {
     succeeds(command);
 }
 
+#[test]
+fn service_refuses_a_lease_that_is_not_shorter_than_the_request_timeout() {
+    for (lease, timeout) in [("3s", "3s"), ("10s", "900ms")] {
+        let mut command = tollgate(&["serve"]);
+        command.env("DATABASE_URL", "postgres://app@127.0.0.1:1/x");
+        command.env("TOLLGATE_LEASE", lease).env("TOLLGATE_REQUEST_TIMEOUT", timeout);
+        let error = fails(command);
+        let expected =
+            format!("TOLLGATE_LEASE is {lease} and TOLLGATE_REQUEST_TIMEOUT is {timeout}: ");
+        assert!(error.contains(&expected), "{expected} is not in: {error}");
+    }
+}
+
 /// A port that answers each request for TLS with `N`: no TLS. Returns what each client sends after
 /// that.
 fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
