@@ -1,4 +1,4 @@
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, migrate::Migrate as _,
@@ -32,7 +32,8 @@ const TABLE: &str = "
         number      integer NOT NULL,
         serves_from integer NOT NULL,
         digest      text NOT NULL,
-        names       text[] NOT NULL
+        names       text[] NOT NULL,
+        objects     text[]
     );
     COMMENT ON TABLE sql_functions IS 'The SQL functions that are loaded.';
     COMMENT ON COLUMN sql_functions.number IS 'Counts their versions.';
@@ -40,7 +41,15 @@ const TABLE: &str = "
         'The oldest number whose binaries they still serve.';
     COMMENT ON COLUMN sql_functions.digest IS 'SHA-256 of their texts.';
     COMMENT ON COLUMN sql_functions.names IS
-        'Their names: one that is gone from the next version is dropped.'";
+        'Their names: one that is gone from the next version is dropped.';
+    COMMENT ON COLUMN sql_functions.objects IS
+        'The functions with the types of their arguments, and their triggers.'";
+
+/// Adds the column that tables of earlier versions lack.
+const ADD_OBJECTS: &str = "
+    ALTER TABLE sql_functions ADD COLUMN objects text[];
+    COMMENT ON COLUMN sql_functions.objects IS
+        'The functions with the types of their arguments, and their triggers.'";
 
 /// A number of functions, and the oldest number whose binaries they serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -104,6 +113,18 @@ async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaErr
     if is_old { Err(SchemaError::OldChain) } else { Ok(()) }
 }
 
+/// Whether the table of the functions, which exists, has the column `objects`.
+async fn has_objects(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar(
+        "SELECT /* schema.has_objects */ EXISTS (
+             SELECT FROM pg_attribute
+             WHERE attrelid = to_regclass('sql_functions') AND attname = 'objects'
+                 AND NOT attisdropped)",
+    )
+    .fetch_one(connection)
+    .await
+}
+
 async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT /* schema.has_table */ to_regclass($1) IS NOT NULL")
         .bind(name)
@@ -143,14 +164,17 @@ fn is_locked(error: &sqlx::Error) -> bool {
 
 /// Replaces older functions, and functions with the same number and another digest, which come from
 /// another build of the same unreleased version. Newer functions stay if they serve this binary.
+/// Functions of this build are loaded again if some were dropped or added by hand.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
     if !has_table(&mut tx, "sql_functions").await? {
         tx.execute(TABLE).await?;
+    } else if !has_objects(&mut tx).await? {
+        tx.execute(ADD_OBJECTS).await?;
     }
     let loaded = sqlx::query(
         "SELECT /* schema.loaded_functions */
-                number, serves_from, digest, names FROM sql_functions",
+                number, serves_from, digest, names, objects FROM sql_functions",
     )
     .fetch_optional(&mut *tx)
     .await?;
@@ -165,10 +189,18 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
             return stay(database, binary);
         }
         let loaded_digest: String = loaded.try_get("digest")?;
+        old_names = loaded.try_get("names")?;
         if database == binary && loaded_digest == digest {
-            return Ok(());
-        }
-        if database.number == binary.number {
+            let recorded: Option<Vec<String>> = loaded.try_get("objects")?;
+            let present = present_objects(&mut tx, &old_names).await?;
+            if recorded.as_ref() == Some(&present) {
+                return Ok(());
+            }
+            // An earlier build did not record them.
+            if let Some(recorded) = recorded {
+                warn_of_differences(&recorded, &present);
+            }
+        } else if database.number == binary.number {
             warn!(
                 number = binary.number,
                 loaded = loaded_digest,
@@ -176,7 +208,6 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
                 "replacing SQL functions of another build with the same number: stop its nodes"
             );
         }
-        old_names = loaded.try_get("names")?;
     }
     tx.execute(LOAD_LOCK_TIMEOUT).await?;
     // A transaction that changes an account locks its row first, then writes to the other tables. So
@@ -194,19 +225,22 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
             tx.execute(AssertSqlSafe(function.sql.to_string())).await?;
         }
     }
-    let names: Vec<&str> = functions.iter().map(|function| function.name.as_str()).collect();
+    let names: Vec<String> = functions.into_iter().map(|function| function.name).collect();
     drop_what_is_gone(&mut tx, &old_names, &names).await?;
+    let objects = present_objects(&mut tx, &names).await?;
     sqlx::query(
         "INSERT /* schema.record_functions */
-                INTO sql_functions (number, serves_from, digest, names) VALUES ($1, $2, $3, $4)
+                INTO sql_functions (number, serves_from, digest, names, objects)
+         VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (only_row) DO UPDATE
          SET number = excluded.number, serves_from = excluded.serves_from,
-             digest = excluded.digest, names = excluded.names",
+             digest = excluded.digest, names = excluded.names, objects = excluded.objects",
     )
     .bind(binary.number)
     .bind(binary.serves_from)
     .bind(digest)
     .bind(&names)
+    .bind(&objects)
     .execute(&mut *tx)
     .await?;
     tx.commit().await?;
@@ -236,10 +270,9 @@ fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {
 async fn drop_what_is_gone(
     connection: &mut PgConnection,
     old_names: &[String],
-    names: &[&str],
+    names: &[String],
 ) -> Result<(), SchemaError> {
-    let ours: Vec<&str> =
-        old_names.iter().map(String::as_str).chain(names.iter().copied()).collect();
+    let ours: Vec<&str> = old_names.iter().chain(names).map(String::as_str).collect();
     let statements: Vec<String> = sqlx::query_scalar(
         "WITH /* schema.gone_functions */ ours AS (
              SELECT oid, xmin FROM pg_proc
@@ -261,4 +294,41 @@ async fn drop_what_is_gone(
         connection.execute(AssertSqlSafe(statement)).await?;
     }
     Ok(())
+}
+
+/// The functions of these names, each with the types of its arguments, and the triggers that execute
+/// them.
+async fn present_objects(
+    connection: &mut PgConnection,
+    names: &[String],
+) -> Result<Vec<String>, sqlx::Error> {
+    sqlx::query_scalar(
+        "WITH /* schema.present_objects */ ours AS (
+             SELECT oid FROM pg_proc
+             WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())
+               AND proname = ANY ($1)),
+         objects (object) AS (
+             SELECT format('function %s', oid::regprocedure) FROM ours
+             UNION ALL
+             SELECT format('trigger %I on %s', t.tgname, t.tgrelid::regclass)
+             FROM pg_trigger t JOIN ours ON ours.oid = t.tgfoid
+             WHERE NOT t.tgisinternal)
+         SELECT object FROM objects ORDER BY object COLLATE \"C\"",
+    )
+    .bind(names)
+    .fetch_all(connection)
+    .await
+}
+
+/// Logs what the database lacks of what was loaded, and what it has beside it.
+fn warn_of_differences(recorded: &[String], present: &[String]) {
+    let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
+    let present: BTreeSet<&str> = present.iter().map(String::as_str).collect();
+    let missing: Vec<&str> = recorded.difference(&present).copied().collect();
+    let added: Vec<&str> = present.difference(&recorded).copied().collect();
+    warn!(
+        missing = missing.join("; "),
+        added = added.join("; "),
+        "SQL functions or triggers were dropped or added by hand: loading all of them again"
+    );
 }

@@ -142,6 +142,51 @@ async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_
     assert!(is_true(&mut connection, "to_regprocedure('ledger_now()') IS NOT NULL").await);
 }
 
+/// What `tollgate migrate` logs.
+async fn migration_log(url: &str) -> String {
+    let output = migrate(url.to_owned()).await;
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stderr).expect("text")
+}
+
+#[tokio::test]
+async fn functions_and_triggers_that_were_changed_by_hand_are_loaded_again_with_a_warning() {
+    let (url, mut connection) = database().await;
+    assert!(!migration_log(&url).await.contains("WARN"), "nothing was changed");
+    for statement in [
+        "DROP FUNCTION ledger_now()",
+        "DROP TRIGGER credits_append_only ON credits",
+        "CREATE FUNCTION ledger_repeat(p_own integer) RETURNS integer LANGUAGE sql AS 'SELECT 1'",
+    ] {
+        execute(&mut connection, statement).await;
+    }
+    let log = migration_log(&url).await;
+    assert!(log.contains("WARN") && log.contains("dropped or added by hand"), "{log}");
+    for object in [
+        "missing=\"function ledger_now(); trigger credits_append_only on credits\"",
+        "added=\"function ledger_repeat(integer)\"",
+    ] {
+        assert!(log.contains(object), "{object} is not in: {log}");
+    }
+    for correct in [
+        "to_regprocedure('ledger_now()') IS NOT NULL",
+        "to_regprocedure('ledger_repeat(integer)') IS NULL",
+        "EXISTS (SELECT FROM pg_trigger WHERE tgname = 'credits_append_only')",
+    ] {
+        assert!(is_true(&mut connection, correct).await, "{correct}");
+    }
+    assert!(!migration_log(&url).await.contains("WARN"), "everything is there again");
+}
+
+#[tokio::test]
+async fn functions_of_a_build_that_recorded_no_objects_are_loaded_again_without_a_warning() {
+    let (url, mut connection) = database().await;
+    execute(&mut connection, "ALTER TABLE sql_functions DROP COLUMN objects").await;
+    assert!(!migration_log(&url).await.contains("WARN"));
+    let recorded = "(SELECT 'function ledger_now()' = ANY (objects) FROM sql_functions)";
+    assert!(is_true(&mut connection, recorded).await);
+}
+
 #[tokio::test]
 async fn database_with_migrations_from_before_the_squash_is_refused_with_instructions() {
     let (url, mut connection) = database().await;
