@@ -2,12 +2,14 @@ use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, migrate::Migrate as _,
+    postgres::PgRow,
 };
 use tracing::{info, warn};
 
 use super::{
     SchemaError,
     functions::{FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, functions, functions_digest},
+    waiting::warn_if_long,
 };
 
 /// SHA-384 of the first migration of the unreleased versions, as sqlx records it.
@@ -86,10 +88,23 @@ pub async fn bring_up_to_date_as(
     connection.execute(SESSION).await?;
     // The migrator takes and releases the same lock. Postgres counts that, so this session keeps
     // it.
-    connection.lock().await?;
+    warn_if_long(
+        "the migration lock: another session holds it, such as a node that starts or a tollgate \
+         command (pg_locks shows it with the locktype advisory)",
+        connection.lock(),
+    )
+    .await?;
     let done = async {
-        refuse_old_chain(connection).await?;
-        migrator.run(&mut *connection).await?;
+        let migrated = async {
+            refuse_old_chain(connection).await?;
+            migrator.run(&mut *connection).await?;
+            Ok::<_, SchemaError>(())
+        };
+        warn_if_long(
+            "the migrations: they take long, or another session locks a table that they need",
+            migrated,
+        )
+        .await?;
         load_functions_when_unlocked(connection, Version { number, serves_from }).await
     }
     .await;
@@ -167,16 +182,10 @@ fn is_locked(error: &sqlx::Error) -> bool {
 /// Functions of this build are loaded again if some were dropped or added by hand.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
-    if !has_table(&mut tx, "sql_functions").await? {
-        tx.execute(TABLE).await?;
-    } else if !has_objects(&mut tx).await? {
-        tx.execute(ADD_OBJECTS).await?;
-    }
-    let loaded = sqlx::query(
-        "SELECT /* schema.loaded_functions */
-                number, serves_from, digest, names, objects FROM sql_functions",
+    let loaded = warn_if_long(
+        "the table sql_functions: another session locks it (pg_locks shows the session)",
+        loaded_functions(&mut tx),
     )
-    .fetch_optional(&mut *tx)
     .await?;
     let digest = functions_digest();
     let mut old_names = Vec::new();
@@ -246,6 +255,21 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     tx.commit().await?;
     info!(number = binary.number, "SQL functions loaded");
     Ok(())
+}
+
+/// The row of the table of the functions. Makes the table or its newest column if it is missing.
+async fn loaded_functions(connection: &mut PgConnection) -> Result<Option<PgRow>, sqlx::Error> {
+    if !has_table(connection, "sql_functions").await? {
+        connection.execute(TABLE).await?;
+    } else if !has_objects(connection).await? {
+        connection.execute(ADD_OBJECTS).await?;
+    }
+    sqlx::query(
+        "SELECT /* schema.loaded_functions */
+                number, serves_from, digest, names, objects FROM sql_functions",
+    )
+    .fetch_optional(connection)
+    .await
 }
 
 fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {

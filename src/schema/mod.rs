@@ -6,6 +6,7 @@
 mod error;
 mod functions;
 mod loader;
+mod waiting;
 
 pub use error::SchemaError;
 pub use functions::{FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM, functions_digest};
