@@ -4,13 +4,16 @@
 use std::{fmt::Display, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
-    extract::{FromRequest as _, FromRequestParts, Request, rejection::BytesRejection},
+    body::Body,
+    extract::{FromRequestParts, Request},
     http::{HeaderMap, header::CONTENT_TYPE, request::Parts},
-    response::IntoResponse as _,
 };
 
-use super::{failure::Failure, fields::Field};
+use super::{
+    body::{BodyError, read_whole},
+    failure::Failure,
+    fields::Field,
+};
 use crate::domain::session_token::SessionToken;
 
 /// The fields of a form or of a query, and what was wrong with those that were read.
@@ -134,8 +137,11 @@ pub async fn read_body(request: Request<Body>, timeout: Duration) -> Result<Form
     if !is_form(request.headers()) {
         return Err(Failure::NoForm);
     }
-    let body = tokio::time::timeout(timeout, Bytes::from_request(request, &())).await;
-    let body = body.map_err(|_| Failure::TooSlow)?.map_err(unreadable)?;
+    let body = tokio::time::timeout(timeout, read_whole(request)).await;
+    let body = body.map_err(|_| Failure::TooSlow)?.map_err(|error| match error {
+        BodyError::TooLarge => Failure::TooLarge,
+        BodyError::Broken => Failure::Unreadable,
+    })?;
     Ok(Form::parse(&body))
 }
 
@@ -144,13 +150,6 @@ fn is_form(headers: &HeaderMap) -> bool {
     media_type.and_then(|media_type| media_type.split(';').next()).is_some_and(|essence| {
         essence.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded")
     })
-}
-
-fn unreadable(rejection: BytesRejection) -> Failure {
-    match rejection.into_response().status().as_u16() {
-        413 => Failure::TooLarge,
-        _ => Failure::Unreadable,
-    }
 }
 
 #[cfg(test)]

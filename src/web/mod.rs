@@ -1,8 +1,9 @@
-//! What all pages share.
+//! What all pages share. The API reads bodies and writes CSV by it too.
 //!
 //! This module names no page: [`guard::protect`] gets the function that renders a failure as an
 //! argument.
 
+pub mod body;
 pub mod chart;
 pub mod cookies;
 pub mod csv;

@@ -117,6 +117,50 @@ async fn client_that_expects_a_continue_gets_one_only_if_its_body_is_needed() {
 }
 
 #[tokio::test]
+async fn declared_body_over_the_limit_of_its_path_is_refused_before_it_is_read() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    // Only an answer that does not wait for the body comes in time.
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { body_timeout: hour, request_timeout: hour, ..Limits::default() };
+    let server = listen(&app, limits, ServerLimits::default()).await;
+    let expect = "Expect: 100-continue\r\n";
+    let buy = |more: &str, length: u64| {
+        format!(
+            "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\
+             Content-Type: application/json\r\n{more}Content-Length: {length}\r\n\r\n",
+            key.text
+        )
+    };
+    let configure = |length: u64| {
+        format!(
+            "PATCH /v1/dashboard-settings HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {}\r\n\
+             Content-Type: application/json\r\n{expect}Content-Length: {length}\r\n\r\n",
+            app.tronagg.admin_key
+        )
+    };
+    for (request, status) in [
+        (buy("", 99_999_999_999) + "{", 413),
+        (buy(expect, 99_999_999_999), 413),
+        (buy(expect, 16 * 1024 + 1), 413),
+        (buy(expect, 16 * 1024), 100),
+        // A logo is larger than other bodies.
+        (configure(16 * 1024 + 1), 100),
+        (configure(64 * 1024 + 1), 413),
+    ] {
+        let mut client = RawClient::connect(server.address).await;
+        client.send(request.as_bytes()).await;
+        let answer = client.receive().await.expect("an answer");
+        assert_eq!(answer.status, status, "{request}: {}", answer.body);
+        if status == 413 {
+            assert!(answer.body.contains("\"code\":\"body_too_large\""), "{}", answer.body);
+            assert!(answer.closes(), "{}", answer.head);
+        }
+    }
+}
+
+#[tokio::test]
 async fn request_may_have_as_many_header_lines_as_the_setting_allows() {
     let app = App::start().await;
     let limits = ServerLimits { max_headers: 70, ..ServerLimits::default() };

@@ -3,10 +3,9 @@
 use std::{fmt::Display, time::Duration};
 
 use axum::{
-    body::{Body, Bytes},
-    extract::{FromRequest, Request, rejection::BytesRejection},
+    body::Body,
+    extract::{FromRequest, Request},
     http::{HeaderMap, header::CONTENT_TYPE},
-    response::IntoResponse as _,
 };
 use serde_json::{Map, Value, json};
 
@@ -19,6 +18,7 @@ use crate::{
     },
     http::problem::validation,
     state::AppState,
+    web::body::{BodyError, read_whole},
 };
 
 /// The members of a JSON object that are still to be read, and what was wrong with those that
@@ -278,8 +278,7 @@ impl FromRequest<AppState> for Fields {
 
     async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
-        let body = Bytes::from_request(request, state);
-        let body = tokio::time::timeout(state.limits.body_timeout, body).await;
+        let body = tokio::time::timeout(state.limits.body_timeout, read_whole(request)).await;
         let body = body.map_err(|_| too_slow(state.limits.body_timeout))?.map_err(unreadable)?;
         let members = if body.is_empty() {
             Map::new()
@@ -310,13 +309,15 @@ fn too_slow(timeout: Duration) -> Problem {
     )
 }
 
-fn unreadable(rejection: BytesRejection) -> Problem {
-    match rejection.into_response().status().as_u16() {
-        413 => Problem::new(
+fn unreadable(error: BodyError) -> Problem {
+    match error {
+        BodyError::TooLarge => Problem::new(
             ProblemCode::BodyTooLarge,
             "The body is larger than this path accepts, and nothing was done. Send a smaller body.",
         ),
-        _ => Problem::new(ProblemCode::MalformedBody, "The body ended early. Send it again."),
+        BodyError::Broken => {
+            Problem::new(ProblemCode::MalformedBody, "The body ended early. Send it again.")
+        }
     }
 }
 
