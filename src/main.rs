@@ -18,7 +18,15 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return fail(&error.into()),
     };
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let threads = match config::worker_threads() {
+        Ok(threads) => threads,
+        Err(error) => return fail(&error.into()),
+    };
+    let mut runtime = tokio::runtime::Builder::new_multi_thread();
+    if let Some(threads) = threads {
+        runtime.worker_threads(threads);
+    }
+    let runtime = match runtime.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return fail(&error.into()),
     };

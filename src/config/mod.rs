@@ -10,6 +10,7 @@ mod libpq;
 mod log;
 mod reader;
 mod resolve;
+mod runtime;
 mod server;
 
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
@@ -18,4 +19,5 @@ pub use error::ConfigError;
 pub use given::{refuse_empty_settings, refuse_invalid_libpq_variables, shield_private_postgres};
 pub use log::LogConfig;
 pub use resolve::resolve;
+pub use runtime::worker_threads;
 pub use server::{ServerArgs, ServerConfig};

@@ -263,6 +263,24 @@ fn invalid_and_empty_libpq_variables_are_errors_that_name_the_allowed_values() {
 }
 
 #[test]
+fn invalid_number_of_threads_is_an_error_as_for_other_settings() {
+    let command = |value: &str| {
+        let mut command = tollgate(&["openapi"]);
+        command.env("TOKIO_WORKER_THREADS", value);
+        command
+    };
+    for value in ["0", "x", "-1", "1001"] {
+        let error = fails(command(value));
+        let expected = format!(
+            "error: TOKIO_WORKER_THREADS is {value:?}: it must be a whole number from 1 to 1000\n"
+        );
+        assert_eq!(error, expected);
+    }
+    assert!(fails(command("")).starts_with("error: TOKIO_WORKER_THREADS is set but empty"));
+    succeeds(command("2"));
+}
+
+#[test]
 fn service_refuses_a_lease_that_is_not_shorter_than_the_request_timeout() {
     for (lease, timeout) in [("3s", "3s"), ("10s", "900ms")] {
         let mut command = tollgate(&["serve"]);
