@@ -250,7 +250,6 @@ async fn unknown_paths_and_ids_are_not_found() {
         admin("GET", &format!("/v1/accounts/{WALLET}/keys/%FF")),
         admin("GET", &format!("/v1/accounts/{WALLET}/keys/pur_01h455vb4pex5vsknk084sn02q")),
         admin("GET", &format!("/v1/accounts/{WALLET}/keys/key_01h455vb4pex5vsknk084sn02q")),
-        admin("POST", "/v1/accounts/%FF/keys").json(json!({"name": "a"})),
         setup.key.call("GET", "/v1/purchases/x"),
         setup.key.call("GET", "/v1/purchases/%00"),
         Call::new("GET", "/v1"),
@@ -262,8 +261,27 @@ async fn unknown_paths_and_ids_are_not_found() {
     ] {
         setup.app.send(call).await.expect_problem(404, "not_found");
     }
-    let nul = setup.app.send(admin("GET", "/v1/accounts/%00")).await;
-    assert_eq!(nul.expect_problem(422, "validation_failed").errors_at(), ["account"]);
+}
+
+#[tokio::test]
+async fn malformed_account_in_the_path_is_invalid_on_every_route() {
+    let setup = Setup::new().await;
+    let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);
+    for account in ["%00", "%FF", "%ff%fe", "not-a-wallet"] {
+        let account = format!("/v1/accounts/{account}");
+        for call in [
+            admin("PUT", &account),
+            admin("GET", &account),
+            admin("PATCH", &account).json(json!({"status": "active"})),
+            admin("POST", &format!("{account}/keys")).json(json!({"name": "a"})),
+            admin("GET", &format!("{account}/keys/key_01h455vb4pex5vsknk084sn02q")),
+            admin("GET", &format!("{account}/ledger")),
+        ] {
+            let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
+            assert_eq!(answer.errors_at(), ["account"], "{account}");
+        }
+    }
+    setup.check_nothing_changed().await;
 }
 
 #[tokio::test]

@@ -57,16 +57,22 @@ pub struct AccountHoldPath {
     pub id: HoldId,
 }
 
-async fn path_parameter(parts: &mut Parts, name: &str) -> Result<String, Problem> {
-    // What is not UTF-8 names nothing.
-    let params = RawPathParams::from_request_parts(parts, &()).await.map_err(|_| not_found())?;
+/// A parameter of the path. `None`: it is not UTF-8.
+async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
+    let params = match RawPathParams::from_request_parts(parts, &()).await {
+        Ok(params) => params,
+        // Only the text names the parameter.
+        Err(error) if error.body_text().ends_with(&format!("`{name}`")) => return Ok(None),
+        Err(_) => return Err(not_found()),
+    };
     let found = params.iter().find(|(key, _)| *key == name);
-    found.map(|(_, value)| value.to_owned()).ok_or_else(not_found)
+    found.map(|(_, value)| Some(value.to_owned())).ok_or_else(not_found)
 }
 
 /// An id in the path. A text that is no id names nothing: 404.
 pub async fn path_id<T: FromStr>(parts: &mut Parts, name: &str) -> Result<T, Problem> {
-    path_parameter(parts, name).await?.parse().map_err(|_| not_found())
+    let text = path_parameter(parts, name).await?.ok_or_else(not_found)?;
+    text.parse().map_err(|_| not_found())
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for AccountPath {
@@ -74,7 +80,9 @@ impl<S: Send + Sync> FromRequestParts<S> for AccountPath {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let admin = Admin::from_request_parts(parts, state).await?;
-        let text = path_parameter(parts, "account").await?;
+        let Some(text) = path_parameter(parts, "account").await? else {
+            return Err(validation([wrong("account", &"must be percent-encoded UTF-8")]));
+        };
         ExternalId::parse(&text, admin.tenant.policy.account_format)
             .map(|account| Self { account })
             .map_err(|error| validation([wrong("account", &error)]))
