@@ -7,18 +7,15 @@ use utoipa_axum::{
     routes,
 };
 
-use super::{
-    api::{
-        admin_key::{
-            accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
-            dashboard_settings, holds as account_holds, ledger, purchases as account_purchases,
-            refunds, usage, verify,
-        },
-        api_key::{authorize, holds, me, purchases},
-        open::health,
-        shared::{admin, in_flight},
+use super::api::{
+    admin_key::{
+        accounts, api_keys, audit_events, credits, dashboard_links, dashboard_sessions,
+        dashboard_settings, holds as account_holds, ledger, purchases as account_purchases,
+        refunds, usage, verify,
     },
-    problem,
+    api_key::{authorize, holds, me, purchases},
+    open::health,
+    shared::{admin, in_flight},
 };
 use crate::{
     auth::ApiKeyLayer,
@@ -140,8 +137,7 @@ fn route_groups() -> Vec<Guarded> {
 /// A gateway asks with the method of the request that it is about. The document names one.
 fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
     let (schemas, paths, _): UtoipaMethodRouter<AppState> = routes!(authorize::authorize);
-    // CONNECT asks for a tunnel, which a 200 would open.
-    (schemas, paths, any(authorize::authorize).connect(problem::no_such_method))
+    (schemas, paths, any(authorize::authorize).connect(authorize::refuse_tunnel))
 }
 
 impl Guard {

@@ -165,7 +165,9 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
         }
     }
     let tunnel = app.send(key.call("CONNECT", AUTHORIZE)).await;
-    tunnel.expect_problem(405, "method_not_allowed");
+    let tunnel = tunnel.expect_problem(405, "method_not_allowed");
+    let allowed = "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS,TRACE";
+    assert_eq!(tunnel.header("allow"), Some(allowed));
     app.send(key.call("GET", AUTHORIZE)).await.expect(200);
     let refused = app.send(key.call("POST", &format!("{AUTHORIZE}?scope=purchases:write"))).await;
     let refused = refused.expect_problem(403, "insufficient_scope");

@@ -3,9 +3,9 @@
 
 use axum::{
     extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, request::Parts},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ALLOW, request::Parts},
     middleware::Next,
-    response::Response,
+    response::{IntoResponse, Response},
 };
 use utoipa::IntoParams;
 
@@ -17,9 +17,12 @@ use crate::{
         scope::Scope,
         tenant::{Environment, Slug},
     },
-    http::api::shared::{
-        params::{QueryParams, path_id},
-        problems::{AnyRoute, WithApiKey, WithParameters, WithTarget},
+    http::{
+        api::shared::{
+            params::{QueryParams, path_id},
+            problems::{AnyRoute, WithApiKey, WithParameters, WithTarget},
+        },
+        problem,
     },
     state::AppState,
     store::{Refusal, StoreError},
@@ -110,6 +113,12 @@ pub async fn authorize(principal: Principal) -> (StatusCode, HeaderMap) {
     ];
     let headers = headers.map(|(name, value)| (HeaderName::from_static(name), visible(value)));
     (StatusCode::OK, headers.into_iter().collect())
+}
+
+/// The response to CONNECT, which asks for a tunnel that a 200 would open.
+pub async fn refuse_tunnel() -> impl IntoResponse {
+    let allowed = [(ALLOW, "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS,TRACE")];
+    (allowed, problem::no_such_method().await)
 }
 
 /// The response for a path without a tenant. Without one, a key of any tenant would pass.
