@@ -86,7 +86,8 @@ super::schema::named!(
     ExternalId,
     "ExternalId",
     super::schema::string(
-        "The tenant's own id of an account: a wallet address, a user id. Visible ASCII characters."
+        "The tenant's own id of an account: a wallet address, a user id. Visible ASCII characters, \
+         and neither . nor .."
     )
     .pattern(Some("^[!-~]+$"))
     .min_length(Some(1))

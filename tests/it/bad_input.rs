@@ -118,6 +118,22 @@ async fn key_name_and_metadata_of_maximum_size_are_accepted() {
 }
 
 #[tokio::test]
+async fn metadata_may_have_126_levels_and_no_more() {
+    let setup = Setup::new().await;
+    let create = |levels: usize| {
+        // The metadata itself is one level.
+        let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
+        let body = format!("{{\"name\": \"a\", \"metadata\": {{\"x\": {open}{close}}}}}");
+        setup.create_key().body("application/json", body)
+    };
+    let answer = setup.app.send(create(127)).await.expect_problem(400, "malformed_body");
+    let detail = answer.json["detail"].as_str().expect("a detail");
+    assert!(detail.contains("nests objects and lists too deeply"), "{detail}");
+    setup.check_nothing_changed().await;
+    setup.app.send(create(126)).await.expect(201);
+}
+
+#[tokio::test]
 async fn invalid_purchase_amounts_are_rejected() {
     let setup = Setup::new().await;
     for amount in [

@@ -21,6 +21,9 @@ use crate::{
     web::body::{BodyError, read_whole},
 };
 
+/// How deeply serde_json lets objects and lists nest.
+const MAX_LEVELS: usize = 127;
+
 /// The members of a JSON object that are still to be read, and what was wrong with those that
 /// were.
 pub struct Fields {
@@ -326,6 +329,13 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice::<Strict>(body) {
         Ok(Strict(Value::Object(members))) => Ok(members),
         Ok(_) => Err(malformed("The body is JSON, but not an object. Send a JSON object.".into())),
+        // Only the text says so.
+        Err(error) if error.to_string().starts_with("recursion limit exceeded") => {
+            Err(malformed(format!(
+                "The body nests objects and lists too deeply. Send at most {MAX_LEVELS} levels, \
+                 the body's own object included."
+            )))
+        }
         Err(error) => {
             Err(malformed(format!("The body is not valid JSON: {error}. Send a JSON object.")))
         }
@@ -363,7 +373,20 @@ mod tests {
             let problem = parse(body.as_bytes()).expect_err(body);
             assert_eq!(problem.code(), "malformed_body", "{body}");
         }
-        assert!(parse("[".repeat(1000).as_bytes()).is_err());
+    }
+
+    #[test]
+    fn body_that_nests_too_deeply_is_refused_with_the_limit() {
+        let nested = |lists: usize| {
+            parse(format!("{{\"a\": {}{}}}", "[".repeat(lists), "]".repeat(lists)).as_bytes())
+        };
+        assert!(nested(MAX_LEVELS - 1).is_ok());
+        for lists in [MAX_LEVELS, 1000] {
+            let problem = nested(lists).expect_err("too many levels").to_value();
+            assert_eq!(problem["code"], "malformed_body");
+            let detail = problem["detail"].as_str().expect("a detail");
+            assert!(detail.contains("Send at most 127 levels"), "{detail}");
+        }
     }
 
     #[test]
