@@ -37,9 +37,12 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens the database for a command that does one thing, and starts its log.
+    /// Opens the database for a command that does one thing, and starts its log. A command uses
+    /// one connection after another: the limits of Postgres may allow no second one, and the pool
+    /// would open it before the first is back.
     pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
-        let (config, log) = args.resolve()?;
+        let (mut config, log) = args.resolve()?;
+        config.pool.max_connections = 1;
         telemetry::start_log(log);
         let database = Self::connect(config).await?;
         database.store.migrate().await?;

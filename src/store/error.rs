@@ -92,7 +92,10 @@ impl From<sqlx::Error> for StoreError {
 
 /// The error as it is logged.
 fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
-    if error.as_database_error().is_some() { explain::message(&error).into() } else { error.into() }
+    match error {
+        sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut => explain::message(&error).into(),
+        other => other.into(),
+    }
 }
 
 /// The constraints that a client can run into, by name. Earlier checks catch everything but races.

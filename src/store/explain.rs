@@ -22,8 +22,9 @@ pub(super) fn message(error: &sqlx::Error) -> String {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
-            "no connection could be made within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: Postgres may \
-             have none free"
+            "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: all of this process \
+             are in use, or Postgres allows no further one (CONNECTION LIMIT of the role or of the \
+             database, or max_connections)"
                 .to_owned()
         }
         other => other.to_string(),

@@ -52,6 +52,20 @@ impl OwnDatabase {
         self.admin.execute(statements).await.expect("the statements run");
     }
 
+    /// Waits until Postgres has closed the connections of earlier commands.
+    async fn wait_until_unused(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let used = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
+            let used = sqlx::query_scalar::<_, i64>(used).bind(&self.name);
+            if used.fetch_one(&mut self.admin).await.expect("a count") == 0 {
+                return;
+            }
+            assert!(Instant::now() < deadline, "connections of {} stay open", self.name);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
     async fn tables_in(&mut self, schema: &str) -> i64 {
         let count = "SELECT count(*) FROM pg_tables WHERE schemaname = $1";
         let count = sqlx::query_scalar(count).bind(schema).fetch_one(&mut self.admin);
@@ -724,6 +738,22 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     let error = fails(database.service("4"));
     assert!(error.contains(&format!("The database \"{name}\" may have 16")), "{error}");
     database.start_and_stop("3", &[]);
+}
+
+#[tokio::test]
+async fn commands_need_only_one_connection() {
+    let mut database = OwnDatabase::of_role("CONNECTION LIMIT 1").await;
+    database.create_tenant();
+    for arguments in [
+        &["ledger", "verify"][..],
+        &["tenant", "list"],
+        &["admin-key", "create", "tronagg", "--name", "second"],
+        &["admin-key", "list", "tronagg"],
+        &["migrate"],
+    ] {
+        database.wait_until_unused().await;
+        succeeds(database.command(arguments));
+    }
 }
 
 #[tokio::test]
