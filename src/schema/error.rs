@@ -15,6 +15,12 @@ pub enum SchemaError {
          {serves_from} on; this binary has number {binary}. Start a newer binary"
     )]
     FunctionsTooNew { database: i32, serves_from: i32, binary: i32 },
+    /// The record of the loaded functions cannot be read.
+    #[error(
+        "the table sql_functions has a row that no version of Tollgate writes ({0}). Delete the \
+         row (DELETE FROM sql_functions) and start again: the functions are then loaded anew"
+    )]
+    UnreadableRecord(#[source] sqlx::Error),
     /// A migration failed, or was changed after it had been applied.
     #[error(transparent)]
     Migrate(#[from] sqlx::migrate::MigrateError),

@@ -1,8 +1,8 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, migrate::Migrate as _,
-    postgres::PgRow,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, error::DatabaseError,
+    migrate::Migrate as _, postgres::PgRow,
 };
 use tracing::{info, warn};
 
@@ -58,6 +58,29 @@ const ADD_OBJECTS: &str = "
 struct Version {
     number: i32,
     serves_from: i32,
+}
+
+/// The row of the table.
+struct Loaded {
+    version: Version,
+    digest: String,
+    names: Vec<String>,
+    /// `None`: the functions were loaded by a build that did not record them.
+    objects: Option<Vec<String>>,
+}
+
+impl Loaded {
+    fn read(row: &PgRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            version: Version {
+                number: row.try_get("number")?,
+                serves_from: row.try_get("serves_from")?,
+            },
+            digest: row.try_get("digest")?,
+            names: row.try_get("names")?,
+            objects: row.try_get("objects")?,
+        })
+    }
 }
 
 /// Applies the migrations that the database does not have, then loads the SQL functions, unless it
@@ -156,10 +179,9 @@ async fn load_functions_when_unlocked(
     let (mut pause, longest) = LOAD_AGAIN;
     loop {
         match load_functions(connection, binary).await {
-            Err(SchemaError::Database(error)) if is_locked(&error) => {
-                let error = &error as &dyn std::error::Error;
+            Err(SchemaError::Database(sqlx::Error::Database(error))) if is_locked(&*error) => {
                 warn!(
-                    error,
+                    reason = error.message(),
                     retry_in = ?pause,
                     "the SQL functions are not loaded yet: another session locks a table"
                 );
@@ -172,9 +194,8 @@ async fn load_functions_when_unlocked(
 }
 
 /// Whether the lock timeout was over, or this session was the victim of a deadlock.
-fn is_locked(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
+fn is_locked(error: &dyn DatabaseError) -> bool {
+    error.code().is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
 /// Replaces older functions, and functions with the same number and another digest, which come from
@@ -190,23 +211,18 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     let digest = functions_digest();
     let mut old_names = Vec::new();
     if let Some(loaded) = loaded {
-        let database = Version {
-            number: loaded.try_get("number")?,
-            serves_from: loaded.try_get("serves_from")?,
-        };
+        let Loaded { version: database, digest: loaded_digest, names, objects } =
+            Loaded::read(&loaded).map_err(SchemaError::UnreadableRecord)?;
         if database.number > binary.number {
             return stay(database, binary);
         }
-        let loaded_digest: String = loaded.try_get("digest")?;
-        old_names = loaded.try_get("names")?;
+        old_names = names;
         if database == binary && loaded_digest == digest {
-            let recorded: Option<Vec<String>> = loaded.try_get("objects")?;
             let present = present_objects(&mut tx, &old_names).await?;
-            if recorded.as_ref() == Some(&present) {
+            if objects.as_ref() == Some(&present) {
                 return Ok(());
             }
-            // An earlier build did not record them.
-            if let Some(recorded) = recorded {
+            if let Some(recorded) = objects {
                 warn_of_differences(&recorded, &present);
             }
         } else if database.number == binary.number {

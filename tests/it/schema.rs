@@ -188,6 +188,17 @@ async fn functions_of_a_build_that_recorded_no_objects_are_loaded_again_without_
 }
 
 #[tokio::test]
+async fn unreadable_record_of_the_functions_is_an_error_that_says_what_to_do() {
+    let (url, mut connection) = database().await;
+    execute(&mut connection, "UPDATE sql_functions SET names = '{NULL}'").await;
+    let error = migrate_error(&url).await;
+    assert!(error.contains("the table sql_functions has a row"), "{error}");
+    assert!(error.contains("DELETE FROM sql_functions"), "{error}");
+    execute(&mut connection, "DELETE FROM sql_functions").await;
+    assert!(!migration_log(&url).await.contains("WARN"));
+}
+
+#[tokio::test]
 async fn database_with_migrations_from_before_the_squash_is_refused_with_instructions() {
     let (url, mut connection) = database().await;
     execute(
@@ -271,6 +282,10 @@ async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_lo
     execute(&mut other, "COMMIT").await;
     let output = loading.await.expect("no panic");
     assert!(output.status.success(), "{output:?}");
+    let log = String::from_utf8(output.stderr).expect("text");
+    let attempts = log.matches("not loaded yet").count();
+    assert!(attempts > 0, "{log}");
+    assert_eq!(log.matches("canceling statement").count(), attempts, "one reason each: {log}");
 }
 
 #[tokio::test]

@@ -790,3 +790,30 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     tokio::task::spawn_blocking(|| server.stop().expect("Postgres stops")).await.expect("no panic");
     std::fs::remove_dir_all(data_dir).expect("the test owns the directory");
 }
+
+#[tokio::test]
+async fn standby_is_refused_with_a_message_that_says_so() {
+    let options = cluster::options("standby");
+    let data_dir = options.data_dir.clone();
+    let start = async || {
+        let options = options.clone();
+        let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
+        server.await.expect("no panic").expect("Postgres starts")
+    };
+    let stop = async |server: PrivatePostgres| {
+        let stopped = tokio::task::spawn_blocking(|| server.stop());
+        stopped.await.expect("no panic").expect("Postgres stops");
+    };
+    stop(start().await).await;
+    // With this file the server replays the log of a primary, here an absent one, and is read-only.
+    std::fs::write(data_dir.join("data/standby.signal"), "").expect("a file");
+    let standby = start().await;
+    let mut command = tollgate(&["migrate"]);
+    command.env("DATABASE_URL", standby.url(postgres::DATABASE));
+    let error = fails(command);
+    for part in ["(SQLSTATE 25006)", "The server is read-only, as a standby is", "to the primary"] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    stop(standby).await;
+    std::fs::remove_dir_all(data_dir).expect("the test owns the directory");
+}
