@@ -51,12 +51,10 @@ async fn account_id_must_match_the_account_format_of_the_tenant() {
     }
     let read = app.send(app.tradetally.call("GET", "/v1/accounts/a%2Fb")).await.expect(200);
     assert_eq!(read.json["id"], "a/b");
-    for name in ["%20", "a%20b", "%00", "%C3%A9", &"x".repeat(129)] {
+    for name in ["%20", "a%20b", "%00", "%C3%A9", "%FF", &"x".repeat(129)] {
         let answer = app.send(app.tradetally.call("PUT", &format!("/v1/accounts/{name}"))).await;
         answer.expect_problem(422, "validation_failed");
     }
-    let not_utf8 = app.send(app.tradetally.call("PUT", "/v1/accounts/%FF")).await;
-    not_utf8.expect_problem(404, "not_found");
 }
 
 #[tokio::test]
