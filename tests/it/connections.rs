@@ -9,7 +9,9 @@ use tollgate::{
 };
 
 use crate::harness::{
-    App, eventually,
+    App,
+    app::NewKey,
+    eventually,
     listener::{RawClient, listen, listen_behind},
 };
 
@@ -279,4 +281,66 @@ async fn one_address_cannot_take_the_places_of_others() {
         assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
         proxied.push(client);
     }
+}
+
+/// What is sent on a connection whose responses nobody reads: far more of them than the buffers
+/// between client and server hold.
+fn unread_lists(key: &NewKey) -> Vec<u8> {
+    let request = format!(
+        "GET /v1/purchases?limit=100 HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n",
+        key.text
+    );
+    request.repeat(100).into_bytes()
+}
+
+/// An account whose purchases fill a page of a list, and a key of it.
+async fn account_with_large_purchases(app: &App) -> (&'static str, NewKey) {
+    let wallet = app.wallet("1000").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let metadata = json!({"text": "a".repeat(4000)});
+    for _ in 0..70 {
+        let call = key.call("POST", "/v1/purchases");
+        app.send(call.json(json!({"amount": "1", "metadata": metadata}))).await.expect(201);
+    }
+    (wallet, key)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_has_a_bounded_number_of_requests_in_flight() {
+    let app = App::start().await;
+    let (wallet, key) = account_with_large_purchases(&app).await;
+    let other = app.key(&app.tronagg, wallet).await;
+    let limits = Limits { in_flight: 2, ..Limits::default() };
+    let server = listen(&app, limits, ServerLimits::default()).await;
+    let list = async |key: &NewKey| {
+        let mut client = RawClient::connect(server.address).await;
+        let head = format!("GET /v1/me HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", key.text);
+        client.send(head.as_bytes()).await;
+        client.receive().await.expect("an answer")
+    };
+    let mut not_reading = Vec::new();
+    for _ in 0..2 {
+        let mut client = RawClient::connect(server.address).await;
+        client.send(&unread_lists(&key)).await;
+        not_reading.push(client);
+    }
+    eventually("the key has two requests in flight", async || list(&key).await.status == 429).await;
+    let refused = list(&key).await;
+    assert!(refused.head.contains("\r\nretry-after: 1\r\n"), "{}", refused.head);
+    assert!(refused.body.contains("\"code\":\"too_many_in_flight\""), "{}", refused.body);
+    // Other keys are not affected, nor what has queues of its own.
+    assert_eq!(list(&other).await.status, 200);
+    let body = r#"{"amount": "1"}"#;
+    let purchase = format!(
+        "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\
+         Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        key.text,
+        body.len()
+    );
+    let mut client = RawClient::connect(server.address).await;
+    client.send(purchase.as_bytes()).await;
+    assert_eq!(client.receive().await.expect("an answer").status, 201);
+    // A response that is read makes room for the next request.
+    drop(not_reading);
+    eventually("the key has room again", async || list(&key).await.status == 200).await;
 }
