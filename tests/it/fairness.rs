@@ -4,7 +4,9 @@ use serde_json::json;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::harness::{App, Call, WALLET, within_patience};
+use crate::harness::{
+    App, Call, WALLET, data_dir::DataDir, eventually, listener::RawClient, within_patience,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_urgent() {
@@ -42,4 +44,68 @@ async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_
     for answer in within_patience("all are answered", waiting.join_all()).await {
         assert_eq!(answer.expect("the router is infallible").status(), 200);
     }
+}
+
+/// Resident memory of a process in bytes.
+#[cfg(target_os = "linux")]
+fn resident_bytes(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    let kilobytes = line.trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
+    kilobytes.expect("a number of kilobytes") * 1024
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
+    const CONNECTIONS: usize = 4000;
+    let data_dir = DataDir::new("memory");
+    let (service, key, admin_key) = tokio::task::spawn_blocking(move || {
+        let service = data_dir.start(&["demo"]);
+        let admin_key = service.exported("TRONAGG_ADMIN_KEY");
+        let keys = format!("/v1/accounts/{WALLET}/keys");
+        let create = Call::new("POST", &keys).bearer(&admin_key).json(json!({"name": "a"}));
+        let key = service.send(create).expect(201).text("/key").to_owned();
+        for _ in 0..70 {
+            let call = Call::new("POST", "/v1/purchases").header("X-API-Key", &key);
+            let metadata = json!({"text": "a".repeat(4000)});
+            let body = json!({"amount": "0.000001", "metadata": metadata});
+            service.send(call.json(body)).expect(201);
+        }
+        ((service, data_dir), key, admin_key)
+    })
+    .await
+    .expect("no panic");
+    let (service, _data_dir) = service;
+    let request =
+        format!("GET /v1/purchases?limit=100 HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n");
+    let mut clients = Vec::with_capacity(CONNECTIONS);
+    for number in 0..CONNECTIONS {
+        let from = format!("127.0.2.{}", number % 3 + 1);
+        let mut client = RawClient::connect_from(&from, service.address).await;
+        client.send(request.repeat(5).as_bytes()).await;
+        clients.push(client);
+    }
+    let metrics = service.metrics;
+    let all_open = async || {
+        let mut client = RawClient::connect(metrics).await;
+        let answer = client.get("/metrics").await.expect("an answer");
+        let open = "tollgate_connections{state=\"open\"} ";
+        let open = answer.body.lines().find_map(|line| line.strip_prefix(open));
+        open.and_then(|open| open.parse::<f64>().ok())
+            .is_some_and(|open| open >= CONNECTIONS as f64)
+    };
+    eventually("all connections are open", all_open).await;
+    let keys = format!("/v1/accounts/{WALLET}/keys");
+    let served = async || {
+        let list =
+            format!("GET {keys} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {admin_key}\r\n\r\n");
+        let mut client = RawClient::connect(service.address).await;
+        client.send(list.as_bytes()).await;
+        client.receive().await.expect("an answer").status == 200
+    };
+    eventually("the tenant's backend is served", served).await;
+    let resident = resident_bytes(service.pid());
+    assert!(resident < 256 * 1024 * 1024, "{resident} bytes are resident");
+    println!("{resident} bytes are resident");
 }

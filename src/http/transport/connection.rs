@@ -48,6 +48,9 @@ use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 /// a body that nobody reads gets the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Maximum size of a part of a response that hyper gets at a time.
+const FRAME_BYTES: usize = 16 * 1024;
+
 /// In the extensions of a request whose connection is beyond the bounds: only health is answered.
 #[derive(Clone, Copy, Debug)]
 pub struct InReserve;
@@ -282,12 +285,15 @@ async fn answer(
     if held.is_some() {
         *state.held() = held;
     }
-    Ok(response.map(|body| ResponseBody { body, state }))
+    Ok(response.map(|body| ResponseBody { body, rest: Bytes::new(), state }))
 }
 
-/// The body of a response. Its end is the moment when hyper has taken all of it.
+/// The body of a response, in frames that are not large: hyper copies each into a buffer that a
+/// connection keeps. Its end is the moment when hyper has taken all of it.
 struct ResponseBody {
     body: axum::body::Body,
+    /// The rest of a large frame.
+    rest: Bytes,
     state: Arc<ConnectionState>,
 }
 
@@ -299,15 +305,33 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        if self.rest.is_empty() {
+            let frame = match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => frame,
+                end => return Poll::Ready(end),
+            };
+            match frame.into_data() {
+                Ok(data) if data.len() > FRAME_BYTES => self.rest = data,
+                Ok(data) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+            }
+        }
+        let length = self.rest.len().min(FRAME_BYTES);
+        Poll::Ready(Some(Ok(Frame::data(self.rest.split_to(length)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.rest.is_empty() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        let (rest, body) = (self.rest.len() as u64, self.body.size_hint());
+        let mut all = SizeHint::new();
+        all.set_lower(rest + body.lower());
+        if let Some(upper) = body.upper() {
+            all.set_upper(rest + upper);
+        }
+        all
     }
 }
 

@@ -59,6 +59,10 @@ impl Process {
         Self { child, address, metrics, lines, printed: RefCell::default(), stderr: log.to_owned() }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.stderr).expect("the log can be read")
     }
