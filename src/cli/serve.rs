@@ -113,7 +113,7 @@ impl Service {
             let router = telemetry::metrics_router(self.metrics_handle, node, move || {
                 connections.set_gauges();
             });
-            let router = router.merge(http::health_router(&state, &refusals));
+            let router = http::operations_router(router, &state, &refusals);
             // Orchestrators and Prometheus share an address.
             let limits = ServerLimits {
                 max_connections: METRICS_CONNECTIONS,
@@ -122,8 +122,8 @@ impl Service {
             };
             let places = Connections::new(&limits);
             let nobody = TrustedProxies::default();
-            jobs.start("metrics_listener", move |stop| {
-                http::serve(listener, router, limits, places, nobody, stop)
+            jobs.start("metrics_listener", move |stop| async move {
+                http::serve(listener, router, limits, places, nobody, stop).await;
             });
         }
         let store = self.database.store.clone();
@@ -149,7 +149,12 @@ impl Service {
             pages = pages.merge(http::docs());
         }
         let router = http::router(state, pages, refusals);
-        http::serve(self.listener, router, limits, connections, proxies, stopped).await;
+        if http::serve(self.listener, router, limits, connections, proxies, stopped).await {
+            info!("all requests in flight are finished");
+        } else {
+            let drain_timeout = limits.drain_timeout;
+            warn!("some requests did not finish within {drain_timeout:?}, and are cut off");
+        }
         let broken = jobs.stop().await;
         let closed = self.database.close().await;
         // The first failure may have caused the others.

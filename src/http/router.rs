@@ -39,14 +39,18 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
         .layer(middleware::from_fn_with_state((state, refusals), access::observe))
 }
 
-/// Whether the service runs and is ready, for the listener of the metrics.
-pub fn health_router(state: &AppState, refusals: &Arc<RefusalLog>) -> Router {
-    let routes = Router::new()
+/// What operators ask on a listener of its own: the metrics, and whether the service runs and is
+/// ready.
+pub fn operations_router(metrics: Router, state: &AppState, refusals: &Arc<RefusalLog>) -> Router {
+    let observed = (state.clone(), Arc::clone(refusals));
+    Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
-        .with_state(state.clone());
-    let observed = (state.clone(), Arc::clone(refusals));
-    routes.layer(middleware::from_fn_with_state(observed, access::observe))
+        .with_state(state.clone())
+        .merge(metrics)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .fallback(problem::no_such_path)
+        .layer(middleware::from_fn_with_state(observed, access::observe))
 }
 
 async fn forbid_storing(request: Request, next: Next) -> Response {

@@ -192,7 +192,12 @@ pub(super) fn connect_options(
     }
     let options = PgConnectOptions::from_str(url)
         .map_err(|error| ConnectError::Url(name, explain::message(&error)))?;
-    let options = options.application_name("tollgate").disable_statement_logging();
+    let mut options = options.application_name("tollgate").disable_statement_logging();
+    // sqlx leaves the brackets around an IPv6 address, and would look the text up as a name.
+    let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    if let Some(address) = address.map(str::to_owned) {
+        options = options.host(&address);
+    }
     Ok(tls::required_unless_local(options, url))
 }
 

@@ -344,3 +344,38 @@ async fn key_has_a_bounded_number_of_requests_in_flight() {
     drop(not_reading);
     eventually("the key has room again", async || list(&key).await.status == 200).await;
 }
+
+#[tokio::test]
+async fn connection_that_is_answered_and_not_closed_by_its_client_makes_room() {
+    let app = App::start().await;
+    let limits = ServerLimits {
+        max_connections: 3,
+        max_connections_per_address: Some(3),
+        ..ServerLimits::default()
+    };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut answered = Vec::new();
+    for _ in 0..30 {
+        let mut client = RawClient::connect(server.address).await;
+        client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
+        assert_eq!(client.receive().await.expect("an answer").status, 200);
+        answered.push(client);
+    }
+    // The server has closed all but the newest, although their clients have not.
+    for client in &mut answered[..27] {
+        client.closes_at_the_next_byte().await;
+    }
+}
+
+#[tokio::test]
+async fn malformed_chunk_that_nobody_needs_closes_the_connection() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let mut client = RawClient::connect(server.address).await;
+    let request =
+        "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
+    client.send(request.as_bytes()).await;
+    let answer = client.receive().await.expect("an answer");
+    assert_eq!((answer.status, answer.closes()), (401, true));
+    assert!(client.receive().await.is_none(), "the server closes the connection");
+}

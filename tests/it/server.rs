@@ -114,7 +114,8 @@ async fn shutdown_finishes_requests_in_flight() {
     lock.commit().await.expect("the commit");
     let status = within_patience("the purchase is answered", purchase).await;
     assert_eq!(status.expect("no panic"), 201);
-    within_patience("the server stops", server.task).await.expect("no panic");
+    let finished = within_patience("the server stops", server.task).await;
+    assert!(finished.expect("no panic"), "all requests finished in time");
     app.check_ledger().await;
 }
 
@@ -144,7 +145,8 @@ async fn shutdown_ends_after_the_drain_timeout() {
     let without_body = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
     stuck.write_all(without_body).await.expect("the request is sent");
     server.stop.send(()).expect("the server runs");
-    within_patience("the server stops", server.task).await.expect("no panic");
+    let finished = within_patience("the server stops", server.task).await;
+    assert!(!finished.expect("no panic"), "a request is cut off");
 }
 
 /// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client

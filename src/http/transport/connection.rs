@@ -195,7 +195,12 @@ pub async fn serve(
     };
     let stream = state.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(stream) = stream.filter(|_| can_linger) {
-        linger(stream).await;
+        // A connection that lingers makes room for another, as an idle one does.
+        state.enter(Phase::Idle(state.now()));
+        tokio::select! {
+            () = linger(stream) => {}
+            () = state.close.notified() => {}
+        }
     }
 }
 

@@ -32,8 +32,10 @@ struct Shared {
     incoming: Mutex<Incoming>,
     /// Whether it was read. The first read sends `100 Continue`, if the client waits for that.
     started: AtomicBool,
-    /// Whether it was read to its end, or broke off.
+    /// Whether it was read to its end.
     ended: AtomicBool,
+    /// Whether it broke off, or is malformed.
+    broken: AtomicBool,
 }
 
 impl RequestBody {
@@ -42,14 +44,17 @@ impl RequestBody {
             incoming: Mutex::new(incoming),
             started: AtomicBool::new(false),
             ended: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
         }))
     }
 
     /// Reads and discards what the handler has left of the body. Returns whether the connection can
     /// be used for another request.
     pub async fn discard(mut self, headers: ExpectsContinue) -> bool {
-        let ended = || self.0.ended.load(Ordering::Relaxed);
-        if ended() || self.is_end_stream() {
+        if self.0.broken.load(Ordering::Relaxed) {
+            return false;
+        }
+        if self.0.ended.load(Ordering::Relaxed) || self.is_end_stream() {
             return true;
         }
         // This client sends the body only if it is asked to. It may also send it unasked.
@@ -61,7 +66,8 @@ impl RequestBody {
             return false;
         }
         let discard = async {
-            while let Some(Ok(frame)) = self.frame().await {
+            while let Some(frame) = self.frame().await {
+                let Ok(frame) = frame else { return false };
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 let Some(still_left) = left.checked_sub(bytes) else { return false };
                 left = still_left;
@@ -86,8 +92,10 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         self.0.started.store(true, Ordering::Relaxed);
         let frame = ready!(Pin::new(&mut *self.lock()).poll_frame(context));
-        if !matches!(frame, Some(Ok(_))) {
-            self.0.ended.store(true, Ordering::Relaxed);
+        match &frame {
+            Some(Ok(_)) => {}
+            Some(Err(_)) => self.0.broken.store(true, Ordering::Relaxed),
+            None => self.0.ended.store(true, Ordering::Relaxed),
         }
         Poll::Ready(frame)
     }

@@ -5,7 +5,7 @@ use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use tokio::{net::TcpListener, sync::mpsc};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 
 use super::{
     connection::{self, Requests},
@@ -18,7 +18,8 @@ use super::{
 const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` is ready, then accepts no more connections and finishes the requests in
-/// flight. If a request comes from one of `proxies`, its client is the one that they name.
+/// flight. If a request comes from one of `proxies`, its client is the one that they name. Returns
+/// whether the requests finished within the drain time-out; the rest is cut off.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -26,7 +27,7 @@ pub async fn serve(
     connections: Arc<Connections>,
     proxies: TrustedProxies,
     stop: impl Future<Output = ()>,
-) {
+) -> bool {
     // Each connection's task holds a sender.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let mut stop = pin!(stop);
@@ -70,9 +71,5 @@ pub async fn serve(
     }
     drop((listener, open));
     connections.close_all();
-    if tokio::time::timeout(limits.drain_timeout, all_closed.recv()).await.is_err() {
-        warn!("some requests did not finish within {:?}, and are cut off", limits.drain_timeout);
-    } else {
-        info!("all requests in flight are finished");
-    }
+    tokio::time::timeout(limits.drain_timeout, all_closed.recv()).await.is_ok()
 }

@@ -23,7 +23,7 @@ use super::{
 pub struct Listening {
     pub address: SocketAddr,
     pub stop: oneshot::Sender<()>,
-    pub task: JoinHandle<()>,
+    pub task: JoinHandle<bool>,
 }
 
 /// A service that trusts no proxy.
@@ -114,6 +114,17 @@ impl RawClient {
             std::io::Result::Ok(Some(RawAnswer { status: status.expect("a status"), head, body }))
         };
         within_patience("the server answers", read).await.expect("no reset")
+    }
+
+    /// Waits until the server has closed its socket, and not only its sending side: it then refuses
+    /// what is sent.
+    pub async fn closes_at_the_next_byte(&mut self) {
+        let refused = async {
+            while self.0.write_all(b"a").await.is_ok() && self.0.flush().await.is_ok() {
+                tokio::task::yield_now().await;
+            }
+        };
+        within_patience("the server closes the socket", refused).await;
     }
 
     pub async fn get(&mut self, path: &str) -> Option<RawAnswer> {
