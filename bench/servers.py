@@ -85,7 +85,14 @@ def tollgate_serve(workplace, build, name, database_url, *, cache_entries, worke
     command = [build.program("tollgate"), "serve"]
     with workplace.start(name, command, environment=environment, cores=cores) as program:
         program.wait_until(lambda: answers(port, "/readyz"), "ready")
-        yield Server(program, port, AUTHORIZE, metrics_port)
+        yield Server(program, port, authorize_path(port), metrics_port)
+
+
+def authorize_path(port):
+    """The endpoint for gateways. In a base commit its path may lack the tenant."""
+    with Connection(port) as connection:
+        status, _ = connection.ask(gated_request(AUTHORIZE, UNKNOWN_KEY))
+    return "/v1/authorize" if status == 404 else AUTHORIZE
 
 
 @contextmanager
