@@ -21,6 +21,8 @@ const HEADERS: [(HeaderName, &str); 6] = [
 /// Adds the headers that the response does not have.
 pub fn add(response: &mut Response) {
     let headers = response.headers_mut();
+    // Once, and not each time that the map has no more room.
+    headers.reserve(HEADERS.len());
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
