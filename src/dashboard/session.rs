@@ -170,8 +170,8 @@ impl Visitor {
     }
 }
 
-/// The first page that a session with these rights may open. A session without any is told so by
-/// the list of keys.
+/// The first page that a session with these rights may open. If the session has no right, this is the
+/// list of keys, which refuses it and says why.
 pub fn first_page(rights: DashboardRights) -> &'static str {
     if rights.has(DashboardRight::Audit) && !rights.has(DashboardRight::Keys) {
         "/dashboard/balance"
