@@ -135,18 +135,23 @@ async fn slow_request_times_out_with_503_and_can_be_retried() {
     app.check_ledger().await;
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn shutdown_ends_after_the_drain_timeout() {
     let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
     let limits =
         ServerLimits { drain_timeout: Duration::from_millis(100), ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
-    let mut stuck = TcpStream::connect(server.address).await.expect("a connection");
-    let without_body = b"POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n";
-    stuck.write_all(without_body).await.expect("the request is sent");
+    let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
     server.stop.send(()).expect("the server runs");
     let finished = within_patience("the server stops", server.task).await;
-    assert!(!finished.expect("no panic"), "a request is cut off");
+    assert!(!finished.expect("no panic"), "a request is still in flight");
+    // Here the connection's task goes on. A service ends its process instead.
+    lock.commit().await.expect("the commit");
+    let status = within_patience("the purchase is answered", purchase).await;
+    assert_eq!(status.expect("no panic"), 201);
+    app.check_ledger().await;
 }
 
 /// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client
