@@ -1,14 +1,29 @@
+/// What an operator can do about a database that cannot be migrated.
+const START_AFRESH: &str = "Start afresh with an empty database. On a server, create another and \
+                            set DATABASE_URL (--database-url) to it, or drop this one with all its \
+                            data and create it again. For the private Postgres, set \
+                            TOLLGATE_DATA_DIR (--data-dir) to a new directory, or move the old one \
+                            away";
+
 /// Why the schema of a database could not be brought up to date. Nothing is half done: migrations
 /// that were applied stay, and the next attempt continues after them.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// The database was made by an unreleased version. Its migrations are not in this binary.
     #[error(
-        "the database has the schema of an unreleased version, which cannot be migrated. Start \
-         afresh with an empty database: create one and set DATABASE_URL to it; for the private \
-         Postgres, set TOLLGATE_DATA_DIR to a new directory, or move the old one away"
+        "the database has the schema of an unreleased version, which cannot be migrated. \
+         {to_do}",
+        to_do = START_AFRESH
     )]
     OldChain,
+    /// The database was made by an unreleased version, which had another text of a migration: the
+    /// migrations of released versions never change.
+    #[error(
+        "migration {0} of this binary differs from the one that made the database: the database \
+         has the schema of an unreleased version, which cannot be migrated. {to_do}",
+        to_do = START_AFRESH
+    )]
+    ChangedMigration(i64),
     /// The database has newer functions, and they no longer serve this binary.
     #[error(
         "the database has the SQL functions number {database}, which serve binaries from number \
@@ -21,7 +36,7 @@ pub enum SchemaError {
          row (DELETE FROM sql_functions) and start again: the functions are then loaded anew"
     )]
     UnreadableRecord(#[source] sqlx::Error),
-    /// A migration failed, or was changed after it had been applied.
+    /// A migration failed.
     #[error(transparent)]
     Migrate(#[from] sqlx::migrate::MigrateError),
     #[error(transparent)]

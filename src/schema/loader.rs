@@ -1,8 +1,10 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _, error::DatabaseError,
-    migrate::Migrate as _, postgres::PgRow,
+    AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _,
+    error::DatabaseError,
+    migrate::{Migrate as _, MigrateError},
+    postgres::PgRow,
 };
 use tracing::{info, warn};
 
@@ -120,8 +122,12 @@ pub async fn bring_up_to_date_as(
     let done = async {
         let migrated = async {
             refuse_old_chain(connection).await?;
-            migrator.run(&mut *connection).await?;
-            Ok::<_, SchemaError>(())
+            match migrator.run(&mut *connection).await {
+                Err(MigrateError::VersionMismatch(version)) => {
+                    Err(SchemaError::ChangedMigration(version))
+                }
+                result => Ok(result?),
+            }
         };
         warn_if_long(
             "the migrations: they take long, or another session locks a table that they need",

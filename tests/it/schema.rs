@@ -212,6 +212,24 @@ async fn database_with_migrations_from_before_the_squash_is_refused_with_instruc
 }
 
 #[tokio::test]
+async fn database_with_another_text_of_a_migration_is_refused_with_instructions() {
+    let (url, mut connection) = database().await;
+    let change = "UPDATE _sqlx_migrations SET checksum = decode('00', 'hex') WHERE version = 4";
+    execute(&mut connection, change).await;
+    let error = migrate_error(&url).await;
+    for part in [
+        "migration 4 of this binary differs from the one that made the database",
+        "an unreleased version, which cannot be migrated. Start afresh with an empty database",
+        "set DATABASE_URL (--database-url) to it, or drop this one",
+        "set TOLLGATE_DATA_DIR (--data-dir) to a new directory",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}");
+    }
+    let result = bring_up_to_date(&mut connection).await;
+    assert!(matches!(result, Err(SchemaError::ChangedMigration(4))), "{result:?}");
+}
+
+#[tokio::test]
 async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
     let (url, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
