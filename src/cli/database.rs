@@ -25,6 +25,7 @@ impl Database {
         stop: &mut watch::Receiver<bool>,
     ) -> anyhow::Result<Self> {
         let database = Self::connect(config).await?;
+        database.store.warn_if_not_encrypted();
         // Before the migration, so that a service that is refused has changed nothing.
         database.store.check_connection_limits().await?;
         tokio::select! {

@@ -21,6 +21,7 @@ use super::{
     },
     scope_sets::ScopeSets,
     tenant_directory::TenantDirectory,
+    tls,
     turns::{Turn, Turns, hurry, of_request},
 };
 use crate::{entropy, schema};
@@ -87,6 +88,27 @@ impl Store {
             tenants: TenantDirectory::default(),
             scope_sets: ScopeSets::default(),
         })
+    }
+
+    /// Logs a warning if connections to Postgres cross a network without encryption. For a service:
+    /// its log is where an operator looks for what is wrong with a deployment.
+    pub fn warn_if_not_encrypted(&self) {
+        let Listener { options: listen, settings, .. } = &self.listener;
+        let mut urls = Vec::new();
+        if tls::is_off(&self.pool.connect_options()) {
+            urls.push("DATABASE_URL");
+        }
+        if settings.listen_url.is_some() && tls::is_off(listen) {
+            urls.push("TOLLGATE_LISTEN_DATABASE_URL");
+        }
+        if !urls.is_empty() {
+            warn!(
+                settings = urls.join(", "),
+                "connections to Postgres are not encrypted: passwords and data cross the network \
+                 in plain text; use sslmode=verify-full instead of disable, in the URL or in \
+                 PGSSLMODE"
+            );
+        }
     }
 
     /// Refuses limits of Postgres that are too small for all connections of a node. For a service:

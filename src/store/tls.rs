@@ -20,13 +20,19 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
         PgSslMode::Prefer | PgSslMode::Allow => {
             warn!(
                 host = options.get_host(),
-                "this sslmode does not protect the connection to Postgres: anyone on the network \
-                 between can turn TLS off; use sslmode=verify-full"
+                "this sslmode does not protect passwords and data on their way to Postgres: with \
+                 prefer a proxy on the network between can strip TLS, and with allow there is \
+                 none; use sslmode=verify-full"
             );
             options
         }
         _ => options,
     }
+}
+
+/// Whether passwords and data cross a network without encryption, because an sslmode says so.
+pub(super) fn is_off(options: &PgConnectOptions) -> bool {
+    matches!(options.get_ssl_mode(), PgSslMode::Disable) && !is_local(options)
 }
 
 /// Whether the connection stays on this machine. Names are not resolved, except that `localhost`

@@ -393,6 +393,49 @@ async fn postgres_without_tls_is_used_on_this_machine_or_if_the_sslmode_allows_i
     }
     let log = run(&format!("{elsewhere}?sslmode=prefer"), None);
     assert!(log.contains("WARN") && log.contains("use sslmode=verify-full"), "{log}");
+    assert!(log.contains("a proxy on the network between can strip TLS"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn service_warns_once_if_its_connections_to_another_host_are_not_encrypted() {
+    let url = cluster::fresh_database().await;
+    let proxy = Proxy::start(cluster::socket()).await;
+    let here = proxy.url(cluster::database_in(&url));
+    assert!(here.ends_with("?sslmode=disable"), "{here}");
+    let elsewhere = here.replace("127.0.0.1", "0.0.0.0");
+    let without_mode = elsewhere.replace("?sslmode=disable", "");
+    let both = "\"DATABASE_URL, TOLLGATE_LISTEN_DATABASE_URL\"";
+    let log = cluster::directory("not-encrypted.log");
+    for (variables, expected) in [
+        (vec![("DATABASE_URL", &*here)], None),
+        (vec![("DATABASE_URL", &*elsewhere)], Some("\"DATABASE_URL\"")),
+        (
+            vec![("DATABASE_URL", &*without_mode), ("PGSSLMODE", "disable")],
+            Some("\"DATABASE_URL\""),
+        ),
+        (
+            vec![("DATABASE_URL", &*here), ("TOLLGATE_LISTEN_DATABASE_URL", &*elsewhere)],
+            Some("\"TOLLGATE_LISTEN_DATABASE_URL\""),
+        ),
+        (
+            vec![("DATABASE_URL", &*elsewhere), ("TOLLGATE_LISTEN_DATABASE_URL", &*elsewhere)],
+            Some(both),
+        ),
+    ] {
+        let mut command = tollgate(&["serve"]);
+        command.envs(variables.iter().copied());
+        let (status, text) = Process::start(command, &log).stop();
+        assert!(status.success(), "{status}: {text}");
+        let warnings: Vec<&str> =
+            text.lines().filter(|line| line.contains("are not encrypted")).collect();
+        assert_eq!(warnings.len(), usize::from(expected.is_some()), "{variables:?}: {text}");
+        for (warning, settings) in warnings.into_iter().zip(expected) {
+            for part in ["WARN", "passwords and data", "use sslmode=verify-full", settings] {
+                assert!(warning.contains(part), "{part} is not in: {warning}");
+            }
+        }
+    }
+    let _ = std::fs::remove_file(log);
 }
 
 #[tokio::test]
