@@ -71,3 +71,25 @@ impl Cli {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The variables of a command and its subcommands.
+    fn variables(command: &clap::Command) -> Vec<String> {
+        let own = command.get_arguments().filter_map(clap::Arg::get_env);
+        let own = own.map(|name| name.to_string_lossy().into_owned());
+        own.chain(command.get_subcommands().flat_map(variables)).collect()
+    }
+
+    #[test]
+    fn every_variable_of_a_command_is_a_known_one() {
+        let variables = variables(&Cli::command());
+        assert!(variables.len() > 20, "{variables:?}");
+        let known = config::known_variables();
+        for variable in variables {
+            assert!(known.contains(&variable), "{variable}");
+        }
+    }
+}

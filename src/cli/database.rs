@@ -3,11 +3,11 @@ use std::sync::Arc;
 use anyhow::{Context as _, bail};
 use tokio::sync::watch;
 
+use super::log::start_log;
 use crate::{
     config::{DatabaseArgs, DatabaseConfig, DatabasePlace},
     postgres::{self, PrivatePostgres},
     store::Store,
-    telemetry,
 };
 
 /// The store, and its private Postgres, if it uses one.
@@ -44,7 +44,7 @@ impl Database {
     pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
         let (mut config, log) = args.resolve()?;
         config.pool.max_connections = 1;
-        telemetry::start_log(log);
+        start_log(log);
         let database = Self::connect(config).await?;
         database.store.migrate().await?;
         Ok(database)

@@ -6,6 +6,7 @@ mod dashboard;
 mod database;
 mod demo;
 mod ledger;
+mod log;
 mod migrate;
 mod openapi;
 mod serve;

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::database::Database;
+use super::{database::Database, log::start_log};
 use crate::{
     config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
     dashboard,
@@ -52,7 +52,7 @@ pub struct Service {
 impl Service {
     pub async fn start(database: &DatabaseArgs, server: &ServerArgs) -> anyhow::Result<Self> {
         let (database, log, config) = resolve(database, server)?;
-        telemetry::start_log(log);
+        start_log(log);
         // From here on a signal stops the service gracefully, even while it starts.
         let mut stop = watch_signals()?;
         // Before the database, so that an address that is in use is reported immediately.

@@ -12,6 +12,7 @@ mod reader;
 mod resolve;
 mod runtime;
 mod server;
+mod unknown;
 
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
 pub use environment::load_dotenv;
@@ -21,3 +22,4 @@ pub use log::LogConfig;
 pub use resolve::resolve;
 pub use runtime::worker_threads;
 pub use server::{ServerArgs, ServerConfig};
+pub use unknown::{UnknownVariable, known_variables, unknown_variables};

@@ -172,6 +172,42 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
     assert!(!data_dir.path.exists(), "no data directory is created");
 }
 
+#[tokio::test]
+async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_for() {
+    let url = cluster::fresh_database().await;
+    let home = cluster::directory("unknown-variables");
+    std::fs::create_dir_all(&home).expect("a directory");
+    std::fs::write(home.join(".env"), "TOLLGATE_LISTN=hunter2\n").expect("a file");
+    let prepare = |arguments: &[&str]| {
+        let mut command = tollgate(arguments);
+        command.env("DATABASE_URL", &url).env("TOLLGATE_POOL_SIZE", "hunter2").current_dir(&home);
+        // A setting, a variable of clients, and those of a Kubernetes service named tollgate.
+        command.env("TOLLGATE_LOG", "info").env("TOLLGATE_URL", "http://127.0.0.1:8080");
+        command.env("TOLLGATE_PORT", "tcp://10.0.0.7:80").env("TOLLGATE_SERVICE_HOST", "10.0.0.7");
+        command
+    };
+    let log = home.join("serve.log");
+    let (status, served) = Process::start(prepare(&["serve"]), &log).stop();
+    assert!(status.success(), "{status}: {served}");
+    for log in [served, succeeds(prepare(&["migrate"])), succeeds(prepare(&["tenant", "list"]))] {
+        let is_about_a_variable = |line: &&str| line.contains("no setting has this variable");
+        let warnings: Vec<&str> = log.lines().filter(is_about_a_variable).collect();
+        let [misspelled, other] = warnings[..] else { panic!("two warnings, not {warnings:?}") };
+        for (warning, parts) in [
+            (misspelled, ["\"TOLLGATE_LISTN\"", "did you mean TOLLGATE_LISTEN?"]),
+            (other, ["\"TOLLGATE_POOL_SIZE\"", "tollgate serve --help lists all"]),
+        ] {
+            for part in ["WARN"].into_iter().chain(parts) {
+                assert!(warning.contains(part), "{part} is not in: {warning}");
+            }
+        }
+        assert!(!log.contains("hunter2"), "{log}");
+    }
+    // A command that reads no settings says nothing.
+    assert_eq!(succeeds(prepare(&["openapi"])), "");
+    std::fs::remove_dir_all(home).expect("the test owns the directory");
+}
+
 #[test]
 fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
     let data_dir = DataDir::new("empty-url");
