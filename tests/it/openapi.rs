@@ -73,6 +73,24 @@ fn every_documented_response_has_the_request_id_header() {
 }
 
 #[test]
+fn every_decision_that_is_replayed_documents_the_header_that_says_so() {
+    let document = document();
+    let header = json!({"$ref": "#/components/headers/IdempotentReplayed"});
+    let mut declined = 0;
+    for (name, operation) in operations(&document) {
+        let Some(reference) = operation["responses"]["402"]["$ref"].as_str() else { continue };
+        let response = resolve(&document, reference);
+        assert_eq!(response["headers"]["Idempotent-Replayed"], header, "{name} 402");
+        let responses = operation["responses"].as_object().expect("responses");
+        let success = responses.iter().find(|(status, _)| status.starts_with('2'));
+        let (status, success) = success.expect("a success");
+        assert_eq!(success["headers"]["Idempotent-Replayed"], header, "{name} {status}");
+        declined += 1;
+    }
+    assert!(declined > 2, "{declined}");
+}
+
+#[test]
 fn optional_request_body_may_be_absent_but_not_null() {
     let document = document();
     let mut optional = 0;

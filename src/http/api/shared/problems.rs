@@ -152,10 +152,11 @@ impl ProblemResponse {
         self.codes[0].status()
     }
 
-    /// The header that a problem with this status has.
+    /// The header that a problem with this status has; a 402 only if it is a replay.
     fn header(&self) -> Option<ResponseHeader> {
         match self.status() {
             StatusCode::UNAUTHORIZED => Some(ResponseHeader::WwwAuthenticate),
+            StatusCode::PAYMENT_REQUIRED => Some(ResponseHeader::IdempotentReplayed),
             StatusCode::METHOD_NOT_ALLOWED => Some(ResponseHeader::Allow),
             StatusCode::SERVICE_UNAVAILABLE => Some(ResponseHeader::RetryAfter),
             _ => None,
