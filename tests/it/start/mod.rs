@@ -1,0 +1,12 @@
+//! What the program does with its settings and its database before it serves: it starts, or it
+//! refuses with a message that says what to do.
+
+mod connection_limits;
+mod libpq;
+mod own_database;
+mod refusals;
+mod run;
+mod search_path;
+mod settings;
+mod tls;
+mod waiting;

@@ -1,0 +1,94 @@
+//! A start that waits for the lock of another session.
+
+use std::{
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use sqlx::migrate::Migrate as _;
+
+use super::own_database::OwnDatabase;
+use crate::harness::{PATIENCE, cluster, eventually};
+
+/// A process that may never serve. It is killed when the test fails.
+struct Starting {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Starting {
+    fn new(mut command: Command, log: &str) -> Self {
+        let log = cluster::directory(log);
+        let stderr = std::fs::File::create(&log).expect("a log file");
+        let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
+        Self { child: child.expect("the program starts"), log }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).expect("the log can be read")
+    }
+
+    async fn logs(&self, text: &str) {
+        eventually(text, async || self.log().contains(text)).await;
+    }
+
+    fn terminate(&self) {
+        let raw = i32::try_from(self.child.id()).expect("a process id");
+        let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+    }
+
+    /// Waits for the exit.
+    async fn ends(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().expect("the status can be read") {
+                return status;
+            }
+            assert!(Instant::now() < deadline, "the process does not end: {}", self.log());
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+}
+
+impl Drop for Starting {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        let _ = std::fs::remove_file(&self.log);
+    }
+}
+
+#[tokio::test]
+async fn start_that_waits_for_another_session_logs_that_and_ends_at_a_signal() {
+    let mut database = OwnDatabase::of_role("").await;
+    database.create_tenant();
+    for (awaited, locks_table) in [("migration lock", false), ("table sql_functions", true)] {
+        let waiting = format!("the start is waiting for the {awaited}: another session");
+        if locks_table {
+            database.run("BEGIN; LOCK TABLE sql_functions").await;
+        } else {
+            database.admin.lock().await.expect("the lock is free");
+        }
+        let mut service = Starting::new(database.service("4"), "waiting-service.log");
+        service.logs(&waiting).await;
+        service.terminate();
+        let status = service.ends().await;
+        let log = service.log();
+        assert!(status.code().is_some_and(|code| code != 0), "{status}: {log}");
+        assert!(log.contains("stopped by a signal before the schema was up to date"), "{log}");
+
+        let mut command = Starting::new(database.command(&["migrate"]), "waiting-command.log");
+        // The session of the service that was stopped waits for the table until it is unlocked, and
+        // so long it has the migration lock.
+        command.logs("the start is waiting for the migration lock: another session").await;
+        if locks_table {
+            database.run("ROLLBACK").await;
+        } else {
+            database.admin.unlock().await.expect("the lock is held");
+        }
+        let status = command.ends().await;
+        assert!(status.success(), "{status}: {}", command.log());
+    }
+}
