@@ -41,7 +41,7 @@ pub struct DatabaseArgs {
     pub pg_bindir: Option<OsString>,
 
     /// Connections to the database, 1 to 1000 [default: twice the cores]. A service opens up to
-    /// thirteen more, and does not start if Postgres allows fewer than all of them
+    /// fourteen more, and does not start if Postgres allows fewer than all of them
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 

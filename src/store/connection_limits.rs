@@ -173,16 +173,16 @@ mod tests {
     fn shortage_message_names_every_number_and_every_setting() {
         let shortage = limits(Some(4), Some(13), 10).shortage(&settings(4)).expect("too few");
         for part in [
-            "up to 17: 4 (TOLLGATE_DATABASE_CONNECTIONS), 4 for look-ups, 8 for purchases and 1",
+            "up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for look-ups, 8 for purchases and 1",
             "The role \"app\" may have 4 (its CONNECTION LIMIT)",
             "The database \"ledger\" may have 13 (its CONNECTION LIMIT)",
             "The server has room for 7 (max_connections is 10, 3 of them reserved)",
-            "Raise the limit to 17 for each node.",
-            "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 14",
+            "Raise the limit to 18 for each node.",
+            "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 15",
         ] {
             assert!(shortage.contains(part), "{part} is not in: {shortage}");
         }
-        let lower = limits(Some(15), None, 100).shortage(&settings(4)).expect("too few");
+        let lower = limits(Some(16), None, 100).shortage(&settings(4)).expect("too few");
         assert!(
             lower.contains("for each node, or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"),
             "{lower}"

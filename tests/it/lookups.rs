@@ -1,5 +1,5 @@
-//! Admin keys and sessions that do not exist are refused without a connection of the pool that
-//! requests share.
+//! Admin keys, sessions and dashboard links that do not exist are refused without a connection of
+//! the pool that requests share.
 
 use std::sync::Arc;
 
@@ -13,10 +13,13 @@ use tollgate::{
 };
 use tower::ServiceExt as _;
 
-use crate::harness::{
-    App, Call,
-    app::{service, state_of},
-    cluster,
+use crate::{
+    dashboard::visitor,
+    harness::{
+        App, Call,
+        app::{service, state_of},
+        cluster,
+    },
 };
 
 /// A request with a well-formed admin key that does not exist.
@@ -29,6 +32,17 @@ fn with_unknown_session(number: u32) -> Call {
     Call::new("GET", "/dashboard/keys").header("Cookie", &format!("tollgate_session={number:043}"))
 }
 
+/// A request that follows a well-formed dashboard link that was never made.
+fn with_unknown_link(number: u32) -> Call {
+    Call::new("GET", &format!("/dashboard/enter?token={number:043}"))
+}
+
+/// The form of the page that asks before it uses a link, with a link that was never made.
+fn form_with_unknown_link(number: u32) -> Call {
+    let form = visitor::form("/dashboard/enter", &[("token", &format!("{number:043}"))]);
+    form.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
+}
+
 /// The status of the response, and the page to which it redirects.
 async fn outcome(router: Router, call: Call) -> (u16, Option<String>) {
     let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
@@ -38,7 +52,7 @@ async fn outcome(router: Router, call: Call) -> (u16, Option<String>) {
 }
 
 #[tokio::test]
-async fn unknown_admin_keys_and_sessions_are_refused_while_the_pool_is_exhausted() {
+async fn unknown_admin_keys_sessions_and_links_are_refused_while_the_pool_is_exhausted() {
     let mut app = App::start().await;
     let wallet = app.wallet("0").await;
     let settings = PoolSettings { max_connections: 1, ..cluster::pool_settings(&app.url) };
@@ -55,6 +69,9 @@ async fn unknown_admin_keys_and_sessions_are_refused_while_the_pool_is_exhausted
     app.send(with_unknown_admin_key(0)).await.expect_problem(401, "invalid_admin_key");
     let signed_out = app.send(with_unknown_session(0)).await.expect(303);
     assert_eq!(signed_out.header("location"), Some("/dashboard/signed-out"));
+    for call in [with_unknown_link(0), form_with_unknown_link(1)] {
+        assert_eq!(outcome(app.router.clone(), call).await, (410, None));
+    }
     assert_eq!(store.pool_state().used, 1, "the change still occupies the only connection");
     app.wait_until_blocked(1).await;
 
@@ -64,30 +81,34 @@ async fn unknown_admin_keys_and_sessions_are_refused_while_the_pool_is_exhausted
 }
 
 #[tokio::test]
-async fn concurrent_lookups_of_unknown_admin_keys_and_sessions_share_statements() {
+async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_statements() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let mut lock = app.pool.begin().await.expect("a transaction");
-    let tables = "LOCK TABLE admin_keys, dashboard_sessions IN ACCESS EXCLUSIVE MODE";
+    let tables =
+        "LOCK TABLE admin_keys, dashboard_sessions, dashboard_links IN ACCESS EXCLUSIVE MODE";
     sqlx::query(tables).execute(&mut *lock).await.expect("the lock");
     let mut requests = JoinSet::new();
     for number in 0..100 {
         requests.spawn(outcome(app.router.clone(), with_unknown_admin_key(number)));
         requests.spawn(outcome(app.router.clone(), with_unknown_session(number)));
+        requests.spawn(outcome(app.router.clone(), with_unknown_link(number)));
     }
     // One statement of each kind waits for the lock. The other hashes wait in memory.
-    app.wait_until_blocked(2).await;
+    app.wait_until_blocked(3).await;
     app.send(key.call("GET", "/v1/me")).await.expect(200);
-    app.wait_until_blocked(2).await;
+    app.wait_until_blocked(3).await;
 
     lock.commit().await.expect("the commit");
     let mut outcomes = requests.join_all().await;
     outcomes.sort();
-    let (pages, refusals) = outcomes.split_at(100);
+    let (pages, others) = outcomes.split_at(100);
+    let (refusals, dead) = others.split_at(100);
     let signed_out = (303, Some("/dashboard/signed-out".to_owned()));
     assert!(pages.iter().all(|page| *page == signed_out), "{pages:?}");
     assert!(refusals.iter().all(|refusal| *refusal == (401, None)), "{refusals:?}");
+    assert!(dead.iter().all(|page| *page == (410, None)), "{dead:?}");
 }
 
 #[tokio::test]

@@ -77,29 +77,15 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// The target of a link, which this does not use up. `None`: the link was used, has expired or
-    /// never existed, or the admin key that made it was revoked.
+    /// never existed, or the admin key that made it was revoked. Look-ups that wait at the same time
+    /// share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
         &self,
         link: &SessionToken,
     ) -> Result<Option<LinkTarget>, StoreError> {
         let _timer = self.timer("dashboard_link_target");
-        let link = link.hash();
-        let found = self
-            .read(|pool| async move {
-                sqlx::query!(
-                    r#"SELECT /* dashboard_links.dashboard_link_target */
-                              l.tenant_id AS "tenant_id!", external_id AS "external_id!"
-                       FROM dashboard_links l JOIN accounts USING (account_id)
-                            LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
-                       WHERE token_hash = $1 AND maker.revoked_at IS NULL
-                         AND expires_at > clock_timestamp()"#,
-                    link.as_bytes(),
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
+        let found = self.lookups.links.find(*link.hash().as_bytes()).await?;
         let Some(found) = found else { return Ok(None) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
         Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))

@@ -4,15 +4,15 @@ use sqlx::PgPool;
 
 use super::{
     gathered::Gathered,
-    rows::{KeyAndAccount, StoredAdminKey, StoredSession},
+    rows::{KeyAndAccount, StoredAdminKey, StoredLink, StoredSession},
 };
 
 /// Connections for look-ups of API keys.
 const API_KEY_CONNECTIONS: u32 = 2;
 
-/// Connections for look-ups of admin keys and sessions. Each kind runs one statement at a time, so
-/// that neither waits for the other.
-const OTHER_CONNECTIONS: u32 = 2;
+/// Connections for look-ups of admin keys, sessions and links. Each kind runs one statement at a
+/// time, so that none waits for another.
+const OTHER_CONNECTIONS: u32 = 3;
 
 /// Number of connections for look-ups, beside those of the pool.
 pub(in crate::store) const CONNECTIONS: u32 = API_KEY_CONNECTIONS + OTHER_CONNECTIONS;
@@ -29,6 +29,7 @@ pub(in crate::store) struct Lookups {
     pub api_keys: Arc<Gathered<KeyAndAccount>>,
     pub admin_keys: Arc<Gathered<StoredAdminKey>>,
     pub sessions: Arc<Gathered<StoredSession>>,
+    pub links: Arc<Gathered<StoredLink>>,
     pools: [PgPool; 2],
 }
 
@@ -41,6 +42,7 @@ impl Lookups {
             api_keys: Arc::new(Gathered::new(api_keys.clone(), API_KEY_CONNECTIONS, timeout)),
             admin_keys: Arc::new(Gathered::new(others.clone(), 1, timeout)),
             sessions: Arc::new(Gathered::new(others.clone(), 1, timeout)),
+            links: Arc::new(Gathered::new(others.clone(), 1, timeout)),
             pools: [api_keys, others],
         }
     }

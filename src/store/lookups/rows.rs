@@ -121,3 +121,35 @@ impl Row for StoredSession {
         .await
     }
 }
+
+/// The account that a dashboard link leads to. A link that was used or has expired is not found.
+pub(in crate::store) struct StoredLink {
+    pub token_hash: Vec<u8>,
+    pub tenant_id: Uuid,
+    pub external_id: String,
+}
+
+impl Row for StoredLink {
+    fn hash(&self) -> &[u8] {
+        &self.token_hash
+    }
+
+    async fn select(
+        connection: &mut PgConnection,
+        hashes: &[&[u8]],
+    ) -> Result<Vec<Self>, sqlx::Error> {
+        sqlx::query_as!(
+            StoredLink,
+            r#"SELECT /* lookups.links */
+                      l.token_hash AS "token_hash!", l.tenant_id AS "tenant_id!",
+                      external_id AS "external_id!"
+               FROM dashboard_links l JOIN accounts USING (account_id)
+                    LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
+               WHERE l.token_hash = ANY($1) AND maker.revoked_at IS NULL
+                 AND expires_at > clock_timestamp()"#,
+            hashes as &[&[u8]],
+        )
+        .fetch_all(connection)
+        .await
+    }
+}

@@ -15,10 +15,10 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     let name = database.name.clone();
     let error = fails(database.service("4"));
     for part in [
-        "opens up to 17: 4 (TOLLGATE_DATABASE_CONNECTIONS), 4 for look-ups, 8 for purchases and 1 ",
+        "opens up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for look-ups, 8 for purchases and 1 ",
         &format!("The role \"{name}\" may have 4 (its CONNECTION LIMIT)"),
-        "Raise the limit to 17",
-        "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 14",
+        "Raise the limit to 18",
+        "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 15",
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
@@ -26,16 +26,16 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     // A command opens fewer connections than a service.
     database.create_tenant();
 
-    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 15")).await;
+    database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 16")).await;
     let error = fails(database.service("4"));
     assert!(error.contains("or set TOLLGATE_DATABASE_CONNECTIONS to 2 or less"), "{error}");
     database.start_and_stop("2", &[]);
 
     let limit =
-        format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 16");
+        format!("ALTER ROLE {name} CONNECTION LIMIT -1; ALTER DATABASE {name} CONNECTION LIMIT 17");
     database.run(&limit).await;
     let error = fails(database.service("4"));
-    assert!(error.contains(&format!("The database \"{name}\" may have 16")), "{error}");
+    assert!(error.contains(&format!("The database \"{name}\" may have 17")), "{error}");
     database.start_and_stop("3", &[]);
 }
 
@@ -61,7 +61,7 @@ async fn low_connection_limit_behind_a_pooler_is_only_a_warning() {
     let url = database.url.clone();
     let log = database.start_and_stop("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
     assert!(log.contains("WARN") && log.contains("may have 8 (its CONNECTION LIMIT)"), "{log}");
-    assert!(log.contains("opens up to 14"), "the listener connects to the other URL: {log}");
+    assert!(log.contains("opens up to 15"), "the listener connects to the other URL: {log}");
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ impl OwnDatabase {
         command
     }
 
-    /// A service with this many connections for requests, and thirteen others.
+    /// A service with this many connections for requests, and fourteen others.
     pub fn service(&self, connections: &str) -> Command {
         let mut command = self.command(&["serve"]);
         command.env("TOLLGATE_DATABASE_CONNECTIONS", connections);
