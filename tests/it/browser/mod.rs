@@ -9,6 +9,7 @@ mod driver;
 mod keys;
 mod pages;
 mod provider;
+mod rights;
 mod sign_in;
 mod world;
 

@@ -14,6 +14,7 @@ use crate::{
 
 with_and_without_javascript!(
     link_signs_in_once_and_signing_out_ends_the_session,
+    link_without_a_referrer_signs_in_only_after_a_page_that_asks,
     wallet_sign_in_creates_an_account,
     invalid_signature_is_refused_on_the_same_page,
 );
@@ -52,6 +53,36 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     world.is_at("/dashboard/signed-out").await;
     phone.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     world.check_console().await;
+}
+
+async fn link_without_a_referrer_signs_in_only_after_a_page_that_asks(scripts: Scripts) {
+    let world = World::start(scripts).await;
+    world.app.wallet("0").await;
+    let tenant = &world.app.tronagg;
+    let change = json!({"name": "TronAgg & Co", "return_origins": [world.url]});
+    world.set_dashboard(tenant, change).await;
+    let link = world.link(tenant, WALLET).await;
+    // Opening the link repeatedly does not use it up.
+    for _ in 0..2 {
+        world.open(&link).await;
+        let asked = world.text("#enter").await;
+        assert!(asked.contains("TronAgg & Co") && asked.contains(WALLET), "{asked}");
+        assert_eq!(cookies(&world).await, Vec::<String>::new());
+        assert_eq!(world.run("return document.forms.length").await, json!(1));
+    }
+    world.open("/dashboard/keys").await;
+    world.is_at("/dashboard/signed-out").await;
+    world.open_link(&link).await;
+    assert_eq!(cookies(&world).await, ["tollgate_session"]);
+    world.says("0 of 5 keys").await;
+    assert!(world.has(&format!("#account[title='{WALLET}']")).await);
+    world.check_console().await;
+}
+
+/// The names of the browser's cookies.
+async fn cookies(world: &World) -> Vec<String> {
+    let cookies = world.client().get_all_cookies().await.expect("the cookies");
+    cookies.iter().map(|cookie| cookie.name().to_owned()).collect()
 }
 
 async fn wallet_sign_in_creates_an_account(scripts: Scripts) {

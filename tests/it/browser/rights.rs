@@ -1,0 +1,109 @@
+//! What a session shows if the admin key that made its link has only some permissions.
+
+use serde_json::{Value, json};
+
+use super::{
+    with_and_without_javascript,
+    world::{Scripts, World},
+};
+use crate::harness::{Call, WALLET, app::NewKey};
+
+with_and_without_javascript!(
+    session_without_keys_shows_the_money_and_no_key_page_or_button,
+    session_without_audit_shows_the_keys_and_no_money,
+);
+
+const NOT_INCLUDED: &str = "This page is not included";
+
+/// An account with a purchase and an open hold, its key, and a browser in a session whose link was
+/// made by an admin key with these permissions.
+async fn start(scripts: Scripts, permissions: &[&str]) -> (World, NewKey) {
+    let world = World::start(scripts).await;
+    world.app.wallet("20").await;
+    let key = world.app.key(&world.app.tronagg, WALLET).await;
+    world.call(key.buy("1.234567")).await.expect(201);
+    let hold = key.call("POST", "/v1/holds").json(json!({"amount": "2"}));
+    world.call(hold).await.expect(201);
+    let admin_key = world.app.tronagg.admin_key_with(&world.app, permissions).await;
+    let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);
+    let made = world.call(call.json(json!({"account": WALLET}))).await.expect(201);
+    world.open(made.text("/url")).await;
+    world.click("#continue-as").await;
+    (world, key)
+}
+
+/// The paths of the navigation.
+async fn navigation(world: &World) -> Value {
+    world.find("nav").await;
+    world.run("return [...document.querySelectorAll('nav a')].map(a => a.pathname)").await
+}
+
+/// Asserts that no link or form of the page leads to a path that matches this expression.
+async fn assert_leads_nowhere(world: &World, expression: &str) {
+    let targets = format!(
+        "return [...document.querySelectorAll('a[href], form')]
+             .map(e => new URL(e.getAttribute('href') ?? e.getAttribute('action'), location))
+             .map(url => url.pathname).filter(path => {expression}.test(path))"
+    );
+    assert_eq!(world.run(&targets).await, json!([]));
+}
+
+async fn session_without_keys_shows_the_money_and_no_key_page_or_button(scripts: Scripts) {
+    const KEY_PAGES: &str = "/^\\/dashboard\\/(holds|keys(?!\\/[^\\/]+\\/purchases(\\.csv)?$))/";
+    let (world, key) = start(scripts, &["dashboard", "audit"]).await;
+    world.is_at("/dashboard/balance").await;
+    assert_eq!(navigation(&world).await, json!(["/dashboard/balance", "/dashboard/log"]));
+    assert!(world.text("#balance").await.contains("18.765433"));
+    assert!(world.text("#held").await.contains("2.000000"));
+    assert_leads_nowhere(&world, KEY_PAGES).await;
+
+    // A key in the statement leads to its purchases.
+    let purchases = format!("/dashboard/keys/{}/purchases", key.id);
+    world.click(&format!("#statement a[href='{purchases}']")).await;
+    world.is_at(&purchases).await;
+    assert!(world.text("#purchases").await.contains("1.234567"));
+    assert_leads_nowhere(&world, KEY_PAGES).await;
+
+    world.click("nav a[href='/dashboard/log']").await;
+    world.is_at("/dashboard/log").await;
+    world.says("Key created").await;
+    assert_leads_nowhere(&world, KEY_PAGES).await;
+
+    let key_page = format!("/dashboard/keys/{}", key.id);
+    for path in ["/dashboard/keys", "/dashboard/keys/new", "/dashboard/holds", &key_page] {
+        world.open(path).await;
+        world.says(NOT_INCLUDED).await;
+    }
+    world.check_console().await;
+    world.app.check_ledger().await;
+}
+
+async fn session_without_audit_shows_the_keys_and_no_money(scripts: Scripts) {
+    const MONEY_PAGES: &str = "/^\\/dashboard\\/(balance|log$|keys\\/[^\\/]+\\/purchases)/";
+    let (world, key) = start(scripts, &["dashboard", "keys"]).await;
+    world.is_at("/dashboard/keys").await;
+    assert_eq!(navigation(&world).await, json!(["/dashboard/keys"]));
+    world.says("1 of 5 keys").await;
+    assert!(world.has("#create-key").await);
+    assert_leads_nowhere(&world, MONEY_PAGES).await;
+    assert!(!world.source().await.contains("1.234567"));
+
+    world.click(&format!("tr[data-key='{}'] th a", key.id)).await;
+    world.is_at(&format!("/dashboard/keys/{}", key.id)).await;
+    for button in ["#edit", "#rotate", "#disable", "#revoke", "#compromised"] {
+        assert!(world.shows(button).await, "{button}");
+    }
+    assert_leads_nowhere(&world, MONEY_PAGES).await;
+    let source = world.source().await;
+    for secret in ["1.234567", "18.765433"] {
+        assert!(!source.contains(secret), "{secret} in {source}");
+    }
+
+    let purchases = format!("/dashboard/keys/{}/purchases", key.id);
+    for path in ["/dashboard/balance", "/dashboard/log", &purchases] {
+        world.open(path).await;
+        world.says(NOT_INCLUDED).await;
+    }
+    world.check_console().await;
+    world.app.check_ledger().await;
+}
