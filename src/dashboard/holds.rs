@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     domain::{
+        dashboard::DashboardRight,
         hold::{HoldStatus, VoidReason},
         id::{HoldId, KeyId},
     },
@@ -62,9 +63,9 @@ pub async fn list(
     Query(query): Query,
 ) -> Result<Response, Failure> {
     let frame = if is_voided(&state, &visitor, &query).await {
-        visitor.frame_after(TITLE, Nav::Balance, &query)
+        visitor.frame_after(TITLE, nav(&visitor), &query)
     } else {
-        visitor.frame(TITLE, Nav::Balance)
+        visitor.frame(TITLE, nav(&visitor))
     };
     page(&state, &visitor, &query, frame, StatusCode::OK).await
 }
@@ -85,11 +86,16 @@ pub async fn void(
                 "This hold has expired, so its amount is already available again."
             };
             let errors = vec![FormError { field: None, label: None, text: text.to_owned() }];
-            let frame = Frame { errors, ..visitor.frame(TITLE, Nav::Balance) };
+            let frame = Frame { errors, ..visitor.frame(TITLE, nav(&visitor)) };
             page(&state, &visitor, &Form::default(), frame, StatusCode::CONFLICT).await
         }
         Err(error) => Err(error.into()),
     }
+}
+
+/// The entry of the navigation that holds belong to: the keys, if the session has no balance.
+fn nav(visitor: &Visitor) -> Nav {
+    if visitor.may(DashboardRight::Audit) { Nav::Balance } else { Nav::Keys }
 }
 
 /// Whether the hold that a redirect names is voided. Anybody can make a link that says so.

@@ -99,6 +99,13 @@ async fn session_without_audit_shows_the_keys_and_no_money(scripts: Scripts) {
         assert!(!source.contains(secret), "{secret} in {source}");
     }
 
+    world.click("nav a[href='/dashboard/keys']").await;
+    world.click("#open-holds").await;
+    world.is_at("/dashboard/holds").await;
+    world.find("#holds").await;
+    assert!(world.has("nav a[href='/dashboard/keys'][aria-current='page']").await);
+    assert_leads_nowhere(&world, MONEY_PAGES).await;
+
     let purchases = format!("/dashboard/keys/{}/purchases", key.id);
     for path in ["/dashboard/balance", "/dashboard/log", &purchases] {
         world.open(path).await;

@@ -131,10 +131,11 @@ async fn session_without_audit_shows_no_purchase_balance_or_event() {
     let compromised = format!("{page_of_key}/compromised");
     let list = owner.get("/dashboard/keys").await.expect(200);
     let detail = owner.get(&page_of_key).await.expect(200);
+    let holds = owner.get("/dashboard/holds").await.expect(200);
     let form = owner.get(&compromised).await.expect(200);
     let done = owner.send_form(&form, &compromised, &[]).await.expect(200);
     done.says("is revoked");
-    for page in [list, detail, form, done] {
+    for page in [list, detail, holds, form, done] {
         for secret in ["1.234567", "18.765433", "a-reference", "Key created", "/dashboard/log\""] {
             page.does_not_say(secret);
         }
