@@ -1,4 +1,4 @@
-//! The open holds of the account, and the form that voids one.
+//! The open holds of the account, and the page with the form that voids one.
 
 use axum::{
     extract::{FromRequestParts, State},
@@ -11,7 +11,7 @@ use super::{
     events::Names,
     pages::{
         frame::{FormError, Frame, Nav},
-        holds::{HoldRow, HoldTable, HoldsPage},
+        holds::{HoldRow, HoldTable, HoldsPage, VoidPage},
     },
     session::Visitor,
     submission::Submission,
@@ -29,10 +29,9 @@ use crate::{
         failure::Failure,
         format,
         forms::{Form, Query},
-        guard::csrf_token,
         links::link,
         paths::InPath,
-        respond::{see_other, show_with},
+        respond::{see_other, show, show_with},
     },
 };
 
@@ -68,6 +67,22 @@ pub async fn list(
         visitor.frame(TITLE, nav(&visitor))
     };
     page(&state, &visitor, &query, frame, StatusCode::OK).await
+}
+
+/// `GET /dashboard/holds/{hold_id}/void`
+#[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %hold_id))]
+pub async fn ask_to_void(
+    State(state): State<AppState>,
+    visitor: Visitor,
+    HoldInPath(hold_id): HoldInPath,
+) -> Result<Response, Failure> {
+    let hold = state.store().find_hold(visitor.tenant(), visitor.account(), hold_id).await?;
+    if hold.status != HoldStatus::Open {
+        return Ok(see_other(PATH));
+    }
+    let names = Names::of(&visitor, &named_keys(&state, &visitor).await?);
+    let frame = visitor.frame("Void a hold", nav(&visitor));
+    show(&VoidPage { frame, hold: row(&visitor, hold, &names) })
 }
 
 /// `POST /dashboard/holds/{hold_id}/void`, also for a suspended account: it lets no key do more.
@@ -144,7 +159,6 @@ pub fn table(
     let next = cut(&mut holds, length).map(|hold| hold.id);
     HoldTable {
         rows: holds.into_iter().map(|hold| row(visitor, hold, names)).collect(),
-        csrf: csrf_token(visitor.token()),
         of_one_key: false,
         next_url: next.map(next_url),
     }

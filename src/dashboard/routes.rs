@@ -96,7 +96,7 @@ fn key_pages() -> Router<AppState> {
         .route("/keys/{key_id}/rotate", get(rotate::ask).post(rotate::rotate))
         .route("/keys/{key_id}/revoke", get(keys::ask_to_revoke).post(keys::revoke))
         .route("/holds", get(holds::list))
-        .route("/holds/{hold_id}/void", post(holds::void))
+        .route("/holds/{hold_id}/void", get(holds::ask_to_void).post(holds::void))
         .route("/keys/{key_id}/compromised", get(compromise::ask).post(compromise::revoke))
 }
 

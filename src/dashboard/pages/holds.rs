@@ -1,4 +1,4 @@
-//! The page with the open holds of the account.
+//! The page with the open holds of the account, and the page that asks before one is voided.
 
 use askama::{Template, filters::HtmlSafe};
 
@@ -13,13 +13,11 @@ pub struct HoldsPage {
     pub table: HoldTable,
 }
 
-/// Open holds, newest first, each with a form that voids it.
+/// Open holds, newest first, each with a link to the page that asks before it is voided.
 #[derive(Template)]
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
     pub rows: Vec<HoldRow>,
-    /// The hidden field of each form.
-    pub csrf: String,
     /// The holds are of one key, which is not named in each.
     pub of_one_key: bool,
     /// Older ones.
@@ -27,6 +25,14 @@ pub struct HoldTable {
 }
 
 impl HtmlSafe for HoldTable {}
+
+/// `GET /dashboard/holds/{hold_id}/void`: asks once more.
+#[derive(Template)]
+#[template(path = "dashboard/hold_void.html")]
+pub struct VoidPage {
+    pub frame: Frame,
+    pub hold: HoldRow,
+}
 
 pub struct HoldRow {
     /// `hld_…`

@@ -6,6 +6,7 @@
 
 mod compromised;
 mod driver;
+mod holds;
 mod keys;
 mod pages;
 mod provider;

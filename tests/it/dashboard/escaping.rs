@@ -28,7 +28,7 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
         site.api(key.call("POST", "/v1/purchases").json(body)).await.expect(201);
     }
     let body = json!({"amount": "1", "reference": format!("{SCRIPT}{ATTRIBUTE}")});
-    site.api(key.call("POST", "/v1/holds").json(body)).await.expect(201);
+    let hold = site.api(key.call("POST", "/v1/holds").json(body)).await.expect(201);
     site.set_dashboard(&app.tronagg, json!({"name": "<b>Agg</b>\"'><i>"})).await.expect(200);
     let mut owner = site.owner(&app.tronagg, WALLET).await;
     let of_key = |rest: &str| format!("/dashboard/keys/{}{rest}", key.id);
@@ -36,6 +36,7 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
         "/dashboard/keys".to_owned(),
         "/dashboard/balance".to_owned(),
         "/dashboard/holds".to_owned(),
+        format!("/dashboard/holds/{}/void", hold.text("/id")),
         "/dashboard/log".to_owned(),
         of_key(""),
         of_key("/edit"),

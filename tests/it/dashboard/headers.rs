@@ -23,7 +23,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let key = app.key_with(&app.tronagg, WALLET, json!({"name": "bot", "expires_in": 3600})).await;
     app.send(key.buy("1.5")).await.expect(201);
     let hold = key.call("POST", "/v1/holds").json(json!({"amount": "1"}));
-    app.send(hold).await.expect(201);
+    let hold = app.send(hold).await.expect(201);
     let change = json!({"wallet_sign_in": "create", "color": "#b4005a", "name": "TronAgg"});
     site.set_dashboard(&app.tronagg, change).await.expect(200);
     let owner = site.owner(&app.tronagg, WALLET).await;
@@ -43,6 +43,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     for suffix in ["", "/edit", "/rotate", "/revoke", "/compromised", "/purchases"] {
         paths.push(format!("/dashboard/keys/{}{suffix}", key.id));
     }
+    paths.push(format!("/dashboard/holds/{}/void", hold.text("/id")));
     paths.push(site.link(&app.tronagg, WALLET).await);
     (owner, key, paths)
 }

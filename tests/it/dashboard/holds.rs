@@ -1,4 +1,4 @@
-//! The open holds of an account, and the form that voids one.
+//! The open holds of an account, and the page with the form that voids one.
 
 use serde_json::{Value, json};
 
@@ -48,14 +48,22 @@ async fn owner_sees_open_holds_and_voids_one() {
     of_key.does_not_say(&kept);
     list.says(&kept);
 
+    // A page asks first, and names what is voided.
+    of_key.says(&void(&id));
+    let asked = owner.get(&void(&id)).await.expect(200);
+    for text in ["This cannot be undone.", "basket 7", "4.000000", &id] {
+        asked.says(text);
+    }
     let confirmed = format!("{PATH}?done=voided&hold={id}");
-    owner.send_form(&of_key, &void(&id), &[]).await.expect_redirect(&confirmed);
+    owner.send_form(&asked, &void(&id), &[]).await.expect_redirect(&confirmed);
     let list = owner.get(&confirmed).await.expect(200);
     list.says("The hold is voided.");
     list.does_not_say("basket 7");
     list.says(&kept);
     // The form may be sent again.
-    owner.send_form(&of_key, &void(&id), &[]).await.expect_redirect(&confirmed);
+    owner.send_form(&asked, &void(&id), &[]).await.expect_redirect(&confirmed);
+    // There is nothing to ask any more.
+    owner.get(&void(&id)).await.expect_redirect(PATH);
     let voided = site.api(key.call("GET", &format!("/v1/holds/{id}"))).await.expect(200);
     assert_eq!(voided.text("/void_reason"), "account_owner");
     let events = site.app.tronagg.call("GET", "/v1/audit-events?limit=100");
@@ -77,7 +85,7 @@ async fn owner_of_a_suspended_account_voids_a_hold() {
     site.api(suspend).await.expect(200);
     // The suspension has ended the session. A new link opens another.
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
-    owner.submit(PATH, &void(&id), &[]).await.expect(303);
+    owner.submit(&void(&id), &void(&id), &[]).await.expect(303);
     let found = site.api(site.app.tronagg.call("GET", &account)).await.expect(200);
     assert_eq!(found.text("/balance/held"), "0.000000");
     site.app.check_ledger().await;
@@ -87,10 +95,10 @@ async fn owner_of_a_suspended_account_voids_a_hold() {
 async fn captured_hold_is_not_voided_and_the_page_says_why() {
     let (site, mut owner, key) = start().await;
     let id = hold(&site, &key, json!({"amount": "4"})).await;
-    let list = owner.get(PATH).await.expect(200);
+    let asked = owner.get(&void(&id)).await.expect(200);
     let capture = key.call("POST", &format!("/v1/holds/{id}/capture"));
     site.api(capture).await.expect(200);
-    let refused = owner.send_form(&list, &void(&id), &[]).await.expect(409);
+    let refused = owner.send_form(&asked, &void(&id), &[]).await.expect(409);
     refused.says("A purchase was made with this hold");
     // A link cannot claim what is not so.
     owner.get(&format!("{PATH}?done=voided&hold={id}")).await.expect(200).does_not_say("is voided");
@@ -105,8 +113,9 @@ async fn hold_of_another_account_is_not_found() {
     let other_key = site.app.key(&site.app.tronagg, OTHER_WALLET).await;
     let own = hold(&site, &other_key, json!({"amount": "1"})).await;
     let mut other = site.owner(&site.app.tronagg, OTHER_WALLET).await;
-    let csrf = other.get(PATH).await.expect(200).field(&void(&own), "csrf");
+    let csrf = other.get(&void(&own)).await.expect(200).field(&void(&own), "csrf");
     for id in [id.as_str(), "hld_01h455vb4pex5vsknk084sn02q", "x", other_key.id.as_str()] {
+        other.get(&void(id)).await.expect(404);
         other.post(&void(id), &[("csrf", &csrf)]).await.expect(404);
     }
     other.post(&void(&own), &[("csrf", "x")]).await.expect(403);

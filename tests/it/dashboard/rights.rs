@@ -42,7 +42,7 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/keys/{key_id}/rotate", &["GET", "POST"], Needs::Keys),
     ("/keys/{key_id}/revoke", &["GET", "POST"], Needs::Keys),
     ("/holds", &["GET"], Needs::Keys),
-    ("/holds/{hold_id}/void", &["POST"], Needs::Keys),
+    ("/holds/{hold_id}/void", &["GET", "POST"], Needs::Keys),
     ("/keys/{key_id}/compromised", &["GET", "POST"], Needs::Keys),
     ("/assets/{hash}/{file}", &["GET"], Needs::Nothing),
     ("/accent/{file}", &["GET"], Needs::Nothing),

@@ -45,6 +45,7 @@ async fn request_without_a_session_is_redirected_or_refused() {
         "/dashboard/balance",
         "/dashboard/balance.csv",
         "/dashboard/holds",
+        "/dashboard/holds/hld_01h455vb4pex5vsknk084sn02q/void",
         "/dashboard/log",
     ] {
         visitor.get(path).await.expect_redirect(SIGNED_OUT);
