@@ -5,7 +5,8 @@ use tower::Layer;
 
 use super::{
     ApiKeyService, KeyVerifier,
-    settings::{Requirement, Settings},
+    gate::{Gate, Requirement},
+    settings::Settings,
 };
 use crate::domain::{
     scope::Scope,
@@ -35,17 +36,15 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
         Self::requiring(verifier, Some((tenant, environment)))
     }
 
-    /// A gate for Tollgate's own routes. They serve each key in its own tenant, unless the request
-    /// has a [`Requirement`].
+    /// A gate for Tollgate's own routes, which serve each key in its own tenant.
     #[cfg(feature = "server")]
     pub(crate) fn for_every_tenant(verifier: Arc<V>) -> Self {
         Self::requiring(verifier, None)
     }
 
     fn requiring(verifier: Arc<V>, tenant: Option<(Slug, Environment)>) -> Self {
-        let header = HeaderName::from_static("x-api-key");
         let requirement = Requirement { tenant, scope: None };
-        Self { settings: Settings { verifier, header, bearer: true, requirement } }
+        Self { settings: Settings { gate: Gate::new(verifier), requirement } }
     }
 
     /// Answers 403 unless one of the key's scopes implies this one.
@@ -59,14 +58,14 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
     /// credential of its own there, which would be one that differs.
     #[must_use]
     pub fn header_only(mut self) -> Self {
-        self.settings.bearer = false;
+        self.settings.gate = self.settings.gate.header_only();
         self
     }
 
     /// Reads the key out of another header than `X-API-Key`.
     #[must_use]
     pub fn header_name(mut self, header: HeaderName) -> Self {
-        self.settings.header = header;
+        self.settings.gate = self.settings.gate.header_name(header);
         self
     }
 }

@@ -58,6 +58,7 @@
 
 mod body;
 mod credentials;
+mod gate;
 mod key_cache;
 #[cfg(test)]
 mod key_cache_tests;
@@ -81,6 +82,8 @@ mod verifier;
 
 pub use body::RefusalBody;
 pub use credentials::{Credentials, CredentialsError};
+#[cfg(feature = "server")]
+pub(crate) use gate::{Gate, Requirement};
 pub use key_cache::MAX_ENTRIES;
 #[cfg(feature = "model")]
 #[doc(hidden)]
@@ -96,8 +99,6 @@ pub use problem_code::ProblemCode;
 #[cfg(feature = "remote")]
 pub use remote::{RemoteSettings, RemoteVerifier, RemoteVerifierError};
 pub use service::{ApiKeyFuture, ApiKeyService};
-#[cfg(feature = "server")]
-pub(crate) use settings::Requirement;
 pub use verifier::{Denied, KeyVerifier, Verdict};
 
 pub use crate::domain::verification::{Denial, GateDecision};

@@ -5,18 +5,14 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::http::{HeaderMap, Request, Response};
+use axum::http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower::Service;
 
 use super::{
-    Caller, Challenge, ClientAddress, Credentials, CredentialsError, KeyVerifier, Presented,
-    Problem, ProblemCode, RefusalBody, Verdict,
-    settings::{Requirement, Settings},
-};
-use crate::domain::{
-    api_key::KeyText,
-    verification::{Denial, GateDecision},
+    KeyVerifier, Problem, RefusalBody,
+    gate::{judge, present},
+    settings::Settings,
 };
 
 /// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another.
@@ -74,31 +70,36 @@ where
     }
 
     fn call(&mut self, mut request: Request<RequestBody>) -> Self::Future {
-        let settings = &self.settings;
-        let key = match read_key(request.headers(), settings) {
+        let Settings { gate, requirement } = &*self.settings;
+        let key = match gate.read_key(request.headers()) {
             Ok(key) => key,
             Err(problem) => return ApiKeyFuture::refused(problem),
         };
-        let own = request.extensions_mut().remove::<Requirement>();
-        let presented = present(&key, own.as_ref().unwrap_or(&settings.requirement), &request);
-        if let Some(verdict) = settings.verifier.verify_at_once(&presented) {
-            return match admit(verdict, &presented, &mut request) {
-                Ok(()) => ApiKeyFuture::passed(self.inner.call(request)),
+        let presented = present(&key, requirement, request.extensions());
+        if let Some(verdict) = gate.verifier().verify_at_once(&presented) {
+            return match judge(verdict, &presented, request.extensions()) {
+                Ok(principal) => {
+                    request.extensions_mut().insert(principal);
+                    ApiKeyFuture::passed(self.inner.call(request))
+                }
                 Err(problem) => ApiKeyFuture::refused(problem),
             };
         }
         // The service that was polled ready is the one to call; its clone waits for its own turn.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
-        let settings = Arc::clone(settings);
+        let settings = Arc::clone(&self.settings);
         ApiKeyFuture::asking(async move {
-            let requirement = own.as_ref().unwrap_or(&settings.requirement);
-            let presented = present(&key, requirement, &request);
-            let verdict = settings.verifier.verify(&presented).await;
-            let admitted = admit(verdict, &presented, &mut request);
+            let Settings { gate, requirement } = &*settings;
+            let presented = present(&key, requirement, request.extensions());
+            let verdict = gate.verifier().verify(&presented).await;
+            let judged = judge(verdict, &presented, request.extensions());
             drop(key);
-            match admitted {
-                Ok(()) => inner.call(request).await,
+            match judged {
+                Ok(principal) => {
+                    request.extensions_mut().insert(principal);
+                    inner.call(request).await
+                }
                 Err(problem) => Ok(problem.into_http_response()),
             }
         })
@@ -135,69 +136,6 @@ where
             StateProjection::Passed { answer } => answer.poll(context),
             StateProjection::Asking { answer } => answer.as_mut().poll(context),
         }
-    }
-}
-
-fn present<'a, B>(
-    key: &'a KeyText,
-    requirement: &'a Requirement,
-    request: &Request<B>,
-) -> Presented<'a> {
-    let client = request.extensions().get::<ClientAddress>();
-    let tenant = requirement.tenant.as_ref();
-    Presented::new(key)
-        .for_tenant(tenant.map(|(slug, environment)| (slug, *environment)))
-        .for_scope(requirement.scope.as_ref())
-        .from_client(client.map(|client| client.0))
-}
-
-/// Lets the request pass with its principal in it, or says why not.
-fn admit<B>(
-    verdict: Verdict,
-    presented: &Presented<'_>,
-    request: &mut Request<B>,
-) -> Result<(), Problem> {
-    let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
-    // First, also for a key that is denied: whether another tenant suspended the account is not
-    // for this tenant to know. The caller stays unknown, so that nothing is counted for the key.
-    if known.is_some_and(|principal| !presented.is_served(principal)) {
-        return Err(Problem::from(Denial::NotFound).decided(GateDecision::WrongTenant));
-    }
-    if let (Some(principal), Some(caller)) = (known, request.extensions().get::<Caller>()) {
-        caller.is(principal);
-    }
-    let principal = verdict.map_err(|denied| denied.reason)?;
-    if let Some(scope) = presented.scope
-        && !principal.scopes.allows(scope)
-    {
-        return Err(Problem::insufficient_scope(scope));
-    }
-    request.extensions_mut().insert(principal);
-    Ok(())
-}
-
-fn read_key<V>(headers: &HeaderMap, settings: &Settings<V>) -> Result<KeyText, Problem> {
-    let header = &settings.header;
-    let credentials = if settings.bearer {
-        Credentials::read(headers, header)
-    } else {
-        Credentials::read_header(headers, header)
-    };
-    match credentials {
-        Ok(credentials) => Ok(credentials.into_key()),
-        Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
-        Err(CredentialsError::Missing) => Err(Problem::unauthorized(
-            ProblemCode::MissingApiKey,
-            format!("The request has no API key. Send one in the {header} header."),
-            Challenge::Bare,
-        )
-        .decided(GateDecision::Missing)),
-        Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
-            ProblemCode::MissingApiKey,
-            "The request has several API keys that differ. Send one.",
-            Challenge::Bare,
-        )
-        .decided(GateDecision::Conflicting)),
     }
 }
 

@@ -35,7 +35,8 @@ enum Guard {
     ApiKey(Option<Scope>),
     /// The same for routes that use the shared connections to the database.
     BoundApiKey(Option<Scope>),
-    /// The path has the tenant, and the query the scope.
+    /// The path has the tenant, and the query the scope. The handler asks the gate itself, because it
+    /// checks both before the key.
     ApiKeyOfTenantInPath,
     AdminKey(Permission),
 }
@@ -148,7 +149,7 @@ impl Guard {
         in_flight: &InFlight,
     ) -> OpenApiRouter<AppState> {
         match self {
-            Self::Open => routes,
+            Self::Open | Self::ApiKeyOfTenantInPath => routes,
             Self::ApiKey(scope) => {
                 let gate = ApiKeyLayer::for_every_tenant(state.verifier.clone());
                 routes.route_layer(match scope {
@@ -163,10 +164,6 @@ impl Guard {
                     routes.route_layer(middleware::from_fn_with_state(bound, in_flight::bound));
                 Self::ApiKey(scope).protect(routes, state, in_flight)
             }
-            // The outermost layer reads the request before the gate reads the key.
-            Self::ApiKeyOfTenantInPath => routes
-                .route_layer(ApiKeyLayer::for_every_tenant(state.verifier.clone()))
-                .route_layer(middleware::from_fn_with_state(state.clone(), authorize::require)),
             Self::AdminKey(permission) => {
                 let state = (state.clone(), permission);
                 routes.route_layer(middleware::from_fn_with_state(state, admin::admit))

@@ -35,7 +35,8 @@ pub(super) struct TenantDirectory {
 struct Known {
     by_id: HashMap<TenantId, Arc<Tenant>>,
     by_prefix: HashMap<Box<str>, Arc<Tenant>>,
-    by_name: HashMap<(Slug, Environment), Arc<Tenant>>,
+    /// One for each environment.
+    by_slug: HashMap<Slug, Vec<Arc<Tenant>>>,
 }
 
 impl TenantDirectory {
@@ -48,7 +49,10 @@ impl TenantDirectory {
     }
 
     pub fn by_name(&self, slug: &Slug, environment: Environment) -> Option<Arc<Tenant>> {
-        self.read(|known| known.by_name.get(&(slug.clone(), environment)).cloned())
+        self.read(|known| {
+            let tenants = known.by_slug.get(slug)?;
+            tenants.iter().find(|tenant| tenant.environment == environment).cloned()
+        })
     }
 
     pub fn add(&self, tenants: impl IntoIterator<Item = Tenant>) {
@@ -56,7 +60,9 @@ impl TenantDirectory {
         for tenant in tenants.into_iter().map(Arc::new) {
             known.by_id.insert(tenant.id, Arc::clone(&tenant));
             known.by_prefix.insert(tenant.policy.prefix.as_str().into(), Arc::clone(&tenant));
-            known.by_name.insert((tenant.slug.clone(), tenant.environment), tenant);
+            let of_slug = known.by_slug.entry(tenant.slug.clone()).or_default();
+            of_slug.retain(|other| other.environment != tenant.environment);
+            of_slug.push(tenant);
         }
     }
 

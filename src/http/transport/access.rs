@@ -1,15 +1,16 @@
 //! The outermost layer: gives each request an id and a time limit, logs it in one line, and counts
 //! it.
 
-use std::{cell::RefCell, collections::HashMap, net::IpAddr, sync::Arc, time::Instant};
+use std::{cell::RefCell, collections::HashMap, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{
     extract::{MatchedPath, Request, State},
-    http::{HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
 use metrics::{Counter, Histogram};
+use tokio::time::{Instant, timeout_at};
 use tracing::{Instrument as _, debug, debug_span, error, field::display, info, warn};
 
 use super::{
@@ -26,13 +27,20 @@ use crate::{
     web::in_flight::HeldUntilSent,
 };
 
+const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
 /// Adds what every response has. The router's outermost layer.
 pub async fn observe(
     state: State<(AppState, Arc<RefusalLog>)>,
     request: Request,
     next: Next,
 ) -> Response {
+    // What the API says is about one key or account at one moment: nobody may keep it.
+    let may_be_kept = !request.uri().path().starts_with("/v1/");
     let mut response = observe_request(state, request, next).await;
+    if !may_be_kept {
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    }
     security_headers::add(&mut response);
     response
 }
@@ -62,7 +70,8 @@ async fn observe_request(
     let response = if request.extensions().get::<InReserve>().is_some() && !is_health(route) {
         no_room().into_response()
     } else {
-        let answer = tokio::time::timeout(state.limits.request_timeout, next.run(request));
+        let deadline = since + state.limits.request_timeout;
+        let answer = timeout_at(deadline, next.run(request));
         answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response())
     };
 
@@ -135,7 +144,7 @@ async fn name_request(response: Response, request_id: RequestId) -> Response {
         None => response,
     };
     let value = HeaderValue::try_from(text).expect("an id is visible ASCII");
-    response.headers_mut().insert("x-request-id", value);
+    response.headers_mut().insert(X_REQUEST_ID, value);
     response
 }
 
@@ -187,7 +196,7 @@ struct Line<'a> {
     route: &'a str,
     request_id: RequestId,
     address: Option<IpAddr>,
-    took: std::time::Duration,
+    took: Duration,
     principal: Option<&'a Principal>,
 }
 

@@ -1,16 +1,17 @@
 //! Authorization for gateways: the status says whether the key passes, and headers say whose key it
 //! is.
 
+use std::sync::Arc;
+
 use axum::{
-    extract::{FromRequestParts, Request, State},
+    extract::{FromRequestParts, RawPathParams},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::ALLOW, request::Parts},
-    middleware::Next,
-    response::{IntoResponse, Response},
+    response::IntoResponse,
 };
 use utoipa::IntoParams;
 
 use crate::{
-    auth::{Principal, Problem, ProblemCode, Requirement},
+    auth::{Gate, Principal, Problem, ProblemCode, Requirement},
     domain::{
         account::ExternalId,
         id::KeyId,
@@ -19,7 +20,7 @@ use crate::{
     },
     http::{
         api::shared::{
-            params::{QueryParams, path_id},
+            params::QueryParams,
             problems::{AnyRoute, WithApiKey, WithParameters, WithTarget},
         },
         problem,
@@ -27,6 +28,15 @@ use crate::{
     state::AppState,
     store::{Refusal, StoreError},
 };
+
+const TENANT: HeaderName = HeaderName::from_static("x-tollgate-tenant");
+const ENVIRONMENT: HeaderName = HeaderName::from_static("x-tollgate-environment");
+const ACCOUNT: HeaderName = HeaderName::from_static("x-tollgate-account");
+const KEY_ID: HeaderName = HeaderName::from_static("x-tollgate-key-id");
+const SCOPES: HeaderName = HeaderName::from_static("x-tollgate-scopes");
+
+/// Room for the headers of the response, those that the layers add included.
+const HEADERS_OF_RESPONSE: usize = 16;
 
 /// Whose keys may pass.
 #[derive(IntoParams)]
@@ -41,10 +51,15 @@ pub struct AuthorizePath {
 impl<S: Send + Sync> FromRequestParts<S> for AuthorizePath {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let malformed = |_| malformed_path();
-        let tenant = path_id::<Slug>(parts, "tenant").await.map_err(malformed)?;
-        let environment = path_id::<Environment>(parts, "environment").await.map_err(malformed)?;
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, state).await;
+        let params = params.map_err(|_| malformed_path())?;
+        let value = |name| params.iter().find(|(key, _)| *key == name).map(|(_, value)| value);
+        let tenant = value("tenant").and_then(|text| text.parse().ok());
+        let environment = value("environment").and_then(|text| text.parse().ok());
+        let (Some(tenant), Some(environment)) = (tenant, environment) else {
+            return Err(malformed_path());
+        };
         Ok(Self { tenant, environment })
     }
 }
@@ -65,26 +80,29 @@ impl AuthorizeQuery {
     }
 }
 
-/// Reads the path and the query, and puts what they require into the request, for the gate. A wrong
-/// path or query is refused before the key is read, so that a gateway's administrator notices it
-/// with the first request.
-pub async fn require(
-    State(state): State<AppState>,
-    AuthorizePath { tenant, environment }: AuthorizePath,
-    params: QueryParams,
-    mut request: Request,
-    next: Next,
-) -> Result<Response, Problem> {
-    match state.store.find_tenant(&tenant, environment).await {
-        Ok(_) => {}
-        Err(StoreError::Refused(Refusal::NotFound)) => {
-            return Err(unknown_tenant(&tenant, environment));
+/// The principal of a request that passes. A wrong path or query is refused before the key is read,
+/// so that a gateway's administrator notices it with the first request.
+pub struct Authorized(Principal);
+
+impl FromRequestParts<AppState> for Authorized {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Problem> {
+        let AuthorizePath { tenant, environment } =
+            AuthorizePath::from_request_parts(parts, state).await?;
+        let params = QueryParams::from_request_parts(parts, state).await?;
+        match state.store.find_tenant(&tenant, environment).await {
+            Ok(_) => {}
+            Err(StoreError::Refused(Refusal::NotFound)) => {
+                return Err(unknown_tenant(&tenant, environment));
+            }
+            Err(error) => return Err(error.into()),
         }
-        Err(error) => return Err(error.into()),
+        let AuthorizeQuery { scope } = AuthorizeQuery::read(params)?;
+        let requirement = Requirement { tenant: Some((tenant, environment)), scope };
+        let gate = Gate::new(Arc::clone(&state.verifier));
+        gate.admit(&parts.headers, &parts.extensions, &requirement).await.map(Self)
     }
-    let AuthorizeQuery { scope } = AuthorizeQuery::read(params)?;
-    request.extensions_mut().insert(Requirement { tenant: Some((tenant, environment)), scope });
-    Ok(next.run(request).await)
 }
 
 /// Authorize a gateway's request
@@ -102,17 +120,15 @@ pub async fn require(
             ("X-Tollgate-Scopes" = String, description = "Separated by spaces"))),
         AnyRoute, WithApiKey, WithParameters, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
-pub async fn authorize(principal: Principal) -> (StatusCode, HeaderMap) {
+pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, HeaderMap) {
     let visible = |text: String| HeaderValue::try_from(text).expect("all of it is visible ASCII");
-    let headers = [
-        ("x-tollgate-tenant", principal.tenant.to_string()),
-        ("x-tollgate-environment", principal.environment.as_str().to_owned()),
-        ("x-tollgate-account", principal.account.to_string()),
-        ("x-tollgate-key-id", principal.key_id.to_string()),
-        ("x-tollgate-scopes", principal.scopes.to_string()),
-    ];
-    let headers = headers.map(|(name, value)| (HeaderName::from_static(name), visible(value)));
-    (StatusCode::OK, headers.into_iter().collect())
+    let mut headers = HeaderMap::with_capacity(HEADERS_OF_RESPONSE);
+    headers.insert(TENANT, visible(principal.tenant.to_string()));
+    headers.insert(ENVIRONMENT, HeaderValue::from_static(principal.environment.as_str()));
+    headers.insert(ACCOUNT, visible(principal.account.to_string()));
+    headers.insert(KEY_ID, visible(principal.key_id.to_string()));
+    headers.insert(SCOPES, visible(principal.scopes.to_string()));
+    (StatusCode::OK, headers)
 }
 
 /// The response to CONNECT, which asks for a tunnel that a 200 would open.

@@ -1,0 +1,151 @@
+use std::sync::Arc;
+
+use axum::http::{Extensions, HeaderMap, HeaderName};
+
+use super::{
+    Caller, Challenge, ClientAddress, Credentials, CredentialsError, KeyVerifier, Presented,
+    Principal, Problem, ProblemCode, Verdict,
+};
+use crate::domain::{
+    api_key::KeyText,
+    scope::Scope,
+    tenant::{Environment, Slug},
+    verification::{Denial, GateDecision},
+};
+
+const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+
+/// Decides whether a request passes: reads its key, asks the verifier, and compares the tenant and
+/// the scope.
+///
+/// [`ApiKeyLayer`](super::ApiKeyLayer) puts one in front of a service.
+pub(crate) struct Gate<V> {
+    verifier: Arc<V>,
+    header: HeaderName,
+    bearer: bool,
+}
+
+/// What a route requires of a key beside that it is live.
+#[derive(Clone)]
+pub(crate) struct Requirement {
+    /// The tenant whose keys pass; `None`: each key is served in its own tenant.
+    pub tenant: Option<(Slug, Environment)>,
+    pub scope: Option<Scope>,
+}
+
+impl<V: KeyVerifier> Gate<V> {
+    /// Reads the key from `X-API-Key` or `Authorization: Bearer`.
+    pub fn new(verifier: Arc<V>) -> Self {
+        Self { verifier, header: X_API_KEY, bearer: true }
+    }
+
+    /// The principal of a request that passes.
+    ///
+    /// For a handler that must look at the request before its key. Elsewhere a layer is safer: it
+    /// cannot be forgotten.
+    #[cfg(feature = "server")]
+    pub async fn admit(
+        &self,
+        headers: &HeaderMap,
+        extensions: &Extensions,
+        requirement: &Requirement,
+    ) -> Result<Principal, Problem> {
+        let key = self.read_key(headers)?;
+        let presented = present(&key, requirement, extensions);
+        let verdict = match self.verifier.verify_at_once(&presented) {
+            Some(verdict) => verdict,
+            None => self.verifier.verify(&presented).await,
+        };
+        judge(verdict, &presented, extensions)
+    }
+}
+
+impl<V> Gate<V> {
+    pub(super) fn verifier(&self) -> &V {
+        &self.verifier
+    }
+
+    /// The same without `Authorization: Bearer`.
+    pub(super) fn header_only(self) -> Self {
+        Self { bearer: false, ..self }
+    }
+
+    /// The same with another header than `X-API-Key`.
+    pub(super) fn header_name(self, header: HeaderName) -> Self {
+        Self { header, ..self }
+    }
+
+    pub(super) fn read_key(&self, headers: &HeaderMap) -> Result<KeyText, Problem> {
+        let header = &self.header;
+        let credentials = if self.bearer {
+            Credentials::read(headers, header)
+        } else {
+            Credentials::read_header(headers, header)
+        };
+        match credentials {
+            Ok(credentials) => Ok(credentials.into_key()),
+            Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
+            Err(CredentialsError::Missing) => Err(Problem::unauthorized(
+                ProblemCode::MissingApiKey,
+                format!("The request has no API key. Send one in the {header} header."),
+                Challenge::Bare,
+            )
+            .decided(GateDecision::Missing)),
+            Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
+                ProblemCode::MissingApiKey,
+                "The request has several API keys that differ. Send one.",
+                Challenge::Bare,
+            )
+            .decided(GateDecision::Conflicting)),
+        }
+    }
+}
+
+impl<V> Clone for Gate<V> {
+    fn clone(&self) -> Self {
+        Self {
+            verifier: Arc::clone(&self.verifier),
+            header: self.header.clone(),
+            bearer: self.bearer,
+        }
+    }
+}
+
+/// What the verifier is asked.
+pub(super) fn present<'a>(
+    key: &'a KeyText,
+    requirement: &'a Requirement,
+    extensions: &Extensions,
+) -> Presented<'a> {
+    let client = extensions.get::<ClientAddress>();
+    let tenant = requirement.tenant.as_ref();
+    Presented::new(key)
+        .for_tenant(tenant.map(|(slug, environment)| (slug, *environment)))
+        .for_scope(requirement.scope.as_ref())
+        .from_client(client.map(|client| client.0))
+}
+
+/// Tells the request's [`Caller`], if it has one, who the verdict is about. Returns who passes, or
+/// why the request does not.
+pub(super) fn judge(
+    verdict: Verdict,
+    presented: &Presented<'_>,
+    extensions: &Extensions,
+) -> Result<Principal, Problem> {
+    let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
+    // First, also for a key that is denied: whether another tenant suspended the account is not
+    // for this tenant to know. The caller stays unknown, so that nothing is counted for the key.
+    if known.is_some_and(|principal| !presented.is_served(principal)) {
+        return Err(Problem::from(Denial::NotFound).decided(GateDecision::WrongTenant));
+    }
+    if let (Some(principal), Some(caller)) = (known, extensions.get::<Caller>()) {
+        caller.is(principal);
+    }
+    let principal = verdict.map_err(|denied| denied.reason)?;
+    if let Some(scope) = presented.scope
+        && !principal.scopes.allows(scope)
+    {
+        return Err(Problem::insufficient_scope(scope));
+    }
+    Ok(principal)
+}
