@@ -5,7 +5,11 @@ use std::{io::IsTerminal as _, pin::pin, time::Duration};
 use axum::{Router, http::header, response::IntoResponse, routing::get};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge};
 use metrics_exporter_prometheus::{BuildError, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
+};
 
 use crate::{config::LogConfig, node::Node};
 
@@ -21,13 +25,15 @@ const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// Starts the log, as text or JSON.
 pub fn start_log(config: LogConfig) {
-    let builder = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_max_level(LevelFilter::from_level(config.level));
+    let level = LevelFilter::from_level(config.level);
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    // It reports each attempt to connect that fails, and the store logs what matters of them.
+    let targets = Targets::new().with_default(level).with_target("sqlx_core::pool::inner", None);
     if config.json {
-        builder.json().flatten_event(true).init();
+        builder.json().flatten_event(true).finish().with(targets).init();
     } else {
-        builder.with_ansi(std::io::stderr().is_terminal()).with_target(false).init();
+        let colors = std::io::stderr().is_terminal();
+        builder.with_ansi(colors).with_target(false).finish().with(targets).init();
     }
 }
 

@@ -118,7 +118,7 @@ impl Create {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let database = Database::open_for_command(&self.database).await?;
+        let database = Database::open_to_read(&self.database).await?;
         let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
         let keys = database.store.list_admin_keys(&tenant).await?;
         if self.json {

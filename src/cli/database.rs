@@ -1,14 +1,18 @@
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
+use tracing::warn;
 
 use super::log::start_log;
 use crate::{
     config::{DatabaseArgs, DatabaseConfig, DatabasePlace},
     postgres::{self, PrivatePostgres},
-    store::Store,
+    store::{ConnectError, Store},
 };
+
+/// The pause between two attempts to find that a standby was promoted.
+const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The store, and its private Postgres, if it uses one.
 pub struct Database {
@@ -17,14 +21,20 @@ pub struct Database {
 }
 
 impl Database {
-    /// Opens the database for a service, which needs all connections that its settings allow. A
-    /// signal ends the wait for the schema, because another session may lock one of its tables for
-    /// long.
+    /// Opens the database for a service, which needs all connections that its settings allow. Waits
+    /// for the promotion of a standby, and sets `waiting` meanwhile. A signal ends this wait, and the
+    /// wait for the schema, because another session may lock one of its tables for long.
     pub async fn open_for_service(
         config: DatabaseConfig,
         stop: &mut watch::Receiver<bool>,
+        waiting: &watch::Sender<bool>,
     ) -> anyhow::Result<Self> {
-        let database = Self::connect(config).await?;
+        let database = tokio::select! {
+            connected = Self::connect_to_primary(config, waiting) => connected?,
+            _ = stop.wait_for(|&stop| stop) => {
+                bail!("stopped by a signal before Postgres could be used");
+            }
+        };
         database.store.warn_if_not_encrypted();
         // Before the migration, so that a service that is refused has changed nothing.
         database.store.check_connection_limits().await?;
@@ -48,6 +58,45 @@ impl Database {
         let database = Self::connect(config).await?;
         database.store.migrate().await?;
         Ok(database)
+    }
+
+    /// The same for a command that changes nothing. The database may be a standby, whose schema is
+    /// that of its primary.
+    pub async fn open_to_read(args: &DatabaseArgs) -> anyhow::Result<Self> {
+        let (mut config, log) = args.resolve()?;
+        config.pool.max_connections = 1;
+        config.pool.standby_allowed = true;
+        start_log(log);
+        let database = Self::connect(config).await?;
+        if !database.store.is_standby().await? {
+            database.store.migrate().await?;
+        }
+        Ok(database)
+    }
+
+    /// Connects, and while the server is a standby connects again and again. A server that a service
+    /// has met once may restart meanwhile.
+    async fn connect_to_primary(
+        config: DatabaseConfig,
+        waiting: &watch::Sender<bool>,
+    ) -> anyhow::Result<Self> {
+        loop {
+            let error = match Self::connect(config.clone()).await {
+                Ok(database) => return Ok(database),
+                Err(error) => error,
+            };
+            match error.downcast_ref() {
+                Some(ConnectError::Standby { place }) => {
+                    if !waiting.send_replace(true) {
+                        warn!("Postgres at {place} is a standby: waiting until it is promoted");
+                    }
+                }
+                Some(ConnectError::Unreachable { .. } | ConnectError::Refused { .. })
+                    if *waiting.borrow() => {}
+                _ => return Err(error),
+            }
+            sleep(CONNECT_AGAIN_AFTER).await;
+        }
     }
 
     /// Connects. Starts the private Postgres first if the settings name no other database.

@@ -52,7 +52,7 @@ impl LedgerCommand {
 
 impl Verify {
     async fn run(self) -> anyhow::Result<()> {
-        let database = Database::open_for_command(&self.database).await?;
+        let database = Database::open_to_read(&self.database).await?;
         let checked = self.check(&database).await;
         database.close().await?;
         let (accounts, entries, faults) = checked?;

@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, sync::Arc};
+use std::{net::SocketAddr, os::fd::AsFd as _, pin::pin, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,7 +13,7 @@ use tracing::{error, info, warn};
 
 use super::{database::Database, log::start_log};
 use crate::{
-    config::{DatabaseArgs, ServerArgs, ServerConfig, resolve},
+    config::{DatabaseArgs, DatabaseConfig, ServerArgs, ServerConfig, resolve},
     dashboard,
     domain::dashboard::WebOrigin,
     http::{self, Connections, RESERVE, RefusalLog, ServerLimits, TrustedProxies},
@@ -62,7 +62,8 @@ impl Service {
             None => None,
         };
         let metrics_handle = telemetry::start_metrics().context("cannot start the metrics")?;
-        let database = Database::open_for_service(database, &mut stop).await?;
+        let listeners = std::iter::once(&listener).chain(&metrics_listener);
+        let database = open_and_answer_meanwhile(database, &mut stop, listeners, &config).await?;
         if database.is_attached() {
             warn!(
                 "using the private Postgres of another process: it stops when that process stops"
@@ -232,6 +233,43 @@ fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
         config.server_limits.max_connections = room;
     }
     config
+}
+
+/// Opens the database. While it is a standby, the listeners answer that the service is alive and not
+/// ready: an orchestrator must not restart it, and a balancer must not use it.
+async fn open_and_answer_meanwhile(
+    config: DatabaseConfig,
+    stop: &mut watch::Receiver<bool>,
+    listeners: impl Iterator<Item = &TcpListener>,
+    &ServerConfig { limits, server_limits, .. }: &ServerConfig,
+) -> anyhow::Result<Database> {
+    let (waiting, mut seen) = watch::channel(false);
+    let mut opening = pin!(Database::open_for_service(config, stop, &waiting));
+    let mut meanwhile = Jobs::default();
+    let opened = tokio::select! {
+        opened = &mut opening => opened,
+        _ = seen.wait_for(|&waiting| waiting) => {
+            for listener in listeners {
+                let listener = same_socket(listener)?;
+                info!(address = %listener.local_addr()?, "serving only /livez until then");
+                let router = http::waiting_router(limits);
+                let places = Connections::new(&server_limits);
+                let nobody = TrustedProxies::default();
+                meanwhile.start("waiting", move |stop| async move {
+                    http::serve(listener, router, server_limits, places, nobody, stop).await;
+                });
+            }
+            opening.await
+        }
+    };
+    meanwhile.stop().await;
+    opened
+}
+
+/// A second listener on the socket of another.
+fn same_socket(listener: &TcpListener) -> anyhow::Result<TcpListener> {
+    let socket = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
+    Ok(TcpListener::from_std(socket)?)
 }
 
 async fn bind(name: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {

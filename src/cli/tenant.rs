@@ -129,7 +129,7 @@ impl Create {
 
 impl List {
     async fn run(self) -> anyhow::Result<()> {
-        let database = Database::open_for_command(&self.database).await?;
+        let database = Database::open_to_read(&self.database).await?;
         let tenants = database.store.list_tenants().await?;
         if self.json {
             println!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()));
@@ -160,7 +160,7 @@ impl List {
 
 impl Show {
     async fn run(self) -> anyhow::Result<()> {
-        let database = Database::open_for_command(&self.database).await?;
+        let database = Database::open_to_read(&self.database).await?;
         let tenant = find(&database, &self.slug, self.environment).await?;
         if self.json {
             println!("{}", describe(&tenant));

@@ -13,7 +13,7 @@ mod transport;
 
 pub use docs::docs;
 pub use openapi::document as openapi_document;
-pub use router::{operations_router, router};
+pub use router::{operations_router, router, waiting_router};
 pub use transport::{
     connections::{Connections, RESERVE},
     forwarded::TrustedProxies,

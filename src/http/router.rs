@@ -10,14 +10,21 @@ use super::{
     api::open::health,
     problem,
     routes::guarded_routes,
-    transport::{access, refusal_log::RefusalLog},
+    transport::{
+        access::{self, Observer},
+        refusal_log::RefusalLog,
+    },
 };
-use crate::state::AppState;
+use crate::{
+    auth::Problem,
+    state::{AppState, Limits},
+};
 
 /// The API, and the pages: the dashboard, and unless it is off the documentation. Pages have their
 /// own layers; the layers of all requests are added here.
 pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Router {
     let body_bytes = state.limits.body_bytes;
+    let observer = Observer::new(state.clone(), refusals);
     guarded_routes(&state)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)
@@ -29,7 +36,7 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
             ServiceBuilder::new()
                 // Sees every response: the request's id, the log, the counts, the time-out, the
                 // headers that all have.
-                .layer(middleware::from_fn_with_state((state, refusals), access::observe))
+                .layer(middleware::from_fn_with_state(observer, access::observe))
                 // A panic is a 500 with a problem body, and is logged by the layer around it.
                 .layer(CatchPanicLayer::custom(problem::panicked))
                 // Bounds what a handler reads of the body.
@@ -37,10 +44,29 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
         )
 }
 
+/// What a service answers while it waits for the promotion of a standby: it is alive, and not ready.
+pub fn waiting_router(limits: Limits) -> Router {
+    let not_ready = || async {
+        Problem::unavailable(
+            "The service waits until its Postgres, a standby, is promoted. Nothing was done. Try \
+             again later.",
+        )
+        .because("Postgres is a standby")
+    };
+    Router::new()
+        .route("/livez", get(health::livez))
+        .method_not_allowed_fallback(problem::no_such_method)
+        .fallback(not_ready)
+        .layer(middleware::from_fn_with_state(
+            Observer::without_credentials(limits),
+            access::observe,
+        ))
+}
+
 /// What operators ask on a listener of its own: the metrics, and whether the service runs and is
 /// ready.
 pub fn operations_router(metrics: Router, state: &AppState, refusals: &Arc<RefusalLog>) -> Router {
-    let observed = (state.clone(), Arc::clone(refusals));
+    let observer = Observer::new(state.clone(), Arc::clone(refusals));
     Router::new()
         .route("/livez", get(health::livez))
         .route("/readyz", get(health::readyz))
@@ -48,5 +74,5 @@ pub fn operations_router(metrics: Router, state: &AppState, refusals: &Arc<Refus
         .merge(metrics)
         .method_not_allowed_fallback(problem::no_such_method)
         .fallback(problem::no_such_path)
-        .layer(middleware::from_fn_with_state(observed, access::observe))
+        .layer(middleware::from_fn_with_state(observer, access::observe))
 }

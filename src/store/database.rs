@@ -19,6 +19,7 @@ use super::{
         BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
         connect_options, place, pool, probe,
     },
+    primary::{self, StandbyLog},
     scope_sets::ScopeSets,
     tenant_directory::TenantDirectory,
     tls,
@@ -58,21 +59,25 @@ impl Store {
             Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
             None => options.clone(),
         };
-        let schemas = probe("DATABASE_URL", &options, settings.acquire_timeout).await?;
+        let (timeout, standby_allowed) = (settings.acquire_timeout, settings.standby_allowed);
+        let schemas = probe("DATABASE_URL", &options, timeout, standby_allowed).await?;
         if settings.listen_url.is_some() {
-            probe("TOLLGATE_LISTEN_DATABASE_URL", &listen, settings.acquire_timeout).await?;
+            probe("TOLLGATE_LISTEN_DATABASE_URL", &listen, timeout, standby_allowed).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
             place: place(&options),
             reason: error.to_string(),
         })?;
-        let lookups = Lookups::new(settings.acquire_timeout, |connections| {
-            pool(settings, &schema, connections, lookups::SESSION)
+        let standby_log = StandbyLog::default();
+        let make = |connections, session: &str| {
+            pool(settings, &schema, &standby_log, connections, session)
                 .connect_lazy_with(options.clone())
+        };
+        let lookups = Lookups::new(settings.acquire_timeout, |connections| {
+            make(connections, lookups::SESSION)
         });
-        let batches = pool(settings, &schema, BATCH_CONNECTIONS, BATCH_SESSION)
-            .connect_lazy_with(options.clone());
-        let pool = pool(settings, &schema, settings.max_connections, "").connect_lazy_with(options);
+        let batches = make(BATCH_CONNECTIONS, BATCH_SESSION);
+        let pool = make(settings.max_connections, "");
         // The database limits each statement itself. This is for a database that does not answer.
         let read_timeout = settings.acquire_timeout + settings.statement_timeout;
         Ok(Self {
@@ -81,7 +86,7 @@ impl Store {
             pool,
             lookups,
             batches,
-            listener: Listener { options: listen, settings: settings.clone(), schema },
+            listener: Listener { options: listen, settings: settings.clone(), schema, standby_log },
             changes: Arc::new(Changes::new(entropy::node_id()?)),
             max_connections: settings.max_connections,
             read_timeout,
@@ -135,6 +140,13 @@ impl Store {
              pooler in DATABASE_URL shares them (transaction mode)"
         );
         Ok(())
+    }
+
+    /// Whether the server is a standby, on which nothing can be changed.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn is_standby(&self) -> Result<bool, StoreError> {
+        self.read(|pool| async move { primary::is_standby(&mut *pool.acquire().await?).await })
+            .await
     }
 
     /// Brings the schema up to date: see [`schema::bring_up_to_date`].

@@ -97,11 +97,6 @@ pub(super) async fn failed_migration(
     };
     match sqlstate(cause).as_deref() {
         Some("42501" | "3F000") => {}
-        Some("25006") => {
-            return format!(
-                "{said}. The server is read-only, as a standby is. Set DATABASE_URL to the primary"
-            );
-        }
         _ => return said,
     }
     match missing_privilege(schema, connection).await {

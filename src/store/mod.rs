@@ -23,6 +23,7 @@ mod money;
 mod nodes;
 mod pinned_schema;
 mod pool;
+mod primary;
 mod scope_sets;
 mod tenant_directory;
 mod tls;

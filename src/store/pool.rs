@@ -8,6 +8,7 @@ use sqlx::{
 use super::{
     explain,
     pinned_schema::{Schema, Schemas},
+    primary::{REFUSE_STANDBY, StandbyLog, is_standby},
     tls,
 };
 use crate::entropy;
@@ -40,6 +41,8 @@ pub struct PoolSettings {
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
+    /// Whether connections may lead to a standby: for commands that only read.
+    pub standby_allowed: bool,
 }
 
 impl PoolSettings {
@@ -54,6 +57,7 @@ impl PoolSettings {
             acquire_timeout: Duration::from_secs(3),
             statement_timeout: Duration::from_secs(10),
             lock_timeout: Duration::from_secs(5),
+            standby_allowed: false,
         }
     }
 }
@@ -69,6 +73,8 @@ pub enum ConnectError {
     Unreachable { place: String, reason: String },
     #[error("Postgres at {place} refused the connection: {reason}")]
     Refused { place: String, reason: String },
+    #[error("Postgres at {place} is a standby, which cannot be written. Connect to the primary")]
+    Standby { place: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },
     #[error("Postgres at {place} allows fewer connections than this node may open. {reason}")]
@@ -90,6 +96,7 @@ pub(super) struct Listener {
     pub options: PgConnectOptions,
     pub settings: PoolSettings,
     pub schema: Schema,
+    pub standby_log: StandbyLog,
 }
 
 impl Listener {
@@ -97,7 +104,8 @@ impl Listener {
     pub async fn connect(&self, timeout: Duration) -> Result<PgListener, sqlx::Error> {
         let settings = PoolSettings { acquire_timeout: timeout, ..self.settings.clone() };
         let options = self.options.clone().application_name("tollgate listener");
-        let pool = pool(&settings, &self.schema, 1, "").connect_lazy_with(options);
+        let pool =
+            pool(&settings, &self.schema, &self.standby_log, 1, "").connect_lazy_with(options);
         let mut listener = PgListener::connect_with(&pool).await?;
         // After a silent reconnect, notifications sent in between would be lost unnoticed.
         listener.eager_reconnect(false);
@@ -109,22 +117,25 @@ impl Listener {
 pub(super) fn pool(
     settings: &PoolSettings,
     schema: &Schema,
+    standby_log: &StandbyLog,
     max_connections: u32,
     session: &str,
 ) -> PgPoolOptions {
     // The ledger needs READ COMMITTED, and commits that are on disk before they are acknowledged.
     // Defaults of a role or a database must not change that.
     let session = format!(
-        "{}; SET statement_timeout = {}; SET lock_timeout = {}; \
+        "{}{}; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
          SET default_transaction_isolation = 'read committed'; \
          SET default_transaction_read_only = off; \
          SELECT set_config('synchronous_commit', 'on', false) \
              WHERE current_setting('synchronous_commit') = 'off'; {session}",
+        if settings.standby_allowed { "" } else { REFUSE_STANDBY },
         schema.pin(),
         settings.statement_timeout.as_millis(),
         settings.lock_timeout.as_millis(),
     );
+    let standby_log = standby_log.clone();
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(settings.acquire_timeout)
@@ -139,31 +150,37 @@ pub(super) fn pool(
             })
         })
         .after_connect(move |connection, _| {
-            let session = session.clone();
+            let (session, standby_log) = (session.clone(), standby_log.clone());
             Box::pin(async move {
-                connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                Ok(())
+                let prepared = connection.execute(sqlx::AssertSqlSafe(session)).await;
+                standby_log.opened(&prepared);
+                prepared.map(drop)
             })
         })
 }
 
 /// Connects once, without a pool, whose time-out would hide the reason of a failure. Reads the
-/// schemas of the database.
+/// schemas of the database. A standby is an error, unless `standby_allowed`.
 pub(super) async fn probe(
     setting: &str,
     options: &PgConnectOptions,
     timeout: Duration,
+    standby_allowed: bool,
 ) -> Result<Schemas, ConnectError> {
     let schemas = async {
         let mut connection = sqlx::PgConnection::connect_with(options).await?;
+        if !standby_allowed && is_standby(&mut connection).await? {
+            return Ok(None);
+        }
         let schemas = Schemas::read(&mut connection).await?;
         // Nothing depends on how the probe's connection is closed.
         let _ = connection.close().await;
-        Ok::<_, sqlx::Error>(schemas)
+        Ok::<_, sqlx::Error>(Some(schemas))
     };
     let place = place(options);
     match tokio::time::timeout(timeout, schemas).await {
-        Ok(Ok(schemas)) => Ok(schemas),
+        Ok(Ok(Some(schemas))) => Ok(schemas),
+        Ok(Ok(None)) => Err(ConnectError::Standby { place }),
         Ok(Err(error)) if error.as_database_error().is_some() => {
             let reason = explain::refused_connection(&error, setting, options);
             Err(ConnectError::Refused { place, reason })

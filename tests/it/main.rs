@@ -13,6 +13,7 @@ mod coverage;
 mod crash;
 mod dashboard;
 mod database;
+mod failover;
 mod fairness;
 mod gate;
 mod gateways;

@@ -23,21 +23,37 @@ use crate::{
     entropy,
     http::problem,
     node::count_unverified,
-    state::AppState,
+    state::{AppState, Limits},
     web::in_flight::HeldUntilSent,
 };
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// What all requests are observed with.
+#[derive(Clone)]
+pub struct Observer {
+    limits: Limits,
+    /// Counts the use of API keys. `None`: no route takes one.
+    state: Option<AppState>,
+    refusals: Arc<RefusalLog>,
+}
+
+impl Observer {
+    pub fn new(state: AppState, refusals: Arc<RefusalLog>) -> Self {
+        Self { limits: state.limits, state: Some(state), refusals }
+    }
+
+    /// For routes without a credential.
+    pub fn without_credentials(limits: Limits) -> Self {
+        Self { limits, state: None, refusals: Arc::default() }
+    }
+}
+
 /// Adds what every response has. The router's outermost layer.
-pub async fn observe(
-    state: State<(AppState, Arc<RefusalLog>)>,
-    request: Request,
-    next: Next,
-) -> Response {
+pub async fn observe(observer: State<Observer>, request: Request, next: Next) -> Response {
     // What the API says is about one key or account at one moment: nobody may keep it.
     let may_be_kept = !request.uri().path().starts_with("/v1/");
-    let mut response = observe_request(state, request, next).await;
+    let mut response = observe_request(observer, request, next).await;
     if !may_be_kept {
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     }
@@ -48,7 +64,7 @@ pub async fn observe(
 /// Gives the request its id, and the response that id, in a header and in a problem's body; logs
 /// and counts. No header, query, body or path is ever logged, only the route that matched.
 async fn observe_request(
-    State((state, refusals)): State<(AppState, Arc<RefusalLog>)>,
+    State(Observer { limits, state, refusals }): State<Observer>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -70,7 +86,7 @@ async fn observe_request(
     let response = if request.extensions().get::<InReserve>().is_some() && !is_health(route) {
         no_room().into_response()
     } else {
-        let deadline = since + state.limits.request_timeout;
+        let deadline = since + limits.request_timeout;
         let answer = timeout_at(deadline, next.run(request));
         answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response())
     };
@@ -79,8 +95,8 @@ async fn observe_request(
     let principal = caller.principal();
     let line = Line { method, route, request_id, address, took: since.elapsed(), principal };
     line.count(&response);
-    line.log(&response, line.took >= state.limits.slow_request, &refusals);
-    if let Some(principal) = principal {
+    line.log(&response, line.took >= limits.slow_request, &refusals);
+    if let (Some(principal), Some(state)) = (principal, state) {
         // A problem without a decision of the gate came up after the key had passed.
         let decision = decision(&response).unwrap_or(GateDecision::Passed);
         if let Some(outcome) = decision.usage() {

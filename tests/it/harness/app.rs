@@ -207,7 +207,7 @@ pub fn service(state: AppState) -> Router {
 }
 
 /// Starts a node and waits for its lease, so that it answers from its cache.
-async fn start_node(store: Arc<Store>) -> Node {
+pub async fn start_node(store: Arc<Store>) -> Node {
     let node = Node::new(store, NodeSettings::default());
     // The task ends with the runtime of the test.
     tokio::spawn(node.clone().keep_lease(std::future::pending()));

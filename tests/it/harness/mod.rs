@@ -7,6 +7,7 @@ pub mod listener;
 pub mod process;
 pub mod proxy;
 pub mod request;
+pub mod standby;
 
 pub use app::{App, TestTenant};
 pub use request::{Answer, Call};

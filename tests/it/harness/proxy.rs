@@ -14,6 +14,7 @@ use super::PATIENCE;
 /// lost: it arrives late, when the direction is open again, as on a network that recovers.
 pub struct Proxy {
     address: SocketAddr,
+    socket: watch::Sender<PathBuf>,
     to_database: watch::Sender<bool>,
     to_node: watch::Sender<bool>,
     traps: Traps,
@@ -54,6 +55,8 @@ impl Proxy {
     pub async fn start(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
+        let socket = watch::Sender::new(socket);
+        let current_socket = socket.subscribe();
         let (to_database, to_node) = (watch::Sender::new(true), watch::Sender::new(true));
         let (hold, cut) = (watch::Sender::new(Hold::Nothing), watch::Sender::new(Cut::Nothing));
         let traps = Traps { hold, cut };
@@ -62,6 +65,7 @@ impl Proxy {
         tokio::spawn(async move {
             loop {
                 let (node, _) = listener.accept().await.expect("a connection");
+                let socket = current_socket.borrow().clone();
                 // While Postgres is down, the connection of the node is closed.
                 let Ok(database) = UnixStream::connect(&socket).await else { continue };
                 let (from_node, into_node) = node.into_split();
@@ -83,12 +87,17 @@ impl Proxy {
                 ));
             }
         });
-        Self { address, to_database, to_node, traps }
+        Self { address, socket, to_database, to_node, traps }
     }
 
     /// The URL of a database behind the proxy.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)
+    }
+
+    /// New connections lead to another Postgres, as those of a balancer do. Open ones stay.
+    pub fn lead_to(&self, socket: PathBuf) {
+        self.socket.send_replace(socket);
     }
 
     /// Opens or cuts each direction.

@@ -1,0 +1,191 @@
+//! A primary with a standby, and a balancer in front of them that leads connections to the wrong one.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::Router;
+use serde_json::json;
+use sqlx::AssertSqlSafe;
+use tollgate::{
+    postgres::{DATABASE, Options, PrivatePostgres},
+    state::Limits,
+    store::{PoolSettings, Store},
+};
+use tower::ServiceExt as _;
+
+use crate::harness::{
+    App, Call,
+    app::{NewKey, service, start_node, state_of},
+    cluster, eventually,
+    process::{Process, tollgate},
+    proxy::Proxy,
+    standby::Standby,
+};
+
+/// A primary, its standby, and two nodes: one on the primary, and one behind a balancer that leads
+/// its queries to the primary too, while its session always leads there.
+struct Pair {
+    primary: PrivatePostgres,
+    options: Options,
+    standby: Standby,
+    balancer: Proxy,
+    app: App,
+    balanced: Router,
+}
+
+impl Pair {
+    async fn start(name: &str) -> Self {
+        let options = cluster::options(&format!("{name}-primary"));
+        let started = {
+            let options = options.clone();
+            tokio::task::spawn_blocking(move || PrivatePostgres::start(&options))
+        };
+        let primary = started.await.expect("no panic").expect("Postgres starts");
+        let url = primary.url(DATABASE);
+        let store = Store::connect(&cluster::pool_settings(&url)).await.expect("a store");
+        store.migrate().await.expect("the migrations apply");
+        store.close().await;
+        let app = App::on(&url).await;
+        let standby = Standby::of(&primary, &options, &format!("{name}-standby")).await;
+        let balancer = Proxy::start(primary_socket(&primary)).await;
+        let settings = PoolSettings {
+            listen_url: Some(url),
+            acquire_timeout: Duration::from_secs(1),
+            ..cluster::pool_settings(&balancer.url(DATABASE))
+        };
+        let store = Store::connect(&settings).await.expect("a store");
+        let balanced = service(state_of(start_node(Arc::new(store)).await, Limits::default()));
+        Self { primary, options, standby, balancer, app, balanced }
+    }
+
+    /// The balancer leads new connections to the standby, and the open ones are gone.
+    async fn lead_to_standby(&self) {
+        self.standby.catch_up(&self.app.pool).await;
+        self.standby.pause_replay().await;
+        self.balancer.lead_to(self.standby.socket());
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                         WHERE application_name = 'tollgate'";
+        sqlx::query(terminate).execute(&self.app.pool).await.expect("the connections are closed");
+    }
+
+    fn lead_to_primary(&self) {
+        self.balancer.lead_to(primary_socket(&self.primary));
+    }
+
+    /// The status of the balanced node's response.
+    async fn ask(&self, call: Call) -> u16 {
+        let answer = self.balanced.clone().oneshot(call.into_request()).await;
+        answer.expect("the router is infallible").status().as_u16()
+    }
+
+    async fn end(self) {
+        drop(self.standby);
+        self.app.store.close().await;
+        let primary = self.primary;
+        tokio::task::spawn_blocking(|| primary.stop().expect("Postgres stops"))
+            .await
+            .expect("no panic");
+        std::fs::remove_dir_all(self.options.data_dir).expect("the test owns the directory");
+    }
+}
+
+fn primary_socket(primary: &PrivatePostgres) -> std::path::PathBuf {
+    primary.socket_dir().join(".s.PGSQL.5432")
+}
+
+fn authorize(key: &NewKey) -> Call {
+    key.call("GET", "/v1/authorize/tronagg/live")
+}
+
+/// The node hears of the revoke from the primary, before a standby shows it. A row that the node
+/// reads there would stay in its cache.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
+    let pair = Pair::start("stale").await;
+    let wallet = pair.app.wallet("10").await;
+    let [key, other] = [
+        pair.app.key(&pair.app.tronagg, wallet).await,
+        pair.app.key(&pair.app.tronagg, wallet).await,
+    ];
+    assert_eq!(pair.ask(authorize(&key)).await, 200);
+    pair.lead_to_standby().await;
+    let revoke = pair.app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    pair.app.send(revoke).await.expect(200);
+    let stale = "SELECT revoked_at IS NULL FROM api_keys ORDER BY key_id LIMIT 1";
+    let stale = sqlx::query_scalar::<_, bool>(AssertSqlSafe(stale)).fetch_one(&pair.standby.pool);
+    assert!(stale.await.expect("a key"), "the standby shows the key as it was");
+    for _ in 0..3 {
+        assert_eq!(pair.ask(authorize(&key)).await, 503);
+    }
+    pair.lead_to_primary();
+    eventually("the node refuses the key", async || pair.ask(authorize(&key)).await == 401).await;
+    assert_eq!(pair.ask(authorize(&other)).await, 200);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_was_led_to_a_standby_writes_again_without_a_restart() {
+    let pair = Pair::start("write").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    let keys = format!("/v1/accounts/{wallet}/keys");
+    let create = || pair.app.tronagg.call("POST", &keys).json(json!({"name": "another"}));
+    assert_eq!(pair.ask(create()).await, 201);
+    pair.lead_to_standby().await;
+    assert_eq!(pair.ask(create()).await, 503);
+    assert_eq!(pair.ask(Call::new("GET", "/readyz")).await, 503);
+    pair.lead_to_primary();
+    assert_eq!(pair.ask(create()).await, 201);
+    assert_eq!(pair.ask(key.buy("1")).await, 201);
+    assert_eq!(pair.ask(Call::new("GET", "/readyz")).await, 200);
+    pair.app.check_ledger().await;
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn service_on_a_standby_waits_for_its_promotion() {
+    let pair = Pair::start("promotion").await;
+    pair.app.wallet("10").await;
+    pair.standby.catch_up(&pair.app.pool).await;
+    let url = pair.standby.url();
+    let log = cluster::directory("promotion.log");
+    let mut service = tollgate(&["serve"]);
+    service.env("DATABASE_URL", &url);
+    let service = Process::start(service, &log);
+    let waiting = "is a standby: waiting until it is promoted";
+    assert_eq!(service.log().matches(waiting).count(), 1, "{}", service.log());
+    assert_eq!(service.send(Call::new("GET", "/livez")).status, 200);
+    for path in ["/readyz", "/v1/me", "/dashboard"] {
+        let answer = service.send(Call::new("GET", path));
+        answer.expect_problem(503, "unavailable");
+    }
+
+    let run = |arguments: &[&str]| {
+        let mut command = tollgate(arguments);
+        let output = command.env("DATABASE_URL", &url).output().expect("the program runs");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(text).expect("text"))
+    };
+    for (arguments, expected) in [
+        (&["tenant", "list"][..], "tronagg"),
+        (&["tenant", "show", "tronagg"], "ta_"),
+        (&["admin-key", "list", "tronagg"], "live"),
+        (&["ledger", "verify"], "no fault"),
+    ] {
+        let (succeeded, text) = run(arguments);
+        assert!(succeeded && text.contains(expected), "{arguments:?}: {text}");
+    }
+    for arguments in [&["migrate"][..], &["tenant", "create", "x", "--prefix", "x_"]] {
+        let (succeeded, text) = run(arguments);
+        let expected = "is a standby, which cannot be written. Connect to the primary";
+        assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");
+    }
+
+    pair.standby.promote().await;
+    eventually("the service is ready", async || {
+        service.send(Call::new("GET", "/readyz")).status == 200
+    })
+    .await;
+    let (status, log) = service.stop();
+    assert!(status.success(), "{log}");
+    pair.end().await;
+}

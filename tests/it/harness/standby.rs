@@ -1,0 +1,128 @@
+//! A standby of a private Postgres.
+
+use std::{
+    os::unix::{
+        fs::{MetadataExt as _, chown},
+        process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+};
+
+use sqlx::PgPool;
+use tollgate::postgres::{DATABASE, Options, PrivatePostgres};
+
+use super::{cluster, eventually};
+
+/// A copy of a server that replays what the server commits, and can be promoted.
+pub struct Standby {
+    directory: PathBuf,
+    process: Child,
+    pub pool: PgPool,
+}
+
+impl Standby {
+    /// Copies the server, and waits until the copy answers.
+    pub async fn of(primary: &PrivatePostgres, options: &Options, name: &str) -> Self {
+        let pool = PgPool::connect(&primary.url(DATABASE)).await.expect("the primary answers");
+        let bindir: String =
+            sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
+                .fetch_one(&pool)
+                .await
+                .expect("the directory of the programs");
+        pool.close().await;
+        let bindir = PathBuf::from(bindir);
+        // A server runs as the owner of its data.
+        let owner = std::fs::metadata(options.data_dir.join("data")).expect("the primary's data");
+        let directory = cluster::directory(name);
+        std::fs::create_dir(&directory).expect("the test owns the directory");
+        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
+        let run = |program: &str| {
+            let mut command = Command::new(bindir.join(program));
+            command.uid(owner.uid()).gid(owner.gid()).current_dir(&directory);
+            command.stdout(Stdio::null());
+            command
+        };
+        let copied = run("pg_basebackup")
+            .args(["--write-recovery-conf", "--checkpoint=fast", "--no-sync", "--pgdata=data"])
+            .args(["--username=postgres", "--port=5432", "--host"])
+            .arg(primary.socket_dir())
+            .output()
+            .expect("the program runs");
+        assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
+        let log = std::fs::File::create(directory.join("log")).expect("a log file");
+        let process = run("postgres")
+            .args(["-D", "data", "-p", "5432", "-c", "fsync=off"])
+            .args(["-c", "listen_addresses=", "-k"])
+            .arg(&directory)
+            .arg("-c")
+            .arg(format!("max_connections={}", options.max_connections))
+            .stderr(log)
+            .spawn()
+            .expect("the program starts");
+        let pool = PgPool::connect_lazy(&url(&directory)).expect("a URL");
+        let standby = Self { directory, process, pool };
+        let answers = async || standby.run("SELECT 1").await.is_ok();
+        eventually("the standby answers", answers).await;
+        standby
+    }
+
+    pub fn url(&self) -> String {
+        url(&self.directory)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join(".s.PGSQL.5432")
+    }
+
+    /// Waits until everything that the primary has committed is visible here.
+    pub async fn catch_up(&self, primary: &PgPool) {
+        let position: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text")
+            .fetch_one(primary)
+            .await
+            .expect("a position");
+        let caught_up = async || {
+            sqlx::query_scalar::<_, bool>("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn")
+                .bind(&position)
+                .fetch_one(&self.pool)
+                .await
+                .expect("the standby answers")
+        };
+        eventually("the standby has replayed everything", caught_up).await;
+    }
+
+    /// Changes of the primary are received, but no longer visible.
+    pub async fn pause_replay(&self) {
+        self.run("SELECT pg_wal_replay_pause()").await.expect("the replay is paused");
+        let paused = async || {
+            sqlx::query_scalar::<_, String>("SELECT pg_get_wal_replay_pause_state()")
+                .fetch_one(&self.pool)
+                .await
+                .expect("a state")
+                == "paused"
+        };
+        eventually("the replay is paused", paused).await;
+    }
+
+    /// Makes it a primary. Returns once it can be written.
+    pub async fn promote(&self) {
+        self.run("SELECT pg_promote()").await.expect("the standby is promoted");
+    }
+
+    async fn run(&self, statement: &'static str) -> Result<(), sqlx::Error> {
+        sqlx::query(statement).execute(&self.pool).await.map(drop)
+    }
+}
+
+fn url(directory: &std::path::Path) -> String {
+    let host = directory.to_string_lossy().replace('/', "%2F");
+    format!("postgres://postgres@{host}:5432/{DATABASE}?sslmode=disable")
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
