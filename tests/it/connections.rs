@@ -226,6 +226,48 @@ async fn longest_idle_connection_makes_room_for_a_new_one() {
 }
 
 #[tokio::test]
+async fn address_that_has_its_share_takes_no_place_of_an_idle_connection() {
+    let app = App::start().await;
+    let limits = ServerLimits {
+        max_connections: 4,
+        max_connections_per_address: Some(2),
+        ..ServerLimits::default()
+    };
+    let server = listen(&app, Limits::default(), limits).await;
+    let mut clients = Vec::new();
+    for from in ["127.0.0.3", "127.0.0.3", "127.0.0.2", "127.0.0.2"] {
+        let mut client = RawClient::connect_from(from, server.address).await;
+        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        clients.push(client);
+    }
+    for _ in 0..3 {
+        let mut greedy = RawClient::connect_from("127.0.0.2", server.address).await;
+        assert_eq!(greedy.get("/openapi.json").await.expect("an answer").status, 503);
+    }
+    for client in &mut clients {
+        assert_eq!(client.get("/openapi.json").await.expect("the connection is open").status, 200);
+    }
+}
+
+#[tokio::test]
+async fn response_that_closes_the_connection_of_an_older_client_says_nothing_else() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let mut client = RawClient::connect(server.address).await;
+    let length = 3 * ONE_MEGABYTE;
+    let head = format!(
+        "POST /v1/purchases HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {length}\r\n\r\n"
+    );
+    client.send(head.as_bytes()).await;
+    let answer = client.receive().await.expect("an answer");
+    assert_eq!(answer.status, 401);
+    let head = answer.head.to_lowercase();
+    let connection: Vec<_> =
+        head.lines().filter_map(|line| line.strip_prefix("connection:")).collect();
+    assert_eq!(connection, [" close"]);
+}
+
+#[tokio::test]
 async fn health_is_answered_when_every_connection_is_busy() {
     let app = App::start().await;
     let limits = ServerLimits { max_connections: 5, ..ServerLimits::default() };

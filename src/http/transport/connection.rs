@@ -272,6 +272,7 @@ async fn answer(
     if requests.in_reserve {
         parts.extensions.insert(InReserve);
     }
+    let version = parts.version;
     let router = requests.router.clone();
     let (mut response, keep) = if incoming.is_end_stream() {
         let request = Request::from_parts(parts, axum::body::Body::empty());
@@ -285,6 +286,8 @@ async fn answer(
     };
     if !keep || requests.in_reserve {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        // To an HTTP/1.0 client that asks for it, hyper adds keep-alive to a response of HTTP/1.1.
+        *response.version_mut() = version;
     }
     let held = response.extensions_mut().remove::<HeldUntilSent>();
     if held.is_some() {

@@ -132,8 +132,11 @@ impl Connections {
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, exempt: bool) -> Option<Place> {
         let address = (!exempt).then(|| network_of(peer));
         let mut inner = self.lock();
-        let full = inner.ordinary.taken >= self.max && !inner.close_longest_idle();
-        let beyond_share = inner.ordinary.of(address) >= self.max_per_address;
+        let has_share = |inner: &Inner| inner.ordinary.of(address) >= self.max_per_address;
+        // An address that has its share takes no place of others.
+        let only_of = if has_share(&inner) { address } else { None };
+        let full = inner.ordinary.taken >= self.max && !inner.close_longest_idle(only_of);
+        let beyond_share = has_share(&inner);
         let in_reserve = full || beyond_share;
         if in_reserve {
             inner.refused += 1;
@@ -180,14 +183,19 @@ impl Inner {
         if in_reserve { &mut self.reserve } else { &mut self.ordinary }
     }
 
-    /// Closes the connection that has been idle longest. Its place is free before it is closed.
-    fn close_longest_idle(&mut self) -> bool {
+    /// Closes the connection that has been idle longest; with `only_of`, only if it is of this
+    /// address. Its place is free before it is closed.
+    fn close_longest_idle(&mut self, only_of: Option<IpAddr>) -> bool {
         let mut searched = false;
         loop {
             while let Some((id, since)) = self.idle.pop_front() {
                 // It may have had another request, or be closed.
                 let idle = self.open.get(&id).filter(|open| open.state.idle_since() == Some(since));
                 if let Some(open) = idle {
+                    if only_of.is_some() && only_of != open.address {
+                        self.idle.push_front((id, since));
+                        return false;
+                    }
                     open.state.close();
                     self.remove(id);
                     return true;
