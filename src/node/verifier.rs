@@ -1,9 +1,13 @@
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tracing::warn;
 
 use crate::{
     auth::{Denial, Denied, KeyVerifier, Presented, Principal, PrincipalParts, Verdict},
+    clock,
     domain::tenant::Tenant,
     store::{Store, StoreError, Verification},
 };
@@ -11,12 +15,24 @@ use crate::{
 /// Verifies a key by looking its SHA-256 up in the database.
 pub struct StoreVerifier {
     store: Arc<Store>,
+    /// The second since boot in which a failure was last logged.
+    failure_logged: AtomicU64,
 }
 
 impl StoreVerifier {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
+        Self { store, failure_logged: AtomicU64::new(0) }
+    }
+
+    /// Logs the cause, which the denial does not have: once a second, because in an outage every
+    /// request with a key that is not cached fails.
+    fn unavailable(&self, error: &StoreError) -> Denied {
+        let second = clock::since_boot().as_secs();
+        if self.failure_logged.swap(second, Ordering::Relaxed) != second {
+            warn!(error = error as &dyn std::error::Error, "keys could not be looked up");
+        }
+        Denial::Unavailable.into()
     }
 }
 
@@ -26,12 +42,12 @@ impl KeyVerifier for StoreVerifier {
         let tenant = match self.store.tenant_of_key(key).await {
             Ok(Some(tenant)) => tenant,
             Ok(None) => return Err(Denial::NotFound.into()),
-            Err(error) => return Err(unavailable(&error)),
+            Err(error) => return Err(self.unavailable(&error)),
         };
         match self.store.verify_api_key(&tenant, &key.hash()).await {
             Ok(Some(verification)) => judge(&tenant, verification),
             Ok(None) => Err(Denial::NotFound.into()),
-            Err(error) => Err(unavailable(&error)),
+            Err(error) => Err(self.unavailable(&error)),
         }
     }
 }
@@ -51,10 +67,4 @@ fn judge(tenant: &Tenant, verification: Verification) -> Verdict {
         Ok(()) => Ok(principal),
         Err(reason) => Err(Denied::of(principal, reason)),
     }
-}
-
-fn unavailable(error: &StoreError) -> Denied {
-    // The denial has no cause, so the cause is logged here.
-    warn!(error = error as &dyn std::error::Error, "a key could not be looked up");
-    Denial::Unavailable.into()
 }

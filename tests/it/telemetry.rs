@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Call, WALLET, data_dir::DataDir, process::Process};
+use crate::harness::{Call, WALLET, data_dir::DataDir, listener::RawClient, process::Process};
 
 /// The metrics, as Prometheus fetches them.
 fn scrape(address: SocketAddr) -> String {
@@ -179,4 +179,31 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
     assert_eq!(count("refusals summed up", json!("malformed")), 1, "{log}");
     let sum = lines.iter().find(|line| line["message"] == "refusals summed up").expect("a line");
     assert_eq!(sum["count"], 20, "{sum}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unavailable_answers_after_the_tenth_are_summed_up_in_one_line() {
+    let data_dir = DataDir::new("no-room");
+    let service =
+        data_dir.start(&["demo", "--log", "info,json", "--max-connections-per-address", "1"]);
+    let mut holder = RawClient::connect(service.address).await;
+    assert_eq!(holder.get("/livez").await.expect("an answer").status, 200);
+    for _ in 0..30 {
+        let mut client = RawClient::connect(service.address).await;
+        assert_eq!(client.get("/v1/me").await.expect("an answer").status, 503);
+    }
+    drop(holder);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+    let lines: Vec<Value> =
+        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let with = |message: &str| -> Vec<&Value> {
+        lines.iter().filter(|line| line["message"] == message).collect()
+    };
+    let answers = with("could not answer");
+    assert_eq!(answers.len(), 10, "{log}");
+    assert!(answers.iter().all(|line| line["reason"] == "too many connections"), "{log}");
+    let sums = with("refusals summed up");
+    assert_eq!(sums.len(), 1, "{log}");
+    assert_eq!((&sums[0]["reason"], &sums[0]["count"]), (&json!("unavailable"), &json!(20)));
 }

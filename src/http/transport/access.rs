@@ -24,6 +24,7 @@ use crate::{
     http::problem,
     node::count_unverified,
     state::{AppState, Limits},
+    store::of_request,
     web::in_flight::HeldUntilSent,
 };
 
@@ -87,7 +88,7 @@ async fn observe_request(
         no_room().into_response()
     } else {
         let deadline = since + limits.request_timeout;
-        let answer = timeout_at(deadline, next.run(request));
+        let answer = timeout_at(deadline, of_request(None, next.run(request)));
         answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response())
     };
 
@@ -243,7 +244,7 @@ impl Line<'_> {
     fn log(&self, response: &Response, slow: bool, refusals: &RefusalLog) {
         let extensions = response.extensions();
         let (method, route, request_id) = (self.method, self.route, self.request_id);
-        let status = response.status().as_u16();
+        let status_code = response.status().as_u16();
         let millis = self.took.as_millis();
         let address = self.address.map(display);
         let tenant = self
@@ -257,22 +258,34 @@ impl Line<'_> {
         macro_rules! line {
             ($level:ident, $message:literal) => {
                 $level!(
-                    %request_id, method, route, status, millis, address, tenant, key_id, code,
+                    %request_id, method, route, status = status_code, millis, address, tenant, key_id, code,
                     reason, $message
                 )
             };
         }
-        match response.status() {
+        let status = response.status();
+        // Clients decide how many there are: of what is refused, and of what a node without a place
+        // or a database cannot answer. Slow ones too: a client that sends its body slowly decides
+        // how long it takes.
+        let is_summed_up = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
+        // A page's refusal has neither. The reason of a 503 is not one of a closed set.
+        let why = match status {
+            StatusCode::SERVICE_UNAVAILABLE => code,
+            _ => reason.or(code),
+        };
+        let why = why.unwrap_or(status.as_str());
+        if is_summed_up && !refusals.count(why, self.address, clock::since_boot()) {
+            return;
+        }
+        match status {
             StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer"),
             status if status.is_server_error() => line!(error, "failed"),
-            // Slow ones too: a client that sends its body slowly decides how long it takes.
             status if status.is_client_error() => {
-                // A page's refusal has neither.
-                let why = reason.or(code).unwrap_or(status.as_str());
-                if !refusals.count(why, self.address, clock::since_boot()) {
-                    return;
+                if slow {
+                    line!(warn, "slow");
+                } else {
+                    line!(info, "refused");
                 }
-                if slow { line!(warn, "slow") } else { line!(info, "refused") }
             }
             _ if slow => line!(warn, "slow"),
             _ => line!(debug, "answered"),
