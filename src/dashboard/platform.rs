@@ -18,6 +18,7 @@ use crate::{
         tenant::{Environment, Slug, Tenant},
     },
     state::AppState,
+    store::set_tenant,
     web::{failure::Failure, links::Link, paths::InPath},
 };
 
@@ -48,6 +49,7 @@ impl Platform {
         environment: Environment,
     ) -> Result<Self, Failure> {
         let tenant = state.store().find_tenant(slug, environment).await?;
+        set_tenant(tenant.id);
         let settings = state.store().dashboard_settings(&tenant).await?;
         let policy = settings.wallet_sign_in;
         if policy == WalletSignIn::Off || !policy.fits(tenant.policy.account_format) {

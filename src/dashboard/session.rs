@@ -31,7 +31,7 @@ use crate::{
         timestamp::Timestamp,
     },
     state::AppState,
-    store::{AccountHandle, DashboardSession, LinkTarget, of_request, set_tenant},
+    store::{AccountHandle, DashboardSession, LinkTarget},
     web::{
         failure::Failure,
         format,
@@ -225,7 +225,6 @@ impl FromRequestParts<AppState> for Visitor {
             .extensions
             .get::<SessionInFlight>()
             .map_or(Ok(()), |bound| bound.enter(session.id))?;
-        set_tenant(session.tenant.id);
         let settings = state.store().dashboard_settings(&session.tenant).await?;
         Ok(Self { session, token, settings, origin: owner_origin(&parts.extensions) })
     }
@@ -249,8 +248,7 @@ impl SessionInFlight {
     }
 }
 
-/// Bounds a session's requests in flight, until their responses have been handed to the socket, and
-/// lets the tenants' requests take turns on the connections to the database.
+/// Bounds a session's requests in flight, until their responses have been handed to the socket.
 pub async fn bound(
     State(in_flight): State<InFlight>,
     mut request: Request,
@@ -259,7 +257,7 @@ pub async fn bound(
     let entered = Arc::default();
     let bound = SessionInFlight { in_flight, entered: Arc::clone(&entered) };
     request.extensions_mut().insert(bound);
-    let mut response = of_request(None, next.run(request)).await;
+    let mut response = next.run(request).await;
     let entered = entered.lock().unwrap_or_else(PoisonError::into_inner).take();
     if let Some(entered) = entered {
         HeldUntilSent::attach(&mut response, entered);

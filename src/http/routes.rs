@@ -159,9 +159,8 @@ impl Guard {
             }
             // The last layer is the outermost.
             Self::BoundApiKey(scope) => {
-                let bound = (state.clone(), in_flight.clone());
-                let routes =
-                    routes.route_layer(middleware::from_fn_with_state(bound, in_flight::bound));
+                let bound = middleware::from_fn_with_state(in_flight.clone(), in_flight::bound);
+                let routes = routes.route_layer(bound);
                 Self::ApiKey(scope).protect(routes, state, in_flight)
             }
             Self::AdminKey(permission) => {

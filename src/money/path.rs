@@ -1,6 +1,6 @@
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, time::sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::batcher::Batcher;
@@ -12,7 +12,7 @@ use crate::{
         audit::Origin,
         credit::NewCredit,
         hold::{HoldStatus, NewHold},
-        id::{HoldId, KeyId, PurchaseId, RequestId},
+        id::{HoldId, KeyId, PurchaseId, RequestId, TenantId},
         idempotency::IdempotencyKey,
         purchase::NewPurchase,
         refund::NewRefund,
@@ -21,8 +21,8 @@ use crate::{
     },
     entropy,
     store::{
-        BatchOutcome, Credited, Decline, Done, DoneNow, Hold, Operation, OperationAction, Purchase,
-        Refunded, Store, StoreError,
+        BatchOutcome, Credited, Decline, Done, DoneNow, Hold, Operation, OperationAction, Places,
+        Purchase, Refunded, Store, StoreError, of_request,
     },
 };
 
@@ -50,8 +50,8 @@ const RELEASED_AT_ONCE: i64 = 1000;
 pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
-    /// Leaves half of the connections to reads.
-    room: Arc<Semaphore>,
+    /// For credits and refunds, which go on when their caller has gone.
+    places: Arc<Places>,
 }
 
 /// The API key of an account that makes a request.
@@ -77,9 +77,9 @@ pub enum Decision<T> {
 impl Money {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        let room = usize::try_from(store.pool_state().max / 2).unwrap_or(1).max(1);
         let batcher = Arc::new(Batcher::new(Arc::clone(&store)));
-        Self { batcher, store, room: Arc::new(Semaphore::new(room)) }
+        let places = Arc::new(store.places());
+        Self { store, batcher, places }
     }
 
     /// Deducts a purchase from the balance, or declines it. Returns once the decision is committed.
@@ -162,9 +162,12 @@ impl Money {
         origin: Origin,
     ) -> Result<Credited, StoreError> {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        self.detached(again(async move || {
-            store.account(&tenant, &account, &origin).credit(&credit, &idempotency_key).await
-        }))
+        self.detached(
+            tenant.id,
+            again(async move || {
+                store.account(&tenant, &account, &origin).credit(&credit, &idempotency_key).await
+            }),
+        )
         .await
     }
 
@@ -179,10 +182,13 @@ impl Money {
         origin: Origin,
     ) -> Result<Refunded, StoreError> {
         let (store, tenant) = (Arc::clone(&self.store), Arc::clone(tenant));
-        self.detached(again(async move || {
-            let key = &idempotency_key;
-            store.account(&tenant, &account, &origin).refund(purchase_id, &refund, key).await
-        }))
+        self.detached(
+            tenant.id,
+            again(async move || {
+                let key = &idempotency_key;
+                store.account(&tenant, &account, &origin).refund(purchase_id, &refund, key).await
+            }),
+        )
         .await
     }
 
@@ -222,19 +228,19 @@ impl Money {
         }
     }
 
-    /// Waits for a permit, then runs the operation to its end even if the caller disconnects.
+    /// Waits for a place, then runs the operation to its end even if the caller disconnects.
     async fn detached<T: Send + 'static>(
         &self,
+        tenant: TenantId,
         operation: impl Future<Output = Result<T, StoreError>> + Send + 'static,
     ) -> Result<T, StoreError> {
-        let room = Arc::clone(&self.room).acquire_owned().await;
-        let room = room.expect("this semaphore is never closed");
-        let bounded = async move {
+        let place = self.places.take(tenant).await;
+        let bounded = of_request(Some(tenant), async move {
             let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
             let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
-            drop(room);
+            drop(place);
             result.unwrap_or_else(timed_out)
-        };
+        });
         // An error means that the operation panicked, or that the runtime stopped.
         tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
     }

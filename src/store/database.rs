@@ -23,7 +23,7 @@ use super::{
     scope_sets::ScopeSets,
     tenant_directory::TenantDirectory,
     tls,
-    turns::{Turn, Turns, hurry, of_request},
+    turns::{Places, Turn, Turns, hurry, of_request},
 };
 use crate::{entropy, schema};
 
@@ -177,6 +177,12 @@ impl Store {
         })
         .await?;
         Ok(())
+    }
+
+    /// Places for work of tenants that waits before it uses connections of the pool.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        self.turns.places()
     }
 
     #[must_use]

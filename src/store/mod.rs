@@ -57,4 +57,4 @@ pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
 pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
-pub use turns::{of_request, set_tenant};
+pub use turns::{Places, Turn, of_request, set_tenant};

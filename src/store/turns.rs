@@ -54,17 +54,29 @@ pub(super) fn hurry() {
     let _ = REQUEST.try_with(|request| request.urgent.set(true));
 }
 
+/// Places for work of tenants that take turns. One tenant does not get all of them.
+pub struct Places(Arc<Lanes>);
+
+impl Places {
+    /// Waits for a place.
+    pub async fn take(&self, tenant: TenantId) -> Turn {
+        self.0.take(Some(tenant)).await
+    }
+}
+
 /// The turns on a pool's connections.
 pub(super) struct Turns {
-    ordinary: Arc<Gate>,
+    ordinary: Arc<Lanes>,
     /// `None`: the pool has one connection.
-    reserve: Option<Arc<Gate>>,
+    reserve: Option<Arc<Lanes>>,
 }
 
 /// A place for one connection. Dropping it lets the next one in.
-pub(super) struct Turn(Option<(Arc<Gate>, Lane)>);
+pub struct Turn(Option<(Arc<Lanes>, Lane)>);
 
-struct Gate {
+/// Places that tenants take turns on: each tenant waits in a lane of its own.
+struct Lanes {
+    places: u32,
     /// Maximum number of places of one lane: a tenant whose requests wait for a lock leaves some.
     per_lane: u32,
     waiting: Mutex<Waiting>,
@@ -92,9 +104,15 @@ impl Turns {
     pub(super) fn new(connections: u32) -> Self {
         let reserved = (connections / RESERVED_OF).clamp(1, MAX_RESERVE).min(connections - 1);
         Self {
-            ordinary: Gate::new(connections - reserved),
-            reserve: (reserved > 0).then(|| Gate::new(reserved)),
+            ordinary: Lanes::new(connections - reserved),
+            reserve: (reserved > 0).then(|| Lanes::new(reserved)),
         }
+    }
+
+    /// Places for work that waits before it uses connections, as many as there are connections
+    /// outside the reserve.
+    pub(super) fn places(&self) -> Places {
+        Places(Lanes::new(self.ordinary.places))
     }
 
     /// Waits for a turn of the request's tenant.
@@ -111,10 +129,11 @@ impl Turns {
     }
 }
 
-impl Gate {
+impl Lanes {
     fn new(places: u32) -> Arc<Self> {
         let (order, lanes) = (VecDeque::new(), HashMap::new());
         Arc::new(Self {
+            places,
             per_lane: places - (places / LEFT_OF).max(1).min(places - 1),
             waiting: Mutex::new(Waiting { free: places, order, lanes }),
         })
@@ -151,7 +170,7 @@ impl Gate {
             // A place may have become free in between.
             self.pass_on(&mut waiting);
         }
-        turn.await.expect("a gate sends a turn to all that wait")
+        turn.await.expect("a turn is sent to all that wait")
     }
 
     fn give_back(self: &Arc<Self>, lane: Lane) {

@@ -5,7 +5,8 @@ use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
 use crate::harness::{
-    App, Call, WALLET, data_dir::DataDir, eventually, listener::RawClient, within_patience,
+    App, Call, TestTenant, WALLET, data_dir::DataDir, eventually, listener::RawClient,
+    within_patience,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -43,6 +44,89 @@ async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_
     lock.commit().await.expect("the commit");
     for answer in within_patience("all are answered", waiting.join_all()).await {
         assert_eq!(answer.expect("the router is infallible").status(), 200);
+    }
+}
+
+/// What waits for a lock of one tenant: its requests have all the turns that one tenant gets.
+#[derive(Clone, Copy, Debug)]
+enum Flood {
+    /// Credits, which go on in a task of their own.
+    Credits,
+    /// Links to the dashboard that are followed.
+    Links,
+    /// Purchases that were made before, and are read again.
+    Replays,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
+    for flood in [Flood::Credits, Flood::Links, Flood::Replays] {
+        let app = App::start().await;
+        let wallet = app.wallet("10").await;
+        let key = app.key(&app.tronagg, wallet).await;
+        let buy = || key.buy("1").idempotency_key("bought");
+        app.send(buy()).await.expect(201);
+        app.account(&app.tradetally, "user-1", "10").await;
+        let link = async |tenant: &TestTenant, account: &str| {
+            let call = tenant.call("POST", "/v1/dashboard-links").json(json!({"account": account}));
+            let url = app.send(call).await.expect(201).text("/url").to_owned();
+            let (_, token) = url.split_once("token=").expect("a token");
+            Call::new("POST", "/dashboard/enter")
+                .header("Origin", "http://127.0.0.1:8080")
+                .body("application/x-www-form-urlencoded", format!("token={token}"))
+        };
+        // The backend's request waits for the same lock, and takes one of its tenant's turns: work
+        // that took the turns of nobody would leave none to others.
+        let mut calls = vec![match flood {
+            Flood::Credits | Flood::Links => {
+                app.tronagg.call("PATCH", &key.path).json(json!({"name": "a name"}))
+            }
+            Flood::Replays => app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/purchases")),
+        }];
+        for number in 0..20 {
+            calls.push(match flood {
+                Flood::Credits => app
+                    .tronagg
+                    .call("POST", &format!("/v1/accounts/{wallet}/credits"))
+                    .idempotency_key(&format!("credit-{number}"))
+                    .json(json!({"amount": "1"})),
+                Flood::Links => link(&app.tronagg, wallet).await,
+                Flood::Replays => buy(),
+            });
+        }
+        let others_link = link(&app.tradetally, "user-1").await;
+        let mut lock = app.pool.begin().await.expect("a transaction");
+        let statement = match flood {
+            Flood::Credits | Flood::Links => {
+                "SELECT FROM accounts WHERE external_id <> 'user-1' FOR UPDATE"
+            }
+            Flood::Replays => "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE",
+        };
+        sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
+        let mut waiting = JoinSet::new();
+        for call in calls {
+            waiting.spawn(app.router.clone().oneshot(call.into_request()));
+        }
+        // Of the pool's six connections one is in the reserve. Of the others, one tenant gets four.
+        app.wait_until_blocked(4).await;
+        let others = async {
+            let credit = app
+                .tradetally
+                .call("POST", "/v1/accounts/user-1/credits")
+                .idempotency_key("another-credit")
+                .json(json!({"amount": "1"}));
+            app.send(credit).await.expect(201);
+            app.send(others_link).await.expect(303);
+            app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
+        };
+        within_patience(&format!("the other tenant is served beside {flood:?}"), others).await;
+        app.wait_until_blocked(4).await;
+        lock.commit().await.expect("the commit");
+        for answer in within_patience("all are answered", waiting.join_all()).await {
+            let status = answer.expect("the router is infallible").status().as_u16();
+            assert!(matches!(status, 200 | 201 | 303), "{status}");
+        }
+        app.check_ledger().await;
     }
 }
 

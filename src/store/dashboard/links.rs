@@ -20,7 +20,7 @@ use crate::{
     },
     store::{
         AccountHandle, Store, StoreError, accounts::account, clock::now,
-        external_ids::stored_account,
+        external_ids::stored_account, turns::set_tenant,
     },
 };
 
@@ -88,6 +88,7 @@ impl Store {
         let found = self.lookups.links.find(*link.hash().as_bytes()).await?;
         let Some(found) = found else { return Ok(None) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
+        set_tenant(tenant.id);
         Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
     }
 

@@ -21,6 +21,7 @@ use crate::{
         audit::{Act, Subject},
         clock::{now, stored_time},
         external_ids::stored_account,
+        turns::set_tenant,
     },
 };
 
@@ -129,6 +130,7 @@ impl Store {
         };
         let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;
         let tenant = self.tenant_by_id(TenantId::from_uuid(row.tenant_id)).await?;
+        set_tenant(tenant.id);
         let session = DashboardSession {
             id: token.session_id(),
             tenant,

@@ -23,7 +23,7 @@ use crate::{
     },
     http::transport::logged_tenant::LoggedTenant,
     state::AppState,
-    store::{AccountHandle, AdminVerification, of_request},
+    store::{AccountHandle, AdminVerification, set_tenant},
 };
 
 /// The holder of an admin key, in the extensions of every request that [`admit`] let pass.
@@ -101,7 +101,8 @@ pub async fn admit(
     }));
     let mut response = if verification.permissions.has(permission) {
         request.extensions_mut().insert(admin.clone());
-        of_request(Some(admin.tenant.id), next.run(request)).await
+        set_tenant(admin.tenant.id);
+        next.run(request).await
     } else {
         lacking(permission).into_response()
     };

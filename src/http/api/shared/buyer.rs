@@ -20,12 +20,14 @@ use crate::{
     domain::{amount::Currency, id::RequestId, tenant::Tenant},
     money::{Buyer, Decision},
     state::AppState,
-    store::StoreError,
+    store::{StoreError, set_tenant},
 };
 
-/// The tenant that the principal's key belongs to.
+/// The tenant that the principal's key belongs to. From here on the request waits for its turns.
 pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
-    Ok(state.store.find_tenant(&principal.tenant, principal.environment).await?)
+    let tenant = state.store.find_tenant(&principal.tenant, principal.environment).await?;
+    set_tenant(tenant.id);
+    Ok(tenant)
 }
 
 /// The holder of a key, as the ledger wants to know him.

@@ -6,19 +6,15 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-use super::buyer::tenant_of;
 use crate::{
     auth::{Principal, Problem, ProblemCode},
-    state::AppState,
-    store::of_request,
     web::in_flight::{HeldUntilSent, InFlight},
 };
 
 /// Lets the request pass unless the key has as many in flight as it may have. A request is in flight
-/// until its response has been handed to the socket. Requests of different tenants take turns on the
-/// connections. Stands behind the gate.
+/// until its response has been handed to the socket. Stands behind the gate.
 pub async fn bound(
-    State((state, in_flight)): State<(AppState, InFlight)>,
+    State(in_flight): State<InFlight>,
     principal: Principal,
     request: Request,
     next: Next,
@@ -26,11 +22,7 @@ pub async fn bound(
     let Some(entered) = in_flight.enter(principal.key_id.uuid()) else {
         return too_many(&in_flight).into_response();
     };
-    let tenant = match tenant_of(&state, &principal).await {
-        Ok(tenant) => tenant,
-        Err(problem) => return problem.into_response(),
-    };
-    let mut response = of_request(Some(tenant.id), next.run(request)).await;
+    let mut response = next.run(request).await;
     HeldUntilSent::attach(&mut response, entered);
     response
 }
