@@ -1,12 +1,10 @@
 //! The balance and the ledger entries of the account, as a page and as a CSV file.
 
-use std::sync::Arc;
-
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     account_keys::named_keys,
-    csv::{Export, Lines, entries_before},
+    csv::{Lines, download, entries_before},
     events::Names,
     pages::{
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
@@ -62,13 +60,7 @@ pub async fn export(
     }
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let range = state.store().find_entry_range(tenant, account, &filter).await?;
-    let export = Export {
-        store: Arc::clone(state.store()),
-        tenant: Arc::clone(&visitor.session().tenant),
-        account: account.clone(),
-        lines: Lines::Statement { filter, range },
-    };
-    Ok(export.download())
+    Ok(download(&state, &visitor, Lines::Statement { filter, range }))
 }
 
 /// Days are those of UTC; the last one is in it.

@@ -1,26 +1,20 @@
-//! CSV downloads. The rows are read in parts while the response is sent, so that memory use does
-//! not grow with the file.
+//! The CSV files of the dashboard.
 
-use std::{error::Error, sync::Arc};
+use std::sync::Arc;
 
-use axum::{
-    body::{Body, Bytes},
-    http::{HeaderValue, header},
-    response::{IntoResponse as _, Response},
-};
-use futures_util::stream;
+use axum::response::Response;
 
+use super::session::Visitor;
 use crate::{
     domain::{
         account::ExternalId, id::KeyId, ledger_entry::SortOrder, tenant::Tenant,
         timestamp::Timestamp,
     },
+    http::{CsvDownload, CsvLines, LINES_AT_ONCE},
+    state::AppState,
     store::{EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
     web::csv::record,
 };
-
-/// Lines that are read at once.
-const AT_ONCE: i64 = 1000;
 
 const ENTRY_COLUMNS: [&str; 9] = [
     "seq",
@@ -46,14 +40,6 @@ const PURCHASE_COLUMNS: [&str; 9] = [
     "hold_id",
 ];
 
-/// A file that is being written.
-pub struct Export {
-    pub store: Arc<Store>,
-    pub tenant: Arc<Tenant>,
-    pub account: ExternalId,
-    pub lines: Lines,
-}
-
 /// Which lines are still to be written, newest first.
 pub enum Lines {
     Statement { filter: EntryFilter, range: EntryRange },
@@ -61,49 +47,34 @@ pub enum Lines {
     Done,
 }
 
-impl Export {
-    /// The file, with a line of names in front.
-    pub fn download(self) -> Response {
-        let (name, columns) = match &self.lines {
-            Lines::Statement { .. } => ("statement.csv", ENTRY_COLUMNS),
-            Lines::Purchases { .. } | Lines::Done => ("purchases.csv", PURCHASE_COLUMNS),
-        };
-        let first = Bytes::from(record(&columns.map(str::to_owned)));
-        let parts = stream::try_unfold((self, Some(first)), async |(mut export, first)| {
-            let part = match first {
-                Some(first) => Some(first),
-                None => export.next().await?,
-            };
-            Ok::<_, StoreError>(part.map(|part| (part, (export, None))))
-        });
-        let disposition = HeaderValue::try_from(format!("attachment; filename=\"{name}\""));
-        let headers = [
-            (
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
-            ),
-            (header::CONTENT_DISPOSITION, disposition.expect("a name written out above")),
-        ];
-        (headers, Body::from_stream(parts)).into_response()
-    }
+/// The file with these lines of the visitor's account.
+pub fn download(state: &AppState, visitor: &Visitor, lines: Lines) -> Response {
+    let (name, columns) = match &lines {
+        Lines::Statement { .. } => ("statement.csv", ENTRY_COLUMNS),
+        Lines::Purchases { .. } | Lines::Done => ("purchases.csv", PURCHASE_COLUMNS),
+    };
+    let download = CsvDownload {
+        store: Arc::clone(state.store()),
+        tenant: Arc::clone(&visitor.session().tenant),
+        lines: Export { account: visitor.account().clone(), lines },
+    };
+    download.respond(name, &columns)
+}
 
-    /// The next lines; `None`: that was all.
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let lines = self.read().await.inspect_err(|error| {
-            // The answer has begun: it can only be broken off, and the log of requests has it as good.
-            let (tenant, error) = (self.tenant.slug.as_str(), error as &dyn Error);
-            tracing::error!(tenant, error, "an export broke off");
-        })?;
-        Ok((!lines.is_empty()).then(|| lines.into()))
-    }
+/// A file that is being written.
+struct Export {
+    account: ExternalId,
+    lines: Lines,
+}
 
-    async fn read(&mut self) -> Result<String, StoreError> {
-        let Self { store, tenant, account, lines } = self;
+impl CsvLines for Export {
+    async fn read(&mut self, store: &Store, tenant: &Tenant) -> Result<String, StoreError> {
+        let Self { account, lines } = self;
         match *lines {
             Lines::Statement { filter, range } => {
                 let order = SortOrder::NewestFirst;
                 let entries = store
-                    .list_ledger_entries(tenant, account, &filter, range, order, AT_ONCE)
+                    .list_ledger_entries(tenant, account, &filter, range, order, LINES_AT_ONCE)
                     .await?;
                 *lines = entries.last().map_or(Lines::Done, |last| {
                     let range = entries_before(range, last.seq);
@@ -113,7 +84,7 @@ impl Export {
             }
             Lines::Purchases { key_id, since, before } => {
                 let purchases = store
-                    .list_purchases_since(tenant, account, key_id, since, before, AT_ONCE)
+                    .list_purchases_since(tenant, account, key_id, since, before, LINES_AT_ONCE)
                     .await?;
                 *lines = purchases.last().map_or(Lines::Done, |(seq, _)| Lines::Purchases {
                     key_id,

@@ -1,11 +1,9 @@
 //! The purchases of a key, as a page and as a CSV file.
 
-use std::sync::Arc;
-
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    csv::{Export, Lines},
+    csv::{Lines, download},
     key_in_path::KeyInPath,
     pages::{
         frame::Nav,
@@ -56,13 +54,7 @@ pub async fn export(
     }
     // Whose it is, before anything of it is sent.
     state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
-    let export = Export {
-        store: Arc::clone(state.store()),
-        tenant: Arc::clone(&visitor.session().tenant),
-        account: visitor.account().clone(),
-        lines: Lines::Purchases { key_id, since, before: None },
-    };
-    Ok(export.download())
+    Ok(download(&state, &visitor, Lines::Purchases { key_id, since, before: None }))
 }
 
 async fn page(

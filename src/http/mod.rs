@@ -2,8 +2,10 @@
 //!
 //! [`transport`] has what all requests share. [`api`] has the resources, grouped by the credential
 //! that calls them. [`routes`] has all routes, and [`router`](self::router()) has all layers.
+//! [`csv_download`] sends the files of the API and of the dashboard.
 
 mod api;
+mod csv_download;
 mod docs;
 mod openapi;
 mod problem;
@@ -11,6 +13,7 @@ mod router;
 mod routes;
 mod transport;
 
+pub use csv_download::{CsvDownload, CsvLines, LINES_AT_ONCE};
 pub use docs::docs;
 pub use openapi::document as openapi_document;
 pub use router::{operations_router, router, waiting_router};

@@ -1,12 +1,18 @@
 //! One tenant cannot take the database's connections from another.
 
+use axum::body::Body;
+use http_body_util::BodyExt as _;
 use serde_json::json;
+use sqlx::AssertSqlSafe;
 use tokio::task::JoinSet;
 use tower::ServiceExt as _;
 
-use crate::harness::{
-    App, Call, TestTenant, WALLET, data_dir::DataDir, eventually, listener::RawClient,
-    within_patience,
+use crate::{
+    dashboard::visitor::{Site, Visitor},
+    harness::{
+        App, Call, TestTenant, WALLET, app::NewKey, data_dir::DataDir, eventually,
+        listener::RawClient, within_patience,
+    },
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -127,6 +133,67 @@ async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
             assert!(matches!(status, 200 | 201 | 303), "{status}");
         }
         app.check_ledger().await;
+    }
+}
+
+/// The body of a response. Nobody has read it yet.
+async fn body_of(app: &App, call: Call) -> Body {
+    let response = app.router.clone().oneshot(call.into_request()).await;
+    let response = response.expect("the router is infallible");
+    assert_eq!(response.status(), 200);
+    response.into_body()
+}
+
+fn of_session(owner: &Visitor, path: &str) -> Call {
+    Call::new("GET", path).header("Cookie", &format!("tollgate_session={}", owner.session()))
+}
+
+fn statement(tenant: &TestTenant, account: &str) -> Call {
+    tenant.call("GET", &format!("/v1/accounts/{account}/ledger.csv"))
+}
+
+fn purchases(owner: &Visitor, key: &NewKey) -> Call {
+    of_session(owner, &format!("/dashboard/keys/{}/purchases.csv", key.id))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
+    let site = Site::start().await;
+    let app = &site.app;
+    let (wallet, other) = (app.wallet("10").await, "user-1");
+    app.account(&app.tradetally, other, "10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let other_key = app.key(&app.tradetally, other).await;
+    let owner = site.owner(&app.tronagg, wallet).await;
+    let other_owner = site.owner(&app.tradetally, other).await;
+    let statements =
+        [statement(&app.tronagg, wallet), of_session(&owner, "/dashboard/balance.csv")];
+    // Each lock stops the exports of one tenant only: a list of purchases reads no credits, and a
+    // statement reads no keys.
+    for (table, stopped, running) in [
+        ("credits", &statements[..], purchases(&other_owner, &other_key)),
+        ("api_keys", &[purchases(&owner, &key)][..], statement(&app.tradetally, other)),
+    ] {
+        let mut exports = Vec::new();
+        for call in stopped.iter().cycle().take(10) {
+            exports.push(body_of(app, call.clone()).await);
+        }
+        let running = body_of(app, running).await;
+        let mut lock = app.pool.begin().await.expect("a transaction");
+        let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        sqlx::query(AssertSqlSafe(sql)).execute(&mut *lock).await.expect("the lock");
+        let mut reading = JoinSet::new();
+        for export in exports {
+            reading.spawn(export.collect());
+        }
+        // Of the pool's six connections one is in the reserve. Of the others, one tenant gets four.
+        app.wait_until_blocked(4).await;
+        let export = within_patience("the other tenant's export ends", running.collect()).await;
+        export.expect("it is complete");
+        lock.commit().await.expect("the commit");
+        for export in within_patience("all exports end", reading.join_all()).await {
+            export.expect("it is complete");
+        }
     }
 }
 

@@ -2,14 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::{
-    Json,
-    body::{Body, Bytes},
-    extract::State,
-    http::{HeaderValue, header},
-    response::{IntoResponse, Response},
-};
-use futures_util::stream;
+use axum::{Json, extract::State, response::Response};
 use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 
@@ -24,19 +17,19 @@ use crate::{
         text::Reference,
         timestamp::Timestamp,
     },
-    http::api::shared::{
-        admin::Admin,
-        page::{List, Page, filter_text},
-        params::{AccountPath, QueryParams},
-        problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
+    http::{
+        api::shared::{
+            admin::Admin,
+            page::{List, Page, filter_text},
+            params::{AccountPath, QueryParams},
+            problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
+        },
+        csv_download::{CsvDownload, CsvLines, LINES_AT_ONCE},
     },
     state::AppState,
     store::{self, EntryFilter, EntryRange, Store, StoreError},
     web::csv,
 };
-
-/// Entries that an export reads at once: what it needs of memory does not grow with the statement.
-const EXPORTED_AT_ONCE: i64 = 1000;
 
 /// One movement of an account's balance.
 #[derive(Serialize, ToSchema)]
@@ -249,65 +242,35 @@ pub async fn export(
     let query = EntryQuery::read(&mut params);
     params.finish()?;
     let (filter, order) = (query.filter(), query.order);
-    let range = state.store.find_entry_range(&admin.tenant, &account, &filter).await?;
-    let (store, tenant) = (Arc::clone(&state.store), Arc::clone(&admin.tenant));
-    let export = Export { store, tenant, account, filter, order, rest: Some(range) };
-    let first = Bytes::from(csv::record(&LedgerEntry::COLUMNS.map(str::to_owned)));
-    let parts = stream::try_unfold((export, Some(first)), async |(mut export, header)| {
-        let part = match header {
-            Some(header) => Some(header),
-            None => export.next().await?,
-        };
-        Ok::<_, StoreError>(part.map(|part| (part, (export, None))))
-    });
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/csv; charset=utf-8; header=present")),
-        (
-            header::CONTENT_DISPOSITION,
-            HeaderValue::from_static("attachment; filename=\"ledger.csv\""),
-        ),
-    ];
-    Ok((headers, Body::from_stream(parts)).into_response())
+    let rest = state.store.find_entry_range(&admin.tenant, &account, &filter).await?;
+    let download = CsvDownload {
+        store: Arc::clone(&state.store),
+        tenant: Arc::clone(&admin.tenant),
+        lines: Statement { account, filter, order, rest },
+    };
+    Ok(download.respond("ledger.csv", &LedgerEntry::COLUMNS))
 }
 
 /// A statement that is being written.
-struct Export {
-    store: Arc<Store>,
-    tenant: Arc<Tenant>,
+struct Statement {
     account: ExternalId,
     filter: EntryFilter,
     order: SortOrder,
-    rest: Option<EntryRange>,
+    rest: EntryRange,
 }
 
-impl Export {
-    /// The next lines; `None`: that was all.
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Some(range) = self.rest else { return Ok(None) };
-        let entries = self
-            .store
-            .list_ledger_entries(
-                &self.tenant,
-                &self.account,
-                &self.filter,
-                range,
-                self.order,
-                EXPORTED_AT_ONCE,
-            )
-            .await
-            .inspect_err(|error| {
-                // The answer has begun: it can only be broken off, and the log of requests has it as good.
-                let (tenant, error) = (self.tenant.slug.as_str(), error as &dyn std::error::Error);
-                tracing::error!(tenant, error, "an export broke off");
-            })?;
-        let Some(last) = entries.last() else { return Ok(None) };
-        self.rest = Some(rest(range, self.order, last.seq));
-        let mut lines = String::new();
-        for entry in entries {
-            let entry = LedgerEntry::new(entry, &self.tenant.policy.currency);
-            lines.push_str(&csv::record(&entry.into_record()));
+impl CsvLines for Statement {
+    async fn read(&mut self, store: &Store, tenant: &Tenant) -> Result<String, StoreError> {
+        let Self { account, filter, order, rest: range } = self;
+        let entries = store
+            .list_ledger_entries(tenant, account, filter, *range, *order, LINES_AT_ONCE)
+            .await?;
+        if let Some(last) = entries.last() {
+            *range = rest(*range, *order, last.seq);
         }
-        Ok(Some(lines.into()))
+        let line =
+            |entry| csv::record(&LedgerEntry::new(entry, &tenant.policy.currency).into_record());
+        Ok(entries.into_iter().map(line).collect())
     }
 }
 

@@ -1,0 +1,78 @@
+//! CSV downloads. The lines are read in parts while the response is sent, so that memory use does
+//! not grow with the file.
+
+use std::{error::Error, sync::Arc};
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderValue, header},
+    response::{IntoResponse as _, Response},
+};
+use futures_util::stream;
+
+use crate::{
+    domain::tenant::Tenant,
+    store::{Store, StoreError, of_request},
+    web::csv::record,
+};
+
+/// Maximum number of lines that are read at once.
+pub const LINES_AT_ONCE: i64 = 1000;
+
+/// The lines of a file that are still to be written.
+pub trait CsvLines: Send + 'static {
+    /// The next lines. Empty: there are no more.
+    fn read(
+        &mut self,
+        store: &Store,
+        tenant: &Tenant,
+    ) -> impl Future<Output = Result<String, StoreError>> + Send;
+}
+
+/// A file that is being written.
+pub struct CsvDownload<L> {
+    pub store: Arc<Store>,
+    pub tenant: Arc<Tenant>,
+    pub lines: L,
+}
+
+impl<L: CsvLines> CsvDownload<L> {
+    /// The file, with a line of names in front.
+    pub fn respond(self, file_name: &str, columns: &[&str]) -> Response {
+        let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+        let first = Bytes::from(record(&names));
+        let parts = stream::try_unfold((self, Some(first)), async |(mut download, first)| {
+            let part = match first {
+                Some(first) => Some(first),
+                None => download.next().await?,
+            };
+            Ok::<_, StoreError>(part.map(|part| (part, (download, None))))
+        });
+        let disposition = HeaderValue::try_from(format!("attachment; filename=\"{file_name}\""));
+        let headers = [
+            (
+                header::CONTENT_TYPE,
+                HeaderValue::from_static("text/csv; charset=utf-8; header=present"),
+            ),
+            (
+                header::CONTENT_DISPOSITION,
+                disposition.expect("the code has the names of all files"),
+            ),
+        ];
+        (headers, Body::from_stream(parts)).into_response()
+    }
+
+    /// The next lines; `None`: that was all.
+    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
+        let Self { store, tenant, lines } = self;
+        // The handler has returned, so nothing around this says whose turns the lines wait for.
+        let lines = of_request(Some(tenant.id), lines.read(store, tenant)).await;
+        let lines = lines.inspect_err(|error| {
+            // The response has begun: it can only be broken off, and the log of requests has it as
+            // a success.
+            let (tenant, error) = (tenant.slug.as_str(), error as &dyn Error);
+            tracing::error!(tenant, error, "an export broke off");
+        })?;
+        Ok((!lines.is_empty()).then(|| lines.into()))
+    }
+}
