@@ -10,7 +10,7 @@ use crate::{
         account::ExternalId, id::KeyId, ledger_entry::SortOrder, tenant::Tenant,
         timestamp::Timestamp,
     },
-    http::{CsvDownload, CsvLines, LINES_AT_ONCE},
+    http::{Credential, CsvDownload, CsvLines, LINES_AT_ONCE},
     state::AppState,
     store::{EntryFilter, EntryRange, LedgerEntry, Purchase, Store, StoreError},
     web::csv::record,
@@ -56,6 +56,7 @@ pub fn download(state: &AppState, visitor: &Visitor, lines: Lines) -> Response {
     let download = CsvDownload {
         store: Arc::clone(state.store()),
         tenant: Arc::clone(&visitor.session().tenant),
+        credential: Credential::Session(visitor.token().clone()),
         lines: Export { account: visitor.account().clone(), lines },
     };
     download.respond(name, &columns)

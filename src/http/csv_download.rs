@@ -11,7 +11,7 @@ use axum::{
 use futures_util::stream;
 
 use crate::{
-    domain::tenant::Tenant,
+    domain::{api_key::KeyHash, session_token::SessionToken, tenant::Tenant},
     store::{Store, StoreError, of_request},
     web::csv::record,
 };
@@ -29,11 +29,40 @@ pub trait CsvLines: Send + 'static {
     ) -> impl Future<Output = Result<String, StoreError>> + Send;
 }
 
+/// What the request for a file carried.
+pub enum Credential {
+    AdminKey(KeyHash),
+    Session(SessionToken),
+}
+
 /// A file that is being written.
 pub struct CsvDownload<L> {
     pub store: Arc<Store>,
     pub tenant: Arc<Tenant>,
+    /// If it ends, the file breaks off.
+    pub credential: Credential,
     pub lines: L,
+}
+
+/// Why a file breaks off.
+#[derive(Debug, thiserror::Error)]
+enum Broken {
+    #[error("the admin key or the session has ended")]
+    CredentialOver,
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl Credential {
+    /// Whether it has not ended. Permissions never change, so they are not checked again.
+    async fn is_live(&self, store: &Store) -> Result<bool, StoreError> {
+        Ok(match self {
+            Self::AdminKey(hash) => {
+                store.verify_admin_key(hash).await?.is_some_and(|key| !key.revoked)
+            }
+            Self::Session(token) => store.dashboard_session(token).await?.is_some(),
+        })
+    }
 }
 
 impl<L: CsvLines> CsvDownload<L> {
@@ -46,7 +75,7 @@ impl<L: CsvLines> CsvDownload<L> {
                 Some(first) => Some(first),
                 None => download.next().await?,
             };
-            Ok::<_, StoreError>(part.map(|part| (part, (download, None))))
+            Ok::<_, Broken>(part.map(|part| (part, (download, None))))
         });
         let disposition = HeaderValue::try_from(format!("attachment; filename=\"{file_name}\""));
         let headers = [
@@ -63,16 +92,27 @@ impl<L: CsvLines> CsvDownload<L> {
     }
 
     /// The next lines; `None`: that was all.
-    async fn next(&mut self) -> Result<Option<Bytes>, StoreError> {
-        let Self { store, tenant, lines } = self;
+    async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
         // The handler has returned, so nothing around this says whose turns the lines wait for.
-        let lines = of_request(Some(tenant.id), lines.read(store, tenant)).await;
-        let lines = lines.inspect_err(|error| {
+        let lines = of_request(Some(self.tenant.id), self.read()).await;
+        let lines = lines.inspect_err(|broken| {
             // The response has begun: it can only be broken off, and the log of requests has it as
             // a success.
-            let (tenant, error) = (tenant.slug.as_str(), error as &dyn Error);
-            tracing::error!(tenant, error, "an export broke off");
+            let tenant = self.tenant.slug.as_str();
+            match broken {
+                Broken::CredentialOver => tracing::info!(tenant, "an export broke off: {broken}"),
+                Broken::Store(error) => {
+                    tracing::error!(tenant, error = error as &dyn Error, "an export broke off");
+                }
+            }
         })?;
         Ok((!lines.is_empty()).then(|| lines.into()))
+    }
+
+    async fn read(&mut self) -> Result<String, Broken> {
+        if !self.credential.is_live(&self.store).await? {
+            return Err(Broken::CredentialOver);
+        }
+        Ok(self.lines.read(&self.store, &self.tenant).await?)
     }
 }

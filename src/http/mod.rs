@@ -13,7 +13,7 @@ mod router;
 mod routes;
 mod transport;
 
-pub use csv_download::{CsvDownload, CsvLines, LINES_AT_ONCE};
+pub use csv_download::{Credential, CsvDownload, CsvLines, LINES_AT_ONCE};
 pub use docs::docs;
 pub use openapi::document as openapi_document;
 pub use router::{operations_router, router, waiting_router};

@@ -144,18 +144,8 @@ async fn csv_statement_matches_the_entries_and_is_safe_in_a_spreadsheet() {
 #[tokio::test]
 async fn long_csv_statement_is_complete() {
     let world = World::new().await;
-    // More entries than one read returns, with the same columns as the service writes.
-    for statement in [
-        "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
-                                     created_at)
-         SELECT account_id, last_seq + n, 'credit', 1, balance + n, gen_random_uuid(), last_entry_at
-         FROM accounts CROSS JOIN generate_series(1, 2500) AS n WHERE last_seq > 0",
-        "INSERT INTO credits (account_id, credit_id, seq, amount, created_at)
-         SELECT account_id, cause_id, seq, amount, created_at FROM ledger_entries WHERE seq > 7",
-        "UPDATE accounts SET balance = balance + 2500, last_seq = last_seq + 2500 WHERE last_seq > 0",
-    ] {
-        sqlx::query(statement).execute(&world.app.pool).await.expect("the rows are written");
-    }
+    // More entries than one read returns.
+    world.app.add_credits(2500).await;
     for (order, first, last) in [("asc", "1", "2507"), ("desc", "2507", "1")] {
         let lines = world.csv(&format!("order={order}")).await;
         assert_eq!(lines.len(), 2508);

@@ -2,9 +2,12 @@
 //! when the tenant or an operator ends them.
 
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 use tollgate::{
     domain::{account::ExternalId, audit::Origin, id::AdminKeyId, session_token::SessionToken},
     entropy,
+    http::ServerLimits,
+    state::Limits,
     store::FormClaim,
 };
 
@@ -12,7 +15,11 @@ use super::{
     visitor::{Site, Visitor, visitor_on_another_node},
     wallet::Wallet,
 };
-use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET};
+use crate::harness::{
+    Call, OTHER_WALLET, TestTenant, WALLET,
+    listener::{exchange, listen},
+    within_patience,
+};
 
 const LOGIN: &str = "/dashboard/tronagg/login";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
@@ -103,6 +110,54 @@ async fn links_and_sessions_end_when_the_admin_key_that_made_them_is_revoked() {
     assert!(hesitant.cookies.is_empty(), "{:?}", hesitant.cookies);
     by_another_key.get(KEYS).await.expect(200);
     by_wallet.get(KEYS).await.expect(200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exports_break_off_when_the_admin_key_is_revoked() {
+    let site = Site::start().await;
+    site.app.wallet("5").await;
+    // More entries than an export reads at once.
+    site.app.add_credits(2500).await;
+    let maker = maker(&site).await;
+    let owner = site.owner_by_link(&maker.link(&site, WALLET).await).await;
+    let server = listen(&site.app, Limits::default(), ServerLimits::default()).await;
+    let address = server.address;
+    let get = |path: &str, header: &str| {
+        format!("GET {path} HTTP/1.1\r\nHost: x\r\n{header}\r\nConnection: close\r\n\r\n")
+    };
+    let requests = [
+        get(
+            &format!("/v1/accounts/{WALLET}/ledger.csv"),
+            &format!("Authorization: Bearer {}", maker.text),
+        ),
+        get("/dashboard/balance.csv", &format!("Cookie: tollgate_session={}", owner.session())),
+    ];
+    // The chunk that ends a complete response.
+    let last_chunk = "\r\n0\r\n\r\n";
+    for request in &requests {
+        let export = exchange(address, request.as_bytes()).await;
+        assert!(export.starts_with("HTTP/1.1 200 OK\r\n"), "{export}");
+        assert!(export.ends_with(last_chunk), "{export}");
+        assert!(export.matches(",credit,").count() > 2000, "{export}");
+    }
+
+    let mut lock = site.app.pool.begin().await.expect("a transaction");
+    let credits = "LOCK TABLE credits IN ACCESS EXCLUSIVE MODE";
+    sqlx::query(credits).execute(&mut *lock).await.expect("the lock");
+    let mut exports = JoinSet::new();
+    for request in requests {
+        exports.spawn(async move { exchange(address, request.as_bytes()).await });
+    }
+    // Both have found their credential, and read the first thousand lines.
+    site.app.wait_until_blocked(2).await;
+    maker.revoke(&site).await;
+    lock.commit().await.expect("the commit");
+    for export in within_patience("both exports end", exports.join_all()).await {
+        assert!(export.starts_with("HTTP/1.1 200 OK\r\n"), "{export}");
+        assert!(!export.ends_with(last_chunk), "{export}");
+        assert!(export.matches(",credit,").count() <= 1000, "{export}");
+    }
+    site.app.check_ledger().await;
 }
 
 #[tokio::test]

@@ -134,6 +134,27 @@ impl App {
         }
     }
 
+    /// Adds credits of the smallest amount to every account that has ledger entries, with the same
+    /// columns as the service writes.
+    pub async fn add_credits(&self, number: i64) {
+        for statement in [
+            "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
+                                         created_at)
+             SELECT account_id, last_seq + n, 'credit', 1, balance + n, gen_random_uuid(),
+                    last_entry_at
+             FROM accounts CROSS JOIN generate_series(1, $1) AS n WHERE last_seq > 0",
+            "INSERT INTO credits (account_id, credit_id, seq, amount, created_at)
+             SELECT e.account_id, e.cause_id, e.seq, e.amount, e.created_at
+             FROM ledger_entries e JOIN accounts a USING (account_id)
+             WHERE e.seq > a.last_seq AND a.last_seq + $1 >= e.seq",
+            "UPDATE accounts SET balance = balance + $1, last_seq = last_seq + $1
+             WHERE last_seq > 0",
+        ] {
+            let written = sqlx::query(statement).bind(number).execute(&self.pool).await;
+            written.expect("the rows are written");
+        }
+    }
+
     /// Creates a key of the account with the tenant's default scopes.
     pub async fn key(&self, tenant: &TestTenant, account: &str) -> NewKey {
         self.key_with(tenant, account, json!({"name": "a key"})).await

@@ -24,7 +24,7 @@ use crate::{
             params::{AccountPath, QueryParams},
             problems::{AnyRoute, WithAdminKey, WithParameters, WithTarget},
         },
-        csv_download::{CsvDownload, CsvLines, LINES_AT_ONCE},
+        csv_download::{Credential, CsvDownload, CsvLines, LINES_AT_ONCE},
     },
     state::AppState,
     store::{self, EntryFilter, EntryRange, Store, StoreError},
@@ -222,8 +222,8 @@ pub async fn list(
 
 /// Export an account's ledger entries as CSV
 ///
-/// The first line is a header. If the connection breaks before the end, the transfer is incomplete
-/// and the client sees an error.
+/// The first line is a header. If the connection breaks before the end, for example because the
+/// admin key was revoked, the transfer is incomplete and the client sees an error.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",
     operation_id = "exportLedgerEntries", tag = "accounts",
     security(("admin_key" = [])),
@@ -246,6 +246,7 @@ pub async fn export(
     let download = CsvDownload {
         store: Arc::clone(&state.store),
         tenant: Arc::clone(&admin.tenant),
+        credential: Credential::AdminKey(admin.key_hash),
         lines: Statement { account, filter, order, rest },
     };
     Ok(download.respond("ledger.csv", &LedgerEntry::COLUMNS))

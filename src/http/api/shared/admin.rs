@@ -13,7 +13,7 @@ use crate::{
     auth::{Challenge, ClientAddress, Credentials, CredentialsError, Problem, ProblemCode},
     domain::{
         account::ExternalId,
-        api_key::{ADMIN_PREFIX, KeyText},
+        api_key::{ADMIN_PREFIX, KeyHash, KeyText},
         audit::{Actor, Origin},
         id::RequestId,
         permission::Permission,
@@ -33,6 +33,8 @@ pub struct Admin(Arc<AdminParts>);
 #[derive(Debug)]
 pub struct AdminParts {
     pub tenant: Arc<Tenant>,
+    /// To verify the admin key again, while a long response is sent.
+    pub key_hash: KeyHash,
     /// Who does it, from where: for the audit trail.
     pub origin: Origin,
     /// The database's clock when the key was verified.
@@ -85,13 +87,14 @@ pub async fn admit(
     mut request: Request,
     next: Next,
 ) -> Response {
-    let verification = match authenticate(&state, request.headers()).await {
-        Ok(verification) => verification,
+    let (key_hash, verification) = match authenticate(&state, request.headers()).await {
+        Ok(authenticated) => authenticated,
         Err(problem) => return problem.into_response(),
     };
     let client = request.extensions().get::<ClientAddress>();
     let admin = Admin(Arc::new(AdminParts {
         tenant: verification.tenant,
+        key_hash,
         origin: Origin {
             actor: Actor::AdminKey(verification.id),
             address: client.map(|client| client.0),
@@ -111,14 +114,17 @@ pub async fn admit(
     response
 }
 
-async fn authenticate(state: &AppState, headers: &HeaderMap) -> Result<AdminVerification, Problem> {
-    let key = read_key(headers)?;
-    let verification = state.store.verify_admin_key(&key.hash()).await?;
+async fn authenticate(
+    state: &AppState,
+    headers: &HeaderMap,
+) -> Result<(KeyHash, AdminVerification), Problem> {
+    let hash = read_key(headers)?.hash();
+    let verification = state.store.verify_admin_key(&hash).await?;
     let verification = verification.ok_or_else(|| invalid(AdminKeyDenial::NotFound))?;
     if verification.revoked {
         return Err(invalid(AdminKeyDenial::Revoked));
     }
-    Ok(verification)
+    Ok((hash, verification))
 }
 
 fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
