@@ -5,7 +5,7 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::sessions::{
-    ACCOUNTS_AT_ONCE, DashboardSession, NewSession, close, delete_sessions_that_are_over, end,
+    DashboardSession, EXPIRED_AT_ONCE, NewSession, close, delete_sessions_that_are_over, end,
     rights_of_link, stored_url,
 };
 use crate::{
@@ -134,7 +134,6 @@ impl Store {
         if maker.as_ref().is_some_and(|maker| maker.revoked_at.is_some()) {
             return Ok(None);
         }
-        delete_sessions_that_are_over(&mut tx, at).await?;
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,
@@ -149,40 +148,27 @@ impl Store {
         if let Some(replaced) = replaced {
             close(&mut tx, replaced, origin).await?;
         }
+        // Last, so that nothing is waited for while sessions of other accounts are locked.
+        delete_sessions_that_are_over(&mut tx, at).await?;
         tx.commit().await?;
         Ok(Some(session))
     }
 }
 
-/// Deletes expired links of a few accounts, beginning with those that expired first.
+/// Deletes a few expired links of any account, as [`delete_sessions_that_are_over`] does.
 async fn delete_links_that_are_over(
     connection: &mut PgConnection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
-    let at = OffsetDateTime::from(at);
-    // In the order of the accounts, so that concurrent deletions of the same rows cannot deadlock.
-    let accounts = sqlx::query_scalar!(
-        r#"SELECT /* dashboard_links.accounts_with_expired */ DISTINCT account_id AS "account_id!"
-           FROM (SELECT account_id FROM dashboard_links WHERE expires_at <= $1
-                 ORDER BY expires_at LIMIT $2) AS ended
-           ORDER BY 1"#,
-        at,
-        ACCOUNTS_AT_ONCE,
+    sqlx::query!(
+        "DELETE /* dashboard_links.delete_expired */ FROM dashboard_links
+         WHERE ctid = ANY (ARRAY(
+             SELECT ctid FROM dashboard_links WHERE expires_at <= $1
+             ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED))",
+        OffsetDateTime::from(at),
+        EXPIRED_AT_ONCE,
     )
-    .fetch_all(&mut *connection)
+    .execute(connection)
     .await?;
-    for account_id in accounts {
-        // Without waiting for a transaction that ends the links of the account.
-        sqlx::query!(
-            "DELETE /* dashboard_links.delete_expired */ FROM dashboard_links
-             WHERE account_id = $1 AND token_hash IN (
-                 SELECT token_hash FROM dashboard_links
-                 WHERE account_id = $1 AND expires_at <= $2 FOR UPDATE SKIP LOCKED)",
-            account_id,
-            at,
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
     Ok(())
 }

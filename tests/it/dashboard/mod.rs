@@ -6,6 +6,7 @@ mod compromise;
 mod ended_sessions;
 mod entry;
 mod escaping;
+mod expired_rows;
 mod forgery;
 mod headers;
 mod holds;
