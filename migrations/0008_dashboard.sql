@@ -45,8 +45,8 @@ COMMENT ON TABLE dashboard_links IS
     'Links that open a session. The tenant''s backend creates them. A link is deleted when it is used.';
 COMMENT ON COLUMN dashboard_links.token_hash IS 'SHA-256 of the token in the link.';
 COMMENT ON COLUMN dashboard_links.admin_key_id IS
-    'The admin key that made the link. The link is dead once the key is revoked, and opens no session that '
-    'may do more than the key. NULL: the link was not made with an admin key.';
+    'The admin key that made the link. The link is dead once the key is revoked. The permissions of '
+    'the key decide what its session gives. NULL: the link was not made with an admin key.';
 COMMENT ON COLUMN dashboard_links.return_url IS
     'Where the dashboard''s link back to the platform leads.';
 
@@ -74,8 +74,9 @@ COMMENT ON COLUMN dashboard_sessions.session_id IS 'The first 16 bytes of token_
 COMMENT ON COLUMN dashboard_sessions.token_hash IS 'SHA-256 of the token in the cookie.';
 COMMENT ON COLUMN dashboard_sessions.way IS 'How the session was opened.';
 COMMENT ON COLUMN dashboard_sessions.admin_key_id IS
-    'The admin key that made the link. The session is dead once the key is revoked, and may do no more than '
-    'the key. NULL: the session was opened by a wallet, or by a link that was not made with an admin key.';
+    'The admin key that made the link. The session is dead once the key is revoked. The permissions '
+    'of the key decide what the session gives. NULL: the session was opened by a wallet, or by a link that was '
+    'not made with an admin key.';
 COMMENT ON COLUMN dashboard_sessions.last_seen_at IS
     'Time of the last request, updated at most once a minute. The session ends after 30 minutes without a '
     'request.';

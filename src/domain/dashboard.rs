@@ -105,8 +105,9 @@ impl DashboardRights {
     /// The rights of the account's owner, and of a link from the command line.
     pub const ALL: Self = Self { keys: true, audit: true };
 
-    /// The rights of a link that an admin key with these permissions makes: no more than the key
-    /// has over the API.
+    /// The rights of a link that an admin key with these permissions makes. Over the API, `keys`
+    /// gives no holds. Here it does, because an owner who may revoke a key may also end what it has
+    /// reserved.
     #[must_use]
     pub fn of_maker(permissions: &PermissionSet) -> Self {
         Self { keys: permissions.has(Permission::Keys), audit: permissions.has(Permission::Audit) }

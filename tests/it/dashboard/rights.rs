@@ -1,4 +1,4 @@
-//! A session gives no more than the admin key has that made its link.
+//! The permissions of the admin key that made a link decide what its session gives.
 
 use serde_json::json;
 

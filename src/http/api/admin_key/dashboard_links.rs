@@ -74,9 +74,9 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 ///
 /// Opens the dashboard of one account, once, within five minutes. Redirect a user that your
 /// platform has logged in to it, from a page of one of the `return_origins`: from elsewhere, a page
-/// asks before the session is opened. The session gives no more than this admin key has: `keys` the
-/// pages of keys and holds, `audit` the balance, the statement, purchases and the log. It ends when
-/// the admin key is revoked.
+/// asks before the session is opened. The permissions of this admin key decide what the session
+/// gives: `keys` the pages and buttons of keys and of holds, `audit` the balance, the statement,
+/// purchases and the log. It ends when the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     security(("admin_key" = [])),
