@@ -108,12 +108,15 @@ impl FromRequest<AppState> for LinkForm {
 
     async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
         let (mut parts, body) = request.into_parts();
-        let visitor = match Visitor::from_request_parts(&mut parts, state).await {
+        let mut visitor = match Visitor::from_request_parts(&mut parts, state).await {
             Ok(visitor) => Some(visitor),
             Err(Failure::SessionOver) => None,
             Err(failure) => return Err(failure),
         };
         let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
+        if let Some(visitor) = &mut visitor {
+            visitor.look_again(state).await?;
+        }
         let csrf = form.text("csrf");
         match visitor.as_ref().map(|visitor| is_csrf_token(csrf, visitor.token())) {
             Some(false) => Err(Failure::StaleForm),

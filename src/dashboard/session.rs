@@ -126,6 +126,14 @@ impl Visitor {
         self.session.account_status == AccountStatus::Suspended
     }
 
+    /// Reads the session again: it may have ended while the body of a form arrived. Its rights
+    /// never change.
+    pub async fn look_again(&mut self, state: &AppState) -> Result<(), Failure> {
+        let session = state.store().dashboard_session(&self.token).await?;
+        self.session = session.ok_or(Failure::SessionOver)?;
+        Ok(())
+    }
+
     /// For what is not for a suspended account: all that lets a key do more.
     pub fn refuse_if_suspended(&self) -> Result<(), Failure> {
         if self.is_suspended() { Err(Failure::Suspended) } else { Ok(()) }

@@ -21,14 +21,16 @@ pub struct Submission {
     pub form: Form,
 }
 
-/// Its session is looked at first: without one nothing else is said.
+/// Its session is looked at first: without one nothing else is said. It is looked at again after
+/// the body, whose arrival can take seconds.
 impl FromRequest<AppState> for Submission {
     type Rejection = Failure;
 
     async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Failure> {
         let (mut parts, body) = request.into_parts();
-        let visitor = Visitor::from_request_parts(&mut parts, state).await?;
+        let mut visitor = Visitor::from_request_parts(&mut parts, state).await?;
         let form = read_body(Request::from_parts(parts, body), state.limits().body_timeout).await?;
+        visitor.look_again(state).await?;
         if is_csrf_token(form.text("csrf"), visitor.token()) {
             Ok(Self { visitor, form })
         } else {

@@ -1,6 +1,8 @@
 //! Sessions and links end with the admin key that made them, when their account is suspended, and
 //! when the tenant or an operator ends them.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tollgate::{
@@ -17,7 +19,7 @@ use super::{
 };
 use crate::harness::{
     Call, OTHER_WALLET, TestTenant, WALLET,
-    listener::{exchange, listen},
+    listener::{Listening, SlowRequest, exchange, listen},
     within_patience,
 };
 
@@ -184,6 +186,120 @@ async fn form_of_a_session_makes_no_key_after_the_admin_key_is_revoked() {
     let id = key.id.parse().expect("an id");
     let settings = site.app.store.find_api_key(tenant, &account, id).await.expect("it").settings;
     handle.create_api_key_by_form(&claim, &text, &settings).await.expect_err("the session is over");
+}
+
+/// A service that waits long for a body, so that a slow machine does not fail the test.
+async fn listen_patiently(site: &Site) -> Listening {
+    let hour = Duration::from_secs(3600);
+    let limits = Limits { body_timeout: hour, request_timeout: hour, ..Limits::default() };
+    listen(&site.app, limits, ServerLimits::default()).await
+}
+
+/// The page of a form, where it is sent, and its fields.
+type SlowForm<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
+
+/// Begins to submit forms of every kind. Each would change something.
+async fn begin_forms(
+    site: &Site,
+    server: &Listening,
+    owner: &mut Visitor,
+) -> Vec<(String, SlowRequest)> {
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let disabled = site.app.key(&site.app.tronagg, WALLET).await;
+    let disable = site.app.tronagg.call("PATCH", &disabled.path).json(json!({"enabled": false}));
+    site.api(disable).await.expect(200);
+    let hold = site.api(key.call("POST", "/v1/holds").json(json!({"amount": "1"}))).await;
+    let void = format!("/dashboard/holds/{}/void", hold.expect(201).text("/id"));
+    let link = site.link(&site.app.tronagg, OTHER_WALLET).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    let page_of_disabled = format!("/dashboard/keys/{}", disabled.id);
+    let edit = format!("{page}/edit");
+    let rotate = format!("{page}/rotate");
+    let compromised = format!("{page}/compromised");
+    let new = "/dashboard/keys/new";
+    let settings = [("name", "late"), ("access", "read"), ("expires", "never")];
+    let disable = format!("{page}/disable");
+    let enable = format!("{page_of_disabled}/enable");
+    let forms: [SlowForm<'_>; 8] = [
+        (new, new, &settings),
+        (&edit, &edit, &settings),
+        (&page, &disable, &[]),
+        (&page_of_disabled, &enable, &[]),
+        (&rotate, &rotate, &[("grace", "0")]),
+        (&compromised, &compromised, &[]),
+        (&void, &void, &[]),
+        (&link, "/dashboard/enter", &[]),
+    ];
+    let mut begun = Vec::new();
+    for (page, action, fields) in forms {
+        let form = owner.begin_form(server, page, action, fields).await;
+        begun.push((action.to_owned(), form));
+    }
+    begun
+}
+
+/// What the forms could change.
+async fn changeable(site: &Site) -> Vec<String> {
+    let mut rows = Vec::new();
+    for query in [
+        "SELECT k::text FROM api_keys k ORDER BY 1",
+        "SELECT h::text FROM holds h ORDER BY 1",
+        "SELECT l::text FROM dashboard_links l ORDER BY 1",
+    ] {
+        let found = sqlx::query_scalar::<_, String>(query).fetch_all(&site.app.pool).await;
+        rows.extend(found.expect("rows"));
+    }
+    rows
+}
+
+#[tokio::test]
+async fn form_changes_nothing_if_its_session_ends_while_its_body_arrives() {
+    #[derive(Clone, Copy, Debug)]
+    enum End {
+        Suspension,
+        Api,
+        AdminKey,
+        SignOut,
+    }
+    for end in [End::Suspension, End::Api, End::AdminKey, End::SignOut] {
+        let site = Site::start().await;
+        site.app.wallet("5").await;
+        site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
+        let server = listen_patiently(&site).await;
+        let maker = maker(&site).await;
+        let mut owner = site.owner_by_link(&maker.link(&site, WALLET).await).await;
+        let forms = begin_forms(&site, &server, &mut owner).await;
+        let before = changeable(&site).await;
+        match end {
+            End::Suspension => set_status(&site, "suspended").await,
+            End::Api => end_over_the_api(&site, &site.app.tronagg, WALLET).await,
+            End::AdminKey => maker.revoke(&site).await,
+            End::SignOut => {
+                let signed_out = owner.submit(KEYS, "/dashboard/logout", &[]).await;
+                signed_out.expect_redirect(SIGNED_OUT);
+            }
+        }
+        for (action, form) in forms {
+            let answer = form.finish().await;
+            assert_eq!(answer.status, 401, "{action} after {end:?}: {}", answer.head);
+            assert!(answer.body.contains("Signed out"), "{action}: {}", answer.body);
+        }
+        assert_eq!(changeable(&site).await, before, "{end:?}");
+        site.app.check_ledger().await;
+    }
+}
+
+#[tokio::test]
+async fn form_whose_body_arrives_slowly_takes_effect_in_a_live_session() {
+    let site = Site::start().await;
+    site.app.wallet("0").await;
+    let key = site.app.key(&site.app.tronagg, WALLET).await;
+    let server = listen_patiently(&site).await;
+    let mut owner = site.owner(&site.app.tronagg, WALLET).await;
+    let page = format!("/dashboard/keys/{}", key.id);
+    let form = owner.begin_form(&server, &page, &format!("{page}/disable"), &[]).await;
+    assert_eq!(form.finish().await.status, 303);
+    site.api(key.call("GET", "/v1/me")).await.expect_problem(401, "invalid_api_key");
 }
 
 #[tokio::test]

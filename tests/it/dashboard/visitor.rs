@@ -18,7 +18,10 @@ use tollgate::{
 };
 use tower::ServiceExt as _;
 
-use crate::harness::{Answer, App, Call, TestTenant};
+use crate::harness::{
+    Answer, App, Call, TestTenant,
+    listener::{Listening, SlowRequest},
+};
 
 pub const LOOPBACK: &str = "http://127.0.0.1:8080";
 pub const SECURE: &str = "https://keys.example.com";
@@ -131,11 +134,9 @@ impl Visitor {
         if page.status == 200 { self.send_form(&page, "/dashboard/enter", &[]).await } else { page }
     }
 
-    /// Submits fields as a browser does from a page with the policy `no-referrer`: the origin is
-    /// `null`, but `Sec-Fetch-Site` says that it is the same.
+    /// Submits fields as a browser does from one of our pages.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
-        let call = form(path, fields).header("Origin", "null");
-        self.send(call.header("Sec-Fetch-Site", "same-origin")).await
+        self.send(from_our_page(form(path, fields))).await
     }
 
     /// Opens a page and submits its form to `action`, with its hidden fields and these.
@@ -146,24 +147,31 @@ impl Visitor {
 
     /// Submits the form to `action` of a page that is already open.
     pub async fn send_form(&mut self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Page {
-        let hidden = page.hidden(action);
-        let typed = |name: &str| fields.iter().any(|(field, _)| *field == name);
-        let mut all: Vec<_> = fields.to_vec();
-        all.extend(
-            hidden
-                .iter()
-                .filter(|(name, _)| !typed(name))
-                .map(|(name, value)| (name.as_str(), value.as_str())),
-        );
-        self.post(action, &all).await
+        self.send(page.submission(action, fields)).await
+    }
+
+    /// Opens a page and begins to submit its form to `action` to a service that listens.
+    pub async fn begin_form(
+        &mut self,
+        server: &Listening,
+        page: &str,
+        action: &str,
+        fields: &[(&str, &str)],
+    ) -> SlowRequest {
+        let page = self.get(page).await.expect(200);
+        let call = self.with_cookies(page.submission(action, fields));
+        SlowRequest::begin(server.address, call).await
+    }
+
+    fn with_cookies(&self, call: Call) -> Call {
+        let cookies: Vec<String> =
+            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        if cookies.is_empty() { call } else { call.header("Cookie", &cookies.join("; ")) }
     }
 
     /// Sends a request unchanged, with the cookies of this browser.
     pub async fn send(&mut self, call: Call) -> Page {
-        let cookies: Vec<String> =
-            self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
-        let call =
-            if cookies.is_empty() { call } else { call.header("Cookie", &cookies.join("; ")) };
+        let call = self.with_cookies(call);
         let path = call.clone().into_parts().0.uri.to_string();
         let (status, headers, body) = exchange(&self.router, call, self.address).await;
         for cookie in headers.get_all("set-cookie") {
@@ -283,6 +291,21 @@ impl Page {
         field.unwrap_or_else(|| panic!("no field {name}: {self:?}")).1
     }
 
+    /// The request that submits the form to `action` with its hidden fields and these.
+    #[track_caller]
+    fn submission(&self, action: &str, fields: &[(&str, &str)]) -> Call {
+        let hidden = self.hidden(action);
+        let typed = |name: &str| fields.iter().any(|(field, _)| *field == name);
+        let mut all: Vec<_> = fields.to_vec();
+        all.extend(
+            hidden
+                .iter()
+                .filter(|(name, _)| !typed(name))
+                .map(|(name, value)| (name.as_str(), value.as_str())),
+        );
+        from_our_page(form(action, &all))
+    }
+
     /// The source of the form to `action`, up to its closing tag.
     #[track_caller]
     fn form(&self, action: &str) -> String {
@@ -340,6 +363,12 @@ pub fn form(path: &str, fields: &[(&str, &str)]) -> Call {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     Call::new("POST", path).body("application/x-www-form-urlencoded", pairs.join("&"))
+}
+
+/// A request as a browser sends it from a page with the policy `no-referrer`: the origin is `null`,
+/// but `Sec-Fetch-Site` says that it is the same.
+fn from_our_page(call: Call) -> Call {
+    call.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
 }
 
 /// Percent-encodes everything but ASCII letters and digits.

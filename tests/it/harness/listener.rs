@@ -14,7 +14,7 @@ use tollgate::{
 };
 
 use super::{
-    App,
+    App, Call,
     app::{service, state_of},
     within_patience,
 };
@@ -136,5 +136,36 @@ impl RawClient {
 impl RawAnswer {
     pub fn closes(&self) -> bool {
         self.head.contains("\r\nconnection: close\r\n")
+    }
+}
+
+/// A request whose body arrives slowly: the service has let it pass, and waits for the rest.
+pub struct SlowRequest {
+    client: RawClient,
+    rest: Vec<u8>,
+}
+
+impl SlowRequest {
+    /// Sends the headers and, once the service reads the body, the first five bytes of it.
+    pub async fn begin(address: SocketAddr, call: Call) -> Self {
+        let (parts, body) = call.into_parts();
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: x\r\n", parts.method, parts.uri);
+        for (name, value) in &parts.headers {
+            head += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+        }
+        head += &format!("Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
+        let mut client = RawClient::connect(address).await;
+        client.send(head.as_bytes()).await;
+        let answer = client.receive().await.expect("an answer");
+        assert_eq!(answer.status, 100, "{}{}", answer.head, answer.body);
+        let (first, rest) = body.split_at(5);
+        client.send(first).await;
+        Self { client, rest: rest.to_vec() }
+    }
+
+    /// Sends the rest of the body, and receives the response.
+    pub async fn finish(mut self) -> RawAnswer {
+        self.client.send(&self.rest).await;
+        self.client.receive().await.expect("an answer")
     }
 }
