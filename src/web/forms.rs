@@ -142,7 +142,7 @@ pub async fn read_body(request: Request<Body>, timeout: Duration) -> Result<Form
         BodyError::TooLarge => Failure::TooLarge,
         BodyError::Broken => Failure::Unreadable,
     })?;
-    Ok(Form::parse(&body))
+    Ok(Form::parse(&body.bytes))
 }
 
 fn is_form(headers: &HeaderMap) -> bool {

@@ -36,6 +36,7 @@ mod revocation;
 mod schema;
 mod secrets;
 mod server;
+mod slow_bodies;
 mod start;
 mod statement;
 mod telemetry;

@@ -33,7 +33,7 @@ pub struct Admin(Arc<AdminParts>);
 #[derive(Debug)]
 pub struct AdminParts {
     pub tenant: Arc<Tenant>,
-    /// To verify the admin key again, while a long response is sent.
+    /// To verify the admin key again, while a long body arrives or a long response is sent.
     pub key_hash: KeyHash,
     /// Who does it, from where: for the audit trail.
     pub origin: Origin,
@@ -57,6 +57,11 @@ impl Admin {
         account: &'a ExternalId,
     ) -> AccountHandle<'a> {
         state.store.account(&self.tenant, account, &self.origin)
+    }
+
+    /// Refuses a key that was revoked after the request passed. Its permissions never change.
+    pub async fn verify_again(&self, state: &AppState) -> Result<(), Problem> {
+        verify(state, &self.key_hash).await.map(drop)
     }
 }
 
@@ -118,13 +123,17 @@ async fn authenticate(
     state: &AppState,
     headers: &HeaderMap,
 ) -> Result<(KeyHash, AdminVerification), Problem> {
-    let hash = read_key(headers)?.hash();
-    let verification = state.store.verify_admin_key(&hash).await?;
+    let key_hash = read_key(headers)?.hash();
+    Ok((key_hash, verify(state, &key_hash).await?))
+}
+
+async fn verify(state: &AppState, key_hash: &KeyHash) -> Result<AdminVerification, Problem> {
+    let verification = state.store.verify_admin_key(key_hash).await?;
     let verification = verification.ok_or_else(|| invalid(AdminKeyDenial::NotFound))?;
     if verification.revoked {
         return Err(invalid(AdminKeyDenial::Revoked));
     }
-    Ok((hash, verification))
+    Ok(verification)
 }
 
 fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {

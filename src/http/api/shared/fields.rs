@@ -9,7 +9,7 @@ use axum::{
 };
 use serde_json::{Map, Value, json};
 
-use super::strict_json::Strict;
+use super::{admin::Admin, strict_json::Strict};
 use crate::{
     auth::{Problem, ProblemCode},
     domain::{
@@ -275,18 +275,23 @@ fn mistyped(expected: &str, value: &Value) -> Wrong {
     Wrong::from(format!("must be {expected}, not {found}"))
 }
 
-/// No body at all is an empty object.
+/// No body at all is an empty object. If the body had to be waited for, an admin key is verified
+/// again: it may have been revoked meanwhile.
 impl FromRequest<AppState> for Fields {
     type Rejection = Problem;
 
     async fn from_request(request: Request<Body>, state: &AppState) -> Result<Self, Problem> {
         let is_json = is_json(request.headers());
+        let admin = request.extensions().get::<Admin>().cloned();
         let body = tokio::time::timeout(state.limits.body_timeout, read_whole(request)).await;
         let body = body.map_err(|_| too_slow(state.limits.body_timeout))?.map_err(unreadable)?;
-        let members = if body.is_empty() {
+        if let Some(admin) = admin.filter(|_| body.waited) {
+            admin.verify_again(state).await?;
+        }
+        let members = if body.bytes.is_empty() {
             Map::new()
         } else if is_json {
-            parse(&body)?
+            parse(&body.bytes)?
         } else {
             return Err(Problem::new(
                 ProblemCode::UnsupportedMediaType,
