@@ -12,7 +12,7 @@ use crate::harness::{
     App, Call,
     app::NewKey,
     eventually,
-    listener::{Listening, exchange, listen, listen_behind},
+    listener::{Listening, RawClient, exchange, listen, listen_behind},
     process, within_patience,
 };
 
@@ -152,6 +152,22 @@ async fn shutdown_ends_after_the_drain_timeout() {
     let status = within_patience("the purchase is answered", purchase).await;
     assert_eq!(status.expect("no panic"), 201);
     app.check_ledger().await;
+}
+
+/// The request is on its way when the service is told to stop.
+#[tokio::test]
+async fn first_request_of_a_connection_is_answered_although_the_service_stops() {
+    let app = App::start().await;
+    let server = listen(&app, Limits::default(), ServerLimits::default()).await;
+    let mut client = RawClient::connect(server.address).await;
+    // Connections are accepted one after another, so the first one was accepted, too.
+    let mut second = RawClient::connect(server.address).await;
+    assert_eq!(second.get("/livez").await.expect("an answer").status, 200);
+    client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n").await;
+    server.stop.send(()).expect("the server runs");
+    assert_eq!(client.receive().await.expect("an answer").status, 200);
+    let finished = within_patience("the server stops", server.task).await;
+    assert!(finished.expect("no panic"), "all requests finished in time");
 }
 
 /// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client

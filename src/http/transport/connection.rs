@@ -48,6 +48,10 @@ use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 /// a body that nobody reads gets the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long a new connection that is to be closed may still bring its first request, which may be on
+/// its way: a client does not expect that a connection is closed that it has just opened.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
+
 /// Maximum size of a part of a response that hyper gets at a time.
 const FRAME_BYTES: usize = 16 * 1024;
 
@@ -76,6 +80,8 @@ type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 /// Times are in milliseconds since the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
+    /// The client has to send the first request, since this time.
+    New(u64),
     /// The client has to send the rest of a request's headers, since this time.
     Head(u64),
     /// A request is being answered.
@@ -90,6 +96,7 @@ impl Phase {
             Self::Head(since) => since << 2,
             Self::Busy => 1,
             Self::Idle(since) => since << 2 | 2,
+            Self::New(since) => since << 2 | 3,
         }
     }
 
@@ -97,7 +104,8 @@ impl Phase {
         match packed & 3 {
             0 => Self::Head(packed >> 2),
             1 => Self::Busy,
-            _ => Self::Idle(packed >> 2),
+            2 => Self::Idle(packed >> 2),
+            _ => Self::New(packed >> 2),
         }
     }
 }
@@ -113,7 +121,7 @@ impl ConnectionState {
             held: Mutex::new(None),
             socket: Mutex::new(None),
         };
-        state.enter(Phase::Head(state.now()));
+        state.enter(Phase::New(state.now()));
         state
     }
 
@@ -121,7 +129,7 @@ impl ConnectionState {
     pub fn idle_since(&self) -> Option<u64> {
         match self.phase() {
             Phase::Idle(since) => Some(since),
-            Phase::Head(_) | Phase::Busy => None,
+            Phase::New(_) | Phase::Head(_) | Phase::Busy => None,
         }
     }
 
@@ -150,7 +158,7 @@ impl ConnectionState {
     /// When the present phase takes too long; `None`: the request's own limits apply.
     fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
         let (since, allowed) = match self.phase() {
-            Phase::Head(since) => (since, limits.header_timeout),
+            Phase::New(since) | Phase::Head(since) => (since, limits.header_timeout),
             Phase::Busy => return None,
             Phase::Idle(since) => (since, limits.idle_timeout),
         };
@@ -215,6 +223,7 @@ where
     let mut timer = pin!(sleep_until(look_again()));
     let mut close = pin!(state.close.notified());
     let mut was_busy = None;
+    let mut close_at = None;
     loop {
         tokio::select! {
             biased;
@@ -227,13 +236,24 @@ where
                 }
             },
             () = timer.as_mut() => match state.deadline(&limits) {
+                _ if close_at.take().is_some_and(|at| at <= Instant::now()) => {
+                    was_busy = Some(state.phase() == Phase::Busy);
+                    connection.as_mut().close_gracefully();
+                    timer.as_mut().reset(look_again());
+                }
                 Some(deadline) if deadline <= Instant::now() => return false,
                 deadline => {
                     let look = look_again();
                     timer.as_mut().reset(deadline.map_or(look, |deadline| deadline.min(look)));
                 }
             },
-            () = close.as_mut(), if was_busy.is_none() => {
+            () = close.as_mut(), if was_busy.is_none() && close_at.is_none() => {
+                if matches!(state.phase(), Phase::New(_)) {
+                    let at = Instant::now() + FIRST_REQUEST_TIMEOUT;
+                    close_at = Some(at);
+                    timer.as_mut().reset(at);
+                    continue;
+                }
                 was_busy = Some(state.phase() == Phase::Busy);
                 connection.as_mut().close_gracefully();
             }
