@@ -12,7 +12,7 @@ use std::{
 use clap::Parser;
 use tollgate::{
     domain::{api_key::KeyText, tenant::Tenant},
-    store::{PoolSettings, Store},
+    store::{KeyRead, PoolSettings, Store},
 };
 
 #[derive(Parser)]
@@ -64,11 +64,13 @@ async fn look_up(
     stop: &AtomicBool,
     done: &AtomicU64,
 ) {
+    let server = store.server().await.expect("the database answers");
     let mut state = seed;
     while !stop.load(Ordering::Relaxed) {
         let hash = key(random(&mut state) % keys).hash();
-        let found = store.verify_api_key(tenant, &hash).await.expect("the database answers");
-        assert!(found.is_some(), "every key is there");
+        let found = store.verify_api_key(tenant, &hash, server).await;
+        let is_found = matches!(found, Ok(KeyRead::Found(_)));
+        assert!(is_found, "every key is there: {found:?}");
         done.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -18,13 +18,15 @@ use axum::{
 use criterion::{Criterion, criterion_group, criterion_main};
 use tollgate::{
     auth::{
-        ApiKeyLayer, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts, Verdict,
+        ApiKeyLayer, KeyLookup, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts,
+        Verdict,
     },
     domain::{
         account::{AccountFormat, ExternalId},
         api_key::KeyText,
         id::KeyId,
         scope::ScopeSet,
+        server::ServerId,
         tenant::{Environment, Slug},
         timestamp::Timestamp,
     },
@@ -71,10 +73,10 @@ struct EveryKey {
     scopes: ScopeSet,
 }
 
-impl KeyVerifier for EveryKey {
-    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+impl KeyLookup for EveryKey {
+    async fn look_up(&self, presented: &Presented<'_>, _: ServerId) -> Option<Verdict> {
         let number: u64 = presented.key.expose()["ta_".len()..].parse().expect("a number");
-        Ok(Principal::new(
+        Some(Ok(Principal::new(
             PrincipalParts::new(
                 self.tenant.clone(),
                 Environment::Live,
@@ -84,7 +86,7 @@ impl KeyVerifier for EveryKey {
                 self.scopes.clone(),
             )
             .expiring(Timestamp::from_unix_micros(i64::MAX / 100_000)),
-        ))
+        )))
     }
 }
 
@@ -98,7 +100,8 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     let room = usize::try_from(keys + keys / 50 + 20_000).expect("it fits into memory");
     let verifier = LeasedVerifier::new(inner, room, since_boot);
     let beginning = Timestamp::from_unix_micros(0).expect("in range");
-    verifier.grant_lease(since_boot(), Duration::from_secs(3600), beginning);
+    let server = ServerId::started_at(0);
+    verifier.grant_lease(since_boot(), Duration::from_secs(3600), beginning, server);
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for number in 0..keys {
         let key = key(number);

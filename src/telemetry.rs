@@ -53,14 +53,11 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     );
     describe_counter!(
         "tollgate_cache_lookups_total",
-        "Cache lookups by result: hit; miss; no_lease, the node had no lease and did not read the \
-         cache"
+        "Cache lookups by result: hit; miss; no_lease, the node had no lease, and the request waited \
+         for one"
     );
     describe_gauge!("tollgate_cache_keys", "Keys in the cache");
-    describe_gauge!(
-        "tollgate_lease_held",
-        "1: the node answers from its cache; 0: it looks every key up in the database"
-    );
+    describe_gauge!("tollgate_lease_held", "1: the node holds its lease; 0: no key passes");
     describe_counter!(
         "tollgate_gathered_keys_total",
         "Keys that were looked up in the database; concurrent lookups share a statement"

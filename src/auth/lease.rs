@@ -1,7 +1,7 @@
 use std::time::Duration;
 
 use super::sync::{AtomicI64, AtomicU64, Ordering};
-use crate::domain::timestamp::Timestamp;
+use crate::domain::{server::ServerId, timestamp::Timestamp};
 
 /// A lease is shorter by this fraction for the node that holds it than for a node that waits for
 /// its end, because the clocks of two machines may run at different speeds. Clocks differ by less
@@ -18,22 +18,31 @@ pub(super) struct Lease {
     /// by up to the time that the database took to answer plus the drift, so keys that are compared
     /// with it expire too early, never too late.
     offset: AtomicI64,
+    /// The server that granted the lease, as [`ServerId::unix_micros`].
+    server: AtomicI64,
 }
 
 impl Lease {
     pub fn new() -> Self {
-        Self { ends: AtomicU64::new(0), offset: AtomicI64::new(0) }
+        Self { ends: AtomicU64::new(0), offset: AtomicI64::new(0), server: AtomicI64::new(0) }
     }
 
     /// Grants the lease from now until `length` minus 1/64 after `sent`, the moment before the
     /// renewal was sent. Nodes that wait for its end measure `length` with their own clocks. The
     /// cache must already have applied every change from before the renewal: a reader that sees
     /// the lease sees those changes too.
-    pub fn grant(&self, sent: Duration, length: Duration, database_clock: Timestamp) {
+    pub fn grant(
+        &self,
+        sent: Duration,
+        length: Duration,
+        database_clock: Timestamp,
+        server: ServerId,
+    ) {
         let drift = length / DRIFT;
         let offset = database_clock.unix_micros().saturating_sub_unsigned(micros(sent));
         let offset = offset.saturating_add_unsigned(micros(drift));
         self.offset.store(offset, Ordering::Relaxed);
+        self.server.store(server.unix_micros(), Ordering::Relaxed);
         self.ends.store(micros(sent + length - drift), Ordering::Release);
     }
 
@@ -45,6 +54,13 @@ impl Lease {
     /// granted in between does not cover what was read before.
     pub fn holds(&self, now: Duration) -> bool {
         micros(now) < self.ends.load(Ordering::Acquire)
+    }
+
+    /// The server that granted the lease, if the lease holds. It may be the one that grants the next
+    /// lease at this moment: that one is as good.
+    pub fn server(&self, now: Duration) -> Option<ServerId> {
+        let holds = self.holds(now);
+        holds.then(|| ServerId::started_at(self.server.load(Ordering::Relaxed)))
     }
 
     /// Whether a moment of the database's clock may have come. The answer is never late. It is

@@ -3,7 +3,7 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::lease::Lease;
-use crate::domain::timestamp::Timestamp;
+use crate::domain::{server::ServerId, timestamp::Timestamp};
 
 fn at(micros: u64) -> Duration {
     Duration::from_micros(micros)
@@ -17,7 +17,7 @@ fn moment(micros: i64) -> Timestamp {
 fn lease_ends_slightly_early_and_can_be_ended_sooner() {
     let lease = Lease::new();
     assert!(!lease.holds(at(0)));
-    lease.grant(at(1000), at(1600), moment(0));
+    lease.grant(at(1000), at(1600), moment(0), ServerId::started_at(1));
     // That is slightly before the end on which other nodes rely.
     assert!(lease.holds(at(2574)));
     assert!(!lease.holds(at(2575)));
@@ -28,8 +28,8 @@ fn lease_ends_slightly_early_and_can_be_ended_sooner() {
 #[test]
 fn newer_lease_replaces_the_older() {
     let lease = Lease::new();
-    lease.grant(at(1000), at(640), moment(0));
-    lease.grant(at(2000), at(640), moment(0));
+    lease.grant(at(1000), at(640), moment(0), ServerId::started_at(1));
+    lease.grant(at(2000), at(640), moment(0), ServerId::started_at(1));
     assert!(lease.holds(at(2500)));
 }
 
@@ -45,7 +45,7 @@ proptest! {
         let read = sent + (took as f64 * answered) as u64;
         let database_clock = |since_boot: u64| moment(boot + since_boot as i64);
         let length = 2_000_000;
-        lease.grant(at(sent), at(length), database_clock(read));
+        lease.grant(at(sent), at(length), database_clock(read), ServerId::started_at(1));
         let now = sent + took + later;
         prop_assert!(lease.may_have_come(database_clock(now), at(now)));
         let early = took + length / 64;
@@ -56,7 +56,7 @@ proptest! {
     #[test]
     fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
         let lease = Lease::new();
-        lease.grant(at(sent), at(length), moment(0));
+        lease.grant(at(sent), at(length), moment(0), ServerId::started_at(1));
         let passed_at_waiter = length;
         let passed_at_holder = passed_at_waiter - passed_at_waiter / 100;
         prop_assert!(!lease.holds(at(sent + passed_at_holder)));

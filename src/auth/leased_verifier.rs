@@ -6,24 +6,27 @@ use std::{
 use super::{
     Denial, Denied, KeyVerifier, Presented, Verdict,
     key_cache::{Found, KeyCache, Ticket},
+    key_lookup::{KeyLookup, NoVerdict},
     lease::Lease,
 };
 use crate::domain::{
     api_key::{KeyHash, KeyTag},
+    server::ServerId,
     timestamp::Timestamp,
 };
 
-/// Answers out of a bounded cache while it holds a lease, and asks another verifier otherwise.
+/// Answers out of a bounded cache, and looks up what the cache does not have. It does either only
+/// while it holds a lease, and only on the server that granted the lease.
 ///
-/// The inner verifier must decide by the key alone, not by the tenant, the scope or the client's
-/// address in [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
+/// The lookup must decide by the key alone, not by the tenant, the scope or the client's address in
+/// [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
 /// that key.
 ///
 /// Who grants the lease promises: until it is over, every change of a key that could turn a pass
 /// into a refusal is applied here, by [`invalidate`](Self::invalidate), before the change is said
 /// to be done. ARCHITECTURE.md has the protocol and why it is right.
-pub struct LeasedVerifier<V> {
-    inner: V,
+pub struct LeasedVerifier<L> {
+    lookup: L,
     cache: KeyCache,
     lease: Lease,
     since_boot: fn() -> Duration,
@@ -46,29 +49,41 @@ pub struct CacheState {
     pub keys: usize,
     /// Verifications that the cache answered.
     pub hits: u64,
-    /// Verifications that went to the inner verifier because the key was not in the cache, or may
-    /// have expired since it was cached.
+    /// Verifications that looked the key up because it was not in the cache, or may have expired
+    /// since it was cached.
     pub misses: u64,
-    /// Verifications that went to the inner verifier because there was no lease.
+    /// Attempts to verify that had no lease.
     pub without_lease: u64,
     /// Whether the lease runs, so that the cache may answer.
     pub holds_lease: bool,
 }
 
-impl<V: KeyVerifier> LeasedVerifier<V> {
-    /// A cache of at most `capacity` keys, without a lease yet. `inner` must decide by the key
+impl<L: KeyLookup> LeasedVerifier<L> {
+    /// A cache of at most `capacity` keys, without a lease yet. `lookup` must decide by the key
     /// alone. `since_boot` is this machine's clock: it never steps, and goes on while the machine
     /// sleeps.
     #[must_use]
-    pub fn new(inner: V, capacity: usize, since_boot: fn() -> Duration) -> Self {
+    pub fn new(lookup: L, capacity: usize, since_boot: fn() -> Duration) -> Self {
         let (cache, lease) = (KeyCache::new(capacity), Lease::new());
-        Self { inner, cache, lease, since_boot, counts: Counts::default() }
+        Self { lookup, cache, lease, since_boot, counts: Counts::default() }
     }
 
     /// Grants the lease from `sent`, a moment of this machine's clock, for `length`. Every change
-    /// up to then has been applied.
-    pub fn grant_lease(&self, sent: Duration, length: Duration, database_clock: Timestamp) {
-        self.lease.grant(sent, length, database_clock);
+    /// that `server` committed up to then has been applied.
+    pub fn grant_lease(
+        &self,
+        sent: Duration,
+        length: Duration,
+        database_clock: Timestamp,
+        server: ServerId,
+    ) {
+        self.lease.grant(sent, length, database_clock, server);
+    }
+
+    /// Whether the lease holds at this moment.
+    #[must_use]
+    pub fn holds_lease(&self) -> bool {
+        self.lease.holds((self.since_boot)())
     }
 
     /// Ends the lease before its time.
@@ -99,23 +114,47 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
             hits: found.saturating_sub(count(&self.counts.doubtful)),
             misses: count(&self.counts.misses),
             without_lease: count(&self.counts.without_lease),
-            holds_lease: self.lease.holds((self.since_boot)()),
+            holds_lease: self.holds_lease(),
         }
     }
 
-    fn look_up(&self, hash: &KeyHash) -> Result<Verdict, (Ticket, &AtomicU64)> {
+    /// The verdict, out of the cache or from the server that granted the lease.
+    ///
+    /// # Errors
+    ///
+    /// [`NoVerdict`] if there is no lease, or if another server answered. Wait, and ask again.
+    pub async fn ask(&self, presented: &Presented<'_>) -> Result<Verdict, NoVerdict> {
+        let hash = presented.key.hash();
+        let ticket = match self.look_up(&hash) {
+            Ok(verdict) => return Ok(verdict),
+            Err(ticket) => ticket,
+        };
+        // After the ticket: a new session clears the cache before it grants a lease. So a row of
+        // another server than the new session's is not kept.
+        let Some(server) = self.lease.server((self.since_boot)()) else {
+            self.counts.without_lease.fetch_add(1, Ordering::Relaxed);
+            return Err(NoVerdict::NoLease);
+        };
+        self.counts.misses.fetch_add(1, Ordering::Relaxed);
+        let verdict = self.lookup.look_up(presented, server).await;
+        let verdict = verdict.ok_or(NoVerdict::OtherServer)?;
+        self.cache.insert(&hash, ticket, &verdict);
+        Ok(verdict)
+    }
+
+    fn look_up(&self, hash: &KeyHash) -> Result<Verdict, Ticket> {
         // The lease first: see `Lease::holds`.
         let now = (self.since_boot)();
         if !self.lease.holds(now) {
-            return Err((self.cache.ticket(hash), &self.counts.without_lease));
+            return Err(self.cache.ticket(hash));
         }
         match self.cache.look_up(hash) {
             Found::Hit(verdict) if self.still_holds(&verdict, now) => Ok(verdict),
             Found::Hit(_) => {
                 self.counts.doubtful.fetch_add(1, Ordering::Relaxed);
-                Err((self.cache.ticket(hash), &self.counts.misses))
+                Err(self.cache.ticket(hash))
             }
-            Found::Miss(ticket) => Err((ticket, &self.counts.misses)),
+            Found::Miss(ticket) => Err(ticket),
         }
     }
 
@@ -133,18 +172,11 @@ impl<V: KeyVerifier> LeasedVerifier<V> {
     }
 }
 
-impl<V: KeyVerifier> KeyVerifier for LeasedVerifier<V> {
+impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
+    /// Does not wait for a lease: without one, the key is [`Denial::Unavailable`].
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
-        let hash = presented.key.hash();
-        match self.look_up(&hash) {
-            Ok(verdict) => verdict,
-            Err((ticket, count)) => {
-                count.fetch_add(1, Ordering::Relaxed);
-                let verdict = self.inner.verify(presented).await;
-                self.cache.insert(&hash, ticket, &verdict);
-                verdict
-            }
-        }
+        let asked = self.ask(presented).await;
+        asked.unwrap_or_else(|_| Err(Denial::Unavailable.into()))
     }
 
     fn verify_at_once(&self, presented: &Presented<'_>) -> Option<Verdict> {

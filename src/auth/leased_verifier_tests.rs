@@ -7,14 +7,15 @@ use std::{
 use uuid::Uuid;
 
 use super::{
-    CacheState, Denial, Denied, KeyVerifier, LeasedVerifier, Presented, Principal, PrincipalParts,
-    Verdict,
+    CacheState, Denial, Denied, KeyLookup, KeyVerifier as _, LeasedVerifier, NoVerdict, Presented,
+    Principal, PrincipalParts, Verdict,
 };
 use crate::domain::{
     account::{AccountFormat, ExternalId},
     api_key::KeyText,
     id::KeyId,
     scope::ScopeSet,
+    server::ServerId,
     tenant::Environment,
     timestamp::Timestamp,
 };
@@ -35,11 +36,14 @@ fn database_clock() -> Timestamp {
     Timestamp::from_unix_micros(i64::try_from(micros).expect("in range")).expect("in range")
 }
 
-/// Returns the verdict that the test has set, and counts its calls.
-#[derive(Clone)]
-struct StubVerifier(Arc<Mutex<(Verdict, u32)>>);
+const SERVER: ServerId = ServerId::started_at(1);
+const OTHER_SERVER: ServerId = ServerId::started_at(2);
 
-impl StubVerifier {
+/// Returns the verdict that the test has set, as [`SERVER`]'s, and counts its calls.
+#[derive(Clone)]
+struct StubLookup(Arc<Mutex<(Verdict, u32)>>);
+
+impl StubLookup {
     fn new(verdict: Verdict) -> Self {
         Self(Arc::new(Mutex::new((verdict, 0))))
     }
@@ -53,11 +57,11 @@ impl StubVerifier {
     }
 }
 
-impl KeyVerifier for StubVerifier {
-    async fn verify(&self, _: &Presented<'_>) -> Verdict {
+impl KeyLookup for StubLookup {
+    async fn look_up(&self, _: &Presented<'_>, server: ServerId) -> Option<Verdict> {
         let mut state = self.0.lock().expect("no panic");
         state.1 += 1;
-        state.0.clone()
+        (server == SERVER).then(|| state.0.clone())
     }
 }
 
@@ -78,10 +82,10 @@ fn key() -> KeyText {
     KeyText::parse(&format!("ta_{:043}", 1)).expect("well formed")
 }
 
-fn verifier_with_lease(verdict: Verdict) -> (LeasedVerifier<StubVerifier>, StubVerifier) {
-    let inner = StubVerifier::new(verdict);
+fn verifier_with_lease(verdict: Verdict) -> (LeasedVerifier<StubLookup>, StubLookup) {
+    let inner = StubLookup::new(verdict);
     let verifier = LeasedVerifier::new(inner.clone(), 100, || NOW.get());
-    verifier.grant_lease(NOW.get(), LEASE, database_clock());
+    verifier.grant_lease(NOW.get(), LEASE, database_clock(), SERVER);
     (verifier, inner)
 }
 
@@ -99,17 +103,27 @@ async fn key_is_looked_up_once_under_a_lease() {
 }
 
 #[tokio::test]
-async fn key_is_looked_up_every_time_without_a_lease() {
+async fn no_key_passes_without_a_lease() {
     let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
     advance(LEASE);
-    inner.set_verdict(Err(Denial::Unavailable.into()));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
+    assert_eq!(verifier.ask(&Presented::new(&key())).await, Err(NoVerdict::NoLease));
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Unavailable.into()));
-    inner.set_verdict(Err(Denial::Revoked.into()));
-    assert_eq!(verifier.verify(&Presented::new(&key())).await, Err(Denial::Revoked.into()));
-    assert_eq!((inner.calls(), verifier.state().without_lease), (3, 2));
+    assert_eq!((inner.calls(), verifier.state().without_lease), (1, 2));
     assert!(!verifier.state().holds_lease);
+}
+
+#[tokio::test]
+async fn answer_of_another_server_is_neither_used_nor_cached() {
+    let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
+    verifier.grant_lease(NOW.get(), LEASE, database_clock(), OTHER_SERVER);
+    for calls in 1..=2 {
+        assert_eq!(verifier.ask(&Presented::new(&key())).await, Err(NoVerdict::OtherServer));
+        assert_eq!((inner.calls(), verifier.state().keys), (calls, 0));
+    }
+    verifier.grant_lease(NOW.get(), LEASE, database_clock(), SERVER);
+    assert_eq!(verifier.ask(&Presented::new(&key())).await, Ok(Ok(principal(None))));
 }
 
 #[tokio::test]

@@ -62,6 +62,7 @@ mod gate;
 mod key_cache;
 #[cfg(test)]
 mod key_cache_tests;
+mod key_lookup;
 mod layer;
 mod lease;
 #[cfg(test)]
@@ -88,6 +89,7 @@ pub use key_cache::MAX_ENTRIES;
 #[cfg(feature = "model")]
 #[doc(hidden)]
 pub use key_cache::{Found, KeyCache};
+pub use key_lookup::{KeyLookup, NoVerdict};
 pub use layer::ApiKeyLayer;
 pub use leased_verifier::{CacheState, LeasedVerifier};
 pub use presented::{ClientAddress, Presented};

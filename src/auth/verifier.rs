@@ -9,9 +9,7 @@ use crate::domain::verification::{Denial, GateDecision};
 /// account. The principal has the key's tenant and scopes, for the gate to compare.
 ///
 /// An implementation may also decide by the tenant, the scope or the client's address in
-/// [`Presented`], but not if it is the inner verifier of a
-/// [`LeasedVerifier`](super::LeasedVerifier). That one caches each verdict by the key's hash and
-/// uses it for every request with the key, whatever its tenant, scope and address.
+/// [`Presented`].
 ///
 /// [The module](super) has a program with an implementation of its own.
 pub trait KeyVerifier: Send + Sync + 'static {

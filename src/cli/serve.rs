@@ -101,7 +101,7 @@ impl Service {
         let connections = Connections::new(&limits);
         let mut jobs = Jobs::default();
         // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
-        // without which late requests are verified by the database; the usage counts of all
+        // without which no key passes; the usage counts of all
         // requests; the sums of their refusals; and last the metrics, which count the shutdown
         // itself.
         let handle = self.metrics_handle.clone();

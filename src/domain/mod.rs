@@ -41,6 +41,7 @@ pub mod refund;
 #[cfg(feature = "server")]
 pub(crate) mod schema;
 pub mod scope;
+pub mod server;
 #[cfg(feature = "server")]
 pub mod session_token;
 #[cfg(feature = "server")]

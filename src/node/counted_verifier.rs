@@ -59,7 +59,7 @@ impl CountedVerifier {
 
 impl KeyVerifier for CountedVerifier {
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
-        let verdict = self.node.verifier().verify(presented).await;
+        let verdict = self.node.verify(presented).await;
         self.count(presented, &verdict);
         verdict
     }

@@ -1,7 +1,16 @@
 use std::{sync::Arc, time::Duration};
 
-use super::{keeper, verifier::StoreVerifier};
-use crate::{auth::LeasedVerifier, clock, store::Store};
+use tokio::time::{Instant, sleep};
+
+use super::{held_session::HeldSession, keeper, lookup::StoreLookup};
+use crate::{
+    auth::{Denial, LeasedVerifier, NoVerdict, Presented, Verdict},
+    clock,
+    store::Store,
+};
+
+/// The pause before a key is looked up again because another server than the lease's has answered.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.
 #[derive(Clone, Copy, Debug)]
@@ -23,20 +32,21 @@ impl Default for NodeSettings {
 #[derive(Clone)]
 pub struct Node {
     store: Arc<Store>,
-    verifier: Arc<LeasedVerifier<StoreVerifier>>,
+    verifier: Arc<LeasedVerifier<StoreLookup>>,
+    session: Arc<HeldSession>,
     lease: Duration,
 }
 
 impl Node {
     /// A node on this database, with an empty cache. Until [`keep_lease`](Self::keep_lease) runs,
-    /// it looks every key up in the database.
+    /// no key passes.
     ///
     /// # Panics
     ///
     /// If the store already belongs to a node.
     #[must_use]
     pub fn new(store: Arc<Store>, settings: NodeSettings) -> Self {
-        let verifier = StoreVerifier::new(Arc::clone(&store));
+        let verifier = StoreLookup::new(Arc::clone(&store));
         let verifier = LeasedVerifier::new(verifier, settings.cache_entries, clock::since_boot);
         let verifier = Arc::new(verifier);
         // A weak reference, because the verifier holds the store.
@@ -46,12 +56,60 @@ impl Node {
                 verifier.invalidate(tag);
             }
         });
-        Self { store, verifier, lease: settings.lease }
+        let session = Arc::<HeldSession>::default();
+        let (held, ended) = (Arc::clone(&session), Arc::downgrade(&verifier));
+        store.on_commit(move |server| {
+            held.committed_on(server, || {
+                if let Some(verifier) = ended.upgrade() {
+                    verifier.end_lease();
+                }
+            });
+        });
+        Self { store, verifier, session, lease: settings.lease }
+    }
+
+    /// Verifies a key. Without a lease it waits for one, as long as a request waits for a connection
+    /// to the database.
+    pub async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+        match self.verifier.ask(presented).await {
+            Ok(verdict) => verdict,
+            Err(reason) => self.verify_later(presented, reason).await,
+        }
+    }
+
+    /// Waits for a lease as [`verify`](Self::verify) does. Returns whether the node has one.
+    pub async fn has_lease(&self) -> bool {
+        let deadline = Instant::now() + self.store.acquire_timeout();
+        match self.session.wait() {
+            Some(waiting) => waiting.until(|| self.verifier.holds_lease(), deadline).await,
+            None => self.verifier.holds_lease(),
+        }
+    }
+
+    async fn verify_later(&self, presented: &Presented<'_>, mut reason: NoVerdict) -> Verdict {
+        let deadline = Instant::now() + self.store.acquire_timeout();
+        let unavailable = || Err(Denial::Unavailable.into());
+        let Some(waiting) = self.session.wait() else { return unavailable() };
+        while Instant::now() < deadline {
+            match reason {
+                NoVerdict::OtherServer => sleep(ASK_AGAIN_AFTER).await,
+                _ => {
+                    if !waiting.until(|| self.verifier.holds_lease(), deadline).await {
+                        break;
+                    }
+                }
+            }
+            match self.verifier.ask(presented).await {
+                Ok(verdict) => return verdict,
+                Err(again) => reason = again,
+            }
+        }
+        unavailable()
     }
 
     /// The verifier of this node.
     #[must_use]
-    pub fn verifier(&self) -> &Arc<LeasedVerifier<StoreVerifier>> {
+    pub fn verifier(&self) -> &Arc<LeasedVerifier<StoreLookup>> {
         &self.verifier
     }
 
@@ -63,6 +121,6 @@ impl Node {
     /// Keeps the lease until `stop` is ready, then gives it back, so that changes no longer wait
     /// for this node.
     pub async fn keep_lease(self, stop: impl Future<Output = ()>) {
-        keeper::keep(&self.store, &self.verifier, self.lease, stop).await;
+        keeper::keep(&self.store, &self.verifier, &self.session, self.lease, stop).await;
     }
 }

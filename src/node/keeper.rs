@@ -5,7 +5,7 @@ use std::{convert::Infallible, pin::pin, time::Duration};
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::StoreVerifier;
+use super::{StoreLookup, held_session::HeldSession};
 use crate::{
     auth::LeasedVerifier,
     clock,
@@ -21,12 +21,13 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Maximum number of changes that are acknowledged in one statement.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
-type Verifier = LeasedVerifier<StoreVerifier>;
+type Verifier = LeasedVerifier<StoreLookup>;
 
 /// Keeps the lease until `stop` is ready, then gives it back.
 pub(super) async fn keep(
     store: &Store,
     verifier: &Verifier,
+    held: &HeldSession,
     lease: Duration,
     stop: impl Future<Output = ()>,
 ) {
@@ -34,17 +35,14 @@ pub(super) async fn keep(
     let mut told = false;
     loop {
         let Err(lost) = tokio::select! {
-            lost = hold(store, verifier, lease, &mut told) => lost,
+            lost = hold(store, verifier, held, lease, &mut told) => lost,
             () = &mut stop => break,
         };
         // The lease stays valid until its end. Until then every change waits for this node.
         if !told {
             told = true;
             let error = &lost as &dyn std::error::Error;
-            warn!(
-                error,
-                "the lease cannot be renewed; after its end every key is looked up in the database"
-            );
+            warn!(error, "the lease cannot be renewed: after its end no key passes");
         }
         tokio::select! {
             () = sleep(RETRY_AFTER) => {}
@@ -63,6 +61,7 @@ pub(super) async fn keep(
 async fn hold(
     store: &Store,
     verifier: &Verifier,
+    held: &HeldSession,
     lease: Duration,
     told: &mut bool,
 ) -> Result<Infallible, StoreError> {
@@ -70,6 +69,8 @@ async fn hold(
     // The cache may have missed changes while no session listened. It is cleared only after the new
     // session listens: a row that is read before that could miss a change.
     verifier.end_lease();
+    let server = session.server();
+    let number = held.begin(server);
     session.listen().await?;
     verifier.clear();
     let mut is_first = true;
@@ -94,7 +95,11 @@ async fn hold(
                 if std::mem::take(&mut is_first) {
                     store.sees_renewal(renewal.number).await?;
                 }
-                verifier.grant_lease(sent, lease, renewal.database_clock);
+                let grant = || verifier.grant_lease(sent, lease, renewal.database_clock, server);
+                if !held.grant(number, grant) {
+                    let reason = "a change was committed on another server than the session's";
+                    return Err(StoreError::Unavailable(reason.into()));
+                }
                 (granted, until) = (true, begun + lease / RENEWALS_IN_A_LEASE);
                 if std::mem::take(told) {
                     info!("the lease is renewed again");

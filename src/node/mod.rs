@@ -6,9 +6,10 @@
 
 mod counted_verifier;
 mod handle;
+mod held_session;
 mod keeper;
-mod verifier;
+mod lookup;
 
 pub use counted_verifier::{CountedVerifier, count_for, count_unverified};
 pub use handle::{Node, NodeSettings};
-pub use verifier::StoreVerifier;
+pub use lookup::StoreLookup;

@@ -14,7 +14,7 @@ use sqlx::PgConnection;
 use tokio::{sync::Notify, time::Instant};
 
 use super::StoreError;
-use crate::domain::{api_key::KeyTag, id::NodeId};
+use crate::domain::{api_key::KeyTag, id::NodeId, server::ServerId};
 
 /// The channel of all changes. Every node listens to it, and `announce_key_change` notifies it.
 pub(super) const CHANNEL: &str = "tollgate_changes";
@@ -36,6 +36,8 @@ pub(super) struct Changes {
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
     pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
+    /// Is told the server of each change that this node has committed.
+    pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
 }
 
 /// The newest renewal of a node that was seen, and when it was first seen. It was sent before that,
@@ -72,6 +74,7 @@ impl Changes {
             acknowledged: Notify::new(),
             seen: Mutex::default(),
             apply_here: OnceLock::new(),
+            committed_on: OnceLock::new(),
         }
     }
 

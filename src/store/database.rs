@@ -5,7 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, PgConnection, PgPool, Postgres, Transaction};
+use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::{
@@ -25,10 +26,13 @@ use super::{
     tls,
     turns::{Places, Turn, Turns, hurry, of_request},
 };
-use crate::{entropy, schema};
+use crate::{domain::server::ServerId, entropy, schema};
 
 /// How long the connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long the rollback of a transaction that was dropped may take.
+const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The database. Cheap to share behind an `Arc`; holds the pool of connections.
 pub struct Store {
@@ -142,6 +146,18 @@ impl Store {
         Ok(())
     }
 
+    /// How long a request waits for a connection.
+    #[must_use]
+    pub fn acquire_timeout(&self) -> Duration {
+        self.acquire_timeout
+    }
+
+    /// The server that a connection of the pool leads to.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn server(&self) -> Result<ServerId, StoreError> {
+        self.read(|pool| async move { primary::server(&mut *pool.acquire().await?).await }).await
+    }
+
     /// Whether the server is a standby, on which nothing can be changed.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn is_standby(&self) -> Result<bool, StoreError> {
@@ -235,8 +251,8 @@ impl Store {
     /// Begins a transaction (READ COMMITTED) on a working connection.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let turn = self.turn().await?;
-        let transaction = self.repeat(|pool| async move { pool.begin().await }).await?;
-        Ok(Tx { transaction, _turn: turn })
+        let connection = self.repeat(|pool| async move { begin(&pool).await }).await?;
+        Ok(Tx { held: Some(Held { connection, _turn: turn }), is_open: true })
     }
 
     async fn turn(&self) -> Result<Turn, StoreError> {
@@ -252,17 +268,40 @@ impl Store {
 
 /// A transaction on one of the pool's connections, and its turn. Dropping it rolls it back.
 pub(super) struct Tx {
-    transaction: Transaction<'static, Postgres>,
+    /// `None` only while it is dropped.
+    held: Option<Held>,
+    is_open: bool,
+}
+
+struct Held {
+    connection: PoolConnection<Postgres>,
     _turn: Turn,
 }
 
 impl Tx {
     pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.transaction.commit().await
+        self.commit_and_keep().await.map(drop)
     }
 
-    pub(super) async fn rollback(self) -> Result<(), sqlx::Error> {
-        self.transaction.rollback().await
+    /// Commits, and keeps the connection: it leads to the server that committed.
+    pub(super) async fn commit_and_keep(mut self) -> Result<Committed, sqlx::Error> {
+        self.execute("COMMIT").await?;
+        self.is_open = false;
+        Ok(Committed(self))
+    }
+
+    pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
+        self.execute("ROLLBACK").await?;
+        self.is_open = false;
+        Ok(())
+    }
+
+    /// Closes the connection when it is dropped: it may be lost.
+    fn close_on_drop(&mut self) {
+        self.is_open = false;
+        if let Some(held) = &mut self.held {
+            held.connection.close_on_drop();
+        }
     }
 }
 
@@ -270,13 +309,64 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        &self.transaction
+        &self.held.as_ref().expect("it is taken only by drop").connection
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        &mut self.transaction
+        &mut self.held.as_mut().expect("it is taken only by drop").connection
+    }
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        let Some(mut held) = self.held.take().filter(|_| self.is_open) else { return };
+        let Ok(runtime) = Handle::try_current() else {
+            held.connection.close_on_drop();
+            return;
+        };
+        // The turn is given back with the connection.
+        runtime.spawn(async move {
+            let rollback = held.connection.execute("ROLLBACK");
+            if !matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rollback).await, Ok(Ok(_))) {
+                held.connection.close_on_drop();
+            }
+        });
+    }
+}
+
+/// A connection on which a transaction has begun.
+async fn begin(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    if let Err(error) = connection.execute("BEGIN").await {
+        connection.close_on_drop();
+        return Err(error);
+    }
+    Ok(connection)
+}
+
+/// The connection of a transaction that was committed, and its turn.
+pub(super) struct Committed(Tx);
+
+impl Committed {
+    /// Closes the connection, which may be lost.
+    pub(super) fn close(mut self) {
+        self.0.close_on_drop();
+    }
+}
+
+impl Deref for Committed {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        &self.0
+    }
+}
+
+impl DerefMut for Committed {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        &mut self.0
     }
 }
 

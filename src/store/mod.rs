@@ -43,7 +43,7 @@ pub use error::{Refusal, StoreError};
 pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
 pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
-pub use keys::verifications::{OwnKey, Verification};
+pub use keys::verifications::{KeyRead, OwnKey, Verification};
 pub use money::batches::{Batch, BatchConnection, MAX_BATCH};
 pub use money::composites::COMPOSITES;
 pub use money::credits::{Credit, Credited};

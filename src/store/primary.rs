@@ -7,7 +7,10 @@ use std::sync::{
 };
 
 use sqlx::PgConnection;
+use time::OffsetDateTime;
 use tracing::{info, warn};
+
+use crate::domain::server::ServerId;
 
 /// The first statement on a connection. It fails on a standby.
 pub(super) const REFUSE_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN \
@@ -40,6 +43,20 @@ impl StandbyLog {
             ),
         }
     }
+}
+
+/// The server that started at this time.
+pub(super) fn server_started_at(time: OffsetDateTime) -> ServerId {
+    let micros = time.unix_timestamp_nanos() / 1000;
+    ServerId::started_at(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+/// The server of this connection.
+pub(super) async fn server(connection: &mut PgConnection) -> Result<ServerId, sqlx::Error> {
+    sqlx::query_scalar("SELECT /* primary.server */ pg_postmaster_start_time()")
+        .fetch_one(connection)
+        .await
+        .map(server_started_at)
 }
 
 /// Whether this server is a standby.

@@ -6,6 +6,7 @@ use axum::Router;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tollgate::{
+    node::{Node, NodeSettings},
     postgres::{DATABASE, Options, PrivatePostgres},
     state::Limits,
     store::{PoolSettings, Store},
@@ -14,26 +15,33 @@ use tower::ServiceExt as _;
 
 use crate::harness::{
     App, Call,
-    app::{NewKey, service, start_node, state_of},
+    app::{NewKey, service, start_node_with, state_of},
     cluster, eventually,
     process::{Process, tollgate},
     proxy::Proxy,
     standby::Standby,
 };
 
-/// A primary, its standby, and two nodes: one on the primary, and one behind a balancer that leads
-/// its queries to the primary too, while its session always leads there.
+/// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose session
+/// each go through a balancer.
 struct Pair {
     primary: PrivatePostgres,
     options: Options,
     standby: Standby,
     balancer: Proxy,
+    balancer_of_session: Proxy,
     app: App,
     balanced: Router,
+    balanced_node: Node,
 }
 
 impl Pair {
     async fn start(name: &str) -> Self {
+        Self::start_with(name, NodeSettings::default()).await
+    }
+
+    /// `settings` are those of the balanced node.
+    async fn start_with(name: &str, settings: NodeSettings) -> Self {
         let options = cluster::options(&format!("{name}-primary"));
         let started = {
             let options = options.clone();
@@ -47,24 +55,60 @@ impl Pair {
         let app = App::on(&url).await;
         let standby = Standby::of(&primary, &options, &format!("{name}-standby")).await;
         let balancer = Proxy::start(primary_socket(&primary)).await;
-        let settings = PoolSettings {
-            listen_url: Some(url),
+        let balancer_of_session = Proxy::start(primary_socket(&primary)).await;
+        let pool = PoolSettings {
+            listen_url: Some(balancer_of_session.url(DATABASE)),
             acquire_timeout: Duration::from_secs(1),
             ..cluster::pool_settings(&balancer.url(DATABASE))
         };
-        let store = Store::connect(&settings).await.expect("a store");
-        let balanced = service(state_of(start_node(Arc::new(store)).await, Limits::default()));
-        Self { primary, options, standby, balancer, app, balanced }
+        let store = Store::connect(&pool).await.expect("a store");
+        let balanced_node = start_node_with(Arc::new(store), settings).await;
+        let balanced = service(state_of(balanced_node.clone(), Limits::default()));
+        Self {
+            primary,
+            options,
+            standby,
+            balancer,
+            balancer_of_session,
+            app,
+            balanced,
+            balanced_node,
+        }
     }
 
     /// The balancer leads new connections to the standby, and the open ones are gone.
     async fn lead_to_standby(&self) {
         self.standby.catch_up(&self.app.pool).await;
         self.standby.pause_replay().await;
+        self.lead_to_promoted().await;
+    }
+
+    /// The same when the standby is a primary.
+    async fn lead_to_promoted(&self) {
         self.balancer.lead_to(self.standby.socket());
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                          WHERE application_name = 'tollgate'";
         sqlx::query(terminate).execute(&self.app.pool).await.expect("the connections are closed");
+    }
+
+    /// The primary acknowledges a commit only when the standby has it. Then the standby is promoted,
+    /// so that the old primary answers reads, and no commit.
+    async fn depose_primary(&self) {
+        for statement in
+            ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
+        {
+            sqlx::query(statement).execute(&self.app.pool).await.expect("the setting");
+        }
+        let is_synchronous = async || {
+            sqlx::query_scalar::<_, bool>(
+                "SELECT count(*) = 1 FROM pg_stat_replication WHERE sync_state = 'sync'",
+            )
+            .fetch_one(&self.app.pool)
+            .await
+            .expect("a state")
+        };
+        eventually("the standby is synchronous", is_synchronous).await;
+        self.standby.promote().await;
     }
 
     fn lead_to_primary(&self) {
@@ -119,6 +163,80 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.lead_to_primary();
     eventually("the node refuses the key", async || pair.ask(authorize(&key)).await == 401).await;
     assert_eq!(pair.ask(authorize(&other)).await, 200);
+    pair.end().await;
+}
+
+/// The old primary still says that the key is live. It grants no lease, because it can acknowledge no
+/// renewal.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_the_new_one() {
+    let pair = Pair::start("deposed").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    assert_eq!(pair.ask(authorize(&key)).await, 200);
+    pair.depose_primary().await;
+    let new = App::on(&pair.standby.url()).await;
+    let revoke = new.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    new.send(revoke).await.expect(200);
+    let stale = "SELECT bool_and(revoked_at IS NULL) FROM api_keys";
+    let stale = sqlx::query_scalar::<_, bool>(stale).fetch_one(&pair.app.pool).await;
+    assert!(stale.expect("an answer"), "the old primary shows the key as it was");
+    for _ in 0..3 {
+        assert_eq!(pair.ask(authorize(&key)).await, 503);
+    }
+    new.store.close().await;
+    pair.end().await;
+}
+
+/// The node listens to the new primary, which grants its lease. The connection that looks keys up is
+/// still open, and leads to the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
+    let pair = Pair::start("look-up").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    assert_eq!(pair.ask(authorize(&key)).await, 200);
+    pair.depose_primary().await;
+    pair.balancer.lead_to(pair.standby.socket());
+    pair.balancer_of_session.lead_to(pair.standby.socket());
+    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                  WHERE application_name LIKE 'tollgate%' AND query NOT LIKE '%lookups.api_keys%'";
+    sqlx::query(others).execute(&pair.app.pool).await.expect("the connections are closed");
+    let new = App::on(&pair.standby.url()).await;
+    let granted = async || {
+        let renewals = "SELECT count(*) FROM nodes
+                        WHERE lease_expires_at > clock_timestamp() - interval '100 milliseconds'";
+        let nodes = sqlx::query_scalar::<_, i64>(renewals).fetch_one(&new.pool).await;
+        nodes.expect("a number") == 2 && pair.balanced_node.verifier().holds_lease()
+    };
+    eventually("the new primary grants the lease", granted).await;
+    let revoke = new.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    new.send(revoke).await.expect(200);
+    let looks_up = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%lookups.api_keys%'
+                                                                AND pid <> pg_backend_pid()";
+    let looks_up = sqlx::query_scalar::<_, bool>(looks_up).fetch_one(&pair.app.pool).await;
+    assert!(looks_up.expect("an answer"), "a connection leads to the old primary");
+    assert_eq!(pair.ask(authorize(&key)).await, 401);
+    new.store.close().await;
+    pair.end().await;
+}
+
+/// The node's change reaches the new primary, while its session is still on the old one, which
+/// granted its lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_node() {
+    let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
+    let pair = Pair::start_with("own", settings).await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    assert_eq!(pair.ask(authorize(&key)).await, 200);
+    pair.depose_primary().await;
+    pair.lead_to_promoted().await;
+    assert!(pair.balanced_node.verifier().holds_lease());
+    let revoke = pair.app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    assert_eq!(pair.ask(revoke).await, 200);
+    assert!(!pair.balanced_node.verifier().holds_lease());
+    assert_eq!(pair.ask(authorize(&key)).await, 503);
     pair.end().await;
 }
 

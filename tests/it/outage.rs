@@ -34,9 +34,13 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     let mut app = App::on(&url).await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // A node without a lease asks the database about every key.
-    let node = Node::new(std::sync::Arc::new(store), NodeSettings::default());
-    app.router = service(state_of(node, Limits::default()));
+    // A node without a cache asks the database about every key.
+    let settings = NodeSettings { cache_entries: 0, ..NodeSettings::default() };
+    let node = Node::new(std::sync::Arc::new(store), settings);
+    tokio::spawn(node.clone().keep_lease(std::future::pending()));
+    let has_lease = async || node.verifier().holds_lease();
+    eventually("the node has its lease", has_lease).await;
+    app.router = service(state_of(node.clone(), Limits::default()));
     app.send(key.call("GET", "/v1/me")).await.expect(200);
 
     tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
@@ -73,6 +77,7 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     }
 
     let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
+    eventually("the node has its lease again", has_lease).await;
     app.send(Call::new("GET", "/readyz")).await.expect(200);
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     let bought = app.send(key.buy("1").idempotency_key("k")).await.expect(201);

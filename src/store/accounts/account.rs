@@ -181,8 +181,8 @@ impl AccountHandle<'_> {
         // Even if nothing changed: the first call may not have returned to the client that repeats
         // it.
         let change = self.store.announce_account(&mut tx, self.id).await?;
-        tx.commit().await?;
-        change.settle(self.store).await;
+        let committed = tx.commit_and_keep().await?;
+        change.settle(self.store, committed).await;
         Ok(stored)
     }
 

@@ -153,7 +153,8 @@ impl Store {
         hash: &KeyHash,
     ) -> Result<Option<AdminVerification>, StoreError> {
         let _timer = self.timer("verify_admin_key");
-        let Some(row) = self.lookups.admin_keys.find(*hash.as_bytes()).await? else {
+        let found = self.lookups.admin_keys.find(*hash.as_bytes(), None).await?;
+        let Some(row) = found.row else {
             return Ok(None);
         };
         Ok(Some(AdminVerification {

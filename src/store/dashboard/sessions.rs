@@ -126,7 +126,8 @@ impl Store {
     ) -> Result<Option<DashboardSession>, StoreError> {
         let _timer = self.timer("dashboard_session");
         let token = token.hash();
-        let Some(row) = self.lookups.sessions.find(*token.as_bytes()).await? else {
+        let found = self.lookups.sessions.find(*token.as_bytes(), None).await?;
+        let Some(row) = found.row else {
             return Ok(None);
         };
         let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;

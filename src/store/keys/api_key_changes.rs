@@ -54,9 +54,9 @@ impl AccountHandle<'_> {
         } else {
             None
         };
-        tx.commit().await?;
+        let committed = tx.commit_and_keep().await?;
         if let Some(announced) = announced {
-            announced.settle(self.store).await;
+            announced.settle(self.store, committed).await;
         }
         Ok(ApiKey { settings, ..old })
     }
@@ -169,8 +169,8 @@ impl AccountHandle<'_> {
     /// Commits, and returns once every node has applied the change of the key.
     async fn commit_announced(&self, mut tx: Tx, key_id: KeyId) -> Result<(), StoreError> {
         let change = self.store.announce_key(&mut tx, self.id, key_id).await?;
-        tx.commit().await?;
-        change.settle(self.store).await;
+        let committed = tx.commit_and_keep().await?;
+        change.settle(self.store, committed).await;
         Ok(())
     }
 

@@ -5,6 +5,7 @@ use crate::{
         api_key::KeyHash,
         id::KeyId,
         scope::ScopeSet,
+        server::ServerId,
         tenant::Tenant,
         timestamp::Timestamp,
         verification::{Denial, KeyState},
@@ -26,6 +27,16 @@ pub struct Verification {
     pub verdict: Result<(), Denial>,
 }
 
+/// What a server knows of a presented key.
+#[derive(Clone, Debug)]
+pub enum KeyRead {
+    /// Another server answered, so this says nothing. Ask again.
+    OtherServer,
+    /// The tenant has no such key.
+    NotFound,
+    Found(Verification),
+}
+
 /// A key as its owner sees it.
 #[derive(Clone, Debug)]
 pub struct OwnKey {
@@ -36,19 +47,23 @@ pub struct OwnKey {
 }
 
 impl Store {
-    /// The key with this hash and its account. Look-ups that wait at the same time share a
-    /// statement. `None`: the tenant has no such key.
+    /// The key with this hash and its account, read on this server after the call began. Look-ups
+    /// that wait at the same time share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,
         tenant: &Tenant,
         hash: &KeyHash,
-    ) -> Result<Option<Verification>, StoreError> {
+        server: ServerId,
+    ) -> Result<KeyRead, StoreError> {
         let _timer = self.timer("verify_api_key");
-        let row = self.lookups.api_keys.find(*hash.as_bytes()).await?;
+        let found = self.lookups.api_keys.find(*hash.as_bytes(), Some(server)).await?;
+        if found.server != server {
+            return Ok(KeyRead::OtherServer);
+        }
         // The prefix already implies the tenant. This is a second check.
-        let Some(row) = row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
-            return Ok(None);
+        let Some(row) = found.row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
+            return Ok(KeyRead::NotFound);
         };
         let time = |moment| stored_time("api_keys", moment);
         let expires_at = row.expires_at.map(time).transpose()?;
@@ -58,7 +73,7 @@ impl Store {
             enabled: row.enabled,
             account: stored_status(&row.status)?,
         };
-        Ok(Some(Verification {
+        Ok(KeyRead::Found(Verification {
             account: stored_account(&row.external_id)?,
             key_id: KeyId::from_uuid(row.key_id),
             scopes: self.scope_sets.get(&row.scopes)?,

@@ -13,7 +13,10 @@ use std::{
 use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
 use tokio::sync::oneshot;
 
-use crate::store::{StoreError, error::is_lost_connection};
+use crate::{
+    domain::server::ServerId,
+    store::{StoreError, error::is_lost_connection},
+};
 
 /// Maximum number of hashes in one statement.
 const MAX_BATCH: usize = 128;
@@ -33,7 +36,21 @@ pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
     fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
-    ) -> impl Future<Output = Result<Vec<Self>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Read<Self>, sqlx::Error>> + Send;
+}
+
+/// What a statement has read.
+pub(in crate::store) struct Read<R> {
+    /// The server that answered.
+    pub server: ServerId,
+    pub rows: Vec<R>,
+}
+
+/// The answer to one look-up.
+pub(in crate::store) struct Found<R> {
+    /// The server that answered.
+    pub server: ServerId,
+    pub row: Option<Arc<R>>,
 }
 
 /// The look-ups of one kind on a node. There is no timer: while every worker runs a statement,
@@ -50,8 +67,15 @@ pub(in crate::store) struct Gathered<R> {
     statements: AtomicU64,
 }
 
-type Answer<R> = Result<Option<Arc<R>>, Arc<StoreError>>;
-type Callers<R> = Vec<oneshot::Sender<Answer<R>>>;
+type Answer<R> = Result<Found<R>, Arc<StoreError>>;
+type Callers<R> = Vec<Caller<R>>;
+
+/// Whoever waits for a row.
+struct Caller<R> {
+    /// The server that should answer. If another one does, its connection is closed.
+    wanted: Option<ServerId>,
+    answer: oneshot::Sender<Answer<R>>,
+}
 
 /// A waiting hash is in the queue once, with all its callers. A call that arrives while the hash is
 /// being read makes it wait again, because the row that is being read may be older than the call.
@@ -94,10 +118,15 @@ impl<R: Row> Gathered<R> {
         Self { pool, max_workers, timeout, queue, gathered, statements }
     }
 
-    /// The row with this hash, if there is one, read after this call began.
-    pub async fn find(self: &Arc<Self>, hash: Hash) -> Result<Option<Arc<R>>, StoreError> {
-        let (caller, answer) = oneshot::channel();
-        self.enqueue(hash, caller)?;
+    /// The row with this hash, if there is one, read after this call began. If another server than
+    /// the wanted one answers, its connection is closed: ask again.
+    pub async fn find(
+        self: &Arc<Self>,
+        hash: Hash,
+        wanted: Option<ServerId>,
+    ) -> Result<Found<R>, StoreError> {
+        let (sender, answer) = oneshot::channel();
+        self.enqueue(hash, Caller { wanted, answer: sender })?;
         // The sender is dropped without an answer only when the runtime stops.
         let answer = answer.await.map_err(|_| StoreError::Unavailable("stopped".into()))?;
         answer.map_err(|error| match *error {
@@ -111,11 +140,7 @@ impl<R: Row> Gathered<R> {
         (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
     }
 
-    fn enqueue(
-        self: &Arc<Self>,
-        hash: Hash,
-        caller: oneshot::Sender<Answer<R>>,
-    ) -> Result<(), StoreError> {
+    fn enqueue(self: &Arc<Self>, hash: Hash, caller: Caller<R>) -> Result<(), StoreError> {
         let mut guard = self.lock();
         let queue = &mut *guard;
         if queue.order.len() >= MAX_WAITING && !queue.callers.contains_key(&hash) {
@@ -176,10 +201,16 @@ impl<R: Row> Worker<R> {
                 return;
             }
             let lookups = Arc::clone(&self.lookups);
+            if batch.is_empty() {
+                continue;
+            }
             let batch = InFlight { lookups: &lookups, batch };
             let hashes: Vec<&[u8]> = batch.batch.iter().map(|(hash, _)| &hash[..]).collect();
-            let found = self.read(&mut connection, &hashes).await;
-            batch.answer(found);
+            let read = self.read(&mut connection, &hashes).await;
+            let is_other_server = batch.answer(read);
+            if is_other_server && let Some(mut other) = connection.take() {
+                other.close_on_drop();
+            }
         }
     }
 
@@ -201,10 +232,7 @@ impl<R: Row> Worker<R> {
         &self,
         connection: &mut Option<PoolConnection<Postgres>>,
         hashes: &[&[u8]],
-    ) -> Result<Vec<R>, StoreError> {
-        if hashes.is_empty() {
-            return Ok(Vec::new());
-        }
+    ) -> Result<Read<R>, StoreError> {
         self.lookups.gathered.fetch_add(hashes.len() as u64, Ordering::Relaxed);
         self.lookups.statements.fetch_add(1, Ordering::Relaxed);
         let max_failures = self.lookups.pool.options().get_max_connections();
@@ -255,19 +283,26 @@ struct InFlight<'a, R: Row> {
 }
 
 impl<R: Row> InFlight<'_, R> {
-    fn answer(mut self, found: Result<Vec<R>, StoreError>) {
-        let found = found.map(rows_by_hash).map_err(Arc::new);
+    /// Returns whether a caller wanted another server.
+    fn answer(mut self, read: Result<Read<R>, StoreError>) -> bool {
+        let read = read.map(|Read { server, rows }| (server, rows_by_hash(rows)));
+        let read = read.map_err(Arc::new);
         self.land();
+        let mut is_other_server = false;
         for (hash, callers) in std::mem::take(&mut self.batch) {
-            let answer = match &found {
-                Ok(rows) => Ok(rows.get(&hash).cloned()),
-                Err(error) => Err(Arc::clone(error)),
-            };
-            for caller in callers {
+            for Caller { wanted, answer } in callers {
+                let found = match &read {
+                    Ok((server, rows)) => {
+                        is_other_server |= wanted.is_some_and(|wanted| wanted != *server);
+                        Ok(Found { server: *server, row: rows.get(&hash).cloned() })
+                    }
+                    Err(error) => Err(Arc::clone(error)),
+                };
                 // An error means that the caller has disconnected.
-                let _ = caller.send(answer.clone());
+                let _ = answer.send(found);
             }
         }
+        is_other_server
     }
 
     fn land(&self) {

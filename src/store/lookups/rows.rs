@@ -2,8 +2,21 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::gathered::Row;
-use crate::domain::dashboard::IDLE_SECONDS;
+use super::gathered::{Read, Row};
+use crate::{domain::dashboard::IDLE_SECONDS, store::primary::server_started_at};
+
+/// The reading of a statement whose rows all have the server: one without a hash says that there
+/// are no others.
+macro_rules! read {
+    ($rows:expr, $row:ident => $stored:expr) => {{
+        let rows = $rows;
+        let server = rows.first().map(|row| server_started_at(row.server));
+        Ok(Read {
+            server: server.ok_or(sqlx::Error::RowNotFound)?,
+            rows: rows.into_iter().filter_map(|$row| Some($stored)).collect(),
+        })
+    }};
+}
 
 /// An API key and its account as they are stored.
 pub(in crate::store) struct KeyAndAccount {
@@ -28,18 +41,33 @@ impl Row for KeyAndAccount {
     async fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
-    ) -> Result<Vec<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            KeyAndAccount,
+    ) -> Result<Read<Self>, sqlx::Error> {
+        let rows = sqlx::query!(
             r#"SELECT /* lookups.api_keys */
-                      k.key_hash, k.tenant_id, k.key_id, k.scopes, k.enabled, k.expires_at,
-                      k.revoked_at, a.external_id, a.status, clock_timestamp() AS "now!"
-               FROM api_keys k JOIN accounts a USING (account_id)
-               WHERE k.key_hash = ANY($1)"#,
+                      pg_postmaster_start_time() AS "server!", clock_timestamp() AS "now!",
+                      k.key_hash AS "key_hash?", k.tenant_id AS "tenant_id?",
+                      k.key_id AS "key_id?", k.scopes AS "scopes?", k.enabled AS "enabled?",
+                      k.expires_at AS "expires_at?", k.revoked_at AS "revoked_at?",
+                      a.external_id AS "external_id?", a.status AS "status?"
+               FROM (SELECT) AS answer
+                    LEFT JOIN (api_keys k JOIN accounts a USING (account_id))
+                    ON k.key_hash = ANY($1)"#,
             hashes as &[&[u8]],
         )
         .fetch_all(connection)
-        .await
+        .await?;
+        read!(rows, row => Self {
+            key_hash: row.key_hash?,
+            tenant_id: row.tenant_id?,
+            key_id: row.key_id?,
+            scopes: row.scopes?,
+            enabled: row.enabled?,
+            expires_at: row.expires_at,
+            revoked_at: row.revoked_at,
+            external_id: row.external_id?,
+            status: row.status?,
+            now: row.now,
+        })
     }
 }
 
@@ -62,17 +90,26 @@ impl Row for StoredAdminKey {
     async fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
-    ) -> Result<Vec<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            StoredAdminKey,
+    ) -> Result<Read<Self>, sqlx::Error> {
+        let rows = sqlx::query!(
             r#"SELECT /* lookups.admin_keys */
-                      key_hash, admin_key_id, tenant_id, permissions,
-                      revoked_at IS NOT NULL AS "revoked!", clock_timestamp() AS "now!"
-               FROM admin_keys WHERE key_hash = ANY($1)"#,
+                      pg_postmaster_start_time() AS "server!", clock_timestamp() AS "now!",
+                      key_hash AS "key_hash?", admin_key_id AS "admin_key_id?",
+                      tenant_id AS "tenant_id?", permissions AS "permissions?",
+                      revoked_at IS NOT NULL AS "revoked!"
+               FROM (SELECT) AS answer LEFT JOIN admin_keys ON key_hash = ANY($1)"#,
             hashes as &[&[u8]],
         )
         .fetch_all(connection)
-        .await
+        .await?;
+        read!(rows, row => Self {
+            key_hash: row.key_hash?,
+            admin_key_id: row.admin_key_id?,
+            tenant_id: row.tenant_id?,
+            permissions: row.permissions?,
+            revoked: row.revoked,
+            now: row.now,
+        })
     }
 }
 
@@ -100,25 +137,39 @@ impl Row for StoredSession {
     async fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
-    ) -> Result<Vec<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            StoredSession,
+    ) -> Result<Read<Self>, sqlx::Error> {
+        let rows = sqlx::query!(
             r#"SELECT /* lookups.sessions */
-                      s.token_hash AS "token_hash!", s.tenant_id AS "tenant_id!",
-                      external_id AS "external_id!", status AS "status!", return_url,
-                      way AS "way!", maker.permissions AS "permissions?",
-                      s.created_at AS "created_at!", last_seen_at AS "last_seen_at!",
-                      clock_timestamp() AS "now!"
-               FROM dashboard_sessions s JOIN accounts USING (account_id)
-                    LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id
-               WHERE s.token_hash = ANY($1) AND maker.revoked_at IS NULL
-                 AND expires_at > clock_timestamp()
-                 AND last_seen_at > clock_timestamp() - $2::bigint * interval '1 second'"#,
+                      pg_postmaster_start_time() AS "server!", clock_timestamp() AS "now!",
+                      s.token_hash AS "token_hash?", s.tenant_id AS "tenant_id?",
+                      a.external_id AS "external_id?", a.status AS "status?",
+                      s.return_url AS "return_url?", s.way AS "way?",
+                      maker.permissions AS "permissions?", s.created_at AS "created_at?",
+                      s.last_seen_at AS "last_seen_at?"
+               FROM (SELECT) AS answer
+                    LEFT JOIN (dashboard_sessions s JOIN accounts a USING (account_id)
+                               LEFT JOIN admin_keys maker ON maker.admin_key_id = s.admin_key_id)
+                    ON s.token_hash = ANY($1) AND maker.revoked_at IS NULL
+                       AND s.expires_at > clock_timestamp()
+                       AND s.last_seen_at
+                           > clock_timestamp() - $2::bigint * interval '1 second'"#,
             hashes as &[&[u8]],
             IDLE_SECONDS,
         )
         .fetch_all(connection)
-        .await
+        .await?;
+        read!(rows, row => Self {
+            token_hash: row.token_hash?,
+            tenant_id: row.tenant_id?,
+            external_id: row.external_id?,
+            status: row.status?,
+            return_url: row.return_url,
+            way: row.way?,
+            permissions: row.permissions,
+            created_at: row.created_at?,
+            last_seen_at: row.last_seen_at?,
+            now: row.now,
+        })
     }
 }
 
@@ -137,19 +188,24 @@ impl Row for StoredLink {
     async fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
-    ) -> Result<Vec<Self>, sqlx::Error> {
-        sqlx::query_as!(
-            StoredLink,
+    ) -> Result<Read<Self>, sqlx::Error> {
+        let rows = sqlx::query!(
             r#"SELECT /* lookups.links */
-                      l.token_hash AS "token_hash!", l.tenant_id AS "tenant_id!",
-                      external_id AS "external_id!"
-               FROM dashboard_links l JOIN accounts USING (account_id)
-                    LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id
-               WHERE l.token_hash = ANY($1) AND maker.revoked_at IS NULL
-                 AND expires_at > clock_timestamp()"#,
+                      pg_postmaster_start_time() AS "server!", l.token_hash AS "token_hash?",
+                      l.tenant_id AS "tenant_id?", a.external_id AS "external_id?"
+               FROM (SELECT) AS answer
+                    LEFT JOIN (dashboard_links l JOIN accounts a USING (account_id)
+                               LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id)
+                    ON l.token_hash = ANY($1) AND maker.revoked_at IS NULL
+                       AND l.expires_at > clock_timestamp()"#,
             hashes as &[&[u8]],
         )
         .fetch_all(connection)
-        .await
+        .await?;
+        read!(rows, row => Self {
+            token_hash: row.token_hash?,
+            tenant_id: row.tenant_id?,
+            external_id: row.external_id?,
+        })
     }
 }

@@ -1,37 +1,47 @@
 //! Announces changes of keys, and waits until every node has applied them.
 
-use std::{collections::HashMap, time::Duration};
-
 use sqlx::PgConnection;
-use tokio::time::{Instant, sleep, sleep_until, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::sessions::MAX_LEASE;
+use super::sessions::{MAX_LEASE, OtherNodes, select_others};
 use crate::{
     domain::{
         account::AccountId,
         api_key::{KeyHash, KeyTag},
-        id::{KeyId, NodeId},
+        id::KeyId,
+        server::ServerId,
     },
     store::{
         Store, StoreError,
         changes::{Change, lock},
+        database::Committed,
     },
 };
 
-/// The pause between two attempts to read the rows of the other nodes.
-const RETRY_AFTER: Duration = Duration::from_millis(50);
-
 impl Change {
     /// Returns once no node answers by the state before the change: each node has applied it, or
-    /// its lease has ended. Call it after the commit.
-    pub async fn settle(self, store: &Store) {
+    /// its lease has ended. `connection` has committed the change. The other nodes are read on it:
+    /// another connection may lead to a server where a node that has just joined is missing.
+    pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
         self.changes.apply_here(&self.tags);
         if self.tags.is_empty() {
             return;
         }
         let _timer = store.timer("settle_change");
-        let mut waited_for = self.other_nodes(store, committed + MAX_LEASE).await;
+        let deadline = committed + MAX_LEASE;
+        let others = timeout_at(deadline, select_others(&mut *connection, self.changes.node)).await;
+        let Ok(Ok(OtherNodes { server, rows })) = others else {
+            // Nobody knows for whom to wait. Then every lease from before the commit is over.
+            connection.close();
+            sleep_until(deadline).await;
+            return;
+        };
+        drop(connection);
+        if let Some(committed_on) = self.changes.committed_on.get() {
+            committed_on(server);
+        }
+        let mut waited_for = self.changes.ends_of_leases(&rows);
         loop {
             let acknowledged = self.changes.acknowledged.notified();
             let now = Instant::now();
@@ -45,18 +55,6 @@ impl Change {
             }
         }
     }
-
-    /// The latest time at which the lease of each other node ends. If the rows cannot be read until
-    /// the longest possible lease has ended, there is nothing left to wait for.
-    async fn other_nodes(&self, store: &Store, deadline: Instant) -> HashMap<NodeId, Instant> {
-        loop {
-            match timeout_at(deadline, store.other_nodes()).await {
-                Ok(Ok(rows)) => return self.changes.ends_of_leases(&rows),
-                Ok(Err(_)) if Instant::now() < deadline => sleep(RETRY_AFTER).await,
-                Ok(Err(_)) | Err(_) => return HashMap::new(),
-            }
-        }
-    }
 }
 
 impl Store {
@@ -67,6 +65,17 @@ impl Store {
     /// If it was set before: a store belongs to one node.
     pub fn on_change(&self, apply: impl Fn(KeyTag) + Send + Sync + 'static) {
         let said = self.changes.apply_here.set(Box::new(apply));
+        assert!(said.is_ok(), "a store belongs to one node");
+    }
+
+    /// Sets the function that learns on which server a change of this node was committed, before
+    /// the change returns.
+    ///
+    /// # Panics
+    ///
+    /// If it was set before: a store belongs to one node.
+    pub fn on_commit(&self, committed_on: impl Fn(ServerId) + Send + Sync + 'static) {
+        let said = self.changes.committed_on.set(Box::new(committed_on));
         assert!(said.is_ok(), "a store belongs to one node");
     }
 

@@ -11,12 +11,13 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
-    domain::{api_key::KeyTag, id::NodeId, timestamp::Timestamp},
+    domain::{api_key::KeyTag, id::NodeId, server::ServerId, timestamp::Timestamp},
     entropy,
     store::{
         Store, StoreError,
         changes::{CHANNEL, ChangeId, Changes, NodeRow, channel_of},
         clock::stored_time,
+        primary::server_started_at,
     },
 };
 
@@ -40,6 +41,7 @@ pub struct NodeSession {
     lease: Duration,
     /// A setting of the session, which is lost with it.
     mark: String,
+    server: ServerId,
 }
 
 /// A renewal that was committed. It counts once its notification was received.
@@ -69,14 +71,17 @@ impl Store {
             let mut listener = self.listener.connect(CONNECT_TIMEOUT).await?;
             // An id as unique as that of a node identifies the session.
             let mark = entropy::node_id()?.to_string();
-            sqlx::query!(
-                "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
+            let opened = sqlx::query!(
+                r#"SELECT /* nodes.open_session */
+                          set_config('tollgate.session', $1, false),
+                          pg_postmaster_start_time() AS "server!""#,
                 mark
             )
             .fetch_one(&mut listener)
             .await?;
             let changes = Arc::clone(&self.changes);
-            Ok(NodeSession { listener, changes, lease, mark })
+            let server = server_started_at(opened.server);
+            Ok(NodeSession { listener, changes, lease, mark, server })
         };
         within(CONNECT_TIMEOUT * 2, connect).await
     }
@@ -117,15 +122,15 @@ impl Store {
             "TOLLGATE_LISTEN_DATABASE_URL and DATABASE_URL lead to two different databases";
         Err(StoreError::Unavailable(reason.into()))
     }
-
-    /// The nodes whose caches may contain a changed key.
-    pub(in crate::store) async fn other_nodes(&self) -> Result<Vec<NodeRow>, StoreError> {
-        let own = self.changes.node;
-        self.read(|pool| async move { select_others(&pool, own).await }).await
-    }
 }
 
 impl NodeSession {
+    /// The server that the session is on.
+    #[must_use]
+    pub fn server(&self) -> ServerId {
+        self.server
+    }
+
     /// Starts to listen: from now on the session receives every change that is committed.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         let own = self.changes.own_channel();
@@ -194,6 +199,7 @@ impl NodeSession {
                    ON CONFLICT (node_id) DO UPDATE
                    SET renewal = EXCLUDED.renewal, lease_ms = EXCLUDED.lease_ms,
                        lease_expires_at = EXCLUDED.lease_expires_at
+                   WHERE nodes.renewal < EXCLUDED.renewal
                    RETURNING renewal)
                SELECT clock_timestamp() AS "now!"
                FROM held, LATERAL pg_notify($5, 'renewed ' || renewal)"#,
@@ -210,7 +216,7 @@ impl NodeSession {
     }
 
     async fn forget_gone_nodes(&mut self) -> Result<(), StoreError> {
-        let rows = select_others(&mut self.listener, self.changes.node).await?;
+        let OtherNodes { rows, .. } = select_others(&mut self.listener, self.changes.node).await?;
         let ends = self.changes.ends_of_leases(&rows);
         for row in rows {
             let gone = ends
@@ -288,25 +294,36 @@ fn read_node(text: &str) -> Option<NodeId> {
     Uuid::try_parse(text).ok().map(NodeId::from_uuid)
 }
 
-async fn select_others(
+/// The other nodes, as a server has them.
+pub(in crate::store) struct OtherNodes {
+    pub server: ServerId,
+    pub rows: Vec<NodeRow>,
+}
+
+/// Reads the nodes whose caches may contain a changed key.
+pub(in crate::store) async fn select_others(
     executor: impl PgExecutor<'_>,
     own: NodeId,
-) -> Result<Vec<NodeRow>, sqlx::Error> {
+) -> Result<OtherNodes, sqlx::Error> {
     let rows = sqlx::query!(
-        "SELECT /* nodes.select_others */
-                node_id, renewal, lease_ms FROM nodes WHERE node_id <> $1",
+        r#"SELECT /* nodes.select_others */
+                  pg_postmaster_start_time() AS "server!", node_id AS "node_id?",
+                  renewal AS "renewal?", lease_ms AS "lease_ms?"
+           FROM (SELECT) AS answer LEFT JOIN nodes ON node_id <> $1"#,
         own.uuid(),
     )
     .fetch_all(executor)
     .await?;
-    let lease = |millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
-    let node = NodeId::from_uuid;
-    let rows = rows.into_iter().map(|row| NodeRow {
-        node: node(row.node_id),
-        renewal: row.renewal,
-        lease: lease(row.lease_ms),
+    let server = rows.first().map(|row| server_started_at(row.server));
+    let rows = rows.into_iter().filter_map(|row| {
+        let lease = u64::try_from(row.lease_ms?).unwrap_or(0);
+        Some(NodeRow {
+            node: NodeId::from_uuid(row.node_id?),
+            renewal: row.renewal?,
+            lease: Duration::from_millis(lease),
+        })
     });
-    Ok(rows.collect())
+    Ok(OtherNodes { server: server.ok_or(sqlx::Error::RowNotFound)?, rows: rows.collect() })
 }
 
 /// Treats a session that does not answer in time as lost.

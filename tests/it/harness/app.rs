@@ -229,7 +229,12 @@ pub fn service(state: AppState) -> Router {
 
 /// Starts a node and waits for its lease, so that it answers from its cache.
 pub async fn start_node(store: Arc<Store>) -> Node {
-    let node = Node::new(store, NodeSettings::default());
+    start_node_with(store, NodeSettings::default()).await
+}
+
+/// The same with these settings.
+pub async fn start_node_with(store: Arc<Store>, settings: NodeSettings) -> Node {
+    let node = Node::new(store, settings);
     // The task ends with the runtime of the test.
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
     eventually("the node has its lease", async || node.verifier().state().holds_lease).await;

@@ -1,6 +1,13 @@
 //! A proxy between a node and its Postgres that can be cut in one or both directions.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
@@ -27,13 +34,15 @@ struct Traps {
     cut: watch::Sender<Cut>,
 }
 
-/// Whether the proxy forwards a statement to the database.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// Whether the proxy keeps the reply to a statement back.
+#[derive(Clone, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// The next statement that contains this text is held, and everything after it.
-    When(&'static str),
-    /// Such a statement arrived and is held.
+    /// The reply to the next statement that has this parameter is held, and everything after it.
+    When(Vec<u8>),
+    /// Such a statement was forwarded.
+    Awaited,
+    /// Its reply arrived and is held.
     Held,
 }
 
@@ -72,11 +81,13 @@ impl Proxy {
                 let (from_database, into_database) = database.into_split();
                 let (traps, replies) = (shared_traps.clone(), watch::Sender::new(true));
                 let wanted = replies.subscribe();
+                let held = Arc::<AtomicBool>::default();
                 tokio::spawn(forward_replies(
                     from_database,
                     into_node,
                     to_node_open.clone(),
                     wanted,
+                    (traps.hold.clone(), Arc::clone(&held)),
                 ));
                 tokio::spawn(forward_statements(
                     from_node,
@@ -84,6 +95,7 @@ impl Proxy {
                     to_database_open.clone(),
                     traps,
                     replies,
+                    held,
                 ));
             }
         });
@@ -108,22 +120,23 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Holds the next statement that contains this text.
-    pub fn hold(&self, text: &'static str) {
-        self.traps.hold.send_replace(Hold::When(text));
+    /// Holds the reply to the next statement that has this parameter. The text of a statement would
+    /// not do: it is sent to prepare the statement, and not when it is executed.
+    pub fn hold_reply_to(&self, parameter: &[u8]) {
+        self.traps.hold.send_replace(Hold::When(parameter.to_owned()));
     }
 
-    /// Waits until such a statement has arrived.
+    /// Waits until the database has executed the statement.
     pub async fn wait_until_holding(&self) {
         let mut hold = self.traps.hold.subscribe();
         let held = hold.wait_for(|hold| *hold == Hold::Held);
         tokio::time::timeout(PATIENCE, held)
             .await
-            .expect("the statement arrives")
+            .expect("the reply arrives")
             .expect("the proxy runs");
     }
 
-    /// Forwards the statement that is held.
+    /// Forwards the reply that is held.
     pub fn release(&self) {
         self.traps.hold.send_replace(Hold::Nothing);
     }
@@ -155,12 +168,15 @@ async fn forward_statements(
     mut open: watch::Receiver<bool>,
     traps: Traps,
     replies: watch::Sender<bool>,
+    held: Arc<AtomicBool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
     // The end of the connection (0 bytes) has to be forwarded as well.
     while let Ok(read) = from.read(&mut buffer).await {
         let bytes = &buffer[..read];
-        hold_if_wanted(bytes, &traps.hold).await;
+        if is_to_be_held(bytes, &traps.hold) {
+            held.store(true, Ordering::SeqCst);
+        }
         // Before the statement is forwarded, so that its reply cannot be faster.
         if is_to_be_cut(bytes, &traps.cut) {
             replies.send_replace(false);
@@ -180,6 +196,7 @@ async fn forward_replies(
     mut into: impl AsyncWrite + Unpin,
     mut open: watch::Receiver<bool>,
     mut wanted: watch::Receiver<bool>,
+    (hold, held): (watch::Sender<Hold>, Arc<AtomicBool>),
 ) {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -188,6 +205,10 @@ async fn forward_replies(
             () = is_unwanted(&mut wanted) => break,
         };
         let Ok(read) = read else { break };
+        if held.swap(false, Ordering::SeqCst) {
+            hold.send_replace(Hold::Held);
+            let _ = hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
+        }
         let is_open = open.wait_for(|open| *open).await.is_ok();
         // These bytes may be part of the reply that is to be dropped.
         let is_wanted = *wanted.borrow();
@@ -206,22 +227,19 @@ async fn is_unwanted(wanted: &mut watch::Receiver<bool>) {
     }
 }
 
-async fn hold_if_wanted(bytes: &[u8], hold: &watch::Sender<Hold>) {
-    let is_match = |hold: &mut Hold| match *hold {
-        Hold::When(text) if contains(bytes, text) => {
-            *hold = Hold::Held;
+fn is_to_be_held(bytes: &[u8], hold: &watch::Sender<Hold>) -> bool {
+    hold.send_if_modified(|hold| match hold {
+        Hold::When(parameter) if contains(bytes, parameter) => {
+            *hold = Hold::Awaited;
             true
         }
         _ => false,
-    };
-    if hold.send_if_modified(is_match) {
-        let _ = hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
-    }
+    })
 }
 
 fn is_to_be_cut(bytes: &[u8], cut: &watch::Sender<Cut>) -> bool {
     cut.send_if_modified(|cut| match *cut {
-        Cut::After(text) if contains(bytes, text) => {
+        Cut::After(text) if contains(bytes, text.as_bytes()) => {
             *cut = Cut::Done;
             true
         }
@@ -229,6 +247,6 @@ fn is_to_be_cut(bytes: &[u8], cut: &watch::Sender<Cut>) -> bool {
     })
 }
 
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::{Denied, GateDecision, KeyVerifier as _, Presented, Principal, Problem},
+    auth::{Denied, GateDecision, Presented, Principal, Problem},
     domain::{
         account::ExternalId,
         amount::{Amount, DecimalAmount},
@@ -207,7 +207,7 @@ async fn answer(
     let Some(key) = key else {
         return Ok((VerifyResponse::denied(Denial::NotFound, VerifiedKey::default())?, false));
     };
-    let found = match state.node.verifier().verify(&Presented::new(key)).await {
+    let found = match state.node.verify(&Presented::new(key)).await {
         Ok(found) => found,
         Err(Denied { reason, principal }) => {
             let outcome = GateDecision::Denied(reason).usage();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 text_enum! {
-    /// `live`: the process answers. `ready`: the database answers too.
+    /// `live`: the process answers. `ready`: the database answers too, and the node holds its lease.
     pub enum HealthStatus {
         Live = "live",
         Ready = "ready",
@@ -37,7 +37,7 @@ pub async fn livez() -> Json<Health> {
 
 /// Check that the service can answer requests
 ///
-/// Asks the database.
+/// Asks the database, and checks that the node holds its lease: without one no key passes.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service", security(),
     responses((status = 200, description = "The service can answer requests.", body = Health),
@@ -45,5 +45,9 @@ pub async fn livez() -> Json<Health> {
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.ping().await?;
+    if !state.node.has_lease().await {
+        let detail = "The node holds no lease, so no key passes. Try again later.";
+        return Err(Problem::unavailable(detail).because("no lease"));
+    }
     Ok(Json(Health { status: HealthStatus::Ready }))
 }

@@ -6,20 +6,20 @@ use std::sync::{
 use tracing::warn;
 
 use crate::{
-    auth::{Denial, Denied, KeyVerifier, Presented, Principal, PrincipalParts, Verdict},
+    auth::{Denial, Denied, KeyLookup, Presented, Principal, PrincipalParts, Verdict},
     clock,
-    domain::tenant::Tenant,
-    store::{Store, StoreError, Verification},
+    domain::{server::ServerId, tenant::Tenant},
+    store::{KeyRead, Store, StoreError, Verification},
 };
 
-/// Verifies a key by looking its SHA-256 up in the database.
-pub struct StoreVerifier {
+/// Looks the SHA-256 of a key up in the database.
+pub struct StoreLookup {
     store: Arc<Store>,
     /// The second since boot in which a failure was last logged.
     failure_logged: AtomicU64,
 }
 
-impl StoreVerifier {
+impl StoreLookup {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
         Self { store, failure_logged: AtomicU64::new(0) }
@@ -36,18 +36,19 @@ impl StoreVerifier {
     }
 }
 
-impl KeyVerifier for StoreVerifier {
-    async fn verify(&self, presented: &Presented<'_>) -> Verdict {
+impl KeyLookup for StoreLookup {
+    async fn look_up(&self, presented: &Presented<'_>, server: ServerId) -> Option<Verdict> {
         let key = presented.key;
         let tenant = match self.store.tenant_of_key(key).await {
             Ok(Some(tenant)) => tenant,
-            Ok(None) => return Err(Denial::NotFound.into()),
-            Err(error) => return Err(self.unavailable(&error)),
+            Ok(None) => return Some(Err(Denial::NotFound.into())),
+            Err(error) => return Some(Err(self.unavailable(&error))),
         };
-        match self.store.verify_api_key(&tenant, &key.hash()).await {
-            Ok(Some(verification)) => judge(&tenant, verification),
-            Ok(None) => Err(Denial::NotFound.into()),
-            Err(error) => Err(self.unavailable(&error)),
+        match self.store.verify_api_key(&tenant, &key.hash(), server).await {
+            Ok(KeyRead::Found(verification)) => Some(judge(&tenant, verification)),
+            Ok(KeyRead::NotFound) => Some(Err(Denial::NotFound.into())),
+            Ok(KeyRead::OtherServer) => None,
+            Err(error) => Some(Err(self.unavailable(&error))),
         }
     }
 }

@@ -1,0 +1,144 @@
+use std::sync::{
+    Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout_at},
+};
+
+use crate::domain::server::ServerId;
+
+/// Maximum number of requests that wait for a lease. The next one is answered with 503.
+const MAX_WAITING: usize = 65_536;
+
+/// The session that renews this node's lease, and the requests that wait until it has one.
+#[derive(Default)]
+pub(super) struct HeldSession {
+    current: Mutex<Current>,
+    granted: Notify,
+    waiting: AtomicUsize,
+}
+
+#[derive(Default)]
+struct Current {
+    number: SessionNumber,
+    /// `None`: no session may grant a lease.
+    server: Option<ServerId>,
+}
+
+/// Which of a node's sessions it is.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct SessionNumber(u64);
+
+/// A request that waits. Dropping it leaves room for another.
+pub(super) struct Waiting<'a>(&'a HeldSession);
+
+impl HeldSession {
+    /// A new session on this server replaces the one before.
+    pub fn begin(&self, server: ServerId) -> SessionNumber {
+        let mut current = self.lock();
+        *current = Current { number: SessionNumber(current.number.0 + 1), server: Some(server) };
+        current.number
+    }
+
+    /// Lets the session grant a lease, unless it was replaced or ended. Returns whether it did.
+    pub fn grant(&self, number: SessionNumber, grant: impl FnOnce()) -> bool {
+        let current = self.lock();
+        if current.number != number || current.server.is_none() {
+            return false;
+        }
+        grant();
+        drop(current);
+        self.granted.notify_waiters();
+        true
+    }
+
+    /// A change of this node was committed on `server`. If the session is on another one, it can
+    /// grant no lease from here on, and `end` ends the lease that it has granted.
+    pub fn committed_on(&self, server: ServerId, end: impl FnOnce()) {
+        let mut current = self.lock();
+        if current.server.is_some_and(|own| own != server) {
+            current.server = None;
+            end();
+        }
+    }
+
+    /// A place for a request that waits; `None`: there is none.
+    pub fn wait(&self) -> Option<Waiting<'_>> {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
+            return Some(Waiting(self));
+        }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+        None
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Current> {
+        // Each operation changes the value as a whole.
+        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Waiting<'_> {
+    /// Waits until `holds_lease`. Returns whether it does before the deadline.
+    pub async fn until(&self, holds_lease: impl Fn() -> bool, deadline: Instant) -> bool {
+        loop {
+            let granted = self.0.granted.notified();
+            // A lease that is granted from here on is not missed: `notify_waiters` reaches what was
+            // created before.
+            if holds_lease() {
+                return true;
+            }
+            if timeout_at(deadline, granted).await.is_err() {
+                return false;
+            }
+        }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: ServerId = ServerId::started_at(1);
+    const NEW: ServerId = ServerId::started_at(2);
+
+    #[test]
+    fn only_the_present_session_grants_a_lease() {
+        let held = HeldSession::default();
+        let first = held.begin(OLD);
+        assert!(held.grant(first, || {}));
+        let second = held.begin(OLD);
+        assert!(!held.grant(first, || panic!("the first session was replaced")));
+        assert!(held.grant(second, || {}));
+    }
+
+    #[test]
+    fn session_ends_when_a_change_is_committed_on_another_server() {
+        let held = HeldSession::default();
+        let old = held.begin(OLD);
+        held.committed_on(OLD, || panic!("it is the session's server"));
+        let mut ended = false;
+        held.committed_on(NEW, || ended = true);
+        assert!(ended);
+        assert!(!held.grant(old, || panic!("a renewal that is heard later grants nothing")));
+        let new = held.begin(NEW);
+        assert!(held.grant(new, || {}));
+    }
+
+    #[test]
+    fn number_of_waiting_requests_is_bounded() {
+        let held = HeldSession::default();
+        let mut all: Vec<_> = (0..MAX_WAITING).map(|_| held.wait()).collect();
+        assert!(all.iter().all(Option::is_some) && held.wait().is_none());
+        all.pop();
+        assert!(held.wait().is_some());
+    }
+}
