@@ -27,7 +27,7 @@ const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 pub fn start_log(config: LogConfig) {
     let level = LevelFilter::from_level(config.level);
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
-    // It reports each attempt to connect that fails, and the store logs what matters of them.
+    // The pool of sqlx logs every failed attempt to connect; the store logs those that matter.
     let targets = Targets::new().with_default(level).with_target("sqlx_core::pool::inner", None);
     if config.json {
         builder.json().flatten_event(true).finish().with(targets).init();
@@ -53,8 +53,8 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     );
     describe_counter!(
         "tollgate_cache_lookups_total",
-        "Cache lookups by result: hit; miss; no_lease, the node had no lease, and the request waited \
-         for one"
+        "Cache lookups by result: hit; miss; no_lease, the node had no lease and the request \
+         waited for one"
     );
     describe_gauge!("tollgate_cache_keys", "Keys in the cache");
     describe_gauge!("tollgate_lease_held", "1: the node holds its lease; 0: no key passes");

@@ -25,7 +25,7 @@ pub(crate) struct Gate<V> {
     bearer: bool,
 }
 
-/// What a route requires of a key beside that it is live.
+/// What a route requires of a key besides being live.
 #[derive(Clone)]
 pub(crate) struct Requirement {
     /// The tenant whose keys pass; `None`: each key is served in its own tenant.
@@ -111,7 +111,7 @@ impl<V> Clone for Gate<V> {
     }
 }
 
-/// What the verifier is asked.
+/// The key and the requirement, as the verifier takes them.
 pub(super) fn present<'a>(
     key: &'a KeyText,
     requirement: &'a Requirement,
@@ -125,8 +125,8 @@ pub(super) fn present<'a>(
         .from_client(client.map(|client| client.0))
 }
 
-/// Tells the request's [`Caller`], if it has one, who the verdict is about. Returns who passes, or
-/// why the request does not.
+/// Tells the request's [`Caller`], if it has one, whose key the verdict is about. Returns the
+/// principal of a request that passes, or the reason for a refusal.
 pub(super) fn judge(
     verdict: Verdict,
     presented: &Presented<'_>,

@@ -5,8 +5,8 @@ use crate::domain::server::ServerId;
 
 /// Looks keys up in the database, for a [`LeasedVerifier`](super::LeasedVerifier).
 ///
-/// The key is well formed when it comes here. An implementation decides by the key and its account
-/// alone, because its verdicts are cached by the key's hash.
+/// The key is well formed. An implementation decides by the key and its account alone, because its
+/// verdicts are cached by the key's hash.
 pub trait KeyLookup: Send + Sync + 'static {
     /// The verdict on the key, read on this server after the call began. `None`: another server
     /// answered.
@@ -31,7 +31,7 @@ impl<L: KeyLookup> KeyLookup for Arc<L> {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NoVerdict {
-    /// No lease holds.
+    /// There is no lease.
     NoLease,
     /// The answer came from another server than the one that granted the lease.
     OtherServer,

@@ -56,8 +56,8 @@ impl Lease {
         micros(now) < self.ends.load(Ordering::Acquire)
     }
 
-    /// The server that granted the lease, if the lease holds. It may be the one that grants the next
-    /// lease at this moment: that one is as good.
+    /// The server that granted the lease, if the lease holds. If a new lease is granted
+    /// concurrently, it may be the server of that one, which is as good.
     pub fn server(&self, now: Duration) -> Option<ServerId> {
         let holds = self.holds(now);
         holds.then(|| ServerId::started_at(self.server.load(Ordering::Relaxed)))

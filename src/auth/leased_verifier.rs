@@ -15,16 +15,16 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// Answers out of a bounded cache, and looks up what the cache does not have. It does either only
-/// while it holds a lease, and only on the server that granted the lease.
+/// Answers from a bounded cache, and looks up keys that are not in it. It does both only while it
+/// holds a lease, and looks keys up only on the server that granted the lease.
 ///
 /// The lookup must decide by the key alone, not by the tenant, the scope or the client's address in
 /// [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
 /// that key.
 ///
-/// Who grants the lease promises: until it is over, every change of a key that could turn a pass
-/// into a refusal is applied here, by [`invalidate`](Self::invalidate), before the change is said
-/// to be done. ARCHITECTURE.md has the protocol and why it is right.
+/// Whoever grants the lease guarantees that until the lease ends, every change of a key that could
+/// turn a pass into a refusal is applied here, by [`invalidate`](Self::invalidate), before the
+/// change returns. ARCHITECTURE.md has the protocol and its proof.
 pub struct LeasedVerifier<L> {
     lookup: L,
     cache: KeyCache,
@@ -52,9 +52,9 @@ pub struct CacheState {
     /// Verifications that looked the key up because it was not in the cache, or may have expired
     /// since it was cached.
     pub misses: u64,
-    /// Attempts to verify that had no lease.
+    /// Attempts to verify a key without a lease.
     pub without_lease: u64,
-    /// Whether the lease runs, so that the cache may answer.
+    /// Whether the lease holds, so that keys can pass.
     pub holds_lease: bool,
 }
 
@@ -118,7 +118,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         }
     }
 
-    /// The verdict, out of the cache or from the server that granted the lease.
+    /// The verdict, from the cache or from the server that granted the lease.
     ///
     /// # Errors
     ///
@@ -129,8 +129,8 @@ impl<L: KeyLookup> LeasedVerifier<L> {
             Ok(verdict) => return Ok(verdict),
             Err(ticket) => ticket,
         };
-        // After the ticket: a new session clears the cache before it grants a lease. So a row of
-        // another server than the new session's is not kept.
+        // Read after the ticket was taken: a new session clears the cache before it grants a lease.
+        // So a row of another server than the new session's is not kept.
         let Some(server) = self.lease.server((self.since_boot)()) else {
             self.counts.without_lease.fetch_add(1, Ordering::Relaxed);
             return Err(NoVerdict::NoLease);

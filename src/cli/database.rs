@@ -11,7 +11,7 @@ use crate::{
     store::{ConnectError, Store},
 };
 
-/// The pause between two attempts to find that a standby was promoted.
+/// The pause between two attempts to connect while a service waits for the promotion of a standby.
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
 /// The store, and its private Postgres, if it uses one.
@@ -22,8 +22,9 @@ pub struct Database {
 
 impl Database {
     /// Opens the database for a service, which needs all connections that its settings allow. Waits
-    /// for the promotion of a standby, and sets `waiting` meanwhile. A signal ends this wait, and the
-    /// wait for the schema, because another session may lock one of its tables for long.
+    /// for the promotion of a standby, and sets `waiting` meanwhile. A signal ends this wait. It
+    /// also ends the wait for the schema, because another session may lock one of its tables for
+    /// long.
     pub async fn open_for_service(
         config: DatabaseConfig,
         stop: &mut watch::Receiver<bool>,
@@ -74,8 +75,8 @@ impl Database {
         Ok(database)
     }
 
-    /// Connects, and while the server is a standby connects again and again. A server that a service
-    /// has met once may restart meanwhile.
+    /// Connects. While the server is a standby, tries again. Once a standby has answered, also
+    /// tries again if it cannot be reached, because it may restart before it is promoted.
     async fn connect_to_primary(
         config: DatabaseConfig,
         waiting: &watch::Sender<bool>,

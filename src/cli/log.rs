@@ -7,18 +7,21 @@ use crate::{
     telemetry,
 };
 
-/// Starts the log. Its first lines are about variables that no setting has, because their values
-/// are missing from the settings that the command runs with.
+/// Starts the log. Its first lines warn about variables that belong to no setting, because the
+/// command runs without their values.
 pub fn start_log(config: LogConfig) {
     telemetry::start_log(config);
     for unknown in unknown_variables() {
         let variable = unknown.name;
         match unknown.closest {
             Some(closest) => {
-                warn!(variable, "no setting has this variable: did you mean {closest}?");
+                warn!(variable, "this variable belongs to no setting: did you mean {closest}?");
             }
             None => {
-                warn!(variable, "no setting has this variable: tollgate serve --help lists all");
+                warn!(
+                    variable,
+                    "this variable belongs to no setting: tollgate serve --help lists all settings"
+                );
             }
         }
     }

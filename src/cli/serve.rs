@@ -101,9 +101,8 @@ impl Service {
         let connections = Connections::new(&limits);
         let mut jobs = Jobs::default();
         // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
-        // without which no key passes; the usage counts of all
-        // requests; the sums of their refusals; and last the metrics, which count the shutdown
-        // itself.
+        // without which no key passes; the usage counts of all requests; the sums of their
+        // refusals; and last the metrics, which count the shutdown itself.
         let handle = self.metrics_handle.clone();
         jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
         let refusals = Arc::new(RefusalLog::default());
@@ -235,8 +234,8 @@ fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
     config
 }
 
-/// Opens the database. While it is a standby, the listeners answer that the service is alive and not
-/// ready: an orchestrator must not restart it, and a balancer must not use it.
+/// Opens the database. While it is a standby, the listeners answer that the service is alive and
+/// not ready: an orchestrator must not restart it, and a load balancer must not use it.
 async fn open_and_answer_meanwhile(
     config: DatabaseConfig,
     stop: &mut watch::Receiver<bool>,
@@ -251,7 +250,8 @@ async fn open_and_answer_meanwhile(
         _ = seen.wait_for(|&waiting| waiting) => {
             for listener in listeners {
                 let listener = same_socket(listener)?;
-                info!(address = %listener.local_addr()?, "serving only /livez until then");
+                let address = listener.local_addr()?;
+                info!(%address, "serving only /livez until the standby is promoted");
                 let router = http::waiting_router(limits);
                 let places = Connections::new(&server_limits);
                 let nobody = TrustedProxies::default();

@@ -44,8 +44,8 @@ pub struct ServerArgs {
     #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
     pub cache_entries: Option<String>,
 
-    /// How long a node may answer from its cache without renewing its lease, 100ms to 10s. A revoke
-    /// waits this long for a node that is gone [default: 2s]
+    /// How long a node may let keys pass without renewing its lease, 100ms to 10s. A revoke waits
+    /// this long for a node that is gone [default: 2s]
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION")]
     pub lease: Option<String>,
 

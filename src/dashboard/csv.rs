@@ -47,7 +47,7 @@ pub enum Lines {
     Done,
 }
 
-/// The file with these lines of the visitor's account.
+/// A file with these lines of the visitor's account.
 pub fn download(state: &AppState, visitor: &Visitor, lines: Lines) -> Response {
     let (name, columns) = match &lines {
         Lines::Statement { .. } => ("statement.csv", ENTRY_COLUMNS),

@@ -108,7 +108,7 @@ pub async fn void(
     }
 }
 
-/// The entry of the navigation that holds belong to: the keys, if the session has no balance.
+/// The entry of the navigation that holds belong to: keys, if the session may not see the balance.
 fn nav(visitor: &Visitor) -> Nav {
     if visitor.may(DashboardRight::Audit) { Nav::Balance } else { Nav::Keys }
 }

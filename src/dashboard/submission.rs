@@ -21,8 +21,8 @@ pub struct Submission {
     pub form: Form,
 }
 
-/// Its session is looked at first: without one nothing else is said. It is looked at again after
-/// the body, whose arrival can take seconds.
+/// Checks the session first: without one, the response says nothing else. Checks it again after the
+/// body, which can take seconds to arrive.
 impl FromRequest<AppState> for Submission {
     type Rejection = Failure;
 

@@ -29,7 +29,7 @@ pub trait CsvLines: Send + 'static {
     ) -> impl Future<Output = Result<String, StoreError>> + Send;
 }
 
-/// What the request for a file carried.
+/// The credential of the request for a file.
 pub enum Credential {
     AdminKey(KeyHash),
     Session(SessionToken),
@@ -39,12 +39,12 @@ pub enum Credential {
 pub struct CsvDownload<L> {
     pub store: Arc<Store>,
     pub tenant: Arc<Tenant>,
-    /// If it ends, the file breaks off.
+    /// If it ends, the download is cut off.
     pub credential: Credential,
     pub lines: L,
 }
 
-/// Why a file breaks off.
+/// Why a download is cut off.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
     #[error("the admin key or the session has ended")]
@@ -85,7 +85,7 @@ impl<L: CsvLines> CsvDownload<L> {
             ),
             (
                 header::CONTENT_DISPOSITION,
-                disposition.expect("the code has the names of all files"),
+                disposition.expect("all file names are constants of visible ASCII"),
             ),
         ];
         (headers, Body::from_stream(parts)).into_response()
@@ -93,16 +93,16 @@ impl<L: CsvLines> CsvDownload<L> {
 
     /// The next lines; `None`: that was all.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        // The handler has returned, so nothing around this says whose turns the lines wait for.
+        // The handler has returned, so the tenant whose turns the lines take is set here.
         let lines = of_request(Some(self.tenant.id), self.read()).await;
         let lines = lines.inspect_err(|broken| {
-            // The response has begun: it can only be broken off, and the log of requests has it as
-            // a success.
+            // The response has begun: it can only be cut off, and the log of requests has it as a
+            // success.
             let tenant = self.tenant.slug.as_str();
             match broken {
-                Broken::CredentialOver => tracing::info!(tenant, "an export broke off: {broken}"),
+                Broken::CredentialOver => tracing::info!(tenant, "an export was cut off: {broken}"),
                 Broken::Store(error) => {
-                    tracing::error!(tenant, error = error as &dyn Error, "an export broke off");
+                    tracing::error!(tenant, error = error as &dyn Error, "an export was cut off");
                 }
             }
         })?;

@@ -44,12 +44,13 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
         )
 }
 
-/// What a service answers while it waits for the promotion of a standby: it is alive, and not ready.
+/// The routes of a service that waits for the promotion of a standby. They say that it is alive and
+/// not ready.
 pub fn waiting_router(limits: Limits) -> Router {
     let not_ready = || async {
         Problem::unavailable(
-            "The service waits until its Postgres, a standby, is promoted. Nothing was done. Try \
-             again later.",
+            "The Postgres of the service is a standby, and the service waits for its promotion. \
+             Nothing was done. Try again later.",
         )
         .because("Postgres is a standby")
     };

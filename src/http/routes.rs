@@ -35,8 +35,8 @@ enum Guard {
     ApiKey(Option<Scope>),
     /// The same for routes that use the shared connections to the database.
     BoundApiKey(Option<Scope>),
-    /// The path has the tenant, and the query the scope. The handler asks the gate itself, because it
-    /// checks both before the key.
+    /// The path has the tenant, and the query the scope. The handler asks the gate itself, because
+    /// it checks both before the key.
     ApiKeyOfTenantInPath,
     AdminKey(Permission),
 }

@@ -50,7 +50,7 @@ const RELEASED_AT_ONCE: i64 = 1000;
 pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
-    /// For credits and refunds, which go on when their caller has gone.
+    /// For credits and refunds, which continue after their caller has disconnected.
     places: Arc<Places>,
 }
 

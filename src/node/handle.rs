@@ -9,7 +9,8 @@ use crate::{
     store::Store,
 };
 
-/// The pause before a key is looked up again because another server than the lease's has answered.
+/// The pause before a key is looked up again because another server than that of the lease
+/// answered.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.
@@ -17,8 +18,8 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 pub struct NodeSettings {
     /// Maximum number of cached keys. 0: no key is cached.
     pub cache_entries: usize,
-    /// How long the node may answer from its cache without renewing its lease. A change waits this
-    /// long for a node that is gone.
+    /// How long the node may let keys pass without renewing its lease. A change waits this long for
+    /// a node that is gone.
     pub lease: Duration,
 }
 
@@ -68,7 +69,7 @@ impl Node {
         Self { store, verifier, session, lease: settings.lease }
     }
 
-    /// Verifies a key. Without a lease it waits for one, as long as a request waits for a connection
+    /// Verifies a key. Without a lease, waits for one as long as a request waits for a connection
     /// to the database.
     pub async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         match self.verifier.ask(presented).await {

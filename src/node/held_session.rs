@@ -13,7 +13,7 @@ use crate::domain::server::ServerId;
 /// Maximum number of requests that wait for a lease. The next one is answered with 503.
 const MAX_WAITING: usize = 65_536;
 
-/// The session that renews this node's lease, and the requests that wait until it has one.
+/// The session that renews this node's lease, and the requests that wait for a lease.
 #[derive(Default)]
 pub(super) struct HeldSession {
     current: Mutex<Current>,
@@ -28,7 +28,7 @@ struct Current {
     server: Option<ServerId>,
 }
 
-/// Which of a node's sessions it is.
+/// Identifies one of a node's sessions.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct SessionNumber(u64);
 
@@ -55,8 +55,9 @@ impl HeldSession {
         true
     }
 
-    /// A change of this node was committed on `server`. If the session is on another one, it can
-    /// grant no lease from here on, and `end` ends the lease that it has granted.
+    /// Takes note that a change of this node was committed on `server`. If the session is on
+    /// another one, it can grant no lease from here on, and `end` ends the lease that it has
+    /// granted.
     pub fn committed_on(&self, server: ServerId, end: impl FnOnce()) {
         let mut current = self.lock();
         if current.server.is_some_and(|own| own != server) {
@@ -65,7 +66,7 @@ impl HeldSession {
         }
     }
 
-    /// A place for a request that waits; `None`: there is none.
+    /// A place for a request that waits; `None`: all are taken.
     pub fn wait(&self) -> Option<Waiting<'_>> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
             return Some(Waiting(self));
@@ -85,8 +86,8 @@ impl Waiting<'_> {
     pub async fn until(&self, holds_lease: impl Fn() -> bool, deadline: Instant) -> bool {
         loop {
             let granted = self.0.granted.notified();
-            // A lease that is granted from here on is not missed: `notify_waiters` reaches what was
-            // created before.
+            // A lease that is granted from here on is not missed: `notify_waiters` wakes every
+            // future that was created before.
             if holds_lease() {
                 return true;
             }

@@ -42,7 +42,7 @@ pub(super) async fn keep(
         if !told {
             told = true;
             let error = &lost as &dyn std::error::Error;
-            warn!(error, "the lease cannot be renewed: after its end no key passes");
+            warn!(error, "the lease cannot be renewed: no key passes after it ends");
         }
         tokio::select! {
             () = sleep(RETRY_AFTER) => {}

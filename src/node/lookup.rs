@@ -25,8 +25,8 @@ impl StoreLookup {
         Self { store, failure_logged: AtomicU64::new(0) }
     }
 
-    /// Logs the cause, which the denial does not have: once a second, because in an outage every
-    /// request with a key that is not cached fails.
+    /// Logs the cause, which the denial does not have. It does so at most once a second, because in
+    /// an outage every request with a key that is not cached fails.
     fn unavailable(&self, error: &StoreError) -> Denied {
         let second = clock::since_boot().as_secs();
         if self.failure_logged.swap(second, Ordering::Relaxed) != second {

@@ -36,7 +36,7 @@ pub(super) struct Changes {
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
     pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
-    /// Is told the server of each change that this node has committed.
+    /// Called with the server on which this node has committed a change.
     pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
 }
 

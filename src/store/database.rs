@@ -100,7 +100,7 @@ impl Store {
     }
 
     /// Logs a warning if connections to Postgres cross a network without encryption. For a service:
-    /// its log is where an operator looks for what is wrong with a deployment.
+    /// an operator looks in its log for problems of a deployment.
     pub fn warn_if_not_encrypted(&self) {
         let Listener { options: listen, settings, .. } = &self.listener;
         let mut urls = Vec::new();
@@ -195,7 +195,8 @@ impl Store {
         Ok(())
     }
 
-    /// Places for work of tenants that waits before it uses connections of the pool.
+    /// Places for work that waits before it uses connections of the pool. Tenants take turns on
+    /// them.
     #[must_use]
     pub fn places(&self) -> Places {
         self.turns.places()
@@ -296,7 +297,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes the connection when it is dropped: it may be lost.
+    /// Closes the connection on drop instead of returning it to the pool: it may be lost.
     fn close_on_drop(&mut self) {
         self.is_open = false;
         if let Some(held) = &mut self.held {

@@ -73,7 +73,7 @@ pub enum ConnectError {
     Unreachable { place: String, reason: String },
     #[error("Postgres at {place} refused the connection: {reason}")]
     Refused { place: String, reason: String },
-    #[error("Postgres at {place} is a standby, which cannot be written. Connect to the primary")]
+    #[error("Postgres at {place} is a standby, which is read-only. Connect to the primary")]
     Standby { place: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },

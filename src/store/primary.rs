@@ -1,5 +1,5 @@
-//! Connections lead to a primary. A standby refuses every write, and what it shows may be old: a key
-//! that was revoked on the primary may still be live there.
+//! Makes sure that connections lead to a primary. A standby refuses every write, and its rows may
+//! be old: a key that was revoked on the primary may still be live there.
 
 use std::sync::{
     Arc,
@@ -33,7 +33,7 @@ impl StandbyLog {
             Err(error) if is_read_only(error) => {
                 if !self.0.swap(true, Ordering::Relaxed) {
                     warn!(
-                        "a new connection leads to a standby, and is closed: standbys are not used"
+                        "a new connection leads to a standby and is closed: only a primary is used"
                     );
                 }
             }

@@ -21,8 +21,8 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
             warn!(
                 host = options.get_host(),
                 "this sslmode does not protect passwords and data on their way to Postgres: with \
-                 prefer a proxy on the network between can strip TLS, and with allow there is \
-                 none; use sslmode=verify-full"
+                 prefer a proxy on the network can strip TLS, and allow never uses TLS; use \
+                 sslmode=verify-full"
             );
             options
         }

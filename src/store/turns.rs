@@ -54,7 +54,7 @@ pub(super) fn hurry() {
     let _ = REQUEST.try_with(|request| request.urgent.set(true));
 }
 
-/// Places for work of tenants that take turns. One tenant does not get all of them.
+/// Places for work of tenants, which take turns. One tenant does not get all places.
 pub struct Places(Arc<Lanes>);
 
 impl Places {
@@ -170,7 +170,7 @@ impl Lanes {
             // A place may have become free in between.
             self.pass_on(&mut waiting);
         }
-        turn.await.expect("a turn is sent to all that wait")
+        turn.await.expect("every waiting caller is sent a turn")
     }
 
     fn give_back(self: &Arc<Self>, lane: Lane) {

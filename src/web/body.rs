@@ -21,8 +21,8 @@ pub enum BodyError {
 /// The whole body of a request.
 pub struct WholeBody {
     pub bytes: Bytes,
-    /// Whether a part of it was still to arrive when the reading began. What was checked before may
-    /// have changed since.
+    /// Whether a part of it was still to arrive when the reading began. Anything that was checked
+    /// before may have changed since.
     pub waited: bool,
 }
 

@@ -250,7 +250,7 @@ async fn address_that_has_its_share_takes_no_place_of_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn response_that_closes_the_connection_of_an_older_client_says_nothing_else() {
+async fn response_that_closes_the_connection_of_an_http_1_0_client_has_no_keep_alive() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;

@@ -1,4 +1,4 @@
-//! A primary with a standby, and a balancer in front of them that leads connections to the wrong one.
+//! A primary with a standby, and a load balancer that leads connections to the wrong one.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,8 +22,8 @@ use crate::harness::{
     standby::Standby,
 };
 
-/// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose session
-/// each go through a balancer.
+/// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose
+/// session each go through a load balancer.
 struct Pair {
     primary: PrivatePostgres,
     options: Options,
@@ -76,7 +76,7 @@ impl Pair {
         }
     }
 
-    /// The balancer leads new connections to the standby, and the open ones are gone.
+    /// Makes the balancer lead new connections to the standby, and closes the open ones.
     async fn lead_to_standby(&self) {
         self.standby.catch_up(&self.app.pool).await;
         self.standby.pause_replay().await;
@@ -91,8 +91,8 @@ impl Pair {
         sqlx::query(terminate).execute(&self.app.pool).await.expect("the connections are closed");
     }
 
-    /// The primary acknowledges a commit only when the standby has it. Then the standby is promoted,
-    /// so that the old primary answers reads, and no commit.
+    /// Makes the primary acknowledge a commit only when the standby has it, then promotes the
+    /// standby. The old primary still answers reads, but acknowledges no commit.
     async fn depose_primary(&self) {
         for statement in
             ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
@@ -140,8 +140,8 @@ fn authorize(key: &NewKey) -> Call {
     key.call("GET", "/v1/authorize/tronagg/live")
 }
 
-/// The node hears of the revoke from the primary, before a standby shows it. A row that the node
-/// reads there would stay in its cache.
+/// The primary notifies the node of the revoke before the standby shows it. A row that the node
+/// reads on the standby would stay in its cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     let pair = Pair::start("stale").await;
@@ -166,8 +166,8 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.end().await;
 }
 
-/// The old primary still says that the key is live. It grants no lease, because it can acknowledge no
-/// renewal.
+/// The old primary still says that the key is live. It grants no lease, because it can acknowledge
+/// no renewal.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_the_new_one() {
     let pair = Pair::start("deposed").await;
@@ -188,8 +188,8 @@ async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_t
     pair.end().await;
 }
 
-/// The node listens to the new primary, which grants its lease. The connection that looks keys up is
-/// still open, and leads to the old one.
+/// The node listens to the new primary, which grants its lease. The connection that looks keys up
+/// is still open, and leads to the old primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
     let pair = Pair::start("look-up").await;
@@ -294,7 +294,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
     }
     for arguments in [&["migrate"][..], &["tenant", "create", "x", "--prefix", "x_"]] {
         let (succeeded, text) = run(arguments);
-        let expected = "is a standby, which cannot be written. Connect to the primary";
+        let expected = "is a standby, which is read-only. Connect to the primary";
         assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");
     }
 

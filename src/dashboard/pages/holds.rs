@@ -13,7 +13,7 @@ pub struct HoldsPage {
     pub table: HoldTable,
 }
 
-/// Open holds, newest first, each with a link to the page that asks before it is voided.
+/// Open holds, newest first, each with a link to the page that asks before it voids the hold.
 #[derive(Template)]
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
@@ -26,7 +26,7 @@ pub struct HoldTable {
 
 impl HtmlSafe for HoldTable {}
 
-/// `GET /dashboard/holds/{hold_id}/void`: asks once more.
+/// `GET /dashboard/holds/{hold_id}/void`: asks for confirmation.
 #[derive(Template)]
 #[template(path = "dashboard/hold_void.html")]
 pub struct VoidPage {

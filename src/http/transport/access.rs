@@ -30,7 +30,7 @@ use crate::{
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// What all requests are observed with.
+/// The state of [`observe`].
 #[derive(Clone)]
 pub struct Observer {
     limits: Limits,
@@ -52,7 +52,7 @@ impl Observer {
 
 /// Adds what every response has. The router's outermost layer.
 pub async fn observe(observer: State<Observer>, request: Request, next: Next) -> Response {
-    // What the API says is about one key or account at one moment: nobody may keep it.
+    // A response of the API is about one key or account at one moment, so no cache may keep it.
     let may_be_kept = !request.uri().path().starts_with("/v1/");
     let mut response = observe_request(observer, request, next).await;
     if !may_be_kept {
@@ -264,11 +264,12 @@ impl Line<'_> {
             };
         }
         let status = response.status();
-        // Clients decide how many there are: of what is refused, and of what a node without a place
-        // or a database cannot answer. Slow ones too: a client that sends its body slowly decides
-        // how long it takes.
+        // Clients determine how many refusals there are, and how many requests a node without a
+        // free connection or a database cannot answer. Slow ones are summed up too: a client that
+        // sends its body slowly determines how long the request takes.
         let is_summed_up = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
-        // A page's refusal has neither. The reason of a 503 is not one of a closed set.
+        // A page's refusal has neither. The reasons of 503s are not a closed set, so their code
+        // counts.
         let why = match status {
             StatusCode::SERVICE_UNAVAILABLE => code,
             _ => reason.or(code),

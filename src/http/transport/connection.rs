@@ -48,8 +48,8 @@ use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 /// a body that nobody reads gets the answer.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a new connection that is to be closed may still bring its first request, which may be on
-/// its way: a client does not expect that a connection is closed that it has just opened.
+/// How long the first request may still arrive on a new connection that is to be closed. It may be
+/// on its way: a client does not expect a connection that it has just opened to be closed.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Maximum size of a part of a response that hyper gets at a time.
@@ -306,7 +306,7 @@ async fn answer(
     };
     if !keep || requests.in_reserve {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        // To an HTTP/1.0 client that asks for it, hyper adds keep-alive to a response of HTTP/1.1.
+        // If an HTTP/1.0 client asks for keep-alive, hyper adds it to a response of version 1.1.
         *response.version_mut() = version;
     }
     let held = response.extensions_mut().remove::<HeldUntilSent>();

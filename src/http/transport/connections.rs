@@ -133,7 +133,7 @@ impl Connections {
         let address = (!exempt).then(|| network_of(peer));
         let mut inner = self.lock();
         let has_share = |inner: &Inner| inner.ordinary.of(address) >= self.max_per_address;
-        // An address that has its share takes no place of others.
+        // An address that has its share takes no place of another address.
         let only_of = if has_share(&inner) { address } else { None };
         let full = inner.ordinary.taken >= self.max && !inner.close_longest_idle(only_of);
         let beyond_share = has_share(&inner);

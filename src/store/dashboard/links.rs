@@ -77,8 +77,8 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// The target of a link, which this does not use up. `None`: the link was used, has expired or
-    /// never existed, or the admin key that made it was revoked. Look-ups that wait at the same time
-    /// share a statement.
+    /// never existed, or the admin key that made it was revoked. Concurrent look-ups share a
+    /// statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
         &self,
@@ -148,7 +148,8 @@ impl Store {
         if let Some(replaced) = replaced {
             close(&mut tx, replaced, origin).await?;
         }
-        // Last, so that nothing is waited for while sessions of other accounts are locked.
+        // Last, so that the transaction waits for nothing while it locks sessions of other
+        // accounts.
         delete_sessions_that_are_over(&mut tx, at).await?;
         tx.commit().await?;
         Ok(Some(session))

@@ -30,8 +30,8 @@ use crate::{
 const SEEN_SECONDS: i64 = 60;
 
 /// Maximum number of expired rows that are deleted when a new row is inserted. More than one, so
-/// that rows are deleted faster than they are inserted. With a session its forms are deleted, up to
-/// a thousand.
+/// that rows are deleted faster than they are inserted. Deleting a session also deletes its forms,
+/// up to a thousand.
 pub(in crate::store) const EXPIRED_AT_ONCE: i64 = 20;
 
 /// The session of a browser in the dashboard of one account.
@@ -267,8 +267,8 @@ pub(in crate::store) async fn close(
 }
 
 /// Deletes a few expired sessions of any account, beginning with those that expired first. Skips
-/// rows that another transaction is deleting, so it waits for none. The array makes sure that the
-/// rows are chosen once.
+/// rows that another transaction has locked, so it waits for none. The array makes Postgres choose
+/// the rows only once.
 pub(in crate::store) async fn delete_sessions_that_are_over(
     connection: &mut PgConnection,
     at: Timestamp,

@@ -27,10 +27,10 @@ pub struct Verification {
     pub verdict: Result<(), Denial>,
 }
 
-/// What a server knows of a presented key.
+/// What a server has about a presented key.
 #[derive(Clone, Debug)]
 pub enum KeyRead {
-    /// Another server answered, so this says nothing. Ask again.
+    /// Another server answered, so this says nothing about the key. Ask again.
     OtherServer,
     /// The tenant has no such key.
     NotFound,
@@ -47,8 +47,8 @@ pub struct OwnKey {
 }
 
 impl Store {
-    /// The key with this hash and its account, read on this server after the call began. Look-ups
-    /// that wait at the same time share a statement.
+    /// The key with this hash and its account, read on this server after the call began. Concurrent
+    /// look-ups share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,

@@ -70,7 +70,7 @@ pub(in crate::store) struct Gathered<R> {
 type Answer<R> = Result<Found<R>, Arc<StoreError>>;
 type Callers<R> = Vec<Caller<R>>;
 
-/// Whoever waits for a row.
+/// A call that waits for a row.
 struct Caller<R> {
     /// The server that should answer. If another one does, its connection is closed.
     wanted: Option<ServerId>,

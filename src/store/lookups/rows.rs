@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::gathered::{Read, Row};
 use crate::{domain::dashboard::IDLE_SECONDS, store::primary::server_started_at};
 
-/// The reading of a statement whose rows all have the server: one without a hash says that there
-/// are no others.
+/// Converts the rows of a statement. Each has the server that answered; if nothing was found, the
+/// only row has no hash.
 macro_rules! read {
     ($rows:expr, $row:ident => $stored:expr) => {{
         let rows = $rows;

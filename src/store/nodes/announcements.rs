@@ -32,7 +32,8 @@ impl Change {
         let deadline = committed + MAX_LEASE;
         let others = timeout_at(deadline, select_others(&mut *connection, self.changes.node)).await;
         let Ok(Ok(OtherNodes { server, rows })) = others else {
-            // Nobody knows for whom to wait. Then every lease from before the commit is over.
+            // The nodes to wait for are unknown. At the deadline every lease from before the commit
+            // has ended.
             connection.close();
             sleep_until(deadline).await;
             return;
@@ -68,8 +69,8 @@ impl Store {
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Sets the function that learns on which server a change of this node was committed, before
-    /// the change returns.
+    /// Sets the function that is called with the server on which a change of this node was
+    /// committed, before the change returns.
     ///
     /// # Panics
     ///

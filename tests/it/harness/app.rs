@@ -227,7 +227,7 @@ pub fn service(state: AppState) -> Router {
     router(state, pages, Arc::default())
 }
 
-/// Starts a node and waits for its lease, so that it answers from its cache.
+/// Starts a node and waits for its lease, so that keys pass.
 pub async fn start_node(store: Arc<Store>) -> Node {
     start_node_with(store, NodeSettings::default()).await
 }

@@ -34,7 +34,7 @@ struct Traps {
     cut: watch::Sender<Cut>,
 }
 
-/// Whether the proxy keeps the reply to a statement back.
+/// Whether the proxy holds the reply to a statement.
 #[derive(Clone, PartialEq, Eq)]
 enum Hold {
     Nothing,
@@ -107,7 +107,7 @@ impl Proxy {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)
     }
 
-    /// New connections lead to another Postgres, as those of a balancer do. Open ones stay.
+    /// Leads new connections to another Postgres, as a load balancer does. Open ones stay.
     pub fn lead_to(&self, socket: PathBuf) {
         self.socket.send_replace(socket);
     }
@@ -121,7 +121,7 @@ impl Proxy {
 
 impl Proxy {
     /// Holds the reply to the next statement that has this parameter. The text of a statement would
-    /// not do: it is sent to prepare the statement, and not when it is executed.
+    /// not identify it: the text is sent to prepare the statement, not to execute it.
     pub fn hold_reply_to(&self, parameter: &[u8]) {
         self.traps.hold.send_replace(Hold::When(parameter.to_owned()));
     }

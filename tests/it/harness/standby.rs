@@ -91,7 +91,7 @@ impl Standby {
         eventually("the standby has replayed everything", caught_up).await;
     }
 
-    /// Changes of the primary are received, but no longer visible.
+    /// Pauses the replay: changes of the primary are received, but not visible.
     pub async fn pause_replay(&self) {
         self.run("SELECT pg_wal_replay_pause()").await.expect("the replay is paused");
         let paused = async || {
@@ -104,7 +104,7 @@ impl Standby {
         eventually("the replay is paused", paused).await;
     }
 
-    /// Makes it a primary. Returns once it can be written.
+    /// Makes it a primary. Returns once it accepts writes.
     pub async fn promote(&self) {
         self.run("SELECT pg_promote()").await.expect("the standby is promoted");
     }

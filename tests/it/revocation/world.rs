@@ -184,7 +184,7 @@ impl World {
         }
     }
 
-    /// Waits until every node holds its lease, so that it answers from its cache.
+    /// Waits until every node holds its lease, so that keys pass.
     pub async fn all_hold_leases(&self) {
         eventually("every node has its lease", async || {
             for node in &self.nodes {

@@ -106,7 +106,7 @@ async fn standby_is_refused_with_a_message_that_says_so() {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", standby.url(postgres::DATABASE));
     let error = fails(command);
-    for part in ["database tollgate is a standby, which cannot be written", "to the primary"] {
+    for part in ["database tollgate is a standby, which is read-only", "to the primary"] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     stop(standby).await;

@@ -90,12 +90,12 @@ async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_f
     let (status, served) = Process::start(prepare(&["serve"]), &log).stop();
     assert!(status.success(), "{status}: {served}");
     for log in [served, succeeds(prepare(&["migrate"])), succeeds(prepare(&["tenant", "list"]))] {
-        let is_about_a_variable = |line: &&str| line.contains("no setting has this variable");
+        let is_about_a_variable = |line: &&str| line.contains("belongs to no setting");
         let warnings: Vec<&str> = log.lines().filter(is_about_a_variable).collect();
         let [misspelled, other] = warnings[..] else { panic!("two warnings, not {warnings:?}") };
         for (warning, parts) in [
             (misspelled, ["\"TOLLGATE_LISTN\"", "did you mean TOLLGATE_LISTEN?"]),
-            (other, ["\"TOLLGATE_POOL_SIZE\"", "tollgate serve --help lists all"]),
+            (other, ["\"TOLLGATE_POOL_SIZE\"", "tollgate serve --help lists all settings"]),
         ] {
             for part in ["WARN"].into_iter().chain(parts) {
                 assert!(warning.contains(part), "{part} is not in: {warning}");

@@ -100,7 +100,7 @@ async fn postgres_without_tls_is_used_on_this_machine_or_if_the_sslmode_allows_i
     }
     let log = run(&format!("{elsewhere}?sslmode=prefer"), None);
     assert!(log.contains("WARN") && log.contains("use sslmode=verify-full"), "{log}");
-    assert!(log.contains("a proxy on the network between can strip TLS"), "{log}");
+    assert!(log.contains("a proxy on the network can strip TLS"), "{log}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -12,7 +12,7 @@ use crate::{
 };
 
 text_enum! {
-    /// `live`: the process answers. `ready`: the database answers too, and the node holds its lease.
+    /// `live`: the process answers. `ready`: the database answers too, and the node has its lease.
     pub enum HealthStatus {
         Live = "live",
         Ready = "ready",

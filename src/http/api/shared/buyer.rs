@@ -23,7 +23,8 @@ use crate::{
     store::{StoreError, set_tenant},
 };
 
-/// The tenant that the principal's key belongs to. From here on the request waits for its turns.
+/// The tenant that the principal's key belongs to. From here on, the request takes the turns of
+/// that tenant.
 pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
     let tenant = state.store.find_tenant(&principal.tenant, principal.environment).await?;
     set_tenant(tenant.id);

@@ -275,8 +275,8 @@ fn mistyped(expected: &str, value: &Value) -> Wrong {
     Wrong::from(format!("must be {expected}, not {found}"))
 }
 
-/// No body at all is an empty object. If the body had to be waited for, an admin key is verified
-/// again: it may have been revoked meanwhile.
+/// No body at all is an empty object. If the request had to wait for its body, an admin key is
+/// verified again: it may have been revoked meanwhile.
 impl FromRequest<AppState> for Fields {
     type Rejection = Problem;
 
