@@ -18,6 +18,7 @@ const MAX_WAITING: usize = 65_536;
 pub(super) struct HeldSession {
     current: Mutex<Current>,
     granted: Notify,
+    ended: Notify,
     waiting: AtomicUsize,
 }
 
@@ -63,7 +64,13 @@ impl HeldSession {
         if current.server.is_some_and(|own| own != server) {
             current.server = None;
             end();
+            self.ended.notify_one();
         }
+    }
+
+    /// Waits until the session has ended because of such a change.
+    pub async fn ended(&self) {
+        self.ended.notified().await;
     }
 
     /// A place for a request that waits; `None`: all are taken.

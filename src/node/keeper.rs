@@ -21,6 +21,8 @@ const RETRY_AFTER: Duration = Duration::from_millis(100);
 /// Maximum number of changes that are acknowledged in one statement.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
+const COMMITTED_ELSEWHERE: &str = "a change was committed on another server than the session's";
+
 type Verifier = LeasedVerifier<StoreLookup>;
 
 /// Keeps the lease until `stop` is ready, then gives it back.
@@ -36,6 +38,7 @@ pub(super) async fn keep(
     loop {
         let Err(lost) = tokio::select! {
             lost = hold(store, verifier, held, lease, &mut told) => lost,
+            () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
             () = &mut stop => break,
         };
         // The lease stays valid until its end. Until then every change waits for this node.
@@ -93,12 +96,11 @@ async fn hold(
             };
             if heard.renewal == Some(renewal.number) {
                 if std::mem::take(&mut is_first) {
-                    store.sees_renewal(renewal.number).await?;
+                    store.sees_renewal(renewal.number, server).await?;
                 }
                 let grant = || verifier.grant_lease(sent, lease, renewal.database_clock, server);
                 if !held.grant(number, grant) {
-                    let reason = "a change was committed on another server than the session's";
-                    return Err(StoreError::Unavailable(reason.into()));
+                    return Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into()));
                 }
                 (granted, until) = (true, begun + lease / RENEWALS_IN_A_LEASE);
                 if std::mem::take(told) {

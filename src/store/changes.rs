@@ -13,7 +13,7 @@ use std::{
 use sqlx::PgConnection;
 use tokio::{sync::Notify, time::Instant};
 
-use super::StoreError;
+use super::{StoreError, primary::server_started_at};
 use crate::domain::{api_key::KeyTag, id::NodeId, server::ServerId};
 
 /// The channel of all changes. Every node listens to it, and `announce_key_change` notifies it.
@@ -59,9 +59,16 @@ pub(super) struct NodeRow {
 /// A change that was announced in its own transaction. It must be settled after the commit.
 #[must_use]
 pub(super) struct Change {
+    pub under_way: UnderWay,
+    pub tags: Vec<KeyTag>,
+    /// The server of the change's transaction.
+    pub server: ServerId,
+}
+
+/// The acknowledgements of a change, which are forgotten when this is dropped.
+pub(super) struct UnderWay {
     pub changes: Arc<Changes>,
     pub number: u64,
-    pub tags: Vec<KeyTag>,
 }
 
 impl Changes {
@@ -121,17 +128,18 @@ impl Changes {
     ) -> Result<Change, StoreError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
         lock(&self.under_way).insert(number, HashSet::new());
-        let change = Change { changes: Arc::clone(self), number, tags };
-        let tags: Vec<String> = change.tags.iter().map(ToString::to_string).collect();
-        sqlx::query!(
-            "SELECT /* changes.announce */ FROM announce_key_change($1, $2, $3)",
+        let under_way = UnderWay { changes: Arc::clone(self), number };
+        let texts: Vec<String> = tags.iter().map(ToString::to_string).collect();
+        let announced = sqlx::query!(
+            r#"SELECT /* changes.announce */ pg_postmaster_start_time() AS "server!"
+               FROM announce_key_change($1, $2, $3)"#,
             self.node.uuid(),
             number.cast_signed(),
-            &tags,
+            &texts,
         )
-        .execute(connection)
+        .fetch_one(connection)
         .await?;
-        Ok(change)
+        Ok(Change { under_way, tags, server: server_started_at(announced.server) })
     }
 
     pub(super) fn apply_here(&self, tags: &[KeyTag]) {
@@ -141,7 +149,7 @@ impl Changes {
     }
 }
 
-impl Drop for Change {
+impl Drop for UnderWay {
     fn drop(&mut self) {
         lock(&self.changes.under_way).remove(&self.number);
     }

@@ -339,12 +339,22 @@ impl Drop for Tx {
 
 /// A connection on which a transaction has begun.
 async fn begin(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-    let mut connection = pool.acquire().await?;
-    if let Err(error) = connection.execute("BEGIN").await {
-        connection.close_on_drop();
-        return Err(error);
+    let mut beginning = Beginning(Some(pool.acquire().await?));
+    if let Some(connection) = &mut beginning.0 {
+        connection.execute("BEGIN").await?;
     }
-    Ok(connection)
+    beginning.0.take().ok_or(sqlx::Error::WorkerCrashed)
+}
+
+/// A connection that may be in a transaction: dropping it closes it.
+struct Beginning(Option<PoolConnection<Postgres>>);
+
+impl Drop for Beginning {
+    fn drop(&mut self) {
+        if let Some(connection) = &mut self.0 {
+            connection.close_on_drop();
+        }
+    }
 }
 
 /// The connection of a transaction that was committed, and its turn.

@@ -115,9 +115,9 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // Shutdown by an administrator, crash, idle-session time-out, connection exception.
+            // Shutdown by an administrator, crash, idle-session time-outs, connection exception.
             error.code().is_some_and(|code| {
-                matches!(&*code, "57P01" | "57P02" | "57P05") || code.starts_with("08")
+                matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03") || code.starts_with("08")
             })
         }
         _ => false,

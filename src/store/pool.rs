@@ -129,7 +129,7 @@ pub(super) fn pool(
          SET default_transaction_isolation = 'read committed'; \
          SET default_transaction_read_only = off; \
          SELECT set_config('synchronous_commit', 'on', false) \
-             WHERE current_setting('synchronous_commit') = 'off'; {session}",
+             WHERE current_setting('synchronous_commit') NOT IN ('on', 'remote_apply'); {session}",
         if settings.standby_allowed { "" } else { REFUSE_STANDBY },
         schema.pin(),
         settings.statement_timeout.as_millis(),

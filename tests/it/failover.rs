@@ -200,7 +200,7 @@ async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease()
     pair.balancer.lead_to(pair.standby.socket());
     pair.balancer_of_session.lead_to(pair.standby.socket());
     let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                  WHERE application_name LIKE 'tollgate%' AND query NOT LIKE '%lookups.api_keys%'";
+                  WHERE application_name = 'tollgate listener'";
     sqlx::query(others).execute(&pair.app.pool).await.expect("the connections are closed");
     let new = App::on(&pair.standby.url()).await;
     let granted = async || {

@@ -24,6 +24,9 @@ const MAX_BATCH: usize = 128;
 /// Maximum number of waiting hashes. The next one is answered with 503.
 const MAX_WAITING: usize = 65_536;
 
+/// The pause before a connection replaces one that led to another server than the wanted one.
+const RECONNECT_AFTER: Duration = Duration::from_millis(10);
+
 /// The SHA-256 of a text that a client presents, such as a key.
 type Hash = [u8; 32];
 
@@ -210,6 +213,8 @@ impl<R: Row> Worker<R> {
             let is_other_server = batch.answer(read);
             if is_other_server && let Some(mut other) = connection.take() {
                 other.close_on_drop();
+                // The next connection may lead there too.
+                tokio::time::sleep(RECONNECT_AFTER).await;
             }
         }
     }

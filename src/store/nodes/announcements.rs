@@ -13,7 +13,7 @@ use crate::{
     },
     store::{
         Store, StoreError,
-        changes::{Change, lock},
+        changes::{Change, UnderWay, lock},
         database::Committed,
     },
 };
@@ -24,29 +24,32 @@ impl Change {
     /// another connection may lead to a server where a node that has just joined is missing.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
-        self.changes.apply_here(&self.tags);
+        let UnderWay { changes, number } = &self.under_way;
+        changes.apply_here(&self.tags);
         if self.tags.is_empty() {
             return;
         }
+        if let Some(committed_on) = changes.committed_on.get() {
+            committed_on(self.server);
+        }
         let _timer = store.timer("settle_change");
         let deadline = committed + MAX_LEASE;
-        let others = timeout_at(deadline, select_others(&mut *connection, self.changes.node)).await;
-        let Ok(Ok(OtherNodes { server, rows })) = others else {
-            // The nodes to wait for are unknown. At the deadline every lease from before the commit
-            // has ended.
-            connection.close();
-            sleep_until(deadline).await;
-            return;
+        let others = timeout_at(deadline, select_others(&mut *connection, changes.node)).await;
+        let rows = match others {
+            Ok(Ok(OtherNodes { server, rows })) if server == self.server => rows,
+            _ => {
+                // Nobody knows for whom to wait. Then every lease from before the commit is over.
+                connection.close();
+                sleep_until(deadline).await;
+                return;
+            }
         };
         drop(connection);
-        if let Some(committed_on) = self.changes.committed_on.get() {
-            committed_on(server);
-        }
-        let mut waited_for = self.changes.ends_of_leases(&rows);
+        let mut waited_for = changes.ends_of_leases(&rows);
         loop {
-            let acknowledged = self.changes.acknowledged.notified();
+            let acknowledged = changes.acknowledged.notified();
             let now = Instant::now();
-            if let Some(done) = lock(&self.changes.under_way).get(&self.number) {
+            if let Some(done) = lock(&changes.under_way).get(number) {
                 waited_for.retain(|node, end| !done.contains(node) && *end > now);
             }
             let Some(first_end) = waited_for.values().min().copied() else { return };

@@ -18,6 +18,7 @@ use crate::{
         changes::{CHANNEL, ChangeId, Changes, NodeRow, channel_of},
         clock::stored_time,
         primary::server_started_at,
+        turns::{hurry, of_request},
     },
 };
 
@@ -101,26 +102,49 @@ impl Store {
     }
 
     /// Checks that the session and the pool use the same database: the renewal that was committed
-    /// in the session must be visible here.
+    /// in the session must be visible here. Closes connections of the pool that lead to another
+    /// server than the session: a balancer led them there earlier.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
-        let node = self.changes.node.uuid();
-        let seen = self
-            .read(|pool| async move {
-                sqlx::query_scalar!(
-                    "SELECT /* nodes.sees_renewal */ renewal FROM nodes WHERE node_id = $1",
-                    node
-                )
-                .fetch_optional(&pool)
-                .await
-            })
-            .await?;
-        if seen.is_some_and(|seen| seen >= number) {
-            return Ok(());
+    pub async fn sees_renewal(&self, number: i64, server: ServerId) -> Result<(), StoreError> {
+        for _ in 0..=self.pool_state().max {
+            let seen = of_request(None, async {
+                hurry();
+                self.renewal_on(server).await
+            });
+            match seen.await? {
+                None => {}
+                Some(Some(seen)) if seen >= number => return Ok(()),
+                Some(_) => {
+                    let reason = "TOLLGATE_LISTEN_DATABASE_URL and DATABASE_URL lead to two \
+                                  different databases";
+                    return Err(StoreError::Unavailable(reason.into()));
+                }
+            }
         }
-        let reason =
-            "TOLLGATE_LISTEN_DATABASE_URL and DATABASE_URL lead to two different databases";
+        let reason = "DATABASE_URL leads to another server than the session that listens";
         Err(StoreError::Unavailable(reason.into()))
+    }
+
+    /// The renewal in the row of this node, if it has one. `None`: another server has answered.
+    async fn renewal_on(&self, server: ServerId) -> Result<Option<Option<i64>>, StoreError> {
+        let node = self.changes.node.uuid();
+        self.read(|pool| async move {
+            let mut connection = pool.acquire().await?;
+            let row = sqlx::query!(
+                r#"SELECT /* nodes.sees_renewal */
+                          pg_postmaster_start_time() AS "server!", renewal AS "renewal?"
+                   FROM (SELECT) AS answer LEFT JOIN nodes ON node_id = $1"#,
+                node
+            )
+            .fetch_one(&mut *connection)
+            .await?;
+            if server_started_at(row.server) == server {
+                return Ok(Some(row.renewal));
+            }
+            connection.close_on_drop();
+            Ok(None)
+        })
+        .await
     }
 }
 
