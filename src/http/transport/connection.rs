@@ -68,6 +68,8 @@ pub struct ConnectionState {
     phase: AtomicU64,
     /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
     response_taken: AtomicBool,
+    /// Whether the body of a response failed after a part of it was sent.
+    broke_off: AtomicBool,
     close: Notify,
     /// What the request in flight holds until its response has been handed to the socket.
     held: Mutex<Option<HeldUntilSent>>,
@@ -117,6 +119,7 @@ impl ConnectionState {
             epoch,
             phase: AtomicU64::new(0),
             response_taken: AtomicBool::new(false),
+            broke_off: AtomicBool::new(false),
             close: Notify::new(),
             held: Mutex::new(None),
             socket: Mutex::new(None),
@@ -202,6 +205,13 @@ pub async fn serve(
         run(pin!(connection), limits, state).await
     };
     let stream = state.socket.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(stream) = &stream
+        && state.broke_off.load(Ordering::Relaxed)
+    {
+        // Resets the connection: to an HTTP/1.0 client an orderly end would look like the end of
+        // the response.
+        let _ = stream.get_ref().set_zero_linger();
+    }
     if let Some(stream) = stream.filter(|_| can_linger) {
         // A connection that lingers makes room for another, as an idle one does.
         state.enter(Phase::Idle(state.now()));
@@ -231,6 +241,9 @@ where
                 Ok(()) => was_busy.unwrap_or(true),
                 Err(error) => {
                     debug!(%error, "a connection ended in an error");
+                    if error.is_user() {
+                        state.broke_off.store(true, Ordering::Relaxed);
+                    }
                     // hyper answers these itself, with 400 or 431.
                     error.is_parse()
                 }

@@ -4,7 +4,11 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+    task::JoinSet,
+};
 use tollgate::{
     domain::{account::ExternalId, audit::Origin, id::AdminKeyId, session_token::SessionToken},
     entropy,
@@ -146,12 +150,19 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
     let mut lock = site.app.pool.begin().await.expect("a transaction");
     let credits = "LOCK TABLE credits IN ACCESS EXCLUSIVE MODE";
     sqlx::query(credits).execute(&mut *lock).await.expect("the lock");
+    // An HTTP/1.0 client takes the orderly end of a connection for the end of the response.
+    let old = requests[0].replace("HTTP/1.1", "HTTP/1.0");
+    let old = tokio::spawn(async move {
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        stream.write_all(old.as_bytes()).await.expect("the request is sent");
+        stream.read_to_end(&mut Vec::new()).await
+    });
     let mut exports = JoinSet::new();
     for request in requests {
         exports.spawn(async move { exchange(address, request.as_bytes()).await });
     }
-    // Both have found their credential, and read the first thousand lines.
-    site.app.wait_until_blocked(2).await;
+    // All have found their credential, and wait for the first thousand lines.
+    site.app.wait_until_blocked(3).await;
     maker.revoke(&site).await;
     lock.commit().await.expect("the commit");
     for export in within_patience("both exports end", exports.join_all()).await {
@@ -159,6 +170,9 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
         assert!(!export.ends_with(last_chunk), "{export}");
         assert!(export.matches(",credit,").count() <= 1000, "{export}");
     }
+    let old = within_patience("the old client's export ends", old).await.expect("no panic");
+    let error = old.expect_err("the connection is reset");
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     site.app.check_ledger().await;
 }
 
