@@ -53,10 +53,7 @@ impl Database {
     /// one connection after another: the limits of Postgres may allow no second one, and the pool
     /// would open it before the first is back.
     pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
-        let (mut config, log) = args.resolve()?;
-        config.pool.max_connections = 1;
-        start_log(log);
-        let database = Self::connect(config).await?;
+        let database = Self::open_with_one_connection(args, false).await?;
         database.store.migrate().await?;
         Ok(database)
     }
@@ -64,15 +61,22 @@ impl Database {
     /// The same for a command that changes nothing. The database may be a standby, whose schema is
     /// that of its primary.
     pub async fn open_to_read(args: &DatabaseArgs) -> anyhow::Result<Self> {
-        let (mut config, log) = args.resolve()?;
-        config.pool.max_connections = 1;
-        config.pool.standby_allowed = true;
-        start_log(log);
-        let database = Self::connect(config).await?;
+        let database = Self::open_with_one_connection(args, true).await?;
         if !database.store.is_standby().await? {
             database.store.migrate().await?;
         }
         Ok(database)
+    }
+
+    async fn open_with_one_connection(
+        args: &DatabaseArgs,
+        standby_allowed: bool,
+    ) -> anyhow::Result<Self> {
+        let (mut config, log) = args.resolve()?;
+        config.pool.max_connections = 1;
+        config.pool.standby_allowed = standby_allowed;
+        start_log(log);
+        Self::connect(config).await
     }
 
     /// Connects. While the server is a standby, tries again. Once a standby has answered, also
