@@ -49,11 +49,11 @@ pub struct DatabaseArgs {
     #[arg(long, env = "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION")]
     pub database_acquire_timeout: Option<String>,
 
-    /// How long one statement may run [default: 10s]
+    /// How long one statement may run, at most 3s [default: 2500ms]
     #[arg(long, env = "TOLLGATE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION")]
     pub database_statement_timeout: Option<String>,
 
-    /// How long a statement may wait for a lock [default: 5s]
+    /// How long a statement may wait for a lock, at most 3s [default: 2s]
     #[arg(long, env = "TOLLGATE_DATABASE_LOCK_TIMEOUT", value_name = "DURATION")]
     pub database_lock_timeout: Option<String>,
 
@@ -93,14 +93,16 @@ impl DatabaseArgs {
             1..=1000,
             defaults.max_connections,
         );
-        let mut duration = |name, value: &Option<String>, default| {
-            reader.duration(name, value.as_deref(), default)
-        };
-        let acquire = duration(
+        let acquire = reader.duration(
             "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT",
-            &self.database_acquire_timeout,
+            self.database_acquire_timeout.as_deref(),
             defaults.acquire_timeout,
         );
+        // This side waits no longer for an answer, whatever Postgres is told.
+        let max_seconds = defaults.answer_timeout.as_secs();
+        let mut duration = |name, value: &Option<String>, default| {
+            reader.duration_up_to(name, value.as_deref(), max_seconds, default)
+        };
         let statement = duration(
             "TOLLGATE_DATABASE_STATEMENT_TIMEOUT",
             &self.database_statement_timeout,

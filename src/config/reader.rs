@@ -54,6 +54,20 @@ impl Reader {
         self.value(name, value, DURATION_FORMS, read_duration).unwrap_or(Some(default))
     }
 
+    /// A duration of at most this many seconds.
+    pub fn duration_up_to(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        max_seconds: u64,
+        default: Duration,
+    ) -> Option<Duration> {
+        let allowed = format!("a number and ms or s, such as 500ms or 1s, at most {max_seconds}s");
+        let max = Duration::from_secs(max_seconds);
+        let parse = |text: &str| read_duration(text).filter(|duration| *duration <= max);
+        self.value(name, value, &allowed, parse).unwrap_or(Some(default))
+    }
+
     pub fn finish<T>(self, value: Option<T>) -> Result<T, ConfigError> {
         match value {
             Some(value) if self.errors.is_empty() => Ok(value),

@@ -23,6 +23,8 @@ const MAX_ACKNOWLEDGED: usize = 1000;
 
 const COMMITTED_ELSEWHERE: &str = "a change was committed on another server than the session's";
 
+const SUPERSEDED: &str = "the server of the session was deposed by the promotion of another one";
+
 type Verifier = LeasedVerifier<StoreLookup>;
 
 /// Keeps the lease until `stop` is ready, then gives it back.
@@ -39,6 +41,7 @@ pub(super) async fn keep(
         let Err(lost) = tokio::select! {
             lost = hold(store, verifier, held, lease, &mut told) => lost,
             () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
+            () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
             () = &mut stop => break,
         };
         // The lease stays valid until its end. Until then every change waits for this node.
@@ -96,7 +99,7 @@ async fn hold(
             };
             if heard.renewal == Some(renewal.number) {
                 if std::mem::take(&mut is_first) {
-                    store.sees_renewal(renewal.number, server).await?;
+                    store.sees_renewal(renewal.number).await?;
                 }
                 let grant = || verifier.grant_lease(sent, lease, renewal.database_clock, server);
                 if !held.grant(number, grant) {

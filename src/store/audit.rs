@@ -1,9 +1,10 @@
 use serde_json::Value;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{Store, StoreError, clock::stored_time, external_ids::stored_account};
+use super::{
+    Store, StoreError, clock::stored_time, connection::Connection, external_ids::stored_account,
+};
 use crate::{
     domain::{
         account::ExternalId,
@@ -32,7 +33,7 @@ pub(super) enum Subject<'a> {
 impl Act<'_> {
     pub async fn record(
         self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         tenant: &Tenant,
         origin: &Origin,
         at: Timestamp,
@@ -109,7 +110,7 @@ impl Store {
         // One statement for each index.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     sqlx::query_as!(
                         AuditRow,
                         "SELECT /* audit.list_audit_events_of_target */
@@ -125,13 +126,13 @@ impl Store {
                         account_id,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
             }
             (None, Some(account_id)) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     sqlx::query_as!(
                         AuditRow,
                         "SELECT /* audit.list_audit_events_of_account */
@@ -144,13 +145,13 @@ impl Store {
                         before,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
             }
             (None, None) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     sqlx::query_as!(
                         AuditRow,
                         "SELECT /* audit.list_audit_events_of_tenant */
@@ -163,7 +164,7 @@ impl Store {
                         before,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?

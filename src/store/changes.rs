@@ -10,10 +10,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgConnection;
 use tokio::{sync::Notify, time::Instant};
 
-use super::{StoreError, primary::server_started_at};
+use super::{StoreError, connection::Connection, primary::server_started_at};
 use crate::domain::{api_key::KeyTag, id::NodeId, server::ServerId};
 
 /// The channel of all changes. Every node listens to it, and `announce_key_change` notifies it.
@@ -123,7 +122,7 @@ impl Changes {
     /// the notification if and when the transaction commits, after those of all earlier commits.
     pub async fn announce(
         self: &Arc<Self>,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         tags: Vec<KeyTag>,
     ) -> Result<Change, StoreError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;

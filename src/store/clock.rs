@@ -1,11 +1,10 @@
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::{StoreError, connection::Connection};
 use crate::domain::timestamp::Timestamp;
 
 /// The database's clock, at this statement and not at the start of its transaction.
-pub(super) async fn now(connection: &mut PgConnection) -> Result<Timestamp, StoreError> {
+pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"SELECT /* clock.now */ clock_timestamp() AS "now!""#)
         .fetch_one(connection)
         .await?;

@@ -5,23 +5,27 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, Executor as _, PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::{Connection as _, Executor as _, PgPool, postgres::PgConnectOptions};
 use tokio::runtime::Handle;
 use tracing::warn;
 
 use super::{
     StoreError,
     changes::Changes,
+    connection::{Connection, Pool},
     connection_limits::ConnectionLimits,
     error::is_lost_connection,
     explain,
+    host_choice::{NoPrimary, choose},
     lookups::{self, Lookups},
+    place::place,
     pool::{
         BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
-        connect_options, place, pool, probe,
+        connect_options, pool, probe,
     },
-    primary::{self, StandbyLog},
+    primary,
     scope_sets::ScopeSets,
+    servers::Servers,
     tenant_directory::TenantDirectory,
     tls,
     turns::{Places, Turn, Turns, hurry, of_request},
@@ -31,12 +35,12 @@ use crate::{domain::server::ServerId, entropy, schema};
 /// How long the connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the rollback of a transaction that was dropped may take.
-const ROLLBACK_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// The database. Cheap to share behind an `Arc`; holds the pool of connections.
 pub struct Store {
-    pub(super) pool: PgPool,
+    pub(super) pool: Pool,
+    /// The hosts of `DATABASE_URL`.
+    hosts: Vec<PgConnectOptions>,
+    pub(super) servers: Servers,
     /// Turns on the pool's connections.
     turns: Turns,
     acquire_timeout: Duration,
@@ -58,39 +62,42 @@ impl Store {
     /// the schema that has the tables, and pins every connection to it.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
-        let options = connect_options("DATABASE_URL", &settings.url)?;
-        let listen = match &settings.listen_url {
-            Some(url) => connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?,
-            None => options.clone(),
+        let hosts = vec![connect_options("DATABASE_URL", &settings.url)?];
+        let listen_hosts = match &settings.listen_url {
+            Some(url) => vec![connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?],
+            None => hosts.clone(),
         };
         let (timeout, standby_allowed) = (settings.acquire_timeout, settings.standby_allowed);
+        let servers = Servers::default();
+        let options = choose(&hosts, &servers).await.unwrap_or_else(|_| hosts[0].clone());
         let schemas = probe("DATABASE_URL", &options, timeout, standby_allowed).await?;
         if settings.listen_url.is_some() {
-            probe("TOLLGATE_LISTEN_DATABASE_URL", &listen, timeout, standby_allowed).await?;
+            let listen = &listen_hosts[0];
+            probe("TOLLGATE_LISTEN_DATABASE_URL", listen, timeout, standby_allowed).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
             place: place(&options),
             reason: error.to_string(),
         })?;
-        let standby_log = StandbyLog::default();
         let make = |connections, session: &str| {
-            pool(settings, &schema, &standby_log, connections, session)
+            pool(settings, &schema, &servers, connections, session)
                 .connect_lazy_with(options.clone())
         };
         let lookups = Lookups::new(settings.acquire_timeout, |connections| {
             make(connections, lookups::SESSION)
         });
         let batches = make(BATCH_CONNECTIONS, BATCH_SESSION);
-        let pool = make(settings.max_connections, "");
-        // The database limits each statement itself. This is for a database that does not answer.
-        let read_timeout = settings.acquire_timeout + settings.statement_timeout;
+        let pool = Pool::new(make(settings.max_connections, ""), settings.answer_timeout);
+        let read_timeout = settings.acquire_timeout + settings.answer_timeout;
         Ok(Self {
             turns: Turns::new(settings.max_connections),
             acquire_timeout: settings.acquire_timeout,
             pool,
+            hosts,
+            servers,
             lookups,
             batches,
-            listener: Listener { options: listen, settings: settings.clone(), schema, standby_log },
+            listener: Listener { hosts: listen_hosts, settings: settings.clone(), schema },
             changes: Arc::new(Changes::new(entropy::node_id()?)),
             max_connections: settings.max_connections,
             read_timeout,
@@ -102,12 +109,12 @@ impl Store {
     /// Logs a warning if connections to Postgres cross a network without encryption. For a service:
     /// an operator looks in its log for problems of a deployment.
     pub fn warn_if_not_encrypted(&self) {
-        let Listener { options: listen, settings, .. } = &self.listener;
+        let Listener { hosts: listen_hosts, settings, .. } = &self.listener;
         let mut urls = Vec::new();
-        if tls::is_off(&self.pool.connect_options()) {
+        if self.hosts.iter().any(tls::is_off) {
             urls.push("DATABASE_URL");
         }
-        if settings.listen_url.is_some() && tls::is_off(listen) {
+        if settings.listen_url.is_some() && listen_hosts.iter().any(tls::is_off) {
             urls.push("TOLLGATE_LISTEN_DATABASE_URL");
         }
         if !urls.is_empty() {
@@ -127,12 +134,12 @@ impl Store {
     /// may share few connections among many clients, and cannot be asked whether it does.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
-        let place = place(self.pool.connect_options().as_ref());
+        let place = place(&self.pool.unlimited().connect_options());
         let failed = |error| ConnectError::Unreachable {
             place: place.clone(),
             reason: explain::message(&error),
         };
-        let mut connection = self.pool.acquire().await.map_err(failed)?;
+        let mut connection = self.pool.unlimited().acquire().await.map_err(failed)?;
         let limits = ConnectionLimits::read(&mut connection).await.map_err(failed)?;
         let Some(reason) = limits.shortage(&self.listener.settings) else { return Ok(()) };
         if self.listener.settings.listen_url.is_none() {
@@ -155,24 +162,23 @@ impl Store {
     /// The server that a connection of the pool leads to.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn server(&self) -> Result<ServerId, StoreError> {
-        self.read(|pool| async move { primary::server(&mut *pool.acquire().await?).await }).await
+        self.read(|mut connection| async move { primary::server(&mut connection).await }).await
     }
 
     /// Whether the server is a standby, on which nothing can be changed.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn is_standby(&self) -> Result<bool, StoreError> {
-        self.read(|pool| async move { primary::is_standby(&mut *pool.acquire().await?).await })
-            .await
+        self.read(|mut connection| async move { primary::is_standby(&mut connection).await }).await
     }
 
     /// Brings the schema up to date: see [`schema::bring_up_to_date`].
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn migrate(&self) -> Result<(), ConnectError> {
-        let place = place(self.pool.connect_options().as_ref());
+        let place = place(&self.pool.unlimited().connect_options());
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
         let failed = |error| migration(explain::message(&error));
         // Detached, so that it does not return to the pool with changed settings.
-        let mut connection = self.pool.acquire().await.map_err(failed)?.detach();
+        let mut connection = self.pool.unlimited().acquire().await.map_err(failed)?.detach();
         if let Err(error) = schema::bring_up_to_date(&mut connection).await {
             let pinned = &self.listener.schema;
             let reason = explain::failed_migration(&error, pinned, &mut connection).await;
@@ -186,8 +192,8 @@ impl Store {
     pub async fn ping(&self) -> Result<(), StoreError> {
         of_request(None, async {
             hurry();
-            self.read(|pool| async move {
-                sqlx::query("SELECT /* database.ping */ 1").execute(&pool).await
+            self.read(|mut connection| async move {
+                sqlx::query("SELECT /* database.ping */ 1").execute(&mut connection).await
             })
             .await
         })
@@ -204,8 +210,8 @@ impl Store {
 
     #[must_use]
     pub fn pool_state(&self) -> PoolState {
-        let idle = self.pool.num_idle();
-        let size = self.pool.size() as usize;
+        let idle = self.pool.unlimited().num_idle();
+        let size = self.pool.unlimited().size() as usize;
         PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
     }
 
@@ -213,10 +219,25 @@ impl Store {
     /// does not answer.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
-        let all =
-            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
+        let all = async {
+            tokio::join!(self.pool.unlimited().close(), self.lookups.close(), self.batches.close())
+        };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
             warn!("the database does not answer: its connections are cut");
+        }
+    }
+
+    /// Chooses the host for new connections again, because the session was lost. Returns the host
+    /// for the next session.
+    pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
+        let host = choose(&self.hosts, &self.servers).await?;
+        let pools = [self.pool.unlimited(), &self.batches].into_iter().chain(self.lookups.pools());
+        for pool in pools {
+            pool.set_connect_options(host.clone());
+        }
+        match &self.listener.settings.listen_url {
+            Some(_) => choose(&self.listener.hosts, &self.servers).await,
+            None => Ok(host),
         }
     }
 
@@ -224,7 +245,7 @@ impl Store {
     /// closed. Each failure removes one of them from the pool.
     pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
     where
-        F: Fn(PgPool) -> Fut,
+        F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<T, sqlx::Error>>,
     {
         let _turn = self.turn().await?;
@@ -233,26 +254,36 @@ impl Store {
 
     async fn repeat<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
     where
-        F: Fn(PgPool) -> Fut,
+        F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<T, sqlx::Error>>,
     {
-        let mut failures = 0;
-        loop {
-            let attempt = tokio::time::timeout(self.read_timeout, run(self.pool.clone())).await;
-            match attempt {
-                Ok(Err(error)) if is_lost_connection(&error) && failures < self.max_connections => {
-                    failures += 1;
+        let attempts = async {
+            let mut failures = 0;
+            loop {
+                let connection = self.pool.acquire().await?;
+                match run(connection).await {
+                    Err(error) if is_lost_connection(&error) && failures < self.max_connections => {
+                        failures += 1;
+                    }
+                    result => return Ok(result?),
                 }
-                Ok(result) => return Ok(result?),
-                Err(_) => return Err(StoreError::Unavailable("no answer in time".into())),
             }
-        }
+        };
+        let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
+        tokio::time::timeout(self.read_timeout, attempts).await.unwrap_or_else(late)
     }
 
     /// Begins a transaction (READ COMMITTED) on a working connection.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let turn = self.turn().await?;
-        let connection = self.repeat(|pool| async move { begin(&pool).await }).await?;
+        let begin = |mut connection: Connection| async move {
+            // If this is interrupted, nobody knows whether the transaction has begun.
+            connection.close_on_drop();
+            connection.execute("BEGIN").await?;
+            connection.keep();
+            Ok(connection)
+        };
+        let connection = self.repeat(begin).await?;
         Ok(Tx { held: Some(Held { connection, _turn: turn }), is_open: true })
     }
 
@@ -275,7 +306,7 @@ pub(super) struct Tx {
 }
 
 struct Held {
-    connection: PoolConnection<Postgres>,
+    connection: Connection,
     _turn: Turn,
 }
 
@@ -307,15 +338,15 @@ impl Tx {
 }
 
 impl Deref for Tx {
-    type Target = PgConnection;
+    type Target = Connection;
 
-    fn deref(&self) -> &PgConnection {
+    fn deref(&self) -> &Connection {
         &self.held.as_ref().expect("it is taken only by drop").connection
     }
 }
 
 impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.held.as_mut().expect("it is taken only by drop").connection
     }
 }
@@ -329,31 +360,10 @@ impl Drop for Tx {
         };
         // The turn is given back with the connection.
         runtime.spawn(async move {
-            let rollback = held.connection.execute("ROLLBACK");
-            if !matches!(tokio::time::timeout(ROLLBACK_TIMEOUT, rollback).await, Ok(Ok(_))) {
+            if held.connection.execute("ROLLBACK").await.is_err() {
                 held.connection.close_on_drop();
             }
         });
-    }
-}
-
-/// A connection on which a transaction has begun.
-async fn begin(pool: &PgPool) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-    let mut beginning = Beginning(Some(pool.acquire().await?));
-    if let Some(connection) = &mut beginning.0 {
-        connection.execute("BEGIN").await?;
-    }
-    beginning.0.take().ok_or(sqlx::Error::WorkerCrashed)
-}
-
-/// A connection that may be in a transaction: dropping it closes it.
-struct Beginning(Option<PoolConnection<Postgres>>);
-
-impl Drop for Beginning {
-    fn drop(&mut self) {
-        if let Some(connection) = &mut self.0 {
-            connection.close_on_drop();
-        }
     }
 }
 
@@ -368,15 +378,15 @@ impl Committed {
 }
 
 impl Deref for Committed {
-    type Target = PgConnection;
+    type Target = Connection;
 
-    fn deref(&self) -> &PgConnection {
+    fn deref(&self) -> &Connection {
         &self.0
     }
 }
 
 impl DerefMut for Committed {
-    fn deref_mut(&mut self) -> &mut PgConnection {
+    fn deref_mut(&mut self) -> &mut Connection {
         &mut self.0
     }
 }

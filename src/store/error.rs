@@ -6,6 +6,9 @@ use crate::domain::{
     verification::Denial,
 };
 
+/// The SQLSTATE of a write on a server that refuses writes.
+const READ_ONLY: &str = "25006";
+
 /// Why an operation failed. It has left nothing in the database. Only if the connection was lost
 /// during the commit ([`StoreError::Unavailable`]), it may have taken effect.
 #[derive(Debug, thiserror::Error)]
@@ -115,9 +118,11 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // Shutdown by an administrator, crash, idle-session time-outs, connection exception.
+            // Shutdown by an administrator, crash, idle-session time-outs, a standby that refuses a
+            // write, connection exception.
             error.code().is_some_and(|code| {
-                matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03") || code.starts_with("08")
+                matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03" | READ_ONLY)
+                    || code.starts_with("08")
             })
         }
         _ => false,
@@ -126,8 +131,17 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
 
 /// Whether another transaction held a lock for too long. Nothing was done.
 pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    has_state(error, "55P03")
+}
+
+/// Whether the server refuses writes. It is a standby.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    has_state(error, READ_ONLY)
+}
+
+fn has_state(error: &sqlx::Error, state: &str) -> bool {
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == "55P03")
+    code.is_some_and(|code| code == state)
 }
 
 fn is_transient(error: &sqlx::Error) -> bool {
@@ -146,6 +160,6 @@ fn is_transient_state(code: &str) -> bool {
     let classes = ["08", "28", "3D", "53", "57", "58"];
     // Not accepting connections; a lock took too long; a deadlock; a standby that does not write; a
     // function that is gone: a newer node has replaced it while this statement waited.
-    let states = ["55000", "55P03", "40P01", "40001", "25006", "42883"];
+    let states = ["55000", "55P03", "40P01", "40001", READ_ONLY, "42883"];
     classes.iter().any(|class| code.starts_with(class)) || states.contains(&code)
 }

@@ -1,6 +1,4 @@
-use sqlx::PgConnection;
-
-use super::StoreError;
+use super::{StoreError, connection::Connection};
 use crate::domain::{
     account::AccountId,
     hold::VoidReason,
@@ -18,7 +16,7 @@ pub(super) struct VoidedHolds {
 /// [`MAX_OPEN_HOLDS_OF_KEY`](crate::domain::hold::MAX_OPEN_HOLDS_OF_KEY). Must be called under the
 /// account's lock.
 pub(super) async fn void_holds_of_key(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     key_id: KeyId,
     reason: VoidReason,

@@ -8,7 +8,9 @@ use sqlx::{
 use super::{
     explain,
     pinned_schema::{Schema, Schemas},
-    primary::{REFUSE_STANDBY, StandbyLog, is_standby},
+    place::place,
+    primary::{REFUSE_STANDBY, identify, is_standby},
+    servers::{Refused, Servers},
     tls,
 };
 use crate::entropy;
@@ -37,10 +39,12 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may run.
+    /// How long one statement may run. Postgres ends it.
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
+    /// How long the answer to one statement or commit may take. Then its connection is closed.
+    pub answer_timeout: Duration,
     /// Whether connections may lead to a standby: for commands that only read.
     pub standby_allowed: bool,
 }
@@ -55,8 +59,9 @@ impl PoolSettings {
             listen_url: None,
             max_connections: u32::try_from(cores * 2).map_or(1000, |number| number.min(1000)),
             acquire_timeout: Duration::from_secs(3),
-            statement_timeout: Duration::from_secs(10),
-            lock_timeout: Duration::from_secs(5),
+            statement_timeout: Duration::from_millis(2500),
+            lock_timeout: Duration::from_secs(2),
+            answer_timeout: Duration::from_secs(3),
             standby_allowed: false,
         }
     }
@@ -93,19 +98,22 @@ pub struct PoolState {
 
 /// How to make the connection that listens.
 pub(super) struct Listener {
-    pub options: PgConnectOptions,
+    pub hosts: Vec<PgConnectOptions>,
     pub settings: PoolSettings,
     pub schema: Schema,
-    pub standby_log: StandbyLog,
 }
 
 impl Listener {
     /// Makes a pool for this one connection, because sqlx's listener needs a pool.
-    pub async fn connect(&self, timeout: Duration) -> Result<PgListener, sqlx::Error> {
+    pub async fn connect(
+        &self,
+        host: PgConnectOptions,
+        servers: &Servers,
+        timeout: Duration,
+    ) -> Result<PgListener, sqlx::Error> {
         let settings = PoolSettings { acquire_timeout: timeout, ..self.settings.clone() };
-        let options = self.options.clone().application_name("tollgate listener");
-        let pool =
-            pool(&settings, &self.schema, &self.standby_log, 1, "").connect_lazy_with(options);
+        let host = host.application_name("tollgate listener");
+        let pool = pool(&settings, &self.schema, servers, 1, "").connect_lazy_with(host);
         let mut listener = PgListener::connect_with(&pool).await?;
         // After a silent reconnect, notifications sent in between would be lost unnoticed.
         listener.eager_reconnect(false);
@@ -117,7 +125,7 @@ impl Listener {
 pub(super) fn pool(
     settings: &PoolSettings,
     schema: &Schema,
-    standby_log: &StandbyLog,
+    servers: &Servers,
     max_connections: u32,
     session: &str,
 ) -> PgPoolOptions {
@@ -135,26 +143,42 @@ pub(super) fn pool(
         settings.statement_timeout.as_millis(),
         settings.lock_timeout.as_millis(),
     );
-    let standby_log = standby_log.clone();
+    let (of_new, of_idle) = (servers.clone(), servers.clone());
+    let standby_allowed = settings.standby_allowed;
     PgPoolOptions::new()
         .max_connections(max_connections)
         .acquire_timeout(settings.acquire_timeout)
         .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
+        .before_acquire(move |connection, meta| {
+            let is_stale = of_idle.is_from_before(meta.age);
             Box::pin(async move {
-                if meta.idle_for <= PING_WHEN_IDLE {
-                    return Ok(true);
+                if is_stale || meta.idle_for <= PING_WHEN_IDLE {
+                    return Ok(!is_stale);
                 }
                 // A connection that does not answer is closed, and another one is used.
-                Ok(tokio::time::timeout(PING_TIMEOUT, connection.ping()).await.is_ok())
+                let ping = tokio::time::timeout(PING_TIMEOUT, connection.ping()).await;
+                Ok(matches!(ping, Ok(Ok(()))))
             })
         })
         .after_connect(move |connection, _| {
-            let (session, standby_log) = (session.clone(), standby_log.clone());
+            let (session, servers) = (session.clone(), of_new.clone());
             Box::pin(async move {
-                let prepared = connection.execute(sqlx::AssertSqlSafe(session)).await;
-                standby_log.opened(&prepared);
-                prepared.map(drop)
+                let prepare = async {
+                    connection.execute(sqlx::AssertSqlSafe(session)).await?;
+                    // A standby does not say where it is in the history.
+                    if standby_allowed { Ok(None) } else { identify(connection).await.map(Some) }
+                };
+                match prepare.await {
+                    Ok(server) => {
+                        let admitted = server.map_or(Ok(()), |server| servers.admit(server));
+                        servers.opened(admitted, None);
+                        Ok(admitted?)
+                    }
+                    Err(error) => {
+                        servers.opened(Err(Refused::of(&error)), Some(&error));
+                        Err(error)
+                    }
+                }
             })
         })
 }
@@ -216,12 +240,4 @@ pub(super) fn connect_options(
         options = options.host(&address);
     }
     Ok(tls::required_unless_local(options, url))
-}
-
-pub(super) fn place(options: &PgConnectOptions) -> String {
-    let database = explain::database(options);
-    match options.get_socket() {
-        Some(directory) => format!("{}, database {database}", directory.display()),
-        None => format!("{}:{}, database {database}", options.get_host(), options.get_port()),
-    }
 }

@@ -1,14 +1,9 @@
 //! Makes sure that connections lead to a primary. A standby refuses every write, and its rows may
 //! be old: a key that was revoked on the primary may still be live there.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
-use sqlx::PgConnection;
+use sqlx::{Executor, Postgres};
 use time::OffsetDateTime;
-use tracing::{info, warn};
+use tracing::debug;
 
 use crate::domain::server::ServerId;
 
@@ -16,33 +11,21 @@ use crate::domain::server::ServerId;
 pub(super) const REFUSE_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN \
      RAISE SQLSTATE '25006' USING MESSAGE = 'this server is a standby'; END IF; END $$; ";
 
-/// Whether the last connection that was opened led to a standby. All pools of a store share it, so
-/// that the log has one line when a standby is met, and one when a primary is reached again.
-#[derive(Clone, Default)]
-pub(super) struct StandbyLog(Arc<AtomicBool>);
+/// A server, and which of several primaries it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Server {
+    pub id: ServerId,
+    /// `None`: Postgres does not say, as in some managed services.
+    pub history: Option<History>,
+}
 
-impl StandbyLog {
-    /// A connection was opened, and its first statements had this result.
-    pub fn opened<T>(&self, result: &Result<T, sqlx::Error>) {
-        match result {
-            Ok(_) => {
-                if self.0.swap(false, Ordering::Relaxed) {
-                    info!("new connections lead to a primary again");
-                }
-            }
-            Err(error) if is_read_only(error) => {
-                if !self.0.swap(true, Ordering::Relaxed) {
-                    warn!(
-                        "a new connection leads to a standby and is closed: only a primary is used"
-                    );
-                }
-            }
-            Err(error) => warn!(
-                error = error as &dyn std::error::Error,
-                "a new connection is closed, because its first statements failed"
-            ),
-        }
-    }
+/// The place of a server in the history of a database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct History {
+    /// Identifies the database. A standby and its primary have the same.
+    pub system: i64,
+    /// Each promotion of a standby begins a higher one.
+    pub timeline: i64,
 }
 
 /// The server that started at this time.
@@ -52,21 +35,44 @@ pub(super) fn server_started_at(time: OffsetDateTime) -> ServerId {
 }
 
 /// The server of this connection.
-pub(super) async fn server(connection: &mut PgConnection) -> Result<ServerId, sqlx::Error> {
+pub(super) async fn server(
+    connection: impl Executor<'_, Database = Postgres>,
+) -> Result<ServerId, sqlx::Error> {
     sqlx::query_scalar("SELECT /* primary.server */ pg_postmaster_start_time()")
         .fetch_one(connection)
         .await
         .map(server_started_at)
 }
 
+/// The server of this connection, which is a primary, and its place in the history.
+pub(super) async fn identify<C>(connection: &mut C) -> Result<Server, sqlx::Error>
+where
+    for<'c> &'c mut C: Executor<'c, Database = Postgres>,
+{
+    let id = server(&mut *connection).await?;
+    let history = sqlx::query_as::<_, (i64, i64)>(
+        "SELECT /* primary.identify */ (pg_control_system()).system_identifier,
+                ('x' || left(pg_walfile_name(pg_current_wal_lsn()), 8))::bit(32)::bigint",
+    )
+    .fetch_one(connection)
+    .await;
+    let history = match history {
+        Ok((system, timeline)) => Some(History { system, timeline }),
+        Err(error) if error.as_database_error().is_some() => {
+            let error = &error as &dyn std::error::Error;
+            debug!(error, "Postgres does not say which timeline it is on");
+            None
+        }
+        Err(error) => return Err(error),
+    };
+    Ok(Server { id, history })
+}
+
 /// Whether this server is a standby.
-pub(super) async fn is_standby(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
+pub(super) async fn is_standby(
+    connection: impl Executor<'_, Database = Postgres>,
+) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar("SELECT /* primary.is_standby */ pg_is_in_recovery()")
         .fetch_one(connection)
         .await
-}
-
-fn is_read_only(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code == "25006")
 }

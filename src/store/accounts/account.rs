@@ -1,5 +1,4 @@
 use serde_json::json;
-use sqlx::PgConnection;
 use time::{OffsetDateTime, macros::datetime};
 use uuid::Uuid;
 
@@ -15,6 +14,7 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::{now, stored_time},
+        connection::Connection,
         database::Tx,
         external_ids::stored_account,
         turns::hurry,
@@ -98,9 +98,9 @@ impl Store {
         let _timer = self.timer("find_account");
         let account_id = tenant.account_id(account);
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 select_accounts!("accounts.find_account", "WHERE account_id = $1", account_id)
-                    .fetch_optional(&pool)
+                    .fetch_optional(&mut connection)
                     .await
             })
             .await?;
@@ -120,7 +120,7 @@ impl Store {
         let (before_time, before_id) = before
             .map_or((END_OF_TIME, Uuid::max()), |(time, id)| (OffsetDateTime::from(time), id));
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 select_accounts!(
                     "accounts.list_accounts",
                     "WHERE tenant_id = $1 AND (created_at, account_id) < ($2, $3)
@@ -130,7 +130,7 @@ impl Store {
                     before_id,
                     limit,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -198,7 +198,7 @@ impl AccountHandle<'_> {
 /// Locks the account's row. What later statements read of the account stays true until the commit.
 /// The lock is weak enough that foreign-key checks of other transactions do not wait for it.
 pub(in crate::store) async fn lock(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
 ) -> Result<LockedAccount, StoreError> {
     let row = sqlx::query!(
@@ -222,7 +222,7 @@ pub(in crate::store) async fn lock(
 }
 
 async fn select(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     account_id: AccountId,
 ) -> Result<Account, StoreError> {
@@ -234,7 +234,7 @@ async fn select(
 
 /// Creates an account unless it exists, and records that. `true`: it was created.
 pub(in crate::store) async fn ensure(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     account: &ExternalId,
     origin: &Origin,

@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::{now, stored_time},
+        connection::Connection,
     },
 };
 
@@ -99,7 +99,7 @@ impl Store {
         let _timer = self.timer("list_admin_keys");
         let tenant_id = tenant.id.uuid();
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_as!(
                     AdminKeyRow,
                     "SELECT /* admin_keys.list_admin_keys */
@@ -107,7 +107,7 @@ impl Store {
                      FROM admin_keys WHERE tenant_id = $1 ORDER BY admin_key_id DESC",
                     tenant_id,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -169,7 +169,7 @@ impl Store {
 
 /// Inserts an admin key and records it.
 pub(in crate::store) async fn insert(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     key: &KeyText,
     name: &Name,
@@ -213,7 +213,7 @@ pub(in crate::store) async fn insert(
 }
 
 async fn select_for_update(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     id: AdminKeyId,
 ) -> Result<AdminKey, StoreError> {

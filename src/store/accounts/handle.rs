@@ -1,5 +1,4 @@
 use serde_json::Value;
-use sqlx::PgConnection;
 
 use crate::{
     domain::{
@@ -11,6 +10,7 @@ use crate::{
     store::{
         Store, StoreError,
         audit::{Act, Subject},
+        connection::Connection,
     },
 };
 
@@ -44,7 +44,7 @@ impl AccountHandle<'_> {
     /// change.
     pub(in crate::store) async fn record(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         action: AuditAction,
         target: Option<AuditTarget>,
         detail: Value,

@@ -1,7 +1,6 @@
 use std::{sync::Arc, time::Instant};
 
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -24,6 +23,7 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::now,
+        connection::Connection,
         tenant_directory::{LOOK_AGAIN_AFTER, Looked},
     },
 };
@@ -79,7 +79,7 @@ impl Store {
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         let _timer = self.timer("list_tenants");
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_as!(
                     TenantRow,
                     "SELECT /* tenants.list_tenants */
@@ -87,7 +87,7 @@ impl Store {
                             account_format, default_scopes
                      FROM tenants ORDER BY slug, environment"
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -167,7 +167,7 @@ impl Store {
 }
 
 async fn insert(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     at: Timestamp,
 ) -> Result<(), StoreError> {

@@ -1,11 +1,9 @@
-use sqlx::PgConnection;
-
 use crate::{
     domain::{
         account::AccountId,
         session_token::{SessionId, SessionToken},
     },
-    store::{Refusal, StoreError},
+    store::{Refusal, StoreError, connection::Connection},
 };
 
 /// Maximum number of keys that one session makes with forms.
@@ -26,7 +24,7 @@ impl FormClaim<'_> {
     /// account is not found.
     pub(in crate::store) async fn spend(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         account_id: AccountId,
     ) -> Result<(), StoreError> {
         let form = self.form.hash();

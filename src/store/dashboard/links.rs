@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::sessions::{
@@ -19,7 +18,7 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        AccountHandle, Store, StoreError, accounts::account, clock::now,
+        AccountHandle, Store, StoreError, accounts::account, clock::now, connection::Connection,
         external_ids::stored_account, turns::set_tenant,
     },
 };
@@ -158,7 +157,7 @@ impl Store {
 
 /// Deletes a few expired links of any account, as [`delete_sessions_that_are_over`] does.
 async fn delete_links_that_are_over(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(

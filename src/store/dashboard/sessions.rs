@@ -1,7 +1,6 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use crate::{
         accounts::{account, admin_keys::stored_permissions},
         audit::{Act, Subject},
         clock::{now, stored_time},
+        connection::Connection,
         external_ids::stored_account,
         turns::set_tenant,
     },
@@ -72,7 +72,7 @@ impl NewSession<'_> {
     /// all sessions of the account holds it, and must find this one.
     pub async fn open(
         self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         tenant: &Arc<Tenant>,
         origin: &Origin,
         at: Timestamp,
@@ -180,7 +180,7 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         // One statement, so that a link that is being used is found: as a link or as a session.
         let accounts = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_scalar!(
                     "SELECT /* dashboard_sessions.accounts_of_tenant */ external_id FROM accounts
                      WHERE account_id IN (
@@ -189,7 +189,7 @@ impl Store {
                          SELECT account_id FROM dashboard_sessions WHERE tenant_id = $1)",
                     tenant_id,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -244,7 +244,7 @@ impl AccountHandle<'_> {
 
 /// Deletes a session and records that, unless it was already deleted.
 pub(in crate::store) async fn close(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     session: &DashboardSession,
     origin: &Origin,
 ) -> Result<(), StoreError> {
@@ -270,7 +270,7 @@ pub(in crate::store) async fn close(
 /// rows that another transaction has locked, so it waits for none. The array makes Postgres choose
 /// the rows only once.
 pub(in crate::store) async fn delete_sessions_that_are_over(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     at: Timestamp,
 ) -> Result<(), StoreError> {
     sqlx::query!(

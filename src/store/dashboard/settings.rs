@@ -1,5 +1,4 @@
 use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
 
 use crate::{
     domain::{
@@ -15,6 +14,7 @@ use crate::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
         clock::now,
+        connection::Connection,
     },
 };
 
@@ -75,7 +75,7 @@ impl Store {
         let _timer = self.timer("dashboard_settings");
         let tenant_id = tenant.id.uuid();
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_as!(
                     SettingsRow,
                     "SELECT /* dashboard_settings.dashboard_settings */
@@ -83,7 +83,7 @@ impl Store {
                      FROM dashboard_settings WHERE tenant_id = $1",
                     tenant_id,
                 )
-                .fetch_optional(&pool)
+                .fetch_optional(&mut connection)
                 .await
             })
             .await?;
@@ -136,7 +136,7 @@ impl Store {
     ) -> Result<Option<Logo>, StoreError> {
         let _timer = self.timer("dashboard_logo");
         let bytes = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_scalar!(
                     r#"SELECT /* dashboard_settings.dashboard_logo */
                               logo AS "logo!" FROM dashboard_settings
@@ -144,7 +144,7 @@ impl Store {
                     tenant_id.uuid(),
                     hash,
                 )
-                .fetch_optional(&pool)
+                .fetch_optional(&mut connection)
                 .await
             })
             .await?;
@@ -155,7 +155,7 @@ impl Store {
 
 /// The tenant's setting of wallet sign-in, read in a transaction.
 pub(in crate::store) async fn wallet_sign_in(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
 ) -> Result<WalletSignIn, StoreError> {
     let policy = sqlx::query_scalar!(
@@ -170,7 +170,7 @@ pub(in crate::store) async fn wallet_sign_in(
 }
 
 async fn select_for_update(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
 ) -> Result<DashboardSettings, StoreError> {
     sqlx::query_as!(
@@ -187,7 +187,7 @@ async fn select_for_update(
 }
 
 async fn update(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     settings: &DashboardSettings,
 ) -> Result<(), StoreError> {
@@ -207,7 +207,7 @@ async fn update(
 }
 
 async fn update_logo(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     logo: Option<&Logo>,
 ) -> Result<(), StoreError> {

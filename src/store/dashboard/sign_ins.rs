@@ -1,4 +1,3 @@
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
@@ -20,6 +19,7 @@ use crate::{
         Refusal, Store, StoreError,
         accounts::account,
         clock::{now, stored_time},
+        connection::Connection,
     },
 };
 
@@ -102,12 +102,8 @@ impl Store {
         let networks = ClientNetworks::of(origin.address);
         let counted = Counted { tenant, address: attempt.address, networks: &networks };
         // A refused sign-in costs one read, without a transaction or a lock.
-        let seen = self
-            .read(|pool| async move {
-                let mut connection = pool.acquire().await?;
-                counted.look(&mut connection).await
-            })
-            .await?;
+        let seen =
+            self.read(|mut connection| async move { counted.look(&mut connection).await }).await?;
         if let Some(retry_after_seconds) = seen.wait()? {
             return Ok(NewSignIn::TooMany { retry_after_seconds });
         }
@@ -202,7 +198,7 @@ struct Seen {
 }
 
 impl Counted<'_> {
-    async fn look(&self, connection: &mut PgConnection) -> Result<Seen, sqlx::Error> {
+    async fn look(&self, connection: &mut Connection) -> Result<Seen, sqlx::Error> {
         sqlx::query_as!(
             Seen,
             r#"SELECT /* sign_ins.look */
@@ -259,7 +255,7 @@ impl Seen {
 /// start, and has not expired. Another browser does not spend it: a stranger who learns the nonce
 /// cannot use up the owner's message.
 async fn spend(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     attempt: &SignInAttempt<'_>,
     at: Timestamp,
@@ -289,7 +285,7 @@ async fn spend(
 /// Locks the account that signs in, and returns its status. Creates the account if that is allowed.
 /// `None`: there is no account.
 async fn admit(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     account: &ExternalId,
     origin: &Origin,
@@ -313,7 +309,7 @@ async fn admit(
 /// Deletes some of the tenant's rows that no longer count. Skips rows that another transaction is
 /// deleting.
 async fn delete_sign_ins_that_are_over(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant: &Tenant,
     at: Timestamp,
 ) -> Result<(), StoreError> {

@@ -61,7 +61,7 @@ impl Store {
         let since = self.activity_since(account_id).await?;
         let key_ids = &keys.iter().map(|key| key.uuid()).collect::<Vec<_>>();
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* activity.key_activity */
                               spent AS "spent!", purchases AS "purchases!",
@@ -82,7 +82,7 @@ impl Store {
                     since.seq,
                     MAX_PURCHASES,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -116,7 +116,7 @@ impl Store {
         let account_id = tenant.account_id(account);
         let since = self.activity_since(account_id).await?;
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* activity.key_spend_by_hour */
                               date_trunc('hour', created_at, 'UTC') AS "hour!",
@@ -133,7 +133,7 @@ impl Store {
                     since.seq,
                     MAX_PURCHASES,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -150,14 +150,14 @@ impl Store {
     /// The index of purchases has seq and no time, so seq bounds what has to be read.
     async fn activity_since(&self, account_id: Uuid) -> Result<Since, StoreError> {
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* activity.activity_since */
                               moment AS "moment!", ledger_seq_before($1, moment) AS "seq!"
                        FROM date_trunc('hour', ledger_now() - interval '23 hours', 'UTC') AS moment"#,
                     account_id,
                 )
-                .fetch_one(&pool)
+                .fetch_one(&mut connection)
                 .await
             })
             .await?;
@@ -172,7 +172,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let key_ids = &activities.iter().map(|key| key.key_id.uuid()).collect::<Vec<_>>();
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     "SELECT /* activity.add_usage */ key_id, hour, outcome, count FROM api_key_usage
                      WHERE account_id = $1 AND key_id = ANY ($2) AND hour >= $3",
@@ -180,7 +180,7 @@ impl Store {
                     key_ids,
                     OffsetDateTime::from(since),
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;

@@ -1,7 +1,6 @@
 //! Changes of existing keys: settings, revocation, rotation.
 
 use serde_json::{Map, json};
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::row::{ApiKey, select, update};
@@ -17,8 +16,8 @@ use crate::{
     },
     entropy,
     store::{
-        AccountHandle, FormClaim, Refusal, StoreError, clock::now, database::Tx,
-        hold_voids::void_holds_of_key, turns::hurry,
+        AccountHandle, FormClaim, Refusal, StoreError, clock::now, connection::Connection,
+        database::Tx, hold_voids::void_holds_of_key, turns::hurry,
     },
 };
 
@@ -177,7 +176,7 @@ impl AccountHandle<'_> {
     /// Replaces a key and records it. Must be called under the account's lock.
     async fn rotate(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         key_id: KeyId,
         text: &KeyText,
         grace_seconds: i64,
@@ -231,7 +230,7 @@ impl AccountHandle<'_> {
 
     async fn live_key(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         key_id: KeyId,
     ) -> Result<ApiKey, StoreError> {
         let key =

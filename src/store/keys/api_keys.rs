@@ -1,7 +1,6 @@
 //! Creates, finds and lists API keys.
 
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -18,7 +17,9 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{AccountHandle, FormClaim, Refusal, Store, StoreError, clock::now},
+    store::{
+        AccountHandle, FormClaim, Refusal, Store, StoreError, clock::now, connection::Connection,
+    },
 };
 
 impl AccountHandle<'_> {
@@ -57,7 +58,7 @@ impl AccountHandle<'_> {
     /// Creates a key and records it. Must be called under the account's lock.
     async fn create(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         text: &KeyText,
         settings: &KeySettings,
     ) -> Result<ApiKey, StoreError> {
@@ -82,7 +83,7 @@ impl AccountHandle<'_> {
     /// Adds a new key to the account, and records it.
     pub(super) async fn add_key(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         text: &KeyText,
         key: &ApiKey,
         at: Timestamp,
@@ -104,7 +105,7 @@ impl AccountHandle<'_> {
     /// the cap. Keys in their grace period are counted separately, against the same number.
     pub(super) async fn refuse_over_limit(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         in_grace: bool,
         at: Timestamp,
     ) -> Result<(), StoreError> {
@@ -138,10 +139,7 @@ impl Store {
         let _timer = self.timer("find_api_key");
         let account_id = AccountId::derive(tenant.id, account);
         let row = self
-            .read(|pool| async move {
-                let mut connection = pool.acquire().await?;
-                select(&mut connection, account_id, key_id).await
-            })
+            .read(|mut connection| async move { select(&mut connection, account_id, key_id).await })
             .await?;
         row.ok_or(Refusal::NotFound)?.into_key()
     }
@@ -162,7 +160,7 @@ impl Store {
         let before = before.map_or(Uuid::max(), KeyId::uuid);
         let status = filter.status().map(KeyStatus::as_str);
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 select_keys!(
                     "keys.list",
                     "WHERE k.account_id = $1 AND k.key_id < $2
@@ -175,7 +173,7 @@ impl Store {
                     status,
                     limit,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;

@@ -1,6 +1,5 @@
 //! The columns of `api_keys`: each statement that lists them, and the type of a row.
 
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,7 +15,7 @@ use crate::{
         text::{Metadata, Name, Reason},
         timestamp::Timestamp,
     },
-    store::{StoreError, clock::stored_time, scope_sets::stored_scopes},
+    store::{StoreError, clock::stored_time, connection::Connection, scope_sets::stored_scopes},
 };
 
 /// A stored API key, without its hash.
@@ -116,7 +115,7 @@ pub(in crate::store) fn stored_limit(
 
 /// Reads a key of an account.
 pub(super) async fn select(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     key_id: KeyId,
 ) -> Result<Option<KeyRow>, sqlx::Error> {
@@ -132,7 +131,7 @@ pub(super) async fn select(
 
 /// Adds a key to an account. Keys that replace each other share the spend counter of the first one.
 pub(super) async fn insert(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     tenant_id: TenantId,
     account_id: AccountId,
     text: &KeyText,
@@ -170,7 +169,7 @@ pub(super) async fn insert(
 
 /// Writes the settings of an existing key.
 pub(super) async fn update(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     key_id: KeyId,
     settings: &KeySettings,

@@ -119,7 +119,7 @@ impl Store {
         let _timer = self.timer("key_usage");
         let account_id = tenant.account_id(account);
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* usage.key_usage */
                               date_trunc($3, hour, 'UTC') AS "start!", outcome,
@@ -133,7 +133,7 @@ impl Store {
                     OffsetDateTime::from(range.from()),
                     OffsetDateTime::from(range.to()),
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;

@@ -100,8 +100,7 @@ impl Store {
         let _timer = self.timer("find_own_key");
         let account_id = AccountId::derive(tenant.id, account);
         let (key, row) = self
-            .read(|pool| async move {
-                let mut connection = pool.acquire().await?;
+            .read(|mut connection| async move {
                 let Some(key) = select(&mut connection, account_id, key_id).await? else {
                     return Ok(None);
                 };
@@ -123,7 +122,7 @@ impl Store {
                     key.spend_limit,
                     key.spend_period.as_deref(),
                 )
-                .fetch_one(&mut *connection)
+                .fetch_one(&mut connection)
                 .await?;
                 Ok(Some((key, row)))
             })

@@ -47,6 +47,10 @@ impl Lookups {
         }
     }
 
+    pub fn pools(&self) -> &[PgPool] {
+        &self.pools
+    }
+
     pub async fn close(&self) {
         let [api_keys, others] = &self.pools;
         tokio::join!(api_keys.close(), others.close());

@@ -251,7 +251,9 @@ impl<R: Row> Worker<R> {
                 match R::select(own, hashes).await {
                     // A restart of the database has closed this connection, and maybe the others.
                     Err(error) if is_lost_connection(&error) && failures < max_failures => {
-                        *connection = None;
+                        if let Some(mut lost) = connection.take() {
+                            lost.close_on_drop();
+                        }
                         failures += 1;
                     }
                     result => return result,

@@ -16,7 +16,7 @@ use crate::{
         id::BatchId,
         scope::Scope,
     },
-    store::{Store, StoreError, error::is_lock_timeout},
+    store::{Store, StoreError, error::is_lock_timeout, servers::Epoch},
 };
 
 /// Time limit of one attempt, including the wait for its connection. Then the batch is sent again.
@@ -44,7 +44,7 @@ pub struct Batch {
 /// A connection that a lane uses for one batch after another. It is made for the first batch.
 /// Postgres is faster in a session that has just run the same statement.
 #[derive(Default)]
-pub struct BatchConnection(Option<PoolConnection<Postgres>>);
+pub struct BatchConnection(Option<(Epoch, PoolConnection<Postgres>)>);
 
 impl Store {
     /// Applies a batch, and returns once it is committed: an outcome for each operation, in their
@@ -58,15 +58,18 @@ impl Store {
     ) -> Result<Vec<BatchOutcome>, StoreError> {
         let _timer = self.timer("apply");
         let attempt = async {
-            let own = match &mut connection.0 {
-                Some(own) => own,
-                None => connection.0.insert(self.batches.acquire().await?),
+            let epoch = self.servers.epoch();
+            // An older connection goes back to the pool, which closes it.
+            let current = connection.0.take().filter(|(opened, _)| *opened == epoch);
+            let current = match current {
+                Some(current) => current,
+                None => (epoch, self.batches.acquire().await?),
             };
-            call(own, batch).await
+            call(&mut connection.0.insert(current).1, batch).await
         };
         let rows = timeout(ATTEMPT_TIMEOUT, attempt).await;
         if !matches!(rows, Ok(Ok(_)))
-            && let Some(mut own) = connection.0.take()
+            && let Some((_, mut own)) = connection.0.take()
         {
             // If it returned to the pool, the pool would ping it and wait without a time limit.
             own.close_on_drop();

@@ -1,5 +1,4 @@
 use serde_json::Map;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{
@@ -18,7 +17,7 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{AccountHandle, LedgerEntry, StoreError, clock::stored_time},
+    store::{AccountHandle, LedgerEntry, StoreError, clock::stored_time, connection::Connection},
 };
 
 /// A top-up as it is stored.
@@ -92,7 +91,7 @@ impl AccountHandle<'_> {
 }
 
 async fn select_credit(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     id: CreditId,
 ) -> Result<Credit, StoreError> {

@@ -1,4 +1,3 @@
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -11,7 +10,10 @@ use crate::{
         text::Reference,
         timestamp::Timestamp,
     },
-    store::{Store, StoreError, accounts::account::LockedAccount, clock::stored_time},
+    store::{
+        Store, StoreError, accounts::account::LockedAccount, clock::stored_time,
+        connection::Connection,
+    },
 };
 
 /// One line of an account's statement.
@@ -102,7 +104,7 @@ impl Store {
         let account_id = tenant.account_id(account);
         let [from, to] = [filter.from, filter.to].map(|moment| moment.map(OffsetDateTime::from));
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* ledger.find_entry_range */ CASE WHEN $2::timestamptz IS NULL THEN 0
                                    ELSE ledger_seq_before(account_id, $2) END AS "after!",
@@ -113,7 +115,7 @@ impl Store {
                     from,
                     to,
                 )
-                .fetch_one(&pool)
+                .fetch_one(&mut connection)
                 .await
             })
             .await?;
@@ -138,7 +140,7 @@ impl Store {
         let ascending = order == SortOrder::OldestFirst;
         let EntryRange { after, last } = range;
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_as!(
                     EntryRow,
                     r#"SELECT /* ledger.list_ledger_entries */
@@ -154,7 +156,7 @@ impl Store {
                     ascending,
                     limit,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -174,7 +176,7 @@ impl Store {
         let _timer = self.timer("find_balance_then");
         let account_id = tenant.account_id(account);
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query!(
                     r#"SELECT /* ledger.find_balance_then */ seq AS "seq!", coalesce((
                            SELECT balance_after FROM ledger_entries e
@@ -185,7 +187,7 @@ impl Store {
                     account_id,
                     at.map(OffsetDateTime::from),
                 )
-                .fetch_one(&pool)
+                .fetch_one(&mut connection)
                 .await
             })
             .await?;
@@ -196,7 +198,7 @@ impl Store {
 /// The time by the ledger's clock, but never before the account's newest entry: `created_at` never
 /// decreases as `seq` grows.
 pub(in crate::store) async fn next_moment(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account: &LockedAccount,
 ) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"SELECT /* ledger.next_moment */ ledger_now() AS "now!""#)
@@ -209,7 +211,7 @@ pub(in crate::store) async fn next_moment(
 /// Appends an entry that is not a purchase, and moves the balance by it. Purchases are appended by
 /// the database's own functions: nothing else ever moves a balance.
 pub(in crate::store) async fn append(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     entry: &LedgerEntry,
 ) -> Result<(), StoreError> {

@@ -1,5 +1,4 @@
 use serde_json::json;
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use crate::{
     store::{
         AccountHandle, Refusal, Store, StoreError,
         clock::{now, stored_time},
+        connection::Connection,
     },
 };
 
@@ -133,10 +133,7 @@ impl Store {
         let _timer = self.timer("find_hold");
         let account_id = AccountId::derive(tenant.id, account);
         let row = self
-            .read(|pool| async move {
-                let mut connection = pool.acquire().await?;
-                select(&mut connection, account_id, id).await
-            })
+            .read(|mut connection| async move { select(&mut connection, account_id, id).await })
             .await?;
         row.ok_or(Refusal::NotFound)?.into_hold()
     }
@@ -160,7 +157,7 @@ impl Store {
         // belong to the expired ones.
         let rows = match (filter.status.map(HoldStatus::as_str), key_id) {
             (Some(status), key_id) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     sqlx::query_as!(
                         HoldRow,
                         r#"SELECT /* holds.list_holds_of_status */
@@ -190,13 +187,13 @@ impl Store {
                         limit,
                         key_id,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
             }
             (None, Some(key_id)) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     select_holds!(
                         "holds.list_holds_of_key",
                         "WHERE account_id = $1 AND key_id = $2 AND hold_id < $3
@@ -206,13 +203,13 @@ impl Store {
                         before,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
             }
             (None, None) => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     select_holds!(
                         "holds.list_holds",
                         "WHERE account_id = $1 AND hold_id < $2 ORDER BY hold_id DESC LIMIT $3",
@@ -220,7 +217,7 @@ impl Store {
                         before,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
@@ -235,14 +232,14 @@ impl Store {
     pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
         let _timer = self.timer("release_due_holds");
         let accounts = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_scalar!(
                     "SELECT /* holds.release_due_holds */ account_id FROM holds
                      WHERE status = 'open' AND expires_at <= (SELECT ledger_now())
                      GROUP BY account_id LIMIT $1",
                     limit,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -251,13 +248,13 @@ impl Store {
             // Every batch first releases expired holds. An empty one does nothing else, and
             // consults neither the maximums of open holds nor the scopes.
             let released = self
-                .read(|pool| async move {
+                .read(|mut connection| async move {
                     sqlx::query!(
                         "SELECT /* holds.release_of_account */
                                 count(*) FROM ledger_apply($1, $1, 1, false, '{}', 0, 0, '{}')",
                         account_id,
                     )
-                    .fetch_one(&pool)
+                    .fetch_one(&mut connection)
                     .await
                 })
                 .await;
@@ -321,7 +318,7 @@ impl AccountHandle<'_> {
 
 /// Reads a hold of an account.
 async fn select(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     id: HoldId,
 ) -> Result<Option<HoldRow>, sqlx::Error> {

@@ -1,4 +1,3 @@
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -9,7 +8,7 @@ use crate::{
         idempotency::{Fingerprint, IdempotencyKey, IdempotentOperation},
         timestamp::Timestamp,
     },
-    store::{Refusal, StoreError},
+    store::{Refusal, StoreError, connection::Connection},
 };
 
 /// The record of a decision under its idempotency key, written in the transaction of the effect.
@@ -23,7 +22,7 @@ pub(in crate::store) struct Decided {
 impl Decided {
     pub async fn record(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         account_id: AccountId,
         operation: IdempotentOperation,
         key: &IdempotencyKey,
@@ -60,7 +59,7 @@ impl Decided {
 /// Must be called after the account's lock was taken. The locking statement itself would see the
 /// state from before the wait, and miss decisions that were made meanwhile.
 pub(in crate::store) async fn find_record(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     operation: IdempotentOperation,
     key: &IdempotencyKey,

@@ -58,14 +58,14 @@ impl Store {
     ) -> Result<i64, StoreError> {
         let _timer = self.timer("count_ledger_entries");
         let account_id = account.map(AccountId::uuid);
-        self.read(|pool| async move {
+        self.read(|mut connection| async move {
             sqlx::query_scalar!(
                 r#"SELECT /* ledger_check.count_ledger_entries */
                           coalesce(sum(last_seq), 0)::bigint AS "entries!" FROM accounts
                    WHERE account_id = $1 OR $1 IS NULL"#,
                 account_id,
             )
-            .fetch_one(&pool)
+            .fetch_one(&mut connection)
             .await
         })
         .await
@@ -86,16 +86,17 @@ impl Store {
         let mut checked = 0;
         loop {
             let mut tx = self.begin().await?;
-            tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            tx.execute(SETTINGS).await?;
-            let accounts = next_accounts(&mut tx, first, only.unwrap_or(Uuid::max())).await?;
+            let snapshot = tx.unlimited();
+            snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+            snapshot.execute(SETTINGS).await?;
+            let accounts = next_accounts(snapshot, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
             // Up to the next account, so that entries without an account are found as well.
             let last = match accounts.last() {
                 Some(account) if !is_last => account.account_id,
                 _ => only.unwrap_or(Uuid::max()),
             };
-            check_chains(&mut tx, &accounts, first, last, &mut tell).await?;
+            check_chains(snapshot, &accounts, first, last, &mut tell).await?;
             let faults = sqlx::query!(
                 r#"SELECT /* ledger_check.check_ledger */
                           account_id AS "account_id!", fault AS "fault!"
@@ -103,7 +104,7 @@ impl Store {
                 first,
                 last,
             )
-            .fetch_all(&mut *tx)
+            .fetch_all(snapshot)
             .await?;
             for row in faults {
                 let name = name_of(&accounts, row.account_id);

@@ -93,7 +93,7 @@ impl Store {
         let _timer = self.timer("find_purchase");
         let account_id = tenant.account_id(account);
         let row = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 select_purchases!(
                     "purchases.find_purchase",
                     "purchases p JOIN ledger_entries e USING (account_id, seq)",
@@ -101,7 +101,7 @@ impl Store {
                     account_id,
                     id.uuid(),
                 )
-                .fetch_optional(&pool)
+                .fetch_optional(&mut connection)
                 .await
             })
             .await?;
@@ -126,7 +126,7 @@ impl Store {
         let rows = match key_id.map(KeyId::uuid) {
             Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {
-                self.read(|pool| async move {
+                self.read(|mut connection| async move {
                     select_purchases!(
                         "purchases.list_purchases",
                         "ledger_entries e
@@ -138,7 +138,7 @@ impl Store {
                         before,
                         limit,
                     )
-                    .fetch_all(&pool)
+                    .fetch_all(&mut connection)
                     .await
                 })
                 .await?
@@ -176,7 +176,7 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<PurchaseRow>, StoreError> {
         let since = since.map(OffsetDateTime::from);
-        self.read(|pool| async move {
+        self.read(|mut connection| async move {
             select_purchases!(
                 "purchases.purchases_of_key",
                 "purchases p JOIN ledger_entries e USING (account_id, seq)",
@@ -190,7 +190,7 @@ impl Store {
                 since,
                 limit,
             )
-            .fetch_all(&pool)
+            .fetch_all(&mut connection)
             .await
         })
         .await

@@ -1,5 +1,4 @@
 use serde_json::{Map, json};
-use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -21,7 +20,10 @@ use crate::{
         timestamp::Timestamp,
     },
     entropy,
-    store::{AccountHandle, LedgerEntry, Refusal, Store, StoreError, clock::stored_time},
+    store::{
+        AccountHandle, LedgerEntry, Refusal, Store, StoreError, clock::stored_time,
+        connection::Connection,
+    },
 };
 
 /// A refund as it is stored.
@@ -144,7 +146,7 @@ impl Store {
         let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
         let rows = self
-            .read(|pool| async move {
+            .read(|mut connection| async move {
                 sqlx::query_as!(
                     RefundRow,
                     "SELECT /* refunds.list_refunds */
@@ -158,7 +160,7 @@ impl Store {
                     before,
                     limit,
                 )
-                .fetch_all(&pool)
+                .fetch_all(&mut connection)
                 .await
             })
             .await?;
@@ -168,7 +170,7 @@ impl Store {
 
 /// The part of a purchase that was not refunded yet. Must be called under the account's lock.
 async fn refundable(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     purchase_id: PurchaseId,
 ) -> Result<i64, StoreError> {
@@ -187,7 +189,7 @@ async fn refundable(
 }
 
 async fn select_refund(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     account_id: AccountId,
     id: RefundId,
 ) -> Result<Refund, StoreError> {

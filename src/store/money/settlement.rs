@@ -2,7 +2,6 @@
 //! entry and its audit event are written in one transaction.
 
 use serde_json::{Map, Value, json};
-use sqlx::PgConnection;
 use uuid::Uuid;
 
 use super::{
@@ -17,7 +16,10 @@ use crate::{
         text::Reference,
         timestamp::Timestamp,
     },
-    store::{AccountHandle, LedgerEntry, Refusal, StoreError, accounts::account::LockedAccount},
+    store::{
+        AccountHandle, LedgerEntry, Refusal, StoreError, accounts::account::LockedAccount,
+        connection::Connection,
+    },
 };
 
 /// A request that takes effect once.
@@ -46,7 +48,7 @@ impl AccountHandle<'_> {
     /// request made it (a replay). Must be called under the account's lock.
     pub(super) async fn made_before(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         once: Once<'_>,
     ) -> Result<Option<(Uuid, bool)>, StoreError> {
         let record = find_record(connection, self.id, once.operation, once.key).await?;
@@ -60,7 +62,7 @@ impl AccountHandle<'_> {
     /// event. Returns the entry.
     pub(super) async fn settle(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         locked: &LockedAccount,
         once: Once<'_>,
         settlement: Settlement<'_>,

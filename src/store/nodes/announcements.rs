@@ -1,6 +1,5 @@
 //! Announces changes of keys, and waits until every node has applied them.
 
-use sqlx::PgConnection;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::sessions::{MAX_LEASE, OtherNodes, select_others};
@@ -14,6 +13,7 @@ use crate::{
     store::{
         Store, StoreError,
         changes::{Change, UnderWay, lock},
+        connection::Connection,
         database::Committed,
     },
 };
@@ -86,7 +86,7 @@ impl Store {
     /// Announces a change of one key.
     pub(in crate::store) async fn announce_key(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         account_id: AccountId,
         key_id: KeyId,
     ) -> Result<Change, StoreError> {
@@ -104,7 +104,7 @@ impl Store {
     /// Announces a change of all live keys of an account.
     pub(in crate::store) async fn announce_account(
         &self,
-        connection: &mut PgConnection,
+        connection: &mut Connection,
         account_id: AccountId,
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(

@@ -17,7 +17,8 @@ use crate::{
         Store, StoreError,
         changes::{CHANNEL, ChangeId, Changes, NodeRow, channel_of},
         clock::stored_time,
-        primary::server_started_at,
+        host_choice::{NoPrimary, why_not},
+        primary::{identify, server_started_at},
         turns::{hurry, of_request},
     },
 };
@@ -65,26 +66,42 @@ pub enum Notice {
 }
 
 impl Store {
-    /// Opens a connection for a lease of this length. It does not listen yet.
+    /// Opens a connection for a lease of this length, to the primary that was promoted last. It does
+    /// not listen yet. From here on, the pools use connections to its server.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_session(&self, lease: Duration) -> Result<NodeSession, StoreError> {
+        self.servers.end_session();
         let connect = async {
-            let mut listener = self.listener.connect(CONNECT_TIMEOUT).await?;
+            let unavailable = |reason: NoPrimary| StoreError::Unavailable(reason.into());
+            let host = self.choose_hosts().await.map_err(unavailable)?;
+            let connected = self.listener.connect(host.clone(), &self.servers, CONNECT_TIMEOUT);
+            let mut listener = match connected.await {
+                Ok(listener) => listener,
+                // The pool hides why it has no connection.
+                Err(sqlx::Error::PoolTimedOut) => {
+                    return Err(unavailable(why_not(&host, &self.servers).await));
+                }
+                Err(error) => return Err(error.into()),
+            };
             // An id as unique as that of a node identifies the session.
             let mark = entropy::node_id()?.to_string();
-            let opened = sqlx::query!(
-                r#"SELECT /* nodes.open_session */
-                          set_config('tollgate.session', $1, false),
-                          pg_postmaster_start_time() AS "server!""#,
+            sqlx::query!(
+                "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
                 mark
             )
             .fetch_one(&mut listener)
             .await?;
+            let server = identify(&mut listener).await?;
+            self.servers.begin_session(server);
             let changes = Arc::clone(&self.changes);
-            let server = server_started_at(opened.server);
-            Ok(NodeSession { listener, changes, lease, mark, server })
+            Ok(NodeSession { listener, changes, lease, mark, server: server.id })
         };
-        within(CONNECT_TIMEOUT * 2, connect).await
+        within(CONNECT_TIMEOUT * 3, connect).await
+    }
+
+    /// Waits until a server was reached that was promoted after that of the session.
+    pub async fn session_superseded(&self) {
+        self.servers.superseded().await;
     }
 
     /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
@@ -92,9 +109,9 @@ impl Store {
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
-        self.read(|pool| async move {
+        self.read(|mut connection| async move {
             sqlx::query!("DELETE /* nodes.leave */ FROM nodes WHERE node_id = $1", node)
-                .execute(&pool)
+                .execute(&mut connection)
                 .await
         })
         .await?;
@@ -102,49 +119,30 @@ impl Store {
     }
 
     /// Checks that the session and the pool use the same database: the renewal that was committed
-    /// in the session must be visible here. Closes connections of the pool that lead to another
-    /// server than the session: a balancer led them there earlier.
+    /// in the session must be visible here.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn sees_renewal(&self, number: i64, server: ServerId) -> Result<(), StoreError> {
-        for _ in 0..=self.pool_state().max {
-            let seen = of_request(None, async {
-                hurry();
-                self.renewal_on(server).await
-            });
-            match seen.await? {
-                None => {}
-                Some(Some(seen)) if seen >= number => return Ok(()),
-                Some(_) => {
-                    let reason = "TOLLGATE_LISTEN_DATABASE_URL and DATABASE_URL lead to two \
-                                  different databases";
-                    return Err(StoreError::Unavailable(reason.into()));
-                }
+    pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
+        let node = self.changes.node.uuid();
+        let seen = of_request(None, async {
+            hurry();
+            self.read(|mut connection| async move {
+                sqlx::query_scalar!(
+                    "SELECT /* nodes.sees_renewal */ renewal FROM nodes WHERE node_id = $1",
+                    node
+                )
+                .fetch_optional(&mut connection)
+                .await
+            })
+            .await
+        });
+        match seen.await? {
+            Some(seen) if seen >= number => Ok(()),
+            _ => {
+                let reason = "DATABASE_URL and TOLLGATE_LISTEN_DATABASE_URL lead to different \
+                              databases";
+                Err(StoreError::Unavailable(reason.into()))
             }
         }
-        let reason = "DATABASE_URL leads to another server than the session that listens";
-        Err(StoreError::Unavailable(reason.into()))
-    }
-
-    /// The renewal in the row of this node, if it has one. `None`: another server has answered.
-    async fn renewal_on(&self, server: ServerId) -> Result<Option<Option<i64>>, StoreError> {
-        let node = self.changes.node.uuid();
-        self.read(|pool| async move {
-            let mut connection = pool.acquire().await?;
-            let row = sqlx::query!(
-                r#"SELECT /* nodes.sees_renewal */
-                          pg_postmaster_start_time() AS "server!", renewal AS "renewal?"
-                   FROM (SELECT) AS answer LEFT JOIN nodes ON node_id = $1"#,
-                node
-            )
-            .fetch_one(&mut *connection)
-            .await?;
-            if server_started_at(row.server) == server {
-                return Ok(Some(row.renewal));
-            }
-            connection.close_on_drop();
-            Ok(None)
-        })
-        .await
     }
 }
 

@@ -94,6 +94,7 @@ pub fn pool_settings(url: &str) -> PoolSettings {
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
         lock_timeout: Duration::from_secs(60),
+        answer_timeout: Duration::from_secs(60),
         standby_allowed: false,
     }
 }

@@ -1,0 +1,233 @@
+//! Which servers a node may use: the one that grants its lease, and none that was deposed.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+use tracing::{info, warn};
+
+use super::{
+    error::is_read_only,
+    primary::{History, Server},
+};
+
+/// A connection that was opened this soon after a session began may have been checked before.
+const CHECKED_BEFORE: Duration = Duration::from_millis(100);
+
+/// What the connections of a node have found out about the servers behind its hosts. Cheap to
+/// clone.
+#[derive(Clone, Default)]
+pub(super) struct Servers(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    known: Mutex<Known>,
+    superseded: Notify,
+}
+
+#[derive(Default)]
+struct Known {
+    /// The highest timeline that was seen of each database, by its system identifier.
+    newest: HashMap<i64, i64>,
+    /// The server of the session. `None`: there is no session.
+    of_session: Option<Server>,
+    /// The number of sessions, and when the last one began.
+    sessions: u64,
+    since: Option<Instant>,
+    /// What a connection was last refused for. `None`: the last one was not refused.
+    refused: Option<Refused>,
+}
+
+/// Counts sessions. A connection that was taken under another number may lead elsewhere.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub(super) struct Epoch(u64);
+
+/// Why a connection is not used.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Refused {
+    /// Its server is a standby.
+    Standby,
+    /// Its server was replaced by one that was promoted.
+    Deposed,
+    /// It leads to another server than the session.
+    OtherServer,
+    /// Its first statements failed.
+    Failed,
+}
+
+impl Servers {
+    /// Whether a new connection to this server may be used.
+    ///
+    /// If the server has a higher timeline than that of the session, it was promoted later: the
+    /// session has to follow.
+    pub fn admit(&self, server: Server) -> Result<(), Refused> {
+        let mut known = self.lock();
+        if let Some(History { system, timeline }) = server.history {
+            let newest = known.newest.entry(system).or_insert(timeline);
+            if timeline < *newest {
+                return Err(Refused::Deposed);
+            }
+            *newest = timeline;
+            let of_session = known.of_session.and_then(|own| own.history);
+            if of_session.is_some_and(|own| own.system == system && own.timeline < timeline) {
+                known.of_session = None;
+                self.0.superseded.notify_one();
+                warn!(
+                    timeline,
+                    "a server with a higher timeline is reached: the server that was used until \
+                     now was deposed"
+                );
+            }
+        }
+        match known.of_session {
+            Some(own) if own.id != server.id => Err(Refused::OtherServer),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a server with this place in the history was deposed, as far as is known.
+    pub fn is_deposed(&self, history: History) -> bool {
+        self.lock().newest.get(&history.system).is_some_and(|newest| history.timeline < *newest)
+    }
+
+    /// A session begins on this server. All connections that were opened before are closed when
+    /// they are next taken from their pools.
+    pub fn begin_session(&self, server: Server) {
+        let mut known = self.lock();
+        known.of_session = Some(server);
+        known.sessions += 1;
+        known.since = Some(Instant::now());
+    }
+
+    /// There is no session: connections may lead to another server than that of the last one.
+    pub fn end_session(&self) {
+        self.lock().of_session = None;
+    }
+
+    /// Waits until a server was reached that has deposed the one of the session.
+    pub async fn superseded(&self) {
+        self.0.superseded.notified().await;
+    }
+
+    /// Whether a connection of this age was opened before the session began.
+    pub fn is_from_before(&self, age: Duration) -> bool {
+        self.lock().since.is_some_and(|since| age + CHECKED_BEFORE > since.elapsed())
+    }
+
+    pub fn epoch(&self) -> Epoch {
+        Epoch(self.lock().sessions)
+    }
+
+    /// A connection was opened, and its first statements had this result. Logs a change of what
+    /// connections are refused for.
+    pub fn opened(&self, result: Result<(), Refused>, error: Option<&sqlx::Error>) {
+        let refused = result.err();
+        let before = std::mem::replace(&mut self.lock().refused, refused);
+        if before == refused {
+            return;
+        }
+        let error = error.map(|error| error as &dyn std::error::Error);
+        match refused {
+            None => info!("new connections lead to the primary again"),
+            Some(Refused::Standby) => {
+                warn!("a new connection leads to a standby and is closed: only a primary is used");
+            }
+            Some(Refused::Deposed) => warn!(
+                "a new connection leads to a primary that was deposed, and is closed: its timeline \
+                 is lower than that of another server of the same database"
+            ),
+            Some(Refused::OtherServer) => warn!(
+                "a new connection leads to another server than the session that listens, and is \
+                 closed"
+            ),
+            Some(Refused::Failed) => {
+                warn!(error, "a new connection is closed, because its first statements failed");
+            }
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // No operation leaves the value inconsistent, so a panic elsewhere does no harm.
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Refused {
+    /// Why the first statements on a connection failed.
+    pub fn of(error: &sqlx::Error) -> Self {
+        if is_read_only(error) { Self::Standby } else { Self::Failed }
+    }
+}
+
+impl From<Refused> for sqlx::Error {
+    fn from(refused: Refused) -> Self {
+        let reason = match refused {
+            Refused::Standby => "the server is a standby",
+            Refused::Deposed => "the server was deposed",
+            Refused::OtherServer => "it is another server than that of the session",
+            Refused::Failed => "the first statements failed",
+        };
+        Self::Protocol(reason.to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::server::ServerId;
+
+    fn server(started_at: i64, timeline: i64) -> Server {
+        Server {
+            id: ServerId::started_at(started_at),
+            history: Some(History { system: 7, timeline }),
+        }
+    }
+
+    #[test]
+    fn connections_lead_to_the_server_of_the_session() {
+        let servers = Servers::default();
+        assert_eq!(servers.admit(server(1, 1)), Ok(()));
+        assert_eq!(servers.admit(server(2, 1)), Ok(()));
+        servers.begin_session(server(1, 1));
+        assert_eq!(servers.admit(server(1, 1)), Ok(()));
+        assert_eq!(servers.admit(server(2, 1)), Err(Refused::OtherServer));
+        servers.end_session();
+        assert_eq!(servers.admit(server(2, 1)), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn node_follows_a_promotion_and_never_returns() {
+        let servers = Servers::default();
+        servers.begin_session(server(1, 1));
+        assert_eq!(servers.admit(server(2, 2)), Ok(()));
+        servers.superseded().await;
+        assert_eq!(servers.admit(server(1, 1)), Err(Refused::Deposed));
+        servers.begin_session(server(2, 2));
+        assert_eq!(servers.admit(server(1, 1)), Err(Refused::Deposed));
+        assert_eq!(servers.admit(server(2, 2)), Ok(()));
+    }
+
+    #[test]
+    fn timelines_of_other_databases_are_not_compared() {
+        let servers = Servers::default();
+        assert_eq!(servers.admit(server(1, 5)), Ok(()));
+        let other = History { system: 8, timeline: 1 };
+        let other = Server { id: ServerId::started_at(3), history: Some(other) };
+        assert_eq!(servers.admit(other), Ok(()));
+        let silent = Server { id: ServerId::started_at(4), history: None };
+        assert_eq!(servers.admit(silent), Ok(()));
+    }
+
+    #[test]
+    fn connections_from_before_the_session_are_known_by_their_age() {
+        let servers = Servers::default();
+        assert!(!servers.is_from_before(Duration::from_secs(3600)));
+        let epoch = servers.epoch();
+        servers.begin_session(server(1, 1));
+        assert!(servers.is_from_before(Duration::from_secs(1)));
+        assert_ne!(servers.epoch(), epoch);
+    }
+}
