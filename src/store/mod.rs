@@ -59,6 +59,7 @@ pub use money::operations::{
 };
 pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
-pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Notice, Renewal};
+pub use nodes::notices::Notice;
+pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};
 pub use turns::{Places, Turn, of_request, set_tenant};

@@ -1,4 +1,5 @@
 //! The nodes on this database: their leases, and the changes that they announce to each other.
 
 pub mod announcements;
+pub mod notices;
 pub mod sessions;
