@@ -2,10 +2,11 @@
 CREATE OR REPLACE FUNCTION tell_nodes_of_account() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM announce_key_change(p_node => NULL, p_number => 0, p_tags => ARRAY(
-        SELECT key_tag(key_hash) FROM api_keys
-        WHERE account_id = NEW.account_id
-          AND key_is_live(revoked_at, expires_at, clock_timestamp())));
+    PERFORM announce_change(
+        p_kind => 'account', p_node => NULL, p_number => 0, p_tenant => NEW.tenant_id, p_tags => ARRAY(
+            SELECT key_tag(key_hash) FROM api_keys
+            WHERE account_id = NEW.account_id
+              AND key_is_live(revoked_at, expires_at, clock_timestamp())));
     RETURN NULL;
 END
 $$;

@@ -3,8 +3,9 @@
 CREATE OR REPLACE FUNCTION tell_nodes_of_key() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM announce_key_change(
-        p_node => NULL, p_number => 0, p_tags => ARRAY[key_tag(NEW.key_hash)]);
+    PERFORM announce_change(
+        p_kind => 'keys', p_node => NULL, p_number => 0, p_tenant => NEW.tenant_id,
+        p_tags => ARRAY[key_tag(NEW.key_hash)]);
     RETURN NULL;
 END
 $$;

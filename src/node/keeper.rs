@@ -89,7 +89,7 @@ async fn hold(
         // never fires.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
-                Ok(notice) => apply(verifier, &mut session, notice?),
+                Ok(notice) => apply(store, verifier, &mut session, notice?),
                 Err(_) if granted => break,
                 Err(_) => {
                     return Err(StoreError::Unavailable(
@@ -126,7 +126,7 @@ struct Heard {
 }
 
 /// Applies a notification, and those behind it that have already arrived.
-fn apply(verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
+fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
     let mut heard = Heard::default();
     let mut next = Some(first);
     while let Some(notice) = next {
@@ -135,7 +135,13 @@ fn apply(verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard
                 tags.into_iter().for_each(|tag| verifier.invalidate(tag));
                 heard.applied.extend(acknowledge);
             }
-            Notice::Everything => verifier.clear(),
+            Notice::Everything { acknowledge } => {
+                // The tenants first: a verdict about a tenant as it was can then not enter the
+                // cache after it is cleared.
+                store.forget_tenants();
+                verifier.clear();
+                heard.applied.extend(acknowledge);
+            }
             Notice::Renewed(number) => heard.renewal = Some(number),
         }
         let room = heard.applied.len() < MAX_ACKNOWLEDGED;

@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "ea47cba9e5315a8eae66cd2e32b49581e0b9f22e47213685377284f84dcb1ee6";
+const DIGEST: &str = "ae932fe2541cad0724c0fb66eb2f84a6829b16d0938cc8843b6116e19ea22fab";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

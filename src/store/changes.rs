@@ -1,4 +1,4 @@
-//! Changes of keys. A change is announced to all nodes and waited for: once it has returned, no
+//! Changes that other nodes apply. A change is announced to all nodes and waited for: once it has returned, no
 //! node answers by the state before it. ARCHITECTURE.md has the protocol and its proof.
 
 use std::{
@@ -13,10 +13,25 @@ use std::{
 use tokio::{sync::Notify, time::Instant};
 
 use super::{StoreError, connection::Connection, primary::server_started_at};
-use crate::domain::{api_key::KeyTag, id::NodeId, server::ServerId};
+use crate::domain::{
+    api_key::KeyTag,
+    id::{NodeId, TenantId},
+    server::ServerId,
+    text_enum::text_enum,
+};
 
-/// The channel of all changes. Every node listens to it, and `announce_key_change` notifies it.
+/// The channel of all changes. Every node listens to it, and `announce_change` notifies it.
 pub(super) const CHANNEL: &str = "tollgate_changes";
+
+text_enum! {
+    /// What changed, as a notification names it.
+    pub(super) enum ChangeKind {
+        /// API keys.
+        Keys = "keys",
+        /// The status of an account, and with it its live API keys.
+        Account = "account",
+    }
+}
 
 /// A change of one node, as the others acknowledge it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -118,11 +133,14 @@ impl Changes {
         rows.iter().map(end).collect()
     }
 
-    /// Notifies all nodes, in the transaction of the change, that these keys changed. They receive
-    /// the notification if and when the transaction commits, after those of all earlier commits.
+    /// Notifies all nodes of a change, in its transaction. `tags` are those of the API keys that
+    /// changed. The nodes receive the notification if and when the transaction commits, after those
+    /// of all earlier commits.
     pub async fn announce(
         self: &Arc<Self>,
         connection: &mut Connection,
+        tenant: TenantId,
+        kind: ChangeKind,
         tags: Vec<KeyTag>,
     ) -> Result<Change, StoreError> {
         let number = self.last_number.fetch_add(1, Ordering::Relaxed) + 1;
@@ -131,9 +149,11 @@ impl Changes {
         let texts: Vec<String> = tags.iter().map(ToString::to_string).collect();
         let announced = sqlx::query!(
             r#"SELECT /* changes.announce */ pg_postmaster_start_time() AS "server!"
-               FROM announce_key_change($1, $2, $3)"#,
+               FROM announce_change($1, $2, $3, $4, $5)"#,
+            kind.as_str(),
             self.node.uuid(),
             number.cast_signed(),
+            tenant.uuid(),
             &texts,
         )
         .fetch_one(connection)

@@ -1,6 +1,6 @@
 use std::{
     collections::HashMap,
-    sync::{Arc, RwLock},
+    sync::{Arc, PoisonError, RwLock},
     time::{Duration, Instant},
 };
 
@@ -16,12 +16,20 @@ use crate::domain::{
 /// interval applies to unknown tenant names.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// When new tenants were last looked for, and whether the database answered. The lock is held
-/// during the search: one task looks, and the others wait for the result.
-pub(super) type Looked = Mutex<Option<(Instant, bool)>>;
+/// The last search for new tenants. The lock is held during the search: one task looks, and the
+/// others wait for the result.
+pub(super) type Looked = Mutex<Option<LastSearch>>;
 
-/// The tenants that this node knows. Tenants are never changed or deleted, so only new ones have to
-/// be looked for.
+pub(super) struct LastSearch {
+    pub ended: Instant,
+    /// Whether the database answered.
+    pub found_out: bool,
+    /// How often the directory had been cleared when the search began.
+    pub clears: u64,
+}
+
+/// The tenants that this node knows. This version never changes or deletes a tenant, so only new
+/// ones have to be looked for. A notice of a newer version may clear the directory.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
@@ -33,6 +41,8 @@ pub(super) struct TenantDirectory {
 
 #[derive(Default)]
 struct Known {
+    /// How often the directory was cleared.
+    clears: u64,
     by_id: HashMap<TenantId, Arc<Tenant>>,
     by_prefix: HashMap<Box<str>, Arc<Tenant>>,
     /// One for each environment.
@@ -55,8 +65,18 @@ impl TenantDirectory {
         })
     }
 
-    pub fn add(&self, tenants: impl IntoIterator<Item = Tenant>) {
-        let mut known = self.known.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+    /// How often the directory was cleared, for [`Self::add`].
+    pub fn clears(&self) -> u64 {
+        self.read(|known| known.clears)
+    }
+
+    /// Adds tenants that were read when the directory had been cleared `clears` times. Returns
+    /// `false`, and adds nothing, if it was cleared since: they may have changed.
+    pub fn add(&self, clears: u64, tenants: impl IntoIterator<Item = Tenant>) -> bool {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.clears != clears {
+            return false;
+        }
         for tenant in tenants.into_iter().map(Arc::new) {
             known.by_id.insert(tenant.id, Arc::clone(&tenant));
             known.by_prefix.insert(tenant.policy.prefix.as_str().into(), Arc::clone(&tenant));
@@ -64,10 +84,17 @@ impl TenantDirectory {
             of_slug.retain(|other| other.environment != tenant.environment);
             of_slug.push(tenant);
         }
+        true
+    }
+
+    /// Forgets every tenant.
+    pub fn clear(&self) {
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        *known = Known { clears: known.clears + 1, ..Known::default() };
     }
 
     fn read<T>(&self, look_up: impl FnOnce(&Known) -> T) -> T {
         // No step of an insertion leaves a map inconsistent, so a panic does no harm to readers.
-        look_up(&self.known.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        look_up(&self.known.read().unwrap_or_else(PoisonError::into_inner))
     }
 }

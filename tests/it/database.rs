@@ -222,27 +222,29 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
 }
 
 #[tokio::test]
-async fn large_key_change_is_announced_in_parts_and_only_the_last_requests_acknowledgement() {
+async fn large_change_is_announced_in_parts_and_only_the_last_requests_acknowledgement() {
     let app = App::start().await;
     let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
     listener.listen("tollgate_changes").await.expect("the listener listens");
-    let node = Uuid::from_u128(7);
+    let (node, tenant) = (Uuid::from_u128(7), Uuid::from_u128(8));
     let tags: Vec<String> = (1..=801).map(|tag| format!("{tag:016x}")).collect();
     for (node, tags) in [(Some(node), &tags[..]), (None, &tags[..1]), (Some(node), &tags[..0])] {
-        sqlx::query("SELECT FROM announce_key_change($1, 9, $2)")
+        sqlx::query("SELECT FROM announce_change('keys', $1, 9, $2, $3)")
             .bind(node)
+            .bind(tenant)
             .bind(tags)
             .execute(&app.pool)
             .await
             .expect("the change is announced");
     }
-    let node = node.simple();
+    let (node, tenant) = (node.simple(), tenant.simple());
     let nobody = Uuid::nil().simple();
     for payload in [
-        format!("{node} 0 {}", tags[..400].join(",")),
-        format!("{node} 0 {}", tags[400..800].join(",")),
-        format!("{node} 9 {}", tags[800]),
-        format!("{nobody} 0 {}", tags[0]),
+        format!("keys {node} 0 {tenant} {}", tags[..400].join(",")),
+        format!("keys {node} 0 {tenant} {}", tags[400..800].join(",")),
+        format!("keys {node} 9 {tenant} {}", tags[800]),
+        format!("keys {nobody} 0 {tenant} {}", tags[0]),
+        format!("keys {node} 9 {tenant}"),
     ] {
         let notification = listener.recv().await.expect("a notification");
         assert_eq!(notification.payload(), payload);

@@ -28,6 +28,7 @@ mod limits;
 mod lookups;
 mod middleware;
 mod money;
+mod notices;
 mod openapi;
 mod outage;
 mod refunds;

@@ -180,7 +180,7 @@ impl AccountHandle<'_> {
         let stored = select(&mut tx, self.tenant, self.id).await?;
         // Even if nothing changed: the first call may not have returned to the client that repeats
         // it.
-        let change = self.store.announce_account(&mut tx, self.id).await?;
+        let change = self.store.announce_account(&mut tx, self.tenant.id, self.id).await?;
         let committed = tx.commit_and_keep().await?;
         change.settle(self.store, committed).await;
         Ok(stored)

@@ -24,7 +24,7 @@ use crate::{
         audit::{Act, Subject},
         clock::now,
         connection::Connection,
-        tenant_directory::{LOOK_AGAIN_AFTER, Looked},
+        tenant_directory::{LOOK_AGAIN_AFTER, LastSearch, Looked, TenantDirectory},
     },
 };
 
@@ -53,6 +53,7 @@ impl Store {
         origin: &Origin,
     ) -> Result<Arc<Tenant>, StoreError> {
         let _timer = self.timer("create_tenant");
+        let clears = self.tenants.clears();
         let mut tx = self.begin().await?;
         let at = now(&mut tx).await?;
         let id = TenantId::new(at, entropy::for_id()?);
@@ -70,7 +71,7 @@ impl Store {
         let all = PermissionSet::all();
         admin_keys::insert(&mut tx, &tenant, admin_key, admin_key_name, &all, origin, at).await?;
         tx.commit().await?;
-        self.tenants.add([tenant]);
+        self.tenants.add(clears, [tenant]);
         self.tenant_by_id(id).await
     }
 
@@ -103,22 +104,17 @@ impl Store {
         slug: &Slug,
         environment: Environment,
     ) -> Result<Arc<Tenant>, StoreError> {
-        if let Some(tenant) = self.tenants.by_name(slug, environment) {
-            return Ok(tenant);
-        }
-        self.look_again(&self.tenants.looked_for_name).await?;
-        self.tenants.by_name(slug, environment).ok_or_else(|| Refusal::NotFound.into())
+        let by_name = |known: &TenantDirectory| known.by_name(slug, environment);
+        let found = self.known_or_found(by_name, Some(&self.tenants.looked_for_name)).await?;
+        found.ok_or_else(|| Refusal::NotFound.into())
     }
 
     pub(in crate::store) async fn tenant_by_id(
         &self,
         id: TenantId,
     ) -> Result<Arc<Tenant>, StoreError> {
-        if let Some(tenant) = self.tenants.by_id(id) {
-            return Ok(tenant);
-        }
-        self.look_for_tenants().await?;
-        self.tenants.by_id(id).ok_or_else(|| Refusal::NotFound.into())
+        let found = self.known_or_found(|known| known.by_id(id), None).await?;
+        found.ok_or_else(|| Refusal::NotFound.into())
     }
 
     /// The tenant whose prefix the key has, if this node knows it.
@@ -132,20 +128,42 @@ impl Store {
     /// once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
-        if let Some(tenant) = self.known_tenant_of_key(key) {
-            return Ok(Some(tenant));
-        }
-        self.look_again(&self.tenants.looked_for_prefix).await?;
-        Ok(self.tenants.by_prefix_of(key))
+        let by_prefix = |known: &TenantDirectory| known.by_prefix_of(key);
+        self.known_or_found(by_prefix, Some(&self.tenants.looked_for_prefix)).await
     }
 
-    /// Looks for new tenants, unless that was done within the last second. If that search failed,
-    /// it is unknown whether there are any.
+    /// A tenant that this node knows, or that a search for new tenants finds. With `looked`, the
+    /// search may be skipped, as [`Self::look_again`] says.
+    async fn known_or_found(
+        &self,
+        find: impl Fn(&TenantDirectory) -> Option<Arc<Tenant>>,
+        looked: Option<&Looked>,
+    ) -> Result<Option<Arc<Tenant>>, StoreError> {
+        loop {
+            let clears = self.tenants.clears();
+            if let Some(found) = find(&self.tenants) {
+                return Ok(Some(found));
+            }
+            match looked {
+                Some(looked) => self.look_again(looked).await?,
+                None => self.look_for_tenants().await?,
+            }
+            let found = find(&self.tenants);
+            // If the directory was cleared after the search, it may lack a tenant that exists.
+            if found.is_some() || self.tenants.clears() == clears {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Looks for new tenants, unless that was done within the last second and the directory was not
+    /// cleared since. If that search failed, it is unknown whether there are any.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
-        match *looked {
-            Some((at, found_out)) if at.elapsed() < LOOK_AGAIN_AFTER => {
-                if found_out {
+        let clears = self.tenants.clears();
+        match &*looked {
+            Some(last) if last.clears == clears && last.ended.elapsed() < LOOK_AGAIN_AFTER => {
+                if last.found_out {
                     Ok(())
                 } else {
                     let reason = "new tenants could not be looked for a moment ago";
@@ -154,15 +172,25 @@ impl Store {
             }
             _ => {
                 let found = self.look_for_tenants().await;
-                *looked = Some((Instant::now(), found.is_ok()));
+                let (ended, found_out) = (Instant::now(), found.is_ok());
+                *looked = Some(LastSearch { ended, found_out, clears });
                 found
             }
         }
     }
 
     async fn look_for_tenants(&self) -> Result<(), StoreError> {
-        self.tenants.add(self.list_tenants().await?);
-        Ok(())
+        loop {
+            let clears = self.tenants.clears();
+            if self.tenants.add(clears, self.list_tenants().await?) {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Forgets every tenant that this node knows: each may have changed.
+    pub fn forget_tenants(&self) {
+        self.tenants.clear();
     }
 }
 

@@ -49,7 +49,7 @@ impl AccountHandle<'_> {
         // Even if nothing changed: the first call may not have returned to the client that repeats
         // it.
         let announced = if change.touches_verdict() {
-            Some(self.store.announce_key(&mut tx, self.id, key_id).await?)
+            Some(self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?)
         } else {
             None
         };
@@ -167,7 +167,7 @@ impl AccountHandle<'_> {
 
     /// Commits, and returns once every node has applied the change of the key.
     async fn commit_announced(&self, mut tx: Tx, key_id: KeyId) -> Result<(), StoreError> {
-        let change = self.store.announce_key(&mut tx, self.id, key_id).await?;
+        let change = self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?;
         let committed = tx.commit_and_keep().await?;
         change.settle(self.store, committed).await;
         Ok(())

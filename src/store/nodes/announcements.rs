@@ -7,12 +7,12 @@ use crate::{
     domain::{
         account::AccountId,
         api_key::{KeyHash, KeyTag},
-        id::KeyId,
+        id::{KeyId, TenantId},
         server::ServerId,
     },
     store::{
         Store, StoreError,
-        changes::{Change, UnderWay, lock},
+        changes::{Change, ChangeKind, UnderWay, lock},
         connection::Connection,
         database::Committed,
     },
@@ -87,6 +87,7 @@ impl Store {
     pub(in crate::store) async fn announce_key(
         &self,
         connection: &mut Connection,
+        tenant: TenantId,
         account_id: AccountId,
         key_id: KeyId,
     ) -> Result<Change, StoreError> {
@@ -98,13 +99,15 @@ impl Store {
         )
         .fetch_one(&mut *connection)
         .await?;
-        self.changes.announce(connection, vec![stored_tag(&hash)?]).await
+        let tags = vec![stored_tag(&hash)?];
+        self.changes.announce(connection, tenant, ChangeKind::Keys, tags).await
     }
 
-    /// Announces a change of all live keys of an account.
+    /// Announces a change of an account's status, and so of all its live keys.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut Connection,
+        tenant: TenantId,
         account_id: AccountId,
     ) -> Result<Change, StoreError> {
         let hashes = sqlx::query_scalar!(
@@ -115,7 +118,7 @@ impl Store {
         .fetch_all(&mut *connection)
         .await?;
         let tags = hashes.iter().map(|hash| stored_tag(hash)).collect::<Result<_, _>>()?;
-        self.changes.announce(connection, tags).await
+        self.changes.announce(connection, tenant, ChangeKind::Account, tags).await
     }
 }
 

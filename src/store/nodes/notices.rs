@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::{api_key::KeyTag, id::NodeId},
-    store::changes::ChangeId,
+    store::changes::{ChangeId, ChangeKind},
 };
 
 /// A notification that a node receives, in the order of commits.
@@ -12,44 +12,154 @@ use crate::{
 pub enum Notice {
     /// These keys changed. The node that changed them may wait for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
-    /// Anything may have changed.
-    Everything,
+    /// Anything may have changed: a node that drops everything that it holds has applied it.
+    Everything { acknowledge: Option<ChangeId> },
     /// The renewal with this number: all notifications of earlier commits were received.
     Renewed(i64),
 }
 
+/// A notification for one node only.
 #[derive(PartialEq, Eq, Debug)]
-pub(super) enum Heard {
-    Notice(Notice),
+pub(super) enum OwnNotice {
+    /// It is a renewal of this node.
+    Renewed(i64),
+    /// Another node has applied a change of this node.
     Applied { by: NodeId, number: u64 },
 }
 
-/// Parses a notification for all nodes: `all`, or `<node> <number> <tag>,<tag>…`.
-pub(super) fn notice(payload: &str) -> Option<Heard> {
-    if payload == "all" {
-        return Some(Heard::Notice(Notice::Everything));
+/// Parses a notification for all nodes: `<kind> <node> <number> <tenant> <tag>,<tag>…`, or `all`. A
+/// change of the node `own` needs no acknowledgement from it.
+///
+/// A newer version may have sent a kind that this one does not know, or may add words. It waits
+/// until the change is acknowledged, so such a change is applied too, by dropping everything.
+pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
+    let words: Vec<&str> = payload.splitn(5, ' ').collect();
+    let [kind, node, number, _tenant, rest @ ..] = &words[..] else {
+        return Notice::Everything { acknowledge: None };
+    };
+    let (Some(node), Ok(number)) = (read_node(node), number.parse::<u64>()) else {
+        return Notice::Everything { acknowledge: None };
+    };
+    let acknowledge = (number != 0 && node != own).then_some(ChangeId { node, number });
+    match changed_keys(kind, rest.first().copied()) {
+        Some(tags) => Notice::Changed { tags, acknowledge },
+        None => Notice::Everything { acknowledge },
     }
-    let mut words = payload.split(' ');
-    let (node, number, tags) = (words.next()?, words.next()?, words.next()?);
-    let change = ChangeId { node: read_node(node)?, number: number.parse().ok()? };
-    let tag = |text| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
-    let tags = tags.split(',').map(tag).collect::<Option<_>>()?;
-    let acknowledge = (change.number != 0).then_some(change);
-    words.next().is_none().then_some(Heard::Notice(Notice::Changed { tags, acknowledge }))
 }
 
 /// Parses a notification for this node: `renewed <number>` or `applied <node> <number>`.
-pub(super) fn own_notice(payload: &str) -> Option<Heard> {
+pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     let words: Vec<&str> = payload.split(' ').collect();
     match words[..] {
-        ["renewed", number] => Some(Heard::Notice(Notice::Renewed(number.parse().ok()?))),
+        ["renewed", number] => Some(OwnNotice::Renewed(number.parse().ok()?)),
         ["applied", node, number] => {
-            Some(Heard::Applied { by: read_node(node)?, number: number.parse().ok()? })
+            Some(OwnNotice::Applied { by: read_node(node)?, number: number.parse().ok()? })
         }
         _ => None,
     }
 }
 
+/// The tags of the keys that a change of this kind has changed. `None`: this version does not know
+/// the kind, or what follows the tenant.
+fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
+    let tag = |text: &str| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
+    match kind.parse::<ChangeKind>().ok()? {
+        ChangeKind::Keys | ChangeKind::Account => {
+            rest.map_or(Some(Vec::new()), |tags| tags.split(',').map(tag).collect())
+        }
+    }
+}
+
 fn read_node(text: &str) -> Option<NodeId> {
     Uuid::try_parse(text).ok().map(NodeId::from_uuid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A change of node 2: the node, the number and the tenant.
+    const CHANGE: &str = "00000000000000000000000000000002 9 0193f0a9d1b87e2c8a3b5c6d7e8f9a0b";
+
+    fn node(number: u128) -> NodeId {
+        NodeId::from_uuid(Uuid::from_u128(number))
+    }
+
+    /// What node 1 makes of a notification for all nodes.
+    fn heard(payload: &str) -> Notice {
+        notice(payload, node(1))
+    }
+
+    fn acknowledgement() -> Option<ChangeId> {
+        Some(ChangeId { node: node(2), number: 9 })
+    }
+
+    fn changed(tags: &[u64], acknowledge: Option<ChangeId>) -> Notice {
+        let tags = tags.iter().copied().map(KeyTag::from_bits).collect();
+        Notice::Changed { tags, acknowledge }
+    }
+
+    #[test]
+    fn notice_of_a_change_names_its_keys() {
+        for kind in ["keys", "account"] {
+            let one = format!("{kind} {CHANGE} 00000000000000ff");
+            assert_eq!(heard(&one), changed(&[255], acknowledgement()));
+            let two = format!("{kind} {CHANGE} 00000000000000ff,ffffffffffffffff");
+            assert_eq!(heard(&two), changed(&[255, u64::MAX], acknowledgement()));
+            assert_eq!(heard(&format!("{kind} {CHANGE}")), changed(&[], acknowledgement()));
+        }
+    }
+
+    #[test]
+    fn node_acknowledges_neither_its_own_change_nor_one_that_nobody_waits_for() {
+        let keys = format!("keys {CHANGE} 1");
+        assert_eq!(notice(&keys, node(2)), changed(&[1], None));
+        assert_eq!(heard(&keys.replace(" 9 ", " 0 ")), changed(&[1], None));
+        let unknown = format!("unknown {CHANGE}");
+        assert_eq!(notice(&unknown, node(2)), Notice::Everything { acknowledge: None });
+    }
+
+    #[test]
+    fn change_that_this_version_cannot_read_is_acknowledged() {
+        for (kind, rest) in [
+            ("unknown", ""),
+            ("unknown", " any words"),
+            ("", ""),
+            ("keys", " "),
+            ("keys", " 1,"),
+            ("keys", " not-a-tag"),
+            ("keys", " 1 2"),
+            ("account", " 1 word"),
+        ] {
+            let everything = Notice::Everything { acknowledge: acknowledgement() };
+            assert_eq!(heard(&format!("{kind} {CHANGE}{rest}")), everything, "{kind}{rest}");
+        }
+    }
+
+    #[test]
+    fn notice_that_names_no_change_may_be_about_everything() {
+        for payload in [
+            "all",
+            "",
+            "keys",
+            "keys 00000000000000000000000000000002",
+            "keys 00000000000000000000000000000002 9",
+            "keys node 9 tenant 1",
+            "keys 00000000000000000000000000000002 nine tenant 1",
+            "keys 00000000000000000000000000000002 -1 tenant 1",
+        ] {
+            let everything = Notice::Everything { acknowledge: None };
+            assert_eq!(heard(payload), everything, "{payload}");
+        }
+    }
+
+    #[test]
+    fn notices_for_one_node_are_renewals_and_acknowledgements() {
+        assert_eq!(own_notice("renewed 7"), Some(OwnNotice::Renewed(7)));
+        let applied = "applied 00000000000000000000000000000002 9";
+        assert_eq!(own_notice(applied), Some(OwnNotice::Applied { by: node(2), number: 9 }));
+        for payload in ["", "renewed", "renewed x", "applied x 9", "applied 9", "unknown 7"] {
+            assert_eq!(own_notice(payload), None, "{payload}");
+        }
+    }
 }

@@ -9,7 +9,7 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
-use super::notices::{Heard, Notice, notice, own_notice};
+use super::notices::{Notice, OwnNotice, notice, own_notice};
 use crate::{
     domain::{id::NodeId, server::ServerId, timestamp::Timestamp},
     entropy,
@@ -250,21 +250,18 @@ impl NodeSession {
 
     /// Parses a notification. `None`: it was an acknowledgement of a change of this node.
     fn read(&self, heard: &PgNotification) -> Option<Notice> {
-        let own = heard.channel() != CHANNEL;
-        let notice = if own { own_notice(heard.payload()) } else { notice(heard.payload()) };
-        match notice {
-            // It may come from a newer version, and may be about any key.
-            None => Some(Notice::Everything),
-            Some(Heard::Notice(Notice::Changed { tags, acknowledge })) => {
-                // This node applies its own changes in `Change::settle`.
-                let acknowledge = acknowledge.filter(|change| change.node != self.changes.node);
-                Some(Notice::Changed { tags, acknowledge })
-            }
-            Some(Heard::Notice(notice)) => Some(notice),
-            Some(Heard::Applied { by, number }) => {
+        if heard.channel() == CHANNEL {
+            // This node applies its own changes in `Change::settle`.
+            return Some(notice(heard.payload(), self.changes.node));
+        }
+        match own_notice(heard.payload()) {
+            Some(OwnNotice::Renewed(number)) => Some(Notice::Renewed(number)),
+            Some(OwnNotice::Applied { by, number }) => {
                 self.changes.acknowledge(number, by);
                 None
             }
+            // It may come from a newer version, and may be about any key.
+            None => Some(Notice::Everything { acknowledge: None }),
         }
     }
 }

@@ -1,0 +1,37 @@
+-- Notifies all nodes of a change. Nodes receive the notification if and when the transaction commits. The
+-- payload is '<kind> <node> <number> <tenant> <tag>,<tag>…'; src/store/nodes/notices.rs reads it.
+--
+-- p_kind is one of
+--   keys       API keys changed
+--   account    the status of an account changed, and with it its live API keys
+-- p_tags are the tags of these API keys. Without any, the payload ends after the tenant. A node that does not
+-- know a kind, or cannot parse what follows the tenant, drops everything that it holds, and acknowledges: so
+-- a version may add a kind, or words at the end, while nodes of the previous version run.
+--
+-- p_node is the node that made the change, and p_number its number of the change, which the other nodes
+-- acknowledge. If p_node is NULL, no node waits for acknowledgements.
+--
+-- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number:
+-- acknowledging it acknowledges all parts. The others have 0.
+--
+-- An operator can send the payload 'all', which names no change: every node drops everything that it holds.
+CREATE OR REPLACE FUNCTION announce_change(
+    p_kind text, p_node uuid, p_number bigint, p_tenant uuid, p_tags text[]
+) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    c_nobody CONSTANT uuid := '00000000-0000-0000-0000-000000000000';
+    c_part   CONSTANT integer := 400;
+    v_node   text := replace(coalesce(p_node, c_nobody)::text, '-', '');
+    v_tenant text := replace(p_tenant::text, '-', '');
+    v_number bigint := 0;
+BEGIN
+    FOR v_first IN 1 .. greatest(cardinality(p_tags), 1) BY c_part LOOP
+        IF v_first + c_part > cardinality(p_tags) AND p_node IS NOT NULL THEN
+            v_number := p_number;
+        END IF;
+        PERFORM pg_notify('tollgate_changes', concat_ws(' ', p_kind, v_node, v_number, v_tenant,
+            nullif(array_to_string(p_tags[v_first : v_first + c_part - 1], ','), '')));
+    END LOOP;
+END
+$$;

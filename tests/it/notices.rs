@@ -1,0 +1,63 @@
+//! The notifications of changes that nodes send each other.
+
+use serde_json::json;
+
+use crate::harness::{App, app::NewKey, played_node::PlayedNode};
+
+async fn status(app: &App, key: &NewKey) -> u16 {
+    app.send(key.call("GET", "/v1/authorize/tronagg/live")).await.status
+}
+
+async fn max_keys(app: &App) -> u16 {
+    let tenant = &app.tronagg.tenant;
+    let found = app.store.find_tenant(&tenant.slug, tenant.environment).await.expect("the tenant");
+    found.policy.max_keys.get()
+}
+
+/// A newer version may change what this one takes for constant, and waits until this one has
+/// forgotten it.
+#[tokio::test]
+async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut node = PlayedNode::join(&app.pool).await;
+    assert_eq!((status(&app, &key).await, max_keys(&app).await), (200, 5));
+    for statement in [
+        "ALTER TABLE api_keys DISABLE TRIGGER api_keys_tell_nodes",
+        "UPDATE api_keys SET revoked_at = clock_timestamp()",
+        "ALTER TABLE tenants DISABLE TRIGGER USER",
+        "UPDATE tenants SET max_keys = 7 WHERE slug = 'tronagg'",
+    ] {
+        sqlx::query(statement).execute(&app.pool).await.expect(statement);
+    }
+    assert_eq!((status(&app, &key).await, max_keys(&app).await), (200, 5), "both are in memory");
+
+    let payload = format!("unknown {} 9 {} more words", node.id(), app.tronagg.tenant.id.uuid());
+    sqlx::query("SELECT pg_notify('tollgate_changes', $1)")
+        .bind(&payload)
+        .execute(&app.pool)
+        .await
+        .expect("the notification is sent");
+    assert_eq!(node.next().await, payload);
+    let acknowledgement = node.next().await;
+    let words: Vec<&str> = acknowledgement.split(' ').collect();
+    assert!(matches!(words[..], ["applied", _, "9"]), "{acknowledgement}");
+    assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
+}
+
+#[tokio::test]
+async fn change_of_a_key_or_an_account_is_announced_and_waited_for() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let mut node = PlayedNode::join(&app.pool).await;
+    let tenant = &app.tronagg.tenant;
+    let suspend = app.tronagg.call("PATCH", &format!("/v1/accounts/{wallet}"));
+    let suspend = suspend.json(json!({"status": "suspended"}));
+    let suspended = node.acknowledge_change_of("account", tenant, app.send(suspend)).await;
+    suspended.expect(200);
+    let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    let revoked = node.acknowledge_change_of("keys", tenant, app.send(revoke)).await;
+    revoked.expect(200);
+}
