@@ -3,7 +3,9 @@
 --
 -- p_kind is one of
 --   keys       API keys changed
---   account    the status of an account changed, and with it its live API keys
+--   account    the status of an account changed, and with it its live API keys and dashboard sessions
+--   admin_key  an admin key was revoked, and with it the links that it made and their sessions
+--   sessions   dashboard sessions of the tenant, or links that were not used, ended
 -- p_tags are the tags of these API keys. Without any, the payload ends after the tenant. A node that does not
 -- know a kind, or cannot parse what follows the tenant, drops everything that it holds, and acknowledges: so
 -- a version may add a kind, or words at the end, while nodes of the previous version run.
@@ -13,6 +15,10 @@
 --
 -- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number:
 -- acknowledging it acknowledges all parts. The others have 0.
+--
+-- A transaction that only notifies is acknowledged without waiting for the synchronous standby. A change that
+-- a node waits for must not be: a deposed primary would acknowledge a repeated change that changes nothing.
+-- So it writes a message into the log, which has no other effect.
 --
 -- An operator can send the payload 'all', which names no change: every node drops everything that it holds.
 CREATE OR REPLACE FUNCTION announce_change(
@@ -26,6 +32,9 @@ DECLARE
     v_tenant text := replace(p_tenant::text, '-', '');
     v_number bigint := 0;
 BEGIN
+    IF p_node IS NOT NULL THEN
+        PERFORM pg_logical_emit_message(true, 'tollgate', ''::text);
+    END IF;
     FOR v_first IN 1 .. greatest(cardinality(p_tags), 1) BY c_part LOOP
         IF v_first + c_part > cardinality(p_tags) AND p_node IS NOT NULL THEN
             v_number := p_number;

@@ -15,7 +15,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "ae932fe2541cad0724c0fb66eb2f84a6829b16d0938cc8843b6116e19ea22fab";
+const DIGEST: &str = "8ff9bd44e72e9ec2f10d7561d4daffaf3666c6df78af3ba010f3096836c6e50c";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

@@ -28,8 +28,12 @@ text_enum! {
     pub(super) enum ChangeKind {
         /// API keys.
         Keys = "keys",
-        /// The status of an account, and with it its live API keys.
+        /// The status of an account, and with it its live API keys and dashboard sessions.
         Account = "account",
+        /// An admin key, and with it the links that it made and their sessions.
+        AdminKey = "admin_key",
+        /// Dashboard sessions, or links that were not used.
+        Sessions = "sessions",
     }
 }
 

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use futures_util::{StreamExt as _, stream::FuturesUnordered};
-use sqlx::{ConnectOptions as _, Connection as _, postgres::PgConnectOptions};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use super::{

@@ -6,6 +6,7 @@ use axum::Router;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tollgate::{
+    domain::audit::Origin,
     node::{Node, NodeSettings},
     postgres::{DATABASE, Options, PrivatePostgres},
     state::Limits,
@@ -237,6 +238,44 @@ async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_no
     assert_eq!(pair.ask(revoke).await, 200);
     assert!(!pair.balanced_node.verifier().holds_lease());
     assert_eq!(pair.ask(authorize(&key)).await, 503);
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_node() {
+    let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
+    let pair = Pair::start_with("own-admin", settings).await;
+    let tenant = &pair.app.tronagg.tenant;
+    pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
+    let keys = pair.app.store.list_admin_keys(tenant).await.expect("a list");
+    pair.depose_primary().await;
+    pair.lead_to_promoted().await;
+    assert!(pair.balanced_node.verifier().holds_lease());
+    let store = pair.balanced_node.store();
+    let revoked = store.revoke_admin_key(tenant, keys[0].id, &Origin::cli()).await;
+    revoked.expect("the admin key is revoked");
+    assert!(!pair.balanced_node.verifier().holds_lease());
+    pair.end().await;
+}
+
+/// There are no sessions, so the call changes nothing. It must not return all the same: the new
+/// primary may have ended the sessions that the old one still shows.
+#[tokio::test(flavor = "multi_thread")]
+async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() {
+    let pair = Pair::start("nothing").await;
+    pair.depose_primary().await;
+    let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
+    let origin = Origin::cli();
+    let end = async move { store.end_dashboard_sessions_of_tenant(&tenant, &origin).await };
+    let end = tokio::spawn(end);
+    let waits = async || {
+        let waits = "SELECT count(*) > 0 FROM pg_stat_activity
+                     WHERE application_name = 'tollgate' AND wait_event = 'SyncRep'";
+        sqlx::query_scalar::<_, bool>(waits).fetch_one(&pair.app.pool).await.expect("an answer")
+    };
+    eventually("the commit waits for the standby", waits).await;
+    assert!(!end.is_finished());
+    end.abort();
     pair.end().await;
 }
 

@@ -18,6 +18,7 @@ use crate::{
     store::{
         Refusal, Store, StoreError,
         audit::{Act, Subject},
+        changes::ChangeKind,
         clock::{now, stored_time},
         connection::Connection,
     },
@@ -115,7 +116,8 @@ impl Store {
     }
 
     /// Revokes an admin key. The links that it made and their sessions are dead with it, because
-    /// they are read together with the key. Repeating it has no effect.
+    /// they are read together with the key. Returns once no node accepts any of them. Repeating it has
+    /// no other effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
@@ -141,7 +143,9 @@ impl Store {
             act.record(&mut tx, tenant, origin, at).await?;
             key.revoked_at = Some(at);
         }
-        tx.commit().await?;
+        // Even if it was revoked before: the first call may not have returned to the client that
+        // repeats it.
+        self.commit_announced(tx, tenant.id, ChangeKind::AdminKey).await?;
         Ok(key)
     }
 

@@ -18,8 +18,8 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        AccountHandle, Store, StoreError, accounts::account, clock::now, connection::Connection,
-        external_ids::stored_account, turns::set_tenant,
+        AccountHandle, Store, StoreError, accounts::account, changes::ChangeKind, clock::now,
+        connection::Connection, external_ids::stored_account, turns::set_tenant,
     },
 };
 
@@ -144,13 +144,19 @@ impl Store {
             return_url: stored_url(taken.return_url.as_deref())?,
         };
         let session = new.open(&mut tx, &tenant, origin, at).await?;
+        let mut change = None;
         if let Some(replaced) = replaced {
             close(&mut tx, replaced, origin).await?;
+            let (tenant, kind) = (replaced.tenant.id, ChangeKind::Sessions);
+            change = Some(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
         }
         // Last, so that the transaction waits for nothing while it locks sessions of other
         // accounts.
         delete_sessions_that_are_over(&mut tx, at).await?;
-        tx.commit().await?;
+        let committed = tx.commit_and_keep().await?;
+        if let Some(change) = change {
+            change.settle(self, committed).await;
+        }
         Ok(Some(session))
     }
 }

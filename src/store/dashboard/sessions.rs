@@ -18,8 +18,10 @@ use crate::{
         AccountHandle, Store, StoreError,
         accounts::{account, admin_keys::stored_permissions},
         audit::{Act, Subject},
+        changes::ChangeKind,
         clock::{now, stored_time},
         connection::Connection,
+        database::Tx,
         external_ids::stored_account,
         turns::set_tenant,
     },
@@ -153,7 +155,7 @@ impl Store {
         Ok(Some(session))
     }
 
-    /// Closes a session. Repeating it is harmless.
+    /// Closes a session. Returns once no node accepts it. Repeating it is harmless.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
@@ -163,13 +165,14 @@ impl Store {
         let _timer = self.timer("close_dashboard_session");
         let mut tx = self.begin().await?;
         close(&mut tx, session, origin).await?;
-        tx.commit().await?;
-        Ok(())
+        // Even if it was closed before: the first call may not have returned to the client that
+        // repeats it.
+        self.commit_announced(tx, session.tenant.id, ChangeKind::Sessions).await
     }
 
     /// Ends every session of the tenant and every link that was not used, one account after the
-    /// other. If it fails, those of some accounts have ended; repeat it. Returns how many sessions
-    /// there were.
+    /// other, and returns once no node accepts any of them. If it fails, those of some accounts have
+    /// ended; repeat it. Returns how many sessions there were.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn end_dashboard_sessions_of_tenant(
         &self,
@@ -196,8 +199,19 @@ impl Store {
         let mut ended = 0;
         for account in accounts {
             let account = stored_account(&account)?;
-            ended += self.account(tenant, &account, origin).end_dashboard_sessions().await?;
+            let of_account = self.account(tenant, &account, origin);
+            let (mut tx, sessions) = of_account.end_without_commit().await?;
+            // Nobody waits for this change: see below.
+            let (tenant, kind) = (tenant.id, ChangeKind::Sessions);
+            drop(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
+            tx.commit().await?;
+            ended += sessions;
         }
+        // The last change waits for all, also for those of an earlier call that has failed. On its server, nodes hear the changes in the order of their
+        // commits. An earlier one may have been committed on another server, which was deposed
+        // before the last one was: then the server of the last one has had it from its beginning.
+        let tx = self.begin().await?;
+        self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
         Ok(ended)
     }
 
@@ -220,10 +234,19 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Ends every session of the account, however it was opened, and every link that was not used.
-    /// If there are none, nothing is recorded. Returns how many sessions there were.
+    /// Returns once no node accepts any of them. If there are none, nothing is recorded. Returns how
+    /// many sessions there were.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
         let _timer = self.store.timer("end_dashboard_sessions");
+        let (tx, ended) = self.end_without_commit().await?;
+        // Even if there were none: an earlier call may have failed after its commit.
+        self.store.commit_announced(tx, self.tenant.id, ChangeKind::Sessions).await?;
+        Ok(ended)
+    }
+
+    /// Ends them in a transaction, which the caller commits.
+    async fn end_without_commit(&self) -> Result<(Tx, u64), StoreError> {
         let (mut tx, _) = self.begin().await?;
         let ended = sqlx::query!(
             r#"SELECT /* dashboard_sessions.end_all */ links AS "links!", sessions AS "sessions!"
@@ -237,8 +260,7 @@ impl AccountHandle<'_> {
             let detail = json!({"sessions": ended.sessions, "links": ended.links});
             self.record(&mut tx, AuditAction::SessionCloseAll, None, detail, at).await?;
         }
-        tx.commit().await?;
-        Ok(ended.sessions.unsigned_abs())
+        Ok((tx, ended.sessions.unsigned_abs()))
     }
 }
 

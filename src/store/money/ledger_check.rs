@@ -1,13 +1,13 @@
 //! Checks that the money of every account adds up. The memory that it needs is bounded, however
 //! long a ledger is.
 
-use sqlx::Executor as _;
+use sqlx::{Executor as _, PgConnection};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::{
     domain::account::AccountId,
-    store::{Store, StoreError, connection::Connection},
+    store::{Store, StoreError},
 };
 
 /// Number of accounts that are checked in one snapshot.
@@ -121,7 +121,7 @@ impl Store {
 }
 
 async fn next_accounts(
-    connection: &mut Connection,
+    connection: &mut PgConnection,
     first: Uuid,
     last: Uuid,
 ) -> Result<Vec<CheckedAccount>, sqlx::Error> {
@@ -141,7 +141,7 @@ async fn next_accounts(
 }
 
 async fn check_chains(
-    connection: &mut Connection,
+    connection: &mut PgConnection,
     accounts: &[CheckedAccount],
     first: Uuid,
     last: Uuid,
@@ -182,7 +182,7 @@ async fn check_chains(
 }
 
 async fn next_entries(
-    connection: &mut Connection,
+    connection: &mut PgConnection,
     (account_id, seq): (Uuid, i64),
     last: Uuid,
 ) -> Result<Vec<CheckedEntry>, sqlx::Error> {

@@ -1,4 +1,4 @@
-//! Announces changes of keys, and waits until every node has applied them.
+//! Announces changes, and waits until every node has applied them.
 
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -14,7 +14,7 @@ use crate::{
         Store, StoreError,
         changes::{Change, ChangeKind, UnderWay, lock},
         connection::Connection,
-        database::Committed,
+        database::{Committed, Tx},
     },
 };
 
@@ -26,9 +26,6 @@ impl Change {
         let committed = Instant::now();
         let UnderWay { changes, number } = &self.under_way;
         changes.apply_here(&self.tags);
-        if self.tags.is_empty() {
-            return;
-        }
         if let Some(committed_on) = changes.committed_on.get() {
             committed_on(self.server);
         }
@@ -81,6 +78,24 @@ impl Store {
     pub fn on_commit(&self, committed_on: impl Fn(ServerId) + Send + Sync + 'static) {
         let said = self.changes.committed_on.set(Box::new(committed_on));
         assert!(said.is_ok(), "a store belongs to one node");
+    }
+
+    /// Announces a change that touches no API key, commits it, and returns once no node passes what
+    /// it forbids.
+    ///
+    /// Nodes drop nothing for such a change, because they read admin keys, sessions and links for
+    /// each request, on the server that granted their lease. A node whose lease is from a deposed
+    /// server must have lost it, and so must this node, if its session is on another server.
+    pub(in crate::store) async fn commit_announced(
+        &self,
+        mut tx: Tx,
+        tenant: TenantId,
+        kind: ChangeKind,
+    ) -> Result<(), StoreError> {
+        let change = self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?;
+        let committed = tx.commit_and_keep().await?;
+        change.settle(self, committed).await;
+        Ok(())
     }
 
     /// Announces a change of one key.

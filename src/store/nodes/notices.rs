@@ -67,6 +67,8 @@ fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
         ChangeKind::Keys | ChangeKind::Account => {
             rest.map_or(Some(Vec::new()), |tags| tags.split(',').map(tag).collect())
         }
+        // They are read for each request, so there is nothing to drop.
+        ChangeKind::AdminKey | ChangeKind::Sessions => rest.is_none().then(Vec::new),
     }
 }
 
@@ -111,6 +113,14 @@ mod tests {
     }
 
     #[test]
+    fn ends_of_admin_keys_and_sessions_change_no_api_key() {
+        for kind in ["admin_key", "sessions"] {
+            let nothing = changed(&[], acknowledgement());
+            assert_eq!(heard(&format!("{kind} {CHANGE}")), nothing);
+        }
+    }
+
+    #[test]
     fn node_acknowledges_neither_its_own_change_nor_one_that_nobody_waits_for() {
         let keys = format!("keys {CHANGE} 1");
         assert_eq!(notice(&keys, node(2)), changed(&[1], None));
@@ -130,6 +140,8 @@ mod tests {
             ("keys", " not-a-tag"),
             ("keys", " 1 2"),
             ("account", " 1 word"),
+            ("admin_key", " 1"),
+            ("sessions", " word"),
         ] {
             let everything = Notice::Everything { acknowledge: acknowledgement() };
             assert_eq!(heard(&format!("{kind} {CHANGE}{rest}")), everything, "{kind}{rest}");

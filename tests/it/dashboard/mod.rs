@@ -1,6 +1,7 @@
 //! The dashboard over HTTP, through all layers: sign-in and sessions, the headers of every
 //! response, which forms are accepted, and that no account sees data of another.
 
+mod announced_ends;
 mod audit;
 mod compromise;
 mod ended_sessions;
