@@ -22,7 +22,7 @@ pub enum AdminKeyCommand {
     Create(Create),
     /// List a tenant's admin keys, including revoked ones
     List(List),
-    /// Revoke an admin key, immediately and permanently. Ends the dashboard sessions of its links
+    /// Revoke an admin key permanently, on every node. Ends the dashboard sessions of its links
     Revoke(Revoke),
 }
 
@@ -144,7 +144,9 @@ impl Revoke {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
         let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
+        let hearing = database.hear_acknowledgements().await;
         let revoked = database.store.revoke_admin_key(&tenant, self.id, &Origin::cli()).await;
+        drop(hearing);
         let key = revoked.map_err(|error| match error {
             StoreError::Refused(Refusal::NotFound) => {
                 anyhow::anyhow!("tenant {} has no admin key {}", tenant.slug, self.id)

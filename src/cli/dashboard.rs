@@ -45,6 +45,7 @@ impl EndSessions {
     async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
         let tenant = find(&database, &self.tenant, self.environment).await?;
+        let hearing = database.hear_acknowledgements().await;
         let ended = match &self.account {
             Some(account) => end_of_account(&database, &tenant, account).await?,
             None => {
@@ -52,6 +53,7 @@ impl EndSessions {
                 database.store.end_dashboard_sessions_of_tenant(&tenant, &origin).await?
             }
         };
+        drop(hearing);
         println!("Sessions ended: {ended}");
         database.close().await
     }

@@ -8,7 +8,7 @@ use super::log::start_log;
 use crate::{
     config::{DatabaseArgs, DatabaseConfig, DatabasePlace},
     postgres::{self, PrivatePostgres},
-    store::{ConnectError, Store},
+    store::{Acknowledgements, ConnectError, Store},
 };
 
 /// The pause between two attempts to connect while a service waits for the promotion of a standby.
@@ -123,6 +123,23 @@ impl Database {
         };
         let store = Arc::new(Store::connect(&pool).await?);
         Ok(Self { store, private })
+    }
+
+    /// Hears acknowledgements of the command's changes until the result is dropped. If that is not
+    /// possible, a change is as safe, but waits until the leases of all other nodes have ended.
+    ///
+    /// To be called after the command has read something: the connection of its pool is then open,
+    /// and Postgres may allow no second one.
+    pub async fn hear_acknowledgements(&self) -> Option<Acknowledgements> {
+        let hearing = self.store.hear_acknowledgements().await;
+        if let Err(error) = &hearing {
+            warn!(
+                error = error as &dyn std::error::Error,
+                "acknowledgements of other nodes cannot be heard: the change waits until their \
+                 leases have ended"
+            );
+        }
+        hearing.ok()
     }
 
     /// Whether the database is the private Postgres of another process.

@@ -91,11 +91,14 @@ impl Demo {
     pub async fn run(self) -> anyhow::Result<()> {
         let service = Service::start(&self.database, &self.server).await?;
         let store = &service.database.store;
+        // The service does not renew its lease yet, so it hears no acknowledgements either.
+        let hearing = service.database.hear_acknowledgements().await;
         let mut exports = Vec::new();
         for example in &EXAMPLES {
             let key = example.make(store).await?;
             exports.push(format!("export {}={}", example.variable, key.expose()));
         }
+        drop(hearing);
         print_walk(service.address()?, service.has_docs(), &exports);
         service.run().await
     }

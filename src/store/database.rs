@@ -235,9 +235,14 @@ impl Store {
         for pool in pools {
             pool.set_connect_options(host.clone());
         }
+        self.listening_host().await
+    }
+
+    /// The host for a connection that listens.
+    pub(super) async fn listening_host(&self) -> Result<PgConnectOptions, NoPrimary> {
         match &self.listener.settings.listen_url {
             Some(_) => choose(&self.listener.hosts, &self.servers).await,
-            None => Ok(host),
+            None => Ok(self.pool.unlimited().connect_options().as_ref().clone()),
         }
     }
 

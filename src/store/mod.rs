@@ -59,6 +59,7 @@ pub use money::operations::{
 };
 pub use money::purchases::Purchase;
 pub use money::refunds::{Refund, Refunded};
+pub use nodes::acknowledgements::Acknowledgements;
 pub use nodes::notices::Notice;
 pub use nodes::sessions::{LEASE_BOUNDS, NodeSession, Renewal};
 pub use pool::{ConnectError, PoolSettings, PoolState};

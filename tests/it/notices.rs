@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{App, app::NewKey, played_node::PlayedNode};
+use crate::harness::{App, app::NewKey, played_node::PlayedNode, process::tollgate};
 
 async fn status(app: &App, key: &NewKey) -> u16 {
     app.send(key.call("GET", "/v1/authorize/tronagg/live")).await.status
@@ -44,6 +44,36 @@ async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
     let words: Vec<&str> = acknowledgement.split(' ').collect();
     assert!(matches!(words[..], ["applied", _, "9"]), "{acknowledgement}");
     assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
+}
+
+/// A command holds no lease. It hears acknowledgements all the same, and need not wait until the
+/// lease of the other node ends, which takes an hour.
+#[tokio::test(flavor = "multi_thread")]
+async fn command_waits_for_acknowledgements() {
+    let app = App::start().await;
+    let wallet = app.wallet("0").await;
+    let tenant = &app.tronagg.tenant;
+    app.tronagg.admin_key_with(&app, &["audit"]).await;
+    let keys = app.store.list_admin_keys(tenant).await.expect("a list");
+    let id = keys[0].id.to_string();
+    let mut node = PlayedNode::join(&app.pool).await;
+    for (arguments, kind) in [
+        (&["admin-key", "revoke", "tronagg", id.as_str()][..], "admin_key"),
+        (&["dashboard", "end-sessions", "tronagg", wallet], "sessions"),
+        (&["dashboard", "end-sessions", "tronagg"], "sessions"),
+    ] {
+        let mut command = tollgate(arguments);
+        command.env("DATABASE_URL", &app.url);
+        let run = async {
+            let run = tokio::task::spawn_blocking(move || command.output());
+            run.await.expect("no panic").expect("the program runs")
+        };
+        let output = node.acknowledge_change_of(kind, tenant, run).await;
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {error}");
+    }
+    let keys = app.store.list_admin_keys(tenant).await.expect("a list");
+    assert!(keys[0].revoked_at.is_some());
 }
 
 #[tokio::test]

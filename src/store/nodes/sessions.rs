@@ -30,7 +30,7 @@ pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
 
 /// Time limit of connecting. The next attempt may find a database that answers.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A node that has not renewed for this many leases is gone, and its row is deleted.
 const GONE_AFTER_LEASES: u32 = 10;
@@ -299,7 +299,7 @@ pub(in crate::store) async fn select_others(
 }
 
 /// Treats a session that does not answer in time as lost.
-async fn within<T>(
+pub(super) async fn within<T>(
     bound: Duration,
     operation: impl Future<Output = Result<T, StoreError>>,
 ) -> Result<T, StoreError> {
