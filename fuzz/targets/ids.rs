@@ -1,10 +1,11 @@
-//! Ids that clients send back, times, and the names of tenants.
+//! Ids that clients send back, times, the names of tenants, and the newest entries of ledgers.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use tollgate::domain::{
     id::{AdminKeyId, AuditEventId, CreditId, HoldId, KeyId, PurchaseId, RefundId},
+    ledger_head::LedgerHead,
     tenant::Slug,
     timestamp::Timestamp,
 };
@@ -22,6 +23,9 @@ fuzz_target!(|text: &str| {
     check_ids!(text: AdminKeyId, AuditEventId, CreditId, HoldId, KeyId, PurchaseId, RefundId);
     if let Ok(slug) = text.parse::<Slug>() {
         assert_eq!(slug.as_str(), text);
+    }
+    if let Ok(head) = text.parse::<LedgerHead>() {
+        assert_eq!(head.to_string(), text);
     }
     if let Ok(time) = Timestamp::parse(text) {
         assert_eq!(Timestamp::parse(&time.to_string()), Ok(time));

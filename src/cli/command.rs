@@ -34,7 +34,7 @@ enum Command {
     /// End dashboard sessions
     #[command(subcommand)]
     Dashboard(dashboard::DashboardCommand),
-    /// Check the ledger
+    /// Check the ledger, and print the newest entry of each account
     #[command(subcommand)]
     Ledger(ledger::LedgerCommand),
     /// Print the OpenAPI document of the API

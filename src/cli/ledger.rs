@@ -1,17 +1,24 @@
-use std::io::{IsTerminal as _, Write as _};
+use std::{
+    io::{BufWriter, IsTerminal as _, Write as _},
+    path::PathBuf,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::database::Database;
+use super::{database::Database, head_file::HeadFile};
 use crate::{
     config::DatabaseArgs,
     domain::{
         account::{AccountId, ExternalId},
+        ledger_head::LedgerHead,
         tenant::{Environment, Slug},
     },
-    store::LedgerCheck,
+    store::{LedgerCheck, Store},
 };
+
+/// Number of lines of a file that are compared with the ledger in one snapshot.
+const HEADS_AT_ONCE: usize = 1000;
 
 #[derive(Subcommand)]
 pub enum LedgerCommand {
@@ -22,10 +29,31 @@ pub enum LedgerCommand {
     /// refunds and idempotency records. A service may run meanwhile. Prints one fault per line. The
     /// exit status is 1 if there are faults.
     Verify(Verify),
+    /// Print the newest entry of each account, for verify --since
+    ///
+    /// Prints a line for each account: tenant, environment, account, seq, the id of the purchase,
+    /// credit or refund, and the balance in minor units, with a space between them. An account
+    /// without entries has 0 - 0. A service may run meanwhile: each line is as of the moment at
+    /// which its account was read.
+    Head(Head),
+}
+
+#[derive(Args)]
+pub struct Head {
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 #[derive(Args)]
 pub struct Verify {
+    /// Also report each line of this file that the ledger no longer contains
+    ///
+    /// The file has the lines that `tollgate ledger head` printed earlier. After a failover or a
+    /// restore, they show which accounts have lost their newest entries, which no other check can
+    /// see.
+    #[arg(long, value_name = "FILE", conflicts_with = "account")]
+    since: Option<PathBuf>,
+
     /// Check only the account with this id, which is the tenant's own id
     #[arg(long, requires = "tenant", value_name = "ID")]
     account: Option<String>,
@@ -46,14 +74,41 @@ impl LedgerCommand {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
             Self::Verify(verify) => verify.run().await,
+            Self::Head(head) => head.run().await,
+        }
+    }
+}
+
+impl Head {
+    async fn run(self) -> anyhow::Result<()> {
+        let database = Database::open_to_read(&self.database).await?;
+        let printed = print_heads(&database.store).await;
+        database.close().await?;
+        printed
+    }
+}
+
+async fn print_heads(store: &Store) -> anyhow::Result<()> {
+    let mut out = BufWriter::new(std::io::stdout());
+    let mut last = None;
+    loop {
+        let heads = store.list_ledger_heads(last).await?;
+        for (_, head) in &heads {
+            writeln!(out, "{head}").context("cannot write to standard output")?;
+        }
+        match heads.last() {
+            Some((account, _)) => last = Some(*account),
+            None => return out.flush().context("cannot write to standard output"),
         }
     }
 }
 
 impl Verify {
     async fn run(self) -> anyhow::Result<()> {
+        // Before the database is opened: nothing is checked if a line is malformed.
+        let mut since = self.since.as_deref().map(HeadFile::open).transpose()?;
         let database = Database::open_to_read(&self.database).await?;
-        let checked = self.check(&database).await;
+        let checked = self.check(&database, since.as_mut()).await;
         database.close().await?;
         let (accounts, entries, faults) = checked?;
         ensure!(faults == 0, "{faults} faults in {accounts} accounts, {entries} entries");
@@ -62,7 +117,11 @@ impl Verify {
     }
 
     /// The numbers of accounts, entries and faults.
-    async fn check(&self, database: &Database) -> anyhow::Result<(usize, i64, u64)> {
+    async fn check(
+        &self,
+        database: &Database,
+        since: Option<&mut HeadFile>,
+    ) -> anyhow::Result<(usize, i64, u64)> {
         let store = &database.store;
         let account = match (&self.account, &self.tenant) {
             (Some(account), Some(slug)) => {
@@ -90,7 +149,28 @@ impl Verify {
         if account.is_some() && accounts == 0 {
             bail!("the tenant has no account with this id");
         }
+        if let Some(since) = since {
+            faults += print_lost_heads(store, since).await?;
+        }
         Ok((accounts, bar.done, faults))
+    }
+}
+
+/// Prints the lines of the file that the ledger no longer contains. Returns their number.
+async fn print_lost_heads(store: &Store, since: &mut HeadFile) -> anyhow::Result<u64> {
+    let mut faults = 0;
+    loop {
+        let before = since.line();
+        let heads = since.next_heads(HEADS_AT_ONCE)?;
+        if heads.is_empty() {
+            return Ok(faults);
+        }
+        for (place, fault) in store.find_lost_heads(&heads).await? {
+            faults += 1;
+            let (LedgerHead { tenant, environment, account, .. }, line) =
+                (&heads[place], before + place + 1);
+            println!("{tenant} ({environment}) {account}: line {line} of the file: {fault}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod command;
 mod dashboard;
 mod database;
 mod demo;
+mod head_file;
 mod ledger;
 mod log;
 mod migrate;

@@ -120,6 +120,12 @@ impl AccountId {
         Self(Uuid::new_v5(&tenant.uuid(), external_id.as_str().as_bytes()))
     }
 
+    /// The id with this UUID, which was stored.
+    #[must_use]
+    pub fn from_uuid(uuid: Uuid) -> Self {
+        Self(uuid)
+    }
+
     /// The id as the UUID that is stored.
     #[must_use]
     pub fn uuid(self) -> Uuid {

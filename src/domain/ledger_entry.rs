@@ -1,11 +1,11 @@
 //! Entries of an account's ledger: the movements of the balance and their causes.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use uuid::Uuid;
 
 use super::{
-    id::{CreditId, PurchaseId, RefundId},
+    id::{CreditId, MalformedId, PurchaseId, RefundId},
     text_enum::text_enum,
 };
 
@@ -84,6 +84,17 @@ impl fmt::Display for EntryCause {
     }
 }
 
+impl FromStr for EntryCause {
+    type Err = MalformedId;
+
+    fn from_str(text: &str) -> Result<Self, MalformedId> {
+        let purchase = text.parse().map(Self::Purchase);
+        let credit = || text.parse().map(Self::Credit);
+        let refund = || text.parse().map(Self::Refund);
+        purchase.or_else(|_| credit()).or_else(|_| refund())
+    }
+}
+
 impl serde::Serialize for EntryCause {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
@@ -110,6 +121,7 @@ mod tests {
             let cause = EntryCause::from_stored(kind, id);
             assert_eq!((cause.kind(), cause.uuid()), (kind, id));
             assert!(cause.to_string().starts_with(prefix), "{cause}");
+            assert_eq!(cause.to_string().parse(), Ok(cause));
         }
     }
 }

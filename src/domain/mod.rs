@@ -29,6 +29,8 @@ pub mod idempotency;
 pub mod key_settings;
 #[cfg(feature = "server")]
 pub mod ledger_entry;
+#[cfg(feature = "server")]
+pub mod ledger_head;
 pub mod lifecycle;
 #[cfg(feature = "server")]
 mod logo;

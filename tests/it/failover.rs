@@ -327,6 +327,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
         (&["tenant", "show", "tronagg"], "ta_"),
         (&["admin-key", "list", "tronagg"], "live"),
         (&["ledger", "verify"], "no fault"),
+        (&["ledger", "head"], "tronagg live"),
     ] {
         let (succeeded, text) = run(arguments);
         assert!(succeeded && text.contains(expected), "{arguments:?}: {text}");

@@ -1,15 +1,21 @@
-//! `tollgate ledger verify` finds each kind of fault and names it.
+//! `tollgate ledger verify` finds each kind of fault and names it, and with `--since` each entry that
+//! was lost.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
-use crate::harness::{App, OTHER_WALLET, WALLET, process::tollgate};
+use crate::harness::{App, OTHER_WALLET, WALLET, cluster, process::tollgate};
 
 /// Runs the command. Returns whether it succeeded, and what it printed.
 fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
+    verify_at(&app.url, arguments)
+}
+
+/// The same for the database with this URL.
+pub fn verify_at(url: &str, arguments: &[&str]) -> (bool, String) {
     let output = tollgate(&["ledger", "verify"])
         .args(arguments)
-        .args(["--database-url", &app.url])
+        .args(["--database-url", url])
         .output()
         .expect("the program runs");
     let stdout = String::from_utf8(output.stdout).expect("text");
@@ -17,6 +23,21 @@ fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
     // No progress line, because the output is not a terminal.
     assert!(!stdout.contains('\r') && !stderr.contains('\r'), "{stdout}{stderr}");
     (output.status.success(), stdout + &stderr)
+}
+
+/// The lines of `tollgate ledger head`.
+pub fn head_at(url: &str) -> String {
+    let output = tollgate(&["ledger", "head", "--database-url", url]).output();
+    let output = output.expect("the program runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Writes the lines to a file, which the caller removes. Returns its path.
+pub fn head_file(name: &str, lines: &str) -> String {
+    let path = cluster::directory(&format!("{name}.heads"));
+    std::fs::write(&path, lines).expect("the file is written");
+    path.to_str().expect("text").to_owned()
 }
 
 /// A ledger with entries of every kind: credits, purchases, declines, refunds, holds and captures.
@@ -149,5 +170,100 @@ async fn ledger_verify_finds_and_names_each_fault() {
         assert!(output.contains(WALLET) || change.contains("FROM accounts"), "{output}");
         let names_other = output.lines().any(|line| line.contains(OTHER_WALLET));
         assert!(!names_other || change.starts_with("UPDATE credits"), "{output}");
+    }
+}
+
+#[tokio::test]
+async fn ledger_head_prints_the_newest_entry_of_each_account() {
+    let app = busy_account().await;
+    // Characters that a file with separators or quotes could not have.
+    let odd = "a,\"b\";'c'\\|{#";
+    let path = "/v1/accounts/a,%22b%22;'c'%5C%7C%7B%23";
+    app.send(app.tradetally.call("PUT", path)).await.expect(201);
+    let lines = head_at(&app.url);
+    let fields: Vec<Vec<&str>> = lines.lines().map(|line| line.split(' ').collect()).collect();
+    let of = |account: &str| fields.iter().find(|line| line[2] == account).expect("a line");
+    let [tenant, environment, _, seq, cause, balance] = of(WALLET)[..] else { panic!("{lines}") };
+    assert_eq!([tenant, environment, seq, balance], ["tronagg", "live", "5", "87000000"]);
+    let entries = format!("/v1/accounts/{WALLET}/ledger");
+    let entries = app.send(app.tronagg.call("GET", &entries)).await.expect(200);
+    assert_eq!(entries.data()[0]["cause_id"], cause);
+    assert_eq!(of(OTHER_WALLET)[3], "1");
+    assert!(of(OTHER_WALLET)[4].starts_with("crd_") && of(OTHER_WALLET)[5] == "1000000");
+    assert_eq!(of(odd)[..2], ["tradetally", "live"]);
+    assert_eq!(of(odd)[3..], ["0", "-", "0"]);
+    assert_eq!(fields.len(), 3, "{lines}");
+}
+
+#[tokio::test]
+async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_contains() {
+    let app = busy_account().await;
+    let lines = head_at(&app.url);
+    let since = head_file("since", &lines);
+    let (succeeded, output) = verify(&app, &["--since", &since]);
+    assert!(succeeded && output.contains("2 accounts, 6 entries: no fault"), "{output}");
+    // Entries that were added since are no fault.
+    app.add_credits(1).await;
+    let (succeeded, output) = verify(&app, &["--since", &since]);
+    assert!(succeeded && output.contains("2 accounts, 8 entries: no fault"), "{output}");
+
+    let (number, line) = lines
+        .lines()
+        .enumerate()
+        .find(|(_, line)| line.contains(WALLET))
+        .map(|(index, line)| (index + 1, line))
+        .expect("a line");
+    let cause = line.split(' ').nth(4).expect("a cause");
+    let other = "pur_01h455vb4pex5vsknk084sn02q";
+    for (changed, fault) in [
+        (
+            line.replace(" 5 pur_", " 9 pur_"),
+            format!("entry 9 ({cause}) is missing: the newest entry of the account is 6"),
+        ),
+        (line.replace(cause, other), format!("entry 5 is {cause}, but was {other}")),
+        (
+            line.replace(" 87000000", " 87000001"),
+            format!("the balance after entry 5 ({cause}) is 87000000, but was 87000001"),
+        ),
+        (line.replace(WALLET, "nobody"), "the account is missing".to_owned()),
+        (line.replace("tronagg", "nobody"), "the account is missing".to_owned()),
+        (line.replace("live", "test"), "the account is missing".to_owned()),
+    ] {
+        assert_ne!(changed, line);
+        head_file("since", &lines.replace(line, &changed));
+        let (succeeded, output) = verify(&app, &["--since", &since]);
+        let fault = format!(": line {number} of the file: {fault}\n");
+        assert!(!succeeded && output.contains(&fault), "{changed}:\n{output}");
+        assert!(output.contains("1 faults in 2 accounts, 8 entries"), "{output}");
+    }
+    std::fs::remove_file(since).expect("the test owns the file");
+}
+
+#[tokio::test]
+async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
+    let app = busy_account().await;
+    tamper(&app, "UPDATE accounts SET last_seq = 9 WHERE held > 0").await;
+    let good = format!("tronagg live {WALLET} 0 - 0\n");
+    for (lines, message) in [
+        (format!("{good}tronagg\n"), ", line 2: a line has six fields"),
+        (format!("{good}\n"), ", line 2: a line has six fields"),
+        (format!("{good}{good}tronagg prod a 0 - 0\n"), ", line 3: the environment is malformed"),
+        (format!("{good}tronagg live a 1 - 0\n"), ", line 2: the last three fields"),
+        (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is not complete"),
+        ("a".repeat(1000), ", line 1: the line is too long, or the file is not complete"),
+    ] {
+        let since = head_file("malformed", &lines);
+        let (succeeded, output) = verify(&app, &["--since", &since]);
+        assert!(!succeeded && output.contains(&format!("{since}{message}")), "{output}");
+        assert!(!output.contains("last_seq") && !output.contains("at seq 9"), "{output}");
+        std::fs::remove_file(since).expect("the test owns the file");
+    }
+    for (since, message) in [
+        ("-", "--since needs the name of a file"),
+        ("/nonexistent/heads", "cannot read /nonexistent/heads: No such file"),
+        ("/", "/ is not a regular file"),
+    ] {
+        let (succeeded, output) = verify(&app, &["--since", since]);
+        assert!(!succeeded && output.contains(message), "{output}");
     }
 }

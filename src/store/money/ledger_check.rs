@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::account::AccountId,
-    store::{Store, StoreError},
+    store::{Store, StoreError, database::Tx},
 };
 
 /// Number of accounts that are checked in one snapshot.
@@ -85,10 +85,8 @@ impl Store {
         let mut first = only.unwrap_or(Uuid::nil());
         let mut checked = 0;
         loop {
-            let mut tx = self.begin().await?;
+            let mut tx = self.begin_ledger_snapshot().await?;
             let snapshot = tx.unlimited();
-            snapshot.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
-            snapshot.execute(SETTINGS).await?;
             let accounts = next_accounts(snapshot, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
             // Up to the next account, so that entries without an account are found as well.
@@ -117,6 +115,15 @@ impl Store {
             }
             first = Uuid::from_u128(last.as_u128() + 1);
         }
+    }
+
+    /// Begins a transaction whose statements all see the ledger as it is now. It changes nothing,
+    /// so the server may be a standby.
+    pub(super) async fn begin_ledger_snapshot(&self) -> Result<Tx, StoreError> {
+        let mut tx = self.begin().await?;
+        tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
+        tx.execute(SETTINGS).await?;
+        Ok(tx)
     }
 }
 

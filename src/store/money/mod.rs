@@ -7,6 +7,7 @@ pub mod entries;
 pub mod holds;
 pub mod idempotency;
 pub mod ledger_check;
+pub mod ledger_heads;
 pub mod operations;
 pub mod purchases;
 pub mod refunds;

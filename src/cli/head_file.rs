@@ -1,0 +1,72 @@
+//! The file of `tollgate ledger verify --since`: lines that `tollgate ledger head` has written.
+
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _, Seek as _},
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, ensure};
+
+use crate::domain::ledger_head::LedgerHead;
+
+/// Maximum length of a line in bytes. The longest head is shorter.
+const MAX_LINE: u64 = 512;
+
+/// A file of heads, which is read line by line: it may have more lines than fit into memory.
+pub struct HeadFile {
+    path: PathBuf,
+    lines: BufReader<File>,
+    /// Number of lines that were read.
+    read: usize,
+}
+
+impl HeadFile {
+    /// Opens the file, and reads it once, so that a malformed line is an error before the ledger is
+    /// checked.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        ensure!(path != Path::new("-"), "--since needs the name of a file, not standard input");
+        let shown = path.display();
+        let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
+        let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
+        // It is read twice, which is impossible with a pipe.
+        ensure!(metadata.is_file(), "{shown} is not a regular file");
+        let mut heads = Self { path: path.to_owned(), lines: BufReader::new(file), read: 0 };
+        while heads.next()?.is_some() {}
+        heads.lines.rewind().with_context(|| format!("cannot read {shown} again"))?;
+        heads.read = 0;
+        Ok(heads)
+    }
+
+    /// The number of the last line that was read, from 1 on.
+    pub fn line(&self) -> usize {
+        self.read
+    }
+
+    /// The next heads, at most this many.
+    pub fn next_heads(&mut self, most: usize) -> anyhow::Result<Vec<LedgerHead>> {
+        let mut heads = Vec::new();
+        while heads.len() < most
+            && let Some(head) = self.next()?
+        {
+            heads.push(head);
+        }
+        Ok(heads)
+    }
+
+    fn next(&mut self) -> anyhow::Result<Option<LedgerHead>> {
+        let (shown, number) = (self.path.display(), self.read + 1);
+        let place = || format!("{shown}, line {number}");
+        let mut line = String::new();
+        let length = self.lines.by_ref().take(MAX_LINE).read_line(&mut line);
+        if length.with_context(place)? == 0 {
+            return Ok(None);
+        }
+        let line = line.strip_suffix('\n').with_context(|| {
+            format!("{}: the line is too long, or the file is not complete", place())
+        })?;
+        let head = line.parse::<LedgerHead>().with_context(place)?;
+        self.read = number;
+        Ok(Some(head))
+    }
+}
