@@ -74,6 +74,14 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
         "tollgate_operations_total",
         "Requested purchases, holds, captures and voids, by tenant, environment, kind and outcome"
     );
+    describe_counter!(
+        "tollgate_lost_entries_total",
+        "Acknowledged ledger entries that the database lost in a failover"
+    );
+    describe_counter!(
+        "tollgate_lost_revokes_total",
+        "Acknowledged revokes of API keys that the database lost in a failover; they are repeated"
+    );
     describe_histogram!(
         "tollgate_database_seconds",
         Unit::Seconds,

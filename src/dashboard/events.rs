@@ -162,6 +162,7 @@ fn label(name: &str) -> Option<&'static str> {
     Some(match name {
         "hint" => "Key",
         "reason" => "Reason",
+        "repeated_because" => "Repeated because",
         "old_key_dies_at" => "The old key stops",
         "amount" => "Amount",
         "voided_amount" => "Amount released",

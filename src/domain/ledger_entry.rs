@@ -32,7 +32,7 @@ text_enum! {
 }
 
 /// The purchase, credit or refund that caused an entry.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum EntryCause {
     /// The purchase whose amount was taken from the balance.
     Purchase(PurchaseId),

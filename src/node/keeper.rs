@@ -1,11 +1,11 @@
 //! Keeps the lease: renews it, applies the changes of other nodes, and acknowledges them.
 
-use std::{convert::Infallible, pin::pin, time::Duration};
+use std::{convert::Infallible, pin::pin, sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{info, warn};
 
-use super::{StoreLookup, held_session::HeldSession};
+use super::{StoreLookup, held_session::HeldSession, lost_tail::LostTail};
 use crate::{
     auth::LeasedVerifier,
     clock,
@@ -29,7 +29,7 @@ type Verifier = LeasedVerifier<StoreLookup>;
 
 /// Keeps the lease until `stop` is ready, then gives it back.
 pub(super) async fn keep(
-    store: &Store,
+    store: &Arc<Store>,
     verifier: &Verifier,
     held: &HeldSession,
     lease: Duration,
@@ -37,9 +37,10 @@ pub(super) async fn keep(
 ) {
     let mut stop = pin!(stop);
     let mut told = false;
+    let mut tail = LostTail::new(store);
     loop {
         let Err(lost) = tokio::select! {
-            lost = hold(store, verifier, held, lease, &mut told) => lost,
+            lost = hold(store, verifier, held, lease, &mut told, &mut tail) => lost,
             () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
             () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
             () = &mut stop => break,
@@ -70,6 +71,7 @@ async fn hold(
     held: &HeldSession,
     lease: Duration,
     told: &mut bool,
+    tail: &mut LostTail,
 ) -> Result<Infallible, StoreError> {
     let mut session = store.open_session(lease).await?;
     // The cache may have missed changes while no session listened. It is cleared only after the new
@@ -106,6 +108,7 @@ async fn hold(
                     return Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into()));
                 }
                 (granted, until) = (true, begun + lease / RENEWALS_IN_A_LEASE);
+                tail.lease_granted(server);
                 if std::mem::take(told) {
                     info!("the lease is renewed again");
                 }

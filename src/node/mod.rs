@@ -9,6 +9,7 @@ mod handle;
 mod held_session;
 mod keeper;
 mod lookup;
+mod lost_tail;
 
 pub use counted_verifier::{CountedVerifier, count_for, count_unverified};
 pub use handle::{Node, NodeSettings};

@@ -11,6 +11,7 @@ use tracing::warn;
 
 use super::{
     StoreError,
+    acknowledged::Acknowledged,
     changes::Changes,
     connection::{Connection, Pool},
     connection_limits::ConnectionLimits,
@@ -55,6 +56,7 @@ pub struct Store {
     read_timeout: Duration,
     pub(super) tenants: TenantDirectory,
     pub(super) scope_sets: ScopeSets,
+    pub(super) acknowledged: Acknowledged,
 }
 
 impl Store {
@@ -103,6 +105,7 @@ impl Store {
             read_timeout,
             tenants: TenantDirectory::default(),
             scope_sets: ScopeSets::default(),
+            acknowledged: Acknowledged::default(),
         })
     }
 

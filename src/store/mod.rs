@@ -7,6 +7,7 @@
 //! the database's.
 
 mod accounts;
+mod acknowledged;
 mod audit;
 mod changes;
 mod clock;
@@ -21,6 +22,7 @@ mod hold_voids;
 mod host_choice;
 mod keys;
 mod lookups;
+mod lost_tail;
 mod money;
 mod nodes;
 mod pinned_schema;
@@ -35,6 +37,7 @@ mod turns;
 
 pub use accounts::admin_keys::{AdminKey, AdminVerification};
 pub use accounts::{account::Account, handle::AccountHandle};
+pub use acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke, AcknowledgedTail};
 pub use audit::{AuditEvent, AuditFilter};
 pub use changes::ChangeId;
 pub use dashboard::forms::FormClaim;
@@ -48,6 +51,7 @@ pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
 pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{KeyRead, OwnKey, Verification};
+pub use lost_tail::MAX_LOOKED_FOR;
 pub use money::batches::{Batch, BatchConnection, MAX_BATCH};
 pub use money::composites::COMPOSITES;
 pub use money::credits::{Credit, Credited};

@@ -25,19 +25,19 @@ use crate::harness::{
 
 /// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose
 /// session each go through a load balancer.
-struct Pair {
+pub struct Pair {
     primary: PrivatePostgres,
     options: Options,
-    standby: Standby,
-    balancer: Proxy,
-    balancer_of_session: Proxy,
-    app: App,
+    pub standby: Standby,
+    pub balancer: Proxy,
+    pub balancer_of_session: Proxy,
+    pub app: App,
     balanced: Router,
     balanced_node: Node,
 }
 
 impl Pair {
-    async fn start(name: &str) -> Self {
+    pub async fn start(name: &str) -> Self {
         Self::start_with(name, NodeSettings::default()).await
     }
 
@@ -122,7 +122,7 @@ impl Pair {
         answer.expect("the router is infallible").status().as_u16()
     }
 
-    async fn end(self) {
+    pub async fn end(self) {
         drop(self.standby);
         self.app.store.close().await;
         let primary = self.primary;
@@ -137,7 +137,7 @@ fn primary_socket(primary: &PrivatePostgres) -> std::path::PathBuf {
     primary.socket_dir().join(".s.PGSQL.5432")
 }
 
-fn authorize(key: &NewKey) -> Call {
+pub fn authorize(key: &NewKey) -> Call {
     key.call("GET", "/v1/authorize/tronagg/live")
 }
 

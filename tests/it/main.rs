@@ -26,6 +26,7 @@ mod ledger_model;
 mod ledger_verify;
 mod limits;
 mod lookups;
+mod lost_tail;
 mod middleware;
 mod money;
 mod notices;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Call, WALLET, data_dir::DataDir, listener::RawClient, process::Process};
 
 /// The metrics, as Prometheus fetches them.
-fn scrape(address: SocketAddr) -> String {
+pub fn scrape(address: SocketAddr) -> String {
     fetch(address, "/metrics")
 }
 
@@ -66,6 +66,8 @@ fn metrics_count_requests_verifications_and_operations() {
         "tollgate_database_connections_max ",
         "tollgate_usage_dropped_total 0",
         "tollgate_lease_held 1",
+        "tollgate_lost_entries_total 0",
+        "tollgate_lost_revokes_total 0",
         "tollgate_connections{state=\"open\"} ",
         "tollgate_connections{state=\"idle\"} ",
         "tollgate_cache_keys 1",

@@ -16,10 +16,16 @@ use crate::{
     },
     entropy,
     store::{
-        AccountHandle, FormClaim, Refusal, StoreError, clock::now, connection::Connection,
-        database::Tx, hold_voids::void_holds_of_key, turns::hurry,
+        AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError, clock::now,
+        connection::Connection, database::Tx, hold_voids::void_holds_of_key, turns::hurry,
     },
 };
+
+/// The reason of a revoke by a rotation without a grace period.
+const ROTATED: &str = "rotated";
+
+/// Why a revoke was repeated, for the audit trail.
+const LOST: &str = "a failover of the database lost the revoke";
 
 impl AccountHandle<'_> {
     /// Changes a live key. If it already has the settings, nothing is recorded.
@@ -69,7 +75,7 @@ impl AccountHandle<'_> {
         reason: Option<&Reason>,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("revoke_api_key");
-        self.revoke(key_id, reason, VoidReason::KeyRevoked).await
+        self.revoke(key_id, reason, VoidReason::KeyRevoked, false).await
     }
 
     /// [`Self::revoke_api_key`] of a key that its owner has reported as compromised.
@@ -80,15 +86,17 @@ impl AccountHandle<'_> {
         reason: &Reason,
     ) -> Result<ApiKey, StoreError> {
         let _timer = self.store.timer("revoke_api_key");
-        self.revoke(key_id, Some(reason), VoidReason::KeyCompromised).await
+        self.revoke(key_id, Some(reason), VoidReason::KeyCompromised, false).await
     }
 
-    /// Locks in the order of batches: the account, then the key, then its holds.
-    async fn revoke(
+    /// Locks in the order of batches: the account, then the key, then its holds. `repeated`: the
+    /// database has lost this revoke.
+    pub(in crate::store) async fn revoke(
         &self,
         key_id: KeyId,
         reason: Option<&Reason>,
         void_reason: VoidReason,
+        repeated: bool,
     ) -> Result<ApiKey, StoreError> {
         hurry();
         let (mut tx, _) = self.begin().await?;
@@ -116,6 +124,9 @@ impl AccountHandle<'_> {
         if was_live || !voided.ids.is_empty() {
             let mut detail = Map::new();
             detail.insert("reason".to_owned(), json!(reason.map(Reason::as_str)));
+            if repeated {
+                detail.insert("repeated_because".to_owned(), json!(LOST));
+            }
             if !voided.ids.is_empty() {
                 let currency = &self.tenant.policy.currency;
                 detail.insert("voided_holds".to_owned(), json!(voided.ids));
@@ -125,8 +136,10 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail.into(), at).await?;
         }
+        // A key that was rotated out, or has expired, is dead without a revoke.
+        let revoke = key.revoked_at.map(|_| self.acknowledged_revoke(key_id, reason, void_reason));
         // Even for a dead key: the first call may not have returned to the client that repeats it.
-        self.commit_announced(tx, key_id).await?;
+        self.commit_announced(tx, key_id, revoke).await?;
         Ok(key)
     }
 
@@ -142,7 +155,8 @@ impl AccountHandle<'_> {
         let _timer = self.store.timer("rotate_api_key");
         let (mut tx, _) = self.begin().await?;
         let new = self.rotate(&mut tx, key_id, text, grace_seconds).await?;
-        self.commit_announced(tx, key_id).await?;
+        let revoke = (grace_seconds == 0).then(|| self.revoke_by_rotation(key_id));
+        self.commit_announced(tx, key_id, revoke).await?;
         Ok(new)
     }
 
@@ -161,16 +175,49 @@ impl AccountHandle<'_> {
         let (mut tx, _) = self.begin().await?;
         claim.spend(&mut tx, self.id).await?;
         let new = self.rotate(&mut tx, key_id, text, grace_seconds).await?;
-        self.commit_announced(tx, key_id).await?;
+        let revoke = (grace_seconds == 0).then(|| self.revoke_by_rotation(key_id));
+        self.commit_announced(tx, key_id, revoke).await?;
         Ok(new)
     }
 
-    /// Commits, and returns once every node has applied the change of the key.
-    async fn commit_announced(&self, mut tx: Tx, key_id: KeyId) -> Result<(), StoreError> {
+    /// Commits, and returns once every node has applied the change of the key. `revoke`: the change
+    /// has revoked it.
+    async fn commit_announced(
+        &self,
+        mut tx: Tx,
+        key_id: KeyId,
+        revoke: Option<AcknowledgedRevoke>,
+    ) -> Result<(), StoreError> {
         let change = self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?;
         let committed = tx.commit_and_keep().await?;
+        // Before the wait: if a failover during the wait loses the revoke, the call still returns.
+        if let Some(revoke) = revoke {
+            self.store.acknowledged.add_revoke(revoke);
+        }
         change.settle(self.store, committed).await;
         Ok(())
+    }
+
+    fn acknowledged_revoke(
+        &self,
+        key_id: KeyId,
+        reason: Option<&Reason>,
+        void_reason: VoidReason,
+    ) -> AcknowledgedRevoke {
+        AcknowledgedRevoke {
+            tenant_id: self.tenant.id,
+            account: self.account.clone(),
+            key_id,
+            reason: reason.cloned(),
+            void_reason,
+            origin: *self.origin,
+        }
+    }
+
+    /// A rotation without a grace period revokes the old key.
+    fn revoke_by_rotation(&self, key_id: KeyId) -> AcknowledgedRevoke {
+        let reason = Reason::from_stored(ROTATED.to_owned());
+        self.acknowledged_revoke(key_id, Some(&reason), VoidReason::KeyRevoked)
     }
 
     /// Replaces a key and records it. Must be called under the account's lock.
@@ -212,7 +259,7 @@ impl AccountHandle<'_> {
             key_id.uuid(),
             new.id.uuid(),
             at_once.then_some(OffsetDateTime::from(at)),
-            at_once.then_some("rotated"),
+            at_once.then_some(ROTATED),
             (if at_once { old_end } else { Some(end) }).map(OffsetDateTime::from),
         )
         .execute(&mut *connection)

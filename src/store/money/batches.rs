@@ -80,6 +80,8 @@ impl Store {
             }
             rows => rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))??,
         };
+        let entries = rows.iter().filter_map(|row| row.entry(&batch.operations));
+        self.acknowledged.add_entries(entries);
         let mut outcomes = vec![None; batch.operations.len()];
         for row in rows {
             let place = usize::try_from(row.place - 1).unwrap_or(usize::MAX);
@@ -126,7 +128,7 @@ async fn call_for_one(
     sqlx::query_as!(
         OutcomeRow,
         r#"SELECT /* batches.call_for_one */
-                  place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+                  place AS "place!", result AS "result!", replayed, seq, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
            FROM ledger_apply($1, $2, $3, $4, $5, $6, $7, $8)"#,
         account_id.uuid(),
@@ -150,7 +152,7 @@ async fn call_for_all(
     sqlx::query_as!(
         OutcomeRow,
         r#"SELECT /* batches.call_for_all */
-                  place AS "place!", result AS "result!", replayed, balance_after, decided_at,
+                  place AS "place!", result AS "result!", replayed, seq, balance_after, decided_at,
                   cause_id, required, available, spend_limit, spend_period, decided_for, reason
            FROM ledger_apply_all($1, $2, $3, $4, $5, $6, $7)"#,
         batch.id.uuid(),

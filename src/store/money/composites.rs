@@ -18,10 +18,11 @@ use crate::{
         amount::Amount,
         id::RequestId,
         idempotency::IdempotencyKey,
+        ledger_entry::EntryCause,
         text::{Description, Reference},
         text_enum::text_enum,
     },
-    store::{Refusal, StoreError, clock::stored_time, keys::row::stored_limit},
+    store::{AcknowledgedEntry, Refusal, StoreError, clock::stored_time, keys::row::stored_limit},
 };
 
 /// The composite types that the program and the database exchange: each with the names and SQL types
@@ -107,7 +108,7 @@ encoded_composite! {
     }
 }
 
-/// The members of `ledger_outcome`. They are read by name. Only the database uses `seq`.
+/// The members of `ledger_outcome`. They are read by name.
 const OUTCOME_MEMBERS: &[(&str, &str)] = &[
     ("place", "bigint"),
     ("result", "text"),
@@ -174,6 +175,8 @@ pub(super) struct OutcomeRow {
     pub place: i64,
     pub result: String,
     pub replayed: Option<bool>,
+    /// Of the ledger entry that this attempt has made. `None`: it has made none.
+    pub seq: Option<i64>,
     pub balance_after: Option<i64>,
     pub decided_at: Option<OffsetDateTime>,
     pub cause_id: Option<Uuid>,
@@ -186,6 +189,19 @@ pub(super) struct OutcomeRow {
 }
 
 impl OutcomeRow {
+    /// The ledger entry that this attempt of a batch with these operations has made.
+    pub fn entry(&self, operations: &[Operation]) -> Option<AcknowledgedEntry> {
+        let seq = self.seq?;
+        let operation = operations.get(usize::try_from(self.place - 1).ok()?)?;
+        let (OperationAction::Purchase { id, .. } | OperationAction::Capture { id, .. }) =
+            operation.action
+        else {
+            return None;
+        };
+        let cause = EntryCause::Purchase(id);
+        Some(AcknowledgedEntry { account_id: operation.account_id, seq, cause })
+    }
+
     pub fn into_outcome(self) -> Result<BatchOutcome, StoreError> {
         use OutcomeKind as Kind;
         let replayed = self.replayed.unwrap_or(false);

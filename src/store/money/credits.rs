@@ -84,6 +84,7 @@ impl AccountHandle<'_> {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        self.acknowledge_entry(&entry);
         let LedgerEntry { amount, balance_after, reference, created_at, .. } = entry;
         let credit = Credit { id, amount, balance_after, reference, created_at };
         Ok(Credited { credit, replayed: false })

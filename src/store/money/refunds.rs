@@ -124,6 +124,7 @@ impl AccountHandle<'_> {
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
+        self.acknowledge_entry(&entry);
         let LedgerEntry { amount, balance_after, reference, created_at, .. } = entry;
         let refund = Refund { id, purchase_id, amount, balance_after, reference, created_at };
         Ok(Refunded { refund, replayed: false })

@@ -17,8 +17,8 @@ use crate::{
         timestamp::Timestamp,
     },
     store::{
-        AccountHandle, LedgerEntry, Refusal, StoreError, accounts::account::LockedAccount,
-        connection::Connection,
+        AccountHandle, AcknowledgedEntry, LedgerEntry, Refusal, StoreError,
+        accounts::account::LockedAccount, connection::Connection,
     },
 };
 
@@ -91,5 +91,11 @@ impl AccountHandle<'_> {
         detail.insert("reference".to_owned(), json!(reference.map(Reference::as_str)));
         self.record(connection, action, Some(target), detail.into(), at).await?;
         Ok(entry)
+    }
+
+    /// Keeps an entry whose commit was acknowledged.
+    pub(super) fn acknowledge_entry(&self, &LedgerEntry { seq, cause, .. }: &LedgerEntry) {
+        let entry = AcknowledgedEntry { account_id: self.id, seq, cause };
+        self.store.acknowledged.add_entries(std::iter::once(entry));
     }
 }

@@ -104,6 +104,20 @@ impl Standby {
         eventually("the replay is paused", paused).await;
     }
 
+    /// Ends the replication: the promoted standby will lack everything that the primary commits from
+    /// here on. A pause of the replay would not do, because a promotion replays what was received.
+    pub async fn stop_receiving(&self, primary: &PgPool) {
+        self.run("ALTER SYSTEM SET primary_conninfo = ''").await.expect("the setting");
+        self.run("SELECT pg_reload_conf()").await.expect("the setting is read");
+        let stopped = async || {
+            sqlx::query_scalar::<_, bool>("SELECT count(*) = 0 FROM pg_stat_replication")
+                .fetch_one(primary)
+                .await
+                .expect("the primary answers")
+        };
+        eventually("the standby receives nothing", stopped).await;
+    }
+
     /// Makes it a primary. Returns once it accepts writes.
     pub async fn promote(&self) {
         self.run("SELECT pg_promote()").await.expect("the standby is promoted");

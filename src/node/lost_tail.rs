@@ -1,0 +1,155 @@
+//! After a failover, checks that the database still has what this node has acknowledged.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use metrics::{Counter, counter};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tracing::{debug, error, warn};
+
+use crate::{
+    domain::server::ServerId,
+    store::{
+        AcknowledgedEntry, AcknowledgedRevoke, AcknowledgedTail, MAX_LOOKED_FOR, Store, StoreError,
+    },
+};
+
+/// How long a statement is retried while the database does not answer.
+const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
+
+/// The pause between two attempts.
+const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// Notices that another server grants the lease, and starts a check then. Dropping it stops the
+/// check.
+pub(super) struct LostTail {
+    store: Arc<Store>,
+    counters: Counters,
+    /// The server that granted the last lease.
+    server: Option<ServerId>,
+    check: JoinSet<()>,
+}
+
+#[derive(Clone)]
+struct Counters {
+    entries: Counter,
+    revokes: Counter,
+}
+
+impl LostTail {
+    pub fn new(store: &Arc<Store>) -> Self {
+        // Made here, so that they are 0 before the first failover.
+        let counters = Counters {
+            entries: counter!("tollgate_lost_entries_total"),
+            revokes: counter!("tollgate_lost_revokes_total"),
+        };
+        Self { store: Arc::clone(store), counters, server: None, check: JoinSet::new() }
+    }
+
+    /// Must be called after each renewal of the lease, with the server that granted it. If that is
+    /// another server than before, everything that was acknowledged so far is checked, in a task of
+    /// its own. What is acknowledged meanwhile is not checked.
+    pub fn lease_granted(&mut self, server: ServerId) {
+        let before = self.server.replace(server);
+        if before.is_none_or(|before| before == server) {
+            self.store.acknowledged().forget_old();
+            return;
+        }
+        let (store, counters) = (Arc::clone(&self.store), self.counters.clone());
+        let tail = store.acknowledged().tail();
+        // An earlier check that still runs is stopped: its server is no longer the one that counts.
+        self.check = JoinSet::new();
+        self.check.spawn(Check { store, counters, server, tail }.run());
+    }
+}
+
+/// A check of what was acknowledged before this server granted the lease.
+struct Check {
+    store: Arc<Store>,
+    counters: Counters,
+    server: ServerId,
+    tail: AcknowledgedTail,
+}
+
+impl Check {
+    async fn run(self) {
+        // Revokes first, because a key passes until its revoke is repeated.
+        if let Err(error) = self.check_revokes().await {
+            let error = &error as &dyn std::error::Error;
+            error!(
+                error,
+                "it is unknown whether the database lost acknowledged revokes in a failover: \
+                 revoke the keys of the last minute again"
+            );
+        }
+        if let Err(error) = self.check_entries().await {
+            let error = &error as &dyn std::error::Error;
+            warn!(
+                error,
+                "it is unknown whether the database lost acknowledged ledger entries in a failover"
+            );
+        }
+        let AcknowledgedTail { entries, revokes } = &self.tail;
+        debug!(entries = entries.len(), revokes = revokes.len(), "checked what was acknowledged");
+    }
+
+    async fn check_revokes(&self) -> Result<(), StoreError> {
+        let mut lost: Vec<AcknowledgedRevoke> = Vec::new();
+        // A key that was revoked repeatedly is counted once.
+        let mut key_ids = HashSet::new();
+        for some in self.tail.revokes.chunks(MAX_LOOKED_FOR) {
+            let found = retried(|| self.store.find_lost_revokes(self.server, some)).await?;
+            lost.extend(found.into_iter().filter(|revoke| key_ids.insert(revoke.key_id)));
+        }
+        let Some(first) = lost.first() else { return Ok(()) };
+        self.counters.revokes.increment(lost.len() as u64);
+        error!(
+            "the database lost {} acknowledged revokes of the last minute: they are repeated; the \
+             first is of the key {}",
+            lost.len(),
+            first.key_id
+        );
+        for revoke in &lost {
+            if let Err(error) = retried(|| self.store.repeat_revoke(revoke)).await {
+                let (error, key_id) = (&error as &dyn std::error::Error, revoke.key_id);
+                error!(error, %key_id, "a lost revoke cannot be repeated: revoke the key again");
+            }
+        }
+        Ok(())
+    }
+
+    async fn check_entries(&self) -> Result<(), StoreError> {
+        let mut lost: Vec<AcknowledgedEntry> = Vec::new();
+        for some in self.tail.entries.chunks(MAX_LOOKED_FOR) {
+            lost.extend(retried(|| self.store.find_lost_entries(self.server, some)).await?);
+        }
+        let Some(AcknowledgedEntry { account_id, seq, cause }) = lost.first() else {
+            return Ok(());
+        };
+        self.store.acknowledged().forget_entries(&lost);
+        self.counters.entries.increment(lost.len() as u64);
+        error!(
+            "the database lost {} acknowledged ledger entries of the last minute: the first is \
+             entry {seq} ({cause}) of the account {}",
+            lost.len(),
+            account_id.uuid()
+        );
+        Ok(())
+    }
+}
+
+/// Repeats an operation while the database does not answer.
+async fn retried<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
+where
+    F: Future<Output = Result<T, StoreError>>,
+{
+    let give_up = Instant::now() + GIVE_UP_AFTER;
+    loop {
+        match operation().await {
+            Err(StoreError::Unavailable(_)) if Instant::now() < give_up => sleep(RETRY_AFTER).await,
+            result => return result,
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! What this node has acknowledged lately. After a failover the node checks that the database still
+//! has it: see [`lost_tail`](super::lost_tail).
+
+use std::{
+    collections::{HashSet, VecDeque},
+    sync::Mutex,
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use super::changes::lock;
+use crate::domain::{
+    account::{AccountId, ExternalId},
+    audit::Origin,
+    hold::VoidReason,
+    id::{KeyId, TenantId},
+    ledger_entry::EntryCause,
+    text::Reason,
+};
+
+/// How long an acknowledgement is kept while the node renews its lease. During an outage nothing is
+/// forgotten.
+const KEPT_FOR: Duration = Duration::from_secs(60);
+
+/// Maximum number of entries, and of revokes, that are kept. The oldest are forgotten first.
+const MAX_KEPT: usize = 65_536;
+
+/// A ledger entry whose commit was acknowledged.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct AcknowledgedEntry {
+    pub account_id: AccountId,
+    pub seq: i64,
+    pub cause: EntryCause,
+}
+
+/// A revoke of an API key whose commit was acknowledged, with everything that is needed to repeat
+/// it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct AcknowledgedRevoke {
+    pub tenant_id: TenantId,
+    pub account: ExternalId,
+    pub key_id: KeyId,
+    pub reason: Option<Reason>,
+    pub void_reason: VoidReason,
+    pub origin: Origin,
+}
+
+impl AcknowledgedRevoke {
+    pub(super) fn account_id(&self) -> AccountId {
+        AccountId::derive(self.tenant_id, &self.account)
+    }
+}
+
+/// What was acknowledged lately, the oldest first.
+#[derive(Default)]
+pub struct Acknowledged {
+    entries: Mutex<Recent<AcknowledgedEntry>>,
+    revokes: Mutex<Recent<AcknowledgedRevoke>>,
+}
+
+/// What was acknowledged before a failover, the oldest first.
+#[derive(Clone, Default, Debug)]
+pub struct AcknowledgedTail {
+    pub entries: Vec<AcknowledgedEntry>,
+    pub revokes: Vec<AcknowledgedRevoke>,
+}
+
+impl Acknowledged {
+    /// Keeps the entries of a batch, under one lock.
+    pub(super) fn add_entries(&self, entries: impl Iterator<Item = AcknowledgedEntry>) {
+        let now = Instant::now();
+        let mut kept = lock(&self.entries);
+        entries.for_each(|entry| kept.add(now, entry));
+    }
+
+    pub(super) fn add_revoke(&self, revoke: AcknowledgedRevoke) {
+        lock(&self.revokes).add(Instant::now(), revoke);
+    }
+
+    /// A copy of everything that is kept.
+    #[must_use]
+    pub fn tail(&self) -> AcknowledgedTail {
+        AcknowledgedTail {
+            entries: lock(&self.entries).items().collect(),
+            revokes: lock(&self.revokes).items().collect(),
+        }
+    }
+
+    /// Forgets what is older than a minute. To be called while the node renews its lease.
+    pub fn forget_old(&self) {
+        // `None`: this machine has started less than a minute ago.
+        if let Some(oldest) = Instant::now().checked_sub(KEPT_FOR) {
+            lock(&self.entries).forget_before(oldest);
+            lock(&self.revokes).forget_before(oldest);
+        }
+    }
+
+    /// Forgets entries that are lost, so that the next check does not report them again.
+    pub fn forget_entries(&self, lost: &[AcknowledgedEntry]) {
+        let lost: HashSet<_> = lost.iter().collect();
+        lock(&self.entries).0.retain(|(_, entry)| !lost.contains(entry));
+    }
+}
+
+struct Recent<T>(VecDeque<(Instant, T)>);
+
+impl<T> Default for Recent<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+impl<T: Clone> Recent<T> {
+    fn add(&mut self, now: Instant, item: T) {
+        if self.0.len() == MAX_KEPT {
+            self.0.pop_front();
+        }
+        self.0.push_back((now, item));
+    }
+
+    fn items(&self) -> impl Iterator<Item = T> {
+        self.0.iter().map(|(_, item)| item.clone())
+    }
+
+    fn forget_before(&mut self, oldest: Instant) {
+        while self.0.front().is_some_and(|(at, _)| *at < oldest) {
+            self.0.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::domain::id::PurchaseId;
+
+    fn entry(seq: i64) -> AcknowledgedEntry {
+        let cause = EntryCause::Purchase(PurchaseId::from_uuid(Uuid::nil()));
+        AcknowledgedEntry { account_id: AccountId::from_uuid(Uuid::nil()), seq, cause }
+    }
+
+    fn seqs(acknowledged: &Acknowledged) -> Vec<i64> {
+        acknowledged.tail().entries.iter().map(|entry| entry.seq).collect()
+    }
+
+    #[test]
+    fn acknowledgements_are_forgotten_by_their_age() {
+        let (mut recent, begin) = (Recent::default(), Instant::now());
+        for seconds in 1..=5 {
+            recent.add(begin + Duration::from_secs(seconds), seconds);
+        }
+        recent.forget_before(begin);
+        assert_eq!(recent.items().count(), 5);
+        recent.forget_before(begin + Duration::from_secs(3));
+        assert_eq!(recent.items().collect::<Vec<_>>(), [3, 4, 5]);
+    }
+
+    #[test]
+    fn young_entries_are_kept() {
+        let acknowledged = Acknowledged::default();
+        acknowledged.add_entries([entry(1), entry(2)].into_iter());
+        acknowledged.forget_old();
+        assert_eq!(seqs(&acknowledged), [1, 2]);
+    }
+
+    #[test]
+    fn number_of_entries_is_bounded_and_the_oldest_are_forgotten_first() {
+        let acknowledged = Acknowledged::default();
+        let most = i64::try_from(MAX_KEPT).expect("a number");
+        acknowledged.add_entries((1..=most + 2).map(entry));
+        let kept = seqs(&acknowledged);
+        assert_eq!((kept.len(), kept[0], kept[MAX_KEPT - 1]), (MAX_KEPT, 3, most + 2));
+    }
+
+    #[test]
+    fn lost_entries_are_forgotten() {
+        let acknowledged = Acknowledged::default();
+        acknowledged.add_entries((1..=4).map(entry));
+        acknowledged.forget_entries(&[entry(2), entry(4), entry(9)]);
+        assert_eq!(seqs(&acknowledged), [1, 3]);
+    }
+}

@@ -1,0 +1,140 @@
+//! What the database lost of that which this node has acknowledged. A standby that replicates
+//! asynchronously, and is promoted, lacks the newest commits of the old primary.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+use super::{
+    Store, StoreError,
+    acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke},
+    primary::server_started_at,
+};
+use crate::domain::server::ServerId;
+
+/// Maximum number of entries or revokes that are looked for in one statement.
+pub const MAX_LOOKED_FOR: usize = 500;
+
+impl Store {
+    /// What this node has acknowledged lately.
+    #[must_use]
+    pub fn acknowledged(&self) -> &Acknowledged {
+        &self.acknowledged
+    }
+
+    /// Those of the entries, at most [`MAX_LOOKED_FOR`], that this server does not have. An entry
+    /// with another cause is another entry.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn find_lost_entries(
+        &self,
+        server: ServerId,
+        entries: &[AcknowledgedEntry],
+    ) -> Result<Vec<AcknowledgedEntry>, StoreError> {
+        let _timer = self.timer("find_lost_entries");
+        let account_ids: Vec<Uuid> = entries.iter().map(|entry| entry.account_id.uuid()).collect();
+        let seqs: Vec<i64> = entries.iter().map(|entry| entry.seq).collect();
+        let cause_ids: Vec<Uuid> = entries.iter().map(|entry| entry.cause.uuid()).collect();
+        let (account_ids, seqs, cause_ids) = (&account_ids[..], &seqs[..], &cause_ids[..]);
+        let places = self
+            .read_until_answered(|mut connection| async move {
+                let rows = sqlx::query!(
+                    r#"SELECT /* lost_tail.find_lost_entries */
+                              pg_postmaster_start_time() AS "server!", lost.place AS "place?"
+                       FROM (SELECT) AS answer LEFT JOIN (
+                           SELECT a.place
+                           FROM unnest($1::uuid[], $2::bigint[], $3::uuid[])
+                                WITH ORDINALITY AS a (account_id, seq, cause_id, place)
+                           WHERE (SELECT e.cause_id = a.cause_id FROM ledger_entries e
+                                  WHERE e.account_id = a.account_id AND e.seq = a.seq
+                                 ) IS NOT TRUE) AS lost ON true
+                       ORDER BY lost.place"#,
+                    account_ids,
+                    seqs,
+                    cause_ids,
+                )
+                .fetch_all(&mut *connection)
+                .await?;
+                if rows.iter().any(|row| server_started_at(row.server) != server) {
+                    connection.close_on_drop();
+                    return Ok(None);
+                }
+                let places: Vec<i64> = rows.into_iter().filter_map(|row| row.place).collect();
+                Ok(Some(places))
+            })
+            .await?;
+        Ok(at_places(entries, places).copied().collect())
+    }
+
+    /// Those of the revokes, at most [`MAX_LOOKED_FOR`], that this server does not have: it has the
+    /// key, but as it was before.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn find_lost_revokes(
+        &self,
+        server: ServerId,
+        revokes: &[AcknowledgedRevoke],
+    ) -> Result<Vec<AcknowledgedRevoke>, StoreError> {
+        let _timer = self.timer("find_lost_revokes");
+        let account_ids: Vec<Uuid> =
+            revokes.iter().map(|revoke| revoke.account_id().uuid()).collect();
+        let key_ids: Vec<Uuid> = revokes.iter().map(|revoke| revoke.key_id.uuid()).collect();
+        let (account_ids, key_ids) = (&account_ids[..], &key_ids[..]);
+        let places = self
+            .read_until_answered(|mut connection| async move {
+                let rows = sqlx::query!(
+                    r#"SELECT /* lost_tail.find_lost_revokes */
+                              pg_postmaster_start_time() AS "server!", lost.place AS "place?"
+                       FROM (SELECT) AS answer LEFT JOIN (
+                           SELECT a.place
+                           FROM unnest($1::uuid[], $2::uuid[])
+                                WITH ORDINALITY AS a (account_id, key_id, place)
+                           WHERE (SELECT k.revoked_at IS NULL FROM api_keys k
+                                  WHERE k.account_id = a.account_id AND k.key_id = a.key_id
+                                 )) AS lost ON true
+                       ORDER BY lost.place"#,
+                    account_ids,
+                    key_ids,
+                )
+                .fetch_all(&mut *connection)
+                .await?;
+                if rows.iter().any(|row| server_started_at(row.server) != server) {
+                    connection.close_on_drop();
+                    return Ok(None);
+                }
+                let places: Vec<i64> = rows.into_iter().filter_map(|row| row.place).collect();
+                Ok(Some(places))
+            })
+            .await?;
+        Ok(at_places(revokes, places).cloned().collect())
+    }
+
+    /// Repeats a revoke that was lost, on behalf of its origin. The audit event says why. A revoke
+    /// is final, so the key cannot have become live for another reason.
+    #[tracing::instrument(level = "debug", skip_all, fields(key_id = %revoke.key_id))]
+    pub async fn repeat_revoke(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
+        let _timer = self.timer("repeat_revoke");
+        let AcknowledgedRevoke { tenant_id, account, key_id, reason, void_reason, origin } = revoke;
+        let tenant = self.tenant_by_id(*tenant_id).await?;
+        let account = self.account(&tenant, account, origin);
+        account.revoke(*key_id, reason.as_ref(), *void_reason, true).await.map(drop)
+    }
+
+    /// Repeats a read while it returns `None`: another server has answered, and its connection was
+    /// closed.
+    async fn read_until_answered<F, Fut>(&self, run: F) -> Result<Vec<i64>, StoreError>
+    where
+        F: Fn(PgPool) -> Fut,
+        Fut: Future<Output = Result<Option<Vec<i64>>, sqlx::Error>>,
+    {
+        for _ in 0..=self.pool_state().max {
+            if let Some(answer) = self.read(&run).await? {
+                return Ok(answer);
+            }
+        }
+        let reason = "DATABASE_URL leads to another server than the session that listens";
+        Err(StoreError::Unavailable(reason.into()))
+    }
+}
+
+/// The items that have these places, which count from 1.
+fn at_places<T>(items: &[T], places: Vec<i64>) -> impl Iterator<Item = &T> {
+    places.into_iter().filter_map(move |place| items.get(usize::try_from(place - 1).ok()?))
+}
