@@ -1,6 +1,6 @@
 //! After a failover, checks that the database still has what this node has acknowledged.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{collections::HashSet, slice::from_ref, sync::Arc, time::Duration};
 
 use metrics::{Counter, counter};
 use tokio::{
@@ -112,12 +112,23 @@ impl Check {
             first.key_id
         );
         for revoke in &lost {
-            if let Err(error) = retried(|| self.store.repeat_revoke(revoke)).await {
+            if let Err(error) = retried(|| self.repeat(revoke)).await {
                 let (error, key_id) = (&error as &dyn std::error::Error, revoke.key_id);
                 error!(error, %key_id, "a lost revoke cannot be repeated: revoke the key again");
             }
         }
         Ok(())
+    }
+
+    /// Repeats a revoke. Fails if the server does not have it then: a connection may still lead to
+    /// the old server.
+    async fn repeat(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
+        self.store.repeat_revoke(revoke).await?;
+        let lost = self.store.find_lost_revokes(self.server, from_ref(revoke)).await?;
+        if lost.is_empty() {
+            return Ok(());
+        }
+        Err(StoreError::Unavailable("the revoke was committed on another server".into()))
     }
 
     async fn check_entries(&self) -> Result<(), StoreError> {

@@ -65,7 +65,7 @@ impl Store {
     }
 
     /// Those of the revokes, at most [`MAX_LOOKED_FOR`], that this server does not have: it has the
-    /// key, but as it was before.
+    /// key, and the key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,
@@ -86,7 +86,8 @@ impl Store {
                            SELECT a.place
                            FROM unnest($1::uuid[], $2::uuid[])
                                 WITH ORDINALITY AS a (account_id, key_id, place)
-                           WHERE (SELECT k.revoked_at IS NULL FROM api_keys k
+                           WHERE (SELECT key_is_live(k.revoked_at, k.expires_at, clock_timestamp())
+                                  FROM api_keys k
                                   WHERE k.account_id = a.account_id AND k.key_id = a.key_id
                                  )) AS lost ON true
                        ORDER BY lost.place"#,
