@@ -1,12 +1,12 @@
 //! What the database lost of that which this node has acknowledged. A standby that replicates
 //! asynchronously, and is promoted, lacks the newest commits of the old primary.
 
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::{
     Store, StoreError,
     acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke},
+    connection::Connection,
     primary::server_started_at,
 };
 use crate::domain::server::ServerId;
@@ -51,7 +51,7 @@ impl Store {
                     seqs,
                     cause_ids,
                 )
-                .fetch_all(&mut *connection)
+                .fetch_all(&mut connection)
                 .await?;
                 if rows.iter().any(|row| server_started_at(row.server) != server) {
                     connection.close_on_drop();
@@ -94,7 +94,7 @@ impl Store {
                     account_ids,
                     key_ids,
                 )
-                .fetch_all(&mut *connection)
+                .fetch_all(&mut connection)
                 .await?;
                 if rows.iter().any(|row| server_started_at(row.server) != server) {
                     connection.close_on_drop();
@@ -122,7 +122,7 @@ impl Store {
     /// closed.
     async fn read_until_answered<F, Fut>(&self, run: F) -> Result<Vec<i64>, StoreError>
     where
-        F: Fn(PgPool) -> Fut,
+        F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<Option<Vec<i64>>, sqlx::Error>>,
     {
         for _ in 0..=self.pool_state().max {

@@ -263,6 +263,9 @@ async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_n
 #[tokio::test(flavor = "multi_thread")]
 async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() {
     let pair = Pair::start("nothing").await;
+    // A commit that notifies waits for others that do, such as renewals.
+    let mut no_renewals = pair.app.pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE nodes").execute(&mut *no_renewals).await.expect("the lock");
     pair.depose_primary().await;
     let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
     let origin = Origin::cli();
@@ -276,6 +279,7 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
     eventually("the commit waits for the standby", waits).await;
     assert!(!end.is_finished());
     end.abort();
+    drop(no_renewals);
     pair.end().await;
 }
 

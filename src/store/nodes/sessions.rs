@@ -89,6 +89,7 @@ impl Store {
     }
 
     /// Waits until a server was reached that was promoted after that of the session.
+    #[tracing::instrument(level = "debug", skip_all)]
     pub async fn session_superseded(&self) {
         self.servers.superseded().await;
     }
