@@ -19,10 +19,12 @@ use crate::{postgres, store::PoolSettings};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// Postgres to use, such as postgres://user:password@host:5432/database. What the URL leaves
-    /// out is taken from PGPORT, PGPASSWORD and the like. Other hosts than this machine need TLS,
-    /// unless the URL has an sslmode; use ?sslmode=verify-full. Without a URL a private Postgres is
-    /// started in the data directory, which none of those variables affects
+    /// Postgres to use, such as postgres://user:password@host:5432/database. Several hosts are
+    /// separated by commas: host1:5432,host2:5432. Of these, only the primary is used. What the URL
+    /// leaves out is taken from PGPORT, PGPASSWORD and the like. Other hosts than this machine need
+    /// TLS, unless the URL has an sslmode; use ?sslmode=verify-full. Unknown parameters are errors.
+    /// Without a URL a private Postgres is started in the data directory, which none of those
+    /// variables affects
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 
 use super::environment::{set_but_empty, variable};
+use crate::store::SSL_MODES;
 
 /// The variables that sqlx reads, except those that have a set of values.
 const TEXTS: [&str; 10] = [
@@ -18,8 +19,6 @@ const TEXTS: [&str; 10] = [
     "PGAPPNAME",
     "PGOPTIONS",
 ];
-
-const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
 /// What is wrong with the variables of this process.
 pub(super) fn invalid_variables() -> Vec<String> {

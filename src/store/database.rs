@@ -18,11 +18,11 @@ use super::{
     error::is_lost_connection,
     explain,
     host_choice::{NoPrimary, choose},
+    hosts::{Hosts, place},
     lookups::{self, Lookups},
-    place::place,
     pool::{
-        BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
-        connect_options, pool, probe,
+        BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState, pool,
+        probe,
     },
     primary,
     scope_sets::ScopeSets,
@@ -40,7 +40,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Store {
     pub(super) pool: Pool,
     /// The hosts of `DATABASE_URL`.
-    hosts: Vec<PgConnectOptions>,
+    hosts: Hosts,
     pub(super) servers: Servers,
     /// Turns on the pool's connections.
     turns: Turns,
@@ -64,21 +64,21 @@ impl Store {
     /// the schema that has the tables, and pins every connection to it.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
-        let hosts = vec![connect_options("DATABASE_URL", &settings.url)?];
+        let hosts = Hosts::parse("DATABASE_URL", &settings.url)?;
         let listen_hosts = match &settings.listen_url {
-            Some(url) => vec![connect_options("TOLLGATE_LISTEN_DATABASE_URL", url)?],
+            Some(url) => Hosts::parse("TOLLGATE_LISTEN_DATABASE_URL", url)?,
             None => hosts.clone(),
         };
         let (timeout, standby_allowed) = (settings.acquire_timeout, settings.standby_allowed);
         let servers = Servers::default();
-        let options = choose(&hosts, &servers).await.unwrap_or_else(|_| hosts[0].clone());
+        let options = choose(&hosts, &servers).await.unwrap_or_else(|_| hosts.first().clone());
         let schemas = probe("DATABASE_URL", &options, timeout, standby_allowed).await?;
         if settings.listen_url.is_some() {
-            let listen = &listen_hosts[0];
+            let listen = listen_hosts.first();
             probe("TOLLGATE_LISTEN_DATABASE_URL", listen, timeout, standby_allowed).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
-            place: place(&options),
+            place: hosts.place(),
             reason: error.to_string(),
         })?;
         let make = |connections, session: &str| {
@@ -114,10 +114,10 @@ impl Store {
     pub fn warn_if_not_encrypted(&self) {
         let Listener { hosts: listen_hosts, settings, .. } = &self.listener;
         let mut urls = Vec::new();
-        if self.hosts.iter().any(tls::is_off) {
+        if self.hosts.all().iter().any(tls::is_off) {
             urls.push("DATABASE_URL");
         }
-        if settings.listen_url.is_some() && listen_hosts.iter().any(tls::is_off) {
+        if settings.listen_url.is_some() && listen_hosts.all().iter().any(tls::is_off) {
             urls.push("TOLLGATE_LISTEN_DATABASE_URL");
         }
         if !urls.is_empty() {

@@ -8,7 +8,8 @@ use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConne
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
 use super::{
-    explain, place,
+    explain,
+    hosts::{Hosts, address},
     primary::{Server, identify, is_standby},
     servers::Servers,
 };
@@ -36,13 +37,14 @@ pub(super) struct NoPrimary(Vec<String>);
 /// The host to use: of the primaries, the one with the highest timeline. It is not asked if there
 /// is no choice.
 pub(super) async fn choose(
-    hosts: &[PgConnectOptions],
+    hosts: &Hosts,
     servers: &Servers,
 ) -> Result<PgConnectOptions, NoPrimary> {
-    if let [host] = hosts {
+    if let [host] = hosts.all() {
         return Ok(host.clone());
     }
     let mut answers: FuturesUnordered<_> = hosts
+        .all()
         .iter()
         .map(|host| async move { (host, timeout(ANSWER_WITHIN, ask(host, servers)).await) })
         .collect();
@@ -78,7 +80,7 @@ fn reason(host: &PgConnectOptions, answer: Result<Result<Answer, sqlx::Error>, E
         Ok(Err(error)) => explain::message(&error),
         Err(_) => format!("no answer within {ANSWER_WITHIN:?}"),
     };
-    format!("{}: {reason}", place::host(host))
+    format!("{}: {reason}", address(host))
 }
 
 async fn ask(host: &PgConnectOptions, servers: &Servers) -> Result<Answer, sqlx::Error> {

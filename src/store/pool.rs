@@ -1,17 +1,17 @@
-use std::{num::NonZero, str::FromStr as _, time::Duration};
+use std::{num::NonZero, time::Duration};
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Executor as _,
+    Connection as _, Executor as _,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
 use super::{
+    connection_url::UrlError,
     explain,
+    hosts::{Hosts, place},
     pinned_schema::{Schema, Schemas},
-    place::place,
     primary::{REFUSE_STANDBY, identify, is_standby},
     servers::{Refused, Servers},
-    tls,
 };
 use crate::entropy;
 
@@ -31,7 +31,7 @@ pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 /// How to reach the database, and its limits and time-outs.
 #[derive(Clone)]
 pub struct PoolSettings {
-    /// `postgres://user:password@host:port/database`
+    /// `postgres://user:password@host1:port,host2:port/database?parameter=value`
     pub url: String,
     /// Postgres itself, for the one connection that listens to the changes of other nodes, if `url`
     /// leads to a pooler. `None`: `url`.
@@ -70,8 +70,8 @@ impl PoolSettings {
 /// The database could not be reached. Names the host and the reason, never the password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    #[error("{0} is no Postgres URL such as postgres://user:password@host:5432/database: {1}")]
-    Url(&'static str, String),
+    #[error(transparent)]
+    Url(#[from] UrlError),
     #[error("the operating system gave no randomness")]
     Entropy(#[from] entropy::EntropyError),
     #[error("cannot reach Postgres at {place}: {reason}")]
@@ -98,7 +98,7 @@ pub struct PoolState {
 
 /// How to make the connection that listens.
 pub(super) struct Listener {
-    pub hosts: Vec<PgConnectOptions>,
+    pub hosts: Hosts,
     pub settings: PoolSettings,
     pub schema: Schema,
 }
@@ -221,23 +221,4 @@ pub(super) async fn probe(
             reason: format!("no answer within {timeout:?}"),
         }),
     }
-}
-
-pub(super) fn connect_options(
-    name: &'static str,
-    url: &str,
-) -> Result<PgConnectOptions, ConnectError> {
-    let is_postgres = ["postgres://", "postgresql://"].iter().any(|s| url.starts_with(s));
-    if !is_postgres {
-        return Err(ConnectError::Url(name, "it does not begin with postgres://".into()));
-    }
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|error| ConnectError::Url(name, explain::message(&error)))?;
-    let mut options = options.application_name("tollgate").disable_statement_logging();
-    // sqlx leaves the brackets around an IPv6 address, and would look the text up as a name.
-    let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']'));
-    if let Some(address) = address.map(str::to_owned) {
-        options = options.host(&address);
-    }
-    Ok(tls::required_unless_local(options, url))
 }

@@ -5,6 +5,10 @@ use std::net::IpAddr;
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 use tracing::warn;
 
+/// The values of `sslmode` and of `PGSSLMODE`.
+pub const SSL_MODES: [&str; 6] =
+    ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
 /// Requires TLS of a host that is neither a loopback address nor a socket, unless an sslmode says
 /// otherwise: `sslmode` in the URL, or PGSSLMODE.
 ///

@@ -9,4 +9,5 @@ mod run;
 mod search_path;
 mod settings;
 mod tls;
+mod urls;
 mod waiting;

@@ -1,0 +1,153 @@
+//! The parameters of a connection URL: those that are known, and what may be in them.
+//!
+//! No error repeats a value, because it may be a password, and no name that may be the rest of one.
+
+use super::{percent::decode, tls::SSL_MODES};
+
+/// The parameters of a URL, by the first of their names.
+const PARAMETERS: [&str; 14] = [
+    "host",
+    "hostaddr",
+    "port",
+    "user",
+    "password",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "application_name",
+    "options",
+    "statement-cache-capacity",
+    "target_session_attrs",
+];
+
+/// Parameters that sqlx does not understand. Ignoring one would be a surprise: `channel_binding` and
+/// `gssencmode` protect a connection, and `connect_timeout` bounds one.
+const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
+    fallback_application_name gssdelegation gssencmode gsslib keepalives keepalives_count \
+    keepalives_idle keepalives_interval krbsrvname load_balance_hosts max_protocol_version \
+    min_protocol_version passfile replication require_auth requirepeer requiressl service \
+    ssl_max_protocol_version ssl_min_protocol_version sslcertmode sslcompression sslcrl \
+    sslcrldir sslnegotiation sslpassword sslsni tcp_user_timeout";
+
+/// Maximum number of edits between an unknown parameter and the one that it is compared with.
+const MAX_EDITS: usize = 3;
+
+/// The parameters so far. Each may be there once.
+#[derive(Default)]
+pub(super) struct Parameters(Vec<(String, String)>);
+
+impl Parameters {
+    pub fn add(&mut self, name: &str, value: String) -> Result<(), String> {
+        if self.0.iter().any(|(given, _)| given == name) {
+            return Err(format!("it has {name} twice"));
+        }
+        // An empty password says that there is none: neither PGPASSWORD nor ~/.pgpass is used.
+        if value.is_empty() && name != "password" {
+            return Err(format!("its {name} is empty: give it a value, or leave it out"));
+        }
+        self.0.push((name.to_owned(), value));
+        Ok(())
+    }
+
+    /// Removes and returns the value.
+    pub fn take(&mut self, name: &str) -> Option<String> {
+        let place = self.0.iter().position(|(given, _)| given == name)?;
+        Some(self.0.remove(place).1)
+    }
+
+    pub fn all(self) -> Vec<(String, String)> {
+        self.0
+    }
+
+    /// Adds the user and the password that stand before the `@`.
+    pub fn add_credentials(&mut self, credentials: &str) -> Result<(), String> {
+        let (user, password) = match credentials.split_once(':') {
+            Some((user, password)) => (user, Some(password)),
+            None => (credentials, None),
+        };
+        self.add("user", decode(user)?)?;
+        match password {
+            None => Ok(()),
+            Some("") => Err("its password is empty: give one, or leave out the colon".to_owned()),
+            Some(password) => self.add("password", decode(password)?),
+        }
+    }
+
+    pub fn add_query(&mut self, query: &str) -> Result<(), String> {
+        let mut is_after_password = false;
+        for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let name = decode(name)?;
+            let Some(known) = known_name(&name) else {
+                // It may be the rest of a password that has an &.
+                let may_be_secret = is_after_password || !pair.contains('=');
+                return Err(unknown(&name, may_be_secret));
+            };
+            let value = decode(value)?;
+            check_value(known, &value)?;
+            self.add(known, value)?;
+            is_after_password = known == "password";
+        }
+        Ok(())
+    }
+}
+
+/// The first of a parameter's names. `options[…]` is a parameter for each setting of Postgres.
+fn known_name(name: &str) -> Option<&str> {
+    let first = match name {
+        "ssl-mode" => "sslmode",
+        "ssl-root-cert" | "ssl-ca" => "sslrootcert",
+        "ssl-cert" => "sslcert",
+        "ssl-key" => "sslkey",
+        other => other,
+    };
+    let is_option = first.starts_with("options[") && first.ends_with(']');
+    (is_option || PARAMETERS.contains(&first)).then_some(first)
+}
+
+fn unknown(name: &str, may_be_secret: bool) -> String {
+    if ONLY_LIBPQ.split(' ').any(|known| known == name) {
+        return format!("Tollgate does not support libpq's parameter {name}: remove it");
+    }
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "_-.[]".contains(c);
+    if may_be_secret || name.is_empty() || name.len() > 40 || !name.chars().all(is_name) {
+        return "it has an unknown parameter. In a value, write & as %26".to_owned();
+    }
+    let max_edits = (name.len() / 3).clamp(1, MAX_EDITS);
+    let closest = PARAMETERS
+        .into_iter()
+        .map(|known| (strsim::damerau_levenshtein(name, known), known))
+        .filter(|(edits, _)| *edits <= max_edits)
+        .min();
+    match closest {
+        Some((_, known)) => format!("it has the unknown parameter {name}. {known} is similar"),
+        None => format!("it has the unknown parameter {name}: remove it"),
+    }
+}
+
+fn check_value(name: &str, value: &str) -> Result<(), String> {
+    let (is_valid, allowed) = match name {
+        "sslmode" => (
+            SSL_MODES.iter().any(|mode| value.eq_ignore_ascii_case(mode)),
+            format!("one of {}", SSL_MODES.join(", ")),
+        ),
+        "statement-cache-capacity" => (value.parse::<usize>().is_ok(), "a whole number".to_owned()),
+        "target_session_attrs" => return check_wanted_session(value),
+        _ => return Ok(()),
+    };
+    if is_valid { Ok(()) } else { Err(format!("its {name} must be {allowed}")) }
+}
+
+/// Tollgate uses only the primary, which `read-write` and `primary` ask for.
+fn check_wanted_session(wanted: &str) -> Result<(), String> {
+    match wanted {
+        "read-write" | "primary" => Ok(()),
+        "any" | "read-only" | "standby" | "prefer-standby" => Err(format!(
+            "its target_session_attrs is {wanted}, but Tollgate writes, and uses only the primary: \
+             set it to read-write, or leave it out"
+        )),
+        _ => Err("its target_session_attrs must be read-write".to_owned()),
+    }
+}
