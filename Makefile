@@ -20,6 +20,7 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 	scripts/ensure-chromium.sh
 	scripts/ensure-axe.sh
 	scripts/ensure-nginx.sh
+	scripts/ensure-pgbouncer.sh
 	cargo test --locked
 	cargo test --locked --features model --test model
 	cargo check --locked $(MIDDLEWARE)

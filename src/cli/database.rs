@@ -37,6 +37,7 @@ impl Database {
             }
         };
         database.store.warn_if_not_encrypted();
+        database.check_pooler().await?;
         // Before the migration, so that a service that is refused has changed nothing.
         database.store.check_connection_limits().await?;
         tokio::select! {
@@ -76,7 +77,19 @@ impl Database {
         config.pool.max_connections = 1;
         config.pool.standby_allowed = standby_allowed;
         start_log(log);
-        Self::connect(config).await
+        let database = Self::connect(config).await?;
+        match database.check_pooler().await {
+            // A command needs no second connection.
+            Ok(()) | Err(ConnectError::TooFewConnections { .. }) => Ok(database),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses a pooler that is not in session mode. Commands check this too: a migration would
+    /// leave its lock and its settings in sessions of other clients.
+    async fn check_pooler(&self) -> Result<(), ConnectError> {
+        // Nothing is between this process and its private Postgres.
+        if self.private.is_some() { Ok(()) } else { self.store.check_pooler().await }
     }
 
     /// Connects. While the server is a standby, tries again. Once a standby has answered, also

@@ -29,7 +29,7 @@ pub struct DatabaseArgs {
     pub database_url: Option<String>,
 
     /// Postgres itself, for the one connection that listens to changes of other nodes, if
-    /// DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    /// DATABASE_URL leads to a pooler, which must be in session mode [default: DATABASE_URL]
     #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub listen_database_url: Option<String>,
 

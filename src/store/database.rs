@@ -133,8 +133,8 @@ impl Store {
     /// Refuses limits of Postgres that are too small for all connections of a node. For a service:
     /// a command opens one connection after another.
     ///
-    /// Where `listen_url` says that there is a pooler, too small a limit is only logged: the pooler
-    /// may share few connections among many clients, and cannot be asked whether it does.
+    /// Where `listen_url` says that there is a pooler, too small a limit is only logged: connections
+    /// that exceed it wait in the pooler, and its own limits cannot be read.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
         let place = place(&self.pool.unlimited().connect_options());
@@ -150,8 +150,9 @@ impl Store {
         }
         warn!(
             reason,
-            "Postgres allows fewer connections than this node may open: that is right only if the \
-             pooler in DATABASE_URL shares them (transaction mode)"
+            "Postgres allows fewer connections than this node may open: further ones wait in the \
+             pooler of DATABASE_URL, which in session mode needs one connection to Postgres for \
+             each, and requests that wait too long get 503"
         );
         Ok(())
     }

@@ -2,11 +2,7 @@
 //! happened, and what to do. The texts of sqlx end with a line number of Postgres's source code,
 //! which says nothing about the operator's database.
 
-use sqlx::{
-    PgConnection,
-    migrate::MigrateError,
-    postgres::{PgConnectOptions, PgSslMode},
-};
+use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
 use super::pinned_schema::{Schema, quote};
 use crate::schema::SchemaError;
@@ -59,23 +55,6 @@ pub(super) fn refused_connection(
                 .to_owned()
         }
         _ => return message(error),
-    };
-    format!("{}. {what_to_do}", message(error))
-}
-
-/// Why there is no encrypted connection to Postgres. `setting` is the one that has the URL.
-pub(super) fn failed_tls(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) -> String {
-    let what_to_do = match options.get_ssl_mode() {
-        PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(
-            "Turn TLS on in Postgres (ssl = on), and name the file of the certificate authority \
-             that signed its certificate: sslrootcert=… in {setting}. With sslmode=verify-full the \
-             certificate must also name the host"
-        ),
-        _ => format!(
-            "A host that is neither a loopback address nor a socket needs TLS. Turn it on in \
-             Postgres (ssl = on). Where the server has no TLS and you trust the network between, \
-             add ?sslmode=disable to {setting}, or &sslmode=disable after other parameters"
-        ),
     };
     format!("{}. {what_to_do}", message(error))
 }
@@ -138,6 +117,11 @@ async fn missing_privilege(
 /// The database that a connection asks for; Postgres takes the user's name if there is none.
 pub(super) fn database(options: &PgConnectOptions) -> &str {
     options.get_database().unwrap_or(options.get_username())
+}
+
+/// Whether Postgres refused a connection because a limit of connections is reached.
+pub(super) fn is_too_many_connections(error: &sqlx::Error) -> bool {
+    sqlstate(error).as_deref() == Some("53300")
 }
 
 fn sqlstate(error: &sqlx::Error) -> Option<String> {

@@ -30,12 +30,14 @@ mod nodes;
 mod percent;
 mod pinned_schema;
 mod pool;
+mod pooler;
 mod primary;
 mod scope_sets;
 mod servers;
 mod tenant_directory;
 mod tls;
 mod turns;
+mod unreachable;
 mod url_parameters;
 
 pub use accounts::admin_keys::{AdminKey, AdminVerification};

@@ -12,6 +12,7 @@ use super::{
     pinned_schema::{Schema, Schemas},
     primary::{REFUSE_STANDBY, identify, is_standby},
     servers::{Refused, Servers},
+    unreachable,
 };
 use crate::entropy;
 
@@ -82,6 +83,13 @@ pub enum ConnectError {
     Standby { place: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },
+    #[error(
+        "Postgres at {place} is behind a pooler in transaction or statement mode, but Tollgate needs \
+         session mode (PgBouncer: pool_mode = session), because it prepares statements and changes \
+         settings in its sessions. Nothing was changed. Change the mode of the pooler, or lead \
+         DATABASE_URL to Postgres itself"
+    )]
+    SharedSessions { place: String },
     #[error("Postgres at {place} allows fewer connections than this node may open. {reason}")]
     TooFewConnections { place: String, reason: String },
     #[error("cannot bring the schema of the database at {place} up to date: {reason}")]
@@ -201,24 +209,31 @@ pub(super) async fn probe(
         let _ = connection.close().await;
         Ok::<_, sqlx::Error>(Some(schemas))
     };
-    let place = place(options);
     match tokio::time::timeout(timeout, schemas).await {
         Ok(Ok(Some(schemas))) => Ok(schemas),
-        Ok(Ok(None)) => Err(ConnectError::Standby { place }),
-        Ok(Err(error)) if error.as_database_error().is_some() => {
-            let reason = explain::refused_connection(&error, setting, options);
-            Err(ConnectError::Refused { place, reason })
-        }
-        Ok(Err(error @ sqlx::Error::Tls(_))) => {
-            let reason = explain::failed_tls(&error, setting, options);
-            Err(ConnectError::Unreachable { place, reason })
-        }
-        Ok(Err(error)) => {
-            Err(ConnectError::Unreachable { place, reason: explain::message(&error) })
-        }
-        Err(_) => Err(ConnectError::Unreachable {
-            place,
-            reason: format!("no answer within {timeout:?}"),
-        }),
+        Ok(Ok(None)) => Err(ConnectError::Standby { place: place(options) }),
+        Ok(Err(error)) => Err(failed_connection(setting, options, &error)),
+        Err(_) => Err(no_answer(options, timeout)),
     }
+}
+
+/// Why there is no connection. `setting` is the one that has the URL.
+pub(super) fn failed_connection(
+    setting: &str,
+    options: &PgConnectOptions,
+    error: &sqlx::Error,
+) -> ConnectError {
+    let place = place(options);
+    if error.as_database_error().is_some() {
+        let reason = explain::refused_connection(error, setting, options);
+        return ConnectError::Refused { place, reason };
+    }
+    let reason = unreachable::reason(error, setting, options);
+    ConnectError::Unreachable { place, reason }
+}
+
+/// The error about a server that does not answer.
+pub(super) fn no_answer(options: &PgConnectOptions, timeout: Duration) -> ConnectError {
+    let reason = unreachable::no_answer(timeout);
+    ConnectError::Unreachable { place: place(options), reason }
 }

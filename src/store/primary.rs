@@ -1,7 +1,7 @@
 //! Makes sure that connections lead to a primary. A standby refuses every write, and its rows may
 //! be old: a key that was revoked on the primary may still be live there.
 
-use sqlx::{Executor, Postgres};
+use sqlx::{Executor, Postgres, Row as _};
 use time::OffsetDateTime;
 use tracing::debug;
 
@@ -68,11 +68,13 @@ where
     Ok(Server { id, history })
 }
 
-/// Whether this server is a standby.
+/// Whether this server is a standby. Asks in one message of the simple protocol, which also works
+/// through a pooler in another mode than session mode.
 pub(super) async fn is_standby(
     connection: impl Executor<'_, Database = Postgres>,
 ) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar("SELECT /* primary.is_standby */ pg_is_in_recovery()")
+    sqlx::raw_sql("SELECT /* primary.is_standby */ pg_is_in_recovery() AS is_standby")
         .fetch_one(connection)
-        .await
+        .await?
+        .try_get("is_standby")
 }

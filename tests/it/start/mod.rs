@@ -4,6 +4,7 @@
 mod connection_limits;
 mod libpq;
 mod own_database;
+mod pooler;
 mod refusals;
 mod run;
 mod search_path;

@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs PgBouncer for the tests of poolers, if it is missing. Prints nothing if it is installed.
+#
+# The tests use $PGBOUNCER, or `pgbouncer` on PATH or in the directories of the system's administrator.
+set -eu
+
+# Debian does not put these directories on every user's PATH.
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+
+has_pgbouncer() {
+    command -v "${PGBOUNCER:-pgbouncer}" >/dev/null 2>&1
+}
+
+if has_pgbouncer; then exit 0; fi
+
+if command -v apt-get >/dev/null 2>&1; then
+    echo "Debian's package also starts a PgBouncer of its own on port 6432. It is not used here:" >&2
+    echo "\`systemctl disable --now pgbouncer\` stops it." >&2
+fi
+"$(dirname "$0")/install-package.sh" pgbouncer
+if ! has_pgbouncer; then
+    echo "PgBouncer was installed, but it is in none of the known places: set PGBOUNCER to the program." >&2
+    exit 1
+fi

@@ -1,0 +1,106 @@
+//! Whether a pooler between this process and Postgres is in session mode.
+//!
+//! Sessions have state that Tollgate relies on: the pinned schema, time-outs, prepared statements,
+//! locks of migrations, `LISTEN`. In transaction and statement mode a pooler leads each transaction
+//! to another session. That state is then missing, or belongs to another client.
+
+use std::time::Duration;
+
+use sqlx::{Connection as _, PgConnection, Row as _, postgres::PgConnectOptions};
+
+use super::{
+    Store, explain,
+    hosts::place,
+    pool::{ConnectError, failed_connection, no_answer},
+};
+
+/// How often the connections are asked. Other clients of the pooler may use its sessions meanwhile,
+/// so once is not enough.
+const ROUNDS: usize = 3;
+
+/// Which connection is asked, in turn. No pooler that takes its sessions in a fixed order answers
+/// like two connections that have a session each.
+const ORDER: [usize; 5] = [0, 1, 0, 0, 1];
+
+impl Store {
+    /// Refuses a pooler in `DATABASE_URL` that is not in session mode. Must come before the first
+    /// use of a connection, which changes the settings of the session. The error
+    /// [`ConnectError::TooFewConnections`] says that the pooler allows no second connection.
+    ///
+    /// If Postgres itself allows no second connection, nothing is found out: a pooler would let the
+    /// second client wait instead.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn check_pooler(&self) -> Result<(), ConnectError> {
+        let (options, timeout) = (self.pool.unlimited().connect_options(), self.acquire_timeout());
+        let failed = |error| failed_connection("DATABASE_URL", &options, &error);
+        let first = match tokio::time::timeout(timeout, Asked::connect(&options)).await {
+            Ok(Ok(first)) => first,
+            Ok(Err(error)) if explain::is_too_many_connections(&error) => return Ok(()),
+            Ok(Err(error)) => return Err(failed(error)),
+            Err(_) => return Err(no_answer(&options, timeout)),
+        };
+        let second = match tokio::time::timeout(timeout, Asked::connect(&options)).await {
+            Ok(Ok(second)) => second,
+            Ok(Err(error)) if explain::is_too_many_connections(&error) => return Ok(()),
+            Ok(Err(error)) => return Err(failed(error)),
+            Err(_) => return Err(self.no_second_connection(&options, timeout)),
+        };
+        let mut both = [first, second];
+        let own = match tokio::time::timeout(timeout, have_own_sessions(&mut both)).await {
+            Ok(own) => own.map_err(failed)?,
+            Err(_) => return Err(no_answer(&options, timeout)),
+        };
+        for asked in both {
+            // Nothing depends on how they are closed.
+            let _ = asked.connection.close().await;
+        }
+        if own { Ok(()) } else { Err(ConnectError::SharedSessions { place: place(&options) }) }
+    }
+
+    fn no_second_connection(&self, options: &PgConnectOptions, timeout: Duration) -> ConnectError {
+        let needed = self.listener.settings.connections_per_node();
+        let reason = format!(
+            "A second connection got no answer within {timeout:?} while the first one was open: a \
+             pooler allows only one (PgBouncer: default_pool_size, pool_size, max_db_connections \
+             or max_user_connections). Raise its limit to {needed} for each node"
+        );
+        ConnectError::TooFewConnections { place: place(options), reason }
+    }
+}
+
+/// A connection, and the session that answered first.
+struct Asked {
+    connection: PgConnection,
+    session: String,
+}
+
+impl Asked {
+    async fn connect(options: &PgConnectOptions) -> Result<Self, sqlx::Error> {
+        let mut connection = PgConnection::connect_with(options).await?;
+        let session = session(&mut connection).await?;
+        Ok(Self { connection, session })
+    }
+}
+
+/// Whether each connection has a session of its own, and keeps it.
+async fn have_own_sessions(both: &mut [Asked; 2]) -> Result<bool, sqlx::Error> {
+    if both[0].session == both[1].session {
+        return Ok(false);
+    }
+    for asked in ORDER.repeat(ROUNDS) {
+        let asked = &mut both[asked];
+        if session(&mut asked.connection).await? != asked.session {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The session that answers. One message of the simple protocol, because a prepared statement would
+/// be missing in another session.
+async fn session(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
+    sqlx::raw_sql("SELECT /* pooler.session */ pg_backend_pid()::text AS session")
+        .fetch_one(connection)
+        .await?
+        .try_get("session")
+}

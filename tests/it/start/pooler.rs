@@ -1,0 +1,200 @@
+//! A real PgBouncer between Tollgate and Postgres. Session mode works with PgBouncer's defaults; the
+//! other modes are refused.
+
+use std::{
+    os::unix::{
+        fs::{MetadataExt as _, chown},
+        net::UnixStream,
+        process::CommandExt as _,
+    },
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+
+use super::run::{fails, succeeds};
+use crate::harness::{
+    Call, PATIENCE, cluster,
+    process::{Process, tollgate},
+};
+
+/// A running PgBouncer in front of the cluster. It listens on a socket in its directory.
+struct Pooler {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Pooler {
+    /// Starts one that has these `settings`, and PgBouncer's defaults for everything else. The
+    /// cluster must run.
+    fn start(name: &str, settings: &str) -> Self {
+        let directory = cluster::directory(name);
+        std::fs::create_dir_all(&directory).expect("a directory");
+        // PgBouncer refuses to run as root, and only the owner of the cluster reaches its socket.
+        let data = cluster::directory("cluster").join("data");
+        let owner = std::fs::metadata(data).expect("the data of the cluster");
+        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
+        let postgres = cluster::socket();
+        let postgres = postgres.parent().expect("a directory").display();
+        let text = format!(
+            "[databases]\n* = host={postgres} port=5432 user=postgres\n\
+             [pgbouncer]\nunix_socket_dir = {}\nauth_type = any\n{settings}\n",
+            directory.display()
+        );
+        let configuration = directory.join("pgbouncer.ini");
+        std::fs::write(&configuration, text).expect("the configuration is written");
+        let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
+        let program = cluster::variable("PGBOUNCER").unwrap_or_else(|| "pgbouncer".into());
+        // Debian does not put these directories on every user's PATH.
+        let mut path = cluster::variable("PATH").unwrap_or_default();
+        path.push(":/usr/local/sbin:/usr/sbin:/sbin");
+        let child = Command::new(program)
+            .env("PATH", path)
+            .arg(&configuration)
+            .uid(owner.uid())
+            .gid(owner.gid())
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .expect("PgBouncer, which scripts/ensure-pgbouncer.sh installs");
+        let mut pooler = Self { child, directory };
+        pooler.wait_until_it_listens();
+        pooler
+    }
+
+    fn wait_until_it_listens(&mut self) {
+        let deadline = Instant::now() + PATIENCE;
+        while UnixStream::connect(self.directory.join(".s.PGSQL.6432")).is_err() {
+            let exited = self.child.try_wait().expect("the status can be read");
+            let ready = exited.is_none() && Instant::now() < deadline;
+            assert!(ready, "PgBouncer does not listen: {exited:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.join("stderr")).unwrap_or_default()
+    }
+
+    /// The URL of a database behind the pooler.
+    fn url(&self, database: &str) -> String {
+        let directory = self.directory.to_str().expect("text").replace('/', "%2F");
+        format!("postgres://postgres@{directory}:6432/{database}?password=")
+    }
+
+    /// A command that uses a database behind the pooler.
+    fn command(&self, database: &str, arguments: &[&str]) -> Command {
+        let mut command = tollgate(arguments);
+        command.env("DATABASE_URL", self.url(database));
+        command.env("TOLLGATE_LISTEN", "127.0.0.1:0").env("TOLLGATE_METRICS_LISTEN", "127.0.0.1:0");
+        command.env("TOLLGATE_DATABASE_CONNECTIONS", "2");
+        command
+    }
+}
+
+impl Drop for Pooler {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        // If this fails, the files stay in the temporary directory.
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
+
+/// The number of tables in the schema `public`.
+async fn tables(url: &str) -> i64 {
+    let mut connection = PgConnection::connect(url).await.expect("the cluster runs");
+    sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
+        .fetch_one(&mut connection)
+        .await
+        .expect("a count")
+}
+
+#[tokio::test]
+async fn pooler_in_session_mode_works_with_its_defaults() {
+    let url = cluster::empty_database().await;
+    let database = cluster::database_in(&url);
+    let pooler = Pooler::start("pooler-session", "");
+    let create = ["tenant", "create", "tronagg", "--prefix", "ta_", "--json"];
+    let output = pooler.command(database, &create).output().expect("the program runs");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stderr}\n{}", pooler.log());
+    let tenant: Value = serde_json::from_slice(&output.stdout).expect("an object");
+    let admin_key = tenant["admin_key"].as_str().expect("a key");
+
+    let log = cluster::directory("pooler-session.log");
+    let service = Process::start(pooler.command(database, &["serve"]), &log);
+    let call = |method: &str, path: &str| Call::new(method, path).bearer(admin_key);
+    service.send(call("PUT", "/v1/accounts/user-1")).expect(201);
+    let credit = call("POST", "/v1/accounts/user-1/credits").header("Idempotency-Key", "opening");
+    service.send(credit.json(json!({"amount": "5"}))).expect(201);
+    let create = call("POST", "/v1/accounts/user-1/keys");
+    let create = create.json(json!({"name": "a", "scopes": ["purchases:write"]}));
+    let created = service.send(create).expect(201);
+    let buy = Call::new("POST", "/v1/purchases").header("X-API-Key", created.text("/key"));
+    service.send(buy.json(json!({"amount": "1"}))).expect(201);
+    let revoke = format!("/v1/accounts/user-1/keys/{}/revoke", created.text("/id"));
+    service.send(call("POST", &revoke)).expect(200);
+    service.send(Call::new("GET", "/readyz")).expect(200);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}\n{}", pooler.log());
+    assert!(!log.contains("WARN"), "{log}");
+    succeeds(pooler.command(database, &["ledger", "verify"]));
+    let _ = std::fs::remove_file(cluster::directory("pooler-session.log"));
+}
+
+#[tokio::test]
+async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_changed() {
+    let url = cluster::empty_database().await;
+    let database = cluster::database_in(&url);
+    for mode in ["transaction", "statement"] {
+        let name = format!("pooler-{mode}");
+        for settings in ["", "server_round_robin = 1\nmin_pool_size = 2"] {
+            let pooler = Pooler::start(&name, &format!("pool_mode = {mode}\n{settings}"));
+            let refuses = |command: Command| {
+                let error = fails(command);
+                for part in [
+                    "behind a pooler in transaction or statement mode",
+                    "session mode (PgBouncer: pool_mode = session)",
+                ] {
+                    assert!(error.contains(part), "{part} is not in: {error}\n{}", pooler.log());
+                }
+            };
+            for arguments in [&["serve"][..], &["migrate"], &["tenant", "list"]] {
+                refuses(pooler.command(database, arguments));
+            }
+            // The connection that listens does not make up for it.
+            let mut command = pooler.command(database, &["serve"]);
+            command.env("TOLLGATE_LISTEN_DATABASE_URL", &url);
+            refuses(command);
+        }
+    }
+    assert_eq!(tables(&url).await, 0);
+}
+
+#[tokio::test]
+async fn pooler_that_allows_one_connection_is_refused_by_a_service_but_not_by_a_command() {
+    let url = cluster::empty_database().await;
+    let database = cluster::database_in(&url);
+    let pooler = Pooler::start("pooler-small", "default_pool_size = 1");
+    let command = |arguments: &[&str]| {
+        let mut command = pooler.command(database, arguments);
+        command.env("TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", "1s");
+        command
+    };
+    let error = fails(command(&["serve"]));
+    for part in [
+        "allows fewer connections than this node may open",
+        "PgBouncer: default_pool_size",
+        "Raise its limit to 16 for each node",
+    ] {
+        assert!(error.contains(part), "{part} is not in: {error}\n{}", pooler.log());
+    }
+    assert_eq!(tables(&url).await, 0);
+    succeeds(command(&["migrate"]));
+    assert!(tables(&url).await > 0);
+}
