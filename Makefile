@@ -21,6 +21,7 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 	scripts/ensure-axe.sh
 	scripts/ensure-nginx.sh
 	scripts/ensure-pgbouncer.sh
+	scripts/ensure-openssl.sh
 	cargo test --locked
 	cargo test --locked --features model --test model
 	cargo check --locked $(MIDDLEWARE)

@@ -39,6 +39,10 @@ pub(super) fn refused_connection(
             "Check the user and the password in {setting}; without a password in it, check \
              PGPASSWORD and ~/.pgpass"
         ),
+        Some("28000") if message(error).contains("no encryption") => format!(
+            "pg_hba.conf of the server may demand TLS from this user and this machine: use \
+             sslmode=verify-full in {setting}"
+        ),
         Some("28000") => format!(
             "Check the user in {setting}, and whether pg_hba.conf of the server lets it connect \
              from this machine"
@@ -52,6 +56,11 @@ pub(super) fn refused_connection(
         Some("53300") => {
             "Close other connections, or raise the limit: CONNECTION LIMIT of the role \
                           or of the database, or max_connections of the server"
+                .to_owned()
+        }
+        _ if message(error).contains("unsupported startup parameter") => {
+            "The pooler refuses this parameter: name it in its ignore_startup_parameters, or leave \
+             it out (options in the URL, PGOPTIONS)"
                 .to_owned()
         }
         _ => return message(error),

@@ -213,7 +213,7 @@ pub(super) async fn probe(
         Ok(Ok(Some(schemas))) => Ok(schemas),
         Ok(Ok(None)) => Err(ConnectError::Standby { place: place(options) }),
         Ok(Err(error)) => Err(failed_connection(setting, options, &error)),
-        Err(_) => Err(no_answer(options, timeout)),
+        Err(_) => Err(no_answer(setting, options, timeout)),
     }
 }
 
@@ -233,7 +233,11 @@ pub(super) fn failed_connection(
 }
 
 /// The error about a server that does not answer.
-pub(super) fn no_answer(options: &PgConnectOptions, timeout: Duration) -> ConnectError {
-    let reason = unreachable::no_answer(timeout);
+pub(super) fn no_answer(
+    setting: &str,
+    options: &PgConnectOptions,
+    timeout: Duration,
+) -> ConnectError {
+    let reason = unreachable::no_answer(setting, timeout);
     ConnectError::Unreachable { place: place(options), reason }
 }

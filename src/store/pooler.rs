@@ -37,7 +37,7 @@ impl Store {
             Ok(Ok(first)) => first,
             Ok(Err(error)) if explain::is_too_many_connections(&error) => return Ok(()),
             Ok(Err(error)) => return Err(failed(error)),
-            Err(_) => return Err(no_answer(&options, timeout)),
+            Err(_) => return Err(no_answer("DATABASE_URL", &options, timeout)),
         };
         let second = match tokio::time::timeout(timeout, Asked::connect(&options)).await {
             Ok(Ok(second)) => second,
@@ -48,7 +48,7 @@ impl Store {
         let mut both = [first, second];
         let own = match tokio::time::timeout(timeout, have_own_sessions(&mut both)).await {
             Ok(own) => own.map_err(failed)?,
-            Err(_) => return Err(no_answer(&options, timeout)),
+            Err(_) => return Err(no_answer("DATABASE_URL", &options, timeout)),
         };
         for asked in both {
             // Nothing depends on how they are closed.

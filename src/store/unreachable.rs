@@ -1,6 +1,10 @@
-//! Why Postgres cannot be reached, and what to do.
+//! Why Postgres cannot be reached, and what to do. Each reason is one line.
 
-use std::time::Duration;
+use std::{
+    io::{Error as IoError, ErrorKind},
+    net::IpAddr,
+    time::Duration,
+};
 
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
@@ -8,20 +12,47 @@ use super::explain::message;
 
 /// Why there is no connection. `setting` is the one that has the URL.
 pub(super) fn reason(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) -> String {
-    match error {
-        sqlx::Error::Tls(_) => failed_tls(error, setting, options),
-        _ => message(error),
-    }
+    let said = message(error);
+    let what_to_do = match error {
+        sqlx::Error::Tls(_) if said == "server does not support TLS" => no_tls(setting, options),
+        sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => check_files(setting),
+        // TLS failed in the middle of an exchange.
+        sqlx::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
+            failed_handshake(&said, setting, options)
+        }
+        sqlx::Error::Io(cause) => match failed_io(cause, &said, setting, options) {
+            Some(what_to_do) => what_to_do,
+            None => return said,
+        },
+        sqlx::Error::Protocol(said) => return wrong_answer(said, setting),
+        _ => return said,
+    };
+    format!("{said}. {what_to_do}")
 }
 
 /// Why there is no connection if the server did not answer in time.
-pub(super) fn no_answer(timeout: Duration) -> String {
-    format!("no answer within {timeout:?}")
+pub(super) fn no_answer(setting: &str, timeout: Duration) -> String {
+    format!(
+        "no answer within {timeout:?} (TOLLGATE_DATABASE_ACQUIRE_TIMEOUT). A firewall may drop what \
+         is sent, or the server hangs or is not Postgres. {}",
+        check_address(setting)
+    )
 }
 
-/// Why there is no encrypted connection.
-fn failed_tls(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) -> String {
-    let what_to_do = match options.get_ssl_mode() {
+fn check_address(setting: &str) -> String {
+    format!("Check the host and the port in {setting}")
+}
+
+fn check_files(setting: &str) -> String {
+    format!(
+        "Check the files of certificates and keys: sslrootcert, sslcert and sslkey in {setting}, or \
+         PGSSLROOTCERT, PGSSLCERT and PGSSLKEY"
+    )
+}
+
+/// The server has no TLS, and the connection needs it.
+fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
+    match options.get_ssl_mode() {
         PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(
             "Turn TLS on in Postgres (ssl = on), and name the file of the certificate authority \
              that signed its certificate: sslrootcert=… in {setting}. With sslmode=verify-full the \
@@ -32,6 +63,196 @@ fn failed_tls(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) ->
              Postgres (ssl = on). Where the server has no TLS and you trust the network between, \
              add ?sslmode=disable to {setting}, or &sslmode=disable after other parameters"
         ),
-    };
-    format!("{}. {what_to_do}", message(error))
+    }
+}
+
+/// The operating system's error. `None`: it says everything.
+fn failed_io(
+    cause: &IoError,
+    said: &str,
+    setting: &str,
+    options: &PgConnectOptions,
+) -> Option<String> {
+    let is_socket = options.get_socket().is_some() || options.get_host().starts_with('/');
+    let address = check_address(setting);
+    Some(match cause.kind() {
+        ErrorKind::ConnectionRefused => format!(
+            "Nothing listens there. {address}, and whether Postgres runs and listens on that \
+             address (listen_addresses)"
+        ),
+        ErrorKind::NotFound if is_socket => format!(
+            "There is no socket .s.PGSQL.{} in this directory. Check the directory and the port in \
+             {setting}, and whether Postgres runs",
+            options.get_port()
+        ),
+        ErrorKind::PermissionDenied if is_socket => {
+            "The user of this process may not use the socket: check unix_socket_permissions of \
+             Postgres, and the rights of the directory"
+                .to_owned()
+        }
+        // Nothing but these files is opened for a connection to a host.
+        ErrorKind::NotFound | ErrorKind::PermissionDenied => check_files(setting),
+        ErrorKind::ConnectionReset
+        | ErrorKind::ConnectionAborted
+        | ErrorKind::BrokenPipe
+        | ErrorKind::UnexpectedEof => {
+            format!("The connection was closed before Postgres answered. {address}")
+        }
+        ErrorKind::HostUnreachable
+        | ErrorKind::NetworkUnreachable
+        | ErrorKind::AddrNotAvailable
+        | ErrorKind::TimedOut => {
+            format!("{address}, and the network and the firewalls between")
+        }
+        _ if said.starts_with("failed to lookup address information") => format!(
+            "The name of the host has no address. Check the host in {setting}, and the name servers \
+             of this machine"
+        ),
+        _ => return None,
+    })
+}
+
+/// The answer is none that Tollgate expects.
+fn wrong_answer(said: &str, setting: &str) -> String {
+    // sqlx adds the place in its source code.
+    let said = said.split(" (sqlx").next().unwrap_or(said);
+    let address = check_address(setting);
+    if let Some(byte) = said.strip_prefix("unexpected response from SSLRequest: ") {
+        return match byte {
+            // sqlx read nothing, and took its empty buffer for the answer.
+            "0x00" => format!(
+                "the connection was closed without an answer, as by a load balancer that has no \
+                 server to lead to. {address}, and whether Postgres runs"
+            ),
+            "0x45" => "the server answered with an error before TLS was set up, as Postgres does \
+                       when it cannot start a further process. Its log has the reason"
+                .to_owned(),
+            _ => format!(
+                "what answers there is not Postgres, but a web server, for example. {address}"
+            ),
+        };
+    }
+    let foreign = ["unknown message type", "establish: unexpected message"];
+    if foreign.iter().any(|text| said.starts_with(*text)) {
+        return format!("what answers there is not Postgres ({said}). {address}");
+    }
+    said.to_owned()
+}
+
+/// TLS was not set up, most often because of the server's certificate.
+fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> String {
+    let host = options.get_host();
+    let is = |error: &str| said.contains(error);
+    // Rustls takes neither a certificate authority for a server, nor a certificate without
+    // extensions. The first is what the manual of Postgres makes in one step.
+    if is("CaUsedAsEndEntity") || is("UnsupportedCertVersion") {
+        return make_certificates(setting, host);
+    }
+    if is("UnknownIssuer") || is("BadSignature") {
+        return format!(
+            "The certificate of the server is signed by no certificate authority that is trusted: \
+             set sslrootcert in {setting} to the file of the one that signed it. Without sslrootcert \
+             only public ones are trusted"
+        );
+    }
+    if is("not valid for name") || is("NotValidForName") {
+        return format!(
+            "Write the host in {setting} as the certificate has it, or make a certificate whose \
+             subjectAltName has {host:?}. sslmode=verify-ca does not compare names"
+        );
+    }
+    if is("certificate expired") || is("not valid yet") {
+        return "Renew the certificate of the server, or correct the clock of this machine"
+            .to_owned();
+    }
+    if is("invalid peer certificate") {
+        return make_certificates(setting, host);
+    }
+    if is("received fatal alert") {
+        return format!(
+            "Postgres has ended TLS, and its log has the reason. {}",
+            check_files(setting)
+        );
+    }
+    format!("TLS could not be set up. {}, and the log of Postgres", check_address(setting))
+}
+
+/// The commands that make a certificate authority, and a certificate of this host that it signs.
+fn make_certificates(setting: &str, host: &str) -> String {
+    let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
+    format!(
+        "A server needs a certificate of its own that a certificate authority has signed. Make both \
+         with OpenSSL 3: openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=Postgres \
+         CA' -keyout ca.key -out ca.crt && openssl req -x509 -newkey rsa:2048 -nodes -days 365 -CA \
+         ca.crt -CAkey ca.key -subj '/CN={host}' -addext 'subjectAltName={kind}:{host}' -addext \
+         'basicConstraints=critical,CA:FALSE' -keyout server.key -out server.crt. Then set \
+         ssl_cert_file of Postgres to server.crt, ssl_key_file to server.key, and sslrootcert in \
+         {setting} to ca.crt"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(host: &str) -> PgConnectOptions {
+        PgConnectOptions::new_without_pgpass().host(host).password("hunter2")
+    }
+
+    fn of(error: sqlx::Error, host: &str) -> String {
+        let reason = reason(&error, "DATABASE_URL", &options(host));
+        assert!(!reason.contains('\n') && !reason.contains("hunter2"), "{reason}");
+        reason
+    }
+
+    fn certificate(error: &str) -> sqlx::Error {
+        let said = format!("invalid peer certificate: {error}");
+        sqlx::Error::Io(IoError::new(ErrorKind::InvalidData, said))
+    }
+
+    #[test]
+    fn certificate_that_cannot_be_a_servers_has_the_commands_that_make_one() {
+        let own_authority = "Other(OtherError(CaUsedAsEndEntity))";
+        let reason = of(certificate(own_authority), "db.example.com");
+        assert!(reason.contains("-addext 'subjectAltName=DNS:db.example.com'"), "{reason}");
+        assert_eq!(reason.matches("openssl req -x509 ").count(), 2, "{reason}");
+        assert!(reason.contains("sslrootcert in DATABASE_URL to ca.crt"), "{reason}");
+        for address in ["10.0.0.7", "::1"] {
+            let reason = of(certificate(own_authority), address);
+            assert!(reason.contains(&format!("subjectAltName=IP:{address}")), "{reason}");
+        }
+    }
+
+    #[test]
+    fn each_fault_of_a_certificate_has_its_remedy() {
+        for (error, remedy) in [
+            ("UnknownIssuer", "set sslrootcert in DATABASE_URL to the file"),
+            ("BadSignature", "set sslrootcert in DATABASE_URL to the file"),
+            ("certificate not valid for name \"db\"; certificate is", "subjectAltName has \"db\""),
+            ("certificate expired: verification time 9 (UNIX)", "Renew the certificate"),
+            ("certificate not valid yet: verification time 9", "the clock of this machine"),
+            ("Revoked", "openssl req -x509"),
+        ] {
+            let reason = of(certificate(error), "db");
+            assert!(reason.contains(error) && reason.contains(remedy), "{reason}");
+        }
+        let alert = "received fatal alert: CertificateRequired";
+        let reason = of(sqlx::Error::Io(IoError::new(ErrorKind::InvalidData, alert)), "db");
+        assert!(reason.contains("sslcert and sslkey in DATABASE_URL"), "{reason}");
+    }
+
+    #[test]
+    fn answers_of_other_programs_are_explained() {
+        for (said, expected) in [
+            ("unexpected response from SSLRequest: 0x00", "closed without an answer"),
+            ("unexpected response from SSLRequest: 0x45", "answered with an error before TLS"),
+            ("unexpected response from SSLRequest: 0x48", "is not Postgres"),
+            ("unknown message type: 'x'", "is not Postgres"),
+            ("unsupported authentication method: Gss", "unsupported authentication method"),
+        ] {
+            let said = format!("{said} (sqlx_postgres::connection:1)");
+            let reason = of(sqlx::Error::Protocol(said), "db");
+            assert!(reason.contains(expected) && !reason.contains("sqlx"), "{reason}");
+        }
+    }
 }

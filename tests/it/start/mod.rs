@@ -1,6 +1,7 @@
 //! What the program does with its settings and its database before it serves: it starts, or it
 //! refuses with a message that says what to do.
 
+mod certificates;
 mod connection_limits;
 mod libpq;
 mod own_database;
@@ -10,5 +11,6 @@ mod run;
 mod search_path;
 mod settings;
 mod tls;
+mod unreachable;
 mod urls;
 mod waiting;

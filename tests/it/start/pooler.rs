@@ -144,6 +144,11 @@ async fn pooler_in_session_mode_works_with_its_defaults() {
     assert!(status.success(), "{status}: {log}\n{}", pooler.log());
     assert!(!log.contains("WARN"), "{log}");
     succeeds(pooler.command(database, &["ledger", "verify"]));
+    let mut command = pooler.command(database, &["ledger", "verify"]);
+    command.env("PGOPTIONS", "-c geqo=on");
+    let error = fails(command);
+    assert!(error.contains("unsupported startup parameter"), "{error}");
+    assert!(error.contains("name it in its ignore_startup_parameters"), "{error}");
     let _ = std::fs::remove_file(cluster::directory("pooler-session.log"));
 }
 

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Installs OpenSSL for the tests of certificates, if it is missing. Prints nothing if it is installed.
+#
+# The tests need OpenSSL 3: LibreSSL, such as that of macOS, has no `openssl req -CA`.
+set -eu
+
+has_openssl() {
+    case $(openssl version 2>/dev/null) in
+        "OpenSSL "[3-9]*) return 0 ;;
+        *) return 1 ;;
+    esac
+}
+
+if has_openssl; then exit 0; fi
+
+"$(dirname "$0")/install-package.sh" openssl
+if ! has_openssl; then
+    echo "\`openssl\` on PATH is not OpenSSL 3: put OpenSSL 3 first on PATH." >&2
+    exit 1
+fi
