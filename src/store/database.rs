@@ -21,8 +21,8 @@ use super::{
     hosts::{Hosts, place},
     lookups::{self, Lookups},
     pool::{
-        BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState, pool,
-        probe,
+        BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
+        acquire_at_start, pool, probe,
     },
     primary,
     scope_sets::ScopeSets,
@@ -142,7 +142,7 @@ impl Store {
             place: place.clone(),
             reason: explain::message(&error),
         };
-        let mut connection = self.pool.unlimited().acquire().await.map_err(failed)?;
+        let mut connection = acquire_at_start(self.pool.unlimited(), self.acquire_timeout).await?;
         let limits = ConnectionLimits::read(&mut connection).await.map_err(failed)?;
         let Some(reason) = limits.shortage(&self.listener.settings) else { return Ok(()) };
         if self.listener.settings.listen_url.is_none() {
@@ -182,7 +182,8 @@ impl Store {
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
         let failed = |error| migration(explain::message(&error));
         // Detached, so that it does not return to the pool with changed settings.
-        let mut connection = self.pool.unlimited().acquire().await.map_err(failed)?.detach();
+        let mut connection =
+            acquire_at_start(self.pool.unlimited(), self.acquire_timeout).await?.detach();
         if let Err(error) = schema::bring_up_to_date(&mut connection).await {
             let pinned = &self.listener.schema;
             let reason = explain::failed_migration(&error, pinned, &mut connection).await;

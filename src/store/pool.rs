@@ -1,7 +1,8 @@
 use std::{num::NonZero, time::Duration};
 
 use sqlx::{
-    Connection as _, Executor as _,
+    Connection as _, Executor as _, PgPool, Postgres,
+    pool::PoolConnection,
     postgres::{PgConnectOptions, PgListener, PgPoolOptions},
 };
 
@@ -215,6 +216,25 @@ pub(super) async fn probe(
         Ok(Err(error)) => Err(failed_connection(setting, options, &error)),
         Err(_) => Err(no_answer(setting, options, timeout)),
     }
+}
+
+/// A connection of the pool, at the start. If there is none, connects once without the pool: its
+/// time-out hides why Postgres refuses further connections.
+pub(super) async fn acquire_at_start(
+    pool: &PgPool,
+    timeout: Duration,
+) -> Result<PoolConnection<Postgres>, ConnectError> {
+    let failure = match pool.acquire().await {
+        Ok(connection) => return Ok(connection),
+        Err(failure) => failure,
+    };
+    let options = pool.connect_options();
+    let alone = sqlx::PgConnection::connect_with(&options);
+    let failure = match tokio::time::timeout(timeout, alone).await {
+        Ok(Err(cause)) => cause,
+        _ => failure,
+    };
+    Err(failed_connection("DATABASE_URL", &options, &failure))
 }
 
 /// Why there is no connection. `setting` is the one that has the URL.

@@ -1,13 +1,22 @@
 //! What Postgres refuses: a privilege, a connection, a write. The message says how to fix it.
 
+use std::time::Duration;
+
 use sqlx::{Connection as _, PgConnection};
-use tollgate::postgres::{self, PrivatePostgres};
+use tollgate::{
+    postgres::{self, PrivatePostgres},
+    store::{PoolSettings, Store},
+};
 
 use super::{
     own_database::OwnDatabase,
     run::{fails, succeeds},
 };
-use crate::harness::{cluster, eventually, process::tollgate};
+use crate::harness::{
+    cluster::{self, pool_settings},
+    eventually,
+    process::tollgate,
+};
 
 #[tokio::test]
 async fn missing_privilege_error_contains_the_grant_that_fixes_it() {
@@ -84,6 +93,27 @@ async fn refused_connection_error_says_how_to_fix_it() {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", database.url.replace("&password=", "&password=right"));
     succeeds(command);
+}
+
+#[tokio::test]
+async fn too_many_connections_are_not_hidden_behind_the_time_out_of_the_pool() {
+    let database = OwnDatabase::of_role("CONNECTION LIMIT 1").await;
+    let settings =
+        PoolSettings { acquire_timeout: Duration::from_secs(2), ..pool_settings(&database.url) };
+    let store = Store::connect(&settings).await.expect("one connection is allowed");
+    // The connection with which the store began may still count.
+    let other = tokio::sync::Mutex::new(None);
+    eventually("another client has the connection", async || {
+        let connected = PgConnection::connect(&database.url).await.ok();
+        *other.lock().await = connected;
+        other.lock().await.is_some()
+    })
+    .await;
+    for error in [store.migrate().await, store.check_connection_limits().await] {
+        let error = error.expect_err("no connection is left").to_string();
+        assert!(error.contains("(SQLSTATE 53300). Close other connections"), "{error}");
+    }
+    store.close().await;
 }
 
 #[tokio::test]
