@@ -86,6 +86,12 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.holds((self.since_boot)())
     }
 
+    /// The server that granted the lease. `None`: it does not hold at this moment.
+    #[must_use]
+    pub fn lease_server(&self) -> Option<ServerId> {
+        self.lease.server((self.since_boot)())
+    }
+
     /// Ends the lease before its time.
     pub fn end_lease(&self) {
         self.lease.end();
@@ -131,7 +137,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         };
         // Read after the ticket was taken: a new session clears the cache before it grants a lease.
         // So a row of another server than the new session's is not kept.
-        let Some(server) = self.lease.server((self.since_boot)()) else {
+        let Some(server) = self.lease_server() else {
             self.counts.without_lease.fetch_add(1, Ordering::Relaxed);
             return Err(NoVerdict::NoLease);
         };

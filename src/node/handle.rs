@@ -1,4 +1,8 @@
-use std::{sync::Arc, time::Duration};
+use std::{
+    pin::Pin,
+    sync::{Arc, Weak},
+    time::Duration,
+};
 
 use tokio::time::{Instant, sleep};
 
@@ -6,7 +10,8 @@ use super::{held_session::HeldSession, keeper, lookup::StoreLookup};
 use crate::{
     auth::{Denial, LeasedVerifier, NoVerdict, Presented, Verdict},
     clock,
-    store::Store,
+    domain::server::ServerId,
+    store::{NodeLease, Store},
 };
 
 /// The pause before a key is looked up again because another server than that of the lease
@@ -66,6 +71,10 @@ impl Node {
                 }
             });
         });
+        store.use_lease(LeaseOfNode {
+            verifier: Arc::downgrade(&verifier),
+            session: Arc::clone(&session),
+        });
         Self { store, verifier, session, lease: settings.lease }
     }
 
@@ -75,15 +84,6 @@ impl Node {
         match self.verifier.ask(presented).await {
             Ok(verdict) => verdict,
             Err(reason) => self.verify_later(presented, reason).await,
-        }
-    }
-
-    /// Waits for a lease as [`verify`](Self::verify) does. Returns whether the node has one.
-    pub async fn has_lease(&self) -> bool {
-        let deadline = Instant::now() + self.store.acquire_timeout();
-        match self.session.wait() {
-            Some(waiting) => waiting.until(|| self.verifier.holds_lease(), deadline).await,
-            None => self.verifier.holds_lease(),
         }
     }
 
@@ -123,5 +123,28 @@ impl Node {
     /// for this node.
     pub async fn keep_lease(self, stop: impl Future<Output = ()>) {
         keeper::keep(&self.store, &self.verifier, &self.session, self.lease, stop).await;
+    }
+}
+
+/// The lease of a node, for its store. The verifier holds the store, so the reference is weak.
+struct LeaseOfNode {
+    verifier: Weak<LeasedVerifier<StoreLookup>>,
+    session: Arc<HeldSession>,
+}
+
+impl NodeLease for LeaseOfNode {
+    fn server(
+        &self,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Option<ServerId>> + Send + '_>> {
+        Box::pin(async move {
+            let verifier = self.verifier.upgrade()?;
+            if let Some(server) = verifier.lease_server() {
+                return Some(server);
+            }
+            let waiting = self.session.wait()?;
+            waiting.until(|| verifier.holds_lease(), deadline).await;
+            verifier.lease_server()
+        })
     }
 }

@@ -1,7 +1,7 @@
 use std::{
     future::Future,
     ops::{Deref, DerefMut},
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -17,7 +17,7 @@ use super::{
     connection_limits::ConnectionLimits,
     error::is_lost_connection,
     explain,
-    host_choice::{NoPrimary, choose},
+    host_choice::{NoPrimary, choose, choose_at_start},
     hosts::{Hosts, place},
     lookups::{self, Lookups},
     pool::{
@@ -29,7 +29,8 @@ use super::{
     servers::Servers,
     tenant_directory::TenantDirectory,
     tls,
-    turns::{Places, Turn, Turns, hurry, of_request},
+    turns::{Places, Turn, Turns},
+    under_lease::NodeLease,
 };
 use crate::{domain::server::ServerId, entropy, schema};
 
@@ -54,6 +55,8 @@ pub struct Store {
     max_connections: u32,
     /// Time limit of a read, including the wait for a connection.
     read_timeout: Duration,
+    /// The lease of the node that this store belongs to.
+    pub(super) lease: OnceLock<Box<dyn NodeLease>>,
     pub(super) tenants: TenantDirectory,
     pub(super) scope_sets: ScopeSets,
     pub(super) acknowledged: Acknowledged,
@@ -71,11 +74,11 @@ impl Store {
         };
         let (timeout, standby_allowed) = (settings.acquire_timeout, settings.standby_allowed);
         let servers = Servers::default();
-        let options = choose(&hosts, &servers).await.unwrap_or_else(|_| hosts.first().clone());
-        let schemas = probe("DATABASE_URL", &options, timeout, standby_allowed).await?;
+        let options = choose_at_start(&hosts, &servers, standby_allowed).await?;
+        let schemas = probe(hosts.setting(), &options, timeout, standby_allowed).await?;
         if settings.listen_url.is_some() {
-            let listen = listen_hosts.first();
-            probe("TOLLGATE_LISTEN_DATABASE_URL", listen, timeout, standby_allowed).await?;
+            let listen = choose_at_start(&listen_hosts, &servers, standby_allowed).await?;
+            probe(listen_hosts.setting(), &listen, timeout, standby_allowed).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
             place: hosts.place(),
@@ -103,6 +106,7 @@ impl Store {
             changes: Arc::new(Changes::new(entropy::node_id()?)),
             max_connections: settings.max_connections,
             read_timeout,
+            lease: OnceLock::new(),
             tenants: TenantDirectory::default(),
             scope_sets: ScopeSets::default(),
             acknowledged: Acknowledged::default(),
@@ -190,20 +194,6 @@ impl Store {
             return Err(migration(reason));
         }
         connection.close().await.map_err(failed)
-    }
-
-    /// Checks that the database answers.
-    #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn ping(&self) -> Result<(), StoreError> {
-        of_request(None, async {
-            hurry();
-            self.read(|mut connection| async move {
-                sqlx::query("SELECT /* database.ping */ 1").execute(&mut connection).await
-            })
-            .await
-        })
-        .await?;
-        Ok(())
     }
 
     /// Places for work that waits before it uses connections of the pool. Tenants take turns on

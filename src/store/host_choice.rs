@@ -10,8 +10,10 @@ use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 use super::{
     explain,
     hosts::{Hosts, address},
+    pool::ConnectError,
     primary::{Server, identify, is_standby},
     servers::Servers,
+    unreachable,
 };
 
 /// How long one of several hosts may take to answer. A frozen one accepts connections and never
@@ -29,10 +31,15 @@ enum Answer {
     Deposed,
 }
 
-/// No host can be used. Names each with the reason.
+/// No host can be used.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", .0.join("; "))]
-pub(super) struct NoPrimary(Vec<String>);
+#[error("{}", .reasons.join("; "))]
+pub(super) struct NoPrimary {
+    /// Each host, and why it cannot be used.
+    pub reasons: Vec<String>,
+    /// A host that is a standby.
+    pub standby: Option<PgConnectOptions>,
+}
 
 /// The host to use: of the primaries, the one with the highest timeline. It is not asked if there
 /// is no choice.
@@ -50,34 +57,69 @@ pub(super) async fn choose(
         .collect();
     let mut until = Instant::now() + 2 * ANSWER_WITHIN;
     let mut best: Option<(Server, &PgConnectOptions)> = None;
-    let mut reasons = Vec::new();
+    let mut none = NoPrimary { reasons: Vec::new(), standby: None };
     while let Ok(Some((host, answer))) = timeout_at(until, answers.next()).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
             until = until.min(Instant::now() + WAIT_FOR_OTHERS);
             if best.is_none_or(|(other, _)| is_newer(server, other)) {
                 best = Some((server, host));
             }
-        } else {
-            reasons.push(reason(host, answer));
+            continue;
         }
+        if matches!(answer, Ok(Ok(Answer::Standby))) {
+            none.standby.get_or_insert_with(|| host.clone());
+        }
+        none.reasons.push(reason(hosts.setting(), host, answer));
     }
-    match best {
-        Some((_, host)) => Ok(host.clone()),
-        None => Err(NoPrimary(reasons)),
+    best.map(|(_, host)| host.clone()).ok_or(none)
+}
+
+/// The host to use at the start, where the error is for the operator.
+pub(super) async fn choose_at_start(
+    hosts: &Hosts,
+    servers: &Servers,
+    standby_allowed: bool,
+) -> Result<PgConnectOptions, ConnectError> {
+    let none = match choose(hosts, servers).await {
+        Ok(host) => return Ok(host),
+        Err(none) => none,
+    };
+    let place = hosts.place();
+    match none.standby {
+        Some(standby) if standby_allowed => Ok(standby),
+        Some(_) => Err(ConnectError::Standby { place }),
+        None => Err(ConnectError::Unreachable { place, reason: none.to_string() }),
     }
 }
 
-/// Why a host cannot be used.
-pub(super) async fn why_not(host: &PgConnectOptions, servers: &Servers) -> NoPrimary {
-    NoPrimary(vec![reason(host, timeout(ANSWER_WITHIN, ask(host, servers)).await)])
+/// Why a connection to this host failed.
+pub(super) async fn why_not(
+    error: sqlx::Error,
+    hosts: &Hosts,
+    host: &PgConnectOptions,
+    servers: &Servers,
+) -> NoPrimary {
+    let answer = match error {
+        // The pool hides why it has no connection.
+        sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
+        error => Ok(Err(error)),
+    };
+    NoPrimary { reasons: vec![reason(hosts.setting(), host, answer)], standby: None }
 }
 
-fn reason(host: &PgConnectOptions, answer: Result<Result<Answer, sqlx::Error>, Elapsed>) -> String {
+fn reason(
+    setting: &str,
+    host: &PgConnectOptions,
+    answer: Result<Result<Answer, sqlx::Error>, Elapsed>,
+) -> String {
     let reason = match answer {
         Ok(Ok(Answer::Primary(_))) => "it was slow to answer".to_owned(),
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
-        Ok(Err(error)) => explain::message(&error),
+        Ok(Err(error)) if error.as_database_error().is_some() => {
+            explain::refused_connection(&error, setting, host)
+        }
+        Ok(Err(error)) => unreachable::reason(&error, setting, host),
         Err(_) => format!("no answer within {ANSWER_WITHIN:?}"),
     };
     format!("{}: {reason}", address(host))

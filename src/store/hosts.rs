@@ -14,17 +14,28 @@ use super::{
 /// How to connect to each host of a URL, in its order. There is at least one. They differ only in
 /// the host and its port, and in the password if it comes from `~/.pgpass`.
 #[derive(Clone)]
-pub(super) struct Hosts(Vec<PgConnectOptions>);
+pub(super) struct Hosts {
+    setting: &'static str,
+    all: Vec<PgConnectOptions>,
+}
 
 impl Hosts {
     /// `setting` is the one that has the URL.
     pub fn parse(setting: &'static str, url: &str) -> Result<Self, UrlError> {
         let hosts = ConnectionUrl::read(url).and_then(|given| servers(&given, url));
-        hosts.map(Self).map_err(|reason| UrlError { setting, reason })
+        match hosts {
+            Ok(all) => Ok(Self { setting, all }),
+            Err(reason) => Err(UrlError { setting, reason }),
+        }
+    }
+
+    /// The setting that has the URL.
+    pub fn setting(&self) -> &'static str {
+        self.setting
     }
 
     pub fn all(&self) -> &[PgConnectOptions] {
-        &self.0
+        &self.all
     }
 
     pub fn first(&self) -> &PgConnectOptions {

@@ -6,6 +6,7 @@ use std::{
 
 use tokio::sync::Mutex;
 
+use super::servers::Epoch;
 use crate::domain::{
     api_key::KeyText,
     id::TenantId,
@@ -26,6 +27,8 @@ pub(super) struct LastSearch {
     pub found_out: bool,
     /// How often the directory had been cleared when the search began.
     pub clears: u64,
+    /// The session when it began: another server may have other tenants.
+    pub epoch: Epoch,
 }
 
 /// The tenants that this node knows. This version never changes or deletes a tenant, so only new

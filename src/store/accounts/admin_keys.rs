@@ -157,8 +157,8 @@ impl Store {
         hash: &KeyHash,
     ) -> Result<Option<AdminVerification>, StoreError> {
         let _timer = self.timer("verify_admin_key");
-        let found = self.lookups.admin_keys.find(*hash.as_bytes(), None).await?;
-        let Some(row) = found.row else {
+        let found = self.find_under_lease(&self.lookups.admin_keys, *hash.as_bytes()).await?;
+        let Some(row) = found else {
             return Ok(None);
         };
         Ok(Some(AdminVerification {

@@ -14,6 +14,7 @@ use crate::{
         id::TenantId,
         permission::PermissionSet,
         scope::ScopeSet,
+        server::ServerId,
         tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
         text::Name,
         timestamp::Timestamp,
@@ -24,6 +25,7 @@ use crate::{
         audit::{Act, Subject},
         clock::now,
         connection::Connection,
+        primary,
         tenant_directory::{LOOK_AGAIN_AFTER, LastSearch, Looked, TenantDirectory},
     },
 };
@@ -78,10 +80,16 @@ impl Store {
     /// Every tenant, by name.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
+        Ok(self.read_tenants().await?.1)
+    }
+
+    /// Every tenant, and the server that has answered.
+    async fn read_tenants(&self) -> Result<(ServerId, Vec<Tenant>), StoreError> {
         let _timer = self.timer("list_tenants");
-        let rows = self
+        let (server, rows) = self
             .read(|mut connection| async move {
-                sqlx::query_as!(
+                let server = primary::server(&mut connection).await?;
+                let rows = sqlx::query_as!(
                     TenantRow,
                     "SELECT /* tenants.list_tenants */
                             tenant_id, slug, environment, prefix, max_keys, currency, decimals,
@@ -89,10 +97,11 @@ impl Store {
                      FROM tenants ORDER BY slug, environment"
                 )
                 .fetch_all(&mut connection)
-                .await
+                .await?;
+                Ok((server, rows))
             })
             .await?;
-        rows.into_iter().map(TenantRow::into_tenant).collect()
+        Ok((server, rows.into_iter().map(TenantRow::into_tenant).collect::<Result<_, _>>()?))
     }
 
     /// The tenant with this name. A tenant that another node has created is found within a second:
@@ -156,13 +165,17 @@ impl Store {
         }
     }
 
-    /// Looks for new tenants, unless that was done within the last second and the directory was not
-    /// cleared since. If that search failed, it is unknown whether there are any.
+    /// Looks for new tenants, unless that was done within the last second, in the same session, and
+    /// the directory was not cleared since. If that search failed, it is unknown whether there are any.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
-        let clears = self.tenants.clears();
+        let (clears, epoch) = (self.tenants.clears(), self.servers.epoch());
         match &*looked {
-            Some(last) if last.clears == clears && last.ended.elapsed() < LOOK_AGAIN_AFTER => {
+            Some(last)
+                if last.clears == clears
+                    && last.epoch == epoch
+                    && last.ended.elapsed() < LOOK_AGAIN_AFTER =>
+            {
                 if last.found_out {
                     Ok(())
                 } else {
@@ -173,7 +186,7 @@ impl Store {
             _ => {
                 let found = self.look_for_tenants().await;
                 let (ended, found_out) = (Instant::now(), found.is_ok());
-                *looked = Some(LastSearch { ended, found_out, clears });
+                *looked = Some(LastSearch { ended, found_out, clears, epoch });
                 found
             }
         }
@@ -182,7 +195,8 @@ impl Store {
     async fn look_for_tenants(&self) -> Result<(), StoreError> {
         loop {
             let clears = self.tenants.clears();
-            if self.tenants.add(clears, self.list_tenants().await?) {
+            let tenants = self.under_lease(|_| self.read_tenants()).await?;
+            if self.tenants.add(clears, tenants) {
                 return Ok(());
             }
         }

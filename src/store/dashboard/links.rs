@@ -84,8 +84,8 @@ impl Store {
         link: &SessionToken,
     ) -> Result<Option<LinkTarget>, StoreError> {
         let _timer = self.timer("dashboard_link_target");
-        let found = self.lookups.links.find(*link.hash().as_bytes(), None).await?;
-        let Some(found) = found.row else { return Ok(None) };
+        let found = self.find_under_lease(&self.lookups.links, *link.hash().as_bytes()).await?;
+        let Some(found) = found else { return Ok(None) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
         set_tenant(tenant.id);
         Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))

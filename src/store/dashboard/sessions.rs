@@ -128,8 +128,8 @@ impl Store {
     ) -> Result<Option<DashboardSession>, StoreError> {
         let _timer = self.timer("dashboard_session");
         let token = token.hash();
-        let found = self.lookups.sessions.find(*token.as_bytes(), None).await?;
-        let Some(row) = found.row else {
+        let found = self.find_under_lease(&self.lookups.sessions, *token.as_bytes()).await?;
+        let Some(row) = found else {
             return Ok(None);
         };
         let last_seen_at = stored_time("dashboard_sessions.last_seen_at", row.last_seen_at)?;

@@ -7,3 +7,4 @@ mod gathered;
 mod rows;
 
 pub(super) use by_hash::{CONNECTIONS, Lookups, SESSION};
+pub(super) use gathered::{Gathered, Row};

@@ -66,11 +66,10 @@ impl Store {
             let connected = self.listener.connect(host.clone(), &self.servers, CONNECT_TIMEOUT);
             let mut listener = match connected.await {
                 Ok(listener) => listener,
-                // The pool hides why it has no connection.
-                Err(sqlx::Error::PoolTimedOut) => {
-                    return Err(unavailable(why_not(&host, &self.servers).await));
+                Err(error) => {
+                    let hosts = &self.listener.hosts;
+                    return Err(unavailable(why_not(error, hosts, &host, &self.servers).await));
                 }
-                Err(error) => return Err(error.into()),
             };
             // An id as unique as that of a node identifies the session.
             let mark = entropy::node_id()?.to_string();

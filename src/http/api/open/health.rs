@@ -5,14 +5,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    auth::Problem,
+    auth::{Problem, chain},
     domain::text_enum::text_enum,
     http::api::shared::problems::{AnyRoute, OpenRoute},
     state::AppState,
+    store::NotReady,
 };
 
 text_enum! {
-    /// `live`: the process answers. `ready`: the database answers too, and the node has its lease.
+    /// `live`: the process answers. `ready`: the node has its lease too, and its connections work.
     pub enum HealthStatus {
         Live = "live",
         Ready = "ready",
@@ -37,17 +38,20 @@ pub async fn livez() -> Json<Health> {
 
 /// Check that the service can answer requests
 ///
-/// Asks the database, and checks that the node holds its lease: without one no key passes.
+/// Checks that the node has its lease, without which no key passes, and that connections of every
+/// kind lead to the server of the database that granted it.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service", security(),
     responses((status = 200, description = "The service can answer requests.", body = Health),
         AnyRoute, OpenRoute))]
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
-    state.store.ping().await?;
-    if !state.node.has_lease().await {
-        let detail = "The node holds no lease, so no key passes. Try again later.";
-        return Err(Problem::unavailable(detail).because("no lease"));
-    }
+    state.store.check_ready().await.map_err(|reason| {
+        let detail = match &reason {
+            NotReady::NoLease => "The node has no lease, so no key passes. Try again later.".into(),
+            other => format!("Not ready: {other}. Try again later."),
+        };
+        Problem::unavailable(detail).because(chain(&reason))
+    })?;
     Ok(Json(Health { status: HealthStatus::Ready }))
 }

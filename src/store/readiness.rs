@@ -1,0 +1,75 @@
+//! Whether every kind of connection works and leads to the server that granted the lease.
+
+use tokio::time::{Instant, timeout};
+
+use super::{
+    Store, StoreError, primary,
+    turns::{hurry, of_request},
+};
+use crate::domain::server::ServerId;
+
+/// A hash that no key or token has, as far as anybody knows.
+const NO_HASH: [u8; 32] = [0; 32];
+
+/// Why the store cannot serve requests.
+#[derive(Debug, thiserror::Error)]
+pub enum NotReady {
+    #[error("no lease")]
+    NoLease,
+    /// Has what the connections are for.
+    #[error("the connections for {0} lead to another server than the one that granted the lease")]
+    OtherServer(&'static str),
+    /// Has what the connections are for.
+    #[error("the connections for {0} do not work")]
+    Failed(&'static str, #[source] StoreError),
+}
+
+impl Store {
+    /// Checks that the node has its lease, and that a connection of each pool leads to the server
+    /// that granted it. Waits for a lease as long as a request does.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn check_ready(&self) -> Result<(), NotReady> {
+        let deadline = Instant::now() + self.acquire_timeout();
+        let lease = self.lease.get().ok_or(NotReady::NoLease)?;
+        let server = lease.server(deadline).await.ok_or(NotReady::NoLease)?;
+        let wanted = Some(server);
+        let requests = of_request(None, async {
+            hurry();
+            self.server().await
+        });
+        let lookups = &self.lookups;
+        let api_keys = async { Ok(lookups.api_keys.find(NO_HASH, wanted).await?.server) };
+        let others = async { Ok(lookups.admin_keys.find(NO_HASH, wanted).await?.server) };
+        let (requests, api_keys, others, batches) =
+            tokio::join!(requests, api_keys, others, self.server_of_batches());
+        for (purpose, answered) in [
+            ("lists and changes", requests),
+            ("lookups of API keys", api_keys),
+            ("lookups of admin keys and sessions", others),
+            ("purchases", batches),
+        ] {
+            match answered {
+                Ok(answered) if answered == server => {}
+                Ok(_) => return Err(NotReady::OtherServer(purpose)),
+                Err(error) => return Err(NotReady::Failed(purpose, error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The server that a connection for batches leads to.
+    async fn server_of_batches(&self) -> Result<ServerId, StoreError> {
+        let mut connection = self.batches.acquire().await?;
+        let answer = timeout(self.listener.settings.answer_timeout, async {
+            primary::server(&mut *connection).await
+        });
+        match answer.await {
+            Ok(Ok(server)) => Ok(server),
+            failed => {
+                connection.close_on_drop();
+                let late = |_| StoreError::Unavailable("no answer in time".into());
+                failed.map_err(late)?.map_err(StoreError::from)
+            }
+        }
+    }
+}

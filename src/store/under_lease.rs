@@ -1,0 +1,80 @@
+//! Reads that decide what passes. Each is answered by the server that granted this node's lease:
+//! another one may not have a change that has returned.
+
+use std::{pin::Pin, sync::Arc, time::Duration};
+
+use tokio::time::{Instant, sleep};
+
+use super::{
+    Store, StoreError,
+    lookups::{Gathered, Row},
+};
+use crate::domain::server::ServerId;
+
+/// The pause before a read is repeated because another server has answered.
+const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
+
+/// The lease of the node that a store belongs to.
+pub trait NodeLease: Send + Sync {
+    /// Waits for a lease until the deadline. Returns the server that has granted it; `None`: the
+    /// node has no lease, or too many requests wait for one.
+    fn server(
+        &self,
+        deadline: Instant,
+    ) -> Pin<Box<dyn Future<Output = Option<ServerId>> + Send + '_>>;
+}
+
+impl Store {
+    /// Sets the lease of the node that this store belongs to. Without a node, as in a command, any
+    /// primary may answer.
+    ///
+    /// # Panics
+    ///
+    /// If it was set before: a store belongs to one node.
+    pub fn use_lease(&self, lease: impl NodeLease + 'static) {
+        let set = self.lease.set(Box::new(lease));
+        assert!(set.is_ok(), "a store belongs to one node");
+    }
+
+    /// The row with this hash, if there is one, read after this call began.
+    pub(super) async fn find_under_lease<R: Row>(
+        &self,
+        lookups: &Arc<Gathered<R>>,
+        hash: [u8; 32],
+    ) -> Result<Option<Arc<R>>, StoreError> {
+        self.under_lease(|server| async move {
+            let found = lookups.find(hash, server).await?;
+            Ok((found.server, found.row))
+        })
+        .await
+    }
+
+    /// Repeats a read until the server that granted the lease has answered. `read` returns the
+    /// server that has answered.
+    pub(super) async fn under_lease<T, F, Fut>(&self, read: F) -> Result<T, StoreError>
+    where
+        F: Fn(Option<ServerId>) -> Fut,
+        Fut: Future<Output = Result<(ServerId, T), StoreError>>,
+    {
+        let deadline = Instant::now() + self.acquire_timeout();
+        loop {
+            let wanted = match self.lease.get() {
+                Some(lease) => Some(lease.server(deadline).await.ok_or_else(no_lease)?),
+                None => None,
+            };
+            let (server, answer) = read(wanted).await?;
+            if wanted.is_none_or(|wanted| wanted == server) {
+                return Ok(answer);
+            }
+            if Instant::now() >= deadline {
+                let reason = "another server than the one that granted the lease answers";
+                return Err(StoreError::Unavailable(reason.into()));
+            }
+            sleep(ASK_AGAIN_AFTER).await;
+        }
+    }
+}
+
+fn no_lease() -> StoreError {
+    StoreError::Unavailable("this node has no lease".into())
+}
