@@ -1,6 +1,6 @@
 //! Randomness from the operating system's CSPRNG: the one place that takes it.
 
-use std::cell::RefCell;
+use std::{cell::RefCell, time::Duration};
 
 use rand::{
     TryRng as _,
@@ -52,6 +52,15 @@ pub fn for_id() -> Result<IdEntropy, EntropyError> {
         unused.extend_from_slice(chunks);
         Ok(unused.pop().expect("there are many"))
     })
+}
+
+/// A pause of between half and one and a half of this length, so that nodes that lost the database
+/// together do not come back together.
+pub fn jittered(pause: Duration) -> Duration {
+    let mut random = [u8::MAX / 2];
+    // Without randomness the pause has its full length.
+    let _ = SysRng.try_fill_bytes(&mut random);
+    pause / 2 + pause * u32::from(random[0]) / u32::from(u8::MAX)
 }
 
 /// What tells a node apart from all others.

@@ -49,7 +49,8 @@ mod tests {
         let error = resolve(&database, &server).err().expect("several invalid values").to_string();
         for line in [
             "TOLLGATE_DATABASE_CONNECTIONS is \"0\": it must be a whole number from 1 to 1000",
-            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms, s or m",
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms or s, such as 500ms \
+             or 1s, at most 3s",
             "TOLLGATE_LOG is \"loud\": it must be error, warn",
             "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
             "TOLLGATE_TRUSTED_PROXIES is \"::1,10.0.0.0/33\": it must be addresses and networks",

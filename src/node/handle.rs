@@ -71,10 +71,6 @@ impl Node {
                 }
             });
         });
-        store.use_lease(LeaseOfNode {
-            verifier: Arc::downgrade(&verifier),
-            session: Arc::clone(&session),
-        });
         Self { store, verifier, session, lease: settings.lease }
     }
 
@@ -120,9 +116,19 @@ impl Node {
     }
 
     /// Keeps the lease until `stop` is ready, then gives it back, so that changes no longer wait
-    /// for this node.
-    pub async fn keep_lease(self, stop: impl Future<Output = ()>) {
-        keeper::keep(&self.store, &self.verifier, &self.session, self.lease, stop).await;
+    /// for this node. From the call on, the store answers under the lease.
+    ///
+    /// # Panics
+    ///
+    /// If it was called before.
+    pub fn keep_lease(self, stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
+        self.store.use_lease(LeaseOfNode {
+            verifier: Arc::downgrade(&self.verifier),
+            session: Arc::clone(&self.session),
+        });
+        async move {
+            keeper::keep(&self.store, &self.verifier, &self.session, self.lease, stop).await;
+        }
     }
 }
 

@@ -8,15 +8,18 @@ use tracing::{info, warn};
 use super::{StoreLookup, held_session::HeldSession, lost_tail::LostTail};
 use crate::{
     auth::LeasedVerifier,
-    clock,
+    clock, entropy,
     store::{ChangeId, NodeSession, Notice, Store, StoreError},
 };
 
 /// Number of renewals per lease, so that the lease is lost only if several of them fail in a row.
 const RENEWALS_IN_A_LEASE: u32 = 4;
 
-/// The pause between two attempts to open a session.
-const RETRY_AFTER: Duration = Duration::from_millis(100);
+/// The pause between two attempts to open a session. It doubles with each attempt.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+
+/// The longest such pause. A failover takes that much longer.
+const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Maximum number of changes that are acknowledged in one statement.
 const MAX_ACKNOWLEDGED: usize = 1000;
@@ -36,31 +39,62 @@ pub(super) async fn keep(
     stop: impl Future<Output = ()>,
 ) {
     let mut stop = pin!(stop);
+    let mut session = None;
     let mut told = false;
     let mut tail = LostTail::new(store);
+    let mut pause = FIRST_PAUSE;
     loop {
         let Err(lost) = tokio::select! {
-            lost = hold(store, verifier, held, lease, &mut told, &mut tail) => lost,
+            lost = hold(store, verifier, held, lease, &mut session, &mut told, &mut tail) => lost,
             () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
             () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
             () = &mut stop => break,
         };
+        session = None;
         // The lease stays valid until its end. Until then every change waits for this node.
         if !told {
             told = true;
+            pause = FIRST_PAUSE;
             let error = &lost as &dyn std::error::Error;
             warn!(error, "the lease cannot be renewed: no key passes after it ends");
         }
         tokio::select! {
-            () = sleep(RETRY_AFTER) => {}
+            () = sleep(entropy::jittered(pause)) => {}
             () = &mut stop => break,
         }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     // The lease must end first: once its row is deleted, no change waits for this node.
     verifier.end_lease();
-    if let Err(error) = store.leave().await {
+    let left = match &mut session {
+        Some(session) => leave(store, verifier, session).await.is_ok(),
+        None => false,
+    };
+    if !left && let Err(error) = store.leave().await {
         let error = &error as &dyn std::error::Error;
         warn!(error, "the lease could not be given back: changes wait until it ends");
+    }
+}
+
+/// Deletes the row of this node, and acknowledges the changes that have found it before.
+async fn leave(
+    store: &Store,
+    verifier: &Verifier,
+    session: &mut NodeSession,
+) -> Result<(), StoreError> {
+    let until = Instant::now() + session.limit();
+    let number = session.leave().await?;
+    loop {
+        let Ok(notice) = timeout_at(until, session.next()).await else {
+            return Err(StoreError::Unavailable("the last notifications did not arrive".into()));
+        };
+        let heard = apply(store, verifier, session, notice?);
+        if !heard.applied.is_empty() {
+            session.acknowledge(&heard.applied).await?;
+        }
+        if heard.renewal == Some(number) {
+            return Ok(());
+        }
     }
 }
 
@@ -70,28 +104,30 @@ async fn hold(
     verifier: &Verifier,
     held: &HeldSession,
     lease: Duration,
+    session: &mut Option<NodeSession>,
     told: &mut bool,
     tail: &mut LostTail,
 ) -> Result<Infallible, StoreError> {
-    let mut session = store.open_session(lease).await?;
+    let mut opened = store.open_session(lease).await?;
     // The cache may have missed changes while no session listened. It is cleared only after the new
     // session listens: a row that is read before that could miss a change.
     verifier.end_lease();
-    let server = session.server();
+    let server = opened.server();
     let number = held.begin(server);
-    session.listen().await?;
+    opened.listen().await?;
+    let session = session.insert(opened);
     verifier.clear();
     let mut is_first = true;
     loop {
         let (sent, begun) = (clock::since_boot(), Instant::now());
         let renewal = session.renew().await?;
         // The renewal counts once its notification arrives, after those of all earlier commits.
-        let (mut granted, mut until) = (false, begun + lease);
+        let (mut granted, mut until) = (false, begun + session.limit());
         // The loop checks the time itself: while notifications keep arriving, the time-out below
         // never fires.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
-                Ok(notice) => apply(store, verifier, &mut session, notice?),
+                Ok(notice) => apply(store, verifier, session, notice?),
                 Err(_) if granted => break,
                 Err(_) => {
                     return Err(StoreError::Unavailable(

@@ -20,6 +20,7 @@ use super::{
     host_choice::{NoPrimary, choose, choose_at_start},
     hosts::{Hosts, place},
     lookups::{self, Lookups},
+    node_lease::NodeLease,
     pool::{
         BATCH_CONNECTIONS, BATCH_SESSION, ConnectError, Listener, PoolSettings, PoolState,
         acquire_at_start, pool, probe,
@@ -30,7 +31,6 @@ use super::{
     tenant_directory::TenantDirectory,
     tls,
     turns::{Places, Turn, Turns},
-    under_lease::NodeLease,
 };
 use crate::{domain::server::ServerId, entropy, schema};
 

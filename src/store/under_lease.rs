@@ -1,31 +1,22 @@
 //! Reads that decide what passes. Each is answered by the server that granted this node's lease:
 //! another one may not have a change that has returned.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::{Instant, sleep};
 
 use super::{
     Store, StoreError,
     lookups::{Gathered, Row},
+    node_lease::NodeLease,
 };
 use crate::domain::server::ServerId;
 
 /// The pause before a read is repeated because another server has answered.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
-/// The lease of the node that a store belongs to.
-pub trait NodeLease: Send + Sync {
-    /// Waits for a lease until the deadline. Returns the server that has granted it; `None`: the
-    /// node has no lease, or too many requests wait for one.
-    fn server(
-        &self,
-        deadline: Instant,
-    ) -> Pin<Box<dyn Future<Output = Option<ServerId>> + Send + '_>>;
-}
-
 impl Store {
-    /// Sets the lease of the node that this store belongs to. Without a node, as in a command, any
+    /// Sets the lease under which everything is read from here on. Without one, as in a command, any
     /// primary may answer.
     ///
     /// # Panics

@@ -6,7 +6,10 @@ use axum::Router;
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 use tollgate::{
-    domain::audit::Origin,
+    domain::{
+        account::{AccountFormat, ExternalId},
+        audit::Origin,
+    },
     node::{Node, NodeSettings},
     postgres::{DATABASE, Options, PrivatePostgres},
     state::Limits,
@@ -18,6 +21,7 @@ use crate::harness::{
     App, Call,
     app::{NewKey, service, start_node_with, state_of},
     cluster, eventually,
+    played_node::PlayedNode,
     process::{Process, tollgate},
     proxy::Proxy,
     standby::Standby,
@@ -26,7 +30,7 @@ use crate::harness::{
 /// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose
 /// session each go through a load balancer.
 pub struct Pair {
-    primary: PrivatePostgres,
+    pub primary: PrivatePostgres,
     options: Options,
     pub standby: Standby,
     pub balancer: Proxy,
@@ -92,6 +96,18 @@ impl Pair {
         sqlx::query(terminate).execute(&self.app.pool).await.expect("the connections are closed");
     }
 
+    /// Leads the node's session and its queries to this server, and closes the open connections to
+    /// both servers.
+    async fn lead_everything_to(&self, socket: std::path::PathBuf) {
+        self.balancer.lead_to(socket.clone());
+        self.balancer_of_session.lead_to(socket);
+        let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                         WHERE application_name LIKE 'tollgate%'";
+        for pool in [&self.app.pool, &self.standby.pool] {
+            sqlx::query(terminate).execute(pool).await.expect("the connections are closed");
+        }
+    }
+
     /// Makes the primary acknowledge a commit only when the standby has it, then promotes the
     /// standby. The old primary still answers reads, but acknowledges no commit.
     async fn depose_primary(&self) {
@@ -133,7 +149,7 @@ impl Pair {
     }
 }
 
-fn primary_socket(primary: &PrivatePostgres) -> std::path::PathBuf {
+pub fn primary_socket(primary: &PrivatePostgres) -> std::path::PathBuf {
     primary.socket_dir().join(".s.PGSQL.5432")
 }
 
@@ -234,8 +250,13 @@ async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_no
     pair.depose_primary().await;
     pair.lead_to_promoted().await;
     assert!(pair.balanced_node.verifier().holds_lease());
-    let revoke = pair.app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
-    assert_eq!(pair.ask(revoke).await, 200);
+    let (account, id) = (
+        ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"),
+        key.id.parse().expect("an id"),
+    );
+    let (tenant, origin) = (&pair.app.tronagg.tenant, Origin::cli());
+    let account = pair.balanced_node.store().account(tenant, &account, &origin);
+    account.revoke_api_key(id, None).await.expect("the key is revoked");
     assert!(!pair.balanced_node.verifier().holds_lease());
     assert_eq!(pair.ask(authorize(&key)).await, 503);
     pair.end().await;
@@ -280,6 +301,87 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
     assert!(!end.is_finished());
     end.abort();
     drop(no_renewals);
+    pair.end().await;
+}
+
+/// Nobody has fenced the old primary, which would accept writes.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_that_is_led_back_to_a_deposed_primary_does_not_use_it() {
+    let pair = Pair::start("timeline").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    assert_eq!(pair.ask(key.buy("1")).await, 201);
+    pair.standby.catch_up(&pair.app.pool).await;
+    pair.standby.promote().await;
+    pair.lead_everything_to(pair.standby.socket()).await;
+    eventually("the node buys on the new primary", async || pair.ask(key.buy("1")).await == 201)
+        .await;
+    pair.lead_everything_to(primary_socket(&pair.primary)).await;
+    for _ in 0..2 {
+        assert_eq!(pair.ask(key.buy("1")).await, 503);
+        assert_eq!(pair.ask(Call::new("GET", "/readyz")).await, 503);
+    }
+    let on_old = "SELECT count(*) FROM purchases";
+    let on_old = sqlx::query_scalar::<_, i64>(on_old).fetch_one(&pair.app.pool).await;
+    assert_eq!(on_old.expect("a number"), 1);
+    pair.lead_everything_to(pair.standby.socket()).await;
+    eventually("the node buys again", async || pair.ask(key.buy("1")).await == 201).await;
+    pair.end().await;
+}
+
+/// The commit reaches the new primary, where a node has joined
+/// that the old one does not know. An idle connection of the same pool leads to the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_read_on_the_connection_that_has_committed() {
+    let pair = Pair::start("nodes").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    pair.standby.catch_up(&pair.app.pool).await;
+    pair.standby.promote().await;
+    let mut joined = PlayedNode::join(&pair.standby.pool).await;
+
+    // A store without a node, as of a command, uses any primary.
+    let settings =
+        PoolSettings { max_connections: 4, ..cluster::pool_settings(&pair.balancer.url(DATABASE)) };
+    let store = Arc::new(Store::connect(&settings).await.expect("a store"));
+    let tenant = pair.app.tronagg.tenant.clone();
+    // The first connection leads to the old primary, and is busy until the second one is open.
+    let mut lock = pair.app.pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE tenants").execute(&mut *lock).await.expect("the lock");
+    let reader = Arc::clone(&store);
+    let reads = tokio::spawn(async move { reader.list_tenants().await });
+    let is_waiting = async || {
+        let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
+                       WHERE query LIKE '%tenants.list_tenants%' AND wait_event_type = 'Lock'";
+        sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pair.app.pool).await.expect("an answer")
+    };
+    eventually("the first connection waits", is_waiting).await;
+    pair.balancer.lead_to(pair.standby.socket());
+    let mut held = pair.standby.pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE accounts").execute(&mut *held).await.expect("the lock");
+    let (account, key_id) = (
+        ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"),
+        key.id.parse().expect("an id"),
+    );
+    let changes = Arc::clone(&store);
+    let revoke = async move {
+        let origin = Origin::cli();
+        changes.account(&tenant, &account, &origin).revoke_api_key(key_id, None).await
+    };
+    let is_blocked = async || {
+        let blocked = "SELECT count(*) > 0 FROM pg_stat_activity
+                       WHERE application_name = 'tollgate' AND wait_event_type = 'Lock'";
+        let blocked = sqlx::query_scalar::<_, bool>(blocked).fetch_one(&pair.standby.pool).await;
+        blocked.expect("an answer")
+    };
+    let revoke = tokio::spawn(revoke);
+    eventually("the revoke waits on the new primary", is_blocked).await;
+    drop(lock);
+    reads.await.expect("no panic").expect("the tenants");
+    drop(held);
+    let revoke = async { revoke.await.expect("no panic").expect("the key is revoked") };
+    joined.acknowledge_change_of("keys", &pair.app.tronagg.tenant, revoke).await;
+    store.close().await;
     pair.end().await;
 }
 

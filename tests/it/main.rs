@@ -38,6 +38,7 @@ mod revocation;
 mod schema;
 mod secrets;
 mod server;
+mod several_hosts;
 mod slow_bodies;
 mod start;
 mod statement;

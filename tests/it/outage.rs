@@ -77,8 +77,8 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     }
 
     let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
-    eventually("the node has its lease again", has_lease).await;
-    app.send(Call::new("GET", "/readyz")).await.expect(200);
+    let is_ready = async || app.send(Call::new("GET", "/readyz")).await.status == 200;
+    eventually("the node is ready again", is_ready).await;
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     let bought = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
     assert_eq!(bought.header("idempotent-replayed"), None);

@@ -41,6 +41,8 @@ pub struct NodeSession {
     listener: PgListener,
     changes: Arc<Changes>,
     lease: Duration,
+    /// Time limit of one operation.
+    limit: Duration,
     /// A setting of the session, which is lost with it.
     mark: String,
     server: ServerId,
@@ -82,7 +84,8 @@ impl Store {
             let server = identify(&mut listener).await?;
             self.servers.begin_session(server);
             let changes = Arc::clone(&self.changes);
-            Ok(NodeSession { listener, changes, lease, mark, server: server.id })
+            let limit = lease.min(self.listener.settings.answer_timeout);
+            Ok(NodeSession { listener, changes, lease, limit, mark, server: server.id })
         };
         within(CONNECT_TIMEOUT * 3, connect).await
     }
@@ -146,19 +149,43 @@ impl NodeSession {
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         let own = self.changes.own_channel();
         let listen = async { Ok(self.listener.listen_all([CHANNEL, own.as_str()]).await?) };
-        within(self.lease, listen).await
+        within(self.limit, listen).await
     }
 
     /// Commits a renewal. Its notification arrives after those of earlier commits.
     pub async fn renew(&mut self) -> Result<Renewal, StoreError> {
         let number = self.changes.next_renewal();
-        within(self.lease, self.write_renewal(number)).await
+        within(self.limit, self.write_renewal(number)).await
     }
 
     /// Reads the rows of the other nodes, so that a change knows how long ago each renewal was
     /// first seen, and deletes the rows of nodes that are gone.
     pub async fn look_at_others(&mut self) -> Result<(), StoreError> {
-        within(self.lease, self.forget_gone_nodes()).await
+        within(self.limit, self.forget_gone_nodes()).await
+    }
+
+    /// How long the notification of a renewal may take, as every operation of the session may.
+    #[must_use]
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
+    /// ended. Returns a number that is received like that of a renewal: by then, all changes have
+    /// been received that may wait for this node.
+    pub async fn leave(&mut self) -> Result<i64, StoreError> {
+        let number = self.changes.next_renewal();
+        let (node, channel) = (self.changes.node.uuid(), self.changes.own_channel());
+        let leave = sqlx::query!(
+            "WITH /* nodes.leave_session */ gone AS (DELETE FROM nodes WHERE node_id = $1)
+             SELECT pg_notify($2, 'renewed ' || $3::bigint)",
+            node,
+            channel,
+            number,
+        );
+        let leave = async { Ok(leave.execute(&mut self.listener).await.map(drop)?) };
+        within(self.limit, leave).await?;
+        Ok(number)
     }
 
     /// Waits for the next notification. The future may be dropped while it waits.
@@ -197,7 +224,7 @@ impl NodeSession {
             &payloads,
         );
         let write = async { Ok(write.fetch_all(&mut self.listener).await.map(drop)?) };
-        within(self.lease, write).await
+        within(self.limit, write).await
     }
 
     async fn write_renewal(&mut self, number: i64) -> Result<Renewal, StoreError> {

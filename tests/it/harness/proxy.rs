@@ -102,6 +102,11 @@ impl Proxy {
         Self { address, socket, to_database, to_node, traps }
     }
 
+    /// Where the proxy listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// The URL of a database behind the proxy.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)

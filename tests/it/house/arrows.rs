@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("schema", &[]),
     ("store", &["domain", "entropy", "schema"]),
     ("usage", &["auth", "domain", "store"]),
-    ("node", &["auth", "clock", "domain", "store"]),
+    ("node", &["auth", "clock", "domain", "entropy", "store"]),
     ("money", &["clock", "domain", "entropy", "store"]),
     ("web", &["auth", "domain"]),
     ("state", &["clock", "domain", "money", "node", "store", "usage"]),

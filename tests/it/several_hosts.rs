@@ -1,0 +1,121 @@
+//! A database URL with several hosts: a primary, and a standby that is promoted.
+
+use sqlx::PgPool;
+use tollgate::postgres::DATABASE;
+
+use crate::{
+    failover::{Pair, authorize, primary_socket},
+    harness::{
+        Call,
+        app::NewKey,
+        cluster, eventually,
+        process::{Process, tollgate},
+        proxy::Proxy,
+    },
+};
+
+/// A service whose URL names both servers of a pair, each behind a proxy.
+struct Hosts {
+    pair: Pair,
+    /// In front of the primary. The other one runs by itself.
+    first: Proxy,
+    service: Process,
+    key: NewKey,
+}
+
+impl Hosts {
+    async fn start(name: &str) -> Self {
+        let pair = Pair::start(name).await;
+        let wallet = pair.app.wallet("100").await;
+        let key = pair.app.key(&pair.app.tronagg, wallet).await;
+        pair.standby.catch_up(&pair.app.pool).await;
+        let first = Proxy::start(primary_socket(&pair.primary)).await;
+        let second = Proxy::start(pair.standby.socket()).await;
+        let mut service = tollgate(&["serve"]);
+        service.env(
+            "DATABASE_URL",
+            format!(
+                "postgres://postgres@{},{}/{DATABASE}?target_session_attrs=read-write&\
+                 sslmode=disable",
+                first.address(),
+                second.address()
+            ),
+        );
+        let log = cluster::directory(&format!("{name}.log"));
+        let service = Process::start(service, &log);
+        Self { pair, first, service, key }
+    }
+
+    async fn buys_again(&self) {
+        let is_bought = async || self.service.send(self.key.buy("1")).status == 201;
+        eventually("a purchase is made on the new primary", is_bought).await;
+        assert_eq!(self.service.send(authorize(&self.key)).status, 200);
+    }
+
+    async fn end(self) {
+        let (status, log) = self.service.stop();
+        assert!(status.success(), "{log}");
+        self.pair.end().await;
+    }
+}
+
+async fn purchases(pool: &PgPool) -> i64 {
+    sqlx::query_scalar("SELECT count(*) FROM purchases").fetch_one(pool).await.expect("a number")
+}
+
+/// The old primary accepts connections and never answers. Later it answers again, and would accept
+/// writes: nobody has fenced it.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
+    let hosts = Hosts::start("hosts").await;
+    hosts.buys_again().await;
+    hosts.pair.standby.catch_up(&hosts.pair.app.pool).await;
+    hosts.first.set_open(false, false);
+    hosts.pair.standby.promote().await;
+    hosts.buys_again().await;
+    let on_old = purchases(&hosts.pair.app.pool).await;
+
+    hosts.first.set_open(true, true);
+    let before = purchases(&hosts.pair.standby.pool).await;
+    let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                     WHERE application_name LIKE 'tollgate%'";
+    for _ in 0..3 {
+        sqlx::query(terminate).execute(&hosts.pair.standby.pool).await.expect("they are closed");
+        hosts.buys_again().await;
+    }
+    assert!(purchases(&hosts.pair.standby.pool).await >= before + 3);
+    assert_eq!(purchases(&hosts.pair.app.pool).await, on_old, "the old primary has nothing new");
+    hosts.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_and_services_start_whichever_host_is_the_primary() {
+    let pair = Pair::start("either").await;
+    pair.app.wallet("1").await;
+    pair.standby.catch_up(&pair.app.pool).await;
+    let (primary, standby) = (primary_socket(&pair.primary), pair.standby.socket());
+    let host = |socket: &std::path::Path| {
+        let directory = socket.parent().expect("a directory").to_string_lossy().into_owned();
+        directory.replace('/', "%2F")
+    };
+    for both in [[&primary, &standby], [&standby, &primary]] {
+        let [first, second] = both.map(|socket| host(socket));
+        let url = format!("postgres://postgres@{first},{second}/{DATABASE}");
+        let run = |arguments: &[&str]| {
+            let output = tollgate(arguments).env("DATABASE_URL", &url).output();
+            output.expect("the program runs")
+        };
+        for arguments in [&["migrate"][..], &["tenant", "list"]] {
+            let output = run(arguments);
+            let error = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success(), "{arguments:?}: {error}");
+        }
+        let mut service = tollgate(&["serve"]);
+        service.env("DATABASE_URL", &url);
+        let service = Process::start(service, &cluster::directory("either.log"));
+        assert_eq!(service.send(Call::new("GET", "/readyz")).status, 200);
+        let (status, log) = service.stop();
+        assert!(status.success(), "{log}");
+    }
+    pair.end().await;
+}
