@@ -140,6 +140,18 @@ class Cluster:
         status, _ = self.member(state.leader).call("POST", "/switchover", body, seconds)
         return status == 200
 
+    def set_maintenance(self, is_on: bool) -> None:
+        """Puts Patroni into maintenance mode ("pause"), and returns when all members know of it."""
+        status, _ = self.leader().call("PATCH", "/config", {"pause": is_on}, 5)
+        if status != 200:
+            raise Broken(f"Patroni did not change its maintenance mode: {status}")
+
+        def all_know() -> bool:
+            answers = [member.call("GET", "/patroni")[1] for member in self.members]
+            return all((b'"pause": true' in answer) == is_on for answer in answers)
+
+        wait_until(all_know, "all members know of the maintenance mode", 10)
+
 
 def read_state(cluster: Any) -> State:
     members = cluster["members"]

@@ -1,0 +1,173 @@
+#!/usr/bin/env python3
+"""Tests Tollgate on a Postgres that fails over: three Patroni nodes, etcd, HAProxy and PgBouncer.
+
+    scripts/test-cluster.sh [--mode MODE]... [--phase NAME]...
+
+installs what is needed, and calls this. Two services run on the cluster: in the mode `haproxy` node A behind HAProxy
+and node B behind PgBouncer and HAProxy, in the mode `hosts` both with all three servers in the URL. Clients buy, and
+create and revoke keys, while the phases make the database fail over. In the end no acknowledged purchase may be lost
+or doubled, no key may have passed after its revoke had returned, and in each phase both nodes must have answered every
+request that began 3 s after the database could be written to again.
+
+With TOLLGATE_TEST_LONG set, all phases run, and at least 100,000 purchases and 10,000 revokes are made. The binary is
+target/debug/tollgate, or the one in TOLLGATE_BIN; PG_BINDIR is the directory of Postgres's programs. The exit status is
+0 if everything held. Otherwise the logs of all programs are kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import time
+from pathlib import Path
+
+# Keeps __pycache__ out of the repository.
+sys.dont_write_bytecode = True
+import psycopg  # noqa: E402
+
+from etcd import Etcd  # noqa: E402
+from haproxy import HaProxy  # noqa: E402
+from judge import judge  # noqa: E402
+from load import Pace  # noqa: E402
+from patroni_cluster import Cluster  # noqa: E402
+from pgbouncer import PgBouncer  # noqa: E402
+from phases import phases_of  # noqa: E402
+from record import Record  # noqa: E402
+from report import examples, line, outages, table, Outage  # noqa: E402
+from workplace import Broken, Workplace  # noqa: E402
+from world import World  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MODES = ("haproxy", "hosts")
+LONG_VARIABLE = "TOLLGATE_TEST_LONG"
+LONG_PURCHASES = 100_000
+LONG_REVOKES = 10_000
+LONG_PACE = Pace(hot_buyers=8, buyers=8, revokers=8, pause=0.005, again=(0.5, 4.0))
+
+
+class Outcome:
+    """What the modes have shown so far."""
+
+    def __init__(self) -> None:
+        self.outages: list[Outage] = []
+        self.faults: list[str] = []
+        self.purchases = 0
+        self.revokes = 0
+
+    def add(self, record: Record) -> None:
+        ended = [phase for phase in record.phases if phase.ended]
+        found = [outage for phase in ended for outage in outages(record, phase)]
+        self.outages += found
+        self.purchases += sum(purchase.id is not None for purchase in record.purchases)
+        self.revokes += len(record.revoked)
+        late = [record.describe(answer) for outage in found for answer in outage.late]
+        self.faults += examples("late passes", record.late_passes)
+        self.faults += examples("wrong answers", record.wrong)
+        self.faults += examples("5xx or no answer outside of the bound", late)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Tests Tollgate on a Postgres that fails over.")
+    parser.add_argument("--mode", action="append", choices=MODES, help="only this mode")
+    parser.add_argument("--phase", action="append", help="only phases whose name contains this")
+    arguments = parser.parse_args()
+    end_on_signals()
+    long = bool(os.environ.get(LONG_VARIABLE))
+    outcome = Outcome()
+    with Workplace() as workplace:
+        try:
+            run(workplace, arguments.mode or MODES, arguments.phase or [""], long, outcome)
+        except Broken as broken:
+            outcome.faults.append(str(broken))
+        except BaseException:
+            workplace.keep_logs = True
+            print(f"logs: {workplace.logs}")
+            raise
+        print(f"\n{table(outcome.outages)}\n")
+        if outcome.faults:
+            workplace.keep_logs = True
+            print("\n".join(outcome.faults))
+            print(f"logs: {workplace.logs}")
+        else:
+            print(f"everything held: {outcome.purchases:,} purchases, {outcome.revokes:,} revokes")
+    sys.exit(1 if outcome.faults else 0)
+
+
+def run(workplace: Workplace, modes: list[str] | tuple[str, ...], names: list[str], long: bool, outcome: Outcome) -> None:
+    binary = program()
+    begun = time.monotonic()
+    users = {name: secrets.token_hex(16) for name in ("postgres", "replicator", "tollgate")}
+    etcd = Etcd(workplace)
+    etcd.wait()
+    # Where links lead to, because Patroni needs more programs than have links.
+    bindir = (Path(os.environ["PG_BINDIR"]) / "initdb").resolve().parent
+    cluster = Cluster(workplace, etcd.port, bindir, users)
+    cluster.start()
+    leader = cluster.leader()
+    with psycopg.connect(f"postgres://postgres:{users['postgres']}@127.0.0.1:{leader.port}/postgres") as connection:
+        connection.execute(f"CREATE ROLE tollgate LOGIN PASSWORD '{users['tollgate']}'".encode())
+    haproxy = HaProxy(workplace, cluster.members)
+    haproxy.start()
+    pgbouncer = PgBouncer(workplace, haproxy.port, {"tollgate": users["tollgate"]})
+    pgbouncer.start()
+    print(f"the cluster is up after {time.monotonic() - begun:.1f} s", flush=True)
+    for mode in modes:
+        world = World(workplace, mode, cluster, haproxy, pgbouncer, users, binary)
+        try:
+            run_mode(world, names, long, outcome, len(modes))
+        except (Broken, TimeoutError) as broken:
+            outcome.faults.append(f"{mode}: {broken}")
+            print(f"{mode}: broken", flush=True)
+        finally:
+            outcome.add(world.record)
+            world.nodes.kill()
+
+
+def run_mode(world: World, names: list[str], long: bool, outcome: Outcome, modes: int) -> None:
+    begun = time.monotonic()
+    world.start(LONG_PACE if long else Pace())
+    print(f"{world.mode}: two nodes are up after {time.monotonic() - begun:.1f} s", flush=True)
+    for spec in phases_of(world.mode, long):
+        if any(name in spec.name for name in names):
+            print(line(world.record, world.run_phase(spec)), flush=True)
+    if long:
+        make_enough(world, LONG_PURCHASES // modes, LONG_REVOKES // modes)
+    world.finish()
+    faults = judge(world.superuser_url(), world.record, world.load.accounts, world.start_balance)
+    outcome.faults += examples(f"{world.mode}: the rows of the primary", faults)
+    verified = world.nodes.command("ledger", "verify").strip()
+    print(f"{world.mode}: {verified.splitlines()[-1]}; {time.monotonic() - begun:.0f} s in all", flush=True)
+
+
+def make_enough(world: World, purchases: int, revokes: int) -> None:
+    """Lets the clients go on without a fault until there are so many purchases and revokes."""
+    world.load.turn_on()
+    while len(world.record.purchases) < purchases or len(world.record.revoked) < revokes:
+        world.load.check()
+        time.sleep(1)
+    world.load.turn_off()
+
+
+def program() -> Path:
+    target = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+    return Path(os.environ.get("TOLLGATE_BIN") or target / "debug" / "tollgate").absolute()
+
+
+def end_on_signals() -> None:
+    """Makes signals raise an exception, so that `with` blocks clean up."""
+
+    def leave(number: int, _frame: object) -> None:
+        # A second signal must not interrupt the cleaning up.
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""The faults. Each function makes one, repairs it, and returns when the database opened for each node."""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import psycopg
+
+from patroni_cluster import TTL_SECONDS
+from probe import Probe
+from workplace import Broken, wait_until
+from world import PhaseSpec, World
+
+# A lock of Patroni ends after its ttl; then a standby is promoted.
+FAILOVER_SECONDS = TTL_SECONDS + 25
+SWITCHOVER_SECONDS = 20
+# How long both primaries run side by side.
+TOGETHER_SECONDS = 5
+REPLAY_PAUSED_SECONDS = 3
+RESTART_SECONDS = 20
+
+
+def switchover(world: World) -> dict[str, float]:
+    probes = world.probes(world.timeline() + 1)
+    world.fault_begins()
+    if not world.cluster.switch_over():
+        raise Broken("Patroni made no switchover")
+    return wait_for_all(probes, SWITCHOVER_SECONDS)
+
+
+def kill_primary(world: World) -> dict[str, float]:
+    leader = world.cluster.leader()
+    probes = world.probes(world.timeline() + 1)
+    world.fault_begins()
+    leader.kill()
+    opened = wait_for_all(probes, FAILOVER_SECONDS)
+    leader.start()
+    return opened
+
+
+def pause_replay(world: World) -> dict[str, float]:
+    """The standby that is promoted has yet to replay the newest revokes."""
+    set_replay_paused(world)
+    time.sleep(REPLAY_PAUSED_SECONDS)
+    opened = switchover(world)
+    world.cluster.set_maintenance(False)
+    return opened
+
+
+def freeze_patroni(world: World) -> dict[str, float]:
+    """The Postgres of the old primary goes on, and answers reads."""
+    leader = world.cluster.leader()
+    probes = world.probes(world.timeline() + 1)
+    world.fault_begins()
+    leader.signal_patroni(signal.SIGSTOP)
+    opened = wait_for_all(probes, FAILOVER_SECONDS)
+    time.sleep(TOGETHER_SECONDS)
+    leader.signal_patroni(signal.SIGCONT)
+    return opened
+
+
+def freeze_machine(world: World) -> dict[str, float]:
+    leader = world.cluster.leader()
+    probes = world.probes(world.timeline() + 1)
+    world.fault_begins()
+    leader.signal_all(signal.SIGSTOP)
+    opened = wait_for_all(probes, FAILOVER_SECONDS)
+    time.sleep(TOGETHER_SECONDS)
+    leader.signal_all(signal.SIGCONT)
+    return opened
+
+
+def restart_haproxy(world: World) -> dict[str, float]:
+    """After its start HAProxy leads connections to any server, also to standbys that lag."""
+    set_replay_paused(world)
+    world.fault_begins()
+    world.haproxy.stop()
+    time.sleep(1)
+    probes = world.probes(world.timeline())
+    world.haproxy.start()
+    opened = wait_for_all(probes, RESTART_SECONDS)
+    time.sleep(REPLAY_PAUSED_SECONDS)
+    world.cluster.set_maintenance(False)
+    return opened
+
+
+def restart_pgbouncer(world: World) -> dict[str, float]:
+    world.fault_begins()
+    world.pgbouncer.stop()
+    time.sleep(1)
+    probes = world.probes(world.timeline())
+    world.pgbouncer.start()
+    return wait_for_all(probes, RESTART_SECONDS)
+
+
+def keep_sessions(world: World) -> None:
+    world.haproxy.stop()
+    world.haproxy.start(cut_sessions=False)
+
+
+def cut_sessions(world: World) -> None:
+    world.haproxy.stop()
+    world.haproxy.start()
+
+
+def set_replay_paused(world: World) -> None:
+    """Pauses the replay of both standbys. Outside of maintenance, Patroni would resume it every second."""
+    world.cluster.set_maintenance(True)
+    urls = world.standby_urls()
+    for url in urls:
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("SELECT pg_wal_replay_pause()")
+    for url in urls:
+        wait_until(lambda: is_paused(url), "the replay is paused", 5)
+
+
+def is_paused(url: str) -> bool:
+    with psycopg.connect(url, autocommit=True) as connection:
+        row = connection.execute("SELECT pg_get_wal_replay_pause_state() = 'paused'").fetchone()
+    return row is not None and bool(row[0])
+
+
+def wait_for_all(probes: dict[str, Probe], seconds: float) -> dict[str, float]:
+    return {name: probe.wait(seconds, f"the database opens for node {name}") for name, probe in probes.items()}
+
+
+SHORT = (
+    PhaseSpec("switchover", switchover),
+    PhaseSpec("primary killed", kill_primary),
+    PhaseSpec("replay paused", pause_replay),
+    PhaseSpec("Patroni frozen", freeze_patroni),
+)
+LONG = (*SHORT, PhaseSpec("machine frozen", freeze_machine))
+# Only where there are balancers.
+LONG_HAPROXY = (
+    PhaseSpec("HAProxy restarted", restart_haproxy),
+    PhaseSpec("PgBouncer restarted", restart_pgbouncer),
+    PhaseSpec("sessions kept, switchover", switchover, prepare=keep_sessions),
+    PhaseSpec("sessions kept, Patroni frozen", freeze_patroni),
+    PhaseSpec("sessions cut again, switchover", switchover, prepare=cut_sessions),
+)
+
+
+def phases_of(mode: str, long: bool) -> list[PhaseSpec]:
+    if not long:
+        return list(SHORT)
+    return [*LONG, *(LONG_HAPROXY if mode == "haproxy" else ())]

@@ -1,0 +1,90 @@
+"""The bound of each phase, the lines and the table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client import Answer
+from record import Phase, Record
+from world import BOUND_SECONDS
+
+EXAMPLES = 5
+
+
+@dataclass
+class Outage:
+    """The failures of one node in one phase."""
+
+    phase: Phase
+    node: str
+    failures: list[Answer]
+    # Those that break the bound.
+    late: list[Answer]
+
+    def seconds(self) -> float:
+        """From the first failure to the last one."""
+        if not self.failures:
+            return 0.0
+        return max(answer.ended for answer in self.failures) - min(answer.begun for answer in self.failures)
+
+    def after_open(self) -> float:
+        """When the last request began that failed, after the database had opened. Negative if it began before."""
+        return max((answer.begun for answer in self.failures), default=0.0) - self.phase.open[self.node]
+
+
+def outages(record: Record, phase: Phase) -> list[Outage]:
+    found = []
+    for node, opened in sorted(phase.open.items()):
+        failures = [
+            answer
+            for answer in record.failures
+            if answer.node == node and phase.begun <= answer.begun < phase.ended
+        ]
+        late = [
+            answer
+            for answer in failures
+            if answer.ended < phase.fault or answer.begun >= opened + BOUND_SECONDS
+        ]
+        found.append(Outage(phase, node, failures, late))
+    return found
+
+
+def line(record: Record, phase: Phase) -> str:
+    counts = phase.counts
+    parts = [f"{counts[what]:,} {what}" for what in ("requests", "purchases", "revokes", "admin keys")]
+    nodes = [f"{outage.node} {outage.seconds():.1f} s" for outage in outages(record, phase)]
+    took = phase.ended - phase.begun
+    return f"{phase.name}: {took:.1f} s, {', '.join(parts)}; outage of {', '.join(nodes)}"
+
+
+HEADER = ("phase", "node", "opened after", "outage", "failed", "last began", f"bound {BOUND_SECONDS} s")
+
+
+def table(all_outages: list[Outage]) -> str:
+    """`opened after`: from the fault until the node's way to the database was open. `last began`: when the last
+    request began that failed, after that."""
+    rows = [HEADER]
+    for outage in all_outages:
+        opened = outage.phase.open[outage.node] - outage.phase.fault
+        last = f"{outage.after_open():+.1f} s" if outage.failures else "-"
+        held = "held" if not outage.late else f"{len(outage.late)} late"
+        rows.append(
+            (
+                outage.phase.name,
+                outage.node,
+                f"{opened:.1f} s",
+                f"{outage.seconds():.1f} s",
+                str(len(outage.failures)),
+                last,
+                held,
+            )
+        )
+    widths = [max(len(row[column]) for row in rows) for column in range(len(HEADER))]
+    return "\n".join("  ".join(text.ljust(width) for text, width in zip(row, widths)).rstrip() for row in rows)
+
+
+def examples(what: str, lines: list[str]) -> list[str]:
+    """A heading with the number, and the first lines."""
+    if not lines:
+        return []
+    return [f"{what}: {len(lines)}", *(f"  {text}" for text in lines[:EXAMPLES])]
