@@ -120,7 +120,7 @@ class Load:
         keys = {}
         for account in self.accounts:
             body = {"amount": str(CREDIT), "reference": "start"}
-            answer = await self._admin_call(connections["A"], "POST", f"/v1/accounts/{account}/credits", body)
+            answer = await self._admin_call(connections["A"], "POST", f"/v1/accounts/{account}/credits", body, "start")
             self._demand(answer, 201)
             keys[account] = (await self._create_key(connections["A"], account))[1]
         self._live_key = keys[HOT_ACCOUNT]
@@ -250,8 +250,13 @@ class Load:
         # Not in step with each other, nor with periodic work of the nodes.
         return random.uniform(0, 2 * self._pace.pause)
 
-    async def _admin_call(self, connection: Client, method: str, path: str, body: object) -> Answer:
-        return await self._ask(connection, f"{method} {path}", method, path, self._admin, json.dumps(body))
+    async def _admin_call(
+        self, connection: Client, method: str, path: str, body: object, idempotency_key: str | None = None
+    ) -> Answer:
+        headers = dict(self._admin)
+        if idempotency_key is not None:
+            headers["Idempotency-Key"] = idempotency_key
+        return await self._ask(connection, f"{method} {path}", method, path, headers, json.dumps(body))
 
     async def _admin_request(self, connection: Client, admin_key: str) -> Answer:
         headers = {"Authorization": f"Bearer {admin_key}"}

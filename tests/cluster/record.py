@@ -71,7 +71,7 @@ class Record:
         """One line about an answer, with its time in the phase."""
         phase = next((phase for phase in reversed(self.phases) if phase.begun <= answer.begun), None)
         place = f"{phase.name} + {answer.begun - phase.begun:.2f} s" if phase else "before the phases"
-        body = answer.body.decode(errors="replace")[:200]
+        body = answer.body.decode(errors="replace")[:400]
         took = answer.ended - answer.begun
         said = f"{answer.status or 'no answer'} {body}"
         return f"{place}, node {answer.node}, {answer.kind}, took {took:.2f} s, {answer.request_id or '-'}: {said}"
