@@ -5,7 +5,7 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test bench lint audit sqlx openapi check-openapi fuzz fuzz-http
+.PHONY: help run test test-cluster bench lint audit sqlx openapi check-openapi fuzz fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -28,6 +28,9 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 	cargo check --locked $(REMOTE)
 	scripts/walk.sh
 	scripts/bot-test.sh
+
+test-cluster: ## run two services on a Patroni cluster that fails over, behind HAProxy and PgBouncer; Debian and Ubuntu
+	scripts/test-cluster.sh
 
 bench: ## compare a release build with other programs, and write bench/results.md; BENCH_BASE=<commit> also compares with that commit
 	bench/run.sh

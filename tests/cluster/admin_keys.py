@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import time
-from typing import Awaitable, Callable
+from collections.abc import Awaitable, Callable
 
 from client import Answer, Client
 from nodes import Nodes
@@ -63,7 +63,7 @@ class AdminKeys:
         )
         try:
             output, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             process.kill()
             await process.wait()
             return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Sequence
+from collections.abc import Sequence
 
 from patroni_cluster import Member
 from workplace import Program, Workplace, find_program

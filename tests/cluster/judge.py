@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from typing import Any, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import psycopg
-
 from record import Purchase, Record
 
 # An id is a prefix and a UUID in these digits of five bits each.

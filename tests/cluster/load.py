@@ -7,8 +7,9 @@ import json
 import random
 import threading
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
-from typing import Any, Coroutine
+from typing import Any
 
 from admin_keys import AdminKeys
 from client import Answer, Client

@@ -6,7 +6,6 @@ import signal
 import time
 
 import psycopg
-
 from patroni_cluster import TTL_SECONDS
 from probe import Probe
 from workplace import Broken, wait_until
@@ -137,7 +136,7 @@ LONG_HAPROXY = (
     PhaseSpec("HAProxy restarted", restart_haproxy),
     PhaseSpec("PgBouncer restarted", restart_pgbouncer),
     PhaseSpec("sessions kept, switchover", switchover, prepare=keep_sessions),
-    PhaseSpec("sessions kept, Patroni frozen", freeze_patroni),
+    PhaseSpec("sessions kept, Patroni frozen", freeze_patroni, prepare=keep_sessions),
     PhaseSpec("sessions cut again, switchover", switchover, prepare=cut_sessions),
 )
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import Callable, Sequence
+from collections.abc import Callable, Sequence
 
 import psycopg
-
 from workplace import Broken
 
 INTERVAL_SECONDS = 0.05

@@ -11,8 +11,8 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Callable, Sequence
 
 STOP_SECONDS = 10
 
@@ -81,7 +81,7 @@ class Workplace:
     def start(
         self,
         name: str,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         *,
         environment: dict[str, str] | None = None,
         as_other_user: bool = True,
@@ -106,7 +106,7 @@ class Workplace:
                 raise Broken(f"{command[0]}: {error.strerror}") from error
         return Program(name, process, path)
 
-    def run(self, command: Sequence[str | Path], environment: dict[str, str], seconds: float) -> str:
+    def run(self, command: Sequence[object], environment: dict[str, str], seconds: float) -> str:
         """Runs a command of Tollgate to its end, and returns its output."""
         words = [str(word) for word in command]
         try:

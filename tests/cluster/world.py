@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Callable
 
 import psycopg
-
 from haproxy import HaProxy
 from load import CREDIT, MINOR_UNITS, Load, Pace
 from nodes import Nodes, Urls, is_ready
