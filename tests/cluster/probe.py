@@ -12,8 +12,8 @@ from workplace import Broken
 INTERVAL_SECONDS = 0.05
 # libpq allows no less.
 CONNECT_SECONDS = 2
-# A balancer that has just started leads connections anywhere, so one success is not enough.
-SUCCESSES = 3
+# A balancer that has just started leads connections to all servers in turn, so one success is not enough.
+SUCCESSES = 5
 
 TIMELINE = """
     SELECT CASE WHEN NOT pg_is_in_recovery()

@@ -65,6 +65,8 @@ class World:
             connection.execute(f'CREATE DATABASE "{self._database}" OWNER tollgate'.encode())
         with psycopg.connect(self.superuser_url(), autocommit=True) as connection:
             connection.execute(SCHEMA.encode())
+        for name, probe in self.probes(self.timeline()).items():
+            probe.wait(READY_SECONDS, f"the database is open for node {name}")
         admin_key = self.nodes.create_tenant()
         self.nodes.start()
         self._load = Load(self.nodes, admin_key, self.record, pace)
