@@ -7,6 +7,7 @@ import json
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,8 @@ CREDIT = 1_000_000
 MINOR_UNITS = 1_000_000
 HOT_ACCOUNT = "hot"
 RETRY_SECONDS = 0.05
+# Of each client that revokes.
+LIVE_KEYS = 8
 # How long a request may take to be answered once no further one begins.
 DRAIN_SECONDS = 30
 FINISH_SECONDS = 60
@@ -172,30 +175,38 @@ class Load:
             self.record.wrong_answer(answer, f"the purchase {purchase.id} again")
 
     async def _revoke(self, account: str) -> None:
-        """Creates a key, presents it, revokes it, and presents it again, at both nodes."""
-        connections = self._connections()
+        """Creates keys, and revokes the oldest of its live ones. So after a failover it revokes keys that the old
+        primary knows as live. Some were never presented before, so that no node has them in memory."""
+        connections, live = self._connections(), deque[RevokedKey]()
         while not self._stopping:
-            either = random.choice(list(connections.values()))
-            path = f"/v1/accounts/{account}/keys"
-            answer = await self._admin_call(either, "POST", path, {"name": "cluster"})
-            if answer.status != 201:
-                if not answer.failed():
-                    self.record.wrong_answer(answer, "201 for a new key")
+            key = await self._create_one(connections, account)
+            if key is None:
                 await asyncio.sleep(RETRY_SECONDS)
                 continue
-            made = json.loads(answer.body)
-            key = RevokedKey(account, made["id"], made["key"], 0.0)
-            for answer in await self._present(connections, key.text):
-                if answer.status == 200:
-                    continue
-                if not answer.failed():
-                    self.record.wrong_answer(answer, f"200 for the live key {key.id}")
-            key = await self._revoke_one(connections, key)
-            for _ in range(3):
-                await self._must_refuse(connections, key)
-            now = time.monotonic()
-            self._due += [(now + later, key) for later in self._pace.again]
+            live.append(key)
+            if random.random() < 0.7:
+                for answer in await self._present(connections, key.text):
+                    if answer.status == 401:
+                        self.record.refused_new.append(answer)
+                    elif answer.status != 200 and not answer.failed():
+                        self.record.wrong_answer(answer, f"200 for the new key {key.id}")
+            if len(live) > LIVE_KEYS:
+                key = await self._revoke_one(connections, live.popleft())
+                for _ in range(3):
+                    await self._must_refuse(connections, key)
+                now = time.monotonic()
+                self._due += [(now + later, key) for later in self._pace.again]
             await asyncio.sleep(self._pause())
+
+    async def _create_one(self, connections: dict[str, Client], account: str) -> RevokedKey | None:
+        either = random.choice(list(connections.values()))
+        answer = await self._admin_call(either, "POST", f"/v1/accounts/{account}/keys", {"name": "cluster"})
+        if answer.status == 201:
+            made = json.loads(answer.body)
+            return RevokedKey(account, made["id"], made["key"], 0.0)
+        if not answer.failed():
+            self.record.wrong_answer(answer, "201 for a new key")
+        return None
 
     async def _revoke_one(self, connections: dict[str, Client], key: RevokedKey) -> RevokedKey:
         while True:

@@ -36,7 +36,7 @@ from patroni_cluster import Cluster  # noqa: E402
 from pgbouncer import PgBouncer  # noqa: E402
 from phases import phases_of  # noqa: E402
 from record import Record  # noqa: E402
-from report import Outage, examples, line, outages, table  # noqa: E402
+from report import Outage, examples, line, outages, refused_new_keys, table  # noqa: E402
 from workplace import Broken, Workplace  # noqa: E402
 from world import World  # noqa: E402
 
@@ -56,6 +56,8 @@ class Outcome:
         self.faults: list[str] = []
         self.purchases = 0
         self.revokes = 0
+        # During outages.
+        self.refused_new = 0
 
     def add(self, record: Record) -> None:
         ended = [phase for phase in record.phases if phase.ended]
@@ -65,6 +67,9 @@ class Outcome:
         self.revokes += len(record.revoked)
         late = [record.describe(answer) for outage in found for answer in outage.late]
         self.faults += examples("late passes", record.late_passes)
+        refused, excused = refused_new_keys(record)
+        self.refused_new += excused
+        self.faults += examples("refusals of new keys", [record.describe(answer) for answer in refused])
         self.faults += examples("wrong answers", record.wrong)
         self.faults += examples("5xx or no answer outside of the bound", late)
 
@@ -87,6 +92,8 @@ def main() -> None:
             print(f"logs: {workplace.logs}")
             raise
         print(f"\n{table(outcome.outages)}\n")
+        if outcome.refused_new:
+            print(f"{outcome.refused_new} times a new key was refused during an outage")
         if outcome.faults:
             workplace.keep_logs = True
             print("\n".join(outcome.faults))

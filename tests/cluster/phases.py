@@ -59,6 +59,20 @@ def freeze_patroni(world: World) -> dict[str, float]:
     return opened
 
 
+def freeze_patroni_with_sessions(world: World) -> dict[str, float]:
+    """PgBouncer keeps its connections to the old primary, and hands them out until that primary ends. So the way of
+    node B opens only then."""
+    leader = world.cluster.leader()
+    probes = world.probes(world.timeline() + 1)
+    world.fault_begins()
+    leader.signal_patroni(signal.SIGSTOP)
+    opened = {"A": probes["A"].wait(FAILOVER_SECONDS, "the database opens for node A")}
+    time.sleep(TOGETHER_SECONDS)
+    leader.signal_patroni(signal.SIGCONT)
+    opened["B"] = probes["B"].wait(FAILOVER_SECONDS, "the database opens for node B")
+    return opened
+
+
 def freeze_machine(world: World) -> dict[str, float]:
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
@@ -136,7 +150,7 @@ LONG_HAPROXY = (
     PhaseSpec("HAProxy restarted", restart_haproxy),
     PhaseSpec("PgBouncer restarted", restart_pgbouncer),
     PhaseSpec("sessions kept, switchover", switchover, prepare=keep_sessions),
-    PhaseSpec("sessions kept, Patroni frozen", freeze_patroni, prepare=keep_sessions),
+    PhaseSpec("sessions kept, Patroni frozen", freeze_patroni_with_sessions, prepare=keep_sessions),
     PhaseSpec("sessions cut again, switchover", switchover, prepare=cut_sessions),
 )
 

@@ -49,6 +49,8 @@ class Record:
     late_passes: list[str] = field(default_factory=list)
     # Answers that are wrong whatever the database does, such as a refusal of a live key.
     wrong: list[str] = field(default_factory=list)
+    # Refusals of keys that were made just before.
+    refused_new: list[Answer] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
 
     def count(self, what: str) -> None:

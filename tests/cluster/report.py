@@ -49,6 +49,18 @@ def outages(record: Record, phase: Phase) -> list[Outage]:
     return found
 
 
+def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
+    """Refusals of new keys: those that break a promise, and the number of the others. A node whose lease is from the
+    old primary does not know a key that was made on the new one, until it leaves the old one."""
+    broken: list[Answer] = []
+    for answer in record.refused_new:
+        phase = next((phase for phase in reversed(record.phases) if phase.begun <= answer.begun), None)
+        opened = None if phase is None else phase.open.get(answer.node)
+        if phase is None or opened is None or not phase.fault <= answer.begun < opened + BOUND_SECONDS:
+            broken.append(answer)
+    return broken, len(record.refused_new) - len(broken)
+
+
 def line(record: Record, phase: Phase) -> str:
     counts = phase.counts
     parts = [f"{counts[what]:,} {what}" for what in ("requests", "purchases", "revokes", "admin keys")]
