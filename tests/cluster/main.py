@@ -34,7 +34,7 @@ from judge import judge  # noqa: E402
 from load import Pace  # noqa: E402
 from patroni_cluster import Cluster  # noqa: E402
 from pgbouncer import PgBouncer  # noqa: E402
-from phases import phases_of  # noqa: E402
+from phases import phases_of, until_enough  # noqa: E402
 from record import Record  # noqa: E402
 from report import Outage, examples, line, outages, refused_new_keys, table  # noqa: E402
 from workplace import Broken, Workplace  # noqa: E402
@@ -87,7 +87,7 @@ def main() -> None:
             run(workplace, arguments.mode or MODES, arguments.phase, long, outcome)
         except Broken as broken:
             outcome.faults.append(str(broken))
-        except BaseException:
+        except Exception:
             workplace.keep_logs = True
             print(f"logs: {workplace.logs}")
             raise
@@ -141,21 +141,13 @@ def run_mode(world: World, names: Sequence[str], long: bool, outcome: Outcome, m
         if not names or any(name in spec.name for name in names):
             print(line(world.record, world.run_phase(spec)), flush=True)
     if long and not names:
-        make_enough(world, LONG_PURCHASES // modes, LONG_REVOKES // modes)
+        spec = until_enough(LONG_PURCHASES // modes, LONG_REVOKES // modes)
+        print(line(world.record, world.run_phase(spec)), flush=True)
     world.finish()
     faults = judge(world.superuser_url(), world.record, world.load.accounts, world.start_balance)
     outcome.faults += examples(f"{world.mode}: the rows of the primary", faults)
     verified = world.nodes.command("ledger", "verify").strip()
     print(f"{world.mode}: {verified.splitlines()[-1]}; {time.monotonic() - begun:.0f} s in all", flush=True)
-
-
-def make_enough(world: World, purchases: int, revokes: int) -> None:
-    """Lets the clients go on without a fault until there are so many purchases and revokes."""
-    world.load.turn_on()
-    while len(world.record.purchases) < purchases or len(world.record.revoked) < revokes:
-        world.load.check()
-        time.sleep(1)
-    world.load.turn_off()
 
 
 def program() -> Path:

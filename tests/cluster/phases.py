@@ -9,7 +9,7 @@ import psycopg
 from patroni_cluster import TTL_SECONDS
 from probe import Probe
 from workplace import Broken, wait_until
-from world import PhaseSpec, World
+from world import BOUND_SECONDS, PhaseSpec, World
 
 # A lock of Patroni ends after its ttl; then a standby is promoted.
 FAILOVER_SECONDS = TTL_SECONDS + 25
@@ -105,6 +105,21 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
     probes = world.probes(world.timeline())
     world.pgbouncer.start()
     return wait_for_all(probes, RESTART_SECONDS)
+
+
+def until_enough(purchases: int, revokes: int) -> PhaseSpec:
+    """No fault, until there are so many purchases and revokes."""
+
+    def run(world: World) -> dict[str, float]:
+        world.fault_begins()
+        record = world.record
+        opened = record.phases[-1].begun - BOUND_SECONDS
+        while len(record.purchases) < purchases or len(record.revoked) < revokes:
+            world.load.check()
+            time.sleep(1)
+        return {"A": opened, "B": opened}
+
+    return PhaseSpec("no fault", run)
 
 
 def keep_sessions(world: World) -> None:

@@ -84,7 +84,7 @@ def table(all_outages: list[Outage]) -> str:
             (
                 outage.phase.name,
                 outage.node,
-                f"{opened:.1f} s",
+                f"{opened:.1f} s" if opened > 0 else "-",
                 f"{outage.seconds():.1f} s",
                 str(len(outage.failures)),
                 last,
