@@ -127,8 +127,8 @@ class Workplace:
         return ended.stdout
 
     def _prefix(self, as_other_user: bool) -> list[str]:
-        # Should this test be killed, the kernel ends the program.
-        prefix = ["setpriv", "--pdeathsig", "KILL"]
+        # Should this test be killed, the kernel ends the program. Patroni then stops its Postgres.
+        prefix = ["setpriv", "--pdeathsig", "TERM"]
         if self.user is not None and as_other_user:
             prefix += ["--reuid", str(self.user.pw_uid), "--regid", str(self.user.pw_gid), "--clear-groups"]
             # The Python of root may be where nobody else can read.
