@@ -78,7 +78,7 @@ class AdminKeys:
         )
         try:
             output, _ = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS)
-        except TimeoutError:
+        except asyncio.TimeoutError:
             process.kill()
             await process.wait()
             return None

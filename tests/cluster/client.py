@@ -47,7 +47,7 @@ class Client:
             found = REQUEST_ID.search(head)
             request_id = found[1].decode() if found else ""
             return Answer(self._node, kind, begun, time.monotonic(), int(head[9:12]), request_id, content)
-        except (TimeoutError, OSError, EOFError, ValueError) as error:
+        except (asyncio.TimeoutError, OSError, EOFError, ValueError) as error:
             self.close()
             why = f"no answer: {type(error).__name__} {error}".encode()
             return Answer(self._node, kind, begun, time.monotonic(), 0, "", why)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import psycopg
+
 from record import Purchase, Record
 
 # An id is a prefix and a UUID in these digits of five bits each.

@@ -28,6 +28,7 @@ from pathlib import Path
 # Keeps __pycache__ out of the repository.
 sys.dont_write_bytecode = True
 import psycopg  # noqa: E402
+
 from etcd import Etcd  # noqa: E402
 from haproxy import HaProxy  # noqa: E402
 from judge import judge  # noqa: E402
@@ -125,7 +126,7 @@ def run(workplace: Workplace, modes: Sequence[str], names: Sequence[str], long: 
         world = World(workplace, mode, cluster, haproxy, pgbouncer, users, binary)
         try:
             run_mode(world, names, long, outcome, len(modes))
-        except (Broken, TimeoutError) as broken:
+        except (Broken, TimeoutError, psycopg.Error) as broken:
             outcome.faults.append(f"{mode}: {broken}")
             print(f"{mode}: broken", flush=True)
         finally:

@@ -6,6 +6,7 @@ import signal
 import time
 
 import psycopg
+
 from patroni_cluster import TTL_SECONDS
 from probe import Probe
 from workplace import Broken, wait_until

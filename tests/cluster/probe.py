@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 
 import psycopg
+
 from workplace import Broken
 
 INTERVAL_SECONDS = 0.05

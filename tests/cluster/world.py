@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
+
 from haproxy import HaProxy
 from load import CREDIT, MINOR_UNITS, Load, Pace
 from nodes import Nodes, Urls, is_ready
