@@ -25,5 +25,5 @@ ensure() {
 
 ensure etcd etcd-server etcd
 ensure haproxy haproxy haproxy
-ensure pgbouncer pgbouncer pgbouncer
+scripts/ensure-pgbouncer.sh
 scripts/ensure-postgres.sh

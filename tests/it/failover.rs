@@ -357,6 +357,7 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     };
     eventually("the first connection waits", is_waiting).await;
     pair.balancer.lead_to(pair.standby.socket());
+    let acknowledgements = store.hear_acknowledgements().await.expect("a connection");
     let mut held = pair.standby.pool.begin().await.expect("a transaction");
     sqlx::query("LOCK TABLE accounts").execute(&mut *held).await.expect("the lock");
     let (account, key_id) = (
@@ -381,6 +382,7 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     drop(held);
     let revoke = async { revoke.await.expect("no panic").expect("the key is revoked") };
     joined.acknowledge_change_of("keys", &pair.app.tronagg.tenant, revoke).await;
+    drop(acknowledgements);
     store.close().await;
     pair.end().await;
 }
