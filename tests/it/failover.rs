@@ -222,7 +222,7 @@ async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease()
     let new = App::on(&pair.standby.url()).await;
     let granted = async || {
         let renewals = "SELECT count(*) FROM nodes
-                        WHERE lease_expires_at > clock_timestamp() - interval '100 milliseconds'";
+                        WHERE lease_ends_at > clock_timestamp() - interval '100 milliseconds'";
         let nodes = sqlx::query_scalar::<_, i64>(renewals).fetch_one(&new.pool).await;
         nodes.expect("a number") == 2 && pair.balanced_node.verifier().holds_lease()
     };

@@ -328,9 +328,33 @@ async fn the_planner_inlines_the_functions_that_say_so() {
     }
 }
 
+/// The end of the lease as both columns have it, if they are equal.
+async fn lease_end(connection: &mut PgConnection) -> Option<String> {
+    let end = "SELECT lease_ends_at::text FROM nodes WHERE lease_ends_at = lease_expires_at";
+    sqlx::query_scalar(end).fetch_optional(connection).await.expect("nodes can be read")
+}
+
+#[tokio::test]
+async fn renewals_of_the_previous_version_and_of_this_one_write_both_columns_of_the_lease() {
+    for columns in [["lease_expires_at", "lease_ends_at"], ["lease_ends_at", "lease_expires_at"]] {
+        let (_, mut connection) = database().await;
+        let mut ends = Vec::new();
+        for column in columns.into_iter().cycle().take(4) {
+            let renew = format!(
+                "INSERT INTO nodes (node_id, renewal, lease_ms, {column})
+                 VALUES ('00000000-0000-7000-8000-000000000000', 1, 2000, clock_timestamp())
+                 ON CONFLICT (node_id) DO UPDATE SET {column} = EXCLUDED.{column}"
+            );
+            execute(&mut connection, &renew).await;
+            ends.push(lease_end(&mut connection).await.expect("both columns are equal"));
+        }
+        assert!(ends.is_sorted_by(|one, other| one < other), "each renewal counts: {ends:?}");
+    }
+}
+
 /// The last migration for which it was decided whether binaries of the previous version still work
 /// after it. If they do not, it raises `FUNCTIONS_NUMBER` and `FUNCTIONS_SERVE_FROM`.
-const DECIDED_AT_MIGRATION: i64 = 8;
+const DECIDED_AT_MIGRATION: i64 = 9;
 
 #[test]
 fn every_migration_was_checked_for_older_binaries() {

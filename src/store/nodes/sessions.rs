@@ -231,12 +231,12 @@ impl NodeSession {
         let lease = i32::try_from(self.lease.as_millis()).unwrap_or(i32::MAX);
         let row = sqlx::query!(
             r#"WITH /* nodes.write_renewal */ held AS (
-                   INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
+                   INSERT INTO nodes (node_id, renewal, lease_ms, lease_ends_at)
                    SELECT $1, $2, $3, clock_timestamp() + $3::integer * interval '1 millisecond'
                    WHERE current_setting('tollgate.session', true) = $4
                    ON CONFLICT (node_id) DO UPDATE
                    SET renewal = EXCLUDED.renewal, lease_ms = EXCLUDED.lease_ms,
-                       lease_expires_at = EXCLUDED.lease_expires_at
+                       lease_ends_at = EXCLUDED.lease_ends_at
                    WHERE nodes.renewal < EXCLUDED.renewal
                    RETURNING renewal)
                SELECT clock_timestamp() AS "now!"

@@ -39,7 +39,7 @@ impl PlayedNode {
             .expect("the listener listens");
         let no_bound = "ALTER TABLE nodes DROP CONSTRAINT nodes_lease_ms_check";
         sqlx::query(no_bound).execute(pool).await.expect("the constraint is dropped");
-        let join = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
+        let join = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_ends_at)
                     VALUES ($1, 1, 3600000, clock_timestamp() + interval '1 hour')";
         sqlx::query(join).bind(id).execute(pool).await.expect("the row is inserted");
         Self { id, listener, pool: pool.clone() }

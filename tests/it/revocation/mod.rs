@@ -85,7 +85,7 @@ async fn a_node_is_stopped(world: &Arc<World>) {
     eventually("the node is stopped for 5 s", async || {
         // A renewal is valid for 2 s.
         let stopped = "SELECT count(*) FROM nodes
-                       WHERE lease_expires_at < clock_timestamp() - interval '3 s'";
+                       WHERE lease_ends_at < clock_timestamp() - interval '3 s'";
         sqlx::query_scalar::<_, i64>(stopped).fetch_one(&world.pool).await.ok() == Some(1)
     })
     .await;
