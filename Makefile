@@ -5,7 +5,7 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster bench lint audit sqlx openapi check-openapi fuzz fuzz-http
+.PHONY: help run test test-cluster test-upgrade bench lint audit sqlx openapi check-openapi fuzz fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 
 test-cluster: ## run two services on a Patroni cluster that fails over, behind HAProxy and PgBouncer; Debian and Ubuntu
 	scripts/test-cluster.sh
+
+test-upgrade: ## upgrade a running service from the previous version, node after node, under load
+	scripts/test-upgrade.sh
 
 bench: ## compare a release build with other programs, and write bench/results.md; BENCH_BASE=<commit> also compares with that commit
 	bench/run.sh
