@@ -2,6 +2,11 @@
 -- previous version writes only the old column, this version only the new one. The trigger of
 -- `write_both_lease_ends` keeps both equal. Both are nullable, because the trigger is created after
 -- the migrations.
+
+-- While this waits for a session that reads the table, such as a dump, no lease can be renewed. If
+-- the wait ends by this timeout, the loader tries again after a pause.
+SET LOCAL lock_timeout = '300ms';
+
 ALTER TABLE nodes
     ADD COLUMN lease_ends_at timestamptz,
     ALTER COLUMN lease_expires_at DROP NOT NULL;

@@ -3,7 +3,7 @@ use std::{collections::BTreeSet, time::Duration};
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _,
     error::DatabaseError,
-    migrate::{Migrate as _, MigrateError},
+    migrate::{Migrate as _, MigrateError, Migrator},
     postgres::PgRow,
 };
 use tracing::{info, warn};
@@ -26,8 +26,8 @@ const SESSION: &str =
 /// `deadlock_timeout`, so that Postgres can cancel an autovacuum that is in the way.
 const LOAD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
 
-/// Pause before the functions are loaded again, doubled each time up to the second duration.
-const LOAD_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+/// Pause before the next attempt, doubled each time up to the second duration.
+const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The table of the loaded functions. It has one row.
 const TABLE: &str = "
@@ -110,33 +110,16 @@ pub async fn bring_up_to_date_as(
     // A newer binary may have applied more migrations. `serves_from` of its functions says whether
     // this binary may still run.
     migrator.set_ignore_missing(true);
+    // This session takes the lock itself, and keeps it until the functions are loaded.
+    migrator.set_locking(false);
     connection.execute(SESSION).await?;
-    // The migrator takes and releases the same lock. Postgres counts that, so this session keeps
-    // it.
     warn_if_long(
         "the migration lock: another session holds it, such as a node that starts or a tollgate \
          command (pg_locks shows it with the locktype advisory)",
         connection.lock(),
     )
     .await?;
-    let done = async {
-        let migrated = async {
-            refuse_old_chain(connection).await?;
-            match migrator.run(&mut *connection).await {
-                Err(MigrateError::VersionMismatch(version)) => {
-                    Err(SchemaError::ChangedMigration(version))
-                }
-                result => Ok(result?),
-            }
-        };
-        warn_if_long(
-            "the migrations: they take long, or another session locks a table that they need",
-            migrated,
-        )
-        .await?;
-        load_functions_when_unlocked(connection, Version { number, serves_from }).await
-    }
-    .await;
+    let done = update_when_unlocked(connection, &migrator, Version { number, serves_from }).await;
     let unlocked = connection.unlock().await;
     done?;
     unlocked?;
@@ -176,27 +159,58 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
         .await
 }
 
-/// Loads the functions, and tries again as long as something else holds a lock that this needs, such
-/// as a `VACUUM` or a forgotten transaction. Between the attempts purchases go on.
-async fn load_functions_when_unlocked(
+/// Applies the migrations and loads the functions. Tries again as long as something else holds a
+/// lock that this needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the attempts
+/// nodes go on: a session that waits for such a lock also keeps them from the table.
+async fn update_when_unlocked(
     connection: &mut PgConnection,
+    migrator: &Migrator,
     binary: Version,
 ) -> Result<(), SchemaError> {
-    let (mut pause, longest) = LOAD_AGAIN;
+    let (mut pause, longest) = TRY_AGAIN;
     loop {
-        match load_functions(connection, binary).await {
-            Err(SchemaError::Database(sqlx::Error::Database(error))) if is_locked(&*error) => {
-                warn!(
-                    reason = error.message(),
-                    retry_in = ?pause,
-                    "the SQL functions are not loaded yet: another session locks a table"
-                );
-            }
-            result => return result,
-        }
+        let Err(error) = update(connection, migrator, binary).await else { return Ok(()) };
+        let Some(what) = refused_for_a_lock(&error) else { return Err(error) };
+        warn!(reason = %error, retry_in = ?pause, "{what}: another session locks a table");
         tokio::time::sleep(pause).await;
         pause = longest.min(pause * 2);
     }
+}
+
+async fn update(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+    binary: Version,
+) -> Result<(), SchemaError> {
+    warn_if_long(
+        "the migrations: they take long, or another session locks a table that they need",
+        apply_migrations(connection, migrator),
+    )
+    .await?;
+    load_functions(connection, binary).await
+}
+
+async fn apply_migrations(
+    connection: &mut PgConnection,
+    migrator: &Migrator,
+) -> Result<(), SchemaError> {
+    refuse_old_chain(connection).await?;
+    match migrator.run(&mut *connection).await {
+        Err(MigrateError::VersionMismatch(version)) => Err(SchemaError::ChangedMigration(version)),
+        result => Ok(result?),
+    }
+}
+
+/// What was not done because another session held a lock.
+fn refused_for_a_lock(error: &SchemaError) -> Option<&'static str> {
+    let (what, error) = match error {
+        SchemaError::Database(error) => ("the SQL functions are not loaded yet", error),
+        SchemaError::Migrate(MigrateError::ExecuteMigration(error, _)) => {
+            ("a migration is not applied yet", error)
+        }
+        _ => return None,
+    };
+    is_locked(error.as_database_error()?).then_some(what)
 }
 
 /// Whether the lock timeout was over, or this session was the victim of a deadlock.
