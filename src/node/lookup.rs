@@ -3,7 +3,7 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::{
     auth::{Denial, Denied, KeyLookup, Presented, Principal, PrincipalParts, Verdict},
@@ -15,24 +15,37 @@ use crate::{
 /// Looks the SHA-256 of a key up in the database.
 pub struct StoreLookup {
     store: Arc<Store>,
-    /// The second since boot in which a failure was last logged.
-    failure_logged: AtomicU64,
+    /// The second since boot in which a failure was logged. 0: look-ups work, as far as is known.
+    failing_since: AtomicU64,
 }
 
 impl StoreLookup {
     #[must_use]
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, failure_logged: AtomicU64::new(0) }
+        Self { store, failing_since: AtomicU64::new(0) }
     }
 
-    /// Logs the cause, which the denial does not have. It does so at most once a second, because in
-    /// an outage every request with a key that is not cached fails.
+    /// Logs the cause of the first failure, which the denial does not have. In an outage every
+    /// request with a key that is not cached fails.
     fn unavailable(&self, error: &StoreError) -> Denied {
-        let second = clock::since_boot().as_secs();
-        if self.failure_logged.swap(second, Ordering::Relaxed) != second {
-            warn!(error = error as &dyn std::error::Error, "keys could not be looked up");
+        let second = clock::since_boot().as_secs().max(1);
+        let first =
+            self.failing_since.compare_exchange(0, second, Ordering::Relaxed, Ordering::Relaxed);
+        if first.is_ok() {
+            warn!(error = error as &dyn std::error::Error, "keys cannot be looked up");
         }
         Denial::Unavailable.into()
+    }
+
+    /// Logs the end of failures, unless they began within this second: some look-ups may still fail.
+    fn answered(&self) {
+        let since = self.failing_since.load(Ordering::Relaxed);
+        if since == 0 || since == clock::since_boot().as_secs().max(1) {
+            return;
+        }
+        if self.failing_since.swap(0, Ordering::Relaxed) != 0 {
+            info!("keys are looked up again");
+        }
     }
 }
 
@@ -44,7 +57,11 @@ impl KeyLookup for StoreLookup {
             Ok(None) => return Some(Err(Denial::NotFound.into())),
             Err(error) => return Some(Err(self.unavailable(&error))),
         };
-        match self.store.verify_api_key(&tenant, &key.hash(), server).await {
+        let read = self.store.verify_api_key(&tenant, &key.hash(), server).await;
+        if read.is_ok() {
+            self.answered();
+        }
+        match read {
             Ok(KeyRead::Found(verification)) => Some(judge(&tenant, verification)),
             Ok(KeyRead::NotFound) => Some(Err(Denial::NotFound.into())),
             Ok(KeyRead::OtherServer) => None,

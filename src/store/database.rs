@@ -88,7 +88,7 @@ impl Store {
             pool(settings, &schema, &servers, connections, session)
                 .connect_lazy_with(options.clone())
         };
-        let lookups = Lookups::new(settings.acquire_timeout, |connections| {
+        let lookups = Lookups::new(settings.acquire_timeout, &servers, |connections| {
             make(connections, lookups::SESSION)
         });
         let batches = make(BATCH_CONNECTIONS, BATCH_SESSION);
@@ -260,7 +260,8 @@ impl Store {
         let attempts = async {
             let mut failures = 0;
             loop {
-                let connection = self.pool.acquire().await?;
+                let connection = self.pool.acquire().await;
+                let connection = connection.map_err(|error| self.servers.no_connection(error))?;
                 match run(connection).await {
                     Err(error) if is_lost_connection(&error) && failures < self.max_connections => {
                         failures += 1;

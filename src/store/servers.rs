@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tracing::{info, warn};
 
 use super::{
+    StoreError,
     error::is_read_only,
     primary::{History, Server},
 };
@@ -37,6 +38,8 @@ struct Known {
     /// The number of sessions, and when the last one began.
     sessions: u64,
     since: Option<Instant>,
+    /// Why the last attempt to open a session failed, if it did.
+    outage: Option<String>,
     /// What a connection was last refused for. `None`: the last one was not refused.
     refused: Option<Refused>,
 }
@@ -98,6 +101,7 @@ impl Servers {
     pub fn begin_session(&self, server: Server) {
         let mut known = self.lock();
         known.of_session = Some(server);
+        known.outage = None;
         known.sessions += 1;
         known.since = Some(Instant::now());
     }
@@ -105,6 +109,22 @@ impl Servers {
     /// There is no session: connections may lead to another server than that of the last one.
     pub fn end_session(&self) {
         self.lock().of_session = None;
+    }
+
+    /// No session could be opened.
+    pub fn no_session(&self, reason: String) {
+        self.lock().outage = Some(reason);
+    }
+
+    /// Why a pool gave no connection. If there is no session, the reason is the same: all
+    /// connections lead to the same database.
+    pub fn no_connection(&self, error: sqlx::Error) -> StoreError {
+        match (&error, &self.lock().outage) {
+            (sqlx::Error::PoolTimedOut, Some(reason)) => {
+                StoreError::Unavailable(format!("no connection to the database: {reason}").into())
+            }
+            _ => error.into(),
+        }
     }
 
     /// Waits until a server was reached that has deposed the one of the session.

@@ -238,6 +238,41 @@ async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease()
     pair.end().await;
 }
 
+/// The node's session is on the new primary, which has granted no lease yet. The connections that
+/// look keys up still lead to the old one, which shows the key as it was.
+#[tokio::test(flavor = "multi_thread")]
+async fn key_is_not_read_before_the_first_renewal_of_a_new_session() {
+    let pair = Pair::start("renewal").await;
+    let wallet = pair.app.wallet("10").await;
+    let key = pair.app.key(&pair.app.tronagg, wallet).await;
+    assert_eq!(pair.ask(authorize(&key)).await, 200);
+    pair.depose_primary().await;
+    let new = App::on(&pair.standby.url()).await;
+    let revoke = new.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    new.send(revoke).await.expect(200);
+    let mut no_renewals = new.pool.begin().await.expect("a transaction");
+    sqlx::query("LOCK TABLE nodes").execute(&mut *no_renewals).await.expect("the lock");
+    pair.balancer_of_session.lead_to(pair.standby.socket());
+    let old_session = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                       WHERE application_name = 'tollgate listener'";
+    sqlx::query(old_session).execute(&pair.app.pool).await.expect("the connections are closed");
+    let has_session = async || {
+        let waiting = "SELECT count(*) >= 2 FROM pg_stat_activity
+                       WHERE application_name = 'tollgate listener' AND wait_event_type = 'Lock'";
+        let waiting = sqlx::query_scalar::<_, bool>(waiting).fetch_one(&new.pool).await;
+        waiting.expect("an answer") && !pair.balanced_node.verifier().holds_lease()
+    };
+    eventually("the node has a session without a lease", has_session).await;
+    for _ in 0..3 {
+        assert_eq!(pair.ask(authorize(&key)).await, 503);
+    }
+    drop(no_renewals);
+    pair.balancer.lead_to(pair.standby.socket());
+    eventually("the node refuses the key", async || pair.ask(authorize(&key)).await == 401).await;
+    new.store.close().await;
+    pair.end().await;
+}
+
 /// The node's change reaches the new primary, while its session is still on the old one, which
 /// granted its lease.
 #[tokio::test(flavor = "multi_thread")]

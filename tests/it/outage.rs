@@ -4,16 +4,22 @@
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
 use tollgate::{
+    domain::{
+        account::{AccountFormat, ExternalId},
+        audit::Origin,
+    },
     node::{Node, NodeSettings},
     postgres::PrivatePostgres,
     state::Limits,
-    store::{ConnectError, PoolSettings, Store},
+    store::{ConnectError, PoolSettings, Store, StoreError},
 };
 
 use crate::harness::{
-    App, Call, WALLET,
+    App, Call, OTHER_WALLET, WALLET,
     app::{service, state_of},
     cluster, eventually,
+    process::{Process, send, tollgate},
+    proxy::Proxy,
 };
 
 #[tokio::test]
@@ -147,4 +153,82 @@ async fn unreachable_database_error_does_not_show_the_password() {
     let text = error.to_string();
     assert!(text.starts_with("cannot reach Postgres at 127.0.0.1:1, database db: "), "{text}");
     assert!(text.contains("refused") && !text.contains("hunter2"), "{text}");
+}
+
+/// A pooler, for example, may lead an open connection to a server that has become a standby.
+#[tokio::test]
+async fn connection_on_which_a_write_is_refused_is_closed() {
+    let app = App::start().await;
+    let pids = "SELECT pid FROM pg_stat_activity
+                WHERE application_name = 'tollgate' AND datname = current_database()";
+    let others: Vec<i32> = sqlx::query_scalar(pids).fetch_all(&app.pool).await.expect("numbers");
+    let settings = PoolSettings { max_connections: 1, ..cluster::pool_settings(&app.url) };
+    let store = Store::connect(&settings).await.expect("the database is reachable");
+    let (tenant, origin) = (&app.tronagg.tenant, Origin::cli());
+    let [first, second] = [WALLET, OTHER_WALLET]
+        .map(|wallet| ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"));
+    store.account(tenant, &first, &origin).ensure().await.expect("the account is made");
+    for statement in [
+        "CREATE TABLE read_only (pid integer)",
+        "CREATE FUNCTION refuse_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+             IF pg_backend_pid() IN (SELECT pid FROM read_only) THEN
+                 RAISE SQLSTATE '25006' USING MESSAGE = 'cannot execute INSERT in a read-only transaction';
+             END IF;
+             RETURN NEW;
+         END $$",
+        "CREATE TRIGGER refuse_write BEFORE INSERT ON accounts
+             FOR EACH ROW EXECUTE FUNCTION refuse_write()",
+    ] {
+        sqlx::query(statement).execute(&app.pool).await.expect(statement);
+    }
+    sqlx::query(
+        "INSERT INTO read_only SELECT pid FROM pg_stat_activity
+         WHERE application_name = 'tollgate' AND datname = current_database()
+           AND pid <> ALL ($1)",
+    )
+    .bind(&others)
+    .execute(&app.pool)
+    .await
+    .expect("the connection of the store refuses writes");
+    let account = store.account(tenant, &second, &origin);
+    let refused = account.ensure().await.err();
+    assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
+    account.ensure().await.expect("another connection is used");
+}
+
+/// However many requests fail, the log has a line for each change of state, and ten for each way to
+/// fail.
+#[tokio::test(flavor = "multi_thread")]
+async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
+    let app = App::start().await;
+    let wallet = app.wallet("10").await;
+    let key = app.key(&app.tronagg, wallet).await;
+    let proxy = Proxy::start(cluster::socket()).await;
+    let mut service = tollgate(&["serve"]);
+    service.env("DATABASE_URL", proxy.url(cluster::database_in(&app.url)));
+    let service = Process::start(service, &cluster::directory("outage-log.log"));
+    service.send(key.call("GET", "/v1/me")).expect(200);
+
+    proxy.set_open(false, false);
+    eventually("the lease is lost", async || service.log().contains("cannot be renewed")).await;
+    std::thread::scope(|scope| {
+        for _ in 0..25 {
+            for call in [key.call("GET", "/v1/me"), app.tronagg.call("GET", "/v1/accounts")] {
+                let address = service.address;
+                scope.spawn(move || assert_eq!(send(address, call).status, 503));
+            }
+        }
+    });
+    proxy.set_open(true, true);
+    let is_ready = async || service.send(Call::new("GET", "/readyz")).status == 200;
+    eventually("the node is ready again", is_ready).await;
+    service.send(key.call("GET", "/v1/me")).expect(200);
+    let (status, log) = service.stop();
+    assert!(status.success(), "{log}");
+    for line in ["the lease cannot be renewed", "the lease is renewed again"] {
+        assert_eq!(log.matches(line).count(), 1, "{line}: {log}");
+    }
+    assert!(log.matches("keys cannot be looked up").count() <= 1, "{log}");
+    assert_eq!(log.matches("could not answer").count(), 10, "{log}");
+    assert!(log.matches(" WARN ").count() <= 20, "{log}");
 }

@@ -178,8 +178,8 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
     assert_eq!(count("refused", json!("malformed")), 10, "{log}");
     // Other reasons still get their lines.
     assert_eq!(count("refused", Value::Null), 1, "{log}");
-    assert_eq!(count("refusals summed up", json!("malformed")), 1, "{log}");
-    let sum = lines.iter().find(|line| line["message"] == "refusals summed up").expect("a line");
+    assert_eq!(count("requests summed up", json!("malformed")), 1, "{log}");
+    let sum = lines.iter().find(|line| line["message"] == "requests summed up").expect("a line");
     assert_eq!(sum["count"], 20, "{sum}");
 }
 
@@ -205,7 +205,7 @@ async fn unavailable_answers_after_the_tenth_are_summed_up_in_one_line() {
     let answers = with("could not answer");
     assert_eq!(answers.len(), 10, "{log}");
     assert!(answers.iter().all(|line| line["reason"] == "too many connections"), "{log}");
-    let sums = with("refusals summed up");
+    let sums = with("requests summed up");
     assert_eq!(sums.len(), 1, "{log}");
     assert_eq!((&sums[0]["reason"], &sums[0]["count"]), (&json!("unavailable"), &json!(20)));
 }

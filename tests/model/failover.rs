@@ -8,12 +8,12 @@ use shuttle::{
     rand::{Rng as _, thread_rng},
     sync::{
         Mutex, MutexGuard,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
 use tollgate::{
-    auth::{KeyLookup, KeyVerifier as _, LeasedVerifier, Presented, Verdict},
+    auth::{KeyLookup, LeasedVerifier, Presented, Verdict},
     domain::{server::ServerId, timestamp::Timestamp},
 };
 
@@ -27,6 +27,8 @@ use super::{
 struct Server {
     revoked: bool,
     committed: Vec<Notice>,
+    /// The newest renewal of the node.
+    renewal: usize,
 }
 
 #[derive(Default)]
@@ -77,6 +79,9 @@ impl Servers {
             _ => return false,
         };
         server.revoked |= matches!(notice, Notice::Changed);
+        if let Notice::Renewed(number) = notice {
+            server.renewal = number;
+        }
         server.committed.push(notice);
         true
     }
@@ -89,6 +94,9 @@ enum Rule {
     SameServer,
     /// Those of whatever server a connection leads to.
     AnyServer,
+    /// With a lease, those of the server that granted it. Without one, those of a server that has
+    /// the node's newest renewal.
+    NewestRenewal,
 }
 
 /// The connections that look keys up.
@@ -107,15 +115,18 @@ impl KeyLookup for Lookup {
         // Other threads may run before the reply arrives.
         thread::yield_now();
         match self.rule {
-            Rule::SameServer if answering != wanted => None,
-            Rule::SameServer | Rule::AnyServer => Some(verdict(!revoked)),
+            Rule::SameServer | Rule::NewestRenewal if answering != wanted => None,
+            _ => Some(verdict(!revoked)),
         }
     }
 }
 
 struct World {
     servers: Arc<Mutex<Servers>>,
+    rule: Rule,
     verifier: LeasedVerifier<Lookup>,
+    /// The number of the newest renewal that was committed.
+    renewal: AtomicUsize,
     acknowledged: AtomicBool,
     returned: AtomicBool,
     finished: AtomicBool,
@@ -128,7 +139,9 @@ impl World {
         let lookup = Lookup { servers: Arc::clone(&servers), rule };
         Self {
             servers,
+            rule,
             verifier: LeasedVerifier::new(lookup, 16, now),
+            renewal: AtomicUsize::new(0),
             acknowledged: AtomicBool::new(false),
             returned: AtomicBool::new(false),
             finished: AtomicBool::new(false),
@@ -151,9 +164,12 @@ impl World {
             };
             let sent = now();
             let renewal = {
-                let mut servers = self.servers();
-                let number = servers.of(which).committed.len();
-                servers.commit(which, Notice::Renewed(number)).then_some(number)
+                let number = self.renewal.load(Ordering::SeqCst) + 1;
+                let committed = self.servers().commit(which, Notice::Renewed(number));
+                if committed {
+                    self.renewal.store(number, Ordering::SeqCst);
+                }
+                committed.then_some(number)
             };
             advance_clock(thread_rng().gen_range(0..1_000));
             let Some(renewal) = renewal else {
@@ -218,10 +234,21 @@ impl World {
     fn verify_until_finished(&self) {
         while !self.finished.load(Ordering::SeqCst) {
             let returned = self.returned.load(Ordering::SeqCst);
-            let verdict = block_on(self.verifier.verify(&Presented::new(&key())));
+            let verdict = match block_on(self.verifier.ask(&Presented::new(&key()))) {
+                Ok(verdict) => verdict,
+                Err(_) if matches!(self.rule, Rule::NewestRenewal) => self.ask_without_a_lease(),
+                Err(_) => verdict(false),
+            };
             assert!(!returned || verdict.is_err(), "a revoked key passed");
             yield_randomly();
         }
+    }
+
+    fn ask_without_a_lease(&self) -> Verdict {
+        let newest = self.renewal.load(Ordering::SeqCst);
+        let servers = self.servers();
+        let server = servers.of(servers.any());
+        verdict(server.renewal == newest && !server.revoked)
     }
 }
 
@@ -253,4 +280,10 @@ fn no_verification_passes_a_revoked_key_although_its_node_reads_a_deposed_primar
 #[should_panic(expected = "a revoked key passed")]
 fn checker_finds_a_node_that_uses_the_answer_of_any_server() {
     shuttle::check_random(|| revoke_during_a_failover(Rule::AnyServer), MAX_SCHEDULES);
+}
+
+#[test]
+#[should_panic(expected = "a revoked key passed")]
+fn checker_finds_a_node_that_compares_renewals_instead_of_waiting_for_a_lease() {
+    shuttle::check_random(|| revoke_during_a_failover(Rule::NewestRenewal), MAX_SCHEDULES);
 }

@@ -265,13 +265,15 @@ impl Line<'_> {
         }
         let status = response.status();
         // Clients determine how many refusals there are, and how many requests a node without a
-        // free connection or a database cannot answer. Slow ones are summed up too: a client that
-        // sends its body slowly determines how long the request takes.
-        let is_summed_up = status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
+        // free connection or a database cannot answer, or only when it has a lease again. A client
+        // that sends its body slowly determines how long the request takes.
+        let is_summed_up =
+            slow || status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
         // A page's refusal has neither. The reasons of 503s are not a closed set, so their code
         // counts.
         let why = match status {
             StatusCode::SERVICE_UNAVAILABLE => code,
+            status if !status.is_client_error() => Some("slow"),
             _ => reason.or(code),
         };
         let why = why.unwrap_or(status.as_str());

@@ -6,6 +6,7 @@ use super::{
     gathered::Gathered,
     rows::{KeyAndAccount, StoredAdminKey, StoredLink, StoredSession},
 };
+use crate::store::servers::Servers;
 
 /// Connections for look-ups of API keys.
 const API_KEY_CONNECTIONS: u32 = 2;
@@ -36,13 +37,18 @@ pub(in crate::store) struct Lookups {
 impl Lookups {
     /// `pool` makes a pool with this number of connections. `timeout` limits one batch, including
     /// the wait for its connection.
-    pub fn new(timeout: Duration, pool: impl Fn(u32) -> PgPool) -> Self {
+    pub fn new(timeout: Duration, servers: &Servers, pool: impl Fn(u32) -> PgPool) -> Self {
         let (api_keys, others) = (pool(API_KEY_CONNECTIONS), pool(OTHER_CONNECTIONS));
         Self {
-            api_keys: Arc::new(Gathered::new(api_keys.clone(), API_KEY_CONNECTIONS, timeout)),
-            admin_keys: Arc::new(Gathered::new(others.clone(), 1, timeout)),
-            sessions: Arc::new(Gathered::new(others.clone(), 1, timeout)),
-            links: Arc::new(Gathered::new(others.clone(), 1, timeout)),
+            api_keys: Arc::new(Gathered::new(
+                api_keys.clone(),
+                servers,
+                API_KEY_CONNECTIONS,
+                timeout,
+            )),
+            admin_keys: Arc::new(Gathered::new(others.clone(), servers, 1, timeout)),
+            sessions: Arc::new(Gathered::new(others.clone(), servers, 1, timeout)),
+            links: Arc::new(Gathered::new(others.clone(), servers, 1, timeout)),
             pools: [api_keys, others],
         }
     }

@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     domain::server::ServerId,
-    store::{StoreError, error::is_lost_connection},
+    store::{StoreError, error::is_lost_connection, servers::Servers},
 };
 
 /// Maximum number of hashes in one statement.
@@ -61,6 +61,7 @@ pub(in crate::store) struct Found<R> {
 pub(in crate::store) struct Gathered<R> {
     /// Has a connection for each worker.
     pool: PgPool,
+    servers: Servers,
     /// Maximum number of concurrent statements.
     max_workers: u32,
     /// Time limit of one batch, including the wait for its connection.
@@ -110,7 +111,8 @@ impl Hasher for TagHasher {
 }
 
 impl<R: Row> Gathered<R> {
-    pub fn new(pool: PgPool, max_workers: u32, timeout: Duration) -> Self {
+    pub fn new(pool: PgPool, servers: &Servers, max_workers: u32, timeout: Duration) -> Self {
+        let servers = servers.clone();
         let queue = Mutex::new(Queue {
             order: VecDeque::new(),
             callers: HashMap::default(),
@@ -118,7 +120,7 @@ impl<R: Row> Gathered<R> {
             workers: 0,
         });
         let (gathered, statements) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { pool, max_workers, timeout, queue, gathered, statements }
+        Self { pool, servers, max_workers, timeout, queue, gathered, statements }
     }
 
     /// The row with this hash, if there is one, read after this call began. If another server than
@@ -246,7 +248,11 @@ impl<R: Row> Worker<R> {
             loop {
                 let own = match connection {
                     Some(own) => own,
-                    None => connection.insert(self.lookups.pool.acquire().await?),
+                    None => {
+                        let new = self.lookups.pool.acquire().await;
+                        let no_connection = |error| self.lookups.servers.no_connection(error);
+                        connection.insert(new.map_err(no_connection)?)
+                    }
                 };
                 match R::select(own, hashes).await {
                     // A restart of the database has closed this connection, and maybe the others.
@@ -256,12 +262,12 @@ impl<R: Row> Worker<R> {
                         }
                         failures += 1;
                     }
-                    result => return result,
+                    result => return Ok(result?),
                 }
             }
         };
         let result = match tokio::time::timeout(self.lookups.timeout, attempts).await {
-            Ok(result) => result.map_err(StoreError::from),
+            Ok(result) => result,
             Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
         };
         if result.is_err()

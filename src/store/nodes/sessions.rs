@@ -87,7 +87,11 @@ impl Store {
             let limit = lease.min(self.listener.settings.answer_timeout);
             Ok(NodeSession { listener, changes, lease, limit, mark, server: server.id })
         };
-        within(CONNECT_TIMEOUT * 3, connect).await
+        let opened = within(CONNECT_TIMEOUT * 3, connect).await;
+        if let Err(StoreError::Unavailable(reason)) = &opened {
+            self.servers.no_session(reason.to_string());
+        }
+        opened
     }
 
     /// Waits until a server was reached that was promoted after that of the session.
