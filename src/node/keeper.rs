@@ -47,6 +47,7 @@ pub(super) async fn keep(
         let Err(lost) = tokio::select! {
             lost = hold(store, verifier, held, lease, &mut session, &mut told, &mut tail) => lost,
             () = held.ended() => Err(StoreError::Unavailable(COMMITTED_ELSEWHERE.into())),
+            never = store.watch_hosts() => match never {},
             () = store.session_superseded() => Err(StoreError::Unavailable(SUPERSEDED.into())),
             () = &mut stop => break,
         };

@@ -54,7 +54,11 @@ impl LostTail {
     pub fn lease_granted(&mut self, server: ServerId) {
         let before = self.server.replace(server);
         if before.is_none_or(|before| before == server) {
-            self.store.acknowledged().forget_old();
+            while self.check.try_join_next().is_some() {}
+            // A check that another failover interrupts begins again, and needs all of it.
+            if self.check.is_empty() {
+                self.store.acknowledged().forget_old();
+            }
             return;
         }
         let (store, counters) = (Arc::clone(&self.store), self.counters.clone());

@@ -14,7 +14,10 @@ use sqlx::{
     pool::PoolConnection,
     postgres::{PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep, timeout},
+};
 
 use super::error::is_lost_connection;
 
@@ -50,6 +53,11 @@ impl Pool {
     pub fn unlimited(&self) -> &PgPool {
         &self.pool
     }
+
+    /// Waits for the connections that are in use, and closes all.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
 }
 
 impl Connection {
@@ -63,6 +71,11 @@ impl Connection {
         self.is_lost = true;
     }
 
+    /// Whether the connection will be closed on drop.
+    pub fn is_lost(&self) -> bool {
+        self.is_lost
+    }
+
     /// Takes [`close_on_drop`](Self::close_on_drop) back.
     pub fn keep(&mut self) {
         self.is_lost = false;
@@ -70,9 +83,15 @@ impl Connection {
 }
 
 impl Drop for Connection {
+    /// Returns the connection to the pool. The pool pings it first, without a time limit of its own.
     fn drop(&mut self) {
-        if self.is_lost {
-            self.inner.close_on_drop();
+        match Handle::try_current() {
+            Ok(runtime) if !self.is_lost => {
+                let (limit, returned) = (self.limit, self.inner.return_to_pool());
+                // If it takes longer, the connection is dropped.
+                runtime.spawn(async move { timeout(limit, returned).await.is_ok() });
+            }
+            _ => self.inner.close_on_drop(),
         }
     }
 }

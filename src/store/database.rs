@@ -1,12 +1,13 @@
 use std::{
+    convert::Infallible,
     future::Future,
     ops::{Deref, DerefMut},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection as _, Executor as _, PgPool, postgres::PgConnectOptions};
-use tokio::runtime::Handle;
+use sqlx::{Connection as _, Executor as _, postgres::PgConnectOptions};
+use tokio::{runtime::Handle, time::sleep};
 use tracing::warn;
 
 use super::{
@@ -17,7 +18,7 @@ use super::{
     connection_limits::ConnectionLimits,
     error::is_lost_connection,
     explain,
-    host_choice::{NoPrimary, choose, choose_at_start},
+    host_choice::{NoPrimary, choose, choose_at_start, look},
     hosts::{Hosts, place},
     lookups::{self, Lookups},
     node_lease::NodeLease,
@@ -34,6 +35,9 @@ use super::{
 };
 use crate::{domain::server::ServerId, entropy, schema};
 
+/// How often a node with several hosts looks at them.
+const WATCH_HOSTS_EVERY: Duration = Duration::from_secs(5);
+
 /// How long the connections may take to close.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -49,7 +53,7 @@ pub struct Store {
     /// Has its own connections, so that a look-up waits for no purchase.
     pub(super) lookups: Lookups,
     /// Connections for batches, so that a batch waits for no list.
-    pub(super) batches: PgPool,
+    pub(super) batches: Pool,
     pub(super) listener: Listener,
     pub(super) changes: Arc<Changes>,
     max_connections: u32,
@@ -85,14 +89,14 @@ impl Store {
             reason: error.to_string(),
         })?;
         let make = |connections, session: &str| {
-            pool(settings, &schema, &servers, connections, session)
-                .connect_lazy_with(options.clone())
+            let pool = pool(settings, &schema, &servers, connections, session);
+            Pool::new(pool.connect_lazy_with(options.clone()), settings.answer_timeout)
         };
         let lookups = Lookups::new(settings.acquire_timeout, &servers, |connections| {
             make(connections, lookups::SESSION)
         });
         let batches = make(BATCH_CONNECTIONS, BATCH_SESSION);
-        let pool = Pool::new(make(settings.max_connections, ""), settings.answer_timeout);
+        let pool = make(settings.max_connections, "");
         let read_timeout = settings.acquire_timeout + settings.answer_timeout;
         Ok(Self {
             turns: Turns::new(settings.max_connections),
@@ -214,9 +218,8 @@ impl Store {
     /// does not answer.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
-        let all = async {
-            tokio::join!(self.pool.unlimited().close(), self.lookups.close(), self.batches.close())
-        };
+        let all =
+            async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
             warn!("the database does not answer: its connections are cut");
         }
@@ -226,11 +229,22 @@ impl Store {
     /// for the next session.
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
-        let pools = [self.pool.unlimited(), &self.batches].into_iter().chain(self.lookups.pools());
-        for pool in pools {
-            pool.set_connect_options(host.clone());
+        for pool in [&self.pool, &self.batches].into_iter().chain(self.lookups.pools()) {
+            pool.unlimited().set_connect_options(host.clone());
         }
         self.listening_host().await
+    }
+
+    /// Looks at all hosts of the URL now and then, while there are several. One that was promoted
+    /// ends the session: the node follows it, even if the old primary still answers.
+    #[tracing::instrument(level = "debug", skip_all)]
+    pub async fn watch_hosts(&self) -> Infallible {
+        loop {
+            sleep(WATCH_HOSTS_EVERY).await;
+            for hosts in [&self.hosts, &self.listener.hosts] {
+                look(hosts, &self.servers).await;
+            }
+        }
     }
 
     /// The host for a connection that listens.
@@ -355,6 +369,9 @@ impl DerefMut for Tx {
 impl Drop for Tx {
     fn drop(&mut self) {
         let Some(mut held) = self.held.take().filter(|_| self.is_open) else { return };
+        if held.connection.is_lost() {
+            return;
+        }
         let Ok(runtime) = Handle::try_current() else {
             held.connection.close_on_drop();
             return;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::join_all, stream::FuturesUnordered};
 use sqlx::{ConnectOptions as _, Connection as _, PgConnection, postgres::PgConnectOptions};
 use tokio::time::{Instant, error::Elapsed, timeout, timeout_at};
 
@@ -29,6 +29,7 @@ enum Answer {
     Primary(Server),
     Standby,
     Deposed,
+    OtherDatabase,
 }
 
 /// No host can be used.
@@ -61,6 +62,13 @@ pub(super) async fn choose(
     while let Ok(Some((host, answer))) = timeout_at(until, answers.next()).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
             until = until.min(Instant::now() + WAIT_FOR_OTHERS);
+            if let Some((other, first)) = best
+                && is_other_database(server, other)
+            {
+                let [first, second] = [first, host].map(address);
+                let reason = format!("{first} and {second} have different databases");
+                return Err(NoPrimary { reasons: vec![reason], standby: None });
+            }
             if best.is_none_or(|(other, _)| is_newer(server, other)) {
                 best = Some((server, host));
             }
@@ -72,6 +80,20 @@ pub(super) async fn choose(
         none.reasons.push(reason(hosts.setting(), host, answer));
     }
     best.map(|(_, host)| host.clone()).ok_or(none)
+}
+
+/// Tells `servers` which primaries the hosts are, if there are several.
+pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
+    if let [_] = hosts.all() {
+        return;
+    }
+    let asked = hosts.all().iter().map(|host| timeout(ANSWER_WITHIN, ask(host, servers)));
+    for answer in join_all(asked).await {
+        if let Ok(Ok(Answer::Primary(server))) = answer {
+            // Whether this one may be used is of no interest here.
+            let _ = servers.admit(server);
+        }
+    }
 }
 
 /// The host to use at the start, where the error is for the operator.
@@ -116,6 +138,11 @@ fn reason(
         Ok(Ok(Answer::Primary(_))) => "it was slow to answer".to_owned(),
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
+        Ok(Ok(Answer::OtherDatabase)) => {
+            "it has another database than the server that was used before: correct the hosts, or \
+             restart this process if you have replaced the database"
+                .to_owned()
+        }
         Ok(Err(error)) if error.as_database_error().is_some() => {
             explain::refused_connection(&error, setting, host)
         }
@@ -132,6 +159,7 @@ async fn ask(host: &PgConnectOptions, servers: &Servers) -> Result<Answer, sqlx:
     } else {
         let server = identify(&mut connection).await?;
         match server.history {
+            Some(history) if servers.is_other_database(history) => Answer::OtherDatabase,
             Some(history) if servers.is_deposed(history) => Answer::Deposed,
             _ => Answer::Primary(server),
         }
@@ -139,6 +167,11 @@ async fn ask(host: &PgConnectOptions, servers: &Servers) -> Result<Answer, sqlx:
     // Nothing depends on how this connection is closed.
     let _ = connection.close().await;
     Ok(answer)
+}
+
+fn is_other_database(server: Server, other: Server) -> bool {
+    let systems = [server.history, other.history].map(|history| history.map(|own| own.system));
+    matches!(systems, [Some(own), Some(other)] if own != other)
 }
 
 /// Whether a server was promoted after another one of the same database.

@@ -1,6 +1,6 @@
 //! Whether every kind of connection works and leads to the server that granted the lease.
 
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 use super::{
     Store, StoreError, primary,
@@ -60,16 +60,6 @@ impl Store {
     /// The server that a connection for batches leads to.
     async fn server_of_batches(&self) -> Result<ServerId, StoreError> {
         let mut connection = self.batches.acquire().await?;
-        let answer = timeout(self.listener.settings.answer_timeout, async {
-            primary::server(&mut *connection).await
-        });
-        match answer.await {
-            Ok(Ok(server)) => Ok(server),
-            failed => {
-                connection.close_on_drop();
-                let late = |_| StoreError::Unavailable("no answer in time".into());
-                failed.map_err(late)?.map_err(StoreError::from)
-            }
-        }
+        Ok(primary::server(&mut connection).await?)
     }
 }

@@ -18,6 +18,9 @@ use super::{
 /// A connection that was opened this soon after a session began may have been checked before.
 const CHECKED_BEFORE: Duration = Duration::from_millis(100);
 
+/// The shortest time between two log lines about connections that are refused.
+const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// What the connections of a node have found out about the servers behind its hosts. Cheap to
 /// clone.
 #[derive(Clone, Default)]
@@ -33,6 +36,8 @@ struct Shared {
 struct Known {
     /// The highest timeline that was seen of each database, by its system identifier.
     newest: HashMap<i64, i64>,
+    /// The database of the first session, by its system identifier.
+    system: Option<i64>,
     /// The server of the session. `None`: there is no session.
     of_session: Option<Server>,
     /// The number of sessions, and when the last one began.
@@ -40,8 +45,10 @@ struct Known {
     since: Option<Instant>,
     /// Why the last attempt to open a session failed, if it did.
     outage: Option<String>,
-    /// What a connection was last refused for. `None`: the last one was not refused.
+    /// What the log says that connections are refused for. `None`: they are not.
     refused: Option<Refused>,
+    /// When it last said so.
+    refused_since: Option<Instant>,
 }
 
 /// Counts sessions. A connection that was taken under another number may lead elsewhere.
@@ -55,6 +62,8 @@ pub(super) enum Refused {
     Standby,
     /// Its server was replaced by one that was promoted.
     Deposed,
+    /// It leads to another database than the first session.
+    OtherDatabase,
     /// It leads to another server than the session.
     OtherServer,
     /// Its first statements failed.
@@ -69,6 +78,9 @@ impl Servers {
     pub fn admit(&self, server: Server) -> Result<(), Refused> {
         let mut known = self.lock();
         if let Some(History { system, timeline }) = server.history {
+            if known.system.is_some_and(|own| own != system) {
+                return Err(Refused::OtherDatabase);
+            }
             let newest = known.newest.entry(system).or_insert(timeline);
             if timeline < *newest {
                 return Err(Refused::Deposed);
@@ -96,11 +108,17 @@ impl Servers {
         self.lock().newest.get(&history.system).is_some_and(|newest| history.timeline < *newest)
     }
 
+    /// Whether this is another database than that of the first session.
+    pub fn is_other_database(&self, history: History) -> bool {
+        self.lock().system.is_some_and(|own| own != history.system)
+    }
+
     /// A session begins on this server. All connections that were opened before are closed when
     /// they are next taken from their pools.
     pub fn begin_session(&self, server: Server) {
         let mut known = self.lock();
         known.of_session = Some(server);
+        known.system = known.system.or(server.history.map(|history| history.system));
         known.outage = None;
         known.sessions += 1;
         known.since = Some(Instant::now());
@@ -142,11 +160,11 @@ impl Servers {
     }
 
     /// A connection was opened, and its first statements had this result. Logs a change of what
-    /// connections are refused for.
+    /// connections are refused for. Behind a balancer that alternates, only some are refused: then
+    /// the log has a change now and then.
     pub fn opened(&self, result: Result<(), Refused>, error: Option<&sqlx::Error>) {
         let refused = result.err();
-        let before = std::mem::replace(&mut self.lock().refused, refused);
-        if before == refused {
+        if !self.lock().is_news(refused) {
             return;
         }
         let error = error.map(|error| error as &dyn std::error::Error);
@@ -158,6 +176,10 @@ impl Servers {
             Some(Refused::Deposed) => warn!(
                 "a new connection leads to a primary that was deposed, and is closed: its timeline \
                  is lower than that of another server of the same database"
+            ),
+            Some(Refused::OtherDatabase) => warn!(
+                "a new connection leads to another database than before, and is closed: if you \
+                 have replaced the database, restart this process"
             ),
             Some(Refused::OtherServer) => warn!(
                 "a new connection leads to another server than the session that listens, and is \
@@ -175,6 +197,21 @@ impl Servers {
     }
 }
 
+impl Known {
+    /// Whether the log has not said so yet. From now on it has.
+    fn is_news(&mut self, refused: Option<Refused>) -> bool {
+        let is_recent = self.refused_since.is_some_and(|since| since.elapsed() < LOG_AGAIN_AFTER);
+        if self.refused == refused || (refused.is_some() && is_recent) {
+            return false;
+        }
+        self.refused = refused;
+        if refused.is_some() {
+            self.refused_since = Some(Instant::now());
+        }
+        true
+    }
+}
+
 impl Refused {
     /// Why the first statements on a connection failed.
     pub fn of(error: &sqlx::Error) -> Self {
@@ -187,6 +224,7 @@ impl From<Refused> for sqlx::Error {
         let reason = match refused {
             Refused::Standby => "the server is a standby",
             Refused::Deposed => "the server was deposed",
+            Refused::OtherDatabase => "it is another database than before",
             Refused::OtherServer => "it is another server than that of the session",
             Refused::Failed => "the first statements failed",
         };
@@ -237,8 +275,23 @@ mod tests {
         let other = History { system: 8, timeline: 1 };
         let other = Server { id: ServerId::started_at(3), history: Some(other) };
         assert_eq!(servers.admit(other), Ok(()));
+        servers.begin_session(server(1, 5));
+        servers.end_session();
+        assert_eq!(servers.admit(other), Err(Refused::OtherDatabase));
         let silent = Server { id: ServerId::started_at(4), history: None };
         assert_eq!(servers.admit(silent), Ok(()));
+    }
+
+    #[test]
+    fn log_of_a_balancer_that_alternates_has_few_lines() {
+        let mut known = Known::default();
+        let results = [Some(Refused::Standby), Some(Refused::Standby), None, None];
+        assert_eq!(results.map(|refused| known.is_news(refused)), [true, false, true, false]);
+        let again = [Some(Refused::Standby), None, Some(Refused::Deposed), None];
+        assert_eq!(again.map(|refused| known.is_news(refused)), [false; 4]);
+        known.refused_since =
+            known.refused_since.and_then(|since| since.checked_sub(LOG_AGAIN_AFTER));
+        assert!(known.is_news(Some(Refused::Deposed)));
     }
 
     #[test]

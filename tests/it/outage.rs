@@ -232,3 +232,28 @@ async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     assert_eq!(log.matches("could not answer").count(), 10, "{log}");
     assert!(log.matches(" WARN ").count() <= 20, "{log}");
 }
+
+/// Clients give up while the server is frozen, in the middle of their statements. The pool pings a
+/// connection that comes back, and waits for the answer without a limit of its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_are_given_up_hold_no_connection_to_a_frozen_server() {
+    let app = App::start().await;
+    let proxy = Proxy::start(cluster::socket()).await;
+    let settings = PoolSettings {
+        max_connections: 2,
+        answer_timeout: std::time::Duration::from_millis(300),
+        ..cluster::pool_settings(&proxy.url(cluster::database_in(&app.url)))
+    };
+    let store = std::sync::Arc::new(Store::connect(&settings).await.expect("a store"));
+    store.list_tenants().await.expect("a list");
+    proxy.set_open(false, false);
+    let mut reads = tokio::task::JoinSet::new();
+    let reader = std::sync::Arc::clone(&store);
+    reads.spawn(async move { reader.list_tenants().await.map(drop) });
+    eventually("a connection waits", async || store.pool_state().used == 1).await;
+    reads.shutdown().await;
+    eventually("no connection is in use", async || store.pool_state().used == 0).await;
+    proxy.set_open(true, true);
+    store.list_tenants().await.expect("a list");
+    store.close().await;
+}

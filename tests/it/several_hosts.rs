@@ -88,6 +88,24 @@ async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
     hosts.end().await;
 }
 
+/// Nobody fences the old primary, and no connection is lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn node_follows_a_promotion_although_the_old_primary_answers() {
+    let hosts = Hosts::start("unfenced").await;
+    hosts.buys_again().await;
+    hosts.pair.standby.catch_up(&hosts.pair.app.pool).await;
+    hosts.pair.standby.promote().await;
+    let before = purchases(&hosts.pair.standby.pool).await;
+    let follows = async || {
+        hosts.service.send(hosts.key.buy("0.01"));
+        purchases(&hosts.pair.standby.pool).await > before
+    };
+    eventually("the node buys on the new primary", follows).await;
+    let line = "a server with a higher timeline is reached";
+    assert_eq!(hosts.service.log().matches(line).count(), 1, "{}", hosts.service.log());
+    hosts.end().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn commands_and_services_start_whichever_host_is_the_primary() {
     let pair = Pair::start("either").await;

@@ -10,6 +10,7 @@ use crate::{
         audit::{AuditAction, Origin},
         dashboard::{DashboardRights, ReturnUrl, SESSION_SECONDS, SignInWay},
         id::{AdminKeyId, TenantId},
+        server::ServerId,
         session_token::{SessionId, SessionToken, TokenHash},
         tenant::Tenant,
         timestamp::Timestamp,
@@ -23,6 +24,7 @@ use crate::{
         connection::Connection,
         database::Tx,
         external_ids::stored_account,
+        primary,
         turns::set_tenant,
     },
 };
@@ -167,7 +169,8 @@ impl Store {
         close(&mut tx, session, origin).await?;
         // Even if it was closed before: the first call may not have returned to the client that
         // repeats it.
-        self.commit_announced(tx, session.tenant.id, ChangeKind::Sessions).await
+        self.commit_announced(tx, session.tenant.id, ChangeKind::Sessions).await?;
+        Ok(())
     }
 
     /// Ends every session of the tenant and every link that was not used, one account after the
@@ -180,39 +183,54 @@ impl Store {
         origin: &Origin,
     ) -> Result<u64, StoreError> {
         let _timer = self.timer("end_dashboard_sessions_of_tenant");
-        let tenant_id = tenant.id.uuid();
-        // One statement, so that a link that is being used is found: as a link or as a session.
-        let accounts = self
-            .read(|mut connection| async move {
-                sqlx::query_scalar!(
-                    "SELECT /* dashboard_sessions.accounts_of_tenant */ external_id FROM accounts
-                     WHERE account_id IN (
-                         SELECT account_id FROM dashboard_links WHERE tenant_id = $1
-                         UNION ALL
-                         SELECT account_id FROM dashboard_sessions WHERE tenant_id = $1)",
-                    tenant_id,
-                )
-                .fetch_all(&mut connection)
-                .await
-            })
-            .await?;
         let mut ended = 0;
-        for account in accounts {
-            let account = stored_account(&account)?;
-            let of_account = self.account(tenant, &account, origin);
-            let (mut tx, sessions) = of_account.end_without_commit().await?;
-            // Nobody waits for this change: see below.
-            let (tenant, kind) = (tenant.id, ChangeKind::Sessions);
-            drop(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
-            tx.commit().await?;
-            ended += sessions;
+        loop {
+            let (listed_on, accounts) = self.accounts_with_sessions(tenant).await?;
+            for account in accounts {
+                let account = stored_account(&account)?;
+                let of_account = self.account(tenant, &account, origin);
+                let (mut tx, sessions) = of_account.end_without_commit().await?;
+                // Nobody waits for this change: see below.
+                let (tenant, kind) = (tenant.id, ChangeKind::Sessions);
+                drop(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
+                tx.commit().await?;
+                ended += sessions;
+            }
+            // The last change waits for all, also for those of an earlier call that has failed. On
+            // its server, nodes hear the changes in the order of their commits. An earlier one may
+            // have been committed on another server, which was deposed before the last one was: then
+            // the server of the last one has had it from its beginning.
+            let tx = self.begin().await?;
+            let server = self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
+            // A deposed server does not list sessions that were opened after its time.
+            if server == listed_on {
+                return Ok(ended);
+            }
         }
-        // The last change waits for all, also for those of an earlier call that has failed. On its server, nodes hear the changes in the order of their
-        // commits. An earlier one may have been committed on another server, which was deposed
-        // before the last one was: then the server of the last one has had it from its beginning.
-        let tx = self.begin().await?;
-        self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
-        Ok(ended)
+    }
+
+    /// The accounts that have sessions, or links that were not used, and the server that says so.
+    async fn accounts_with_sessions(
+        &self,
+        tenant: &Tenant,
+    ) -> Result<(ServerId, Vec<String>), StoreError> {
+        let tenant_id = tenant.id.uuid();
+        self.read(|mut connection| async move {
+            let server = primary::server(&mut connection).await?;
+            // One statement, so that a link that is being used is found: as a link or as a session.
+            let accounts = sqlx::query_scalar!(
+                "SELECT /* dashboard_sessions.accounts_with_sessions */ external_id FROM accounts
+                 WHERE account_id IN (
+                     SELECT account_id FROM dashboard_links WHERE tenant_id = $1
+                     UNION ALL
+                     SELECT account_id FROM dashboard_sessions WHERE tenant_id = $1)",
+                tenant_id,
+            )
+            .fetch_all(&mut connection)
+            .await?;
+            Ok((server, accounts))
+        })
+        .await
     }
 
     async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {

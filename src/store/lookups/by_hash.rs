@@ -1,12 +1,10 @@
 use std::{sync::Arc, time::Duration};
 
-use sqlx::PgPool;
-
 use super::{
     gathered::Gathered,
     rows::{KeyAndAccount, StoredAdminKey, StoredLink, StoredSession},
 };
-use crate::store::servers::Servers;
+use crate::store::{connection::Pool, servers::Servers};
 
 /// Connections for look-ups of API keys.
 const API_KEY_CONNECTIONS: u32 = 2;
@@ -31,13 +29,13 @@ pub(in crate::store) struct Lookups {
     pub admin_keys: Arc<Gathered<StoredAdminKey>>,
     pub sessions: Arc<Gathered<StoredSession>>,
     pub links: Arc<Gathered<StoredLink>>,
-    pools: [PgPool; 2],
+    pools: [Pool; 2],
 }
 
 impl Lookups {
     /// `pool` makes a pool with this number of connections. `timeout` limits one batch, including
     /// the wait for its connection.
-    pub fn new(timeout: Duration, servers: &Servers, pool: impl Fn(u32) -> PgPool) -> Self {
+    pub fn new(timeout: Duration, servers: &Servers, pool: impl Fn(u32) -> Pool) -> Self {
         let (api_keys, others) = (pool(API_KEY_CONNECTIONS), pool(OTHER_CONNECTIONS));
         Self {
             api_keys: Arc::new(Gathered::new(
@@ -53,7 +51,7 @@ impl Lookups {
         }
     }
 
-    pub fn pools(&self) -> &[PgPool] {
+    pub fn pools(&self) -> &[Pool] {
         &self.pools
     }
 

@@ -10,12 +10,17 @@ use std::{
     time::Duration,
 };
 
-use sqlx::{PgConnection, PgPool, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 use tokio::sync::oneshot;
 
 use crate::{
     domain::server::ServerId,
-    store::{StoreError, error::is_lost_connection, servers::Servers},
+    store::{
+        StoreError,
+        connection::{Connection, Pool},
+        error::is_lost_connection,
+        servers::Servers,
+    },
 };
 
 /// Maximum number of hashes in one statement.
@@ -60,7 +65,7 @@ pub(in crate::store) struct Found<R> {
 /// hashes wait, and the next statement takes all that have gathered.
 pub(in crate::store) struct Gathered<R> {
     /// Has a connection for each worker.
-    pool: PgPool,
+    pool: Pool,
     servers: Servers,
     /// Maximum number of concurrent statements.
     max_workers: u32,
@@ -111,7 +116,7 @@ impl Hasher for TagHasher {
 }
 
 impl<R: Row> Gathered<R> {
-    pub fn new(pool: PgPool, servers: &Servers, max_workers: u32, timeout: Duration) -> Self {
+    pub fn new(pool: Pool, servers: &Servers, max_workers: u32, timeout: Duration) -> Self {
         let servers = servers.clone();
         let queue = Mutex::new(Queue {
             order: VecDeque::new(),
@@ -237,12 +242,12 @@ impl<R: Row> Worker<R> {
 
     async fn read(
         &self,
-        connection: &mut Option<PoolConnection<Postgres>>,
+        connection: &mut Option<Connection>,
         hashes: &[&[u8]],
     ) -> Result<Read<R>, StoreError> {
         self.lookups.gathered.fetch_add(hashes.len() as u64, Ordering::Relaxed);
         self.lookups.statements.fetch_add(1, Ordering::Relaxed);
-        let max_failures = self.lookups.pool.options().get_max_connections();
+        let max_failures = self.lookups.max_workers;
         let attempts = async {
             let mut failures = 0;
             loop {
@@ -254,7 +259,7 @@ impl<R: Row> Worker<R> {
                         connection.insert(new.map_err(no_connection)?)
                     }
                 };
-                match R::select(own, hashes).await {
+                match R::select(own.unlimited(), hashes).await {
                     // A restart of the database has closed this connection, and maybe the others.
                     Err(error) if is_lost_connection(&error) && failures < max_failures => {
                         if let Some(mut lost) = connection.take() {
@@ -273,7 +278,6 @@ impl<R: Row> Worker<R> {
         if result.is_err()
             && let Some(mut own) = connection.take()
         {
-            // If it returned to the pool, the pool would ping it and wait without a time limit.
             own.close_on_drop();
         }
         result

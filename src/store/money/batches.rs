@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use sqlx::{PgConnection, Postgres, pool::PoolConnection};
+use sqlx::PgConnection;
 use tokio::time::timeout;
 
 use super::{
@@ -16,7 +16,7 @@ use crate::{
         id::BatchId,
         scope::Scope,
     },
-    store::{Store, StoreError, error::is_lock_timeout, servers::Epoch},
+    store::{Store, StoreError, connection::Connection, error::is_lock_timeout, servers::Epoch},
 };
 
 /// Time limit of one attempt, including the wait for its connection. Then the batch is sent again.
@@ -44,7 +44,7 @@ pub struct Batch {
 /// A connection that a lane uses for one batch after another. It is made for the first batch.
 /// Postgres is faster in a session that has just run the same statement.
 #[derive(Default)]
-pub struct BatchConnection(Option<(Epoch, PoolConnection<Postgres>)>);
+pub struct BatchConnection(Option<(Epoch, Connection)>);
 
 impl Store {
     /// Applies a batch, and returns once it is committed: an outcome for each operation, in their
@@ -65,13 +65,12 @@ impl Store {
                 Some(current) => current,
                 None => (epoch, self.batches.acquire().await?),
             };
-            call(&mut connection.0.insert(current).1, batch).await
+            call(connection.0.insert(current).1.unlimited(), batch).await
         };
         let rows = timeout(ATTEMPT_TIMEOUT, attempt).await;
         if !matches!(rows, Ok(Ok(_)))
             && let Some((_, mut own)) = connection.0.take()
         {
-            // If it returned to the pool, the pool would ping it and wait without a time limit.
             own.close_on_drop();
         }
         let rows = match rows {

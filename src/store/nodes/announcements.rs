@@ -81,7 +81,7 @@ impl Store {
     }
 
     /// Announces a change that touches no API key, commits it, and returns once no node passes what
-    /// it forbids.
+    /// it forbids. Returns the server that has committed it.
     ///
     /// Nodes drop nothing for such a change, because they read admin keys, sessions and links for
     /// each request, on the server that granted their lease. A node whose lease is from a deposed
@@ -91,11 +91,11 @@ impl Store {
         mut tx: Tx,
         tenant: TenantId,
         kind: ChangeKind,
-    ) -> Result<(), StoreError> {
+    ) -> Result<ServerId, StoreError> {
         let change = self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?;
-        let committed = tx.commit_and_keep().await?;
+        let (server, committed) = (change.server, tx.commit_and_keep().await?);
         change.settle(self, committed).await;
-        Ok(())
+        Ok(server)
     }
 
     /// Announces a change of one key.
