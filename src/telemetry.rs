@@ -27,8 +27,12 @@ const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 pub fn start_log(config: LogConfig) {
     let level = LevelFilter::from_level(config.level);
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
-    // The pool of sqlx logs every failure of a connection; the store logs those that matter.
-    let targets = Targets::new().with_default(level).with_target("sqlx_core::pool", None);
+    // The pool of sqlx logs every failure of a connection, and every slow one; the store logs those
+    // that matter.
+    let targets = Targets::new()
+        .with_default(level)
+        .with_target("sqlx_core::pool", None)
+        .with_target("sqlx::pool", None);
     if config.json {
         builder.json().flatten_event(true).finish().with(targets).init();
     } else {

@@ -4,14 +4,17 @@ use std::{
     cell::RefCell,
     collections::HashMap,
     num::NonZero,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::available_parallelism,
     time::Duration,
 };
 
 use metrics::Counter;
 use tokio::{sync::oneshot, time::Instant};
-use tracing::{error, warn};
+use tracing::{error, info, warn};
 
 use super::queues::{Answer, Caller, Lane, MOST_QUICK_LANES, PATIENT_LANES, Queues, Waiting};
 use crate::{
@@ -40,11 +43,18 @@ pub(super) struct Batcher {
     store: Arc<Store>,
     queues: Mutex<Queues>,
     quick: usize,
+    /// Whether the log says that batches have no answer.
+    failing: AtomicBool,
 }
 
 impl Batcher {
     pub fn new(store: Arc<Store>) -> Self {
-        Self { store, queues: Mutex::default(), quick: quick_lanes() }
+        Self {
+            store,
+            queues: Mutex::default(),
+            quick: quick_lanes(),
+            failing: AtomicBool::new(false),
+        }
     }
 
     /// Applies an operation, in a batch with others. Once it is in a batch, it takes effect even if
@@ -159,10 +169,21 @@ impl Batcher {
         loop {
             match self.store.apply(connection, batch).await {
                 Err(error @ StoreError::Unavailable(_)) if Instant::now() + pause < give_up => {
-                    let (error, attempt) = (&error as &dyn std::error::Error, batch.attempt);
-                    warn!(error, attempt, "a batch had no answer: it is sent again");
+                    if !self.failing.swap(true, Ordering::Relaxed) {
+                        let error = &error as &dyn std::error::Error;
+                        warn!(
+                            error,
+                            "a batch had no answer: batches are sent again until they have"
+                        );
+                    }
                 }
-                result => return result,
+                result => {
+                    let answered = !matches!(result, Err(StoreError::Unavailable(_)));
+                    if answered && self.failing.swap(false, Ordering::Relaxed) {
+                        info!("batches are answered again");
+                    }
+                    return result;
+                }
             }
             self.give_way(lane);
             tokio::time::sleep(pause).await;

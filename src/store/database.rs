@@ -1,13 +1,12 @@
 use std::{
     convert::Infallible,
     future::Future,
-    ops::{Deref, DerefMut},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
 use sqlx::{Connection as _, Executor as _, postgres::PgConnectOptions};
-use tokio::{runtime::Handle, time::sleep};
+use tokio::time::sleep;
 use tracing::warn;
 
 use super::{
@@ -31,6 +30,7 @@ use super::{
     servers::Servers,
     tenant_directory::TenantDirectory,
     tls,
+    transaction::Tx,
     turns::{Places, Turn, Turns},
 };
 use crate::{domain::server::ServerId, entropy, schema};
@@ -241,8 +241,9 @@ impl Store {
     pub async fn watch_hosts(&self) -> Infallible {
         loop {
             sleep(WATCH_HOSTS_EVERY).await;
-            for hosts in [&self.hosts, &self.listener.hosts] {
-                look(hosts, &self.servers).await;
+            look(&self.hosts, &self.servers).await;
+            if self.listener.settings.listen_url.is_some() {
+                look(&self.listener.hosts, &self.servers).await;
             }
         }
     }
@@ -299,7 +300,7 @@ impl Store {
             Ok(connection)
         };
         let connection = self.repeat(begin).await?;
-        Ok(Tx { held: Some(Held { connection, _turn: turn }), is_open: true })
+        Ok(Tx::begun(connection, turn))
     }
 
     async fn turn(&self) -> Result<Turn, StoreError> {
@@ -310,102 +311,6 @@ impl Store {
     /// Measures an operation until the timer is dropped.
     pub(super) fn timer(&self, operation: &'static str) -> Timer {
         Timer { operation, since: Instant::now() }
-    }
-}
-
-/// A transaction on one of the pool's connections, and its turn. Dropping it rolls it back.
-pub(super) struct Tx {
-    /// `None` only while it is dropped.
-    held: Option<Held>,
-    is_open: bool,
-}
-
-struct Held {
-    connection: Connection,
-    _turn: Turn,
-}
-
-impl Tx {
-    pub(super) async fn commit(self) -> Result<(), sqlx::Error> {
-        self.commit_and_keep().await.map(drop)
-    }
-
-    /// Commits, and keeps the connection: it leads to the server that committed.
-    pub(super) async fn commit_and_keep(mut self) -> Result<Committed, sqlx::Error> {
-        self.execute("COMMIT").await?;
-        self.is_open = false;
-        Ok(Committed(self))
-    }
-
-    pub(super) async fn rollback(mut self) -> Result<(), sqlx::Error> {
-        self.execute("ROLLBACK").await?;
-        self.is_open = false;
-        Ok(())
-    }
-
-    /// Closes the connection on drop instead of returning it to the pool: it may be lost.
-    fn close_on_drop(&mut self) {
-        self.is_open = false;
-        if let Some(held) = &mut self.held {
-            held.connection.close_on_drop();
-        }
-    }
-}
-
-impl Deref for Tx {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.held.as_ref().expect("it is taken only by drop").connection
-    }
-}
-
-impl DerefMut for Tx {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.held.as_mut().expect("it is taken only by drop").connection
-    }
-}
-
-impl Drop for Tx {
-    fn drop(&mut self) {
-        let Some(mut held) = self.held.take().filter(|_| self.is_open) else { return };
-        if held.connection.is_lost() {
-            return;
-        }
-        let Ok(runtime) = Handle::try_current() else {
-            held.connection.close_on_drop();
-            return;
-        };
-        // The turn is given back with the connection.
-        runtime.spawn(async move {
-            if held.connection.execute("ROLLBACK").await.is_err() {
-                held.connection.close_on_drop();
-            }
-        });
-    }
-}
-
-/// The connection of a transaction that was committed, and its turn.
-pub(super) struct Committed(Tx);
-
-impl Committed {
-    /// Closes the connection, which may be lost.
-    pub(super) fn close(mut self) {
-        self.0.close_on_drop();
-    }
-}
-
-impl Deref for Committed {
-    type Target = Connection;
-
-    fn deref(&self) -> &Connection {
-        &self.0
-    }
-}
-
-impl DerefMut for Committed {
-    fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.0
     }
 }
 

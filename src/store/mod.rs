@@ -38,6 +38,7 @@ mod scope_sets;
 mod servers;
 mod tenant_directory;
 mod tls;
+mod transaction;
 mod turns;
 mod under_lease;
 mod unreachable;

@@ -1,6 +1,6 @@
 //! A primary with a standby, and a load balancer that leads connections to the wrong one.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::pin, sync::Arc, time::Duration};
 
 use axum::Router;
 use serde_json::json;
@@ -18,7 +18,7 @@ use tollgate::{
 use tower::ServiceExt as _;
 
 use crate::harness::{
-    App, Call,
+    App, Call, PATIENCE,
     app::{NewKey, service, start_node_with, state_of},
     cluster, eventually,
     played_node::PlayedNode,
@@ -26,6 +26,9 @@ use crate::harness::{
     proxy::Proxy,
     standby::Standby,
 };
+
+type Requests = tokio::task::JoinSet<Result<axum::response::Response, std::convert::Infallible>>;
+type Lock = sqlx::Transaction<'static, sqlx::Postgres>;
 
 /// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose
 /// session each go through a load balancer.
@@ -42,11 +45,12 @@ pub struct Pair {
 
 impl Pair {
     pub async fn start(name: &str) -> Self {
-        Self::start_with(name, NodeSettings::default()).await
+        Self::start_with(name, NodeSettings::default(), Duration::from_secs(1)).await
     }
 
-    /// `settings` are those of the balanced node.
-    async fn start_with(name: &str, settings: NodeSettings) -> Self {
+    /// `settings` are those of the balanced node, and `acquire_timeout` is how long its requests
+    /// wait for a connection.
+    async fn start_with(name: &str, settings: NodeSettings, acquire_timeout: Duration) -> Self {
         let options = cluster::options(&format!("{name}-primary"));
         let started = {
             let options = options.clone();
@@ -63,7 +67,7 @@ impl Pair {
         let balancer_of_session = Proxy::start(primary_socket(&primary)).await;
         let pool = PoolSettings {
             listen_url: Some(balancer_of_session.url(DATABASE)),
-            acquire_timeout: Duration::from_secs(1),
+            acquire_timeout,
             ..cluster::pool_settings(&balancer.url(DATABASE))
         };
         let store = Store::connect(&pool).await.expect("a store");
@@ -106,6 +110,61 @@ impl Pair {
         for pool in [&self.app.pool, &self.standby.pool] {
             sqlx::query(terminate).execute(pool).await.expect("the connections are closed");
         }
+    }
+
+    /// Sends requests whose lookups wait on the primary until the returned lock is dropped.
+    async fn keep_busy(&self, table: &str, calls: Vec<Call>) -> (Requests, Lock) {
+        let mut lock = self.app.pool.begin().await.expect("a transaction");
+        let statement = AssertSqlSafe(format!("LOCK TABLE {table}"));
+        sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
+        let mut requests = Requests::new();
+        let number = calls.len();
+        for call in calls {
+            requests.spawn(self.balanced.clone().oneshot(call.into_request()));
+        }
+        let all_wait = async || {
+            let waiting = "SELECT count(*) FROM pg_stat_activity
+                           WHERE query LIKE '%lookups.%' AND wait_event_type = 'Lock'";
+            let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.app.pool).await;
+            usize::try_from(waiting.expect("a number")) == Ok(number)
+        };
+        eventually("the lookups wait", all_wait).await;
+        (requests, lock)
+    }
+
+    /// Sends a request that waits for those of [`keep_busy`](Self::keep_busy), and ends their wait.
+    async fn ask_behind(&self, lock: Lock, call: Call) -> u16 {
+        let mut request = pin!(self.ask(call));
+        // That it has come to where it waits cannot be seen from outside.
+        for _ in 0..100 {
+            tokio::select! {
+                biased;
+                status = request.as_mut() => panic!("the request was answered with {status}"),
+                () = tokio::task::yield_now() => {}
+            }
+        }
+        drop(lock);
+        request.await
+    }
+
+    /// Deposes the primary, and leads new connections to the new one until it has granted the node's
+    /// lease. Connections that look up stay on the old one.
+    async fn move_lease_to_promoted(&self) -> App {
+        self.depose_primary().await;
+        self.balancer.lead_to(self.standby.socket());
+        self.balancer_of_session.lead_to(self.standby.socket());
+        let sessions = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+                        WHERE application_name = 'tollgate listener'";
+        sqlx::query(sessions).execute(&self.app.pool).await.expect("the connections are closed");
+        let new = App::on(&self.standby.url()).await;
+        let granted = async || {
+            let renewals = "SELECT count(*) FROM nodes
+                            WHERE lease_ends_at > clock_timestamp() - interval '100 milliseconds'";
+            let nodes = sqlx::query_scalar::<_, i64>(renewals).fetch_one(&new.pool).await;
+            nodes.expect("a number") == 2 && self.balanced_node.verifier().holds_lease()
+        };
+        eventually("the new primary grants the lease", granted).await;
+        new
     }
 
     /// Makes the primary acknowledge a commit only when the standby has it, then promotes the
@@ -205,35 +264,44 @@ async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_t
     pair.end().await;
 }
 
-/// The node listens to the new primary, which grants its lease. The connection that looks keys up
-/// is still open, and leads to the old primary.
+/// The connections that look keys up are busy on the old primary while the new one grants the
+/// node's lease. What they read next is what the old one shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
-    let pair = Pair::start("look-up").await;
+    let pair = Pair::start_with("lookup", NodeSettings::default(), PATIENCE).await;
     let wallet = pair.app.wallet("10").await;
-    let key = pair.app.key(&pair.app.tronagg, wallet).await;
-    assert_eq!(pair.ask(authorize(&key)).await, 200);
-    pair.depose_primary().await;
-    pair.balancer.lead_to(pair.standby.socket());
-    pair.balancer_of_session.lead_to(pair.standby.socket());
-    let others = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
-                  WHERE application_name = 'tollgate listener'";
-    sqlx::query(others).execute(&pair.app.pool).await.expect("the connections are closed");
-    let new = App::on(&pair.standby.url()).await;
-    let granted = async || {
-        let renewals = "SELECT count(*) FROM nodes
-                        WHERE lease_ends_at > clock_timestamp() - interval '100 milliseconds'";
-        let nodes = sqlx::query_scalar::<_, i64>(renewals).fetch_one(&new.pool).await;
-        nodes.expect("a number") == 2 && pair.balanced_node.verifier().holds_lease()
-    };
-    eventually("the new primary grants the lease", granted).await;
-    let revoke = new.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
+    let mut keys = Vec::new();
+    for _ in 0..3 {
+        keys.push(pair.app.key(&pair.app.tronagg, wallet).await);
+    }
+    let revoked = keys.pop().expect("three keys");
+    let calls = keys.iter().map(authorize).collect();
+    let (busy, lock) = pair.keep_busy("api_keys", calls).await;
+    let new = pair.move_lease_to_promoted().await;
+    let revoke = new.tronagg.call("POST", &format!("{}/revoke", revoked.path)).json(json!({}));
     new.send(revoke).await.expect(200);
-    let looks_up = "SELECT count(*) > 0 FROM pg_stat_activity WHERE query LIKE '%lookups.api_keys%'
-                                                                AND pid <> pg_backend_pid()";
-    let looks_up = sqlx::query_scalar::<_, bool>(looks_up).fetch_one(&pair.app.pool).await;
-    assert!(looks_up.expect("an answer"), "a connection leads to the old primary");
-    assert_eq!(pair.ask(authorize(&key)).await, 401);
+    assert_eq!(pair.ask_behind(lock, authorize(&revoked)).await, 401);
+    for answer in busy.join_all().await {
+        assert_eq!(answer.expect("the router is infallible").status(), 200);
+    }
+    new.store.close().await;
+    pair.end().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn admin_key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
+    let pair = Pair::start_with("admin", NodeSettings::default(), PATIENCE).await;
+    let tenant = &pair.app.tronagg.tenant;
+    let admin_key = pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
+    let keys = pair.app.store.list_admin_keys(tenant).await.expect("a list");
+    let list = |admin_key: &str| Call::new("GET", "/v1/audit-events").bearer(admin_key);
+    let (busy, lock) = pair.keep_busy("admin_keys", vec![list(&pair.app.tronagg.admin_key)]).await;
+    let new = pair.move_lease_to_promoted().await;
+    new.store.revoke_admin_key(tenant, keys[0].id, &Origin::cli()).await.expect("it is revoked");
+    assert_eq!(pair.ask_behind(lock, list(&admin_key)).await, 401);
+    for answer in busy.join_all().await {
+        assert_eq!(answer.expect("the router is infallible").status(), 200);
+    }
     new.store.close().await;
     pair.end().await;
 }
@@ -278,7 +346,7 @@ async fn key_is_not_read_before_the_first_renewal_of_a_new_session() {
 #[tokio::test(flavor = "multi_thread")]
 async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_node() {
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
-    let pair = Pair::start_with("own", settings).await;
+    let pair = Pair::start_with("own", settings, Duration::from_secs(1)).await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
     assert_eq!(pair.ask(authorize(&key)).await, 200);
@@ -300,7 +368,7 @@ async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_no
 #[tokio::test(flavor = "multi_thread")]
 async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_node() {
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
-    let pair = Pair::start_with("own-admin", settings).await;
+    let pair = Pair::start_with("own-admin", settings, Duration::from_secs(1)).await;
     let tenant = &pair.app.tronagg.tenant;
     pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
     let keys = pair.app.store.list_admin_keys(tenant).await.expect("a list");

@@ -15,8 +15,8 @@ use crate::{
         audit::{Act, Subject},
         clock::{now, stored_time},
         connection::Connection,
-        database::Tx,
         external_ids::stored_account,
+        transaction::Tx,
         turns::hurry,
     },
 };

@@ -22,9 +22,9 @@ use crate::{
         changes::ChangeKind,
         clock::{now, stored_time},
         connection::Connection,
-        database::Tx,
         external_ids::stored_account,
         primary,
+        transaction::Tx,
         turns::set_tenant,
     },
 };

@@ -17,7 +17,7 @@ use crate::{
     entropy,
     store::{
         AccountHandle, AcknowledgedRevoke, FormClaim, Refusal, StoreError, clock::now,
-        connection::Connection, database::Tx, hold_voids::void_holds_of_key, turns::hurry,
+        connection::Connection, hold_voids::void_holds_of_key, transaction::Tx, turns::hurry,
     },
 };
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::{
     domain::account::AccountId,
-    store::{Store, StoreError, database::Tx},
+    store::{Store, StoreError, transaction::Tx},
 };
 
 /// Number of accounts that are checked in one snapshot.

@@ -14,7 +14,7 @@ use crate::{
         Store, StoreError,
         changes::{Change, ChangeKind, UnderWay, lock},
         connection::Connection,
-        database::{Committed, Tx},
+        transaction::{Committed, Tx},
     },
 };
 
