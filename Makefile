@@ -29,10 +29,10 @@ test: ## run every test: the crate, the model checker, README's walk, the exampl
 	scripts/walk.sh
 	scripts/bot-test.sh
 
-test-cluster: ## run two services on a Patroni cluster that fails over, behind HAProxy and PgBouncer; Debian and Ubuntu
+test-cluster: ## run two nodes on a Patroni cluster that fails over, behind HAProxy and PgBouncer; Debian and Ubuntu only
 	scripts/test-cluster.sh
 
-test-upgrade: ## upgrade a running service from the previous version, node after node, under load
+test-upgrade: ## upgrade running nodes from the previous version to this tree, one after another, under load
 	scripts/test-upgrade.sh
 
 bench: ## compare a release build with other programs, and write bench/results.md; BENCH_BASE=<commit> also compares with that commit
