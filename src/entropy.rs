@@ -54,8 +54,8 @@ pub fn for_id() -> Result<IdEntropy, EntropyError> {
     })
 }
 
-/// A pause of between half and one and a half of this length, so that nodes that lost the database
-/// together do not come back together.
+/// A random pause of half to one and a half times this length, so that nodes that lost the database
+/// at the same time do not reconnect at the same time.
 pub fn jittered(pause: Duration) -> Duration {
     let mut random = [u8::MAX / 2];
     // Without randomness the pause has its full length.

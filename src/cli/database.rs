@@ -86,7 +86,7 @@ impl Database {
     }
 
     /// Refuses a pooler that is not in session mode. Commands check this too: a migration would
-    /// leave its lock and its settings in sessions of other clients.
+    /// leave its lock and its settings in the sessions of other clients.
     async fn check_pooler(&self) -> Result<(), ConnectError> {
         // Nothing is between this process and its private Postgres.
         if self.private.is_some() { Ok(()) } else { self.store.check_pooler().await }
@@ -138,18 +138,18 @@ impl Database {
         Ok(Self { store, private })
     }
 
-    /// Hears acknowledgements of the command's changes until the result is dropped. If that is not
-    /// possible, a change is as safe, but waits until the leases of all other nodes have ended.
+    /// Receives acknowledgements of the command's changes until the result is dropped. If that is
+    /// not possible, a change is as safe, but waits until the leases of all other nodes have ended.
     ///
-    /// To be called after the command has read something: the connection of its pool is then open,
-    /// and Postgres may allow no second one.
+    /// Call this after the command has read something. The connection of its pool is then open, so
+    /// if Postgres allows only one connection, this one fails, and not the command.
     pub async fn hear_acknowledgements(&self) -> Option<Acknowledgements> {
         let hearing = self.store.hear_acknowledgements().await;
         if let Err(error) = &hearing {
             warn!(
                 error = error as &dyn std::error::Error,
-                "acknowledgements of other nodes cannot be heard: the change waits until their \
-                 leases have ended"
+                "acknowledgements of other nodes cannot be received: the change waits until the \
+                 leases of these nodes have ended"
             );
         }
         hearing.ok()

@@ -91,7 +91,7 @@ impl Demo {
     pub async fn run(self) -> anyhow::Result<()> {
         let service = Service::start(&self.database, &self.server).await?;
         let store = &service.database.store;
-        // The service does not renew its lease yet, so it hears no acknowledgements either.
+        // The service has no session yet, so it does not receive acknowledgements by itself.
         let hearing = service.database.hear_acknowledgements().await;
         let mut exports = Vec::new();
         for example in &EXAMPLES {

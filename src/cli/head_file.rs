@@ -13,11 +13,11 @@ use crate::domain::ledger_head::LedgerHead;
 /// Maximum length of a line in bytes. The longest head is shorter.
 const MAX_LINE: u64 = 512;
 
-/// A file of heads, which is read line by line: it may have more lines than fit into memory.
+/// A file of heads. It is read line by line, because it may be larger than the memory.
 pub struct HeadFile {
     path: PathBuf,
     lines: BufReader<File>,
-    /// Number of lines that were read.
+    /// Number of lines that have been read.
     read: usize,
 }
 
@@ -29,7 +29,7 @@ impl HeadFile {
         let shown = path.display();
         let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
         let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
-        // It is read twice, which is impossible with a pipe.
+        // The file is read twice, which is impossible with a pipe.
         ensure!(metadata.is_file(), "{shown} is not a regular file");
         let mut heads = Self { path: path.to_owned(), lines: BufReader::new(file), read: 0 };
         while heads.next()?.is_some() {}
@@ -38,7 +38,7 @@ impl HeadFile {
         Ok(heads)
     }
 
-    /// The number of the last line that was read, from 1 on.
+    /// The number of the last line that was read. The first line has the number 1.
     pub fn line(&self) -> usize {
         self.read
     }

@@ -32,9 +32,9 @@ pub enum LedgerCommand {
     /// Print the newest entry of each account, for verify --since
     ///
     /// Prints a line for each account: tenant, environment, account, seq, the id of the purchase,
-    /// credit or refund, and the balance in minor units, with a space between them. An account
-    /// without entries has 0 - 0. A service may run meanwhile: each line is as of the moment at
-    /// which its account was read.
+    /// credit or refund, and the balance in minor units, with a space between them. The last three
+    /// fields of an account without entries are 0 - 0. A service may run meanwhile: each line shows
+    /// its account at the moment at which the account was read.
     Head(Head),
 }
 
@@ -49,8 +49,8 @@ pub struct Verify {
     /// Also report each line of this file that the ledger no longer contains
     ///
     /// The file has the lines that `tollgate ledger head` printed earlier. After a failover or a
-    /// restore, they show which accounts have lost their newest entries, which no other check can
-    /// see.
+    /// restore, they show which accounts have lost their newest entries. No other check can find
+    /// that out.
     #[arg(long, value_name = "FILE", conflicts_with = "account")]
     since: Option<PathBuf>,
 
@@ -105,7 +105,7 @@ async fn print_heads(store: &Store) -> anyhow::Result<()> {
 
 impl Verify {
     async fn run(self) -> anyhow::Result<()> {
-        // Before the database is opened: nothing is checked if a line is malformed.
+        // Before the database is opened, so that nothing is checked if a line is malformed.
         let mut since = self.since.as_deref().map(HeadFile::open).transpose()?;
         let database = Database::open_to_read(&self.database).await?;
         let checked = self.check(&database, since.as_mut()).await;

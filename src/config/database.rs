@@ -19,11 +19,11 @@ use crate::{postgres, store::PoolSettings};
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// Postgres to use, such as postgres://user:password@host:5432/database. Several hosts are
-    /// separated by commas: host1:5432,host2:5432. Of these, only the primary is used. What the URL
-    /// leaves out is taken from PGPORT, PGPASSWORD and the like. Other hosts than this machine need
-    /// TLS, unless the URL has an sslmode; use ?sslmode=verify-full. Unknown parameters are errors.
-    /// Without a URL a private Postgres is started in the data directory, which none of those
+    /// Postgres to use, such as postgres://user:password@host:5432/database. Separate several hosts
+    /// with commas: host1:5432,host2:5432. Tollgate uses only the primary. What the URL leaves out
+    /// is taken from PGPORT, PGPASSWORD and the like. Other hosts than this machine need TLS,
+    /// unless the URL has an sslmode; use ?sslmode=verify-full. Unknown parameters are errors.
+    /// Without a URL, Tollgate starts a private Postgres in the data directory, which none of those
     /// variables affects
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
@@ -100,7 +100,7 @@ impl DatabaseArgs {
             self.database_acquire_timeout.as_deref(),
             defaults.acquire_timeout,
         );
-        // This side waits no longer for an answer, whatever Postgres is told.
+        // Tollgate itself waits no longer for an answer, so a longer limit would have no effect.
         let max_seconds = defaults.answer_timeout.as_secs();
         let mut duration = |name, value: &Option<String>, default| {
             reader.duration_up_to(name, value.as_deref(), max_seconds, default)

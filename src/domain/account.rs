@@ -120,7 +120,7 @@ impl AccountId {
         Self(Uuid::new_v5(&tenant.uuid(), external_id.as_str().as_bytes()))
     }
 
-    /// The id with this UUID, which was stored.
+    /// The id with this stored UUID.
     #[must_use]
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)

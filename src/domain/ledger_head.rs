@@ -1,5 +1,5 @@
 //! The newest entry of an account's ledger, as a line of text. An operator keeps such lines outside
-//! of the database, to find out later whether it has lost entries.
+//! of the database, to find out later whether the database has lost entries.
 
 use std::{fmt, str::FromStr};
 
@@ -103,7 +103,7 @@ fn entry(seq: &str, cause: &str, balance: &str) -> Option<HeadEntry> {
     Some(HeadEntry { seq, cause: cause.parse().ok()?, balance: number(balance)? })
 }
 
-/// Parses a number that is not negative and has only digits, the first of them not a 0.
+/// Parses a number as it is printed: not negative, without a sign and without leading zeros.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text)
 }

@@ -116,11 +116,11 @@ impl Node {
     }
 
     /// Keeps the lease until `stop` is ready, then gives it back, so that changes no longer wait
-    /// for this node. From the call on, the store answers under the lease.
+    /// for this node. From this call on, the store reads under the lease.
     ///
     /// # Panics
     ///
-    /// If it was called before.
+    /// If this method was called before.
     pub fn keep_lease(self, stop: impl Future<Output = ()>) -> impl Future<Output = ()> {
         self.store.use_lease(LeaseOfNode {
             verifier: Arc::downgrade(&self.verifier),

@@ -15,10 +15,10 @@ use crate::{
 /// Number of renewals per lease, so that the lease is lost only if several of them fail in a row.
 const RENEWALS_IN_A_LEASE: u32 = 4;
 
-/// The pause between two attempts to open a session. It doubles with each attempt.
+/// The first pause between two attempts to open a session. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest such pause. A failover takes that much longer.
+/// The longest such pause. It can prolong the outage of a failover by its own length.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
 /// Maximum number of changes that are acknowledged in one statement.
@@ -77,7 +77,7 @@ pub(super) async fn keep(
     }
 }
 
-/// Deletes the row of this node, and acknowledges the changes that have found it before.
+/// Deletes the row of this node, and acknowledges the changes that found the row before.
 async fn leave(
     store: &Store,
     verifier: &Verifier,
@@ -176,8 +176,8 @@ fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: N
                 heard.applied.extend(acknowledge);
             }
             Notice::Everything { acknowledge } => {
-                // The tenants first: a verdict about a tenant as it was can then not enter the
-                // cache after it is cleared.
+                // The tenants first: otherwise a verdict about a tenant's old state could enter the
+                // cache after it was cleared.
                 store.forget_tenants();
                 verifier.clear();
                 heard.applied.extend(acknowledge);

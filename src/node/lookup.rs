@@ -15,7 +15,7 @@ use crate::{
 /// Looks the SHA-256 of a key up in the database.
 pub struct StoreLookup {
     store: Arc<Store>,
-    /// The second since boot in which a failure was logged. 0: look-ups work, as far as is known.
+    /// The second since boot in which a failure was logged. 0: no lookup is known to fail.
     failing_since: AtomicU64,
 }
 
@@ -37,7 +37,8 @@ impl StoreLookup {
         Denial::Unavailable.into()
     }
 
-    /// Logs the end of failures, unless they began within this second: some look-ups may still fail.
+    /// Logs the end of the failures, unless they began within this second: some lookups may still
+    /// fail.
     fn answered(&self) {
         let since = self.failing_since.load(Ordering::Relaxed);
         if since == 0 || since == clock::since_boot().as_secs().max(1) {

@@ -22,8 +22,7 @@ const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 /// The pause between two attempts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Notices that another server grants the lease, and starts a check then. Dropping it stops the
-/// check.
+/// Starts a check when another server than before grants the lease. Dropping it stops the check.
 pub(super) struct LostTail {
     store: Arc<Store>,
     counters: Counters,
@@ -40,7 +39,7 @@ struct Counters {
 
 impl LostTail {
     pub fn new(store: &Arc<Store>) -> Self {
-        // Made here, so that they are 0 before the first failover.
+        // Registered here, so that the metrics show 0 before the first failover.
         let counters = Counters {
             entries: counter!("tollgate_lost_entries_total"),
             revokes: counter!("tollgate_lost_revokes_total"),
@@ -49,13 +48,13 @@ impl LostTail {
     }
 
     /// Must be called after each renewal of the lease, with the server that granted it. If that is
-    /// another server than before, everything that was acknowledged so far is checked, in a task of
-    /// its own. What is acknowledged meanwhile is not checked.
+    /// another server than before, a separate task checks everything that was acknowledged so far.
+    /// It does not check what is acknowledged meanwhile.
     pub fn lease_granted(&mut self, server: ServerId) {
         let before = self.server.replace(server);
         if before.is_none_or(|before| before == server) {
             while self.check.try_join_next().is_some() {}
-            // A check that another failover interrupts begins again, and needs all of it.
+            // If another failover interrupts a check, the next check needs everything again.
             if self.check.is_empty() {
                 self.store.acknowledged().forget_old();
             }
@@ -63,7 +62,7 @@ impl LostTail {
         }
         let (store, counters) = (Arc::clone(&self.store), self.counters.clone());
         let tail = store.acknowledged().tail();
-        // An earlier check that still runs is stopped: its server is no longer the one that counts.
+        // Stops an earlier check that still runs: its server is no longer the one to check.
         self.check = JoinSet::new();
         self.check.spawn(Check { store, counters, server, tail }.run());
     }
@@ -84,15 +83,15 @@ impl Check {
             let error = &error as &dyn std::error::Error;
             error!(
                 error,
-                "it is unknown whether the database lost acknowledged revokes in a failover: \
-                 revoke the keys of the last minute again"
+                "cannot check whether the database lost acknowledged revokes in a failover: repeat \
+                 the revokes of the last minute"
             );
         }
         if let Err(error) = self.check_entries().await {
             let error = &error as &dyn std::error::Error;
             warn!(
                 error,
-                "it is unknown whether the database lost acknowledged ledger entries in a failover"
+                "cannot check whether the database lost acknowledged ledger entries in a failover"
             );
         }
         let AcknowledgedTail { entries, revokes } = &self.tail;
@@ -101,7 +100,7 @@ impl Check {
 
     async fn check_revokes(&self) -> Result<(), StoreError> {
         let mut lost: Vec<AcknowledgedRevoke> = Vec::new();
-        // A key that was revoked repeatedly is counted once.
+        // Counts a key once, even if it was revoked repeatedly.
         let mut key_ids = HashSet::new();
         for some in self.tail.revokes.chunks(MAX_LOOKED_FOR) {
             let found = retried(|| self.store.find_lost_revokes(self.server, some)).await?;
@@ -124,8 +123,8 @@ impl Check {
         Ok(())
     }
 
-    /// Repeats a revoke. Fails if the server does not have it then: a connection may still lead to
-    /// the old server.
+    /// Repeats a revoke. Fails if the server still lacks the revoke afterwards: the connection may
+    /// have led to the old server.
     async fn repeat(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         self.store.repeat_revoke(revoke).await?;
         let lost = self.store.find_lost_revokes(self.server, from_ref(revoke)).await?;

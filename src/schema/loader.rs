@@ -160,8 +160,8 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
 }
 
 /// Applies the migrations and loads the functions. Tries again as long as something else holds a
-/// lock that this needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the attempts
-/// nodes go on: a session that waits for such a lock also keeps them from the table.
+/// lock that this needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the
+/// attempts nodes go on: while this session waits for a lock, it also keeps them from the table.
 async fn update_when_unlocked(
     connection: &mut PgConnection,
     migrator: &Migrator,
@@ -201,7 +201,7 @@ async fn apply_migrations(
     }
 }
 
-/// What was not done because another session held a lock.
+/// What failed because another session held a lock. `None`: the error has another cause.
 fn refused_for_a_lock(error: &SchemaError) -> Option<&'static str> {
     let (what, error) = match error {
         SchemaError::Database(error) => ("the SQL functions are not loaded yet", error),
@@ -213,7 +213,7 @@ fn refused_for_a_lock(error: &SchemaError) -> Option<&'static str> {
     is_locked(error.as_database_error()?).then_some(what)
 }
 
-/// Whether the lock timeout was over, or this session was the victim of a deadlock.
+/// Whether the lock timeout expired, or this session was the victim of a deadlock.
 fn is_locked(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }

@@ -1,5 +1,5 @@
-//! What this node has acknowledged lately. After a failover the node checks that the database still
-//! has it: see [`lost_tail`](super::lost_tail).
+//! The ledger entries and revokes that this node acknowledged recently. After a failover the node
+//! checks that the database still has them: see [`lost_tail`](super::lost_tail).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,8 +19,8 @@ use crate::domain::{
     text::Reason,
 };
 
-/// How long an acknowledgement is kept while the node renews its lease. During an outage nothing is
-/// forgotten.
+/// How long an entry or a revoke is kept while the node renews its lease. During an outage none is
+/// too old.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// Maximum number of entries, and of revokes, that are kept. The oldest are forgotten first.
@@ -34,8 +34,7 @@ pub struct AcknowledgedEntry {
     pub cause: EntryCause,
 }
 
-/// A revoke of an API key whose commit was acknowledged, with everything that is needed to repeat
-/// it.
+/// A revoke of an API key whose commit was acknowledged, with everything that repeating it needs.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcknowledgedRevoke {
     pub tenant_id: TenantId,
@@ -52,14 +51,14 @@ impl AcknowledgedRevoke {
     }
 }
 
-/// What was acknowledged lately, the oldest first.
+/// Entries and revokes that were acknowledged recently, the oldest first.
 #[derive(Default)]
 pub struct Acknowledged {
     entries: Mutex<Recent<AcknowledgedEntry>>,
     revokes: Mutex<Recent<AcknowledgedRevoke>>,
 }
 
-/// What was acknowledged before a failover, the oldest first.
+/// Entries and revokes that were acknowledged before a failover, the oldest first.
 #[derive(Clone, Default, Debug)]
 pub struct AcknowledgedTail {
     pub entries: Vec<AcknowledgedEntry>,
@@ -87,9 +86,10 @@ impl Acknowledged {
         }
     }
 
-    /// Forgets what is older than a minute. To be called while the node renews its lease.
+    /// Forgets everything that is older than a minute. Must be called only while the node renews
+    /// its lease.
     pub fn forget_old(&self) {
-        // `None`: this machine has started less than a minute ago.
+        // `None`: this machine started less than a minute ago.
         if let Some(oldest) = Instant::now().checked_sub(KEPT_FOR) {
             lock(&self.entries).forget_before(oldest);
             lock(&self.revokes).forget_before(oldest);

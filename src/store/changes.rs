@@ -1,5 +1,6 @@
-//! Changes that other nodes apply. A change is announced to all nodes and waited for: once it has returned, no
-//! node answers by the state before it. ARCHITECTURE.md has the protocol and its proof.
+//! Changes that other nodes apply. A change is announced to all nodes, and waits for them: once it
+//! has returned, no node answers by the state before it. ARCHITECTURE.md has the protocol and its
+//! proof.
 
 use std::{
     collections::{HashMap, HashSet},

@@ -1,5 +1,5 @@
-//! Connections whose statements have a time limit on this side. A server that is frozen accepts
-//! everything and answers nothing, and its own limits do not end that.
+//! Connections on which this process limits the time of each statement. A frozen server accepts
+//! everything and answers nothing, and its own time limits do not end that.
 
 use std::{
     io,
@@ -28,9 +28,9 @@ pub(super) struct Pool {
     limit: Duration,
 }
 
-/// A connection of a pool. A statement on it, such as a COMMIT, fails if it has no answer within the
-/// limit. Then the connection is closed instead of returned to the pool: the answer may still
-/// arrive, and nothing else can be asked before.
+/// A connection of a pool. A statement on it, such as a COMMIT, fails if it has no answer within
+/// the limit. The connection is then closed instead of returned to the pool: the answer may still
+/// arrive, and until then the connection is of no use.
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: PoolConnection<Postgres>,
@@ -54,7 +54,7 @@ impl Pool {
         &self.pool
     }
 
-    /// Waits for the connections that are in use, and closes all.
+    /// Waits for the connections that are in use, and closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
     }
@@ -76,19 +76,19 @@ impl Connection {
         self.is_lost
     }
 
-    /// Takes [`close_on_drop`](Self::close_on_drop) back.
+    /// Cancels [`close_on_drop`](Self::close_on_drop).
     pub fn keep(&mut self) {
         self.is_lost = false;
     }
 }
 
 impl Drop for Connection {
-    /// Returns the connection to the pool. The pool pings it first, without a time limit of its own.
+    /// Returns the connection to the pool. sqlx pings it first, without a time limit.
     fn drop(&mut self) {
         match Handle::try_current() {
             Ok(runtime) if !self.is_lost => {
                 let (limit, returned) = (self.limit, self.inner.return_to_pool());
-                // If it takes longer, the connection is dropped.
+                // If this takes longer than the limit, the connection is dropped.
                 runtime.spawn(async move { timeout(limit, returned).await.is_ok() });
             }
             _ => self.inner.close_on_drop(),

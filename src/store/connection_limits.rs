@@ -100,7 +100,7 @@ impl ConnectionLimits {
             most => format!(", or set TOLLGATE_DATABASE_CONNECTIONS to {most} or less"),
         };
         Some(format!(
-            "This node opens up to {needed}: {} (TOLLGATE_DATABASE_CONNECTIONS), {} for look-ups, \
+            "This node opens up to {needed}: {} (TOLLGATE_DATABASE_CONNECTIONS), {} for lookups, \
              {} for purchases{}. {}. Raise the limit to {needed} for each node{lower}",
             settings.max_connections,
             lookups::CONNECTIONS,
@@ -173,7 +173,7 @@ mod tests {
     fn shortage_message_names_every_number_and_every_setting() {
         let shortage = limits(Some(4), Some(13), 10).shortage(&settings(4)).expect("too few");
         for part in [
-            "up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for look-ups, 8 for purchases and 1",
+            "up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 8 for purchases and 1",
             "The role \"app\" may have 4 (its CONNECTION LIMIT)",
             "The database \"ledger\" may have 13 (its CONNECTION LIMIT)",
             "The server has room for 7 (max_connections is 10, 3 of them reserved)",

@@ -1,5 +1,5 @@
-//! Reads the URL of a database, in the form that libpq defines. What sqlx would only warn about is
-//! an error here: a typing error in `sslmode` would be a connection without protection.
+//! Reads the URL of a database, in the form that libpq defines. Mistakes that sqlx only warns about
+//! are errors here: a misspelled `sslmode` would leave a connection without protection.
 //!
 //! No error repeats a value, because a password that is not percent-encoded can end up anywhere in
 //! the URL.
@@ -19,13 +19,13 @@ pub struct UrlError {
     pub(super) reason: String,
 }
 
-/// What a URL says, decoded.
+/// The parts of a URL, decoded.
 pub(super) struct ConnectionUrl {
     /// Names, addresses, and directories of sockets. Empty if the URL names no host.
     pub hosts: Vec<String>,
     /// One for all hosts, or one for each. Empty, or `None`: libpq's default.
     pub ports: Vec<Option<u16>>,
-    /// Everything else, as parameters with the names that sqlx understands.
+    /// All other parts, as parameters with the names that sqlx understands.
     pub parameters: Vec<(String, String)>,
 }
 
@@ -42,9 +42,9 @@ impl ConnectionUrl {
             return Err("it does not begin with postgres://".to_owned());
         };
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // Most likely the authority has ended inside of a password.
+        // Most likely the authority ended inside a password that is not encoded.
         if rest.contains(['@', '#']) {
-            return Err(format!("it has an @ or a # behind the host. {HOW_TO_ENCODE}"));
+            return Err(format!("it has an @ or a # after the host. {HOW_TO_ENCODE}"));
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut given = Parameters::default();
@@ -79,12 +79,12 @@ impl ConnectionUrl {
         }
         if let Some(list) = given.take("port") {
             if ports.iter().any(Option::is_some) {
-                return Err("it has ports twice: behind the hosts, and in port=".to_owned());
+                return Err("it has ports twice: after the hosts, and in port=".to_owned());
             }
             ports =
                 list.split(',').map(|port| read_port(port).map(Some)).collect::<Result<_, _>>()?;
         }
-        // Both values that are accepted mean what Tollgate always does.
+        // Both accepted values ask for the primary, which is all that Tollgate uses.
         given.take("target_session_attrs");
         Ok(Self { hosts, ports, parameters: given.all() })
     }
@@ -131,7 +131,7 @@ fn read_name(name: &str) -> Result<String, String> {
 fn read_port(port: &str) -> Result<u16, String> {
     let is_number = port.bytes().all(|byte| byte.is_ascii_digit());
     let number = port.parse().ok().filter(|&port: &u16| is_number && port != 0);
-    number.ok_or_else(|| format!("a port is no number from 1 to 65535. {HOW_TO_ENCODE}"))
+    number.ok_or_else(|| format!("a port is not a number from 1 to 65535. {HOW_TO_ENCODE}"))
 }
 
 #[cfg(test)]
@@ -215,17 +215,17 @@ mod tests {
     fn mistakes_have_a_reason_that_contains_no_value() {
         for (url, expected) in [
             ("mysql://u:hunter2@a/x", "does not begin with postgres://"),
-            ("postgres://u:hunter2/x", "a port is no number"),
+            ("postgres://u:hunter2/x", "a port is not a number"),
             ("postgres://u:hun/ter2@a/x", "write / as %2F"),
             ("postgres://u:hun?ter2@a/x", "write / as %2F, ? as %3F"),
             ("postgres://u:hun#ter2@a/x", "# as %23"),
             ("postgres://u:hun@t/er2@a/x", "and @ as %40"),
-            ("postgres://u:1/hunter2@a/x", "an @ or a # behind the host"),
-            ("postgres://u:hunter2@a:x/x", "a port is no number"),
-            ("postgres://u:hunter2@a:0/x", "a port is no number"),
-            ("postgres://u:hunter2@a:65536/x", "a port is no number"),
-            ("postgres://u:hunter2@a:+1/x", "a port is no number"),
-            ("postgres://u:hunter2@a:/x", "a port is no number"),
+            ("postgres://u:1/hunter2@a/x", "an @ or a # after the host"),
+            ("postgres://u:hunter2@a:x/x", "a port is not a number"),
+            ("postgres://u:hunter2@a:0/x", "a port is not a number"),
+            ("postgres://u:hunter2@a:65536/x", "a port is not a number"),
+            ("postgres://u:hunter2@a:+1/x", "a port is not a number"),
+            ("postgres://u:hunter2@a:/x", "a port is not a number"),
             ("postgres://u:hunter2@a,,b/x", "a host is empty"),
             ("postgres://u:hunter2@a b/x", "a host contains a space"),
             ("postgres://u:hunter2@::1/x", "must have brackets"),
@@ -244,7 +244,7 @@ mod tests {
             ("postgres://a/x?dbname=x", "it has dbname twice"),
             ("postgres://a/x?host=b", "it names hosts twice"),
             ("postgres://a:1/x?port=1", "it has ports twice"),
-            ("postgres://a/x?port=hunter2", "a port is no number"),
+            ("postgres://a/x?port=hunter2", "a port is not a number"),
             ("postgres://a/x?hostaddr=hunter2", "hostaddr must be an IP address"),
             ("postgres://a,b/x?hostaddr=::1", "one IP address for each host"),
             ("postgres://a/x?statement-cache-capacity=hunter2", "must be a whole number"),

@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{domain::server::ServerId, entropy, schema};
 
-/// How often a node with several hosts looks at them.
+/// How often a node whose URL has several hosts asks them which one is the primary.
 const WATCH_HOSTS_EVERY: Duration = Duration::from_secs(5);
 
 /// How long the connections may take to close.
@@ -50,7 +50,7 @@ pub struct Store {
     /// Turns on the pool's connections.
     turns: Turns,
     acquire_timeout: Duration,
-    /// Has its own connections, so that a look-up waits for no purchase.
+    /// Has its own connections, so that a lookup waits for no purchase.
     pub(super) lookups: Lookups,
     /// Connections for batches, so that a batch waits for no list.
     pub(super) batches: Pool,
@@ -141,8 +141,8 @@ impl Store {
     /// Refuses limits of Postgres that are too small for all connections of a node. For a service:
     /// a command opens one connection after another.
     ///
-    /// Where `listen_url` says that there is a pooler, too small a limit is only logged: connections
-    /// that exceed it wait in the pooler, and its own limits cannot be read.
+    /// If `listen_url` says that there is a pooler, this only logs a limit that is too small:
+    /// connections that exceed it wait in the pooler, whose own limits cannot be read.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
         let place = place(&self.pool.unlimited().connect_options());
@@ -225,8 +225,8 @@ impl Store {
         }
     }
 
-    /// Chooses the host for new connections again, because the session was lost. Returns the host
-    /// for the next session.
+    /// Chooses the host for new connections again after the session was lost. Returns the host for
+    /// the next session.
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
         for pool in [&self.pool, &self.batches].into_iter().chain(self.lookups.pools()) {
@@ -235,8 +235,9 @@ impl Store {
         self.listening_host().await
     }
 
-    /// Looks at all hosts of the URL now and then, while there are several. One that was promoted
-    /// ends the session: the node follows it, even if the old primary still answers.
+    /// If the URL has several hosts, asks all of them every few seconds which one is the primary. A
+    /// newly promoted one ends the session, so that the node follows the promotion even if the old
+    /// primary still answers.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn watch_hosts(&self) -> Infallible {
         loop {
@@ -293,7 +294,7 @@ impl Store {
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let turn = self.turn().await?;
         let begin = |mut connection: Connection| async move {
-            // If this is interrupted, nobody knows whether the transaction has begun.
+            // If this future is dropped, it is unknown whether the transaction has begun.
             connection.close_on_drop();
             connection.execute("BEGIN").await?;
             connection.keep();

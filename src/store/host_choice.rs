@@ -1,5 +1,5 @@
-//! Chooses the host to use among those of a URL: the primary, and after a failover the one that was
-//! promoted last.
+//! Chooses the host to use among those of a URL: the primary, or if several hosts are primaries
+//! after a failover, the one that was promoted last.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::{
     unreachable,
 };
 
-/// How long one of several hosts may take to answer. A frozen one accepts connections and never
-/// does.
+/// How long one of several hosts may take to answer. A frozen host accepts connections and never
+/// answers.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
 /// How long to wait for the other hosts once a primary has answered: another one may have a higher
 /// timeline.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(100);
 
-/// What a host has answered.
+/// The answer of a host.
 enum Answer {
     Primary(Server),
     Standby,
@@ -38,12 +38,12 @@ enum Answer {
 pub(super) struct NoPrimary {
     /// Each host, and why it cannot be used.
     pub reasons: Vec<String>,
-    /// A host that is a standby.
+    /// The first host that is a standby.
     pub standby: Option<PgConnectOptions>,
 }
 
-/// The host to use: of the primaries, the one with the highest timeline. It is not asked if there
-/// is no choice.
+/// The host to use: of the primaries, the one with the highest timeline. A single host is returned
+/// without asking it.
 pub(super) async fn choose(
     hosts: &Hosts,
     servers: &Servers,
@@ -82,7 +82,7 @@ pub(super) async fn choose(
     best.map(|(_, host)| host.clone()).ok_or(none)
 }
 
-/// Tells `servers` which primaries the hosts are, if there are several.
+/// Asks all hosts, if there are several, and reports those that are primaries to `servers`.
 pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     if let [_] = hosts.all() {
         return;
@@ -90,7 +90,7 @@ pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     let asked = hosts.all().iter().map(|host| timeout(ANSWER_WITHIN, ask(host, servers)));
     for answer in join_all(asked).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
-            // Whether this one may be used is of no interest here.
+            // This only reports the timeline; it does not use a connection to this server.
             let _ = servers.admit(server);
         }
     }
@@ -122,7 +122,7 @@ pub(super) async fn why_not(
     servers: &Servers,
 ) -> NoPrimary {
     let answer = match error {
-        // The pool hides why it has no connection.
+        // The time-out of the pool hides why there is no connection.
         sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
         error => Ok(Err(error)),
     };
@@ -139,8 +139,8 @@ fn reason(
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
         Ok(Ok(Answer::OtherDatabase)) => {
-            "it has another database than the server that was used before: correct the hosts, or \
-             restart this process if you have replaced the database"
+            "it is a server of another database than before: correct the hosts, or restart this \
+             process if you have replaced the database"
                 .to_owned()
         }
         Ok(Err(error)) if error.as_database_error().is_some() => {

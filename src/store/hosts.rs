@@ -1,4 +1,4 @@
-//! The servers that a connection URL leads to.
+//! The hosts that a connection URL names, with everything that is needed to connect to each.
 
 use std::str::FromStr as _;
 
@@ -107,7 +107,7 @@ fn port_mismatch() -> String {
     "it must have one port for all hosts, or one for each".to_owned()
 }
 
-/// How to connect to one host. sqlx completes what is left out from libpq's variables and from
+/// How to connect to one host. sqlx takes what the URL leaves out from libpq's variables and from
 /// `~/.pgpass`.
 fn options(
     given: &ConnectionUrl,
@@ -124,8 +124,8 @@ fn options(
         all.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     let options = PgConnectOptions::from_str(&format!("postgres:///?{}", query.join("&")))
         .map_err(|_| "a value in it is invalid".to_owned())?;
-    // PgBouncer refuses extra_float_digits, which says how floats are written as text. There are no
-    // floats here.
+    // PgBouncer refuses extra_float_digits, which sets how Postgres writes floats as text. Tollgate
+    // uses no floats.
     let options = options.extra_float_digits(None);
     let options = options.application_name("tollgate").disable_statement_logging();
     Ok(tls::required_unless_local(options, url))

@@ -1,5 +1,5 @@
-//! What the database lost of that which this node has acknowledged. A standby that replicates
-//! asynchronously, and is promoted, lacks the newest commits of the old primary.
+//! Finds ledger entries and revokes that this node acknowledged and that the database lost. If an
+//! asynchronous standby is promoted, it can lack the newest commits of the old primary.
 
 use uuid::Uuid;
 
@@ -15,14 +15,14 @@ use crate::domain::server::ServerId;
 pub const MAX_LOOKED_FOR: usize = 500;
 
 impl Store {
-    /// What this node has acknowledged lately.
+    /// The entries and revokes that this node acknowledged recently.
     #[must_use]
     pub fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged
     }
 
-    /// Those of the entries, at most [`MAX_LOOKED_FOR`], that this server does not have. An entry
-    /// with another cause is another entry.
+    /// The entries that this server does not have, of at most [`MAX_LOOKED_FOR`]. An entry with
+    /// another cause is another entry.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_entries(
         &self,
@@ -64,8 +64,8 @@ impl Store {
         Ok(at_places(entries, places).copied().collect())
     }
 
-    /// Those of the revokes, at most [`MAX_LOOKED_FOR`], that this server does not have: it has the
-    /// key, and the key is live.
+    /// The revokes that this server does not have, of at most [`MAX_LOOKED_FOR`]: it has the key,
+    /// and the key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,
@@ -107,8 +107,8 @@ impl Store {
         Ok(at_places(revokes, places).cloned().collect())
     }
 
-    /// Repeats a revoke that was lost, on behalf of its origin. The audit event says why. A revoke
-    /// is final, so the key cannot have become live for another reason.
+    /// Repeats a lost revoke, on behalf of its origin. The audit event says why. A revoke is final,
+    /// so the key cannot be live for another reason.
     #[tracing::instrument(level = "debug", skip_all, fields(key_id = %revoke.key_id))]
     pub async fn repeat_revoke(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         let _timer = self.timer("repeat_revoke");
@@ -118,8 +118,8 @@ impl Store {
         account.revoke(*key_id, reason.as_ref(), *void_reason, true).await.map(drop)
     }
 
-    /// Repeats a read while it returns `None`: another server has answered, and its connection was
-    /// closed.
+    /// Repeats a read as long as it returns `None`, which says that another server answered and
+    /// that the connection to it is closed.
     async fn read_until_answered<F, Fut>(&self, run: F) -> Result<Vec<i64>, StoreError>
     where
         F: Fn(Connection) -> Fut,

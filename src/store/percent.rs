@@ -1,6 +1,6 @@
 //! Percent-encoding, as in RFC 3986.
 
-/// Encodes everything but the unreserved characters.
+/// Encodes all characters except the unreserved ones.
 pub(super) fn encode(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {

@@ -41,11 +41,11 @@ pub struct PoolSettings {
     pub max_connections: u32,
     /// How long a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may run. Postgres ends it.
+    /// How long one statement may run before Postgres cancels it.
     pub statement_timeout: Duration,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
-    /// How long the answer to one statement or commit may take. Then its connection is closed.
+    /// How long one statement or commit may take to be answered. Then its connection is closed.
     pub answer_timeout: Duration,
     /// Whether connections may lead to a standby: for commands that only read.
     pub standby_allowed: bool,
@@ -87,7 +87,7 @@ pub enum ConnectError {
     #[error(
         "Postgres at {place} is behind a pooler in transaction or statement mode, but Tollgate needs \
          session mode (PgBouncer: pool_mode = session), because it prepares statements and changes \
-         settings in its sessions. Nothing was changed. Change the mode of the pooler, or lead \
+         settings in its sessions. Nothing was changed. Set the pooler to session mode, or point \
          DATABASE_URL to Postgres itself"
     )]
     SharedSessions { place: String },
@@ -174,7 +174,7 @@ pub(super) fn pool(
             Box::pin(async move {
                 let prepare = async {
                     connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                    // A standby does not say where it is in the history.
+                    // Postgres tells the place in the history only on a primary.
                     if standby_allowed { Ok(None) } else { identify(connection).await.map(Some) }
                 };
                 match prepare.await {
@@ -218,8 +218,8 @@ pub(super) async fn probe(
     }
 }
 
-/// A connection of the pool, at the start. If there is none, connects once without the pool: its
-/// time-out hides why Postgres refuses further connections.
+/// A connection of the pool, at the start. If the pool has none, connects once without the pool,
+/// because the pool's time-out hides why Postgres refuses further connections.
 pub(super) async fn acquire_at_start(
     pool: &PgPool,
     timeout: Duration,
@@ -237,7 +237,7 @@ pub(super) async fn acquire_at_start(
     Err(failed_connection("DATABASE_URL", &options, &failure))
 }
 
-/// Why there is no connection. `setting` is the one that has the URL.
+/// Explains why there is no connection. `setting` is the one that has the URL.
 pub(super) fn failed_connection(
     setting: &str,
     options: &PgConnectOptions,

@@ -1,4 +1,4 @@
-//! Whether a pooler between this process and Postgres is in session mode.
+//! Checks whether a pooler between this process and Postgres is in session mode.
 //!
 //! Sessions have state that Tollgate relies on: the pinned schema, time-outs, prepared statements,
 //! locks of migrations, `LISTEN`. In transaction and statement mode a pooler leads each transaction
@@ -14,12 +14,12 @@ use super::{
     pool::{ConnectError, failed_connection, no_answer},
 };
 
-/// How often the connections are asked. Other clients of the pooler may use its sessions meanwhile,
-/// so once is not enough.
+/// How often the connections are asked for their session. Other clients of the pooler may use its
+/// sessions meanwhile, so asking once is not enough.
 const ROUNDS: usize = 3;
 
-/// Which connection is asked, in turn. No pooler that takes its sessions in a fixed order answers
-/// like two connections that have a session each.
+/// The order in which the two connections are asked. A pooler that assigns its sessions in a fixed
+/// order cannot answer in this order as two connections with a session each would.
 const ORDER: [usize; 5] = [0, 1, 0, 0, 1];
 
 impl Store {
@@ -27,7 +27,7 @@ impl Store {
     /// use of a connection, which changes the settings of the session. The error
     /// [`ConnectError::TooFewConnections`] says that the pooler allows no second connection.
     ///
-    /// If Postgres itself allows no second connection, nothing is found out: a pooler would let the
+    /// If Postgres itself refuses the second connection, there is no error: a pooler would make the
     /// second client wait instead.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_pooler(&self) -> Result<(), ConnectError> {
@@ -68,7 +68,7 @@ impl Store {
     }
 }
 
-/// A connection, and the session that answered first.
+/// A connection, and the session that answered its first query.
 struct Asked {
     connection: PgConnection,
     session: String,
@@ -96,8 +96,8 @@ async fn have_own_sessions(both: &mut [Asked; 2]) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
-/// The session that answers. One message of the simple protocol, because a prepared statement would
-/// be missing in another session.
+/// The session that answers. Uses one message of the simple protocol, because another session would
+/// lack a prepared statement.
 async fn session(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("SELECT /* pooler.session */ pg_backend_pid()::text AS session")
         .fetch_one(connection)

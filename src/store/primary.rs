@@ -11,20 +11,20 @@ use crate::domain::server::ServerId;
 pub(super) const REFUSE_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN \
      RAISE SQLSTATE '25006' USING MESSAGE = 'this server is a standby'; END IF; END $$; ";
 
-/// A server, and which of several primaries it is.
+/// A server, and its place in the history of the database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Server {
     pub id: ServerId,
-    /// `None`: Postgres does not say, as in some managed services.
+    /// `None`: Postgres does not tell, as in some managed services.
     pub history: Option<History>,
 }
 
 /// The place of a server in the history of a database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct History {
-    /// Identifies the database. A standby and its primary have the same.
+    /// Identifies the database. A standby has the same one as its primary.
     pub system: i64,
-    /// Each promotion of a standby begins a higher one.
+    /// Increases with each promotion of a standby.
     pub timeline: i64,
 }
 
@@ -60,7 +60,7 @@ where
         Ok((system, timeline)) => Some(History { system, timeline }),
         Err(error) if error.as_database_error().is_some() => {
             let error = &error as &dyn std::error::Error;
-            debug!(error, "Postgres does not say which timeline it is on");
+            debug!(error, "Postgres does not tell which timeline it is on");
             None
         }
         Err(error) => return Err(error),
@@ -68,8 +68,8 @@ where
     Ok(Server { id, history })
 }
 
-/// Whether this server is a standby. Asks in one message of the simple protocol, which also works
-/// through a pooler in another mode than session mode.
+/// Whether this server is a standby. Uses one message of the simple protocol, which also works
+/// through a pooler that is not in session mode.
 pub(super) async fn is_standby(
     connection: impl Executor<'_, Database = Postgres>,
 ) -> Result<bool, sqlx::Error> {

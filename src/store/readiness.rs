@@ -1,4 +1,4 @@
-//! Whether every kind of connection works and leads to the server that granted the lease.
+//! Checks whether every kind of connection works and leads to the server that granted the lease.
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// A hash that no key or token has, as far as anybody knows.
+/// A hash of which no key or token is known.
 const NO_HASH: [u8; 32] = [0; 32];
 
 /// Why the store cannot serve requests.
@@ -16,10 +16,10 @@ const NO_HASH: [u8; 32] = [0; 32];
 pub enum NotReady {
     #[error("no lease")]
     NoLease,
-    /// Has what the connections are for.
+    /// With the purpose of the connections.
     #[error("the connections for {0} lead to another server than the one that granted the lease")]
     OtherServer(&'static str),
-    /// Has what the connections are for.
+    /// With the purpose of the connections.
     #[error("the connections for {0} do not work")]
     Failed(&'static str, #[source] StoreError),
 }

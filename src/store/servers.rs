@@ -1,4 +1,4 @@
-//! Which servers a node may use: the one that grants its lease, and none that was deposed.
+//! Decides which servers a node may use: only the one that grants its lease, and no deposed one.
 
 use std::{
     collections::HashMap,
@@ -15,14 +15,15 @@ use super::{
     primary::{History, Server},
 };
 
-/// A connection that was opened this soon after a session began may have been checked before.
+/// A connection that was opened less than this after a session began may have been checked before
+/// the session began.
 const CHECKED_BEFORE: Duration = Duration::from_millis(100);
 
 /// The shortest time between two log lines about connections that are refused.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// What the connections of a node have found out about the servers behind its hosts. Cheap to
-/// clone.
+/// Everything that a node has learned about the servers behind its hosts from its connections.
+/// Cheap to clone.
 #[derive(Clone, Default)]
 pub(super) struct Servers(Arc<Shared>);
 
@@ -45,13 +46,13 @@ struct Known {
     since: Option<Instant>,
     /// Why the last attempt to open a session failed, if it did.
     outage: Option<String>,
-    /// What the log says that connections are refused for. `None`: they are not.
+    /// Why connections are refused, as the log last said. `None`: they are not refused.
     refused: Option<Refused>,
-    /// When it last said so.
+    /// When the log last said so.
     refused_since: Option<Instant>,
 }
 
-/// Counts sessions. A connection that was taken under another number may lead elsewhere.
+/// The number of sessions so far. A connection from an earlier epoch may lead to another server.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Epoch(u64);
 
@@ -73,8 +74,8 @@ pub(super) enum Refused {
 impl Servers {
     /// Whether a new connection to this server may be used.
     ///
-    /// If the server has a higher timeline than that of the session, it was promoted later: the
-    /// session has to follow.
+    /// If the server has a higher timeline than the session's server, it was promoted later, and
+    /// the session has to follow.
     pub fn admit(&self, server: Server) -> Result<(), Refused> {
         let mut known = self.lock();
         if let Some(History { system, timeline }) = server.history {
@@ -103,7 +104,7 @@ impl Servers {
         }
     }
 
-    /// Whether a server with this place in the history was deposed, as far as is known.
+    /// Whether a server with this place in the history is known to be deposed.
     pub fn is_deposed(&self, history: History) -> bool {
         self.lock().newest.get(&history.system).is_some_and(|newest| history.timeline < *newest)
     }
@@ -124,7 +125,7 @@ impl Servers {
         known.since = Some(Instant::now());
     }
 
-    /// There is no session: connections may lead to another server than that of the last one.
+    /// There is no session: connections may lead to another server than that of the last session.
     pub fn end_session(&self) {
         self.lock().of_session = None;
     }
@@ -134,8 +135,8 @@ impl Servers {
         self.lock().outage = Some(reason);
     }
 
-    /// Why a pool gave no connection. If there is no session, the reason is the same: all
-    /// connections lead to the same database.
+    /// Explains why a pool has no connection. If no session could be opened, the reason is the
+    /// same, because all connections lead to the same database.
     pub fn no_connection(&self, error: sqlx::Error) -> StoreError {
         match (&error, &self.lock().outage) {
             (sqlx::Error::PoolTimedOut, Some(reason)) => {
@@ -145,7 +146,7 @@ impl Servers {
         }
     }
 
-    /// Waits until a server was reached that has deposed the one of the session.
+    /// Waits until a connection reaches a server whose promotion deposed the session's server.
     pub async fn superseded(&self) {
         self.0.superseded.notified().await;
     }
@@ -159,9 +160,9 @@ impl Servers {
         Epoch(self.lock().sessions)
     }
 
-    /// A connection was opened, and its first statements had this result. Logs a change of what
-    /// connections are refused for. Behind a balancer that alternates, only some are refused: then
-    /// the log has a change now and then.
+    /// A connection was opened, and its first statements had this result. Logs the result if the
+    /// reason for refusing connections has changed. A load balancer that alternates between servers
+    /// changes it all the time, so the log has such a change only now and then.
     pub fn opened(&self, result: Result<(), Refused>, error: Option<&sqlx::Error>) {
         let refused = result.err();
         if !self.lock().is_news(refused) {
@@ -198,7 +199,7 @@ impl Servers {
 }
 
 impl Known {
-    /// Whether the log has not said so yet. From now on it has.
+    /// Whether the log has to say this. From now on it has said so.
     fn is_news(&mut self, refused: Option<Refused>) -> bool {
         let is_recent = self.refused_since.is_some_and(|since| since.elapsed() < LOG_AGAIN_AFTER);
         if self.refused == refused || (refused.is_some() && is_recent) {
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_lead_to_the_server_of_the_session() {
+    fn connection_to_another_server_than_that_of_the_session_is_refused() {
         let servers = Servers::default();
         assert_eq!(servers.admit(server(1, 1)), Ok(()));
         assert_eq!(servers.admit(server(2, 1)), Ok(()));
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn node_follows_a_promotion_and_never_returns() {
+    async fn node_follows_a_promotion_and_never_returns_to_the_deposed_server() {
         let servers = Servers::default();
         servers.begin_session(server(1, 1));
         assert_eq!(servers.admit(server(2, 2)), Ok(()));
@@ -283,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn log_of_a_balancer_that_alternates_has_few_lines() {
+    fn log_has_few_lines_behind_a_load_balancer_that_alternates() {
         let mut known = Known::default();
         let results = [Some(Refused::Standby), Some(Refused::Standby), None, None];
         assert_eq!(results.map(|refused| known.is_news(refused)), [true, false, true, false]);
@@ -295,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_from_before_the_session_are_known_by_their_age() {
+    fn connection_from_before_the_session_is_recognized_by_its_age() {
         let servers = Servers::default();
         assert!(!servers.is_from_before(Duration::from_secs(3600)));
         let epoch = servers.epoch();

@@ -27,12 +27,12 @@ pub(super) struct LastSearch {
     pub found_out: bool,
     /// How often the directory had been cleared when the search began.
     pub clears: u64,
-    /// The session when it began: another server may have other tenants.
+    /// The session in which the search began: another server may have other tenants.
     pub epoch: Epoch,
 }
 
 /// The tenants that this node knows. This version never changes or deletes a tenant, so only new
-/// ones have to be looked for. A notice of a newer version may clear the directory.
+/// ones have to be looked for. A notification from a newer version may clear the directory.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
@@ -74,7 +74,7 @@ impl TenantDirectory {
     }
 
     /// Adds tenants that were read when the directory had been cleared `clears` times. Returns
-    /// `false`, and adds nothing, if it was cleared since: they may have changed.
+    /// `false`, and adds nothing, if it was cleared since, because the tenants may have changed.
     pub fn add(&self, clears: u64, tenants: impl IntoIterator<Item = Tenant>) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.clears != clears {

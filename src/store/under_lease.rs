@@ -1,5 +1,5 @@
-//! Reads that decide what passes. Each is answered by the server that granted this node's lease:
-//! another one may not have a change that has returned.
+//! Reads that decide whether a request passes. Only the server that granted this node's lease may
+//! answer them: another server may lack a change that has returned.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,12 +16,12 @@ use crate::domain::server::ServerId;
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Store {
-    /// Sets the lease under which everything is read from here on. Without one, as in a command, any
-    /// primary may answer.
+    /// Sets the lease under which the store reads from then on. Without a lease, as in a command,
+    /// any primary may answer.
     ///
     /// # Panics
     ///
-    /// If it was set before: a store belongs to one node.
+    /// If a lease was set before: a store belongs to one node.
     pub fn use_lease(&self, lease: impl NodeLease + 'static) {
         let set = self.lease.set(Box::new(lease));
         assert!(set.is_ok(), "a store belongs to one node");
@@ -40,8 +40,8 @@ impl Store {
         .await
     }
 
-    /// Repeats a read until the server that granted the lease has answered. `read` returns the
-    /// server that has answered.
+    /// Repeats a read until the server that granted the lease answers it. `read` returns the server
+    /// that answered.
     pub(super) async fn under_lease<T, F, Fut>(&self, read: F) -> Result<T, StoreError>
     where
         F: Fn(Option<ServerId>) -> Fut,

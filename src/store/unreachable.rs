@@ -1,4 +1,4 @@
-//! Why Postgres cannot be reached, and what to do. Each reason is one line.
+//! Explains why Postgres cannot be reached, and what to do, in one line.
 
 use std::{
     io::{Error as IoError, ErrorKind},
@@ -30,11 +30,11 @@ pub(super) fn reason(error: &sqlx::Error, setting: &str, options: &PgConnectOpti
     format!("{said}. {what_to_do}")
 }
 
-/// Why there is no connection if the server did not answer in time.
+/// Why there is no connection, if the server did not answer in time.
 pub(super) fn no_answer(setting: &str, timeout: Duration) -> String {
     format!(
-        "no answer within {timeout:?} (TOLLGATE_DATABASE_ACQUIRE_TIMEOUT). A firewall may drop what \
-         is sent, or the server hangs or is not Postgres. {}",
+        "no answer within {timeout:?} (TOLLGATE_DATABASE_ACQUIRE_TIMEOUT). A firewall may drop \
+         packets, or the server hangs or is not Postgres. {}",
         check_address(setting)
     )
 }
@@ -66,7 +66,7 @@ fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     }
 }
 
-/// The operating system's error. `None`: it says everything.
+/// What to do about an error of the operating system. `None`: the error says enough.
 fn failed_io(
     cause: &IoError,
     said: &str,
@@ -90,7 +90,7 @@ fn failed_io(
              Postgres, and the rights of the directory"
                 .to_owned()
         }
-        // Nothing but these files is opened for a connection to a host.
+        // A connection to a host opens no other files.
         ErrorKind::NotFound | ErrorKind::PermissionDenied => check_files(setting),
         ErrorKind::ConnectionReset
         | ErrorKind::ConnectionAborted
@@ -112,47 +112,47 @@ fn failed_io(
     })
 }
 
-/// The answer is none that Tollgate expects.
+/// Explains an answer that is not one of Postgres's.
 fn wrong_answer(said: &str, setting: &str) -> String {
-    // sqlx adds the place in its source code.
+    // sqlx appends the place in its source code.
     let said = said.split(" (sqlx").next().unwrap_or(said);
     let address = check_address(setting);
     if let Some(byte) = said.strip_prefix("unexpected response from SSLRequest: ") {
         return match byte {
             // sqlx read nothing, and took its empty buffer for the answer.
             "0x00" => format!(
-                "the connection was closed without an answer, as by a load balancer that has no \
-                 server to lead to. {address}, and whether Postgres runs"
+                "the connection was closed without an answer, for example by a load balancer that \
+                 has no server. {address}, and whether Postgres runs"
             ),
             "0x45" => "the server answered with an error before TLS was set up, as Postgres does \
                        when it cannot start a further process. Its log has the reason"
                 .to_owned(),
             _ => format!(
-                "what answers there is not Postgres, but a web server, for example. {address}"
+                "the program that answers is not Postgres, but for example a web server. {address}"
             ),
         };
     }
     let foreign = ["unknown message type", "establish: unexpected message"];
     if foreign.iter().any(|text| said.starts_with(*text)) {
-        return format!("what answers there is not Postgres ({said}). {address}");
+        return format!("the program that answers is not Postgres ({said}). {address}");
     }
     said.to_owned()
 }
 
-/// TLS was not set up, most often because of the server's certificate.
+/// Explains why TLS was not set up, most often because of the server's certificate.
 fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> String {
     let host = options.get_host();
     let is = |error: &str| said.contains(error);
-    // Rustls takes neither a certificate authority for a server, nor a certificate without
-    // extensions. The first is what the manual of Postgres makes in one step.
+    // Rustls accepts neither the certificate of an authority as that of a server, nor a certificate
+    // without extensions. The manual of Postgres makes one of the first kind.
     if is("CaUsedAsEndEntity") || is("UnsupportedCertVersion") {
         return make_certificates(setting, host);
     }
     if is("UnknownIssuer") || is("BadSignature") {
         return format!(
-            "The certificate of the server is signed by no certificate authority that is trusted: \
-             set sslrootcert in {setting} to the file of the one that signed it. Without sslrootcert \
-             only public ones are trusted"
+            "No trusted certificate authority has signed the certificate of the server: set \
+             sslrootcert in {setting} to the file of the authority that signed it. Without \
+             sslrootcert only public ones are trusted"
         );
     }
     if is("not valid for name") || is("NotValidForName") {
@@ -170,14 +170,14 @@ fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> St
     }
     if is("received fatal alert") {
         return format!(
-            "Postgres has ended TLS, and its log has the reason. {}",
+            "Postgres closed the TLS connection, and its log has the reason. {}",
             check_files(setting)
         );
     }
     format!("TLS could not be set up. {}, and the log of Postgres", check_address(setting))
 }
 
-/// The commands that make a certificate authority, and a certificate of this host that it signs.
+/// The commands that make a certificate authority, and a certificate for this host that it signs.
 fn make_certificates(setting: &str, host: &str) -> String {
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(

@@ -1,6 +1,6 @@
-//! The parameters of a connection URL: those that are known, and what may be in them.
+//! The parameters of a connection URL: their names, and the values that they may have.
 //!
-//! No error repeats a value, because it may be a password, and no name that may be the rest of one.
+//! No error repeats a value, because it may be a password, or a name that may be the rest of one.
 
 use super::{percent::decode, tls::SSL_MODES};
 
@@ -22,8 +22,8 @@ const PARAMETERS: [&str; 14] = [
     "target_session_attrs",
 ];
 
-/// Parameters that sqlx does not understand. Ignoring one would be a surprise: `channel_binding` and
-/// `gssencmode` protect a connection, and `connect_timeout` bounds one.
+/// Parameters of libpq that sqlx does not support. Ignoring one could be a surprise:
+/// `channel_binding` and `gssencmode` protect a connection, and `connect_timeout` limits its time.
 const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     fallback_application_name gssdelegation gssencmode gsslib keepalives keepalives_count \
     keepalives_idle keepalives_interval krbsrvname load_balance_hosts max_protocol_version \
@@ -34,7 +34,7 @@ const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
 /// Maximum number of edits between an unknown parameter and the one that it is compared with.
 const MAX_EDITS: usize = 3;
 
-/// The parameters so far. Each may be there once.
+/// The parameters so far. Each may occur once.
 #[derive(Default)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -43,7 +43,7 @@ impl Parameters {
         if self.0.iter().any(|(given, _)| given == name) {
             return Err(format!("it has {name} twice"));
         }
-        // An empty password says that there is none: neither PGPASSWORD nor ~/.pgpass is used.
+        // An empty password means no password: neither PGPASSWORD nor ~/.pgpass is used.
         if value.is_empty() && name != "password" {
             return Err(format!("its {name} is empty: give it a value, or leave it out"));
         }

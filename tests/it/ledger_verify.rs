@@ -1,5 +1,5 @@
-//! `tollgate ledger verify` finds each kind of fault and names it, and with `--since` each entry that
-//! was lost.
+//! `tollgate ledger verify` finds each kind of fault and names it, and with `--since` each entry
+//! that was lost.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;

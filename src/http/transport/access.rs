@@ -264,9 +264,9 @@ impl Line<'_> {
             };
         }
         let status = response.status();
-        // Clients determine how many refusals there are, and how many requests a node without a
-        // free connection or a database cannot answer, or only when it has a lease again. A client
-        // that sends its body slowly determines how long the request takes.
+        // Clients determine how many of these lines there are: refusals, requests that a node
+        // cannot answer without a free connection or a database, requests that wait for a lease,
+        // and requests whose body arrives slowly.
         let is_summed_up =
             slow || status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
         // A page's refusal has neither. The reasons of 503s are not a closed set, so their code

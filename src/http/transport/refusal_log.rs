@@ -1,6 +1,6 @@
 //! Bounds the log lines about requests that are refused or slow. A client that is refused again and
 //! again must not fill the log: after the first ten lines about one reason and client in a minute,
-//! refusals are only counted, and one line has their number.
+//! further requests are only counted, and one line has their number.
 
 use std::{
     collections::HashMap,

@@ -116,8 +116,8 @@ impl Store {
     }
 
     /// Revokes an admin key. The links that it made and their sessions are dead with it, because
-    /// they are read together with the key. Returns once no node accepts any of them. Repeating it has
-    /// no other effect.
+    /// they are read together with the key. Returns once no node accepts any of them. Repeating the
+    /// call changes nothing, but waits again.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
@@ -143,13 +143,13 @@ impl Store {
             act.record(&mut tx, tenant, origin, at).await?;
             key.revoked_at = Some(at);
         }
-        // Even if it was revoked before: the first call may not have returned to the client that
-        // repeats it.
+        // Even if the key was revoked before: the first call may not have returned to the client
+        // that repeats it.
         self.commit_announced(tx, tenant.id, ChangeKind::AdminKey).await?;
         Ok(key)
     }
 
-    /// The admin key with this hash, revoked or not, and its tenant. Look-ups that wait at the same
+    /// The admin key with this hash, revoked or not, and its tenant. Lookups that wait at the same
     /// time share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(

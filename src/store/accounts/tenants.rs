@@ -83,7 +83,7 @@ impl Store {
         Ok(self.read_tenants().await?.1)
     }
 
-    /// Every tenant, and the server that has answered.
+    /// Every tenant, and the server that answered.
     async fn read_tenants(&self) -> Result<(ServerId, Vec<Tenant>), StoreError> {
         let _timer = self.timer("list_tenants");
         let (server, rows) = self
@@ -158,15 +158,17 @@ impl Store {
                 None => self.look_for_tenants().await?,
             }
             let found = find(&self.tenants);
-            // If the directory was cleared after the search, it may lack a tenant that exists.
+            // If the directory was cleared during or after the search, it may lack a tenant that
+            // exists.
             if found.is_some() || self.tenants.clears() == clears {
                 return Ok(found);
             }
         }
     }
 
-    /// Looks for new tenants, unless that was done within the last second, in the same session, and
-    /// the directory was not cleared since. If that search failed, it is unknown whether there are any.
+    /// Looks for new tenants, unless a search ended within the last second, in the same session,
+    /// and the directory has not been cleared since. If that search failed, this fails too: it is
+    /// unknown whether there are new tenants.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
         let (clears, epoch) = (self.tenants.clears(), self.servers.epoch());

@@ -76,7 +76,7 @@ impl AccountHandle<'_> {
 
 impl Store {
     /// The target of a link, which this does not use up. `None`: the link was used, has expired or
-    /// never existed, or the admin key that made it was revoked. Concurrent look-ups share a
+    /// never existed, or the admin key that made it was revoked. Concurrent lookups share a
     /// statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(

@@ -121,7 +121,7 @@ impl NewSession<'_> {
 impl Store {
     /// The session of a token. `None`: there is none, or it has ended, for example because the
     /// admin key that made its link was revoked. An idle session may end up to a minute early,
-    /// because its last use is written at most once a minute. Look-ups that wait at the same time
+    /// because its last use is written at most once a minute. Lookups that wait at the same time
     /// share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
@@ -157,7 +157,7 @@ impl Store {
         Ok(Some(session))
     }
 
-    /// Closes a session. Returns once no node accepts it. Repeating it is harmless.
+    /// Closes a session. Returns once no node accepts it. Repeating the call is harmless.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
@@ -174,8 +174,8 @@ impl Store {
     }
 
     /// Ends every session of the tenant and every link that was not used, one account after the
-    /// other, and returns once no node accepts any of them. If it fails, those of some accounts have
-    /// ended; repeat it. Returns how many sessions there were.
+    /// other. Returns once no node accepts any of them, with the number of sessions. If this fails,
+    /// the sessions of some accounts have ended; repeat the call.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn end_dashboard_sessions_of_tenant(
         &self,
@@ -190,26 +190,26 @@ impl Store {
                 let account = stored_account(&account)?;
                 let of_account = self.account(tenant, &account, origin);
                 let (mut tx, sessions) = of_account.end_without_commit().await?;
-                // Nobody waits for this change: see below.
+                // Only the last change is waited for: see below.
                 let (tenant, kind) = (tenant.id, ChangeKind::Sessions);
                 drop(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
                 tx.commit().await?;
                 ended += sessions;
             }
-            // The last change waits for all, also for those of an earlier call that has failed. On
-            // its server, nodes hear the changes in the order of their commits. An earlier one may
-            // have been committed on another server, which was deposed before the last one was: then
-            // the server of the last one has had it from its beginning.
+            // To wait for the last change is enough, also for the changes of an earlier call that
+            // failed. Nodes receive the changes on one server in the order of their commits. If an
+            // earlier change was committed on another server, that server was deposed before the
+            // last commit, and the promoted server has had the change from its beginning.
             let tx = self.begin().await?;
             let server = self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
-            // A deposed server does not list sessions that were opened after its time.
+            // A deposed server does not list sessions that were opened after the promotion.
             if server == listed_on {
                 return Ok(ended);
             }
         }
     }
 
-    /// The accounts that have sessions, or links that were not used, and the server that says so.
+    /// The accounts that have sessions, or links that were not used, and the server that answered.
     async fn accounts_with_sessions(
         &self,
         tenant: &Tenant,
@@ -252,8 +252,8 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Ends every session of the account, however it was opened, and every link that was not used.
-    /// Returns once no node accepts any of them. If there are none, nothing is recorded. Returns how
-    /// many sessions there were.
+    /// Returns once no node accepts any of them, with the number of sessions. If there are none,
+    /// nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
         let _timer = self.store.timer("end_dashboard_sessions");
@@ -263,7 +263,7 @@ impl AccountHandle<'_> {
         Ok(ended)
     }
 
-    /// Ends them in a transaction, which the caller commits.
+    /// Ends the sessions and links in a transaction, which the caller commits.
     async fn end_without_commit(&self) -> Result<(Tx, u64), StoreError> {
         let (mut tx, _) = self.begin().await?;
         let ended = sqlx::query!(

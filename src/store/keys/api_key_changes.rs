@@ -90,7 +90,7 @@ impl AccountHandle<'_> {
     }
 
     /// Locks in the order of batches: the account, then the key, then its holds. `repeated`: the
-    /// database has lost this revoke.
+    /// database lost this revoke, and the node repeats it.
     pub(in crate::store) async fn revoke(
         &self,
         key_id: KeyId,
@@ -180,8 +180,8 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// Commits, and returns once every node has applied the change of the key. `revoke`: the change
-    /// has revoked it.
+    /// Commits, and returns once every node has applied the change of the key. `revoke`: the revoke
+    /// to keep, if the change revoked the key.
     async fn commit_announced(
         &self,
         mut tx: Tx,

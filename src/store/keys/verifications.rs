@@ -48,7 +48,7 @@ pub struct OwnKey {
 
 impl Store {
     /// The key with this hash and its account, read on this server after the call began. Concurrent
-    /// look-ups share a statement.
+    /// lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,

@@ -6,23 +6,23 @@ use super::{
 };
 use crate::store::{connection::Pool, servers::Servers};
 
-/// Connections for look-ups of API keys.
+/// Connections for lookups of API keys.
 const API_KEY_CONNECTIONS: u32 = 2;
 
-/// Connections for look-ups of admin keys, sessions and links. Each kind runs one statement at a
+/// Connections for lookups of admin keys, sessions and links. Each kind runs one statement at a
 /// time, so that none waits for another.
 const OTHER_CONNECTIONS: u32 = 3;
 
-/// Number of connections for look-ups, beside those of the pool.
+/// Number of connections for lookups, beside those of the pool.
 pub(in crate::store) const CONNECTIONS: u32 = API_KEY_CONNECTIONS + OTHER_CONNECTIONS;
 
-/// Settings of the connections for look-ups. The plan is made once for all batches, possibly while
+/// Settings of the connections for lookups. The plan is made once for all batches, possibly while
 /// the tables are empty, and has to use the indexes even then.
 pub(in crate::store) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
      SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET jit = off";
 
-/// The look-ups of a node. They have their own connections, so that requests with unknown keys and
+/// The lookups of a node. They have their own connections, so that requests with unknown keys and
 /// tokens cannot occupy those of other requests.
 pub(in crate::store) struct Lookups {
     pub api_keys: Arc<Gathered<KeyAndAccount>>,

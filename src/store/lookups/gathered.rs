@@ -1,4 +1,4 @@
-//! Gathers the look-ups of one kind of row, so that concurrent ones share a statement.
+//! Gathers the lookups of one kind of row, so that concurrent ones share a statement.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -54,14 +54,14 @@ pub(in crate::store) struct Read<R> {
     pub rows: Vec<R>,
 }
 
-/// The answer to one look-up.
+/// The answer to one lookup.
 pub(in crate::store) struct Found<R> {
     /// The server that answered.
     pub server: ServerId,
     pub row: Option<Arc<R>>,
 }
 
-/// The look-ups of one kind on a node. There is no timer: while every worker runs a statement,
+/// The lookups of one kind on a node. There is no timer: while every worker runs a statement,
 /// hashes wait, and the next statement takes all that have gathered.
 pub(in crate::store) struct Gathered<R> {
     /// Has a connection for each worker.

@@ -1,5 +1,5 @@
-//! Look-ups of API keys, admin keys, dashboard sessions and links by their hash. Concurrent
-//! look-ups of one kind share a statement, and none takes a connection of the pool that requests
+//! Lookups of API keys, admin keys, dashboard sessions and links by their hash. Concurrent
+//! lookups of one kind share a statement, and none takes a connection of the pool that requests
 //! share.
 
 mod by_hash;

@@ -59,7 +59,7 @@ impl Store {
         let _timer = self.timer("apply");
         let attempt = async {
             let epoch = self.servers.epoch();
-            // An older connection goes back to the pool, which closes it.
+            // A connection from before the session goes back to the pool, which closes it.
             let current = connection.0.take().filter(|(opened, _)| *opened == epoch);
             let current = match current {
                 Some(current) => current,

@@ -175,7 +175,7 @@ pub(super) struct OutcomeRow {
     pub place: i64,
     pub result: String,
     pub replayed: Option<bool>,
-    /// Of the ledger entry that this attempt has made. `None`: it has made none.
+    /// The number of the ledger entry that this attempt made. `None`: it made none.
     pub seq: Option<i64>,
     pub balance_after: Option<i64>,
     pub decided_at: Option<OffsetDateTime>,
@@ -189,7 +189,7 @@ pub(super) struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    /// The ledger entry that this attempt of a batch with these operations has made.
+    /// The ledger entry that this attempt made. `operations` are those of its batch.
     pub fn entry(&self, operations: &[Operation]) -> Option<AcknowledgedEntry> {
         let seq = self.seq?;
         let operation = operations.get(usize::try_from(self.place - 1).ok()?)?;

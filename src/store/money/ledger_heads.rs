@@ -1,6 +1,6 @@
-//! The newest entry of each account, and whether the ledger still contains those of an earlier
-//! time. The other checks of the ledger cannot find entries that were lost together, such as the
-//! newest ones in a failover.
+//! Lists the newest entry of each account, and checks whether the ledger still contains the newest
+//! entries of an earlier time. The other checks of the ledger cannot find that all newest entries
+//! were lost, as in a failover.
 
 use uuid::Uuid;
 
@@ -28,7 +28,7 @@ struct HeadRow {
     balance_after: Option<i64>,
 }
 
-/// An entry that has the place of an earlier head in the ledger.
+/// The entry that the ledger has now with the `seq` of an earlier head, if there is one.
 struct ComparedRow {
     place: i64,
     last_seq: Option<i64>,
@@ -58,7 +58,7 @@ impl HeadRow {
 }
 
 impl ComparedRow {
-    /// What is wrong with the ledger if it has contained this head.
+    /// What is wrong with the ledger, given that it contained this head earlier.
     fn fault(&self, head: &LedgerHead) -> Result<Option<String>, StoreError> {
         let Some(last_seq) = self.last_seq else {
             return Ok(Some("the account is missing".to_owned()));
@@ -117,8 +117,8 @@ impl Store {
         rows.into_iter().map(head).collect()
     }
 
-    /// Compares heads of an earlier time with the ledger. Returns the places of those that it no
-    /// longer contains, and what is wrong with each.
+    /// Compares heads of an earlier time with the ledger. Returns the index of each head that the
+    /// ledger no longer contains, and what is wrong with it.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_heads(
         &self,
@@ -164,8 +164,8 @@ impl Store {
         Ok(lost)
     }
 
-    /// The id of the head's account, which need not exist. If there is no such tenant, it is the id
-    /// of no account.
+    /// The id of the head's account, which need not exist. If the tenant does not exist, no account
+    /// has the returned id.
     async fn account_of(&self, head: &LedgerHead) -> Result<Uuid, StoreError> {
         match self.find_tenant(&head.tenant, head.environment).await {
             Ok(tenant) => Ok(tenant.account_id(&head.account)),

@@ -93,7 +93,7 @@ impl AccountHandle<'_> {
         Ok(entry)
     }
 
-    /// Keeps an entry whose commit was acknowledged.
+    /// Keeps an entry after its commit, to look for it after a failover.
     pub(super) fn acknowledge_entry(&self, &LedgerEntry { seq, cause, .. }: &LedgerEntry) {
         let entry = AcknowledgedEntry { account_id: self.id, seq, cause };
         self.store.acknowledged.add_entries(std::iter::once(entry));

@@ -1,4 +1,4 @@
-//! Acknowledgements of the changes of a process that holds no lease, such as a command.
+//! Receives acknowledgements in a process that holds no lease, such as a command.
 
 use std::sync::Arc;
 
@@ -10,13 +10,13 @@ use super::{
 };
 use crate::store::{Store, StoreError};
 
-/// Hears the acknowledgements of this process's changes, until it is dropped.
+/// Receives acknowledgements of this process's changes until it is dropped.
 #[must_use]
 pub struct Acknowledgements(JoinHandle<()>);
 
 impl Store {
-    /// Opens a connection that hears acknowledgements of the changes that begin from now on. For a
-    /// process that holds no lease: without acknowledgements its changes wait until the leases of
+    /// Opens a connection that receives acknowledgements of the changes that begin from now on. For
+    /// a process that holds no lease: without acknowledgements its changes wait until the leases of
     /// all other nodes have ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn hear_acknowledgements(&self) -> Result<Acknowledgements, StoreError> {
@@ -30,9 +30,10 @@ impl Store {
             Ok(listener)
         };
         let mut listener = within(CONNECT_TIMEOUT * 2, listen).await?;
-        // A node acknowledges a change on the server where it has heard it, which is the one that
-        // committed it. So this connection hears nothing if it leads to another server, and the
-        // servers need not be compared. If it is lost, the changes wait for the ends of the leases.
+        // A node acknowledges a change on the server from which it received the change, which is
+        // the server that committed it. If this connection leads to another server, it receives
+        // nothing, so the servers need not be compared. If the connection is lost, changes wait
+        // until the leases have ended.
         Ok(Acknowledgements(tokio::spawn(async move {
             while let Ok(Some(heard)) = listener.try_recv().await {
                 if let Some(OwnNotice::Applied { by, number }) = own_notice(heard.payload()) {

@@ -80,12 +80,13 @@ impl Store {
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Announces a change that touches no API key, commits it, and returns once no node passes what
-    /// it forbids. Returns the server that has committed it.
+    /// Announces a change that affects no API key, and commits it. Returns once no node passes a
+    /// request that the change forbids, with the server that committed the change.
     ///
     /// Nodes drop nothing for such a change, because they read admin keys, sessions and links for
-    /// each request, on the server that granted their lease. A node whose lease is from a deposed
-    /// server must have lost it, and so must this node, if its session is on another server.
+    /// each request, on the server that granted their lease. But a node whose lease is from a
+    /// deposed server must have lost the lease, and so must this node if its session is on another
+    /// server.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,

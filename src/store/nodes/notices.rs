@@ -12,16 +12,16 @@ use crate::{
 pub enum Notice {
     /// These keys changed. The node that changed them may wait for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
-    /// Anything may have changed: a node that drops everything that it holds has applied it.
+    /// Anything may have changed: a node applies this by dropping everything that it has in memory.
     Everything { acknowledge: Option<ChangeId> },
-    /// The renewal with this number: all notifications of earlier commits were received.
+    /// The renewal with this number: the node has received all notifications of earlier commits.
     Renewed(i64),
 }
 
 /// A notification for one node only.
 #[derive(PartialEq, Eq, Debug)]
 pub(super) enum OwnNotice {
-    /// It is a renewal of this node.
+    /// A renewal of this node.
     Renewed(i64),
     /// Another node has applied a change of this node.
     Applied { by: NodeId, number: u64 },
@@ -30,8 +30,9 @@ pub(super) enum OwnNotice {
 /// Parses a notification for all nodes: `<kind> <node> <number> <tenant> <tag>,<tag>…`, or `all`. A
 /// change of the node `own` needs no acknowledgement from it.
 ///
-/// A newer version may have sent a kind that this one does not know, or may add words. It waits
-/// until the change is acknowledged, so such a change is applied too, by dropping everything.
+/// A node of a newer version may send a kind that this version does not know, or add words. It
+/// waits until the change is acknowledged, so this node applies such a change too: it drops
+/// everything.
 pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
     let words: Vec<&str> = payload.splitn(5, ' ').collect();
     let [kind, node, number, _tenant, rest @ ..] = &words[..] else {
@@ -59,15 +60,15 @@ pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     }
 }
 
-/// The tags of the keys that a change of this kind has changed. `None`: this version does not know
-/// the kind, or what follows the tenant.
+/// The tags of the keys that a change of this kind changed. `None`: this version does not know the
+/// kind, or cannot parse what follows the tenant.
 fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
     let tag = |text: &str| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
     match kind.parse::<ChangeKind>().ok()? {
         ChangeKind::Keys | ChangeKind::Account => {
             rest.map_or(Some(Vec::new()), |tags| tags.split(',').map(tag).collect())
         }
-        // They are read for each request, so there is nothing to drop.
+        // Admin keys and sessions are read for each request, so there is nothing to drop.
         ChangeKind::AdminKey | ChangeKind::Sessions => rest.is_none().then(Vec::new),
     }
 }
@@ -87,7 +88,7 @@ mod tests {
         NodeId::from_uuid(Uuid::from_u128(number))
     }
 
-    /// What node 1 makes of a notification for all nodes.
+    /// The notice that node 1 reads from a notification for all nodes.
     fn heard(payload: &str) -> Notice {
         notice(payload, node(1))
     }

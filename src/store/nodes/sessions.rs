@@ -57,8 +57,8 @@ pub struct Renewal {
 }
 
 impl Store {
-    /// Opens a connection for a lease of this length, to the primary that was promoted last. It does
-    /// not listen yet. From here on, the pools use connections to its server.
+    /// Opens a connection for a lease of this length, to the primary that was promoted last. It
+    /// does not listen yet. From then on, the pools use only connections to the same server.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_session(&self, lease: Duration) -> Result<NodeSession, StoreError> {
         self.servers.end_session();
@@ -94,7 +94,7 @@ impl Store {
         opened
     }
 
-    /// Waits until a server was reached that was promoted after that of the session.
+    /// Waits until a connection reaches a server that was promoted after the session's server.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn session_superseded(&self) {
         self.servers.superseded().await;
@@ -168,15 +168,15 @@ impl NodeSession {
         within(self.limit, self.forget_gone_nodes()).await
     }
 
-    /// How long the notification of a renewal may take, as every operation of the session may.
+    /// Time limit of the notification of a renewal, and of every other operation of the session.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
     /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
-    /// ended. Returns a number that is received like that of a renewal: by then, all changes have
-    /// been received that may wait for this node.
+    /// ended. Returns a number that arrives like that of a renewal. When it arrives, this node has
+    /// received all changes that may wait for it.
     pub async fn leave(&mut self) -> Result<i64, StoreError> {
         let number = self.changes.next_renewal();
         let (node, channel) = (self.changes.node.uuid(), self.changes.own_channel());

@@ -104,8 +104,9 @@ impl Standby {
         eventually("the replay is paused", paused).await;
     }
 
-    /// Ends the replication: the promoted standby will lack everything that the primary commits from
-    /// here on. A pause of the replay would not do, because a promotion replays what was received.
+    /// Ends the replication: the promoted standby will lack everything that the primary commits
+    /// from here on. A pause of the replay would not do, because a promotion replays what was
+    /// received.
     pub async fn stop_receiving(&self, primary: &PgPool) {
         self.run("ALTER SYSTEM SET primary_conninfo = ''").await.expect("the setting");
         self.run("SELECT pg_reload_conf()").await.expect("the setting is read");

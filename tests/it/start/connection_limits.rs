@@ -15,7 +15,7 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     let name = database.name.clone();
     let error = fails(database.service("4"));
     for part in [
-        "opens up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for look-ups, 8 for purchases and 1 ",
+        "opens up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 8 for purchases and 1 ",
         &format!("The role \"{name}\" may have 4 (its CONNECTION LIMIT)"),
         "Raise the limit to 18",
         "With TOLLGATE_DATABASE_CONNECTIONS=1 it still opens 15",

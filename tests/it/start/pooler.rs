@@ -1,5 +1,5 @@
-//! A real PgBouncer between Tollgate and Postgres. Session mode works with PgBouncer's defaults; the
-//! other modes are refused.
+//! A real PgBouncer between Tollgate and Postgres. Session mode works with PgBouncer's defaults;
+//! the other modes are refused.
 
 use std::{
     os::unix::{

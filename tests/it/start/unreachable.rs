@@ -1,4 +1,5 @@
-//! Wrong addresses: each is one line that says what is wrong and what to check, without the password.
+//! Errors about wrong addresses: each is one line that says what is wrong and what to check,
+//! without the password.
 
 use std::{
     io::{Read as _, Write as _},
@@ -8,7 +9,7 @@ use std::{
 use super::run::fails;
 use crate::harness::{cluster, process::tollgate};
 
-/// What a web server answers.
+/// The response of a web server.
 const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
 /// A port that reads a client's first message, sends each of these answers after the next message,
@@ -42,7 +43,7 @@ fn frozen_port() -> u16 {
     port
 }
 
-/// What is wrong with an address, and parts of the message.
+/// A wrong address, and parts of the error about it.
 struct Case {
     host: String,
     parameters: &'static str,
@@ -69,7 +70,7 @@ fn cases() -> Vec<Case> {
         case("%2Fnonexistent:5433".to_owned(), &["no socket .s.PGSQL.5433 in this directory"]),
         case(
             local(port_that_answers(&[HTTP])),
-            &["what answers there is not Postgres", "Check the host and the port in "],
+            &["the program that answers is not Postgres", "Check the host and the port in "],
         ),
         case(
             local(port_that_answers(&[])),

@@ -37,7 +37,7 @@ fn mistake_in_a_url_is_an_error_that_names_the_setting_and_shows_no_value() {
         ("postgres://u:hunter2@h/x?pass=hunter2", "the unknown parameter pass"),
         ("postgres://u:hun/ter2@h/x", "write / as %2F"),
         ("postgres://u:hun#ter2@h/x", "# as %23"),
-        ("postgres://u:hunter2@h:hunter2/x", "a port is no number"),
+        ("postgres://u:hunter2@h:hunter2/x", "a port is not a number"),
         ("postgres://u:hunter2@h1,h2,h3/x?port=1,2", "one port for all hosts, or one for each"),
         ("postgres://u:hunter2@h?password=hunter2", "it has password twice"),
         ("postgres://u:hunter2@h?dbname=", "its dbname is empty"),
