@@ -306,8 +306,8 @@ async fn admin_key_is_not_read_on_another_server_than_the_one_that_granted_the_l
     pair.end().await;
 }
 
-/// The node's session is on the new primary, which has granted no lease yet. The connections that
-/// look keys up still lead to the old one, which shows the key as it was.
+/// The node's session is on the new primary, which has not granted a lease yet. The connections for
+/// lookups still lead to the old primary, which shows the key as live.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_is_not_read_before_the_first_renewal_of_a_new_session() {
     let pair = Pair::start("renewal").await;
@@ -382,12 +382,12 @@ async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_n
     pair.end().await;
 }
 
-/// There are no sessions, so the call changes nothing. It must not return all the same: the new
-/// primary may have ended the sessions that the old one still shows.
+/// There are no sessions, so the call changes nothing. It must not return nevertheless: the new
+/// primary may have ended sessions that the old one still shows.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() {
     let pair = Pair::start("nothing").await;
-    // A commit that notifies waits for others that do, such as renewals.
+    // A commit that notifies waits for other commits that notify, such as renewals.
     let mut no_renewals = pair.app.pool.begin().await.expect("a transaction");
     sqlx::query("LOCK TABLE nodes").execute(&mut *no_renewals).await.expect("the lock");
     pair.depose_primary().await;
@@ -407,7 +407,7 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
     pair.end().await;
 }
 
-/// Nobody has fenced the old primary, which would accept writes.
+/// The old primary is not fenced, and would accept writes.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_that_is_led_back_to_a_deposed_primary_does_not_use_it() {
     let pair = Pair::start("timeline").await;
@@ -432,8 +432,8 @@ async fn node_that_is_led_back_to_a_deposed_primary_does_not_use_it() {
     pair.end().await;
 }
 
-/// The commit reaches the new primary, where a node has joined
-/// that the old one does not know. An idle connection of the same pool leads to the old one.
+/// The commit reaches the new primary, where a node has joined that the old primary does not know.
+/// An idle connection of the same pool leads to the old primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_are_read_on_the_connection_that_has_committed() {
     let pair = Pair::start("nodes").await;
@@ -443,7 +443,7 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     pair.standby.promote().await;
     let mut joined = PlayedNode::join(&pair.standby.pool).await;
 
-    // A store without a node, as of a command, uses any primary.
+    // A store without a node, such as that of a command, uses any primary.
     let settings =
         PoolSettings { max_connections: 4, ..cluster::pool_settings(&pair.balancer.url(DATABASE)) };
     let store = Arc::new(Store::connect(&settings).await.expect("a store"));

@@ -1,5 +1,5 @@
-//! `tollgate ledger verify` finds each kind of fault and names it, and with `--since` each entry
-//! that was lost.
+//! `tollgate ledger verify` finds each kind of fault and names it. With `--since` it also finds
+//! each entry that was lost.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -11,7 +11,7 @@ fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
     verify_at(&app.url, arguments)
 }
 
-/// The same for the database with this URL.
+/// Runs the command on the database with this URL.
 pub fn verify_at(url: &str, arguments: &[&str]) -> (bool, String) {
     let output = tollgate(&["ledger", "verify"])
         .args(arguments)
@@ -176,7 +176,7 @@ async fn ledger_verify_finds_and_names_each_fault() {
 #[tokio::test]
 async fn ledger_head_prints_the_newest_entry_of_each_account() {
     let app = busy_account().await;
-    // Characters that a file with separators or quotes could not have.
+    // Characters that a file with other separators or with quotes would have to escape.
     let odd = "a,\"b\";'c'\\|{#";
     let path = "/v1/accounts/a,%22b%22;'c'%5C%7C%7B%23";
     app.send(app.tradetally.call("PUT", path)).await.expect(201);

@@ -1,5 +1,5 @@
-//! A failover to a standby that lacks the newest commits of the old primary: the node notices it,
-//! and `tollgate ledger verify --since` does.
+//! A failover to a standby that lacks the newest commits of the old primary: the node and `tollgate
+//! ledger verify --since` report the lost entries.
 
 use serde_json::json;
 use tollgate::postgres::DATABASE;
@@ -52,7 +52,8 @@ fn expect_dead(service: &Process, dead: &[NewKey; 2]) {
     }
 }
 
-/// Promotes the standby and leads everybody but the pair's own node to it.
+/// Promotes the standby, and leads the connections of all nodes to it, except those of the pair's
+/// first node.
 async fn fail_over(pair: &Pair) {
     pair.standby.promote().await;
     pair.balancer.lead_to(pair.standby.socket());

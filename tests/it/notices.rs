@@ -14,8 +14,8 @@ async fn max_keys(app: &App) -> u16 {
     found.policy.max_keys.get()
 }
 
-/// A newer version may change what this one takes for constant, and waits until this one has
-/// forgotten it.
+/// A newer version may change data that this version never changes, and waits until nodes of this
+/// version have dropped it from memory.
 #[tokio::test]
 async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
     let app = App::start().await;
@@ -46,10 +46,10 @@ async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
     assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
 }
 
-/// A command holds no lease. It hears acknowledgements all the same, and need not wait until the
-/// lease of the other node ends, which takes an hour.
+/// A command holds no lease. It receives acknowledgements nevertheless, and need not wait for the
+/// end of the other node's lease, which takes an hour.
 #[tokio::test(flavor = "multi_thread")]
-async fn command_waits_for_acknowledgements() {
+async fn command_waits_for_acknowledgements_instead_of_the_ends_of_leases() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let tenant = &app.tronagg.tenant;
@@ -77,7 +77,7 @@ async fn command_waits_for_acknowledgements() {
 }
 
 #[tokio::test]
-async fn change_of_a_key_or_an_account_is_announced_and_waited_for() {
+async fn change_of_a_key_or_an_account_waits_for_every_node() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;

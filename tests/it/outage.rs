@@ -155,7 +155,8 @@ async fn unreachable_database_error_does_not_show_the_password() {
     assert!(text.contains("refused") && !text.contains("hunter2"), "{text}");
 }
 
-/// A pooler, for example, may lead an open connection to a server that has become a standby.
+/// An open connection, for example through a pooler, may lead to a server that has become a
+/// standby.
 #[tokio::test]
 async fn connection_on_which_a_write_is_refused_is_closed() {
     let app = App::start().await;
@@ -196,8 +197,8 @@ async fn connection_on_which_a_write_is_refused_is_closed() {
     account.ensure().await.expect("another connection is used");
 }
 
-/// However many requests fail, the log has a line for each change of state, and ten for each way to
-/// fail.
+/// However many requests fail, the log has one line for each change of state, and at most ten for
+/// each kind of failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     let app = App::start().await;
@@ -233,10 +234,10 @@ async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     assert!(log.matches(" WARN ").count() <= 20, "{log}");
 }
 
-/// Clients give up while the server is frozen, in the middle of their statements. The pool pings a
-/// connection that comes back, and waits for the answer without a limit of its own.
+/// Clients disconnect while the server is frozen, in the middle of their statements. sqlx pings a
+/// connection that returns to its pool, and waits for the answer without a time limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn requests_that_are_given_up_hold_no_connection_to_a_frozen_server() {
+async fn request_whose_client_disconnects_holds_no_connection_to_a_frozen_server() {
     let app = App::start().await;
     let proxy = Proxy::start(cluster::socket()).await;
     let settings = PoolSettings {

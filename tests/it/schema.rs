@@ -309,7 +309,7 @@ async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_lo
 #[tokio::test]
 async fn leases_are_renewed_while_another_session_keeps_a_migration_from_being_applied() {
     let (url, mut connection) = database().await;
-    // As a binary before the migration left it.
+    // The schema as a binary from before the migration left it.
     for statement in [
         "ALTER TABLE nodes DROP COLUMN lease_ends_at CASCADE",
         "DELETE FROM _sqlx_migrations WHERE version = 9",
@@ -317,14 +317,14 @@ async fn leases_are_renewed_while_another_session_keeps_a_migration_from_being_a
         execute(&mut connection, statement).await;
     }
     forget_the_functions(&mut connection).await;
-    // As a dump does.
+    // A dump takes the same lock.
     let mut other = PgConnection::connect(&url).await.expect("the database is there");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE nodes IN ACCESS SHARE MODE").await;
     let pool = PgPool::connect(&url).await.expect("the database is there");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
-    // It waits for the migration, and the migration gives up first.
+    // This renewal waits behind the migration, which gives up first.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     let renew = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
                  VALUES (gen_random_uuid(), 1, 2000, now())";

@@ -20,7 +20,7 @@ use crate::{
 /// A service whose URL names both servers of a pair, each behind a proxy.
 struct Hosts {
     pair: Pair,
-    /// In front of the primary. The other one runs by itself.
+    /// In front of the primary. The proxy in front of the standby runs by itself.
     first: Proxy,
     service: Process,
     key: NewKey,
@@ -77,7 +77,7 @@ async fn purchases(pool: &PgPool) -> i64 {
 }
 
 /// The old primary accepts connections and never answers. Later it answers again, and would accept
-/// writes: nobody has fenced it.
+/// writes, because it is not fenced.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
     let hosts = Hosts::start("hosts").await;
@@ -103,7 +103,7 @@ async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
     hosts.end().await;
 }
 
-/// Nobody fences the old primary, and no connection is lost.
+/// The old primary is not fenced, and no connection is lost.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_follows_a_promotion_although_the_old_primary_answers() {
     let hosts = Hosts::start("unfenced").await;

@@ -94,8 +94,8 @@ enum Rule {
     SameServer,
     /// Those of whatever server a connection leads to.
     AnyServer,
-    /// With a lease, those of the server that granted it. Without one, those of a server that has
-    /// the node's newest renewal.
+    /// With a lease, the answers of the server that granted it. Without a lease, the answers of a
+    /// server that has the node's newest renewal.
     NewestRenewal,
 }
 

@@ -1,4 +1,5 @@
-//! Ends of admin keys and dashboard sessions are announced to all nodes and waited for.
+//! Revoking an admin key and ending dashboard sessions are announced to all nodes, and wait for
+//! their acknowledgements.
 
 use serde_json::json;
 use tollgate::domain::audit::Origin;
@@ -7,13 +8,13 @@ use super::visitor::Site;
 use crate::harness::{Call, OTHER_WALLET, WALLET, played_node::PlayedNode, within_patience};
 
 #[tokio::test]
-async fn revoked_admin_key_is_announced_and_waited_for() {
+async fn revoke_of_an_admin_key_waits_for_every_node() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     let text = app.tronagg.admin_key_with(app, &["audit"]).await;
     let keys = app.store.list_admin_keys(tenant).await.expect("a list");
     let mut node = PlayedNode::join(&app.pool).await;
-    // The second call waits too: the first one may not have returned to its client.
+    // The second call waits too, because the first one may not have returned to its client.
     for _ in 0..2 {
         let origin = Origin::cli();
         let revoke = app.store.revoke_admin_key(tenant, keys[0].id, &origin);
@@ -25,7 +26,7 @@ async fn revoked_admin_key_is_announced_and_waited_for() {
 }
 
 #[tokio::test]
-async fn ended_sessions_of_an_account_are_announced_and_waited_for() {
+async fn end_of_an_accounts_sessions_waits_for_every_node() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     app.wallet("0").await;
@@ -61,7 +62,7 @@ async fn ended_sessions_of_an_account_are_announced_and_waited_for() {
 }
 
 #[tokio::test]
-async fn ended_sessions_of_a_tenant_are_announced_for_each_account_and_waited_for_once() {
+async fn end_of_a_tenants_sessions_is_announced_for_each_account_and_waits_once() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     app.wallet("0").await;
@@ -82,7 +83,7 @@ async fn ended_sessions_of_a_tenant_are_announced_for_each_account_and_waited_fo
     node.acknowledge(&last.expect("three changes")).await;
     let ended = within_patience("the sessions end", end).await.expect("no panic");
     assert_eq!(ended.expect("the sessions end"), 1);
-    // Repeating it ends none, but the first call may have failed: it waits too.
+    // A second call ends no session, but waits too, because the first call may have failed.
     let origin = Origin::cli();
     let again = app.store.end_dashboard_sessions_of_tenant(tenant, &origin);
     let ended = node.acknowledge_change_of("sessions", tenant, again).await;

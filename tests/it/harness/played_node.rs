@@ -1,4 +1,5 @@
-//! A node that a test plays: it hears every change, and acknowledges one when the test says so.
+//! A node that a test plays: it receives every change, and acknowledges a change when the test
+//! tells it to.
 
 use std::pin::pin;
 
@@ -27,7 +28,7 @@ pub struct PlayedNode {
 }
 
 impl PlayedNode {
-    /// Joins the nodes of the database. The lease of this node does not end while a test runs, so a
+    /// Adds this node to those of the database. Its lease does not end while a test runs, so a
     /// change waits until this node acknowledges it.
     pub async fn join(pool: &PgPool) -> Self {
         let id = Uuid::from_u128(0x7e57);
@@ -56,7 +57,7 @@ impl PlayedNode {
         heard.expect("the session is open").payload().to_owned()
     }
 
-    /// The next change that a node waits for. Those of triggers have the number 0.
+    /// The next change that waits for acknowledgements. Changes by triggers have the number 0.
     pub async fn next_change(&mut self) -> HeardChange {
         loop {
             let payload = self.next().await;
@@ -95,7 +96,7 @@ impl PlayedNode {
             _ = &mut operation => panic!("the operation has announced no change"),
         };
         change.expect(kind, tenant);
-        // An operation that does not wait ends within this time on any machine that is not stopped.
+        // An operation that does not wait for the acknowledgement ends within this time.
         let pause = tokio::time::sleep(std::time::Duration::from_millis(100));
         tokio::select! {
             () = pause => {}

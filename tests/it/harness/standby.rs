@@ -105,8 +105,8 @@ impl Standby {
     }
 
     /// Ends the replication: the promoted standby will lack everything that the primary commits
-    /// from here on. A pause of the replay would not do, because a promotion replays what was
-    /// received.
+    /// from then on. To pause replay would not be enough, because a promotion replays everything
+    /// that was received.
     pub async fn stop_receiving(&self, primary: &PgPool) {
         self.run("ALTER SYSTEM SET primary_conninfo = ''").await.expect("the setting");
         self.run("SELECT pg_reload_conf()").await.expect("the setting is read");

@@ -16,7 +16,7 @@ use tollgate::postgres::{DATABASE, PrivatePostgres};
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, eventually, process::tollgate};
 
-/// A cluster that can be served over TCP, with a directory for certificates.
+/// A Postgres cluster that is not running, with a directory for certificates.
 struct Cluster {
     directory: PathBuf,
     bindir: PathBuf,
@@ -56,7 +56,7 @@ impl Cluster {
         assert!(output.status.success(), "{command}: {stderr}");
     }
 
-    /// Serves with this certificate. Only connections that use TLS are let in.
+    /// Starts Postgres with this certificate. It accepts only connections that use TLS.
     async fn serve(&self, certificate: &str, key: &str) -> Server {
         let owner = std::fs::metadata(self.file("data")).expect("the data of the cluster");
         let rules = self.file("tls_hba.conf");
@@ -115,7 +115,7 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // The next server of the cluster starts only when this one has ended.
+        // The next server of the cluster can start only after this one has stopped.
         let pid = i32::try_from(self.process.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(pid) = pid {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
@@ -143,7 +143,7 @@ const OWN_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -
      -addext subjectAltName=DNS:localhost -keyout own.key -out own.crt";
 
 #[tokio::test]
-async fn commands_in_the_error_about_a_certificate_make_one_that_is_accepted() {
+async fn commands_in_the_error_about_a_certificate_make_a_certificate_that_is_accepted() {
     let cluster = Cluster::create("certificates").await;
     cluster.shell(OWN_AUTHORITY);
     let server = cluster.serve("own.crt", "own.key").await;
@@ -174,7 +174,7 @@ async fn commands_in_the_error_about_a_certificate_make_one_that_is_accepted() {
             "sslmode=verify-full&sslrootcert=/nonexistent/ca.crt",
             "Check the files of certificates and keys: sslrootcert",
         ),
-        // The server lets in only connections that use TLS.
+        // The server accepts only connections that use TLS.
         ("localhost", "sslmode=disable", "use sslmode=verify-full in DATABASE_URL"),
     ] {
         let error = error_of(&server.url(host, parameters));

@@ -49,7 +49,7 @@ async fn commands_need_only_one_connection() {
         &["admin-key", "create", "tronagg", "--name", "second"],
         &["admin-key", "list", "tronagg"],
         &["migrate"],
-        // It would open a second one, to hear acknowledgements.
+        // This command tries to open a second connection, to receive acknowledgements.
         &["dashboard", "end-sessions", "tronagg"],
     ] {
         database.wait_until_unused().await;

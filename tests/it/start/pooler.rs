@@ -28,8 +28,8 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts one that has these `settings`, and PgBouncer's defaults for everything else. The
-    /// cluster must run.
+    /// Starts PgBouncer with these `settings`, and its defaults for everything else. The cluster
+    /// must be running.
     fn start(name: &str, settings: &str) -> Self {
         let directory = cluster::directory(name);
         std::fs::create_dir_all(&directory).expect("a directory");
@@ -172,7 +172,7 @@ async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_chang
             for arguments in [&["serve"][..], &["migrate"], &["tenant", "list"]] {
                 refuses(pooler.command(database, arguments));
             }
-            // The connection that listens does not make up for it.
+            // A direct connection for listening does not help.
             let mut command = pooler.command(database, &["serve"]);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", &url);
             refuses(command);

@@ -101,7 +101,7 @@ async fn too_many_connections_are_not_hidden_behind_the_time_out_of_the_pool() {
     let settings =
         PoolSettings { acquire_timeout: Duration::from_secs(2), ..pool_settings(&database.url) };
     let store = Store::connect(&settings).await.expect("one connection is allowed");
-    // The connection with which the store began may still count.
+    // The store's first connection may still count against the limit.
     let other = tokio::sync::Mutex::new(None);
     eventually("another client has the connection", async || {
         let connected = PgConnection::connect(&database.url).await.ok();

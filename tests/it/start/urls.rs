@@ -1,4 +1,4 @@
-//! The form of `DATABASE_URL`: several hosts, and mistakes in it.
+//! The form of `DATABASE_URL`: several hosts, and mistakes in the URL.
 
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, process::tollgate};
