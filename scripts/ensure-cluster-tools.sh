@@ -11,14 +11,14 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 ensure() {
     if command -v "$1" >/dev/null 2>&1; then return; fi
     if ! command -v apt-get >/dev/null 2>&1; then
-        echo "The cluster of \`make test-cluster\` needs $1. It is installed on Debian and Ubuntu only: install it by" >&2
+        echo "\`make test-cluster\` needs $1. This script installs it on Debian and Ubuntu only: install it by" >&2
         echo "hand and put it on PATH." >&2
         exit 1
     fi
     echo "Debian's package also starts a $1 of its own. It is not used here: \`systemctl disable --now $3\` stops it." >&2
     scripts/install-package.sh "$2"
     if ! command -v "$1" >/dev/null 2>&1; then
-        echo "$2 was installed, but $1 is in none of the known places: put it on PATH." >&2
+        echo "$2 was installed, but this script does not find $1: put it on PATH." >&2
         exit 1
     fi
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs PgBouncer for the tests of poolers, if it is missing. Prints nothing if it is installed.
 #
-# The tests use $PGBOUNCER, or `pgbouncer` on PATH or in the directories of the system's administrator.
+# The tests use $PGBOUNCER, or `pgbouncer` on PATH or in one of the sbin directories.
 set -eu
 
 # Debian does not put these directories on every user's PATH.
@@ -19,6 +19,6 @@ if command -v apt-get >/dev/null 2>&1; then
 fi
 "$(dirname "$0")/install-package.sh" pgbouncer
 if ! has_pgbouncer; then
-    echo "PgBouncer was installed, but it is in none of the known places: set PGBOUNCER to the program." >&2
+    echo "PgBouncer was installed, but this script does not find it: set PGBOUNCER to the program." >&2
     exit 1
 fi

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs tests/cluster: two services on a Patroni cluster that fails over. Passes its arguments on; see
-# tests/cluster/main.py.
+# Runs tests/cluster: two nodes on a Patroni cluster that fails over. Passes its arguments to tests/cluster/main.py,
+# which describes them.
 #
-# The binary is target/debug/tollgate, or the one in TOLLGATE_BIN, which is then not built.
+# Builds target/debug/tollgate, unless TOLLGATE_BIN names another binary.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Upgrades a running service from the previous version to this one, node after node, under load.
+# Upgrades running nodes from the previous version to this one, one after another, under load.
 #
 #   scripts/test-upgrade.sh
 #
-# tests/upgrade/previous-version names the commit of the previous version. It is built in a git worktree, with the
-# dependencies that this version has compiled, and kept in target/upgrade/: a commit that is there already, built by
-# the same compiler, is not built again.
+# tests/upgrade/previous-version names the commit of the previous version. The script builds it in a git worktree, with
+# the dependencies that were compiled for this version, and keeps the binary in target/upgrade/. If the same compiler has
+# built that commit before, the script does not build it again.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -38,7 +38,8 @@ remove_tree() {
 }
 
 # Cargo gives this package the same file names in both trees, unless their profiles differ. With the same names it could
-# take the program of one tree for that of the other. The names of the dependencies do not change, so both share them.
+# take the program of one tree for that of the other. The file names of the dependencies are the same, so both trees
+# share them.
 build_previous() {
     echo "upgrade test: building the previous version, $sha" >&2
     rm -rf "$previous" "$previous.new"

@@ -18,7 +18,7 @@ COMMAND_SECONDS = 60
 PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.2
 LIVE_KEYS = 4
-# A key is presented so long after its revoke, and after the time before.
+# The pauses before each presentation of a revoked key.
 AFTERWARDS = (0.0, 0.0, 0.3, 1.0)
 
 
@@ -34,7 +34,7 @@ class AdminKeys:
         connections = [Client(name, port) for name, port in self._nodes.ports.items()]
         live: deque[tuple[str, str]] = deque()
         while not stopping():
-            # First of all, so that after a failover it revokes a key that the old primary knows as live.
+            # First, so that after a failover it revokes a key that the old primary still shows as live.
             if len(live) > LIVE_KEYS:
                 await self._revoke(connections, *live[0])
                 live.popleft()

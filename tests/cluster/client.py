@@ -16,7 +16,7 @@ REQUEST_ID = re.compile(rb"\r\nx-request-id: *([^\r]*)\r\n", re.IGNORECASE)
 
 @dataclass
 class Answer:
-    """An answer of a node. A status of 0 says that there was none; the body then says why."""
+    """An answer of a node. The status 0 means that there was no answer; the body then says why."""
 
     node: str
     kind: str

@@ -1,4 +1,4 @@
-"""One etcd, in which Patroni keeps the leader's lock."""
+"""The etcd in which Patroni keeps the leader lock."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class HaProxy:
         self._program: Program | None = None
 
     def start(self, cut_sessions: bool = True) -> None:
-        """Starts it. `cut_sessions`: whether it closes the sessions on a server that is marked down."""
+        """Starts HAProxy. `cut_sessions`: whether it closes connections to a server that is marked down."""
         servers = "\n".join(
             f"    server {member.name} 127.0.0.1:{member.port} check port {member.api_port}"
             for member in self._members

@@ -1,4 +1,4 @@
-"""Compares the rows of the primary with what the clients have seen."""
+"""Compares the rows of the primary with the answers that the clients received."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 
 from record import Purchase, Record
 
-# An id is a prefix and a UUID in these digits of five bits each.
+# An id is a prefix and a UUID. Each of these digits stands for five bits of the UUID.
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 PURCHASES = """
@@ -28,7 +28,7 @@ BALANCE = """
 
 
 def judge(url: str, record: Record, accounts: Sequence[str], start: int) -> list[str]:
-    """All differences. `start`: the balance of each account before the first purchase, in minor units."""
+    """Returns all differences. `start`: the balance of each account before the first purchase, in minor units."""
     faults: list[str] = []
     with psycopg.connect(url, autocommit=True) as connection:
         for account in accounts:

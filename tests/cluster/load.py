@@ -22,9 +22,9 @@ CREDIT = 1_000_000
 MINOR_UNITS = 1_000_000
 HOT_ACCOUNT = "hot"
 RETRY_SECONDS = 0.05
-# Of each client that revokes.
+# The number of keys that each client keeps live before it revokes one.
 LIVE_KEYS = 8
-# How long a request may take to be answered once no further one begins.
+# How long the requests in flight may take once no further request begins.
 DRAIN_SECONDS = 30
 FINISH_SECONDS = 60
 
@@ -38,7 +38,7 @@ class Pace:
     revokers: int = 4
     pause: float = 0.04
     live_pause: float = 0.025
-    # A revoked key is presented again so long after its revoke.
+    # How long after its revoke a revoked key is presented again.
     again: tuple[float, ...] = (0.3, 1.5, 4.0)
 
 
@@ -66,7 +66,7 @@ class Load:
         return [HOT_ACCOUNT, *(f"buyer-{number}" for number in range(self._pace.buyers))]
 
     def start(self) -> None:
-        """Makes the accounts, and starts the clients. The load is off."""
+        """Creates the accounts, and starts the clients. The load is off."""
         self._thread.start()
         self._started.wait()
         self.check()
@@ -75,7 +75,7 @@ class Load:
         self._loop.call_soon_threadsafe(self._on.set)
 
     def turn_off(self) -> None:
-        """Returns when every request that began was answered."""
+        """Stops new requests, and returns when every request in flight is answered."""
         self._loop.call_soon_threadsafe(self._on.clear)
         time.sleep(0.05)
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -84,7 +84,7 @@ class Load:
             self.check()
 
     def finish(self) -> None:
-        """Ends all clients. Purchases without an answer are tried again until they have one."""
+        """Ends all clients. They retry purchases without an answer until each has one."""
         self._stopping = True
         self.turn_on()
         self._thread.join(FINISH_SECONDS)
@@ -142,7 +142,7 @@ class Load:
         return made["id"], made["key"]
 
     async def _buy(self, account: str, key: str, label: str) -> None:
-        """Buys at either node. A purchase without an answer is sent again, at either node, until there is one."""
+        """Buys at either node. Sends a purchase without an answer again, to either node, until it is answered."""
         connections, number = self._connections(), 0
         while not self._stopping:
             number += 1
@@ -150,7 +150,7 @@ class Load:
             self.record.purchases.append(purchase)
             await self._buy_one(connections, key, purchase)
             if number % 10 == 0:
-                # The same again, so that a second deduction would show.
+                # The same purchase again: a second deduction would be a fault.
                 await self._buy_one(connections, key, purchase)
             await asyncio.sleep(self._pause())
 
@@ -175,8 +175,8 @@ class Load:
             self.record.wrong_answer(answer, f"the purchase {purchase.id} again")
 
     async def _revoke(self, account: str) -> None:
-        """Creates keys, and revokes the oldest of its live ones. So after a failover it revokes keys that the old
-        primary knows as live. Some were never presented before, so that no node has them in memory."""
+        """Creates keys, and revokes the oldest of its live keys. So after a failover it revokes keys that the old
+        primary still shows as live. Some of them were never presented, so that no node has them in memory."""
         connections, live = self._connections(), deque[RevokedKey]()
         while not self._stopping:
             key = await self._create_one(connections, account)
@@ -222,7 +222,7 @@ class Load:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _check_again(self) -> None:
-        """Presents revoked keys again: each some seconds after its revoke, and any of them all the time."""
+        """Presents revoked keys again: each one some seconds after its revoke, and random ones all the time."""
         connections = self._connections()
         while not self._stopping:
             now = time.monotonic()

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Tests Tollgate on a Postgres that fails over: three Patroni nodes, etcd, HAProxy and PgBouncer.
+"""Tests Tollgate on a Postgres that fails over: three servers under Patroni, etcd, HAProxy and PgBouncer.
 
     scripts/test-cluster.sh [--mode MODE]... [--phase NAME]...
 
-installs what is needed, and calls this. Two services run on the cluster: in the mode `haproxy` node A behind HAProxy
-and node B behind PgBouncer and HAProxy, in the mode `hosts` both with all three servers in the URL. Clients buy, and
-create and revoke keys, while the phases make the database fail over. In the end no acknowledged purchase may be lost
-or doubled, no key may have passed after its revoke had returned, and in each phase both nodes must have answered every
-request that began 3 s after the database could be written to again.
+installs the missing programs, and runs this one. Two nodes run on the cluster: in the mode `haproxy` node A behind
+HAProxy and node B behind PgBouncer and HAProxy, in the mode `hosts` both with all three servers in the URL. Clients
+buy, and create and revoke keys, while the phases make the database fail over. In the end no acknowledged purchase may
+be lost or doubled, no key may have passed after its revoke had returned, and in each phase both nodes must have
+answered every request that began 3 s or more after the node's path to the new primary was open.
 
-With TOLLGATE_TEST_LONG set, all phases run, and at least 100,000 purchases and 10,000 revokes are made. The binary is
-target/debug/tollgate, or the one in TOLLGATE_BIN; PG_BINDIR is the directory of Postgres's programs. The exit status is
-0 if everything held. Otherwise the logs of all programs are kept.
+With TOLLGATE_TEST_LONG set, all phases run, and the clients make at least 100,000 purchases and 10,000 revokes. The
+binary is target/debug/tollgate, or the one in TOLLGATE_BIN; PG_BINDIR is the directory of Postgres's programs. The exit
+status is 0 if every check passed. Otherwise the test keeps the logs of all programs.
 """
 
 from __future__ import annotations
@@ -50,14 +50,14 @@ LONG_PACE = Pace(hot_buyers=8, buyers=8, revokers=8, pause=0.005, again=(0.5, 4.
 
 
 class Outcome:
-    """What the modes have shown so far."""
+    """The results of the modes so far."""
 
     def __init__(self) -> None:
         self.outages: list[Outage] = []
         self.faults: list[str] = []
         self.purchases = 0
         self.revokes = 0
-        # During outages.
+        # The number of new keys that were refused during outages.
         self.refused_new = 0
 
     def add(self, record: Record) -> None:
@@ -110,7 +110,7 @@ def run(workplace: Workplace, modes: Sequence[str], names: Sequence[str], long: 
     users = {name: secrets.token_hex(16) for name in ("postgres", "replicator", "tollgate")}
     etcd = Etcd(workplace)
     etcd.wait()
-    # Where links lead to, because Patroni needs more programs than have links.
+    # The target of the link to initdb, because Patroni needs programs that have no links.
     bindir = (Path(os.environ["PG_BINDIR"]) / "initdb").resolve().parent
     cluster = Cluster(workplace, etcd.port, bindir, users)
     cluster.start()
@@ -160,7 +160,7 @@ def end_on_signals() -> None:
     """Makes signals raise an exception, so that `with` blocks clean up."""
 
     def leave(number: int, _frame: object) -> None:
-        # A second signal must not interrupt the cleaning up.
+        # A second signal must not interrupt the cleanup.
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)
         sys.exit(128 + number)

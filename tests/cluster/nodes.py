@@ -1,4 +1,4 @@
-"""Two services on one database, and the commands beside them."""
+"""Two nodes on one database, and the commands of Tollgate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three Patroni nodes, each with a Postgres."""
+"""A Patroni cluster of three members, each with a Postgres."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from workplace import Broken, Program, Workplace, children, kill, wait_until
 
 NAMES = ("n1", "n2", "n3")
-# The smallest that Patroni allows.
+# The smallest value that Patroni allows.
 TTL_SECONDS = 20
 SETTLE_SECONDS = 90
 
@@ -22,11 +22,11 @@ START = "import sys; from patroni.__main__ import main; sys.argv = ['patroni', s
 
 @dataclass
 class State:
-    """What Patroni says about the cluster."""
+    """The state of the cluster, as Patroni reports it."""
 
     leader: str | None
     sync_standby: str | None
-    # All members run on one timeline, and both standbys stream.
+    # Whether all members run on one timeline, and both standbys stream.
     is_healthy: bool
 
 
@@ -63,13 +63,13 @@ class Member:
 
     def signal_all(self, number: signal.Signals) -> None:
         self.signal_patroni(number)
-        # A process that was started meanwhile is in the second list.
+        # The second list has processes that started during the first round.
         for _ in range(2):
             for pid in self._postgres():
                 kill(pid, number)
 
     def call(self, method: str, path: str, body: object = None, seconds: float = 2) -> tuple[int, bytes]:
-        """Patroni's REST API. A status of 0 says that there was no answer."""
+        """Calls Patroni's REST API. The status 0 means that there was no answer."""
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
@@ -111,8 +111,8 @@ class Cluster:
         return self.member(self.state().leader)
 
     def state(self) -> State:
-        """The state by the first member that answers. One that is frozen or isolated may answer with an old state, so
-        the members are asked one after another until one knows of a leader."""
+        """The state, as the first member that knows a leader reports it. A frozen or isolated member may not answer, or
+        report an old state."""
         found = State(None, None, False)
         for member in self.members:
             status, text = member.call("GET", "/cluster")
@@ -140,7 +140,7 @@ class Cluster:
         return status == 200
 
     def set_maintenance(self, is_on: bool) -> None:
-        """Puts Patroni into maintenance mode ("pause"), and returns when all members know of it."""
+        """Switches Patroni's maintenance mode ("pause") on or off, and returns when all members know it."""
         status, _ = self.leader().call("PATCH", "/config", {"pause": is_on}, 5)
         if status != 200:
             raise Broken(f"Patroni did not change its maintenance mode: {status}")

@@ -1,7 +1,7 @@
-"""PgBouncer in session mode in front of HAProxy; everything else is at its defaults.
+"""PgBouncer in session mode in front of HAProxy, with the defaults of all other settings.
 
-By default it tries a failed login again only after 15 s (`server_login_retry`). So after an outage the way through it
-opens up to 15 s later than the one through HAProxy.
+By default PgBouncer retries a failed login only after 15 s (`server_login_retry`). So after an outage the path through
+PgBouncer opens up to 15 s later than the path through HAProxy.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The faults. Each function makes one, repairs it, and returns when the database opened for each node."""
+"""The faults. Each function causes one, repairs it, and returns when each node's path to the database opened."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from probe import Probe
 from workplace import Broken, wait_until
 from world import BOUND_SECONDS, PhaseSpec, World
 
-# A lock of Patroni ends after its ttl; then a standby is promoted.
+# Patroni's leader lock expires after its ttl; then Patroni promotes a standby.
 FAILOVER_SECONDS = TTL_SECONDS + 25
 SWITCHOVER_SECONDS = 20
 # How long both primaries run side by side.
@@ -40,7 +40,7 @@ def kill_primary(world: World) -> dict[str, float]:
 
 
 def pause_replay(world: World) -> dict[str, float]:
-    """The standby that is promoted has yet to replay the newest revokes."""
+    """Promotes a standby that has not yet replayed the newest revokes."""
     set_replay_paused(world)
     time.sleep(REPLAY_PAUSED_SECONDS)
     opened = switchover(world)
@@ -49,7 +49,7 @@ def pause_replay(world: World) -> dict[str, float]:
 
 
 def freeze_patroni(world: World) -> dict[str, float]:
-    """The Postgres of the old primary goes on, and answers reads."""
+    """Freezes Patroni. The Postgres of the old primary goes on, and answers reads."""
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
@@ -61,8 +61,8 @@ def freeze_patroni(world: World) -> dict[str, float]:
 
 
 def freeze_patroni_with_sessions(world: World) -> dict[str, float]:
-    """PgBouncer keeps its connections to the old primary, and hands them out until that primary ends. So the way of
-    node B opens only then."""
+    """Freezes Patroni while HAProxy does not cut connections. PgBouncer keeps its connections to the old primary, and
+    gives them to node B until that primary stops. So the path of node B opens only then."""
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
@@ -86,7 +86,7 @@ def freeze_machine(world: World) -> dict[str, float]:
 
 
 def restart_haproxy(world: World) -> dict[str, float]:
-    """After its start HAProxy leads connections to any server, also to standbys that lag."""
+    """Restarts HAProxy, which then leads connections to any server at first, also to standbys that lag."""
     set_replay_paused(world)
     world.fault_begins()
     world.haproxy.stop()
@@ -109,7 +109,7 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
 
 
 def until_enough(purchases: int, revokes: int) -> PhaseSpec:
-    """No fault, until there are so many purchases and revokes."""
+    """A phase without a fault, which lasts until there are this many purchases and revokes."""
 
     def run(world: World) -> dict[str, float]:
         world.fault_begins()
@@ -134,7 +134,7 @@ def cut_sessions(world: World) -> None:
 
 
 def set_replay_paused(world: World) -> None:
-    """Pauses the replay of both standbys. Outside of maintenance, Patroni would resume it every second."""
+    """Pauses replay on both standbys. Outside of maintenance mode, Patroni would resume it every second."""
     world.cluster.set_maintenance(True)
     urls = world.standby_urls()
     for url in urls:
@@ -161,7 +161,7 @@ SHORT = (
     PhaseSpec("Patroni frozen", freeze_patroni),
 )
 LONG = (*SHORT, PhaseSpec("machine frozen", freeze_machine))
-# Only where there are balancers.
+# Only in the mode with HAProxy and PgBouncer.
 LONG_HAPROXY = (
     PhaseSpec("HAProxy restarted", restart_haproxy),
     PhaseSpec("PgBouncer restarted", restart_pgbouncer),

@@ -1,4 +1,4 @@
-"""Finds the moment from which the database can be written to, by writing to it every 50 ms."""
+"""Finds the time from which the database accepts writes, by writing to it every 50 ms."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from workplace import Broken
 INTERVAL_SECONDS = 0.05
 # libpq allows no less.
 CONNECT_SECONDS = 2
-# A balancer that has just started leads connections to all servers in turn, so one success is not enough.
+# A load balancer that has just started leads connections to all servers in turn, so one success is not enough.
 SUCCESSES = 5
 
 TIMELINE = """
@@ -29,8 +29,8 @@ SCHEMA = """
 
 
 class Probe:
-    """Writes along some paths to the database: ports of servers, or of a balancer. A write counts only on a server
-    whose timeline is at least the given one, so that a deposed primary does not count."""
+    """Writes along paths to the database: the ports of servers, or that of a load balancer. A write counts only on a
+    server with at least the given timeline, so that a deposed primary does not count."""
 
     def __init__(self, url: Callable[[int], str], ports: Sequence[int], timeline: int) -> None:
         self._url = url
@@ -43,7 +43,7 @@ class Probe:
             threading.Thread(target=self._run, args=(port,), daemon=True).start()
 
     def wait(self, seconds: float, what: str) -> float:
-        """The moment of the first success."""
+        """Waits for a path to open, and returns the time of its first successful write."""
         found = self._found.wait(seconds)
         self._end = True
         if not found:

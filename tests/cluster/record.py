@@ -1,4 +1,4 @@
-"""What the clients have seen: the material of the judge."""
+"""Records the answers that the clients received, for the judge."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class RevokedKey:
     account: str
     id: str
     text: str
-    # When the revoke had returned 200.
+    # The time at which the revoke returned 200.
     returned: float
 
 
 @dataclass
 class Phase:
-    """A phase of the test. Its faults begin at `fault`; a node's path to the database is open from `open` on."""
+    """A phase of the test. Its fault begins at `fault`; each node's path to the database is open from `open` on."""
 
     name: str
     begun: float
@@ -44,12 +44,12 @@ class Record:
     purchases: list[Purchase] = field(default_factory=list)
     revoked: list[RevokedKey] = field(default_factory=list)
     revoked_admin_keys: list[str] = field(default_factory=list)
-    # Answers of 5xx, and requests without an answer.
+    # 5xx answers, and requests without an answer.
     failures: list[Answer] = field(default_factory=list)
     late_passes: list[str] = field(default_factory=list)
     # Answers that are wrong whatever the database does, such as a refusal of a live key.
     wrong: list[str] = field(default_factory=list)
-    # Refusals of keys that were made just before.
+    # Refusals of keys that were just created.
     refused_new: list[Answer] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
 

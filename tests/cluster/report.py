@@ -1,4 +1,4 @@
-"""The bound of each phase, the lines and the table."""
+"""Checks the bound of each phase, and formats its line and the table."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ class Outage:
     phase: Phase
     node: str
     failures: list[Answer]
-    # Those that break the bound.
+    # The failures that break the bound.
     late: list[Answer]
 
     def seconds(self) -> float:
-        """From the first failure to the last one."""
+        """The time from the first failure to the last one."""
         if not self.failures:
             return 0.0
         return max(answer.ended for answer in self.failures) - min(answer.begun for answer in self.failures)
 
     def after_open(self) -> float:
-        """When the last request began that failed, after the database had opened. Negative if it began before."""
+        """How long after the path had opened the last failed request began. Negative if it began before."""
         return max((answer.begun for answer in self.failures), default=0.0) - self.phase.open[self.node]
 
 
@@ -50,8 +50,8 @@ def outages(record: Record, phase: Phase) -> list[Outage]:
 
 
 def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
-    """Refusals of new keys: those that break a promise, and the number of the others. A node whose lease is from the
-    old primary does not know a key that was made on the new one, until it leaves the old one."""
+    """Refusals of new keys: those that are faults, and the number of the others. A node whose lease is from the old
+    primary does not know a key that was created on the new primary, until its lease ends."""
     broken: list[Answer] = []
     for answer in record.refused_new:
         phase = next((phase for phase in reversed(record.phases) if phase.begun <= answer.begun), None)
@@ -73,8 +73,8 @@ HEADER = ("phase", "node", "opened after", "outage", "failed", "last began", f"b
 
 
 def table(all_outages: list[Outage]) -> str:
-    """`opened after`: from the fault until the node's way to the database was open. `last began`: when the last
-    request began that failed, after that."""
+    """`opened after`: the time from the fault until the node's path to the database was open. `last began`: how long
+    after that the last failed request began."""
     rows = [HEADER]
     for outage in all_outages:
         opened = outage.phase.open[outage.node] - outage.phase.fault
@@ -96,7 +96,7 @@ def table(all_outages: list[Outage]) -> str:
 
 
 def examples(what: str, lines: list[str]) -> list[str]:
-    """A heading with the number, and the first lines."""
+    """A heading with the number of lines, and the first lines."""
     if not lines:
         return []
     return [f"{what}: {len(lines)}", *(f"  {text}" for text in lines[:EXAMPLES])]

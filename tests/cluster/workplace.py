@@ -23,7 +23,7 @@ class Broken(Exception):
 
 class Workplace:
     def __enter__(self) -> Workplace:
-        # Under /tmp, because another user has to get in there, and because the path of a socket must be short.
+        # Under /tmp, because another user needs access, and because the path of a socket must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-cluster-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.logs = self.directory / "logs"
@@ -70,7 +70,7 @@ class Workplace:
             os.chown(place, self.user.pw_uid, self.user.pw_gid)
 
     def free_port(self) -> int:
-        """A port that nobody listens on, and that no earlier call has returned."""
+        """A port on which no program listens, and which no earlier call returned."""
         while True:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port: int = server.getsockname()[1]
@@ -86,8 +86,8 @@ class Workplace:
         environment: dict[str, str] | None = None,
         as_other_user: bool = True,
     ) -> Program:
-        """Starts a program whose output is appended to its log. Only the main thread may call this: a program ends
-        with the thread that has started it."""
+        """Starts a program, and appends its output to its log. Only the main thread may call this, because a program
+        ends with the thread that started it."""
         path = self.logs / f"{name}.log"
         with open(path, "ab") as log:
             try:
@@ -99,7 +99,7 @@ class Workplace:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    # Ctrl-C reaches this test alone, which ends the programs in order.
+                    # So that Ctrl-C reaches only this test, which ends the programs in order.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -127,17 +127,17 @@ class Workplace:
         return ended.stdout
 
     def _prefix(self, as_other_user: bool) -> list[str]:
-        # Should this test be killed, the kernel ends the program. Patroni then stops its Postgres.
+        # If this test is killed, the kernel ends the program. Patroni then stops its Postgres.
         prefix = ["setpriv", "--pdeathsig", "TERM"]
         if self.user is not None and as_other_user:
             prefix += ["--reuid", str(self.user.pw_uid), "--regid", str(self.user.pw_gid), "--clear-groups"]
-            # The Python of root may be where nobody else can read.
+            # Root's Python may be in a directory that no other user can read.
             prefix += ["--inh-caps", "+dac_override", "--ambient-caps", "+dac_override"]
         return [*prefix, "--"]
 
     def _end_all(self) -> None:
-        """Kills every process that names the directory in its arguments or works in it. Its name is unique. Postgres
-        is not a child of this process."""
+        """Kills every process that names the directory, whose name is unique, in its arguments or works in it. Postgres
+        is not a child of this process, so it has to be found in this way."""
         deadline = time.monotonic() + STOP_SECONDS
         while found := self._processes():
             for pid in found:
@@ -229,7 +229,7 @@ def children(pid: int) -> list[int]:
 
 
 def program_environment(additional: dict[str, str]) -> dict[str, str]:
-    # No setting of the user's reaches the programs: above all no DATABASE_URL.
+    # No setting of the user may reach the programs, above all no DATABASE_URL.
     prefixes = ("TOLLGATE_", "TOKIO_", "PG", "ETCD", "PATRONI")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     kept.pop("DATABASE_URL", None)
@@ -237,7 +237,7 @@ def program_environment(additional: dict[str, str]) -> dict[str, str]:
 
 
 def find_program(name: str) -> str:
-    # Debian keeps some in /usr/sbin, which is not on the PATH of everyone.
+    # Debian has some programs in /usr/sbin, which is not on every user's PATH.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=path)
     if found is None:

@@ -1,4 +1,4 @@
-"""The cluster, the balancers, the two services and their clients, as the phases see them."""
+"""The cluster, HAProxy, PgBouncer, the two nodes and their clients, for the phases."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from probe import SCHEMA, Probe, timeline
 from record import Phase, Record
 from workplace import Workplace, wait_until
 
-# A request that begins this long after the database has opened must be answered.
+# A request that begins this long after the node's path to the database has opened must be answered.
 BOUND_SECONDS = 3
 # How long a phase goes on after that.
 WATCH_SECONDS = 2
@@ -29,8 +29,8 @@ READY_SECONDS = 60
 
 @dataclass
 class PhaseSpec:
-    """A phase: `run` makes the fault, repairs it, and returns when the database opened for each node. `prepare` runs
-    before it, without load."""
+    """A phase: `run` causes the fault, repairs it, and returns the time when each node's path opened. `prepare` runs
+    before, without load."""
 
     name: str
     run: Callable[[World], dict[str, float]]

@@ -78,7 +78,7 @@ class Rotation:
             self._nodes.append(node)
 
     def remove(self, node: Node) -> None:
-        """Sends no further request to the node, and waits until nothing that chose it uses it any more."""
+        """Takes the node out of rotation, and waits until no client uses it any more."""
         with self._changed:
             self._nodes.remove(node)
             self._changed.wait_for(lambda: self._in_use[node] == 0)

@@ -1,4 +1,4 @@
-"""Compares the ledger with what the clients have seen, and prints the result."""
+"""Compares the ledger with the answers that the clients received, and prints the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIRECTIONS = ("old → old", "old → new", "new → old", "new → new")
 
 
 def judge_ledger(load: Load, node: Node) -> tuple[list[str], list[str]]:
-    """The purchases that are lost, and those that are doubled. Nothing may run any more."""
+    """The purchases that are lost, and those that are doubled. The clients must have stopped."""
     lost: list[str] = []
     doubled: list[str] = []
     client = Client()
@@ -82,5 +82,5 @@ def print_report(record: Record, lost: list[str], doubled: list[str], lease_mill
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest value that this percentage of the values does not exceed."""
+    """The smallest value that at least this percentage of the values do not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

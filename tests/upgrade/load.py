@@ -23,7 +23,7 @@ REVOKERS = 2
 ASKERS = 2
 ACCOUNTS = 4
 
-# How many of the keys that were revoked earlier each revoke asks about again.
+# After each revoke, this many keys that were revoked earlier are presented again.
 ASKED_AGAIN = 3
 
 
@@ -51,7 +51,7 @@ class Load:
         self._threads: list[Thread] = []
 
     def start(self) -> None:
-        """Makes the accounts, then starts the clients."""
+        """Creates the accounts, then starts the clients."""
         client = Client()
         self.accounts = [self._make_account(client, f"buyer-{number}") for number in range(ACCOUNTS)]
         for number in range(REVOKERS):
@@ -73,7 +73,7 @@ class Load:
             thread.join()
 
     def go_on(self, revokes: int, purchases: int, seconds: float = 180) -> None:
-        """Waits for so many further revokes and purchases."""
+        """Waits for this many further revokes and purchases."""
         revokes_before, purchases_before = self.record.progress()
         deadline = time.monotonic() + seconds
         while True:
@@ -86,7 +86,7 @@ class Load:
             time.sleep(0.05)
 
     def send(self, client: Client, kind: str, node: Node, *request: Any) -> Answer | None:
-        """`None`: there was no answer, which is recorded as a failure."""
+        """Sends a request. Returns `None` if there was no answer, which is recorded as a failure."""
         self.record.request(kind)
         try:
             return client.send(node, *request)
@@ -146,7 +146,7 @@ class Load:
         return answer
 
     def _ask(self, number: int) -> None:
-        """Asks about live keys, which every node must let pass at any time."""
+        """Presents live keys, which every node must pass at any time."""
         client = Client()
         while not self._stopped.is_set():
             account = self.accounts[number % len(self.accounts)]
@@ -160,7 +160,7 @@ class Load:
         return self.send(client, kind, node, "GET", AUTHORIZE, {"X-API-Key": key})
 
     def _revoke(self, number: int) -> None:
-        """Creates a key, lets every node keep it in its cache, revokes it at one node, and asks the others."""
+        """Creates a key that every node caches, revokes it at one node, and presents it at every node again."""
         client = Client()
         while not self._stopped.is_set():
             with self.rotation.all() as nodes:
@@ -195,7 +195,7 @@ class Load:
 
 
 def direction(at: Node, others: list[Node]) -> str:
-    """Such as "old → new". If the others have both versions, the other version counts."""
+    """The direction, such as "old → new". If `others` have both versions, the one that `at` does not have counts."""
     own = at.version.name
     different = [node.version.name for node in others if node.version.name != own]
     return f"{own} → {different[0] if different else own}"

@@ -24,7 +24,7 @@ COMMAND_SECONDS = 60
 # A node logs this when it begins to serve, first with its address, then with that of its metrics.
 SERVING = re.compile(r"serving.*?address[\":=]+([0-9.]+):([0-9]+)")
 
-# Runs until its standard input ends, also if this program is killed. Then it removes the directory.
+# Runs until its standard input ends, which it also does if this program is killed. Then removes the directory.
 KEEP_POSTGRES = 'echo "$DATABASE_URL"; cat >/dev/null; rm -rf "$1"'
 
 
@@ -33,7 +33,7 @@ class Broken(Exception):
 
 
 class Postgres:
-    """A throw-away Postgres and a directory for logs. Both are gone after the `with` block."""
+    """A throw-away Postgres and a directory for logs. Both are removed after the `with` block."""
 
     def __enter__(self) -> Postgres:
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-upgrade-", dir="/tmp"))
@@ -43,7 +43,7 @@ class Postgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # Ctrl-C reaches this program alone, which ends the nodes first.
+            # So that Ctrl-C reaches only this program, which ends the nodes first.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -72,7 +72,7 @@ class Version:
         self.name = name
         self.binary = binary
         self.directory = postgres.directory
-        # No setting of the user reaches the programs.
+        # No setting of the user may reach the programs.
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -111,7 +111,7 @@ class Version:
         return ended.stdout
 
     def create_tenant(self, slug: str) -> str:
-        """Returns the admin key."""
+        """Creates a tenant, and returns its admin key."""
         arguments = ["--prefix", "ta_", "--currency", "TRX", "--decimals", "6", "--default-scopes", "write"]
         tenant: dict[str, Any] = json.loads(self.run("tenant", "create", slug, *arguments, "--json"))
         return str(tenant["admin_key"])
@@ -176,7 +176,7 @@ class Node:
             raise Broken(f"node {self} ended with status {status} after SIGTERM\n{self.last_words()}")
 
     def kill(self) -> None:
-        """Does nothing if the node has ended."""
+        """Kills the node, unless it has ended."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -187,7 +187,7 @@ class Node:
 
 
 def killed_with_this_program() -> list[str]:
-    """A prefix for a command, so that the kernel kills it if this program is killed. Empty where there is none."""
+    """A prefix that makes the kernel kill a command if this program is killed. Empty without `setpriv`."""
     prefix = ["setpriv", "--pdeathsig", "KILL", "--"]
     if shutil.which(prefix[0]) is None:
         return []

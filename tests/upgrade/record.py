@@ -1,4 +1,4 @@
-"""What the clients of the test have seen."""
+"""Records the answers that the clients received."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Revoke:
-    # The version of the node that revoked, and the one of the nodes that it waited for.
+    # The version of the node that revoked the key, and that of the nodes for which it waited.
     direction: str
     seconds: float
 
@@ -53,7 +53,7 @@ class Record:
             self.revokes.append(revoke)
 
     def asked_after_revoke(self, status: int, where: str) -> None:
-        """A request with a revoked key that began after the revoke had returned."""
+        """Records a request with a revoked key that began after the revoke had returned."""
         with self._lock:
             self.asked_after_revokes += 1
             if status == 200:

@@ -1,8 +1,8 @@
-"""Upgrades a service from the previous version to this one, node after node, under load.
+"""Upgrades nodes from the previous version to this one, one after another, under load.
 
     python3 tests/upgrade/run.py --old BINARY --new BINARY
 
-scripts/test-upgrade.sh builds both binaries and calls this. The steps are those of README, "Upgrades".
+scripts/test-upgrade.sh builds both binaries and runs this program. The steps are those of README, "Upgrades".
 Needs only Python's standard library. The exit status is 1 if a request failed, a revoked key passed, or
 a purchase was lost or doubled.
 """
@@ -27,7 +27,7 @@ from record import Purchase, Record
 
 LEASE_MILLIS = 2000
 
-# How much of the load each step has to see.
+# How many revokes and purchases the clients make in each step.
 REVOKES = 60
 PURCHASES = 300
 
@@ -98,14 +98,14 @@ class Upgrade:
         self.load.go_on(REVOKES, PURCHASES)
 
     def roll(self) -> list[Node]:
-        """Returns the nodes that serve in the end."""
+        """Runs the upgrade, and returns the nodes that serve in the end."""
         first, second = self.start("1", self.old), self.start("2", self.old)
         self.load.start()
         self.go_on()
         say("two nodes of the previous version have served the load")
         third = self.start("3", self.new)
         self.go_on()
-        say("it has migrated the database, and has served beside them")
+        say("a node of the new version has migrated the database, and has served beside them")
         self.stop(first)
         self.go_on()
         self.stop(second)
@@ -149,11 +149,11 @@ def leave(number: int, _frame: FrameType | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Upgrades a service, node after node, under load.")
+    parser = argparse.ArgumentParser(description="Upgrades running nodes, one after another, under load.")
     parser.add_argument("--old", type=Path, required=True, help="the binary of the previous version")
     parser.add_argument("--new", type=Path, required=True, help="the binary of this version")
     arguments = parser.parse_args()
-    # So that what was started is also ended if this program is told to end.
+    # So that the programs that were started also end if a signal ends this program.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, leave)
     try:
