@@ -13,7 +13,7 @@ use tollgate::{
     node::{Node, NodeSettings},
     postgres::{DATABASE, Options, PrivatePostgres},
     state::Limits,
-    store::{PoolSettings, Store},
+    store::{PoolSettings, Store, StoreError},
 };
 use tower::ServiceExt as _;
 
@@ -389,7 +389,10 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
     let pair = Pair::start("nothing").await;
     // A commit that notifies waits for other commits that notify, such as renewals.
     let mut no_renewals = pair.app.pool.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE nodes").execute(&mut *no_renewals).await.expect("the lock");
+    sqlx::query("LOCK TABLE nodes IN EXCLUSIVE MODE")
+        .execute(&mut *no_renewals)
+        .await
+        .expect("the lock");
     pair.depose_primary().await;
     let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
     let origin = Origin::cli();
@@ -397,7 +400,8 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
     let end = tokio::spawn(end);
     let waits = async || {
         let waits = "SELECT count(*) > 0 FROM pg_stat_activity
-                     WHERE application_name = 'tollgate' AND wait_event = 'SyncRep'";
+                     WHERE application_name = 'tollgate' AND query = 'COMMIT'
+                       AND wait_event = 'SyncRep'";
         sqlx::query_scalar::<_, bool>(waits).fetch_one(&pair.app.pool).await.expect("an answer")
     };
     eventually("the commit waits for the standby", waits).await;
@@ -442,6 +446,18 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     pair.standby.catch_up(&pair.app.pool).await;
     pair.standby.promote().await;
     let mut joined = PlayedNode::join(&pair.standby.pool).await;
+    // The old primary knows no node at all.
+    let mut without_nodes = pair.app.pool.begin().await.expect("a transaction");
+    for statement in [
+        "CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS
+             $$ BEGIN RETURN NULL; END $$",
+        "CREATE TRIGGER a_keep_away BEFORE INSERT ON nodes
+             FOR EACH ROW EXECUTE FUNCTION keep_away()",
+        "DELETE FROM nodes",
+    ] {
+        sqlx::query(statement).execute(&mut *without_nodes).await.expect(statement);
+    }
+    without_nodes.commit().await.expect("the commit");
 
     // A store without a node, such as that of a command, uses any primary.
     let settings =
@@ -486,6 +502,25 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     let revoke = async { revoke.await.expect("no panic").expect("the key is revoked") };
     joined.acknowledge_change_of("keys", &pair.app.tronagg.tenant, revoke).await;
     drop(acknowledgements);
+    store.close().await;
+    pair.end().await;
+}
+
+/// Without a session, as in a command, the pool knows no server that the others must equal.
+#[tokio::test(flavor = "multi_thread")]
+async fn store_without_a_session_does_not_read_a_standby() {
+    let pair = Pair::start("command").await;
+    let settings = PoolSettings {
+        acquire_timeout: Duration::from_millis(500),
+        ..cluster::pool_settings(&pair.balancer.url(DATABASE))
+    };
+    let store = Store::connect(&settings).await.expect("a store");
+    store.list_tenants().await.expect("a list");
+    pair.lead_to_standby().await;
+    let refused = store.list_tenants().await.err();
+    assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
+    pair.lead_to_primary();
+    store.list_tenants().await.expect("a list");
     store.close().await;
     pair.end().await;
 }
