@@ -109,6 +109,11 @@ impl Database {
                         warn!("Postgres at {place} is a standby: waiting until it is promoted");
                     }
                 }
+                Some(ConnectError::NoPrimary { place, reason }) => {
+                    if !waiting.send_replace(true) {
+                        warn!(reason, "no host of {place} is a primary: waiting for a promotion");
+                    }
+                }
                 Some(ConnectError::Unreachable { .. } | ConnectError::Refused { .. })
                     if *waiting.borrow() => {}
                 _ => return Err(error),

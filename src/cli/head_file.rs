@@ -1,7 +1,7 @@
 //! The file of `tollgate ledger verify --since`: lines that `tollgate ledger head` has written.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{BufRead as _, BufReader, Read as _, Seek as _},
     path::{Path, PathBuf},
 };
@@ -27,12 +27,13 @@ impl HeadFile {
     pub fn open(path: &Path) -> anyhow::Result<Self> {
         ensure!(path != Path::new("-"), "--since needs the name of a file, not standard input");
         let shown = path.display();
-        let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
-        let metadata = file.metadata().with_context(|| format!("cannot read {shown}"))?;
-        // The file is read twice, which is impossible with a pipe.
+        let metadata = fs::metadata(path).with_context(|| format!("cannot read {shown}"))?;
+        // The file is read twice, which is impossible with a pipe. To open one would wait.
         ensure!(metadata.is_file(), "{shown} is not a regular file");
+        let file = File::open(path).with_context(|| format!("cannot read {shown}"))?;
         let mut heads = Self { path: path.to_owned(), lines: BufReader::new(file), read: 0 };
         while heads.next()?.is_some() {}
+        ensure!(heads.read > 0, "{shown} is empty: it must have been written by `ledger head`");
         heads.lines.rewind().with_context(|| format!("cannot read {shown} again"))?;
         heads.read = 0;
         Ok(heads)

@@ -112,7 +112,9 @@ impl Verify {
         database.close().await?;
         let (accounts, entries, faults) = checked?;
         ensure!(faults == 0, "{faults} faults in {accounts} accounts, {entries} entries");
-        println!("{accounts} accounts, {entries} entries: no fault");
+        let compared = since.map(|since| format!(", {} lines of the file", since.line()));
+        let compared = compared.unwrap_or_default();
+        println!("{accounts} accounts, {entries} entries{compared}: no fault");
         Ok(())
     }
 

@@ -245,9 +245,11 @@ async fn open_and_answer_meanwhile(
     let (waiting, mut seen) = watch::channel(false);
     let mut opening = pin!(Database::open_for_service(config, stop, &waiting));
     let mut meanwhile = Jobs::default();
+    // Drops what it has seen, which would lock the sender out.
+    let is_waiting = async { drop(seen.wait_for(|&waiting| waiting).await) };
     let opened = tokio::select! {
         opened = &mut opening => opened,
-        _ = seen.wait_for(|&waiting| waiting) => {
+        () = is_waiting => {
             for listener in listeners {
                 let listener = same_socket(listener)?;
                 let address = listener.local_addr()?;

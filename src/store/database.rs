@@ -1,7 +1,8 @@
 use std::{
+    collections::HashSet,
     convert::Infallible,
     future::Future,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -12,7 +13,7 @@ use tracing::warn;
 use super::{
     StoreError,
     acknowledged::Acknowledged,
-    changes::Changes,
+    changes::{Changes, lock},
     connection::{Connection, Pool},
     connection_limits::ConnectionLimits,
     error::is_lost_connection,
@@ -47,6 +48,8 @@ pub struct Store {
     /// The hosts of `DATABASE_URL`.
     hosts: Hosts,
     pub(super) servers: Servers,
+    /// The hosts whose pooler, if there is one, is in session mode.
+    checked_hosts: Mutex<HashSet<String>>,
     /// Turns on the pool's connections.
     turns: Turns,
     acquire_timeout: Duration,
@@ -78,10 +81,10 @@ impl Store {
         };
         let (timeout, standby_allowed) = (settings.acquire_timeout, settings.standby_allowed);
         let servers = Servers::default();
-        let options = choose_at_start(&hosts, &servers, standby_allowed).await?;
+        let options = choose_at_start(&hosts, &servers, timeout, standby_allowed).await?;
         let schemas = probe(hosts.setting(), &options, timeout, standby_allowed).await?;
         if settings.listen_url.is_some() {
-            let listen = choose_at_start(&listen_hosts, &servers, standby_allowed).await?;
+            let listen = choose_at_start(&listen_hosts, &servers, timeout, standby_allowed).await?;
             probe(listen_hosts.setting(), &listen, timeout, standby_allowed).await?;
         }
         let schema = schemas.choose().map_err(|error| ConnectError::Schema {
@@ -104,6 +107,7 @@ impl Store {
             pool,
             hosts,
             servers,
+            checked_hosts: Mutex::default(),
             lookups,
             batches,
             listener: Listener { hosts: listen_hosts, settings: settings.clone(), schema },
@@ -229,10 +233,36 @@ impl Store {
     /// the next session.
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
+        self.check_new_host(&self.hosts, &host).await?;
         for pool in [&self.pool, &self.batches].into_iter().chain(self.lookups.pools()) {
             pool.unlimited().set_connect_options(host.clone());
         }
-        self.listening_host().await
+        let listening = self.listening_host().await?;
+        self.check_new_host(&self.listener.hosts, &listening).await?;
+        Ok(listening)
+    }
+
+    /// Refuses a host of several that is a pooler and not in session mode. The host that was used at
+    /// the start was checked then.
+    async fn check_new_host(
+        &self,
+        hosts: &Hosts,
+        host: &PgConnectOptions,
+    ) -> Result<(), NoPrimary> {
+        let place = place(host);
+        if hosts.all().len() == 1 || lock(&self.checked_hosts).contains(&place) {
+            return Ok(());
+        }
+        match self.check_sessions(hosts.setting(), host).await {
+            Ok(()) => {
+                lock(&self.checked_hosts).insert(place);
+                Ok(())
+            }
+            Err(error) => {
+                let reasons = vec![error.to_string()];
+                Err(NoPrimary { reasons, standby: None, is_slow: false })
+            }
+        }
     }
 
     /// If the URL has several hosts, asks all of them every few seconds which one is the primary. A

@@ -40,6 +40,8 @@ pub(super) struct NoPrimary {
     pub reasons: Vec<String>,
     /// The first host that is a standby.
     pub standby: Option<PgConnectOptions>,
+    /// Whether a host has not answered in time.
+    pub is_slow: bool,
 }
 
 /// The host to use: of the primaries, the one with the highest timeline. A single host is returned
@@ -58,7 +60,7 @@ pub(super) async fn choose(
         .collect();
     let mut until = Instant::now() + 2 * ANSWER_WITHIN;
     let mut best: Option<(Server, &PgConnectOptions)> = None;
-    let mut none = NoPrimary { reasons: Vec::new(), standby: None };
+    let mut none = NoPrimary { reasons: Vec::new(), standby: None, is_slow: false };
     while let Ok(Some((host, answer))) = timeout_at(until, answers.next()).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
             until = until.min(Instant::now() + WAIT_FOR_OTHERS);
@@ -67,7 +69,7 @@ pub(super) async fn choose(
             {
                 let [first, second] = [first, host].map(address);
                 let reason = format!("{first} and {second} have different databases");
-                return Err(NoPrimary { reasons: vec![reason], standby: None });
+                return Err(NoPrimary { reasons: vec![reason], standby: None, is_slow: false });
             }
             if best.is_none_or(|(other, _)| is_newer(server, other)) {
                 best = Some((server, host));
@@ -77,6 +79,7 @@ pub(super) async fn choose(
         if matches!(answer, Ok(Ok(Answer::Standby))) {
             none.standby.get_or_insert_with(|| host.clone());
         }
+        none.is_slow |= answer.is_err();
         none.reasons.push(reason(hosts.setting(), host, answer));
     }
     best.map(|(_, host)| host.clone()).ok_or(none)
@@ -88,29 +91,41 @@ pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
         return;
     }
     let asked = hosts.all().iter().map(|host| timeout(ANSWER_WITHIN, ask(host, servers)));
+    let mut primaries: Vec<Server> = Vec::new();
     for answer in join_all(asked).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
-            // This only reports the timeline; it does not use a connection to this server.
+            // This only reports the server. Whether it may be used does not matter here.
             let _ = servers.admit(server);
+            primaries.push(server);
         }
     }
+    let is_split = primaries.iter().enumerate().any(|(place, one)| {
+        primaries[..place].iter().any(|other| one.history == other.history && one.id != other.id)
+    });
+    servers.split(is_split);
 }
 
 /// The host to use at the start, where the error is for the operator.
 pub(super) async fn choose_at_start(
     hosts: &Hosts,
     servers: &Servers,
+    patience: Duration,
     standby_allowed: bool,
 ) -> Result<PgConnectOptions, ConnectError> {
-    let none = match choose(hosts, servers).await {
-        Ok(host) => return Ok(host),
-        Err(none) => none,
+    let deadline = Instant::now() + patience;
+    let none = loop {
+        match choose(hosts, servers).await {
+            Ok(host) => return Ok(host),
+            // A server is slow while a machine starts.
+            Err(none) if none.is_slow && Instant::now() < deadline => {}
+            Err(none) => break none,
+        }
     };
-    let place = hosts.place();
+    let (place, reason) = (hosts.place(), none.to_string());
     match none.standby {
         Some(standby) if standby_allowed => Ok(standby),
-        Some(_) => Err(ConnectError::Standby { place }),
-        None => Err(ConnectError::Unreachable { place, reason: none.to_string() }),
+        Some(_) => Err(ConnectError::NoPrimary { place, reason }),
+        None => Err(ConnectError::Unreachable { place, reason }),
     }
 }
 
@@ -126,7 +141,11 @@ pub(super) async fn why_not(
         sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
         error => Ok(Err(error)),
     };
-    NoPrimary { reasons: vec![reason(hosts.setting(), host, answer)], standby: None }
+    NoPrimary {
+        reasons: vec![reason(hosts.setting(), host, answer)],
+        standby: None,
+        is_slow: false,
+    }
 }
 
 fn reason(

@@ -82,6 +82,11 @@ pub enum ConnectError {
     Refused { place: String, reason: String },
     #[error("Postgres at {place} is a standby, which is read-only. Connect to the primary")]
     Standby { place: String },
+    #[error(
+        "no host of {place} is a primary that can be used: {reason}. If a failover is under way, try \
+         again after it"
+    )]
+    NoPrimary { place: String, reason: String },
     #[error("cannot use the database at {place}: {reason}")]
     Schema { place: String, reason: String },
     #[error(

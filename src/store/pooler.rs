@@ -23,38 +23,59 @@ const ROUNDS: usize = 3;
 const ORDER: [usize; 5] = [0, 1, 0, 0, 1];
 
 impl Store {
-    /// Refuses a pooler in `DATABASE_URL` that is not in session mode. Must come before the first
-    /// use of a connection, which changes the settings of the session. The error
-    /// [`ConnectError::TooFewConnections`] says that the pooler allows no second connection.
+    /// Refuses a pooler in `DATABASE_URL` or `TOLLGATE_LISTEN_DATABASE_URL` that is not in session
+    /// mode. Must come before the first use of a connection, which changes the settings of the
+    /// session. The error [`ConnectError::TooFewConnections`] says that the pooler allows no second
+    /// connection.
     ///
     /// If Postgres itself refuses the second connection, there is no error: a pooler would make the
     /// second client wait instead.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_pooler(&self) -> Result<(), ConnectError> {
-        let (options, timeout) = (self.pool.unlimited().connect_options(), self.acquire_timeout());
-        let failed = |error| failed_connection("DATABASE_URL", &options, &error);
-        let first = match tokio::time::timeout(timeout, Asked::connect(&options)).await {
+        let options = self.pool.unlimited().connect_options();
+        self.check_sessions("DATABASE_URL", &options).await?;
+        if self.listener.settings.listen_url.is_some()
+            && let Ok(options) = self.listening_host().await
+        {
+            match self.check_sessions(self.listener.hosts.setting(), &options).await {
+                // One connection listens.
+                Err(ConnectError::TooFewConnections { .. }) => {}
+                checked => checked?,
+            }
+        }
+        Ok(())
+    }
+
+    /// The same for one host of a URL.
+    pub(super) async fn check_sessions(
+        &self,
+        setting: &str,
+        options: &PgConnectOptions,
+    ) -> Result<(), ConnectError> {
+        let timeout = self.acquire_timeout();
+        let failed = |error| failed_connection(setting, options, &error);
+        let first = match tokio::time::timeout(timeout, Asked::connect(options)).await {
             Ok(Ok(first)) => first,
             Ok(Err(error)) if explain::is_too_many_connections(&error) => return Ok(()),
             Ok(Err(error)) => return Err(failed(error)),
-            Err(_) => return Err(no_answer("DATABASE_URL", &options, timeout)),
+            Err(_) => return Err(no_answer(setting, options, timeout)),
         };
-        let second = match tokio::time::timeout(timeout, Asked::connect(&options)).await {
+        let second = match tokio::time::timeout(timeout, Asked::connect(options)).await {
             Ok(Ok(second)) => second,
             Ok(Err(error)) if explain::is_too_many_connections(&error) => return Ok(()),
             Ok(Err(error)) => return Err(failed(error)),
-            Err(_) => return Err(self.no_second_connection(&options, timeout)),
+            Err(_) => return Err(self.no_second_connection(options, timeout)),
         };
         let mut both = [first, second];
         let own = match tokio::time::timeout(timeout, have_own_sessions(&mut both)).await {
             Ok(own) => own.map_err(failed)?,
-            Err(_) => return Err(no_answer("DATABASE_URL", &options, timeout)),
+            Err(_) => return Err(no_answer(setting, options, timeout)),
         };
         for asked in both {
             // Nothing depends on how they are closed.
             let _ = asked.connection.close().await;
         }
-        if own { Ok(()) } else { Err(ConnectError::SharedSessions { place: place(&options) }) }
+        if own { Ok(()) } else { Err(ConnectError::SharedSessions { place: place(options) }) }
     }
 
     fn no_second_connection(&self, options: &PgConnectOptions, timeout: Duration) -> ConnectError {

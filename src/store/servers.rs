@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::sync::Notify;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::{
     StoreError,
@@ -46,6 +46,8 @@ struct Known {
     since: Option<Instant>,
     /// Why the last attempt to open a session failed, if it did.
     outage: Option<String>,
+    /// Whether the log says that two servers are primaries on one timeline.
+    is_split: bool,
     /// Why connections are refused, as the log last said. `None`: they are not refused.
     refused: Option<Refused>,
     /// When the log last said so.
@@ -158,6 +160,16 @@ impl Servers {
 
     pub fn epoch(&self) -> Epoch {
         Epoch(self.lock().sessions)
+    }
+
+    /// Two hosts are primaries on the same timeline, or no longer are.
+    pub fn split(&self, is_split: bool) {
+        if std::mem::replace(&mut self.lock().is_split, is_split) != is_split && is_split {
+            error!(
+                "two hosts are primaries on the same timeline: two standbys were promoted, and each \
+                 acknowledges what the other does not have. Stop one of them"
+            );
+        }
     }
 
     /// A connection was opened, and its first statements had this result. Logs the result if the

@@ -588,6 +588,20 @@ async fn service_on_a_standby_waits_for_its_promotion() {
         assert!(!succeeded && text.contains(expected), "{arguments:?}: {text}");
     }
 
+    let sessions = async || {
+        let sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
+        let sessions = sqlx::query_scalar::<_, i64>(sessions).fetch_one(&pair.standby.pool).await;
+        sessions.expect("a number")
+    };
+    let before = sessions().await;
+    eventually("the service asks again", async || sessions().await >= before + 3).await;
+    let mut other = tollgate(&["serve"]);
+    other.env("DATABASE_URL", &url);
+    let other = Process::start(other, &cluster::directory("promotion-stopped.log"));
+    eventually("the other service asks too", async || sessions().await >= before + 9).await;
+    let (_, log) = other.stop();
+    assert!(log.contains("stopped by a signal before Postgres could be used"), "{log}");
+
     pair.standby.promote().await;
     eventually("the service is ready", async || {
         service.send(Call::new("GET", "/readyz")).status == 200

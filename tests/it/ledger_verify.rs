@@ -201,11 +201,17 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
     let lines = head_at(&app.url);
     let since = head_file("since", &lines);
     let (succeeded, output) = verify(&app, &["--since", &since]);
-    assert!(succeeded && output.contains("2 accounts, 6 entries: no fault"), "{output}");
+    assert!(
+        succeeded && output.contains("2 accounts, 6 entries, 2 lines of the file: no fault"),
+        "{output}"
+    );
     // Entries that were added since are no fault.
     app.add_credits(1).await;
     let (succeeded, output) = verify(&app, &["--since", &since]);
-    assert!(succeeded && output.contains("2 accounts, 8 entries: no fault"), "{output}");
+    assert!(
+        succeeded && output.contains("2 accounts, 8 entries, 2 lines of the file: no fault"),
+        "{output}"
+    );
 
     let (number, line) = lines
         .lines()
@@ -250,6 +256,7 @@ async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
         (format!("{good}{good}tronagg prod a 0 - 0\n"), ", line 3: the environment is malformed"),
         (format!("{good}tronagg live a 1 - 0\n"), ", line 2: the last three fields"),
         (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is not complete"),
+        (String::new(), " is empty: it must have been written by `ledger head`"),
         ("a".repeat(1000), ", line 1: the line is too long, or the file is not complete"),
     ] {
         let since = head_file("malformed", &lines);

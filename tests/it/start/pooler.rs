@@ -176,6 +176,11 @@ async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_chang
             let mut command = pooler.command(database, &["serve"]);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", &url);
             refuses(command);
+            // Nor does a direct connection for everything else: such a pooler loses notifications.
+            let mut command = pooler.command(database, &["serve"]);
+            command.env("DATABASE_URL", &url);
+            command.env("TOLLGATE_LISTEN_DATABASE_URL", pooler.url(database));
+            refuses(command);
         }
     }
     assert_eq!(tables(&url).await, 0);
