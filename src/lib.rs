@@ -10,6 +10,9 @@
 //! uses only `domain` and `auth`. Only `store` and `schema` name sqlx, only `config` reads the
 //! environment, and `domain` does no I/O.
 
+// The futures of requests are nested more than 128 deep: each statement is one within others.
+#![recursion_limit = "256"]
+
 pub mod auth;
 pub mod domain;
 
