@@ -118,17 +118,17 @@ impl Pair {
         let statement = AssertSqlSafe(format!("LOCK TABLE {table}"));
         sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
         let mut requests = Requests::new();
-        let number = calls.len();
+        // One after another: two that come together would share a statement.
         for call in calls {
             requests.spawn(self.balanced.clone().oneshot(call.into_request()));
+            let all_wait = async || {
+                let waiting = "SELECT count(*) FROM pg_stat_activity
+                               WHERE query LIKE '%lookups.%' AND wait_event_type = 'Lock'";
+                let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.app.pool).await;
+                usize::try_from(waiting.expect("a number")) == Ok(requests.len())
+            };
+            eventually("the lookup waits", all_wait).await;
         }
-        let all_wait = async || {
-            let waiting = "SELECT count(*) FROM pg_stat_activity
-                           WHERE query LIKE '%lookups.%' AND wait_event_type = 'Lock'";
-            let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.app.pool).await;
-            usize::try_from(waiting.expect("a number")) == Ok(number)
-        };
-        eventually("the lookups wait", all_wait).await;
         (requests, lock)
     }
 
