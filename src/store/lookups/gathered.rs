@@ -247,7 +247,7 @@ impl<R: Row> Worker<R> {
     ) -> Result<Read<R>, StoreError> {
         self.lookups.gathered.fetch_add(hashes.len() as u64, Ordering::Relaxed);
         self.lookups.statements.fetch_add(1, Ordering::Relaxed);
-        let max_failures = self.lookups.max_workers;
+        let max_failures = self.lookups.pool.unlimited().options().get_max_connections();
         let attempts = async {
             let mut failures = 0;
             loop {
