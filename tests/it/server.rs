@@ -154,7 +154,7 @@ async fn shutdown_ends_after_the_drain_timeout() {
     app.check_ledger().await;
 }
 
-/// The client has sent the request, and the service has not read it yet, when it is told to stop.
+/// The service is told to stop after the client has sent the request and before it has read it.
 #[tokio::test]
 async fn first_request_of_a_connection_is_answered_although_the_service_stops() {
     let app = App::start().await;
