@@ -1,6 +1,7 @@
 //! Finds ledger entries and revokes that this node acknowledged and that the database lost. If an
 //! asynchronous standby is promoted, it can lack the newest commits of the old primary.
 
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{
@@ -53,12 +54,8 @@ impl Store {
                 )
                 .fetch_all(&mut connection)
                 .await?;
-                if rows.iter().any(|row| server_started_at(row.server) != server) {
-                    connection.close_on_drop();
-                    return Ok(None);
-                }
-                let places: Vec<i64> = rows.into_iter().filter_map(|row| row.place).collect();
-                Ok(Some(places))
+                let rows = rows.into_iter().map(|row| (row.server, row.place));
+                Ok(places_on(server, rows, &mut connection))
             })
             .await?;
         Ok(at_places(entries, places).copied().collect())
@@ -96,12 +93,8 @@ impl Store {
                 )
                 .fetch_all(&mut connection)
                 .await?;
-                if rows.iter().any(|row| server_started_at(row.server) != server) {
-                    connection.close_on_drop();
-                    return Ok(None);
-                }
-                let places: Vec<i64> = rows.into_iter().filter_map(|row| row.place).collect();
-                Ok(Some(places))
+                let rows = rows.into_iter().map(|row| (row.server, row.place));
+                Ok(places_on(server, rows, &mut connection))
             })
             .await?;
         Ok(at_places(revokes, places).cloned().collect())
@@ -133,6 +126,24 @@ impl Store {
         let reason = "DATABASE_URL leads to another server than the session that listens";
         Err(StoreError::Unavailable(reason.into()))
     }
+}
+
+/// The places in the rows of a statement, each of which has the server that answered. If that is
+/// another server than the wanted one, closes the connection to it and returns `None`.
+fn places_on(
+    wanted: ServerId,
+    rows: impl Iterator<Item = (OffsetDateTime, Option<i64>)>,
+    connection: &mut Connection,
+) -> Option<Vec<i64>> {
+    let mut places = Vec::new();
+    for (server, place) in rows {
+        if server_started_at(server) != wanted {
+            connection.close_on_drop();
+            return None;
+        }
+        places.extend(place);
+    }
+    Some(places)
 }
 
 /// The items that have these places, which count from 1.
