@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn every_asset_of_the_pages_has_a_hashed_url() {
-        for name in ["dashboard.css", "dashboard.js", "favicon.svg"] {
+        for name in ["dashboard.css", "dashboard.js", "theme.js", "favicon.svg"] {
             let url = url(name);
             let (path, file) = url.rsplit_once('/').expect("a path");
             assert_eq!(file, name);

@@ -10,8 +10,8 @@ use super::{
         balance::{BalancePage, EntryRow, StatementFilters, kind_choices, kind_word},
         frame::Nav,
     },
+    search::{MAX_CHARACTERS, Scan, Search},
     session::Visitor,
-    views::{cut, to_fetch},
 };
 use crate::{
     domain::{
@@ -19,7 +19,7 @@ use crate::{
         ledger_entry::{EntryKind, SortOrder},
     },
     state::AppState,
-    store::{ApiKey, EntryFilter, LedgerEntry, Refusal, StoreError},
+    store::{ApiKey, EntryFilter, EntryRange, LedgerEntry, Refusal, StoreError},
     web::{
         days::{parse_day, parse_end_of_day},
         failure::Failure,
@@ -108,9 +108,12 @@ async fn page(
     let account = store.find_account(tenant, visitor.account()).await?;
     let mut keys = named_keys(state, visitor).await?;
     keys.extend(chosen.filter(|chosen| keys.iter().all(|key| key.id != chosen.id)));
-    let mut entries =
-        if query.is_right() { entries(state, visitor, query, filter).await? } else { Vec::new() };
-    let next = cut(&mut entries, LENGTH).map(|entry| entry.seq.to_string());
+    let search = Search::of(query);
+    let (entries, next) = if query.is_right() {
+        entries(state, visitor, query, filter, &search).await?
+    } else {
+        (Vec::new(), None)
+    };
     let names = Names::of(visitor, &keys);
     let rows = entries.into_iter().map(|entry| row(visitor, &names, entry));
     let page = BalancePage {
@@ -119,10 +122,11 @@ async fn page(
         held: format::amount(account.held, currency),
         available: format::amount(account.balance - account.held, currency),
         has_holds: account.held > 0,
-        filters: filters(query, &keys),
+        filters: filters(query, &search, &keys),
         entries: rows.collect(),
-        next_url: next.map(|seq| with_filters("/dashboard/balance", query, &seq)),
-        csv_url: with_filters("/dashboard/balance.csv", query, ""),
+        next_url: next.map(|seq| next_url(query, seq)),
+        oldest_first: order(query) == SortOrder::OldestFirst,
+        csv_url: csv_url(query),
     };
     let status = if query.is_right() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     show_with(status, &page)
@@ -133,15 +137,38 @@ async fn entries(
     visitor: &Visitor,
     query: &Form,
     filter: EntryFilter,
-) -> Result<Vec<LedgerEntry>, Failure> {
+    search: &Search,
+) -> Result<(Vec<LedgerEntry>, Option<i64>), Failure> {
     let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
-    let range = store.find_entry_range(tenant, account, &filter).await?;
-    let range = match query.text("cursor").parse() {
-        Ok(seq) => entries_before(range, seq),
-        Err(_) => range,
-    };
-    let (order, limit) = (SortOrder::NewestFirst, to_fetch(LENGTH));
-    Ok(store.list_ledger_entries(tenant, account, &filter, range, order, limit).await?)
+    let order = order(query);
+    let whole = store.find_entry_range(tenant, account, &filter).await?;
+    let mut scan = Scan::new(search, LENGTH, query.text("cursor").parse().ok());
+    while let Some((position, limit)) = scan.next_read() {
+        let range = match (position, order) {
+            (None, _) => whole,
+            (Some(seq), SortOrder::NewestFirst) => entries_before(whole, seq),
+            (Some(seq), SortOrder::OldestFirst) => entries_after(whole, seq),
+        };
+        let entries =
+            store.list_ledger_entries(tenant, account, &filter, range, order, limit).await?;
+        scan.add(entries, |entry| entry.seq, |entry| is_found(search, entry));
+    }
+    Ok(scan.finish(|entry| entry.seq))
+}
+
+/// An entry is found by its reference, or by the id of its purchase, credit or refund.
+fn is_found(search: &Search, entry: &LedgerEntry) -> bool {
+    let reference = entry.reference.as_ref().map(|reference| reference.as_str());
+    search.matches(reference.into_iter().chain([entry.cause.to_string().as_str()]))
+}
+
+/// The order of the statement. An unknown order is the usual one.
+fn order(query: &Form) -> SortOrder {
+    query.text("order").parse().unwrap_or_default()
+}
+
+fn entries_after(range: EntryRange, seq: i64) -> EntryRange {
+    EntryRange { after: range.after.max(seq), ..range }
 }
 
 fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
@@ -158,13 +185,14 @@ fn row(visitor: &Visitor, names: &Names, entry: LedgerEntry) -> EntryRow {
     }
 }
 
-fn filters(query: &Form, keys: &[ApiKey]) -> StatementFilters {
+fn filters(query: &Form, search: &Search, keys: &[ApiKey]) -> StatementFilters {
     let chosen = query.text("key");
     let key = |key: &ApiKey| {
         Choice::new(key.id.to_string(), format!("{} ({})", key.settings.name, key.hint), chosen)
     };
     let all_keys = Choice::new("", "All keys", chosen);
-    let names = ["from", "to", "key", "kind"];
+    let names = ["from", "to", "key", "kind", "q", "order"];
+    let orders = [("", "Newest first"), ("asc", "Oldest first")];
     StatementFilters {
         from: query.field("from"),
         to: query.field("to"),
@@ -172,13 +200,25 @@ fn filters(query: &Form, keys: &[ApiKey]) -> StatementFilters {
         key_error: query.error("key"),
         kind: kind_choices(query.text("kind")),
         kind_error: query.error("kind"),
+        search: search.text().to_owned(),
+        search_length: MAX_CHARACTERS,
+        order: orders.map(|(value, label)| Choice::new(value, label, query.text("order"))).into(),
         active: names.iter().any(|name| !query.text(name).is_empty()),
     }
 }
 
-fn with_filters(path: &str, query: &Form, cursor: &str) -> String {
-    let [from, to, key, kind] = ["from", "to", "key", "kind"].map(|name| query.text(name));
-    link(path, &[("from", from), ("to", to), ("key", key), ("kind", kind), ("cursor", cursor)])
+fn next_url(query: &Form, seq: i64) -> String {
+    let names = ["from", "to", "key", "kind", "q", "order"];
+    let mut parameters = names.map(|name| (name, query.text(name))).to_vec();
+    let seq = seq.to_string();
+    parameters.push(("cursor", &seq));
+    link("/dashboard/balance", &parameters)
+}
+
+/// The file has all entries that the filters select. It does not depend on the search.
+fn csv_url(query: &Form) -> String {
+    let names = ["from", "to", "key", "kind"];
+    link("/dashboard/balance.csv", &names.map(|name| (name, query.text(name))))
 }
 
 #[cfg(test)]
@@ -194,8 +234,10 @@ mod tests {
         assert_eq!(shown(filter.from).as_deref(), Some("2026-11-01T00:00:00.000000Z"));
         assert_eq!(shown(filter.to).as_deref(), Some("2026-12-01T00:00:00.000000Z"));
         assert_eq!((filter.kind, filter.key_id), (Some(EntryKind::Purchase), None));
-        let csv = with_filters("/dashboard/balance.csv", &query, "");
-        assert_eq!(csv, "/dashboard/balance.csv?from=2026-11-01&to=2026-11-30&kind=purchase");
+        assert_eq!(
+            csv_url(&query),
+            "/dashboard/balance.csv?from=2026-11-01&to=2026-11-30&kind=purchase"
+        );
     }
 
     #[test]

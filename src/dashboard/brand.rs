@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     domain::{
-        dashboard::{AccentColor, DashboardSettings, LogoHash, Shades},
+        dashboard::{AccentColor, DashboardSettings, LogoHash, Palette, Rgb, Shades},
         id::TenantId,
         tenant::{Environment, Tenant},
     },
@@ -33,6 +33,7 @@ pub fn plain_frame(title: impl Into<String>, nav: Nav) -> Frame {
         logo_url: None,
         accent_url: None,
         css_url: assets::url("dashboard.css"),
+        theme_url: assets::url("theme.js"),
         js_url: assets::url("dashboard.js"),
         icon_url: assets::url("favicon.svg"),
         nav,
@@ -66,18 +67,23 @@ pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
     let digits = file.strip_suffix(".css").ok_or(Failure::NotFound)?;
     let color = AccentColor::from_digits(digits).map_err(|_| Failure::NotFound)?;
     let palette = color.palette();
-    let css = format!(
-        ":root{{{}}}\n@media (prefers-color-scheme: dark){{:root{{{}}}}}\n",
-        properties(palette.light),
-        properties(palette.dark)
-    );
+    let css = format!(":root{{{}}}\n", properties(palette));
     let css_type = (header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"));
     Ok(([css_type, FOR_A_DAY], css).into_response())
 }
 
-fn properties(shades: Shades) -> String {
-    let Shades { accent, accent_text, accent_ink } = shades;
-    format!("--accent:{accent};--accent-text:{accent_text};--accent-ink:{accent_ink}")
+/// Each property has a value for the light and one for the dark theme.
+fn properties(palette: Palette) -> String {
+    let Palette { light, dark } = palette;
+    let property = |name: &str, shade: fn(Shades) -> Rgb| {
+        format!("--{name}:light-dark({},{});", shade(light), shade(dark))
+    };
+    [
+        property("accent", |shades| shades.accent),
+        property("accent-text", |shades| shades.accent_text),
+        property("accent-ink", |shades| shades.accent_ink),
+    ]
+    .concat()
 }
 
 /// A tenant's logo. Whoever has seen a page of theirs has seen it.

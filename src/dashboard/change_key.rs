@@ -109,5 +109,5 @@ fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
         seen: Some(seen(visitor, key)),
         keep: Some(keep),
     };
-    key_form_page(visitor, form, "Change API key", None, place)
+    key_form_page(visitor, form, "Change API Key", None, place)
 }

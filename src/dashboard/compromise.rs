@@ -16,7 +16,8 @@ use super::{
         frame::Nav,
         key_shown::NewKey,
     },
-    purchases,
+    purchases::{self, Since},
+    search::Search,
     session::Visitor,
     submission::Submission,
     views::{key_head, key_url},
@@ -103,7 +104,9 @@ async fn revoke_and_replace(
     let since_text = form.text("since");
     // Before there is a new key: nothing may come between it and its only showing.
     let purchases = if visitor.may(DashboardRight::Audit) {
-        Some(purchases::table(state, visitor, key, since, since_text, None).await?)
+        let since = Since { moment: since, text: since_text };
+        let search = Search::of(&Form::default());
+        Some(purchases::table(state, visitor, key, since, &search, None).await?)
     } else {
         None
     };

@@ -6,15 +6,16 @@ use serde_json::Value;
 
 use super::{
     key_fields,
-    pages::security_log::{EventRow, EventTable},
+    pages::security_log::EventRow,
     session::Visitor,
-    views::{cut, key_url, purchases_url},
+    views::{key_url, purchases_url},
 };
 use crate::{
     domain::{
+        amount::{Currency, short_decimal},
         audit::{ActorKind, AuditAction, AuditTarget},
         dashboard::{DashboardRight, SignInWay},
-        id::{AuditEventId, KeyId},
+        id::KeyId,
         timestamp::Timestamp,
     },
     store::{ApiKey, AuditEvent},
@@ -50,34 +51,13 @@ impl Names {
     }
 }
 
-/// Events, out of what was fetched: one more than the table holds, if there are more.
-pub fn table(
-    visitor: &Visitor,
-    mut events: Vec<AuditEvent>,
-    length: usize,
-    names: &Names,
-    next_url: impl FnOnce(AuditEventId) -> String,
-) -> EventTable {
-    let next = cut(&mut events, length).map(|event| event.id);
-    EventTable {
-        rows: events.into_iter().map(|event| row(visitor, event, names)).collect(),
-        of_one_key: false,
-        empty: "Nothing has been done yet.".to_owned(),
-        next_url: next.map(next_url),
-    }
-}
-
-/// The events of a key's own page, which does not name it in each.
-pub fn of_one_key(table: EventTable) -> EventTable {
-    EventTable { of_one_key: true, ..table }
-}
-
-fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
+/// An event as a line of a table.
+pub fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
     let is_own = event.actor == ActorKind::AccountOwner;
     EventRow {
         at: format::moment(event.created_at, None),
         what: what(event.action).to_owned(),
-        details: details(event.action, &event.detail),
+        details: details(event.action, &event.detail, visitor.currency()),
         key: key_of(&event).map(|key_id| names.link(key_id)),
         // Not "You": whoever reads this looks for somebody else who came in.
         who: if is_own { "Account owner".to_owned() } else { visitor.platform().to_owned() },
@@ -118,16 +98,16 @@ fn what(action: AuditAction) -> &'static str {
 }
 
 /// The detail of an event, a line for each of its members that says something to the owner.
-fn details(action: AuditAction, detail: &Value) -> Vec<String> {
+fn details(action: AuditAction, detail: &Value, currency: &Currency) -> Vec<String> {
     let Some(members) = detail.as_object() else { return Vec::new() };
     let line = |(name, value): (&String, &Value)| match action {
-        AuditAction::ApiKeyChange => changed(name, value),
-        _ => member(name, value),
+        AuditAction::ApiKeyChange => changed(name, value, currency),
+        _ => member(name, value, currency),
     };
     members.iter().filter_map(line).collect()
 }
 
-fn member(name: &str, value: &Value) -> Option<String> {
+fn member(name: &str, value: &Value, currency: &Currency) -> Option<String> {
     if value.is_null() {
         return None;
     }
@@ -138,20 +118,26 @@ fn member(name: &str, value: &Value) -> Option<String> {
         "voided_holds" => {
             return value.as_array().map(|holds| format!("Holds voided: {}", holds.len()));
         }
-        // In the amount, and in the link.
+        "amount" | "voided_amount" => {
+            let amount = amount(value.as_str()?, currency);
+            return Some(format!("{}: {amount}", label(name)?));
+        }
+        // Amounts name the currency, and the key's page links to the other key.
         "currency" | "rotated_to" | "rotated_from" => return None,
         _ => label(name)?,
     };
-    Some(format!("{label}: {}", shown(value)))
+    Some(format!("{label}: {}", shown(value, currency)))
 }
 
 /// What was changed of a key: from what, to what.
-fn changed(name: &str, value: &Value) -> Option<String> {
+fn changed(name: &str, value: &Value, currency: &Currency) -> Option<String> {
     let label = label(name)?;
     match (value.get("from"), value.get("to")) {
         (_, Some(Value::Bool(now))) => Some(enabled(*now).to_owned()),
-        (Some(from), Some(to)) => Some(format!("{label}: {} → {}", shown(from), shown(to))),
-        _ => Some(format!("{label}: {}", shown(value))),
+        (Some(from), Some(to)) => {
+            Some(format!("{label}: {} → {}", shown(from, currency), shown(to, currency)))
+        }
+        _ => Some(format!("{label}: {}", shown(value, currency))),
     }
 }
 
@@ -193,16 +179,23 @@ fn grace(seconds: i64) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+/// A stored decimal string with the currency: `5 TRX`.
+fn amount(decimal: &str, currency: &Currency) -> String {
+    format!("{} {}", short_decimal(decimal), currency.code())
+}
+
+fn shown(value: &Value, currency: &Currency) -> String {
     match value {
         Value::Null => "none".to_owned(),
         Value::String(text) => match Timestamp::parse(text) {
             Ok(at) => format::moment(at, None).words,
             Err(_) => text.clone(),
         },
-        Value::Array(items) => items.iter().map(shown).collect::<Vec<_>>().join(" "),
+        Value::Array(items) => {
+            items.iter().map(|item| shown(item, currency)).collect::<Vec<_>>().join(" ")
+        }
         Value::Object(_) => match (value["amount"].as_str(), value["period"].as_str()) {
-            (Some(amount), Some(period)) => format!("{amount} ({period})"),
+            (Some(decimal), Some(period)) => format!("{} ({period})", amount(decimal, currency)),
             _ => value.to_string(),
         },
         other => other.to_string(),
@@ -215,6 +208,11 @@ mod tests {
 
     use super::*;
 
+    /// The lines of an event of an account in TRX.
+    fn lines(action: AuditAction, detail: &Value) -> Vec<String> {
+        details(action, detail, &Currency::new("TRX", 6).expect("a currency"))
+    }
+
     #[test]
     fn an_event_says_what_it_changed() {
         let detail = json!({
@@ -226,13 +224,13 @@ mod tests {
             "metadata": "changed",
         });
         assert_eq!(
-            details(AuditAction::ApiKeyChange, &detail),
+            lines(AuditAction::ApiKeyChange, &detail),
             [
                 "Name: a → b",
                 "Scopes: read → read orders:write",
                 "Expires: none → 1 Jan 2027, 00:00 UTC",
                 "Disabled",
-                "Spend limit: none → 5.000000 (day)",
+                "Spend limit: none → 5 TRX (day)",
                 "Metadata: changed",
             ]
         );
@@ -241,28 +239,25 @@ mod tests {
     #[test]
     fn details_that_mean_nothing_to_the_owner_are_left_out() {
         let detail = json!({"reason": null, "unknown": "x", "way": "wallet"});
-        assert_eq!(details(AuditAction::SessionOpen, &detail), ["With a wallet"]);
+        assert_eq!(lines(AuditAction::SessionOpen, &detail), ["With a wallet"]);
         assert_eq!(
-            details(AuditAction::ApiKeyRevoke, &json!({"reason": "compromised"})),
+            lines(AuditAction::ApiKeyRevoke, &json!({"reason": "compromised"})),
             ["Reason: compromised"]
         );
         let detail =
             json!({"reason": null, "voided_holds": ["x", "y"], "voided_amount": "5.000000"});
         assert_eq!(
-            details(AuditAction::ApiKeyRevoke, &detail),
-            ["Holds voided: 2", "Amount released: 5.000000"]
+            lines(AuditAction::ApiKeyRevoke, &detail),
+            ["Holds voided: 2", "Amount released: 5 TRX"]
         );
         assert_eq!(
-            details(
-                AuditAction::ApiKeyRotate,
-                &json!({"grace_seconds": 86_400, "rotated_to": "x"})
-            ),
+            lines(AuditAction::ApiKeyRotate, &json!({"grace_seconds": 86_400, "rotated_to": "x"})),
             ["Grace: 24 hours"]
         );
         assert_eq!(
-            details(AuditAction::ApiKeyCreate, &json!({"rotated_from": "x", "enabled": false})),
+            lines(AuditAction::ApiKeyCreate, &json!({"rotated_from": "x", "enabled": false})),
             ["Disabled"]
         );
-        assert_eq!(details(AuditAction::AccountCreate, &json!("text")), [""; 0]);
+        assert_eq!(lines(AuditAction::AccountCreate, &json!("text")), [""; 0]);
     }
 }

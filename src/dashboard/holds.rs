@@ -1,5 +1,7 @@
 //! The open holds of the account, and the page with the form that voids one.
 
+use std::cmp::Reverse;
+
 use axum::{
     extract::{FromRequestParts, State},
     http::{StatusCode, request::Parts},
@@ -13,20 +15,21 @@ use super::{
         frame::{FormError, Frame, Nav},
         holds::{HoldRow, HoldTable, HoldsPage, VoidPage},
     },
+    search::{self, Pages, Search, page_url},
     session::Visitor,
     submission::Submission,
-    views::{cut, to_fetch},
 };
 use crate::{
     domain::{
         dashboard::DashboardRight,
-        hold::{HoldStatus, VoidReason},
+        hold::{HoldStatus, MAX_OPEN_HOLDS, VoidReason},
         id::{HoldId, KeyId},
     },
     state::AppState,
     store::{Hold, HoldFilter, Refusal, StoreError},
     web::{
         failure::Failure,
+        fields::Choice,
         format,
         forms::{Form, Query},
         links::link,
@@ -41,6 +44,9 @@ const TITLE: &str = "Open holds";
 
 /// Holds on a page.
 const LENGTH: usize = 50;
+
+/// A list of more holds than this has a search form.
+const SHORT: usize = 8;
 
 /// The hold in the path. A text that is not the id of a hold gets the response to an unknown id.
 pub struct HoldInPath(HoldId);
@@ -133,38 +139,78 @@ async fn page(
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let key_id = query.text("key").parse::<KeyId>().ok();
     let filter = HoldFilter { status: Some(HoldStatus::Open), key_id };
-    let before = query.text("cursor").parse().ok();
-    let limit = to_fetch(LENGTH);
-    let holds = state.store().list_holds(tenant, account, &filter, before, limit).await?;
+    let mut holds =
+        state.store().list_holds(tenant, account, &filter, None, i64::from(MAX_OPEN_HOLDS)).await?;
     let names = Names::of(visitor, &named_keys(state, visitor).await?);
-    let older = |last: HoldId| older_url(key_id, last);
-    let table = table(visitor, holds, LENGTH, &names, older);
-    show_with(status, &HoldsPage { frame, table })
-}
-
-/// The page of the open holds before one of them, optionally only those of one key.
-pub fn older_url(key_id: Option<KeyId>, last: HoldId) -> String {
-    let key = key_id.map(|key_id| key_id.to_string()).unwrap_or_default();
-    link(PATH, &[("key", &key), ("cursor", &last.to_string())])
-}
-
-/// Holds, out of what was fetched: one more than the table holds, if there are more.
-pub fn table(
-    visitor: &Visitor,
-    mut holds: Vec<Hold>,
-    length: usize,
-    names: &Names,
-    next_url: impl FnOnce(HoldId) -> String,
-) -> HoldTable {
-    let next = cut(&mut holds, length).map(|hold| hold.id);
-    HoldTable {
-        rows: holds.into_iter().map(|hold| row(visitor, hold, names)).collect(),
+    let (search, sort) = (Search::of(query), HoldSort::of(query));
+    let form = (holds.len() > SHORT || search.is_active()).then(|| {
+        let label = "Search by reference, ID or key";
+        search::form(query, &search, PATH, label, &["key"], sort.choices())
+    });
+    let empty = if holds.is_empty() { "Nothing is held." } else { "No hold matches." };
+    holds.retain(|hold| is_found(&search, hold, &names));
+    sort.apply(&mut holds);
+    let (previous, next) = Pages::of(query, LENGTH).cut(&mut holds);
+    let to_page = |number| page_url(PATH, query, &["key", "q", "sort"], number);
+    let table = HoldTable {
+        rows: holds.into_iter().map(|hold| row(visitor, hold, &names)).collect(),
         of_one_key: false,
-        next_url: next.map(next_url),
+        empty: empty.to_owned(),
+        previous_url: previous.map(to_page),
+        next_url: next.map(to_page),
+    };
+    show_with(status, &HoldsPage { frame, search: form, table })
+}
+
+fn is_found(search: &Search, hold: &Hold, names: &Names) -> bool {
+    let (id, key) = (hold.id.to_string(), names.link(hold.key_id));
+    let reference = hold.reference.as_ref().map(|reference| reference.as_str());
+    search.matches(reference.into_iter().chain([id.as_str(), key.label.as_str()]))
+}
+
+/// The orders of the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum HoldSort {
+    /// The newest hold first.
+    Placed,
+    /// The hold that expires soonest first.
+    Expiry,
+    /// The largest hold first.
+    Amount,
+}
+
+impl HoldSort {
+    const ALL: [(Self, &str, &str); 3] = [
+        (Self::Placed, "", "Newest first"),
+        (Self::Expiry, "expiry", "Expires soonest"),
+        (Self::Amount, "amount", "Largest amount"),
+    ];
+
+    fn of(query: &Form) -> Self {
+        search::chosen(&Self::ALL, query)
+    }
+
+    fn choices(self) -> Vec<Choice> {
+        search::choices(&Self::ALL, self)
+    }
+
+    /// Sorts holds that are newest first.
+    fn apply(self, holds: &mut [Hold]) {
+        match self {
+            Self::Placed => {}
+            Self::Expiry => holds.sort_by_key(|hold| hold.expires_at),
+            Self::Amount => holds.sort_by_key(|hold| Reverse(hold.amount)),
+        }
     }
 }
 
-fn row(visitor: &Visitor, hold: Hold, names: &Names) -> HoldRow {
+/// The page of the open holds of one key.
+pub fn url_of_key(key_id: KeyId) -> String {
+    link(PATH, &[("key", &key_id.to_string())])
+}
+
+/// A hold as a line of a table.
+pub fn row(visitor: &Visitor, hold: Hold, names: &Names) -> HoldRow {
     HoldRow {
         id: hold.id.to_string(),
         placed: format::moment(hold.created_at, None),

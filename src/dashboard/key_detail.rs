@@ -13,9 +13,12 @@ use super::{
         holds::HoldTable,
         key_detail::{Figure, KeyDetailPage, KeyView, RevokedView},
         key_views::Access,
+        security_log::EventTable,
     },
     session::Visitor,
-    views::{expires_soon, key_head, key_state, key_url, purchase_table, purchases_url, to_fetch},
+    views::{
+        cut, expires_soon, key_head, key_state, key_url, purchase_table, purchases_url, to_fetch,
+    },
 };
 use crate::{
     auth::Problem,
@@ -28,7 +31,7 @@ use crate::{
         usage::{Granularity, OutcomeCounts, UsageOutcome, UsageRange},
     },
     state::AppState,
-    store::{ApiKey, AuditFilter, HoldFilter, Refusal, SpendByHour, StoreError},
+    store::{ApiKey, AuditFilter, HoldFilter, PurchasesByHour, Refusal, StoreError},
     web::{
         chart::{Chart, Step, bar_chart},
         failure::Failure,
@@ -102,17 +105,27 @@ async fn page(
     let (purchases, events) = if visitor.may(DashboardRight::Audit) {
         let before = query.text("cursor").parse().ok();
         let limit = to_fetch(PURCHASES);
-        let purchases = store.list_purchases(tenant, account, Some(key.id), before, limit).await?;
+        let mut purchases =
+            store.list_purchases(tenant, account, Some(key.id), before, limit).await?;
+        let older = cut(&mut purchases, PURCHASES)
+            .map(|(seq, _)| link(&url, &[("cursor", &seq.to_string())]));
         let filter = AuditFilter { account: Some(account.clone()), key_id: Some(key.id) };
         let before: Option<AuditEventId> = query.text("events").parse().ok();
-        let acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
-        let older = |seq: i64| link(&url, &[("cursor", &seq.to_string())]);
-        let earlier = |id: AuditEventId| link(&url, &[("events", &id.to_string())]);
+        let mut acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
+        let earlier =
+            cut(&mut acts, EVENTS).map(|event| link(&url, &[("events", &event.id.to_string())]));
         let nothing_bought = "This key has not bought anything yet.";
         let currency = visitor.currency();
-        let purchases = purchase_table(purchases, PURCHASES, currency, nothing_bought, older);
-        let events = events::table(visitor, acts, EVENTS, &Names::none(visitor), earlier);
-        (Some(purchases), Some(events::of_one_key(events)))
+        let purchases = purchase_table(purchases, currency, nothing_bought, older);
+        let names = Names::none(visitor);
+        let rows = acts.into_iter().map(|event| events::row(visitor, event, &names)).collect();
+        let events = EventTable {
+            rows,
+            of_one_key: true,
+            empty: "Nothing has happened yet.".to_owned(),
+            next_url: earlier,
+        };
+        (Some(purchases), Some(events))
     } else {
         (None, None)
     };
@@ -124,7 +137,7 @@ async fn page(
         purchases,
         purchases_url: purchases_url(key.id),
         events,
-        key: view(state, visitor, key).await?,
+        key: view(state, visitor, key, &usage.purchases).await?,
     };
     show_with(status, &page)
 }
@@ -137,13 +150,24 @@ async fn open_holds(
     let (tenant, account) = (visitor.tenant(), visitor.account());
     let filter = HoldFilter { status: Some(HoldStatus::Open), key_id: Some(key_id) };
     let limit = to_fetch(HOLDS);
-    let holds = state.store().list_holds(tenant, account, &filter, None, limit).await?;
-    let older = |last| holds::older_url(Some(key_id), last);
-    let table = holds::table(visitor, holds, HOLDS, &Names::none(visitor), older);
-    Ok(HoldTable { of_one_key: true, ..table })
+    let mut holds = state.store().list_holds(tenant, account, &filter, None, limit).await?;
+    let more = cut(&mut holds, HOLDS).is_some();
+    let names = Names::none(visitor);
+    Ok(HoldTable {
+        rows: holds.into_iter().map(|hold| holds::row(visitor, hold, &names)).collect(),
+        of_one_key: true,
+        empty: String::new(),
+        previous_url: None,
+        next_url: more.then(|| holds::url_of_key(key_id)),
+    })
 }
 
-async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyView, Failure> {
+async fn view(
+    state: &AppState,
+    visitor: &Visitor,
+    key: &ApiKey,
+    purchases: &PurchasesByHour,
+) -> Result<KeyView, Failure> {
     let now = visitor.now();
     let live = key.status == KeyStatus::Live;
     let may = live && !visitor.is_suspended();
@@ -153,7 +177,7 @@ async fn view(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<KeyVi
         access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key),
         created: format::moment(key.created_at, None),
-        last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
+        last_used: purchases.last_used(key.last_used_at).map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, Some(now))),
         expires_soon: soon,
         facts: facts(&key.settings, visitor.currency()),
@@ -185,23 +209,17 @@ async fn link_to(
 struct Usage {
     hours: Vec<(Timestamp, OutcomeCounts)>,
     days: Vec<(Timestamp, OutcomeCounts)>,
-    /// Minor units by hour. `None`: the session may not see purchases.
-    spent: Option<SpendByHour>,
+    purchases: PurchasesByHour,
 }
 
 impl Usage {
     async fn read(state: &AppState, visitor: &Visitor, key: &ApiKey) -> Result<Self, Failure> {
         let (tenant, account) = (visitor.tenant(), visitor.account());
-        let spent = if visitor.may(DashboardRight::Audit) {
-            Some(state.store().key_spend_by_hour(tenant, account, key.id).await?)
-        } else {
-            None
-        };
-        Ok(Self {
-            hours: steps(state, visitor, key.id, Granularity::Hour).await?,
-            days: steps(state, visitor, key.id, Granularity::Day).await?,
-            spent,
-        })
+        let purchases = state.store().key_purchases_by_hour(tenant, account, key.id).await?;
+        let mut hours = steps(state, visitor, key.id, Granularity::Hour).await?;
+        let mut days = steps(state, visitor, key.id, Granularity::Day).await?;
+        count_purchases_as_calls(&mut hours, &mut days, &purchases);
+        Ok(Self { hours, days, purchases })
     }
 
     fn figures(&self, visitor: &Visitor) -> Vec<Figure> {
@@ -213,11 +231,10 @@ impl Usage {
             figure(format::count(calls(passed)), "calls in the last 24 hours"),
             figure(format::count(calls(refused_calls)), "more that were refused"),
         ];
-        if let Some(spent) = &self.spent {
-            let at_least = if spent.truncated { "at least " } else { "" };
-            let sum = spent.hours.iter().fold(0, |sum: i64, spent| sum.saturating_add(*spent));
-            let sum = format!("{at_least}{}", format::amount(sum, visitor.currency()));
-            figures.push(figure(sum, "spent in the last 24 hours"));
+        if visitor.may(DashboardRight::Audit) {
+            let at_least = if self.purchases.truncated { "at least " } else { "" };
+            let spent = format::amount(self.purchases.total_spent(), visitor.currency());
+            figures.push(figure(format!("{at_least}{spent}"), "spent in the last 24 hours"));
         }
         figures
     }
@@ -235,24 +252,45 @@ impl Usage {
         let by_hour = "Calls by hour, refused ones too, last 24 hours";
         let by_day = "Calls by day (UTC), refused ones too, last 30 days";
         let mut charts = vec![bar_chart("calls", by_hour, "Calls", &hours)];
-        charts.extend(self.spent.as_ref().map(|spent| self.spend_chart(visitor, spent)));
+        if visitor.may(DashboardRight::Audit) {
+            charts.push(self.spend_chart(visitor));
+        }
         charts.push(bar_chart("calls-by-day", by_day, "Calls", &days));
         charts
     }
 
-    fn spend_chart(&self, visitor: &Visitor, spent: &SpendByHour) -> Chart {
+    fn spend_chart(&self, visitor: &Visitor) -> Chart {
         let step = |((start, _), spent): (&(Timestamp, OutcomeCounts), &i64)| Step {
             label: format::hour_words(*start),
             value: *spent,
             shown: format::amount(*spent, visitor.currency()),
         };
-        let steps: Vec<Step> = self.hours.iter().zip(&spent.hours).map(step).collect();
-        let title = if spent.truncated {
+        let steps: Vec<Step> = self.hours.iter().zip(&self.purchases.spent).map(step).collect();
+        let title = if self.purchases.truncated {
             "Spent by hour, last 24 hours: of the newest 100,000 purchases alone"
         } else {
             "Spent by hour, last 24 hours"
         };
         bar_chart("spend", title, "Spent", &steps)
+    }
+}
+
+/// Each purchase is a call. Nodes write their counts of calls some seconds late, so an hour or a
+/// day that counts fewer calls than purchases counts the purchases.
+fn count_purchases_as_calls(
+    hours: &mut [(Timestamp, OutcomeCounts)],
+    days: &mut [(Timestamp, OutcomeCounts)],
+    purchases: &PurchasesByHour,
+) {
+    for ((start, counts), purchases) in hours.iter_mut().zip(purchases.counts) {
+        let missing = purchases - passed(counts);
+        if missing <= 0 {
+            continue;
+        }
+        counts.add(UsageOutcome::Valid, missing);
+        if let Some((_, day)) = days.iter_mut().rev().find(|(day, _)| day <= start) {
+            day.add(UsageOutcome::Valid, missing);
+        }
     }
 }
 

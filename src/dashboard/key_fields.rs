@@ -112,7 +112,7 @@ pub fn settings_in_words(settings: &KeySettings, currency: &Currency) -> String 
 pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
     let (access, scopes) = access_fields(&settings.scopes);
     let limit = settings.spend_limit;
-    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).to_string());
+    let amount = limit.map(|limit| currency.format(limit.amount.minor_units()).short().to_owned());
     let period = limit.map_or("month", |limit| limit.period.as_str());
     Form::filled([
         ("name", settings.name.to_string()),

@@ -1,11 +1,11 @@
 //! The list of an account's keys, and the actions that take one button: disable, enable, revoke.
 
-use std::{collections::BTreeMap, error::Error, time::Duration};
+use std::{cmp::Reverse, collections::BTreeMap, error::Error, time::Duration};
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
-    account_keys::{cap, count_toward_cap, live_keys},
+    account_keys::{cap, count_toward_cap, live_keys, newest_keys},
     key_claims::is_done,
     key_detail,
     key_in_path::KeyInPath,
@@ -15,23 +15,22 @@ use super::{
         key_views::Access,
         keys::{KeyFigures, KeyRow, KeysPage},
     },
+    search::{self, Pages, Search, page_url},
     session::Visitor,
     submission::Submission,
-    views::{cut, expires_soon, key_head, key_state, key_url, to_fetch},
+    views::{env_name, example_url, expires_soon, key_head, key_state, key_url},
 };
 use crate::{
     domain::{
-        dashboard::DashboardRight,
-        id::KeyId,
-        key_settings::KeyChange,
-        lifecycle::{KeyStatus, KeyStatusFilter},
-        text::Reason,
+        dashboard::DashboardRight, id::KeyId, key_settings::KeyChange, lifecycle::KeyStatus,
+        text::Reason, timestamp::Timestamp,
     },
     state::AppState,
     store::{ApiKey, KeyActivity},
     web::{
         chart,
         failure::Failure,
+        fields::Choice,
         format,
         forms::{Form, Query},
         links::link,
@@ -39,8 +38,13 @@ use crate::{
     },
 };
 
+const PATH: &str = "/dashboard/keys";
+
 /// Keys on a page of the list.
 const LENGTH: usize = 50;
+
+/// A list of more keys than this has a search form.
+const SHORT: usize = 8;
 
 /// How long the list waits for what the keys did.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -53,20 +57,20 @@ pub async fn list(
     Query(query): Query,
 ) -> Result<Response, Failure> {
     let shows_all = query.text("show") == "all";
-    let before: Option<KeyId> = query.text("cursor").parse().ok();
     let live = live_keys(&state, &visitor).await?;
     let live_count = count_toward_cap(&live);
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    let mut keys = if shows_all {
-        let (filter, limit) = (KeyStatusFilter::All, to_fetch(LENGTH));
-        state.store().list_api_keys(tenant, account, filter, before, limit).await?
-    } else {
-        let wanted = |key: &ApiKey| before.is_none_or(|before| key.id < before);
-        live.into_iter().filter(wanted).take(LENGTH + 1).collect()
-    };
-    let which = if shows_all { "all" } else { "" };
-    let next_url = cut(&mut keys, LENGTH)
-        .map(|last| link("/dashboard/keys", &[("show", which), ("cursor", &last.id.to_string())]));
+    let mut keys = if shows_all { newest_keys(&state, &visitor).await? } else { live };
+    let (search, sort) = (Search::of(&query), KeySort::of(&query));
+    let form = (keys.len() > SHORT || search.is_active()).then(|| {
+        let label = "Search by name, ID or the characters shown of the key";
+        search::form(&query, &search, PATH, label, &["show"], sort.choices())
+    });
+    let total = keys.len();
+    keys.retain(|key| search.matches([key.settings.name.as_str(), &key.hint, &key.id.to_string()]));
+    let nothing_found = keys.is_empty() && total > 0;
+    sort.apply(&mut keys);
+    let (previous, next) = Pages::of(&query, LENGTH).cut(&mut keys);
+    let to_page = |number| page_url(PATH, &query, &["show", "q", "sort"], number);
     let frame = list_frame(&state, &visitor, &query).await;
     let activity = activity(&state, &visitor, &keys).await;
     let rows = keys.iter().map(|key| {
@@ -79,8 +83,56 @@ pub async fn list(
         max_keys: cap(&visitor),
         keys: rows.collect(),
         shows_all,
-        next_url,
+        search: form,
+        nothing_found,
+        previous_url: previous.map(to_page),
+        next_url: next.map(to_page),
+        example_url: example_url(&state),
+        env_name: env_name(visitor.tenant()),
     })
+}
+
+/// The orders of the list.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum KeySort {
+    /// The newest key first.
+    Created,
+    /// By name, in alphabetical order.
+    Name,
+    /// The most recently used key first, then those that were never used.
+    LastUsed,
+    /// The key that expires soonest first, then those that never expire.
+    Expiry,
+}
+
+impl KeySort {
+    const ALL: [(Self, &str, &str); 4] = [
+        (Self::Created, "", "Newest first"),
+        (Self::Name, "name", "Name"),
+        (Self::LastUsed, "last_used", "Last used"),
+        (Self::Expiry, "expiry", "Expires soonest"),
+    ];
+
+    fn of(query: &Form) -> Self {
+        search::chosen(&Self::ALL, query)
+    }
+
+    fn choices(self) -> Vec<Choice> {
+        search::choices(&Self::ALL, self)
+    }
+
+    /// Sorts keys that are newest first. Keys that compare equal stay in this order.
+    fn apply(self, keys: &mut [ApiKey]) {
+        match self {
+            Self::Created => {}
+            Self::Name => keys.sort_by_cached_key(|key| key.settings.name.as_str().to_lowercase()),
+            Self::LastUsed => keys.sort_by_key(|key| Reverse(key.last_used_at)),
+            Self::Expiry => keys.sort_by_key(|key| {
+                let expires_at = key.settings.expires_at;
+                (expires_at.is_none(), expires_at)
+            }),
+        }
+    }
 }
 
 /// The page on which a key was revoked leads here, and names it: whether that is so, is looked up.
@@ -88,10 +140,10 @@ async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame 
     if let Ok(key_id) = query.text("key").parse::<KeyId>() {
         let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await;
         if key.is_ok_and(|key| is_done(visitor, &key, query)) {
-            return visitor.frame_after("API keys", Nav::Keys, query);
+            return visitor.frame_after("API Keys", Nav::Keys, query);
         }
     }
-    visitor.frame("API keys", Nav::Keys)
+    visitor.frame("API Keys", Nav::Keys)
 }
 
 /// What these keys did. The list is there without it too, late or broken: it is from here that a
@@ -125,11 +177,19 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
         access: Access::of(key.settings.scopes.to_strings()),
         state: key_state(key),
         created: format::day(key.created_at, None),
-        last_used: key.last_used_at.map(|at| format::moment(at, Some(now))),
+        last_used: last_used(key, activity).map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, soon.then_some(now))),
         expires_soon: soon,
         figures: activity.map(|activity| figures(visitor, activity)),
         live: key.status == KeyStatus::Live,
+    }
+}
+
+/// The recorded use is written some seconds late, so a newer purchase counts as a use.
+fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> {
+    match activity {
+        Some(activity) => activity.purchases.last_used(key.last_used_at),
+        None => key.last_used_at,
     }
 }
 
@@ -142,8 +202,8 @@ fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
         refused: (activity.refused > 0).then(|| format::count(activity.refused)),
         spent: visitor
             .may(DashboardRight::Audit)
-            .then(|| format::amount(activity.spent, visitor.currency())),
-        truncated: activity.truncated,
+            .then(|| format::amount(activity.purchases.total_spent(), visitor.currency())),
+        truncated: activity.purchases.truncated,
     }
 }
 
@@ -214,7 +274,7 @@ pub async fn revoke(
     }
     visitor.handle(&state).revoke_api_key(key_id, reason.as_ref()).await?;
     let key_id = key_id.to_string();
-    Ok(see_other(&link("/dashboard/keys", &[("done", "revoked"), ("key", &key_id)])))
+    Ok(see_other(&link(PATH, &[("done", "revoked"), ("key", &key_id)])))
 }
 
 fn revoke_page(visitor: &Visitor, key: &ApiKey, form: &Form) -> RevokePage {

@@ -34,6 +34,7 @@ mod platform;
 mod purchases;
 mod rotate;
 mod routes;
+mod search;
 mod security_log;
 mod session;
 mod sign_in;

@@ -15,7 +15,7 @@ use super::{
     },
     session::Visitor,
     submission::Submission,
-    views::key_head,
+    views::{env_name, example_url, key_head},
 };
 use crate::{
     domain::{api_key::KeyText, key_settings::KeySettings, session_token::SessionToken},
@@ -106,18 +106,12 @@ pub async fn make(
 
 /// A new key with its text, as a page shows it.
 pub fn shown(state: &AppState, visitor: &Visitor, text: &KeyText, key: &ApiKey) -> NewKey {
-    let slug = visitor.tenant().slug.as_str();
     NewKey {
         head: key_head(key),
         text: text.expose().to_owned(),
-        env_name: env_name(slug),
-        example_url: format!("{}/v1/me", state.public_url()),
+        env_name: env_name(visitor.tenant()),
+        example_url: example_url(state),
     }
-}
-
-/// The slug in capitals: what a shell takes for the name of a variable.
-fn env_name(slug: &str) -> String {
-    format!("{}_API_KEY", slug.to_ascii_uppercase().replace('-', "_"))
 }
 
 async fn again(
@@ -145,7 +139,7 @@ fn create_page(
         seen: None,
         keep: None,
     };
-    Ok(key_form_page(visitor, form, "New API key", live_count, place))
+    Ok(key_form_page(visitor, form, "Create API Key", live_count, place))
 }
 
 /// The keys that take the places: the one that was not used for longest comes first.
@@ -157,20 +151,9 @@ fn limit_page(visitor: &Visitor, mut live: Vec<ApiKey>) -> KeyLimitPage {
         last_used: key.last_used_at.map(|at| format::moment(at, Some(visitor.now()))),
     };
     KeyLimitPage {
-        frame: visitor.frame("New API key", Nav::Keys),
+        frame: visitor.frame("Create API Key", Nav::Keys),
         live_count: live.len(),
         max_keys: cap(visitor),
         keys: live.iter().map(key).collect(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn environment_variable_is_named_after_the_slug() {
-        assert_eq!(env_name("tronagg"), "TRONAGG_API_KEY");
-        assert_eq!(env_name("trade-tally2"), "TRADE_TALLY2_API_KEY");
     }
 }

@@ -9,13 +9,14 @@ use super::{
         frame::Nav,
         purchases::{PurchaseTable, PurchasesPage},
     },
+    search::{self, Scan, Search},
     session::Visitor,
-    views::{key_head, purchase_table, purchases_url, to_fetch},
+    views::{key_head, purchase_table, purchases_url},
 };
 use crate::{
     domain::{id::KeyId, timestamp::Timestamp},
     state::AppState,
-    store::{ApiKey, StoreError},
+    store::{ApiKey, Purchase, StoreError},
     web::{
         days::parse_moment,
         failure::Failure,
@@ -65,41 +66,78 @@ async fn page(
     since: Option<Timestamp>,
 ) -> Result<Response, Failure> {
     let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
-    let before = query.text("cursor").parse().ok();
-    let text = query.text("since");
+    let start = query.text("cursor").parse().ok();
+    let since_text = query.text("since");
+    let search = Search::of(query);
     let page = PurchasesPage {
         frame: visitor.form_frame("Purchases", Nav::Keys, query),
         since: query.field("since"),
-        table: table(state, visitor, &key, since, text, before).await?,
-        csv_url: csv_url(key_id, text),
+        table: table(
+            state,
+            visitor,
+            &key,
+            Since { moment: since, text: since_text },
+            &search,
+            start,
+        )
+        .await?,
+        search: search.text().to_owned(),
+        search_length: search::MAX_CHARACTERS,
+        csv_url: csv_url(key_id, since_text),
         key: key_head(&key),
     };
     let status = if query.is_right() { StatusCode::OK } else { StatusCode::BAD_REQUEST };
     show_with(status, &page)
 }
 
-/// What a key has bought since a moment, as it was typed too, for the link to older ones.
+/// The start of a list of purchases.
+#[derive(Clone, Copy)]
+pub struct Since<'a> {
+    /// `None`: the list has all purchases.
+    pub moment: Option<Timestamp>,
+    /// The moment as the viewer typed it, for links to more purchases.
+    pub text: &'a str,
+}
+
+/// The purchases of a key that match a search, after the one at `start`.
 pub async fn table(
     state: &AppState,
     visitor: &Visitor,
     key: &ApiKey,
-    since: Option<Timestamp>,
-    since_text: &str,
-    before: Option<i64>,
+    since: Since<'_>,
+    search: &Search,
+    start: Option<i64>,
 ) -> Result<PurchaseTable, StoreError> {
-    let (tenant, account) = (visitor.tenant(), visitor.account());
-    let limit = to_fetch(LENGTH);
-    let purchases =
-        state.store().list_purchases_since(tenant, account, key.id, since, before, limit).await?;
-    let empty = match since {
-        Some(_) => "This key has bought nothing since then.",
-        None => "This key has not bought anything.",
+    let (store, tenant, account) = (state.store(), visitor.tenant(), visitor.account());
+    let mut scan = Scan::new(search, LENGTH, start);
+    while let Some((before, limit)) = scan.next_read() {
+        let purchases = store
+            .list_purchases_since(tenant, account, key.id, since.moment, before, limit)
+            .await?;
+        scan.add(purchases, |(seq, _)| *seq, |(_, purchase)| is_found(search, purchase));
+    }
+    let (purchases, next) = scan.finish(|(seq, _)| *seq);
+    let empty = match (search.is_active(), next, since.moment) {
+        (true, Some(_), _) => {
+            "None of the newest 2,000 purchases matches. Search older ones below."
+        }
+        (true, None, _) => "No purchase matches.",
+        (false, _, Some(_)) => "This key has not bought anything since then.",
+        (false, _, None) => "This key has not bought anything.",
     };
-    let older = |seq: i64| {
-        let path = purchases_url(key.id);
-        link(&path, &[("since", since_text), ("cursor", &seq.to_string())])
-    };
-    Ok(purchase_table(purchases, LENGTH, visitor.currency(), empty, older))
+    let older = next.map(|seq| {
+        let parameters =
+            [("since", since.text), ("q", search.text()), ("cursor", &seq.to_string())];
+        link(&purchases_url(key.id), &parameters)
+    });
+    Ok(purchase_table(purchases, visitor.currency(), empty, older))
+}
+
+fn is_found(search: &Search, purchase: &Purchase) -> bool {
+    let id = purchase.id.to_string();
+    let reference = purchase.reference.as_ref().map(|reference| reference.as_str());
+    let description = purchase.description.as_ref().map(|description| description.as_str());
+    search.matches(reference.into_iter().chain(description).chain([id.as_str()]))
 }
 
 /// The page of what a key has bought since a moment.

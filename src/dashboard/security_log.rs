@@ -5,9 +5,12 @@ use axum::{extract::State, response::Response};
 use super::{
     account_keys::named_keys,
     events::{self, Names},
-    pages::{frame::Nav, security_log::SecurityLogPage},
+    pages::{
+        frame::Nav,
+        security_log::{EventRow, EventTable, SecurityLogPage},
+    },
+    search::{self, Scan, Search},
     session::Visitor,
-    views::to_fetch,
 };
 use crate::{
     domain::id::AuditEventId,
@@ -15,6 +18,8 @@ use crate::{
     store::AuditFilter,
     web::{failure::Failure, forms::Query, links::link, respond::show},
 };
+
+const PATH: &str = "/dashboard/log";
 
 /// Events on a page.
 const LENGTH: usize = 50;
@@ -27,11 +32,42 @@ pub async fn get(
     Query(query): Query,
 ) -> Result<Response, Failure> {
     let filter = AuditFilter { account: Some(visitor.account().clone()), key_id: None };
-    let before: Option<AuditEventId> = query.text("cursor").parse().ok();
-    let limit = to_fetch(LENGTH);
-    let acts = state.store().list_audit_events(visitor.tenant(), &filter, before, limit).await?;
+    let start: Option<AuditEventId> = query.text("cursor").parse().ok();
     let names = Names::of(&visitor, &named_keys(&state, &visitor).await?);
-    let earlier = |id: AuditEventId| link("/dashboard/log", &[("cursor", &id.to_string())]);
-    let events = events::table(&visitor, acts, LENGTH, &names, earlier);
-    show(&SecurityLogPage { frame: visitor.frame("Security log", Nav::SecurityLog), events })
+    let search = Search::of(&query);
+    let mut scan = Scan::new(&search, LENGTH, start);
+    while let Some((before, limit)) = scan.next_read() {
+        let events =
+            state.store().list_audit_events(visitor.tenant(), &filter, before, limit).await?;
+        let rows = events
+            .into_iter()
+            .map(|event| (event.id, events::row(&visitor, event, &names)))
+            .collect();
+        scan.add(rows, |(id, _)| *id, |(_, row)| is_found(&search, row));
+    }
+    let (rows, next) = scan.finish(|(id, _)| *id);
+    let label = "Search by event, key, detail or address";
+    let empty = match (search.is_active(), next) {
+        (true, Some(_)) => "None of the newest 2,000 events matches. Search older ones below.",
+        (true, None) => "No event matches.",
+        (false, _) => "Nothing has happened yet.",
+    };
+    show(&SecurityLogPage {
+        frame: visitor.frame("Security log", Nav::SecurityLog),
+        search: search::form(&query, &search, PATH, label, &[], Vec::new()),
+        events: EventTable {
+            rows: rows.into_iter().map(|(_, row)| row).collect(),
+            of_one_key: false,
+            empty: empty.to_owned(),
+            next_url: next
+                .map(|id| link(PATH, &[("q", search.text()), ("cursor", &id.to_string())])),
+        },
+    })
+}
+
+fn is_found(search: &Search, row: &EventRow) -> bool {
+    let key = row.key.as_ref().map(|key| key.label.as_str());
+    let details = row.details.iter().map(String::as_str);
+    let texts = [row.what.as_str(), row.who.as_str()].into_iter();
+    search.matches(texts.chain(details).chain(key).chain(row.address.as_deref()))
 }

@@ -10,8 +10,10 @@ use crate::{
         id::KeyId,
         lifecycle::KeyStatus,
         spend_limit::{SpendLimit, SpendPeriod},
+        tenant::Tenant,
         timestamp::Timestamp,
     },
+    state::AppState,
     store::{ApiKey, Purchase},
     web::format,
 };
@@ -58,7 +60,7 @@ pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
             .is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
 }
 
-/// Such as "10.000000 TRX a day".
+/// Such as "10 TRX a day (UTC)".
 pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     let period = match limit.period {
         SpendPeriod::Day => "a day (UTC)",
@@ -68,17 +70,15 @@ pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
 }
 
-/// Purchases, out of what was fetched: one more than the table holds, if there are more.
+/// A table of purchases. `empty` is shown if there are none, and `next_url` leads to older ones.
 pub fn purchase_table(
-    mut purchases: Vec<(i64, Purchase)>,
-    length: usize,
+    purchases: Vec<(i64, Purchase)>,
     currency: &Currency,
     empty: &str,
-    next_url: impl FnOnce(i64) -> String,
+    next_url: Option<String>,
 ) -> PurchaseTable {
-    let next = cut(&mut purchases, length).map(|(seq, _)| *seq);
     let rows = purchases.into_iter().map(|(_, purchase)| purchase_row(purchase, currency));
-    PurchaseTable { rows: rows.collect(), empty: empty.to_owned(), next_url: next.map(next_url) }
+    PurchaseTable { rows: rows.collect(), empty: empty.to_owned(), next_url }
 }
 
 fn purchase_row(purchase: Purchase, currency: &Currency) -> PurchaseRow {
@@ -92,6 +92,21 @@ fn purchase_row(purchase: Purchase, currency: &Currency) -> PurchaseRow {
         description: purchase.description.map(|description| description.to_string()),
         balance_after: format::amount(purchase.balance_after, currency),
     }
+}
+
+/// The environment variable that holds a key of a tenant, such as `TRONAGG_API_KEY`.
+pub fn env_name(tenant: &Tenant) -> String {
+    variable_of(tenant.slug.as_str())
+}
+
+/// A variable's name may contain no `-`.
+fn variable_of(slug: &str) -> String {
+    format!("{}_API_KEY", slug.to_ascii_uppercase().replace('-', "_"))
+}
+
+/// The address of an example request: `GET /v1/me`.
+pub fn example_url(state: &AppState) -> String {
+    format!("{}/v1/me", state.public_url())
 }
 
 /// Cuts what was fetched to a page. The last one on it, where more follow.
@@ -109,6 +124,12 @@ pub fn to_fetch(length: usize) -> i64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn environment_variable_is_named_after_the_slug() {
+        assert_eq!(variable_of("tronagg"), "TRONAGG_API_KEY");
+        assert_eq!(variable_of("trade-tally2"), "TRADE_TALLY2_API_KEY");
+    }
 
     #[test]
     fn page_continues_only_if_there_are_more_items() {

@@ -5,6 +5,9 @@ use std::fmt;
 /// Maximum number of decimals of a currency: one unit of it has to fit `i64` minor units.
 pub const MAX_DECIMALS: u8 = 18;
 
+/// A fraction of so many decimals or fewer is customarily written in full: `1.50 USD`.
+const CUSTOMARY_DECIMALS: usize = 2;
+
 /// Digits of `i64::MAX`.
 #[cfg(feature = "server")]
 const MAX_DIGITS: usize = 19;
@@ -121,6 +124,25 @@ impl DecimalAmount {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The decimal string for people, without trailing zeros: `1.5`, `82`. Where the currency has
+    /// at most two decimals, a fraction keeps them: `1.50`.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        short_decimal(&self.0)
+    }
+}
+
+/// A decimal string without trailing zeros, as [`DecimalAmount::short`] writes it.
+#[must_use]
+pub fn short_decimal(decimal: &str) -> &str {
+    let Some((whole, fraction)) = decimal.split_once('.') else { return decimal };
+    let digits = fraction.trim_end_matches('0').len();
+    match digits {
+        0 => whole,
+        _ if fraction.len() <= CUSTOMARY_DECIMALS => decimal,
+        _ => &decimal[..=whole.len() + digits],
     }
 }
 
@@ -350,6 +372,24 @@ mod tests {
         assert_eq!(trx().format(0).as_str(), "0.000000");
         assert_eq!(trx().format(i64::MIN).as_str(), "-9223372036854.775808");
         assert_eq!(Currency::new("JPY", 0).expect("good").format(7).as_str(), "7");
+    }
+
+    #[test]
+    fn short_amounts_have_no_trailing_zeros() {
+        for (minor_units, short) in [
+            (82_000_000, "82"),
+            (1_500_000, "1.5"),
+            (-1, "-0.000001"),
+            (0, "0"),
+            (100_100, "0.1001"),
+        ] {
+            assert_eq!(trx().format(minor_units).short(), short);
+        }
+        let usd = Currency::new("USD", 2).expect("good");
+        for (minor_units, short) in [(2_500, "25"), (150, "1.50"), (-5, "-0.05"), (0, "0")] {
+            assert_eq!(usd.format(minor_units).short(), short);
+        }
+        assert_eq!(Currency::new("JPY", 0).expect("good").format(70).short(), "70");
     }
 
     #[test]

@@ -56,7 +56,7 @@ pub use dashboard::settings::DashboardChange;
 pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};
 pub use database::Store;
 pub use error::{Refusal, StoreError};
-pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, SpendByHour};
+pub use keys::activity::{ACTIVITY_HOURS, KeyActivity, PurchasesByHour};
 pub use keys::row::ApiKey;
 pub use keys::usage::KeyUse;
 pub use keys::verifications::{KeyRead, OwnKey, Verification};

@@ -19,7 +19,7 @@ pub struct Step {
     /// The time, such as `14:00`, or `25 Nov`.
     pub label: String,
     pub value: i64,
-    /// The value as it is read, such as `1,204` or `1.500000 TRX`.
+    /// The value as it is read, such as `1,204` or `1.5 TRX`.
     pub shown: String,
 }
 

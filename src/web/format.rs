@@ -113,12 +113,12 @@ pub fn count(number: i64) -> String {
     text
 }
 
-/// Minor units with the currency: `1.500000 TRX`.
+/// Minor units with the currency: `1.5 TRX`.
 pub fn amount(minor_units: i64, currency: &Currency) -> String {
-    format!("{} {}", currency.format(minor_units), currency.code())
+    format!("{} {}", currency.format(minor_units).short(), currency.code())
 }
 
-/// Minor units with a sign and the currency: `+5.000000 TRX`, `−1.500000 TRX`.
+/// Minor units with a sign and the currency: `+5 TRX`, `−1.5 TRX`.
 pub fn signed_amount(minor_units: i64, currency: &Currency) -> String {
     let text = amount(minor_units, currency);
     match text.strip_prefix('-') {
@@ -203,9 +203,9 @@ mod tests {
     #[test]
     fn amounts_have_their_currency_and_a_sign_if_requested() {
         let trx = Currency::new("TRX", 6).expect("a currency");
-        assert_eq!(amount(1_500_000, &trx), "1.500000 TRX");
-        assert_eq!(signed_amount(5_000_000, &trx), "+5.000000 TRX");
-        assert_eq!(signed_amount(-1_500_000, &trx), "−1.500000 TRX");
+        assert_eq!(amount(1_500_000, &trx), "1.5 TRX");
+        assert_eq!(signed_amount(5_000_000, &trx), "+5 TRX");
+        assert_eq!(signed_amount(-1_500_000, &trx), "−1.5 TRX");
     }
 
     #[test]

@@ -11,6 +11,41 @@ function say(text) {
   if (live) live.textContent = text;
 }
 
+// The theme: the viewer's choice, or the system's preference if it is the same.
+function themeSwitch() {
+  const button = byId("theme");
+  if (!button) return;
+  const root = document.documentElement;
+  const system = window.matchMedia("(prefers-color-scheme: dark)");
+  const current = () => root.dataset.theme || (system.matches ? "dark" : "light");
+  const label = () => {
+    const text = current() === "dark" ? button.dataset.light : button.dataset.dark;
+    button.setAttribute("aria-label", text);
+    button.title = text;
+  };
+  const choose = (theme) => {
+    if (theme) root.dataset.theme = theme;
+    else delete root.dataset.theme;
+    label();
+  };
+  button.addEventListener("click", () => {
+    const next = current() === "dark" ? "light" : "dark";
+    const choice = next === (system.matches ? "dark" : "light") ? null : next;
+    choose(choice);
+    try {
+      if (choice) localStorage.setItem("tollgate-theme", choice);
+      else localStorage.removeItem("tollgate-theme");
+    } catch {
+      // The browser forbids storage: the choice lasts for this page.
+    }
+  });
+  window.addEventListener("storage", (event) => {
+    if (event.key === "tollgate-theme") choose(event.newValue);
+  });
+  system.addEventListener("change", label);
+  label();
+}
+
 // Times in the viewer's zone. What is shown on hover stays UTC; without a pointer, a button shows it.
 function localTimes() {
   const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
@@ -229,6 +264,7 @@ function walletButtons() {
   });
 }
 
+themeSwitch();
 localTimes();
 copyButtons();
 gates();

@@ -24,9 +24,10 @@ pub struct BalancePage {
     /// Something is held: the page leads to the open holds.
     pub has_holds: bool,
     pub filters: StatementFilters,
-    /// Newest first.
     pub entries: Vec<EntryRow>,
-    /// Older ones.
+    /// The oldest entry is first; otherwise the newest.
+    pub oldest_first: bool,
+    /// The entries that follow.
     pub next_url: Option<String>,
     /// The same entries as CSV.
     pub csv_url: String,
@@ -44,6 +45,11 @@ pub struct StatementFilters {
     /// From [`kind_choices`].
     pub kind: Vec<Choice>,
     pub kind_error: Option<String>,
+    /// The text that is searched for in references and ids.
+    pub search: String,
+    /// Maximum length of that text.
+    pub search_length: usize,
+    pub order: Vec<Choice>,
     /// Some filter is set.
     pub active: bool,
 }
@@ -75,7 +81,7 @@ pub struct EntryRow {
     pub at: TimeView,
     /// From [`kind_word`].
     pub kind: &'static str,
-    /// Signed: `+5.000000 TRX`, `−1.500000 TRX`; [`crate::web::format::signed_amount`].
+    /// Signed: `+5 TRX`, `−1.5 TRX`; [`crate::web::format::signed_amount`].
     pub amount: String,
     /// More in the account than before.
     pub incoming: bool,

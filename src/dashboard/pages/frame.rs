@@ -22,6 +22,8 @@ pub struct Frame {
     pub accent_url: Option<String>,
     /// `/dashboard/assets/{hash}/dashboard.css`
     pub css_url: String,
+    /// `/dashboard/assets/{hash}/theme.js`: runs before the page is painted.
+    pub theme_url: String,
     /// `/dashboard/assets/{hash}/dashboard.js`
     pub js_url: String,
     /// `/dashboard/assets/{hash}/favicon.svg`
@@ -47,6 +49,11 @@ impl Frame {
     /// The entries of the navigation that the session may open. None without a session.
     pub fn nav_entries(&self) -> Vec<NavEntry> {
         self.account.as_ref().map(|account| self.nav.entries(account.rights)).unwrap_or_default()
+    }
+
+    /// The page has the navigation: a sidebar, or tabs on a narrow screen.
+    pub fn has_sidebar(&self) -> bool {
+        !self.nav_entries().is_empty()
     }
 
     /// The session may open the pages of keys.
@@ -116,7 +123,7 @@ impl Nav {
             rights.has(right).then(|| NavEntry { label, url, current: nav == self })
         };
         let entries = [
-            entry(DashboardRight::Keys, Self::Keys, "API keys", "/dashboard/keys"),
+            entry(DashboardRight::Keys, Self::Keys, "API Keys", "/dashboard/keys"),
             entry(DashboardRight::Audit, Self::Balance, "Balance", "/dashboard/balance"),
             entry(DashboardRight::Audit, Self::SecurityLog, "Security log", "/dashboard/log"),
         ];

@@ -2,7 +2,7 @@
 
 use askama::{Template, filters::HtmlSafe};
 
-use super::frame::Frame;
+use super::{frame::Frame, search::SearchForm};
 use crate::web::{format::TimeView, links::Link};
 
 /// `GET /dashboard/holds`
@@ -10,17 +10,21 @@ use crate::web::{format::TimeView, links::Link};
 #[template(path = "dashboard/holds.html")]
 pub struct HoldsPage {
     pub frame: Frame,
+    /// `None`: the list is short.
+    pub search: Option<SearchForm>,
     pub table: HoldTable,
 }
 
-/// Open holds, newest first, each with a link to the page that asks before it voids the hold.
+/// Open holds, each with a link to the page that asks before it voids the hold.
 #[derive(Template)]
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
     pub rows: Vec<HoldRow>,
     /// The holds are of one key, which is not named in each.
     pub of_one_key: bool,
-    /// Older ones.
+    /// What is shown if there are none.
+    pub empty: String,
+    pub previous_url: Option<String>,
     pub next_url: Option<String>,
 }
 

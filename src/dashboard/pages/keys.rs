@@ -5,6 +5,7 @@ use askama::Template;
 use super::{
     frame::Frame,
     key_views::{Access, KeyHead, KeyState},
+    search::SearchForm,
 };
 use crate::web::{chart::Sparkline, format::TimeView};
 
@@ -21,8 +22,16 @@ pub struct KeysPage {
     pub keys: Vec<KeyRow>,
     /// Revoked and expired keys are in the list too.
     pub shows_all: bool,
-    /// The next part of a long list.
+    /// `None`: the list is short.
+    pub search: Option<SearchForm>,
+    /// The account has keys, but none matches the search.
+    pub nothing_found: bool,
+    pub previous_url: Option<String>,
     pub next_url: Option<String>,
+    /// The address that a first request can be sent to: `https://keys.example.com/v1/me`.
+    pub example_url: String,
+    /// The environment variable for the key, such as `TRONAGG_API_KEY`.
+    pub env_name: String,
 }
 
 impl KeysPage {
@@ -58,7 +67,7 @@ pub struct KeyFigures {
     pub calls: String,
     /// Such as `3`; `None`: no call was refused.
     pub refused: Option<String>,
-    /// With the currency: `1.500000 TRX`. `None`: the session may not see purchases.
+    /// With the currency: `1.5 TRX`. `None`: the session may not see purchases.
     pub spent: Option<String>,
     /// There were more purchases than were counted: "at least" stands before the amount.
     pub truncated: bool,

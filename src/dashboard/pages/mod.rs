@@ -17,5 +17,6 @@ pub mod keys;
 pub mod message;
 pub mod notices;
 pub mod purchases;
+pub mod search;
 pub mod security_log;
 pub mod sign_in;

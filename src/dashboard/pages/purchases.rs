@@ -13,6 +13,10 @@ pub struct PurchasesPage {
     pub key: KeyHead,
     /// The field `since`: `YYYY-MM-DD`, or empty.
     pub since: Field,
+    /// The text that is searched for in references, descriptions and ids.
+    pub search: String,
+    /// Maximum length of that text.
+    pub search_length: usize,
     pub table: PurchaseTable,
     /// The same as CSV.
     pub csv_url: String,

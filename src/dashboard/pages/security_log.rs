@@ -2,7 +2,7 @@
 
 use askama::{Template, filters::HtmlSafe};
 
-use super::frame::Frame;
+use super::{frame::Frame, search::SearchForm};
 use crate::web::{format::TimeView, links::Link};
 
 /// `GET /dashboard/log`
@@ -10,6 +10,7 @@ use crate::web::{format::TimeView, links::Link};
 #[template(path = "dashboard/security_log.html")]
 pub struct SecurityLogPage {
     pub frame: Frame,
+    pub search: SearchForm,
     pub events: EventTable,
 }
 

@@ -20,24 +20,40 @@ const HOUR_SECONDS: i64 = 60 * 60;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyActivity {
     pub key_id: KeyId,
-    /// How often it passed, by hour. Oldest first; the last one is the current hour.
+    /// How often it passed, by hour. Oldest first; the last one is the current hour. Nodes write
+    /// their counts some seconds late, so each hour is at least the number of its purchases.
     pub calls: [i64; ACTIVITY_HOURS],
     /// How often it was refused.
     pub refused: i64,
+    pub purchases: PurchasesByHour,
+}
+
+/// The purchases of a key in the last 24 hours, by hour. Oldest first; the last one is the current
+/// hour.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct PurchasesByHour {
     /// In minor units of the tenant's currency. Refunds are not deducted.
-    pub spent: i64,
-    pub purchases: i64,
-    /// There were more purchases: `spent` and `purchases` cover only the newest 100,000.
+    pub spent: [i64; ACTIVITY_HOURS],
+    pub counts: [i64; ACTIVITY_HOURS],
+    /// The time of the newest purchase. `None`: there was none.
+    pub newest_at: Option<Timestamp>,
+    /// There were more purchases: `spent` and `counts` cover only the newest 100,000.
     pub truncated: bool,
 }
 
-/// The spending of a key in the last 24 hours, in minor units of the tenant's currency.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct SpendByHour {
-    /// Oldest first; the last one is the current hour. Refunds are not deducted.
-    pub hours: [i64; ACTIVITY_HOURS],
-    /// There were more purchases: `hours` covers only the newest 100,000.
-    pub truncated: bool,
+impl PurchasesByHour {
+    /// The sum of all hours, in minor units.
+    #[must_use]
+    pub fn total_spent(&self) -> i64 {
+        self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))
+    }
+
+    /// When the key was last used: its last recorded use or its newest purchase, whichever is
+    /// later. The recorded use is written some seconds late.
+    #[must_use]
+    pub fn last_used(&self, recorded: Option<Timestamp>) -> Option<Timestamp> {
+        recorded.max(self.newest_at)
+    }
 }
 
 /// The start of a report: a time, and seq of the last ledger entry before it.
@@ -59,24 +75,67 @@ impl Store {
         let _timer = self.timer("key_activity");
         let account_id = tenant.account_id(account);
         let since = self.activity_since(account_id).await?;
+        let purchases = self.purchases_by_hour(account_id, keys, &since).await?;
+        let mut activities: Vec<KeyActivity> = keys
+            .iter()
+            .zip(purchases)
+            .map(|(key_id, purchases)| KeyActivity {
+                key_id: *key_id,
+                calls: [0; ACTIVITY_HOURS],
+                refused: 0,
+                purchases,
+            })
+            .collect();
+        self.add_usage(account_id, since.moment, &mut activities).await?;
+        for activity in &mut activities {
+            for (calls, purchases) in activity.calls.iter_mut().zip(activity.purchases.counts) {
+                *calls = purchases.max(*calls);
+            }
+        }
+        Ok(activities)
+    }
+
+    /// The purchases of a key in the last 24 hours, by hour. Only the newest 100,000 are counted.
+    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
+    pub async fn key_purchases_by_hour(
+        &self,
+        tenant: &Tenant,
+        account: &ExternalId,
+        key_id: KeyId,
+    ) -> Result<PurchasesByHour, StoreError> {
+        self.find_api_key(tenant, account, key_id).await?;
+        let _timer = self.timer("key_purchases_by_hour");
+        let account_id = tenant.account_id(account);
+        let since = self.activity_since(account_id).await?;
+        let purchases = self.purchases_by_hour(account_id, &[key_id], &since).await?;
+        Ok(purchases.into_iter().next().unwrap_or_default())
+    }
+
+    /// The purchases of each of these keys, in their order.
+    async fn purchases_by_hour(
+        &self,
+        account_id: Uuid,
+        keys: &[KeyId],
+        since: &Since,
+    ) -> Result<Vec<PurchasesByHour>, StoreError> {
         let key_ids = &keys.iter().map(|key| key.uuid()).collect::<Vec<_>>();
         let rows = self
             .read(|mut connection| async move {
                 sqlx::query!(
-                    r#"SELECT /* activity.key_activity */
-                              spent AS "spent!", purchases AS "purchases!",
-                              purchases = $4 AND EXISTS (
-                                  SELECT FROM purchases p
-                                  WHERE p.account_id = $1 AND p.key_id = k.key_id
-                                    AND p.seq > $3 AND p.seq < oldest) AS "truncated!"
-                       FROM unnest($2::uuid[]) WITH ORDINALITY AS k (key_id, place)
+                    r#"SELECT /* activity.purchases_by_hour */
+                              k.key_id AS "key_id!", date_trunc('hour', created_at, 'UTC') AS "hour!",
+                              least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
+                                    9223372036854775807)::bigint AS "spent!",
+                              count(*) FILTER (WHERE place <= $4) AS "purchases!",
+                              max(created_at) AS "newest_at!",
+                              max(place) > $4 AS "truncated!"
+                       FROM unnest($2::uuid[]) AS k (key_id)
                        CROSS JOIN LATERAL (
-                           SELECT least(coalesce(sum(amount), 0), 9223372036854775807)::bigint AS spent,
-                                  count(*) AS purchases, min(seq) AS oldest
-                           FROM (SELECT amount, seq FROM purchases
-                                 WHERE account_id = $1 AND key_id = k.key_id AND seq > $3
-                                 ORDER BY seq DESC LIMIT $4) AS newest) AS bought
-                       ORDER BY place"#,
+                           SELECT created_at, amount, row_number() OVER (ORDER BY seq DESC) AS place
+                           FROM purchases
+                           WHERE account_id = $1 AND key_id = k.key_id AND seq > $3
+                           ORDER BY seq DESC LIMIT $4::bigint + 1) AS newest
+                       GROUP BY 1, 2"#,
                     account_id,
                     key_ids,
                     since.seq,
@@ -86,65 +145,20 @@ impl Store {
                 .await
             })
             .await?;
-        let mut activities: Vec<KeyActivity> = keys
-            .iter()
-            .zip(rows)
-            .map(|(key_id, row)| KeyActivity {
-                key_id: *key_id,
-                calls: [0; ACTIVITY_HOURS],
-                refused: 0,
-                spent: row.spent,
-                purchases: row.purchases,
-                truncated: row.truncated,
-            })
-            .collect();
-        self.add_usage(account_id, since.moment, &mut activities).await?;
-        Ok(activities)
-    }
-
-    /// The spending of a key in the last 24 hours, by hour. Only the newest 100,000 of its
-    /// purchases are counted.
-    #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
-    pub async fn key_spend_by_hour(
-        &self,
-        tenant: &Tenant,
-        account: &ExternalId,
-        key_id: KeyId,
-    ) -> Result<SpendByHour, StoreError> {
-        self.find_api_key(tenant, account, key_id).await?;
-        let _timer = self.timer("key_spend_by_hour");
-        let account_id = tenant.account_id(account);
-        let since = self.activity_since(account_id).await?;
-        let rows = self
-            .read(|mut connection| async move {
-                sqlx::query!(
-                    r#"SELECT /* activity.key_spend_by_hour */
-                              date_trunc('hour', created_at, 'UTC') AS "hour!",
-                              least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
-                                    9223372036854775807)::bigint AS "spent!",
-                              max(place) > $4 AS "truncated!"
-                       FROM (SELECT created_at, amount, row_number() OVER (ORDER BY seq DESC) AS place
-                             FROM purchases
-                             WHERE account_id = $1 AND key_id = $2 AND seq > $3
-                             ORDER BY seq DESC LIMIT $4::bigint + 1) AS newest
-                       GROUP BY 1"#,
-                    account_id,
-                    key_id.uuid(),
-                    since.seq,
-                    MAX_PURCHASES,
-                )
-                .fetch_all(&mut connection)
-                .await
-            })
-            .await?;
-        let mut spend = SpendByHour { hours: [0; ACTIVITY_HOURS], truncated: false };
+        let mut by_key = vec![PurchasesByHour::default(); keys.len()];
         for row in rows {
-            let hour = stored_time("purchases.created_at", row.hour)?;
-            let spent = &mut spend.hours[step_of(hour, since.moment)];
-            *spent = spent.saturating_add(row.spent);
-            spend.truncated |= row.truncated;
+            let Some(place) = keys.iter().position(|key| key.uuid() == row.key_id) else {
+                continue;
+            };
+            let purchases = &mut by_key[place];
+            let hour = step_of(stored_time("purchases.created_at", row.hour)?, since.moment);
+            purchases.spent[hour] = purchases.spent[hour].saturating_add(row.spent);
+            purchases.counts[hour] = purchases.counts[hour].saturating_add(row.purchases);
+            purchases.truncated |= row.truncated;
+            let newest_at = stored_time("purchases.created_at", row.newest_at)?;
+            purchases.newest_at = purchases.newest_at.max(Some(newest_at));
         }
-        Ok(spend)
+        Ok(by_key)
     }
 
     /// The index of purchases has seq and no time, so seq bounds what has to be read.

@@ -38,7 +38,7 @@ async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scrip
     assert!(me.json["key"]["expires_at"].is_string());
 
     let table = world.text("#purchases").await;
-    for shown in ["mine", "1.500000", "=not(mine)", "2.250000"] {
+    for shown in ["mine", "1.5 TRX", "=not(mine)", "2.25 TRX"] {
         assert!(table.contains(shown), "{shown} in {table}");
     }
     assert!(!table.contains("of the other"), "{table}");

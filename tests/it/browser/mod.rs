@@ -6,6 +6,7 @@
 
 mod compromised;
 mod driver;
+mod frame;
 mod holds;
 mod keys;
 mod pages;

@@ -14,7 +14,7 @@ use crate::{
     harness::{Call, OTHER_WALLET, WALLET, app::NewKey},
 };
 
-const WIDTHS: [u32; 2] = [360, 1440];
+const WIDTHS: [u32; 3] = [360, 768, 1440];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 
 /// Checks the open page at every width and in both colour schemes.

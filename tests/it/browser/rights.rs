@@ -54,7 +54,7 @@ async fn session_without_keys_shows_the_money_and_no_key_page_or_button(scripts:
     world.is_at("/dashboard/balance").await;
     assert_eq!(navigation(&world).await, json!(["/dashboard/balance", "/dashboard/log"]));
     assert!(world.text("#balance").await.contains("18.765433"));
-    assert!(world.text("#held").await.contains("2.000000"));
+    assert!(world.text("#held").await.contains("2 TRX"));
     assert_leads_nowhere(&world, KEY_PAGES).await;
 
     // A key in the statement leads to its purchases.

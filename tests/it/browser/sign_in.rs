@@ -31,7 +31,7 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     assert_eq!(world.run("return [location.search, document.referrer]").await, json!(["", ""]));
     assert!(world.has(&format!("#return[href='{back}']")).await);
     world.click("nav a[href='/dashboard/balance']").await;
-    world.says("12.500000").await;
+    world.says("12.5 TRX").await;
     world.click("#log-out").await;
     world.says("You are signed out").await;
     assert!(world.has(&format!("main a[href='{back}']")).await);

@@ -62,7 +62,7 @@ async fn compromised_key_is_revoked_immediately_and_replaced_with_the_same_setti
     }
     assert_eq!(old["revoked_reason"], "compromised");
     done.says("mine");
-    done.says("1.500000");
+    done.says("1.5 TRX");
     site.app.check_ledger().await;
 }
 
@@ -209,7 +209,7 @@ async fn statement_can_be_filtered_and_downloaded() {
         }
     }
     let page = owner.get("/dashboard/balance").await.expect(200);
-    page.says("17.000000");
+    page.says("17 TRX");
     let absent = "key_01h455vb4pex5vsknk084sn02q";
     for (query, field) in [
         (format!("key={absent}"), "key"),

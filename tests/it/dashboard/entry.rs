@@ -38,8 +38,8 @@ async fn a_link_opens_a_session_of_its_account_once() {
     }
     let mut owner = site.visitor();
     owner.open_link(&link).await.expect_redirect("/dashboard/keys");
-    owner.get("/dashboard/keys").await.expect(200).says("API keys");
-    owner.get("/dashboard/balance").await.expect(200).says("12.500000");
+    owner.get("/dashboard/keys").await.expect(200).says("API Keys");
+    owner.get("/dashboard/balance").await.expect(200).says("12.5 TRX");
 
     let mut second = site.visitor();
     second.get(&link).await.expect(410).says(LINK_UNUSABLE);

@@ -105,11 +105,12 @@ async fn rejected_form_fields_and_query_parameters_are_escaped() {
     assert_escaped(&owner.submit(&edit, &edit, &fields).await.expect(400));
     let typed = encode(&format!("{SCRIPT}{ATTRIBUTE}"));
     for path in [
-        "/dashboard/keys?show=TYPED&done=TYPED&cursor=TYPED",
+        "/dashboard/keys?show=TYPED&done=TYPED&q=TYPED&sort=TYPED&page=TYPED",
+        "/dashboard/holds?key=TYPED&q=TYPED&sort=TYPED&page=TYPED",
         "/dashboard/keys/ID?cursor=TYPED&events=TYPED",
-        "/dashboard/keys/ID/purchases?since=TYPED&cursor=TYPED",
-        "/dashboard/balance?from=TYPED&to=TYPED&key=TYPED&kind=TYPED&cursor=TYPED",
-        "/dashboard/log?cursor=TYPED",
+        "/dashboard/keys/ID/purchases?since=TYPED&q=TYPED&cursor=TYPED",
+        "/dashboard/balance?from=TYPED&to=TYPED&key=TYPED&kind=TYPED&q=TYPED&order=TYPED&cursor=TYPED",
+        "/dashboard/log?q=TYPED&cursor=TYPED",
         "/dashboard/TYPED",
         "/dashboard/TYPED/login",
         "/dashboard/keys/TYPED",

@@ -41,7 +41,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     let of_key = owner.get(&key_page).await.expect(200);
     let list = owner.get(PATH).await.expect(200);
     for page in [&of_key, &list] {
-        for text in ["basket 7", "4.000000", &id] {
+        for text in ["basket 7", "4 TRX", &id] {
             page.says(text);
         }
     }
@@ -51,7 +51,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     // A page asks first, and names what is voided.
     of_key.says(&void(&id));
     let asked = owner.get(&void(&id)).await.expect(200);
-    for text in ["This cannot be undone.", "basket 7", "4.000000", &id] {
+    for text in ["This cannot be undone.", "basket 7", "4 TRX", &id] {
         asked.says(text);
     }
     let confirmed = format!("{PATH}?done=voided&hold={id}");
@@ -136,7 +136,7 @@ async fn compromised_key_has_its_open_holds_voided() {
     site.api(other.buy("20")).await.expect(201);
     let log = owner.get("/dashboard/log").await.expect(200);
     log.says("Holds voided: 1");
-    log.says("Amount released: 15.000000");
+    log.says("Amount released: 15 TRX");
     site.app.check_ledger().await;
 }
 
@@ -150,9 +150,15 @@ async fn open_holds_are_paged() {
     let first = owner.get(PATH).await.expect(200);
     first.says(&ids[1]);
     first.does_not_say(&format!("{}/void", ids[0]));
-    let second = owner.get(&format!("{PATH}?cursor={}", ids[1])).await.expect(200);
+    let second = owner.get(&format!("{PATH}?page=2")).await.expect(200);
     second.says(&ids[0]);
     second.does_not_say(&ids[2]);
+    let sorted = owner.get(&format!("{PATH}?sort=expiry")).await.expect(200);
+    sorted.says(&ids[0]);
+    sorted.does_not_say(&format!("{}/void", ids[50]));
+    let found = owner.get(&format!("{PATH}?q={}", ids[7])).await.expect(200);
+    found.says(&ids[7]);
+    found.does_not_say(&format!("{}/void", ids[8]));
     let of_key = owner.get(&format!("/dashboard/keys/{}", key.id)).await.expect(200);
     of_key.says(&format!("{PATH}?key={}", key.id));
     site.app.check_ledger().await;

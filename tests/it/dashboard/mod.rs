@@ -11,6 +11,7 @@ mod expired_rows;
 mod forgery;
 mod headers;
 mod holds;
+mod lists;
 mod new_keys;
 mod rights;
 mod secrets;

@@ -329,7 +329,7 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
     refused.says(
         "This key was changed meanwhile. Its settings now: name “<theirs>”; access: Read-only; \
-         expires: never; spend limit: 2.000000 TRX a day (UTC). Save again to overwrite them.",
+         expires: never; spend limit: 2 TRX a day (UTC). Save again to overwrite them.",
     );
     assert!(refused.source.contains("value=\"mine\""), "{refused:?}");
     assert_eq!(keys(&site).await[0]["name"], "<theirs>");

@@ -245,7 +245,7 @@ async fn owner_of_a_suspended_account_can_view_and_revoke_but_not_create_keys() 
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
     let page = owner.get("/dashboard/keys").await.expect(200);
     page.says("suspended");
-    owner.get("/dashboard/balance").await.expect(200).says("3.000000");
+    owner.get("/dashboard/balance").await.expect(200).says("3 TRX");
     let new = "/dashboard/keys/new";
     let opened = owner.get(new).await;
     if opened.status == 200 {

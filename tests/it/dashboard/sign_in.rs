@@ -50,7 +50,7 @@ async fn a_wallet_signs_in_to_its_account() {
     let page = request_message(&mut visitor, WALLET).await.expect(200);
     let signature = Wallet::first().sign(&page.message());
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
-    visitor.get("/dashboard/balance").await.expect(200).says("7.000000");
+    visitor.get("/dashboard/balance").await.expect(200).says("7 TRX");
     // The cookie of the sign-in page has been removed.
     let cookies: Vec<_> = visitor.cookies.keys().collect();
     assert_eq!(cookies, ["tollgate_last", "tollgate_session"]);

@@ -29,7 +29,7 @@ async fn hold_reserves_balance_and_capture_creates_a_purchase() {
     let declined = declined.expect_problem(402, "insufficient_balance");
     assert_eq!(
         declined.text("/detail"),
-        "The hold needs 6.000001 TRX, but only 6.000000 TRX is available. Top up the account."
+        "The hold needs 6.000001 TRX, but only 6 TRX is available. Top up the account."
     );
 
     let id = created.text("/id");

@@ -88,10 +88,11 @@ pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Probl
     let code = currency.code();
     let [required, available] =
         [decline.required, decline.available].map(|amount| currency.format(amount));
+    let [needs, has] = [&required, &available].map(DecimalAmount::short);
     let problem = match decline.limit {
         None => {
             let detail = format!(
-                "The {noun} needs {required} {code}, but only {available} {code} is available. \
+                "The {noun} needs {needs} {code}, but only {has} {code} is available. \
                  Top up the account."
             );
             Problem::new(ProblemCode::InsufficientBalance, detail)
@@ -100,9 +101,9 @@ pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Probl
             let amount = currency.format(limit.amount.minor_units());
             let period = limit.period;
             let detail = format!(
-                "The {noun} needs {required} {code}, but only {available} {code} is left of the \
-                 key's spend limit of {amount} {code} ({period}). Raise the limit or use another \
-                 key."
+                "The {noun} needs {needs} {code}, but only {has} {code} is left of the key's \
+                 spend limit of {} {code} ({period}). Raise the limit or use another key.",
+                amount.short()
             );
             Problem::new(ProblemCode::SpendLimitExceeded, detail)
                 .with("limit", amount)
@@ -124,8 +125,8 @@ pub fn refused(error: StoreError, currency: &Currency) -> Problem {
         StoreError::Refused(Refusal::RefundTooLarge { refundable }) => {
             let refundable = currency.format(refundable);
             let detail = format!(
-                "Only {refundable} {code} of the purchase can still be refunded. Refund at most \
-                 this amount."
+                "Only {} {code} of the purchase can still be refunded. Refund at most this amount.",
+                refundable.short()
             );
             Problem::new(ProblemCode::RefundTooLarge, detail)
                 .with("refundable", refundable)
@@ -133,7 +134,8 @@ pub fn refused(error: StoreError, currency: &Currency) -> Problem {
         }
         StoreError::Refused(Refusal::HoldTooSmall { held }) => {
             let held = currency.format(held);
-            let detail = format!("The hold is for {held} {code}. Capture at most this amount.");
+            let detail =
+                format!("The hold is for {} {code}. Capture at most this amount.", held.short());
             Problem::new(ProblemCode::HoldTooSmall, detail)
                 .with("held", held)
                 .with("currency", code)

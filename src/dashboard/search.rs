@@ -1,0 +1,247 @@
+//! Searches, sorts and cuts the lists of the pages.
+
+use super::pages::search::SearchForm;
+use crate::web::{fields::Choice, forms::Form, links::link};
+
+/// Maximum length of a search text, in characters. The rest is ignored.
+pub const MAX_CHARACTERS: usize = 100;
+
+/// Items that one request reads at most from a list of any length while it searches.
+const MAX_SCANNED: usize = 2_000;
+
+/// Items that one statement reads while it searches.
+const SCANNED_AT_ONCE: usize = 500;
+
+/// What the viewer typed into the search field of a list.
+pub struct Search {
+    /// As it was typed, without spaces around it.
+    text: String,
+    lowercase: String,
+}
+
+impl Search {
+    /// The field `q` of a query.
+    pub fn of(query: &Form) -> Self {
+        let text: String = query.text("q").trim().chars().take(MAX_CHARACTERS).collect();
+        Self { lowercase: text.to_lowercase(), text }
+    }
+
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub fn is_active(&self) -> bool {
+        !self.text.is_empty()
+    }
+
+    /// Whether any of these texts contains what was typed, in upper or lower case. An empty search
+    /// matches everything.
+    pub fn matches<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
+        !self.is_active()
+            || texts.into_iter().any(|text| text.to_lowercase().contains(&self.lowercase))
+    }
+}
+
+/// Fills one page of a list that is read part by part, because it may have any length.
+///
+/// Without a search the first part fills the page. With a search parts are read until the page is
+/// full, the list ends, or 2,000 items were read.
+pub struct Scan<T, C> {
+    length: usize,
+    searching: bool,
+    found: Vec<T>,
+    read: usize,
+    last_read: Option<C>,
+    ended: bool,
+}
+
+impl<T, C: Copy> Scan<T, C> {
+    /// A page of at most `length` items that continues after `start`.
+    pub fn new(search: &Search, length: usize, start: Option<C>) -> Self {
+        Self {
+            length,
+            searching: search.is_active(),
+            found: Vec::new(),
+            read: 0,
+            last_read: start,
+            ended: false,
+        }
+    }
+
+    /// After which item to read, and how many. `None`: enough was read.
+    pub fn next_read(&self) -> Option<(Option<C>, i64)> {
+        let full = self.found.len() > self.length || self.read >= MAX_SCANNED;
+        (!self.ended && !full).then(|| (self.last_read, to_i64(self.at_once())))
+    }
+
+    /// Adds what was read. `position` names an item, so that the list can continue after it.
+    pub fn add(&mut self, items: Vec<T>, position: impl Fn(&T) -> C, matches: impl Fn(&T) -> bool) {
+        self.read += items.len();
+        self.ended = items.len() < self.at_once() || !self.searching;
+        for item in items {
+            if self.found.len() > self.length {
+                return;
+            }
+            self.last_read = Some(position(&item));
+            if matches(&item) {
+                self.found.push(item);
+            }
+        }
+    }
+
+    /// The items of the page, and after which item the list continues. `None`: it ends here.
+    pub fn finish(mut self, position: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
+        if self.found.len() > self.length {
+            self.found.truncate(self.length);
+            let last = self.found.last().map(position);
+            return (self.found, last);
+        }
+        let next = self.last_read.filter(|_| !self.ended);
+        (self.found, next)
+    }
+
+    fn at_once(&self) -> usize {
+        if self.searching { SCANNED_AT_ONCE } else { self.length + 1 }
+    }
+}
+
+fn to_i64(count: usize) -> i64 {
+    i64::try_from(count).expect("pages are short")
+}
+
+/// A list that is in memory as a whole, cut into numbered pages.
+pub struct Pages {
+    pub number: usize,
+    pub length: usize,
+}
+
+impl Pages {
+    /// The field `page` of a query. What is not a number is the first page.
+    pub fn of(query: &Form, length: usize) -> Self {
+        Self { number: query.text("page").parse().unwrap_or(1).max(1), length }
+    }
+
+    /// Keeps the items of the page. Returns the numbers of the pages before and after it.
+    pub fn cut<T>(&self, items: &mut Vec<T>) -> (Option<usize>, Option<usize>) {
+        let start = (self.number - 1).saturating_mul(self.length);
+        let after = items.len() > start.saturating_add(self.length);
+        let page: Vec<T> = items.drain(..).skip(start).take(self.length).collect();
+        *items = page;
+        ((self.number > 1).then(|| self.number - 1), after.then(|| self.number + 1))
+    }
+}
+
+/// The order that the field `sort` of a query names, out of orders with their names and labels. An
+/// unknown name is the first order.
+pub fn chosen<S: Copy>(orders: &[(S, &str, &str)], query: &Form) -> S {
+    let wanted = query.text("sort");
+    orders.iter().find(|(_, name, _)| *name == wanted).unwrap_or(&orders[0]).0
+}
+
+/// The choices of the field `sort`.
+pub fn choices<S: Copy + PartialEq>(orders: &[(S, &str, &str)], chosen: S) -> Vec<Choice> {
+    let choice = |(sort, name, label): &(S, &str, &str)| Choice {
+        value: (*name).to_owned(),
+        label: (*label).to_owned(),
+        selected: *sort == chosen,
+    };
+    orders.iter().map(choice).collect()
+}
+
+/// The link to another page of a list, with the same search.
+pub fn page_url(path: &str, query: &Form, kept: &[&str], number: usize) -> String {
+    let number = number.to_string();
+    let mut parameters: Vec<(&str, &str)> =
+        kept.iter().map(|name| (*name, query.text(name))).collect();
+    parameters.push(("page", &number));
+    link(path, &parameters)
+}
+
+/// The search form of a list. `kept` are parameters that a search leaves as they are.
+pub fn form(
+    query: &Form,
+    search: &Search,
+    action: &'static str,
+    label: &'static str,
+    kept: &[&'static str],
+    sorts: Vec<Choice>,
+) -> SearchForm {
+    let kept = kept.iter().map(|name| (*name, query.text(name).to_owned()));
+    let kept: Vec<_> = kept.filter(|(_, value)| !value.is_empty()).collect();
+    let parameters: Vec<_> = kept.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    SearchForm {
+        clear_url: link(action, &parameters),
+        action,
+        label,
+        text: search.text().to_owned(),
+        active: search.is_active() || !query.text("sort").is_empty(),
+        sorts,
+        kept,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn search(text: &str) -> Search {
+        Search::of(&Form::filled([("q", text.to_owned())]))
+    }
+
+    /// One page of the numbers below `end`, newest first, that contain `text`.
+    fn page(end: i64, text: &str, start: Option<i64>) -> (Vec<i64>, Option<i64>) {
+        let search = search(text);
+        let mut scan = Scan::new(&search, 3, start);
+        while let Some((after, limit)) = scan.next_read() {
+            let below = after.unwrap_or(end);
+            let items = (0..below).rev().take(usize::try_from(limit).expect("small")).collect();
+            scan.add(items, |item| *item, |item| search.matches([item.to_string().as_str()]));
+        }
+        scan.finish(|item| *item)
+    }
+
+    #[test]
+    fn search_ignores_case_and_spaces_around_it() {
+        assert!(search("  GRID ").matches(["other", "Grid bot"]));
+        assert!(!search("grid").matches(["other"]));
+        assert!(search(" ").matches([]));
+        assert_eq!(search(&"x".repeat(500)).text().len(), MAX_CHARACTERS);
+    }
+
+    #[test]
+    fn list_without_a_search_continues_after_its_last_item() {
+        assert_eq!(page(5, "", None), (vec![4, 3, 2], Some(2)));
+        assert_eq!(page(5, "", Some(2)), (vec![1, 0], None));
+        assert_eq!(page(3, "", None), (vec![2, 1, 0], None));
+    }
+
+    #[test]
+    fn search_reads_on_until_the_page_is_full_or_the_list_ends() {
+        assert_eq!(page(1_900, "777", None), (vec![1_777, 777], None));
+        assert_eq!(page(1_900, "1", None), (vec![1_899, 1_898, 1_897], Some(1_897)));
+    }
+
+    #[test]
+    fn search_stops_after_its_bound_and_continues_there() {
+        let (found, next) = page(9_000, "7778", None);
+        assert_eq!((found, next), (vec![7_778], Some(7_000)));
+        let (found, next) = page(9_000, "7778", next);
+        assert_eq!((found, next), (vec![], Some(5_000)));
+    }
+
+    #[test]
+    fn numbered_pages_know_their_neighbours() {
+        let cut = |number: &str| {
+            let pages = Pages::of(&Form::filled([("page", number.to_owned())]), 2);
+            let mut items = vec![1, 2, 3, 4, 5];
+            let neighbours = pages.cut(&mut items);
+            (items, neighbours)
+        };
+        assert_eq!(cut(""), (vec![1, 2], (None, Some(2))));
+        assert_eq!(cut("2"), (vec![3, 4], (Some(1), Some(3))));
+        assert_eq!(cut("3"), (vec![5], (Some(2), None)));
+        assert_eq!(cut("0"), cut(""));
+        assert_eq!(cut("x"), cut(""));
+        assert_eq!(cut(&usize::MAX.to_string()).0, []);
+    }
+}
