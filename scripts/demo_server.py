@@ -29,7 +29,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 READY = re.compile(r"^Tollgate is ready: (https?://[^/\s]+)")
-EXPORT = re.compile(r"^\s*export ([A-Z][A-Z0-9_]*)=(.*)$")
+# Only a value: what the user's shell is to compute, `$(…)`, is not for us.
+EXPORT = re.compile(r"^\s*export ([A-Z][A-Z0-9_]*)=([^$]*)$")
 # The server is usable from the outside once all of these have been printed.
 NEEDED = ("TRONAGG_ADMIN_KEY", "TRADETALLY_ADMIN_KEY", "TRADETALLY_TEST_ADMIN_KEY")
 
@@ -56,13 +57,14 @@ class DemoServer:
         self._changed = threading.Condition()
         listen, metrics = free_addresses(2)
         self.metrics_url = f"http://{metrics}"
+        self._settings = server_environment(listen, metrics, self.directory / "data")
         try:
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen(
                     [str(binary()), "demo"],
                     # Not in the repository, whose .env belongs to its owner.
                     cwd=self.directory,
-                    env=server_environment(listen, metrics, self.directory / "data"),
+                    env=self._settings,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=log,
@@ -98,8 +100,14 @@ class DemoServer:
 
     def environment(self):
         """What a command needs to use the server, on top of the caller's environment."""
+        return {**os.environ, **self._additions()}
+
+    def command_environment(self):
+        """The same for commands of `tollgate`: they have the server's settings, so they use its database."""
+        return {**self._settings, **self._additions()}
+
+    def _additions(self):
         return {
-            **os.environ,
             **self.exports,
             "TOLLGATE_URL": self.url,
             "TOLLGATE_METRICS_URL": self.metrics_url,

@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
-"""Runs README's walk against a demo server, and compares the output with the output that README shows.
+"""Runs the walks of the documentation, and compares their output with the output that the pages show.
 
-    python3 scripts/walk.py [FILE]        (default: README.md)
+    python3 scripts/walk.py [FILE]...
+
+Without a file, it runs README.md, the tutorial, and each how-to guide that has a walk. Each page gets a
+demo server of its own.
 
 Format. Between the lines `<!-- walk:start -->` and `<!-- walk:end -->` (any number of such pairs), the
-fenced blocks marked `sh` are run in order, in one bash session at the root of the repository. So a
+fenced blocks marked `sh` are run in order, in one bash session that begins in an empty directory. So a
 variable that one block sets exists in the next. A block must end with status 0. The next fenced block
 marked `http`, `json` or `text`, if it comes before the next `sh`, is the expected stdout of the `sh`
 block:
@@ -29,10 +32,11 @@ In JSON, the string "…" matches any value; `"…": "…"` as the last member o
 further members, and "…" as the last element of an array matches any further elements. `next_cursor`
 and `request_id` may be any string.
 
-Replacements. README's 127.0.0.1:8080 and 127.0.0.1:9464 (or localhost) are replaced by the addresses
-of the demo server in the commands, and back in the output. The variables that the demo tells its user
-to export are exported before the first block. An `export NAME=…` with an ellipsis in its value, which
-shows the reader where to paste, is skipped.
+Replacements. 127.0.0.1:8080 and 127.0.0.1:9464 (or localhost) are replaced by the addresses of the demo
+server in the commands, and back in the output. The variables that the demo tells its user to export are
+exported before the first block. An `export NAME=…` with an ellipsis in its value, which shows the reader
+where to paste, is skipped. `tollgate` is on the PATH, and its commands use the database of the demo
+server.
 """
 
 import difflib
@@ -50,7 +54,15 @@ from urllib.parse import urlsplit
 
 # The repository stays as it was: no __pycache__ beside the scripts.
 sys.dont_write_bytecode = True
-from demo_server import ROOT, DemoFailed, DemoServer, exit_on_signals  # noqa: E402
+from demo_server import ROOT, DemoFailed, DemoServer, binary, exit_on_signals  # noqa: E402
+
+# These have to have a walk.
+README = ROOT / "README.md"
+TUTORIAL = ROOT / "docs" / "src" / "tutorial" / "first-bot.md"
+# A page of this directory may have one.
+GUIDES = ROOT / "docs" / "src" / "how-to"
+
+WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
 
 BLOCK_SECONDS = 60
 
@@ -74,7 +86,7 @@ KINDS = [
     (re.compile(r"\b[0-9a-f]{32,}\b"), "<hash>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
 ]
-# The same, abbreviated by the README's author.
+# The same, abbreviated by the page's author.
 ABBREVIATED = [
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{0,12}…[A-Za-z0-9_-]{0,12}"), r"\1…"),
     (re.compile(r"\b\d{4}-[0-9T:.-]*…Z?"), "…"),
@@ -82,10 +94,10 @@ ABBREVIATED = [
 
 
 class Malformed(Exception):
-    """The README's walk cannot be understood."""
+    """The walk of a page cannot be understood."""
 
 
-# Reading the README.
+# Reading a page.
 
 
 class Step:
@@ -102,8 +114,8 @@ def read_steps(text):
     lines = iter(enumerate(text.splitlines(), 1))
     for number, line in lines:
         mark = line.strip()
-        if mark in ("<!-- walk:start -->", "<!-- walk:end -->"):
-            if inside == mark.endswith("start -->"):
+        if mark in (WALK_START, WALK_END):
+            if inside == (mark == WALK_START):
                 raise Malformed(f"line {number}: {mark} does not fit here")
             inside = not inside
         elif fence := re.match(r"^(\s*)(```+|~~~+)\s*([\w-]*)", line):
@@ -111,9 +123,9 @@ def read_steps(text):
             if inside:
                 add_block(steps, number, fence[3], block)
     if inside:
-        raise Malformed("<!-- walk:end --> is missing")
+        raise Malformed(f"{WALK_END} is missing")
     if not any(step.kind for step in steps):
-        raise Malformed("there is nothing to compare between <!-- walk:start --> and <!-- walk:end -->")
+        raise Malformed(f"there is nothing to compare between {WALK_START} and {WALK_END}")
     return steps
 
 
@@ -146,7 +158,12 @@ class Session:
 
     def __init__(self, server):
         self.directory = server.directory / "walk"
-        self.directory.mkdir()
+        work, programs = self.directory / "work", self.directory / "bin"
+        for directory in (self.directory, work, programs):
+            directory.mkdir()
+        (programs / "tollgate").symlink_to(binary())
+        environment = server.command_environment()
+        environment["PATH"] = f"{programs}:{environment['PATH']}"
         self.stderr = self.directory / "stderr"
         self.addresses = [
             (re.compile(r"(?:127\.0\.0\.1|localhost):8080\b"), "127.0.0.1:8080", urlsplit(server.url).netloc),
@@ -154,8 +171,8 @@ class Session:
         ]
         self.bash = subprocess.Popen(
             ["bash", "--noprofile", "--norc"],
-            cwd=ROOT,
-            env=server.environment(),
+            cwd=work,
+            env=environment,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -275,7 +292,7 @@ def compare_json_text(expected, actual):
     try:
         wanted = parse_values(expected)
     except ValueError as error:
-        raise Malformed(f"the README's JSON is not JSON: {error}") from error
+        raise Malformed(f"the page's JSON is not JSON: {error}") from error
     try:
         got = parse_values(actual)
     except ValueError:
@@ -375,12 +392,16 @@ def shown(value):
 # All of it.
 
 
-def walk(path, server):
+def pages():
+    guides = (path for path in sorted(GUIDES.glob("*.md")) if WALK_START in path.read_text())
+    return [README, TUTORIAL, *guides]
+
+
+def walk(name, steps, server):
     failures = 0
     with Session(server) as session:
-        steps = read_steps(path.read_text())
         for step in steps:
-            place = f"{path.name}:{step.line}"
+            place = f"{name}:{step.line}"
             title = step.script.strip().split("\n")[0]
             try:
                 status, stdout, stderr = session.run(step.script)
@@ -393,7 +414,8 @@ def walk(path, server):
             if differences:
                 failures += 1
                 report(differences, stdout, stderr)
-        print(f"walk: {len(steps)} blocks, {sum(bool(step.kind) for step in steps)} compared, {failures} failed")
+        compared = sum(bool(step.kind) for step in steps)
+        print(f"walk: {name}: {len(steps)} blocks, {compared} compared, {failures} failed", flush=True)
     return failures
 
 
@@ -406,15 +428,25 @@ def report(differences, stdout, stderr):
             print("\n".join(f"       | {line.rstrip()}" for line in text.splitlines()))
 
 
+def steps_of(path):
+    try:
+        return read_steps(path.read_text())
+    except Malformed as error:
+        raise Malformed(f"{path}: {error}") from error
+
+
 def main():
-    path = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
+    paths = [Path(argument) for argument in sys.argv[1:]]
     exit_on_signals()
     try:
-        read_steps(path.read_text())
-        with DemoServer() as server:
-            failures = walk(path, server)
-            if failures:
-                print(server.log_tail())
+        walks = [(os.path.relpath(path, ROOT), steps_of(path)) for path in paths or pages()]
+        failures = 0
+        for name, steps in walks:
+            with DemoServer() as server:
+                failed = walk(name, steps, server)
+                if failed:
+                    print(server.log_tail())
+                failures += failed
         sys.exit(1 if failures else 0)
     except FileNotFoundError as error:
         sys.exit(f"walk: {error.filename} is not there")
