@@ -1,5 +1,5 @@
-//! A real nginx in front of Tollgate. One test runs README's configuration, word for word, between
-//! clients and a backend. Another balances requests between two nodes.
+//! A real nginx in front of Tollgate. One test runs the configuration of the guide to gateways, word
+//! for word, between clients and a backend. Another balances requests between two nodes.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -19,19 +19,19 @@ use crate::harness::{
     process::Process, within_patience,
 };
 
-/// Where README assumes Tollgate. The test replaces this address with that of its own process.
-const ADDRESS_IN_README: &str = "127.0.0.1:8080";
+/// Where the guide assumes Tollgate. The test replaces this address with that of its own process.
+const ADDRESS_IN_GUIDE: &str = "127.0.0.1:8080";
 
-/// The only block of README in nginx's language, for a Tollgate at this address.
-fn block_of_readme(tollgate: SocketAddr) -> String {
-    let readme = include_str!("../../README.md");
-    let mut blocks = readme.split("```nginx\n").skip(1);
+/// The only block of the guide in nginx's language, for a Tollgate at this address.
+fn block_of_guide(tollgate: SocketAddr) -> String {
+    let guide = include_str!("../../docs/src/how-to/gate-with-a-gateway.md");
+    let mut blocks = guide.split("```nginx\n").skip(1);
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
-        panic!("README has one block for nginx")
+        panic!("the guide has one block for nginx")
     };
     let block = block.split("```").next().expect("a split has a first part");
-    assert_eq!(block.matches(ADDRESS_IN_README).count(), 1, "{block}");
-    block.replace(ADDRESS_IN_README, &tollgate.to_string())
+    assert_eq!(block.matches(ADDRESS_IN_GUIDE).count(), 1, "{block}");
+    block.replace(ADDRESS_IN_GUIDE, &tollgate.to_string())
 }
 
 /// Starts a backend on a thread of its own. Its response lists the headers by which the gateway
@@ -251,7 +251,7 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
     let test = Tenant::create(&data_dir, &service, "tronagg", "test");
     let other = Tenant::create(&data_dir, &service, "tradetally", "live");
     let upstream = format!("upstream orders_backend {{ server {}; }}", start_backend());
-    let nginx = Nginx::start("gateways-nginx", &upstream, &block_of_readme(service.address));
+    let nginx = Nginx::start("gateways-nginx", &upstream, &block_of_guide(service.address));
 
     let order = |key: &str| nginx.get("/orders/7?page=2", Some(key));
     let passed = order(&own.key);

@@ -472,6 +472,22 @@ fn remote_gate_example_protects_a_service_with_a_running_tollgate() {
 }
 
 #[test]
+fn guide_to_rust_services_shows_the_program_of_the_example() {
+    let guide = include_str!("../../docs/src/how-to/gate-a-rust-service.md");
+    let mut blocks = guide.split("```rust\n").skip(1);
+    let (Some(block), None) = (blocks.next(), blocks.next()) else {
+        panic!("the guide has one block of Rust")
+    };
+    let shown = block.split("```").next().expect("a split has a first part");
+    // The guide leaves out the comment at the top, and what only this repository's lints need.
+    let example = include_str!("../../examples/remote_gate.rs").lines();
+    let program: Vec<&str> = example
+        .filter(|line| !line.starts_with("//!") && !line.trim_start().starts_with("#[expect("))
+        .collect();
+    assert_eq!(shown.trim(), program.join("\n").trim());
+}
+
+#[test]
 fn remote_gate_example_names_the_missing_setting() {
     for (name, value, missing) in [
         ("TOLLGATE_URL", "http://127.0.0.1:1", "TOLLGATE_ADMIN_KEY"),
