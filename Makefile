@@ -14,7 +14,7 @@ run: ## start a demo server with two platforms; ARGS="..." passes arguments to i
 	scripts/ensure-postgres.sh
 	cargo run --release --locked -- demo $(ARGS)
 
-test: ## run every test: the crate, the model checker, README's walk, the example bot
+test: ## run every test: the crate, the model checker, the walks of README and the book, the example bot
 	scripts/ensure-postgres.sh
 	scripts/ensure-python.sh tests/requirements.txt
 	scripts/ensure-chromium.sh

@@ -11,7 +11,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// How long all jobs together may take to stop. With the drain before and the closing of the database
-/// after, it fits into a minute, after which README lets systemd kill the service.
+/// after, it fits into a minute. The unit in docs/src/how-to/install.md lets systemd kill the service
+/// after that.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// How long a job may take to stop after the others have used up that time.

@@ -2,7 +2,7 @@
 
     python3 tests/upgrade/run.py --old BINARY --new BINARY
 
-scripts/test-upgrade.sh builds both binaries and runs this program. The steps are those of README, "Upgrades".
+scripts/test-upgrade.sh builds both binaries and runs this program. The steps are those of docs/src/how-to/upgrade.md.
 Needs only Python's standard library. The exit status is 1 if a request failed, a revoked key passed, or
 a purchase was lost or doubled.
 """
