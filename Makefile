@@ -5,7 +5,7 @@ MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-cluster test-upgrade bench lint audit sqlx openapi check-openapi fuzz fuzz-http
+.PHONY: help run test test-cluster test-upgrade bench lint audit sqlx openapi docs check-openapi fuzz fuzz-http
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
@@ -57,6 +57,10 @@ sqlx: ## regenerate .sqlx/, after a change of a query or a migration
 openapi: ## regenerate docs/openapi.json
 	cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
+
+docs: ## build the book of docs/ into docs/book/
+	cargo build --locked
+	scripts/build-docs.sh
 
 check-openapi: ## lint docs/openapi.json, generate clients from it, and type-check them
 	scripts/check-openapi.sh

@@ -43,13 +43,14 @@ if ! "$target/tools/bin/mdbook" build --dest-dir "$work/out" "$work" >"$work/log
     exit 1
 fi
 
-# finish FILE: where mdBook writes a style of its own, a class; the entries of the contents lead to pages; an image
-# without the elements that enlarge it.
+# finish FILE: replaces the inline styles of mdBook by classes, an empty heading of a table by a cell, the sources in the
+# contents by pages, and an image that a click enlarges by a plain image.
 finish() {
     sed -E \
         -e 's/<(td|th) style="text-align: left">/<\1>/g' \
         -e 's/<(td|th) style="text-align: center">/<\1 class="center">/g' \
         -e 's/<(td|th) style="text-align: right">/<\1 class="end">/g' \
+        -e 's|<th( [^>]*)?></th>|<td\1></td>|g' \
         -e 's/^( *<li[^>]*><a[^>]* href="[^"]*)\.md"/\1.html"/' \
         -e 's|<label class="checkbox-label"><input class="checkbox-img" type="checkbox">(<img [^>]*>)<span class="img-wrapper"><img [^>]*></span></label>|\1|g' \
         "$1"

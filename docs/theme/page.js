@@ -92,7 +92,7 @@
     scrolling.forEach(function (element) {
       if (element.scrollWidth > element.clientWidth) {
         element.tabIndex = 0;
-        element.setAttribute("role", "region");
+        element.setAttribute("role", "group");
         element.setAttribute("aria-label", element.matches("pre") ? "Code" : "Table");
       } else {
         element.removeAttribute("tabindex");
