@@ -5,6 +5,7 @@ mod accounts;
 mod audit;
 mod bad_input;
 mod batches;
+mod book;
 mod browser;
 mod cache;
 mod cli;

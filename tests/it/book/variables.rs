@@ -1,0 +1,69 @@
+//! Every variable that the documents name is one that a program reads.
+
+use std::collections::BTreeSet;
+
+use super::{
+    files::{assert_none, readme_and_book},
+    markdown::{Document, line_of},
+};
+
+const PREFIX: &str = "TOLLGATE_";
+
+/// The variables of all settings, and those that `src/config/unknown.rs` lists for other programs.
+fn known_variables() -> BTreeSet<String> {
+    let source = include_str!("../../../src/config/unknown.rs");
+    let (_, list) = source.split_once("const OF_OTHER_PROGRAMS").expect("the list");
+    let (list, _) = list.split_once("];").expect("the end of the list");
+    let mut known = tollgate::config::known_variables();
+    known.extend(list.split('"').filter(|name| name.starts_with(PREFIX)).map(str::to_owned));
+    known
+}
+
+/// One sentence for each name with the prefix that no program reads. A name that ends with `_`, as
+/// in `TOLLGATE_MAX_…`, stands for all that begin with it.
+fn unknown_variables(document: &Document, known: &BTreeSet<String>) -> Vec<String> {
+    let blocks = document.blocks.iter().map(|block| (block.line, block.text.as_str()));
+    let mut faults = Vec::new();
+    for (line, text) in blocks.chain([(1, document.prose.as_str())]) {
+        for (at, _) in text.match_indices(PREFIX) {
+            let is_part_of_name =
+                |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+            if text[..at].ends_with(is_part_of_name) {
+                continue;
+            }
+            let end = text[at..].find(|c: char| !is_part_of_name(c));
+            let name = &text[at..end.map_or(text.len(), |length| at + length)];
+            let is_known = if name.ends_with('_') {
+                known.iter().any(|known| known.starts_with(name))
+            } else {
+                known.contains(name)
+            };
+            if !is_known {
+                let line = line + line_of(text, at) - 1;
+                faults.push(document.fault(line, &format!("no program reads `{name}`")));
+            }
+        }
+    }
+    faults
+}
+
+#[test]
+fn every_variable_in_readme_and_book_exists() {
+    let known = known_variables();
+    assert!(known.contains("TOLLGATE_LISTEN") && known.contains("TOLLGATE_URL"), "{known:?}");
+    let documents = readme_and_book().into_iter();
+    let faults = documents.flat_map(|document| unknown_variables(&document, &known));
+    assert_none(&faults.collect::<Vec<_>>());
+}
+
+#[test]
+fn unknown_variable_is_found_in_text_and_code() {
+    let known: BTreeSet<String> =
+        ["TOLLGATE_LISTEN".to_owned(), "TOLLGATE_MAX_HEADERS".to_owned()].into();
+    let text = "`TOLLGATE_LISTEN` TOLLGATE_MAX_… TOLLGATE_\n`TOLLGATE_LISTN`\n\n```sh\n\
+        export MY_TOLLGATE_X=$TOLLGATE_LISTEN\nTOLLGATE_MIN_X=1\n```\n";
+    let faults = unknown_variables(&Document::parse("a.md", text), &known);
+    let expected =
+        ["a.md:6: no program reads `TOLLGATE_MIN_X`", "a.md:2: no program reads `TOLLGATE_LISTN`"];
+    assert_eq!(faults, expected);
+}
