@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use clap::{Arg, Args as _, Command};
 
 use super::{database::DatabaseArgs, server::ServerArgs};
+use crate::domain::misspelling::closest;
 
 const PREFIX: &str = "TOLLGATE_";
 
@@ -19,9 +20,6 @@ const OF_OTHER_PROGRAMS: [&str; 6] = [
     "TOLLGATE_TEST_LONG",
     "TOLLGATE_URL",
 ];
-
-/// Maximum number of edits between a misspelling and the setting that it is compared with.
-const MAX_EDITS: usize = 3;
 
 /// A variable that belongs to no setting.
 #[derive(PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -59,7 +57,7 @@ fn unknown_among(
     };
     let mut unknown: Vec<UnknownVariable> = given
         .filter(|(name, value)| is_unknown(name, value))
-        .map(|(name, _)| UnknownVariable { closest: closest(&name, known), name })
+        .map(|(name, _)| UnknownVariable { closest: closest_setting(&name, known), name })
         .collect();
     unknown.sort();
     unknown
@@ -72,15 +70,11 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
         || (name.ends_with("_PORT") && value.contains("://"))
 }
 
-/// The known variable with the fewest edits. A short name has few letters that could be wrong.
-fn closest(name: &str, known: &BTreeSet<String>) -> Option<String> {
-    let max_edits = (name.len().saturating_sub(PREFIX.len()) / 3).clamp(1, MAX_EDITS);
-    known
-        .iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(edits, _)| *edits <= max_edits)
-        .min()
-        .map(|(_, known)| known.clone())
+/// The known variable that the name resembles. The prefix, which all have, is not compared: its
+/// letters would allow more edits in a short name.
+fn closest_setting(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let settings = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
+    closest(name.strip_prefix(PREFIX)?, settings).map(|setting| format!("{PREFIX}{setting}"))
 }
 
 #[cfg(test)]

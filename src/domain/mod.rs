@@ -35,6 +35,8 @@ pub mod lifecycle;
 #[cfg(feature = "server")]
 mod logo;
 #[cfg(feature = "server")]
+pub(crate) mod misspelling;
+#[cfg(feature = "server")]
 pub mod permission;
 #[cfg(feature = "server")]
 pub mod purchase;

@@ -3,6 +3,7 @@
 //! No error repeats a value, because it may be a password, or a name that may be the rest of one.
 
 use super::{percent::decode, tls::SSL_MODES};
+use crate::domain::misspelling::closest;
 
 /// The parameters of a URL, by the first of their names.
 const PARAMETERS: [&str; 14] = [
@@ -30,9 +31,6 @@ const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     min_protocol_version passfile replication require_auth requirepeer requiressl service \
     ssl_max_protocol_version ssl_min_protocol_version sslcertmode sslcompression sslcrl \
     sslcrldir sslnegotiation sslpassword sslsni tcp_user_timeout";
-
-/// Maximum number of edits between an unknown parameter and the one that it is compared with.
-const MAX_EDITS: usize = 3;
 
 /// The parameters so far. Each may occur once.
 #[derive(Default)]
@@ -115,14 +113,8 @@ fn unknown(name: &str, may_be_secret: bool) -> String {
     if may_be_secret || name.is_empty() || name.len() > 40 || !name.chars().all(is_name) {
         return "it has an unknown parameter. In a value, write & as %26".to_owned();
     }
-    let max_edits = (name.len() / 3).clamp(1, MAX_EDITS);
-    let closest = PARAMETERS
-        .into_iter()
-        .map(|known| (strsim::damerau_levenshtein(name, known), known))
-        .filter(|(edits, _)| *edits <= max_edits)
-        .min();
-    match closest {
-        Some((_, known)) => format!("it has the unknown parameter {name}. {known} is similar"),
+    match closest(name, PARAMETERS) {
+        Some(known) => format!("it has the unknown parameter {name}. {known} is similar"),
         None => format!("it has the unknown parameter {name}: remove it"),
     }
 }

@@ -64,7 +64,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("k256", &["domain"]),
     ("rust_embed", &["dashboard", "schema"]),
     ("sha3", &["domain"]),
-    ("strsim", &["config", "store"]),
+    ("strsim", &["domain"]),
     ("clap", &["cli", "config", "main"]),
     ("anyhow", &["cli", "main"]),
     ("dotenvy", &["config"]),
