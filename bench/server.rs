@@ -50,7 +50,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let settings = NodeSettings { cache_entries: arguments.cache_entries, ..Default::default() };
     let node = Node::new(Arc::new(store), settings);
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
-    let state = AppState::new(node, Limits::default(), WebOrigin::parse("http://localhost")?);
+    let public_url = WebOrigin::parse("http://localhost")?;
+    let state = AppState::new(node, Limits::default(), public_url, false);
 
     let mut router = Router::new().route("/", get(|| async { "ok" }));
     if arguments.gate == Gate::On {

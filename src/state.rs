@@ -24,6 +24,8 @@ pub struct Shared {
     pub(crate) usage: Arc<UsageBuffer>,
     pub(crate) limits: Limits,
     pub(crate) public_url: WebOrigin,
+    /// Whether the service has its documentation.
+    pub(crate) docs: bool,
 }
 
 /// Limits of one request.
@@ -63,9 +65,10 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    /// `public_url` is what browsers call the service.
+    /// `public_url` is what browsers call the service. `docs`: whether the service has its
+    /// documentation there, so that problems can link to it.
     #[must_use]
-    pub fn new(node: Node, limits: Limits, public_url: WebOrigin) -> Self {
+    pub fn new(node: Node, limits: Limits, public_url: WebOrigin, docs: bool) -> Self {
         let store = Arc::clone(node.store());
         Self(Arc::new(Shared {
             money: Money::new(Arc::clone(&store)),
@@ -75,6 +78,7 @@ impl AppState {
             store,
             limits,
             public_url,
+            docs,
         }))
     }
 

@@ -182,6 +182,18 @@ impl Problem {
         self
     }
 
+    /// Adds the address of the page about the code to the body. `pages` is the address of the folder
+    /// that has a page for every [`ProblemCode`]; `None`: there is none. A custom problem has no page.
+    #[cfg(feature = "server")]
+    #[must_use]
+    pub(crate) fn documented_at(mut self, pages: Option<&str>) -> Self {
+        if let (Kind::Known(code), Some(pages)) = (self.0.kind, pages) {
+            let url = [pages, code.as_str(), ".html"].concat();
+            self.0.members.insert("documentation_url".to_owned(), url.into());
+        }
+        self
+    }
+
     /// The status of the response.
     #[must_use]
     pub fn status(&self) -> StatusCode {
@@ -323,6 +335,23 @@ mod tests {
         assert_eq!(teapot().to_value(), expected);
         let typed = teapot().with("type", "https://example.com/teapot");
         assert_eq!(typed.to_value()["type"], "https://example.com/teapot");
+    }
+
+    #[cfg(feature = "server")]
+    #[test]
+    fn only_a_problem_of_the_service_has_a_page_and_only_if_there_are_pages() {
+        let pages = Some("https://keys.example.com/errors/");
+        let problem = || Problem::new(ProblemCode::NotFound, "Order 1001 does not exist.");
+        let documented = problem().for_request("req_1").documented_at(pages).to_value();
+        let url = "https://keys.example.com/errors/not_found.html";
+        assert_eq!(documented["documentation_url"], url);
+        let members: Vec<&str> =
+            documented.as_object().expect("an object").keys().map(String::as_str).collect();
+        assert_eq!(members[5..], ["request_id", "documentation_url"]);
+        let custom = Problem::custom(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "Try tea.");
+        for undocumented in [problem().documented_at(None), custom.documented_at(pages)] {
+            assert_eq!(undocumented.to_value().get("documentation_url"), None);
+        }
     }
 
     #[test]

@@ -96,7 +96,8 @@ impl Service {
             }
             None => local_url(address)?,
         };
-        let state = AppState::new(self.node.clone(), self.config.limits, public_url);
+        let docs = self.config.docs;
+        let state = AppState::new(self.node.clone(), self.config.limits, public_url, docs);
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
         let connections = Connections::new(&limits);
         let mut jobs = Jobs::default();
@@ -145,7 +146,7 @@ impl Service {
             }
         };
         let mut pages = dashboard::routes(&state);
-        if self.config.docs {
+        if docs {
             pages = pages.merge(http::docs());
         }
         let router = http::router(state, pages, refusals);

@@ -132,6 +132,11 @@ async fn every_denial_has_its_status_and_never_reaches_the_service() {
         assert_eq!(media_type, "application/problem+json");
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
+        let body = response.into_body().collect().await.expect("a body").to_bytes();
+        let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
+        // Another program has neither our log nor our documentation.
+        assert_eq!(problem.get("request_id"), None, "{denial:?}");
+        assert_eq!(problem.get("documentation_url"), None, "{denial:?}");
     }
 }
 

@@ -30,6 +30,9 @@ use crate::{
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The folder of the book that has a page for every problem code.
+const ERROR_PAGES: &str = "/docs/book/reference/errors/";
+
 /// The state of [`observe`].
 #[derive(Clone)]
 pub struct Observer {
@@ -37,16 +40,19 @@ pub struct Observer {
     /// Counts the use of API keys. `None`: no route takes one.
     state: Option<AppState>,
     refusals: Arc<RefusalLog>,
+    /// The address of the pages about problems. `None`: the service has no documentation.
+    error_pages: Option<Arc<str>>,
 }
 
 impl Observer {
     pub fn new(state: AppState, refusals: Arc<RefusalLog>) -> Self {
-        Self { limits: state.limits, state: Some(state), refusals }
+        let error_pages = state.docs.then(|| format!("{}{ERROR_PAGES}", state.public_url).into());
+        Self { limits: state.limits, state: Some(state), refusals, error_pages }
     }
 
-    /// For routes without a credential.
+    /// For routes without a credential, of a service that has no documentation yet.
     pub fn without_credentials(limits: Limits) -> Self {
-        Self { limits, state: None, refusals: Arc::default() }
+        Self { limits, state: None, refusals: Arc::default(), error_pages: None }
     }
 }
 
@@ -62,10 +68,11 @@ pub async fn observe(observer: State<Observer>, request: Request, next: Next) ->
     response
 }
 
-/// Gives the request its id, and the response that id, in a header and in a problem's body; logs
-/// and counts. No header, query, body or path is ever logged, only the route that matched.
+/// Gives the request its id, and the response that id, in a header and in a problem's body, which
+/// also gets the address of the page about its code. Logs and counts. No header, query, body or path
+/// is ever logged, only the route that matched.
 async fn observe_request(
-    State(Observer { limits, state, refusals }): State<Observer>,
+    State(Observer { limits, state, refusals, error_pages }): State<Observer>,
     mut request: Request,
     next: Next,
 ) -> Response {
@@ -92,7 +99,7 @@ async fn observe_request(
         answer.instrument(span).await.unwrap_or_else(|_| timed_out().into_response())
     };
 
-    let response = name_request(response, request_id).await;
+    let response = name_request(response, request_id, error_pages.as_deref()).await;
     let principal = caller.principal();
     let line = Line { method, route, request_id, address, took: since.elapsed(), principal };
     line.count(&response);
@@ -141,8 +148,14 @@ fn timed_out() -> Problem {
     problem::try_again("The request timed out.").because("request timed out")
 }
 
-async fn name_request(response: Response, request_id: RequestId) -> Response {
+async fn name_request(
+    response: Response,
+    request_id: RequestId,
+    error_pages: Option<&str>,
+) -> Response {
     let text = request_id.to_string();
+    let complete =
+        |problem: Problem| problem.for_request(&text).documented_at(error_pages).into_response();
     let is_page = response
         .headers()
         .get(header::CONTENT_TYPE)
@@ -151,12 +164,12 @@ async fn name_request(response: Response, request_id: RequestId) -> Response {
         // A page shows its own error to people. Its problem is for the log.
         _ if is_page => response,
         Some(problem) => {
-            let named = problem.clone().for_request(&text).into_response();
-            carry_over(response, named)
+            let completed = complete(problem.clone());
+            carry_over(response, completed)
         }
         // The documentation's service returns a 404 without a problem for files that it lacks.
         None if response.status() == StatusCode::NOT_FOUND => {
-            problem::no_such_path().await.for_request(&text).into_response()
+            complete(problem::no_such_path().await)
         }
         None => response,
     };

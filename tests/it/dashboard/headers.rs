@@ -90,7 +90,7 @@ async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     let site = Site::start().await;
     let limits = Limits { request_timeout: Duration::from_secs(1), ..Limits::default() };
     let url = WebOrigin::parse(LOOPBACK).expect("an origin");
-    let state = AppState::new(site.app.node.clone(), limits, url);
+    let state = AppState::new(site.app.node.clone(), limits, url, false);
     let pages = dashboard::routes(&state);
     let service = router(state, pages, Arc::default());
     let mut held = site.app.pool.begin().await.expect("a transaction");

@@ -54,7 +54,7 @@ pub struct Page {
 /// The API, the dashboard and the documentation of a service on the app's node, at a public URL.
 pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
-    let state = AppState::new(app.node.clone(), Limits::default(), url);
+    let state = AppState::new(app.node.clone(), Limits::default(), url, true);
     let pages = tollgate::dashboard::routes(&state).merge(docs());
     router(state, pages, Arc::default())
 }

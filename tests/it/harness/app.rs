@@ -218,7 +218,7 @@ impl App {
 /// The state that the handlers of a node share.
 pub fn state_of(node: Node, limits: Limits) -> AppState {
     let url = WebOrigin::parse("http://127.0.0.1:8080").expect("an origin");
-    AppState::new(node, limits, url)
+    AppState::new(node, limits, url, true)
 }
 
 /// The whole router of a node: the API, the dashboard and the documentation.

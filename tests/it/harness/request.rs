@@ -113,13 +113,18 @@ impl Answer {
         }
     }
 
-    /// A problem has exactly the members that the OpenAPI document lists for its code.
+    /// A problem has exactly the members that the OpenAPI document lists for its code. A service
+    /// without its documentation leaves out the address of the page about the code.
     fn check_members(&self) {
         let documented = DOCUMENTED_MEMBERS.get(self.code());
         let documented = documented
             .unwrap_or_else(|| panic!("the code is not in the OpenAPI document: {self:?}"));
         let problem = self.json.as_object().expect("an object");
-        let members: BTreeSet<String> = problem.keys().cloned().collect();
+        let mut members: BTreeSet<String> = problem.keys().cloned().collect();
+        if !members.insert("documentation_url".to_owned()) {
+            let page = format!("/docs/book/reference/errors/{}.html", self.code());
+            assert!(self.text("/documentation_url").ends_with(&page), "{self:?}");
+        }
         assert_eq!(&members, documented, "{self:?}");
     }
 

@@ -140,7 +140,7 @@ fn service_refuses_a_lease_that_is_not_shorter_than_the_request_timeout() {
 }
 
 #[tokio::test]
-async fn api_documentation_can_be_turned_off() {
+async fn documentation_can_be_turned_off_and_then_no_problem_links_to_it() {
     let database = OwnDatabase::of_role("").await;
     let log = cluster::directory("docs.log");
     for (setting, status) in [("on", 200), ("off", 404)] {
@@ -151,6 +151,9 @@ async fn api_documentation_can_be_turned_off() {
             service.send(Call::new("GET", path)).expect(status);
         }
         service.send(Call::new("GET", "/livez")).expect(200);
+        let problem = service.send(Call::new("GET", "/v1/me")).expect(401);
+        let linked = problem.json.get("documentation_url").is_some();
+        assert_eq!(linked, setting == "on", "{problem:?}");
         let (status, log) = service.stop();
         assert!(status.success(), "{status}: {log}");
     }

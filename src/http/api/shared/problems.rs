@@ -236,8 +236,13 @@ fn problem() -> RefOr<Schema> {
             ("request_id", Ref::from_schema_name("RequestId").into()),
         ],
     );
+    let page = formatted(
+        "uri",
+        "The page of the documentation about the `code`: what happened, and how to fix it. Absent \
+         if the service runs without its documentation.",
+    );
     let description = "An error: problem details (RFC 9457). `code` says which members follow.";
-    object.description(Some(description)).into()
+    object.property("documentation_url", page).description(Some(description)).into()
 }
 
 fn problem_code() -> RefOr<Schema> {
