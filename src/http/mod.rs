@@ -7,6 +7,7 @@
 mod api;
 mod csv_download;
 mod docs;
+mod nearest_route;
 mod openapi;
 mod problem;
 mod router;

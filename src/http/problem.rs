@@ -28,7 +28,7 @@ pub fn try_again(why: &str) -> Problem {
     ))
 }
 
-/// The response for a path that does not exist.
+/// The response for a path that does not exist and resembles no route.
 pub async fn no_such_path() -> Problem {
     Problem::new(
         ProblemCode::NotFound,

@@ -8,7 +8,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::{
     api::open::health,
-    problem,
+    nearest_route, problem,
     routes::guarded_routes,
     transport::{
         access::{self, Observer},
@@ -27,7 +27,7 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
     let observer = Observer::new(state.clone(), refusals);
     guarded_routes(&state)
         .method_not_allowed_fallback(problem::no_such_method)
-        .fallback(problem::no_such_path)
+        .fallback(nearest_route::no_such_path)
         .with_state(state.clone())
         .merge(pages)
         .layer(
