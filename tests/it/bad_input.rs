@@ -280,6 +280,76 @@ async fn unknown_paths_and_ids_are_not_found() {
 }
 
 #[tokio::test]
+async fn unknown_path_is_answered_with_the_nearest_route_and_never_repeated() {
+    let setup = Setup::new().await;
+    let detail = async |call: Call| {
+        let answer = setup.app.send(call).await.expect_problem(404, "not_found");
+        answer.text("/detail").to_owned()
+    };
+    let no_route = "The service has no such path. The OpenAPI document lists all paths.";
+    for (call, nearest) in [
+        (setup.key.call("POST", "/v1/purchase"), "POST /v1/purchases"),
+        (setup.key.call("POST", "/purchases"), "POST /v1/purchases"),
+        (setup.key.call("GET", "/v1/me/"), "GET /v1/me"),
+        (
+            setup.app.tronagg.call("POST", &format!("/v1/account/{WALLET}/keys")),
+            "POST /v1/accounts/{account}/keys",
+        ),
+        (Call::new("GET", "/livez/"), "GET /livez"),
+        (Call::new("GET", "/dashbord"), "GET /dashboard"),
+        (Call::new("GET", "/doc"), "GET /docs"),
+    ] {
+        let expected = format!(
+            "The service has no such path. Did you mean {nearest}? The OpenAPI document lists all \
+             paths."
+        );
+        assert_eq!(detail(call).await, expected);
+    }
+    for path in ["/v1", "/nothing/here", "/v1/orders"] {
+        assert_eq!(detail(Call::new("GET", path)).await, no_route, "{path}");
+    }
+    let long = format!("/v1/purchase/{}", "x".repeat(300));
+    assert_eq!(detail(Call::new("GET", &long)).await, no_route);
+    let with_key = detail(Call::new("GET", &format!("/v1/purchase/{}", setup.key.text))).await;
+    assert!(with_key.contains("Did you mean GET /v1/purchases/{id}?"), "{with_key}");
+    assert!(!with_key.contains(&setup.key.text), "{with_key}");
+}
+
+#[tokio::test]
+async fn unknown_member_and_unknown_parameter_are_answered_with_the_nearest_one() {
+    let setup = Setup::new().await;
+    let list = format!("/v1/accounts/{WALLET}/ledger");
+    let query = |query: &str| setup.app.tronagg.call("GET", &format!("{list}?{query}"));
+    let limit = json!({"name": "a", "spend_limit": {"amount": "1", "period": "day", "amonut": 1}});
+    for (call, location, detail) in [
+        (
+            setup.create_key().json(json!({"name": "a", "expires_inn": 60})),
+            "/expires_inn",
+            "is not known here. Did you mean expires_in?",
+        ),
+        (
+            setup.create_key().json(limit),
+            "/spend_limit/amonut",
+            "is not known here. Did you mean amount?",
+        ),
+        (
+            setup.purchase().json(json!({"amount": "1", "currency": "TRX"})),
+            "/currency",
+            "is not known here",
+        ),
+        (query("key=1"), "key", "is not known here"),
+        (query("limits=1"), "limits", "is not known here. Did you mean limit?"),
+        (query("keyid=1"), "keyid", "is not known here. Did you mean key_id?"),
+        (query("order=up"), "order", "must be asc or desc"),
+    ] {
+        let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.errors_at(), [location]);
+        assert_eq!(answer.text("/errors/0/detail"), detail, "{location}");
+    }
+    setup.check_nothing_changed().await;
+}
+
+#[tokio::test]
 async fn malformed_account_in_the_path_is_invalid_on_every_route() {
     let setup = Setup::new().await;
     let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);

@@ -13,10 +13,11 @@ use super::{admin::Admin, strict_json::Strict};
 use crate::{
     auth::{Problem, ProblemCode},
     domain::{
+        misspelling::closest,
         scope::{MAX_SCOPES, Scope, ScopeError, ScopeSet},
         text::Metadata,
     },
-    http::problem::validation,
+    http::problem::{MAX_ERRORS, validation},
     state::AppState,
     web::body::{BodyError, read_whole},
 };
@@ -28,6 +29,8 @@ const MAX_LEVELS: usize = 127;
 /// were.
 pub struct Fields {
     members: Map<String, Value>,
+    /// The names of the members that the request may have.
+    known: Vec<&'static str>,
     /// JSON pointer (RFC 6901) of the object.
     base: String,
     errors: Vec<Value>,
@@ -67,13 +70,17 @@ impl<E: Display> From<E> for Wrong {
 }
 
 impl Fields {
+    fn new(members: Map<String, Value>, base: String) -> Self {
+        Self { members, known: Vec::new(), base, errors: Vec::new() }
+    }
+
     /// A member that has to be there.
     pub fn required<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        match self.members.shift_remove(name) {
+        match self.take(name) {
             Some(value) => self.read(name, value, read),
             None => {
                 self.wrong(name, "is required".into());
@@ -85,10 +92,10 @@ impl Fields {
     /// A member that may be absent, or `null`, which means the same.
     pub fn optional<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        match self.members.shift_remove(name) {
+        match self.take(name) {
             None | Some(Value::Null) => None,
             Some(value) => self.read(name, value, read),
         }
@@ -97,10 +104,10 @@ impl Fields {
     /// A member of a PATCH: absent keeps, `null` clears.
     pub fn patch<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Patch<T> {
-        match self.members.shift_remove(name) {
+        match self.take(name) {
             None => Patch::Keep,
             Some(Value::Null) => Patch::Clear,
             Some(value) => self.read(name, value, read).map_or(Patch::Keep, Patch::Set),
@@ -110,22 +117,22 @@ impl Fields {
     /// A member of a PATCH that cannot be cleared.
     pub fn change<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(Value) -> Result<T, Wrong>,
     ) -> Option<T> {
-        let value = self.members.shift_remove(name)?;
+        let value = self.take(name)?;
         self.read(name, value, read)
     }
 
     /// An object in the object, that may be absent.
     pub fn object<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Option<T> {
         let members = self.optional(name, object)?;
         let base = self.pointer(name);
-        let mut inner = Self { members, base, errors: Vec::new() };
+        let mut inner = Self::new(members, base);
         let value = read(&mut inner);
         inner.refuse_unknown();
         self.errors.append(&mut inner.errors);
@@ -135,16 +142,15 @@ impl Fields {
     /// An object in a PATCH: absent keeps, `null` clears.
     pub fn patch_object<T>(
         &mut self,
-        name: &str,
+        name: &'static str,
         read: impl FnOnce(&mut Self) -> Option<T>,
     ) -> Patch<T> {
         match self.members.get(name) {
-            None => Patch::Keep,
             Some(Value::Null) => {
-                self.members.shift_remove(name);
+                self.take(name);
                 Patch::Clear
             }
-            Some(_) => self.object(name, read).map_or(Patch::Keep, Patch::Set),
+            _ => self.object(name, read).map_or(Patch::Keep, Patch::Set),
         }
     }
 
@@ -202,14 +208,29 @@ impl Fields {
         }
     }
 
+    /// Removes and returns the member.
+    fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.members.shift_remove(name)
+    }
+
     fn refuse_unknown(&mut self) {
-        for name in std::mem::take(&mut self.members).keys() {
-            self.wrong(name, "is not known here".into());
+        // Further errors are not in the response.
+        for name in std::mem::take(&mut self.members).keys().take(MAX_ERRORS) {
+            self.wrong(name, not_known(name, &self.known));
         }
     }
 
     fn pointer(&self, name: &str) -> String {
         format!("{}/{}", self.base, name.replace('~', "~0").replace('/', "~1"))
+    }
+}
+
+/// What is wrong with a name of a member or a parameter that is not among the known ones.
+pub fn not_known(name: &str, known: &[&'static str]) -> String {
+    match closest(name, known.iter().copied()) {
+        Some(closest) => format!("is not known here. Did you mean {closest}?"),
+        None => "is not known here".to_owned(),
     }
 }
 
@@ -299,7 +320,7 @@ impl FromRequest<AppState> for Fields {
                  application/json.",
             ));
         };
-        Ok(Self { members, base: String::new(), errors: Vec::new() })
+        Ok(Self::new(members, String::new()))
     }
 }
 
@@ -367,7 +388,7 @@ mod tests {
 
     fn fields(body: &str) -> Fields {
         let members = parse(body.as_bytes()).expect("an object");
-        Fields { members, base: String::new(), errors: Vec::new() }
+        Fields::new(members, String::new())
     }
 
     #[test]
@@ -415,6 +436,39 @@ mod tests {
                 {"pointer": "/z", "detail": "is not known here"},
             ])
         );
+    }
+
+    #[test]
+    fn unknown_member_is_refused_with_the_nearest_member_of_its_object() {
+        let mut fields = fields(
+            r#"{"nam": 1, "expire_in": 1, "amount": 1, "limit": {"amuont": 1, "expires_in": 1}}"#,
+        );
+        fields.optional("name", boolean);
+        fields.patch("expires_in", boolean);
+        fields.object("limit", |limit| limit.optional("amount", boolean));
+        let problem = fields.finish(Some(())).expect_err("unknown members").to_value();
+        assert_eq!(
+            problem["errors"],
+            json!([
+                {"pointer": "/limit/amuont", "detail": "is not known here. Did you mean amount?"},
+                {"pointer": "/limit/expires_in", "detail": "is not known here"},
+                {"pointer": "/nam", "detail": "is not known here. Did you mean name?"},
+                {"pointer": "/expire_in", "detail": "is not known here. Did you mean expires_in?"},
+                {"pointer": "/amount", "detail": "is not known here"},
+            ])
+        );
+    }
+
+    #[test]
+    fn member_of_a_patch_is_known_in_every_way_that_it_can_be_read() {
+        let mut fields = fields(r#"{"spend_limits": 1, "statuss": 1}"#);
+        fields.patch_object("spend_limit", |limit| limit.required("amount", boolean));
+        fields.change("status", boolean);
+        let problem = fields.finish(Some(())).expect_err("unknown members").to_value();
+        let details = ["spend_limit", "status"]
+            .map(|closest| format!("is not known here. Did you mean {closest}?"));
+        assert_eq!(problem["errors"][0]["detail"], details[0]);
+        assert_eq!(problem["errors"][1]["detail"], details[1]);
     }
 
     #[test]

@@ -9,14 +9,14 @@ use axum::{
 use serde_json::{Value, json};
 use utoipa::IntoParams;
 
-use super::admin::Admin;
+use super::{admin::Admin, fields::not_known};
 use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
         id::{HoldId, KeyId, PurchaseId},
     },
-    http::problem::{not_found, validation},
+    http::problem::{MAX_ERRORS, not_found, validation},
 };
 
 /// The account in the path, checked against the format of the admin key's tenant.
@@ -119,6 +119,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AccountHoldPath {
 /// The parameters of the query that are still to be read, and what was wrong with those that were.
 pub struct QueryParams {
     parameters: Vec<(String, String)>,
+    /// The names of the parameters that the request may have.
+    known: Vec<&'static str>,
     errors: Vec<Value>,
 }
 
@@ -126,9 +128,10 @@ impl QueryParams {
     /// A parameter that may be absent.
     pub fn optional<T, E: Display>(
         &mut self,
-        name: &str,
+        name: &'static str,
         parse: impl FnOnce(&str) -> Result<T, E>,
     ) -> Option<T> {
+        self.known.push(name);
         let mut values: Vec<String> = self
             .parameters
             .extract_if(.., |(key, _)| key == name)
@@ -150,8 +153,9 @@ impl QueryParams {
 
     /// Unless anything was wrong or is left over.
     pub fn finish(mut self) -> Result<(), Problem> {
-        for (name, _) in self.parameters {
-            self.errors.push(wrong(&name, &"is not known here"));
+        // Further errors are not in the response.
+        for (name, _) in self.parameters.iter().take(MAX_ERRORS) {
+            self.errors.push(wrong(name, &not_known(name, &self.known)));
         }
         if self.errors.is_empty() { Ok(()) } else { Err(validation(self.errors)) }
     }
@@ -164,7 +168,7 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParams {
         let Query(parameters) = Query::<Vec<(String, String)>>::from_request_parts(parts, state)
             .await
             .map_err(|error| validation([json!({"parameter": "", "detail": error.body_text()})]))?;
-        Ok(Self { parameters, errors: Vec::new() })
+        Ok(Self { parameters, known: Vec::new(), errors: Vec::new() })
     }
 }
 
