@@ -295,6 +295,7 @@ async fn health_is_answered_when_every_connection_is_busy() {
     assert_eq!((answer.status, answer.closes()), (503, true));
     assert!(answer.head.contains("\r\nretry-after: 1\r\n"), "{}", answer.head);
     assert!(answer.body.contains("too many connections"), "{}", answer.body);
+    assert!(answer.body.contains("/reference/errors/unavailable.html"), "{}", answer.body);
     drop(busy);
     eventually("there is room again", async || ask("/openapi.json").await.status == 200).await;
 }

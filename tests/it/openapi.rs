@@ -46,6 +46,32 @@ async fn served_openapi_document_matches_the_generated_one() {
     assert_eq!(served.json, document());
 }
 
+#[tokio::test]
+async fn problem_has_the_address_of_the_page_about_its_code() {
+    let app = App::start().await;
+    for (call, code) in [
+        (Call::new("GET", "/v1/me"), "missing_api_key"),
+        (Call::new("GET", "/v1/accounts"), "missing_admin_key"),
+        (Call::new("POST", "/livez"), "method_not_allowed"),
+        (Call::new("GET", "/nothing/here"), "not_found"),
+        (Call::new("GET", "/docs/nothing"), "not_found"),
+    ] {
+        let answer = app.send(call).await;
+        assert_eq!(answer.code(), code, "{answer:?}");
+        let page = format!("http://127.0.0.1:8080/docs/book/reference/errors/{code}.html");
+        assert_eq!(answer.text("/documentation_url"), page);
+    }
+}
+
+#[test]
+fn address_of_a_page_is_an_optional_member_of_every_problem() {
+    let document = document();
+    let problem = &document["components"]["schemas"]["Problem"];
+    assert_eq!(problem["properties"]["documentation_url"]["format"], "uri");
+    let required = problem["required"].as_array().expect("a list");
+    assert!(!required.contains(&json!("documentation_url")), "{required:?}");
+}
+
 #[test]
 fn every_openapi_reference_resolves() {
     let document = document();
