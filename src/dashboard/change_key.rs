@@ -77,7 +77,7 @@ pub async fn change(
             return Ok(see_other(&to));
         }
         Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
-            form.wrong("expires", "the expiry lies in the past");
+            form.wrong("expires", "the expiry is in the past");
         }
         Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
             "expires",

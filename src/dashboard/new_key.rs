@@ -77,7 +77,7 @@ pub async fn create(
             again(&state, &visitor, &form, StatusCode::CONFLICT).await
         }
         Err(StoreError::Refused(Refusal::ExpiryPassed)) => {
-            form.wrong("expires", "the expiry lies in the past");
+            form.wrong("expires", "the expiry is in the past");
             again(&state, &visitor, &form, StatusCode::BAD_REQUEST).await
         }
         Err(error @ StoreError::Unavailable(_)) => {

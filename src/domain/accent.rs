@@ -1,26 +1,26 @@
-//! The accent colour of a platform, and the readable shades that are derived from it.
+//! The accent colour of a platform, and the readable shades that the pages derive from it.
 //!
 //! Contrast is defined as in WCAG 2.2: <https://www.w3.org/TR/WCAG22/#dfn-contrast-ratio>.
 
 use std::fmt;
 
-/// What WCAG 2.2 AA asks of text.
+/// Minimum contrast that WCAG 2.2 AA requires for text.
 const LEAST_CONTRAST: f64 = 4.5;
 
-/// The darkest surface of the light pages: what can be read on it can be read on all of them. It
-/// bounds the style sheet of the dashboard.
+/// The darkest surface of the light pages. Text that is readable on it is readable on all other
+/// surfaces of these pages. The style sheet of the dashboard must not use a darker one.
 pub const LIGHT_SURFACE: Rgb = Rgb([0xee, 0xf1, 0xf5]);
 
-/// The lightest surface of the dark pages, likewise.
+/// The lightest surface of the dark pages, the counterpart of [`LIGHT_SURFACE`].
 pub const DARK_SURFACE: Rgb = Rgb([0x26, 0x2c, 0x36]);
 
 const WHITE: Rgb = Rgb([0xff; 3]);
 const BLACK: Rgb = Rgb([0; 3]);
 
-/// Steps from a colour to black or white, in which a shade is looked for.
+/// Number of steps from a colour to black or white. The search for a shade tries each of them.
 const STEPS: u16 = 64;
 
-/// A colour of sRGB.
+/// An sRGB colour.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Rgb(pub [u8; 3]);
 
@@ -40,7 +40,7 @@ impl Rgb {
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
 
-    /// `step` of [`STEPS`] on the way to another colour.
+    /// The colour that is `step` of [`STEPS`] on the way to another colour.
     fn toward(self, other: Self, step: u16) -> Self {
         let mut mixed = self.0;
         for (channel, goal) in mixed.iter_mut().zip(other.0) {
@@ -50,7 +50,7 @@ impl Rgb {
         Self(mixed)
     }
 
-    /// The shade nearest to this one, toward `end`, that can be read on a surface.
+    /// The shade between this one and `end` that is nearest to this one and readable on a surface.
     fn readable_on(self, surface: Self, end: Self) -> Self {
         (0..STEPS)
             .map(|step| self.toward(end, step))
@@ -67,8 +67,8 @@ impl fmt::Display for Rgb {
     }
 }
 
-/// The colour that a platform chose for its dashboard. It may be any colour of sRGB: the pages show
-/// the readable shades of its [`Palette`].
+/// The colour that a platform chose for its dashboard. Any sRGB colour is allowed, because the
+/// pages show the readable shades of its [`Palette`].
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AccentColor(Rgb);
 
@@ -134,7 +134,7 @@ impl AccentColor {
     /// in light mode and the nearest lighter shade in dark mode.
     #[must_use]
     pub fn palette(self) -> Palette {
-        // One of them always reaches: no colour is near to both.
+        // Black or white is always readable, because no colour is close to both.
         let readable_white = self.0.contrast(WHITE) >= LEAST_CONTRAST;
         let accent_text = if readable_white { WHITE } else { BLACK };
         let shades = |surface, end| Shades {

@@ -6,10 +6,10 @@ use uuid::Uuid;
 
 use super::{id::TenantId, text_enum::text_enum, tron};
 
-/// The tenant's own id of an account: a wallet address, a user id.
+/// The tenant's own id of an account, such as a wallet address or a user id.
 ///
-/// It has 1 to 128 visible ASCII characters and is neither `.` nor `..`. For tenants with the
-/// format [`AccountFormat::Tron`] it is a TRON address.
+/// It has 1 to 128 visible ASCII characters and is neither `.` nor `..`. If the tenant's format is
+/// [`AccountFormat::Tron`], it is a TRON address.
 ///
 /// ```
 /// use tollgate::domain::account::{AccountFormat, ExternalId};
@@ -32,7 +32,7 @@ pub enum ExternalIdError {
     /// The text is empty, longer than [`ExternalId::MAX_LENGTH`], `.` or `..`, or has a character
     /// other than visible ASCII.
     #[error(
-        "an account is named by 1 to 128 visible ASCII characters without spaces, and not . or .."
+        "an account id has 1 to 128 visible ASCII characters without spaces, and is not . or .."
     )]
     Grammar,
     /// The tenant's format is [`AccountFormat::Tron`], and the text is not a TRON address.
@@ -49,7 +49,7 @@ impl ExternalId {
     /// # Errors
     ///
     /// [`ExternalIdError::Grammar`] if the length or a character is wrong,
-    /// [`ExternalIdError::Tron`] if the format asks for a TRON address and the text is none.
+    /// [`ExternalIdError::Tron`] if the format requires a TRON address and the text is not one.
     pub fn parse(text: &str, format: AccountFormat) -> Result<Self, ExternalIdError> {
         // Clients resolve "." and ".." in a path before they send it.
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
@@ -86,7 +86,7 @@ super::schema::named!(
     ExternalId,
     "ExternalId",
     super::schema::string(
-        "The tenant's own id of an account: a wallet address, a user id. Visible ASCII characters, \
+        "The tenant's own id of an account, such as a wallet address. Visible ASCII characters, \
          and neither . nor .."
     )
     .pattern(Some("^[!-~]+$"))
@@ -107,8 +107,7 @@ text_enum! {
 
 /// The internal id of an account: the UUIDv5 of its tenant and its external id.
 ///
-/// It is derived, so that every node can compute it without a lookup, and so that the rows of an
-/// account can be partitioned by it.
+/// Every node can compute the id without a lookup. The rows of an account can be partitioned by it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct AccountId(Uuid);
 
@@ -126,7 +125,7 @@ impl AccountId {
         Self(uuid)
     }
 
-    /// The id as the UUID that is stored.
+    /// The stored UUID of the account.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         self.0
@@ -134,7 +133,7 @@ impl AccountId {
 }
 
 text_enum! {
-    /// Whether the account's keys pass. None of a suspended account's keys does.
+    /// Whether the account's keys pass. No key of a suspended account passes.
     pub enum AccountStatus {
         /// The account's live keys pass.
         Active = "active",

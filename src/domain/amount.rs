@@ -1,14 +1,15 @@
-//! Amounts of money: decimal strings in the API, `i64` minor units inside, never floats.
+//! Amounts of money. The API uses decimal strings, the code uses `i64` minor units, and neither
+//! uses floats.
 
 use std::fmt;
 
-/// Maximum number of decimals of a currency: one unit of it has to fit `i64` minor units.
+/// Maximum number of decimals of a currency. With more, one unit would not fit `i64` minor units.
 pub const MAX_DECIMALS: u8 = 18;
 
-/// A fraction of so many decimals or fewer is customarily written in full: `1.50 USD`.
+/// A fraction with this many decimals or fewer is customarily written in full: `1.50 USD`.
 const CUSTOMARY_DECIMALS: usize = 2;
 
-/// Digits of `i64::MAX`.
+/// Number of digits of `i64::MAX`.
 #[cfg(feature = "server")]
 const MAX_DIGITS: usize = 19;
 
@@ -72,7 +73,7 @@ pub enum CurrencyError {
 }
 
 impl Currency {
-    /// A currency with 0 to [`MAX_DECIMALS`] decimals. The code is not looked up in any list.
+    /// A currency with 0 to [`MAX_DECIMALS`] decimals. Any code of the right form is accepted.
     ///
     /// # Errors
     ///
@@ -103,7 +104,8 @@ impl Currency {
         self.decimals
     }
 
-    /// Minor units as a decimal string with all the decimals: `1500000` of TRX is `1.500000`.
+    /// Formats minor units as a decimal string with all the decimals: `1500000` of TRX is
+    /// `1.500000`.
     #[must_use]
     pub fn format(&self, minor_units: i64) -> DecimalAmount {
         let decimals = usize::from(self.decimals);
@@ -115,7 +117,7 @@ impl Currency {
     }
 }
 
-/// Minor units as a decimal string with all the decimals of the currency, for responses.
+/// Minor units as a decimal string with all the currency's decimals, for responses.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct DecimalAmount(String);
 
@@ -173,7 +175,7 @@ impl serde::Serialize for DecimalAmount {
 #[cfg(feature = "server")]
 super::schema::same_as!(DecimalAmount, Amount);
 
-/// A decimal string that has a minus if the amount was taken from the balance.
+/// A decimal string with a minus sign if the amount was taken from the balance.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct SignedDecimalAmount(DecimalAmount);
 
@@ -204,13 +206,13 @@ super::schema::named!(
         "An amount that may be negative: a decimal string with all the currency's decimals."
     )
     .pattern(Some(decimal_pattern("-?")))
-    // With a point and a minus.
+    // The number of digits, plus a point and a minus sign.
     .max_length(Some(MAX_DIGITS + 2))
     .examples(["-1.500000"])
 );
 
-/// An amount of money that is paid, held, credited or refunded: more than zero, in minor units of
-/// the tenant's currency.
+/// An amount of money to pay, hold, credit or refund. It is more than zero, in minor units of the
+/// tenant's currency.
 ///
 /// ```
 /// use tollgate::domain::amount::{Amount, Currency};
@@ -232,15 +234,16 @@ pub struct Amount(i64);
 pub enum AmountError {
     /// The text is not a plain decimal number.
     #[error(
-        "an amount is digits with an optional point, such as \"12.5\": no sign, exponent, space or leading zero"
+        "an amount is digits with an optional point, such as \"12.5\", \
+         without a sign, exponent, space or leading zero"
     )]
     Grammar,
     /// There are more digits after the point than the currency has decimals, even if they are
-    /// zeros. The number is that of the currency's decimals.
+    /// zeros. The field is the number of decimals of the currency.
     #[error("an amount has at most {0} decimals in this currency")]
     TooPrecise(u8),
     /// The number is zero.
-    #[error("an amount is more than zero")]
+    #[error("an amount must be more than zero")]
     Zero,
     /// The number is more than `i64::MAX` minor units.
     #[error("an amount is at most {0}")]
@@ -292,7 +295,7 @@ impl Amount {
         Self::from_minor_units(minor_units).ok_or(AmountError::Zero)
     }
 
-    /// An amount of this many minor units. `None` unless it is more than zero.
+    /// An amount of this many minor units. `None` unless the number is more than zero.
     #[must_use]
     pub fn from_minor_units(minor_units: i64) -> Option<Self> {
         (minor_units > 0).then_some(Self(minor_units))
@@ -315,7 +318,7 @@ super::schema::named!(
          decimals; requests may have fewer."
     )
     .pattern(Some(decimal_pattern("")))
-    // With a point.
+    // The number of digits, plus a point.
     .max_length(Some(MAX_DIGITS + 1))
     .examples(["1.500000"])
 );

@@ -1,9 +1,9 @@
-//! The text of an API key, the hash that is stored, and the hint that people see.
+//! The text of an API key, the hash that the database stores, and the hint that people see.
 //!
 //! A key is a prefix followed by 43 characters of unpadded base64url: 32 bytes from a CSPRNG.
 //! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so
-//! that none can be used in the place of another. `Debug` never shows the plaintext, and dropping
-//! it wipes its memory.
+//! that none can be used in place of another. `Debug` never shows the plaintext, and dropping it
+//! wipes its memory.
 
 use std::fmt;
 
@@ -17,13 +17,12 @@ pub const BODY_LENGTH: usize = 43;
 /// Maximum number of characters of a prefix.
 pub const MAX_PREFIX_LENGTH: usize = 16;
 
-/// The prefix of every admin key. No tenant's prefix can be confused with it.
+/// The prefix of every admin key. No tenant's prefix may be confused with it.
 pub const ADMIN_PREFIX: &str = "tg_admin_";
 
-/// The text that a key begins with. It shows which tenant issued the key, and for which
-/// environment.
+/// The beginning of a key's text. It shows which tenant issued the key, and for which environment.
 ///
-/// `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$`, 2 to 16 characters.
+/// It has the form `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$` and 2 to 16 characters.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeyPrefix(Box<str>);
 
@@ -33,13 +32,14 @@ pub struct KeyPrefix(Box<str>);
 pub enum PrefixError {
     /// The text does not follow the grammar of a [`KeyPrefix`].
     #[error(
-        "a prefix has 2 to 16 characters: lowercase letters and digits in groups that are joined \
-         and ended by one underscore, the first a letter, such as ta_ or tt_live_"
+        "a prefix has 2 to 16 characters: groups of lowercase letters and digits, each followed by \
+         one underscore, and the first character is a letter, such as ta_ or tt_live_"
     )]
     Grammar,
     /// The text begins with [`ADMIN_PREFIX`], or [`ADMIN_PREFIX`] begins with the text.
     #[error(
-        "tg_admin_ belongs to the admin keys: no prefix may begin with it, nor it with a prefix"
+        "tg_admin_ is reserved for admin keys: a prefix must neither begin with it nor be its \
+         beginning"
     )]
     Reserved,
 }
@@ -94,7 +94,7 @@ fn is_prefix(text: &str) -> bool {
 
 /// The whole plaintext of a key: the secret that its owner sends.
 ///
-/// It is well formed, but need not be a key that was ever issued: a verifier has to look it up.
+/// The text is well formed, but the key may not exist. A verifier has to look it up.
 ///
 /// ```
 /// use tollgate::domain::api_key::KeyText;
@@ -119,11 +119,11 @@ pub struct KeyText {
 pub struct MalformedKey;
 
 impl KeyText {
-    /// Makes a key out of 32 bytes that have to come from a CSPRNG.
+    /// Makes a key from 32 bytes, which must come from a CSPRNG.
     #[must_use]
     pub fn generate(prefix: &KeyPrefix, random: &Zeroizing<[u8; 32]>) -> Self {
         let prefix_length = prefix.0.len();
-        // Sized beforehand: growing would leave a copy behind that is not wiped.
+        // Allocated in full size, because growing would leave a copy behind that is not wiped.
         let mut text = Zeroizing::new(String::with_capacity(prefix_length + BODY_LENGTH));
         text.push_str(&prefix.0);
         URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
@@ -146,7 +146,7 @@ impl KeyText {
         Ok(Self { text: Zeroizing::new(text.to_owned()), prefix_length })
     }
 
-    /// The prefix with its final `_`. No tenant need have it, and it may be [`ADMIN_PREFIX`].
+    /// The prefix with its final `_`. It may belong to no tenant, and it may be [`ADMIN_PREFIX`].
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.text[..self.prefix_length]
@@ -158,14 +158,15 @@ impl KeyText {
         KeyHash(Sha256::digest(self.text.as_bytes()).into())
     }
 
-    /// What people may see of it.
+    /// The hint, which people may see.
     #[must_use]
     pub fn hint(&self) -> KeyHint {
         let body = &self.text[self.prefix_length..];
         KeyHint(format!("{}{}…{}", self.prefix(), &body[..4], &body[BODY_LENGTH - 4..]))
     }
 
-    /// The plaintext. Called in the two places that may show it, and in clients that send it.
+    /// The plaintext. Call this only to show a new key to its owner, or to send the key in a
+    /// request.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.text
@@ -194,19 +195,19 @@ impl fmt::Debug for KeyText {
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
-    /// A hash that was stored before, as [`Self::as_bytes`] returned it.
+    /// Restores a stored hash from the bytes that [`Self::as_bytes`] returned.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// The 32 bytes, to store.
+    /// The 32 bytes of the hash, which the database stores.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// The tag under which nodes announce a change of the key.
+    /// The tag that nodes use to announce a change of the key.
     #[must_use]
     #[expect(clippy::missing_panics_doc, reason = "32 bytes always begin with 8")]
     pub fn tag(&self) -> KeyTag {
@@ -216,12 +217,12 @@ impl KeyHash {
 }
 
 /// The first eight bytes of a key's hash. Nodes use it to notify each other that a key changed. If
-/// two keys share a tag, both are looked up again.
+/// two keys share a tag, a node looks both up again.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct KeyTag(u64);
 
 impl KeyTag {
-    /// A tag that another node sent, as [`Self::bits`] returned it.
+    /// Restores a tag that another node sent, from the number that [`Self::bits`] returned.
     #[must_use]
     pub fn from_bits(bits: u64) -> Self {
         Self(bits)
@@ -234,7 +235,7 @@ impl KeyTag {
     }
 }
 
-/// Sixteen hexadecimal digits.
+/// Writes sixteen hexadecimal digits.
 impl fmt::Display for KeyTag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:016x}", self.0)
@@ -247,8 +248,8 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// Prefix, the first four characters of the body, `…`, the last four: enough to tell two keys
-/// apart, 35 unknown characters short of the key.
+/// The prefix, the first four characters of the body, `…`, and the last four. People can tell two
+/// keys apart by it, and 35 characters of the key stay unknown.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHint(String);
 

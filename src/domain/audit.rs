@@ -1,4 +1,4 @@
-//! The types of the audit trail: who did what.
+//! The types of the audit trail, which records who did what.
 
 use std::{fmt, net::IpAddr};
 
@@ -42,8 +42,8 @@ impl Actor {
 }
 
 text_enum! {
-    /// Who acted: the tenant's backend, an operator at the command line, or the account's owner in
-    /// the dashboard.
+    /// The party that acted: the tenant's backend, an operator at the command line, or the
+    /// account's owner in the dashboard.
     pub enum ActorKind {
         /// The tenant's backend, with an admin key.
         AdminKey = "admin_key",
@@ -54,7 +54,8 @@ text_enum! {
     }
 }
 
-/// The origin of a change, for the audit trail. Every call that changes something takes one.
+/// The origin of a change, for the audit trail. Every call that changes something takes one as an
+/// argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
     /// The party that makes the change.
@@ -74,23 +75,23 @@ impl Origin {
 }
 
 text_enum! {
-    /// What was done.
+    /// The action that an audit event records.
     pub enum AuditAction {
-        /// A platform was set up in one environment.
+        /// An operator created a tenant, which is a platform in one environment.
         TenantCreate = "tenant.create",
         /// A tenant's backend got a new admin key.
         AdminKeyCreate = "admin_key.create",
-        /// An admin key stopped passing for good.
+        /// An admin key was revoked.
         AdminKeyRevoke = "admin_key.revoke",
         /// An account was added to a tenant.
         AccountCreate = "account.create",
-        /// All keys of an account stopped passing.
+        /// An account was suspended. None of its keys passes any more.
         AccountSuspend = "account.suspend",
-        /// The keys of a suspended account pass again.
+        /// A suspended account was activated. Its keys pass again.
         AccountActivate = "account.activate",
         /// The balance of an account was topped up.
         AccountCredit = "account.credit",
-        /// A purchase, or a part of it, was paid back to the balance.
+        /// A purchase was refunded to the balance, in full or in part.
         PurchaseRefund = "purchase.refund",
         /// The backend or the account's owner voided a hold.
         HoldVoid = "hold.void",
@@ -98,7 +99,7 @@ text_enum! {
         ApiKeyCreate = "api_key.create",
         /// The settings of an API key changed.
         ApiKeyChange = "api_key.change",
-        /// An API key stopped passing for good.
+        /// An API key was revoked.
         ApiKeyRevoke = "api_key.revoke",
         /// An API key was replaced by a new one with the same settings.
         ApiKeyRotate = "api_key.rotate",
@@ -110,7 +111,7 @@ text_enum! {
         SessionOpen = "session.open",
         /// An account's owner signed out of one dashboard session.
         SessionClose = "session.close",
-        /// All dashboard sessions of an account were ended, with its links that were not used.
+        /// All dashboard sessions of an account were ended, and its unused links were revoked.
         SessionCloseAll = "session.close_all",
     }
 }
@@ -131,8 +132,8 @@ pub enum AuditTarget {
 }
 
 impl AuditTarget {
-    /// The target of a stored event. `None` if the action concerns the account or the tenant
-    /// itself.
+    /// Restores the target of a stored event. `None` if the action concerns the account or the
+    /// tenant itself.
     #[must_use]
     pub fn from_stored(action: AuditAction, id: Uuid) -> Option<Self> {
         match action {

@@ -1,8 +1,8 @@
 //! Canonical JSON: one text for each JSON value, with members sorted by name and without white
 //! space.
 //!
-//! Equal values have the same canonical text, whatever the order of their members and their white
-//! space were. Fingerprints are computed from this text.
+//! Values that differ only in white space and in the order of members have the same canonical text.
+//! Fingerprints are computed from this text.
 
 use serde_json::Value;
 

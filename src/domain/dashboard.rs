@@ -1,5 +1,4 @@
-//! A platform's settings of its dashboard, and the message that an account's owner signs to sign
-//! in.
+//! A platform's dashboard settings, and the message that an account's owner signs to sign in.
 
 use std::fmt;
 
@@ -18,39 +17,39 @@ pub use crate::domain::{
 };
 
 text_type!(
-    /// A platform's name, as people read it.
+    /// A platform's name, for people.
     DisplayName,
     60,
     "TronAgg"
 );
 
-/// Maximum number of origins that a platform may lead back to.
+/// Maximum number of origins in a platform's [`ReturnOrigins`].
 pub const MAX_RETURN_ORIGINS: usize = 20;
 
-/// How long a link into the dashboard works, once.
+/// Lifetime of a dashboard link in seconds. A link works only once.
 pub const LINK_SECONDS: i64 = 5 * 60;
 
-/// How long a message may be signed.
+/// Time to sign a sign-in message, in seconds.
 pub const SIGN_IN_SECONDS: i64 = 5 * 60;
 
-/// How long a session lasts without a request.
+/// Time after which a session without requests expires, in seconds.
 pub const IDLE_SECONDS: i64 = 30 * 60;
 
-/// How long a session lasts in all.
+/// Maximum lifetime of a session, in seconds.
 pub const SESSION_SECONDS: i64 = 12 * 60 * 60;
 
-/// The dashboard settings of one tenant. The default holds for a tenant that has set none.
+/// The dashboard settings of one tenant. The default applies to a tenant that has set none.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DashboardSettings {
-    /// The platform's name on the pages. `None`: its slug is shown.
+    /// The platform's name on the pages. If it is `None`, the pages show the slug.
     pub name: Option<DisplayName>,
-    /// The platform's colour. `None`: the pages have their own colour.
+    /// The platform's accent colour. If it is `None`, the pages use their default colour.
     pub color: Option<AccentColor>,
-    /// The platform's logo. `None`: no logo is shown.
+    /// The platform's logo. If it is `None`, the pages show no logo.
     pub logo: Option<LogoRef>,
-    /// The origins to which the dashboard may link back. None by default.
+    /// The origins to which the dashboard may link back. The list is empty by default.
     pub return_origins: ReturnOrigins,
-    /// Whether a wallet may sign in. Off by default.
+    /// Whether the owner of a wallet may sign in. Off by default.
     pub wallet_sign_in: WalletSignIn,
 }
 
@@ -63,32 +62,32 @@ impl DashboardSettings {
 }
 
 text_enum! {
-    /// Whether a wallet may sign in: not at all, only to an account that exists, or also to a new
-    /// account.
+    /// Whether the owner of a wallet may sign in to no account, only to an existing account, or
+    /// also to a new account.
     pub enum WalletSignIn: Default(Off) {
-        /// No wallet may sign in.
+        /// Nobody may sign in with a wallet.
         Off = "off",
-        /// A wallet may sign in to an account that exists.
+        /// The owner of a wallet may sign in to an existing account.
         Existing = "existing",
-        /// A wallet may sign in, and its account is created if it does not exist.
+        /// The owner of a wallet may sign in. If the account does not exist, it is created.
         Create = "create",
     }
 }
 
 text_enum! {
-    /// How a session was opened.
+    /// The way in which a user opened a session.
     pub enum SignInWay {
-        /// The user followed a link that the platform made for that account.
+        /// The user followed a link that the platform created for the account.
         DashboardLink = "dashboard_link",
         /// The user signed a message with the wallet of the account.
         Wallet = "wallet",
     }
 }
 
-/// A part of the dashboard.
+/// A part of the dashboard that a right opens.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DashboardRight {
-    /// The pages and the buttons of keys and holds.
+    /// The pages and buttons for keys and holds.
     Keys,
     /// The balance, the statement, purchases and the security log.
     Audit,
@@ -102,18 +101,18 @@ pub struct DashboardRights {
 }
 
 impl DashboardRights {
-    /// The rights of the account's owner, and of a link from the command line.
+    /// All rights. The account's owner has them, and a link from the command line gives them.
     pub const ALL: Self = Self { keys: true, audit: true };
 
-    /// The rights of a link that an admin key with these permissions makes. Over the API, `keys`
-    /// gives no holds. Here it does, because an owner who may revoke a key may also end what it has
-    /// reserved.
+    /// The rights that a link gives if an admin key with these permissions created it. In the API,
+    /// the permission `keys` does not cover holds. Here it does, because an owner who may revoke a
+    /// key may also void its holds.
     #[must_use]
     pub fn of_maker(permissions: &PermissionSet) -> Self {
         Self { keys: permissions.has(Permission::Keys), audit: permissions.has(Permission::Audit) }
     }
 
-    /// Whether the session may use this part. No part implies another.
+    /// Whether the session may use this part. No right implies another.
     #[must_use]
     pub fn has(self, right: DashboardRight) -> bool {
         match right {
@@ -124,8 +123,8 @@ impl DashboardRights {
 }
 
 impl WalletSignIn {
-    /// Whether a tenant with this format of accounts may have this setting. A wallet can sign in
-    /// only where accounts are TRON addresses.
+    /// Whether a tenant with this account format may have this setting. A wallet can sign in only
+    /// if accounts are TRON addresses.
     #[must_use]
     pub fn fits(self, format: AccountFormat) -> bool {
         self == Self::Off || format == AccountFormat::Tron
@@ -143,7 +142,7 @@ pub struct ReturnOrigins(Vec<WebOrigin>);
 pub struct TooManyOrigins;
 
 impl ReturnOrigins {
-    /// A list in the given order, without duplicates.
+    /// Makes a list in the given order, without duplicates.
     ///
     /// # Errors
     ///
@@ -162,7 +161,7 @@ impl ReturnOrigins {
         Ok(Self(distinct))
     }
 
-    /// Whether the URL has one of these origins: the same scheme, host and port.
+    /// Whether the origin of the URL is in the list: the same scheme, host and port.
     #[must_use]
     pub fn allow(&self, url: &ReturnUrl) -> bool {
         self.0.contains(url.origin())
@@ -181,12 +180,12 @@ impl serde::Serialize for ReturnOrigins {
     }
 }
 
-/// A schema that refers to that of [`WebOrigin`], so that it is collected too.
+/// A schema that refers to the schema of [`WebOrigin`], so that the document contains both.
 impl utoipa::PartialSchema for ReturnOrigins {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::schema::ArrayBuilder::new()
             .items(utoipa::openapi::Ref::from_schema_name(<WebOrigin as utoipa::ToSchema>::name()))
-            .description(Some("The origins that the dashboard may lead back to."))
+            .description(Some("The origins to which the dashboard may link back."))
             .max_items(Some(MAX_RETURN_ORIGINS))
             .into()
     }
@@ -202,7 +201,7 @@ impl utoipa::ToSchema for ReturnOrigins {
     }
 }
 
-/// The message that the holder of a wallet signs to sign in. `Display` writes it byte for byte.
+/// The message that the owner of a wallet signs to sign in. `Display` writes it byte for byte.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInMessage<'a> {
     /// The origin of the sign-in page.
@@ -213,7 +212,7 @@ pub struct SignInMessage<'a> {
     pub address: &'a str,
     /// The random text that makes this message valid for one sign-in.
     pub nonce: &'a str,
-    /// The time at which the nonce was created, by the clock of the database. The message expires
+    /// The time at which the nonce was created, by the database's clock. The message expires
     /// [`SIGN_IN_SECONDS`] later.
     pub issued_at: Timestamp,
 }

@@ -9,14 +9,14 @@ use super::{
     text_enum::text_enum,
 };
 
-/// Maximum number of open holds of an account. Every batch that places a hold counts them.
+/// Maximum number of open holds of an account. Every batch that places a hold counts the open ones.
 pub const MAX_OPEN_HOLDS: i32 = 1000;
 
-/// Maximum number of open holds of one key, so that a key cannot use up the account's maximum alone.
+/// Maximum number of open holds of one key, so that one key cannot use up the account's maximum.
 pub const MAX_OPEN_HOLDS_OF_KEY: i32 = 200;
 
 text_enum! {
-    /// Whose maximum of open holds a request would exceed.
+    /// The maximum of open holds that a request would exceed.
     pub enum HoldLimit {
         /// The key has [`MAX_OPEN_HOLDS_OF_KEY`] open holds.
         Key = "key",
@@ -26,7 +26,7 @@ text_enum! {
 }
 
 impl HoldLimit {
-    /// The maximum number of open holds.
+    /// The maximum number of open holds under this limit.
     #[must_use]
     pub fn maximum(self) -> i32 {
         match self {
@@ -36,7 +36,7 @@ impl HoldLimit {
     }
 }
 
-/// Seconds for which a hold stays open: 1 second to a week.
+/// The time for which a hold stays open, in seconds: 1 second to one week.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HoldSeconds(i32);
 
@@ -46,7 +46,7 @@ pub struct HoldSeconds(i32);
 pub struct HoldSecondsError;
 
 impl HoldSeconds {
-    /// A week.
+    /// One week.
     pub const MAX: i32 = 604_800;
 
     /// The number of seconds, from 1 to [`Self::MAX`].
@@ -56,7 +56,7 @@ impl HoldSeconds {
     }
 }
 
-/// A quarter of an hour.
+/// The default is 15 minutes.
 impl Default for HoldSeconds {
     fn default() -> Self {
         Self(900)
@@ -91,7 +91,7 @@ pub struct NewHold {
     pub amount: Amount,
     /// The caller's own id of the hold, such as an order number.
     pub reference: Option<Reference>,
-    /// How long the hold stays open, unless it is captured or voided before.
+    /// The time after which the hold expires, unless it is captured or voided earlier.
     pub expires_in: HoldSeconds,
 }
 
@@ -120,13 +120,13 @@ text_enum! {
         Captured = "captured",
         /// The amount was released on request, or because the key of the hold was revoked.
         Voided = "voided",
-        /// The amount was released because the hold had been open for its whole time.
+        /// The amount was released because the hold expired.
         Expired = "expired",
     }
 }
 
 text_enum! {
-    /// Why a hold was voided: who voided it, or what happened to the key that placed it.
+    /// The reason why a hold was voided: who voided it, or what happened to the key that placed it.
     pub enum VoidReason {
         /// An API key of the account voided it.
         ApiKey = "api_key",

@@ -1,4 +1,5 @@
-//! Ids: TypeIDs (spec v0.3) in the API, UUIDs inside: version 7, except the ids of nodes.
+//! Ids. The API uses TypeIDs (spec v0.3), and the code uses UUIDs: version 7, except for ids of
+//! nodes.
 //!
 //! `key_01h455vb4pex5vsknk084sn02q` is a type prefix, `_`, and the 128 bits of the UUID as 26
 //! characters of Crockford base32 in lower case. The
@@ -29,7 +30,7 @@ const SUFFIX_LENGTH: usize = 26;
 #[error("malformed id")]
 pub struct MalformedId;
 
-/// Eight bytes from a CSPRNG: what makes two ids of the same microsecond different.
+/// Eight bytes from a CSPRNG, which distinguish ids that are created in the same microsecond.
 pub type IdEntropy = [u8; 8];
 
 macro_rules! typed_id {
@@ -42,13 +43,13 @@ macro_rules! typed_id {
             /// The type prefix of every id of this type, without the `_`.
             pub const PREFIX: &str = $prefix;
 
-            /// A new id: later ones sort after earlier ones, to the microsecond.
+            /// A new id. Ids sort by their time of creation, to the microsecond.
             #[must_use]
             pub fn new(at: Timestamp, entropy: IdEntropy) -> Self {
                 Self(uuid_v7(at, entropy))
             }
 
-            /// The id with these 128 bits, such as one that was stored. Any UUID is accepted.
+            /// The id with these 128 bits, for example from the database. Any UUID is accepted.
             #[must_use]
             pub fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -103,13 +104,13 @@ typed_id!(PurchaseId, "pur", "a purchase");
 typed_id!(CreditId, "crd", "a credit");
 typed_id!(RefundId, "rfd", "a refund");
 typed_id!(HoldId, "hld", "a hold");
-// Never shown.
+// Clients never see these ids.
 typed_id!(BatchId, "bat", "operations that are sent to the database together");
 typed_id!(AuditEventId, "evt", "an audit event");
-typed_id!(NodeId, "nod", "a node: one running service among those on a database");
+typed_id!(NodeId, "nod", "a node, which is one running `tollgate serve`");
 typed_id!(RequestId, "req", "an HTTP request");
 
-/// The schema of ids with one of these prefixes, which have the same length.
+/// The schema of an id that has one of these prefixes. All prefixes must have the same length.
 #[cfg(feature = "server")]
 pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBuilder {
     let prefix = match prefixes {
@@ -126,7 +127,7 @@ pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBu
         .examples([format!("{}_01h455vb4pex5vsknk084sn02q", prefixes[0])])
 }
 
-/// UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method 3).
+/// Makes a UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method 3).
 fn uuid_v7(at: Timestamp, entropy: IdEntropy) -> Uuid {
     let micros = at.unix_micros().max(0).unsigned_abs();
     let (millis, fraction) = (micros / 1000, (micros % 1000) * 4096 / 1000);
@@ -144,7 +145,7 @@ fn encode(uuid: Uuid) -> String {
 }
 
 fn decode(suffix: &str) -> Option<Uuid> {
-    // 26 characters hold 130 bits: a first character over 7 would overflow.
+    // 26 characters hold 130 bits, so a first character above 7 would overflow.
     if suffix.len() != SUFFIX_LENGTH || suffix.as_bytes()[0] > b'7' {
         return None;
     }

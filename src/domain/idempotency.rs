@@ -8,8 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 use super::{canonical_json, text_enum::text_enum};
 
-/// The key that a client chooses so that its retries have no further effect: 1 to 128 visible
-/// ASCII characters, without the quotes of the header.
+/// The key that a client chooses so that its retries have no further effect. It has 1 to 128
+/// visible ASCII characters, not counting the quotes of the header.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct IdempotencyKey(Box<str>);
 
@@ -23,12 +23,13 @@ impl IdempotencyKey {
     /// Maximum number of characters, without quotes.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Reads the value of the header `Idempotency-Key`, quoted or bare. Spaces and tabs around it
-    /// are ignored.
+    /// Parses the value of the header `Idempotency-Key`, with or without quotes. Surrounding spaces
+    /// and tabs are ignored.
     ///
     /// # Errors
     ///
-    /// [`IdempotencyKeyError`] if the quotes or escapes are wrong, or the key in them is.
+    /// [`IdempotencyKeyError`] if the quotes or escapes are wrong, or if the key itself is
+    /// malformed.
     pub fn parse_header(value: &str) -> Result<Self, IdempotencyKeyError> {
         let value = value.trim_matches([' ', '\t']);
         match value.strip_prefix('"') {
@@ -37,7 +38,7 @@ impl IdempotencyKey {
         }
     }
 
-    /// Reads a bare key, as JSON bodies and the database hold it.
+    /// Parses a key without quotes, as in JSON bodies and in the database.
     ///
     /// # Errors
     ///
@@ -68,8 +69,8 @@ super::schema::named!(
 );
 
 text_enum! {
-    /// What an idempotency key is used for. Each operation has keys of its own: a key that an
-    /// account's owner chose for a purchase cannot be in the way of the tenant's credit.
+    /// The operation of an idempotency key. Each operation has separate keys, so a key that an
+    /// account's owner chose for a purchase cannot conflict with a credit by the tenant.
     pub enum IdempotentOperation {
         /// Spends a part of an account's balance.
         Purchase = "purchase",
@@ -82,7 +83,7 @@ text_enum! {
     }
 }
 
-/// The rest of a structured-field string after its first quote (RFC 9651 §4.2.5).
+/// Parses the rest of a structured-field string after its first quote (RFC 9651 §4.2.5).
 fn unquote(rest: &str) -> Option<String> {
     let mut text = String::with_capacity(rest.len());
     let mut characters = rest.chars();
@@ -98,8 +99,8 @@ fn unquote(rest: &str) -> Option<String> {
     }
 }
 
-/// SHA-256 of a request's operation and canonical body. A retry has the fingerprint of the first
-/// request.
+/// SHA-256 of a request's operation and canonical body. A retry has the same fingerprint as the
+/// first request.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Fingerprint([u8; 32]);
 
@@ -115,13 +116,13 @@ impl Fingerprint {
         Self(hasher.finalize().into())
     }
 
-    /// A fingerprint that was stored before. `None` unless there are 32 bytes.
+    /// Restores a stored fingerprint. `None` unless there are 32 bytes.
     #[must_use]
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
     }
 
-    /// The 32 bytes, to store.
+    /// The 32 bytes of the fingerprint, which the database stores.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

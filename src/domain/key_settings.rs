@@ -1,4 +1,4 @@
-//! The settings of an API key, changes of them, and how the audit trail shows both.
+//! The settings of an API key, changes of them, and their form in the audit trail.
 
 use serde_json::{Map, Value, json};
 
@@ -11,44 +11,44 @@ use super::{
     timestamp::Timestamp,
 };
 
-/// The settings of an API key, which its tenant and its account's owner can change.
+/// The settings of an API key. The tenant and the account's owner can change them.
 #[derive(Clone, PartialEq, Debug)]
 pub struct KeySettings {
     /// The key's name, for people. Names may repeat.
     pub name: Name,
-    /// What the key may do.
+    /// The scopes, which define what the key may do.
     pub scopes: ScopeSet,
-    /// From exactly this moment the key no longer passes; `None`: it never expires.
+    /// The moment from which the key no longer passes. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
-    /// A disabled key does not pass, but is live.
+    /// Whether the key is enabled. A disabled key does not pass, but it is live.
     pub enabled: bool,
-    /// `None`: the key can spend the whole balance.
+    /// The spend limit. `None` means that the key can spend the whole balance.
     pub spend_limit: Option<SpendLimit>,
     /// The tenant's own data, which the service does not interpret.
     pub metadata: Metadata,
 }
 
-/// A change of some settings. A field that is `None` keeps the setting as it is.
+/// A change of some settings. A field that is `None` leaves the setting unchanged.
 #[derive(Clone, Debug, Default)]
 pub struct KeyChange {
     /// The new name.
     pub name: Option<Name>,
     /// The new scopes, which replace all of the old ones.
     pub scopes: Option<ScopeSet>,
-    /// The new expiry; `Some(None)`: the key never expires.
+    /// The new expiry. `Some(None)` means that the key never expires.
     pub expiry: Option<Option<Expiry>>,
-    /// `false` disables the key; `true` enables it again.
+    /// Whether the key is enabled after the change.
     pub enabled: Option<bool>,
-    /// The new spend limit; `Some(None)`: no limit.
+    /// The new spend limit. `Some(None)` removes the limit.
     pub spend_limit: Option<Option<SpendLimit>>,
     /// The new metadata, which replaces all of the old metadata.
     pub metadata: Option<Metadata>,
 }
 
 impl KeySettings {
-    /// The settings that are chosen for a new key, as its record has them. Metadata is the tenant's
-    /// own and is not repeated. `enabled` is not chosen: only the successor of a disabled key is
-    /// disabled from the start.
+    /// The settings of a new key, as its audit event shows them. Metadata is left out, because it
+    /// is the tenant's own data. `enabled` is left out, because a caller does not choose it: only
+    /// the successor of a disabled key is disabled from the start.
     #[must_use]
     pub fn audited(&self, currency: &Currency) -> Map<String, Value> {
         let members = self.members(currency).into_iter();
@@ -56,8 +56,8 @@ impl KeySettings {
         members.map(|(name, value)| (name.to_owned(), value)).collect()
     }
 
-    /// What differs in `new`, by member, as the record of a change has it. Metadata is named, not
-    /// repeated.
+    /// The members that differ in `new`, as the audit event of a change shows them. For metadata,
+    /// the event says only that it changed.
     #[must_use]
     pub fn differences(&self, new: &Self, currency: &Currency) -> Map<String, Value> {
         let pairs = self.members(currency).into_iter().zip(new.members(currency));
@@ -72,7 +72,7 @@ impl KeySettings {
     }
 
     fn members(&self, currency: &Currency) -> [(&'static str, Value); 5] {
-        // Metadata is the tenant's own and is not repeated.
+        // Metadata is the tenant's own data, so events do not repeat it.
         let Self { name, scopes, expires_at, enabled, spend_limit, metadata: _ } = self;
         let limit = spend_limit.map(|limit| {
             let amount = currency.format(limit.amount.minor_units());
@@ -96,7 +96,7 @@ impl KeyChange {
         scopes.is_some() || expiry.is_some() || enabled.is_some()
     }
 
-    /// The settings with this change made.
+    /// The settings after this change.
     #[must_use]
     pub fn applied_to(&self, old: &KeySettings) -> KeySettings {
         let Self { name, scopes, expiry, enabled, spend_limit, metadata } = self.clone();

@@ -10,7 +10,7 @@ use super::{
 };
 
 text_enum! {
-    /// What moved the balance.
+    /// The kind of operation that moved the balance.
     pub enum EntryKind {
         /// A purchase, which lowers the balance.
         Purchase = "purchase",
@@ -24,9 +24,9 @@ text_enum! {
 text_enum! {
     /// `desc`: newest first. `asc`: oldest first.
     pub enum SortOrder: Default(NewestFirst) {
-        /// Ascending by time.
+        /// In ascending order of time.
         OldestFirst = "asc",
-        /// Descending by time.
+        /// In descending order of time.
         NewestFirst = "desc",
     }
 }
@@ -43,7 +43,7 @@ pub enum EntryCause {
 }
 
 impl EntryCause {
-    /// The cause of a stored entry.
+    /// Restores the cause of a stored entry.
     #[must_use]
     pub fn from_stored(kind: EntryKind, id: Uuid) -> Self {
         match kind {
@@ -53,7 +53,7 @@ impl EntryCause {
         }
     }
 
-    /// The kind of the cause, as it is stored beside [`Self::uuid`].
+    /// The kind of the cause, which the database stores beside [`Self::uuid`].
     #[must_use]
     pub fn kind(self) -> EntryKind {
         match self {
@@ -63,7 +63,7 @@ impl EntryCause {
         }
     }
 
-    /// The id of the cause without its type, as it is stored.
+    /// The stored UUID of the cause, without its type.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {

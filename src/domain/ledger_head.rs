@@ -1,5 +1,5 @@
 //! The newest entry of an account's ledger, as a line of text. An operator keeps such lines outside
-//! of the database, to find out later whether the database has lost entries.
+//! the database, and can later check whether the database has lost entries.
 
 use std::{fmt, str::FromStr};
 
@@ -12,7 +12,7 @@ use super::{
 
 /// The newest entry of an account.
 ///
-/// Its text is six fields with a space between them: tenant, environment, account, seq, cause and
+/// Its text has six fields, separated by one space: tenant, environment, account, seq, cause and
 /// balance. No field contains a space.
 ///
 /// ```
@@ -35,18 +35,18 @@ pub struct LedgerHead {
     pub environment: Environment,
     /// The tenant's own id of the account.
     pub account: ExternalId,
-    /// `None`: the account has no entry.
+    /// The newest entry. `None` means that the account has no entries.
     pub newest: Option<HeadEntry>,
 }
 
 /// An entry, and the balance after it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HeadEntry {
-    /// The number of the entry within the account, from 1 on.
+    /// The number of the entry within the account. The first entry has number 1.
     pub seq: i64,
     /// The purchase, credit or refund that caused the entry.
     pub cause: EntryCause,
-    /// Minor units of the tenant's currency.
+    /// The balance after the entry, in minor units of the tenant's currency.
     pub balance: i64,
 }
 
@@ -56,11 +56,11 @@ pub struct HeadEntry {
 pub enum LedgerHeadError {
     /// The text does not have six fields.
     #[error(
-        "a line has six fields with a space between them: tenant, environment, account, seq, cause \
+        "a line has six fields, separated by one space: tenant, environment, account, seq, cause \
          and balance"
     )]
     Fields,
-    /// The first field is not the name of a tenant.
+    /// The first field is not the slug of a tenant.
     #[error("the tenant is malformed")]
     Tenant(#[from] SlugError),
     /// The second field is not an environment.
@@ -69,9 +69,9 @@ pub enum LedgerHeadError {
     /// The third field is not the id of an account.
     #[error("the account is malformed")]
     Account(#[from] ExternalIdError),
-    /// The last three fields are not those of an entry.
+    /// The last three fields do not describe an entry.
     #[error(
-        "the last three fields are not the seq, cause and balance of an entry, nor 0 - 0 for an \
+        "the last three fields must be the seq, cause and balance of an entry, or 0 - 0 for an \
          account without entries"
     )]
     Entry,
@@ -103,7 +103,7 @@ fn entry(seq: &str, cause: &str, balance: &str) -> Option<HeadEntry> {
     Some(HeadEntry { seq, cause: cause.parse().ok()?, balance: number(balance)? })
 }
 
-/// Parses a number as it is printed: not negative, without a sign and without leading zeros.
+/// Parses a number that has no sign and no leading zeros.
 fn number(text: &str) -> Option<i64> {
     text.parse().ok().filter(|number: &i64| *number >= 0 && number.to_string() == text)
 }

@@ -1,27 +1,28 @@
-//! The life cycle of an API key: it is live until it is revoked or expires, and never live again.
+//! The life cycle of an API key. A key is live until it is revoked or expires, and then never
+//! again.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 
 /// Maximum lifetime of a key in seconds: ten years.
 pub const MAX_LIFETIME_SECONDS: i64 = 3653 * 86_400;
 
-/// Maximum grace period of a rotated key in seconds: a week.
+/// Maximum grace period of a rotated key in seconds: one week.
 pub const MAX_GRACE_SECONDS: i64 = 604_800;
 
 text_enum! {
-    /// Only a live key passes, if it is also enabled and its account active.
+    /// A key passes only if it is live and enabled and its account is active.
     pub enum KeyStatus {
-        /// Neither revoked nor expired.
+        /// The key is neither revoked nor expired.
         Live = "live",
-        /// Revoked, whether or not its expiry has passed since.
+        /// The key was revoked. It may also have expired since.
         Revoked = "revoked",
-        /// Its expiry has passed, and it was not revoked.
+        /// The key has expired and was not revoked.
         Expired = "expired",
     }
 }
 
 text_enum! {
-    /// Which keys to list.
+    /// A filter for lists of keys.
     pub enum KeyStatusFilter: Default(Live) {
         /// Only live keys.
         Live = "live",
@@ -35,7 +36,7 @@ text_enum! {
 }
 
 impl KeyStatusFilter {
-    /// The status that the keys must have; `None`: any.
+    /// The status that the filter requires. `None` means that any status matches.
     #[must_use]
     pub fn status(self) -> Option<KeyStatus> {
         match self {
@@ -48,8 +49,8 @@ impl KeyStatusFilter {
 }
 
 impl KeyStatus {
-    /// The status at `now`. At exactly `expires_at` the key is dead; one that was revoked stays
-    /// revoked when its expiry passes.
+    /// The status at `now`. At exactly `expires_at` the key is expired. A revoked key stays revoked
+    /// when its expiry passes.
     #[must_use]
     pub fn at(
         now: Timestamp,
@@ -66,19 +67,19 @@ impl KeyStatus {
     }
 }
 
-/// When a key expires: later than the present, and at most [`MAX_LIFETIME_SECONDS`] ahead.
+/// The moment when a key expires: in the future, and at most [`MAX_LIFETIME_SECONDS`] ahead.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry(Timestamp);
 
-/// Why a key cannot have an expiry or a lifetime.
+/// Why an expiry or a lifetime is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpiryError {
-    /// The expiry is not later than the present, or the lifetime is not positive.
-    #[error("the expiry lies in the past")]
+    /// The expiry is not in the future, or the lifetime is not positive.
+    #[error("the expiry is in the past")]
     Past,
-    /// The expiry lies more than [`MAX_LIFETIME_SECONDS`] ahead, or past the year 9999.
-    #[error("the expiry lies over 10 years ahead")]
+    /// The expiry is more than [`MAX_LIFETIME_SECONDS`] ahead, or after the year 9999.
+    #[error("the expiry is more than 10 years ahead")]
     TooFar,
 }
 
@@ -105,7 +106,7 @@ impl Expiry {
     /// # Errors
     ///
     /// [`ExpiryError::Past`] if `seconds` is not positive, and [`ExpiryError::TooFar`] if it is
-    /// more than [`MAX_LIFETIME_SECONDS`] or leads past the year 9999.
+    /// more than [`MAX_LIFETIME_SECONDS`] or the expiry is after the year 9999.
     pub fn after_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
         match seconds {
             ..1 => Err(ExpiryError::Past),
@@ -135,12 +136,12 @@ impl Lifetime {
     ///
     /// # Errors
     ///
-    /// Those of [`Expiry::after_seconds`].
+    /// The same as [`Expiry::after_seconds`].
     pub fn from_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
         Expiry::after_seconds(seconds, now).map(Self)
     }
 
-    /// When the key expires.
+    /// The moment when the key expires.
     #[must_use]
     pub fn expiry(self) -> Expiry {
         self.0
@@ -157,7 +158,7 @@ super::schema::named!(
         .maximum(Some(MAX_LIFETIME_SECONDS))
 );
 
-/// Seconds for which a rotated key still passes: 0 to [`MAX_GRACE_SECONDS`].
+/// Time for which a rotated key still passes, in seconds: 0 to [`MAX_GRACE_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GraceSeconds(i64);
 
@@ -196,7 +197,8 @@ super::schema::named!(
         .default(Some(GraceSeconds::default().get().into()))
 );
 
-/// When a key that is rotated out at `now` dies: the grace never makes its life longer.
+/// The expiry of a key that is rotated at `now`. The grace period never postpones an earlier
+/// expiry.
 #[must_use]
 pub fn end_of_grace(
     now: Timestamp,

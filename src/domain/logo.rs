@@ -1,4 +1,5 @@
-//! Logos: pictures in a few formats. The first bytes decide the format, never a name or a header.
+//! Logos, which are pictures in one of a few formats. The first bytes determine the format; file
+//! names and headers are ignored.
 
 use std::{fmt, str::FromStr};
 
@@ -13,7 +14,7 @@ pub const MAX_LOGO_BYTES: usize = 32 * 1024;
 /// Maximum length of a logo in base64, with padding.
 const MAX_BASE64_LENGTH: usize = MAX_LOGO_BYTES.div_ceil(3) * 4;
 
-// Formats that a browser shows and does not run: never SVG, which may contain scripts.
+// Browsers only display these formats. SVG is not among them, because it may contain scripts.
 text_enum! {
     /// The media type of a logo.
     pub enum LogoMediaType {
@@ -27,7 +28,7 @@ text_enum! {
 }
 
 impl LogoMediaType {
-    /// What the first bytes say it is.
+    /// The media type that the first bytes indicate.
     fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', _, ..] => Some(Self::Png),
@@ -38,7 +39,7 @@ impl LogoMediaType {
     }
 }
 
-/// SHA-256 of a logo: a new one has another address, so that an old one may be kept for ever.
+/// SHA-256 of a logo. It is part of the logo's path, so a browser may cache a logo forever.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LogoHash([u8; 32]);
 
@@ -48,7 +49,7 @@ pub struct LogoHash([u8; 32]);
 pub struct MalformedLogoHash;
 
 impl LogoHash {
-    /// A hash as it is stored.
+    /// Restores a stored hash.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 32]) -> Self {
         Self(bytes)
@@ -61,7 +62,7 @@ impl LogoHash {
     }
 }
 
-/// 64 hexadecimal digits.
+/// Writes 64 hexadecimal digits.
 impl fmt::Display for LogoHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -95,14 +96,14 @@ pub struct LogoRef {
 }
 
 impl LogoRef {
-    /// Where the dashboard serves it.
+    /// The path of the logo in the dashboard.
     #[must_use]
     pub fn path(&self, tenant: TenantId) -> String {
         format!("/dashboard/logo/{tenant}/{}", self.hash)
     }
 }
 
-/// A logo: PNG, JPEG or WebP by its first bytes, at most 32 KiB.
+/// A logo of at most 32 KiB whose first bytes are those of a PNG, JPEG or WebP file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Logo {
     bytes: Vec<u8>,
@@ -114,7 +115,7 @@ pub struct Logo {
 #[non_exhaustive]
 pub enum LogoError {
     /// The text is not padded base64 in the standard alphabet.
-    #[error("must be the file in base64, with its padding")]
+    #[error("must be the file in padded base64")]
     Base64,
     /// The file is larger than [`MAX_LOGO_BYTES`].
     #[error("must have at most 32768 bytes")]
@@ -146,20 +147,20 @@ impl Logo {
     /// [`LogoError::Base64`] if the text is not base64, [`LogoError::Size`] if the file is larger
     /// than [`MAX_LOGO_BYTES`], and [`LogoError::Type`] if it is not a PNG, JPEG or WebP file.
     pub fn from_base64(text: &str) -> Result<Self, LogoError> {
-        // Bounds the work of the decoder before it starts.
+        // Bounds the decoder's work before it starts.
         if text.len() > MAX_BASE64_LENGTH {
             return Err(LogoError::Size);
         }
         STANDARD.decode(text).map_err(|_| LogoError::Base64).and_then(Self::new)
     }
 
-    /// The file: at most [`MAX_LOGO_BYTES`] bytes.
+    /// The bytes of the file, at most [`MAX_LOGO_BYTES`].
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The file, without a copy.
+    /// The bytes of the file, without a copy.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
@@ -171,7 +172,7 @@ impl Logo {
         self.media_type
     }
 
-    /// The hash of the file and its format. Hashes the whole file on each call.
+    /// The hash and the format of the file. Each call hashes the whole file.
     #[must_use]
     pub fn to_ref(&self) -> LogoRef {
         let hash = LogoHash(Sha256::digest(&self.bytes).into());

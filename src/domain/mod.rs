@@ -1,7 +1,7 @@
 //! The terms of the service as types, and the rules that need no database.
 //!
-//! Nothing here does I/O, is async, or names axum or sqlx. Time and randomness are arguments. Every
-//! value of these types is valid, so inner code does not check it again.
+//! Nothing here does I/O, is async, or depends on axum or sqlx. Time and randomness are arguments.
+//! Every value of these types is valid, so other code does not check it again.
 //!
 //! Without the feature `server`, only the modules that the gate needs are compiled.
 

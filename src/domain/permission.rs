@@ -39,13 +39,13 @@ pub enum PermissionError {
 pub struct PermissionSet(BTreeSet<Permission>);
 
 impl PermissionSet {
-    /// Every permission there is.
+    /// All permissions.
     #[must_use]
     pub fn all() -> Self {
         Self(Permission::ALL.iter().copied().collect())
     }
 
-    /// Parses a list of permissions, such as `["keys", "verify"]`. Repeated ones count once.
+    /// Parses a list of permissions, such as `["keys", "verify"]`. Duplicates are ignored.
     ///
     /// # Errors
     ///

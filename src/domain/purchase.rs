@@ -1,4 +1,4 @@
-//! A requested purchase, and how a repeated request for it is recognised.
+//! The request for a purchase, and the fingerprint that identifies its retries.
 
 use serde_json::json;
 
@@ -8,22 +8,22 @@ use super::{
     text::{Description, Metadata, Reference},
 };
 
-/// A requested purchase, before it is decided.
+/// A request for a purchase, before the ledger accepts or declines it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewPurchase {
-    /// The price, which is taken from the balance.
+    /// The price. The ledger takes it from the balance.
     pub amount: Amount,
     /// The buyer's own id of the purchase. It need not be unique.
     pub reference: Option<Reference>,
-    /// What is bought, for people.
+    /// A description of the purchased item, for people.
     pub description: Option<Description>,
-    /// The buyer's own data, which the service does not interpret; empty by default.
+    /// The buyer's own data, which the service does not interpret. Empty by default.
     pub metadata: Metadata,
 }
 
 impl NewPurchase {
-    /// Identifies the content of the request. It is the same for every route and for every key of
-    /// the account.
+    /// The fingerprint of the request's content. It is the same for every route and for every key
+    /// of the account.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(

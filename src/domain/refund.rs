@@ -1,4 +1,4 @@
-//! A requested refund.
+//! The request for a refund.
 
 use serde_json::json;
 
@@ -9,17 +9,17 @@ use super::{
     text::Reference,
 };
 
-/// A requested refund of one purchase, before it is decided.
+/// A request to refund one purchase, before the ledger accepts or declines it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRefund {
-    /// The amount to return to the balance; `None`: everything that is not refunded yet.
+    /// The amount to return to the balance. `None` means all that is not refunded yet.
     pub amount: Option<Amount>,
     /// The tenant's own id of the refund. It need not be unique.
     pub reference: Option<Reference>,
 }
 
 impl NewRefund {
-    /// Identifies the content of the request: a retry for the same purchase has the same
+    /// The fingerprint of the request's content. A retry for the same purchase has the same
     /// fingerprint.
     #[must_use]
     pub fn fingerprint(&self, purchase_id: PurchaseId) -> Fingerprint {

@@ -1,6 +1,6 @@
 //! Building blocks for the schemas in the OpenAPI document.
 //!
-//! The schema of a type is in the file of the type, next to its parser. Both read the same
+//! The schema of a type is in the same file as the type and its parser. Both use the same
 //! constants.
 
 use utoipa::{
@@ -11,7 +11,7 @@ use utoipa::{
     },
 };
 
-/// Schemas by name, as the document has them.
+/// Schemas by name, in the order of the document.
 pub(crate) type Schemas = Vec<(String, RefOr<Schema>)>;
 
 /// The schema of a type, by its name.
@@ -19,27 +19,27 @@ pub(crate) fn entry<T: ToSchema>() -> (String, RefOr<Schema>) {
     (T::name().into_owned(), T::schema())
 }
 
-/// A string.
+/// The schema of a string.
 pub(crate) fn string(description: &str) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::String).description(Some(description))
 }
 
-/// A string in a format that has a name.
+/// The schema of a string with a named format.
 pub(crate) fn formatted(format: &str, description: &str) -> ObjectBuilder {
     string(description).format(Some(SchemaFormat::Custom(format.to_owned())))
 }
 
-/// A whole number of 32 bits.
+/// The schema of a 32-bit integer.
 pub(crate) fn int32() -> ObjectBuilder {
     integer(KnownFormat::Int32)
 }
 
-/// A whole number of 64 bits.
+/// The schema of a 64-bit integer.
 pub(crate) fn int64() -> ObjectBuilder {
     integer(KnownFormat::Int64)
 }
 
-/// A string out of a closed set; `doc` is a doc comment, line by line.
+/// The schema of a string from a closed set. `doc` is a doc comment, one element for each line.
 pub(crate) fn one_of(doc: &[&str], texts: &[&'static str]) -> ObjectBuilder {
     let description = lines(doc);
     ObjectBuilder::new()
@@ -48,7 +48,7 @@ pub(crate) fn one_of(doc: &[&str], texts: &[&'static str]) -> ObjectBuilder {
         .enum_values(Some(texts.iter().copied()))
 }
 
-/// A text of bounded length that people read.
+/// The schema of a text of bounded length, for people.
 pub(crate) fn text(doc: &[&str], max_chars: usize, examples: &[&str]) -> ObjectBuilder {
     string(&lines(doc))
         .min_length(Some(1))
@@ -60,12 +60,12 @@ fn integer(format: KnownFormat) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(Type::Integer).format(Some(SchemaFormat::KnownFormat(format)))
 }
 
-/// A doc comment as a description.
+/// Joins the lines of a doc comment into a description.
 fn lines(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
 }
 
-/// Gives a type a schema of its own, to which others refer by its name.
+/// Gives a type a schema of its own. Other schemas refer to it by its name.
 macro_rules! named {
     ($type:ty, $name:expr, $schema:expr) => {
         impl utoipa::PartialSchema for $type {
@@ -83,7 +83,7 @@ macro_rules! named {
 }
 pub(crate) use named;
 
-/// Gives a type the schema of another: they are the same to a client.
+/// Gives a type the schema of another type, because a client need not distinguish them.
 macro_rules! same_as {
     ($type:ty, $other:ty) => {
         impl utoipa::PartialSchema for $type {

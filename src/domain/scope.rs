@@ -8,7 +8,7 @@ pub const MAX_SCOPES: usize = 32;
 /// Maximum length of the name of a resource, in characters.
 pub const MAX_RESOURCE_LENGTH: usize = 31;
 
-/// One permission of a key, on everything or on one resource.
+/// One permission of a key, for everything or for one resource.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct Scope {
     resource: Option<Box<str>>,
@@ -21,15 +21,15 @@ enum Action {
     Write,
 }
 
-/// Why a text is not a scope, or a list of scopes not a [`ScopeSet`].
+/// Why a text is not a scope, or why a list of scopes is not a [`ScopeSet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {
     /// The text is not `read`, `write`, `<resource>:read` or `<resource>:write`, or the name of the
     /// resource is malformed or longer than [`MAX_RESOURCE_LENGTH`].
     #[error(
-        "a scope is read, write, <resource>:read or <resource>:write; a resource has 1 to 31 \
-         characters out of a-z, 0-9 and _, the first a letter"
+        "a scope is read, write, <resource>:read or <resource>:write, where a resource has 1 to 31 \
+         characters from a-z, 0-9 and _ and begins with a letter"
     )]
     Grammar,
     /// There are no scopes, or more than [`MAX_SCOPES`] different ones.
@@ -38,20 +38,20 @@ pub enum ScopeError {
 }
 
 impl Scope {
-    /// What a request needs that spends the balance.
+    /// The scope that a request needs to spend the balance.
     #[must_use]
     pub fn purchases_write() -> Self {
         Self { resource: Some("purchases".into()), action: Action::Write }
     }
 
-    /// What a request needs that looks at purchases.
+    /// The scope that a request needs to read purchases.
     #[must_use]
     pub fn purchases_read() -> Self {
         Self { resource: Some("purchases".into()), action: Action::Read }
     }
 
-    /// Every scope that implies this one. A key needs one of them, so that SQL can compare a key's
-    /// scopes with a list.
+    /// All scopes that imply this one. A key needs one of them. SQL compares the key's scopes with
+    /// this list.
     #[must_use]
     pub fn implied_by(&self) -> Vec<Self> {
         let resources = [None, self.resource.clone()];
@@ -62,10 +62,10 @@ impl Scope {
         implying.into_iter().collect()
     }
 
-    /// Whether who holds `self` may do what needs `needed`.
+    /// Whether a key with the scope `self` may do what requires the scope `needed`.
     ///
-    /// Reflexive and transitive. `write` implies everything; `read` implies every reading;
-    /// `r:write` implies `r:read`.
+    /// The relation is reflexive and transitive. `write` implies every scope. `read` implies every
+    /// `<resource>:read`. `<resource>:write` implies `<resource>:read`.
     #[must_use]
     pub fn implies(&self, needed: &Self) -> bool {
         let action = self.action == Action::Write || needed.action == Action::Read;
@@ -134,7 +134,8 @@ super::schema::named!(
 
 /// The scopes of a key: 1 to [`MAX_SCOPES`] distinct scopes, sorted.
 ///
-/// One pointer wide, and its clones share the scopes: every cached principal contains one.
+/// A set is one pointer wide and its clones share the scopes, because every cached principal
+/// contains one.
 ///
 /// ```
 /// use tollgate::domain::scope::{Scope, ScopeError, ScopeSet};
@@ -152,7 +153,7 @@ super::schema::named!(
 pub struct ScopeSet(Arc<BTreeSet<Scope>>);
 
 impl ScopeSet {
-    /// Collects scopes into a set. Repeated ones count once.
+    /// Collects scopes into a set. Duplicates are ignored.
     ///
     /// # Errors
     ///
@@ -165,7 +166,7 @@ impl ScopeSet {
         Ok(Self(Arc::new(scopes)))
     }
 
-    /// Parses a list of scopes, such as `["read", "orders:write"]`. Repeated ones count once.
+    /// Parses a list of scopes, such as `["read", "orders:write"]`. Duplicates are ignored.
     ///
     /// # Errors
     ///
@@ -195,7 +196,7 @@ impl ScopeSet {
     }
 }
 
-/// The scopes, separated by one space, as OAuth writes them.
+/// Writes the scopes separated by one space, as OAuth does.
 impl fmt::Display for ScopeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, scope) in self.0.iter().enumerate() {
@@ -214,7 +215,7 @@ impl serde::Serialize for ScopeSet {
     }
 }
 
-/// A schema that refers to that of [`Scope`], so that it is collected too.
+/// A schema that refers to the schema of [`Scope`], so that the document contains both.
 #[cfg(feature = "server")]
 impl utoipa::PartialSchema for ScopeSet {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
@@ -248,7 +249,7 @@ mod tests {
         text.parse().expect("a good scope")
     }
 
-    /// There are few resources, so that pairs and triples of scopes often share one.
+    /// The strategy has few resources, so that pairs and triples of scopes often share one.
     fn scopes() -> impl Strategy<Value = Scope> {
         ("(a|b|purchases)?", any::<bool>()).prop_map(|(resource, write)| {
             let action = if write { "write" } else { "read" };
@@ -334,7 +335,7 @@ mod tests {
 
         #[test]
         fn implication_is_antisymmetric(a in scopes(), b in scopes()) {
-            // Two scopes that imply each other are the same one, so no scope widens itself.
+            // Two scopes that imply each other are equal, so no scope can be widened.
             prop_assert!(!(a.implies(&b) && b.implies(&a)) || a == b);
         }
 

@@ -1,5 +1,5 @@
-//! Tokens of the dashboard: for a session, a dashboard link, a sign-in, or a form that can be
-//! submitted only once.
+//! Tokens of the dashboard. A token belongs to a session, a dashboard link, a sign-in, or a form
+//! that can be submitted only once.
 //!
 //! A token is 32 bytes from a CSPRNG, written as 43 characters of unpadded base64url. Only the
 //! SHA-256 of that text is stored, so that a reader of the database cannot use any token.
@@ -11,10 +11,10 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 use zeroize::Zeroizing;
 
-/// Characters of a token.
+/// Number of characters of a token.
 pub const TOKEN_LENGTH: usize = 43;
 
-/// A token, as a browser holds it. Whether it was ever given out is for the store to say.
+/// A token, as a browser sends it. It is well formed, but only the store knows whether it exists.
 #[derive(Clone)]
 pub struct SessionToken(Zeroizing<String>);
 
@@ -24,10 +24,10 @@ pub struct SessionToken(Zeroizing<String>);
 pub struct MalformedToken;
 
 impl SessionToken {
-    /// Makes a token out of 32 bytes that have to come from a CSPRNG.
+    /// Makes a token from 32 bytes, which must come from a CSPRNG.
     #[must_use]
     pub fn generate(random: &Zeroizing<[u8; 32]>) -> Self {
-        // Sized beforehand: growing would leave a copy behind that is not wiped.
+        // Allocated in full size, because growing would leave a copy behind that is not wiped.
         let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
         URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
         Self(text)
@@ -52,7 +52,7 @@ impl SessionToken {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
     }
 
-    /// The plaintext: for a cookie, a link, a hidden field or a message to sign.
+    /// The plaintext, for a cookie, a link, a hidden field or a message to sign.
     #[must_use]
     pub fn expose(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! Tenants: a platform in one environment, and its policy.
+//! Tenants. A tenant is a platform in one environment, and has a policy.
 
 use std::{fmt, str::FromStr, sync::Arc};
 
@@ -13,7 +13,7 @@ use super::{
     text_enum::text_enum,
 };
 
-/// The most keys an account that a tenant's policy may allow.
+/// Maximum of [`MaxKeys`], the number of live keys that a policy allows for each account.
 pub const MAX_KEYS_LIMIT: u16 = 1000;
 
 /// A platform in one environment. It never changes after it is created.
@@ -30,8 +30,8 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The [`AccountId`] of an account, which need not exist, as the UUID that is stored. A span has
-    /// this id, because the text of a request may be anything, also an API key in the wrong place.
+    /// The [`AccountId`] of an account as a UUID. The account need not exist. Spans record this id,
+    /// because the text in a request may be anything, even an API key in the wrong place.
     #[must_use]
     pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
         AccountId::derive(self.id, external_id).uuid()
@@ -41,7 +41,7 @@ impl Tenant {
 /// The rules for every account of a tenant.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct TenantPolicy {
-    /// How the text of each of the tenant's API keys begins.
+    /// The prefix of each of the tenant's API keys.
     pub prefix: KeyPrefix,
     /// Maximum number of live keys of each account.
     pub max_keys: MaxKeys,
@@ -53,10 +53,11 @@ pub struct TenantPolicy {
     pub default_scopes: ScopeSet,
 }
 
-/// The name of a platform: 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last
-/// not a -.
+/// The name of a platform: 1 to 40 characters from a-z, 0-9 and -. It begins with a letter and does
+/// not end with a -.
 ///
-/// One pointer wide, and its clones share the text: every cached principal contains one.
+/// A slug is one pointer wide and its clones share the text, because every cached principal
+/// contains one.
 ///
 /// ```
 /// use tollgate::domain::tenant::{Environment, Slug, SlugError};
@@ -65,7 +66,7 @@ pub struct TenantPolicy {
 /// assert_eq!(slug.as_str(), "tronagg");
 /// assert_eq!("Tron Agg".parse::<Slug>(), Err(SlugError));
 ///
-/// // A tenant is a slug in an environment, which has a text of its own.
+/// A tenant is a slug in an environment.
 /// assert_eq!("live".parse::<Environment>(), Ok(Environment::Live));
 /// # Ok::<(), SlugError>(())
 /// ```
@@ -74,7 +75,9 @@ pub struct Slug(Arc<Box<str>>);
 
 /// The text is not a [`Slug`]: its length or a character is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a slug has 1 to 40 characters out of a-z, 0-9 and -, the first a letter, the last no -")]
+#[error(
+    "a slug has 1 to 40 characters from a-z, 0-9 and -, begins with a letter, and does not end with -"
+)]
 pub struct SlugError;
 
 impl FromStr for Slug {
@@ -124,11 +127,11 @@ super::schema::named!(
 );
 
 text_enum! {
-    /// Accounts, keys and balances of the two environments are separate.
+    /// The environment of a tenant. The two environments have separate accounts, keys and balances.
     pub enum Environment {
         /// The environment for production.
         Live = "live",
-        /// The environment for trying out an integration.
+        /// The environment for testing an integration.
         Test = "test",
     }
 }

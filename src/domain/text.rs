@@ -9,7 +9,8 @@ use super::canonical_json;
 /// Maximum length of the metadata of a key or a purchase, in bytes of compact JSON.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// Characters that show nothing by themselves. Within a text some join others, as in emoji.
+/// Whether a character is invisible by itself. Within a text, some of these characters join others,
+/// as in emoji.
 fn is_invisible(character: char) -> bool {
     character.is_whitespace()
         || matches!(character,
@@ -19,18 +20,19 @@ fn is_invisible(character: char) -> bool {
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// Control characters, and those that begin a line or a paragraph.
+/// Whether a character is a control character, or a line or paragraph separator.
 fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Unicode's explicit directional controls: with them a text shows itself as another.
+/// Whether a character is one of Unicode's explicit directional controls. They can make a text look
+/// like a different one.
 fn turns_direction(character: char) -> bool {
     matches!(character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Why a text that people read is refused.
+/// Why a text for people is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
@@ -40,11 +42,11 @@ pub enum TextError {
     Length(usize),
     /// The text contains a control character, a line or paragraph separator, or a character that
     /// changes the direction of writing.
-    #[error("must not have control characters, nor such as turn the direction of text")]
+    #[error("must not contain control characters or characters that change the direction of text")]
     Control,
 }
 
-/// Checks a text that people read, and trims it.
+/// Checks a text for people, and trims it.
 pub(super) fn checked(text: &str, max_chars: usize) -> Result<&str, TextError> {
     let text = text.trim();
     if text.chars().all(is_invisible) || text.chars().nth(max_chars).is_some() {
@@ -56,9 +58,10 @@ pub(super) fn checked(text: &str, max_chars: usize) -> Result<&str, TextError> {
     Ok(text)
 }
 
-/// Defines a text that people read: trimmed, without control characters, of bounded length.
+/// Defines a type for texts that people read: trimmed, without control characters, of bounded
+/// length.
 ///
-/// The doc comment is the description of its schema; examples may follow the bound.
+/// The doc comment is also the description in the schema. Examples may follow the bound.
 macro_rules! text_type {
     ($(#[doc = $doc:literal])* $name:ident, $max_chars:literal $(, $example:literal)*) => {
         $(#[doc = $doc])*
@@ -123,7 +126,7 @@ macro_rules! text_type {
 pub(crate) use text_type;
 
 text_type!(
-    /// A name for people, without control characters. Surrounding space is trimmed.
+    /// A name for people, without control characters. Surrounding white space is trimmed.
     Name,
     100
 );
@@ -141,13 +144,13 @@ text_type!(
 );
 
 text_type!(
-    /// Why a key was revoked.
+    /// The reason for revoking a key.
     Reason,
     200
 );
 
-/// The caller's own JSON object, stored and returned with its members in the order in which they
-/// were sent. Its numbers are 64-bit integers or doubles.
+/// The caller's own JSON object. The service stores it and returns its members in the order in
+/// which they were sent. Its numbers are 64-bit integers or doubles.
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Metadata(Map<String, Value>);
 
@@ -159,11 +162,11 @@ pub enum MetadataError {
     #[error("must have at most {} bytes as compact JSON", MAX_METADATA_BYTES)]
     TooLarge,
     /// A string or a member's name contains the character U+0000.
-    #[error("must not have the character U+0000")]
+    #[error("must not contain the character U+0000")]
     Nul,
     /// A number is a double with a magnitude of 2^53 or more, so it may have lost digits when it
     /// was parsed.
-    #[error("must not have a number of more than 64 bits: send it as a string")]
+    #[error("must not contain a number of more than 64 bits: send it as a string")]
     Number,
 }
 
@@ -181,7 +184,7 @@ impl Metadata {
         if text.len() > MAX_METADATA_BYTES {
             return Err(MetadataError::TooLarge);
         }
-        // No SQL function over JSON can take such a string apart.
+        // SQL functions for JSON cannot process such a string.
         if has_nul(&value) {
             return Err(MetadataError::Nul);
         }
@@ -228,15 +231,17 @@ super::schema::named!(
         .additional_properties(Some(utoipa::openapi::schema::AdditionalProperties::FreeForm(true)))
 );
 
-/// Compact JSON, in the order in which it came. Bound as text where it is stored: as a JSON
-/// parameter it would pass through jsonb, which sorts the members and knows no -0.
+/// Writes compact JSON with the members in the order in which they were sent. The store binds this
+/// text, not a JSON value: a JSON parameter would pass through jsonb, which sorts the members and
+/// has no -0.
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.to_value())
     }
 }
 
-/// A double from 2^53 on was a whole number with more digits than are kept, or may have been.
+/// Whether a value contains a double of 2^53 or more. It may have been an integer that lost digits
+/// when it was parsed.
 fn has_large_number(value: &Value) -> bool {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {

@@ -1,21 +1,21 @@
-//! Closed sets of values. Each is an enum with one text for each variant, so that the parser, the
-//! serializer, the error message and the schema in the OpenAPI document read the same list.
+//! Closed sets of values. Each is an enum with one text for each variant. The parser, the
+//! serializer, the error message and the schema in the OpenAPI document use the same list.
 
 use std::fmt;
 
-/// The text is none of a closed set's.
+/// The text does not belong to a closed set.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UnknownText(&'static [&'static str]);
 
 impl UnknownText {
-    /// `texts` are all the texts of the set.
+    /// An error for the set with these texts. Pass all texts of the set.
     #[must_use]
     pub const fn new(texts: &'static [&'static str]) -> Self {
         Self(texts)
     }
 }
 
-/// `must be day, month or total`.
+/// Writes, for example, `must be day, month or total`.
 impl fmt::Display for UnknownText {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("must be ")?;
@@ -35,8 +35,8 @@ impl std::error::Error for UnknownText {}
 
 /// Defines an enum and its texts.
 ///
-/// The doc comment of the enum is the description of its schema. After the name may stand an
-/// attribute, such as `[non_exhaustive]`, and the default: `: Default(Variant)`.
+/// The doc comment of the enum is also the description in its schema. The name may be followed by
+/// an attribute, such as `[non_exhaustive]`, and by the default: `: Default(Variant)`.
 macro_rules! text_enum {
     (
         $(#[doc = $doc:literal])*
@@ -107,7 +107,7 @@ pub(crate) use text_enum;
 #[cfg(test)]
 mod tests {
     text_enum! {
-        /// A set for the tests.
+        /// A set with a default variant.
         enum Letter: Default(Beta) {
             Alpha = "alpha",
             /// The default.

@@ -11,9 +11,10 @@ use time::{
 const FORMAT: &[BorrowedFormatItem<'_>] =
     format_description!("[year]-[month]-[day]T[hour]:[minute]:[second].[subsecond digits:6]Z");
 
-/// A moment in UTC, whole microseconds, in the years 0 to 9999.
+/// A moment in UTC, in whole microseconds, in the years 0 to 9999.
 ///
-/// Twelve bytes, also as an `Option`: every cached principal contains one.
+/// A timestamp takes twelve bytes, also as an `Option`, because every cached principal contains
+/// one.
 ///
 /// ```
 /// use tollgate::domain::timestamp::{Timestamp, TimestampError};
@@ -27,19 +28,19 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp(PrimitiveDateTime);
 
-/// The text or the moment is not a [`Timestamp`]: it is not RFC 3339, or it is outside of the years
-/// 0 to 9999 in UTC.
+/// The text or the moment is not a [`Timestamp`]. The text is not RFC 3339, or the moment is
+/// outside the years 0 to 9999 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in RFC 3339, such as \"2027-01-31T12:00:00Z\"")]
 pub struct TimestampError;
 
 impl Timestamp {
-    /// Parses RFC 3339 with any offset and converts it to UTC. Digits after the microsecond are cut
-    /// off.
+    /// Parses RFC 3339 with any offset and converts it to UTC. Digits after the microsecond are
+    /// dropped.
     ///
     /// # Errors
     ///
-    /// [`TimestampError`] if the text is not RFC 3339, or the moment is outside of the years 0 to
+    /// [`TimestampError`] if the text is not RFC 3339, or if the moment is outside the years 0 to
     /// 9999 in UTC.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
@@ -47,7 +48,7 @@ impl Timestamp {
     }
 
     /// The moment `micros` microseconds after 1970-01-01T00:00:00Z, or before it if `micros` is
-    /// negative. `None` outside of the years 0 to 9999.
+    /// negative. `None` if the moment is outside the years 0 to 9999.
     #[must_use]
     pub fn from_unix_micros(micros: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
@@ -63,8 +64,8 @@ impl Timestamp {
         i64::try_from(micros).expect("years 0 to 9999 in microseconds fit i64")
     }
 
-    /// The moment `seconds` later, or earlier if `seconds` is negative. `None` outside of the years
-    /// 0 to 9999.
+    /// The moment `seconds` later, or earlier if `seconds` is negative. `None` if the moment is
+    /// outside the years 0 to 9999.
     #[must_use]
     pub fn plus_seconds(self, seconds: i64) -> Option<Self> {
         self.0
@@ -91,7 +92,7 @@ impl From<Timestamp> for OffsetDateTime {
     }
 }
 
-/// RFC 3339 with six digits after the second and `Z`.
+/// Writes RFC 3339 with six digits after the second and `Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.format(FORMAT).map_err(|_| fmt::Error)?)

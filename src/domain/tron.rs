@@ -1,20 +1,20 @@
-//! TRON addresses: base58check of `0x41` and the 20 bytes of the account, 34 characters.
+//! TRON addresses: base58check of `0x41` and the account's 20 bytes, 34 characters in all.
 
 /// The first byte of every address of the main network.
 pub(super) const ADDRESS_PREFIX: u8 = 0x41;
 
 /// The text is not the address of an account on the TRON main network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a TRON address is T and 33 more characters of base58, with a correct checksum")]
+#[error("a TRON address is T followed by 33 base58 characters, with a correct checksum")]
 pub struct AddressError;
 
 /// Checks the length, the alphabet, the first byte and the checksum of an address.
 ///
 /// # Errors
 ///
-/// [`AddressError`] if one of them is wrong.
+/// [`AddressError`] if any of these is wrong.
 pub fn check_address(text: &str) -> Result<(), AddressError> {
-    // Bounds the work of the decoder before it starts.
+    // Bounds the decoder's work before it starts.
     if text.len() != 34 {
         return Err(AddressError);
     }
@@ -30,7 +30,7 @@ mod tests {
 
     #[test]
     fn real_addresses_are_accepted() {
-        // The first belongs to the private key 1; the second is the contract of USDT.
+        // The first address belongs to the private key 1. The second is the contract of USDT.
         for address in ["TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC", "TR7NHqjeKQxGTCi8q8ZY4pL8otSzgjLj6t"]
         {
             assert_eq!(check_address(address), Ok(()), "{address}");

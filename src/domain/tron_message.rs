@@ -1,4 +1,4 @@
-//! Messages that the owner of a TRON account signs: `signMessageV2`.
+//! Messages that the owner of a TRON account signs with `signMessageV2`.
 //!
 //! The signature covers the keccak256 of `"\x19TRON Signed Message:\n"`, the length of the message
 //! in bytes as decimal digits, and the message. It consists of r, s and v: 65 bytes in hexadecimal.
@@ -10,36 +10,36 @@ use super::tron::ADDRESS_PREFIX;
 
 const HEADER: &[u8] = b"\x19TRON Signed Message:\n";
 
-/// Bytes of a signature: r, s, v.
+/// Number of bytes of a signature: r, s and v.
 const SIGNATURE_LENGTH: usize = 65;
 
-/// Why a signature is refused. The messages are written for the person who signed.
+/// Why a signature is refused. The texts address the person who signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
     /// The text is not 65 bytes in hexadecimal, with or without `0x`, or r, s or v is out of range.
-    #[error("A signature is 65 bytes in hexadecimal, as signMessageV2 gives it.")]
+    #[error(
+        "The signature is malformed. Send the 65 bytes in hexadecimal that signMessageV2 returns."
+    )]
     Malformed,
     /// s is in the upper half of the curve's order. Each signature has a second form with such an
-    /// s; it is refused so that nobody can derive a different signature from a valid one.
-    #[error(
-        "The signature is not in its only valid form: its s is in the upper half of the order."
-    )]
+    /// s. It is refused, so that nobody can derive a different valid signature from a valid one.
+    #[error("The signature is not in canonical form: its s is in the upper half of the order.")]
     HighS,
     /// The recovered key belongs to an address other than the claimed one, or no key can be
     /// recovered.
     #[error(
-        "The signature is of another account or of another text. Sign the message as it stands, \
-         with the account that it names, by signMessageV2."
+        "The signature belongs to another account or another text. Sign the message unchanged, \
+         with the account that it names, using signMessageV2."
     )]
     AnotherAccount,
 }
 
 /// Checks that the holder of `address` signed `message`.
 ///
-/// A public key can be recovered from almost every signature, also from that of a different message
-/// or of the older format, which writes every message's length as 32. Only the comparison of that
-/// key's address with `address` refuses such a signature.
+/// A public key can be recovered from almost any signature, even from that of a different message.
+/// The same is true for the older format, which writes 32 as the length of every message. Only the
+/// comparison of the recovered key's address with `address` refuses such a signature.
 ///
 /// # Errors
 ///
@@ -57,15 +57,15 @@ pub fn verify(address: &str, message: &str, signature: &str) -> Result<(), Signa
 fn read_signature(text: &str) -> Result<(Signature, RecoveryId), SignatureError> {
     let bytes = read_hex(text.strip_prefix("0x").unwrap_or(text))?;
     let [scalars @ .., v] = &bytes;
-    // As tronweb writes it, and as tronpy does.
+    // tronweb writes v as 27 or 28, and tronpy writes it as 0 or 1.
     let recovery_id = match *v {
         0x1b | 0x00 => RecoveryId::new(false, false),
         0x1c | 0x01 => RecoveryId::new(true, false),
         _ => return Err(SignatureError::Malformed),
     };
     let signature = Signature::from_slice(scalars).map_err(|_| SignatureError::Malformed)?;
-    // To each signature there is one with the other s: one of the two is taken, so that nobody can
-    // make a second out of the first.
+    // Each signature has a counterpart with the other s. Only one of the two is accepted, so that
+    // nobody can derive a second signature from the first.
     if signature.normalize_s() != signature {
         return Err(SignatureError::HighS);
     }
@@ -88,7 +88,7 @@ fn read_hex(digits: &str) -> Result<[u8; SIGNATURE_LENGTH], SignatureError> {
     Ok(bytes)
 }
 
-/// What is signed of a message.
+/// The hash that the owner of the account signs.
 fn hash(message: &[u8]) -> [u8; 32] {
     let length = message.len().to_string();
     Keccak256::new_with_prefix(HEADER).chain_update(length).chain_update(message).finalize().into()
@@ -97,7 +97,7 @@ fn hash(message: &[u8]) -> [u8; 32] {
 /// The base58check address of a public key.
 fn address_of(key: &VerifyingKey) -> String {
     let point = key.to_sec1_point(false);
-    // Without the first byte, which says that both coordinates follow.
+    // The first byte is left out. It only says that both coordinates follow.
     let digest: [u8; 32] = Keccak256::digest(&point.as_bytes()[1..]).into();
     let mut payload = [ADDRESS_PREFIX; 21];
     payload[1..].copy_from_slice(&digest[12..]);
@@ -117,7 +117,7 @@ mod tests {
     const HELLO_SIGNATURE: &str = "0x0dc0b53d525e0103a6013061cf18e60cf158809149f2b8994a545af65a7004cb1eeaff560e801ab51b28df5d42549aa024c2aa7e9d34de1e01294b9afb5e6c7e1c";
     const ZURICH: &str = "Zürich ✓";
     const ZURICH_SIGNATURE: &str = "0xdb558b611b7f19eb8440266e1cc1250f882841b71ed675b875d171d95fc3f6860b74a046b19100d56d687df8a9a93fb0a676fd2ac525353018055af60d3935281c";
-    /// The test vector whose message is not text.
+    /// The test vector whose message is binary.
     const BYTES: &str = "47173285a8d7341e5e972fc677286384f802f8ef42a5ec5f03bbfa254cb01fad";
     const BYTES_SIGNATURE: &str = "0x7e65909ea47c732a4734bf6c41959761b23a58f4ca34e265428fb4576ee1db402e1e007a9019131a999e9dbbe81cc1f8ba424135a529a1b56220fec02e7647fa1c";
 
@@ -156,7 +156,7 @@ mod tests {
     fn with_high_s(signature: &str) -> String {
         let s = from_hex(&signature[66..130]);
         let (mut limbs, mut borrow) = (Vec::new(), 0);
-        // Starting with the least significant limb.
+        // The loop starts with the least significant limb.
         for (limb, order) in s.rchunks(8).zip(ORDER.iter().rev()) {
             let limb = u64::from_be_bytes(limb.try_into().expect("eight bytes"));
             let (value, first) = order.overflowing_sub(limb);

@@ -1,4 +1,4 @@
-//! How often a key was used: the counts, and the range of time that a query covers.
+//! Usage of keys: the counts, and the range of time of a query.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 
@@ -7,7 +7,7 @@ const DAY: i64 = 24 * HOUR;
 const MICROS: i64 = 1_000_000;
 
 text_enum! {
-    /// The outcome of a request with a key that exists, as it is counted.
+    /// The outcome of a request with a known key, for the usage counts.
     pub enum UsageOutcome {
         /// The key passed, even if the request then failed or its charge was declined.
         Valid = "valid",
@@ -24,12 +24,12 @@ text_enum! {
     }
 }
 
-/// The number of requests with each outcome; never below zero.
+/// The number of requests with each outcome. A number is never negative.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub struct OutcomeCounts([i64; UsageOutcome::ALL.len()]);
 
 impl OutcomeCounts {
-    /// Adds `count` requests with `outcome`. The sum stays at `i64::MAX` instead of overflowing.
+    /// Adds `count` requests with `outcome`. The sum saturates at `i64::MAX`.
     pub fn add(&mut self, outcome: UsageOutcome, count: i64) {
         let old = &mut self.0[outcome as usize];
         *old = old.saturating_add(count);
@@ -54,13 +54,13 @@ impl OutcomeCounts {
         self.0.iter().fold(0_i64, |sum, count| sum.saturating_add(*count))
     }
 
-    /// Every outcome with its count, zeros too.
+    /// Every outcome with its count, including zeros.
     pub fn iter(&self) -> impl Iterator<Item = (UsageOutcome, i64)> {
         UsageOutcome::ALL.iter().copied().zip(self.0)
     }
 }
 
-/// An object with a member for each outcome.
+/// Writes an object with a member for each outcome.
 impl serde::Serialize for OutcomeCounts {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter())
@@ -82,7 +82,7 @@ super::schema::named!(
 );
 
 text_enum! {
-    /// The length of a step of usage. Days are in UTC.
+    /// The length of a usage step. Days are in UTC.
     pub enum Granularity: Default(Hour) {
         /// One hour.
         Hour = "hour",
@@ -92,7 +92,7 @@ text_enum! {
 }
 
 impl Granularity {
-    /// Seconds of one step.
+    /// Length of one step in seconds.
     fn step(self) -> i64 {
         match self {
             Self::Hour => HOUR,
@@ -100,7 +100,7 @@ impl Granularity {
         }
     }
 
-    /// Length in seconds of a range without a `from`.
+    /// Length of a range without a `from`, in seconds.
     fn default_length(self) -> i64 {
         match self {
             Self::Hour => 24 * HOUR,
@@ -108,7 +108,7 @@ impl Granularity {
         }
     }
 
-    /// Maximum length in seconds between `from` and `to`.
+    /// Maximum length between `from` and `to`, in seconds.
     fn max_length(self) -> i64 {
         match self {
             Self::Hour => 31 * DAY,
@@ -117,8 +117,8 @@ impl Granularity {
     }
 }
 
-/// A range of time in whole steps: at least one step, and at most 31 days by the hour or 366 days
-/// by the day. Rounding the ends outward to whole steps can add one step to the maximum.
+/// A range of time in whole steps: at least one step, and at most 31 days with hourly steps or 366
+/// days with daily steps. Rounding the ends outward to whole steps can add one step to the maximum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UsageRange {
     from: Timestamp,
@@ -126,17 +126,18 @@ pub struct UsageRange {
     granularity: Granularity,
 }
 
-/// Why two moments are not a [`UsageRange`].
+/// Why two moments do not form a [`UsageRange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageRangeError {
-    /// `from` is not earlier than `to`, or than the present if there is no `to`.
+    /// `from` is not earlier than `to`, or not earlier than the present if there is no `to`.
     #[error("must be before `to`, or before now if there is no `to`")]
     Empty,
-    /// `from` and `to` are more than 31 days apart by the hour, or 366 days by the day.
+    /// `from` and `to` are more than 31 days apart with hourly steps, or more than 366 days apart
+    /// with daily steps.
     #[error("must be at most 31 days before `to` with hourly steps, or 366 days with daily steps")]
     TooLong,
-    /// Rounded outward or with its default length, the range leaves the years 0 to 9999.
+    /// After rounding, or with its default length, the range leaves the years 0 to 9999.
     #[error("must keep the range within the years 0 to 9999")]
     OutOfTime,
 }
@@ -144,15 +145,15 @@ pub enum UsageRangeError {
 impl UsageRange {
     /// The range from `from` to `to`, rounded outward to whole steps.
     ///
-    /// Without a `to`, the step that contains `now` is the last one. Without a `from`, the range is
-    /// 24 hours long by the hour, or 30 days by the day.
+    /// Without a `to`, the last step is the one that contains `now`. Without a `from`, the range is
+    /// 24 hours long with hourly steps, or 30 days long with daily steps.
     ///
     /// # Errors
     ///
     /// [`UsageRangeError::Empty`] if `from` is not earlier than `to`, or than `now` without a `to`;
-    /// [`UsageRangeError::TooLong`] if `from` lies more than 31 days before that by the hour, or
-    /// 366 days by the day; [`UsageRangeError::OutOfTime`] if an end is outside of the years 0 to
-    /// 9999.
+    /// [`UsageRangeError::TooLong`] if `from` is more than 31 days before the end with hourly
+    /// steps, or more than 366 days with daily steps; [`UsageRangeError::OutOfTime`] if an end is
+    /// outside the years 0 to 9999.
     pub fn new(
         from: Option<Timestamp>,
         to: Option<Timestamp>,
@@ -171,7 +172,7 @@ impl UsageRange {
             }
         }
         let beginning_of_step = |moment: i64| moment.div_euclid(step) * step;
-        // `to` itself is outside, now is inside.
+        // `to` is exclusive, but the step that contains `now` is included.
         let to = beginning_of_step(to.map_or(now, |to| to - 1)) + step;
         let from = from.map_or(to - granularity.default_length() * MICROS, beginning_of_step);
         let at = |micros| Timestamp::from_unix_micros(micros).ok_or(UsageRangeError::OutOfTime);
@@ -196,7 +197,7 @@ impl UsageRange {
         self.granularity
     }
 
-    /// The beginning of each step, the first one first.
+    /// The beginning of each step, in ascending order.
     pub fn steps(&self) -> impl Iterator<Item = Timestamp> {
         let (to, step) = (self.to, self.granularity.step());
         std::iter::successors(Some(self.from), move |start| start.plus_seconds(step))
@@ -273,7 +274,7 @@ mod tests {
         assert_eq!(range(from, to, Granularity::Hour), hours);
         let days = whole("2026-05-05T00:00:00Z", "2026-05-07T00:00:00Z");
         assert_eq!(range(from, to, Granularity::Day), days);
-        // Ends that are whole already do not move.
+        // Ends that are already whole steps stay unchanged.
         let (from, to) = ("2026-05-05T00:00:00Z", "2026-05-06T00:00:00Z");
         for granularity in [Granularity::Hour, Granularity::Day] {
             assert_eq!(range(Some(from), Some(to), granularity), whole(from, to));

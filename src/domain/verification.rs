@@ -1,4 +1,4 @@
-//! The verdict on an API key that a request presents.
+//! The verdict on the API key of a request.
 
 use super::{
     account::AccountStatus, lifecycle::KeyStatus, text_enum::text_enum, timestamp::Timestamp,
@@ -8,11 +8,11 @@ use super::{
 text_enum! {
     /// Why a key does not pass.
     ///
-    /// Responses of the gate do not distinguish the first five. Logs and metrics do.
+    /// A response of the gate does not distinguish the first five. Logs and metrics do.
     pub enum Denial [non_exhaustive] {
         /// The text does not have the form of an API key.
         Malformed = "malformed",
-        /// The text is well formed, but no key has it.
+        /// The text is well formed, but no key has this text.
         NotFound = "not_found",
         /// The key is revoked.
         Revoked = "revoked",
@@ -22,13 +22,13 @@ text_enum! {
         Disabled = "disabled",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "account_suspended",
-        /// The key could not be looked up, so it is neither refused nor passed.
+        /// The key could not be looked up, so there is no verdict.
         Unavailable = "unavailable",
     }
 }
 
 text_enum! {
-    /// The result of a verification: `VALID`, or the first reason to refuse.
+    /// The result of a verification: `VALID`, or the first reason for refusing the key.
     pub enum VerificationCode [non_exhaustive] {
         /// The key passes. If the verification asked for a charge, the charge was made.
         Valid = "VALID",
@@ -44,14 +44,14 @@ text_enum! {
         AccountSuspended = "ACCOUNT_SUSPENDED",
         /// The key lacks a scope that the verification asked for.
         InsufficientScope = "INSUFFICIENT_SCOPE",
-        /// The charge is more than the balance that is available.
+        /// The charge is larger than the available balance.
         InsufficientBalance = "INSUFFICIENT_BALANCE",
-        /// The charge is more than what is left of the key's spend limit.
+        /// The charge is larger than the rest of the key's spend limit.
         SpendLimitExceeded = "SPEND_LIMIT_EXCEEDED",
     }
 }
 
-/// It is not known whether the key passes: there is no code for that.
+/// The key could not be looked up. No code exists for this case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the key could not be looked up")]
 pub struct NoVerdict;
@@ -72,8 +72,8 @@ impl TryFrom<Denial> for VerificationCode {
 }
 
 impl VerificationCode {
-    /// What the gate decided about the key. A charge that is declined comes after the key has
-    /// passed.
+    /// The gate's decision about the key. The gate passes a key before its charge is decided, so a
+    /// declined charge counts as passed.
     #[must_use]
     pub fn decision(self) -> GateDecision {
         match self {
@@ -106,7 +106,7 @@ impl VerificationCode {
     }
 }
 
-/// What the gate decided about a request. The log, the metrics and the usage counts derive from it.
+/// The gate's decision about a request. The log, the metrics and the usage counts derive from it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum GateDecision {
@@ -116,8 +116,8 @@ pub enum GateDecision {
     Conflicting,
     /// The key does not pass.
     Denied(Denial),
-    /// The key belongs to another tenant, or to the tenant's other environment, whether it is live
-    /// or not. The response is that for an unknown key.
+    /// The key belongs to another tenant, or to the tenant's other environment. The response is the
+    /// same as for an unknown key, whether or not the key is live.
     WrongTenant,
     /// The key passes, but none of its scopes implies the required one.
     InsufficientScope,
@@ -126,7 +126,7 @@ pub enum GateDecision {
 }
 
 impl GateDecision {
-    /// The reason for the log and the metrics; `None`: the request passed.
+    /// The reason for the log and the metrics. `None` if the request passed.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
@@ -158,7 +158,7 @@ impl GateDecision {
         }
     }
 
-    /// The outcome that counts in the key's usage; `None`: the key is not known, or belongs to
+    /// The outcome to add to the key's usage counts. `None` if the key is unknown, or belongs to
     /// another tenant.
     #[must_use]
     pub fn usage(self) -> Option<UsageOutcome> {
@@ -180,11 +180,12 @@ impl GateDecision {
 /// The properties of a key and its account that decide whether the key passes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyState {
-    /// When the key was revoked; `None`: it was not.
+    /// The moment when the key was revoked. `None` if it is not revoked.
     pub revoked_at: Option<Timestamp>,
-    /// From exactly this moment the key no longer passes; `None`: it never expires.
+    /// The moment from which the key no longer passes. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
-    /// A disabled key does not pass, but is live and can be enabled again.
+    /// Whether the key is enabled. A disabled key does not pass, but it is live and can be enabled
+    /// again.
     pub enabled: bool,
     /// The status of the account that owns the key.
     pub account: AccountStatus,
@@ -198,8 +199,8 @@ impl KeyState {
     ///
     /// # Errors
     ///
-    /// The first that applies of [`Denial::Revoked`], [`Denial::Expired`], [`Denial::Disabled`] and
-    /// [`Denial::AccountSuspended`].
+    /// The first of [`Denial::Revoked`], [`Denial::Expired`], [`Denial::Disabled`] and
+    /// [`Denial::AccountSuspended`] that applies.
     pub fn judge(&self, now: Timestamp) -> Result<(), Denial> {
         match KeyStatus::at(now, self.revoked_at, self.expires_at) {
             KeyStatus::Revoked => Err(Denial::Revoked),

@@ -1,19 +1,19 @@
-//! Web origins, and return links to them.
+//! Web origins, and links back to them.
 //!
-//! This module decides whether a link is allowed, and a browser follows it. So the module refuses
-//! everything that the two could parse differently, such as `\`, spaces, user names, and other
-//! notations of a host.
+//! This module decides whether a link is allowed, and a browser follows the link. So the module
+//! refuses every text that a browser could parse differently, such as `\`, spaces, user names, and
+//! other notations of a host.
 
 use std::{
     fmt,
     net::{Ipv4Addr, Ipv6Addr},
 };
 
-/// Maximum length of a link back, in characters.
+/// Maximum length of a return URL, in characters.
 pub const MAX_RETURN_URL: usize = 2000;
 
-/// `scheme://host[:port]` as browsers write it in the header `Origin`: lower case, without the
-/// port that the scheme implies. `https`, or `http` of a loopback host.
+/// `scheme://host[:port]` as browsers write it in the header `Origin`: in lower case, without the
+/// default port of the scheme. The scheme is `https`, or `http` if the host is a loopback host.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct WebOrigin {
     text: Box<str>,
@@ -27,18 +27,18 @@ pub struct WebOrigin {
 pub enum WebOriginError {
     /// There is no `://`, or the rest is not a host with an optional port.
     #[error(
-        "must be an origin such as \"https://app.example.com\": no user, path or query, and an \
-         international name in its ASCII form"
+        "must be an origin such as \"https://app.example.com\", without a user, path \
+         or query, and with an international name in its ASCII form"
     )]
     Grammar,
     /// The scheme is neither `https` nor `http`, or it is `http` and the host is not a loopback
     /// host.
-    #[error("must begin with https://; http:// is for localhost, 127.0.0.0/8 and [::1] alone")]
+    #[error("must begin with https://; http:// is only for localhost, 127.0.0.0/8 and [::1]")]
     Insecure,
 }
 
 impl WebOrigin {
-    /// Parses an origin. The result is in lower case and omits the port that the scheme implies.
+    /// Parses an origin. The result is in lower case and omits the default port of the scheme.
     ///
     /// # Errors
     ///
@@ -71,7 +71,7 @@ impl WebOrigin {
         &self.text
     }
 
-    /// The host, with the port unless the scheme implies it.
+    /// The host, with the port unless it is the default of the scheme.
     #[must_use]
     pub fn host(&self) -> &str {
         let scheme = if self.is_secure { "https://" } else { "http://" };
@@ -107,13 +107,13 @@ super::schema::named!(
     WebOrigin,
     "WebOrigin",
     super::schema::string(
-        "An origin, such as `https://app.example.com`. `http` only for a loopback host."
+        "An origin, such as `https://app.example.com`. `http` is only for a loopback host."
     )
     .examples(["https://app.example.com"])
 );
 
-/// The target of a link out of the dashboard, back to the platform: an absolute URL of visible
-/// ASCII, at most [`MAX_RETURN_URL`] characters when it was parsed.
+/// The target of a link from the dashboard back to the platform: an absolute URL of visible ASCII
+/// characters. It has at most [`MAX_RETURN_URL`] characters before it is normalised.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReturnUrl {
     text: Box<str>,
@@ -128,10 +128,10 @@ pub enum ReturnUrlError {
     #[error("must have at most 2000 characters")]
     Length,
     /// The text has a character other than visible ASCII, a `\`, or no `://`.
-    #[error("must be an absolute URL of visible ASCII without \\; the rest is percent-encoded")]
+    #[error("must be an absolute URL of visible ASCII without \\: percent-encode other characters")]
     Grammar,
-    /// There is an `@` before the path, which would end a user's name or password.
-    #[error("must not have a user or a password in it")]
+    /// There is an `@` before the path, so the URL contains a user name or a password.
+    #[error("must not contain a user name or a password")]
     Credentials,
     /// The part before the path is not a [`WebOrigin`].
     #[error(transparent)]
@@ -139,17 +139,17 @@ pub enum ReturnUrlError {
 }
 
 impl ReturnUrl {
-    /// Parses a URL. The origin is normalised as [`WebOrigin::parse`] does, and an empty path
-    /// becomes `/`; the rest is kept as it is.
+    /// Parses a URL. The origin is normalised as in [`WebOrigin::parse`], and an empty path becomes
+    /// `/`. The rest stays unchanged.
     ///
     /// # Errors
     ///
-    /// [`ReturnUrlError`], whose variants name the cases.
+    /// [`ReturnUrlError`]. Its variants list the cases.
     pub fn parse(text: &str) -> Result<Self, ReturnUrlError> {
         if text.len() > MAX_RETURN_URL {
             return Err(ReturnUrlError::Length);
         }
-        // Browsers drop tabs and line feeds, and read \ as /.
+        // Browsers drop tabs and line feeds, and treat \ as /.
         if !text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\') {
             return Err(ReturnUrlError::Grammar);
         }
@@ -170,7 +170,8 @@ impl ReturnUrl {
         &self.text
     }
 
-    /// The origin of the URL. It has to be one of the platform's before a browser is sent there.
+    /// The origin of the URL. Check that it is one of the platform's before you send a browser
+    /// there.
     #[must_use]
     pub fn origin(&self) -> &WebOrigin {
         &self.origin
@@ -191,7 +192,7 @@ super::schema::named!(
 );
 
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    // Behind the bracket of an IPv6 address, if it is one.
+    // The search starts after the closing bracket of an IPv6 address, if there is one.
     let after_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = authority[after_host..].find(':').map(|colon| after_host + colon) else {
         return Some((authority, None));
@@ -202,18 +203,19 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     Some((&authority[..colon], Some(port)))
 }
 
-/// The host as browsers write it, and whether it is this machine.
+/// The host as browsers write it, and whether it is a loopback host.
 fn read_host(host: &str) -> Option<(String, bool)> {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         let address: Ipv6Addr = address.parse().ok()?;
-        // Browsers write these in hexadecimal, and there is no need for them.
+        // Browsers write IPv4-mapped addresses in hexadecimal. They are refused, because nobody
+        // needs them.
         let mapped = address.to_ipv4_mapped().is_some();
         return (!mapped).then(|| (format!("[{address}]"), address.is_loopback()));
     }
     let host = host.to_ascii_lowercase();
     let last = host.rsplit('.').next().unwrap_or_default();
     if last.starts_with(|first: char| first.is_ascii_digit()) {
-        // No name ends in such a label; of all the ways to write an address this one is read.
+        // No host name ends with such a label. Only one notation of an address is accepted.
         let address: Ipv4Addr = host.parse().ok()?;
         return Some((host, address.is_loopback()));
     }
