@@ -56,7 +56,7 @@ use http_body_util::{
     note = "or implement `RefusalBody` if the body is a type of your own"
 )]
 pub trait RefusalBody {
-    /// A body of these bytes.
+    /// Makes a body from these bytes.
     fn from_bytes(bytes: Bytes) -> Self;
 }
 
@@ -84,7 +84,7 @@ impl<E: 'static> RefusalBody for UnsyncBoxBody<Bytes, E> {
     }
 }
 
-/// A refusal is a left body.
+/// A refusal is returned as the left body.
 impl<L: RefusalBody, R> RefusalBody for Either<L, R> {
     fn from_bytes(bytes: Bytes) -> Self {
         Self::Left(L::from_bytes(bytes))

@@ -2,32 +2,32 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::domain::api_key::KeyText;
 
-/// The API key that a request presents, from whichever header holds it. It is well formed, but not
+/// The API key of a request, from whichever header contains it. The key is well formed, but not
 /// verified yet.
 #[derive(Debug)]
 pub struct Credentials(KeyText);
 
-/// Why no key could be read from the headers of a request.
+/// Why the headers of a request yield no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialsError {
-    /// The headers hold no key: they are absent or empty, or `Authorization` has another scheme
-    /// than Bearer.
+    /// The headers contain no key. They are absent or empty, or the scheme of `Authorization` is
+    /// not Bearer.
     Missing,
-    /// The headers hold two or more different keys. None of them is used, because it is unclear
-    /// which one the caller means.
+    /// The headers contain two or more different keys. The gate uses none of them, because the
+    /// caller's intention is unclear.
     Conflicting,
-    /// The headers hold one key, and [`KeyText::parse`] refuses its text.
+    /// The headers contain one text, and [`KeyText::parse`] refuses it.
     Malformed,
 }
 
 impl Credentials {
-    /// Reads the key from `header` and `Authorization: Bearer`. The same key may be in both. The
+    /// Reads the key from `header` and `Authorization: Bearer`. Both may contain the same key. The
     /// query string is never read.
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if these headers hold no key, different keys, or text that is not a
+    /// [`CredentialsError`] if these headers contain no key, different keys, or text that is not a
     /// key.
     pub fn read(headers: &HeaderMap, header: &HeaderName) -> Result<Self, CredentialsError> {
         let own = headers.get_all(header).iter().map(HeaderValue::as_bytes);
@@ -38,7 +38,8 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if the header holds no key, different keys, or text that is not a key.
+    /// [`CredentialsError`] if the header contains no key, different keys, or text that is not a
+    /// key.
     pub fn read_header(headers: &HeaderMap, header: &HeaderName) -> Result<Self, CredentialsError> {
         Self::only(headers.get_all(header).iter().map(HeaderValue::as_bytes))
     }
@@ -47,7 +48,8 @@ impl Credentials {
     ///
     /// # Errors
     ///
-    /// [`CredentialsError`] if the header holds no key, different keys, or text that is not a key.
+    /// [`CredentialsError`] if the header contains no key, different keys, or text that is not a
+    /// key.
     pub fn read_bearer(headers: &HeaderMap) -> Result<Self, CredentialsError> {
         Self::only(bearer_tokens(headers))
     }
@@ -74,7 +76,7 @@ fn bearer_tokens(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     headers.get_all(AUTHORIZATION).iter().filter_map(|value| {
         let (scheme, token) = value.as_bytes().split_at_checked(6)?;
         let rest = token.trim_ascii_start();
-        // A scheme such as "Bearerish" is another one.
+        // "Bearerish" is a different scheme.
         let separated = rest.is_empty() || rest.len() < token.len();
         (scheme.eq_ignore_ascii_case(b"bearer") && separated).then_some(rest)
     })

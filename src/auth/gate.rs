@@ -25,10 +25,10 @@ pub(crate) struct Gate<V> {
     bearer: bool,
 }
 
-/// What a route requires of a key besides being live.
+/// The tenant and the scope that a route requires of a live key.
 #[derive(Clone)]
 pub(crate) struct Requirement {
-    /// The tenant whose keys pass; `None`: each key is served in its own tenant.
+    /// The tenant whose keys pass. `None` means that each key passes in its own tenant.
     pub tenant: Option<(Slug, Environment)>,
     pub scope: Option<Scope>,
 }
@@ -41,7 +41,7 @@ impl<V: KeyVerifier> Gate<V> {
 
     /// The principal of a request that passes.
     ///
-    /// For a handler that must look at the request before its key. Elsewhere a layer is safer: it
+    /// Use this in a handler that must read the request before its key. Elsewhere, use a layer: it
     /// cannot be forgotten.
     #[cfg(feature = "server")]
     pub async fn admit(
@@ -65,12 +65,12 @@ impl<V> Gate<V> {
         &self.verifier
     }
 
-    /// The same without `Authorization: Bearer`.
+    /// The same gate, but it ignores `Authorization: Bearer`.
     pub(super) fn header_only(self) -> Self {
         Self { bearer: false, ..self }
     }
 
-    /// The same with another header than `X-API-Key`.
+    /// The same gate, but it reads `header` instead of `X-API-Key`.
     pub(super) fn header_name(self, header: HeaderName) -> Self {
         Self { header, ..self }
     }
@@ -111,7 +111,7 @@ impl<V> Clone for Gate<V> {
     }
 }
 
-/// The key and the requirement, as the verifier takes them.
+/// Combines the key and the requirement for the verifier.
 pub(super) fn present<'a>(
     key: &'a KeyText,
     requirement: &'a Requirement,
@@ -125,16 +125,18 @@ pub(super) fn present<'a>(
         .from_client(client.map(|client| client.0))
 }
 
-/// Tells the request's [`Caller`], if it has one, whose key the verdict is about. Returns the
-/// principal of a request that passes, or the reason for a refusal.
+/// Decides about the request from the verdict. Returns the principal if the request passes, or the
+/// reason for a refusal. Also sets the request's [`Caller`], if it has one, to the owner of the
+/// key.
 pub(super) fn judge(
     verdict: Verdict,
     presented: &Presented<'_>,
     extensions: &Extensions,
 ) -> Result<Principal, Problem> {
     let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
-    // First, also for a key that is denied: whether another tenant suspended the account is not
-    // for this tenant to know. The caller stays unknown, so that nothing is counted for the key.
+    // This check comes first, also for a denied key, because this tenant must not learn whether
+    // another tenant suspended the account. The caller stays unknown, so nothing is counted for the
+    // key.
     if known.is_some_and(|principal| !presented.is_served(principal)) {
         return Err(Problem::from(Denial::NotFound).decided(GateDecision::WrongTenant));
     }

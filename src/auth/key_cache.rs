@@ -44,7 +44,8 @@ pub struct Ticket(u64);
 pub enum Found {
     /// The cached verdict of the key.
     Hit(Verdict),
-    /// The key is not cached. A verdict that is read from now on can be inserted with this ticket.
+    /// The key is not cached. With this ticket, the caller can insert a verdict that it reads from
+    /// now on.
     Miss(Ticket),
 }
 
@@ -53,36 +54,36 @@ pub enum Found {
 /// key that is closer to its home than the searched key would be, and a removal leaves no
 /// tombstone. Celis, "Robin Hood hashing", 1986.
 struct Shard {
-    /// Number of changes that were applied.
+    /// Number of changes that the shard has applied.
     changes: u64,
     /// Number of hits. Each shard has its own count, beside its lock, so that threads that read
     /// different shards do not contend for one cache line.
     hits: AtomicU64,
-    /// Grows with the entries, up to 8/7 of the capacity.
+    /// The slots grow with the entries, up to 8/7 of the capacity.
     slots: Box<[Slot]>,
     entries: usize,
     capacity: usize,
     hand: usize,
 }
 
-/// 40 bytes, so three slots fit into two cache lines of the processor.
+/// A slot takes 40 bytes, so three slots fit into two cache lines of the processor.
 #[derive(Default)]
 struct Slot {
-    /// The hash without its last byte. The mark takes its place.
+    /// The hash without its last byte, whose place the mark takes.
     hash: [u8; 31],
     mark: Mark,
     principal: Option<Principal>,
 }
 
-/// Whether the slot has a key, whether the key was used since the hand passed it, and the reason if
-/// the key is refused.
+/// The state of a slot: whether it has a key, whether the key was used since the hand last passed,
+/// and the reason if the key is refused.
 #[derive(Default)]
 struct Mark(AtomicU8);
 
 const EMPTY: u8 = 0;
 const USED: u8 = 0b1000_0000;
 
-/// A shard with an entry has more slots than this, unless its capacity is smaller.
+/// A shard with an entry has more than this many slots, unless its capacity is smaller.
 const MIN_SLOTS: usize = 8;
 
 impl KeyCache {
@@ -109,13 +110,13 @@ impl KeyCache {
         }
     }
 
-    /// The ticket for replacing the entry of a key, cached or not.
+    /// The ticket to replace the entry of a key, whether or not the key is cached.
     pub fn ticket(&self, hash: &KeyHash) -> Ticket {
         Ticket(self.shard(hash.tag()).read().unwrap_or_else(PoisonError::into_inner).changes)
     }
 
-    /// Inserts a verdict that was read after the ticket was taken, unless a change was applied
-    /// since.
+    /// Inserts a verdict that was read after the ticket was taken, unless the shard has applied a
+    /// change since.
     pub fn insert(&self, hash: &KeyHash, ticket: Ticket, verdict: &Verdict) {
         // Unknown keys and outages are not cached, and need no lock.
         let Some(slot) = Slot::new(hash, verdict) else { return };
@@ -125,8 +126,8 @@ impl KeyCache {
         }
     }
 
-    /// Applies a change of the keys with this tag: removes their entries, and prevents the
-    /// insertion of rows that are being read.
+    /// Applies a change of the keys with this tag. It removes their entries, and prevents the
+    /// insertion of rows whose lookups are in flight.
     pub fn invalidate(&self, tag: KeyTag) {
         let mut shard = self.shard(tag).write().unwrap_or_else(PoisonError::into_inner);
         shard.changes += 1;
@@ -153,8 +154,8 @@ impl KeyCache {
     }
 
     fn shard(&self, tag: KeyTag) -> &RwLock<Shard> {
-        // A tag is a part of a SHA-256, so all of its bits are as good as random. The high bits
-        // choose the shard, and the low bits the home in it.
+        // A tag is a part of a SHA-256 hash, so its bits are evenly distributed. The high bits
+        // choose the shard, and the low bits choose the home slot in it.
         &self.shards[scale(tag.bits(), self.shards.len())]
     }
 }
@@ -208,14 +209,14 @@ impl Shard {
         self.entries += 1;
     }
 
-    /// Puts a new key into its place. The shard must have room for it.
+    /// Inserts a new key at its place. The shard must have room for it.
     fn place(&mut self, mut slot: Slot) {
         let mut place = self.home(slot.tag());
         let mut distance = 0;
         while !self.slots[place].is_empty() {
             let other = self.distance(&self.slots[place], place);
             if other < distance {
-                // The other key is closer to its home, so it makes room.
+                // The other key is closer to its home slot, so it makes room.
                 std::mem::swap(&mut self.slots[place], &mut slot);
                 distance = other;
             }
@@ -251,7 +252,7 @@ impl Shard {
             }
             let slot = &self.slots[self.hand];
             if !slot.is_empty() && !slot.mark.take_use() {
-                // The hand stays, because the next key may move to this slot.
+                // The hand does not move, because the next key may move to this slot.
                 self.remove(self.hand);
                 return;
             }
@@ -259,7 +260,8 @@ impl Shard {
         }
     }
 
-    /// Empties a slot. The next keys that are not in their home slots move one slot closer to them.
+    /// Empties a slot. The following keys that are not in their home slots move one slot closer to
+    /// them.
     fn remove(&mut self, mut place: usize) {
         loop {
             let next = self.after(place);
@@ -295,14 +297,14 @@ impl Shard {
     }
 }
 
-/// Maps the bits to one of `number` parts, by the high bits.
+/// Maps the bits to one of `number` parts. The high bits decide.
 fn scale(bits: u64, number: usize) -> usize {
     let part = (u128::from(bits) * number as u128) >> 64;
     usize::try_from(part).expect("less than the number of parts")
 }
 
 impl Slot {
-    /// `None` if the verdict is not cached.
+    /// `None` if verdicts of this kind are not cached.
     fn new(hash: &KeyHash, verdict: &Verdict) -> Option<Self> {
         let (denial, principal) = match verdict {
             Ok(principal) => (None, Some(principal.clone())),
@@ -333,7 +335,7 @@ impl Slot {
 }
 
 impl Mark {
-    /// `None` if the verdict is not cached.
+    /// `None` if verdicts of this kind are not cached.
     fn new(denial: Option<Denial>) -> Option<Self> {
         let code = match denial {
             None => 1,
@@ -357,7 +359,8 @@ impl Mark {
     }
 
     fn use_it(&self) {
-        // Written only if it changes, so that threads that read one key share its cache line.
+        // The mark is written only if it changes, so that threads that read one key can share its
+        // cache line.
         if self.0.load(Ordering::Relaxed) & USED == 0 {
             self.0.fetch_or(USED, Ordering::Relaxed);
         }

@@ -61,7 +61,7 @@ fn verdict_is_cached_whole_and_replaced_by_the_next() {
         store(&cache, &hash(number), &verdict);
         assert_eq!(cached(&cache, &hash(number)), Some(verdict));
     }
-    // A newer verdict replaces the one before.
+    // A newer verdict replaces the previous one.
     store(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
     assert_eq!(cached(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
     assert_eq!(cache.counts().0, 5);
@@ -117,7 +117,7 @@ fn cache_fills_to_its_capacity_and_no_further() {
             store(&cache, &hash(number), &Ok(principal(number)));
             assert!(cache.counts().0 <= capacity);
         }
-        // Every shard is full now.
+        // Every shard is full.
         assert_eq!(cache.counts().0, capacity);
         let kept = (0..keys).filter(|number| cached(&cache, &hash(*number)).is_some());
         assert_eq!(kept.count(), capacity);
@@ -139,7 +139,7 @@ fn scan_evicts_almost_no_keys_in_use() {
                 missed += 1;
                 store(&cache, &hash(number), &Ok(principal(number)));
             }
-            // As many other keys, each of which is looked up only once.
+            // The round also looks up an equal number of other keys, each of them only once.
             let once = scanned.next().expect("endless");
             assert_eq!(cached(&cache, &hash(once)), None, "in round {round}");
             store(&cache, &hash(once), &Ok(principal(once)));
@@ -149,7 +149,7 @@ fn scan_evicts_almost_no_keys_in_use() {
     assert!(share < 0.01, "{share} of the keys in use were evicted");
 }
 
-/// An operation on a cache. There are few keys, so that many operations are about the same one.
+/// An operation on a cache. There are few keys, so that many operations concern the same key.
 #[derive(Clone, Debug)]
 enum Step {
     Ask(u8),
@@ -210,7 +210,7 @@ proptest! {
                     cache.invalidate(key(number).tag());
                 }
                 Step::Clear => {
-                    // Anything may have changed before the cache was cleared.
+                    // Any key may have changed before the cache was cleared.
                     changes.iter_mut().for_each(|changes| *changes += 1);
                     cache.clear();
                     prop_assert_eq!(cache.counts().0, 0);

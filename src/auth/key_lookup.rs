@@ -5,11 +5,11 @@ use crate::domain::server::ServerId;
 
 /// Looks keys up in the database, for a [`LeasedVerifier`](super::LeasedVerifier).
 ///
-/// The key is well formed. An implementation decides by the key and its account alone, because its
-/// verdicts are cached by the key's hash.
+/// The key is well formed. An implementation must decide by the key and its account alone, because
+/// the cache stores its verdicts by the key's hash.
 pub trait KeyLookup: Send + Sync + 'static {
-    /// The verdict on the key, read on this server after the call began. `None`: another server
-    /// answered.
+    /// The verdict on the key. The lookup reads it on this server after the call began. `None`
+    /// means that another server answered.
     fn look_up(
         &self,
         presented: &Presented<'_>,
@@ -27,12 +27,12 @@ impl<L: KeyLookup> KeyLookup for Arc<L> {
     }
 }
 
-/// Why there is no verdict yet.
+/// Why no verdict is available yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NoVerdict {
-    /// There is no lease.
+    /// The node holds no lease.
     NoLease,
-    /// The answer came from another server than the one that granted the lease.
+    /// The answer came from a server other than the one that granted the lease.
     OtherServer,
 }

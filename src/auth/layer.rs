@@ -13,7 +13,7 @@ use crate::domain::{
     tenant::{Environment, Slug},
 };
 
-/// Lets a request pass when it carries a live API key of one tenant: a tower [`Layer`].
+/// A tower [`Layer`] that lets a request pass only if it carries a live API key of one tenant.
 ///
 /// See [the module](super) for a program that uses it.
 pub struct ApiKeyLayer<V> {
@@ -30,7 +30,7 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
         Self::shared(Arc::new(verifier), tenant, environment)
     }
 
-    /// The same with a verifier that other layers use too.
+    /// The same as [`Self::new`], with a verifier that other layers also use.
     #[must_use]
     pub fn shared(verifier: Arc<V>, tenant: Slug, environment: Environment) -> Self {
         Self::requiring(verifier, Some((tenant, environment)))
@@ -47,22 +47,22 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
         Self { settings: Settings { gate: Gate::new(verifier), requirement } }
     }
 
-    /// Answers 403 unless one of the key's scopes implies this one.
+    /// Requires a scope. The response is 403 unless one of the key's scopes implies this one.
     #[must_use]
     pub fn require_scope(mut self, scope: Scope) -> Self {
         self.settings.requirement.scope = Some(scope);
         self
     }
 
-    /// Does not take the key from `Authorization: Bearer`: for a service that reads another
-    /// credential of its own there, which would be one that differs.
+    /// Ignores `Authorization: Bearer`. Use this if the service reads another credential from that
+    /// header, because the gate would otherwise see two different keys.
     #[must_use]
     pub fn header_only(mut self) -> Self {
         self.settings.gate = self.settings.gate.header_only();
         self
     }
 
-    /// Reads the key out of another header than `X-API-Key`.
+    /// Reads the key from another header than `X-API-Key`.
     #[must_use]
     pub fn header_name(mut self, header: HeaderName) -> Self {
         self.settings.gate = self.settings.gate.header_name(header);

@@ -18,7 +18,7 @@ fn lease_ends_slightly_early_and_can_be_ended_sooner() {
     let lease = Lease::new();
     assert!(!lease.holds(at(0)));
     lease.grant(at(1000), at(1600), moment(0), ServerId::started_at(1));
-    // That is slightly before the end on which other nodes rely.
+    // Other nodes rely on a slightly later end.
     assert!(lease.holds(at(2574)));
     assert!(!lease.holds(at(2575)));
     lease.end();
@@ -41,7 +41,7 @@ proptest! {
         boot in 1_000_000_000_000_000..2_000_000_000_000_000_i64, answered in 0.0..=1.0_f64,
     ) {
         let lease = Lease::new();
-        // The database reads its clock at some time between the request and its response.
+        // The database reads its clock between the request and its response.
         let read = sent + (took as f64 * answered) as u64;
         let database_clock = |since_boot: u64| moment(boot + since_boot as i64);
         let length = 2_000_000;
@@ -52,7 +52,8 @@ proptest! {
         prop_assert!(!lease.may_have_come(database_clock(now + early + 1), at(now)));
     }
 
-    /// A holder's clock that runs 1 % slow does not let the lease outlive the wait of another node.
+    /// A lease never outlives another node's wait for its end, even if the holder's clock runs 1 %
+    /// slow.
     #[test]
     fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
         let lease = Lease::new();

@@ -15,16 +15,17 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// Answers from a bounded cache, and looks up keys that are not in it. It does both only while it
-/// holds a lease, and looks keys up only on the server that granted the lease.
+/// Answers from a bounded cache, and looks up keys that are not in the cache. It does so only while
+/// it holds a lease. It looks keys up only on the server that granted the lease.
 ///
-/// The lookup must decide by the key alone, not by the tenant, the scope or the client's address in
-/// [`Presented`]. The cache finds a verdict by the key's hash, and uses it for every request with
-/// that key.
+/// The lookup must decide by the key alone. It must ignore the tenant, the scope and the client's
+/// address in [`Presented`], because the cache stores a verdict under the key's hash and uses it
+/// for every request with that key.
 ///
-/// Whoever grants the lease guarantees that until the lease ends, every change of a key that could
-/// turn a pass into a refusal is applied here, by [`invalidate`](Self::invalidate), before the
-/// change returns. ARCHITECTURE.md has the protocol and its proof.
+/// The caller that grants the lease guarantees the following. Until the lease ends, every change of
+/// a key that could turn a pass into a refusal is applied here, by
+/// [`invalidate`](Self::invalidate), before the change returns. ARCHITECTURE.md has the protocol
+/// and its proof.
 pub struct LeasedVerifier<L> {
     lookup: L,
     cache: KeyCache,
@@ -35,7 +36,7 @@ pub struct LeasedVerifier<L> {
 
 #[derive(Default)]
 struct Counts {
-    /// Found, but asked about all the same: it may have expired.
+    /// Cache hits that were looked up nevertheless, because the key may have expired.
     doubtful: AtomicU64,
     misses: AtomicU64,
     without_lease: AtomicU64,
@@ -47,29 +48,29 @@ struct Counts {
 pub struct CacheState {
     /// Number of keys in the cache.
     pub keys: usize,
-    /// Verifications that the cache answered.
+    /// Number of verifications that the cache answered.
     pub hits: u64,
-    /// Verifications that looked the key up because it was not in the cache, or may have expired
-    /// since it was cached.
+    /// Number of verifications that looked the key up, because it was not in the cache or may have
+    /// expired since it was cached.
     pub misses: u64,
-    /// Attempts to verify a key without a lease.
+    /// Number of attempts to verify a key without a lease.
     pub without_lease: u64,
     /// Whether the lease holds, so that keys can pass.
     pub holds_lease: bool,
 }
 
 impl<L: KeyLookup> LeasedVerifier<L> {
-    /// A cache of at most `capacity` keys, without a lease yet. `lookup` must decide by the key
-    /// alone. `since_boot` is this machine's clock: it never steps, and goes on while the machine
-    /// sleeps.
+    /// A cache of at most `capacity` keys, without a lease. `lookup` must decide by the key alone.
+    /// `since_boot` returns this machine's time since boot. That clock must never step, and must
+    /// keep running while the machine sleeps.
     #[must_use]
     pub fn new(lookup: L, capacity: usize, since_boot: fn() -> Duration) -> Self {
         let (cache, lease) = (KeyCache::new(capacity), Lease::new());
         Self { lookup, cache, lease, since_boot, counts: Counts::default() }
     }
 
-    /// Grants the lease from `sent`, a moment of this machine's clock, for `length`. Every change
-    /// that `server` committed up to then has been applied.
+    /// Grants the lease for `length` from `sent`, a moment of this machine's clock. The cache must
+    /// have applied every change that `server` had committed by then.
     pub fn grant_lease(
         &self,
         sent: Duration,
@@ -80,43 +81,43 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.grant(sent, length, database_clock, server);
     }
 
-    /// Whether the lease holds at this moment.
+    /// Whether the lease holds now.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease.holds((self.since_boot)())
     }
 
-    /// The server that granted the lease. `None`: it does not hold at this moment.
+    /// The server that granted the lease. `None` if the lease does not hold now.
     #[must_use]
     pub fn lease_server(&self) -> Option<ServerId> {
         self.lease.server((self.since_boot)())
     }
 
-    /// Ends the lease before its time.
+    /// Ends the lease early.
     pub fn end_lease(&self) {
         self.lease.end();
     }
 
-    /// Applies a change of the keys with this tag. Once it returns, no request that comes is
-    /// answered by what was so before the change.
+    /// Applies a change of the keys with this tag. After it returns, no new request gets an answer
+    /// from before the change.
     pub fn invalidate(&self, tag: KeyTag) {
         self.cache.invalidate(tag);
     }
 
-    /// Applies changes of which it is not known what they were.
+    /// Applies unknown changes by clearing the cache.
     pub fn clear(&self) {
         self.cache.clear();
     }
 
-    /// A snapshot of the cache, the lease and the counters, for metrics. The counters are read one
-    /// after another, so concurrent verifications may make them differ by a few.
+    /// A snapshot of the cache, the lease and the counters, for metrics. Concurrent verifications
+    /// may make the counters differ by a few, because they are read one after another.
     #[must_use]
     pub fn state(&self) -> CacheState {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let (keys, found) = self.cache.counts();
         CacheState {
             keys,
-            // The two are not read at one moment.
+            // The two counters are not read at the same moment.
             hits: found.saturating_sub(count(&self.counts.doubtful)),
             misses: count(&self.counts.misses),
             without_lease: count(&self.counts.without_lease),
@@ -128,15 +129,15 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     ///
     /// # Errors
     ///
-    /// [`NoVerdict`] if there is no lease, or if another server answered. Wait, and ask again.
+    /// [`NoVerdict`] if there is no lease, or if another server answered. Wait, then ask again.
     pub async fn ask(&self, presented: &Presented<'_>) -> Result<Verdict, NoVerdict> {
         let hash = presented.key.hash();
         let ticket = match self.look_up(&hash) {
             Ok(verdict) => return Ok(verdict),
             Err(ticket) => ticket,
         };
-        // Read after the ticket was taken: a new session clears the cache before it grants a lease.
-        // So a row of another server than the new session's is not kept.
+        // The server is read after the ticket was taken. A new session clears the cache before it
+        // grants a lease, so the ticket excludes a row from the server of an earlier session.
         let Some(server) = self.lease_server() else {
             self.counts.without_lease.fetch_add(1, Ordering::Relaxed);
             return Err(NoVerdict::NoLease);
@@ -149,7 +150,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     }
 
     fn look_up(&self, hash: &KeyHash) -> Result<Verdict, Ticket> {
-        // The lease first: see `Lease::holds`.
+        // The lease is checked before the cache is read. See `Lease::holds`.
         let now = (self.since_boot)();
         if !self.lease.holds(now) {
             return Err(self.cache.ticket(hash));
@@ -164,12 +165,12 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         }
     }
 
-    /// Whether time alone has changed nothing. When the key may have expired the database is
-    /// asked, which knows; its answer is kept, and final.
+    /// Whether the verdict is still valid at this time. If the key may have expired, the database
+    /// decides. The cache keeps the database's answer, which is final.
     fn still_holds(&self, verdict: &Verdict, now: Duration) -> bool {
         let principal = match verdict {
             Ok(principal) => Some(principal),
-            // Dead already.
+            // A revoked or expired key stays refused.
             Err(Denied { reason: Denial::Revoked | Denial::Expired, .. }) => None,
             Err(denied) => denied.principal.as_ref(),
         };
@@ -179,7 +180,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
 }
 
 impl<L: KeyLookup> KeyVerifier for LeasedVerifier<L> {
-    /// Does not wait for a lease: without one, the key is [`Denial::Unavailable`].
+    /// Does not wait for a lease. Without one, the key is [`Denial::Unavailable`].
     async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         let asked = self.ask(presented).await;
         asked.unwrap_or_else(|_| Err(Denial::Unavailable.into()))

@@ -30,7 +30,7 @@ fn advance(time: Duration) {
     NOW.set(NOW.get() + time);
 }
 
-/// The database's clock, which runs at the same rate as the machine's.
+/// The database's clock, which runs at the same rate as the machine's clock.
 fn database_clock() -> Timestamp {
     let micros = 1_800_000_000_000_000 + NOW.get().as_micros();
     Timestamp::from_unix_micros(i64::try_from(micros).expect("in range")).expect("in range")
@@ -39,7 +39,7 @@ fn database_clock() -> Timestamp {
 const SERVER: ServerId = ServerId::started_at(1);
 const OTHER_SERVER: ServerId = ServerId::started_at(2);
 
-/// Returns the verdict that the test has set, as [`SERVER`]'s, and counts its calls.
+/// Returns the verdict that the test has set as the verdict of [`SERVER`], and counts the calls.
 #[derive(Clone)]
 struct StubLookup(Arc<Mutex<(Verdict, u32)>>);
 
@@ -145,7 +145,7 @@ async fn key_near_its_expiry_is_looked_up_until_it_has_expired() {
     let expires_at = database_clock().plus_seconds(1);
     let (verifier, inner) = verifier_with_lease(Ok(principal(expires_at)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
-    // Shortly before its expiry the key may have expired already. Only the database knows.
+    // Shortly before its expiry, the key may already have expired. Only the database can decide.
     advance(Duration::from_millis(990));
     assert_eq!(verifier.verify_at_once(&Presented::new(&key())), None);
     assert_eq!(verifier.verify(&Presented::new(&key())).await, Ok(principal(expires_at)));

@@ -7,7 +7,8 @@ use crate::domain::{
     tenant::{Environment, Slug},
 };
 
-/// What a request presents to the gate, as a [`KeyVerifier`](super::KeyVerifier) is asked about it.
+/// A key and the context of its request, as the gate presents them to a
+/// [`KeyVerifier`](super::KeyVerifier).
 ///
 /// ```
 /// use tollgate::{
@@ -29,29 +30,29 @@ use crate::domain::{
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Presented<'a> {
-    /// Well formed, but not known yet.
+    /// The key. It is well formed, but not verified yet.
     pub key: &'a KeyText,
-    /// The tenant that the route serves; `None`: it serves each key in its own tenant. The gate
-    /// compares it with the principal's tenant by itself: an implementation that answers for key
-    /// and account alone can ignore it.
+    /// The tenant that the route serves. `None` means that the route serves each key in its own
+    /// tenant. The gate compares it with the principal's tenant, so an implementation that decides
+    /// by key and account alone can ignore it.
     pub tenant: Option<(&'a Slug, Environment)>,
-    /// The scope that the route asks for. The gate compares it with the principal's scopes by
-    /// itself: an implementation that answers for key and account alone can ignore it.
+    /// The scope that the route requires. The gate compares it with the principal's scopes, so an
+    /// implementation that decides by key and account alone can ignore it.
     pub scope: Option<&'a Scope>,
-    /// The client's address, where it is known: see [`ClientAddress`].
+    /// The client's address, if it is known. See [`ClientAddress`].
     pub client: Option<IpAddr>,
 }
 
-/// The address of the client that a request comes from: that of the connection, or the one that a
-/// trusted proxy names.
+/// The address of the client that sent a request: the address of the connection, or the address
+/// that a trusted proxy reports.
 ///
-/// Put it into a request's extensions before the request comes to the gate, which hands it to the
-/// verifier.
+/// Insert it into the request's extensions before the request reaches the gate. The gate passes it
+/// to the verifier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct ClientAddress(pub IpAddr);
 
 impl<'a> Presented<'a> {
-    /// A key, for any tenant and no scope, from an unknown address.
+    /// A key for any tenant, without a required scope or a known client address.
     #[must_use]
     pub fn new(key: &'a KeyText) -> Self {
         Self { key, tenant: None, scope: None, client: None }
@@ -63,13 +64,13 @@ impl<'a> Presented<'a> {
         Self { tenant, ..self }
     }
 
-    /// The same for a route that asks for a scope.
+    /// The same for a route that requires this scope.
     #[must_use]
     pub fn for_scope(self, scope: Option<&'a Scope>) -> Self {
         Self { scope, ..self }
     }
 
-    /// The same from a client at this address.
+    /// The same for a client with this address.
     #[must_use]
     pub fn from_client(self, client: Option<IpAddr>) -> Self {
         Self { client, ..self }

@@ -18,33 +18,33 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// Who a verified request is: the tenant, the account, the key, and what the key may do.
+/// The caller of a verified request: its tenant, its account, its key and the key's scopes.
 ///
-/// In the extensions of every request that passed [`ApiKeyLayer`](super::ApiKeyLayer), and an
-/// axum extractor. Cheap to clone.
+/// Every request that passed [`ApiKeyLayer`](super::ApiKeyLayer) has one in its extensions. It is
+/// also an axum extractor, and cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal(Arc<PrincipalParts>);
 
-/// What a [`Principal`] consists of.
+/// The fields of a [`Principal`].
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct PrincipalParts {
-    /// The platform whose key it is.
+    /// The platform that owns the account.
     pub tenant: Slug,
     /// The platform's environment, live or test.
     pub environment: Environment,
     /// The tenant's own id of the account.
     pub account: ExternalId,
-    /// The key's id, which is no secret.
+    /// The key's id, which is not secret.
     pub key_id: KeyId,
-    /// What the key may do.
+    /// The scopes, which define what the key may do.
     pub scopes: ScopeSet,
-    /// When the key dies; `None`: never.
+    /// The moment when the key expires. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl PrincipalParts {
-    /// The parts of a principal whose key never expires; set `expires_at` for one that does.
+    /// The parts for a key that never expires. Call [`Self::expiring`] for a key that expires.
     #[must_use]
     pub fn new(
         tenant: Slug,
@@ -56,7 +56,7 @@ impl PrincipalParts {
         Self { tenant, environment, account, key_id, scopes, expires_at: None }
     }
 
-    /// The same with a key that dies at a moment of the database's clock; `None`: never.
+    /// The same for a key that expires at a moment of the database's clock. `None` means never.
     #[must_use]
     pub fn expiring(self, expires_at: Option<Timestamp>) -> Self {
         Self { expires_at, ..self }
@@ -79,25 +79,25 @@ impl Deref for Principal {
     }
 }
 
-/// Whose key a request carried, for who stands outside of the gate, where the request is gone once
-/// it is answered: whoever logs or counts.
+/// The owner of the key of a request, for a layer outside the gate that logs or counts. Such a
+/// layer no longer has the request when it sees the response.
 ///
-/// Put one into the request's extensions before it comes to the gate, and keep a clone. The gate
-/// says who it is, also of a key that it refuses, if it knows it. It does not say whose a key of
-/// another tenant is.
+/// Insert one into the request's extensions before the request reaches the gate, and keep a clone.
+/// The gate fills it in for every known key, even if it refuses the key. It does not fill it in for
+/// a key of another tenant.
 #[derive(Clone, Default, Debug)]
 pub struct Caller(Arc<OnceLock<Principal>>);
 
 impl Caller {
-    /// `None`: the request did not come to a gate, or carried no key of the gate's tenant that is
-    /// known.
+    /// The owner of the key. `None` if the request did not reach a gate, or carried no known key of
+    /// the gate's tenant.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         self.0.get()
     }
 
     pub(super) fn is(&self, principal: &Principal) {
-        // A second gate behind the first finds the same key.
+        // A second gate behind the first one finds the same key.
         let _ = self.0.set(principal.clone());
     }
 }

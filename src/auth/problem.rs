@@ -11,8 +11,8 @@ use crate::domain::{scope::Scope, verification::GateDecision};
 
 /// An error response: problem details (RFC 9457).
 ///
-/// As a response it is also in the response's extensions, so that an outer layer can log it, and
-/// can add the id of the request by rendering it again.
+/// The response has the problem in its extensions too. An outer layer can log it from there, or add
+/// the id of the request by rendering it again.
 ///
 /// ```
 /// use axum::{http::StatusCode, response::IntoResponse as _};
@@ -25,7 +25,7 @@ use crate::domain::{scope::Scope, verification::GateDecision};
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Parts>);
 
-/// Boxed, so that a `Result` with it as the error stays small.
+/// The parts are boxed, so that a `Result` with a `Problem` as its error stays small.
 #[derive(Clone, Debug)]
 struct Parts {
     kind: Kind,
@@ -56,15 +56,16 @@ pub enum Challenge {
 }
 
 impl Problem {
-    /// A problem of the service. Its status and title are those of the code.
+    /// A problem with one of the service's codes. The code determines the status and the title.
     ///
-    /// The detail says what happened, with the numbers, and then what the client can do.
+    /// Write the detail so that it first says what happened, with the numbers, and then what the
+    /// client can do.
     #[must_use]
     pub fn new(code: ProblemCode, detail: impl Into<Cow<'static, str>>) -> Self {
         Self::of(Kind::Known(code), detail.into())
     }
 
-    /// A problem of a program that embeds the gate.
+    /// A problem with a code of a program that embeds the gate.
     ///
     /// Its `type` is `about:blank`, unless [`with`](Self::with) sets another.
     ///
@@ -105,7 +106,7 @@ impl Problem {
         }))
     }
 
-    /// 401 with its `WWW-Authenticate`.
+    /// A 401 with its `WWW-Authenticate` header.
     #[must_use]
     pub(crate) fn unauthorized(
         code: ProblemCode,
@@ -116,7 +117,7 @@ impl Problem {
         Self::new(code, detail).challenge(challenge)
     }
 
-    /// 403 that names the required scope.
+    /// A 403 that names the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: &Scope) -> Self {
         let detail = format!("The API key lacks the scope {scope}. Use a key that has it.");
@@ -126,13 +127,13 @@ impl Problem {
             .decided(GateDecision::InsufficientScope)
     }
 
-    /// 503 with `Retry-After`: the service cannot answer now.
+    /// A 503 with a `Retry-After` header. The service cannot answer now.
     #[must_use]
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ProblemCode::Unavailable, detail).retry_after(1)
     }
 
-    /// 500. The body is always the same; the cause is for the log.
+    /// A 500. The body is always the same. Only the log contains the cause.
     #[must_use]
     pub fn internal(cause: impl Into<Cow<'static, str>>) -> Self {
         let detail =
@@ -140,35 +141,36 @@ impl Problem {
         Self::new(ProblemCode::InternalError, detail).because(cause)
     }
 
-    /// Adds `WWW-Authenticate` to the response.
+    /// Adds a `WWW-Authenticate` header to the response.
     #[must_use]
     pub fn challenge(mut self, challenge: Challenge) -> Self {
         self.0.challenge = Some(challenge);
         self
     }
 
-    /// Adds `Retry-After` to the response: how long to wait before another attempt.
+    /// Adds a `Retry-After` header to the response. The client should wait for this many seconds
+    /// before it retries.
     #[must_use]
     pub fn retry_after(mut self, seconds: u32) -> Self {
         self.0.retry_after_seconds = Some(seconds);
         self
     }
 
-    /// Adds a member to the body, beside the standard ones.
+    /// Adds a member to the body, in addition to the standard ones.
     #[must_use]
     pub fn with(mut self, member: &'static str, value: impl Into<Value>) -> Self {
         self.0.members.insert(member.to_owned(), value.into());
         self
     }
 
-    /// Adds a reason for the operator. It goes to the log, never to the client.
+    /// Adds a reason for the operator. The log contains it, and the response does not.
     #[must_use]
     pub fn because(mut self, reason: impl Into<Cow<'static, str>>) -> Self {
         self.0.reason = Some(reason.into());
         self
     }
 
-    /// Adds what the gate decided, where the problem is the gate's.
+    /// Adds the gate's decision, if the gate created the problem.
     #[must_use]
     pub fn decided(mut self, decision: GateDecision) -> Self {
         self.0.decision = Some(decision);
@@ -221,27 +223,28 @@ impl Problem {
         }
     }
 
-    /// The reason for the operator: that of [`because`](Self::because), or else that of the
-    /// gate's decision.
+    /// The reason for the operator: the one from [`because`](Self::because), or else the reason of
+    /// the gate's decision.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let decided = || self.0.decision.and_then(GateDecision::reason);
         self.0.reason.as_deref().or_else(decided)
     }
 
-    /// The seconds of [`retry_after`](Self::retry_after); `None`: the response has no `Retry-After`.
+    /// The seconds of [`retry_after`](Self::retry_after). `None` if the response has no
+    /// `Retry-After`.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after_seconds
     }
 
-    /// What the gate decided; `None`: the request came through the gate, or past none.
+    /// The gate's decision. `None` if another part of the program created the problem.
     #[must_use]
     pub fn decision(&self) -> Option<GateDecision> {
         self.0.decision
     }
 
-    /// The body as it is sent.
+    /// The body of the response as JSON.
     #[must_use]
     pub fn to_value(&self) -> Value {
         let uri = match self.0.kind {
@@ -275,7 +278,7 @@ impl Challenge {
 }
 
 impl Problem {
-    /// The problem as a response with any body that can hold it.
+    /// Converts the problem into a response with any body that can contain it.
     #[must_use]
     pub fn into_http_response<B: RefusalBody>(self) -> Response<B> {
         let mut response = Response::new(B::from_bytes(self.to_value().to_string().into()));

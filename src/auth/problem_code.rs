@@ -2,14 +2,14 @@ use std::fmt;
 
 use axum::http::StatusCode;
 
-/// Makes the enum and its tables from one row for each code, so that a code cannot be paired with
-/// the status or the title of another.
+/// Generates the enum and its tables from one row per code, so that a code cannot have the status
+/// or the title of another code.
 macro_rules! problem_codes {
     ($($(#[$doc:meta])+ $variant:ident: $status:ident, $code:literal, $title:literal;)+) => {
-        /// What is wrong, for programs: the `code` of a [`Problem`](super::Problem).
+        /// The machine-readable kind of a [`Problem`](super::Problem): its `code`.
         ///
-        /// A code implies the status and the title. Its meaning never changes; later versions may
-        /// add codes.
+        /// A code determines the status and the title. Its meaning never changes. Later versions
+        /// may add codes.
         ///
         /// ```
         /// use axum::http::StatusCode;
@@ -27,10 +27,10 @@ macro_rules! problem_codes {
         }
 
         impl ProblemCode {
-            /// Every code, in the order of their statuses.
+            /// Every code, ordered by status.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The code as the body of a problem has it.
+            /// The code as the body of a problem contains it.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self {
@@ -46,7 +46,7 @@ macro_rules! problem_codes {
                 }
             }
 
-            /// The kind of problem, for people.
+            /// The title of a problem with this code, for people.
             #[must_use]
             pub const fn title(self) -> &'static str {
                 match self {
@@ -84,20 +84,21 @@ problem_codes! {
     MethodNotAllowed: METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed";
     /// The body did not arrive in time.
     RequestTimeout: REQUEST_TIMEOUT, "request_timeout", "Request timeout";
-    /// The account has as many live keys, or as many rotated keys in their grace period, as it may
-    /// have.
+    /// The account already has the maximum number of live keys, or of rotated keys in their grace
+    /// period.
     KeyLimitReached: CONFLICT, "key_limit_reached", "Key limit reached";
-    /// A revoked or expired key cannot be changed or rotated.
+    /// The key is revoked or expired, so it cannot be changed or rotated.
     KeyNotLive: CONFLICT, "key_not_live", "Key not live";
-    /// A key is rotated once; after that its expiry cannot be postponed.
+    /// The key was rotated before. A key can be rotated only once, and then its expiry cannot be
+    /// postponed.
     KeyAlreadyRotated: CONFLICT, "key_already_rotated", "Key already rotated";
-    /// The key or its account has as many open holds as it may have.
+    /// The key or its account already has the maximum number of open holds.
     HoldLimitReached: CONFLICT, "hold_limit_reached", "Hold limit reached";
-    /// Only an open hold can be captured or voided.
+    /// The hold is not open, so it cannot be captured or voided.
     HoldNotOpen: CONFLICT, "hold_not_open", "Hold not open";
     /// The amount to capture is larger than the hold.
     HoldTooSmall: CONFLICT, "hold_too_small", "Hold too small";
-    /// The amount is larger than the part of the purchase that was not refunded yet.
+    /// The amount is larger than the part of the purchase that is not refunded yet.
     RefundTooLarge: CONFLICT, "refund_too_large", "Refund too large";
     /// The body is larger than the path accepts.
     BodyTooLarge: PAYLOAD_TOO_LARGE, "body_too_large", "Body too large";
@@ -108,9 +109,9 @@ problem_codes! {
     ValidationFailed: UNPROCESSABLE_ENTITY, "validation_failed", "Validation failed";
     /// The `Idempotency-Key` was used for a different request.
     IdempotencyMismatch: UNPROCESSABLE_ENTITY, "idempotency_mismatch", "Idempotency mismatch";
-    /// The API key or the dashboard session has as many requests in flight as it may have.
+    /// The API key or the dashboard session already has the maximum number of requests in flight.
     TooManyInFlight: TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight";
-    /// A fault of the service. The log has the cause.
+    /// The service failed. The log has the cause.
     InternalError: INTERNAL_SERVER_ERROR, "internal_error", "Internal error";
     /// The service cannot answer now, for example because it cannot reach its database.
     Unavailable: SERVICE_UNAVAILABLE, "unavailable", "Unavailable";

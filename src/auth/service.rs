@@ -15,18 +15,18 @@ use super::{
     settings::Settings,
 };
 
-/// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another.
+/// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another service.
 ///
-/// It takes requests with any body. A refusal is a response with the inner service's kind of body,
-/// which has to be a [`RefusalBody`], and never an error: the only errors are those of the inner
-/// service.
+/// It accepts requests with any body. A refusal is a response with the inner service's body type,
+/// which must be a [`RefusalBody`]. A refusal is never an error: the only errors are those of the
+/// inner service.
 pub struct ApiKeyService<S, V> {
     inner: S,
     settings: Arc<Settings<V>>,
 }
 
 pin_project! {
-    /// What [`ApiKeyService`] answers with in the end.
+    /// The response future of [`ApiKeyService`].
     pub struct ApiKeyFuture<F, B, E> {
         #[pin]
         state: State<F, B, E>,
@@ -36,11 +36,11 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, B, E> {
-        /// It does not pass.
+        /// The gate refused the request.
         Refused { response: Option<Response<B>> },
-        /// The verdict was known at once.
+        /// The verdict was available without waiting.
         Passed { #[pin] answer: F },
-        /// The verdict has to be waited for, and then the answer.
+        /// The verdict is pending. The response of the inner service follows it.
         Asking { answer: Asking<B, E> },
     }
 }
@@ -85,7 +85,7 @@ where
                 Err(problem) => ApiKeyFuture::refused(problem),
             };
         }
-        // The service that was polled ready is the one to call; its clone waits for its own turn.
+        // The service that was polled ready must be called. Its clone has to be polled ready first.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let settings = Arc::clone(&self.settings);
@@ -130,7 +130,7 @@ where
     type Output = Result<Response<B>, E>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        const ONCE: &str = "a future that is ready is not polled again";
+        const ONCE: &str = "a completed future is not polled again";
         match self.project().state.project() {
             StateProjection::Refused { response } => Poll::Ready(Ok(response.take().expect(ONCE))),
             StateProjection::Passed { answer } => answer.poll(context),

@@ -1,6 +1,6 @@
 use super::gate::{Gate, Requirement};
 
-/// What a layer hands to each of its services.
+/// The part of a layer that its services share.
 pub(super) struct Settings<V> {
     pub gate: Gate<V>,
     pub requirement: Requirement,

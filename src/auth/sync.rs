@@ -1,5 +1,5 @@
-//! The synchronization primitives of the cache and the lease. With the feature `model` they are
-//! those of a model checker, which explores the orders in which threads can run.
+//! The synchronization primitives of the cache and the lease. With the feature `model`, they come
+//! from a model checker, which explores the orders in which threads can run.
 
 #[cfg(not(feature = "model"))]
 pub use std::sync::{

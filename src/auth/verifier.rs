@@ -3,47 +3,48 @@ use std::{future::Future, sync::Arc};
 use super::{Challenge, Presented, Principal, Problem, ProblemCode};
 use crate::domain::verification::{Denial, GateDecision};
 
-/// The one port of the gate: who is it that presents this key?
+/// The only port of the gate: it verifies a key and returns its principal.
 ///
-/// The key is well formed when it comes here. An implementation answers for the key and its
-/// account. The principal has the key's tenant and scopes, for the gate to compare.
+/// The gate passes only well-formed keys. An implementation decides about the key and its account.
+/// It returns the key's tenant and scopes in the principal, and the gate compares them with the
+/// route's.
 ///
 /// An implementation may also decide by the tenant, the scope or the client's address in
 /// [`Presented`].
 ///
-/// [The module](super) has a program with an implementation of its own.
+/// [The module](super) has an example with its own implementation.
 pub trait KeyVerifier: Send + Sync + 'static {
-    /// Says who presents the key, or why it does not pass.
+    /// Returns the principal of the key, or the reason why the key does not pass.
     ///
     /// # Errors
     ///
-    /// [`Denied`]: with [`Denial::Unavailable`] when no verdict could be had, which is neither a
+    /// [`Denied`]. Use [`Denial::Unavailable`] if no verdict is available, which is neither a
     /// refusal nor a pass.
     fn verify(&self, presented: &Presented<'_>) -> impl Future<Output = Verdict> + Send;
 
-    /// The same where the answer is known without waiting for anything; `None`: [`Self::verify`]
-    /// has to be asked.
+    /// Returns the verdict if it is available without waiting. `None` means that the caller has to
+    /// call [`Self::verify`].
     fn verify_at_once(&self, _presented: &Presented<'_>) -> Option<Verdict> {
         None
     }
 }
 
-/// What is said of a key.
+/// The result of a verification.
 pub type Verdict = Result<Principal, Denied>;
 
-/// A key does not pass.
+/// The reason why a key does not pass, and the principal if the key is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Denied {
-    /// Why.
+    /// The reason.
     pub reason: Denial,
-    /// Who would have passed, where a key of this text is known: for the log and the counts, never
-    /// for the client.
+    /// The owner of the key, if the key is known. The log and the usage counts use it. The response
+    /// never contains it.
     pub principal: Option<Principal>,
 }
 
 impl Denied {
-    /// A denial of a key of which nothing is known but the reason.
+    /// A denial of an unknown key.
     #[must_use]
     pub fn new(reason: Denial) -> Self {
         Self { reason, principal: None }

@@ -13,36 +13,37 @@ use crate::{
     },
 };
 
-/// Bytes that an answer may have. One with all the scopes a key can have is far below it.
+/// Maximum size of a response in bytes. A response with the maximum number of scopes is far
+/// smaller.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why there is no verdict: for the log. What the other side sent is in none of the texts, since it
-/// could be what it was sent.
+/// Why no verdict is available, for the log. No text repeats the response, because a server could
+/// send the request's secrets back.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
-    #[error("no answer within {0:?}")]
+    #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// Not made, or lost before the whole answer was there.
-    #[error("the connection failed, and a new one too: {0}")]
+    /// The connection could not be opened, or closed before the whole response arrived.
+    #[error("the connection failed, and so did a new one: {0}")]
     Connection(String),
-    #[error("what came is not HTTP: {0}")]
+    #[error("the response is not valid HTTP: {0}")]
     NotHttp(String),
-    #[error("the answer has more than {max} bytes", max = MAX_ANSWER_BYTES)]
+    #[error("the response has more than {max} bytes", max = MAX_ANSWER_BYTES)]
     TooLong,
-    #[error("the answer is {0}")]
+    #[error("the response has status {0}")]
     Status(StatusCode),
-    #[error("the answer cannot be read: {0}")]
+    #[error("the response is malformed: {0}")]
     Unreadable(&'static str),
 }
 
-/// What every answer of `POST /v1/keys/verify` says.
+/// The members of every response of `POST /v1/keys/verify`.
 #[derive(Deserialize)]
 struct Answer {
     valid: bool,
     code: String,
 }
 
-/// What it says beside that where a key was recognised.
+/// The additional members of a response about a known key.
 #[derive(Deserialize)]
 struct RecognisedKey {
     tenant: String,
@@ -50,7 +51,8 @@ struct RecognisedKey {
     account: String,
     key_id: String,
     scopes: Vec<String>,
-    /// `null`: never. Read so that it is not taken for `null` when it is absent.
+    /// `null` means that the key never expires. The deserializer requires the member, so that an
+    /// absent one is an error.
     #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<String>,
 }
@@ -58,32 +60,31 @@ struct RecognisedKey {
 impl RecognisedKey {
     fn read(body: &[u8]) -> Result<Principal, &'static str> {
         let key: Self = serde_json::from_slice(body)
-            .map_err(|_| "a member that names the key is absent, or is of another type")?;
+            .map_err(|_| "a member that describes the key is absent or has the wrong type")?;
         let expires_at = key.expires_at.as_deref().map(Timestamp::parse).transpose();
         Ok(Principal::new(
             PrincipalParts::new(
-                key.tenant.parse().map_err(|_| "tenant is no slug")?,
-                key.environment.parse().map_err(|_| "environment is not known")?,
-                // What the tenant's format is, the Tollgate has checked.
+                key.tenant.parse().map_err(|_| "tenant is not a slug")?,
+                key.environment.parse().map_err(|_| "environment is unknown")?,
+                // The Tollgate server has already checked the tenant's format.
                 ExternalId::parse(&key.account, AccountFormat::Any)
-                    .map_err(|_| "account is no external id")?,
-                key.key_id.parse().map_err(|_| "key_id is no id of a key")?,
-                ScopeSet::parse(&key.scopes).map_err(|_| "scopes are no scopes")?,
+                    .map_err(|_| "account is not an external id")?,
+                key.key_id.parse().map_err(|_| "key_id is not the id of a key")?,
+                ScopeSet::parse(&key.scopes).map_err(|_| "scopes is not a list of scopes")?,
             )
-            .expiring(expires_at.map_err(|_| "expires_at is no time")?),
+            .expiring(expires_at.map_err(|_| "expires_at is not a time")?),
         ))
     }
 }
 
-/// What the answer says of the key. An error is neither a pass nor a refusal.
+/// Parses the verdict of a response. An error is neither a pass nor a refusal.
 pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
-    const CONTRADICTION: Failure =
-        Failure::Unreadable("valid and code do not say what they should");
+    const CONTRADICTION: Failure = Failure::Unreadable("valid and code contradict each other");
     if status != StatusCode::OK {
         return Err(Failure::Status(status));
     }
     let answer: Answer = serde_json::from_slice(body)
-        .map_err(|_| Failure::Unreadable("it is no object with valid and code"))?;
+        .map_err(|_| Failure::Unreadable("it is not an object with valid and code"))?;
     let code: VerificationCode = answer.code.parse().map_err(|_| CONTRADICTION)?;
     let reason = match (answer.valid, code) {
         (true, VerificationCode::Valid) => {
@@ -94,7 +95,7 @@ pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, F
         (false, VerificationCode::Expired) => Denial::Expired,
         (false, VerificationCode::Disabled) => Denial::Disabled,
         (false, VerificationCode::AccountSuspended) => Denial::AccountSuspended,
-        // Neither scopes nor a charge are asked for.
+        // The verification requested neither scopes nor a charge.
         (
             false,
             VerificationCode::Valid
@@ -104,7 +105,8 @@ pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, F
         )
         | (true, _) => return Err(CONTRADICTION),
     };
-    // Who it would have been is for the log: that it cannot be read makes no refusal doubtful.
+    // Only the log uses the principal of a refused key. So the refusal is valid even if the
+    // principal is unreadable.
     Ok(Err(Denied { reason, principal: RecognisedKey::read(body).ok() }))
 }
 
@@ -230,7 +232,7 @@ mod tests {
         let mut tenant = response_with("VALID");
         tenant["tenant"] = KEY.into();
         for echo in [json!({"valid": KEY}), json!({"valid": true, "code": KEY}), tenant] {
-            let failure = read(&echo).expect_err("it is no verdict");
+            let failure = read(&echo).expect_err("not a verdict");
             assert!(!format!("{failure} {failure:?}").contains("AAAA"), "{failure}");
         }
     }

@@ -1,4 +1,4 @@
-//! A verifier that asks a running Tollgate over HTTP.
+//! A verifier that sends each key to a running Tollgate server over HTTP.
 
 mod answer;
 mod settings;

@@ -6,7 +6,7 @@ use crate::domain::api_key::ADMIN_PREFIX;
 
 /// Bounds of a [`RemoteVerifier`](super::RemoteVerifier).
 ///
-/// Begin with the default, and change what should differ:
+/// Start with the default, and change the fields that should differ:
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,15 +20,15 @@ use crate::domain::api_key::ADMIN_PREFIX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RemoteSettings {
-    /// For a whole verification: its turn, its connection, its answer, and the second try.
+    /// Maximum time of a whole verification, including the wait for a connection and one retry.
     pub timeout: Duration,
-    /// Verifications in flight at once, and connections that are kept; a further one waits for its
-    /// turn. Zero counts as one.
+    /// Maximum number of verifications in flight, and of idle connections. Further verifications
+    /// wait. Zero counts as one.
     pub max_connections: u16,
 }
 
 impl Default for RemoteSettings {
-    /// 2 seconds, 64 connections.
+    /// 2 seconds and 64 connections.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(2), max_connections: 64 }
     }
@@ -38,34 +38,35 @@ impl Default for RemoteSettings {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteVerifierError {
-    /// The URL cannot be used. The text says why, without the URL itself, which may contain a
+    /// The URL is not usable. The text says why without repeating the URL, which may contain a
     /// password.
-    #[error("the URL of the Tollgate {0}: it must be such as https://tollgate.example")]
+    #[error("the URL of the Tollgate server {0}: use a URL such as https://tollgate.example")]
     Url(&'static str),
-    #[error("the admin key for the Tollgate does not begin with {prefix}", prefix = ADMIN_PREFIX)]
+    #[error("the admin key does not begin with {prefix}", prefix = ADMIN_PREFIX)]
     /// The key is not an admin key, because its prefix is not [`ADMIN_PREFIX`].
     AdminKey,
-    #[error("no root certificates can be read on this machine, and an https URL needs them")]
-    /// The URL begins with `https://`, and no root certificate could be read. The source says why.
+    #[error("no root certificates could be read on this machine: an https URL needs them")]
+    /// The URL begins with `https://`, and no root certificate could be read. The source has the
+    /// cause.
     RootCertificates(#[source] io::Error),
 }
 
-/// Where keys are verified, below the URL of a Tollgate.
+/// The address of the verification route below the URL of a Tollgate server.
 pub(super) fn endpoint_below(url: &str) -> Result<Uri, RemoteVerifierError> {
-    const UNREADABLE: RemoteVerifierError = RemoteVerifierError::Url("cannot be read");
+    const UNREADABLE: RemoteVerifierError = RemoteVerifierError::Url("is malformed");
     let base: Uri = url.parse().map_err(|_| UNREADABLE)?;
     let Some(("http" | "https", authority)) = base.scheme_str().zip(base.authority()) else {
         return Err(RemoteVerifierError::Url("does not begin with http:// or https://"));
     };
     if authority.as_str().contains('@') {
-        return Err(RemoteVerifierError::Url("has a user name in it"));
+        return Err(RemoteVerifierError::Url("contains a user name"));
     }
     if authority.host().is_empty() {
-        return Err(RemoteVerifierError::Url("names no host"));
+        return Err(RemoteVerifierError::Url("has no host"));
     }
-    // A port that is none would be passed over, and that of the scheme taken.
+    // `Uri` would ignore an invalid port and use the default port of the scheme.
     if authority.as_str() != authority.host() && authority.port_u16().is_none() {
-        return Err(RemoteVerifierError::Url("has a port that is none"));
+        return Err(RemoteVerifierError::Url("has an invalid port"));
     }
     if url.contains(['?', '#']) {
         return Err(RemoteVerifierError::Url("has a query or a fragment"));
@@ -115,7 +116,7 @@ mod tests {
             " http://tollgate.example",
         ] {
             let error = endpoint_below(url).expect_err(url).to_string();
-            assert!(error.starts_with("the URL of the Tollgate "), "{error}");
+            assert!(error.starts_with("the URL of the Tollgate server "), "{error}");
             assert!(!error.contains("hunter2"), "{error}");
         }
     }

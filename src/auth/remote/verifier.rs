@@ -31,22 +31,24 @@ use crate::{
     },
 };
 
-/// How long a connection is kept without use: less than the 30 s after which a Tollgate closes it,
-/// so that seldom is a request sent over one that is about to close.
+/// Maximum idle time of a connection. The server closes an idle connection after 30 s. A shorter
+/// time here makes it rare that a request goes out on a connection that is about to close.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Asks a running Tollgate about every key, over HTTP: for the gate of a service elsewhere.
+/// Verifies every key by a request to a running Tollgate server. Use it to gate a service that runs
+/// elsewhere.
 ///
-/// Each verification is one `POST /v1/keys/verify` over a connection that is kept. Nothing is
-/// remembered: a key that was revoked is refused at the next request. When the connection fails,
-/// the question is asked once more over a new one; it only reads, so asking twice does no harm.
+/// Each verification is one `POST /v1/keys/verify` over a persistent connection. Verdicts are not
+/// cached, so the next request with a revoked key is refused. If the connection fails, the verifier
+/// sends the request once more over a new connection. The request only reads, so it can be repeated
+/// safely.
 ///
-/// Without a verdict the gate answers 503 with `Retry-After`, never 401 and never a pass: when the
-/// Tollgate cannot be reached, takes longer than [`RemoteSettings::timeout`], does not accept the
-/// admin key, or answers anything else than its contract says. The cause goes to the log as a
-/// warning.
+/// Without a verdict the gate responds with 503 and `Retry-After`, never with 401, and never lets
+/// the request pass. This happens if the server cannot be reached, takes longer than
+/// [`RemoteSettings::timeout`], rejects the admin key, or sends a response that violates its
+/// contract. The log has the cause as a warning.
 ///
-/// It needs a tokio runtime with I/O and time.
+/// The verifier needs a tokio runtime with I/O and time.
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
@@ -71,37 +73,37 @@ pub struct RemoteVerifier {
     endpoint: Uri,
     authorization: HeaderValue,
     timeout: Duration,
-    /// One for each verification that may be in flight.
+    /// One permit for each verification that may be in flight.
     turns: Semaphore,
     connections: Connections,
 }
 
 impl RemoteVerifier {
-    /// A verifier that asks the Tollgate at `url`, with the default settings.
+    /// A verifier that uses the Tollgate server at `url`, with the default settings.
     ///
-    /// The URL begins with `http://` or `https://`; it may have a port, and a path in front of
-    /// `/v1`. Over http both keys travel in the clear: that is for one machine or a private
-    /// network. For https the root certificates of this machine are read, once, from where the
-    /// system keeps them or from the file that `SSL_CERT_FILE` names. For http none are needed.
+    /// The URL begins with `http://` or `https://`. It may have a port, and a path in front of
+    /// `/v1`. Over http, the admin key and the API keys are sent unencrypted, so use http only on
+    /// one machine or in a private network. For https, the verifier reads the root certificates of
+    /// this machine once, from the system's store or from the file in `SSL_CERT_FILE`.
     ///
-    /// The admin key needs the permission `verify` and no other. It belongs to one tenant: keys of
-    /// other tenants are not found.
+    /// The admin key needs the permission `verify` and no other. It belongs to one tenant, so keys
+    /// of other tenants are not found.
     ///
-    /// No request is sent yet, so a wrong host or a revoked admin key is not noticed here.
+    /// No request is sent yet, so a wrong host or a revoked admin key is not detected here.
     ///
     /// # Errors
     ///
-    /// [`RemoteVerifierError`] if the URL cannot be used, `admin_key` is not an admin key, or the
-    /// root certificates that https needs cannot be read.
+    /// [`RemoteVerifierError`] if the URL is not usable, if `admin_key` is not an admin key, or if
+    /// the root certificates for https cannot be read.
     pub fn new(url: &str, admin_key: &KeyText) -> Result<Self, RemoteVerifierError> {
         Self::with_settings(url, admin_key, RemoteSettings::default())
     }
 
-    /// Like [`Self::new`], with other settings.
+    /// The same as [`Self::new`], with other settings.
     ///
     /// # Errors
     ///
-    /// [`RemoteVerifierError`], in the same cases as [`Self::new`].
+    /// [`RemoteVerifierError`] in the same cases as [`Self::new`].
     #[expect(clippy::missing_panics_doc, reason = "the text of a key is always a header value")]
     pub fn with_settings(
         url: &str,
@@ -154,13 +156,13 @@ impl KeyVerifier for RemoteVerifier {
         let asked = tokio::time::timeout(self.timeout, self.ask(key)).await;
         let answer = asked.unwrap_or(Err(Failure::TimedOut(self.timeout)));
         answer.unwrap_or_else(|failure| {
-            warn!(url = %self.endpoint, cause = %failure, "the Tollgate gives no verdict on a key");
+            warn!(url = %self.endpoint, cause = %failure, "Tollgate server gave no verdict on a key");
             Err(Denial::Unavailable.into())
         })
     }
 }
 
-/// Where requests go out: TLS is set up for https alone, so that http needs no root certificates.
+/// The connections for requests. Only https sets up TLS, so http needs no root certificates.
 enum Connections {
     Plain(Pools<HttpConnector>),
     Tls(Pools<HttpsConnector<HttpConnector>>),
@@ -168,9 +170,10 @@ enum Connections {
 
 /// Connections to one host.
 struct Pools<C> {
-    /// Keeps them for further requests.
+    /// A client that keeps connections for further requests.
     kept: Client<C, Full<Bytes>>,
-    /// Makes a new one for each request: once a kept one has failed, the others may be as dead.
+    /// A client that opens a connection for each request. After one kept connection has failed, the
+    /// others may be closed too.
     fresh: Client<C, Full<Bytes>>,
 }
 
@@ -182,13 +185,14 @@ impl Connections {
     ) -> Result<Self, RemoteVerifierError> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        // Spread over the addresses of the host: one that is mute leaves time for the others.
+        // The connector divides its time among the addresses of the host. An address that does not
+        // respond leaves time for the others.
         connector.set_connect_timeout(Some(timeout / 2));
         if endpoint.scheme_str() != Some("https") {
             return Ok(Self::Plain(Pools::new(connector, max_connections)));
         }
         connector.enforce_http(false);
-        // Named, because a provider for the whole process is for the program to choose.
+        // The provider is explicit, because only the program may choose one for the whole process.
         let provider = rustls::crypto::ring::default_provider();
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(provider)
@@ -209,11 +213,11 @@ impl<C: Connect + Clone + Send + Sync + 'static> Pools<C> {
         Self { kept, fresh }
     }
 
-    /// Sends the request; when the connection fails, once more over a new one.
+    /// Sends the request. If the connection fails, sends it once more over a new one.
     async fn send(&self, request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes), Failure> {
         match receive(self.kept.request(request.clone())).await {
             Err(Failure::Connection(cause)) => {
-                debug!(%cause, "the connection to the Tollgate failed: once more over a new one");
+                debug!(%cause, "the connection to the Tollgate server failed, retrying on a new one");
                 receive(self.fresh.request(request)).await
             }
             answer => answer,
@@ -221,7 +225,7 @@ impl<C: Connect + Clone + Send + Sync + 'static> Pools<C> {
     }
 }
 
-/// The whole answer, within its bound.
+/// Receives the whole response, within its maximum size.
 async fn receive(answer: ResponseFuture) -> Result<(StatusCode, Bytes), Failure> {
     let response = answer.await.map_err(|error| Failure::from(&error))?;
     let status = response.status();
@@ -257,7 +261,7 @@ mod tests {
     #[test]
     fn admin_key_is_checked_and_never_shown() {
         let url = "http://127.0.0.1:8080";
-        let error = RemoteVerifier::new(url, &key(KEY)).err().expect("it is no admin key");
+        let error = RemoteVerifier::new(url, &key(KEY)).err().expect("not an admin key");
         assert!(error.to_string().contains("tg_admin_"), "{error}");
         let verifier = RemoteVerifier::new(url, &key(ADMIN_KEY)).expect("a URL and an admin key");
         let request = verifier.request(&key(KEY));
@@ -268,7 +272,7 @@ mod tests {
     #[test]
     fn https_needs_no_process_wide_tls_provider() {
         let made = RemoteVerifier::new("https://tollgate.example", &key(ADMIN_KEY));
-        // A machine may have no root certificates. Then the error says that.
+        // If the machine has no root certificates, the error must say so.
         if let Err(error) = made {
             assert!(matches!(error, RemoteVerifierError::RootCertificates(_)), "{error}");
         }
