@@ -1,5 +1,5 @@
-//! The ledger entries and revokes that this node acknowledged recently. After a failover the node
-//! checks that the database still has them: see [`lost_tail`](super::lost_tail).
+//! The ledger entries and revokes that this node acknowledged recently. After a failover, the node
+//! checks that the database still has them. See [`lost_tail`](super::lost_tail).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,14 +19,14 @@ use crate::domain::{
     text::Reason,
 };
 
-/// How long an entry or a revoke is kept while the node renews its lease. During an outage none is
-/// too old.
+/// Time for which a node that renews its lease keeps an entry or a revoke. During an outage, it
+/// keeps all of them.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Maximum number of entries, and of revokes, that are kept. The oldest are forgotten first.
+/// Maximum number of entries, and of revokes, that a node keeps. It drops the oldest first.
 const MAX_KEPT: usize = 65_536;
 
-/// A ledger entry whose commit was acknowledged.
+/// A ledger entry that this node acknowledged after its commit.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AcknowledgedEntry {
     pub account_id: AccountId,
@@ -34,7 +34,7 @@ pub struct AcknowledgedEntry {
     pub cause: EntryCause,
 }
 
-/// A revoke of an API key whose commit was acknowledged, with everything that repeating it needs.
+/// A revoke of an API key that this node acknowledged after its commit, with all data to repeat it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcknowledgedRevoke {
     pub tenant_id: TenantId,
@@ -51,14 +51,14 @@ impl AcknowledgedRevoke {
     }
 }
 
-/// Entries and revokes that were acknowledged recently, the oldest first.
+/// Entries and revokes that this node acknowledged recently, oldest first.
 #[derive(Default)]
 pub struct Acknowledged {
     entries: Mutex<Recent<AcknowledgedEntry>>,
     revokes: Mutex<Recent<AcknowledgedRevoke>>,
 }
 
-/// Entries and revokes that were acknowledged before a failover, the oldest first.
+/// Entries and revokes that this node acknowledged before a failover, oldest first.
 #[derive(Clone, Default, Debug)]
 pub struct AcknowledgedTail {
     pub entries: Vec<AcknowledgedEntry>,
@@ -66,7 +66,7 @@ pub struct AcknowledgedTail {
 }
 
 impl Acknowledged {
-    /// Keeps the entries of a batch, under one lock.
+    /// Adds the entries of a batch under one lock.
     pub(super) fn add_entries(&self, entries: impl Iterator<Item = AcknowledgedEntry>) {
         let now = Instant::now();
         let mut kept = lock(&self.entries);
@@ -77,7 +77,7 @@ impl Acknowledged {
         lock(&self.revokes).add(Instant::now(), revoke);
     }
 
-    /// A copy of everything that is kept.
+    /// A copy of all entries and revokes.
     #[must_use]
     pub fn tail(&self) -> AcknowledgedTail {
         AcknowledgedTail {
@@ -86,17 +86,16 @@ impl Acknowledged {
         }
     }
 
-    /// Forgets everything that is older than a minute. Must be called only while the node renews
-    /// its lease.
+    /// Drops everything that is older than a minute. Call it only while the node renews its lease.
     pub fn forget_old(&self) {
-        // `None`: this machine started less than a minute ago.
+        // `None` means that this machine started less than a minute ago.
         if let Some(oldest) = Instant::now().checked_sub(KEPT_FOR) {
             lock(&self.entries).forget_before(oldest);
             lock(&self.revokes).forget_before(oldest);
         }
     }
 
-    /// Forgets entries that are lost, so that the next check does not report them again.
+    /// Drops entries that are lost, so that the next check does not report them again.
     pub fn forget_entries(&self, lost: &[AcknowledgedEntry]) {
         let lost: HashSet<_> = lost.iter().collect();
         lock(&self.entries).0.retain(|(_, entry)| !lost.contains(entry));

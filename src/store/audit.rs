@@ -16,7 +16,7 @@ use crate::{
     entropy,
 };
 
-/// An act, which is recorded in the transaction that performs it.
+/// An action to record. It is recorded in the transaction that performs it.
 pub(super) struct Act<'a> {
     pub action: AuditAction,
     pub subject: Subject<'a>,
@@ -24,7 +24,7 @@ pub(super) struct Act<'a> {
     pub detail: Value,
 }
 
-/// The tenant or account that is acted on, and what in it.
+/// The tenant or account that an action changes, and the changed object in it.
 pub(super) enum Subject<'a> {
     Tenant(Option<AuditTarget>),
     Account(&'a ExternalId, Option<AuditTarget>),
@@ -76,9 +76,9 @@ pub struct AuditEvent {
     pub actor: ActorKind,
     pub admin_key_id: Option<AdminKeyId>,
     pub action: AuditAction,
-    /// `None`: the tenant itself.
+    /// The account. `None` if the event concerns the tenant itself.
     pub account: Option<ExternalId>,
-    /// `None`: the account or the tenant itself.
+    /// The target. `None` if the event concerns the account or the tenant itself.
     pub target: Option<AuditTarget>,
     pub detail: Value,
     pub address: Option<String>,
@@ -86,7 +86,7 @@ pub struct AuditEvent {
     pub created_at: Timestamp,
 }
 
-/// Which events to list.
+/// A filter for lists of events.
 #[derive(Clone, Default, Debug)]
 pub struct AuditFilter {
     pub account: Option<ExternalId>,
@@ -107,7 +107,7 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         let before = before.map_or(Uuid::max(), AuditEventId::uuid);
         let account_id = filter.account.as_ref().map(|name| tenant.account_id(name));
-        // One statement for each index.
+        // There is one statement for each index.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {
                 self.read(|mut connection| async move {

@@ -1,6 +1,6 @@
-//! Changes that other nodes apply. A change is announced to all nodes, and waits for them: once it
-//! has returned, no node answers by the state before it. ARCHITECTURE.md has the protocol and its
-//! proof.
+//! Changes that all nodes have to apply. The node that makes a change announces it to the others
+//! and waits for them. After the call has returned, no node answers from the state before the
+//! change. ARCHITECTURE.md has the protocol and its proof.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,7 +25,7 @@ use crate::domain::{
 pub(super) const CHANNEL: &str = "tollgate_changes";
 
 text_enum! {
-    /// What changed, as a notification names it.
+    /// The kind of object that changed, as a notification contains it.
     pub(super) enum ChangeKind {
         /// API keys.
         Keys = "keys",
@@ -33,34 +33,35 @@ text_enum! {
         Account = "account",
         /// An admin key, and with it the links that it made and their sessions.
         AdminKey = "admin_key",
-        /// Dashboard sessions, or links that were not used.
+        /// Dashboard sessions or unused links.
         Sessions = "sessions",
     }
 }
 
-/// A change of one node, as the others acknowledge it.
+/// The id of a change, with which other nodes acknowledge it.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChangeId {
     pub node: NodeId,
     pub number: u64,
 }
 
-/// What this node knows about the other nodes, and about its own changes that are not settled.
+/// The state of the other nodes, and of this node's unsettled changes, as far as this node knows
+/// it.
 pub(super) struct Changes {
     pub node: NodeId,
     last_number: AtomicU64,
     last_renewal: AtomicI64,
-    /// The nodes that have acknowledged each unsettled change, by its number.
+    /// For each unsettled change, by its number, the nodes that have acknowledged it.
     pub under_way: Mutex<HashMap<u64, HashSet<NodeId>>>,
     pub acknowledged: Notify,
     seen: Mutex<HashMap<NodeId, Seen>>,
     pub apply_here: OnceLock<Box<dyn Fn(KeyTag) + Send + Sync>>,
-    /// Called with the server on which this node has committed a change.
+    /// The callback that gets the server on which this node has committed a change.
     pub committed_on: OnceLock<Box<dyn Fn(ServerId) + Send + Sync>>,
 }
 
-/// The newest renewal of a node that was seen, and when it was first seen. It was sent before that,
-/// so its lease ends no later than one lease after `since`.
+/// The newest known renewal of a node, and the time when this node first saw it. The other node
+/// sent the renewal before that time, so its lease ends at most one lease after `since`.
 #[derive(Clone, Copy)]
 struct Seen {
     renewal: i64,
@@ -75,7 +76,7 @@ pub(super) struct NodeRow {
     pub lease: Duration,
 }
 
-/// A change that was announced in its own transaction. It must be settled after the commit.
+/// A change that its own transaction announced. It must be settled after the commit.
 #[must_use]
 pub(super) struct Change {
     pub under_way: UnderWay,
@@ -84,7 +85,7 @@ pub(super) struct Change {
     pub server: ServerId,
 }
 
-/// The acknowledgements of a change, which are forgotten when this is dropped.
+/// The acknowledgements of a change. Dropping this forgets them.
 pub(super) struct UnderWay {
     pub changes: Arc<Changes>,
     pub number: u64,
@@ -104,7 +105,7 @@ impl Changes {
         }
     }
 
-    /// The channel of notifications for this node only.
+    /// The channel for notifications to this node only.
     pub fn own_channel(&self) -> String {
         channel_of(self.node)
     }
@@ -122,7 +123,7 @@ impl Changes {
     }
 
     /// Records renewals that were just read. Returns for each node the latest time at which a lease
-    /// that was granted before the read ends.
+    /// from before the read can end.
     pub fn ends_of_leases(&self, rows: &[NodeRow]) -> HashMap<NodeId, Instant> {
         let now = Instant::now();
         let mut seen = lock(&self.seen);
@@ -138,9 +139,9 @@ impl Changes {
         rows.iter().map(end).collect()
     }
 
-    /// Notifies all nodes of a change, in its transaction. `tags` are those of the API keys that
-    /// changed. The nodes receive the notification if and when the transaction commits, after those
-    /// of all earlier commits.
+    /// Notifies all nodes of a change, in its transaction. `tags` are the tags of the changed API
+    /// keys. The nodes receive the notification only if the transaction commits, and after the
+    /// notifications of all earlier commits.
     pub async fn announce(
         self: &Arc<Self>,
         connection: &mut Connection,
@@ -184,6 +185,6 @@ pub(super) fn channel_of(node: NodeId) -> String {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No operation leaves the value inconsistent, so a panic elsewhere does no harm.
+    // No operation leaves the value inconsistent, so a panic in another thread does no harm.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

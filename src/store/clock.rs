@@ -3,7 +3,7 @@ use time::OffsetDateTime;
 use super::{StoreError, connection::Connection};
 use crate::domain::timestamp::Timestamp;
 
-/// The database's clock, at this statement and not at the start of its transaction.
+/// The time by the database's clock. It is the time of this statement, not that of the transaction.
 pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"SELECT /* clock.now */ clock_timestamp() AS "now!""#)
         .fetch_one(connection)
@@ -11,7 +11,7 @@ pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp, StoreE
     Timestamp::try_from(now).map_err(|error| StoreError::corrupt("clock_timestamp()", error))
 }
 
-/// Reads a stored time.
+/// Converts a stored time.
 pub(super) fn stored_time(
     column: &'static str,
     moment: OffsetDateTime,

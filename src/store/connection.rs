@@ -1,5 +1,5 @@
-//! Connections on which this process limits the time of each statement. A frozen server accepts
-//! everything and answers nothing, and its own time limits do not end that.
+//! Connections with a time limit for each statement, which this process enforces. A frozen server
+//! accepts every message and answers none, and its own time limits do not end that.
 
 use std::{
     io,
@@ -21,16 +21,16 @@ use tokio::{
 
 use super::error::is_lost_connection;
 
-/// A pool of such connections.
+/// A pool of connections with this limit.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     pool: PgPool,
     limit: Duration,
 }
 
-/// A connection of a pool. A statement on it, such as a COMMIT, fails if it has no answer within
-/// the limit. The connection is then closed instead of returned to the pool: the answer may still
-/// arrive, and until then the connection is of no use.
+/// A connection of a pool. A statement, such as a COMMIT, fails if there is no answer within the
+/// limit. The connection is then closed and not returned to the pool, because the late answer may
+/// still arrive and would be mistaken for the answer to the next statement.
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: PoolConnection<Postgres>,
@@ -39,7 +39,7 @@ pub(super) struct Connection {
 }
 
 impl Pool {
-    /// `limit` is the time limit of a statement.
+    /// `limit` is the time limit for each statement.
     pub fn new(pool: PgPool, limit: Duration) -> Self {
         Self { pool, limit }
     }
@@ -49,24 +49,24 @@ impl Pool {
         Ok(Connection { inner, limit: self.limit, is_lost: false })
     }
 
-    /// The pool itself, whose connections have no such limit.
+    /// The inner pool, whose connections have no such limit.
     pub fn unlimited(&self) -> &PgPool {
         &self.pool
     }
 
-    /// Waits for the connections that are in use, and closes all connections.
+    /// Waits until the connections in use are returned, and closes all connections.
     pub async fn close(&self) {
         self.pool.close().await;
     }
 }
 
 impl Connection {
-    /// The connection without the time limit, for a statement that may take long.
+    /// The inner connection without the time limit, for a slow statement.
     pub fn unlimited(&mut self) -> &mut PgConnection {
         &mut self.inner
     }
 
-    /// Closes the connection on drop instead of returning it to the pool.
+    /// Closes the connection on drop. It does not return to the pool.
     pub fn close_on_drop(&mut self) {
         self.is_lost = true;
     }
@@ -156,7 +156,7 @@ async fn limited<T>(
     answer
 }
 
-/// The rows of a statement, as long as they arrive within the limit.
+/// The rows of a statement. The stream fails if it exceeds the limit.
 struct Limited<'a> {
     answer: BoxStream<'a, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
     end: Pin<Box<Sleep>>,

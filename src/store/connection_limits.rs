@@ -1,7 +1,7 @@
 //! Checks that Postgres allows the connections that one node opens.
 //!
-//! The pools open connections only when they are needed. A node with too few would look healthy,
-//! and its purchases would fail under load, so a service checks the limits before it starts.
+//! The pools open connections only on demand. A node with too few would look healthy, but its
+//! purchases would fail under load. So a service checks the limits before it starts.
 
 use sqlx::{PgConnection, Row as _};
 
@@ -11,45 +11,46 @@ use super::{
     pool::{BATCH_CONNECTIONS, PoolSettings},
 };
 
-/// The connection that listens to what other nodes change.
+/// The connection that listens to the changes of other nodes.
 const LISTENER: u32 = 1;
 
-/// What a node opens beside the connections of `TOLLGATE_DATABASE_CONNECTIONS`.
+/// Number of connections that a node opens in addition to `TOLLGATE_DATABASE_CONNECTIONS`.
 const BESIDE_THE_POOL: u32 = lookups::CONNECTIONS + BATCH_CONNECTIONS + LISTENER;
 
 impl PoolSettings {
-    /// How many connections one running service opens at most. A pooler, if `listen_url` says that
-    /// there is one, gets all of them but the one that listens.
+    /// Maximum number of connections that one running service opens. With a pooler, which a
+    /// `listen_url` implies, all but the listening connection go through the pooler.
     #[must_use]
     pub fn connections_per_node(&self) -> u32 {
         self.max_connections + BESIDE_THE_POOL
     }
 }
 
-/// What Postgres allows the role that is connected, whatever other clients have open.
+/// The limits that Postgres has for the connected role, regardless of other clients' connections.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimits {
     role: String,
-    /// Limits of roles and databases do not apply to superusers, and nothing is reserved from them.
+    /// Whether the role is a superuser. Limits of roles and databases do not apply to superusers,
+    /// and reserved connections are available to them.
     is_superuser: bool,
     role_limit: Option<u32>,
     database: String,
     database_limit: Option<u32>,
     max_connections: u32,
-    /// Of these, what the role may not use.
+    /// The number of these connections that the role may not use.
     reserved: u32,
 }
 
-/// One limit, and where it is set.
+/// One limit, and the place where it is set.
 struct Limit {
     connections: u32,
     text: String,
 }
 
 impl ConnectionLimits {
-    /// Asks in one message of the simple protocol, which also works through a pooler.
+    /// Reads the limits with one message of the simple protocol, which also works through a pooler.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
-        // `reserved_connections` and the role that may use them are there from Postgres 16 on.
+        // Postgres has `reserved_connections`, and a role that may use them, since version 16.
         let row = sqlx::raw_sql(
             "SELECT /* connection_limits.read */
                     r.rolname::text AS role, r.rolsuper AS is_superuser,
@@ -71,7 +72,7 @@ impl ConnectionLimits {
         .fetch_one(connection)
         .await?;
         let number = |column: &str| row.try_get::<i32, _>(column);
-        // -1 stands for no limit.
+        // -1 means no limit.
         let limit = |column: &str| number(column).map(|limit| u32::try_from(limit).ok());
         Ok(Self {
             role: row.try_get("role")?,
@@ -84,8 +85,9 @@ impl ConnectionLimits {
         })
     }
 
-    /// Why these limits are too small for a node with such settings, and what to do; `None` if they
-    /// are large enough. Other nodes and clients share the limits, but are not counted here.
+    /// Why these limits are too small for a node with such settings, and what to do. `None` if they
+    /// are large enough. Other nodes and clients share the limits, but this check does not count
+    /// them.
     pub fn shortage(&self, settings: &PoolSettings) -> Option<String> {
         let behind_pooler = settings.listen_url.is_some();
         let elsewhere = if behind_pooler { LISTENER } else { 0 };

@@ -1,14 +1,14 @@
-//! Reads the URL of a database, in the form that libpq defines. Mistakes that sqlx only warns about
-//! are errors here: a misspelled `sslmode` would leave a connection without protection.
+//! Parses the URL of a database, in the form that libpq defines. Mistakes for which sqlx only logs
+//! a warning are errors here, because a misspelled `sslmode` would leave a connection unprotected.
 //!
-//! No error repeats a value, because a password that is not percent-encoded can end up anywhere in
-//! the URL.
+//! No error repeats a value, because a password without percent-encoding can end up anywhere in the
+//! URL.
 
 use std::net::IpAddr;
 
 use super::{percent::decode, url_parameters::Parameters};
 
-/// A URL that cannot be used.
+/// A URL that is not usable.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "{setting} cannot be used: {reason}. The form is \
@@ -21,9 +21,10 @@ pub struct UrlError {
 
 /// The parts of a URL, decoded.
 pub(super) struct ConnectionUrl {
-    /// Names, addresses, and directories of sockets. Empty if the URL names no host.
+    /// Names, addresses, and directories of sockets. Empty if the URL has no host.
     pub hosts: Vec<String>,
-    /// One for all hosts, or one for each. Empty, or `None`: libpq's default.
+    /// One port for all hosts, or one for each host. If the list is empty or an item is `None`,
+    /// libpq's default applies.
     pub ports: Vec<Option<u16>>,
     /// All other parts, as parameters with the names that sqlx understands.
     pub parameters: Vec<(String, String)>,
@@ -35,14 +36,14 @@ const HOW_TO_ENCODE: &str =
     "In a user or a password, write / as %2F, ? as %3F, # as %23, and @ as %40";
 
 impl ConnectionUrl {
-    /// Reads a URL. The error is the reason, which contains no value of the URL.
+    /// Parses a URL. The error is the reason, without any value from the URL.
     pub fn read(url: &str) -> Result<Self, String> {
         let url = url.trim();
         let Some(rest) = SCHEMES.into_iter().find_map(|scheme| url.strip_prefix(scheme)) else {
             return Err("it does not begin with postgres://".to_owned());
         };
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
-        // Most likely the authority ended inside a password that is not encoded.
+        // Most likely the host part ended inside a password without percent-encoding.
         if rest.contains(['@', '#']) {
             return Err(format!("it has an @ or a # after the host. {HOW_TO_ENCODE}"));
         }
@@ -63,7 +64,7 @@ impl ConnectionUrl {
         let (mut hosts, mut ports) = read_hosts(hosts)?;
         if let Some(list) = given.take("host") {
             if !hosts.is_empty() {
-                return Err("it names hosts twice: before the database, and in host=".to_owned());
+                return Err("it has hosts twice: before the database, and in host=".to_owned());
             }
             hosts = list.split(',').map(read_name).collect::<Result<_, _>>()?;
         }
@@ -84,13 +85,13 @@ impl ConnectionUrl {
             ports =
                 list.split(',').map(|port| read_port(port).map(Some)).collect::<Result<_, _>>()?;
         }
-        // Both accepted values ask for the primary, which is all that Tollgate uses.
+        // Both accepted values request the primary, and Tollgate uses only the primary.
         given.take("target_session_attrs");
         Ok(Self { hosts, ports, parameters: given.all() })
     }
 }
 
-/// Reads `host1:5432,host2,[::1]:5434`.
+/// Parses `host1:5432,host2,[::1]:5434`.
 fn read_hosts(list: &str) -> Result<(Vec<String>, Vec<Option<u16>>), String> {
     let (mut hosts, mut ports) = (Vec::new(), Vec::new());
     for host in list.split(',').filter(|_| !list.is_empty()) {
@@ -117,7 +118,7 @@ fn read_hosts(list: &str) -> Result<(Vec<String>, Vec<Option<u16>>), String> {
     Ok((hosts, ports))
 }
 
-/// Reads the name of a host, its address, or the directory of a socket.
+/// Parses the name of a host, its address, or the directory of a socket.
 fn read_name(name: &str) -> Result<String, String> {
     if name.is_empty() {
         return Err("a host is empty".to_owned());
@@ -242,7 +243,7 @@ mod tests {
             ("postgres://u:hunter2@a/x?password=hunter2", "it has password twice"),
             ("postgres://u@a/x?user=u", "it has user twice"),
             ("postgres://a/x?dbname=x", "it has dbname twice"),
-            ("postgres://a/x?host=b", "it names hosts twice"),
+            ("postgres://a/x?host=b", "it has hosts twice"),
             ("postgres://a:1/x?port=1", "it has ports twice"),
             ("postgres://a/x?port=hunter2", "a port is not a number"),
             ("postgres://a/x?hostaddr=hunter2", "hostaddr must be an IP address"),
@@ -255,7 +256,7 @@ mod tests {
                 "does not support libpq's parameter connect_timeout",
             ),
             ("postgres://a/x?channel_binding=require", "libpq's parameter channel_binding: remove"),
-            // Each of these may be a password that was cut at an &.
+            // Each of these may be a password that an & has cut off.
             ("postgres://a/x?password=a&hunter2", "In a value, write & as %26"),
             ("postgres://a/x?password=a&hunter2=b", "In a value, write & as %26"),
             ("postgres://a/x?hunter2", "In a value, write & as %26"),

@@ -36,26 +36,26 @@ use super::{
 };
 use crate::{domain::server::ServerId, entropy, schema};
 
-/// How often a node whose URL has several hosts asks them which one is the primary.
+/// Interval at which a node whose URL has several hosts looks for the primary among them.
 const WATCH_HOSTS_EVERY: Duration = Duration::from_secs(5);
 
-/// How long the connections may take to close.
+/// Time limit for closing the connections.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The database. Cheap to share behind an `Arc`; holds the pool of connections.
+/// The database, with its pools of connections. Share it in an `Arc`.
 pub struct Store {
     pub(super) pool: Pool,
     /// The hosts of `DATABASE_URL`.
     hosts: Hosts,
     pub(super) servers: Servers,
-    /// The hosts whose pooler, if there is one, is in session mode.
+    /// The hosts that have no pooler, or one in session mode, according to a check.
     checked_hosts: Mutex<HashSet<String>>,
-    /// Turns on the pool's connections.
+    /// The turns on the pool's connections.
     turns: Turns,
     acquire_timeout: Duration,
-    /// Has its own connections, so that a lookup waits for no purchase.
+    /// The lookups, which have their own connections, so that they never wait for purchases.
     pub(super) lookups: Lookups,
-    /// Connections for batches, so that a batch waits for no list.
+    /// Connections for batches, so that they never wait for lists.
     pub(super) batches: Pool,
     pub(super) listener: Listener,
     pub(super) changes: Arc<Changes>,
@@ -70,8 +70,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects, so that a wrong address is an error at the start and not in the first request. Finds
-    /// the schema that has the tables, and pins every connection to it.
+    /// Connects immediately, so that a wrong address is an error at the start and not in the first
+    /// request. Finds the schema that has the tables, and pins every connection to it.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
         let hosts = Hosts::parse("DATABASE_URL", &settings.url)?;
@@ -121,8 +121,8 @@ impl Store {
         })
     }
 
-    /// Logs a warning if connections to Postgres cross a network without encryption. For a service:
-    /// an operator looks in its log for problems of a deployment.
+    /// Logs a warning if connections to Postgres cross a network without encryption. Only a service
+    /// calls this, because operators look for problems of a deployment in its log.
     pub fn warn_if_not_encrypted(&self) {
         let Listener { hosts: listen_hosts, settings, .. } = &self.listener;
         let mut urls = Vec::new();
@@ -142,11 +142,11 @@ impl Store {
         }
     }
 
-    /// Refuses limits of Postgres that are too small for all connections of a node. For a service:
-    /// a command opens one connection after another.
+    /// Fails if the limits of Postgres are too small for all connections of a node. Only a service
+    /// calls this: a command opens only one connection at a time.
     ///
-    /// If `listen_url` says that there is a pooler, this only logs a limit that is too small:
-    /// connections that exceed it wait in the pooler, whose own limits cannot be read.
+    /// If there is a pooler, which a `listen_url` implies, this only logs a limit that is too
+    /// small. Connections above the limit wait in the pooler, and its own limits cannot be read.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
         let place = place(&self.pool.unlimited().connect_options());
@@ -164,24 +164,24 @@ impl Store {
             reason,
             "Postgres allows fewer connections than this node may open: further ones wait in the \
              pooler of DATABASE_URL, which in session mode needs one connection to Postgres for \
-             each, and requests that wait too long get 503"
+             each of them, and requests that wait too long get 503"
         );
         Ok(())
     }
 
-    /// How long a request waits for a connection.
+    /// Maximum time that a request waits for a connection.
     #[must_use]
     pub fn acquire_timeout(&self) -> Duration {
         self.acquire_timeout
     }
 
-    /// The server that a connection of the pool leads to.
+    /// The server of the pool's connections.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn server(&self) -> Result<ServerId, StoreError> {
         self.read(|mut connection| async move { primary::server(&mut connection).await }).await
     }
 
-    /// Whether the server is a standby, on which nothing can be changed.
+    /// Whether the server is a standby, which is read-only.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn is_standby(&self) -> Result<bool, StoreError> {
         self.read(|mut connection| async move { primary::is_standby(&mut connection).await }).await
@@ -193,7 +193,7 @@ impl Store {
         let place = place(&self.pool.unlimited().connect_options());
         let migration = |reason| ConnectError::Migration { place: place.clone(), reason };
         let failed = |error| migration(explain::message(&error));
-        // Detached, so that it does not return to the pool with changed settings.
+        // The connection is detached, so that it does not return to the pool with changed settings.
         let mut connection =
             acquire_at_start(self.pool.unlimited(), self.acquire_timeout).await?.detach();
         if let Err(error) = schema::bring_up_to_date(&mut connection).await {
@@ -218,19 +218,19 @@ impl Store {
         PoolState { idle, used: size.saturating_sub(idle), max: self.max_connections }
     }
 
-    /// Waits for the connections that are in use, and closes all. Does not wait for a database that
-    /// does not answer.
+    /// Waits until the connections in use are returned, and closes all connections. Gives up if the
+    /// database does not answer.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
         let all =
             async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
-            warn!("the database does not answer: its connections are cut");
+            warn!("the database does not answer: dropping its connections");
         }
     }
 
-    /// Chooses the host for new connections again after the session was lost. Returns the host for
-    /// the next session.
+    /// Chooses the host for new connections again after the node lost its session. Returns the host
+    /// for the next session.
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
         self.check_new_host(&self.hosts, &host).await?;
@@ -242,8 +242,8 @@ impl Store {
         Ok(listening)
     }
 
-    /// Refuses a host of several that is a pooler and not in session mode. The host that was used at
-    /// the start was checked then.
+    /// Refuses a host that has a pooler in a mode other than session mode, if the URL has several
+    /// hosts. The host that was chosen at the start was checked at the start.
     async fn check_new_host(
         &self,
         hosts: &Hosts,
@@ -265,8 +265,8 @@ impl Store {
         }
     }
 
-    /// If the URL has several hosts, asks all of them every few seconds which one is the primary. A
-    /// newly promoted one ends the session, so that the node follows the promotion even if the old
+    /// If the URL has several hosts, queries all of them every few seconds for the primary. A newly
+    /// promoted primary ends the session, so that the node follows the promotion even if the old
     /// primary still answers.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn watch_hosts(&self) -> Infallible {
@@ -279,7 +279,7 @@ impl Store {
         }
     }
 
-    /// The host for a connection that listens.
+    /// The host for a listening connection.
     pub(super) async fn listening_host(&self) -> Result<PgConnectOptions, NoPrimary> {
         match &self.listener.settings.listen_url {
             Some(_) => choose(&self.listener.hosts, &self.servers).await,
@@ -287,8 +287,8 @@ impl Store {
         }
     }
 
-    /// Runs a read, and repeats it while it gets connections that a restart of the database has
-    /// closed. Each failure removes one of them from the pool.
+    /// Runs a read, and repeats it if a restart of the database has closed its connection. Each
+    /// failure removes one closed connection from the pool.
     pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
     where
         F: Fn(Connection) -> Fut,
@@ -316,7 +316,7 @@ impl Store {
                 }
             }
         };
-        let late = |_| Err(StoreError::Unavailable("no answer in time".into()));
+        let late = |_| Err(StoreError::Unavailable("the database did not answer in time".into()));
         tokio::time::timeout(self.read_timeout, attempts).await.unwrap_or_else(late)
     }
 
@@ -324,7 +324,7 @@ impl Store {
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let turn = self.turn().await?;
         let begin = |mut connection: Connection| async move {
-            // If this future is dropped, it is unknown whether the transaction has begun.
+            // If this future is dropped, the transaction may or may not have begun.
             connection.close_on_drop();
             connection.execute("BEGIN").await?;
             connection.keep();
@@ -339,13 +339,13 @@ impl Store {
         turn.map_err(|_| StoreError::Unavailable("no connection was free in time".into()))
     }
 
-    /// Measures an operation until the timer is dropped.
+    /// Measures the time of an operation until the timer is dropped.
     pub(super) fn timer(&self, operation: &'static str) -> Timer {
         Timer { operation, since: Instant::now() }
     }
 }
 
-/// Records how long an operation of the store took.
+/// Records the duration of a store operation.
 pub(super) struct Timer {
     operation: &'static str,
     since: Instant,

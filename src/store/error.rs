@@ -9,43 +9,44 @@ use crate::domain::{
 /// The SQLSTATE of a write on a server that refuses writes.
 const READ_ONLY: &str = "25006";
 
-/// Why an operation failed. It has left nothing in the database. Only if the connection was lost
-/// during the commit ([`StoreError::Unavailable`]), it may have taken effect.
+/// Why an operation failed. The operation has changed nothing in the database, with one exception:
+/// after [`StoreError::Unavailable`] it may have taken effect, if the connection was lost during
+/// the commit.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operation is not allowed.
     #[error("refused: {0:?}")]
     Refused(Refusal),
-    /// The database cannot be asked now. A retry may succeed.
-    #[error("the database cannot be asked")]
+    /// The database is not available. A retry may succeed.
+    #[error("the database is unavailable")]
     Unavailable(#[source] Box<dyn Error + Send + Sync>),
-    /// A fault of the program or the data.
-    #[error("the database refused what it was asked")]
+    /// The program or the data has a fault.
+    #[error("the database refused a statement")]
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Why an operation is not allowed, in the words of the contract.
+/// Why an operation is not allowed, in the terms of the API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The resource is absent, or belongs to another tenant or account.
     NotFound,
     /// The account has its maximum number of live keys.
     KeyLimitReached { max_keys: u16 },
-    /// A dead key cannot be changed or rotated.
+    /// A revoked or expired key cannot be changed or rotated.
     KeyNotLive,
-    /// The key was already rotated out, and dies when its grace period ends.
+    /// The key was already rotated, and expires when its grace period ends.
     KeyAlreadyRotated,
     /// The expiry passed before the statement reached the database.
     ExpiryPassed,
-    /// The same Idempotency-Key was used before with another body.
+    /// The same Idempotency-Key was used before for a different request.
     IdempotencyMismatch,
     /// The balance would not fit in 64 bits.
     BalanceOverflow,
-    /// The refund is larger than what is left of the purchase.
+    /// The refund is larger than the rest of the purchase.
     RefundTooLarge { refundable: i64 },
     /// The key or its account has its maximum number of open holds.
     HoldLimitReached(HoldLimit),
-    /// A hold that is closed cannot be captured or voided.
+    /// The hold is closed, so it cannot be captured or voided.
     HoldNotOpen { status: HoldStatus },
     /// The capture is larger than the hold.
     HoldTooSmall { held: i64 },
@@ -53,9 +54,9 @@ pub enum Refusal {
     KeyDenied(Denial),
     /// The key of the operation no longer has the scope.
     ScopeLost,
-    /// The form has already made a key. Submitting it again makes no second one.
+    /// The form has already created a key. Submitting it again creates no second key.
     FormSpent,
-    /// The dashboard's session was closed meanwhile, or has made its maximum number of keys. The
+    /// The dashboard session was closed meanwhile, or has created its maximum number of keys. The
     /// owner has to open a new session.
     SessionOver,
     /// Another tenant has this slug in this environment.
@@ -71,9 +72,9 @@ impl From<Refusal> for StoreError {
 }
 
 impl StoreError {
-    /// A stored value is not one that the program writes.
+    /// An error for a stored value that the program would never write.
     pub(super) fn corrupt(column: &'static str, error: impl std::fmt::Display) -> Self {
-        Self::Internal(format!("{column} holds what it must not: {error}").into())
+        Self::Internal(format!("{column} has an invalid value: {error}").into())
     }
 }
 
@@ -93,7 +94,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The error as it is logged.
+/// The error in the form for the log.
 fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     match error {
         sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut => explain::message(&error).into(),
@@ -101,7 +102,8 @@ fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     }
 }
 
-/// The constraints that a client can run into, by name. Earlier checks catch everything but races.
+/// The refusals for the constraints that a client can violate, by name. Earlier checks prevent all
+/// violations except in races.
 fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
     match error.as_database_error()?.constraint()? {
         "api_keys_dead_stays_dead" => Some(Refusal::KeyNotLive),
@@ -118,8 +120,8 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
         sqlx::Error::Database(error) => {
-            // Shutdown by an administrator, crash, idle-session time-outs, a standby that refuses a
-            // write, connection exception.
+            // Shutdown by an administrator, crash, idle-session time-outs, a write on a standby,
+            // connection exception.
             error.code().is_some_and(|code| {
                 matches!(&*code, "57P01" | "57P02" | "57P05" | "25P03" | READ_ONLY)
                     || code.starts_with("08")
@@ -129,12 +131,12 @@ pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether another transaction held a lock for too long. Nothing was done.
+/// Whether another transaction held a lock for too long. The statement had no effect.
 pub(super) fn is_lock_timeout(error: &sqlx::Error) -> bool {
     has_state(error, "55P03")
 }
 
-/// Whether the server refuses writes. It is a standby.
+/// Whether the server refuses writes because it is a standby.
 pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     has_state(error, READ_ONLY)
 }
@@ -158,8 +160,8 @@ fn is_transient(error: &sqlx::Error) -> bool {
 fn is_transient_state(code: &str) -> bool {
     // Connection, authorization, database gone, resources, operator intervention, system.
     let classes = ["08", "28", "3D", "53", "57", "58"];
-    // Not accepting connections; a lock took too long; a deadlock; a standby that does not write; a
-    // function that is gone: a newer node has replaced it while this statement waited.
+    // The server accepts no connections, a lock took too long, there was a deadlock, a standby
+    // refused a write, or a newer node has replaced a function while this statement waited.
     let states = ["55000", "55P03", "40P01", "40001", READ_ONLY, "42883"];
     classes.iter().any(|class| code.starts_with(class)) || states.contains(&code)
 }

@@ -1,14 +1,14 @@
-//! Error messages for operators, if Postgres refuses a connection, a migration or a statement: what
-//! happened, and what to do. The texts of sqlx end with a line number of Postgres's source code,
-//! which says nothing about the operator's database.
+//! Error messages for operators, for connections, migrations and statements that Postgres refuses.
+//! They say what happened and what to do. The messages of sqlx end with a line number of Postgres's
+//! source code, which does not help an operator.
 
 use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
 use super::pinned_schema::{Schema, quote};
 use crate::schema::SchemaError;
 
-/// Postgres's message with its SQLSTATE. For other errors the innermost cause: the outer ones only
-/// say that there was an error.
+/// Postgres's message with its SQLSTATE. For other errors, the innermost cause, because the outer
+/// ones only say that there was an error.
 pub(super) fn message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {
@@ -18,8 +18,8 @@ pub(super) fn message(error: &sqlx::Error) -> String {
         sqlx::Error::Io(error) => error.to_string(),
         sqlx::Error::Configuration(error) | sqlx::Error::Tls(error) => error.to_string(),
         sqlx::Error::PoolTimedOut => {
-            "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: all of this process \
-             are in use, or Postgres allows no further one (CONNECTION LIMIT of the role or of the \
+            "no connection was free within TOLLGATE_DATABASE_ACQUIRE_TIMEOUT: this process uses \
+             all of them, or Postgres allows no more (CONNECTION LIMIT of the role or of the \
              database, or max_connections)"
                 .to_owned()
         }
@@ -27,7 +27,7 @@ pub(super) fn message(error: &sqlx::Error) -> String {
     }
 }
 
-/// Why Postgres refused a connection. `setting` is the one that has the URL.
+/// Why Postgres refused a connection. `setting` is the setting that has the URL.
 pub(super) fn refused_connection(
     error: &sqlx::Error,
     setting: &str,
@@ -68,7 +68,7 @@ pub(super) fn refused_connection(
     format!("{}. {what_to_do}", message(error))
 }
 
-/// Why the schema could not be brought up to date. `connection` is the one on which it did.
+/// Why the schema could not be updated. `connection` is the one that the update used.
 pub(super) async fn failed_migration(
     error: &SchemaError,
     schema: &Schema,
@@ -93,7 +93,7 @@ pub(super) async fn failed_migration(
     }
 }
 
-/// What lets this connection's role change the schema.
+/// The statement that allows this connection's role to change the schema.
 async fn missing_privilege(
     schema: &Schema,
     connection: &mut PgConnection,
@@ -123,12 +123,12 @@ async fn missing_privilege(
     })
 }
 
-/// The database that a connection asks for; Postgres takes the user's name if there is none.
+/// The database of a connection. Without one, Postgres uses the user's name.
 pub(super) fn database(options: &PgConnectOptions) -> &str {
     options.get_database().unwrap_or(options.get_username())
 }
 
-/// Whether Postgres refused a connection because a limit of connections is reached.
+/// Whether Postgres refused a connection because a connection limit was reached.
 pub(super) fn is_too_many_connections(error: &sqlx::Error) -> bool {
     sqlstate(error).as_deref() == Some("53300")
 }

@@ -5,15 +5,15 @@ use crate::domain::{
     id::{HoldId, KeyId},
 };
 
-/// The holds that were voided together.
+/// The holds that one call voided.
 pub(super) struct VoidedHolds {
     pub ids: Vec<HoldId>,
-    /// The sum of their amounts in minor units.
+    /// The sum of the amounts, in minor units.
     pub amount: i64,
 }
 
 /// Voids the open holds of a key, of which there are at most
-/// [`MAX_OPEN_HOLDS_OF_KEY`](crate::domain::hold::MAX_OPEN_HOLDS_OF_KEY). Must be called under the
+/// [`MAX_OPEN_HOLDS_OF_KEY`](crate::domain::hold::MAX_OPEN_HOLDS_OF_KEY). Call this under the
 /// account's lock.
 pub(super) async fn void_holds_of_key(
     connection: &mut Connection,

@@ -1,5 +1,5 @@
-//! Chooses the host to use among those of a URL: the primary, or if several hosts are primaries
-//! after a failover, the one that was promoted last.
+//! Chooses the host to use from the hosts of a URL. It is the primary. If several hosts are
+//! primaries after a failover, it is the one that was promoted last.
 
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ use super::{
     unreachable,
 };
 
-/// How long one of several hosts may take to answer. A frozen host accepts connections and never
+/// Time limit for the answer of one of several hosts. A frozen host accepts connections, but never
 /// answers.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// How long to wait for the other hosts once a primary has answered: another one may have a higher
-/// timeline.
+/// Time to wait for the other hosts after a primary has answered, because another host may have a
+/// higher timeline.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(100);
 
 /// The answer of a host.
@@ -32,20 +32,20 @@ enum Answer {
     OtherDatabase,
 }
 
-/// No host can be used.
+/// No host is usable.
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .reasons.join("; "))]
 pub(super) struct NoPrimary {
-    /// Each host, and why it cannot be used.
+    /// Each host, and why it is not usable.
     pub reasons: Vec<String>,
     /// The first host that is a standby.
     pub standby: Option<PgConnectOptions>,
-    /// Whether a host has not answered in time.
+    /// Whether a host did not answer in time.
     pub is_slow: bool,
 }
 
-/// The host to use: of the primaries, the one with the highest timeline. A single host is returned
-/// without asking it.
+/// The host to use: the primary with the highest timeline. A single host is returned without a
+/// query.
 pub(super) async fn choose(
     hosts: &Hosts,
     servers: &Servers,
@@ -85,7 +85,7 @@ pub(super) async fn choose(
     best.map(|(_, host)| host.clone()).ok_or(none)
 }
 
-/// Asks all hosts, if there are several, and reports those that are primaries to `servers`.
+/// If there are several hosts, queries all of them, and reports the primaries to `servers`.
 pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     if let [_] = hosts.all() {
         return;
@@ -94,7 +94,7 @@ pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     let mut primaries: Vec<Server> = Vec::new();
     for answer in join_all(asked).await {
         if let Ok(Ok(Answer::Primary(server))) = answer {
-            // This only reports the server. Whether it may be used does not matter here.
+            // This only reports the server. It does not matter here whether the node may use it.
             let _ = servers.admit(server);
             primaries.push(server);
         }
@@ -105,7 +105,7 @@ pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     servers.split(is_split);
 }
 
-/// The host to use at the start, where the error is for the operator.
+/// The host to use at the start, with an error for the operator.
 pub(super) async fn choose_at_start(
     hosts: &Hosts,
     servers: &Servers,
@@ -116,7 +116,7 @@ pub(super) async fn choose_at_start(
     let none = loop {
         match choose(hosts, servers).await {
             Ok(host) => return Ok(host),
-            // A server is slow while a machine starts.
+            // A server is slow while its machine starts.
             Err(none) if none.is_slow && Instant::now() < deadline => {}
             Err(none) => break none,
         }
@@ -137,7 +137,7 @@ pub(super) async fn why_not(
     servers: &Servers,
 ) -> NoPrimary {
     let answer = match error {
-        // The time-out of the pool hides why there is no connection.
+        // The pool's time-out hides why there is no connection.
         sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
         error => Ok(Err(error)),
     };
@@ -154,11 +154,11 @@ fn reason(
     answer: Result<Result<Answer, sqlx::Error>, Elapsed>,
 ) -> String {
     let reason = match answer {
-        Ok(Ok(Answer::Primary(_))) => "it was slow to answer".to_owned(),
+        Ok(Ok(Answer::Primary(_))) => "it answered slowly".to_owned(),
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
         Ok(Ok(Answer::OtherDatabase)) => {
-            "it is a server of another database than before: correct the hosts, or restart this \
+            "it has a different database than before: correct the hosts, or restart this \
              process if you have replaced the database"
                 .to_owned()
         }
@@ -183,7 +183,7 @@ async fn ask(host: &PgConnectOptions, servers: &Servers) -> Result<Answer, sqlx:
             _ => Answer::Primary(server),
         }
     };
-    // Nothing depends on how this connection is closed.
+    // It does not matter how this connection is closed.
     let _ = connection.close().await;
     Ok(answer)
 }

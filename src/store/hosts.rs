@@ -1,4 +1,4 @@
-//! The hosts that a connection URL names, with everything that is needed to connect to each.
+//! The hosts of a connection URL, with all connection options for each.
 
 use std::str::FromStr as _;
 
@@ -11,8 +11,9 @@ use super::{
     tls,
 };
 
-/// How to connect to each host of a URL, in its order. There is at least one. They differ only in
-/// the host and its port, and in the password if it comes from `~/.pgpass`.
+/// The connection options for each host of a URL, in the URL's order. There is at least one host.
+/// The options differ only in the host and its port, and in the password if it comes from
+/// `~/.pgpass`.
 #[derive(Clone)]
 pub(super) struct Hosts {
     setting: &'static str,
@@ -20,7 +21,7 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// `setting` is the one that has the URL.
+    /// `setting` is the setting that has the URL.
     pub fn parse(setting: &'static str, url: &str) -> Result<Self, UrlError> {
         let hosts = ConnectionUrl::read(url).and_then(|given| servers(&given, url));
         match hosts {
@@ -66,7 +67,7 @@ pub(super) fn address(options: &PgConnectOptions) -> String {
 
 fn servers(given: &ConnectionUrl, url: &str) -> Result<Vec<PgConnectOptions>, String> {
     if given.hosts.is_empty() {
-        // sqlx takes the host from PGHOST, which may be a list too.
+        // sqlx reads the host from PGHOST, which may also be a list.
         let options = options(given, None, given.ports.first().copied().flatten(), url)?;
         let host = options.get_host();
         if !host.contains(',') {
@@ -74,7 +75,7 @@ fn servers(given: &ConnectionUrl, url: &str) -> Result<Vec<PgConnectOptions>, St
         }
         let hosts: Vec<&str> = host.split(',').collect();
         if hosts.contains(&"") {
-            return Err("it names no host, and PGHOST has an empty one".to_owned());
+            return Err("it has no host, and PGHOST contains an empty one".to_owned());
         }
         return each(given, &hosts, url);
     }
@@ -107,8 +108,8 @@ fn port_mismatch() -> String {
     "it must have one port for all hosts, or one for each".to_owned()
 }
 
-/// How to connect to one host. sqlx takes what the URL leaves out from libpq's variables and from
-/// `~/.pgpass`.
+/// The connection options for one host. sqlx reads what the URL omits from libpq's environment
+/// variables and from `~/.pgpass`.
 fn options(
     given: &ConnectionUrl,
     host: Option<&str>,
@@ -124,8 +125,8 @@ fn options(
         all.map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     let options = PgConnectOptions::from_str(&format!("postgres:///?{}", query.join("&")))
         .map_err(|_| "a value in it is invalid".to_owned())?;
-    // PgBouncer refuses extra_float_digits, which sets how Postgres writes floats as text. Tollgate
-    // uses no floats.
+    // `extra_float_digits` controls how Postgres writes floats as text. PgBouncer refuses it, and
+    // Tollgate uses no floats.
     let options = options.extra_float_digits(None);
     let options = options.application_name("tollgate").disable_statement_logging();
     Ok(tls::required_unless_local(options, url))
@@ -156,7 +157,7 @@ mod tests {
             assert_eq!(options.get_database(), Some("x"));
             assert_eq!(options.get_application_name(), Some("tollgate"));
         }
-        // Each host has the TLS that it needs.
+        // Each host gets the TLS mode that it needs.
         let modes: Vec<PgSslMode> = parse("postgres://a:1,127.0.0.1:1/x?sslmode=verify-full")
             .all()
             .iter()
@@ -174,7 +175,7 @@ mod tests {
         ] {
             assert_eq!(parse(url).place(), place, "{url}");
         }
-        // PGPORT, or 5432.
+        // The default is PGPORT, or else 5432.
         let default = PgConnectOptions::new_without_pgpass().get_port();
         assert_eq!(parse("postgres://a:7,b/x").place(), format!("a:7, b:{default}, database x"));
     }

@@ -1,5 +1,5 @@
-//! Finds ledger entries and revokes that this node acknowledged and that the database lost. If an
-//! asynchronous standby is promoted, it can lack the newest commits of the old primary.
+//! Finds ledger entries and revokes that this node acknowledged but the database lost. A promoted
+//! asynchronous standby can lack the newest commits of the old primary.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// Maximum number of entries or revokes that are looked for in one statement.
+/// Maximum number of entries or revokes in one statement.
 pub const MAX_LOOKED_FOR: usize = 500;
 
 impl Store {
@@ -22,8 +22,8 @@ impl Store {
         &self.acknowledged
     }
 
-    /// The entries that this server does not have, of at most [`MAX_LOOKED_FOR`]. An entry with
-    /// another cause is another entry.
+    /// The entries, of at most [`MAX_LOOKED_FOR`], that this server lacks. An entry with the same
+    /// seq but another cause does not count.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_entries(
         &self,
@@ -61,8 +61,8 @@ impl Store {
         Ok(at_places(entries, places).copied().collect())
     }
 
-    /// The revokes that this server does not have, of at most [`MAX_LOOKED_FOR`]: it has the key,
-    /// and the key is live.
+    /// The revokes, of at most [`MAX_LOOKED_FOR`], that this server lacks: it has the key, and the
+    /// key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,
@@ -101,7 +101,7 @@ impl Store {
     }
 
     /// Repeats a lost revoke, on behalf of its origin. The audit event says why. A revoke is final,
-    /// so the key cannot be live for another reason.
+    /// so the key can be live for no other reason.
     #[tracing::instrument(level = "debug", skip_all, fields(key_id = %revoke.key_id))]
     pub async fn repeat_revoke(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         let _timer = self.timer("repeat_revoke");
@@ -111,7 +111,7 @@ impl Store {
         account.revoke(*key_id, reason.as_ref(), *void_reason, true).await.map(drop)
     }
 
-    /// Repeats a read as long as it returns `None`, which says that another server answered and
+    /// Repeats a read until it returns a result. `None` means that another server answered, and
     /// that the connection to it is closed.
     async fn read_until_answered<F, Fut>(&self, run: F) -> Result<Vec<i64>, StoreError>
     where
@@ -123,13 +123,13 @@ impl Store {
                 return Ok(answer);
             }
         }
-        let reason = "DATABASE_URL leads to another server than the session that listens";
+        let reason = "DATABASE_URL leads to a different server than the listening session";
         Err(StoreError::Unavailable(reason.into()))
     }
 }
 
-/// The places in the rows of a statement, each of which has the server that answered. If that is
-/// another server than the wanted one, closes the connection to it and returns `None`.
+/// The places in the rows of a statement, each of which contains the server that answered. If that
+/// is not the wanted server, closes the connection to it and returns `None`.
 fn places_on(
     wanted: ServerId,
     rows: impl Iterator<Item = (OffsetDateTime, Option<i64>)>,
@@ -146,7 +146,7 @@ fn places_on(
     Some(places)
 }
 
-/// The items that have these places, which count from 1.
+/// The items at these places, which start at 1.
 fn at_places<T>(items: &[T], places: Vec<i64>) -> impl Iterator<Item = &T> {
     places.into_iter().filter_map(move |place| items.get(usize::try_from(place - 1).ok()?))
 }

@@ -1,10 +1,9 @@
-//! Postgres. There is a file for each noun, and each method is a business operation and one
-//! transaction.
+//! Postgres. Each noun has a file. Each method is one business operation and one transaction.
 //!
-//! Only this module and `schema` name sqlx. Every method takes the tenant or the account first.
-//! Every change of an account or its keys locks the account's row first. It reads everything that
-//! it decides on in *later* statements, which see what was committed while it waited. The clock is
-//! the database's.
+//! Only this module and `schema` use sqlx. Every method takes the tenant or the account first.
+//! Every change of an account or its keys first locks the account's row. *Later* statements read
+//! the data for its decisions, and they see everything that was committed while it waited for the
+//! lock. Times come from the database's clock.
 
 mod accounts;
 mod acknowledged;

@@ -4,10 +4,10 @@ use tokio::time::Instant;
 
 use crate::domain::server::ServerId;
 
-/// The lease of the node that a store belongs to.
+/// The lease of the node that uses a store.
 pub trait NodeLease: Send + Sync {
-    /// Waits for a lease until the deadline. Returns the server that granted it. `None`: the node
-    /// has no lease, or too many requests wait for one.
+    /// Waits for a lease until the deadline, and returns the server that granted it. `None` if the
+    /// node has no lease by then, or if too many requests wait for one.
     fn server(
         &self,
         deadline: Instant,

@@ -1,4 +1,4 @@
-//! Percent-encoding, as in RFC 3986.
+//! Percent-encoding (RFC 3986).
 
 /// Encodes all characters except the unreserved ones.
 pub(super) fn encode(text: &str) -> String {
@@ -13,8 +13,7 @@ pub(super) fn encode(text: &str) -> String {
     encoded
 }
 
-/// Decodes `%2F` and the like. A `%` that is not followed by two hexadecimal digits stands for
-/// itself.
+/// Decodes sequences such as `%2F`. A `%` that is not followed by two hexadecimal digits is kept.
 pub(super) fn decode(text: &str) -> Result<String, String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();

@@ -1,42 +1,43 @@
-//! The schema of the database that has Tollgate's tables.
+//! The database schema that has Tollgate's tables.
 //!
 //! A search path can change: `CREATE SCHEMA` or `ALTER ROLE … SET search_path` can put another
-//! schema first. The tables would then be made there a second time, empty, and a running node would
-//! use both. So the schema is determined once, at the start, and every connection is pinned to it.
+//! schema first. Migrations would then create a second, empty set of tables there, and a running
+//! node would use both. So the schema is determined once, at the start, and every connection is
+//! pinned to it.
 
 use sqlx::{PgConnection, Row as _};
 
-/// What the database says about its schemas, before anything is changed.
+/// The schemas of the database, before any change.
 #[derive(Clone, Debug)]
 pub(super) struct Schemas {
     role: String,
     database: String,
     search_path: String,
-    /// Where a table would be made: the first schema of the search path that exists and that the
-    /// role may use.
+    /// The schema for new tables: the first schema of the search path that exists and that the role
+    /// may use.
     current: Option<String>,
-    /// The schemas that have all four of the main tables. If there is none, those that have
-    /// `_sqlx_migrations` and `tenants`: migrations commit one by one, and the later ones may have
-    /// failed.
+    /// The schemas that have all four main tables. If there is none, the schemas that have
+    /// `_sqlx_migrations` and `tenants`, because migrations commit one by one, and later ones may
+    /// have failed.
     with_tables: Vec<String>,
 }
 
-/// The schema that has Tollgate's tables, or in which they will be made.
+/// The schema that has Tollgate's tables, or that will have them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Schema(String);
 
-/// Why no schema can be used. Says what to do.
+/// Why no schema is usable, and what to do.
 #[derive(PartialEq, Eq, Debug, thiserror::Error)]
 pub(super) enum SchemaChoiceError {
     #[error(
-        "the search path ({search_path}) leads the role {role} to no schema in which it could make \
-         tables. Make one: CREATE SCHEMA AUTHORIZATION {role}; or let the role use the schema \
+        "the search path ({search_path}) of the role {role} has no schema in which it may create \
+         tables. Create one: CREATE SCHEMA AUTHORIZATION {role}; or let the role use the schema \
          \"public\": GRANT CREATE, USAGE ON SCHEMA \"public\" TO {role}"
     )]
     NoCurrentSchema { role: String, search_path: String },
     #[error(
-        "Tollgate's tables are in the schema {tables}, but the search path ({search_path}) leads \
-         the role {role} to {current}. Nothing was changed. Lead it to the tables: ALTER ROLE \
+        "Tollgate's tables are in the schema {tables}, but the search path ({search_path}) of \
+         the role {role} selects {current}. Nothing was changed. Set the search path: ALTER ROLE \
          {role} IN DATABASE {database} SET search_path = {tables}; and if the role may not use \
          that schema: GRANT CREATE, USAGE ON SCHEMA {tables} TO {role}. A second Tollgate needs a \
          database of its own"
@@ -57,7 +58,8 @@ pub(super) enum SchemaChoiceError {
 }
 
 impl Schemas {
-    /// Asks in one message of the simple protocol, which also works through a pooler.
+    /// Reads the schemas with one message of the simple protocol, which also works through a
+    /// pooler.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         let row = sqlx::raw_sql(
             "SELECT /* pinned_schema.read */
@@ -95,7 +97,7 @@ impl Schemas {
         })
     }
 
-    /// The one schema that can be used without doubt.
+    /// The only schema that can be meant.
     pub fn choose(self) -> Result<Schema, SchemaChoiceError> {
         let Self { role, database, search_path, current, mut with_tables } = self;
         let role = quote(&role);
@@ -125,14 +127,14 @@ impl Schema {
         &self.0
     }
 
-    /// The statement that pins a connection to it. `pg_catalog` comes first by itself, so that no
-    /// object of this schema replaces a function of Postgres.
+    /// The statement that pins a connection to the schema. `pg_catalog` implicitly comes first, so
+    /// that no object of this schema replaces a function of Postgres.
     pub fn pin(&self) -> String {
         format!("SET search_path = {}", quote(&self.0))
     }
 }
 
-/// An identifier as SQL reads it.
+/// Quotes an identifier for SQL.
 pub(super) fn quote(identifier: &str) -> String {
     format!("\"{}\"", identifier.replace('"', "\"\""))
 }
@@ -169,11 +171,11 @@ mod tests {
         };
         let elsewhere = message(Some("app"), &["public"]);
         assert!(elsewhere.contains("tables are in the schema \"public\""), "{elsewhere}");
-        assert!(elsewhere.contains("leads the role \"app\" to \"app\""), "{elsewhere}");
+        assert!(elsewhere.contains("of the role \"app\" selects \"app\""), "{elsewhere}");
         let statement = "ALTER ROLE \"app\" IN DATABASE \"ledger\" SET search_path = \"public\"";
         assert!(elsewhere.contains(statement), "{elsewhere}");
         let nowhere = message(None, &["public"]);
-        assert!(nowhere.contains("leads the role \"app\" to no schema"), "{nowhere}");
+        assert!(nowhere.contains("of the role \"app\" has no schema"), "{nowhere}");
         let several = message(Some("app"), &["app", "public"]);
         assert!(several.contains("more than one schema: \"app\", \"public\"."), "{several}");
         for current in [None, Some("pg_catalog"), Some("information_schema")] {

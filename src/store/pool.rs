@@ -17,42 +17,42 @@ use super::{
 };
 use crate::entropy;
 
-/// A connection that was idle for longer is pinged before it is used.
+/// Idle time after which a connection is pinged before use.
 const PING_WHEN_IDLE: Duration = Duration::from_secs(1);
 
 /// Time limit of the ping.
 const PING_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Number of connections for batches, beside those of the pool: one for each concurrent batch, so
+/// Number of connections for batches, in addition to the pool. Each concurrent batch has one, so
 /// that purchases and reads do not wait for each other.
 pub(super) const BATCH_CONNECTIONS: u32 = 8;
 
 /// Settings of these connections. A batch that waits longer for a lock makes room for others.
 pub(super) const BATCH_SESSION: &str = "SET lock_timeout = '500ms'";
 
-/// How to reach the database, and its limits and time-outs.
+/// The address of the database, and the limits and time-outs of its connections.
 #[derive(Clone)]
 pub struct PoolSettings {
-    /// `postgres://user:password@host1:port,host2:port/database?parameter=value`
+    /// The URL, such as `postgres://user:password@host1:port,host2:port/database?parameter=value`.
     pub url: String,
-    /// Postgres itself, for the one connection that listens to the changes of other nodes, if `url`
-    /// leads to a pooler. `None`: `url`.
+    /// The URL of Postgres itself, for the connection that listens to the changes of other nodes.
+    /// It is needed if `url` leads to a pooler. `None` means that `url` is used.
     pub listen_url: Option<String>,
     pub max_connections: u32,
-    /// How long a request waits for a connection.
+    /// Maximum time that a request waits for a connection.
     pub acquire_timeout: Duration,
-    /// How long one statement may run before Postgres cancels it.
+    /// Maximum time that a statement runs before Postgres cancels it.
     pub statement_timeout: Duration,
-    /// How long a statement may wait for a lock.
+    /// Maximum time that a statement waits for a lock.
     pub lock_timeout: Duration,
-    /// How long one statement or commit may take to be answered. Then its connection is closed.
+    /// Maximum time until a statement or commit is answered. After it, the connection is closed.
     pub answer_timeout: Duration,
-    /// Whether connections may lead to a standby: for commands that only read.
+    /// Whether connections may lead to a standby, for read-only commands.
     pub standby_allowed: bool,
 }
 
 impl PoolSettings {
-    /// The defaults of a service: twice as many connections as there are cores.
+    /// The defaults of a service. It has twice as many connections as there are cores.
     #[must_use]
     pub fn for_url(url: &str) -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZero::get);
@@ -69,12 +69,13 @@ impl PoolSettings {
     }
 }
 
-/// The database could not be reached. Names the host and the reason, never the password.
+/// The database could not be reached. The message has the host and the reason, and never the
+/// password.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(transparent)]
     Url(#[from] UrlError),
-    #[error("the operating system gave no randomness")]
+    #[error("the operating system provided no random bytes")]
     Entropy(#[from] entropy::EntropyError),
     #[error("cannot reach Postgres at {place}: {reason}")]
     Unreachable { place: String, reason: String },
@@ -83,8 +84,8 @@ pub enum ConnectError {
     #[error("Postgres at {place} is a standby, which is read-only. Connect to the primary")]
     Standby { place: String },
     #[error(
-        "no host of {place} is a primary that can be used: {reason}. If a failover is under way, try \
-         again after it"
+        "no host of {place} is a usable primary: {reason}. If a failover is in progress, try again \
+         when it has ended"
     )]
     NoPrimary { place: String, reason: String },
     #[error("cannot use the database at {place}: {reason}")]
@@ -102,7 +103,7 @@ pub enum ConnectError {
     Migration { place: String, reason: String },
 }
 
-/// Numbers of connections, for the metrics.
+/// Numbers of connections, for metrics.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolState {
     pub idle: usize,
@@ -110,7 +111,7 @@ pub struct PoolState {
     pub max: u32,
 }
 
-/// How to make the connection that listens.
+/// The connection options of the listening connection.
 pub(super) struct Listener {
     pub hosts: Hosts,
     pub settings: PoolSettings,
@@ -118,7 +119,7 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Makes a pool for this one connection, because sqlx's listener needs a pool.
+    /// Creates a pool for this one connection, because sqlx's listener needs a pool.
     pub async fn connect(
         &self,
         host: PgConnectOptions,
@@ -129,13 +130,14 @@ impl Listener {
         let host = host.application_name("tollgate listener");
         let pool = pool(&settings, &self.schema, servers, 1, "").connect_lazy_with(host);
         let mut listener = PgListener::connect_with(&pool).await?;
-        // After a silent reconnect, notifications sent in between would be lost unnoticed.
+        // The listener must not reconnect silently, because it would miss the notifications in
+        // between.
         listener.eager_reconnect(false);
         Ok(listener)
     }
 }
 
-/// A pool whose connections run `session` beside the statements that all connections run.
+/// A pool whose connections run `session` in addition to the statements that all connections run.
 pub(super) fn pool(
     settings: &PoolSettings,
     schema: &Schema,
@@ -144,7 +146,7 @@ pub(super) fn pool(
     session: &str,
 ) -> PgPoolOptions {
     // The ledger needs READ COMMITTED, and commits that are on disk before they are acknowledged.
-    // Defaults of a role or a database must not change that.
+    // Defaults of a role or a database must not change this.
     let session = format!(
         "{}{}; SET statement_timeout = {}; SET lock_timeout = {}; \
          SET idle_in_transaction_session_timeout = '60s'; SET timezone = 'UTC'; \
@@ -179,7 +181,7 @@ pub(super) fn pool(
             Box::pin(async move {
                 let prepare = async {
                     connection.execute(sqlx::AssertSqlSafe(session)).await?;
-                    // Postgres tells the place in the history only on a primary.
+                    // Postgres reports the place in the history only on a primary.
                     if standby_allowed { Ok(None) } else { identify(connection).await.map(Some) }
                 };
                 match prepare.await {
@@ -197,8 +199,8 @@ pub(super) fn pool(
         })
 }
 
-/// Connects once, without a pool, whose time-out would hide the reason of a failure. Reads the
-/// schemas of the database. A standby is an error, unless `standby_allowed`.
+/// Connects once without a pool, because a pool's time-out would hide the reason of a failure.
+/// Reads the schemas of the database. A standby is an error, unless `standby_allowed` is set.
 pub(super) async fn probe(
     setting: &str,
     options: &PgConnectOptions,
@@ -211,7 +213,7 @@ pub(super) async fn probe(
             return Ok(None);
         }
         let schemas = Schemas::read(&mut connection).await?;
-        // Nothing depends on how the probe's connection is closed.
+        // It does not matter how the probe's connection is closed.
         let _ = connection.close().await;
         Ok::<_, sqlx::Error>(Some(schemas))
     };
@@ -224,7 +226,7 @@ pub(super) async fn probe(
 }
 
 /// A connection of the pool, at the start. If the pool has none, connects once without the pool,
-/// because the pool's time-out hides why Postgres refuses further connections.
+/// because the pool's time-out hides why Postgres refuses more connections.
 pub(super) async fn acquire_at_start(
     pool: &PgPool,
     timeout: Duration,
@@ -242,7 +244,7 @@ pub(super) async fn acquire_at_start(
     Err(failed_connection("DATABASE_URL", &options, &failure))
 }
 
-/// Explains why there is no connection. `setting` is the one that has the URL.
+/// Explains why there is no connection. `setting` is the setting that has the URL.
 pub(super) fn failed_connection(
     setting: &str,
     options: &PgConnectOptions,
@@ -257,7 +259,7 @@ pub(super) fn failed_connection(
     ConnectError::Unreachable { place, reason }
 }
 
-/// The error about a server that does not answer.
+/// The error for a server that does not answer.
 pub(super) fn no_answer(
     setting: &str,
     options: &PgConnectOptions,

@@ -1,8 +1,8 @@
 //! Checks whether a pooler between this process and Postgres is in session mode.
 //!
-//! Sessions have state that Tollgate relies on: the pinned schema, time-outs, prepared statements,
-//! locks of migrations, `LISTEN`. In transaction and statement mode a pooler leads each transaction
-//! to another session. That state is then missing, or belongs to another client.
+//! Tollgate relies on the state of its sessions: the pinned schema, time-outs, prepared statements,
+//! locks of migrations, `LISTEN`. In transaction or statement mode, a pooler assigns each
+//! transaction to a different session. The state is then missing, or belongs to another client.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use super::{
     pool::{ConnectError, failed_connection, no_answer},
 };
 
-/// How often the connections are asked for their session. Other clients of the pooler may use its
-/// sessions meanwhile, so asking once is not enough.
+/// Number of times that each connection is queried for its session. Other clients of the pooler may
+/// use its sessions meanwhile, so one query is not enough.
 const ROUNDS: usize = 3;
 
-/// The order in which the two connections are asked. A pooler that assigns its sessions in a fixed
-/// order cannot answer in this order as two connections with a session each would.
+/// The order in which the two connections are queried. If a pooler assigns its sessions in a fixed
+/// order, the answers in this order cannot look like two connections with one session each.
 const ORDER: [usize; 5] = [0, 1, 0, 0, 1];
 
 impl Store {
     /// Refuses a pooler in `DATABASE_URL` or `TOLLGATE_LISTEN_DATABASE_URL` that is not in session
-    /// mode. Must come before the first use of a connection, which changes the settings of the
-    /// session. The error [`ConnectError::TooFewConnections`] says that the pooler allows no second
-    /// connection.
+    /// mode. Call this before the first use of a connection, which changes the settings of the
+    /// session. The error [`ConnectError::TooFewConnections`] means that the pooler allows no
+    /// second connection.
     ///
-    /// If Postgres itself refuses the second connection, there is no error: a pooler would make the
-    /// second client wait instead.
+    /// If Postgres itself refuses the second connection, there is no error. A pooler would make the
+    /// second client wait.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_pooler(&self) -> Result<(), ConnectError> {
         let options = self.pool.unlimited().connect_options();
@@ -38,7 +38,7 @@ impl Store {
             && let Ok(options) = self.listening_host().await
         {
             match self.check_sessions(self.listener.hosts.setting(), &options).await {
-                // One connection listens.
+                // The listener needs only one connection.
                 Err(ConnectError::TooFewConnections { .. }) => {}
                 checked => checked?,
             }
@@ -46,7 +46,7 @@ impl Store {
         Ok(())
     }
 
-    /// The same for one host of a URL.
+    /// The same check for one host of a URL.
     pub(super) async fn check_sessions(
         &self,
         setting: &str,
@@ -72,7 +72,7 @@ impl Store {
             Err(_) => return Err(no_answer(setting, options, timeout)),
         };
         for asked in both {
-            // Nothing depends on how they are closed.
+            // It does not matter how these connections are closed.
             let _ = asked.connection.close().await;
         }
         if own { Ok(()) } else { Err(ConnectError::SharedSessions { place: place(options) }) }
@@ -103,7 +103,7 @@ impl Asked {
     }
 }
 
-/// Whether each connection has a session of its own, and keeps it.
+/// Whether each connection has its own session, and keeps it.
 async fn have_own_sessions(both: &mut [Asked; 2]) -> Result<bool, sqlx::Error> {
     if both[0].session == both[1].session {
         return Ok(false);
@@ -117,8 +117,8 @@ async fn have_own_sessions(both: &mut [Asked; 2]) -> Result<bool, sqlx::Error> {
     Ok(true)
 }
 
-/// The session that answers. Uses one message of the simple protocol, because another session would
-/// lack a prepared statement.
+/// The session that answers. This uses one message of the simple protocol, because another session
+/// would not have a prepared statement.
 async fn session(connection: &mut PgConnection) -> Result<String, sqlx::Error> {
     sqlx::raw_sql("SELECT /* pooler.session */ pg_backend_pid()::text AS session")
         .fetch_one(connection)

@@ -1,5 +1,5 @@
 //! Makes sure that connections lead to a primary. A standby refuses every write, and its rows may
-//! be old: a key that was revoked on the primary may still be live there.
+//! be stale: a key that was revoked on the primary may still be live there.
 
 use sqlx::{Executor, Postgres, Row as _};
 use time::OffsetDateTime;
@@ -15,16 +15,17 @@ pub(super) const REFUSE_STANDBY: &str = "DO $$ BEGIN IF pg_is_in_recovery() THEN
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Server {
     pub id: ServerId,
-    /// `None`: Postgres does not tell, as in some managed services.
+    /// The place in the history. `None` if Postgres does not report it, as in some managed
+    /// services.
     pub history: Option<History>,
 }
 
 /// The place of a server in the history of a database.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct History {
-    /// Identifies the database. A standby has the same one as its primary.
+    /// The id of the database. A standby has the same id as its primary.
     pub system: i64,
-    /// Increases with each promotion of a standby.
+    /// The timeline, which increases with each promotion of a standby.
     pub timeline: i64,
 }
 
@@ -60,7 +61,7 @@ where
         Ok((system, timeline)) => Some(History { system, timeline }),
         Err(error) if error.as_database_error().is_some() => {
             let error = &error as &dyn std::error::Error;
-            debug!(error, "Postgres does not tell which timeline it is on");
+            debug!(error, "Postgres does not report its timeline");
             None
         }
         Err(error) => return Err(error),

@@ -8,24 +8,24 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// A hash of which no key or token is known.
+/// A hash that no key or token has.
 const NO_HASH: [u8; 32] = [0; 32];
 
 /// Why the store cannot serve requests.
 #[derive(Debug, thiserror::Error)]
 pub enum NotReady {
-    #[error("no lease")]
+    #[error("the node has no lease")]
     NoLease,
-    /// With the purpose of the connections.
-    #[error("the connections for {0} lead to another server than the one that granted the lease")]
+    /// The purpose of the connections.
+    #[error("the connections for {0} lead to a server that did not grant the lease")]
     OtherServer(&'static str),
-    /// With the purpose of the connections.
+    /// The purpose of the connections.
     #[error("the connections for {0} do not work")]
     Failed(&'static str, #[source] StoreError),
 }
 
 impl Store {
-    /// Checks that the node has its lease, and that a connection of each pool leads to the server
+    /// Checks that the node has its lease, and that one connection of each pool leads to the server
     /// that granted it. Waits for a lease as long as a request does.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ready(&self) -> Result<(), NotReady> {
@@ -57,7 +57,7 @@ impl Store {
         Ok(())
     }
 
-    /// The server that a connection for batches leads to.
+    /// The server of a connection for batches.
     async fn server_of_batches(&self) -> Result<ServerId, StoreError> {
         let mut connection = self.batches.acquire().await?;
         Ok(primary::server(&mut connection).await?)

@@ -1,4 +1,5 @@
-//! Decides which servers a node may use: only the one that grants its lease, and no deposed one.
+//! Decides which servers a node may use: only the server that grants its lease, and never a deposed
+//! one.
 
 use std::{
     collections::HashMap,
@@ -15,15 +16,15 @@ use super::{
     primary::{History, Server},
 };
 
-/// A connection that was opened less than this after a session began may have been checked before
-/// the session began.
+/// A connection that was opened within this time after the beginning of a session may have been
+/// checked before the session began.
 const CHECKED_BEFORE: Duration = Duration::from_millis(100);
 
-/// The shortest time between two log lines about connections that are refused.
+/// Minimum time between two log lines about refused connections.
 const LOG_AGAIN_AFTER: Duration = Duration::from_secs(10);
 
-/// Everything that a node has learned about the servers behind its hosts from its connections.
-/// Cheap to clone.
+/// The servers behind a node's hosts, as far as the node has seen them on its connections. Cheap to
+/// clone.
 #[derive(Clone, Default)]
 pub(super) struct Servers(Arc<Shared>);
 
@@ -35,22 +36,22 @@ struct Shared {
 
 #[derive(Default)]
 struct Known {
-    /// The highest timeline that was seen of each database, by its system identifier.
+    /// The highest known timeline of each database, by system identifier.
     newest: HashMap<i64, i64>,
-    /// The database of the first session, by its system identifier.
+    /// The database of the first session, by system identifier.
     system: Option<i64>,
-    /// The server of the session. `None`: there is no session.
+    /// The server of the session. `None` if there is no session.
     of_session: Option<Server>,
-    /// The number of sessions, and when the last one began.
+    /// The number of sessions, and the beginning of the last one.
     sessions: u64,
     since: Option<Instant>,
-    /// Why the last attempt to open a session failed, if it did.
+    /// The reason why the last attempt to open a session failed, if it failed.
     outage: Option<String>,
-    /// Whether the log says that two servers are primaries on one timeline.
+    /// Whether the log already says that two servers are primaries on one timeline.
     is_split: bool,
-    /// Why connections are refused, as the log last said. `None`: they are not refused.
+    /// The reason for refusing connections that the log last reported. `None` if they are accepted.
     refused: Option<Refused>,
-    /// When the log last said so.
+    /// The time of the last such log line.
     refused_since: Option<Instant>,
 }
 
@@ -58,26 +59,26 @@ struct Known {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct Epoch(u64);
 
-/// Why a connection is not used.
+/// Why a connection is refused.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Refused {
     /// Its server is a standby.
     Standby,
-    /// Its server was replaced by one that was promoted.
+    /// Another server was promoted in its place.
     Deposed,
-    /// It leads to another database than the first session.
+    /// Its database is not the database of the first session.
     OtherDatabase,
-    /// It leads to another server than the session.
+    /// Its server is not the server of the session.
     OtherServer,
     /// Its first statements failed.
     Failed,
 }
 
 impl Servers {
-    /// Whether a new connection to this server may be used.
+    /// Decides whether a new connection to this server may be used.
     ///
-    /// If the server has a higher timeline than the session's server, it was promoted later, and
-    /// the session has to follow.
+    /// A server with a higher timeline than the session's server was promoted later, so the session
+    /// has to follow it.
     pub fn admit(&self, server: Server) -> Result<(), Refused> {
         let mut known = self.lock();
         if let Some(History { system, timeline }) = server.history {
@@ -95,8 +96,8 @@ impl Servers {
                 self.0.superseded.notify_one();
                 warn!(
                     timeline,
-                    "a server with a higher timeline is reached: the server that was used until \
-                     now was deposed"
+                    "a connection leads to a server with a higher timeline: the server that was \
+                     used until now was deposed"
                 );
             }
         }
@@ -111,13 +112,13 @@ impl Servers {
         self.lock().newest.get(&history.system).is_some_and(|newest| history.timeline < *newest)
     }
 
-    /// Whether this is another database than that of the first session.
+    /// Whether this database differs from the database of the first session.
     pub fn is_other_database(&self, history: History) -> bool {
         self.lock().system.is_some_and(|own| own != history.system)
     }
 
-    /// A session begins on this server. All connections that were opened before are closed when
-    /// they are next taken from their pools.
+    /// Records that a session began on this server. The pools close all connections from before
+    /// when they are next used.
     pub fn begin_session(&self, server: Server) {
         let mut known = self.lock();
         known.of_session = Some(server);
@@ -127,12 +128,13 @@ impl Servers {
         known.since = Some(Instant::now());
     }
 
-    /// There is no session: connections may lead to another server than that of the last session.
+    /// Records that there is no session. Connections may now lead to a server other than that of
+    /// the last session.
     pub fn end_session(&self) {
         self.lock().of_session = None;
     }
 
-    /// No session could be opened.
+    /// Records that no session could be opened.
     pub fn no_session(&self, reason: String) {
         self.lock().outage = Some(reason);
     }
@@ -162,19 +164,19 @@ impl Servers {
         Epoch(self.lock().sessions)
     }
 
-    /// Two hosts are primaries on the same timeline, or no longer are.
+    /// Records whether two hosts are primaries on the same timeline.
     pub fn split(&self, is_split: bool) {
         if std::mem::replace(&mut self.lock().is_split, is_split) != is_split && is_split {
             error!(
                 "two hosts are primaries on the same timeline: two standbys were promoted, and each \
-                 acknowledges what the other does not have. Stop one of them"
+                 acknowledges commits that the other does not have. Stop one of them"
             );
         }
     }
 
-    /// A connection was opened, and its first statements had this result. Logs the result if the
-    /// reason for refusing connections has changed. A load balancer that alternates between servers
-    /// changes it all the time, so the log has such a change only now and then.
+    /// Records the result of the first statements on a new connection. Logs it if the reason for
+    /// refusing connections has changed. Behind a load balancer that alternates between servers, it
+    /// changes all the time, so the number of log lines is limited.
     pub fn opened(&self, result: Result<(), Refused>, error: Option<&sqlx::Error>) {
         let refused = result.err();
         if !self.lock().is_news(refused) {
@@ -184,34 +186,34 @@ impl Servers {
         match refused {
             None => info!("new connections lead to the primary again"),
             Some(Refused::Standby) => {
-                warn!("a new connection leads to a standby and is closed: only a primary is used");
+                warn!("a new connection leads to a standby and was closed: only a primary is used");
             }
             Some(Refused::Deposed) => warn!(
-                "a new connection leads to a primary that was deposed, and is closed: its timeline \
+                "a new connection leads to a deposed primary and was closed: its timeline \
                  is lower than that of another server of the same database"
             ),
             Some(Refused::OtherDatabase) => warn!(
-                "a new connection leads to another database than before, and is closed: if you \
+                "a new connection leads to a different database than before and was closed: if you \
                  have replaced the database, restart this process"
             ),
             Some(Refused::OtherServer) => warn!(
-                "a new connection leads to another server than the session that listens, and is \
+                "a new connection leads to a different server than the listening session and was \
                  closed"
             ),
             Some(Refused::Failed) => {
-                warn!(error, "a new connection is closed, because its first statements failed");
+                warn!(error, "a new connection was closed because its first statements failed");
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // No operation leaves the value inconsistent, so a panic elsewhere does no harm.
+        // No operation leaves the value inconsistent, so a panic in another thread does no harm.
         self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Known {
-    /// Whether the log has to say this. From now on it has said so.
+    /// Whether the log needs a line for this reason. If so, counts it as logged.
     fn is_news(&mut self, refused: Option<Refused>) -> bool {
         let is_recent = self.refused_since.is_some_and(|since| since.elapsed() < LOG_AGAIN_AFTER);
         if self.refused == refused || (refused.is_some() && is_recent) {
@@ -237,8 +239,8 @@ impl From<Refused> for sqlx::Error {
         let reason = match refused {
             Refused::Standby => "the server is a standby",
             Refused::Deposed => "the server was deposed",
-            Refused::OtherDatabase => "it is another database than before",
-            Refused::OtherServer => "it is another server than that of the session",
+            Refused::OtherDatabase => "it has a different database than before",
+            Refused::OtherServer => "it is not the server of the session",
             Refused::Failed => "the first statements failed",
         };
         Self::Protocol(reason.to_owned())

@@ -13,42 +13,42 @@ use crate::domain::{
     tenant::{Environment, Slug, Tenant},
 };
 
-/// The shortest interval at which unknown key prefixes make a node look for new tenants. The same
+/// Minimum interval between two searches for new tenants because of unknown key prefixes. The same
 /// interval applies to unknown tenant names.
 pub(super) const LOOK_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// The last search for new tenants. The lock is held during the search: one task looks, and the
-/// others wait for the result.
+/// The last search for new tenants. The lock is held during the search, so that one task searches
+/// and the others wait for its result.
 pub(super) type Looked = Mutex<Option<LastSearch>>;
 
 pub(super) struct LastSearch {
     pub ended: Instant,
     /// Whether the database answered.
     pub found_out: bool,
-    /// How often the directory had been cleared when the search began.
+    /// Number of times that the directory had been cleared when the search began.
     pub clears: u64,
-    /// The session in which the search began: another server may have other tenants.
+    /// The session in which the search began. Another server may have other tenants.
     pub epoch: Epoch,
 }
 
 /// The tenants that this node knows. This version never changes or deletes a tenant, so only new
-/// ones have to be looked for. A notification from a newer version may clear the directory.
+/// tenants have to be read. A notification from a newer version may clear the directory.
 #[derive(Default)]
 pub(super) struct TenantDirectory {
     known: RwLock<Known>,
     pub looked_for_prefix: Looked,
-    /// Separate from `looked_for_prefix`, so that a client that tries many names does not delay the
-    /// keys of a new tenant.
+    /// This is separate from `looked_for_prefix`, so that a client that tries many names does not
+    /// delay keys of a new tenant.
     pub looked_for_name: Looked,
 }
 
 #[derive(Default)]
 struct Known {
-    /// How often the directory was cleared.
+    /// Number of times that the directory was cleared.
     clears: u64,
     by_id: HashMap<TenantId, Arc<Tenant>>,
     by_prefix: HashMap<Box<str>, Arc<Tenant>>,
-    /// One for each environment.
+    /// The tenants with a slug, one for each environment.
     by_slug: HashMap<Slug, Vec<Arc<Tenant>>>,
 }
 
@@ -68,13 +68,13 @@ impl TenantDirectory {
         })
     }
 
-    /// How often the directory was cleared, for [`Self::add`].
+    /// Number of times that the directory was cleared, for [`Self::add`].
     pub fn clears(&self) -> u64 {
         self.read(|known| known.clears)
     }
 
-    /// Adds tenants that were read when the directory had been cleared `clears` times. Returns
-    /// `false`, and adds nothing, if it was cleared since, because the tenants may have changed.
+    /// Adds tenants that were read when the directory had been cleared `clears` times. If it was
+    /// cleared since, the tenants may have changed. Then this adds nothing and returns `false`.
     pub fn add(&self, clears: u64, tenants: impl IntoIterator<Item = Tenant>) -> bool {
         let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
         if known.clears != clears {

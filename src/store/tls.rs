@@ -1,4 +1,4 @@
-//! Whether connections to Postgres have to be encrypted.
+//! Decides whether connections to Postgres must be encrypted.
 
 use std::net::IpAddr;
 
@@ -9,12 +9,12 @@ use tracing::warn;
 pub const SSL_MODES: [&str; 6] =
     ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
 
-/// Requires TLS of a host that is neither a loopback address nor a socket, unless an sslmode says
-/// otherwise: `sslmode` in the URL, or PGSSLMODE.
+/// Requires TLS for a host that is neither a loopback address nor a socket. An sslmode in the URL
+/// or in PGSSLMODE can change this.
 ///
-/// Without an sslmode, sqlx prefers TLS. Anyone on the network between can then turn TLS off, by
-/// answering that the server has none. PGSSLMODE=prefer is the same as no PGSSLMODE: only the URL
-/// can ask for `prefer`.
+/// Without an sslmode, sqlx prefers TLS. An attacker on the network could then turn TLS off by
+/// answering that the server has none. PGSSLMODE=prefer counts as no PGSSLMODE, so only the URL can
+/// request `prefer`.
 pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgConnectOptions {
     if is_local(&options) {
         return options;
@@ -34,7 +34,7 @@ pub(super) fn required_unless_local(options: PgConnectOptions, url: &str) -> PgC
     }
 }
 
-/// Whether passwords and data cross a network without encryption, because an sslmode says so.
+/// Whether an sslmode makes passwords and data cross a network without encryption.
 pub(super) fn is_off(options: &PgConnectOptions) -> bool {
     matches!(options.get_ssl_mode(), PgSslMode::Disable) && !is_local(options)
 }
@@ -54,7 +54,7 @@ fn is_local(options: &PgConnectOptions) -> bool {
     }
 }
 
-/// Whether the URL has the parameter. A name that is percent-encoded does not count: then TLS is
+/// Whether the URL has the parameter. A percent-encoded name does not count, and TLS is then
 /// required.
 fn names_sslmode(url: &str) -> bool {
     let (url, _) = url.split_once('#').unwrap_or((url, ""));
@@ -69,7 +69,8 @@ mod tests {
 
     use super::*;
 
-    /// The mode of a connection to this URL, whatever PGSSLMODE the tests run with.
+    /// The mode of a connection to this URL. The PGSSLMODE of the test environment has no
+    /// influence.
     fn mode(url: &str) -> PgSslMode {
         let options = PgConnectOptions::from_str(url).expect("a URL");
         let options =

@@ -5,9 +5,10 @@ use tokio::runtime::Handle;
 
 use super::{connection::Connection, turns::Turn};
 
-/// A transaction on one of the pool's connections, and its turn. Dropping it rolls it back.
+/// A transaction on one of the pool's connections, and its turn. Dropping it rolls the transaction
+/// back.
 pub(super) struct Tx {
-    /// `None` only while it is dropped.
+    /// `None` only while this is dropped.
     held: Option<Held>,
     is_open: bool,
 }
@@ -18,7 +19,7 @@ struct Held {
 }
 
 impl Tx {
-    /// The transaction that was begun on this connection.
+    /// Wraps the transaction that was begun on this connection.
     pub(super) fn begun(connection: Connection, turn: Turn) -> Self {
         Self { held: Some(Held { connection, _turn: turn }), is_open: true }
     }
@@ -27,7 +28,7 @@ impl Tx {
         self.commit_and_keep().await.map(drop)
     }
 
-    /// Commits, and keeps the connection: it leads to the server that committed.
+    /// Commits, and keeps the connection, which leads to the server that committed.
     pub(super) async fn commit_and_keep(mut self) -> Result<Committed, sqlx::Error> {
         self.execute("COMMIT").await?;
         self.is_open = false;
@@ -40,7 +41,7 @@ impl Tx {
         Ok(())
     }
 
-    /// Closes the connection on drop instead of returning it to the pool: it may be lost.
+    /// Closes the connection on drop. It does not return to the pool, because it may be lost.
     fn close_on_drop(&mut self) {
         self.is_open = false;
         if let Some(held) = &mut self.held {
@@ -53,13 +54,13 @@ impl Deref for Tx {
     type Target = Connection;
 
     fn deref(&self) -> &Connection {
-        &self.held.as_ref().expect("it is taken only by drop").connection
+        &self.held.as_ref().expect("only drop takes it").connection
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut Connection {
-        &mut self.held.as_mut().expect("it is taken only by drop").connection
+        &mut self.held.as_mut().expect("only drop takes it").connection
     }
 }
 
@@ -73,7 +74,7 @@ impl Drop for Tx {
             held.connection.close_on_drop();
             return;
         };
-        // The turn is given back with the connection.
+        // The turn ends when the connection has returned to the pool.
         runtime.spawn(async move {
             if held.connection.execute("ROLLBACK").await.is_err() {
                 held.connection.close_on_drop();
@@ -82,7 +83,7 @@ impl Drop for Tx {
     }
 }
 
-/// The connection of a transaction that was committed, and its turn.
+/// The connection of a committed transaction, and its turn.
 pub(super) struct Committed(Tx);
 
 impl Committed {

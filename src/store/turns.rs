@@ -1,5 +1,5 @@
 //! Turns on the pool's connections. Tenants take turns, so that one tenant's requests wait for each
-//! other and not those of all others. A part of the connections is for what cannot wait.
+//! other and do not delay other tenants. Some connections are reserved for urgent requests.
 
 use std::{
     cell::Cell,
@@ -12,28 +12,28 @@ use tokio::sync::oneshot;
 
 use crate::domain::id::TenantId;
 
-/// One of this many connections is in the reserve.
+/// One in this many connections is reserved.
 const RESERVED_OF: u32 = 8;
 
-/// One of this many connections is left to others by the tenant that uses most.
+/// One in this many connections is left for other tenants by the busiest tenant.
 const LEFT_OF: u32 = 4;
 
-/// Maximum number of connections in the reserve.
+/// Maximum number of reserved connections.
 const MAX_RESERVE: u32 = 4;
 
 tokio::task_local! {
     static REQUEST: Request;
 }
 
-/// Whose turn a request waits for.
+/// The tenant of a request, and whether the request is urgent.
 #[derive(Default)]
 struct Request {
     tenant: Cell<Option<TenantId>>,
     urgent: Cell<bool>,
 }
 
-/// Runs a request, or a part of one. Its statements wait for the turns of `tenant`; `None`: it is
-/// not yet known, and [`set_tenant`] may say so later.
+/// Runs a request or a part of one. Its statements wait for turns of `tenant`. `None` means that
+/// the tenant is not known yet. [`set_tenant`] can set it later.
 pub fn of_request<F: Future>(
     tenant: Option<TenantId>,
     request: F,
@@ -41,20 +41,20 @@ pub fn of_request<F: Future>(
     REQUEST.scope(Request { tenant: Cell::new(tenant), ..Request::default() }, request)
 }
 
-/// From here on the statements of the request wait for the turns of this tenant.
+/// Sets the tenant. Later statements of the request wait for turns of this tenant.
 pub fn set_tenant(tenant: TenantId) {
-    // Outside of a request, nothing is shared among tenants.
+    // Outside of a request, tenants do not take turns.
     let _ = REQUEST.try_with(|request| request.tenant.set(Some(tenant)));
 }
 
-/// From here on the statements of the request can use the reserve: it revokes, disables, suspends
-/// or checks the readiness.
+/// Marks the request as urgent, so that its later statements can use the reserve. Such a request
+/// revokes, disables, suspends or checks the readiness.
 pub(super) fn hurry() {
-    // Outside of a request, nobody else waits.
+    // Outside of a request, there is no urgency.
     let _ = REQUEST.try_with(|request| request.urgent.set(true));
 }
 
-/// Places for work of tenants, which take turns. One tenant does not get all places.
+/// Places for tenants' work. Tenants take turns, and one tenant never gets all places.
 pub struct Places(Arc<Lanes>);
 
 impl Places {
@@ -67,36 +67,37 @@ impl Places {
 /// The turns on a pool's connections.
 pub(super) struct Turns {
     ordinary: Arc<Lanes>,
-    /// `None`: the pool has one connection.
+    /// The reserved connections. `None` if the pool has only one connection.
     reserve: Option<Arc<Lanes>>,
 }
 
-/// A place for one connection. Dropping it lets the next one in.
+/// A place for one connection. Dropping it gives the place to the next waiter.
 pub struct Turn(Option<(Arc<Lanes>, Lane)>);
 
-/// Places that tenants take turns on: each tenant waits in a lane of its own.
+/// Places on which tenants take turns. Each tenant waits in its own lane.
 struct Lanes {
     places: u32,
-    /// Maximum number of places of one lane: a tenant whose requests wait for a lock leaves some.
+    /// Maximum number of places of one lane, so that a tenant whose requests wait for a lock leaves
+    /// some.
     per_lane: u32,
     waiting: Mutex<Waiting>,
 }
 
-/// `None` is what belongs to no tenant, such as a background job.
+/// The lane of a tenant. `None` is the lane for work without a tenant, such as a background job.
 type Lane = Option<TenantId>;
 
 struct Waiting {
     free: u32,
-    /// The lanes that wait, the next one first. Each is in here once.
+    /// The waiting lanes, the next one first. Each lane occurs once.
     order: VecDeque<Lane>,
     lanes: HashMap<Lane, Queue>,
 }
 
-/// A lane that has places or waits for some.
+/// A lane that has places or waits for places.
 #[derive(Default)]
 struct Queue {
     places: u32,
-    /// As many as there are requests; a request that has stopped waiting stays until its turn.
+    /// One sender for each request. A request that has stopped waiting stays until its turn.
     requests: VecDeque<oneshot::Sender<Turn>>,
 }
 
@@ -109,13 +110,13 @@ impl Turns {
         }
     }
 
-    /// Places for work that waits before it uses connections, as many as there are connections
+    /// Places for work that waits before it uses connections. There is one for each connection
     /// outside the reserve.
     pub(super) fn places(&self) -> Places {
         Places(Lanes::new(self.ordinary.places))
     }
 
-    /// Waits for a turn of the request's tenant.
+    /// Waits for a turn of the current request's tenant.
     pub(super) async fn take(&self) -> Turn {
         let request = REQUEST.try_with(|request| (request.tenant.get(), request.urgent.get()));
         let (lane, urgent) = request.unwrap_or_default();
@@ -167,7 +168,7 @@ impl Lanes {
             if queue.requests.len() == 1 {
                 waiting.order.push_back(lane);
             }
-            // A place may have become free in between.
+            // A place may have become free meanwhile.
             self.pass_on(&mut waiting);
         }
         turn.await.expect("every waiting caller is sent a turn")
@@ -184,7 +185,7 @@ impl Lanes {
         self.pass_on(&mut waiting);
     }
 
-    /// Gives free places to the first requests of the next lanes that may have more.
+    /// Gives free places to the first requests of the next lanes below their maximum.
     fn pass_on(self: &Arc<Self>, waiting: &mut Waiting) {
         while waiting.free > 0 {
             let Waiting { order, lanes, .. } = waiting;
@@ -201,7 +202,7 @@ impl Lanes {
                     queue.places += 1;
                     waiting.free -= 1;
                 }
-                // This request has stopped waiting.
+                // The request has stopped waiting.
                 Err(mut turn) => {
                     turn.0 = None;
                     if queue.places == 0 && queue.requests.is_empty() {
@@ -238,7 +239,7 @@ mod tests {
         TenantId::from_uuid(Uuid::from_u128(number))
     }
 
-    /// A request of a tenant that has begun to wait for its turn.
+    /// A tenant's request that waits for its turn.
     fn wait<'a>(turns: &'a Turns, of: u128, urgent: bool) -> Taking<'a> {
         let mut taking: Taking<'a> = Box::pin(of_request(Some(tenant(of)), async move {
             if urgent {
@@ -286,7 +287,7 @@ mod tests {
         drop(gone);
         drop(held);
         let held = poll(&mut next).expect("its turn");
-        // A turn that is given, and not taken, is passed on too.
+        // A turn that was given but not taken is also passed on.
         let given = wait(&turns, 1, false);
         let mut last = wait(&turns, 2, false);
         drop(held);

@@ -1,5 +1,5 @@
 //! Reads that decide whether a request passes. Only the server that granted this node's lease may
-//! answer them: another server may lack a change that has returned.
+//! answer them, because another server may lack an acknowledged change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,22 +12,22 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// The pause before a read is repeated because another server has answered.
+/// Pause before a read is repeated because another server answered.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 impl Store {
-    /// Sets the lease under which the store reads from then on. Without a lease, as in a command,
-    /// any primary may answer.
+    /// Sets the lease for all later reads. Without a lease, as in a command, any primary may
+    /// answer.
     ///
     /// # Panics
     ///
-    /// If a lease was set before: a store belongs to one node.
+    /// If a lease was set before. A store belongs to one node.
     pub fn use_lease(&self, lease: impl NodeLease + 'static) {
         let set = self.lease.set(Box::new(lease));
         assert!(set.is_ok(), "a store belongs to one node");
     }
 
-    /// The row with this hash, if there is one, read after this call began.
+    /// The row with this hash, if it exists. It is read after this call began.
     pub(super) async fn find_under_lease<R: Row>(
         &self,
         lookups: &Arc<Gathered<R>>,
@@ -40,8 +40,8 @@ impl Store {
         .await
     }
 
-    /// Repeats a read until the server that granted the lease answers it. `read` returns the server
-    /// that answered.
+    /// Repeats a read until the server that granted the lease answers it. `read` returns its result
+    /// with the server that answered.
     pub(super) async fn under_lease<T, F, Fut>(&self, read: F) -> Result<T, StoreError>
     where
         F: Fn(Option<ServerId>) -> Fut,
@@ -58,7 +58,7 @@ impl Store {
                 return Ok(answer);
             }
             if Instant::now() >= deadline {
-                let reason = "another server than the one that granted the lease answers";
+                let reason = "the answers do not come from the server that granted the lease";
                 return Err(StoreError::Unavailable(reason.into()));
             }
             sleep(ASK_AGAIN_AFTER).await;

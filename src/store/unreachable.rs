@@ -1,4 +1,4 @@
-//! Explains why Postgres cannot be reached, and what to do, in one line.
+//! Explains in one line why Postgres is unreachable, and what to do.
 
 use std::{
     io::{Error as IoError, ErrorKind},
@@ -10,13 +10,13 @@ use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::explain::message;
 
-/// Why there is no connection. `setting` is the one that has the URL.
+/// Why there is no connection. `setting` is the setting that has the URL.
 pub(super) fn reason(error: &sqlx::Error, setting: &str, options: &PgConnectOptions) -> String {
     let said = message(error);
     let what_to_do = match error {
         sqlx::Error::Tls(_) if said == "server does not support TLS" => no_tls(setting, options),
         sqlx::Error::Tls(_) | sqlx::Error::Configuration(_) => check_files(setting),
-        // TLS failed in the middle of an exchange.
+        // TLS failed during an exchange.
         sqlx::Error::Io(cause) if cause.kind() == ErrorKind::InvalidData => {
             failed_handshake(&said, setting, options)
         }
@@ -50,7 +50,7 @@ fn check_files(setting: &str) -> String {
     )
 }
 
-/// The server has no TLS, and the connection needs it.
+/// The message for a server without TLS, if the connection requires TLS.
 fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     match options.get_ssl_mode() {
         PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(
@@ -66,7 +66,7 @@ fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     }
 }
 
-/// What to do about an error of the operating system. `None`: the error says enough.
+/// The advice for an error of the operating system. `None` if the error is clear enough.
 fn failed_io(
     cause: &IoError,
     said: &str,
@@ -112,14 +112,14 @@ fn failed_io(
     })
 }
 
-/// Explains an answer that is not one of Postgres's.
+/// Explains an answer that does not come from Postgres.
 fn wrong_answer(said: &str, setting: &str) -> String {
-    // sqlx appends the place in its source code.
+    // sqlx appends the position in its source code.
     let said = said.split(" (sqlx").next().unwrap_or(said);
     let address = check_address(setting);
     if let Some(byte) = said.strip_prefix("unexpected response from SSLRequest: ") {
         return match byte {
-            // sqlx read nothing, and took its empty buffer for the answer.
+            // sqlx read nothing, and parsed its empty buffer as the answer.
             "0x00" => format!(
                 "the connection was closed without an answer, for example by a load balancer that \
                  has no server. {address}, and whether Postgres runs"
@@ -139,12 +139,12 @@ fn wrong_answer(said: &str, setting: &str) -> String {
     said.to_owned()
 }
 
-/// Explains why TLS was not set up, most often because of the server's certificate.
+/// Explains why TLS failed. The most common cause is the server's certificate.
 fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> String {
     let host = options.get_host();
     let is = |error: &str| said.contains(error);
-    // Rustls accepts neither the certificate of an authority as that of a server, nor a certificate
-    // without extensions. The manual of Postgres makes one of the first kind.
+    // Rustls accepts neither a CA certificate as a server certificate, nor a certificate without
+    // extensions. The commands in the Postgres manual create a CA certificate.
     if is("CaUsedAsEndEntity") || is("UnsupportedCertVersion") {
         return make_certificates(setting, host);
     }
@@ -177,11 +177,11 @@ fn failed_handshake(said: &str, setting: &str, options: &PgConnectOptions) -> St
     format!("TLS could not be set up. {}, and the log of Postgres", check_address(setting))
 }
 
-/// The commands that make a certificate authority, and a certificate for this host that it signs.
+/// The commands that create a certificate authority, and a certificate for this host that it signs.
 fn make_certificates(setting: &str, host: &str) -> String {
     let kind = if host.parse::<IpAddr>().is_ok() { "IP" } else { "DNS" };
     format!(
-        "A server needs a certificate of its own that a certificate authority has signed. Make both \
+        "A server needs its own certificate, signed by a certificate authority. Create both \
          with OpenSSL 3: openssl req -x509 -newkey rsa:2048 -nodes -days 3650 -subj '/CN=Postgres \
          CA' -keyout ca.key -out ca.crt && openssl req -x509 -newkey rsa:2048 -nodes -days 365 -CA \
          ca.crt -CAkey ca.key -subj '/CN={host}' -addext 'subjectAltName={kind}:{host}' -addext \

@@ -1,11 +1,11 @@
-//! The parameters of a connection URL: their names, and the values that they may have.
+//! The parameters of a connection URL: their names and allowed values.
 //!
-//! No error repeats a value, because it may be a password, or a name that may be the rest of one.
+//! No error repeats a value or an unknown name that may be a part of a password.
 
 use super::{percent::decode, tls::SSL_MODES};
 use crate::domain::misspelling::closest;
 
-/// The parameters of a URL, by the first of their names.
+/// The parameters of a URL. If one has several names, this is the first.
 const PARAMETERS: [&str; 14] = [
     "host",
     "hostaddr",
@@ -23,8 +23,9 @@ const PARAMETERS: [&str; 14] = [
     "target_session_attrs",
 ];
 
-/// Parameters of libpq that sqlx does not support. Ignoring one could be a surprise:
-/// `channel_binding` and `gssencmode` protect a connection, and `connect_timeout` limits its time.
+/// Parameters of libpq that sqlx does not support. They are refused, because ignoring one could be
+/// dangerous: `channel_binding` and `gssencmode` protect a connection, and `connect_timeout` limits
+/// its time.
 const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     fallback_application_name gssdelegation gssencmode gsslib keepalives keepalives_count \
     keepalives_idle keepalives_interval krbsrvname load_balance_hosts max_protocol_version \
@@ -32,7 +33,7 @@ const ONLY_LIBPQ: &str = "channel_binding client_encoding connect_timeout \
     ssl_max_protocol_version ssl_min_protocol_version sslcertmode sslcompression sslcrl \
     sslcrldir sslnegotiation sslpassword sslsni tcp_user_timeout";
 
-/// The parameters so far. Each may occur once.
+/// The parameters that were read so far. Each may occur once.
 #[derive(Default)]
 pub(super) struct Parameters(Vec<(String, String)>);
 
@@ -59,7 +60,7 @@ impl Parameters {
         self.0
     }
 
-    /// Adds the user and the password that stand before the `@`.
+    /// Adds the user and the password from the part before the `@`.
     pub fn add_credentials(&mut self, credentials: &str) -> Result<(), String> {
         let (user, password) = match credentials.split_once(':') {
             Some((user, password)) => (user, Some(password)),
@@ -79,7 +80,7 @@ impl Parameters {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let name = decode(name)?;
             let Some(known) = known_name(&name) else {
-                // It may be the rest of a password that has an &.
+                // This may be the rest of a password that contains an &.
                 let may_be_secret = is_after_password || !pair.contains('=');
                 return Err(unknown(&name, may_be_secret));
             };
@@ -92,7 +93,7 @@ impl Parameters {
     }
 }
 
-/// The first of a parameter's names. `options[…]` is a parameter for each setting of Postgres.
+/// The first name of a parameter. `options[…]` stands for one parameter per Postgres setting.
 fn known_name(name: &str) -> Option<&str> {
     let first = match name {
         "ssl-mode" => "sslmode",
@@ -132,12 +133,13 @@ fn check_value(name: &str, value: &str) -> Result<(), String> {
     if is_valid { Ok(()) } else { Err(format!("its {name} must be {allowed}")) }
 }
 
-/// Tollgate uses only the primary, which `read-write` and `primary` ask for.
+/// Accepts `read-write` and `primary`, which request the primary, because Tollgate uses only the
+/// primary.
 fn check_wanted_session(wanted: &str) -> Result<(), String> {
     match wanted {
         "read-write" | "primary" => Ok(()),
         "any" | "read-only" | "standby" | "prefer-standby" => Err(format!(
-            "its target_session_attrs is {wanted}, but Tollgate writes, and uses only the primary: \
+            "its target_session_attrs is {wanted}, but Tollgate uses only the primary: \
              set it to read-write, or leave it out"
         )),
         _ => Err("its target_session_attrs must be read-write".to_owned()),

@@ -91,10 +91,10 @@ async fn ledger_verify_reports_a_ledger_without_faults() {
 #[tokio::test]
 async fn ledger_verify_finds_and_names_each_fault() {
     for (change, fault) in [
-        ("DELETE FROM ledger_entries WHERE seq = 3", "entry 4 comes after entry 2"),
+        ("DELETE FROM ledger_entries WHERE seq = 3", "entry 4 follows entry 2"),
         (
             "UPDATE ledger_entries SET balance_after = balance_after + 1 WHERE seq = 2",
-            "entry 2: 100000000 and -10000000 is not its balance_after 90000001",
+            "entry 2: 100000000 plus -10000000 is not its balance_after 90000001",
         ),
         (
             "UPDATE ledger_entries SET created_at = created_at - interval '1 day' WHERE seq = 4",
@@ -103,15 +103,15 @@ async fn ledger_verify_finds_and_names_each_fault() {
         (
             "UPDATE ledger_entries SET amount = amount - 1, balance_after = balance_after - 1
              WHERE seq = 3",
-            "entry 3 has no purchase that says the same",
+            "entry 3 has no matching purchase",
         ),
-        ("UPDATE credits SET amount = amount + 1", "entry 1 has no credit that says the same"),
-        ("DELETE FROM refunds", "entry 4 has no refund that says the same"),
+        ("UPDATE credits SET amount = amount + 1", "entry 1 has no matching credit"),
+        ("DELETE FROM refunds", "entry 4 has no matching refund"),
         ("UPDATE accounts SET balance = balance + 1 WHERE held > 0", "balance 87000001 at seq 5"),
         ("UPDATE accounts SET last_seq = 9 WHERE held > 0", "balance 87000000 at seq 9"),
         (
             "UPDATE accounts SET last_entry_at = NULL WHERE held > 0",
-            "last_entry_at is not that of its newest entry",
+            "last_entry_at is not the time of the newest entry",
         ),
         (
             "UPDATE accounts SET held = held - 1 WHERE held > 0",
@@ -160,7 +160,7 @@ async fn ledger_verify_finds_and_names_each_fault() {
         ),
         ("DELETE FROM spend_counters", "has a spend limit but no spend counter"),
         ("DELETE FROM api_keys", "which the account does not have"),
-        ("DELETE FROM accounts WHERE held > 0", "is of no account"),
+        ("DELETE FROM accounts WHERE held > 0", "has no account"),
     ] {
         let app = busy_account().await;
         tamper(&app, change).await;

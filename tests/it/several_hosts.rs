@@ -116,7 +116,7 @@ async fn node_follows_a_promotion_although_the_old_primary_answers() {
         purchases(&hosts.pair.standby.pool).await > before
     };
     eventually("the node buys on the new primary", follows).await;
-    let line = "a server with a higher timeline is reached";
+    let line = "a connection leads to a server with a higher timeline";
     assert_eq!(hosts.service.log().matches(line).count(), 1, "{}", hosts.service.log());
     hosts.end().await;
 }

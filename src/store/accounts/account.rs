@@ -21,17 +21,17 @@ use crate::{
     },
 };
 
-/// Later than every account: where a list begins. Because the bound is always present, the plan
-/// uses the index. With `$1 IS NULL OR …` it would not.
+/// Later than every account, and so the bound from which a list begins. Because the bound is always
+/// present, the plan uses the index. With `$1 IS NULL OR …` it would not.
 const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 
-/// An account as it is stored.
+/// A stored account.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Account {
     pub id: AccountId,
     pub external_id: ExternalId,
     pub status: AccountStatus,
-    /// Minor units of the tenant's currency.
+    /// The balance in minor units of the tenant's currency.
     pub balance: i64,
     /// The part of the balance that open holds reserve.
     pub held: i64,
@@ -139,21 +139,22 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Creates the account, or reads the existing one. `true`: it was created.
+    /// Creates the account, or reads the existing one. Returns `true` if it was created.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn ensure(&self) -> Result<(Account, bool), StoreError> {
         let _timer = self.store.timer("ensure_account");
         let mut tx = self.store.begin().await?;
         let at = now(&mut tx).await?;
         let made = ensure(&mut tx, self.tenant, self.account, self.origin, at).await?;
-        // A separate statement, so that it sees a row that another transaction inserted meanwhile.
+        // This is a separate statement, so that it sees a row that another transaction inserted
+        // meanwhile.
         let stored = select(&mut tx, self.tenant, self.id).await?;
         tx.commit().await?;
         Ok((stored, made))
     }
 
-    /// Suspends or activates the account. A trigger ends the dashboard sessions of an account that is
-    /// suspended. If the account already has the status, nothing is recorded.
+    /// Suspends or activates the account. When the account is suspended, a trigger ends its
+    /// dashboard sessions. If the account already has the status, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
@@ -178,16 +179,16 @@ impl AccountHandle<'_> {
             self.record(&mut tx, action, None, detail, at).await?;
         }
         let stored = select(&mut tx, self.tenant, self.id).await?;
-        // Even if nothing changed: the first call may not have returned to the client that repeats
-        // it.
+        // The change is announced even if nothing changed, because an earlier call may have failed
+        // after its commit, and the client then repeats it.
         let change = self.store.announce_account(&mut tx, self.tenant.id, self.id).await?;
         let committed = tx.commit_and_keep().await?;
         change.settle(self.store, committed).await;
         Ok(stored)
     }
 
-    /// Begins a transaction and locks the account's row. What later statements read of the account
-    /// stays true until the commit.
+    /// Begins a transaction and locks the account's row. The data of the account that later
+    /// statements read does not change until the commit.
     pub(in crate::store) async fn begin(&self) -> Result<(Tx, LockedAccount), StoreError> {
         let mut tx = self.store.begin().await?;
         let locked = lock(&mut tx, self.id).await?;
@@ -195,8 +196,9 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Locks the account's row. What later statements read of the account stays true until the commit.
-/// The lock is weak enough that foreign-key checks of other transactions do not wait for it.
+/// Locks the account's row. The data of the account that later statements read does not change
+/// until the commit. The lock is weak enough that foreign-key checks of other transactions do not
+/// wait for it.
 pub(in crate::store) async fn lock(
     connection: &mut Connection,
     account_id: AccountId,
@@ -232,7 +234,7 @@ async fn select(
         .into_account(tenant)
 }
 
-/// Creates an account unless it exists, and records that. `true`: it was created.
+/// Creates an account unless it exists, and records the creation. Returns `true` if it was created.
 pub(in crate::store) async fn ensure(
     connection: &mut Connection,
     tenant: &Tenant,

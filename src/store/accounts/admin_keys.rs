@@ -42,7 +42,7 @@ pub struct AdminVerification {
     pub tenant: Arc<Tenant>,
     pub permissions: PermissionSet,
     pub revoked: bool,
-    /// The database's clock.
+    /// The time of the verification by the database's clock.
     pub now: Timestamp,
 }
 
@@ -115,9 +115,9 @@ impl Store {
         rows.into_iter().map(AdminKeyRow::into_key).collect()
     }
 
-    /// Revokes an admin key. The links that it made and their sessions are dead with it, because
-    /// they are read together with the key. Returns once no node accepts any of them. Repeating the
-    /// call changes nothing, but waits again.
+    /// Revokes an admin key. The links that it created and their sessions end with it, because each
+    /// lookup of them also reads the key. Returns when no node accepts any of them. A repeated call
+    /// changes nothing, but waits again.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
@@ -143,14 +143,14 @@ impl Store {
             act.record(&mut tx, tenant, origin, at).await?;
             key.revoked_at = Some(at);
         }
-        // Even if the key was revoked before: the first call may not have returned to the client
-        // that repeats it.
+        // The change is announced even if the key was revoked before, because an earlier call may
+        // have failed after its commit, and the client then repeats it.
         self.commit_announced(tx, tenant.id, ChangeKind::AdminKey).await?;
         Ok(key)
     }
 
-    /// The admin key with this hash, revoked or not, and its tenant. Lookups that wait at the same
-    /// time share a statement.
+    /// The admin key with this hash, revoked or not, and its tenant. Concurrent lookups share a
+    /// statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(
         &self,
@@ -171,7 +171,7 @@ impl Store {
     }
 }
 
-/// Inserts an admin key and records it.
+/// Inserts an admin key and records its creation.
 pub(in crate::store) async fn insert(
     connection: &mut Connection,
     tenant: &Tenant,

@@ -14,8 +14,8 @@ use crate::{
     },
 };
 
-/// An account that is to be changed, its tenant, and the origin of the change. Every change of an
-/// account, its keys or its balance is a method of this type.
+/// An account, its tenant, and the origin of a change. Every change of an account, its keys or its
+/// balance is a method of this type.
 #[derive(Clone, Copy)]
 pub struct AccountHandle<'a> {
     pub(in crate::store) store: &'a Store,
@@ -40,7 +40,7 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Records a change of the account, or of a key or credit in it, in the transaction of the
+    /// Records a change of the account, or of one of its keys or credits, in the transaction of the
     /// change.
     pub(in crate::store) async fn record(
         &self,

@@ -43,7 +43,7 @@ struct TenantRow {
 }
 
 impl Store {
-    /// Creates a tenant, with a first admin key that has all permissions.
+    /// Creates a tenant and its first admin key, which has all permissions.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn create_tenant(
         &self,
@@ -68,7 +68,8 @@ impl Store {
         });
         let act = Act { action: AuditAction::TenantCreate, subject: Subject::Tenant(None), detail };
         act.record(&mut tx, &tenant, origin, at).await?;
-        // A later time, so that the audit trail lists the two acts in their order.
+        // The second event gets a later time, so that the audit trail lists both events in their
+        // order.
         let at = now(&mut tx).await?;
         let all = PermissionSet::all();
         admin_keys::insert(&mut tx, &tenant, admin_key, admin_key_name, &all, origin, at).await?;
@@ -77,7 +78,7 @@ impl Store {
         self.tenant_by_id(id).await
     }
 
-    /// Every tenant, by name.
+    /// Every tenant, sorted by name.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         Ok(self.read_tenants().await?.1)
@@ -104,9 +105,9 @@ impl Store {
         Ok((server, rows.into_iter().map(TenantRow::into_tenant).collect::<Result<_, _>>()?))
     }
 
-    /// The tenant with this name. A tenant that another node has created is found within a second:
-    /// any client can send names, so the database is searched for new tenants at most once a
-    /// second.
+    /// The tenant with this name. A node finds a tenant that another node has created within a
+    /// second. Any client can send names, so the node searches the database for new tenants at most
+    /// once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_tenant(
         &self,
@@ -126,23 +127,23 @@ impl Store {
         found.ok_or_else(|| Refusal::NotFound.into())
     }
 
-    /// The tenant whose prefix the key has, if this node knows it.
+    /// The tenant that has the key's prefix, if this node knows it.
     #[must_use]
     pub fn known_tenant_of_key(&self, key: &KeyText) -> Option<Arc<Tenant>> {
         self.tenants.by_prefix_of(key)
     }
 
-    /// The tenant whose prefix the key has. If there is none, the key was never created, and is not
-    /// looked up. Because the tenant may be new, the database is searched for new tenants, at most
-    /// once a second.
+    /// The tenant that has the key's prefix. `None` means that no such key exists, so the key need
+    /// not be looked up. The tenant may be new, so the node searches the database for new tenants,
+    /// at most once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
         let by_prefix = |known: &TenantDirectory| known.by_prefix_of(key);
         self.known_or_found(by_prefix, Some(&self.tenants.looked_for_prefix)).await
     }
 
-    /// A tenant that this node knows, or that a search for new tenants finds. With `looked`, the
-    /// search may be skipped, as [`Self::look_again`] says.
+    /// A tenant that this node knows, or that a search for new tenants finds. [`Self::look_again`]
+    /// decides from `looked` whether it skips the search.
     async fn known_or_found(
         &self,
         find: impl Fn(&TenantDirectory) -> Option<Arc<Tenant>>,
@@ -166,9 +167,9 @@ impl Store {
         }
     }
 
-    /// Looks for new tenants, unless a search ended within the last second, in the same session,
-    /// and the directory has not been cleared since. If that search failed, this fails too: it is
-    /// unknown whether there are new tenants.
+    /// Searches for new tenants. It skips the search if another one ended within the last second
+    /// and in the same session, and the directory has not been cleared since. If that search
+    /// failed, this call fails too, because new tenants may exist.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
         let (clears, epoch) = (self.tenants.clears(), self.servers.epoch());
@@ -181,7 +182,7 @@ impl Store {
                 if last.found_out {
                     Ok(())
                 } else {
-                    let reason = "new tenants could not be looked for a moment ago";
+                    let reason = "the last search for new tenants failed";
                     Err(StoreError::Unavailable(reason.into()))
                 }
             }
@@ -204,7 +205,7 @@ impl Store {
         }
     }
 
-    /// Forgets every tenant that this node knows: each may have changed.
+    /// Forgets every tenant that this node knows, because each may have changed.
     pub fn forget_tenants(&self) {
         self.tenants.clear();
     }

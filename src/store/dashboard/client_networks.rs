@@ -1,18 +1,19 @@
 use std::net::IpAddr;
 
-/// The networks of a client that limits count.
+/// The networks of a client, for the counters of limits.
 #[derive(Debug)]
 pub struct ClientNetworks {
-    /// An IPv4 address, or the first 64 bits of an IPv6 address: what a client usually controls.
+    /// An IPv4 address, or the first 64 bits of an IPv6 address. One client usually controls this
+    /// much.
     pub client: String,
-    /// The first 56 bits of an IPv6 address: what a provider usually gives to a home.
+    /// The first 56 bits of an IPv6 address, which a provider usually assigns to a household.
     pub network_56: Option<String>,
-    /// The first 48 bits of an IPv6 address: what a provider usually gives to a company.
+    /// The first 48 bits of an IPv6 address, which a provider usually assigns to a company.
     pub network_48: Option<String>,
 }
 
 impl ClientNetworks {
-    /// Clients whose address is not known count as one.
+    /// All clients with an unknown address count as one client.
     pub fn of(address: Option<IpAddr>) -> Self {
         match address.map(|address| address.to_canonical()) {
             Some(IpAddr::V4(address)) => Self::only(address.to_string()),

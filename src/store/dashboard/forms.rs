@@ -6,10 +6,10 @@ use crate::{
     store::{Refusal, StoreError, connection::Connection},
 };
 
-/// Maximum number of keys that one session makes with forms.
+/// Maximum number of keys that one session can create with forms.
 const MAX_FORMS: i64 = 1000;
 
-/// A form of a session. It can make one key.
+/// A form of a session. It can create one key.
 #[derive(Clone, Copy, Debug)]
 pub struct FormClaim<'a> {
     pub session: SessionId,
@@ -18,10 +18,10 @@ pub struct FormClaim<'a> {
 }
 
 impl FormClaim<'_> {
-    /// Spends the form in the transaction that makes the key, so a rollback undoes both. Must be
-    /// called under the account's lock: if a form is sent twice concurrently, the second request
-    /// finds the form spent. `account_id` is the account of the new key, so the session of another
-    /// account is not found.
+    /// Spends the form in the transaction that creates the key, so that a rollback undoes both.
+    /// Call this under the account's lock: if a browser sends a form twice concurrently, the second
+    /// request then finds the form spent. `account_id` is the account of the new key, so a session
+    /// of another account is not found.
     pub(in crate::store) async fn spend(
         &self,
         connection: &mut Connection,

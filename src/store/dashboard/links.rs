@@ -23,13 +23,13 @@ use crate::{
     },
 };
 
-/// A new link into the dashboard.
+/// A new dashboard link.
 #[derive(Clone, Copy, Debug)]
 pub struct DashboardLink {
     pub expires_at: Timestamp,
 }
 
-/// The tenant and the account that a link leads to.
+/// The tenant and the account of a link.
 #[derive(Clone, Debug)]
 pub struct LinkTarget {
     pub tenant: Arc<Tenant>,
@@ -37,8 +37,8 @@ pub struct LinkTarget {
 }
 
 impl AccountHandle<'_> {
-    /// Makes a link that opens a session of an account, once, within 5 minutes. The link and the
-    /// session end when the admin key that makes the link is revoked.
+    /// Creates a link, which opens a session of an account once within 5 minutes. The link and the
+    /// session end when the admin key that creates the link is revoked.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
         &self,
@@ -66,7 +66,7 @@ impl AccountHandle<'_> {
         )
         .execute(&mut *tx)
         .await?;
-        // Without the path and the query, which may contain secrets of the platform.
+        // The path and the query are left out, because they may contain secrets of the platform.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
         self.record(&mut tx, AuditAction::DashboardLinkCreate, None, detail, at).await?;
         tx.commit().await?;
@@ -75,8 +75,8 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// The target of a link, which this does not use up. `None`: the link was used, has expired or
-    /// never existed, or the admin key that made it was revoked. Concurrent lookups share a
+    /// The target of a link, without using the link. `None` if the link was used, has expired or
+    /// never existed, or if the admin key that created it was revoked. Concurrent lookups share a
     /// statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_link_target(
@@ -91,9 +91,9 @@ impl Store {
         Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
     }
 
-    /// Uses a link, which works once, and opens the session with the given token. Closes the
-    /// session that it replaces in the browser. `None`: the link is dead, as for
-    /// [`Self::dashboard_link_target`], and nothing was done.
+    /// Uses a link, which works only once, and opens the session with the given token. Closes the
+    /// session that it replaces in the browser. Returns `None` without any change if the link is
+    /// not usable, as in [`Self::dashboard_link_target`].
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
@@ -107,8 +107,8 @@ impl Store {
         let LinkTarget { tenant, account } = target;
         let account_id = AccountId::derive(tenant.id, &account);
         let mut tx = self.begin().await?;
-        // If two requests use a link concurrently, the second waits here and then finds no row. The
-        // same holds if all sessions of the account are ended meanwhile.
+        // If two requests use a link concurrently, the second one waits here and then finds no row.
+        // The same happens if another request ends all sessions of the account meanwhile.
         let locked = account::lock(&mut tx, account_id).await?;
         let at = now(&mut tx).await?;
         let link = link.hash();
@@ -136,7 +136,8 @@ impl Store {
         let new = NewSession {
             token: session.hash(),
             way: SignInWay::DashboardLink,
-            // If it is revoked from here on, the session is dead from the start.
+            // If the admin key is revoked after this statement, the session is invalid from the
+            // start.
             admin_key: taken.admin_key_id.map(AdminKeyId::from_uuid),
             rights: rights_of_link(maker.as_ref().map(|maker| maker.permissions.as_slice()))?,
             account: &account,
@@ -150,8 +151,8 @@ impl Store {
             let (tenant, kind) = (replaced.tenant.id, ChangeKind::Sessions);
             change = Some(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
         }
-        // Last, so that the transaction waits for nothing while it locks sessions of other
-        // accounts.
+        // This comes last, so that the transaction waits for nothing while it locks sessions of
+        // other accounts.
         delete_sessions_that_are_over(&mut tx, at).await?;
         let committed = tx.commit_and_keep().await?;
         if let Some(change) = change {

@@ -29,16 +29,16 @@ use crate::{
     },
 };
 
-/// The shortest interval at which the last use of a session is written, so that most pages cost no
-/// write.
+/// Minimum interval in seconds between two writes of a session's last use, so that most pages cause
+/// no write.
 const SEEN_SECONDS: i64 = 60;
 
-/// Maximum number of expired rows that are deleted when a new row is inserted. More than one, so
-/// that rows are deleted faster than they are inserted. Deleting a session also deletes its forms,
-/// up to a thousand.
+/// Maximum number of expired rows that each insertion deletes. It is more than one, so that rows
+/// are deleted faster than they are inserted. Deleting a session also deletes its forms, up to a
+/// thousand.
 pub(in crate::store) const EXPIRED_AT_ONCE: i64 = 20;
 
-/// The session of a browser in the dashboard of one account.
+/// A browser's session in the dashboard of one account.
 #[derive(Clone, Debug)]
 pub struct DashboardSession {
     pub id: SessionId,
@@ -49,7 +49,7 @@ pub struct DashboardSession {
     pub way: SignInWay,
     pub rights: DashboardRights,
     pub created_at: Timestamp,
-    /// The database's clock at the time of the read.
+    /// The time of the read by the database's clock.
     pub now: Timestamp,
 }
 
@@ -63,7 +63,7 @@ impl DashboardSession {
 pub(in crate::store) struct NewSession<'a> {
     pub token: TokenHash,
     pub way: SignInWay,
-    /// The admin key that made the link. `None`: no admin key did.
+    /// The admin key that created the link. `None` if no admin key created it.
     pub admin_key: Option<AdminKeyId>,
     pub rights: DashboardRights,
     pub account: &'a ExternalId,
@@ -72,8 +72,8 @@ pub(in crate::store) struct NewSession<'a> {
 }
 
 impl NewSession<'_> {
-    /// Inserts the session and records it. Must be called under the account's lock: whoever ends
-    /// all sessions of the account holds it, and must find this one.
+    /// Inserts the session and records it. Call this under the account's lock. A call that ends all
+    /// sessions of the account holds this lock, and has to find this session.
     pub async fn open(
         self,
         connection: &mut Connection,
@@ -119,10 +119,9 @@ impl NewSession<'_> {
 }
 
 impl Store {
-    /// The session of a token. `None`: there is none, or it has ended, for example because the
-    /// admin key that made its link was revoked. An idle session may end up to a minute early,
-    /// because its last use is written at most once a minute. Lookups that wait at the same time
-    /// share a statement.
+    /// The session of a token. `None` if there is none, or if it has ended, for example because the
+    /// admin key that created its link was revoked. An idle session may end up to a minute early,
+    /// because its last use is written at most once a minute. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
@@ -157,7 +156,7 @@ impl Store {
         Ok(Some(session))
     }
 
-    /// Closes a session. Returns once no node accepts it. Repeating the call is harmless.
+    /// Closes a session. Returns when no node accepts it. A repeated call does no harm.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
@@ -167,15 +166,15 @@ impl Store {
         let _timer = self.timer("close_dashboard_session");
         let mut tx = self.begin().await?;
         close(&mut tx, session, origin).await?;
-        // Even if it was closed before: the first call may not have returned to the client that
-        // repeats it.
+        // The change is announced even if the session was closed before, because an earlier call
+        // may have failed after its commit, and the client then repeats it.
         self.commit_announced(tx, session.tenant.id, ChangeKind::Sessions).await?;
         Ok(())
     }
 
-    /// Ends every session of the tenant and every link that was not used, one account after the
-    /// other. Returns once no node accepts any of them, with the number of sessions. If this fails,
-    /// the sessions of some accounts have ended; repeat the call.
+    /// Ends all sessions of the tenant and all unused links, one account after the other. Returns
+    /// the number of sessions when no node accepts any of them. If it fails, the sessions of some
+    /// accounts have ended, and the caller should repeat it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn end_dashboard_sessions_of_tenant(
         &self,
@@ -190,26 +189,26 @@ impl Store {
                 let account = stored_account(&account)?;
                 let of_account = self.account(tenant, &account, origin);
                 let (mut tx, sessions) = of_account.end_without_commit().await?;
-                // Only the last change is waited for: see below.
+                // The call waits only for the last change, as explained below.
                 let (tenant, kind) = (tenant.id, ChangeKind::Sessions);
                 drop(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
                 tx.commit().await?;
                 ended += sessions;
             }
-            // To wait for the last change is enough, also for the changes of an earlier call that
-            // failed. Nodes receive the changes on one server in the order of their commits. If an
+            // Waiting for the last change is enough, also for the changes of an earlier call that
+            // failed. Nodes receive the changes of one server in the order of their commits. If an
             // earlier change was committed on another server, that server was deposed before the
             // last commit, and the promoted server has had the change from its beginning.
             let tx = self.begin().await?;
             let server = self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
-            // A deposed server does not list sessions that were opened after the promotion.
+            // The list from a deposed server lacks sessions that were opened after the promotion.
             if server == listed_on {
                 return Ok(ended);
             }
         }
     }
 
-    /// The accounts that have sessions, or links that were not used, and the server that answered.
+    /// The accounts that have sessions or unused links, and the server that answered.
     async fn accounts_with_sessions(
         &self,
         tenant: &Tenant,
@@ -217,7 +216,8 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         self.read(|mut connection| async move {
             let server = primary::server(&mut connection).await?;
-            // One statement, so that a link that is being used is found: as a link or as a session.
+            // One statement reads both, so that it finds a link that is being used either as a link
+            // or as a session.
             let accounts = sqlx::query_scalar!(
                 "SELECT /* dashboard_sessions.accounts_with_sessions */ external_id FROM accounts
                  WHERE account_id IN (
@@ -235,7 +235,7 @@ impl Store {
 
     async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        // A session that another request has just marked or closed stays as it is.
+        // If another request has just updated or closed the session, this changes nothing.
         sqlx::query!(
             "UPDATE /* dashboard_sessions.mark_seen */ dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
@@ -251,14 +251,15 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Ends every session of the account, however it was opened, and every link that was not used.
-    /// Returns once no node accepts any of them, with the number of sessions. If there are none,
-    /// nothing is recorded.
+    /// Ends all sessions of the account, regardless of how they were opened, and all unused links.
+    /// Returns the number of sessions when no node accepts any of them. If there are none, nothing
+    /// is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
         let _timer = self.store.timer("end_dashboard_sessions");
         let (tx, ended) = self.end_without_commit().await?;
-        // Even if there were none: an earlier call may have failed after its commit.
+        // The change is announced even if there were none, because an earlier call may have failed
+        // after its commit.
         self.store.commit_announced(tx, self.tenant.id, ChangeKind::Sessions).await?;
         Ok(ended)
     }
@@ -282,7 +283,7 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Deletes a session and records that, unless it was already deleted.
+/// Deletes a session and records the end, unless it was already deleted.
 pub(in crate::store) async fn close(
     connection: &mut Connection,
     session: &DashboardSession,
@@ -306,9 +307,8 @@ pub(in crate::store) async fn close(
     Ok(())
 }
 
-/// Deletes a few expired sessions of any account, beginning with those that expired first. Skips
-/// rows that another transaction has locked, so it waits for none. The array makes Postgres choose
-/// the rows only once.
+/// Deletes a few expired sessions of any account, those that expired first. Skips rows that another
+/// transaction has locked, so it never waits. The array makes Postgres choose the rows only once.
 pub(in crate::store) async fn delete_sessions_that_are_over(
     connection: &mut Connection,
     at: Timestamp,
@@ -326,8 +326,9 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     Ok(())
 }
 
-/// The rights that a link gives, by the stored permissions of the admin key that made it. `None`: no
-/// admin key did. Permissions of an admin key never change, so neither do the rights.
+/// The rights of a link, from the stored permissions of the admin key that created it. `None` means
+/// that no admin key created it. Permissions of an admin key never change, so the rights do not
+/// change either.
 pub(in crate::store) fn rights_of_link(
     permissions: Option<&[String]>,
 ) -> Result<DashboardRights, StoreError> {
@@ -337,7 +338,7 @@ pub(in crate::store) fn rights_of_link(
     }
 }
 
-/// The moment this many seconds later.
+/// The moment `seconds` after `at`.
 pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))

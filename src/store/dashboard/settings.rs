@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Which settings of a tenant's dashboard to change. `None` keeps one, `Some(None)` clears it.
+/// A change of a tenant's dashboard settings. `None` keeps a setting, `Some(None)` clears it.
 #[derive(Clone, Default, Debug)]
 pub struct DashboardChange {
     pub name: Option<Option<DisplayName>>,
@@ -43,7 +43,7 @@ impl SettingsRow {
             |error: &dyn std::fmt::Display| StoreError::corrupt("dashboard_settings", error);
         let logo = match (self.logo_hash, self.logo_type) {
             (Some(hash), Some(logo_type)) => {
-                let hash = hash.try_into().map_err(|_| corrupt(&"a hash that is none"))?;
+                let hash = hash.try_into().map_err(|_| corrupt(&"not a hash"))?;
                 let media_type = logo_type.parse::<LogoMediaType>();
                 let media_type = media_type.map_err(|error| corrupt(&error))?;
                 Some(LogoRef { hash: LogoHash::from_bytes(hash), media_type })
@@ -66,7 +66,7 @@ impl SettingsRow {
 }
 
 impl Store {
-    /// The settings of a tenant's dashboard, or the defaults if none were stored.
+    /// The settings of a tenant's dashboard, or the defaults if none are stored.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn dashboard_settings(
         &self,
@@ -90,7 +90,7 @@ impl Store {
         row.map_or_else(|| Ok(DashboardSettings::default()), SettingsRow::into_settings)
     }
 
-    /// Changes the settings of a tenant's dashboard. If they are already so, nothing is recorded.
+    /// Changes the settings of a tenant's dashboard. If nothing changes, nothing is recorded.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn change_dashboard_settings(
         &self,
@@ -127,7 +127,7 @@ impl Store {
         Ok(new)
     }
 
-    /// A tenant's logo, if it is still the one with this hash.
+    /// A tenant's logo, if its hash is still this one.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_logo(
         &self,
@@ -245,7 +245,7 @@ fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings
     new
 }
 
-/// What differs, by field, for the audit trail. A logo is named by its hash.
+/// The fields that differ, for the audit trail. For a logo it contains the hash.
 fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, Value> {
     let mut differences = Map::new();
     let mut compare = |field: &str, show: fn(&DashboardSettings) -> Value| {

@@ -23,14 +23,14 @@ use crate::{
     },
 };
 
-// Every limit counts what one client or its network did. No limit counts all clients together, for
-// an address or for a tenant: strangers could use it up and lock the owner out.
+// Every limit counts the sign-ins of one client or of its network. No limit counts all clients
+// together for an address or a tenant, because strangers could use it up and lock the owner out.
 
-/// Maximum number of sign-ins of one address that one client begins within [`WINDOW_SECONDS`].
+/// Maximum number of sign-ins that one client can begin for one address within [`WINDOW_SECONDS`].
 const MOST_OF_PAIR: i64 = 20;
 
-/// Maximum number of sign-ins of one client for all addresses. A client is an IPv4 address or an
-/// IPv6 /64 network.
+/// Maximum number of sign-ins that one client can begin for all addresses. A client is an IPv4
+/// address or an IPv6 /64 network.
 const MOST_OF_CLIENT: i64 = 40;
 
 /// Maximum number of sign-ins of one IPv6 /56 network, which has 256 networks of /64.
@@ -39,28 +39,29 @@ const MOST_OF_56: i64 = 4 * MOST_OF_CLIENT;
 /// Maximum number of sign-ins of one IPv6 /48 network, which has 256 networks of /56.
 const MOST_OF_48: i64 = 16 * MOST_OF_CLIENT;
 
-/// The time over which sign-ins are counted. A row is kept that long, spent or not. So a tenant has
-/// at most [`MOST_OF_CLIENT`] rows of an IPv4 address and [`MOST_OF_48`] of an IPv6 /48 network.
+/// Period over which sign-ins count, in seconds. A row is kept this long, spent or not. So a tenant
+/// has at most [`MOST_OF_CLIENT`] rows of an IPv4 address and [`MOST_OF_48`] rows of an IPv6 /48
+/// network.
 const WINDOW_SECONDS: i64 = SIGN_IN_SECONDS;
 
-/// Maximum number of expired rows that are deleted when a new row is inserted. More than one, so
-/// that rows are deleted faster than they are inserted.
+/// Maximum number of expired rows that each insertion deletes. It is more than one, so that rows
+/// are deleted faster than they are inserted.
 const DELETED_AT_ONCE: i64 = 100;
 
-/// Everything that a sign-in is bound to. It must be the same at its start and at its end.
+/// The data that a sign-in is bound to. It must be the same at the start and at the end.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInAttempt<'a> {
-    /// The account that is claimed: a TRON address.
+    /// The TRON address of the account that the caller claims to own.
     pub address: &'a ExternalId,
-    /// Part of the message.
+    /// The nonce in the message.
     pub nonce: &'a SessionToken,
-    /// Stored in a cookie of the browser.
+    /// The token in a cookie of the browser.
     pub browser: &'a SessionToken,
-    /// The host that the message names.
+    /// The host in the message.
     pub host: &'a str,
 }
 
-/// Whether a message to sign was issued.
+/// The result of a request for a message to sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewSignIn {
     Made {
@@ -69,7 +70,7 @@ pub enum NewSignIn {
     },
     /// The client or its network has begun too many sign-ins recently.
     TooMany {
-        /// At least 1.
+        /// Time to wait, at least 1 second.
         retry_after_seconds: i64,
     },
 }
@@ -78,7 +79,8 @@ pub enum NewSignIn {
 #[derive(Clone, Debug)]
 pub enum SignInOutcome {
     Open(DashboardSession),
-    /// The signature is valid, but the address has no account, and signing in does not create one.
+    /// The signature is valid, but the address has no account, and the tenant does not allow
+    /// sign-ins to create one.
     NoAccount,
     /// The nonce is unknown, was used, has expired, or belongs to another browser, host or address.
     Spent,
@@ -86,11 +88,11 @@ pub enum SignInOutcome {
 }
 
 impl Store {
-    /// Begins a sign-in, unless the client has begun too many in the last 5 minutes: 20 of the
-    /// address, or 40 in all. A client is an IPv4 address, or the first 64 bits of an IPv6 address.
-    /// An IPv6 network of /56 may begin 160, and one of /48 may begin 640. Other networks do not
-    /// count. Concurrent sign-ins neither see each other nor wait for each other, so a limit can be
-    /// exceeded by the number of connections.
+    /// Begins a sign-in, unless the client has begun too many in the last 5 minutes: 20 for the
+    /// address, or 40 in total. A client is an IPv4 address, or the first 64 bits of an IPv6
+    /// address. An IPv6 /56 network can begin 160, and a /48 network can begin 640. Other networks
+    /// do not count. Concurrent sign-ins do not wait for each other, so a limit can be exceeded by
+    /// the number of connections.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn start_sign_in(
         &self,
@@ -134,10 +136,10 @@ impl Store {
         Ok(NewSignIn::Made { issued_at: at, expires_at })
     }
 
-    /// Ends a sign-in. This spends the nonce, whatever the result, unless the nonce was issued to
-    /// another browser. Then `check` verifies the signature of the message that was issued at the
-    /// moment that it gets. If it is valid, the same transaction opens the session, and creates the
-    /// account if the tenant's policy allows it.
+    /// Ends a sign-in. This spends the nonce whatever the result, unless the nonce was issued to
+    /// another browser. `check` gets the moment when the message was issued, and verifies the
+    /// signature. If the signature is valid, the same transaction opens the session. It also
+    /// creates the account if the tenant's settings allow it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn finish_sign_in(
         &self,
@@ -168,7 +170,8 @@ impl Store {
                         account_status,
                         return_url: None,
                     };
-                    // A later time, so that the audit trail lists the account before the session.
+                    // The session gets a later time, so that the audit trail lists the account
+                    // first.
                     let at = now(&mut tx).await?;
                     SignInOutcome::Open(new.open(&mut tx, &tenant, origin, at).await?)
                 }
@@ -179,7 +182,7 @@ impl Store {
     }
 }
 
-/// The properties by which sign-ins are counted.
+/// The properties that the limits count by.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
     tenant: &'a Tenant,
@@ -187,13 +190,13 @@ struct Counted<'a> {
     networks: &'a ClientNetworks,
 }
 
-/// The oldest sign-ins that leave no room for another one. `None`: there is room.
+/// The oldest sign-ins that leave no room for another one. `None` means that there is room.
 struct Seen {
     of_pair: Option<OffsetDateTime>,
     of_client: Option<OffsetDateTime>,
     of_network_56: Option<OffsetDateTime>,
     of_network_48: Option<OffsetDateTime>,
-    /// The database's clock.
+    /// The time of the read by the database's clock.
     now: OffsetDateTime,
 }
 
@@ -237,9 +240,9 @@ impl Counted<'_> {
 }
 
 impl Seen {
-    /// Seconds until the next sign-in may begin. `None`: now.
+    /// Seconds until the next sign-in may begin. `None` means that it may begin now.
     fn wait(&self) -> Result<Option<i64>, StoreError> {
-        // When this sign-in leaves the window, one fewer than the maximum is left in it.
+        // After this sign-in leaves the period, the period contains one fewer than the maximum.
         let of_networks = self.of_network_56.max(self.of_network_48);
         let leaving = self.of_pair.max(self.of_client).max(of_networks);
         let Some(leaving) = leaving else { return Ok(None) };
@@ -251,9 +254,9 @@ impl Seen {
     }
 }
 
-/// Spends a nonce. Returns when it was issued, if the attempt is bound to the same data as at its
-/// start, and has not expired. Another browser does not spend it: a stranger who learns the nonce
-/// cannot use up the owner's message.
+/// Spends a nonce. Returns when it was issued, if the attempt has the same data as at its start and
+/// has not expired. A request from another browser does not spend the nonce, so a stranger who
+/// learns it cannot use up the owner's message.
 async fn spend(
     connection: &mut Connection,
     tenant: &Tenant,
@@ -282,8 +285,8 @@ async fn spend(
     }
 }
 
-/// Locks the account that signs in, and returns its status. Creates the account if that is allowed.
-/// `None`: there is no account.
+/// Locks the account that signs in, and returns its status. Creates the account if the settings
+/// allow it. `None` if there is no account.
 async fn admit(
     connection: &mut Connection,
     tenant: &Tenant,
@@ -306,8 +309,7 @@ async fn admit(
     }
 }
 
-/// Deletes some of the tenant's rows that no longer count. Skips rows that another transaction is
-/// deleting.
+/// Deletes some of the tenant's expired rows. Skips rows that another transaction is deleting.
 async fn delete_sign_ins_that_are_over(
     connection: &mut Connection,
     tenant: &Tenant,

@@ -20,24 +20,27 @@ const HOUR_SECONDS: i64 = 60 * 60;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyActivity {
     pub key_id: KeyId,
-    /// How often it passed, by hour. Oldest first; the last one is the current hour. Nodes write
-    /// their counts some seconds late, so each hour is at least the number of its purchases.
+    /// Number of requests that passed, for each hour, oldest first. The last hour is the current
+    /// one. Nodes write their counts some seconds late, so no hour counts fewer requests than
+    /// purchases.
     pub calls: [i64; ACTIVITY_HOURS],
-    /// How often it was refused.
+    /// Number of requests that were refused.
     pub refused: i64,
     pub purchases: PurchasesByHour,
 }
 
-/// The purchases of a key in the last 24 hours, by hour. Oldest first; the last one is the current
-/// hour.
+/// The purchases of a key in the last 24 hours, for each hour, oldest first. The last hour is the
+/// current one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct PurchasesByHour {
-    /// In minor units of the tenant's currency. Refunds are not deducted.
+    /// The sum of the purchases in minor units of the tenant's currency. Refunds are not deducted.
     pub spent: [i64; ACTIVITY_HOURS],
+    /// Number of purchases.
     pub counts: [i64; ACTIVITY_HOURS],
     /// The time of the newest purchase. `None`: there was none.
     pub newest_at: Option<Timestamp>,
-    /// There were more purchases: `spent` and `counts` cover only the newest 100,000.
+    /// Whether there were more purchases, so that `spent` and `counts` cover only the newest
+    /// 100,000.
     pub truncated: bool,
 }
 
@@ -56,7 +59,7 @@ impl PurchasesByHour {
     }
 }
 
-/// The start of a report: a time, and seq of the last ledger entry before it.
+/// The start of a report: a time, and the seq of the last ledger entry before it.
 struct Since {
     moment: Timestamp,
     seq: i64,

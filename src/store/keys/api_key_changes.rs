@@ -1,4 +1,4 @@
-//! Changes of existing keys: settings, revocation, rotation.
+//! Changes of existing keys: settings, revocation and rotation.
 
 use serde_json::{Map, json};
 use time::OffsetDateTime;
@@ -21,10 +21,10 @@ use crate::{
     },
 };
 
-/// The reason of a revoke by a rotation without a grace period.
+/// The reason of a revoke that a rotation without a grace period causes.
 const ROTATED: &str = "rotated";
 
-/// Why a revoke was repeated, for the audit trail.
+/// The reason for a repeated revoke, for the audit trail.
 const LOST: &str = "a failover of the database lost the revoke";
 
 impl AccountHandle<'_> {
@@ -52,8 +52,8 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyChange, target, detail.into(), at).await?;
         }
-        // Even if nothing changed: the first call may not have returned to the client that repeats
-        // it.
+        // The change is announced even if nothing changed, because an earlier call may have failed
+        // after its commit, and the client then repeats it.
         let announced = if change.touches_verdict() {
             Some(self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?)
         } else {
@@ -66,8 +66,8 @@ impl AccountHandle<'_> {
         Ok(ApiKey { settings, ..old })
     }
 
-    /// Revokes a key and voids its open holds. A dead key stays as it is, and has no open holds after
-    /// the first call, so repeating it has no effect.
+    /// Revokes a key and voids its open holds. A key that is no longer live stays unchanged. After
+    /// the first call it has no open holds, so a repeated call has no effect.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn revoke_api_key(
         &self,
@@ -89,8 +89,8 @@ impl AccountHandle<'_> {
         self.revoke(key_id, Some(reason), VoidReason::KeyCompromised, false).await
     }
 
-    /// Locks in the order of batches: the account, then the key, then its holds. `repeated`: the
-    /// database lost this revoke, and the node repeats it.
+    /// Takes locks in the same order as batches: the account, then the key, then its holds.
+    /// `repeated` means that the database lost this revoke, and the node repeats it.
     pub(in crate::store) async fn revoke(
         &self,
         key_id: KeyId,
@@ -119,7 +119,8 @@ impl AccountHandle<'_> {
             .execute(&mut *tx)
             .await?;
         }
-        // Of a dead key too: a key that expired or was rotated out leaves its holds open.
+        // This includes a key that is no longer live, because a key that expired or was rotated can
+        // still have open holds.
         let voided = void_holds_of_key(&mut tx, self.id, key_id, void_reason).await?;
         if was_live || !voided.ids.is_empty() {
             let mut detail = Map::new();
@@ -136,15 +137,17 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail.into(), at).await?;
         }
-        // A key that was rotated out, or has expired, is dead without a revoke.
+        // A key that was rotated or has expired needs no revoke.
         let revoke = key.revoked_at.map(|_| self.acknowledged_revoke(key_id, reason, void_reason));
-        // Even for a dead key: the first call may not have returned to the client that repeats it.
+        // The change is announced even if the key was not live, because an earlier call may have
+        // failed after its commit, and the client then repeats it.
         self.commit_announced(tx, key_id, revoke).await?;
         Ok(key)
     }
 
-    /// Replaces a live key by one with `text` and the same settings, so never with a later expiry.
-    /// The old key passes until the grace period ends. Without one, it is revoked immediately.
+    /// Replaces a live key by a new one with the text `text` and the same settings, so the expiry
+    /// is never later. The old key passes until the grace period ends. Without a grace period, it
+    /// is revoked immediately.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key(
         &self,
@@ -161,8 +164,7 @@ impl AccountHandle<'_> {
     }
 
     /// [`Self::rotate_api_key`] by a form of a session of this account. The form works once: it is
-    /// spent if and only if the new key is made. A spent form is refused before anything else is
-    /// checked.
+    /// spent if and only if the new key is created. A spent form is refused before any other check.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key_by_form(
         &self,
@@ -180,8 +182,8 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// Commits, and returns once every node has applied the change of the key. `revoke`: the revoke
-    /// to keep, if the change revoked the key.
+    /// Commits, and returns when every node has applied the change of the key. If the change
+    /// revoked the key, `revoke` is kept for the check after a failover.
     async fn commit_announced(
         &self,
         mut tx: Tx,
@@ -190,7 +192,8 @@ impl AccountHandle<'_> {
     ) -> Result<(), StoreError> {
         let change = self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?;
         let committed = tx.commit_and_keep().await?;
-        // Before the wait: if a failover during the wait loses the revoke, the call still returns.
+        // The revoke is kept before the wait. The call still returns if a failover during the wait
+        // loses the revoke.
         if let Some(revoke) = revoke {
             self.store.acknowledged.add_revoke(revoke);
         }
@@ -214,13 +217,13 @@ impl AccountHandle<'_> {
         }
     }
 
-    /// A rotation without a grace period revokes the old key.
+    /// The revoke of the old key by a rotation without a grace period.
     fn revoke_by_rotation(&self, key_id: KeyId) -> AcknowledgedRevoke {
         let reason = Reason::from_stored(ROTATED.to_owned());
         self.acknowledged_revoke(key_id, Some(&reason), VoidReason::KeyRevoked)
     }
 
-    /// Replaces a key and records it. Must be called under the account's lock.
+    /// Replaces a key and records the rotation. Call this under the account's lock.
     async fn rotate(
         &self,
         connection: &mut Connection,
@@ -247,8 +250,8 @@ impl AccountHandle<'_> {
         let old_end = old.settings.expires_at;
         let end = end_of_grace(at, grace_seconds, old_end);
         let at_once = grace_seconds == 0;
-        // The event of the new key has a later time, so that the trail lists it after the rotation.
-        // Each event names the other key.
+        // The event of the new key gets a later time, so that the audit trail lists it after the
+        // rotation. Each event has the id of the other key.
         let after = now(connection).await?;
         self.add_key(connection, text, &new, after).await?;
         sqlx::query!(
@@ -289,7 +292,7 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Whether a key would live longer with `new` than with `old`.
+/// Whether a key would expire later with `new` than with `old`.
 fn outlives(new: &KeySettings, old: &KeySettings) -> bool {
     match (old.expires_at, new.expires_at) {
         (None, _) => false,

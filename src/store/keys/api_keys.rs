@@ -38,8 +38,7 @@ impl AccountHandle<'_> {
     }
 
     /// [`Self::create_api_key`] by a form of a session of this account. The form works once: it is
-    /// spent if and only if the key is made. A spent form is refused before anything else is
-    /// checked.
+    /// spent if and only if the key is created. A spent form is refused before any other check.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_api_key_by_form(
         &self,
@@ -55,7 +54,7 @@ impl AccountHandle<'_> {
         Ok(created)
     }
 
-    /// Creates a key and records it. Must be called under the account's lock.
+    /// Creates a key and records its creation. Call this under the account's lock.
     async fn create(
         &self,
         connection: &mut Connection,
@@ -80,7 +79,7 @@ impl AccountHandle<'_> {
         Ok(key)
     }
 
-    /// Adds a new key to the account, and records it.
+    /// Adds a new key to the account, and records its creation.
     pub(super) async fn add_key(
         &self,
         connection: &mut Connection,
@@ -101,8 +100,9 @@ impl AccountHandle<'_> {
         self.record(connection, AuditAction::ApiKeyCreate, target, detail.into(), at).await
     }
 
-    /// Must be called under the account's lock. A key that was rotated out does not count toward
-    /// the cap. Keys in their grace period are counted separately, against the same number.
+    /// Refuses the creation of a key above the account's maximum. Call this under the account's
+    /// lock. A rotated key does not count toward the maximum. Rotated keys in their grace period
+    /// are counted separately, with the same maximum.
     pub(super) async fn refuse_over_limit(
         &self,
         connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! The columns of `api_keys`: each statement that lists them, and the type of a row.
+//! The columns of `api_keys`: the statements that list them, and the type of a row.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -25,13 +25,14 @@ pub struct ApiKey {
     pub hint: String,
     pub settings: KeySettings,
     pub created_at: Timestamp,
-    /// When it last passed, to the minute, and written some seconds later. `None`: never.
+    /// The time when the key last passed, to the minute. It is written a few seconds late. `None`
+    /// means never.
     pub last_used_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub revoked_reason: Option<Reason>,
     pub rotated_from: Option<KeyId>,
     pub rotated_to: Option<KeyId>,
-    /// By the database's clock, at the time of the read.
+    /// The status at the time of the read, by the database's clock.
     pub status: KeyStatus,
 }
 
@@ -55,8 +56,8 @@ pub(super) struct KeyRow {
 }
 
 /// A query of [`KeyRow`]s. `$rest` follows the table `api_keys`, whose alias is `k`. The status of
-/// a key is that of the time when the statement began, which is after an earlier statement has
-/// waited for a lock.
+/// a key is its status when the statement began, which is after the wait of an earlier statement
+/// for a lock.
 macro_rules! select_keys {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -113,7 +114,7 @@ pub(in crate::store) fn stored_limit(
     Ok(Some(SpendLimit { amount, period }))
 }
 
-/// Reads a key of an account.
+/// Reads one key of an account.
 pub(super) async fn select(
     connection: &mut Connection,
     account_id: AccountId,
@@ -129,7 +130,7 @@ pub(super) async fn select(
     .await
 }
 
-/// Adds a key to an account. Keys that replace each other share the spend counter of the first one.
+/// Adds a key to an account. A key shares the spend counter of the key that it replaces.
 pub(super) async fn insert(
     connection: &mut Connection,
     tenant_id: TenantId,

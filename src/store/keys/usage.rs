@@ -14,19 +14,19 @@ use crate::{
     store::{Store, StoreError, clock::stored_time},
 };
 
-/// The use of a key over some time.
+/// The use of a key over a period.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyUse {
     pub account_id: AccountId,
     pub key_id: KeyId,
     pub counts: OutcomeCounts,
-    /// How long ago this time began. The counts belong to the hour of its beginning.
+    /// The time since the beginning of the period. The counts belong to the hour of its beginning.
     pub began: Duration,
-    /// How long ago the key last passed, if it passed.
+    /// The time since the key last passed. `None` if it did not pass.
     pub passed: Option<Duration>,
 }
 
-/// New rows of `api_key_usage`, a column each.
+/// New rows of `api_key_usage`, one vector per column.
 #[derive(Default)]
 struct CountColumns {
     account_ids: Vec<Uuid>,
@@ -36,7 +36,7 @@ struct CountColumns {
     counts: Vec<i64>,
 }
 
-/// New rows of `api_key_last_used`, a column each.
+/// New rows of `api_key_last_used`, one vector per column.
 #[derive(Default)]
 struct LastUsedColumns {
     account_ids: Vec<Uuid>,
@@ -45,12 +45,12 @@ struct LastUsedColumns {
 }
 
 impl Store {
-    /// Adds the use of keys of any accounts. Each key may occur only once. Returns the database's
-    /// clock.
+    /// Adds the use of keys of any accounts. Each key may occur only once. Returns the time by the
+    /// database's clock.
     ///
-    /// Rows are written in the order of their primary keys, so nodes that write the same rows
-    /// concurrently cannot deadlock. A row of `api_key_last_used` that would change by less than a
-    /// minute is not written.
+    /// The statement writes rows in the order of their primary keys, so nodes that write the same
+    /// rows concurrently cannot deadlock. It does not write a row of `api_key_last_used` that would
+    /// change by less than a minute.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
         let _timer = self.timer("record_usage");
@@ -105,7 +105,7 @@ impl Store {
         stored_time("clock_timestamp()", now)
     }
 
-    /// How often a key was used in each step of a range, by the start of the step. Steps without
+    /// Counts of a key's use for each step of a range, by the beginning of the step. Steps without
     /// use are left out.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn key_usage(

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The stored data of a presented key, and the verdict.
+/// The stored data of a key, and the verdict.
 #[derive(Clone, Debug)]
 pub struct Verification {
     pub account: ExternalId,
@@ -27,28 +27,28 @@ pub struct Verification {
     pub verdict: Result<(), Denial>,
 }
 
-/// What a server has about a presented key.
+/// The result of reading a key on a server.
 #[derive(Clone, Debug)]
 pub enum KeyRead {
-    /// Another server answered, so this says nothing about the key. Ask again.
+    /// Another server answered, so there is no result. Read again.
     OtherServer,
     /// The tenant has no such key.
     NotFound,
     Found(Verification),
 }
 
-/// A key as its owner sees it.
+/// A key in the form that its owner may see.
 #[derive(Clone, Debug)]
 pub struct OwnKey {
     pub key: ApiKey,
     pub account: Account,
-    /// What is left of its spend limit, in minor units. `None`: it has no limit.
+    /// The rest of the spend limit, in minor units. `None` means that the key has no limit.
     pub spend_left: Option<i64>,
 }
 
 impl Store {
-    /// The key with this hash and its account, read on this server after the call began. Concurrent
-    /// lookups share a statement.
+    /// The key with this hash and its account. The lookup reads them on this server after the call
+    /// began. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,
@@ -61,7 +61,7 @@ impl Store {
         if found.server != server {
             return Ok(KeyRead::OtherServer);
         }
-        // The prefix already implies the tenant. This is a second check.
+        // The prefix already determines the tenant. This check is redundant on purpose.
         let Some(row) = found.row.filter(|row| row.tenant_id == tenant.id.uuid()) else {
             return Ok(KeyRead::NotFound);
         };
@@ -82,8 +82,8 @@ impl Store {
         }))
     }
 
-    /// Numbers of API keys that were looked up by their hash since the start, and of statements for
-    /// them.
+    /// Number of API keys that were looked up by their hash since the start, and number of
+    /// statements for these lookups.
     #[must_use]
     pub fn lookup_counts(&self) -> (u64, u64) {
         self.lookups.api_keys.counts()
@@ -104,8 +104,8 @@ impl Store {
                 let Some(key) = select(&mut connection, account_id, key_id).await? else {
                     return Ok(None);
                 };
-                // The limit of the row above, not the current one: the response shows both the limit
-                // and the part that is left of it.
+                // The statement uses the limit of the row above, not the current limit, because the
+                // response shows both the limit and the rest of it.
                 let row = sqlx::query!(
                     r#"SELECT /* keys.find_own */
                               a.status, a.balance, ledger_held(a.account_id, a.held) AS "held!",

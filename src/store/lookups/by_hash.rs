@@ -6,24 +6,24 @@ use super::{
 };
 use crate::store::{connection::Pool, servers::Servers};
 
-/// Connections for lookups of API keys.
+/// Number of connections for lookups of API keys.
 const API_KEY_CONNECTIONS: u32 = 2;
 
-/// Connections for lookups of admin keys, sessions and links. Each kind runs one statement at a
-/// time, so that none waits for another.
+/// Number of connections for lookups of admin keys, sessions and links. Each kind runs one
+/// statement at a time, so none waits for another.
 const OTHER_CONNECTIONS: u32 = 3;
 
-/// Number of connections for lookups, beside those of the pool.
+/// Number of connections for lookups, in addition to the pool.
 pub(in crate::store) const CONNECTIONS: u32 = API_KEY_CONNECTIONS + OTHER_CONNECTIONS;
 
-/// Settings of the connections for lookups. The plan is made once for all batches, possibly while
-/// the tables are empty, and has to use the indexes even then.
+/// Settings of the connections for lookups. Postgres plans the statement once for all batches,
+/// possibly while the tables are empty. The plan has to use the indexes even then.
 pub(in crate::store) const SESSION: &str = "SET plan_cache_mode = force_generic_plan; \
      SET enable_seqscan = off; SET enable_bitmapscan = off; SET enable_hashjoin = off; \
      SET enable_mergejoin = off; SET jit = off";
 
 /// The lookups of a node. They have their own connections, so that requests with unknown keys and
-/// tokens cannot occupy those of other requests.
+/// tokens cannot block other requests.
 pub(in crate::store) struct Lookups {
     pub api_keys: Arc<Gathered<KeyAndAccount>>,
     pub admin_keys: Arc<Gathered<StoredAdminKey>>,
@@ -33,8 +33,8 @@ pub(in crate::store) struct Lookups {
 }
 
 impl Lookups {
-    /// `pool` makes a pool with this number of connections. `timeout` limits one batch, including
-    /// the wait for its connection.
+    /// `pool` creates a pool with the given number of connections. `timeout` limits one batch,
+    /// including the wait for its connection.
     pub fn new(timeout: Duration, servers: &Servers, pool: impl Fn(u32) -> Pool) -> Self {
         let (api_keys, others) = (pool(API_KEY_CONNECTIONS), pool(OTHER_CONNECTIONS));
         Self {

@@ -1,4 +1,4 @@
-//! Gathers the lookups of one kind of row, so that concurrent ones share a statement.
+//! Gathers the lookups of one kind of row, so that concurrent lookups share a statement.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -26,45 +26,45 @@ use crate::{
 /// Maximum number of hashes in one statement.
 const MAX_BATCH: usize = 128;
 
-/// Maximum number of waiting hashes. The next one is answered with 503.
+/// Maximum number of waiting hashes. Above it, a request gets a 503.
 const MAX_WAITING: usize = 65_536;
 
-/// The pause before a connection replaces one that led to another server than the wanted one.
+/// Pause before a connection to an unwanted server is replaced.
 const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 
 /// The SHA-256 of a text that a client presents, such as a key.
 type Hash = [u8; 32];
 
-/// A kind of row that is found by such a hash.
+/// A kind of row that is looked up by such a hash.
 pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
-    /// The hash that finds this row.
+    /// The hash of this row.
     fn hash(&self) -> &[u8];
 
-    /// Reads the rows of the hashes that exist, in any order.
+    /// Reads the rows of those hashes that exist, in any order.
     fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
     ) -> impl Future<Output = Result<Read<Self>, sqlx::Error>> + Send;
 }
 
-/// What a statement has read.
+/// The result of a statement.
 pub(in crate::store) struct Read<R> {
     /// The server that answered.
     pub server: ServerId,
     pub rows: Vec<R>,
 }
 
-/// The answer to one lookup.
+/// The result of one lookup.
 pub(in crate::store) struct Found<R> {
     /// The server that answered.
     pub server: ServerId,
     pub row: Option<Arc<R>>,
 }
 
-/// The lookups of one kind on a node. There is no timer: while every worker runs a statement,
-/// hashes wait, and the next statement takes all that have gathered.
+/// The lookups of one kind on a node. There is no timer. While every worker runs a statement, new
+/// hashes wait, and the next statement reads all of them.
 pub(in crate::store) struct Gathered<R> {
-    /// Has a connection for each worker.
+    /// The pool, with one connection for each worker.
     pool: Pool,
     servers: Servers,
     /// Maximum number of concurrent statements.
@@ -81,13 +81,13 @@ type Callers<R> = Vec<Caller<R>>;
 
 /// A call that waits for a row.
 struct Caller<R> {
-    /// The server that should answer. If another one does, its connection is closed.
+    /// The server that should answer. If a different one answers, the connection to it is closed.
     wanted: Option<ServerId>,
     answer: oneshot::Sender<Answer<R>>,
 }
 
-/// A waiting hash is in the queue once, with all its callers. A call that arrives while the hash is
-/// being read makes it wait again, because the row that is being read may be older than the call.
+/// The queue contains a waiting hash once, with all its callers. If a call arrives while a
+/// statement is reading the hash, the hash waits again, because the row may be older than the call.
 struct Queue<R> {
     order: VecDeque<Hash>,
     callers: HashMap<Hash, Callers<R>, ByTag>,
@@ -97,7 +97,7 @@ struct Queue<R> {
 
 type ByTag = BuildHasherDefault<TagHasher>;
 
-/// Uses the first bytes of a SHA-256 as its hash.
+/// A hasher that uses the first bytes of a SHA-256 as the hash.
 #[derive(Default)]
 struct TagHasher(u64);
 
@@ -128,8 +128,9 @@ impl<R: Row> Gathered<R> {
         Self { pool, servers, max_workers, timeout, queue, gathered, statements }
     }
 
-    /// The row with this hash, if there is one, read after this call began. If another server than
-    /// the wanted one answers, its connection is closed: ask again.
+    /// The row with this hash, if it exists. It is read after this call began. If a server other
+    /// than the wanted one answers, the connection to it is closed, and the caller has to ask
+    /// again.
     pub async fn find(
         self: &Arc<Self>,
         hash: Hash,
@@ -145,7 +146,7 @@ impl<R: Row> Gathered<R> {
         })
     }
 
-    /// Numbers of hashes that were looked up, and of statements for them.
+    /// Number of hashes that were looked up, and number of statements for them.
     pub fn counts(&self) -> (u64, u64) {
         (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
     }
@@ -154,7 +155,7 @@ impl<R: Row> Gathered<R> {
         let mut guard = self.lock();
         let queue = &mut *guard;
         if queue.order.len() >= MAX_WAITING && !queue.callers.contains_key(&hash) {
-            return Err(StoreError::Unavailable("too many hashes wait to be looked up".into()));
+            return Err(StoreError::Unavailable("too many lookups are waiting".into()));
         }
         let callers = queue.callers.entry(hash).or_insert_with(|| {
             queue.order.push_back(hash);
@@ -163,7 +164,8 @@ impl<R: Row> Gathered<R> {
         callers.push(caller);
         if queue.workers < self.max_workers {
             queue.workers += 1;
-            // A runtime that is stopping drops the worker immediately, and the drop takes the lock.
+            // If the runtime is stopping, it drops the worker immediately, and the drop takes the
+            // lock.
             drop(guard);
             tokio::spawn(Worker { lookups: Arc::clone(self), counted: true }.run());
         }
@@ -171,11 +173,11 @@ impl<R: Row> Gathered<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<R>> {
-        // No operation leaves the queue inconsistent, so a panic elsewhere does no harm.
+        // No operation leaves the queue inconsistent, so a panic in another thread does no harm.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The hashes that have waited longest and are not being read, with their callers.
+    /// The hashes that have waited longest and that no statement is reading, with their callers.
     fn next_batch(&self) -> Vec<(Hash, Callers<R>)> {
         let mut queue = self.lock();
         let queue = &mut *queue;
@@ -195,7 +197,7 @@ impl<R: Row> Gathered<R> {
     }
 }
 
-/// A task that empties the queue. It ends when no hash waits. The next hash starts another one.
+/// A task that empties the queue. It ends when no hash waits. The next call starts another one.
 struct Worker<R: Row> {
     lookups: Arc<Gathered<R>>,
     /// Whether `Queue::workers` includes this worker.
@@ -220,15 +222,15 @@ impl<R: Row> Worker<R> {
             let is_other_server = batch.answer(read);
             if is_other_server && let Some(mut other) = connection.take() {
                 other.close_on_drop();
-                // The next connection may lead there too.
+                // The next connection may also lead to the unwanted server.
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
         }
     }
 
-    /// Whether this worker may end. Decided under the queue's lock: a hash that arrives later finds
-    /// one worker less, and starts another. A waiting hash that is being read is left to the worker
-    /// that reads it.
+    /// Whether this worker may end. The decision is made under the queue's lock: a call that
+    /// arrives later finds one worker less, and starts another. If a statement is already reading a
+    /// waiting hash, its worker will also handle the hash.
     fn retire(&mut self) -> bool {
         let mut queue = self.lookups.lock();
         let queue = &mut *queue;
@@ -260,7 +262,8 @@ impl<R: Row> Worker<R> {
                     }
                 };
                 match R::select(own.unlimited(), hashes).await {
-                    // A restart of the database has closed this connection, and maybe the others.
+                    // A restart of the database has closed this connection, and possibly the
+                    // others.
                     Err(error) if is_lost_connection(&error) && failures < max_failures => {
                         if let Some(mut lost) = connection.take() {
                             lost.close_on_drop();
@@ -273,7 +276,7 @@ impl<R: Row> Worker<R> {
         };
         let result = match tokio::time::timeout(self.lookups.timeout, attempts).await {
             Ok(result) => result,
-            Err(_) => Err(StoreError::Unavailable("no answer in time".into())),
+            Err(_) => Err(StoreError::Unavailable("the database did not answer in time".into())),
         };
         if result.is_err()
             && let Some(mut own) = connection.take()
@@ -286,21 +289,21 @@ impl<R: Row> Worker<R> {
 
 impl<R: Row> Drop for Worker<R> {
     fn drop(&mut self) {
-        // A worker is still counted here only after a panic.
+        // Only after a panic is a worker still counted here.
         if self.counted {
             self.lookups.lock().workers -= 1;
         }
     }
 }
 
-/// The batch that a worker reads. However it ends, its hashes leave `Queue::in_flight`.
+/// The batch that a worker reads. Dropping it removes its hashes from `Queue::in_flight`.
 struct InFlight<'a, R: Row> {
     lookups: &'a Gathered<R>,
     batch: Vec<(Hash, Callers<R>)>,
 }
 
 impl<R: Row> InFlight<'_, R> {
-    /// Returns whether a caller wanted another server.
+    /// Delivers the results. Returns whether a caller wanted another server.
     fn answer(mut self, read: Result<Read<R>, StoreError>) -> bool {
         let read = read.map(|Read { server, rows }| (server, rows_by_hash(rows)));
         let read = read.map_err(Arc::new);

@@ -1,6 +1,5 @@
-//! Lookups of API keys, admin keys, dashboard sessions and links by their hash. Concurrent
-//! lookups of one kind share a statement, and none takes a connection of the pool that requests
-//! share.
+//! Lookups of API keys, admin keys, dashboard sessions and links by their hash. Concurrent lookups
+//! of one kind share a statement. No lookup takes a connection from the pool that requests share.
 
 mod by_hash;
 mod gathered;

@@ -5,8 +5,8 @@ use uuid::Uuid;
 use super::gathered::{Read, Row};
 use crate::{domain::dashboard::IDLE_SECONDS, store::primary::server_started_at};
 
-/// Converts the rows of a statement. Each has the server that answered; if nothing was found, the
-/// only row has no hash.
+/// Converts the rows of a statement. Each row contains the server that answered. If nothing was
+/// found, there is one row without a hash.
 macro_rules! read {
     ($rows:expr, $row:ident => $stored:expr) => {{
         let rows = $rows;
@@ -18,7 +18,7 @@ macro_rules! read {
     }};
 }
 
-/// An API key and its account as they are stored.
+/// A stored API key and its account.
 pub(in crate::store) struct KeyAndAccount {
     pub key_hash: Vec<u8>,
     pub tenant_id: Uuid,
@@ -29,7 +29,7 @@ pub(in crate::store) struct KeyAndAccount {
     pub revoked_at: Option<OffsetDateTime>,
     pub external_id: String,
     pub status: String,
-    /// The database's clock at the time of the read.
+    /// The time of the read by the database's clock.
     pub now: OffsetDateTime,
 }
 
@@ -71,14 +71,14 @@ impl Row for KeyAndAccount {
     }
 }
 
-/// An admin key as it is stored, revoked or not.
+/// A stored admin key, revoked or not.
 pub(in crate::store) struct StoredAdminKey {
     pub key_hash: Vec<u8>,
     pub admin_key_id: Uuid,
     pub tenant_id: Uuid,
     pub permissions: Vec<String>,
     pub revoked: bool,
-    /// The database's clock at the time of the read.
+    /// The time of the read by the database's clock.
     pub now: OffsetDateTime,
 }
 
@@ -121,11 +121,11 @@ pub(in crate::store) struct StoredSession {
     pub status: String,
     pub return_url: Option<String>,
     pub way: String,
-    /// Those of the admin key that made the link.
+    /// The permissions of the admin key that created the link.
     pub permissions: Option<Vec<String>>,
     pub created_at: OffsetDateTime,
     pub last_seen_at: OffsetDateTime,
-    /// The database's clock at the time of the read.
+    /// The time of the read by the database's clock.
     pub now: OffsetDateTime,
 }
 
@@ -173,7 +173,7 @@ impl Row for StoredSession {
     }
 }
 
-/// The account that a dashboard link leads to. A link that was used or has expired is not found.
+/// The account of a dashboard link. A link that was used or has expired is not found.
 pub(in crate::store) struct StoredLink {
     pub token_hash: Vec<u8>,
     pub tenant_id: Uuid,

@@ -1,4 +1,4 @@
-//! Batches of operations on balances: one call of a function in the database, one commit.
+//! Batches of operations on balances. A batch is one call of a database function, and one commit.
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
@@ -19,7 +19,8 @@ use crate::{
     store::{Store, StoreError, connection::Connection, error::is_lock_timeout, servers::Epoch},
 };
 
-/// Time limit of one attempt, including the wait for its connection. Then the batch is sent again.
+/// Time limit of one attempt, including the wait for its connection. After it, the batch is sent
+/// again.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Maximum number of operations in one batch.
@@ -30,26 +31,26 @@ static PURCHASE_SCOPES: LazyLock<Vec<String>> = LazyLock::new(|| {
     Scope::purchases_write().implied_by().iter().map(ToString::to_string).collect()
 });
 
-/// Operations that are sent together. Those of one account take effect in their order.
+/// Operations that are sent together. The operations of one account take effect in their order.
 #[derive(Clone, Debug)]
 pub struct Batch {
     pub id: BatchId,
-    /// 1 when it is sent for the first time, 2 for the first retry, and so on.
+    /// Number of the attempt: 1 for the first, 2 for the first retry, and so on.
     pub attempt: i32,
-    /// Whether to wait a while for a locked account, instead of skipping it.
+    /// Whether to wait for locked accounts for a while. Otherwise locked accounts are skipped.
     pub wait: bool,
     pub operations: Vec<Operation>,
 }
 
-/// A connection that a lane uses for one batch after another. It is made for the first batch.
-/// Postgres is faster in a session that has just run the same statement.
+/// A connection that a lane uses for one batch after another, opened for the first batch. Postgres
+/// is faster in a session that has just run the same statement.
 #[derive(Default)]
 pub struct BatchConnection(Option<(Epoch, Connection)>);
 
 impl Store {
-    /// Applies a batch, and returns once it is committed: an outcome for each operation, in their
-    /// order. After [`StoreError::Unavailable`] the outcome is unknown: send the same batch again,
-    /// as its next attempt.
+    /// Applies a batch. Returns an outcome for each operation, in their order, after the commit.
+    /// After [`StoreError::Unavailable`] the outcome is unknown. Send the same batch again then, as
+    /// its next attempt.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn apply(
         &self,
@@ -59,7 +60,7 @@ impl Store {
         let _timer = self.timer("apply");
         let attempt = async {
             let epoch = self.servers.epoch();
-            // A connection from before the session goes back to the pool, which closes it.
+            // A connection from before the session returns to the pool, which closes it.
             let current = connection.0.take().filter(|(opened, _)| *opened == epoch);
             let current = match current {
                 Some(current) => current,
@@ -77,7 +78,9 @@ impl Store {
             Ok(Err(error)) if batch.attempt == 1 && is_lock_timeout(&error) => {
                 return Ok(vec![BatchOutcome::Busy; batch.operations.len()]);
             }
-            rows => rows.map_err(|_| StoreError::Unavailable("no answer in time".into()))??,
+            rows => rows.map_err(|_| {
+                StoreError::Unavailable("the database did not answer in time".into())
+            })??,
         };
         let entries = rows.iter().filter_map(|row| row.entry(&batch.operations));
         self.acknowledged.add_entries(entries);
@@ -104,7 +107,8 @@ async fn call(
     if batch.attempt == 1 && of_accounts.len() > 1 {
         return call_for_all(connection, batch).await;
     }
-    // A retry waits for locks. With one account at a time, no account waits for another's lock.
+    // A retry waits for locks. It sends one account at a time, so no account waits for another's
+    // lock.
     let mut rows = Vec::with_capacity(batch.operations.len());
     for (account_id, operations) in of_accounts {
         let (places, operations): (Vec<_>, Vec<_>) = operations.into_iter().unzip();

@@ -1,5 +1,5 @@
-//! The composite types that the program and the database exchange, and the conversion of operations
-//! and outcomes.
+//! The composite types that the program and the database exchange, and the conversions of
+//! operations and outcomes.
 
 use std::{fmt::Display, str::FromStr};
 
@@ -25,7 +25,7 @@ use crate::{
     store::{AcknowledgedEntry, Refusal, StoreError, clock::stored_time, keys::row::stored_limit},
 };
 
-/// The composite types that the program and the database exchange: each with the names and SQL types
+/// The composite types that the program and the database exchange. Each has the names and SQL types
 /// of its members, in their order.
 pub const COMPOSITES: [(&str, &[(&str, &str)]); 2] =
     [("ledger_operation", OPERATION_MEMBERS), ("ledger_outcome", OUTCOME_MEMBERS)];
@@ -51,9 +51,9 @@ text_enum! {
     }
 }
 
-/// A row of a composite type that is sent to Postgres. Its wire format is positional, so the
-/// members are listed once, for the struct, the encoder, and the list that a test compares with the
-/// catalogue.
+/// Defines a row of a composite type that the program sends to Postgres. The wire format is
+/// positional, so the members are listed only once. The struct, the encoder, and the list that a
+/// test compares with the catalogue use this list.
 macro_rules! encoded_composite {
     ($(#[$attribute:meta])* struct $row:ident as $name:literal, $list:ident {
         $($member:ident: $type:ty as $sql:literal,)+
@@ -108,7 +108,7 @@ encoded_composite! {
     }
 }
 
-/// The members of `ledger_outcome`. They are read by name.
+/// The members of `ledger_outcome`. The program reads them by name.
 const OUTCOME_MEMBERS: &[(&str, &str)] = &[
     ("place", "bigint"),
     ("result", "text"),
@@ -175,7 +175,7 @@ pub(super) struct OutcomeRow {
     pub place: i64,
     pub result: String,
     pub replayed: Option<bool>,
-    /// The number of the ledger entry that this attempt made. `None`: it made none.
+    /// The number of the ledger entry that this attempt wrote. `None` if it wrote none.
     pub seq: Option<i64>,
     pub balance_after: Option<i64>,
     pub decided_at: Option<OffsetDateTime>,
@@ -189,7 +189,7 @@ pub(super) struct OutcomeRow {
 }
 
 impl OutcomeRow {
-    /// The ledger entry that this attempt made. `operations` are those of its batch.
+    /// The ledger entry that this attempt wrote. `operations` are the operations of its batch.
     pub fn entry(&self, operations: &[Operation]) -> Option<AcknowledgedEntry> {
         let seq = self.seq?;
         let operation = operations.get(usize::try_from(self.place - 1).ok()?)?;

@@ -20,11 +20,11 @@ use crate::{
     store::{AccountHandle, LedgerEntry, StoreError, clock::stored_time, connection::Connection},
 };
 
-/// A top-up as it is stored.
+/// A stored credit.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Credit {
     pub id: CreditId,
-    /// Minor units of the tenant's currency, as the balance.
+    /// The amount in minor units of the tenant's currency, like the balance.
     pub amount: i64,
     pub balance_after: i64,
     pub reference: Option<Reference>,
@@ -38,7 +38,7 @@ pub struct Credited {
 }
 
 impl AccountHandle<'_> {
-    /// Tops the account up, once for each idempotency key.
+    /// Credits the account, once for each idempotency key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn credit(
         &self,

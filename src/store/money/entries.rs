@@ -21,7 +21,7 @@ use crate::{
 pub struct LedgerEntry {
     /// 1, 2, 3, … within the account, without gaps.
     pub seq: i64,
-    /// In minor units. Positive: money in. Negative: money out.
+    /// The amount in minor units. It is positive for money in, and negative for money out.
     pub amount: i64,
     pub balance_after: i64,
     /// The purchase, credit or refund that caused the entry. It implies the kind of the entry.
@@ -33,12 +33,12 @@ pub struct LedgerEntry {
     pub created_at: Timestamp,
 }
 
-/// Which entries to list.
+/// A filter for lists of entries.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct EntryFilter {
-    /// From this moment on.
+    /// The beginning of the period, inclusive.
     pub from: Option<Timestamp>,
-    /// Before this moment.
+    /// The end of the period, exclusive.
     pub to: Option<Timestamp>,
     pub key_id: Option<KeyId>,
     pub kind: Option<EntryKind>,
@@ -54,9 +54,9 @@ pub struct EntryRange {
 /// A balance at an earlier time.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BalanceThen {
-    /// seq of the newest entry at that time. 0: there was none.
+    /// The seq of the newest entry at that time. 0 if there was none.
     pub seq: i64,
-    /// Minor units.
+    /// The balance in minor units.
     pub balance: i64,
 }
 
@@ -90,8 +90,8 @@ impl EntryRow {
 }
 
 impl Store {
-    /// The range of the entries that an account has now in the times of a filter. Entries that are
-    /// added later are not in it.
+    /// The range of an account's present entries within the period of a filter. It does not include
+    /// entries that are added later.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_entry_range(
         &self,
@@ -122,7 +122,7 @@ impl Store {
         Ok(EntryRange { after: row.after, last: row.last })
     }
 
-    /// A part of an account's statement. `range` already covers the times of the filter.
+    /// A part of an account's statement. `range` already takes the filter's period into account.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_ledger_entries(
         &self,
@@ -163,8 +163,8 @@ impl Store {
         rows.into_iter().map(EntryRow::into_entry).collect()
     }
 
-    /// The balance of an account at a time, including entries of exactly that time. `None`: the
-    /// current balance.
+    /// The balance of an account at a time, including entries of exactly that time. Without a time,
+    /// the current balance.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn find_balance_then(
         &self,
@@ -195,8 +195,8 @@ impl Store {
     }
 }
 
-/// The time by the ledger's clock, but never before the account's newest entry: `created_at` never
-/// decreases as `seq` grows.
+/// The time by the ledger's clock, but never before the account's newest entry. So `created_at`
+/// never decreases as `seq` grows.
 pub(in crate::store) async fn next_moment(
     connection: &mut Connection,
     account: &LockedAccount,
@@ -208,8 +208,8 @@ pub(in crate::store) async fn next_moment(
     Ok(account.last_entry_at.map_or(now, |last| last.max(now)))
 }
 
-/// Appends an entry that is not a purchase, and moves the balance by it. Purchases are appended by
-/// the database's own functions: nothing else ever moves a balance.
+/// Appends an entry that is not a purchase, and changes the balance by its amount. The database's
+/// functions append purchases. Nothing else changes a balance.
 pub(in crate::store) async fn append(
     connection: &mut Connection,
     account_id: AccountId,
@@ -245,7 +245,7 @@ pub(in crate::store) async fn append(
     .execute(connection)
     .await?
     .rows_affected();
-    // The lock should make this impossible. This check is the second guard of the invariant.
+    // The lock should make this impossible. This check protects the invariant a second time.
     if moved != 1 {
         return Err(StoreError::corrupt("accounts", "the balance moved under its lock"));
     }

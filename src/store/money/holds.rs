@@ -31,7 +31,7 @@ pub struct Hold {
     pub created_at: Timestamp,
     pub expires_at: Timestamp,
     pub closed_at: Option<Timestamp>,
-    /// Only of a voided hold.
+    /// The reason, if the hold was voided.
     pub void_reason: Option<VoidReason>,
     /// The amount that was captured. The rest was released.
     pub captured: Option<i64>,
@@ -39,7 +39,7 @@ pub struct Hold {
 }
 
 impl Hold {
-    /// The hold as it was when it was placed.
+    /// The hold in its original state.
     #[must_use]
     pub fn as_made(self) -> Self {
         Self {
@@ -53,7 +53,7 @@ impl Hold {
     }
 }
 
-/// Which holds to list.
+/// A filter for lists of holds.
 #[derive(Clone, Copy, Default, Debug)]
 pub struct HoldFilter {
     pub status: Option<HoldStatus>,
@@ -75,8 +75,8 @@ struct HoldRow {
     purchase_id: Option<Uuid>,
 }
 
-/// A query of [`HoldRow`]s. `$rest` follows the table `holds`. A hold whose time is up is expired,
-/// even if it was not released yet.
+/// A query of [`HoldRow`]s. `$rest` follows the table `holds`. A hold whose time has passed counts
+/// as expired, even if it is not released yet.
 macro_rules! select_holds {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -122,7 +122,7 @@ impl HoldRow {
 }
 
 impl Store {
-    /// A hold. A hold whose time is up is returned as expired, even if it was not released yet.
+    /// One hold. If its time has passed, its status is expired, even if it is not released yet.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), hold_id = %id))]
     pub async fn find_hold(
         &self,
@@ -138,7 +138,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_hold()
     }
 
-    /// An account's holds, newest first, optionally only those with a status or of one key.
+    /// An account's holds, newest first. The filter can select a status or a key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_holds(
         &self,
@@ -153,8 +153,8 @@ impl Store {
         let account_id = tenant.account_id(account);
         let before = before.map_or(Uuid::max(), HoldId::uuid);
         let key_id = filter.key_id.map(KeyId::uuid);
-        // One statement for each index that can serve. Holds that are due but not released yet
-        // belong to the expired ones.
+        // There is one statement for each index. Holds that are due but not released yet count as
+        // expired.
         let rows = match (filter.status.map(HoldStatus::as_str), key_id) {
             (Some(status), key_id) => {
                 self.read(|mut connection| async move {
@@ -227,7 +227,7 @@ impl Store {
     }
 
     /// Releases the expired holds of at most `limit` accounts. Skips locked accounts. Returns the
-    /// number of accounts that had such holds.
+    /// number of accounts with such holds.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn release_due_holds(&self, limit: i64) -> Result<usize, StoreError> {
         let _timer = self.timer("release_due_holds");
@@ -245,8 +245,8 @@ impl Store {
             .await?;
         let mut failure = None;
         for account_id in &accounts {
-            // Every batch first releases expired holds. An empty one does nothing else, and
-            // consults neither the maximums of open holds nor the scopes.
+            // Every batch first releases expired holds. An empty batch does nothing else. It uses
+            // neither the maximums of open holds nor the scopes.
             let released = self
                 .read(|mut connection| async move {
                     sqlx::query!(
@@ -261,7 +261,7 @@ impl Store {
             match released {
                 Ok(_) => {}
                 Err(error @ StoreError::Unavailable(_)) => return Err(error),
-                // One account that fails does not keep the others from being released.
+                // If one account fails, the others are released nevertheless.
                 Err(error) => failure = Some(error),
             }
         }
@@ -273,8 +273,8 @@ impl Store {
 }
 
 impl AccountHandle<'_> {
-    /// Voids a hold, for the tenant's backend or the account's owner. A voided hold stays as it is,
-    /// so repeating it has no effect. The account may be suspended.
+    /// Voids a hold for the tenant's backend or the account's owner. A voided hold stays unchanged,
+    /// so a repeated call has no effect. The account may be suspended.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), hold_id = %id))]
     pub async fn void_hold(&self, id: HoldId, reason: VoidReason) -> Result<Hold, StoreError> {
         let _timer = self.store.timer("void_hold");
@@ -298,7 +298,7 @@ impl AccountHandle<'_> {
         .await?;
         let hold = select(&mut tx, self.id, id).await?.ok_or(Refusal::NotFound)?.into_hold()?;
         if hold.status != HoldStatus::Voided {
-            // It expired after it was read.
+            // The hold expired after it was read.
             return Err(Refusal::HoldNotOpen { status: hold.status }.into());
         }
         let at = now(&mut tx).await?;
@@ -316,7 +316,7 @@ impl AccountHandle<'_> {
     }
 }
 
-/// Reads a hold of an account.
+/// Reads one hold of an account.
 async fn select(
     connection: &mut Connection,
     account_id: AccountId,

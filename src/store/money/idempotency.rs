@@ -11,7 +11,7 @@ use crate::{
     store::{Refusal, StoreError, connection::Connection},
 };
 
-/// The record of a decision under its idempotency key, written in the transaction of the effect.
+/// The decision for an idempotency key, recorded in the transaction of its effect.
 pub(in crate::store) struct Decided {
     pub fingerprint: Fingerprint,
     /// The id of the credit or refund.
@@ -56,8 +56,9 @@ impl Decided {
     }
 }
 
-/// Must be called after the account's lock was taken. The locking statement itself would see the
-/// state from before the wait, and miss decisions that were made meanwhile.
+/// Finds the record of an idempotency key. Call this after the account's lock was taken. The
+/// locking statement itself would see the state from before its wait, and miss decisions made
+/// meanwhile.
 pub(in crate::store) async fn find_record(
     connection: &mut Connection,
     account_id: AccountId,

@@ -1,5 +1,5 @@
-//! Checks that the money of every account adds up. The memory that it needs is bounded, however
-//! long a ledger is.
+//! Checks that the money of every account adds up. Its memory is bounded, regardless of the length
+//! of a ledger.
 
 use sqlx::{Executor as _, PgConnection};
 use time::OffsetDateTime;
@@ -10,14 +10,14 @@ use crate::{
     store::{Store, StoreError, transaction::Tx},
 };
 
-/// Number of accounts that are checked in one snapshot.
+/// Number of accounts that one snapshot checks.
 const ACCOUNTS_AT_ONCE: u16 = 1000;
 
-/// Number of entries that are read by one statement.
+/// Number of entries that one statement reads.
 const ENTRIES_AT_ONCE: i64 = 10_000;
 
-/// A long ledger takes longer than a request may. The settings make every lookup use a primary key,
-/// even if the statistics are outdated because the ledger has just grown.
+/// Settings of the check. A long ledger takes longer than a request may. Every lookup must use a
+/// primary key, even if the statistics are outdated because the ledger has just grown.
 const SETTINGS: &str = "SET LOCAL statement_timeout = 0; SET LOCAL enable_seqscan = off; \
      SET LOCAL enable_bitmapscan = off; SET LOCAL enable_hashjoin = off; SET LOCAL jit = off";
 
@@ -29,7 +29,7 @@ pub enum LedgerCheck<'a> {
     Progress { entries: i64 },
 }
 
-/// An account as it is checked against its entries.
+/// An account, for the comparison with its entries.
 struct CheckedAccount {
     account_id: Uuid,
     name: String,
@@ -45,12 +45,12 @@ struct CheckedEntry {
     amount: i64,
     balance_after: i64,
     created_at: OffsetDateTime,
-    /// Whether its purchase, credit or refund exists and matches.
+    /// Whether the purchase, credit or refund of the entry exists and matches.
     is_caused: bool,
 }
 
 impl Store {
-    /// Number of ledger entries of one account or of all.
+    /// Number of ledger entries of one account or of all accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn count_ledger_entries(
         &self,
@@ -71,9 +71,8 @@ impl Store {
         .await
     }
 
-    /// Checks the entries of one account or of all, and everything that belongs to them. Each
-    /// account is read in one snapshot, so a service may run meanwhile. Returns the number of
-    /// accounts.
+    /// Checks the entries of one account or of all accounts, and all related rows. It reads each
+    /// account in one snapshot, so a service may run meanwhile. Returns the number of accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_ledger(
         &self,
@@ -89,7 +88,8 @@ impl Store {
             let snapshot = tx.unlimited();
             let accounts = next_accounts(snapshot, first, only.unwrap_or(Uuid::max())).await?;
             let is_last = accounts.len() < usize::from(ACCOUNTS_AT_ONCE);
-            // Up to the next account, so that entries without an account are found as well.
+            // The range extends to the next account, so that it includes entries without an
+            // account.
             let last = match accounts.last() {
                 Some(account) if !is_last => account.account_id,
                 _ => only.unwrap_or(Uuid::max()),
@@ -117,8 +117,8 @@ impl Store {
         }
     }
 
-    /// Begins a transaction whose statements all see the ledger as it is now. It changes nothing,
-    /// so the server may be a standby.
+    /// Begins a transaction whose statements all see the ledger in its present state. It changes
+    /// nothing, so the server may be a standby.
     pub(super) async fn begin_ledger_snapshot(&self) -> Result<Tx, StoreError> {
         let mut tx = self.begin().await?;
         tx.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").await?;
@@ -172,7 +172,7 @@ async fn check_chains(
                 }
                 _ => tell(LedgerCheck::Fault {
                     account: &entry.account_id.to_string(),
-                    fault: &format!("entry {} is of no account", entry.seq),
+                    fault: &format!("entry {} has no account", entry.seq),
                 }),
             }
         }
@@ -226,7 +226,7 @@ fn name_of(accounts: &[CheckedAccount], account_id: Uuid) -> String {
     found.map_or_else(|| account_id.to_string(), |account| account.name.clone())
 }
 
-/// The entries of one account so far.
+/// The state of an account's entries up to the current one.
 struct Chain<'a> {
     account: &'a CheckedAccount,
     seq: i64,
@@ -242,14 +242,14 @@ impl<'a> Chain<'a> {
     fn add(&mut self, entry: &CheckedEntry, tell: &mut impl FnMut(LedgerCheck<'_>)) {
         let CheckedEntry { seq, kind, amount, balance_after, created_at, .. } = entry;
         if self.seq.checked_add(1) != Some(*seq) {
-            self.fault(tell, &format!("entry {seq} comes after entry {}", self.seq));
+            self.fault(tell, &format!("entry {seq} follows entry {}", self.seq));
         }
         if self.balance.checked_add(*amount) != Some(*balance_after) {
             let before = self.balance;
             self.fault(
                 tell,
                 &format!(
-                    "entry {seq}: {before} and {amount} is not its balance_after {balance_after}"
+                    "entry {seq}: {before} plus {amount} is not its balance_after {balance_after}"
                 ),
             );
         }
@@ -257,7 +257,7 @@ impl<'a> Chain<'a> {
             self.fault(tell, &format!("entry {seq} is earlier than the one before it"));
         }
         if !entry.is_caused {
-            self.fault(tell, &format!("entry {seq} has no {kind} that says the same"));
+            self.fault(tell, &format!("entry {seq} has no matching {kind}"));
         }
         (self.seq, self.balance, self.at) = (*seq, *balance_after, Some(*created_at));
     }
@@ -269,12 +269,12 @@ impl<'a> Chain<'a> {
             self.fault(
                 tell,
                 &format!(
-                    "balance {balance} at seq {last_seq}, but its entries end with {sum} at {seq}"
+                    "balance {balance} at seq {last_seq}, but the entries end with {sum} at seq {seq}"
                 ),
             );
         }
         if last_entry_at != self.at {
-            self.fault(tell, "last_entry_at is not that of its newest entry");
+            self.fault(tell, "last_entry_at is not the time of the newest entry");
         }
     }
 

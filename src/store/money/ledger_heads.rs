@@ -1,6 +1,6 @@
-//! Lists the newest entry of each account, and checks whether the ledger still contains the newest
-//! entries of an earlier time. The other checks of the ledger cannot find that all newest entries
-//! were lost, as in a failover.
+//! Lists the newest entry of each account, and checks whether the ledger still contains the entries
+//! of an earlier list. The other checks of the ledger cannot detect that a failover lost all newest
+//! entries.
 
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::{
     store::{Refusal, Store, StoreError, external_ids::stored_account},
 };
 
-/// Number of accounts that are read in one snapshot.
+/// Number of accounts that one snapshot reads.
 const ACCOUNTS_AT_ONCE: i64 = 1000;
 
 struct HeadRow {
@@ -28,7 +28,7 @@ struct HeadRow {
     balance_after: Option<i64>,
 }
 
-/// The entry that the ledger has now with the `seq` of an earlier head, if there is one.
+/// The present entry of the ledger with the `seq` of an earlier head, if it exists.
 struct ComparedRow {
     place: i64,
     last_seq: Option<i64>,
@@ -42,7 +42,7 @@ impl HeadRow {
         let newest = entry(self.last_seq, self.kind.as_deref(), self.cause_id, self.balance_after)?;
         if newest.is_none() && self.last_seq > 0 {
             let account = self.account_id;
-            let fault = format!("account {account} has no such entry: run tollgate ledger verify");
+            let fault = format!("account {account} lacks this entry: run tollgate ledger verify");
             return Err(StoreError::corrupt("accounts.last_seq", fault));
         }
         let slug = self.slug.parse::<Slug>();
@@ -58,7 +58,7 @@ impl HeadRow {
 }
 
 impl ComparedRow {
-    /// What is wrong with the ledger, given that it contained this head earlier.
+    /// The fault of the ledger, given that it contained this head earlier.
     fn fault(&self, head: &LedgerHead) -> Result<Option<String>, StoreError> {
         let Some(last_seq) = self.last_seq else {
             return Ok(Some("the account is missing".to_owned()));
@@ -82,8 +82,8 @@ impl ComparedRow {
 }
 
 impl Store {
-    /// The heads of up to 1,000 accounts after this one, in the order of the accounts' ids, as they
-    /// are in one snapshot. Empty: there are no more accounts.
+    /// The heads of up to 1,000 accounts after this one, in the order of the accounts' ids, from
+    /// one snapshot. An empty list means that there are no more accounts.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_ledger_heads(
         &self,
@@ -92,7 +92,8 @@ impl Store {
         let _timer = self.timer("list_ledger_heads");
         let after = after.map_or(Uuid::nil(), AccountId::uuid);
         let mut tx = self.begin_ledger_snapshot().await?;
-        // OFFSET makes Postgres look up each entry by its primary key, whatever the statistics say.
+        // OFFSET makes Postgres look up each entry by its primary key, regardless of the
+        // statistics.
         let rows = sqlx::query_as!(
             HeadRow,
             r#"SELECT /* ledger_heads.list_ledger_heads */
@@ -117,8 +118,8 @@ impl Store {
         rows.into_iter().map(head).collect()
     }
 
-    /// Compares heads of an earlier time with the ledger. Returns the index of each head that the
-    /// ledger no longer contains, and what is wrong with it.
+    /// Compares earlier heads with the ledger. For each head that the ledger no longer contains,
+    /// returns the index and the fault.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_heads(
         &self,
@@ -164,7 +165,7 @@ impl Store {
         Ok(lost)
     }
 
-    /// The id of the head's account, which need not exist. If the tenant does not exist, no account
+    /// The id of the head's account, which may not exist. If the tenant does not exist, no account
     /// has the returned id.
     async fn account_of(&self, head: &LedgerHead) -> Result<Uuid, StoreError> {
         match self.find_tenant(&head.tenant, head.environment).await {
@@ -175,7 +176,7 @@ impl Store {
     }
 }
 
-/// The entry with this `seq`, if the ledger has it.
+/// The entry with this `seq`, if it exists.
 fn entry(
     seq: i64,
     kind: Option<&str>,

@@ -1,4 +1,4 @@
-//! Balances: what moves them, and what reports on them.
+//! Balances: the operations that change them, and the reports about them.
 
 pub mod batches;
 pub mod composites;

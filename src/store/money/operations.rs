@@ -26,7 +26,8 @@ pub struct Operation {
     pub action: OperationAction,
 }
 
-/// The operation itself. New ids are chosen before, so that a retried batch finds its own effects.
+/// The action of an operation. The program chooses new ids in advance, so that a retried batch
+/// finds its own effects.
 #[derive(Clone, Debug)]
 pub enum OperationAction {
     Purchase {
@@ -39,7 +40,7 @@ pub enum OperationAction {
         hold: NewHold,
         idempotency_key: Option<IdempotencyKey>,
     },
-    /// `amount`: `None` captures the whole hold. The rest is released.
+    /// Without an `amount`, the purchase captures the whole hold. Otherwise the rest is released.
     Capture {
         id: PurchaseId,
         hold_id: HoldId,
@@ -67,29 +68,31 @@ pub enum BatchOutcome {
     Done(Done),
     /// The balance or the key's spend limit is insufficient.
     Declined(Decline),
-    /// Nothing was done, and nothing is recorded.
+    /// The operation was refused. It had no effect, and nothing is recorded.
     Refused(Refusal),
-    /// The account is locked, and the batch did not wait, or not any longer. Nothing was done.
+    /// The account is locked, and the batch did not wait, or stopped waiting. The operation had no
+    /// effect.
     Busy,
-    /// A later attempt of the batch was applied first. Its outcome is not known here.
+    /// A later attempt of the batch was applied first. This attempt does not know its outcome.
     Fenced,
 }
 
-/// An operation that was done, now or earlier.
+/// An operation that took effect, now or earlier.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Done {
-    /// `None`: it was done earlier, and the caller reads what was made.
+    /// The effect of this operation. `None` if it took effect earlier. Then the caller reads the
+    /// stored object.
     pub now: Option<DoneNow>,
-    /// The purchase or hold that was made earlier.
+    /// The purchase or hold that was created earlier.
     pub made_before: Option<Uuid>,
-    /// Whether another request did it.
+    /// Whether another request caused the effect.
     pub replayed: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct DoneNow {
     pub at: Timestamp,
-    /// In minor units. `None`: the balance did not change.
+    /// The balance in minor units. `None` if the balance did not change.
     pub balance_after: Option<i64>,
 }
 
@@ -97,11 +100,11 @@ pub struct DoneNow {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Decline {
     pub required: i64,
-    /// The available balance, or what is left of the spend limit.
+    /// The available balance, or the rest of the spend limit.
     pub available: i64,
-    /// The key's spend limit, if it was exceeded. `None`: the balance was insufficient.
+    /// The key's spend limit, if it was exceeded. `None` if the balance was insufficient.
     pub limit: Option<SpendLimit>,
-    /// The request of the first decision.
+    /// The id of the request that was declined first.
     pub request_id: RequestId,
     pub replayed: bool,
 }

@@ -13,7 +13,7 @@ use crate::{
     store::{Refusal, Store, StoreError, clock::stored_time},
 };
 
-/// A purchase as it is stored. Amounts in minor units of the tenant's currency, as the balance.
+/// A stored purchase. Amounts are in minor units of the tenant's currency, like the balance.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Purchase {
     pub id: PurchaseId,
@@ -25,7 +25,7 @@ pub struct Purchase {
     pub reference: Option<Reference>,
     pub description: Option<Description>,
     pub metadata: Metadata,
-    /// The hold that was captured.
+    /// The hold that the purchase captured.
     pub hold_id: Option<HoldId>,
     pub created_at: Timestamp,
 }
@@ -108,7 +108,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_purchase()
     }
 
-    /// An account's purchases with their seq, newest first, optionally only those of one key.
+    /// An account's purchases with their seq, newest first. The filter can select one key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_purchases(
         &self,
@@ -122,7 +122,7 @@ impl Store {
         let _timer = self.timer("list_purchases");
         let account_id = tenant.account_id(account);
         let before = before.unwrap_or(i64::MAX);
-        // One statement for each index that can serve.
+        // There is one statement for each index.
         let rows = match key_id.map(KeyId::uuid) {
             Some(key_id) => self.purchases_of_key(account_id, key_id, None, before, limit).await?,
             None => {
@@ -147,8 +147,8 @@ impl Store {
         rows.into_iter().map(|row| Ok((row.seq, row.into_purchase()?))).collect()
     }
 
-    /// The purchases of a key since a time, or all, with their seq, newest first. `before` is the
-    /// seq of the last purchase that was read.
+    /// The purchases of a key since a time, or all of them, with their seq, newest first. `before`
+    /// is the seq of the last purchase of the previous page.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn list_purchases_since(
         &self,

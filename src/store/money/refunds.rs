@@ -26,12 +26,12 @@ use crate::{
     },
 };
 
-/// A refund as it is stored.
+/// A stored refund.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Refund {
     pub id: RefundId,
     pub purchase_id: PurchaseId,
-    /// Minor units of the tenant's currency, as the balance.
+    /// The amount in minor units of the tenant's currency, like the balance.
     pub amount: i64,
     pub balance_after: i64,
     pub reference: Option<Reference>,
@@ -68,7 +68,7 @@ impl RefundRow {
 }
 
 impl AccountHandle<'_> {
-    /// Refunds a purchase, or a part of it, once for each idempotency key. The refunds of a
+    /// Refunds a purchase in full or in part, once for each idempotency key. The refunds of a
     /// purchase never exceed its amount.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %purchase_id))]
     pub async fn refund(
@@ -169,7 +169,7 @@ impl Store {
     }
 }
 
-/// The part of a purchase that was not refunded yet. Must be called under the account's lock.
+/// The part of a purchase that is not refunded yet. Call this under the account's lock.
 async fn refundable(
     connection: &mut Connection,
     account_id: AccountId,

@@ -1,5 +1,5 @@
-//! The common path of credits and refunds. Each takes effect once for each idempotency key. Its
-//! entry and its audit event are written in one transaction.
+//! The common path of credits and refunds. Each takes effect once for each idempotency key. One
+//! transaction writes its entry and its audit event.
 
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
@@ -30,22 +30,22 @@ pub(super) struct Once<'a> {
     pub fingerprint: Fingerprint,
 }
 
-/// A rise of the balance, and its cause.
+/// An increase of the balance, and its cause.
 pub(super) struct Settlement<'a> {
     pub cause: EntryCause,
-    /// Minor units.
+    /// The amount in minor units.
     pub amount: i64,
     pub reference: Option<&'a Reference>,
     pub at: Timestamp,
     pub action: AuditAction,
     pub target: AuditTarget,
-    /// Members of the audit event beside amount, currency and reference.
+    /// Members of the audit event in addition to amount, currency and reference.
     pub detail: Map<String, Value>,
 }
 
 impl AccountHandle<'_> {
-    /// The id of the credit or refund that this idempotency key made earlier, and whether another
-    /// request made it (a replay). Must be called under the account's lock.
+    /// The id of the credit or refund that this idempotency key created earlier, and whether
+    /// another request created it (a replay). Call this under the account's lock.
     pub(super) async fn made_before(
         &self,
         connection: &mut Connection,
@@ -58,8 +58,8 @@ impl AccountHandle<'_> {
         Ok(Some((record.replay(once.fingerprint)?, replayed)))
     }
 
-    /// Appends the entry, which moves the balance, and writes the idempotency record and the audit
-    /// event. Returns the entry.
+    /// Appends the entry, which changes the balance, and writes the idempotency record and the
+    /// audit event. Returns the entry.
     pub(super) async fn settle(
         &self,
         connection: &mut Connection,
@@ -93,7 +93,7 @@ impl AccountHandle<'_> {
         Ok(entry)
     }
 
-    /// Keeps an entry after its commit, to look for it after a failover.
+    /// Keeps an entry after its commit, for the check after a failover.
     pub(super) fn acknowledge_entry(&self, &LedgerEntry { seq, cause, .. }: &LedgerEntry) {
         let entry = AcknowledgedEntry { account_id: self.id, seq, cause };
         self.store.acknowledged.add_entries(std::iter::once(entry));

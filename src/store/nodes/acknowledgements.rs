@@ -15,9 +15,9 @@ use crate::store::{Store, StoreError};
 pub struct Acknowledgements(JoinHandle<()>);
 
 impl Store {
-    /// Opens a connection that receives acknowledgements of the changes that begin from now on. For
-    /// a process that holds no lease: without acknowledgements its changes wait until the leases of
-    /// all other nodes have ended.
+    /// Opens a connection that receives acknowledgements of all changes that begin after this call.
+    /// It is for a process that holds no lease. Without acknowledgements, its changes wait until
+    /// the leases of all other nodes have ended.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn hear_acknowledgements(&self) -> Result<Acknowledgements, StoreError> {
         let changes = Arc::clone(&self.changes);

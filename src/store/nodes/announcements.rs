@@ -19,9 +19,10 @@ use crate::{
 };
 
 impl Change {
-    /// Returns once no node answers by the state before the change: each node has applied it, or
-    /// its lease has ended. `connection` has committed the change. The other nodes are read on it:
-    /// another connection may lead to a server where a node that has just joined is missing.
+    /// Returns when no node answers from the state before the change, because each node has applied
+    /// it or its lease has ended. `connection` has committed the change, and the nodes are read on
+    /// it. Another connection may lead to a server that does not have the row of a node that has
+    /// just joined.
     pub(in crate::store) async fn settle(self, store: &Store, mut connection: Committed) {
         let committed = Instant::now();
         let UnderWay { changes, number } = &self.under_way;
@@ -35,7 +36,8 @@ impl Change {
         let rows = match others {
             Ok(Ok(OtherNodes { server, rows })) if server == self.server => rows,
             _ => {
-                // Nobody knows for whom to wait. Then every lease from before the commit is over.
+                // The nodes to wait for are unknown. So this waits until every lease from before
+                // the commit has ended.
                 connection.close();
                 sleep_until(deadline).await;
                 return;
@@ -63,30 +65,30 @@ impl Store {
     ///
     /// # Panics
     ///
-    /// If it was set before: a store belongs to one node.
+    /// If it was set before. A store belongs to one node.
     pub fn on_change(&self, apply: impl Fn(KeyTag) + Send + Sync + 'static) {
         let said = self.changes.apply_here.set(Box::new(apply));
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Sets the function that is called with the server on which a change of this node was
-    /// committed, before the change returns.
+    /// Sets the function that gets the server on which a change of this node was committed. It is
+    /// called before the change returns.
     ///
     /// # Panics
     ///
-    /// If it was set before: a store belongs to one node.
+    /// If it was set before. A store belongs to one node.
     pub fn on_commit(&self, committed_on: impl Fn(ServerId) + Send + Sync + 'static) {
         let said = self.changes.committed_on.set(Box::new(committed_on));
         assert!(said.is_ok(), "a store belongs to one node");
     }
 
-    /// Announces a change that affects no API key, and commits it. Returns once no node passes a
-    /// request that the change forbids, with the server that committed the change.
+    /// Announces a change that affects no API key, and commits it. Returns the server that
+    /// committed the change, when no node passes a request that the change forbids.
     ///
-    /// Nodes drop nothing for such a change, because they read admin keys, sessions and links for
-    /// each request, on the server that granted their lease. But a node whose lease is from a
-    /// deposed server must have lost the lease, and so must this node if its session is on another
-    /// server.
+    /// Nodes invalidate nothing for such a change, because they read admin keys, sessions and links
+    /// for each request on the server that granted their lease. But this waits until a node with a
+    /// lease from a deposed server has lost that lease. The same holds for this node if its session
+    /// is on another server.
     pub(in crate::store) async fn commit_announced(
         &self,
         mut tx: Tx,
@@ -119,7 +121,7 @@ impl Store {
         self.changes.announce(connection, tenant, ChangeKind::Keys, tags).await
     }
 
-    /// Announces a change of an account's status, and so of all its live keys.
+    /// Announces a change of an account's status, which affects all its live keys.
     pub(in crate::store) async fn announce_account(
         &self,
         connection: &mut Connection,

@@ -1,4 +1,4 @@
-//! The nodes on this database: their leases, and the changes that they announce to each other.
+//! The nodes of this database: their leases, and the changes that they announce to each other.
 
 pub mod acknowledgements;
 pub mod announcements;

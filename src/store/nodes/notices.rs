@@ -10,11 +10,12 @@ use crate::{
 /// A notification that a node receives, in the order of commits.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Notice {
-    /// These keys changed. The node that changed them may wait for an acknowledgement.
+    /// These keys changed. The node that changed them may be waiting for an acknowledgement.
     Changed { tags: Vec<KeyTag>, acknowledge: Option<ChangeId> },
-    /// Anything may have changed: a node applies this by dropping everything that it has in memory.
+    /// Any object may have changed. A node applies this by dropping all cached data.
     Everything { acknowledge: Option<ChangeId> },
-    /// The renewal with this number: the node has received all notifications of earlier commits.
+    /// The renewal with this number arrived, so the node has received all notifications of earlier
+    /// commits.
     Renewed(i64),
 }
 
@@ -27,12 +28,12 @@ pub(super) enum OwnNotice {
     Applied { by: NodeId, number: u64 },
 }
 
-/// Parses a notification for all nodes: `<kind> <node> <number> <tenant> <tag>,<tag>…`, or `all`. A
-/// change of the node `own` needs no acknowledgement from it.
+/// Parses a notification for all nodes: `<kind> <node> <number> <tenant> <tag>,<tag>…`, or `all`.
+/// The node `own` does not acknowledge its own changes.
 ///
 /// A node of a newer version may send a kind that this version does not know, or add words. It
-/// waits until the change is acknowledged, so this node applies such a change too: it drops
-/// everything.
+/// waits for an acknowledgement of such a change, so this node applies the change by dropping all
+/// cached data.
 pub(super) fn notice(payload: &str, own: NodeId) -> Notice {
     let words: Vec<&str> = payload.splitn(5, ' ').collect();
     let [kind, node, number, _tenant, rest @ ..] = &words[..] else {
@@ -60,15 +61,15 @@ pub(super) fn own_notice(payload: &str) -> Option<OwnNotice> {
     }
 }
 
-/// The tags of the keys that a change of this kind changed. `None`: this version does not know the
-/// kind, or cannot parse what follows the tenant.
+/// The tags of the keys that a change of this kind affects. `None` if this version does not know
+/// the kind, or cannot parse the words after the tenant.
 fn changed_keys(kind: &str, rest: Option<&str>) -> Option<Vec<KeyTag>> {
     let tag = |text: &str| u64::from_str_radix(text, 16).ok().map(KeyTag::from_bits);
     match kind.parse::<ChangeKind>().ok()? {
         ChangeKind::Keys | ChangeKind::Account => {
             rest.map_or(Some(Vec::new()), |tags| tags.split(',').map(tag).collect())
         }
-        // Admin keys and sessions are read for each request, so there is nothing to drop.
+        // Admin keys and sessions are read for each request, so nothing is cached.
         ChangeKind::AdminKey | ChangeKind::Sessions => rest.is_none().then(Vec::new),
     }
 }
@@ -81,14 +82,14 @@ fn read_node(text: &str) -> Option<NodeId> {
 mod tests {
     use super::*;
 
-    /// A change of node 2: the node, the number and the tenant.
+    /// A change by node 2: the node, the number and the tenant.
     const CHANGE: &str = "00000000000000000000000000000002 9 0193f0a9d1b87e2c8a3b5c6d7e8f9a0b";
 
     fn node(number: u128) -> NodeId {
         NodeId::from_uuid(Uuid::from_u128(number))
     }
 
-    /// The notice that node 1 reads from a notification for all nodes.
+    /// The notice that node 1 parses from a notification for all nodes.
     fn heard(payload: &str) -> Notice {
         notice(payload, node(1))
     }

@@ -1,5 +1,5 @@
-//! The session with which a node holds its lease: one connection that renews the lease, and
-//! receives changes in the order of their commits.
+//! The session that holds a node's lease. It is one connection, which renews the lease and receives
+//! changes in the order of their commits.
 
 use std::{ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -23,19 +23,20 @@ use crate::{
     },
 };
 
-/// The longest lease. A change waits this long if it cannot read the rows of the other nodes.
+/// Maximum length of a lease. A change waits this long if it cannot read the rows of the other
+/// nodes.
 pub(in crate::store) const MAX_LEASE: Duration = Duration::from_secs(10);
 
-/// How long a lease may be.
+/// Bounds of the length of a lease.
 pub const LEASE_BOUNDS: RangeInclusive<Duration> = Duration::from_millis(100)..=MAX_LEASE;
 
-/// Time limit of connecting. The next attempt may find a database that answers.
+/// Time limit for connecting. The next attempt may find a database that answers.
 pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A node that has not renewed for this many leases is gone, and its row is deleted.
+/// A node that has not renewed its lease for this many leases is gone, and its row is deleted.
 const GONE_AFTER_LEASES: u32 = 10;
 
-/// The connection that holds a node's lease. It is bound to one session of the database: the lease
+/// The connection that holds a node's lease. It belongs to one session of the database. The lease
 /// is not renewed in another session, which would have missed notifications.
 pub struct NodeSession {
     listener: PgListener,
@@ -43,22 +44,23 @@ pub struct NodeSession {
     lease: Duration,
     /// Time limit of one operation.
     limit: Duration,
-    /// A setting of the session, which is lost with it.
+    /// A setting of the session, which disappears with the session.
     mark: String,
     server: ServerId,
 }
 
-/// A renewal that was committed. It counts once its notification was received.
+/// A renewal that was committed. It counts only after its notification arrives.
 #[derive(Clone, Copy, Debug)]
 pub struct Renewal {
     pub number: i64,
-    /// When it was made.
+    /// The time of the renewal by the database's clock.
     pub database_clock: Timestamp,
 }
 
 impl Store {
-    /// Opens a connection for a lease of this length, to the primary that was promoted last. It
-    /// does not listen yet. From then on, the pools use only connections to the same server.
+    /// Opens a connection for a lease of this length, to the primary that was promoted last. The
+    /// connection does not listen yet. After this call, the pools use only connections to the same
+    /// server.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_session(&self, lease: Duration) -> Result<NodeSession, StoreError> {
         self.servers.end_session();
@@ -73,7 +75,7 @@ impl Store {
                     return Err(unavailable(why_not(error, hosts, &host, &self.servers).await));
                 }
             };
-            // An id as unique as that of a node identifies the session.
+            // An id that is as unique as the id of a node identifies the session.
             let mark = entropy::node_id()?.to_string();
             sqlx::query!(
                 "SELECT /* nodes.open_session */ set_config('tollgate.session', $1, false)",
@@ -100,8 +102,8 @@ impl Store {
         self.servers.superseded().await;
     }
 
-    /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
-    /// ended.
+    /// Deletes the row of this node, so that others no longer wait for it. The lease must have
+    /// ended before.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn leave(&self) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
@@ -114,8 +116,8 @@ impl Store {
         Ok(())
     }
 
-    /// Checks that the session and the pool use the same database: the renewal that was committed
-    /// in the session must be visible here.
+    /// Checks that the session and the pool use the same database. The renewal that the session
+    /// committed must be visible in the pool.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn sees_renewal(&self, number: i64) -> Result<(), StoreError> {
         let node = self.changes.node.uuid();
@@ -143,13 +145,13 @@ impl Store {
 }
 
 impl NodeSession {
-    /// The server that the session is on.
+    /// The server of the session.
     #[must_use]
     pub fn server(&self) -> ServerId {
         self.server
     }
 
-    /// Starts to listen: from now on the session receives every change that is committed.
+    /// Starts to listen. After this call, the session receives every change that is committed.
     pub async fn listen(&mut self) -> Result<(), StoreError> {
         let own = self.changes.own_channel();
         let listen = async { Ok(self.listener.listen_all([CHANNEL, own.as_str()]).await?) };
@@ -163,20 +165,20 @@ impl NodeSession {
     }
 
     /// Reads the rows of the other nodes, so that a change knows how long ago each renewal was
-    /// first seen, and deletes the rows of nodes that are gone.
+    /// first seen. Deletes the rows of nodes that are gone.
     pub async fn look_at_others(&mut self) -> Result<(), StoreError> {
         within(self.limit, self.forget_gone_nodes()).await
     }
 
-    /// Time limit of the notification of a renewal, and of every other operation of the session.
+    /// Time limit for the notification of a renewal, and for every other operation of the session.
     #[must_use]
     pub fn limit(&self) -> Duration {
         self.limit
     }
 
-    /// Deletes the row of this node, so that others no longer wait for it. Its lease must have
-    /// ended. Returns a number that arrives like that of a renewal. When it arrives, this node has
-    /// received all changes that may wait for it.
+    /// Deletes the row of this node, so that others no longer wait for it. The lease must have
+    /// ended before. Returns a number that arrives like the number of a renewal. When it arrives,
+    /// this node has received all changes that may wait for it.
     pub async fn leave(&mut self) -> Result<i64, StoreError> {
         let number = self.changes.next_renewal();
         let (node, channel) = (self.changes.node.uuid(), self.changes.own_channel());
@@ -192,7 +194,7 @@ impl NodeSession {
         Ok(number)
     }
 
-    /// Waits for the next notification. The future may be dropped while it waits.
+    /// Waits for the next notification. The future is cancel-safe.
     pub async fn next(&mut self) -> Result<Notice, StoreError> {
         loop {
             let heard = self.listener.try_recv().await?;
@@ -203,7 +205,7 @@ impl NodeSession {
         }
     }
 
-    /// The next notification that was already received.
+    /// The next notification that has already arrived.
     pub fn next_heard(&mut self) -> Option<Notice> {
         loop {
             let heard = self.listener.next_buffered()?;
@@ -219,7 +221,7 @@ impl NodeSession {
         let channels: Vec<String> = changes.iter().map(|change| channel_of(change.node)).collect();
         let payloads: Vec<String> =
             changes.iter().map(|change| format!("applied {own} {}", change.number)).collect();
-        // A lost acknowledgement costs a wait of one lease, so it need not be on disk.
+        // A lost acknowledgement only costs a wait of one lease, so it need not be on disk.
         let write = sqlx::query!(
             "SELECT /* nodes.acknowledge */ set_config('synchronous_commit', 'off', true)
              FROM unnest($1::text[], $2::text[]) AS ack (channel, payload),
@@ -279,7 +281,7 @@ impl NodeSession {
         Ok(())
     }
 
-    /// Parses a notification. `None`: it was an acknowledgement of a change of this node.
+    /// Parses a notification. `None` if it was an acknowledgement of a change by this node.
     fn read(&self, heard: &PgNotification) -> Option<Notice> {
         if heard.channel() == CHANNEL {
             // This node applies its own changes in `Change::settle`.
@@ -291,13 +293,13 @@ impl NodeSession {
                 self.changes.acknowledge(number, by);
                 None
             }
-            // It may come from a newer version, and may be about any key.
+            // The notification may come from a newer version, and may concern any key.
             None => Some(Notice::Everything { acknowledge: None }),
         }
     }
 }
 
-/// The other nodes, as a server has them.
+/// The other nodes, according to a server.
 pub(in crate::store) struct OtherNodes {
     pub server: ServerId,
     pub rows: Vec<NodeRow>,
