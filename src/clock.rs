@@ -1,6 +1,6 @@
-//! This machine's clocks. The time of day is used only in ids, and decides nothing. The database's
-//! clock decides everything that is stored or compared. The time since boot measures leases, and
-//! how long ago keys were used.
+//! This machine's clocks. The time of day is used only in ids, and no decision depends on it. All
+//! stored or compared times come from the database's clock. The time since boot measures leases and
+//! the age of key usage.
 
 use std::time::Duration;
 
@@ -9,16 +9,16 @@ use time::OffsetDateTime;
 
 use crate::domain::timestamp::Timestamp;
 
-/// Now, by this machine.
+/// The time of day by this machine's clock.
 #[must_use]
 pub fn local() -> Timestamp {
-    #[expect(clippy::disallowed_methods, reason = "the one place that reads this machine's clock")]
+    #[expect(clippy::disallowed_methods, reason = "only this function reads the machine's clock")]
     let now = OffsetDateTime::now_utc();
     Timestamp::try_from(now).expect("this is before the year 10000")
 }
 
-/// Time since this machine booted. It never steps, and goes on while the machine sleeps: a lease
-/// that was held before is over when it wakes.
+/// Time since this machine booted. The clock never steps, and it runs while the machine sleeps, so
+/// a lease from before the sleep has ended when the machine wakes up.
 #[must_use]
 pub fn since_boot() -> Duration {
     #[cfg(target_os = "linux")]

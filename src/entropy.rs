@@ -1,4 +1,4 @@
-//! Randomness from the operating system's CSPRNG: the one place that takes it.
+//! Randomness from the operating system's CSPRNG. Only this module reads it.
 
 use std::{cell::RefCell, time::Duration};
 
@@ -14,30 +14,30 @@ use crate::domain::{
     session_token::SessionToken,
 };
 
-/// Ids whose randomness is fetched at once.
+/// Number of ids whose randomness is read in one call.
 const IDS_AT_ONCE: usize = 64;
 
-/// The operating system gave no randomness. Nothing can be made up in its place.
+/// The operating system provided no random bytes. No other source may replace them.
 #[derive(Debug, thiserror::Error)]
-#[error("the operating system gave no randomness")]
+#[error("the operating system provided no random bytes")]
 pub struct EntropyError(#[from] SysError);
 
-/// A key that nobody has seen.
+/// A new random API key or admin key.
 pub fn new_key(prefix: &KeyPrefix) -> Result<KeyText, EntropyError> {
     let mut random = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(random.as_mut_slice())?;
     Ok(KeyText::generate(prefix, &random))
 }
 
-/// A token of the dashboard that nobody has seen.
+/// A new random token for the dashboard.
 pub fn new_session_token() -> Result<SessionToken, EntropyError> {
     let mut random = Zeroizing::new([0; 32]);
     SysRng.try_fill_bytes(random.as_mut_slice())?;
     Ok(SessionToken::generate(&random))
 }
 
-/// What makes a new id differ from all others. Ids are no secrets: the operating system is asked for
-/// many at once, since every request needs two.
+/// The random part of a new id. Ids are not secret, so one call to the operating system fetches the
+/// random bytes for many ids. Every request needs two.
 pub fn for_id() -> Result<IdEntropy, EntropyError> {
     thread_local! {
         static UNUSED: RefCell<Vec<IdEntropy>> = const { RefCell::new(Vec::new()) };
@@ -50,20 +50,20 @@ pub fn for_id() -> Result<IdEntropy, EntropyError> {
         SysRng.try_fill_bytes(&mut random)?;
         let (chunks, _) = random.as_chunks();
         unused.extend_from_slice(chunks);
-        Ok(unused.pop().expect("there are many"))
+        Ok(unused.pop().expect("the buffer was just filled"))
     })
 }
 
-/// A random pause of half to one and a half times this length, so that nodes that lost the database
-/// at the same time do not reconnect at the same time.
+/// A random duration between half and one and a half times `pause`. Nodes that lose the database at
+/// the same time then reconnect at different times.
 pub fn jittered(pause: Duration) -> Duration {
     let mut random = [u8::MAX / 2];
-    // Without randomness the pause has its full length.
+    // Without randomness, the pause keeps its full length.
     let _ = SysRng.try_fill_bytes(&mut random);
     pause / 2 + pause * u32::from(random[0]) / u32::from(u8::MAX)
 }
 
-/// What tells a node apart from all others.
+/// A random id of this node.
 pub fn node_id() -> Result<NodeId, EntropyError> {
     let mut random = [0; 16];
     SysRng.try_fill_bytes(&mut random)?;

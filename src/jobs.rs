@@ -1,5 +1,5 @@
-//! Background jobs under one supervisor. Each job has a name and runs until it is stopped. Jobs are
-//! stopped in one order, and a job that ends by itself is reported.
+//! Background jobs under one supervisor. Each job has a name and runs until it is stopped. The jobs
+//! stop in a fixed order, and the supervisor reports a job that ends by itself.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -10,20 +10,19 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-/// How long all jobs together may take to stop. With the drain before and the closing of the database
-/// after, it fits into a minute. The unit in docs/src/how-to/install.md lets systemd kill the service
-/// after that.
+/// Time limit for stopping all jobs. Together with the drain before and the closing of the database
+/// after, it is shorter than a minute, the stop time-out of the systemd unit in the documentation.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// How long a job may take to stop after the others have used up that time.
+/// Time limit for stopping a job after the others have used up that time.
 const LEAST_STOP_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Ready once a job has to stop.
+/// A future that becomes ready when a job has to stop.
 pub type Stop = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 /// The jobs of one service.
 pub struct Jobs {
-    /// In the order in which they were started.
+    /// The jobs in the order of their start.
     running: Vec<Job>,
     ended: watch::Sender<Option<&'static str>>,
     stop_timeout: Duration,
@@ -31,12 +30,12 @@ pub struct Jobs {
 
 struct Job {
     name: &'static str,
-    /// Dropping it stops the job.
+    /// The sender whose drop stops the job.
     stop: oneshot::Sender<()>,
     task: JoinHandle<()>,
 }
 
-/// Reports a job that ends or panics before it was stopped.
+/// Reports a job that ends or panics before it is stopped.
 struct Watched {
     name: &'static str,
     told: bool,
@@ -50,8 +49,8 @@ impl Default for Jobs {
 }
 
 impl Jobs {
-    /// Starts a job. `run` gets a future that becomes ready when the job has to stop. The job must
-    /// return soon after. Until then it may rely on the jobs that were started before it.
+    /// Starts a job. `run` gets a future that becomes ready when the job has to stop, and must
+    /// return soon after. Until it returns, it may rely on the jobs that were started before it.
     pub fn start<F>(&mut self, name: &'static str, run: impl FnOnce(Stop) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -59,7 +58,7 @@ impl Jobs {
         let (stop, stopped) = oneshot::channel::<()>();
         let (told, was_told) = oneshot::channel::<()>();
         let job = run(Box::pin(async move {
-            // Ready once the sender is dropped.
+            // The future becomes ready when the sender is dropped.
             let _ = stopped.await;
             // An error means that the job has already ended.
             let _ = told.send(());
@@ -73,7 +72,7 @@ impl Jobs {
         self.running.push(Job { name, stop, task });
     }
 
-    /// Becomes ready with the name of a job that has ended by itself. No job should.
+    /// Becomes ready with the name of a job that has ended by itself, which no job should do.
     pub fn one_ended(&self) -> impl Future<Output = &'static str> + Send + 'static {
         let mut ended = self.ended.subscribe();
         async move {
@@ -90,7 +89,7 @@ impl Jobs {
     }
 
     /// Stops all jobs, one after the other, in the reverse order of their start. Returns the names
-    /// of those that panicked or did not stop in time.
+    /// of the jobs that panicked or did not stop in time.
     pub async fn stop(mut self) -> Vec<&'static str> {
         let deadline = Instant::now() + self.stop_timeout;
         let mut broken = Vec::new();
@@ -106,7 +105,7 @@ impl Jobs {
                 }
                 Err(_) => {
                     task.abort();
-                    warn!(job = name, "background job did not stop in time and was cut off");
+                    warn!(job = name, "background job did not stop in time and was aborted");
                     broken.push(name);
                 }
             }

@@ -1,16 +1,16 @@
 //! Tollgate: multi-tenant API keys with a prepaid balance.
 //!
-//! With only the feature `middleware`, this is the gate for your own program: see [`auth`]. It
-//! includes only the modules of [`domain`] that the gate needs. With `remote`, that gate can ask a
-//! running Tollgate. With `server`, it is the whole service, whose command line is `tollgate`. By
-//! default all three are enabled.
+//! With only the feature `middleware`, this is the gate for your own program. See [`auth`]. It
+//! includes only those modules of [`domain`] that the gate needs. With `remote`, the gate can
+//! verify keys with a running Tollgate server. With `server`, it is the whole service, whose
+//! command line is `tollgate`. By default all three features are enabled.
 //!
-//! Arrows point one way: `domain` ← `store`, `auth` ← `money`, `node`, `usage` ← `state` ← `http` ←
-//! `dashboard` ← `cli` ← `main`. `web` has what pages share: `http` and `dashboard` use it, and it
-//! uses only `domain` and `auth`. Only `store` and `schema` name sqlx, only `config` reads the
-//! environment, and `domain` does no I/O.
+//! Modules depend on each other in one direction: `domain` ← `store`, `auth` ← `money`, `node`,
+//! `usage` ← `state` ← `http` ← `dashboard` ← `cli` ← `main`. `web` has the parts that pages share:
+//! `http` and `dashboard` use it, and it uses only `domain` and `auth`. Only `store` and `schema`
+//! use sqlx, only `config` reads the environment, and `domain` does no I/O.
 
-// The futures of requests are nested more than 128 deep: each statement is one within others.
+// Each async function adds a level to a request's future, which exceeds the default limit of 128.
 #![recursion_limit = "256"]
 
 pub mod auth;

@@ -11,11 +11,12 @@ use crate::{
     usage::UsageBuffer,
 };
 
-/// The state that handlers share.
+/// The state that handlers share. Cheap to clone.
 #[derive(Clone)]
 pub struct AppState(Arc<Shared>);
 
-/// Its fields are behind one pointer, because each request clones the state more than once.
+/// The fields of the state. They are behind one pointer, because each request clones the state more
+/// than once.
 pub struct Shared {
     pub(crate) store: Arc<Store>,
     pub(crate) money: Money,
@@ -33,14 +34,14 @@ pub struct Shared {
 pub struct Limits {
     /// Maximum size of a request's body in bytes.
     pub body_bytes: usize,
-    /// How long to wait for the whole body.
+    /// Maximum time to wait for the whole body.
     pub body_timeout: Duration,
     /// Time limit from the headers of a request to its response.
     pub request_timeout: Duration,
     /// Maximum number of concurrent requests of one API key or one dashboard session, on routes that
     /// use the shared connections to the database.
     pub in_flight: usize,
-    /// A request that takes longer is logged.
+    /// Duration above which a request is logged as slow.
     pub slow_request: Duration,
 }
 
@@ -65,8 +66,8 @@ impl Deref for AppState {
 }
 
 impl AppState {
-    /// `public_url` is what browsers call the service. `docs`: whether the service has its
-    /// documentation there, so that problems can link to it.
+    /// `public_url` is the URL at which browsers reach the service. `docs` says whether the service
+    /// serves its documentation there, so that problems can link to it.
     #[must_use]
     pub fn new(node: Node, limits: Limits, public_url: WebOrigin, docs: bool) -> Self {
         let store = Arc::clone(node.store());
@@ -88,7 +89,7 @@ impl AppState {
         &self.verifier
     }
 
-    /// Where browsers find the service.
+    /// The URL at which browsers reach the service.
     #[must_use]
     pub fn public_url(&self) -> &WebOrigin {
         &self.public_url
@@ -102,13 +103,13 @@ impl AppState {
         &self.limits
     }
 
-    /// The operations on money. Whoever runs the service also has to run `Money::release_holds`.
+    /// The operations on money. A service also has to run `Money::release_holds`.
     #[must_use]
     pub fn money(&self) -> &Money {
         &self.money
     }
 
-    /// Counts the use of keys. Whoever runs the service also has to run `UsageBuffer::run`.
+    /// The buffer that counts the use of keys. A service also has to run `UsageBuffer::run`.
     #[must_use]
     pub fn usage(&self) -> &Arc<UsageBuffer> {
         &self.usage

@@ -30,10 +30,10 @@ use crate::{
     },
 };
 
-/// How long a batch is retried while its outcome is unknown.
+/// Time for which a batch with an unknown outcome is retried.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(8);
 
-/// The first pause between two attempts. Each pause is twice the one before, up to
+/// The first pause between two attempts. Each pause is twice the previous one, up to
 /// `RETRY_AFTER_AT_MOST`.
 const RETRY_AFTER: Duration = Duration::from_millis(20);
 const RETRY_AFTER_AT_MOST: Duration = Duration::from_millis(500);
@@ -43,7 +43,7 @@ pub(super) struct Batcher {
     store: Arc<Store>,
     queues: Mutex<Queues>,
     quick: usize,
-    /// Whether the log says that batches have no answer.
+    /// Whether the log already says that batches get no answer.
     failing: AtomicBool,
 }
 
@@ -57,8 +57,8 @@ impl Batcher {
         }
     }
 
-    /// Applies an operation, in a batch with others. Once it is in a batch, it takes effect even if
-    /// its caller has disconnected.
+    /// Applies an operation in a batch with others. After it is in a batch, it takes effect even if
+    /// its caller disconnects.
     pub async fn apply(self: &Arc<Self>, tenant: &Arc<Tenant>, operation: Operation) -> Answer {
         let (answer, answered) = oneshot::channel();
         let waiting = Waiting { operation, caller: Caller { tenant: Arc::clone(tenant), answer } };
@@ -69,7 +69,7 @@ impl Batcher {
             no_room
         };
         if let Some(Waiting { operation, caller }) = no_room {
-            let answer = Err(StoreError::Unavailable("too many operations wait".into()));
+            let answer = Err(StoreError::Unavailable("too many operations are waiting".into()));
             count(&caller.tenant, &operation, &answer);
             return answer;
         }
@@ -77,7 +77,7 @@ impl Batcher {
         answered.await.unwrap_or_else(|_| Err(StoreError::Unavailable("stopped".into())))
     }
 
-    /// Starts a lane of each kind that has work and room.
+    /// Starts a lane of each kind that has work and a free slot.
     fn start(self: &Arc<Self>, queues: &mut Queues) {
         for (lane, most) in [(Lane::Quick, self.quick), (Lane::Patient, PATIENT_LANES)] {
             if queues.begin(lane, most) {
@@ -86,8 +86,8 @@ impl Batcher {
         }
     }
 
-    /// Runs one batch after another until no operation waits. The next batch is sent before the
-    /// callers of the last one get their answers, so that the database does not wait for that.
+    /// Runs one batch after another until no operation waits. The lane sends the next batch before
+    /// it answers the callers of the previous one, so that the database is not idle meanwhile.
     async fn run(self: Arc<Self>, lane: Lane) {
         let mut connection = BatchConnection::default();
         let mut waiting = self.lock().next(lane);
@@ -106,7 +106,7 @@ impl Batcher {
         decided.into_iter().for_each(Decided::tell);
     }
 
-    /// Decides the operations of a batch, and returns an answer for each.
+    /// Decides the operations of a batch, and returns one answer for each.
     async fn decide(
         self: &Arc<Self>,
         lane: &mut Lane,
@@ -127,7 +127,7 @@ impl Batcher {
             Ok(outcomes) => outcomes.into_iter().map(Ok).collect(),
             // One operation that the database refuses must not fail the others.
             Err(StoreError::Internal(cause)) if batch.operations.len() > 1 => {
-                error!(%cause, "a batch was refused: its operations are applied one by one");
+                error!(%cause, "the database refused a batch: applying its operations one by one");
                 self.decide_each(lane, connection, &mut batch).await
             }
             Err(error) => {
@@ -138,7 +138,7 @@ impl Batcher {
         (batch.operations, answers)
     }
 
-    /// Sends the operations of a batch one after the other, each as a further attempt of it.
+    /// Sends the operations of a batch one after the other, each as another attempt of the batch.
     async fn decide_each(
         self: &Arc<Self>,
         lane: &mut Lane,
@@ -173,7 +173,7 @@ impl Batcher {
                         let error = &error as &dyn std::error::Error;
                         warn!(
                             error,
-                            "a batch had no answer: batches are sent again until they have"
+                            "a batch got no answer: batches are retried until they get one"
                         );
                     }
                 }
@@ -189,12 +189,13 @@ impl Batcher {
             tokio::time::sleep(pause).await;
             pause = RETRY_AFTER_AT_MOST.min(pause * 2);
             batch.attempt += 1;
-            // It must not go back to its queue: another batch id would not find its own effects.
+            // The batch must not return to its queue, because a batch with another id would not
+            // find its own effects.
             batch.wait = true;
         }
     }
 
-    /// A retried batch may wait for long, so another quick batch may start in its place.
+    /// A retried batch may wait for long, so it lets another quick batch start in its place.
     fn give_way(self: &Arc<Self>, lane: &mut Lane) {
         let mut queues = self.lock();
         if *lane == Lane::Quick && queues.give_way() {
@@ -204,20 +205,20 @@ impl Batcher {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queues> {
-        // Each operation leaves it whole: a panic elsewhere harms nothing.
+        // No operation leaves the value inconsistent, so a panic in another thread does no harm.
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Number of quick lanes. A small batch costs more per operation than a large one. If one session
-/// of Postgres can have a core to itself beside the service, a second session only makes both
-/// batches smaller.
+/// Number of quick lanes. A small batch costs more per operation than a large one. If a session of
+/// Postgres has its own core in addition to the service's, a second session only makes both batches
+/// smaller.
 fn quick_lanes() -> usize {
     let cores = available_parallelism().map_or(1, NonZero::get);
     (cores / 2).clamp(1, MOST_QUICK_LANES)
 }
 
-/// A batch that is being applied. However it ends, its accounts get their next turn.
+/// A batch in progress. Dropping it gives its accounts their next turn.
 struct InFlight<'a> {
     batcher: &'a Arc<Batcher>,
     lane: Lane,
@@ -232,7 +233,7 @@ impl<'a> InFlight<'a> {
         Self { batcher, lane, accounts }
     }
 
-    /// Returns the decided operations, and the next batch of the lane.
+    /// Removes and returns the decided operations, with the next batch of the lane.
     fn land(
         mut self,
         operations: Vec<Operation>,
@@ -268,7 +269,7 @@ impl<'a> InFlight<'a> {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        // Accounts are left only after a panic, or when the runtime stops.
+        // Accounts remain only after a panic, or when the runtime stops.
         if !self.accounts.is_empty() {
             let mut queues = self.batcher.lock();
             for account_id in std::mem::take(&mut self.accounts) {
@@ -279,7 +280,7 @@ impl Drop for InFlight<'_> {
     }
 }
 
-/// An operation that was decided, and the caller that waits for the answer.
+/// A decided operation, and the caller that waits for the answer.
 struct Decided {
     operation: Operation,
     caller: Caller,
@@ -295,7 +296,7 @@ impl Decided {
 }
 
 thread_local! {
-    /// By tenant, kind and outcome. Each thread looks up a counter only once.
+    /// The counters by tenant, kind and outcome. Each thread looks up a counter only once.
     static COUNTERS: RefCell<HashMap<(TenantId, &'static str, &'static str), Counter>> =
         RefCell::default();
 }

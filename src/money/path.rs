@@ -26,35 +26,35 @@ use crate::{
     },
 };
 
-/// Time limit of a credit or a refund, retries included. The database limits each statement itself,
+/// Time limit of a credit or a refund, including retries. The database also limits each statement,
 /// unless it has stopped answering.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often a credit or a refund is retried after a lost connection.
+/// Number of retries of a credit or a refund after a lost connection.
 const RETRIES: u32 = 5;
 
 /// Time limit of one such attempt.
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(8);
 
-/// The first pause between two such attempts. Each pause is twice the one before.
+/// The first pause between two such attempts. Each pause is twice the previous one.
 const RETRY_AFTER: Duration = Duration::from_millis(50);
 
-/// The interval at which expired holds are looked for.
+/// Interval between two searches for expired holds.
 const RELEASE_AFTER: Duration = Duration::from_secs(1);
 
-/// Maximum number of accounts whose holds are released in one round.
+/// Maximum number of accounts whose holds one round releases.
 const RELEASED_AT_ONCE: i64 = 1000;
 
-/// Purchases, holds, credits and refunds.
+/// The operations on money: purchases, holds, credits and refunds.
 #[derive(Clone)]
 pub struct Money {
     store: Arc<Store>,
     batcher: Arc<Batcher>,
-    /// For credits and refunds, which continue after their caller has disconnected.
+    /// Places for credits and refunds, which continue after their caller has disconnected.
     places: Arc<Places>,
 }
 
-/// The API key of an account that makes a request.
+/// An account's API key that makes a request.
 #[derive(Clone, Debug)]
 pub struct Buyer {
     pub tenant: Arc<Tenant>,
@@ -70,7 +70,7 @@ pub enum Decision<T> {
         made: T,
         replayed: bool,
     },
-    /// The balance or the key's spend limit was insufficient. Nothing was deducted or reserved.
+    /// The balance or the key's spend limit was insufficient. Nothing was taken or reserved.
     Declined(Decline),
 }
 
@@ -82,7 +82,7 @@ impl Money {
         Self { store, batcher, places }
     }
 
-    /// Deducts a purchase from the balance, or declines it. Returns once the decision is committed.
+    /// Takes a purchase from the balance, or declines it. Returns after the decision is committed.
     pub async fn purchase(
         &self,
         buyer: &Buyer,
@@ -103,14 +103,14 @@ impl Money {
             Done { made_before, .. } => {
                 let id = PurchaseId::from_uuid(made_before.unwrap_or(id.uuid()));
                 let found = self.store.find_purchase(&buyer.tenant, &buyer.account, id).await?;
-                // As it was when it was made.
+                // A replay shows the purchase in its original state.
                 Purchase { refunded: 0, ..found }
             }
         };
         Ok(Decision::Made { made, replayed: done.replayed })
     }
 
-    /// Reserves a part of the balance, or declines to.
+    /// Reserves a part of the balance, or declines to do so.
     pub async fn hold(
         &self,
         buyer: &Buyer,
@@ -135,7 +135,7 @@ impl Money {
         Ok(Decision::Made { made, replayed: done.replayed })
     }
 
-    /// Captures a hold, or a part of it. The rest is released.
+    /// Captures a hold in full or in part. The rest is released.
     pub async fn capture(
         &self,
         buyer: &Buyer,
@@ -152,7 +152,7 @@ impl Money {
         self.close_hold(buyer, hold_id, OperationAction::Void { hold_id }).await
     }
 
-    /// Tops an account up. Returns once the credit is committed.
+    /// Credits an account. Returns after the credit is committed.
     pub async fn credit(
         &self,
         tenant: &Arc<Tenant>,
@@ -171,7 +171,7 @@ impl Money {
         .await
     }
 
-    /// Refunds a purchase or a part of it. Returns once the refund is committed.
+    /// Refunds a purchase in full or in part. Returns after the refund is committed.
     pub async fn refund(
         &self,
         tenant: &Arc<Tenant>,
@@ -207,7 +207,7 @@ impl Money {
                 Err(error) => {
                     failing = true;
                     let error = &error as &dyn std::error::Error;
-                    warn!(error, "holds that are due cannot be released now");
+                    warn!(error, "releasing expired holds failed");
                 }
             }
         }
@@ -236,12 +236,13 @@ impl Money {
     ) -> Result<T, StoreError> {
         let place = self.places.take(tenant).await;
         let bounded = of_request(Some(tenant), async move {
-            let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+            let timed_out =
+                |_| Err(StoreError::Unavailable("the database did not answer in time".into()));
             let result = tokio::time::timeout(OPERATION_TIMEOUT, operation).await;
             drop(place);
             result.unwrap_or_else(timed_out)
         });
-        // An error means that the operation panicked, or that the runtime stopped.
+        // An error means that the operation panicked or that the runtime stopped.
         tokio::spawn(bounded).await.unwrap_or_else(|error| Err(StoreError::Internal(error.into())))
     }
 
@@ -261,7 +262,7 @@ impl Money {
             BatchOutcome::Declined(decline) => Ok(Err(decline)),
             BatchOutcome::Refused(refusal) => Err(refusal.into()),
             outcome @ (BatchOutcome::Busy | BatchOutcome::Fenced) => {
-                Err(StoreError::Internal(format!("{outcome:?} is no answer").into()))
+                Err(StoreError::Internal(format!("{outcome:?} is not an answer").into()))
             }
         }
     }
@@ -299,7 +300,8 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
         reference: wanted.reference.clone(),
         status: HoldStatus::Open,
         created_at: at,
-        expires_at: expires_at.ok_or_else(|| StoreError::Internal("past the year 9999".into()))?,
+        expires_at: expires_at
+            .ok_or_else(|| StoreError::Internal("it expires after the year 9999".into()))?,
         closed_at: None,
         void_reason: None,
         captured: None,
@@ -307,8 +309,8 @@ fn held(buyer: &Buyer, id: HoldId, wanted: &NewHold, at: Timestamp) -> Result<Ho
     })
 }
 
-/// Retries while the outcome is unknown. By its idempotency key the operation takes effect only
-/// once.
+/// Retries while the outcome is unknown. Because of its idempotency key, the operation takes effect
+/// only once.
 async fn again<T>(operation: impl AsyncFn() -> Result<T, StoreError>) -> Result<T, StoreError> {
     let mut pause = RETRY_AFTER;
     for _ in 0..RETRIES {

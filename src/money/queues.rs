@@ -1,4 +1,4 @@
-//! Operations that wait to be applied: a queue for each account, and the order of the accounts.
+//! Operations that wait for a batch: one queue for each account, and the order of the accounts.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -12,7 +12,7 @@ use crate::{
     store::{BatchOutcome, MAX_BATCH, Operation, StoreError},
 };
 
-/// Maximum number of waiting operations of one account. The next one is answered with 503.
+/// Maximum number of waiting operations of one account. Above it, a request gets a 503.
 pub(super) const MAX_WAITING_OF_ACCOUNT: usize = 2000;
 
 /// Maximum number of waiting operations of all accounts together.
@@ -36,42 +36,42 @@ pub(super) struct Waiting {
     pub caller: Caller,
 }
 
-/// The caller that waits, and its tenant: the outcome is counted even if the caller has
-/// disconnected.
+/// The waiting caller and its tenant. The tenant is needed even if the caller has disconnected, to
+/// count the outcome.
 pub(super) struct Caller {
     pub tenant: Arc<Tenant>,
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// How a batch treats accounts that another transaction has locked.
+/// The treatment of accounts that another transaction has locked.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Lane {
-    /// Skips them: the batch never waits, and takes operations of many accounts.
+    /// The batch skips them. It never waits, and contains operations of many accounts.
     Quick,
-    /// Waits for the lock of its one account.
+    /// The batch waits for the lock of its only account.
     Patient,
-    /// A quick batch that is being retried, and has made room for another quick batch.
+    /// The batch was quick and is being retried. It has made room for another quick batch.
     Late,
 }
 
-/// The queues of all accounts. An account is in one batch at a time. Operations that arrive
-/// meanwhile gather for the next batch. There is no timer.
+/// The queues of all accounts. An account is in at most one batch. Operations that arrive meanwhile
+/// wait for the next batch. There is no timer.
 #[derive(Default)]
 pub(super) struct Queues {
     accounts: HashMap<AccountId, VecDeque<Waiting>>,
     /// Accounts that have waiting operations and are in no batch, in the order of their turns.
     ready: VecDeque<AccountId>,
-    /// Such accounts that were locked when a batch tried them.
+    /// Accounts with waiting operations that were locked when a batch tried them.
     locked: VecDeque<AccountId>,
     waiting: usize,
-    /// Numbers of batches that are being applied, by lane.
+    /// Number of quick batches in progress.
     quick: usize,
     patient: usize,
     late: usize,
 }
 
 impl Queues {
-    /// Puts an operation at the end of its account's queue. Returns it if there is no room.
+    /// Appends an operation to its account's queue. Returns it if there is no room.
     pub fn push(&mut self, waiting: Waiting) -> Option<Waiting> {
         if self.waiting >= MAX_WAITING {
             return Some(waiting);
@@ -90,13 +90,13 @@ impl Queues {
         None
     }
 
-    /// Begins a batch in a lane, if operations wait and fewer than `most` batches are being
-    /// applied.
+    /// Begins a batch in a lane if operations wait and fewer than `most` batches of the lane are in
+    /// progress.
     pub fn begin(&mut self, lane: Lane, most: usize) -> bool {
         let (turns, under_way) = match lane {
             Lane::Quick => (&self.ready, &mut self.quick),
             Lane::Patient => (&self.locked, &mut self.patient),
-            // A late lane is never started: a quick one turns into it.
+            // A late lane never begins by itself. A quick lane becomes late.
             Lane::Late => return false,
         };
         let begins = !turns.is_empty() && *under_way < most;
@@ -116,7 +116,8 @@ impl Queues {
             };
             let Some(account_id) = turns.pop_front() else { break };
             let before = batch.len();
-            let account = self.accounts.get_mut(&account_id).expect("what has a turn has a queue");
+            let account =
+                self.accounts.get_mut(&account_id).expect("an account with a turn has a queue");
             while batch.len() < MAX_BATCH
                 && let Some(waiting) = account.pop_front()
             {
@@ -147,7 +148,7 @@ impl Queues {
         }
     }
 
-    /// Puts the operations of a locked account back, before those that arrived later.
+    /// Puts the operations of a locked account back, ahead of those that arrived later.
     pub fn put_back(&mut self, account_id: AccountId, operations: Vec<Waiting>) {
         let account =
             self.accounts.get_mut(&account_id).expect("an account in a batch has a queue");
@@ -159,7 +160,7 @@ impl Queues {
     }
 
     /// Turns a quick batch into a late one, so that another quick batch can begin. Returns whether
-    /// there was room for it.
+    /// there was room for a late one.
     pub fn give_way(&mut self) -> bool {
         let gives_way = self.late < LATE_LANES;
         if gives_way {
@@ -196,7 +197,7 @@ mod tests {
         store::OperationAction,
     };
 
-    /// Queues with the operations of some accounts, and the callers that wait for them.
+    /// Queues with operations of some accounts, and the callers that wait for them.
     struct Callers {
         queues: Queues,
         tenant: Arc<Tenant>,
@@ -223,7 +224,7 @@ mod tests {
             AccountId::derive(self.tenant.id, &name)
         }
 
-        /// Queues an operation of the account. Its request id is its number in the order of
+        /// Queues an operation of the account. Its request id is its position in the order of
         /// arrival. Returns whether there was room.
         fn enqueue(&mut self, account: &str) -> bool {
             let operation = Operation {
@@ -325,7 +326,8 @@ mod tests {
         assert!(callers.enqueue("c"));
         assert_eq!(begin(&mut callers), Some(1));
         assert!(!callers.queues.give_way(), "all late lanes are in use");
-        // A late batch that is decided takes no more operations. Another may be late in its place.
+        // A late batch takes no more operations after its decision. Another batch may then become
+        // late.
         callers.rest("a");
         assert!(callers.enqueue("a"));
         assert!(callers.queues.next(Lane::Late).is_empty());

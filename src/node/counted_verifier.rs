@@ -1,4 +1,4 @@
-//! The verifier of the service's gate: the verifier of the node, with counts of the verdicts.
+//! The verifier of the service's gate. It wraps the node's verifier and counts the verdicts.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -11,13 +11,14 @@ use crate::{
     node::Node,
 };
 
-/// Verifies keys as the node does, and counts the verdicts. It does not count a key of a tenant that
-/// the route does not serve: the gate refuses it, whatever the verdict.
+/// Verifies keys with the node, and counts the verdicts. It does not count a key of a tenant that
+/// the route does not serve, because the gate refuses this key regardless of the verdict.
 pub struct CountedVerifier {
     node: Node,
-    /// By tenant. A new tenant, which is rare, replaces the whole map, so readers share no lock.
+    /// The counters by tenant. A new tenant, which is rare, replaces the whole map, so that readers
+    /// share no lock.
     counters: ArcSwap<HashMap<Slug, OfTenant>>,
-    /// For keys whose prefix belongs to no tenant.
+    /// The counters for keys whose prefix belongs to no tenant.
     of_no_tenant: Counters,
 }
 
@@ -97,7 +98,7 @@ impl OfTenant {
 /// than a verification.
 struct Counters {
     valid: Counter,
-    /// In the order of [`Denial::ALL`].
+    /// The counters for refused keys, in the order of [`Denial::ALL`].
     denied: [Counter; Denial::ALL.len()],
 }
 
@@ -122,7 +123,7 @@ pub fn count_for(tenant: &Tenant, outcome: &'static str) {
     counter(tenant.slug.as_str(), tenant.environment.as_str(), outcome).increment(1);
 }
 
-/// Counts a request without a key that can be verified.
+/// Counts a request without a verifiable key.
 pub fn count_unverified(outcome: &str) {
     counter("", "", outcome).increment(1);
 }

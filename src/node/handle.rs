@@ -14,17 +14,16 @@ use crate::{
     store::{NodeLease, Store},
 };
 
-/// The pause before a key is looked up again because another server than that of the lease
-/// answered.
+/// Pause before a key is looked up again after a server other than the lease's answered.
 const ASK_AGAIN_AFTER: Duration = Duration::from_millis(10);
 
 /// Settings of the cache and the lease.
 #[derive(Clone, Copy, Debug)]
 pub struct NodeSettings {
-    /// Maximum number of cached keys. 0: no key is cached.
+    /// Maximum number of cached keys. With 0, no key is cached.
     pub cache_entries: usize,
-    /// How long the node may let keys pass without renewing its lease. A change waits this long for
-    /// a node that is gone.
+    /// Time for which the node lets keys pass without renewing its lease. A change waits this long
+    /// for a node that is gone.
     pub lease: Duration,
 }
 
@@ -44,8 +43,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node on this database, with an empty cache. Until [`keep_lease`](Self::keep_lease) runs,
-    /// no key passes.
+    /// A node on this database, with an empty cache. No key passes before
+    /// [`keep_lease`](Self::keep_lease) runs.
     ///
     /// # Panics
     ///
@@ -55,7 +54,7 @@ impl Node {
         let verifier = StoreLookup::new(Arc::clone(&store));
         let verifier = LeasedVerifier::new(verifier, settings.cache_entries, clock::since_boot);
         let verifier = Arc::new(verifier);
-        // A weak reference, because the verifier holds the store.
+        // The reference is weak, because the verifier owns the store.
         let applied = Arc::downgrade(&verifier);
         store.on_change(move |tag| {
             if let Some(verifier) = applied.upgrade() {
@@ -74,8 +73,8 @@ impl Node {
         Self { store, verifier, session, lease: settings.lease }
     }
 
-    /// Verifies a key. Without a lease, waits for one as long as a request waits for a connection
-    /// to the database.
+    /// Verifies a key. Without a lease, it waits for one as long as a request waits for a
+    /// connection to the database.
     pub async fn verify(&self, presented: &Presented<'_>) -> Verdict {
         match self.verifier.ask(presented).await {
             Ok(verdict) => verdict,
@@ -115,8 +114,8 @@ impl Node {
         &self.store
     }
 
-    /// Keeps the lease until `stop` is ready, then gives it back, so that changes no longer wait
-    /// for this node. From this call on, the store reads under the lease.
+    /// Keeps the lease until `stop` is ready, then releases it, so that changes no longer wait for
+    /// this node. After this call, the store reads under the lease.
     ///
     /// # Panics
     ///
@@ -132,7 +131,7 @@ impl Node {
     }
 }
 
-/// The lease of a node, for its store. The verifier holds the store, so the reference is weak.
+/// The lease of a node, for its store. The reference is weak, because the verifier owns the store.
 struct LeaseOfNode {
     verifier: Weak<LeasedVerifier<StoreLookup>>,
     session: Arc<HeldSession>,

@@ -10,7 +10,7 @@ use tokio::{
 
 use crate::domain::server::ServerId;
 
-/// Maximum number of requests that wait for a lease. The next one is answered with 503.
+/// Maximum number of requests that wait for a lease. Above it, a request gets a 503.
 const MAX_WAITING: usize = 65_536;
 
 /// The session that renews this node's lease, and the requests that wait for a lease.
@@ -25,7 +25,7 @@ pub(super) struct HeldSession {
 #[derive(Default)]
 struct Current {
     number: SessionNumber,
-    /// `None`: no session may grant a lease.
+    /// The server of the session. `None` if no session may grant a lease.
     server: Option<ServerId>,
 }
 
@@ -33,11 +33,11 @@ struct Current {
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) struct SessionNumber(u64);
 
-/// A request that waits. Dropping it leaves room for another.
+/// A waiting request. Dropping it makes room for another.
 pub(super) struct Waiting<'a>(&'a HeldSession);
 
 impl HeldSession {
-    /// A new session on this server replaces the one before.
+    /// Records that a new session on this server replaces the previous one.
     pub fn begin(&self, server: ServerId) -> SessionNumber {
         let mut current = self.lock();
         *current = Current { number: SessionNumber(current.number.0 + 1), server: Some(server) };
@@ -56,9 +56,8 @@ impl HeldSession {
         true
     }
 
-    /// Takes note that a change of this node was committed on `server`. If the session is on
-    /// another one, it can grant no lease from here on, and `end` ends the lease that it has
-    /// granted.
+    /// Records that a change of this node was committed on `server`. If the session is on a
+    /// different server, it can grant no more leases, and `end` ends its current lease.
     pub fn committed_on(&self, server: ServerId, end: impl FnOnce()) {
         let mut current = self.lock();
         if current.server.is_some_and(|own| own != server) {
@@ -73,7 +72,7 @@ impl HeldSession {
         self.ended.notified().await;
     }
 
-    /// A place for a request that waits; `None`: all are taken.
+    /// Registers a waiting request. `None` if too many wait already.
     pub fn wait(&self) -> Option<Waiting<'_>> {
         if self.waiting.fetch_add(1, Ordering::Relaxed) < MAX_WAITING {
             return Some(Waiting(self));
@@ -83,18 +82,18 @@ impl HeldSession {
     }
 
     fn lock(&self) -> MutexGuard<'_, Current> {
-        // Each operation changes the value as a whole.
+        // Each operation replaces the value as a whole, so a panic in another thread does no harm.
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Waiting<'_> {
-    /// Waits until `holds_lease`. Returns whether it does before the deadline.
+    /// Waits until `holds_lease` returns `true`. Returns `false` if the deadline passes first.
     pub async fn until(&self, holds_lease: impl Fn() -> bool, deadline: Instant) -> bool {
         loop {
             let granted = self.0.granted.notified();
-            // A lease that is granted from here on is not missed: `notify_waiters` wakes every
-            // future that was created before.
+            // A lease that is granted after this point is not missed, because `notify_waiters`
+            // wakes every future that was created before.
             if holds_lease() {
                 return true;
             }
@@ -136,7 +135,7 @@ mod tests {
         let mut ended = false;
         held.committed_on(NEW, || ended = true);
         assert!(ended);
-        assert!(!held.grant(old, || panic!("a renewal that is heard later grants nothing")));
+        assert!(!held.grant(old, || panic!("a renewal that arrives later grants nothing")));
         let new = held.begin(NEW);
         assert!(held.grant(new, || {}));
     }

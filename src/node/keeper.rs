@@ -12,25 +12,25 @@ use crate::{
     store::{ChangeId, NodeSession, Notice, Store, StoreError},
 };
 
-/// Number of renewals per lease, so that the lease is lost only if several of them fail in a row.
+/// Number of renewals per lease. The lease is lost only if several renewals fail in a row.
 const RENEWALS_IN_A_LEASE: u32 = 4;
 
 /// The first pause between two attempts to open a session. It doubles with each attempt.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 
-/// The longest such pause. It can prolong the outage of a failover by its own length.
+/// The longest such pause. It can prolong the outage of a failover by its length.
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// Maximum number of changes that are acknowledged in one statement.
+/// Maximum number of changes that one statement acknowledges.
 const MAX_ACKNOWLEDGED: usize = 1000;
 
-const COMMITTED_ELSEWHERE: &str = "a change was committed on another server than the session's";
+const COMMITTED_ELSEWHERE: &str = "a change was committed on a server other than the session's";
 
 const SUPERSEDED: &str = "the server of the session was deposed by the promotion of another one";
 
 type Verifier = LeasedVerifier<StoreLookup>;
 
-/// Keeps the lease until `stop` is ready, then gives it back.
+/// Keeps the lease until `stop` is ready, then releases it.
 pub(super) async fn keep(
     store: &Arc<Store>,
     verifier: &Verifier,
@@ -52,7 +52,7 @@ pub(super) async fn keep(
             () = &mut stop => break,
         };
         session = None;
-        // The lease stays valid until its end. Until then every change waits for this node.
+        // The lease stays valid until it ends. Until then, every change waits for this node.
         if !told {
             told = true;
             pause = FIRST_PAUSE;
@@ -65,7 +65,7 @@ pub(super) async fn keep(
         }
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // The lease must end first: once its row is deleted, no change waits for this node.
+    // The lease must end first, because no change waits for this node after its row is deleted.
     verifier.end_lease();
     let left = match &mut session {
         Some(session) => leave(store, verifier, session).await.is_ok(),
@@ -73,11 +73,12 @@ pub(super) async fn keep(
     };
     if !left && let Err(error) = store.leave().await {
         let error = &error as &dyn std::error::Error;
-        warn!(error, "the lease could not be given back: changes wait until it ends");
+        warn!(error, "the lease could not be released: changes wait until it ends");
     }
 }
 
-/// Deletes the row of this node, and acknowledges the changes that found the row before.
+/// Deletes the row of this node, and acknowledges the changes that found the row before its
+/// deletion.
 async fn leave(
     store: &Store,
     verifier: &Verifier,
@@ -99,7 +100,7 @@ async fn leave(
     }
 }
 
-/// Holds the lease with one session, until the session fails.
+/// Holds the lease with one session until the session fails.
 async fn hold(
     store: &Store,
     verifier: &Verifier,
@@ -111,7 +112,7 @@ async fn hold(
 ) -> Result<Infallible, StoreError> {
     let mut opened = store.open_session(lease).await?;
     // The cache may have missed changes while no session listened. It is cleared only after the new
-    // session listens: a row that is read before that could miss a change.
+    // session listens, because a row that was read before that could be stale.
     verifier.end_lease();
     let server = opened.server();
     let number = held.begin(server);
@@ -122,10 +123,11 @@ async fn hold(
     loop {
         let (sent, begun) = (clock::since_boot(), Instant::now());
         let renewal = session.renew().await?;
-        // The renewal counts once its notification arrives, after those of all earlier commits.
+        // The renewal counts only after its notification arrives, which is after those of all
+        // earlier commits.
         let (mut granted, mut until) = (false, begun + session.limit());
-        // The loop checks the time itself: while notifications keep arriving, the time-out below
-        // never fires.
+        // The loop checks the time itself, because the time-out below never fires while
+        // notifications keep arriving.
         while !granted || Instant::now() < until {
             let heard = match timeout_at(until, session.next()).await {
                 Ok(notice) => apply(store, verifier, session, notice?),
@@ -158,14 +160,14 @@ async fn hold(
     }
 }
 
-/// Notifications that were received together, and have been applied.
+/// The notifications that arrived together and have been applied.
 #[derive(Default)]
 struct Heard {
     applied: Vec<ChangeId>,
     renewal: Option<i64>,
 }
 
-/// Applies a notification, and those behind it that have already arrived.
+/// Applies a notification and those that have already arrived after it.
 fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: Notice) -> Heard {
     let mut heard = Heard::default();
     let mut next = Some(first);
@@ -176,8 +178,8 @@ fn apply(store: &Store, verifier: &Verifier, session: &mut NodeSession, first: N
                 heard.applied.extend(acknowledge);
             }
             Notice::Everything { acknowledge } => {
-                // The tenants first: otherwise a verdict about a tenant's old state could enter the
-                // cache after it was cleared.
+                // The tenants are cleared first. Otherwise a verdict from a tenant's old state
+                // could enter the cache after the cache was cleared.
                 store.forget_tenants();
                 verifier.clear();
                 heard.applied.extend(acknowledge);

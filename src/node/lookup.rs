@@ -12,10 +12,11 @@ use crate::{
     store::{KeyRead, Store, StoreError, Verification},
 };
 
-/// Looks the SHA-256 of a key up in the database.
+/// Looks up a key in the database by its SHA-256.
 pub struct StoreLookup {
     store: Arc<Store>,
-    /// The second since boot in which a failure was logged. 0: no lookup is known to fail.
+    /// The second since boot in which a failure was logged. 0 means that lookups work, as far as is
+    /// known.
     failing_since: AtomicU64,
 }
 
@@ -25,27 +26,27 @@ impl StoreLookup {
         Self { store, failing_since: AtomicU64::new(0) }
     }
 
-    /// Logs the cause of the first failure, which the denial does not have. In an outage every
-    /// request with a key that is not cached fails.
+    /// Logs the cause of the first failure, because the denial does not contain it. During an
+    /// outage, every request with an uncached key fails.
     fn unavailable(&self, error: &StoreError) -> Denied {
         let second = clock::since_boot().as_secs().max(1);
         let first =
             self.failing_since.compare_exchange(0, second, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_ok() {
-            warn!(error = error as &dyn std::error::Error, "keys cannot be looked up");
+            warn!(error = error as &dyn std::error::Error, "key lookups fail");
         }
         Denial::Unavailable.into()
     }
 
-    /// Logs the end of the failures, unless they began within this second: some lookups may still
-    /// fail.
+    /// Logs the end of the failures. It does not if they began within this second, because some
+    /// lookups may still fail.
     fn answered(&self) {
         let since = self.failing_since.load(Ordering::Relaxed);
         if since == 0 || since == clock::since_boot().as_secs().max(1) {
             return;
         }
         if self.failing_since.swap(0, Ordering::Relaxed) != 0 {
-            info!("keys are looked up again");
+            info!("key lookups work again");
         }
     }
 }

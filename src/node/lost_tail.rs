@@ -1,4 +1,5 @@
-//! After a failover, checks that the database still has what this node has acknowledged.
+//! Checks after a failover that the database still has all entries and revokes that this node
+//! acknowledged.
 
 use std::{collections::HashSet, slice::from_ref, sync::Arc, time::Duration};
 
@@ -16,13 +17,13 @@ use crate::{
     },
 };
 
-/// How long a statement is retried while the database does not answer.
+/// Time for which a statement is retried while the database does not answer.
 const GIVE_UP_AFTER: Duration = Duration::from_secs(60);
 
 /// The pause between two attempts.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// Starts a check when another server than before grants the lease. Dropping it stops the check.
+/// Starts a check when a different server grants the lease. Dropping it stops the check.
 pub(super) struct LostTail {
     store: Arc<Store>,
     counters: Counters,
@@ -39,7 +40,7 @@ struct Counters {
 
 impl LostTail {
     pub fn new(store: &Arc<Store>) -> Self {
-        // Registered here, so that the metrics show 0 before the first failover.
+        // The counters are registered here, so that the metrics show 0 before the first failover.
         let counters = Counters {
             entries: counter!("tollgate_lost_entries_total"),
             revokes: counter!("tollgate_lost_revokes_total"),
@@ -47,14 +48,14 @@ impl LostTail {
         Self { store: Arc::clone(store), counters, server: None, check: JoinSet::new() }
     }
 
-    /// Must be called after each renewal of the lease, with the server that granted it. If that is
-    /// another server than before, a separate task checks everything that was acknowledged so far.
-    /// It does not check what is acknowledged meanwhile.
+    /// Call this after each renewal of the lease, with the server that granted it. If the server is
+    /// a different one than before, a separate task checks everything that was acknowledged until
+    /// now. It does not check later acknowledgements.
     pub fn lease_granted(&mut self, server: ServerId) {
         let before = self.server.replace(server);
         if before.is_none_or(|before| before == server) {
             while self.check.try_join_next().is_some() {}
-            // If another failover interrupts a check, the next check needs everything again.
+            // If another failover interrupts a check, the next check needs the same data again.
             if self.check.is_empty() {
                 self.store.acknowledged().forget_old();
             }
@@ -62,13 +63,13 @@ impl LostTail {
         }
         let (store, counters) = (Arc::clone(&self.store), self.counters.clone());
         let tail = store.acknowledged().tail();
-        // Stops an earlier check that still runs: its server is no longer the one to check.
+        // An earlier check that still runs is stopped, because its server no longer matters.
         self.check = JoinSet::new();
         self.check.spawn(Check { store, counters, server, tail }.run());
     }
 }
 
-/// A check of what was acknowledged before this server granted the lease.
+/// A check of all entries and revokes from before this server granted the lease.
 struct Check {
     store: Arc<Store>,
     counters: Counters,
@@ -78,7 +79,7 @@ struct Check {
 
 impl Check {
     async fn run(self) {
-        // Revokes first, because a key passes until its revoke is repeated.
+        // Revokes come first, because a key passes until its revoke is repeated.
         if let Err(error) = self.check_revokes().await {
             let error = &error as &dyn std::error::Error;
             error!(
@@ -95,12 +96,12 @@ impl Check {
             );
         }
         let AcknowledgedTail { entries, revokes } = &self.tail;
-        debug!(entries = entries.len(), revokes = revokes.len(), "checked what was acknowledged");
+        debug!(entries = entries.len(), revokes = revokes.len(), "checked for lost commits");
     }
 
     async fn check_revokes(&self) -> Result<(), StoreError> {
         let mut lost: Vec<AcknowledgedRevoke> = Vec::new();
-        // Counts a key once, even if it was revoked repeatedly.
+        // A key counts once, even if it was revoked repeatedly.
         let mut key_ids = HashSet::new();
         for some in self.tail.revokes.chunks(MAX_LOOKED_FOR) {
             let found = retried(|| self.store.find_lost_revokes(self.server, some)).await?;
@@ -109,7 +110,7 @@ impl Check {
         let Some(first) = lost.first() else { return Ok(()) };
         self.counters.revokes.increment(lost.len() as u64);
         error!(
-            "the database lost {} acknowledged revokes of the last minute: they are repeated; the \
+            "the database lost {} acknowledged revokes of the last minute: repeating them; the \
              first is of the key {}",
             lost.len(),
             first.key_id
@@ -117,21 +118,21 @@ impl Check {
         for revoke in &lost {
             if let Err(error) = retried(|| self.repeat(revoke)).await {
                 let (error, key_id) = (&error as &dyn std::error::Error, revoke.key_id);
-                error!(error, %key_id, "a lost revoke cannot be repeated: revoke the key again");
+                error!(error, %key_id, "repeating a lost revoke failed: revoke the key again");
             }
         }
         Ok(())
     }
 
-    /// Repeats a revoke. Fails if the server still lacks the revoke afterwards: the connection may
-    /// have led to the old server.
+    /// Repeats a revoke. Fails if the server still lacks the revoke afterwards, because the
+    /// connection may have led to the old server.
     async fn repeat(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         self.store.repeat_revoke(revoke).await?;
         let lost = self.store.find_lost_revokes(self.server, from_ref(revoke)).await?;
         if lost.is_empty() {
             return Ok(());
         }
-        Err(StoreError::Unavailable("the revoke was committed on another server".into()))
+        Err(StoreError::Unavailable("the revoke was committed on a different server".into()))
     }
 
     async fn check_entries(&self) -> Result<(), StoreError> {
@@ -154,7 +155,7 @@ impl Check {
     }
 }
 
-/// Repeats an operation while the database does not answer.
+/// Retries an operation while the database does not answer.
 async fn retried<T, F>(operation: impl Fn() -> F) -> Result<T, StoreError>
 where
     F: Future<Output = Result<T, StoreError>>,

@@ -1,4 +1,4 @@
-//! A node: one running service, among others on the same database. It verifies keys from a cache
+//! A node is one running service among others on the same database. It verifies keys from a cache
 //! while it holds its lease.
 //!
 //! ARCHITECTURE.md has the protocol and its proof. [`auth`](crate::auth) has the cache and the

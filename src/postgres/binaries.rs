@@ -1,4 +1,5 @@
-//! Finds `initdb` and `postgres`. Debian does not put them on PATH, and may have several versions.
+//! Finds `initdb` and `postgres`. Debian does not put them on PATH, and may have several versions
+//! of them.
 
 use std::{
     fs,
@@ -9,8 +10,8 @@ use std::{
 
 use super::{error::StartError, options::Options, owner::ServerUser};
 
-/// Where packages put the programs: a directory, the name that a version has in it, and where the
-/// programs are below that.
+/// The places where packages install the programs: a directory, the name of a version in it, and
+/// the path of the programs below that.
 const INSTALLATIONS: [(&str, &str, &str); 4] = [
     ("/usr/lib/postgresql", "", "bin"),
     ("/usr", "pgsql-", "bin"),
@@ -18,15 +19,15 @@ const INSTALLATIONS: [(&str, &str, &str); 4] = [
     ("/usr/local/opt", "postgresql@", "bin"),
 ];
 
-/// The version that is proposed where the package's name has to hold one.
+/// The version to propose if the package's name must contain one.
 const PROPOSED_VERSION: &str = "17";
 
-/// The programs of one installation, which the server's user can run.
+/// The programs of one installation. The server's user can run them.
 #[derive(Clone, Debug)]
 pub(super) struct Binaries {
     pub(super) initdb: PathBuf,
     pub(super) postgres: PathBuf,
-    /// The major version, written as in `PG_VERSION`: `15`, or `9.6`.
+    /// The major version as in `PG_VERSION`, such as `15` or `9.6`.
     version: String,
 }
 
@@ -38,8 +39,8 @@ enum PackageManager {
 }
 
 impl Binaries {
-    /// The first that are found; if there is a cluster, the first of its version. `cluster` is
-    /// the cluster's PGDATA and version.
+    /// The first installation that is found. If there is a cluster, the first one of its version.
+    /// `cluster` is the cluster's PGDATA and version.
     pub(super) fn find(
         options: &Options,
         cluster: Option<(&Path, &str)>,
@@ -63,7 +64,7 @@ impl Binaries {
                 found: found.join(", "),
                 install: install_command(Some(needed)),
             },
-            // A setting that was made and does not work is not passed over in silence.
+            // A setting that does not work must cause an error.
             (_, Some(path)) => StartError::BadBinDir { path: path.clone(), user },
             (_, None) => {
                 let needed = cluster.map(|(_, version)| version);
@@ -78,8 +79,8 @@ impl Binaries {
         if !is_program(&initdb) || !is_program(&postgres) {
             return None;
         }
-        // Run as the user who is to run the server: an installation that this user cannot reach
-        // is none.
+        // The server's user runs this, because an installation that this user cannot execute does
+        // not count.
         let mut command = user.command(&postgres);
         command.arg("--version").stdout(Stdio::piped());
         let output = command.output().ok().filter(|output| output.status.success())?;
@@ -88,15 +89,15 @@ impl Binaries {
     }
 }
 
-/// The directories to look in, in order. `PG_BINDIR`, where it is set, is the only one.
+/// The directories to search, in order. If `PG_BINDIR` is set, it is the only one.
 fn candidates(options: &Options) -> Vec<PathBuf> {
     if let Some(directory) = &options.pg_bindir {
-        // Where there is no absolute path, nothing is found in it, and the error names it.
+        // Without an absolute path, nothing is found in the directory, and the error contains it.
         let absolute = std::path::absolute(directory).unwrap_or_else(|_| directory.clone());
         return vec![absolute];
     }
     let path = options.path.as_deref().unwrap_or_default();
-    // What a relative entry means depends on where the program was started.
+    // The meaning of a relative entry depends on the working directory.
     let mut directories: Vec<PathBuf> =
         std::env::split_paths(path).filter(|directory| directory.is_absolute()).collect();
     for (parent, prefix, programs) in INSTALLATIONS {
@@ -109,7 +110,7 @@ fn candidates(options: &Options) -> Vec<PathBuf> {
     directories
 }
 
-/// The names that are the prefix and a version, the newest version first.
+/// The names that consist of the prefix and a version, newest version first.
 fn newest_first(names: impl Iterator<Item = String>, prefix: &str) -> Vec<String> {
     let mut versions: Vec<(Vec<u32>, String)> = names
         .filter_map(|name| {
@@ -122,8 +123,8 @@ fn newest_first(names: impl Iterator<Item = String>, prefix: &str) -> Vec<String
     versions.into_iter().map(|(_, name)| name).collect()
 }
 
-/// Reads `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`. Before version 10 the major
-/// version has two numbers.
+/// Parses output such as `postgres (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)`. Before version 10,
+/// the major version has two numbers.
 fn major_version(output: &str) -> Option<String> {
     let (_, version) = output.split_once(')')?;
     let version = version.split_whitespace().next()?;
@@ -135,7 +136,7 @@ fn major_version(output: &str) -> Option<String> {
     }
 }
 
-/// A development version is written `19devel` or `18beta1`.
+/// A development version has a name such as `19devel` or `18beta1`.
 fn leading_digits(text: &str) -> &str {
     &text[..text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len())]
 }
@@ -145,7 +146,8 @@ fn is_program(path: &Path) -> bool {
         .is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
 }
 
-/// For the package managers that this machine has; if it has none of them, for all.
+/// The command for the package managers of this machine. If it has none of them, the commands for
+/// all.
 fn install_command(version: Option<&str>) -> String {
     let known = [
         (PackageManager::Apt, "/usr/bin/apt-get"),
@@ -173,7 +175,8 @@ impl PackageManager {
                 )
             }
             (Self::Dnf, None) => "dnf install -y postgresql-server".to_owned(),
-            // So the packages of postgresql.org are named; Fedora's own has one version.
+            // These are the names of the postgresql.org packages. Fedora has only one version of
+            // its own.
             (Self::Dnf, Some(version)) => format!("dnf install -y postgresql{version}-server"),
             (Self::Brew, version) => {
                 format!("brew install postgresql@{}", version.unwrap_or(PROPOSED_VERSION))

@@ -1,4 +1,4 @@
-//! The cluster on disk: creates it, and runs its programs.
+//! Creates the cluster on disk, and runs its programs.
 
 use std::{
     fs::{self, File},
@@ -17,14 +17,14 @@ use super::{
     timing::POLL_INTERVAL,
 };
 
-/// The database that every cluster has from its first start.
+/// The database that every cluster contains after its first start.
 pub const DATABASE: &str = "tollgate";
 
-/// Settings without which a crash of the machine loses or breaks the cluster, and tests are
-/// several times as fast.
+/// Settings for tests. They make tests several times as fast, but a crash of the machine loses or
+/// breaks the cluster.
 const NOT_DURABLE: [&str; 3] = ["fsync=off", "synchronous_commit=off", "full_page_writes=off"];
 
-/// A data directory and what serves it. Only the holder of its lock makes one.
+/// A data directory and the programs for it. Only the holder of its lock creates one.
 #[derive(Debug)]
 pub(super) struct Cluster {
     data_dir: DataDir,
@@ -36,7 +36,7 @@ pub(super) struct Cluster {
 }
 
 impl Cluster {
-    /// Finds the programs, and makes the cluster if there is none.
+    /// Finds the programs, and creates the cluster if there is none.
     pub(super) fn open(
         options: &Options,
         data_dir: DataDir,
@@ -57,7 +57,7 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// PGDATA.
+    /// The path of PGDATA.
     pub(super) fn data(&self) -> PathBuf {
         self.data_dir.data()
     }
@@ -70,38 +70,38 @@ impl Cluster {
         &self.log
     }
 
-    /// Starts the server. It is told to stop when the calling *thread* ends.
+    /// Starts the server. The kernel stops it when the calling *thread* ends.
     pub(super) fn spawn_server(&self) -> Result<Child, StartError> {
         let socket_dir = self.socket_dir.to_string_lossy();
         let mut command = self.command(&self.binaries.postgres)?;
         command.arg("-D").arg(self.data());
-        // The option takes a list of names, in which a quoted name may hold a comma.
+        // The option takes a list of names. A quoted name may contain a comma.
         command.arg("-k").arg(format!("\"{}\"", socket_dir.replace('"', "\"\"")));
         command.arg("-p").arg(socket::PORT.to_string());
         for setting in [
             "listen_addresses=",
-            // The directory keeps other users away already.
+            // Other users cannot enter the directory.
             "unix_socket_permissions=0700",
             "logging_collector=off",
             "log_destination=stderr",
             "log_min_messages=warning",
-            // They count as more severe than warnings, and would fill a log that nobody empties.
+            // These messages rank above warnings, and would fill a log that nobody empties.
             "log_checkpoints=off",
         ] {
             command.arg("-c").arg(setting);
         }
         command.arg("-c").arg(format!("max_connections={}", self.max_connections));
         self.relax(&mut command);
-        // SIGINT is Postgres' fast shutdown: it ends the sessions and closes the cluster cleanly.
+        // SIGINT is Postgres's fast shutdown: it ends the sessions and stops the cluster cleanly.
         end_with_parent(&mut command, Signal::INT);
         self.spawn(&mut command)
     }
 
-    /// Makes the cluster, with the database in it, beside its place, and then moves it there, so
-    /// that a start that was cut short leaves nothing that looks like a cluster.
+    /// Creates the cluster and its database in another directory, and then moves it to its place.
+    /// So an interrupted start never leaves an incomplete cluster there.
     fn make(&self, deadline: Instant) -> Result<(), StartError> {
         let (data, unfinished) = (self.data(), self.data_dir.unfinished_data());
-        // An empty directory is replaced by the move.
+        // The move replaces an empty directory.
         if fs::read_dir(&data).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(StartError::NotACluster { path: data });
         }
@@ -111,7 +111,7 @@ impl Cluster {
             }
             _ => {}
         }
-        tracing::info!(path = %data.display(), "making a private Postgres cluster");
+        tracing::info!(path = %data.display(), "creating a private Postgres cluster");
         self.initdb(&unfinished, deadline)?;
         self.create_database(&unfinished, deadline)?;
         fs::rename(&unfinished, &data).map_err(StartError::io("create", &data))?;
@@ -126,7 +126,7 @@ impl Cluster {
 
     fn initdb(&self, data: &Path, deadline: Instant) -> Result<(), StartError> {
         let mut command = self.command(&self.binaries.initdb)?;
-        // Everyone who reaches the socket is trusted: its directory lets in nobody else.
+        // Every client of the socket is trusted, because no other user can enter its directory.
         command.args(["-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]);
         command.arg("--data-checksums").arg("-D").arg(data);
         if !self.durable {
@@ -135,10 +135,11 @@ impl Cluster {
         self.run("initdb", command, "", deadline)
     }
 
-    /// A server in single-user mode needs no socket and no client.
+    /// Creates the database with a server in single-user mode, which needs no socket and no client.
     fn create_database(&self, data: &Path, deadline: Instant) -> Result<(), StartError> {
         let mut command = self.command(&self.binaries.postgres)?;
-        // The mode has to be named first. Without the setting an error would end in success.
+        // `--single` must be the first argument. Without `exit_on_error`, an error would exit with
+        // 0.
         command.arg("--single").arg("-D").arg(data).args(["-c", "exit_on_error=on"]);
         command.args(["-c", "log_checkpoints=off"]);
         self.relax(&mut command);
@@ -155,8 +156,9 @@ impl Cluster {
         }
     }
 
-    /// A command of the server's user that writes its messages to the log, in a process group of
-    /// its own: Ctrl-C is then for this process alone, which ends its work before the server's.
+    /// A command that the server's user runs, with its output in the log. It has its own process
+    /// group, so that Ctrl-C reaches only this process. This process finishes its work before the
+    /// server stops.
     fn command(&self, program: &Path) -> Result<Command, StartError> {
         let log = self.log.open().map_err(StartError::io("open", self.log.path()))?;
         let mut command = self.data_dir.user().command(program);
@@ -172,7 +174,7 @@ impl Cluster {
         })
     }
 
-    /// Runs a step of the first start to its end.
+    /// Runs a step of the first start, and waits until it ends.
     fn run(
         &self,
         step: &'static str,
@@ -183,11 +185,11 @@ impl Cluster {
         let mark = self.log.mark();
         let log = self.log.path().to_owned();
         command.stdin(Stdio::piped());
-        // At once, and without a chance to clean up: the next start removes what is left.
+        // SIGKILL lets the program clean nothing up, so the next start removes the remains.
         end_with_parent(&mut command, Signal::KILL);
         let mut child = self.spawn(&mut command)?;
         if let Some(mut stdin) = child.stdin.take() {
-            // A program that has ended already tells why by its status and its messages.
+            // If the program has already ended, its status and its messages say why.
             let _ = stdin.write_all(input.as_bytes());
         }
         let status = wait_until(&mut child, deadline)
@@ -202,7 +204,7 @@ impl Cluster {
     }
 }
 
-/// The version of a cluster, if there is one.
+/// The version of a cluster, if it exists.
 fn read_version(data: &Path) -> Result<Option<String>, StartError> {
     let path = data.join("PG_VERSION");
     match fs::read_to_string(&path) {
@@ -212,14 +214,14 @@ fn read_version(data: &Path) -> Result<Option<String>, StartError> {
     }
 }
 
-/// Waits for the end of a process; at the deadline kills it, with the processes that it started.
+/// Waits until a process ends. At the deadline, kills it and the processes that it started.
 fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitStatus>> {
     loop {
         if let Some(status) = child.try_wait()? {
             return Ok(Some(status));
         }
         if Instant::now() >= deadline {
-            // Not waited for, so the number is still this process's.
+            // The process has not been waited for, so its id cannot have been reused.
             kill_process_group(Pid::from_child(child), Signal::KILL)?;
             child.wait()?;
             return Ok(None);
@@ -228,8 +230,8 @@ fn wait_until(child: &mut Child, deadline: Instant) -> io::Result<Option<ExitSta
     }
 }
 
-/// Has the kernel send the signal to the child when the thread that spawns it ends, also by
-/// `kill -9`. Elsewhere the child stays, and the next start stops it.
+/// Makes the kernel send the signal to the child when the thread that spawns it ends, even after
+/// `kill -9`. On systems other than Linux the child keeps running, and the next start stops it.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the request has to be made in the child, before it executes")]
 fn end_with_parent(command: &mut Command, signal: Signal) {
@@ -245,7 +247,7 @@ fn end_with_parent(command: &mut Command, signal: Signal) {
     unsafe {
         command.pre_exec(move || {
             set_parent_process_death_signal(Some(signal))?;
-            // A parent that ended before the request was made sends nothing.
+            // If the parent has already ended, the kernel sends no signal.
             if getppid() == Some(parent) { Ok(()) } else { Err(Errno::SRCH.into()) }
         });
     }

@@ -1,4 +1,4 @@
-//! The data directory: its contents, and whether it may be used.
+//! The data directory: its contents, and whether it is usable.
 
 use std::{
     fs::{self, DirBuilder, Permissions},
@@ -18,32 +18,32 @@ use super::{
 const LOCK: &str = "lock";
 const DATA: &str = "data";
 
-/// A data directory that is there and belongs to the user that runs the server.
+/// An existing data directory that belongs to the server's user.
 #[derive(Clone, Debug)]
 pub(super) struct DataDir {
     root: PathBuf,
     user: ServerUser,
 }
 
-/// What a directory is before it is used.
+/// The state of a directory before its use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Contents {
     Nothing,
-    /// A lock or a cluster.
+    /// The directory contains a lock or a cluster.
     Ours,
     Others,
 }
 
 impl DataDir {
-    /// Chooses the server's user, checks that it can use the directory, and creates that if it is
-    /// not there. Two processes may do this at the same time.
+    /// Chooses the server's user, checks that this user can use the directory, and creates the
+    /// directory if it does not exist. Two processes may do this concurrently.
     pub(super) fn prepare(configured: &Path) -> Result<Self, StartError> {
         let unusable = |source| StartError::DataDirUnusable { path: configured.to_owned(), source };
         if configured.as_os_str().as_bytes().contains(&b'\n') {
-            // It would break up the lines of postmaster.pid.
+            // The line break would corrupt postmaster.pid.
             return Err(unusable(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a line break in it",
+                "its path contains a line break",
             )));
         }
         let wanted = std::path::absolute(configured).map_err(unusable)?;
@@ -58,7 +58,7 @@ impl DataDir {
         };
         let user = ServerUser::choose(owner)?;
 
-        // The directory itself is checked by its owner, or is about to be given to the user.
+        // The owner of the directory itself is checked, or the user gets the new directory.
         let above = if is_there { root.parent() } else { Some(existing.as_path()) };
         if let Some(ancestor) = above.and_then(|above| blocking_ancestor(above, &user)) {
             let (path, user) = (root, user.name().to_owned());
@@ -84,22 +84,22 @@ impl DataDir {
         &self.user
     }
 
-    /// The file that the owner of the cluster holds locked.
+    /// The file that the owner of the cluster keeps locked.
     pub(super) fn lock(&self) -> PathBuf {
         self.root.join(LOCK)
     }
 
-    /// PGDATA.
+    /// The path of PGDATA.
     pub(super) fn data(&self) -> PathBuf {
         self.root.join(DATA)
     }
 
-    /// PGDATA while it is being made.
+    /// The path of PGDATA during its creation.
     pub(super) fn unfinished_data(&self) -> PathBuf {
         self.root.join("data.new")
     }
 
-    /// The directory of the socket, unless its path is too long.
+    /// The directory of the socket, unless the path is too long for one.
     pub(super) fn run(&self) -> PathBuf {
         self.root.join("run")
     }
@@ -117,12 +117,12 @@ impl Contents {
             if name == LOCK {
                 return Ok(Self::Ours);
             }
-            // A file system that was just made and mounted here counts as empty.
+            // A new file system that is mounted here counts as empty.
             if name != "lost+found" {
                 contents = Self::Others;
             }
         }
-        // A backup that was copied back may lack the lock.
+        // A restored backup may lack the lock.
         if directory.join(DATA).join("PG_VERSION").exists() {
             contents = Self::Ours;
         }
@@ -130,7 +130,7 @@ impl Contents {
     }
 }
 
-/// The part of the path that exists, without symbolic links, and the rest.
+/// Splits a path after its existing part, which is returned without symbolic links.
 fn split_existing(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     for ancestor in path.ancestors() {
         match fs::canonicalize(ancestor) {
@@ -145,8 +145,8 @@ fn split_existing(path: &Path) -> io::Result<(PathBuf, PathBuf)> {
     Err(io::ErrorKind::NotFound.into())
 }
 
-/// The topmost directory on the way to and including `path` that the user may not enter. Without
-/// a change of user the kernel has decided this already.
+/// The topmost directory of `path`, itself included, that the user may not enter. If the user does
+/// not change, the kernel has already checked this.
 fn blocking_ancestor(path: &Path, user: &ServerUser) -> Option<PathBuf> {
     if !user.is_dropped_to() {
         return None;
@@ -159,9 +159,9 @@ fn blocking_ancestor(path: &Path, user: &ServerUser) -> Option<PathBuf> {
     path.ancestors().filter(blocks).last().map(Path::to_owned)
 }
 
-/// Creates the directories below `existing`, and gives the last one to the user, 0700.
+/// Creates the directories below `existing`. The last one gets the user as its owner and mode 0700.
 fn create(existing: &Path, missing: &Path, user: &ServerUser) -> io::Result<()> {
-    // Those in between stay root's, and the user has to pass through them.
+    // The directories in between belong to root, and the user must be able to pass through them.
     let between = if user.is_dropped_to() { 0o711 } else { 0o700 };
     let mut path = existing.to_owned();
     let mut parts = missing.components().peekable();
@@ -169,7 +169,7 @@ fn create(existing: &Path, missing: &Path, user: &ServerUser) -> io::Result<()> 
         path.push(part);
         let mode = if parts.peek().is_some() { between } else { 0o700 };
         match DirBuilder::new().mode(mode).create(&path) {
-            // Once more, since the umask may have taken bits away.
+            // The mode is set again, because the umask may have removed bits.
             Ok(()) => fs::set_permissions(&path, Permissions::from_mode(mode))?,
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn path_is_split_after_its_existing_part() {
-        let split = |path: &str| split_existing(Path::new(path)).expect("the root can be read");
+        let split = |path: &str| split_existing(Path::new(path)).expect("it is readable");
         let nowhere = "tollgate-does-not-exist/below";
         assert_eq!(split(&format!("/{nowhere}")), (PathBuf::from("/"), PathBuf::from(nowhere)));
         assert_eq!(split("/"), (PathBuf::from("/"), PathBuf::new()));

@@ -1,91 +1,92 @@
-//! The errors of the private Postgres, in words for a person who did not know that a Postgres was
-//! being started.
+//! The errors of the private Postgres. The texts are for a reader who did not know that Tollgate
+//! starts a Postgres.
 
 use std::{io, path::PathBuf, process::ExitStatus};
 
 /// Why the private Postgres could not be started.
 ///
-/// A message says what failed, where, and what to do; the cause that the operating system gave is
-/// the error's [`source`](std::error::Error::source), and is not repeated in the message.
+/// A message says what failed, where, and what to do. The operating system's error is the
+/// [`source`](std::error::Error::source), and the message does not repeat it.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StartError {
-    /// The data directory is missing and cannot be made, or cannot be read.
+    /// The data directory cannot be created or read.
     #[error(
         "the data directory {path} of the private Postgres cannot be used; set TOLLGATE_DATA_DIR \
-         to a directory that this user may write to, or DATABASE_URL to a Postgres that runs \
-         already"
+         to a directory that this user may write to, or DATABASE_URL to a Postgres that is already \
+         running"
     )]
     DataDirUnusable { path: PathBuf, source: io::Error },
 
-    /// The data directory holds files that are not a private Postgres.
+    /// The data directory contains files that do not belong to a private Postgres.
     #[error(
-        "{path} is not empty and does not hold a private Postgres of tollgate; set \
+        "{path} is not empty and does not contain a private Postgres of tollgate; set \
          TOLLGATE_DATA_DIR to a new or an empty directory"
     )]
     DataDirTaken { path: PathBuf },
 
-    /// The data directory belongs to another user than the one that runs the server.
+    /// The data directory belongs to a user other than the server's user.
     #[error(
         "the data directory {path} belongs to {owner}, and Postgres would run as {user}; give it \
          to that user (chown -R {user} {path}), or set TOLLGATE_DATA_DIR to another directory"
     )]
     DataDirOwner { path: PathBuf, owner: String, user: String },
 
-    /// A directory above the data directory may not be entered by the server's user.
+    /// The server's user may not enter a directory above the data directory.
     #[error(
-        "Postgres does not run as root, and {user}, as whom it would run, may not enter \
+        "Postgres cannot run as root, and the user {user}, which would run it, may not enter \
          {ancestor}, which is above the data directory {path}; set TOLLGATE_DATA_DIR to a \
          directory outside of it, such as /var/lib/tollgate"
     )]
     DataDirBlocked { ancestor: PathBuf, path: PathBuf, user: String },
 
-    /// `data/` is there, and is no cluster.
+    /// `data/` exists, but is not a cluster.
     #[error(
-        "{path} holds files, but no PG_VERSION, so it is not a Postgres cluster; move it away, or \
-         set TOLLGATE_DATA_DIR to another directory"
+        "{path} contains files, but no PG_VERSION, so it is not a Postgres cluster; move it away, \
+         or set TOLLGATE_DATA_DIR to another directory"
     )]
     NotACluster { path: PathBuf },
 
-    /// Root has no user to run the server as.
+    /// Root has no user that could run the server.
     #[error(
-        "Postgres does not run as root, and /etc/passwd names neither `postgres` nor `nobody` to \
-         run it as; create one (useradd --system postgres), or start tollgate as an ordinary user"
+        "Postgres cannot run as root, and /etc/passwd has neither `postgres` nor `nobody` to run \
+         it; create one (useradd --system postgres), or start tollgate as an ordinary user"
     )]
     NoServerUser,
 
-    /// Postgres is not installed, or not where it was looked for.
+    /// Postgres is not installed, or not in a directory that was searched.
     #[error(
-        "Postgres was not found: no directory out of PATH, /usr/lib/postgresql/*/bin, \
-         /usr/pgsql-*/bin and Homebrew's postgresql@*/bin holds both `initdb` and `postgres` as \
-         {user} can run them; install it with `{install}`, or set PG_BINDIR to the directory that \
-         holds them, or DATABASE_URL to a Postgres that runs already"
+        "Postgres was not found: no directory of PATH, /usr/lib/postgresql/*/bin, \
+         /usr/pgsql-*/bin and Homebrew's postgresql@*/bin contains both `initdb` and `postgres` as \
+         programs that {user} can run; install it with `{install}`, or set PG_BINDIR to the \
+         directory that contains them, or DATABASE_URL to a Postgres that is already running"
     )]
     NoBinaries { user: String, install: String },
 
-    /// `PG_BINDIR` is set, and does not hold Postgres.
+    /// `PG_BINDIR` is set, but does not contain Postgres.
     #[error(
-        "PG_BINDIR is {path}, which does not hold both `initdb` and `postgres` as {user} can run \
-         them; set it to the directory that does, or unset it to have Postgres looked for"
+        "PG_BINDIR is {path}, which does not contain both `initdb` and `postgres` as programs that \
+         {user} can run; set it to the directory that does, or unset it to search the usual \
+         directories"
     )]
     BadBinDir { path: PathBuf, user: String },
 
-    /// Postgres is installed, in another major version than the cluster's.
+    /// The installed Postgres has a different major version than the cluster.
     #[error(
         "the cluster in {path} was made by Postgres {needed}, and only Postgres {found} was \
-         found; install the other with `{install}`, or set PG_BINDIR to the directory that holds \
-         its `initdb` and `postgres`"
+         found; install Postgres {needed} with `{install}`, or set PG_BINDIR to the directory that \
+         contains its `initdb` and `postgres`"
     )]
     WrongVersion { path: PathBuf, needed: String, found: String, install: String },
 
-    /// The directory of the socket was made by someone else, or others can enter it.
+    /// Another user created the directory of the socket, or others can enter it.
     #[error(
         "{path}, the directory for the socket of the private Postgres, {fault}; remove it and \
          start again"
     )]
     UnsafeSocketDir { path: PathBuf, fault: &'static str },
 
-    /// A program of Postgres could not be executed at all.
+    /// A program of Postgres could not be executed.
     #[error("{program} could not be started as {user}")]
     Spawn { program: PathBuf, user: String, source: io::Error },
 
@@ -93,33 +94,33 @@ pub enum StartError {
     #[error("{step} failed ({status}); its messages are in {log}{said}")]
     Step { step: &'static str, status: ExitStatus, log: PathBuf, said: String },
 
-    /// A step of the first start did not come to an end.
+    /// A step of the first start did not end in time.
     #[error("{step} did not end in time and was killed; its messages are in {log}{said}")]
     StepTimeout { step: &'static str, log: PathBuf, said: String },
 
     /// The server ended before it accepted connections.
-    #[error("the private Postgres ended as soon as it was started ({status}); see {log}{said}")]
+    #[error("the private Postgres ended immediately after its start ({status}); see {log}{said}")]
     ServerEnded { status: ExitStatus, log: PathBuf, said: String },
 
-    /// The server runs, but did not accept connections in time.
+    /// The server runs, but it did not accept connections in time.
     #[error("the private Postgres does not accept connections after {seconds} s; see {log}{said}")]
     ServerNotReady { seconds: u64, log: PathBuf, said: String },
 
-    /// Another process holds the lock and its server did not become ready.
+    /// Another process holds the lock, and its server did not become ready.
     #[error(
-        "another tollgate process runs the private Postgres in {path}, and that did not accept \
-         connections for {seconds} s; look at that process and at {path}/postgres.log"
+        "another tollgate process runs the private Postgres in {path}, which did not accept \
+         connections for {seconds} s; check that process and {path}/postgres.log"
     )]
     OwnerNotReady { path: PathBuf, seconds: u64 },
 
-    /// The server of a process that has ended does not stop.
+    /// The owner of a server has ended, and the server does not stop.
     #[error(
-        "process {pid} is a Postgres that was left running on {path} and does not stop; end it \
+        "process {pid} is a Postgres that is still running on {path} and does not stop; end it \
          (kill -QUIT {pid}) and start again"
     )]
     Leftover { pid: i32, path: PathBuf },
 
-    /// Anything else that the operating system refused.
+    /// Any other operation that the operating system refused.
     #[error("could not {action} {path}")]
     Io { action: &'static str, path: PathBuf, source: io::Error },
 }
@@ -129,19 +130,19 @@ pub enum StartError {
 #[non_exhaustive]
 pub enum StopError {
     /// The signal could not be sent.
-    #[error("the private Postgres (process {pid}) could not be told to stop")]
+    #[error("the private Postgres (process {pid}) could not be signalled")]
     Signal { pid: i32, source: io::Error },
 
-    /// The signals were sent and the server still runs.
+    /// The server still runs after the signals.
     #[error(
-        "the private Postgres still runs {seconds} s after it was told to stop; the next start \
+        "the private Postgres still runs {seconds} s after the signal to stop; the next start \
          stops it first"
     )]
     StillRunning { seconds: u64 },
 }
 
 impl StartError {
-    /// For `map_err`: the operating system refused `action` on `path`.
+    /// An error constructor for `map_err`: the operating system refused `action` on `path`.
     pub(super) fn io(
         action: &'static str,
         path: impl Into<PathBuf>,

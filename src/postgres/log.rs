@@ -1,5 +1,5 @@
-//! `postgres.log`: the output of initdb and of the server. The error of a failed start quotes its
-//! end.
+//! `postgres.log`, which has the output of initdb and of the server. The error of a failed start
+//! quotes its last lines.
 
 use std::{
     fs::{self, File},
@@ -9,10 +9,10 @@ use std::{
 
 use super::owner::ServerUser;
 
-/// At a start, a longer log is moved to `postgres.log.1`, over the one before.
+/// Size above which a start moves the log to `postgres.log.1`, replacing the previous one.
 const MAX_LOG_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How much of the log an error quotes, at most.
+/// Maximum number of lines that an error quotes.
 const QUOTED_LINES: usize = 10;
 const QUOTED_BYTES: u64 = 8 * 1024;
 
@@ -31,12 +31,12 @@ impl Log {
         &self.path
     }
 
-    /// For appending, by a child process.
+    /// Opens the log for appending. A child process writes to it.
     pub(super) fn open(&self) -> io::Result<File> {
         self.user.open_file(&self.path)
     }
 
-    /// Bounds the log over many starts. Call it only while no server writes to it.
+    /// Limits the size of the log. Call it only while no server writes to it.
     pub(super) fn rotate(&self) -> io::Result<()> {
         if self.mark() > MAX_LOG_BYTES {
             fs::rename(&self.path, self.path.with_extension("log.1"))?;
@@ -44,14 +44,14 @@ impl Log {
         Ok(())
     }
 
-    /// Where the log ends now.
+    /// The current end of the log.
     pub(super) fn mark(&self) -> u64 {
         fs::symlink_metadata(&self.path).map_or(0, |metadata| metadata.len())
     }
 
-    /// The last lines that were written after `mark`, each on a line of its own and indented, to
-    /// stand at the end of an error's message. Empty if nothing was written: a log that cannot be
-    /// read must not hide the error that it would explain.
+    /// The last lines that were written after `mark`, each on its own indented line, for the end of
+    /// an error's message. Empty if nothing was written. Also empty if the log is unreadable,
+    /// because this must not hide the error that the log would explain.
     pub(super) fn said_since(&self, mark: u64) -> String {
         let read = || {
             let mut file = self.open()?;

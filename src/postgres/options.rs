@@ -2,23 +2,26 @@
 
 use std::{ffi::OsString, path::PathBuf};
 
-/// How to run a private Postgres.
+/// The options of a private Postgres.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// Where everything is kept; see [`default_data_dir`]. Created if it is not there.
+    /// The directory of all its files. See [`default_data_dir`]. It is created if it does not
+    /// exist.
     pub data_dir: PathBuf,
-    /// False only in tests: initdb `--no-sync`, and `fsync`, `synchronous_commit` and
-    /// `full_page_writes` off. A crash of the machine then destroys the cluster.
+    /// Whether the cluster survives a crash of the machine. False only in tests: it means initdb
+    /// `--no-sync`, and `fsync`, `synchronous_commit` and `full_page_writes` off.
     pub durable: bool,
     /// `max_connections` of the server. Postgres needs at least 4.
     pub max_connections: u16,
-    /// `PG_BINDIR`: the directory that holds `initdb` and `postgres`. The only one looked in.
+    /// The directory that contains `initdb` and `postgres`, from `PG_BINDIR`. No other one is
+    /// searched.
     pub pg_bindir: Option<PathBuf>,
-    /// `PATH`: looked in first, before the places where packages put the programs.
+    /// The search path, from `PATH`. It is searched before the places where packages install
+    /// programs.
     pub path: Option<OsString>,
 }
 
-/// Where the data directory is if none is set: `/var/lib/tollgate` for root, else `tollgate` in
+/// The data directory if none is set: `/var/lib/tollgate` for root, otherwise `tollgate` in
 /// `$XDG_DATA_HOME` or in `~/.local/share`. `None` if a user has neither.
 pub fn default_data_dir(
     is_root: bool,
@@ -28,7 +31,7 @@ pub fn default_data_dir(
     if is_root {
         return Some(PathBuf::from("/var/lib/tollgate"));
     }
-    // The XDG Base Directory Specification has a relative path ignored.
+    // The XDG Base Directory Specification says to ignore a relative path.
     let share = xdg_data_home.filter(|path| path.is_absolute()).or_else(|| {
         home.filter(|path| path.is_absolute()).map(|path| path.join(".local").join("share"))
     })?;

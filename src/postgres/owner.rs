@@ -1,4 +1,4 @@
-//! The user that runs the server, and what root does in that user's directory.
+//! The user that runs the server, and root's operations in that user's directory.
 //!
 //! Postgres refuses to run as root. If this process is root, the server runs as another user, and
 //! that user owns every file of the data directory. Root then works in a directory that another
@@ -29,7 +29,7 @@ pub(super) struct ServerUser {
     name: String,
     uid: u32,
     gid: u32,
-    /// This process is root, and its children become the user.
+    /// Whether this process is root, and its children become the user.
     dropped_to: bool,
 }
 
@@ -41,8 +41,8 @@ pub(super) struct Owner {
 }
 
 impl ServerUser {
-    /// The user of this process. For root: the one that owns the cluster that is there already,
-    /// else `postgres`, else `nobody`.
+    /// The user of this process. For root, the owner of an existing cluster, otherwise `postgres`,
+    /// otherwise `nobody`.
     pub(super) fn choose(cluster: Option<Owner>) -> Result<Self, StartError> {
         let process = Owner { uid: geteuid().as_raw(), gid: getegid().as_raw() };
         Self::pick(process, cluster, &read_passwd()).ok_or(StartError::NoServerUser)
@@ -54,7 +54,8 @@ impl ServerUser {
         let owner = match (dropped_to, cluster) {
             (false, _) => process,
             (true, Some(owner)) => {
-                // The account's own group, where there is an account, rather than the files'.
+                // If the account exists, this is its own group, which may differ from the group of
+                // the files.
                 accounts(passwd)
                     .find(|account| account.owner.uid == owner.uid)
                     .map_or(owner, |account| account.owner)
@@ -76,12 +77,13 @@ impl ServerUser {
         self.uid
     }
 
-    /// This process is root, and the server is not.
+    /// Whether this process is root and the server runs as another user.
     pub(super) fn is_dropped_to(&self) -> bool {
         self.dropped_to
     }
 
-    /// The permission bits alone decide, as in a kernel without access control lists.
+    /// Whether the user may enter a directory. Only the permission bits decide, as in a kernel
+    /// without access control lists.
     pub(super) fn may_enter(&self, mode: u32, directory: Owner) -> bool {
         let bit = if self.uid == directory.uid {
             0o100
@@ -93,12 +95,12 @@ impl ServerUser {
         mode & bit != 0
     }
 
-    /// Gives the user a directory that this process has just created or found empty.
+    /// Makes the user the owner of a directory that this process has just created or found empty.
     pub(super) fn take_directory(&self, path: &Path) -> io::Result<()> {
         if self.dropped_to { lchown(path, Some(self.uid), Some(self.gid)) } else { Ok(()) }
     }
 
-    /// Opens a file of the user for reading and appending, and creates it if it is not there.
+    /// Opens a file of the user for reading and appending. Creates it if it does not exist.
     pub(super) fn open_file(&self, path: &Path) -> io::Result<File> {
         let mut options = OpenOptions::new();
         let no_follow = OFlags::NOFOLLOW.bits().cast_signed();
@@ -115,15 +117,15 @@ impl ServerUser {
         }
     }
 
-    /// A command that runs as the user. It inherits no variable, since the environment of this
-    /// process may hold secrets, and `PGPORT` and the like would change what the server does.
+    /// A command that runs as the user. It inherits no environment variables, because they may
+    /// contain secrets, and some, such as `PGPORT`, would change the server's behaviour.
     pub(super) fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        // The user may be unable to enter the directory that this process is in.
+        // The user may be unable to enter the current directory of this process.
         command.current_dir("/").env_clear().env("LC_ALL", "C").env("TZ", "UTC");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         if self.dropped_to {
-            // For root, `uid` clears the supplementary groups as well.
+            // If the process is root, `uid` also clears the supplementary groups.
             command.uid(self.uid).gid(self.gid);
         }
         command
@@ -135,7 +137,7 @@ impl Owner {
         Self { uid: metadata.uid(), gid: metadata.gid() }
     }
 
-    /// For a message.
+    /// The name of the owner, for messages.
     pub(super) fn name(self) -> String {
         user_name(self.uid, &read_passwd())
     }
@@ -148,7 +150,7 @@ struct Account<'a> {
 }
 
 fn read_passwd() -> String {
-    // Without the file every user is a number, and root finds nobody to drop to.
+    // Without the file, every user has only a number, and root finds no user to become.
     String::from_utf8_lossy(&fs::read("/etc/passwd").unwrap_or_default()).into_owned()
 }
 

@@ -1,7 +1,7 @@
 //! Reads the state of a server from its lock files and its process.
 //!
-//! A postmaster writes `postmaster.pid` into PGDATA and a lock file beside its socket. Line 1 of
-//! both is its process id, line 8 of the first is its state
+//! A postmaster writes `postmaster.pid` into PGDATA, and a lock file beside its socket. Line 1 of
+//! both is its process id. Line 8 of `postmaster.pid` is its state
 //! (<https://github.com/postgres/postgres/blob/master/src/include/utils/pidfile.h>).
 
 use std::{
@@ -16,46 +16,46 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{error::StartError, socket, timing::POLL_INTERVAL};
 
-/// How long a server that was left running may take for a fast shutdown, before it is told to
-/// stop at once.
+/// Time for a leftover server to complete a fast shutdown. After it, the server gets the signal for
+/// an immediate shutdown.
 const LEFTOVER_PATIENCE: Duration = Duration::from_secs(20);
 
-/// What a lock file says.
+/// The contents of a lock file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct LockFile {
     pid: Pid,
     ready: bool,
 }
 
-/// What the process that a lock file names is.
+/// The process whose id a lock file contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Holder {
-    /// There is no such process.
+    /// The process does not exist.
     Gone,
-    /// A server on this PGDATA.
+    /// The process is a server on this PGDATA.
     Server,
-    /// A process that has nothing to do with this PGDATA: the number was given out again.
+    /// The process does not belong to this PGDATA, because its id was reused.
     Unrelated,
-    /// A Postgres that cannot be told.
+    /// The process is a Postgres, but its PGDATA cannot be determined.
     Unclear,
 }
 
-/// Whether the server accepts connections: the one with this process id, or any.
+/// Whether a server accepts connections. With `pid`, only the server with this process id counts.
 pub(super) fn is_ready(data: &Path, socket_dir: &Path, pid: Option<Pid>) -> bool {
-    // The file of a server that was killed may still say that it is ready, but nobody listens on
-    // its socket. A server that recovers listens already, but is not ready.
+    // The lock file of a killed server may still say that it is ready, but nobody listens on its
+    // socket. A server in recovery already listens, but is not ready.
     LockFile::read(&pid_file(data))
         .is_some_and(|file| file.ready && pid.is_none_or(|pid| pid == file.pid))
         && UnixStream::connect(socket_dir.join(socket::FILE)).is_ok()
 }
 
-/// Stops the server that a process of ours left running when it ended, and removes lock files
-/// that would keep the next one from starting. Only the holder of our lock may call it.
+/// Stops a server that one of our processes left running, and removes lock files that would block
+/// the next start. Only the holder of our lock may call this.
 pub(super) fn clear(data: &Path, socket_dir: &Path, deadline: Instant) -> Result<(), StartError> {
     stop_leftover(data, deadline)?;
-    // Postgres replaces the lock file of a process that has ended, but gives up if the process id
-    // was given out again to the same user, which is common in a container that was started
-    // again, where the numbers begin anew.
+    // Postgres replaces the lock file of a process that has ended. But it gives up if the same user
+    // has a process with that id again. This is common in a restarted container, where process ids
+    // start from the beginning.
     for path in [pid_file(data), socket_dir.join(format!("{}.lock", socket::FILE))] {
         let Some(file) = LockFile::read(&path) else { continue };
         if holder(file.pid, data) == Holder::Unrelated {
@@ -78,12 +78,9 @@ fn stop_leftover(data: &Path, deadline: Instant) -> Result<(), StartError> {
     while holder(pid, data) == Holder::Server {
         let signal = if began.elapsed() < LEFTOVER_PATIENCE { Signal::INT } else { Signal::QUIT };
         if sent != Some(signal) {
-            tracing::info!(
-                pid = pid.as_raw_pid(),
-                "stopping a private Postgres that was left running"
-            );
-            // An error means that it has just ended, or that it cannot be stopped by us, which
-            // the deadline tells.
+            tracing::info!(pid = pid.as_raw_pid(), "stopping a leftover private Postgres");
+            // An error means that the process has just ended, or that we may not stop it. In the
+            // second case, the deadline passes.
             let _ = kill_process(pid, signal);
             sent = Some(signal);
         }
@@ -104,8 +101,8 @@ impl LockFile {
         Self::parse(&fs::read_to_string(path).ok()?)
     }
 
-    /// None as well for the file of `postgres --single`, which has a negative number: Postgres
-    /// guards that itself, and it is never ours to stop.
+    /// Also `None` for the file of `postgres --single`, which has a negative number. Postgres
+    /// protects that file itself, and we never have to stop that process.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines();
         let pid: i32 = lines.next()?.trim().parse().ok().filter(|pid| *pid > 0)?;
@@ -116,7 +113,7 @@ impl LockFile {
 
 #[cfg(target_os = "linux")]
 fn holder(pid: Pid, data: &Path) -> Holder {
-    // Readable by every user, unlike the process's directory and its executable.
+    // Every user can read this file, unlike the process's directory and its executable.
     match fs::read(format!("/proc/{pid}/cmdline")) {
         Ok(line) => holder_by_arguments(&line, data),
         Err(_) => Holder::Gone,
@@ -130,7 +127,7 @@ fn holder(pid: Pid, data: &Path) -> Holder {
         .output();
     let Ok(ps) = ps else { return Holder::Unclear };
     let line = String::from_utf8_lossy(&ps.stdout);
-    // The arguments come without their boundaries, so only our own way to start one is known.
+    // The arguments have no boundaries here, so only our own command line is recognised.
     if line.contains(&format!("postgres -D {} ", data.display())) {
         Holder::Server
     } else if line.trim().is_empty() {
@@ -142,7 +139,7 @@ fn holder(pid: Pid, data: &Path) -> Holder {
     }
 }
 
-/// Tells by the arguments, each with a zero at its end.
+/// Decides from the arguments, each of which ends with a zero byte.
 #[cfg(any(target_os = "linux", test))]
 fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
     use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
@@ -150,8 +147,8 @@ fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
     let mut arguments = line.split(|byte| *byte == 0).map(OsStr::from_bytes);
     let program = arguments.next().unwrap_or_default();
     let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
-    // The children of a server call themselves `postgres: walwriter`; they hold no lock file. A
-    // process that has ended and was not waited for has no arguments.
+    // The children of a server have names such as `postgres: walwriter`, and hold no lock file. A
+    // process that has ended but was not waited for has no arguments.
     let is_child = program.as_bytes().starts_with(b"postgres: ");
     if is_child || !(name.contains("postgres") || name.contains("postmaster")) {
         return Holder::Unrelated;
@@ -160,7 +157,7 @@ fn holder_by_arguments(line: &[u8], data: &Path) -> Holder {
         let attached = argument.as_bytes().strip_prefix(b"-D")?;
         Some(OsStr::from_bytes(attached).to_owned())
     });
-    // `-D` stands before the directory, or alone, and the directory is the next argument.
+    // The directory follows `-D` directly, or is the next argument.
     let directory = match directory {
         Some(attached) if attached.is_empty() => arguments.next().map(OsStr::to_owned),
         other => other,

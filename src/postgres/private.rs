@@ -24,30 +24,30 @@ use super::{
     timing::{POLL_INTERVAL, START_TIMEOUT},
 };
 
-/// A Postgres that this process runs, or that another process of ours runs and this one uses.
+/// A Postgres that this process runs, or that another Tollgate process runs and this one uses.
 ///
-/// Dropping it stops the server, if this process runs it.
+/// If this process runs the server, dropping this stops it.
 #[derive(Debug)]
 pub struct PrivatePostgres {
     socket_dir: PathBuf,
-    /// `None` when attached.
+    /// The server. `None` if this process is attached to another process's server.
     server: Option<Server>,
 }
 
 impl PrivatePostgres {
-    /// Starts the cluster in `options.data_dir`, making it on the first start, or attaches to the
-    /// one that another process already runs there. Blocks until it accepts connections, for at
-    /// most 60 s. The database [`DATABASE`](super::DATABASE) is there then.
+    /// Starts the cluster in `options.data_dir`, or attaches to a server that another process
+    /// already runs there. The first start creates the cluster. Blocks until the server accepts
+    /// connections, for at most 60 s. The database [`DATABASE`](super::DATABASE) exists afterwards.
     ///
     /// # Errors
     ///
-    /// If Postgres is not installed or in another version than the cluster's, if the data
-    /// directory cannot be used, or if a program of Postgres fails; the message then quotes the
+    /// If Postgres is not installed or has another version than the cluster, if the data directory
+    /// is not usable, or if a program of Postgres fails. The message of a failed program quotes the
     /// end of its log.
     pub fn start(options: &Options) -> Result<Self, StartError> {
         let deadline = Instant::now() + START_TIMEOUT;
         let data_dir = DataDir::prepare(&options.data_dir)?;
-        // The lock comes first of all files: by it a data directory is known to be ours.
+        // The lock is the first file, because it marks a data directory as ours.
         let lock_path = data_dir.lock();
         let lock = data_dir
             .user()
@@ -56,7 +56,8 @@ impl PrivatePostgres {
         let socket_dir = socket::directory(&data_dir)?;
         let data = data_dir.data();
         loop {
-            // First the lock: an owner that ends while this process waits is succeeded.
+            // The loop tries the lock first. If the owner ends while this process waits, this
+            // process becomes the owner.
             match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => return Self::own(options, data_dir, socket_dir, lock, deadline),
                 Err(Errno::WOULDBLOCK | Errno::INTR) => {}
@@ -75,29 +76,31 @@ impl PrivatePostgres {
         }
     }
 
+    /// The URL of a database:
     /// `postgres://postgres@%2Fsocket%2Fdirectory:5432/{database}?sslmode=disable&password=`.
     ///
-    /// Everybody who can reach the socket is trusted, so there is no password. The URL names the
-    /// port, the TLS mode and the empty password nevertheless: a client takes what a URL leaves
-    /// out from libpq's variables and from `~/.pgpass`, which describe other servers.
+    /// Every client of the socket is trusted, so there is no password. The URL has the port, the
+    /// TLS mode and the empty password nevertheless, because a client fills gaps in a URL from
+    /// libpq's variables and from `~/.pgpass`, which describe other servers.
     pub fn url(&self, database: &str) -> String {
         let host = percent_encode(self.socket_dir.as_os_str().as_bytes());
         let (port, database) = (socket::PORT, percent_encode(database.as_bytes()));
         format!("postgres://postgres@{host}:{port}/{database}?sslmode=disable&password=")
     }
 
-    /// Whether this process runs the server; false when it is attached to another process's.
+    /// Whether this process runs the server. `false` if it is attached to another process's server.
     pub fn is_owner(&self) -> bool {
         self.server.is_some()
     }
 
-    /// The directory that holds the socket, `.s.PGSQL.5432`.
+    /// The directory that contains the socket, `.s.PGSQL.5432`.
     pub fn socket_dir(&self) -> &Path {
         &self.socket_dir
     }
 
-    /// Shuts the server down: a fast shutdown first, after 20 s an immediate one, for at most 10 s
-    /// more. Close the connections before: those that are open are cut. Does nothing when attached.
+    /// Shuts the server down: first a fast shutdown, and after 20 s an immediate one, for at most
+    /// 10 s more. Open connections are aborted, so close them before. Does nothing if this process
+    /// is attached.
     ///
     /// # Errors
     ///
@@ -106,7 +109,7 @@ impl PrivatePostgres {
         self.server.as_mut().map_or(Ok(()), Server::stop)
     }
 
-    /// The rest of the start, for the holder of the lock.
+    /// The rest of the start. Only the holder of the lock calls it.
     fn own(
         options: &Options,
         data_dir: DataDir,
@@ -122,14 +125,14 @@ impl PrivatePostgres {
     }
 }
 
-/// Everything but the unreserved characters of RFC 3986 §2.3.
+/// Encodes all characters except the unreserved ones (RFC 3986 §2.3).
 fn percent_encode(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for &byte in bytes {
         if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
             text.push(char::from(byte));
         } else {
-            write!(text, "%{byte:02X}").expect("a String takes all that is written to it");
+            write!(text, "%{byte:02X}").expect("writing to a String never fails");
         }
     }
     text

@@ -11,17 +11,18 @@ use sha2::{Digest as _, Sha256};
 
 use super::{data_dir::DataDir, error::StartError, owner::ServerUser};
 
-/// The port is part of the name. Nothing listens on it.
+/// The port is part of the socket's name. Nothing listens on it.
 pub(super) const PORT: u16 = 5432;
 pub(super) const FILE: &str = ".s.PGSQL.5432";
 
-/// What `sockaddr_un` has room for, without the final zero.
+/// Maximum length of a path in `sockaddr_un`, without the final zero byte.
 const MAX_SOCKET_PATH: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// The directory of the socket: created if it is not there, and safe to connect in.
+/// The directory of the socket. It is created if it does not exist, and other users cannot enter
+/// it.
 ///
-/// `run/` in the data directory, or, if the socket's path would be too long for the kernel, a
-/// directory in `/tmp` that is named after the data directory, so that every process finds it.
+/// It is `run/` in the data directory. If the socket's path would be too long for the kernel, it is
+/// a directory in `/tmp` that is named after the data directory, so that every process finds it.
 pub(super) fn directory(data_dir: &DataDir) -> Result<PathBuf, StartError> {
     let run = data_dir.run();
     let path = if fits(&run) { run } else { short(data_dir.root(), data_dir.user().uid()) };
@@ -29,7 +30,7 @@ pub(super) fn directory(data_dir: &DataDir) -> Result<PathBuf, StartError> {
     Ok(path)
 }
 
-/// A path that is not UTF-8 cannot stand in a URL, and is as unusable as a long one.
+/// A path that is not UTF-8 cannot be part of a URL, so it is as unusable as a long one.
 fn fits(directory: &Path) -> bool {
     directory.to_str().is_some_and(|path| path.len() + "/".len() + FILE.len() <= MAX_SOCKET_PATH)
 }
@@ -40,9 +41,9 @@ fn short(data_dir: &Path, uid: u32) -> PathBuf {
     PathBuf::from(format!("/tmp/tollgate-{uid}-{name}"))
 }
 
-/// Whoever can enter the directory is the database's superuser, and whoever could put another
-/// socket there would be sent all that is stored: so it has to be a directory of the server's
-/// user that nobody else enters.
+/// Creates the directory and checks it. Anyone who can enter it is the database's superuser, and
+/// anyone who could replace the socket would receive all data that is sent. So the directory must
+/// belong to the server's user, and nobody else may enter it.
 fn create(path: &Path, user: &ServerUser) -> Result<(), StartError> {
     let failed = |source| StartError::Io { action: "create", path: path.to_owned(), source };
     match DirBuilder::new().mode(0o700).create(path) {
@@ -52,14 +53,15 @@ fn create(path: &Path, user: &ServerUser) -> Result<(), StartError> {
     }
     let mut metadata = fs::symlink_metadata(path).map_err(failed)?;
     if user.is_dropped_to() && metadata.is_dir() && metadata.uid() == 0 {
-        // Just created, here or by another root process that has not come to this line.
+        // The directory was just created, either here or by another root process that has not
+        // changed the owner yet.
         user.take_directory(path).map_err(failed)?;
         metadata = fs::symlink_metadata(path).map_err(failed)?;
     }
     let fault = if !metadata.is_dir() {
         "is not a directory"
     } else if metadata.uid() != user.uid() {
-        "belongs to another user than the one that runs Postgres"
+        "does not belong to the user that runs Postgres"
     } else if metadata.mode() & 0o077 != 0 {
         "can be entered by other users"
     } else {

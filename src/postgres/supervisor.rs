@@ -1,7 +1,7 @@
-//! The thread that starts the server, waits for it, and starts it again when it crashes.
+//! The thread that starts the server, waits for its end, and restarts it after a crash.
 //!
-//! The kernel tells the server to stop when the *thread* that forked it ends, so one thread forks
-//! it every time and lives until the server is stopped on purpose.
+//! The kernel stops the server when the *thread* that forked it ends. So one thread forks every
+//! server process, and lives until the server is stopped on purpose.
 
 use std::{
     error::Error as _,
@@ -24,20 +24,21 @@ use super::{
     timing::{POLL_INTERVAL, START_TIMEOUT},
 };
 
-/// A fast shutdown writes all that is in memory to disk first.
+/// Time limit of a fast shutdown, which writes all modified pages to disk.
 const FAST_SHUTDOWN: Duration = Duration::from_secs(20);
 
-/// An immediate shutdown writes nothing; Postgres kills what has not ended after 5 s.
+/// Time limit of an immediate shutdown, which writes nothing. Postgres kills the remaining
+/// processes after 5 s.
 const IMMEDIATE_SHUTDOWN: Duration = Duration::from_secs(10);
 
-/// The pause before a crashed server is started again; it doubles with every start that fails.
+/// Pause before the first restart after a crash. It doubles with every failed start.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 
-/// A server that ran this long was well: its crash is a new one, and not more of the last.
+/// Running time after which a crash counts as a new one, and not as a part of the previous one.
 const STEADY: Duration = Duration::from_secs(10);
 
-/// The running server. Dropping it stops the server, and then gives the lock up.
+/// The running server. Dropping it stops the server, and then releases the lock.
 #[derive(Debug)]
 pub(super) struct Server {
     shared: Arc<Shared>,
@@ -54,27 +55,27 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The postmaster. While it is set the process has not been waited for, so the number cannot
-    /// have been given out again.
+    /// The postmaster. While this is set, the process has not been waited for, so its id cannot
+    /// have been reused.
     pid: Option<Pid>,
-    /// The server has accepted connections since the thread began: from then on it is started
-    /// again, and before that its end is the failure of the start.
+    /// Whether the server has accepted connections since the thread began. After that it is
+    /// restarted when it ends. Before, its end is a failed start.
     served: bool,
     stopping: bool,
     finished: bool,
     failure: Option<StartError>,
 }
 
-/// How one run of the server ended.
+/// The end of one run of the server.
 enum End {
-    /// The server is to stop, and was not started.
+    /// The server has to stop, and was not started.
     Stopping,
     NotSpawned(StartError),
     Exited(ExitStatus),
 }
 
 impl Server {
-    /// Starts the thread, and that the server, and waits until it accepts connections. `lock` is
+    /// Starts the thread and the server, and waits until the server accepts connections. `lock` is
     /// held until the server has stopped.
     pub(super) fn start(
         cluster: Cluster,
@@ -117,7 +118,7 @@ impl Server {
         })
     }
 
-    /// Stops the server and ends the thread. Does nothing the second time.
+    /// Stops the server and ends the thread. A second call does nothing.
     pub(super) fn stop(&mut self) -> Result<(), StopError> {
         let Some(thread) = self.thread.take() else { return Ok(()) };
         let mut state = self.shared.lock();
@@ -136,7 +137,7 @@ impl Server {
             (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
             if state.finished {
                 drop(state);
-                // It has nothing left to do; a panic in it has been reported.
+                // The thread has ended or is ending, and a panic in it has already been reported.
                 let _ = thread.join();
                 return Ok(());
             }
@@ -152,18 +153,18 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         if let Err(error) = self.stop() {
-            tracing::error!(error = &error as &dyn std::error::Error, "a server was left running");
+            tracing::error!(error = &error as &dyn std::error::Error, "a server is still running");
         }
     }
 }
 
 impl Shared {
-    /// A thread that panicked leaves nothing half changed.
+    /// No operation leaves the state inconsistent, so a panic in another thread does no harm.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The thread. It ends when the server was stopped, or failed before it was ever ready.
+    /// The body of the thread. It ends when the server was stopped, or failed before it was ready.
     fn supervise(&self) {
         let mut pause = FIRST_PAUSE;
         let mut reported = false;
@@ -199,7 +200,8 @@ impl Shared {
     /// Starts the server and waits for its end.
     fn run_once(&self) -> End {
         let child = {
-            // Held over the start, so that a stop either prevents it or finds the process.
+            // The lock is held during the start, so that a stop either prevents the start or finds
+            // the process.
             let mut state = self.lock();
             if state.stopping {
                 return End::Stopping;
@@ -216,8 +218,8 @@ impl Shared {
     }
 
     fn wait(&self, mut child: Child) -> End {
-        // First without giving the process id up, since a stop on another thread may be about to
-        // send it a signal. An error other than an interruption comes again below.
+        // The first wait keeps the process id reserved, because a stop on another thread may be
+        // about to send a signal. Any error other than an interruption recurs below.
         let pid = WaitId::Pid(Pid::from_child(&child));
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
         while waitid(pid.clone(), options).is_err_and(|error| error == Errno::INTR) {}
@@ -233,14 +235,14 @@ impl Shared {
         }
     }
 
-    /// The processes of a postmaster that was killed end by themselves, but may take a moment, and
-    /// Postgres does not start as long as they use its memory.
+    /// Whether another attempt may succeed. The processes of a killed postmaster end by themselves,
+    /// but this may take a moment. Postgres does not start while they use its memory.
     fn is_worth_another_try(&self, mark: u64) -> bool {
         let said = self.cluster.log().said_since(mark);
         said.contains("shared memory block") && said.contains("still in use")
     }
 
-    /// Once for a crash: the starts that fail after it say nothing new.
+    /// Logs each crash once. The failed starts after it give no new information.
     fn report(&self, end: &End, reported: &mut bool) {
         let cause = match end {
             End::Stopping => return,
@@ -257,7 +259,7 @@ impl Shared {
             tracing::error!(
                 cause,
                 %log,
-                "the private Postgres ended unexpectedly and is started again; the log says why"
+                "the private Postgres ended unexpectedly and is being restarted: its log says why"
             );
         }
         *reported = true;

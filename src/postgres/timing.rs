@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-/// What a whole start may take: making the cluster, waiting for another process, recovery.
+/// Time limit of a whole start, including the creation of the cluster, the wait for another
+/// process, and recovery.
 pub(super) const START_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Between two looks at something that gives no notice.
+/// Interval for polling state that sends no notification.
 pub(super) const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -1,12 +1,12 @@
-/// What an operator can do about a database that cannot be migrated.
+/// Advice for an operator whose database cannot be migrated.
 const START_AFRESH: &str = "Start afresh with an empty database. On a server, create another and \
                             set DATABASE_URL (--database-url) to it, or drop this one with all its \
                             data and create it again. For the private Postgres, set \
                             TOLLGATE_DATA_DIR (--data-dir) to a new directory, or move the old one \
                             away";
 
-/// Why the schema of a database could not be brought up to date. Nothing is half done: migrations
-/// that were applied stay, and the next attempt continues after them.
+/// Why the schema of a database could not be updated. Applied migrations stay, and the next attempt
+/// continues after them.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaError {
     /// The database was made by an unreleased version. Its migrations are not in this binary.
@@ -16,7 +16,7 @@ pub enum SchemaError {
         to_do = START_AFRESH
     )]
     OldChain,
-    /// The database was made by an unreleased version, which had another text of a migration: the
+    /// The database was made by an unreleased version, whose text of a migration was different. The
     /// migrations of released versions never change.
     #[error(
         "migration {0} of this binary differs from the one that made the database: the database \
@@ -30,10 +30,10 @@ pub enum SchemaError {
          {serves_from} on; this binary has number {binary}. Start a newer binary"
     )]
     FunctionsTooNew { database: i32, serves_from: i32, binary: i32 },
-    /// The record of the loaded functions cannot be read.
+    /// The record of the loaded functions is invalid.
     #[error(
         "the table sql_functions has a row that no version of Tollgate writes ({0}). Delete the \
-         row (DELETE FROM sql_functions) and start again: the functions are then loaded anew"
+         row (DELETE FROM sql_functions) and start again: Tollgate then reloads the functions"
     )]
     UnreadableRecord(#[source] sqlx::Error),
     /// A migration failed.

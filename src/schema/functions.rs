@@ -5,16 +5,16 @@ use std::borrow::Cow;
 use rust_embed::Embed;
 use sha2::{Digest as _, Sha256};
 
-/// Counts the versions of the functions. The first change of a file in `sql/functions/` after the
+/// The version number of the functions. The first change of a file in `sql/functions/` after the
 /// commit of the previous version, which `tests/upgrade/previous-version` names, raises it. Every
 /// change changes `DIGEST`. CONTRIBUTING.md has the rule.
 pub const FUNCTIONS_NUMBER: i32 = 2;
 
-/// The oldest number whose binaries these functions still serve: it is raised when a function goes
-/// away, or takes or returns something else, that such a binary calls.
+/// The oldest number whose binaries these functions still serve. It is raised when a function that
+/// such a binary calls is removed, or gets other arguments or another result.
 pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
-/// The [`functions_digest`] of number [`FUNCTIONS_NUMBER`].
+/// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
 const DIGEST: &str = "fb8c4a5b3df9e902ef30da02a6b55f576feb2dd2c76740b2d9f68bed7dcacc16";
 
@@ -23,18 +23,19 @@ const DIGEST: &str = "fb8c4a5b3df9e902ef30da02a6b55f576feb2dd2c76740b2d9f68bed7d
 #[include = "*.sql"]
 struct Files;
 
-/// One file: the name of its function, and the statements that create it and its triggers.
+/// One file: the name of its function, and the statements that create the function and its
+/// triggers.
 pub(super) struct Function {
     pub name: String,
     pub sql: Cow<'static, str>,
 }
 
-/// All functions, by name.
+/// All functions, sorted by name.
 pub(super) fn functions() -> Vec<Function> {
     let mut functions: Vec<Function> = Files::iter()
         .map(|path| {
-            let file = Files::get(&path).expect("a path that was listed has a file");
-            let name = path.strip_suffix(".sql").expect("only such files are embedded");
+            let file = Files::get(&path).expect("a listed path has a file");
+            let name = path.strip_suffix(".sql").expect("only .sql files are embedded");
             Function { name: name.to_owned(), sql: text(file.data) }
         })
         .collect();

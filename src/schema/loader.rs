@@ -18,15 +18,17 @@ use super::{
 const OLD_FIRST_CHECKSUM: &str = "fdfbbf54dba01c126d77fd21032f84564e3ab8905f74635f7c8b1264b33fb6e5\
                                   6263468f3aa249b5f3f8ce484a3ea446";
 
-/// A migration may take longer than a request, for example to build an index over many rows.
+/// Settings of the session. A migration may take longer than a request, for example to build an
+/// index over many rows.
 const SESSION: &str =
     "SET statement_timeout = 0; SET lock_timeout = 0; SET client_min_messages = warning";
 
-/// How long loading the functions waits for one lock. Meanwhile purchases wait too. Longer than
-/// `deadlock_timeout`, so that Postgres can cancel an autovacuum that is in the way.
+/// Time limit for each lock while the functions are loaded. Purchases also wait during this time.
+/// It is longer than `deadlock_timeout`, so that Postgres can cancel an autovacuum that holds the
+/// lock.
 const LOAD_LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '2s'";
 
-/// Pause before the next attempt, doubled each time up to the second duration.
+/// First and longest pause before the next attempt. Each pause is twice the previous one.
 const TRY_AGAIN: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// The table of the loaded functions. It has one row.
@@ -49,13 +51,13 @@ const TABLE: &str = "
     COMMENT ON COLUMN sql_functions.objects IS
         'The functions with the types of their arguments, and their triggers.'";
 
-/// Adds the column that tables of earlier versions lack.
+/// Adds the column that the tables of earlier versions lack.
 const ADD_OBJECTS: &str = "
     ALTER TABLE sql_functions ADD COLUMN objects text[];
     COMMENT ON COLUMN sql_functions.objects IS
         'The functions with the types of their arguments, and their triggers.'";
 
-/// A number of functions, and the oldest number whose binaries they serve.
+/// The number of the functions, and the oldest number whose binaries they serve.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Version {
     number: i32,
@@ -67,7 +69,7 @@ struct Loaded {
     version: Version,
     digest: String,
     names: Vec<String>,
-    /// `None`: the functions were loaded by a build that did not record them.
+    /// The loaded objects. `None` if the build that loaded the functions did not record them.
     objects: Option<Vec<String>>,
 }
 
@@ -85,11 +87,11 @@ impl Loaded {
     }
 }
 
-/// Applies the migrations that the database does not have, then loads the SQL functions, unless it
-/// has these or newer ones. Several nodes may call it concurrently: one does the work, the others
+/// Applies the missing migrations, then loads the SQL functions, unless the database has these or
+/// newer ones. Several nodes may call this concurrently: one of them does the work, and the others
 /// wait for it.
 ///
-/// The connection's settings are changed: close it afterwards.
+/// This changes the settings of the connection, so close it afterwards.
 ///
 /// # Errors
 ///
@@ -98,8 +100,8 @@ pub async fn bring_up_to_date(connection: &mut PgConnection) -> Result<(), Schem
     bring_up_to_date_as(connection, FUNCTIONS_NUMBER, FUNCTIONS_SERVE_FROM).await
 }
 
-/// The same by a binary whose functions have another number, for tests: what an older or a newer one
-/// would do.
+/// The same for a binary whose functions have another number. Tests use it to act as an older or a
+/// newer binary.
 #[doc(hidden)]
 pub async fn bring_up_to_date_as(
     connection: &mut PgConnection,
@@ -107,10 +109,10 @@ pub async fn bring_up_to_date_as(
     serves_from: i32,
 ) -> Result<(), SchemaError> {
     let mut migrator = sqlx::migrate!();
-    // A newer binary may have applied more migrations. `serves_from` of its functions says whether
-    // this binary may still run.
+    // A newer binary may have applied more migrations. `serves_from` of its functions decides
+    // whether this binary may still run.
     migrator.set_ignore_missing(true);
-    // This session takes the lock itself, and keeps it until the functions are loaded.
+    // This session takes the lock itself, and holds it until the functions are loaded.
     migrator.set_locking(false);
     connection.execute(SESSION).await?;
     warn_if_long(
@@ -140,7 +142,7 @@ async fn refuse_old_chain(connection: &mut PgConnection) -> Result<(), SchemaErr
     if is_old { Err(SchemaError::OldChain) } else { Ok(()) }
 }
 
-/// Whether the table of the functions, which exists, has the column `objects`.
+/// Whether the table of the functions has the column `objects`. The table must exist.
 async fn has_objects(connection: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(
         "SELECT /* schema.has_objects */ EXISTS (
@@ -159,9 +161,10 @@ async fn has_table(connection: &mut PgConnection, name: &str) -> Result<bool, sq
         .await
 }
 
-/// Applies the migrations and loads the functions. Tries again as long as something else holds a
-/// lock that this needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the
-/// attempts nodes go on: while this session waits for a lock, it also keeps them from the table.
+/// Applies the migrations and loads the functions. It retries while another session holds a lock
+/// that it needs, such as a `VACUUM`, a dump or a forgotten transaction. Between the attempts,
+/// nodes can continue to work. While this session waits for a lock, it also blocks them from the
+/// table.
 async fn update_when_unlocked(
     connection: &mut PgConnection,
     migrator: &Migrator,
@@ -201,7 +204,7 @@ async fn apply_migrations(
     }
 }
 
-/// What failed because another session held a lock. `None`: the error has another cause.
+/// The step that failed because another session held a lock. `None` if the error has another cause.
 fn refused_for_a_lock(error: &SchemaError) -> Option<&'static str> {
     let (what, error) = match error {
         SchemaError::Database(error) => ("the SQL functions are not loaded yet", error),
@@ -218,9 +221,9 @@ fn is_locked(error: &dyn DatabaseError) -> bool {
     error.code().is_some_and(|code| ["55P03", "40P01"].contains(&&*code))
 }
 
-/// Replaces older functions, and functions with the same number and another digest, which come from
-/// another build of the same unreleased version. Newer functions stay if they serve this binary.
-/// Functions of this build are loaded again if some were dropped or added by hand.
+/// Replaces older functions. Also replaces functions with the same number and another digest, which
+/// come from another build of the same unreleased version. Keeps newer functions if they serve this
+/// binary. Reloads the functions of this build if some were dropped or added by hand.
 async fn load_functions(connection: &mut PgConnection, binary: Version) -> Result<(), SchemaError> {
     let mut tx = connection.begin().await?;
     let loaded = warn_if_long(
@@ -255,15 +258,16 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
         }
     }
     tx.execute(LOAD_LOCK_TIMEOUT).await?;
-    // A transaction that changes an account locks its row first, then writes to the other tables. So
-    // after this no transaction holds one of the tables that get triggers while it waits for another.
+    // A transaction that changes an account first locks its row, then writes to other tables. So
+    // after this statement, no transaction that waits for another one holds a table that gets
+    // triggers.
     tx.execute("LOCK TABLE accounts IN EXCLUSIVE MODE").await?;
-    // As CREATE TRIGGER does: a stronger lock would stop the checks of foreign keys, which come last
-    // in such transactions.
+    // CREATE TRIGGER takes the same lock. A stronger lock would block the checks of foreign keys,
+    // which come last in such transactions.
     tx.execute("LOCK TABLE tenants, admin_keys IN SHARE ROW EXCLUSIVE MODE").await?;
     let functions = functions();
     // Functions call each other, so they are first created without a check of their bodies, and
-    // then replaced with one.
+    // then replaced with a check.
     for check in ["off", "on"] {
         tx.execute(AssertSqlSafe(format!("SET LOCAL check_function_bodies = {check}"))).await?;
         for function in &functions {
@@ -293,7 +297,7 @@ async fn load_functions(connection: &mut PgConnection, binary: Version) -> Resul
     Ok(())
 }
 
-/// The row of the table of the functions. Makes the table or its newest column if it is missing.
+/// The row of the table of the functions. Creates the table or its newest column if it is missing.
 async fn loaded_functions(connection: &mut PgConnection) -> Result<Option<PgRow>, sqlx::Error> {
     if !has_table(connection, "sql_functions").await? {
         connection.execute(TABLE).await?;
@@ -324,9 +328,9 @@ fn stay(database: Version, binary: Version) -> Result<(), SchemaError> {
     Ok(())
 }
 
-/// Drops the triggers and functions of earlier or current names that this transaction has not
-/// written: functions whose file is gone, triggers that are gone from their file, and functions
-/// that have other arguments now.
+/// Drops functions and triggers with earlier or current names that this transaction did not create:
+/// functions without a file, triggers that their file no longer contains, and functions whose
+/// arguments have changed.
 async fn drop_what_is_gone(
     connection: &mut PgConnection,
     old_names: &[String],
@@ -350,14 +354,14 @@ async fn drop_what_is_gone(
     .fetch_all(&mut *connection)
     .await?;
     for statement in statements {
-        info!(statement, "a SQL function or trigger is gone");
+        info!(statement, "dropping an obsolete SQL function or trigger");
         connection.execute(AssertSqlSafe(statement)).await?;
     }
     Ok(())
 }
 
-/// The functions of these names, each with the types of its arguments, and the triggers that execute
-/// them.
+/// The functions with these names, each with the types of its arguments, and the triggers that
+/// execute them.
 async fn present_objects(
     connection: &mut PgConnection,
     names: &[String],
@@ -380,7 +384,8 @@ async fn present_objects(
     .await
 }
 
-/// Logs what the database lacks of what was loaded, and what it has beside it.
+/// Logs the recorded objects that the database lacks, and the present objects that were not
+/// recorded.
 fn warn_of_differences(recorded: &[String], present: &[String]) {
     let recorded: BTreeSet<&str> = recorded.iter().map(String::as_str).collect();
     let present: BTreeSet<&str> = present.iter().map(String::as_str).collect();

@@ -1,13 +1,13 @@
-//! Makes visible what a start waits for.
+//! Logs what a start waits for.
 
 use std::{pin::pin, time::Duration};
 
 use tracing::warn;
 
-/// A start that waits for longer is logged.
+/// Time after which a wait is logged.
 const LOGGED_AFTER: Duration = Duration::from_secs(5);
 
-/// Waits for `work` as long as it takes. Logs a warning if it takes long.
+/// Waits for `work` without a time limit. Logs a warning if it takes long.
 pub(super) async fn warn_if_long<T>(awaited: &str, work: impl Future<Output = T>) -> T {
     let mut work = pin!(work);
     if let Ok(done) = tokio::time::timeout(LOGGED_AFTER, work.as_mut()).await {

@@ -17,22 +17,22 @@ use crate::{
 };
 
 /// Maximum number of keys in the buffer. Counts of further keys are dropped, and the metric
-/// `tollgate_usage_dropped_total` counts them.
+/// `tollgate_usage_dropped_total` counts the drops.
 const MAX_KEYS: usize = 200_000;
 
-/// With this many shards, concurrent requests seldom wait for the same lock.
+/// Number of shards. With this many, concurrent requests rarely wait for the same lock.
 const SHARDS: usize = 16;
 
-/// Each shard has a fixed share of the keys, so no shard has to read the others.
+/// Maximum number of keys in a shard. The share is fixed, so no shard has to read the others.
 const KEYS_IN_A_SHARD: usize = MAX_KEYS / SHARDS;
 
-/// The shortest interval at which the counts of a key are written.
+/// Minimum interval between two writes of a key's counts.
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(60);
 
-/// The counts of the use of keys that are not written yet. Its size is bounded.
+/// The usage counts that are not written yet. The number of keys is bounded.
 pub struct UsageBuffer {
     shards: [Mutex<Shard>; SHARDS],
-    /// This machine's clock: it never steps.
+    /// Returns this machine's time since boot, which never steps.
     pub(super) since_boot: fn() -> Duration,
     /// Number of dropped counts that are not in the metric yet.
     pub(super) dropped: AtomicU64,
@@ -43,33 +43,33 @@ type Shard = HashMap<KeyId, Entry, BuildHasherDefault<RandomBits>>;
 struct Entry {
     principal: Principal,
     waiting: Option<Usage>,
-    /// When the counts were last taken out to be written.
+    /// The time when the counts were last taken for writing.
     taken: Option<Duration>,
 }
 
-/// The use of a key over some time. Moments are times of this machine's clock.
+/// The use of a key over a period. Moments are times of this machine's clock.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct Usage {
     pub counts: OutcomeCounts,
-    /// When the first request was counted.
+    /// The time of the first request.
     pub began: Duration,
-    /// When the key last passed.
+    /// The time when the key last passed.
     pub passed: Option<Duration>,
 }
 
-/// Counts that were taken out to be written.
+/// Counts that were taken for writing.
 pub(super) type Taken = Vec<(Principal, Usage)>;
 
 impl UsageBuffer {
-    /// An empty buffer. `since_boot` is this machine's clock: it never steps.
+    /// An empty buffer. `since_boot` returns this machine's time since boot, which must never step.
     #[must_use]
     pub fn new(since_boot: fn() -> Duration) -> Self {
         let shards = std::array::from_fn(|_| Mutex::default());
         Self { shards, since_boot, dropped: AtomicU64::new(0) }
     }
 
-    /// Counts a request with this key. It waits at most for other requests to be counted, or for
-    /// the counts of a shard to be taken out.
+    /// Counts a request with this key. It waits only while another request is counted, or while the
+    /// counts of its shard are taken.
     pub fn record(&self, principal: &Principal, outcome: UsageOutcome) {
         let usage = Usage::once(outcome, (self.since_boot)());
         match entry(&mut self.shard(principal.key_id), principal) {
@@ -78,8 +78,8 @@ impl UsageBuffer {
         }
     }
 
-    /// Takes out the counts that are due: those of each key once a minute, or all of them if `all`
-    /// is set. Forgets keys that were not used since they were written a minute ago.
+    /// Takes the counts that are due: those of each key once a minute, or all counts if `all` is
+    /// set. Drops keys that were not used in the minute since their last write.
     pub(super) fn take(&self, all: bool) -> Taken {
         let now = (self.since_boot)();
         let mut taken = Taken::new();
@@ -121,13 +121,13 @@ impl UsageBuffer {
     }
 
     fn shard(&self, key_id: KeyId) -> MutexGuard<'_, Shard> {
-        // The map finds its buckets by other bits.
+        // The map uses other bits to find its buckets.
         let bits = random_bits(key_id.uuid().as_bytes()) >> 32;
         lock(&self.shards[bits as usize % SHARDS])
     }
 }
 
-/// The key's entry. It is created if there is room for it.
+/// The key's entry. If there is room, a missing entry is created.
 fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entry> {
     let room = shard.len() < KEYS_IN_A_SHARD;
     match shard.entry(principal.key_id) {
@@ -140,7 +140,7 @@ fn entry<'a>(shard: &'a mut Shard, principal: &Principal) -> Option<&'a mut Entr
 }
 
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
-    // No operation leaves the map inconsistent, so a panic elsewhere does no harm.
+    // No operation leaves the map inconsistent, so a panic in another thread does no harm.
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -168,7 +168,7 @@ impl Usage {
     }
 }
 
-/// Hashes a key's id, a UUIDv7, to its random bits. Clients cannot choose them.
+/// Hashes a key's id, a UUIDv7, to its random bits, which clients cannot choose.
 #[derive(Default)]
 struct RandomBits(u64);
 
@@ -182,7 +182,7 @@ impl Hasher for RandomBits {
     }
 }
 
-/// The last eight bytes, of which all but two bits are random.
+/// The last eight bytes. All but two of their bits are random.
 fn random_bits(uuid: &[u8]) -> u64 {
     uuid.last_chunk::<8>().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
@@ -225,7 +225,8 @@ mod tests {
         ))
     }
 
-    /// The due counts: for the number of each key, its passes and its refusals as revoked.
+    /// The due counts: for the number of each key, how often it passed and how often it was refused
+    /// as revoked.
     fn due(buffer: &UsageBuffer) -> BTreeMap<u128, (i64, i64)> {
         let counts = |(principal, usage): (Principal, Usage)| {
             let (valid, revoked) = (UsageOutcome::Valid, UsageOutcome::Revoked);
@@ -316,7 +317,7 @@ mod tests {
     fn full_buffer_drops_new_keys_and_counts_the_drops() {
         let buffer = buffer();
         let dropped = || buffer.dropped.load(Ordering::Relaxed);
-        // All keys are in one shard, which has only its share of the capacity.
+        // All keys are in one shard, so only its share of the capacity is available.
         let capacity = KEYS_IN_A_SHARD as u128;
         for number in 0..capacity {
             buffer.record(&key(number), UsageOutcome::Valid);
@@ -326,10 +327,10 @@ mod tests {
             buffer.record(&key(number), UsageOutcome::Valid);
         }
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 3));
-        // Further uses of a key in the buffer are counted.
+        // Further uses of a key that is in the buffer are counted.
         buffer.record(&key(0), UsageOutcome::Valid);
         assert_eq!(dropped(), 3);
-        // Counts that are put back are bounded as well.
+        // The limit also applies to counts that are put back.
         let usage = Usage::once(UsageOutcome::Valid, NOW.get());
         buffer.put_back(&[(key(0), usage), (key(capacity), usage)]);
         assert_eq!((keys_in(&buffer), dropped()), (KEYS_IN_A_SHARD, 4));
@@ -340,7 +341,7 @@ mod tests {
     fn keys_are_spread_over_the_shards() {
         let buffer = buffer();
         for number in 0..1000_u128 {
-            // Bits as random as those of an id.
+            // These bits are spread as evenly as those of an id.
             let bits = number.wrapping_mul(0x9E37_79B9_7F4A_7C15_F39C_C060_5CED_C835);
             buffer.record(&key(bits), UsageOutcome::Valid);
         }

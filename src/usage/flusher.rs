@@ -17,13 +17,13 @@ use crate::{
     store::{KeyUse, Store, StoreError},
 };
 
-/// The interval between two flushes. It is short, so that the first use of a key is soon visible.
+/// Interval between two flushes. It is short, so that the first use of a key is visible soon.
 const FLUSH_AFTER: Duration = Duration::from_secs(5);
 
 /// Maximum number of keys in one statement.
 const MAX_KEYS_AT_ONCE: usize = 1000;
 
-/// Time limit of one statement. The database limits it itself, unless it has stopped answering.
+/// Time limit of one statement. The database also limits it, unless it has stopped answering.
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// Time limit of the last flush, when the service stops.
@@ -32,9 +32,10 @@ const LAST_FLUSH_TIMEOUT: Duration = Duration::from_secs(10);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl UsageBuffer {
-    /// Writes the due counts every few seconds until `stop` is ready, then all that are left.
+    /// Writes the due counts every few seconds until `stop` is ready, and then all remaining
+    /// counts.
     ///
-    /// All counts are also written at the end of each hour of the database's clock, because a
+    /// All counts are also written at the end of each hour by the database's clock, because a
     /// stored count belongs to one hour.
     pub async fn run(self: Arc<Self>, store: Arc<Store>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
@@ -51,7 +52,7 @@ impl UsageBuffer {
             let now = (self.since_boot)();
             let turned = turn_of_hour.is_some_and(|turn| turn <= now);
             if turned {
-                // The write below corrects this time, if there is anything to write.
+                // The write below corrects this time if there are counts to write.
                 turn_of_hour = turn_of_hour.map(|turn| turn + HOUR);
             }
             match self.write(&store, self.take(turned)).await {
@@ -77,26 +78,27 @@ impl UsageBuffer {
             Ok(Ok(())) => {}
             Ok(Err(error)) => {
                 let error = &error as &dyn std::error::Error;
-                warn!(error, "the last usage counts could not be written, and are lost");
+                warn!(error, "the last usage counts could not be written and are lost");
             }
-            Err(_) => warn!("the last usage counts could not be written in time, and are lost"),
+            Err(_) => warn!("the last usage counts could not be written in time and are lost"),
         }
         self.count_dropped();
     }
 
-    /// Writes all counts, including those of keys that were written a moment ago.
+    /// Writes all counts, even of keys that were written recently.
     pub async fn flush(&self, store: &Store) -> Result<(), StoreError> {
         self.write(store, self.take(true)).await?;
         Ok(())
     }
 
-    /// Writes the counts, and puts back those that cannot be written. Returns the database's clock
-    /// if anything was written.
+    /// Writes the counts, and puts back those that cannot be written. Returns the time by the
+    /// database's clock if anything was written.
     async fn write(&self, store: &Store, taken: Taken) -> Result<Option<Timestamp>, StoreError> {
         let (mut rest, mut database_time) = (&taken[..], None);
         while !rest.is_empty() {
             let (some, others) = rest.split_at(rest.len().min(MAX_KEYS_AT_ONCE));
-            let timed_out = |_| Err(StoreError::Unavailable("no answer in time".into()));
+            let timed_out =
+                |_| Err(StoreError::Unavailable("the database did not answer in time".into()));
             let written = timeout(STATEMENT_TIMEOUT, self.write_at_once(store, some)).await;
             match written.unwrap_or_else(timed_out) {
                 Ok(at) => database_time = Some(at),
@@ -118,7 +120,7 @@ impl UsageBuffer {
         let mut uses = Vec::with_capacity(some.len());
         let now = (self.since_boot)();
         for (principal, usage) in some {
-            // This reads no database: the tenant of a verified key is in memory.
+            // This does not query the database, because the tenant of a verified key is in memory.
             let tenant = store.find_tenant(&principal.tenant, principal.environment).await?;
             uses.push(KeyUse {
                 account_id: AccountId::derive(tenant.id, &principal.account),

@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The line that the node logs at the end of a check.
-const CHECKED: &str = "checked what was acknowledged";
+const CHECKED: &str = "checked for lost commits";
 
 /// A service behind the pair's load balancer, which leads to the primary.
 fn serve(pair: &Pair, name: &str) -> Process {
@@ -84,7 +84,7 @@ async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revokes() {
     }
     for line in [
         "the database lost 3 acknowledged ledger entries of the last minute: the first is entry 3 ",
-        "the database lost 2 acknowledged revokes of the last minute: they are repeated",
+        "the database lost 2 acknowledged revokes of the last minute: repeating them",
     ] {
         assert_eq!(log.matches(line).count(), 1, "{line}:\n{log}");
     }
