@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_job_that_does_not_stop_is_cut_off_and_the_others_still_stop() {
+    async fn job_that_does_not_stop_is_aborted_and_the_others_still_stop() {
         let (stopped, was_stopped) = oneshot::channel();
         let mut jobs = Jobs { stop_timeout: Duration::from_millis(10), ..Jobs::default() };
         jobs.start("orderly", |stop| async move {

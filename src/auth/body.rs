@@ -98,7 +98,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn refusal_is_the_left_body_of_an_either() {
+    async fn refusal_becomes_the_left_body_of_an_either() {
         let body = Either::<Full<Bytes>, Empty<Bytes>>::from_bytes(Bytes::from_static(b"refused"));
         assert!(matches!(body, Either::Left(_)), "{body:?}");
         assert_eq!(body.collect().await.expect("a body").to_bytes(), "refused");

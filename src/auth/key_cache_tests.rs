@@ -49,7 +49,7 @@ fn store(cache: &KeyCache, hash: &KeyHash, verdict: &Verdict) {
 }
 
 #[test]
-fn verdict_is_cached_whole_and_replaced_by_the_next() {
+fn verdict_is_cached_completely_and_replaced_by_a_newer_one() {
     let cache = KeyCache::new(100);
     let reasons =
         [Denial::Revoked, Denial::Expired, Denial::Disabled, Denial::AccountSuspended].map(Some);

@@ -14,7 +14,7 @@ fn moment(micros: i64) -> Timestamp {
 }
 
 #[test]
-fn lease_ends_slightly_early_and_can_be_ended_sooner() {
+fn lease_ends_slightly_early_and_can_be_ended_earlier() {
     let lease = Lease::new();
     assert!(!lease.holds(at(0)));
     lease.grant(at(1000), at(1600), moment(0), ServerId::started_at(1));
@@ -26,7 +26,7 @@ fn lease_ends_slightly_early_and_can_be_ended_sooner() {
 }
 
 #[test]
-fn newer_lease_replaces_the_older() {
+fn newer_lease_replaces_the_older_one() {
     let lease = Lease::new();
     lease.grant(at(1000), at(640), moment(0), ServerId::started_at(1));
     lease.grant(at(2000), at(640), moment(0), ServerId::started_at(1));

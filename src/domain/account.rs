@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_at_two_tenants_is_two_accounts() {
+    fn accounts_of_two_tenants_with_the_same_name_are_different() {
         let name = ExternalId::parse("user-1", AccountFormat::Any).expect("a good id");
         let [a, b] = [1, 2].map(|n| TenantId::from_uuid(Uuid::from_u128(n)));
         assert_ne!(AccountId::derive(a, &name), AccountId::derive(b, &name));

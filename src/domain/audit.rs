@@ -213,7 +213,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_target_is_read_back_by_its_action() {
+    fn stored_target_is_restored_from_its_action() {
         let id = Uuid::from_u128(7);
         for (action, target) in [
             (AuditAction::ApiKeyRevoke, AuditTarget::ApiKey(KeyId::from_uuid(id))),

@@ -165,7 +165,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_examples_of_the_typeid_specification_hold() {
+    fn ids_match_the_examples_of_the_typeid_specification() {
         for (uuid, suffix) in [
             ("00000000-0000-0000-0000-000000000000", "00000000000000000000000000"),
             ("00000000-0000-0000-0000-000000000001", "00000000000000000000000001"),

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cause_is_read_back_by_its_kind() {
+    fn stored_cause_is_restored_from_its_kind() {
         let id = Uuid::from_u128(7);
         for (kind, prefix) in EntryKind::ALL.iter().copied().zip(["pur_", "crd_", "rfd_"]) {
             let cause = EntryCause::from_stored(kind, id);

@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_dead_at_exactly_its_expiry() {
+    fn key_is_expired_at_exactly_its_expiry() {
         assert_eq!(KeyStatus::at(at(9), None, Some(at(10))), KeyStatus::Live);
         assert_eq!(KeyStatus::at(at(10), None, Some(at(10))), KeyStatus::Expired);
         assert_eq!(KeyStatus::at(at(11), None, Some(at(10))), KeyStatus::Expired);

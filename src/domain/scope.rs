@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn implications_match_the_contract() {
+    fn scope_implications_match_the_documentation() {
         for (held, needed, expected) in [
             ("write", "read", true),
             ("write", "write", true),

@@ -181,7 +181,7 @@ mod tests {
         }
 
         #[test]
-        fn every_set_reads_its_own_texts_and_lists_them_in_its_schema() {
+        fn every_set_parses_its_own_texts_and_lists_them_in_its_schema() {
             macro_rules! check_all {
                 ($($set:ident),+ $(,)?) => {
                     $(check(stringify!($set), $set::ALL, $set::TEXTS);)+

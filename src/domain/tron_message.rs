@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn both_spellings_of_a_signature_are_accepted() {
+    fn both_notations_of_a_signature_are_accepted() {
         let digits = &HELLO_SIGNATURE[2..];
         let of_tronpy = format!("{}01", &digits[..128]);
         for signature in [digits, &of_tronpy, &format!("0x{of_tronpy}"), &digits.to_uppercase()] {
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_high_s_is_refused() {
+    fn signature_with_a_high_s_is_refused() {
         for (message, signature) in [(HELLO, HELLO_SIGNATURE), (ZURICH, ZURICH_SIGNATURE)] {
             let high = with_high_s(signature);
             assert_eq!(with_high_s(&high), signature);
@@ -247,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn another_message_or_address_is_refused() {
+    fn signature_of_another_message_or_address_is_refused() {
         for (address, message) in [
             (ADDRESS, "hello world "),
             (ADDRESS, "Hello world"),

@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn the_install_command_names_the_version() {
+    fn install_command_contains_the_version() {
         let apt = "apt-get update && apt-get install -y --no-install-recommends postgresql";
         assert_eq!(PackageManager::Apt.install(None), apt);
         assert_eq!(PackageManager::Apt.install(Some("14")), format!("{apt}-14"));

@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_program_adds_nothing() {
+    fn program_without_output_adds_nothing_to_the_error() {
         assert_eq!(quote(""), "");
         assert_eq!(quote("\n \n"), "");
     }

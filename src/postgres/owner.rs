@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn root_drops_to_postgres_else_to_nobody() {
+    fn root_runs_the_server_as_postgres_or_else_as_nobody() {
         assert_eq!(ServerUser::pick(ROOT, None, PASSWD), user("postgres", 101, 104, true));
         let bare = PASSWD.replace("postgres:", "mysql:");
         assert_eq!(ServerUser::pick(ROOT, None, &bare), user("nobody", 65534, 65534, true));
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn negative_ids_wrap_as_in_the_kernel() {
+    fn negative_user_ids_wrap_around_as_in_the_kernel() {
         let macos = "nobody:*:-2:-2:Unprivileged User:/var/empty:/usr/bin/false\n";
         assert_eq!(
             ServerUser::pick(ROOT, None, macos),

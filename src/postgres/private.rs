@@ -143,7 +143,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_url_holds_the_socket_directory_as_its_host() {
+    fn host_of_the_url_is_the_socket_directory() {
         let attached =
             PrivatePostgres { socket_dir: PathBuf::from("/srv/a b/ü,run"), server: None };
         assert_eq!(

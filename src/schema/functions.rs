@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn each_file_creates_only_the_function_that_it_is_named_after() {
+    fn each_file_creates_only_the_function_of_its_name() {
         for function in functions() {
             let created: Vec<&str> = function
                 .sql

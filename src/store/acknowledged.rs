@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn young_entries_are_kept() {
+    fn recent_entries_are_kept() {
         let acknowledged = Acknowledged::default();
         acknowledged.add_entries([entry(1), entry(2)].into_iter());
         acknowledged.forget_old();

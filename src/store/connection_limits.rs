@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn shortage_message_names_every_number_and_every_setting() {
+    fn shortage_message_contains_every_number_and_every_setting() {
         let shortage = limits(Some(4), Some(13), 10).shortage(&settings(4)).expect("too few");
         for part in [
             "up to 18: 4 (TOLLGATE_DATABASE_CONNECTIONS), 5 for lookups, 8 for purchases and 1",

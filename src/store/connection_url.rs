@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_primary_can_be_asked_for() {
+    fn only_the_primary_can_be_requested() {
         for wanted in ["read-write", "primary"] {
             assert_eq!(
                 value(&format!("postgres://a/x?target_session_attrs={wanted}"), wanted),

@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn error_names_the_setting_the_mistake_and_the_form() {
+    fn error_contains_the_setting_the_mistake_and_the_form() {
         let error = |url: &str| {
             let error = Hosts::parse("TOLLGATE_LISTEN_DATABASE_URL", url).err().expect(url);
             error.to_string()

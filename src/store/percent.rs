@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn encoded_text_is_decoded_to_itself() {
+    fn encoded_text_decodes_to_the_original() {
         for text in ["", "plain", "a/b?c#d@e%f,g h+i&j=k", "ü€", "%2F", "%zz", "%"] {
             assert_eq!(decode(&encode(text)).as_deref(), Ok(text));
         }

@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_current_schema_is_used_if_it_has_the_tables_or_no_schema_does() {
+    fn current_schema_is_used_if_it_has_the_tables_or_if_no_schema_has_them() {
         let public = Ok(Schema("public".to_owned()));
         assert_eq!(schemas(Some("public"), &[]).choose(), public);
         assert_eq!(schemas(Some("public"), &["public"]).choose(), public);

@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tenants_take_turns_however_many_requests_one_of_them_has() {
+    async fn tenants_take_turns_even_if_one_of_them_has_many_requests() {
         let turns = Turns::new(2);
         let mut held = turns.take().await;
         let waiting = [1, 1, 1, 1, 1, 2, 2].map(|of| (of, wait(&turns, of, false)));
@@ -279,7 +279,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn turn_of_a_request_that_stopped_waiting_goes_to_the_next() {
+    async fn turn_of_a_request_that_stopped_waiting_is_given_to_the_next() {
         let turns = Turns::new(2);
         let held = turns.take().await;
         let gone = wait(&turns, 1, false);
@@ -314,7 +314,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn tenant_whose_requests_do_not_end_leaves_a_connection_to_others() {
+    async fn tenant_whose_requests_do_not_end_leaves_a_connection_for_others() {
         let turns = Turns::new(16);
         let mut held = Vec::new();
         for _ in 0..11 {

@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn certificate_that_cannot_be_a_servers_has_the_commands_that_make_one() {
+    fn unusable_server_certificate_is_reported_with_the_commands_to_create_one() {
         let own_authority = "Other(OtherError(CaUsedAsEndEntity))";
         let reason = of(certificate(own_authority), "db.example.com");
         assert!(reason.contains("-addext 'subjectAltName=DNS:db.example.com'"), "{reason}");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn each_fault_of_a_certificate_has_its_remedy() {
+    fn each_certificate_error_has_its_own_advice() {
         for (error, remedy) in [
             ("UnknownIssuer", "set sslrootcert in DATABASE_URL to the file"),
             ("BadSignature", "set sslrootcert in DATABASE_URL to the file"),

@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn final_take_returns_everything() {
+    fn final_take_returns_all_counts() {
         let buffer = buffer();
         buffer.record(&key(1), UsageOutcome::Valid);
         assert_eq!(due(&buffer).len(), 1);
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn time_of_the_last_pass_is_recorded_and_that_of_a_refusal_is_not() {
+    fn last_use_is_recorded_for_passes_and_not_for_refusals() {
         let buffer = buffer();
         let beginning = NOW.get();
         buffer.record(&key(1), UsageOutcome::Revoked);

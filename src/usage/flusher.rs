@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rest_of_the_hour_is_counted_to_the_full_hour() {
+    fn rest_of_the_hour_ends_at_the_full_hour() {
         for (at, seconds) in [
             ("2027-01-31T12:00:00Z", 3600),
             ("2027-01-31T12:59:59Z", 1),

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictory_response_is_no_verdict() {
+    fn contradictory_response_is_an_error() {
         for (valid, code) in [
             (false, "VALID"),
             (true, "REVOKED"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn malformed_body_or_other_status_is_no_verdict() {
+    fn malformed_body_or_unexpected_status_is_an_error() {
         for body in ["", "null", "[]", "\"VALID\"", "{}", "<html>", "{\"valid\":true"] {
             assert!(read_verdict(StatusCode::OK, body.as_bytes()).is_err(), "{body}");
         }

@@ -233,7 +233,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn moments_fall_into_their_hours() {
+    fn moment_is_counted_in_its_hour() {
         let at = |text: &str| Timestamp::parse(text).expect(text);
         let since = at("2026-11-24T22:00:00Z");
         for (moment, step) in [

@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn notice_of_a_change_names_its_keys() {
+    fn notice_of_a_change_contains_the_tags_of_its_keys() {
         for kind in ["keys", "account"] {
             let one = format!("{kind} {CHANGE} 00000000000000ff");
             assert_eq!(heard(&one), changed(&[255], acknowledgement()));
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_of_admin_keys_and_sessions_change_no_api_key() {
+    fn end_of_an_admin_key_or_session_invalidates_no_api_key() {
         for kind in ["admin_key", "sessions"] {
             let nothing = changed(&[], acknowledgement());
             assert_eq!(heard(&format!("{kind} {CHANGE}")), nothing);
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn node_acknowledges_neither_its_own_change_nor_one_that_nobody_waits_for() {
+    fn node_acknowledges_only_changes_that_another_node_waits_for() {
         let keys = format!("keys {CHANGE} 1");
         assert_eq!(notice(&keys, node(2)), changed(&[1], None));
         assert_eq!(heard(&keys.replace(" 9 ", " 0 ")), changed(&[1], None));
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn change_that_this_version_cannot_read_is_acknowledged() {
+    fn change_that_this_version_cannot_parse_is_acknowledged() {
         for (kind, rest) in [
             ("unknown", ""),
             ("unknown", " any words"),
@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn notice_that_names_no_change_may_be_about_everything() {
+    fn unparsable_notice_invalidates_everything() {
         for payload in [
             "all",
             "",
