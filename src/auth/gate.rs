@@ -93,7 +93,7 @@ impl<V> Gate<V> {
             .decided(GateDecision::Missing)),
             Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
                 ProblemCode::MissingApiKey,
-                "The request has several API keys that differ. Send one.",
+                "The request has several API keys that differ. Send only one.",
                 Challenge::Bare,
             )
             .decided(GateDecision::Conflicting)),

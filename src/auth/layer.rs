@@ -62,7 +62,7 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
         self
     }
 
-    /// Reads the key from another header than `X-API-Key`.
+    /// Reads the key from this header instead of `X-API-Key`.
     #[must_use]
     pub fn header_name(mut self, header: HeaderName) -> Self {
         self.settings.gate = self.settings.gate.header_name(header);

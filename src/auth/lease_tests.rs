@@ -34,7 +34,7 @@ fn newer_lease_replaces_the_older_one() {
 }
 
 proptest! {
-    /// An expiry that has come is never missed, however long the database took to respond.
+    /// A reached expiry is never missed, regardless of the response time of the database.
     #[test]
     fn expiry_is_never_noticed_too_late(
         sent in 0..1_000_000_u64, took in 0..1_000_000_u64, later in 0..10_000_000_u64,

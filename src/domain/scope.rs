@@ -62,7 +62,7 @@ impl Scope {
         implying.into_iter().collect()
     }
 
-    /// Whether a key with the scope `self` may do what requires the scope `needed`.
+    /// Whether a key with the scope `self` may make a request that requires the scope `needed`.
     ///
     /// The relation is reflexive and transitive. `write` implies every scope. `read` implies every
     /// `<resource>:read`. `<resource>:write` implies `<resource>:read`.

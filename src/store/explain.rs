@@ -59,7 +59,7 @@ pub(super) fn refused_connection(
                 .to_owned()
         }
         _ if message(error).contains("unsupported startup parameter") => {
-            "The pooler refuses this parameter: name it in its ignore_startup_parameters, or leave \
+            "The pooler refuses this parameter: add it to its ignore_startup_parameters, or leave \
              it out (options in the URL, PGOPTIONS)"
                 .to_owned()
         }
@@ -111,7 +111,7 @@ async fn missing_privilege(
     let (role, schema) = (quote(&role), quote(schema.name()));
     Ok(match owner {
         _ if !may_make_tables => format!(
-            "The role {role} may not make tables in the schema {schema}. Run as a superuser: GRANT \
+            "The role {role} may not create tables in the schema {schema}. Run as a superuser: GRANT \
              CREATE, USAGE ON SCHEMA {schema} TO {role}"
         ),
         Some(owner) => format!(

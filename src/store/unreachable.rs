@@ -45,7 +45,7 @@ fn check_address(setting: &str) -> String {
 
 fn check_files(setting: &str) -> String {
     format!(
-        "Check the files of certificates and keys: sslrootcert, sslcert and sslkey in {setting}, or \
+        "Check the certificate and key files: sslrootcert, sslcert and sslkey in {setting}, or \
          PGSSLROOTCERT, PGSSLCERT and PGSSLKEY"
     )
 }
@@ -54,13 +54,13 @@ fn check_files(setting: &str) -> String {
 fn no_tls(setting: &str, options: &PgConnectOptions) -> String {
     match options.get_ssl_mode() {
         PgSslMode::VerifyCa | PgSslMode::VerifyFull => format!(
-            "Turn TLS on in Postgres (ssl = on), and name the file of the certificate authority \
-             that signed its certificate: sslrootcert=… in {setting}. With sslmode=verify-full the \
-             certificate must also name the host"
+            "Turn TLS on in Postgres (ssl = on), and set sslrootcert in {setting} to the file of \
+             the certificate authority that signed its certificate. With sslmode=verify-full the \
+             certificate must also contain the host"
         ),
         _ => format!(
             "A host that is neither a loopback address nor a socket needs TLS. Turn it on in \
-             Postgres (ssl = on). Where the server has no TLS and you trust the network between, \
+             Postgres (ssl = on). If the server has no TLS and you trust the network in between, \
              add ?sslmode=disable to {setting}, or &sslmode=disable after other parameters"
         ),
     }
@@ -105,7 +105,7 @@ fn failed_io(
             format!("{address}, and the network and the firewalls between")
         }
         _ if said.starts_with("failed to lookup address information") => format!(
-            "The name of the host has no address. Check the host in {setting}, and the name servers \
+            "The host name has no address. Check the host in {setting}, and the name servers \
              of this machine"
         ),
         _ => return None,

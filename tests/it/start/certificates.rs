@@ -172,7 +172,7 @@ async fn commands_in_the_error_about_a_certificate_make_a_certificate_that_is_ac
         (
             "localhost",
             "sslmode=verify-full&sslrootcert=/nonexistent/ca.crt",
-            "Check the files of certificates and keys: sslrootcert",
+            "Check the certificate and key files: sslrootcert",
         ),
         // The server accepts only connections that use TLS.
         ("localhost", "sslmode=disable", "use sslmode=verify-full in DATABASE_URL"),

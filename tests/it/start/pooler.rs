@@ -148,7 +148,7 @@ async fn pooler_in_session_mode_works_with_its_defaults() {
     command.env("PGOPTIONS", "-c geqo=on");
     let error = fails(command);
     assert!(error.contains("unsupported startup parameter"), "{error}");
-    assert!(error.contains("name it in its ignore_startup_parameters"), "{error}");
+    assert!(error.contains("add it to its ignore_startup_parameters"), "{error}");
     let _ = std::fs::remove_file(cluster::directory("pooler-session.log"));
 }
 

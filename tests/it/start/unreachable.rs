@@ -95,7 +95,11 @@ fn cases() -> Vec<Case> {
             parameters: tls,
             ..case(
                 local(port_that_answers(&[b"S"])),
-                &["No such file or directory", "Check the files of certificates", "sslrootcert"],
+                &[
+                    "No such file or directory",
+                    "Check the certificate and key files",
+                    "sslrootcert",
+                ],
             )
         },
         Case {
