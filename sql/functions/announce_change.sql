@@ -1,26 +1,27 @@
--- Notifies all nodes of a change. Nodes receive the notification if and when the transaction commits. The
--- payload is '<kind> <node> <number> <tenant> <tag>,<tag>…'; src/store/nodes/notices.rs reads it.
+-- Notifies all nodes of a change. Nodes receive the notification only if and when the transaction commits.
+-- The payload is '<kind> <node> <number> <tenant> <tag>,<tag>…'. src/store/nodes/notices.rs parses it.
 --
 -- p_kind is one of
 --   keys       API keys changed
---   account    the status of an account changed, and with it its live API keys and dashboard sessions
---   admin_key  an admin key was revoked, and with it the links that it made and their sessions
---   sessions   dashboard sessions of the tenant, or links that were not used, ended
--- p_tags are the tags of these API keys. Without any, the payload ends after the tenant. A node that does not
--- know a kind, or cannot parse what follows the tenant, drops everything that it holds, and acknowledges: so
--- a version may add a kind, or words at the end, while nodes of the previous version run.
+--   account    the status of an account changed, which affects its live API keys and dashboard sessions
+--   admin_key  an admin key was revoked, which ends the links that it created and their sessions
+--   sessions   dashboard sessions or unused links of the tenant ended
+-- p_tags are the tags of these API keys. Without tags, the payload ends after the tenant. If a node does not
+-- know a kind, or cannot parse the words after the tenant, it drops all cached data and acknowledges the
+-- change. So a version may add a kind, or words at the end, while nodes of the previous version run.
 --
--- p_node is the node that made the change, and p_number its number of the change, which the other nodes
+-- p_node is the node that made the change, and p_number is its number for the change, which the other nodes
 -- acknowledge. If p_node is NULL, no node waits for acknowledgements.
 --
--- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number:
+-- A payload is limited to 8000 bytes, so the tags are sent in parts. Only the last part has p_number, and
 -- acknowledging it acknowledges all parts. The others have 0.
 --
--- A transaction that only notifies is acknowledged without waiting for the synchronous standby. A change that
--- a node waits for must not be: a deposed primary would acknowledge a repeated change that changes nothing.
--- So it writes a message into the log, which has no other effect.
+-- Postgres acknowledges a transaction that only notifies without waiting for the synchronous standby. If a
+-- node waits for the change, this must not happen, because a deposed primary would acknowledge a repeated
+-- change that changes nothing. So the function writes a message into the write-ahead log, which has no other
+-- effect.
 --
--- An operator can send the payload 'all', which names no change: every node drops everything that it holds.
+-- An operator can send the payload 'all' without a change. Every node then drops all cached data.
 CREATE OR REPLACE FUNCTION announce_change(
     p_kind text, p_node uuid, p_number bigint, p_tenant uuid, p_tags text[]
 ) RETURNS void

@@ -1,6 +1,7 @@
--- Ends all dashboard sessions of an account, however they were opened, and all links that were not used:
--- such a link could open another session. The caller holds the account's lock, under which links are
--- made and used and sessions are opened, so none is left. Returns how many of each there were.
+-- Ends all dashboard sessions of an account, regardless of how they were opened. Also deletes all unused
+-- links, because such a link could open another session. The caller holds the account's lock. Links are
+-- created and used, and sessions are opened, under the same lock, so none is left. Returns the number of
+-- links and sessions.
 CREATE OR REPLACE FUNCTION end_dashboard_sessions(
     p_account_id uuid, OUT links bigint, OUT sessions bigint
 )

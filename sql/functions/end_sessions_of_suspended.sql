@@ -1,5 +1,5 @@
--- Ends the dashboard sessions of an account that is suspended, whoever suspends it. A link or a sign-in
--- of later opens a new session.
+-- Ends the dashboard sessions of an account when it is suspended. As a trigger it also runs for a
+-- suspension by hand. A later link or sign-in opens a new session.
 CREATE OR REPLACE FUNCTION end_sessions_of_suspended() RETURNS trigger
 LANGUAGE plpgsql AS $$
 BEGIN

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "fb8c4a5b3df9e902ef30da02a6b55f576feb2dd2c76740b2d9f68bed7dcacc16";
+const DIGEST: &str = "6f2e54a03d0772f325435fc36e9d39b71b39d12f1fd167ac25debc450600b5e2";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]
