@@ -11,7 +11,7 @@ use tokio::{
 use tracing::{debug, warn};
 
 /// Time limit for stopping all jobs. Together with the drain before and the closing of the database
-/// after, it is shorter than a minute, the stop time-out of the systemd unit in the documentation.
+/// after, it is shorter than 90 s, the stop time-out of the systemd unit in the book.
 const STOP_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// Time limit for stopping a job after the others have used up that time.
