@@ -242,6 +242,6 @@ mod tests {
         assert_eq!(cut("3"), (vec![5], (Some(2), None)));
         assert_eq!(cut("0"), cut(""));
         assert_eq!(cut("x"), cut(""));
-        assert_eq!(cut(&usize::MAX.to_string()).0, []);
+        assert!(cut(&usize::MAX.to_string()).0.is_empty());
     }
 }
