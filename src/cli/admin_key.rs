@@ -18,11 +18,15 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum AdminKeyCommand {
-    /// Create an admin key for a tenant's backend. Prints the key, which is shown only once
+    /// Create an admin key for a tenant's backend, and print it
+    ///
+    /// The key is shown only once.
     Create(Create),
     /// List a tenant's admin keys, including revoked ones
     List(List),
-    /// Revoke an admin key permanently, on every node. Ends the dashboard sessions of its links
+    /// Revoke an admin key permanently, on every node
+    ///
+    /// Also ends the dashboard sessions of the key's links, and links that were not used.
     Revoke(Revoke),
 }
 
@@ -31,7 +35,7 @@ pub enum AdminKeyCommand {
 struct WhichTenant {
     /// Name of the tenant
     tenant: Slug,
-    /// live or test
+    /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
     environment: Environment,
 }
@@ -40,17 +44,18 @@ struct WhichTenant {
 pub struct Create {
     #[command(flatten)]
     which: WhichTenant,
-    /// Permissions, separated by commas: accounts, keys, verify, credits, audit, dashboard
+    /// Permissions of the admin key, separated by commas: accounts, keys, verify, credits, audit,
+    /// dashboard
     #[arg(
         long,
         default_value = "accounts,keys,verify,credits,audit,dashboard",
         value_parser = parse_permissions,
     )]
     permissions: PermissionSet,
-    /// Name of the admin key, such as its purpose
+    /// Name of the admin key, which says what uses it
     #[arg(long, default_value = "backend", value_parser = Name::parse)]
     name: Name,
-    /// Print one JSON object
+    /// Print the admin key as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -61,7 +66,7 @@ pub struct Create {
 pub struct List {
     #[command(flatten)]
     which: WhichTenant,
-    /// Print one JSON list
+    /// Print the admin keys as one JSON list
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -72,7 +77,7 @@ pub struct List {
 pub struct Revoke {
     #[command(flatten)]
     which: WhichTenant,
-    /// Id of the admin key, adm_…, as tollgate admin-key list shows it
+    /// Id of the admin key, such as adm_01h455vb4pex5vsknk084sn02q, from tollgate admin-key list
     id: AdminKeyId,
     #[command(flatten)]
     database: DatabaseArgs,

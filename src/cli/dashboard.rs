@@ -15,8 +15,8 @@ use crate::{
 pub enum DashboardCommand {
     /// End all dashboard sessions of a tenant or of one account, immediately and on every node
     ///
-    /// Ends sessions that a link or a wallet opened, and links that were not used. A new link or
-    /// sign-in opens a new session. A service may run meanwhile.
+    /// Also ends links that were not used. A new link or sign-in opens a new session. A service may
+    /// run meanwhile.
     EndSessions(EndSessions),
 }
 
@@ -24,9 +24,9 @@ pub enum DashboardCommand {
 pub struct EndSessions {
     /// Name of the tenant
     tenant: Slug,
-    /// Only the sessions of the account with this id, which is the tenant's own id
+    /// The tenant's own id of an account, to end only the sessions of this account
     account: Option<String>,
-    /// live or test
+    /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
     environment: Environment,
     #[command(flatten)]

@@ -54,15 +54,15 @@ pub struct Verify {
     #[arg(long, value_name = "FILE", conflicts_with = "account")]
     since: Option<PathBuf>,
 
-    /// Check only the account with this id, which is the tenant's own id
+    /// The tenant's own id of an account, to check only this account
     #[arg(long, requires = "tenant", value_name = "ID")]
     account: Option<String>,
 
-    /// Tenant of the account
+    /// Name of the tenant of the account
     #[arg(long, requires = "account", value_name = "SLUG")]
     tenant: Option<Slug>,
 
-    /// Environment of the tenant
+    /// Environment of the tenant, live or test
     #[arg(long, default_value = "live", value_name = "live|test")]
     environment: Environment,
 

@@ -20,8 +20,10 @@ use crate::{
 
 #[derive(Subcommand)]
 pub enum TenantCommand {
-    /// Create a tenant: a platform in one environment. Prints its first admin key, which is shown
-    /// only once
+    /// Create a tenant, and print its first admin key
+    ///
+    /// The admin key has all permissions, and is shown only once. The live and the test environment
+    /// of a platform are two tenants.
     Create(Create),
     /// List all tenants
     List(List),
@@ -31,30 +33,36 @@ pub enum TenantCommand {
 
 #[derive(Args)]
 pub struct Create {
-    /// Name of the tenant: a-z, 0-9 and -, such as tronagg
+    /// Name of the tenant, such as tronagg: at most 40 characters of a-z, 0-9 and -
     slug: Slug,
-    /// Prefix of its keys, such as ta_ or tt_live_: at most 16 characters
+    /// Prefix of the tenant's API keys, such as ta_ or tt_live_: at most 16 characters
+    ///
+    /// No prefix may be the start of another tenant's prefix.
     #[arg(long, value_parser = KeyPrefix::parse)]
     prefix: KeyPrefix,
-    /// live or test: the two share no accounts, keys or balances
+    /// Environment of the tenant, live or test
+    ///
+    /// The two environments of a platform share no accounts, keys or balances.
     #[arg(long, default_value = "live")]
     environment: Environment,
     /// Maximum number of live keys of an account, 1 to 1000
     #[arg(long, default_value = "5", value_parser = parse_max_keys)]
     max_keys: MaxKeys,
-    /// Currency code of the balances
+    /// Code of the currency of all balances, such as TRX
     #[arg(long, default_value = "TRX")]
     currency: String,
     /// Number of decimals of the currency, 0 to 18
     #[arg(long, default_value_t = 6)]
     decimals: u8,
-    /// Format of account ids. any: text without spaces; tron: a TRON address
+    /// Format of account ids: any or tron
+    ///
+    /// With any, an id is 1 to 128 visible ASCII characters. With tron, it is a TRON address.
     #[arg(long, default_value = "any")]
     account_format: AccountFormat,
-    /// Scopes of keys that are created without scopes, separated by commas
+    /// Scopes of API keys that are created without scopes, separated by commas
     #[arg(long, default_value = "read", value_parser = parse_scopes)]
     default_scopes: ScopeSet,
-    /// Print one JSON object
+    /// Print the tenant as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -63,7 +71,7 @@ pub struct Create {
 
 #[derive(Args)]
 pub struct List {
-    /// Print one JSON list
+    /// Print the tenants as one JSON list
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -74,10 +82,10 @@ pub struct List {
 pub struct Show {
     /// Name of the tenant
     slug: Slug,
-    /// live or test
+    /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
     environment: Environment,
-    /// Print one JSON object
+    /// Print the tenant as one JSON object
     #[arg(long)]
     json: bool,
     #[command(flatten)]

@@ -1,4 +1,7 @@
 //! Settings of the database and of the log, which every command has.
+//!
+//! The first paragraph of a setting's help may end with the notes `[default: …]` and `[allowed: …]`.
+//! The book's page of settings reads them.
 
 use std::{
     ffi::OsString,
@@ -15,53 +18,75 @@ use super::{
 };
 use crate::{postgres, store::PoolSettings};
 
-/// Where the database is, and the bounds of using it.
+/// Where the database is, the bounds of using it, and the log.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
-    /// Postgres to use, such as postgres://user:password@host:5432/database. Separate several hosts
-    /// with commas: host1:5432,host2:5432. Tollgate uses only the primary. What the URL leaves out
-    /// is taken from PGPORT, PGPASSWORD and the like. Other hosts than this machine need TLS,
-    /// unless the URL has an sslmode; use ?sslmode=verify-full. Unknown parameters are errors.
-    /// Without a URL, Tollgate starts a private Postgres in the data directory, which none of those
-    /// variables affects
+    /// URL of the database, such as postgres://user:password@host:5432/database [default: none,
+    /// Tollgate starts a private Postgres]
+    ///
+    /// Separate several hosts with commas, such as host1:5432,host2:5432. Tollgate uses only the
+    /// primary. What the URL leaves out comes from libpq's variables, such as PGPASSWORD, and from
+    /// ~/.pgpass. A host other than this machine needs TLS, unless the URL or PGSSLMODE sets another
+    /// sslmode. Use ?sslmode=verify-full there. An unknown parameter of the URL is an error. In a
+    /// user or a password, write / as %2F, ? as %3F, # as %23 and @ as %40.
+    ///
+    /// Without a URL, Tollgate starts a private Postgres in the data directory, which libpq's
+    /// variables do not affect.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Postgres itself, for the one connection that listens to changes of other nodes, if
-    /// DATABASE_URL leads to a pooler, which must be in session mode [default: DATABASE_URL]
+    /// URL of Postgres itself, if DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    ///
+    /// A node listens to the changes of other nodes on this connection, so it keeps its lease while
+    /// the pooler restarts. The pooler must be in session mode. With this setting, a connection
+    /// limit of Postgres that is too small is only a warning, because connections wait in the
+    /// pooler.
     #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub listen_database_url: Option<String>,
 
-    /// Where the private Postgres keeps everything [default: /var/lib/tollgate for root, else
+    /// Directory of the private Postgres [default: /var/lib/tollgate for root, otherwise
     /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
+    ///
+    /// It has no effect with DATABASE_URL. A command uses the private Postgres of a running service
+    /// if it has the same directory, and runs as the same user or as root.
     #[arg(long, env = "TOLLGATE_DATA_DIR", value_name = "DIRECTORY")]
     pub data_dir: Option<OsString>,
 
-    /// The directory of initdb and postgres for the private Postgres [default: looked for]
+    /// Directory of the programs initdb and postgres, for the private Postgres [default: Tollgate
+    /// searches for it]
     #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
     pub pg_bindir: Option<OsString>,
 
-    /// Connections to the database, 1 to 1000 [default: twice the cores]. A service opens up to
-    /// fourteen more, and does not start if Postgres allows fewer than all of them
+    /// Maximum number of connections to the database for the requests of one node [default: twice
+    /// the number of cores] [allowed: 1 to 1000]
+    ///
+    /// A service opens up to fourteen more: five for lookups of keys, up to eight for purchases, and
+    /// one that listens to changes. It does not start if Postgres allows fewer than all of them. All
+    /// nodes share the limits of Postgres, so allow the sum.
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 
-    /// How long a request waits for a connection; then it answers 503 [default: 3s]
+    /// How long a request waits for a connection to the database before answering 503 [default: 3s]
     #[arg(long, env = "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION")]
     pub database_acquire_timeout: Option<String>,
 
-    /// How long one statement may run, at most 3s [default: 2500ms]
+    /// How long one SQL statement may run [default: 2500ms] [allowed: at most 3s]
+    ///
+    /// Tollgate also closes a connection on which a statement or a commit has no answer within three
+    /// seconds.
     #[arg(long, env = "TOLLGATE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION")]
     pub database_statement_timeout: Option<String>,
 
-    /// How long a statement may wait for a lock, at most 3s [default: 2s]
+    /// How long an SQL statement may wait for a lock [default: 2s] [allowed: at most 3s]
     #[arg(long, env = "TOLLGATE_DATABASE_LOCK_TIMEOUT", value_name = "DURATION")]
     pub database_lock_timeout: Option<String>,
 
-    /// What is logged: error, warn, info, debug or trace, and text or json, such as debug,json
-    /// [default: info,text]
-    #[arg(long, env = "TOLLGATE_LOG", value_name = "LEVEL[,FORMAT]")]
+    /// Level of the log, and its format after a comma [default: info,text] [allowed: error, warn,
+    /// info, debug or trace, and text or json, such as debug,json]
+    ///
+    /// The log goes to standard error. Requests that succeed are logged only at the level debug.
+    #[arg(long, env = "TOLLGATE_LOG", value_name = "LEVEL[,FORMAT]", help_heading = "Log")]
     pub log: Option<String>,
 }
 

@@ -3,27 +3,48 @@
 
 use std::ffi::OsStr;
 
-use super::environment::{set_but_empty, variable};
+use super::{
+    environment::{set_but_empty, variable},
+    variable::Variable,
+};
 use crate::store::SSL_MODES;
 
-/// The variables that sqlx reads, except those that have a set of values.
-const TEXTS: [&str; 10] = [
-    "PGHOST",
-    "PGHOSTADDR",
-    "PGUSER",
-    "PGPASSWORD",
-    "PGDATABASE",
-    "PGSSLROOTCERT",
-    "PGSSLCERT",
-    "PGSSLKEY",
-    "PGAPPNAME",
-    "PGOPTIONS",
+/// The variables that sqlx reads.
+pub const LIBPQ_VARIABLES: [Variable; 12] = [
+    Variable { name: "PGHOST", help: "Host, or several hosts that are separated by commas." },
+    Variable {
+        name: "PGHOSTADDR",
+        help: "IP address of the host, instead of a lookup of its name.",
+    },
+    Variable { name: "PGPORT", help: "Port, 1 to 65535." },
+    Variable { name: "PGUSER", help: "Role." },
+    Variable { name: "PGPASSWORD", help: "Password of the role." },
+    Variable { name: "PGDATABASE", help: "Name of the database." },
+    Variable {
+        name: "PGSSLMODE",
+        help: "TLS: disable, allow, prefer, require, verify-ca or verify-full. The default for a \
+               host other than this machine is require.",
+    },
+    Variable {
+        name: "PGSSLROOTCERT",
+        help: "File of the certificate authority that signed the server's certificate.",
+    },
+    Variable { name: "PGSSLCERT", help: "File of the client certificate." },
+    Variable { name: "PGSSLKEY", help: "File of the client certificate's private key." },
+    Variable {
+        name: "PGAPPNAME",
+        help: "It has no effect: Tollgate names its connections itself. An empty value is an error.",
+    },
+    Variable {
+        name: "PGOPTIONS",
+        help: "Parameters of each session, such as -c search_path=tollgate.",
+    },
 ];
 
 /// What is wrong with the variables of this process.
 pub(super) fn invalid_variables() -> Vec<String> {
-    let check = |name: &str| mistake(name, &variable(name)?);
-    ["PGPORT", "PGSSLMODE"].into_iter().chain(TEXTS).filter_map(check).collect()
+    let check = |of: &Variable| mistake(of.name, &variable(of.name)?);
+    LIBPQ_VARIABLES.iter().filter_map(check).collect()
 }
 
 /// What is wrong with a variable that is set. Only values that cannot be secret are repeated. They

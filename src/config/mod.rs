@@ -13,13 +13,16 @@ mod resolve;
 mod runtime;
 mod server;
 mod unknown;
+mod variable;
 
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
 pub use environment::load_dotenv;
 pub use error::ConfigError;
 pub use given::{refuse_empty_settings, refuse_invalid_libpq_variables, shield_private_postgres};
+pub use libpq::LIBPQ_VARIABLES;
 pub use log::LogConfig;
 pub use resolve::resolve;
-pub use runtime::worker_threads;
+pub use runtime::{WORKER_THREADS, worker_threads};
 pub use server::{ServerArgs, ServerConfig};
 pub use unknown::{UnknownVariable, known_variables, unknown_variables};
+pub use variable::Variable;

@@ -16,94 +16,173 @@ use crate::{
 
 /// Where to listen, and the bounds of requests.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = "HTTP")]
 pub struct ServerArgs {
-    /// Address of the HTTP interface [default: 127.0.0.1:8080]
+    /// Address and port of the HTTP interface [default: 127.0.0.1:8080]
+    ///
+    /// Tollgate speaks plain HTTP/1.1. Put a proxy with TLS in front if clients connect from other
+    /// machines. The address 0.0.0.0 listens on all IPv4 addresses.
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
 
-    /// What browsers call the service, such as https://keys.example.com: for the dashboard [default:
-    /// http:// and the address that is listened on, or localhost]
+    /// Origin at which browsers reach the dashboard, such as https://keys.example.com [default:
+    /// http:// and the address of TOLLGATE_LISTEN, or localhost if that is not a loopback address]
+    /// [allowed: https:// and a host, or http:// and a loopback host, without a path]
+    ///
+    /// Dashboard links begin with this origin, and the dashboard accepts forms only from it.
     #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
     pub public_url: Option<String>,
 
-    /// Proxies that are believed when they name the client in X-Forwarded-For: addresses and
-    /// networks such as 127.0.0.1,10.0.0.0/8,fd00::/8 [default: none]
+    /// Addresses and networks of the proxies in front, such as 127.0.0.1,10.0.0.0/8,fd00::/8
+    /// [default: none]
+    ///
+    /// Tollgate reads X-Forwarded-For only from these proxies. The client is the rightmost address
+    /// in it that is not a trusted proxy, so each proxy must append the address of its own client.
+    /// Name only proxies: anything else that connects from a named address can pose as any client.
     #[arg(long, env = "TOLLGATE_TRUSTED_PROXIES", value_name = "NETWORK[,NETWORK]")]
     pub trusted_proxies: Option<String>,
 
-    /// Address of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
+    /// Address and port of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
+    ///
+    /// This address also serves /livez and /readyz. The metrics name tenants and need no
+    /// credential, so let only your monitoring reach it.
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
 
-    /// Whether /docs and /openapi.json show the API documentation: on or off [default: on]
+    /// Whether to serve the API documentation at /docs, the book at /docs/book/ and the OpenAPI
+    /// document at /openapi.json [default: on] [allowed: on or off]
+    ///
+    /// If it is off, these paths answer 404, and problems have no member documentation_url.
     #[arg(long, env = "TOLLGATE_DOCS", value_name = "on|off")]
     pub docs: Option<String>,
 
-    /// Maximum number of keys in the verification cache, 0 to 100000000 [default: 1000000]
-    #[arg(long, env = "TOLLGATE_CACHE_ENTRIES", value_name = "NUMBER")]
+    /// Maximum number of keys in the verification cache [default: 1000000] [allowed: 0 to
+    /// 100000000]
+    ///
+    /// One key takes about 200 bytes. If it is 0, every verification asks the database.
+    #[arg(
+        long,
+        env = "TOLLGATE_CACHE_ENTRIES",
+        value_name = "NUMBER",
+        help_heading = "Verification"
+    )]
     pub cache_entries: Option<String>,
 
-    /// How long a node may let keys pass without renewing its lease, 100ms to 10s. A revoke waits
-    /// this long for a node that is gone [default: 2s]
-    #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION")]
+    /// How long a node may let keys pass without renewing its lease [default: 2s] [allowed: 100ms
+    /// to 10s]
+    ///
+    /// A revoke waits this long for a node that was killed, hangs or is cut off from the database.
+    /// The lease must be shorter than TOLLGATE_REQUEST_TIMEOUT of every node.
+    #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION", help_heading = "Verification")]
     pub lease: Option<String>,
 
-    /// Maximum size of a request's body in bytes, 1024 to 1048576 [default: 16384]
-    #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES")]
+    /// Maximum size of a request body in bytes [default: 16384] [allowed: 1024 to 1048576]
+    ///
+    /// A larger body gets 413. The dashboard settings accept 65536 bytes, because they may contain
+    /// a logo.
+    #[arg(long, env = "TOLLGATE_MAX_BODY_BYTES", value_name = "BYTES", help_heading = "Limits")]
     pub max_body_bytes: Option<String>,
 
-    /// Maximum size of a request's headers in bytes, 8192 to 1048576 [default: 16384]
-    #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES")]
+    /// Maximum size of the request headers in bytes [default: 16384] [allowed: 8192 to 1048576]
+    ///
+    /// Larger headers get 431.
+    #[arg(long, env = "TOLLGATE_MAX_HEADER_BYTES", value_name = "BYTES", help_heading = "Limits")]
     pub max_header_bytes: Option<String>,
 
-    /// Maximum number of a request's header lines, 10 to 1000 [default: 100]
-    #[arg(long, env = "TOLLGATE_MAX_HEADERS", value_name = "NUMBER")]
+    /// Maximum number of header lines of a request [default: 100] [allowed: 10 to 1000]
+    #[arg(long, env = "TOLLGATE_MAX_HEADERS", value_name = "NUMBER", help_heading = "Limits")]
     pub max_headers: Option<String>,
 
-    /// Maximum number of concurrent connections, 1 to 1000000. A further one closes the one that
-    /// has been idle longest [default: 10000]
-    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER")]
+    /// Maximum number of concurrent client connections [default: 10000] [allowed: 1 to 1000000]
+    ///
+    /// A further connection closes the one that has been idle longest. If none is idle, it gets
+    /// 503, except for /livez and /readyz. A service takes no more connections than its limit of
+    /// open files allows.
+    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER", help_heading = "Limits")]
     pub max_connections: Option<String>,
 
-    /// Maximum number of concurrent connections from one IPv4 address or IPv6 /64, 1 to 1000000.
-    /// Does not apply to trusted proxies [default: a fifth of TOLLGATE_MAX_CONNECTIONS]
-    #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS", value_name = "NUMBER")]
+    /// Maximum number of concurrent connections from one IPv4 address or one IPv6 /64 network
+    /// [default: a fifth of TOLLGATE_MAX_CONNECTIONS] [allowed: 1 to 1000000]
+    ///
+    /// The limit does not apply to trusted proxies.
+    #[arg(
+        long,
+        env = "TOLLGATE_MAX_CONNECTIONS_PER_ADDRESS",
+        value_name = "NUMBER",
+        help_heading = "Limits"
+    )]
     pub max_connections_per_address: Option<String>,
 
-    /// Maximum number of concurrent requests of one API key or one dashboard session, 1 to 1000.
-    /// Does not apply to verifications, purchases and holds [default: 16]
-    #[arg(long, env = "TOLLGATE_MAX_IN_FLIGHT", value_name = "NUMBER")]
+    /// Maximum number of concurrent requests of one API key or one dashboard session [default: 16]
+    /// [allowed: 1 to 1000]
+    ///
+    /// A further request gets 429. The limit does not apply to verifications, purchases and holds,
+    /// which have queues of their own.
+    #[arg(long, env = "TOLLGATE_MAX_IN_FLIGHT", value_name = "NUMBER", help_heading = "Limits")]
     pub max_in_flight: Option<String>,
 
     /// How long to wait for a request body before answering 408 [default: 10s]
-    #[arg(long, env = "TOLLGATE_BODY_TIMEOUT", value_name = "DURATION")]
+    #[arg(
+        long,
+        env = "TOLLGATE_BODY_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub body_timeout: Option<String>,
 
-    /// How long a request may take, from its headers on, before it is answered 503 [default: 15s]
-    #[arg(long, env = "TOLLGATE_REQUEST_TIMEOUT", value_name = "DURATION")]
+    /// How long a request may take after its headers before it is answered 503 [default: 15s]
+    ///
+    /// It must be longer than TOLLGATE_LEASE, because a revoke may wait that long.
+    #[arg(
+        long,
+        env = "TOLLGATE_REQUEST_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub request_timeout: Option<String>,
 
-    /// How long to wait for a request's headers before closing the connection [default: 30s]
-    #[arg(long, env = "TOLLGATE_HEADER_TIMEOUT", value_name = "DURATION")]
+    /// How long to wait for the request headers before closing the connection [default: 30s]
+    #[arg(
+        long,
+        env = "TOLLGATE_HEADER_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub header_timeout: Option<String>,
 
-    /// How long to keep an idle connection open; longer than the load balancer in front does
-    /// [default: 75s]
-    #[arg(long, env = "TOLLGATE_IDLE_TIMEOUT", value_name = "DURATION")]
+    /// How long to keep an idle connection open [default: 75s]
+    ///
+    /// It must be longer than the load balancer in front keeps idle connections open. Otherwise the
+    /// load balancer may send a request on a connection that Tollgate is closing.
+    #[arg(
+        long,
+        env = "TOLLGATE_IDLE_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub idle_timeout: Option<String>,
 
-    /// How long to wait until a client reads more of a response before closing its connection
+    /// How long to wait for a client to read more of a response before closing its connection
     /// [default: 30s]
-    #[arg(long, env = "TOLLGATE_WRITE_TIMEOUT", value_name = "DURATION")]
+    #[arg(
+        long,
+        env = "TOLLGATE_WRITE_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub write_timeout: Option<String>,
 
-    /// A request that takes longer is logged as slow [default: 1s]
-    #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION")]
+    /// How long a request may take before it is logged as slow [default: 1s]
+    #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION", help_heading = "Log")]
     pub slow_request: Option<String>,
 
-    /// How long requests in flight may take to finish when the service is stopped [default: 20s]
-    #[arg(long, env = "TOLLGATE_DRAIN_TIMEOUT", value_name = "DURATION")]
+    /// How long requests in flight may take to finish when the service stops [default: 20s]
+    #[arg(
+        long,
+        env = "TOLLGATE_DRAIN_TIMEOUT",
+        value_name = "DURATION",
+        help_heading = "Time-outs"
+    )]
     pub drain_timeout: Option<String>,
 }
 
