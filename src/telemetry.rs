@@ -13,6 +13,230 @@ use tracing_subscriber::{
 
 use crate::{config::LogConfig, node::Node};
 
+/// A metric that a service exposes.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: MetricKind,
+    pub help: &'static str,
+    pub labels: &'static [MetricLabel],
+}
+
+/// The type of a metric.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum MetricKind {
+    Counter,
+    Gauge,
+    /// A histogram of durations in seconds.
+    Histogram,
+}
+
+/// A label of a metric.
+#[derive(Debug)]
+pub struct MetricLabel {
+    pub name: &'static str,
+    pub help: &'static str,
+    /// All values; empty if the set is open.
+    pub values: &'static [&'static str],
+}
+
+/// Every metric. The recorder and the book's page of metrics read this list.
+pub const METRICS: &[Metric] = &[
+    Metric {
+        name: "tollgate_http_requests_total",
+        kind: MetricKind::Counter,
+        help: "Number of HTTP requests",
+        labels: &[ROUTE, METHOD, STATUS],
+    },
+    Metric {
+        name: "tollgate_http_request_seconds",
+        kind: MetricKind::Histogram,
+        help: "Time from the headers of a request to its response",
+        labels: &[ROUTE, METHOD, STATUS],
+    },
+    Metric {
+        name: "tollgate_verifications_total",
+        kind: MetricKind::Counter,
+        help: "Number of verifications of API keys. A key of another tenant than the route requires \
+               is not counted",
+        labels: &[
+            MetricLabel {
+                name: "tenant",
+                help: "name of the tenant; empty if no tenant has the prefix of the key",
+                values: &[],
+            },
+            MetricLabel {
+                name: "environment",
+                help: "environment of the tenant; empty if the tenant is empty",
+                values: &["", "live", "test"],
+            },
+            MetricLabel {
+                name: "outcome",
+                help: "valid, or why the request does not pass",
+                values: &[
+                    "valid",
+                    "missing",
+                    "conflicting",
+                    "malformed",
+                    "not_found",
+                    "revoked",
+                    "expired",
+                    "disabled",
+                    "account_suspended",
+                    "unavailable",
+                    "insufficient_scope",
+                    "insufficient_balance",
+                    "spend_limit_exceeded",
+                ],
+            },
+        ],
+    },
+    Metric {
+        name: "tollgate_cache_lookups_total",
+        kind: MetricKind::Counter,
+        help: "Number of lookups in the verification cache",
+        labels: &[MetricLabel {
+            name: "result",
+            help: "no_lease: the node had no lease, so the request waited for one",
+            values: &["hit", "miss", "no_lease"],
+        }],
+    },
+    Metric {
+        name: "tollgate_cache_keys",
+        kind: MetricKind::Gauge,
+        help: "Number of keys in the verification cache",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_lease_held",
+        kind: MetricKind::Gauge,
+        help: "Whether the node holds its lease: 1, or 0 while it lets no key pass",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_gathered_keys_total",
+        kind: MetricKind::Counter,
+        help: "Number of keys that were looked up in the database",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_gathered_statements_total",
+        kind: MetricKind::Counter,
+        help: "Number of SQL statements that looked keys up. Concurrent lookups share a statement",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_usage_dropped_total",
+        kind: MetricKind::Counter,
+        help: "Number of usage counts that were dropped, because too many keys were in use \
+               concurrently",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_operations_total",
+        kind: MetricKind::Counter,
+        help: "Number of purchases and of changes of holds that were requested",
+        labels: &[
+            MetricLabel { name: "tenant", help: "name of the tenant", values: &[] },
+            MetricLabel {
+                name: "environment",
+                help: "environment of the tenant",
+                values: &["live", "test"],
+            },
+            MetricLabel {
+                name: "kind",
+                help: "what was requested; hold places a hold",
+                values: &["purchase", "hold", "capture", "void"],
+            },
+            MetricLabel {
+                name: "outcome",
+                help: "declined: the balance or a spend limit is too small; replayed: the response \
+                       repeats an earlier one",
+                values: &[
+                    "done",
+                    "declined",
+                    "replayed",
+                    "idempotency_mismatch",
+                    "refused",
+                    "unavailable",
+                    "failed",
+                ],
+            },
+        ],
+    },
+    Metric {
+        name: "tollgate_lost_entries_total",
+        kind: MetricKind::Counter,
+        help: "Number of acknowledged ledger entries that the database lost in a failover",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_lost_revokes_total",
+        kind: MetricKind::Counter,
+        help: "Number of acknowledged revokes of API keys that the database lost in a failover. The \
+               node repeats them",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_database_seconds",
+        kind: MetricKind::Histogram,
+        help: "Duration of operations on the database, including the wait for a connection",
+        labels: &[MetricLabel {
+            name: "operation",
+            help: "name of the operation, such as apply, which decides a batch of purchases, or \
+                   settle_change, which waits for the other nodes after a change",
+            values: &[],
+        }],
+    },
+    Metric {
+        name: "tollgate_connections",
+        kind: MetricKind::Gauge,
+        help: "Number of client connections",
+        labels: &[MetricLabel {
+            name: "state",
+            help: "open: all connections; idle: those between two requests",
+            values: &["open", "idle"],
+        }],
+    },
+    Metric {
+        name: "tollgate_connections_refused_total",
+        kind: MetricKind::Counter,
+        help: "Number of client connections beyond the limits. They get 503, except for the health \
+               checks",
+        labels: &[],
+    },
+    Metric {
+        name: "tollgate_database_connections",
+        kind: MetricKind::Gauge,
+        help: "Number of connections to the database",
+        labels: &[MetricLabel {
+            name: "state",
+            help: "used by an operation, or idle",
+            values: &["used", "idle"],
+        }],
+    },
+    Metric {
+        name: "tollgate_database_connections_max",
+        kind: MetricKind::Gauge,
+        help: "Maximum number of connections to the database",
+        labels: &[],
+    },
+];
+
+const ROUTE: MetricLabel = MetricLabel {
+    name: "route",
+    help: "path of the route with its parameters, such as /v1/accounts/{account}; unmatched for an \
+           unknown path",
+    values: &[],
+};
+const METHOD: MetricLabel = MetricLabel {
+    name: "method",
+    help: "method of the request; other for an unknown one",
+    values: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"],
+};
+const STATUS: MetricLabel =
+    MetricLabel { name: "status", help: "HTTP status of the response", values: &[] };
+
 /// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a time-out.
 const BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
@@ -41,69 +265,22 @@ pub fn start_log(config: LogConfig) {
     }
 }
 
-/// Starts the recorder of metrics.
+/// Starts the recorder of metrics. Counters without labels begin at zero, so that an alert can
+/// compare with a value from before the first event.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
-    describe_counter!("tollgate_http_requests_total", "Requests by route, method and status");
-    describe_histogram!(
-        "tollgate_http_request_seconds",
-        Unit::Seconds,
-        "Time from a request's headers to its response, by route, method and status"
-    );
-    describe_counter!(
-        "tollgate_verifications_total",
-        "Verifications by tenant, environment and outcome; the tenant is empty if no tenant has \
-         the key's prefix"
-    );
-    describe_counter!(
-        "tollgate_cache_lookups_total",
-        "Cache lookups by result: hit; miss; no_lease, the node had no lease and the request \
-         waited for one"
-    );
-    describe_gauge!("tollgate_cache_keys", "Keys in the cache");
-    describe_gauge!("tollgate_lease_held", "1: the node holds its lease; 0: no key passes");
-    describe_counter!(
-        "tollgate_gathered_keys_total",
-        "Keys that were looked up in the database; concurrent lookups share a statement"
-    );
-    describe_counter!(
-        "tollgate_gathered_statements_total",
-        "Statements that looked keys up in the database"
-    );
-    describe_counter!(
-        "tollgate_usage_dropped_total",
-        "Usage counts that were dropped because too many keys were in use concurrently"
-    );
-    describe_counter!(
-        "tollgate_operations_total",
-        "Requested purchases, holds, captures and voids, by tenant, environment, kind and outcome"
-    );
-    describe_counter!(
-        "tollgate_lost_entries_total",
-        "Acknowledged ledger entries that the database lost in a failover"
-    );
-    describe_counter!(
-        "tollgate_lost_revokes_total",
-        "Acknowledged revokes of API keys that the database lost in a failover; they are repeated"
-    );
-    describe_histogram!(
-        "tollgate_database_seconds",
-        Unit::Seconds,
-        "Duration of store operations, including the wait for a connection, by operation"
-    );
-    describe_gauge!(
-        "tollgate_connections",
-        "Connections of clients, by state: open, all of them; idle, those between requests"
-    );
-    describe_counter!(
-        "tollgate_connections_refused_total",
-        "Connections of clients that got no ordinary place; health was answered where possible"
-    );
-    describe_gauge!("tollgate_database_connections", "Connections to the database, by state");
-    describe_gauge!(
-        "tollgate_database_connections_max",
-        "Maximum number of connections to the database"
-    );
+    for &Metric { name, kind, help, labels } in METRICS {
+        match kind {
+            MetricKind::Counter => {
+                describe_counter!(name, help);
+                if labels.is_empty() {
+                    counter!(name).increment(0);
+                }
+            }
+            MetricKind::Gauge => describe_gauge!(name, help),
+            MetricKind::Histogram => describe_histogram!(name, Unit::Seconds, help),
+        }
+    }
     Ok(handle)
 }
 

@@ -1,11 +1,13 @@
 //! What an operator sees: metrics and the log.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
 };
 
 use serde_json::{Value, json};
+use tollgate::telemetry::{METRICS, MetricKind};
 
 use crate::harness::{Call, WALLET, data_dir::DataDir, listener::RawClient, process::Process};
 
@@ -90,6 +92,52 @@ fn metrics_count_requests_verifications_and_operations() {
         assert!(health.contains(status), "{health}");
     }
     assert!(!metrics.contains("MADEUP") && !metrics.contains("/made/up"));
+    let (status, log) = service.stop();
+    assert!(status.success(), "{status}: {log}");
+}
+
+/// The book's page of metrics is made from the same declarations.
+#[test]
+fn exposed_metrics_are_the_declared_ones_with_their_types_and_labels() {
+    let data_dir = DataDir::new("declared-metrics");
+    let service = data_dir.start(&["demo"]);
+    send_requests(&service);
+    let metrics = scrape(service.metrics);
+    let types = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let declared = METRICS.iter().map(|metric| {
+        let kind = match metric.kind {
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
+        };
+        (metric.name, kind)
+    });
+    assert_eq!(types.collect::<BTreeMap<_, _>>(), declared.collect::<BTreeMap<_, _>>());
+    let mut checked = 0;
+    for line in metrics.lines().filter(|line| line.starts_with("tollgate_")) {
+        let (name, labels) = match line.split_once('{') {
+            Some((name, rest)) => (name, rest.rsplit_once('}').expect("the end of the labels").0),
+            None => (line.split_once(' ').expect("a value").0, ""),
+        };
+        let metric = METRICS.iter().find(|metric| {
+            let parts = ["", "_bucket", "_sum", "_count"];
+            parts.iter().any(|part| name.strip_suffix(part) == Some(metric.name))
+        });
+        let metric = metric.unwrap_or_else(|| panic!("{line}"));
+        let labels: BTreeMap<&str, &str> = labels
+            .split(',')
+            .filter_map(|label| label.split_once('='))
+            .filter(|(label, _)| *label != "le")
+            .collect();
+        let declared: BTreeSet<&str> = metric.labels.iter().map(|label| label.name).collect();
+        assert_eq!(labels.keys().copied().collect::<BTreeSet<_>>(), declared, "{line}");
+        for label in metric.labels.iter().filter(|label| !label.values.is_empty()) {
+            let value = labels[label.name].trim_matches('"');
+            assert!(label.values.contains(&value), "{line}");
+            checked += 1;
+        }
+    }
+    assert!(checked > 20, "{checked}");
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
 }
