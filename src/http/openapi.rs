@@ -3,8 +3,8 @@
 use utoipa::{
     OpenApi,
     openapi::{
-        ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder,
-        PathItem, Ref, RefOr, Required, Response, Schema, ServerBuilder, Type,
+        ComponentsBuilder, InfoBuilder, LicenseBuilder, OpenApi as Document, OpenApiBuilder, Ref,
+        RefOr, Required, Response, Schema, ServerBuilder, Type,
         path::Operation,
         schema::{OneOf, SchemaType},
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
@@ -14,7 +14,7 @@ use utoipa::{
 
 use super::{
     api::shared::{headers::ResponseHeader, problems, schemas},
-    routes::document_routes,
+    routes::{document_routes, operations},
 };
 
 #[derive(OpenApi)]
@@ -91,21 +91,6 @@ fn complete(mut document: Document) -> Document {
         components.responses.values_mut().for_each(refer_to_headers);
     }
     document
-}
-
-fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
-    [
-        &mut item.get,
-        &mut item.put,
-        &mut item.post,
-        &mut item.delete,
-        &mut item.options,
-        &mut item.head,
-        &mut item.patch,
-        &mut item.trace,
-    ]
-    .into_iter()
-    .flatten()
 }
 
 /// An optional body may be absent, but not `null`, which is what the attribute makes of `Option`.

@@ -1,7 +1,7 @@
 //! All routes, each with the credential that it requires.
 
 use axum::{Router, extract::DefaultBodyLimit, middleware, routing::any};
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{OpenApi, PathItem, path::Operation, security::SecurityRequirement};
 use utoipa_axum::{
     router::{OpenApiRouter, UtoipaMethodRouter},
     routes,
@@ -55,10 +55,32 @@ pub fn guarded_routes(state: &AppState) -> Router<AppState> {
 /// Adds the routes to a document. That needs no database, unlike the guards.
 pub fn document_routes(document: OpenApi) -> OpenApi {
     let mut routes = OpenApiRouter::with_openapi(document);
-    for (_, group) in route_groups() {
+    for (guard, mut group) in route_groups() {
+        let requirement = guard.requirement();
+        for item in group.get_openapi_mut().paths.paths.values_mut() {
+            for operation in operations(item) {
+                operation.security = Some(requirement.iter().cloned().collect());
+            }
+        }
         routes = routes.merge(group);
     }
     routes.into_openapi()
+}
+
+/// The operations of a path.
+pub fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
+    [
+        &mut item.get,
+        &mut item.put,
+        &mut item.post,
+        &mut item.delete,
+        &mut item.options,
+        &mut item.head,
+        &mut item.patch,
+        &mut item.trace,
+    ]
+    .into_iter()
+    .flatten()
 }
 
 fn route_groups() -> Vec<Guarded> {
@@ -142,6 +164,24 @@ fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
 }
 
 impl Guard {
+    /// What the document says about the guard: the credential, and the scope or the permission that
+    /// it needs. OpenAPI calls these roles. `None`: no credential.
+    fn requirement(&self) -> Option<SecurityRequirement> {
+        match self {
+            Self::Open => None,
+            Self::ApiKey(scope) | Self::BoundApiKey(scope) => {
+                let scopes = scope.iter().map(ToString::to_string);
+                Some(SecurityRequirement::new("api_key", scopes))
+            }
+            Self::ApiKeyOfTenantInPath => {
+                Some(SecurityRequirement::new("api_key", Vec::<String>::new()))
+            }
+            Self::AdminKey(permission) => {
+                Some(SecurityRequirement::new("admin_key", [permission.as_str()]))
+            }
+        }
+    }
+
     fn protect(
         self,
         routes: OpenApiRouter<AppState>,

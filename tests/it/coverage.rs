@@ -202,11 +202,43 @@ fn every_documented_route_has_access_cases() {
         let operation = &document["paths"][route.template][route.method.to_lowercase()];
         let scheme = match route.asks {
             Asks::Nothing => json!([]),
-            Asks::ApiKey => json!([{"api_key": []}]),
-            Asks::AdminKey(_) => json!([{"admin_key": []}]),
+            Asks::ApiKey => json!([{"api_key": documented_scopes(operation)}]),
+            Asks::AdminKey(permission) => json!([{"admin_key": [permission]}]),
         };
         assert_eq!(operation["security"], scheme, "{} {}", route.method, route.template);
     }
+}
+
+/// The scopes that the document requires of an API key for an operation.
+fn documented_scopes(operation: &Value) -> Vec<String> {
+    let scopes = operation["security"][0]["api_key"].as_array().expect("scopes");
+    scopes.iter().map(|scope| scope.as_str().expect("a scope").to_owned()).collect()
+}
+
+#[tokio::test]
+async fn api_key_without_the_documented_scope_is_refused_on_every_route() {
+    let world = World::new().await;
+    let document: Value =
+        serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
+    let app = &world.app;
+    let other_scope = json!({"name": "a", "scopes": ["orders:write"]});
+    let other = app.key_with(&app.tronagg, WALLET, other_scope).await;
+    let mut refused = 0;
+    for route in routes().iter().filter(|route| route.asks == Asks::ApiKey) {
+        let operation = &document["paths"][route.template][route.method.to_lowercase()];
+        let call = world.call(route).header("X-API-Key", &other.text);
+        let answer = app.send(call).await;
+        match &documented_scopes(operation)[..] {
+            [] => drop(answer.expect(200)),
+            [scope] => {
+                let answer = answer.expect_problem(403, "insufficient_scope");
+                assert_eq!(answer.json["required_scope"], *scope, "{}", route.template);
+                refused += 1;
+            }
+            several => panic!("{}: {several:?}", route.template),
+        }
+    }
+    assert!(refused > 5, "{refused}");
 }
 
 #[tokio::test]
