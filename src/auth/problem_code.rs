@@ -5,7 +5,7 @@ use axum::http::StatusCode;
 /// Generates the enum and its tables from one row per code, so that a code cannot have the status
 /// or the title of another code.
 macro_rules! problem_codes {
-    ($($(#[$doc:meta])+ $variant:ident: $status:ident, $code:literal, $title:literal;)+) => {
+    ($($(#[doc = $doc:literal])+ $variant:ident: $status:ident, $code:literal, $title:literal;)+) => {
         /// The machine-readable kind of a [`Problem`](super::Problem): its `code`.
         ///
         /// A code determines the status and the title. Its meaning never changes. Later versions
@@ -23,7 +23,7 @@ macro_rules! problem_codes {
         #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
         #[non_exhaustive]
         pub enum ProblemCode {
-            $($(#[$doc])+ $variant,)+
+            $($(#[doc = $doc])+ $variant,)+
         }
 
         impl ProblemCode {
@@ -52,6 +52,15 @@ macro_rules! problem_codes {
                 match self {
                     $(Self::$variant => $title,)+
                 }
+            }
+
+            /// What the code means, in a sentence for people.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                let lines = match self {
+                    $(Self::$variant => concat!($($doc),+),)+
+                };
+                lines.trim_start()
             }
         }
     };
@@ -134,6 +143,19 @@ mod tests {
         let codes: HashSet<_> = ProblemCode::ALL.iter().map(|code| code.as_str()).collect();
         let titles: HashSet<_> = ProblemCode::ALL.iter().map(|code| code.title()).collect();
         assert_eq!((codes.len(), titles.len()), (ProblemCode::ALL.len(), ProblemCode::ALL.len()));
+    }
+
+    #[test]
+    fn meaning_is_one_line_with_single_spaces() {
+        assert_eq!(
+            ProblemCode::KeyLimitReached.meaning(),
+            "The account has as many live keys, or as many rotated keys in their grace period, as \
+             it may have."
+        );
+        for code in ProblemCode::ALL {
+            let meaning = code.meaning();
+            assert!(meaning.ends_with('.') && !meaning.contains("  "), "{code}: {meaning}");
+        }
     }
 
     #[test]

@@ -2,14 +2,16 @@
 
 use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use super::{admin_key, dashboard, demo, ledger, migrate, openapi, serve, tenant};
+use super::{
+    admin_key, dashboard, demo, ledger, migrate, openapi, reference::Reference, serve, tenant,
+};
 use crate::config::{self, ConfigError};
 
 /// API keys with a prepaid balance, for platforms and their customers.
 ///
-/// Settings are read from flags, then from the environment, then from .env in the current
-/// directory. A setting that is set but empty is an error. Without DATABASE_URL, Tollgate starts
-/// and uses a private Postgres.
+/// A flag overrides an environment variable, and a variable overrides the file .env in the current
+/// directory. A setting that is set but empty is an error. Without DATABASE_URL, Tollgate starts a
+/// private Postgres.
 #[derive(Parser)]
 #[command(name = "tollgate", version, max_term_width = 100, propagate_version = true)]
 pub struct Cli {
@@ -20,15 +22,29 @@ pub struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Serve the API and the dashboard until Ctrl-C or SIGTERM
+    ///
+    /// First brings the database schema up to date. On the first signal, the service finishes the
+    /// requests in flight and stops. On the second, it exits immediately.
     Serve(serve::Serve),
     /// Serve with two example platforms, and print curl commands to try them
+    ///
+    /// Creates the tenants tronagg and tradetally, an account of each with a balance, and new admin
+    /// keys at each start. Takes the same settings as serve. Use another data directory than that of
+    /// a real service.
     Demo(demo::Demo),
-    /// Bring the database schema up to date (serve does this too)
+    /// Bring the database schema up to date
+    ///
+    /// Applies missing migrations and loads the SQL functions. Every command that uses the database
+    /// does this first, serve too.
     Migrate(migrate::Migrate),
-    /// Create, list and show tenants: a tenant is a platform in one environment
+    /// Create, list and show tenants
+    ///
+    /// A tenant is a platform in one environment. It never changes after its creation.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Create, list and revoke a tenant's admin keys
+    ///
+    /// A tenant's backend calls the API with an admin key. Its permissions limit what it may do.
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
     /// End dashboard sessions
@@ -39,6 +55,9 @@ enum Command {
     Ledger(ledger::LedgerCommand),
     /// Print the OpenAPI document of the API
     Openapi,
+    /// Print a page of the book's reference
+    #[command(hide = true)]
+    Reference(Reference),
 }
 
 impl Cli {
@@ -68,6 +87,7 @@ impl Cli {
             Command::Dashboard(command) => command.run().await,
             Command::Ledger(command) => command.run().await,
             Command::Openapi => openapi::run(),
+            Command::Reference(reference) => reference.run(Self::command()),
         }
     }
 }

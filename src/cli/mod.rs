@@ -10,6 +10,7 @@ mod ledger;
 mod log;
 mod migrate;
 mod openapi;
+mod reference;
 mod serve;
 mod tenant;
 

@@ -9,6 +9,7 @@ mod built;
 mod commands;
 mod errors;
 mod files;
+mod generated;
 mod html;
 mod links;
 mod markdown;

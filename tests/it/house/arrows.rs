@@ -34,6 +34,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     (
         "cli",
         &[
+            "auth",
             "config",
             "dashboard",
             "domain",

@@ -1,0 +1,35 @@
+use clap::{Args, Command, ValueEnum};
+
+use super::{commands, errors, http_api, metrics, settings};
+use crate::http;
+
+#[derive(Args)]
+pub struct Reference {
+    /// Page to print
+    #[arg(value_enum)]
+    page: Page,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Page {
+    Settings,
+    Commands,
+    Errors,
+    Metrics,
+    HttpApi,
+}
+
+impl Reference {
+    /// `tollgate` is the whole command line.
+    pub fn run(self, tollgate: Command) -> anyhow::Result<()> {
+        let page = match self.page {
+            Page::Settings => settings::page(&tollgate),
+            Page::Commands => commands::page(tollgate),
+            Page::Errors => errors::page(),
+            Page::Metrics => metrics::page(),
+            Page::HttpApi => http_api::page(&serde_json::to_value(http::openapi_document())?),
+        };
+        print!("{page}");
+        Ok(())
+    }
+}

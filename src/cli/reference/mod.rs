@@ -1,0 +1,14 @@
+//! The pages of the book's reference that are generated, with one file per page. `make docs` writes
+//! them to `docs/src/reference/`.
+
+mod command;
+mod commands;
+mod errors;
+mod http_api;
+mod markdown;
+mod metrics;
+mod operation;
+mod schema;
+mod settings;
+
+pub use command::Reference;
