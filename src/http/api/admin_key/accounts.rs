@@ -80,7 +80,6 @@ impl PatchAccountRequest {
 /// Returns the account if it already exists.
 #[utoipa::path(put, path = "/v1/accounts/{account}", operation_id = "putAccount",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath),
     request_body = Option<PutAccountRequest>,
     responses(
@@ -103,7 +102,6 @@ pub async fn put(
 /// Get an account
 #[utoipa::path(get, path = "/v1/accounts/{account}", operation_id = "getAccount",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath),
     responses((status = 200, description = "The account.", body = Account),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -123,7 +121,6 @@ pub async fn get(
 /// the links that were not used.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath),
     request_body = Option<PatchAccountRequest>,
     responses((status = 200, description = "The account.", body = Account),
@@ -148,7 +145,7 @@ pub async fn patch(
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts",
     tag = "accounts",
-    security(("admin_key" = [])), params(AccountPage),
+    params(AccountPage),
     responses((status = 200, description = "A page of accounts.", body = AccountList),
         AnyRoute, WithAdminKey, WithParameters))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]

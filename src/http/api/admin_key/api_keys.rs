@@ -214,7 +214,6 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
 /// Only this response contains the key's text.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys", operation_id = "createKey",
     tag = "keys",
-    security(("admin_key" = [])),
     params(AccountPath),
     request_body = CreateKeyRequest,
     responses(
@@ -240,7 +239,6 @@ pub async fn create(
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys", operation_id = "listKeys",
     tag = "keys",
-    security(("admin_key" = [])),
     params(AccountPath, KeyQuery, ApiKeyPage),
     responses((status = 200, description = "A page of keys.", body = ApiKeyList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -264,7 +262,6 @@ pub async fn list(
 /// Get an API key
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "getKey",
     tag = "keys",
-    security(("admin_key" = [])),
     params(KeyPath),
     responses((status = 200, description = "The key.", body = ApiKey),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -283,7 +280,6 @@ pub async fn get(
 /// The key must be live. An absent member stays as it is; `null` clears it.
 #[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "patchKey",
     tag = "keys",
-    security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<PatchKeyRequest>,
     responses((status = 200, description = "The key.", body = ApiKey),
@@ -306,7 +302,6 @@ pub async fn patch(
 /// effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
     tag = "keys",
-    security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<RevokeKeyRequest>,
     responses((status = 200, description = "The revoked key.", body = ApiKey),
@@ -330,7 +325,6 @@ pub async fn revoke(
 /// when the grace period ends. Its holds stay open, and the new key can capture them.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
-    security(("admin_key" = [])),
     params(KeyPath),
     request_body = Option<RotateKeyRequest>,
     responses((status = 201, description = "The new key and its text.", body = NewKey),

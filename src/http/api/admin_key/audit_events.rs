@@ -109,7 +109,7 @@ impl From<AuditQuery> for AuditFilter {
 /// Changes of the tenant's accounts and keys, newest first.
 #[utoipa::path(get, path = "/v1/audit-events", operation_id = "listAuditEvents",
     tag = "audit",
-    security(("admin_key" = [])), params(AuditQuery, AuditEventPage),
+    params(AuditQuery, AuditEventPage),
     responses((status = 200, description = "A page of audit events.", body = AuditEventList),
         AnyRoute, WithAdminKey, WithParameters))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]

@@ -86,7 +86,6 @@ impl CreateCreditRequest {
 /// Takes effect once for each `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/accounts/{account}/credits", operation_id = "createCredit",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath, RequiredIdempotencyKey),
     request_body = CreateCreditRequest,
     responses(

@@ -79,7 +79,6 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 /// purchases and the log. It ends when the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
-    security(("admin_key" = [])),
     request_body = CreateDashboardLinkRequest,
     responses(
         (status = 201, description = "The link.", body = DashboardLink),

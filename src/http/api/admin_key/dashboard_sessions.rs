@@ -20,7 +20,6 @@ use crate::{
 #[utoipa::path(delete, path = "/v1/accounts/{account}/dashboard-sessions",
     operation_id = "endDashboardSessions",
     tag = "dashboard",
-    security(("admin_key" = [])),
     params(AccountPath),
     responses((status = 204, description = "The account has no session."),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

@@ -133,7 +133,6 @@ fn wallet_sign_in(text: &str, tenant: &Tenant) -> Result<WalletSignIn, String> {
 /// Get the dashboard's settings
 #[utoipa::path(get, path = "/v1/dashboard-settings", operation_id = "getDashboardSettings",
     tag = "dashboard",
-    security(("admin_key" = [])),
     responses((status = 200, description = "The settings.", body = DashboardSettings),
         AnyRoute, WithAdminKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
@@ -150,7 +149,6 @@ pub async fn get(
 /// An absent member stays as it is; `null` clears it.
 #[utoipa::path(patch, path = "/v1/dashboard-settings", operation_id = "patchDashboardSettings",
     tag = "dashboard",
-    security(("admin_key" = [])),
     request_body = Option<PatchDashboardSettingsRequest>,
     responses((status = 200, description = "The settings.", body = DashboardSettings),
         AnyRoute, WithAdminKey, WithBody))]

@@ -44,7 +44,6 @@ impl AccountHoldQuery {
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/holds", operation_id = "listAccountHolds",
     tag = "holds",
-    security(("admin_key" = [])),
     params(AccountPath, AccountHoldQuery, HoldPage),
     responses((status = 200, description = "A page of holds.", body = HoldList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -65,7 +64,6 @@ pub async fn list_of_account(
 /// Releases the amount, also while the account is suspended. Repeating it has no effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/holds/{id}/void",
     operation_id = "voidAccountHold", tag = "holds",
-    security(("admin_key" = [])),
     params(AccountHoldPath),
     request_body = Option<VoidHoldRequest>,
     responses((status = 200, description = "The voided hold.", body = Hold),

@@ -186,7 +186,6 @@ fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
 /// Newest first, unless `order` is `asc`.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger", operation_id = "listLedgerEntries",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath, EntryQuery, LedgerEntryPage),
     responses((status = 200, description = "A page of ledger entries.", body = LedgerEntryList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
@@ -226,7 +225,6 @@ pub async fn list(
 /// admin key was revoked, the transfer is incomplete and the client sees an error.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",
     operation_id = "exportLedgerEntries", tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath, EntryQuery),
     responses(
         (status = 200, description = "The entries as CSV.", content_type = "text/csv",
@@ -278,7 +276,6 @@ impl CsvLines for Statement {
 /// Get an account's balance at a time
 #[utoipa::path(get, path = "/v1/accounts/{account}/balance", operation_id = "getBalanceThen",
     tag = "accounts",
-    security(("admin_key" = [])),
     params(AccountPath, BalanceQuery),
     responses((status = 200, description = "The balance at that time.", body = BalanceThen),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

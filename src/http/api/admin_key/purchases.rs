@@ -34,7 +34,6 @@ impl PurchaseQuery {
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases", operation_id = "listAccountPurchases",
     tag = "purchases",
-    security(("admin_key" = [])),
     params(AccountPath, PurchaseQuery, PurchasePage),
     responses((status = 200, description = "A page of purchases.", body = PurchaseList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

@@ -103,7 +103,6 @@ impl From<CreateRefundRequest> for NewRefund {
 /// not increase what a key may spend.
 #[utoipa::path(post, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "createRefund", tag = "purchases",
-    security(("admin_key" = [])),
     params(AccountPurchasePath, RequiredIdempotencyKey),
     request_body = Option<CreateRefundRequest>,
     responses(
@@ -132,7 +131,6 @@ pub async fn create(
 /// Newest first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "listRefunds", tag = "purchases",
-    security(("admin_key" = [])),
     params(AccountPurchasePath, RefundPage),
     responses((status = 200, description = "A page of refunds.", body = RefundList),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

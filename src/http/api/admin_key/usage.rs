@@ -86,7 +86,6 @@ impl UsageQuery {
 /// to a minute.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}/usage",
     operation_id = "getKeyUsage", tag = "keys",
-    security(("admin_key" = [])),
     params(KeyPath, UsageQuery),
     responses((status = 200, description = "The usage.", body = KeyUsage),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]

@@ -111,7 +111,7 @@ impl FromRequestParts<AppState> for Authorized {
 /// or environment gets the same 401 as an unknown key. The path and the query are checked before
 /// the key.
 #[utoipa::path(get, path = "/v1/authorize/{tenant}/{environment}", operation_id = "authorize",
-    tag = "gate", security(("api_key" = [])),
+    tag = "gate",
     params(AuthorizePath, AuthorizeQuery),
     responses((status = 200, description = "The request may pass. The headers say whose it is.",
         headers(

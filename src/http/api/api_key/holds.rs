@@ -109,7 +109,7 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
 /// Needs the scope `purchases:write`. The amount is reserved until the hold is captured, voided or
 /// expires. Revoking the key voids its open holds.
 #[utoipa::path(post, path = "/v1/holds", operation_id = "createHold",
-    tag = "holds", security(("api_key" = [])),
+    tag = "holds",
     params(OptionalIdempotencyKey),
     request_body = CreateHoldRequest,
     responses(
@@ -138,7 +138,7 @@ pub async fn create(
 /// Makes a purchase with the hold or a part of it, and releases the rest. Needs the scope
 /// `purchases:write`. Repeating it with the same amount has no effect.
 #[utoipa::path(post, path = "/v1/holds/{id}/capture", operation_id = "captureHold",
-    tag = "holds", security(("api_key" = [])),
+    tag = "holds",
     params(HoldPath),
     request_body = Option<CaptureHoldRequest>,
     responses(
@@ -164,7 +164,7 @@ pub async fn capture(
 ///
 /// Releases the amount. Needs the scope `purchases:write`. Repeating it has no effect.
 #[utoipa::path(post, path = "/v1/holds/{id}/void", operation_id = "voidHold",
-    tag = "holds", security(("api_key" = [])),
+    tag = "holds",
     params(HoldPath),
     request_body = Option<VoidHoldRequest>,
     responses(
@@ -188,7 +188,7 @@ pub async fn void(
 ///
 /// Newest first. Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/holds", operation_id = "listHolds",
-    tag = "holds", security(("api_key" = [])),
+    tag = "holds",
     params(HoldQuery, HoldPage),
     responses((status = 200, description = "A page of holds.", body = HoldList),
         AnyRoute, WithApiKey, WithBoundInFlight, WithParameters))]
@@ -208,7 +208,7 @@ pub async fn list(
 ///
 /// Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/holds/{id}", operation_id = "getHold",
-    tag = "holds", security(("api_key" = [])),
+    tag = "holds",
     params(HoldPath),
     responses((status = 200, description = "The hold.", body = Hold),
         AnyRoute, WithApiKey, WithBoundInFlight, WithTarget))]

@@ -49,7 +49,7 @@ pub struct OwnAccount {
 ///
 /// Also its account and balance. Needs no scope.
 #[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
-    tag = "gate", security(("api_key" = [])),
+    tag = "gate",
     responses((status = 200, description = "The key, its account and its balance.", body = Me),
         AnyRoute, WithApiKey, WithBoundInFlight))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]

@@ -65,7 +65,7 @@ impl CreatePurchaseRequest {
 /// `Idempotency-Key`, a repeated request has the effect and the response of the first one, also
 /// through another key of the account, also if it was declined.
 #[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
-    tag = "purchases", security(("api_key" = [])),
+    tag = "purchases",
     params(OptionalIdempotencyKey),
     request_body = CreatePurchaseRequest,
     responses(
@@ -97,7 +97,7 @@ pub async fn create(
 ///
 /// Newest first. Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases", operation_id = "listPurchases",
-    tag = "purchases", security(("api_key" = [])),
+    tag = "purchases",
     params(PurchasePage),
     responses((status = 200, description = "A page of purchases.", body = PurchaseList),
         AnyRoute, WithApiKey, WithBoundInFlight, WithParameters))]
@@ -115,7 +115,7 @@ pub async fn list_own(
 ///
 /// Needs the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases/{id}", operation_id = "getPurchase",
-    tag = "purchases", security(("api_key" = [])),
+    tag = "purchases",
     params(PurchasePath),
     responses((status = 200, description = "The purchase.", body = Purchase),
         AnyRoute, WithApiKey, WithBoundInFlight, WithTarget))]

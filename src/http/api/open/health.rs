@@ -29,7 +29,7 @@ pub struct Health {
 ///
 /// Does not ask the database.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
-    tag = "service", security(),
+    tag = "service",
     responses((status = 200, description = "The process answers.", body = Health), AnyRoute, OpenRoute))]
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn livez() -> Json<Health> {
@@ -41,7 +41,7 @@ pub async fn livez() -> Json<Health> {
 /// Checks that the node has its lease, without which no key passes, and that connections of every
 /// kind lead to the server of the database that granted it.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
-    tag = "service", security(),
+    tag = "service",
     responses((status = 200, description = "The service can answer requests.", body = Health),
         AnyRoute, OpenRoute))]
 #[tracing::instrument(level = "debug", skip_all)]
