@@ -174,8 +174,8 @@ impl DatabaseArgs {
         let given = self.data_dir.clone().map(PathBuf::from);
         let Some(data_dir) = given.or_else(default_data_dir) else {
             reader.errors.push(
-                "TOLLGATE_DATA_DIR is not set, and neither is HOME: one of them must say where \
-                 the private Postgres keeps its data; or set DATABASE_URL"
+                "neither TOLLGATE_DATA_DIR nor HOME is set: set TOLLGATE_DATA_DIR to the directory \
+                 of the private Postgres, or set DATABASE_URL"
                     .to_owned(),
             );
             return None;
@@ -204,7 +204,7 @@ fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option
     }
     // The value is not repeated: it may contain a password.
     reader.errors.push(format!(
-        "{name} is no Postgres URL: it must be such as postgres://user:password@host:5432/database"
+        "{name} is not a Postgres URL, such as postgres://user:password@host:5432/database"
     ));
     None
 }
@@ -232,7 +232,7 @@ mod tests {
             ..DatabaseArgs::default()
         };
         let error = database.resolve().err().expect("no Postgres").to_string();
-        assert!(error.starts_with("DATABASE_URL is no Postgres URL"), "{error}");
+        assert!(error.starts_with("DATABASE_URL is not a Postgres URL"), "{error}");
         assert!(!error.contains("secret"), "{error}");
     }
 }
