@@ -11,7 +11,8 @@ use super::{
     brand::{plain_frame, tenant_frame},
     cookies::{Cookie, LastSignIn},
     pages::{
-        frame::Nav,
+        frame::{Frame, Nav},
+        message::MessagePage,
         sign_in::{AccountName, EnterPage, SignedOutPage},
     },
     platform::Platform,
@@ -28,14 +29,15 @@ use crate::{
     },
     entropy,
     state::AppState,
-    store::DashboardSession,
+    store::{DashboardSession, FoundLink},
     web::{
         cookies::with_cookies,
         failure::Failure,
         format,
         forms::{Form, Query, read_body},
         guard::{csrf_token, is_csrf_token, only},
-        respond::{see_other, show},
+        links::Link,
+        respond::{see_other, show, show_with},
     },
 };
 
@@ -77,7 +79,10 @@ pub async fn enter(
         Err(Failure::SignedOut) => None,
         Err(failure) => return Err(failure),
     };
-    let target = state.store().dashboard_link_target(&link).await?.ok_or(Failure::LinkDead)?;
+    let target = match state.store().dashboard_link(&link).await? {
+        FoundLink::Live(target) => target,
+        dead => return show_dead_link(&state, dead, visitor.as_ref()).await,
+    };
     let settings = state.store().dashboard_settings(&target.tenant).await?;
     let left = visitor.as_ref().filter(|visitor| !visitor.is_at(&target));
     if left.is_none() && is_followed_from(&headers, &settings.return_origins) {
@@ -152,6 +157,34 @@ fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
         && is_absent_or("sec-fetch-mode", b"navigate")
         && is_absent_or("sec-fetch-dest", b"document")
         && ["sec-purpose", "purpose", "x-moz"].iter().all(|name| !headers.contains_key(*name))
+}
+
+/// The page for a link that opens nothing. Shows the way on that is known: the dashboard, if the
+/// browser is in a session, or the platform's own page, if the link has expired and was not deleted
+/// yet.
+async fn show_dead_link(
+    state: &AppState,
+    found: FoundLink,
+    visitor: Option<&Visitor>,
+) -> Result<Response, Failure> {
+    let (heading, text) = Failure::LinkDead.words();
+    let (frame, link): (Frame, Option<Link>) = match (visitor, found) {
+        (Some(visitor), _) => {
+            let dashboard = first_page(visitor.session().rights);
+            let link = Link { label: "Go to the dashboard".into(), url: dashboard.into() };
+            (visitor.frame(heading, Nav::Nowhere), Some(link))
+        }
+        (None, FoundLink::Expired { tenant, return_url }) => {
+            let settings = state.store().dashboard_settings(&tenant).await?;
+            let label = format!("Return to {}", settings.shown_name(&tenant));
+            let link = return_url.map(|url| Link { label, url: url.as_str().to_owned() });
+            (tenant_frame(&tenant, &settings, heading, Nav::Nowhere), link)
+        }
+        (None, FoundLink::Live(_) | FoundLink::Unknown) => return Err(Failure::LinkDead),
+    };
+    let text = vec![text.to_owned()];
+    let page = MessagePage { frame, heading: heading.to_owned(), text, link, request_id: None };
+    show_with(StatusCode::GONE, &page)
 }
 
 fn link_token(text: &str) -> Result<SessionToken, Failure> {

@@ -5,6 +5,7 @@ use std::fmt;
 use super::{
     account::AccountFormat,
     permission::{Permission, PermissionSet},
+    session_token::SessionToken,
     tenant::Tenant,
     text::text_type,
     text_enum::text_enum,
@@ -26,8 +27,62 @@ text_type!(
 /// Maximum number of origins in a platform's [`ReturnOrigins`].
 pub const MAX_RETURN_ORIGINS: usize = 20;
 
-/// Lifetime of a dashboard link in seconds. A link works only once.
-pub const LINK_SECONDS: i64 = 5 * 60;
+/// Seconds for which a dashboard link works: 1 second to a day.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LinkSeconds(i32);
+
+/// The time is not positive or is longer than a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be from 1 to {}", LinkSeconds::MAX)]
+pub struct LinkSecondsError;
+
+impl LinkSeconds {
+    /// A day.
+    pub const MAX: i32 = 86_400;
+
+    /// The longest time that a link may work.
+    pub const DAY: Self = Self(Self::MAX);
+
+    /// The number of seconds, from 1 to [`Self::MAX`].
+    #[must_use]
+    pub fn get(self) -> i32 {
+        self.0
+    }
+}
+
+/// Five minutes.
+impl Default for LinkSeconds {
+    fn default() -> Self {
+        Self(300)
+    }
+}
+
+impl TryFrom<i64> for LinkSeconds {
+    type Error = LinkSecondsError;
+
+    fn try_from(seconds: i64) -> Result<Self, LinkSecondsError> {
+        match i32::try_from(seconds) {
+            Ok(seconds @ 1..=Self::MAX) => Ok(Self(seconds)),
+            _ => Err(LinkSecondsError),
+        }
+    }
+}
+
+super::schema::named!(
+    LinkSeconds,
+    "LinkSeconds",
+    super::schema::int32()
+        .description(Some("Seconds until a dashboard link expires."))
+        .minimum(Some(1))
+        .maximum(Some(LinkSeconds::MAX))
+        .default(Some(LinkSeconds::default().get().into()))
+);
+
+/// The URL of the dashboard link with this token, for a service at `public_url`.
+#[must_use]
+pub fn link_url(public_url: &WebOrigin, token: &SessionToken) -> String {
+    format!("{public_url}/dashboard/enter?token={}", token.expose())
+}
 
 /// Time to sign a sign-in message, in seconds.
 pub const SIGN_IN_SECONDS: i64 = 5 * 60;
@@ -272,6 +327,17 @@ mod tests {
         assert_eq!(rights(&["accounts", "verify", "credits"]), (false, false));
         let all = PermissionSet::all();
         assert_eq!(DashboardRights::of_maker(&all), DashboardRights::ALL);
+    }
+
+    #[test]
+    fn link_works_for_one_second_to_a_day() {
+        for seconds in [1_i64, 300, 86_400] {
+            let read = LinkSeconds::try_from(seconds).expect("within the bounds");
+            assert_eq!(i64::from(read.get()), seconds);
+        }
+        for seconds in [i64::MIN, -1, 0, 86_401, i64::MAX] {
+            assert_eq!(LinkSeconds::try_from(seconds), Err(LinkSecondsError), "{seconds}");
+        }
     }
 
     #[test]

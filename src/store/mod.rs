@@ -49,7 +49,7 @@ pub use acknowledged::{Acknowledged, AcknowledgedEntry, AcknowledgedRevoke, Ackn
 pub use audit::{AuditEvent, AuditFilter};
 pub use changes::ChangeId;
 pub use dashboard::forms::FormClaim;
-pub use dashboard::links::{DashboardLink, LinkTarget};
+pub use dashboard::links::{DashboardLink, FoundLink, LinkTarget};
 pub use dashboard::sessions::DashboardSession;
 pub use dashboard::settings::DashboardChange;
 pub use dashboard::sign_ins::{NewSignIn, SignInAttempt, SignInOutcome};

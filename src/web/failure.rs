@@ -73,8 +73,9 @@ impl Failure {
             }
             Self::LinkDead => (
                 "This link has been used or has expired",
-                "A link works once, within 5 minutes. Go back to your platform and open the page \
-                 from there again.",
+                "A link works once, and only for a limited time. To get a new link, go to your \
+                 platform's own site and open the dashboard from there, or ask your platform for \
+                 one.",
             ),
             Self::ForeignForm => (
                 "This form was not sent from this page",

@@ -11,7 +11,7 @@ use crate::{
     domain::{
         account::{AccountId, ExternalId},
         audit::{AuditAction, Origin},
-        dashboard::{LINK_SECONDS, ReturnUrl, SignInWay},
+        dashboard::{LinkSeconds, ReturnUrl, SignInWay},
         id::{AdminKeyId, TenantId},
         session_token::SessionToken,
         tenant::Tenant,
@@ -36,21 +36,34 @@ pub struct LinkTarget {
     pub account: ExternalId,
 }
 
+/// A link as it is found by its token.
+#[derive(Clone, Debug)]
+pub enum FoundLink {
+    /// The link opens a session.
+    Live(LinkTarget),
+    /// The link has expired, and was not deleted yet.
+    Expired { tenant: Arc<Tenant>, return_url: Option<ReturnUrl> },
+    /// The link was used, has expired or never existed, or the admin key that made it was revoked.
+    Unknown,
+}
+
 impl AccountHandle<'_> {
-    /// Creates a link, which opens a session of an account once within 5 minutes. The link and the
-    /// session end when the admin key that creates the link is revoked.
+    /// Creates a link that opens a session of an account once, within this time. The link and the
+    /// session end when the admin key that creates the link is revoked. If no admin key creates the
+    /// link, its session has all rights.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
         &self,
         token: &SessionToken,
         return_url: Option<&ReturnUrl>,
+        expires_in: LinkSeconds,
     ) -> Result<DashboardLink, StoreError> {
         let _timer = self.store.timer("create_dashboard_link");
         let token = token.hash();
         let (mut tx, _) = self.begin().await?;
         let at = now(&mut tx).await?;
         delete_links_that_are_over(&mut tx, at).await?;
-        let expires_at = end(at, LINK_SECONDS)?;
+        let expires_at = end(at, expires_in.get().into())?;
         sqlx::query!(
             "INSERT /* dashboard_links.create_dashboard_link */
                     INTO dashboard_links (account_id, token_hash, tenant_id, admin_key_id,
@@ -75,25 +88,25 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// The target of a link, without using the link. `None` if the link was used, has expired or
-    /// never existed, or if the admin key that created it was revoked. Concurrent lookups share a
-    /// statement.
+    /// Finds a link without using it. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
-    pub async fn dashboard_link_target(
-        &self,
-        link: &SessionToken,
-    ) -> Result<Option<LinkTarget>, StoreError> {
-        let _timer = self.timer("dashboard_link_target");
+    pub async fn dashboard_link(&self, link: &SessionToken) -> Result<FoundLink, StoreError> {
+        let _timer = self.timer("dashboard_link");
         let found = self.find_under_lease(&self.lookups.links, *link.hash().as_bytes()).await?;
-        let Some(found) = found else { return Ok(None) };
+        let Some(found) = found else { return Ok(FoundLink::Unknown) };
         let tenant = self.tenant_by_id(TenantId::from_uuid(found.tenant_id)).await?;
         set_tenant(tenant.id);
-        Ok(Some(LinkTarget { tenant, account: stored_account(&found.external_id)? }))
+        Ok(if found.expired {
+            let return_url = stored_url(found.return_url.as_deref())?;
+            FoundLink::Expired { tenant, return_url }
+        } else {
+            FoundLink::Live(LinkTarget { tenant, account: stored_account(&found.external_id)? })
+        })
     }
 
     /// Uses a link, which works only once, and opens the session with the given token. Closes the
     /// session that it replaces in the browser. Returns `None` without any change if the link is
-    /// not usable, as in [`Self::dashboard_link_target`].
+    /// not [`FoundLink::Live`].
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
@@ -102,7 +115,7 @@ impl Store {
         replaced: Option<&DashboardSession>,
         origin: &Origin,
     ) -> Result<Option<DashboardSession>, StoreError> {
-        let Some(target) = self.dashboard_link_target(link).await? else { return Ok(None) };
+        let FoundLink::Live(target) = self.dashboard_link(link).await? else { return Ok(None) };
         let _timer = self.timer("open_linked_session");
         let LinkTarget { tenant, account } = target;
         let account_id = AccountId::derive(tenant.id, &account);

@@ -173,11 +173,13 @@ impl Row for StoredSession {
     }
 }
 
-/// The account of a dashboard link. A link that was used or has expired is not found.
+/// A dashboard link and its account. A link that was used is not found.
 pub(in crate::store) struct StoredLink {
     pub token_hash: Vec<u8>,
     pub tenant_id: Uuid,
     pub external_id: String,
+    pub return_url: Option<String>,
+    pub expired: bool,
 }
 
 impl Row for StoredLink {
@@ -192,12 +194,13 @@ impl Row for StoredLink {
         let rows = sqlx::query!(
             r#"SELECT /* lookups.links */
                       pg_postmaster_start_time() AS "server!", l.token_hash AS "token_hash?",
-                      l.tenant_id AS "tenant_id?", a.external_id AS "external_id?"
+                      l.tenant_id AS "tenant_id?", a.external_id AS "external_id?",
+                      l.return_url AS "return_url?",
+                      l.expires_at <= clock_timestamp() AS "expired?"
                FROM (SELECT) AS answer
                     LEFT JOIN (dashboard_links l JOIN accounts a USING (account_id)
                                LEFT JOIN admin_keys maker ON maker.admin_key_id = l.admin_key_id)
-                    ON l.token_hash = ANY($1) AND maker.revoked_at IS NULL
-                       AND l.expires_at > clock_timestamp()"#,
+                    ON l.token_hash = ANY($1) AND maker.revoked_at IS NULL"#,
             hashes as &[&[u8]],
         )
         .fetch_all(connection)
@@ -206,6 +209,8 @@ impl Row for StoredLink {
             token_hash: row.token_hash?,
             tenant_id: row.tenant_id?,
             external_id: row.external_id?,
+            return_url: row.return_url,
+            expired: row.expired?,
         })
     }
 }

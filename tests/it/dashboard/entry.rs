@@ -64,7 +64,7 @@ async fn ten_concurrent_uses_of_a_link_open_one_session() {
 }
 
 #[tokio::test]
-async fn a_link_works_for_five_minutes() {
+async fn link_works_for_five_minutes_by_default() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let link = site.link(&site.app.tronagg, wallet).await;
@@ -73,6 +73,70 @@ async fn a_link_works_for_five_minutes() {
     let link = site.link(&site.app.tronagg, wallet).await;
     times::age_links(&site.app, "5 minutes").await;
     site.visitor().get(&link).await.expect(410).says(LINK_UNUSABLE);
+}
+
+#[tokio::test]
+async fn link_expires_after_the_requested_seconds_from_one_to_a_day() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let request_link = |expires_in: serde_json::Value| {
+        let body = json!({"account": wallet, "expires_in": expires_in});
+        site.api(site.app.tronagg.call("POST", "/v1/dashboard-links").json(body))
+    };
+    for seconds in [1, 300, 86_400] {
+        let before = times::now(&site.app).await;
+        let made = request_link(json!(seconds)).await.expect(201);
+        let after = times::now(&site.app).await;
+        let expires = OffsetDateTime::parse(made.text("/expires_at"), &Rfc3339).expect("a time");
+        let created = expires - Duration::seconds(seconds);
+        assert!(before <= created && created <= after, "{seconds}: {before} {created} {after}");
+    }
+    for wrong in [json!(0), json!(-1), json!(86_401), json!(1.5), json!("300"), json!(true)] {
+        let answer = request_link(wrong.clone()).await.expect_problem(422, "validation_failed");
+        assert_eq!(answer.errors_at(), ["/expires_in"], "{wrong}");
+    }
+
+    let of_a_day = json!({"account": wallet, "expires_in": 86_400});
+    let link = site.link_with(&site.app.tronagg, of_a_day.clone()).await;
+    times::age_links(&site.app, "23 hours 59 minutes").await;
+    site.owner_by_link(&link).await;
+    let link = site.link_with(&site.app.tronagg, of_a_day).await;
+    times::age_links(&site.app, "24 hours").await;
+    site.visitor().get(&link).await.expect(410).says(LINK_UNUSABLE);
+}
+
+#[tokio::test]
+async fn page_of_a_dead_link_says_how_to_get_another() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let change = json!({"name": "TronAgg", "return_origins": [PLATFORM]});
+    site.set_dashboard(&site.app.tronagg, change).await.expect(200);
+    let return_url = format!("{PLATFORM}/api-keys");
+    let body = json!({"account": wallet, "return_url": return_url});
+    let how = "To get a new link, go to your platform's own site";
+
+    // An expired link leads back to the page that the platform chose for it.
+    let link = site.link_with(&site.app.tronagg, body.clone()).await;
+    times::age_links(&site.app, "5 minutes").await;
+    let page = site.visitor().get(&link).await.expect(410);
+    page.says(LINK_UNUSABLE);
+    page.says(how);
+    page.says("Return to TronAgg");
+    let links = tags(&page.source, "a");
+    let back =
+        links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(return_url.as_str()));
+    assert_eq!(back.count(), 1, "{page:?}");
+
+    // Nothing is stored about a link that was used. A browser in a session gets to the dashboard.
+    let link = site.link_with(&site.app.tronagg, body).await;
+    let mut owner = site.owner_by_link(&link).await;
+    let page = site.visitor().get(&link).await.expect(410);
+    page.says(how);
+    page.does_not_say("TronAgg");
+    let page = owner.get(&link).await.expect(410);
+    page.says(how);
+    page.says("Go to the dashboard");
+    page.says("Return to TronAgg");
 }
 
 #[tokio::test]

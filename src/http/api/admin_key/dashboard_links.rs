@@ -8,14 +8,14 @@ use crate::{
     auth::Problem,
     domain::{
         account::ExternalId,
-        dashboard::{ReturnOrigins, ReturnUrl, ReturnUrlError},
+        dashboard::{LinkSeconds, ReturnOrigins, ReturnUrl, ReturnUrlError, link_url},
         tenant::Tenant,
         timestamp::Timestamp,
     },
     entropy,
     http::api::shared::{
         admin::Admin,
-        fields::{Fields, text},
+        fields::{Fields, integer, text},
         problems::{AnyRoute, WithAdminKey, WithBody, WithTarget},
     },
     state::AppState,
@@ -25,15 +25,15 @@ use crate::{
 /// A link into the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// Redirect the user's browser here immediately: the link works once. It opens a session
-    /// directly if the browser comes from one of the `return_origins`. Only this response
-    /// contains it.
+    /// Redirect the user's browser here, or put the link into a mail or a chat. It works once. It
+    /// opens a session directly if the browser comes from one of the `return_origins`. Otherwise a
+    /// page with a button asks first. Only this response contains the link.
     #[schema(
         format = "uri",
         example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
     )]
     url: String,
-    /// Five minutes from now.
+    /// When the link stops working.
     expires_at: Timestamp,
 }
 
@@ -45,6 +45,8 @@ pub struct CreateDashboardLinkRequest {
     /// Where the dashboard leads back to. Its origin must be one of the `return_origins` of the
     /// dashboard settings.
     return_url: Option<ReturnUrl>,
+    /// Seconds until the link expires. Choose a longer time for a link in a mail or a chat.
+    expires_in: Option<LinkSeconds>,
 }
 
 /// Why the dashboard does not lead back there.
@@ -61,7 +63,8 @@ impl CreateDashboardLinkRequest {
         let format = tenant.policy.account_format;
         let account = fields.required("account", text(|name| ExternalId::parse(name, format)));
         let return_url = fields.optional("return_url", text(|url| registered(url, origins)));
-        fields.finish(account.map(|account| Self { account, return_url }))
+        let expires_in = fields.optional("expires_in", integer(LinkSeconds::try_from));
+        fields.finish(account.map(|account| Self { account, return_url, expires_in }))
     }
 }
 
@@ -72,11 +75,13 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 
 /// Create a dashboard link
 ///
-/// Opens the dashboard of one account, once, within five minutes. Redirect a user that your
-/// platform has logged in to it, from a page of one of the `return_origins`: from elsewhere, a page
-/// asks before the session is opened. The permissions of this admin key decide what the session
-/// gives: `keys` the pages and buttons of keys and of holds, `audit` the balance, the statement,
-/// purchases and the log. It ends when the admin key is revoked.
+/// The link opens the dashboard of one account, once, until it expires. Redirect a user that your
+/// platform has logged in to it, from a page of one of the `return_origins`, or send it to the user
+/// in a mail or a chat. A browser that follows it from elsewhere gets a page with a button, and only
+/// the button opens the session. So a mail scanner or a preview does not use the link up. The
+/// permissions of this admin key decide what the session gives: `keys` the pages and buttons of keys
+/// and of holds, `audit` the balance, the statement, purchases and the log. The session ends when
+/// the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     request_body = CreateDashboardLinkRequest,
@@ -94,8 +99,10 @@ pub async fn create(
         CreateDashboardLinkRequest::read(fields, &admin.tenant, &settings.return_origins)?;
     let token = entropy::new_session_token().map_err(StoreError::from)?;
     let account = admin.account(&state, &request.account);
-    let link = account.create_dashboard_link(&token, request.return_url.as_ref()).await?;
+    let (return_url, expires_in) = (request.return_url.as_ref(), request.expires_in);
+    let link =
+        account.create_dashboard_link(&token, return_url, expires_in.unwrap_or_default()).await?;
     // The one response that carries the token.
-    let url = format!("{}/dashboard/enter?token={}", state.public_url(), token.expose());
+    let url = link_url(state.public_url(), &token);
     Ok((StatusCode::CREATED, Json(DashboardLink { url, expires_at: link.expires_at })))
 }
