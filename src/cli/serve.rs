@@ -145,9 +145,10 @@ impl Service {
                 }
             }
         };
-        let mut pages = dashboard::routes(&state);
+        let start = http::start(&state, docs, dashboard::start_page(&state, docs));
+        let mut pages = dashboard::routes(&state).merge(start);
         if docs {
-            pages = pages.merge(http::docs());
+            pages = pages.merge(http::docs(&state));
         }
         let router = http::router(state, pages, refusals);
         if http::serve(self.listener, router, limits, connections, proxies, stopped).await {

@@ -195,7 +195,7 @@ pub struct ServerConfig {
     /// `None`: that of the address that is listened on.
     pub public_url: Option<WebOrigin>,
     pub trusted_proxies: TrustedProxies,
-    /// Whether the API documentation is served.
+    /// Whether the documentation is served.
     pub docs: bool,
     pub limits: Limits,
     pub server_limits: ServerLimits,

@@ -38,7 +38,9 @@ mod search;
 mod security_log;
 mod session;
 mod sign_in;
+mod start;
 mod submission;
 mod views;
 
 pub use routes::routes;
+pub use start::start_page;

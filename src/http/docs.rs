@@ -1,4 +1,4 @@
-//! The API documentation at `/docs`, and the OpenAPI document that it shows.
+//! The documentation: the API reference at `/docs` with its OpenAPI document, and the book.
 
 use axum::{
     Router,
@@ -8,7 +8,8 @@ use axum::{
 };
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::{openapi, problem};
+use super::{book, openapi, problem};
+use crate::state::AppState;
 
 /// The page loads only files of this origin. Its scripts set inline styles, and its style sheet
 /// contains images as `data:` URLs.
@@ -16,14 +17,15 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// `/docs` and `/openapi.json`.
-pub fn docs() -> Router {
+/// `/docs`, `/openapi.json` and `/docs/book/`.
+pub fn docs(state: &AppState) -> Router {
     // The page's badge would ask a service elsewhere whether the document is valid.
     let config = Config::new(["/openapi.json"]).validator_url("none");
     let page: Router =
         SwaggerUi::new("/docs").config(config).url("/openapi.json", openapi::document()).into();
     page.method_not_allowed_fallback(problem::no_such_method)
         .route_layer(middleware::map_response(set_policy))
+        .merge(book::book(state))
 }
 
 async fn set_policy(mut response: Response) -> Response {

@@ -5,6 +5,7 @@
 //! [`csv_download`] sends the files of the API and of the dashboard.
 
 mod api;
+mod book;
 mod csv_download;
 mod docs;
 mod nearest_route;
@@ -12,12 +13,14 @@ mod openapi;
 mod problem;
 mod router;
 mod routes;
+mod start;
 mod transport;
 
 pub use csv_download::{Credential, CsvDownload, CsvLines, LINES_AT_ONCE};
 pub use docs::docs;
 pub use openapi::document as openapi_document;
 pub use router::{operations_router, router, waiting_router};
+pub use start::start;
 pub use transport::{
     connections::{Connections, RESERVE},
     forwarded::TrustedProxies,

@@ -14,7 +14,7 @@ use super::api::{
         refunds, usage, verify,
     },
     api_key::{authorize, holds, me, purchases},
-    open::health,
+    open::{health, service},
     shared::{admin, in_flight},
 };
 use crate::{
@@ -64,7 +64,8 @@ pub fn document_routes(document: OpenApi) -> OpenApi {
         }
         routes = routes.merge(group);
     }
-    routes.into_openapi()
+    // Mounted elsewhere, because browsers get a page under the same path.
+    routes.routes(routes!(service::describe)).into_openapi()
 }
 
 /// The operations of a path.

@@ -3,6 +3,7 @@
 //! This module names no page: [`guard::protect`] gets the function that renders a failure as an
 //! argument.
 
+pub mod accept;
 pub mod body;
 pub mod chart;
 pub mod cookies;

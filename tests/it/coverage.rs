@@ -52,6 +52,7 @@ fn routes() -> Vec<Route> {
     let with_body = |route: Route, body: Value| Route { body: Some(body), ..route };
     let name = json!({"name": "a"});
     vec![
+        route("GET", "/", Nothing, SeesNothing),
         route("GET", "/livez", Nothing, SeesNothing),
         route("GET", "/readyz", Nothing, SeesNothing),
         route("GET", "/v1/authorize/{tenant}/{environment}", ApiKey, UnauthorizedUnlessOfTheTenant),

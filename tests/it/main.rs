@@ -37,6 +37,7 @@ mod outage;
 mod refunds;
 mod remote;
 mod revocation;
+mod root;
 mod schema;
 mod secrets;
 mod server;

@@ -20,3 +20,4 @@ pub mod purchases;
 pub mod search;
 pub mod security_log;
 pub mod sign_in;
+pub mod start;

@@ -10,7 +10,7 @@ use super::{
     world::{Scripts, World},
 };
 use crate::{
-    dashboard::visitor,
+    dashboard::{times, visitor},
     harness::{Call, OTHER_WALLET, WALLET, app::NewKey},
 };
 
@@ -273,10 +273,27 @@ async fn other_pages(scripts: Scripts) {
 
     open_and_check_page(&world, "not-found", "/dashboard/keys/x").await;
     open_and_check_page(&world, "link-dead", "/dashboard/enter?token=x").await;
+    let unknown = format!("/dashboard/enter?token={}", "A".repeat(43));
+    open_and_check_page(&world, "link-dead-signed-in", &unknown).await;
+    assert_eq!(world.text("#go-on").await, "Go to the dashboard");
     world.open("/dashboard/log").await;
     world.click("#log-out-everywhere").await;
     world.is_at("/dashboard/signed-out").await;
     check_page(&world, "signed-out").await;
+    let body = json!({"account": WALLET, "return_url": format!("{}/dashboard", world.url)});
+    let link = world.link_with(&world.app.tronagg, body).await;
+    times::age_links(&world.app, "5 minutes").await;
+    open_and_check_page(&world, "link-expired", &link).await;
+    world.says("To get a new link, go to your platform's own site").await;
+    assert_eq!(world.text("#go-on").await, "Return to TronAgg");
+
+    open_and_check_page(&world, "start", "/").await;
+    world.says("Ready").await;
+    world.click("#dashboard").await;
+    world.is_at("/dashboard/signed-out").await;
+    world.open("/").await;
+    world.click("#book").await;
+    world.is_at("/docs/book/").await;
 
     provider::install(&world, WALLET).await;
     open_and_check_page(&world, "sign-in", provider::LOGIN).await;

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fmt::{self, Write as _},
     net::IpAddr,
-    sync::Arc,
 };
 
 use axum::{Router, http::HeaderMap};
@@ -13,13 +12,13 @@ use serde_json::{Value, json};
 use tollgate::{
     auth::ClientAddress,
     domain::dashboard::WebOrigin,
-    http::{docs, router},
     state::{AppState, Limits},
 };
 use tower::ServiceExt as _;
 
 use crate::harness::{
     Answer, App, Call, TestTenant,
+    app::service,
     listener::{Listening, SlowRequest},
 };
 
@@ -51,12 +50,10 @@ pub struct Page {
     pub source: String,
 }
 
-/// The API, the dashboard and the documentation of a service on the app's node, at a public URL.
+/// The whole router of a service on the app's node, at a public URL.
 pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
-    let state = AppState::new(app.node.clone(), Limits::default(), url, true);
-    let pages = tollgate::dashboard::routes(&state).merge(docs());
-    router(state, pages, Arc::default())
+    service(AppState::new(app.node.clone(), Limits::default(), url, true))
 }
 
 impl Site {

@@ -21,7 +21,7 @@ use tollgate::{
         text::Name,
     },
     entropy,
-    http::{docs, router},
+    http::{docs, router, start},
     money::Money,
     node::{Node, NodeSettings},
     state::{AppState, Limits},
@@ -221,9 +221,10 @@ pub fn state_of(node: Node, limits: Limits) -> AppState {
     AppState::new(node, limits, url, true)
 }
 
-/// The whole router of a node: the API, the dashboard and the documentation.
+/// The whole router of a node: the API, the dashboard, the start page and the documentation.
 pub fn service(state: AppState) -> Router {
-    let pages = dashboard::routes(&state).merge(docs());
+    let start = start(&state, true, dashboard::start_page(&state, true));
+    let pages = dashboard::routes(&state).merge(start).merge(docs(&state));
     router(state, pages, Arc::default())
 }
 

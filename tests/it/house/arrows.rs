@@ -63,7 +63,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("form_urlencoded", &["web"]),
     ("ipnet", &["http"]),
     ("k256", &["domain"]),
-    ("rust_embed", &["dashboard", "schema"]),
+    ("rust_embed", &["dashboard", "http", "schema"]),
     ("sha3", &["domain"]),
     ("strsim", &["domain"]),
     ("clap", &["cli", "config", "main"]),

@@ -147,9 +147,19 @@ async fn documentation_can_be_turned_off_and_then_no_problem_links_to_it() {
         let mut command = database.command(&["serve"]);
         command.env("TOLLGATE_DOCS", setting);
         let service = Process::start(command, &log);
-        for path in ["/docs", "/docs/", "/docs/swagger-ui.css", "/openapi.json"] {
+        for path in [
+            "/docs",
+            "/docs/",
+            "/docs/swagger-ui.css",
+            "/openapi.json",
+            "/docs/book",
+            "/docs/book/",
+            "/docs/book/index.html",
+        ] {
             service.send(Call::new("GET", path)).expect(status);
         }
+        let root = service.send(Call::new("GET", "/")).expect(200);
+        assert_eq!(root.json["documentation_url"].is_string(), setting == "on", "{root:?}");
         service.send(Call::new("GET", "/livez")).expect(200);
         let problem = service.send(Call::new("GET", "/v1/me")).expect(401);
         let linked = problem.json.get("documentation_url").is_some();

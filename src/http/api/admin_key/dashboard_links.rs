@@ -77,11 +77,11 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 ///
 /// The link opens the dashboard of one account, once, until it expires. Redirect a user that your
 /// platform has logged in to it, from a page of one of the `return_origins`, or send it to the user
-/// in a mail or a chat. A browser that follows it from elsewhere gets a page with a button, and only
-/// the button opens the session. So a mail scanner or a preview does not use the link up. The
-/// permissions of this admin key decide what the session gives: `keys` the pages and buttons of keys
-/// and of holds, `audit` the balance, the statement, purchases and the log. The session ends when
-/// the admin key is revoked.
+/// in a mail or a chat. A browser that follows it from elsewhere gets a page with a button, and
+/// only the button opens the session. So a mail scanner or a preview does not use the link up. The
+/// permissions of this admin key decide what the session gives: `keys` the pages and buttons of
+/// keys and of holds, `audit` the balance, the statement, purchases and the log. The session ends
+/// when the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     request_body = CreateDashboardLinkRequest,

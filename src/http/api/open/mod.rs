@@ -1,3 +1,4 @@
 //! Endpoints that need no credential.
 
 pub mod health;
+pub mod service;

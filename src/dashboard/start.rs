@@ -1,0 +1,48 @@
+//! The start page: what a browser shows at the address of the service.
+
+use axum::{Router, extract::State, middleware, response::Response, routing::get};
+use tower_http::catch_panic::CatchPanicLayer;
+
+use super::{
+    brand::plain_frame,
+    failures,
+    pages::{frame::Nav, start::StartPage},
+};
+use crate::{
+    state::AppState,
+    web::{
+        failure::{self, Failure},
+        guard::{self, Protection},
+        respond::show,
+    },
+};
+
+#[derive(Clone)]
+struct Start {
+    state: AppState,
+    docs: bool,
+}
+
+/// The start page at `/`, with the layers of a page. `docs`: the service serves its documentation.
+pub fn start_page(state: &AppState, docs: bool) -> Router {
+    let secure = state.public_url().is_secure();
+    let protection = Protection { secure, render_failure: failures::page };
+    let timeout = state.limits().request_timeout;
+    Router::new()
+        .route("/", get(show_start))
+        .layer(CatchPanicLayer::custom(failure::panicked))
+        .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
+        .layer(middleware::from_fn_with_state(protection, guard::protect))
+        .with_state(Start { state: state.clone(), docs })
+}
+
+/// `GET /` of a browser.
+#[tracing::instrument(level = "debug", skip_all)]
+async fn show_start(State(Start { state, docs }): State<Start>) -> Result<Response, Failure> {
+    show(&StartPage {
+        frame: plain_frame("Start", Nav::Nowhere),
+        version: env!("CARGO_PKG_VERSION"),
+        docs,
+        ready: state.store().check_ready().await.is_ok(),
+    })
+}

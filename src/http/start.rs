@@ -1,0 +1,38 @@
+//! `GET /`: a page for browsers, and JSON for other clients.
+
+use axum::{
+    Extension, Router,
+    extract::{Request, State},
+    http::{HeaderValue, Method, header},
+    middleware::{self, Next},
+    response::Response,
+    routing::get,
+};
+use tower::ServiceExt as _;
+
+use super::{
+    api::open::service::{self, Service},
+    problem,
+};
+use crate::{state::AppState, web::accept::prefers_html};
+
+/// The route `/`. `docs`: the service serves its documentation. `page` answers browsers.
+pub fn start(state: &AppState, docs: bool, page: Router) -> Router {
+    Router::new()
+        .route("/", get(service::describe))
+        .method_not_allowed_fallback(problem::no_such_method)
+        .route_layer(Extension(Service::at(state.public_url(), docs)))
+        .route_layer(middleware::from_fn_with_state(page, negotiate))
+}
+
+async fn negotiate(State(page): State<Router>, request: Request, next: Next) -> Response {
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+    let mut response = if is_read && prefers_html(request.headers()) {
+        let Ok(page) = page.oneshot(request).await;
+        page
+    } else {
+        next.run(request).await
+    };
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
