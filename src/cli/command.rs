@@ -47,7 +47,7 @@ enum Command {
     /// A tenant's backend calls the API with an admin key. Its permissions limit what it may do.
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
-    /// End dashboard sessions
+    /// Print a dashboard link, and end dashboard sessions
     #[command(subcommand)]
     Dashboard(dashboard::DashboardCommand),
     /// Check the ledger, and print the newest entry of each account

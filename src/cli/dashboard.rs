@@ -1,23 +1,53 @@
+use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::{database::Database, tenant::find};
+use super::{database::Database, local_url::local_url, tenant::find};
 use crate::{
-    config::DatabaseArgs,
+    config::{AddressArgs, DatabaseArgs},
     domain::{
         account::ExternalId,
         audit::Origin,
+        dashboard::{LinkSeconds, ReturnUrl, WebOrigin, link_url},
         tenant::{Environment, Slug, Tenant},
     },
+    entropy,
     store::{Refusal, StoreError},
 };
 
 #[derive(Subcommand)]
 pub enum DashboardCommand {
+    /// Print a link that opens the dashboard of an account
+    ///
+    /// Prints only the URL. The link works once, and its session has all rights. A service must run
+    /// at the public URL: set TOLLGATE_PUBLIC_URL or TOLLGATE_LISTEN as for this service.
+    Link(Link),
     /// End all dashboard sessions of a tenant or of one account, immediately and on every node
     ///
     /// Also ends links that were not used. A new link or sign-in opens a new session. A service may
     /// run meanwhile.
     EndSessions(EndSessions),
+}
+
+#[derive(Args)]
+pub struct Link {
+    /// Name of the tenant
+    tenant: Slug,
+    /// Id of the account, which is the tenant's own id
+    account: String,
+    /// live or test
+    #[arg(long, default_value = "live")]
+    environment: Environment,
+    /// Seconds until the link expires, 1 to 86400
+    #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_link_seconds)]
+    expires_in: LinkSeconds,
+    /// Where the dashboard leads back to. Its origin must be one of the return_origins of the
+    /// tenant's dashboard settings
+    #[arg(long, value_name = "URL", value_parser = ReturnUrl::parse)]
+    return_url: Option<ReturnUrl>,
+    #[command(flatten)]
+    addresses: AddressArgs,
+    #[command(flatten)]
+    database: DatabaseArgs,
 }
 
 #[derive(Args)]
@@ -36,9 +66,61 @@ pub struct EndSessions {
 impl DashboardCommand {
     pub async fn run(self) -> anyhow::Result<()> {
         match self {
+            Self::Link(link) => link.run().await,
             Self::EndSessions(end) => end.run().await,
         }
     }
+}
+
+impl Link {
+    async fn run(self) -> anyhow::Result<()> {
+        let public_url = self.public_url()?;
+        let database = Database::open_for_command(&self.database).await?;
+        let tenant = find(&database, &self.tenant, self.environment).await?;
+        if let Some(url) = &self.return_url {
+            check_origin(&database, &tenant, url).await?;
+        }
+        let account = ExternalId::parse(&self.account, tenant.policy.account_format)?;
+        let (token, origin) = (entropy::new_session_token()?, Origin::cli());
+        let handle = database.store.account(&tenant, &account, &origin);
+        let made =
+            handle.create_dashboard_link(&token, self.return_url.as_ref(), self.expires_in).await;
+        made.map_err(|error| explain(error, &tenant, &account))?;
+        println!("{}", link_url(&public_url, &token));
+        database.close().await
+    }
+
+    /// What browsers call the service.
+    fn public_url(&self) -> anyhow::Result<WebOrigin> {
+        let addresses = self.addresses.resolve()?;
+        match addresses.public_url {
+            Some(url) => Ok(url),
+            None if addresses.listen.port() == 0 => bail!(
+                "TOLLGATE_LISTEN has port 0, so the service's port is unknown: set \
+                 TOLLGATE_PUBLIC_URL to the URL of the service"
+            ),
+            None => local_url(addresses.listen),
+        }
+    }
+}
+
+fn parse_link_seconds(text: &str) -> Result<LinkSeconds, String> {
+    let seconds: i64 = text.parse().map_err(|_| "must be a whole number".to_owned())?;
+    LinkSeconds::try_from(seconds).map_err(|error| error.to_string())
+}
+
+/// Refuses a URL whose origin the tenant has not registered.
+async fn check_origin(database: &Database, tenant: &Tenant, url: &ReturnUrl) -> anyhow::Result<()> {
+    let origins = database.store.dashboard_settings(tenant).await?.return_origins;
+    if !origins.allow(url) {
+        bail!(
+            "--return-url is of {}, which is not among the return_origins of the dashboard settings \
+             of tenant {}: add it with PATCH /v1/dashboard-settings",
+            url.origin(),
+            tenant.slug
+        );
+    }
+    Ok(())
 }
 
 impl EndSessions {
@@ -67,10 +149,14 @@ async fn end_of_account(
     let (account, origin) =
         (ExternalId::parse(account, tenant.policy.account_format)?, Origin::cli());
     let ended = database.store.account(tenant, &account, &origin).end_dashboard_sessions().await;
-    ended.map_err(|error| match error {
+    ended.map_err(|error| explain(error, tenant, &account))
+}
+
+fn explain(error: StoreError, tenant: &Tenant, account: &ExternalId) -> anyhow::Error {
+    match error {
         StoreError::Refused(Refusal::NotFound) => {
             anyhow::anyhow!("tenant {} has no account {account}", tenant.slug)
         }
         other => other.into(),
-    })
+    }
 }

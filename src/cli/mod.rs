@@ -7,6 +7,7 @@ mod database;
 mod demo;
 mod head_file;
 mod ledger;
+mod local_url;
 mod log;
 mod migrate;
 mod openapi;

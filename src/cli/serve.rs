@@ -11,7 +11,7 @@ use tokio::{
 };
 use tracing::{error, info, warn};
 
-use super::{database::Database, log::start_log};
+use super::{database::Database, local_url::local_url, log::start_log};
 use crate::{
     config::{DatabaseArgs, DatabaseConfig, ServerArgs, ServerConfig, resolve},
     dashboard,
@@ -79,9 +79,14 @@ impl Service {
         Ok(self.listener.local_addr()?)
     }
 
-    /// Whether the service shows the API documentation at `/docs`.
+    /// Whether the service serves its documentation.
     pub fn has_docs(&self) -> bool {
         self.config.docs
+    }
+
+    /// What browsers call the service.
+    pub fn public_url(&self) -> anyhow::Result<WebOrigin> {
+        self.config.public_url.clone().map_or_else(|| local_url(self.address()?), Ok)
     }
 
     /// Serves requests until a signal arrives, then finishes the requests in flight and stops. A
@@ -89,13 +94,11 @@ impl Service {
     pub async fn run(self) -> anyhow::Result<()> {
         let address = self.address()?;
         info!(%address, "serving");
-        let public_url = match self.config.public_url {
-            Some(url) => {
-                info!(public_url = %url, "the dashboard is at this address");
-                url
-            }
-            None => local_url(address)?,
-        };
+        let public_url = self.public_url()?;
+        match &self.config.public_url {
+            Some(url) => info!(public_url = %url, "the dashboard is at this address"),
+            None => log_local_url(address, &public_url),
+        }
         let docs = self.config.docs;
         let state = AppState::new(self.node.clone(), self.config.limits, public_url, docs);
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
@@ -179,17 +182,10 @@ impl Service {
     }
 }
 
-/// The URL of the service for a browser on this machine. Logs it for the operator, with a warning
-/// if the dashboard is not reachable from elsewhere: `http` works only on loopback addresses.
-fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
-    let (ip, port) = (address.ip().to_canonical(), address.port());
-    let url = if ip.is_loopback() {
-        format!("http://{}", SocketAddr::new(ip, port))
-    } else {
-        format!("http://localhost:{port}")
-    };
-    let public_url = WebOrigin::parse(&url)
-        .with_context(|| format!("{url} cannot be the address of the dashboard"))?;
+/// Logs where the dashboard is, with a warning if it is not reachable from elsewhere: `http` works
+/// only on loopback addresses.
+fn log_local_url(address: SocketAddr, public_url: &WebOrigin) {
+    let ip = address.ip().to_canonical();
     if ip.is_loopback() {
         info!(%public_url, "the dashboard is at this address");
     } else if ip.is_unspecified() {
@@ -204,7 +200,6 @@ fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
              TOLLGATE_PUBLIC_URL=https://… behind TLS"
         );
     }
-    Ok(public_url)
 }
 
 /// Maximum number of open files and sockets beside those of clients: the database's, the log, the

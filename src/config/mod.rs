@@ -2,6 +2,7 @@
 //! Only this module reads the environment. All invalid values are reported together. Before that,
 //! `given.rs` refuses settings that are set but empty, and libpq's variables that are invalid.
 
+mod addresses;
 mod database;
 mod environment;
 mod error;
@@ -15,6 +16,7 @@ mod server;
 mod unknown;
 mod variable;
 
+pub use addresses::{AddressArgs, Addresses};
 pub use database::{DatabaseArgs, DatabaseConfig, DatabasePlace};
 pub use environment::load_dotenv;
 pub use error::ConfigError;

@@ -24,6 +24,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::config::AddressArgs;
 
     fn some(text: &str) -> Option<String> {
         Some(text.to_owned())
@@ -39,7 +40,7 @@ mod tests {
             ..DatabaseArgs::default()
         };
         let server = ServerArgs {
-            listen: some("8080"),
+            addresses: AddressArgs { listen: some("8080"), ..AddressArgs::default() },
             trusted_proxies: some("::1,10.0.0.0/33"),
             docs: some("no"),
             max_body_bytes: some("1e6"),

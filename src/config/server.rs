@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use clap::Args;
 
-use super::reader::{ADDRESS_FORMS, Reader, read_address};
+use super::{
+    addresses::AddressArgs,
+    reader::{Reader, read_address},
+};
 use crate::{
     auth::MAX_ENTRIES,
     domain::dashboard::WebOrigin,
@@ -18,20 +21,8 @@ use crate::{
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct ServerArgs {
-    /// Address and port of the HTTP interface [default: 127.0.0.1:8080]
-    ///
-    /// Tollgate speaks plain HTTP/1.1. Put a proxy with TLS in front if clients connect from other
-    /// machines. The address 0.0.0.0 listens on all IPv4 addresses.
-    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
-    pub listen: Option<String>,
-
-    /// Origin at which browsers reach the dashboard, such as https://keys.example.com [default:
-    /// http:// and the address of TOLLGATE_LISTEN, or localhost if that is not a loopback address]
-    /// [allowed: https:// and a host, or http:// and a loopback host, without a path]
-    ///
-    /// Dashboard links begin with this origin, and the dashboard accepts forms only from it.
-    #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
-    pub public_url: Option<String>,
+    #[command(flatten)]
+    pub addresses: AddressArgs,
 
     /// Addresses and networks of the proxies in front, such as 127.0.0.1,10.0.0.0/8,fd00::/8
     /// [default: none]
@@ -204,10 +195,7 @@ pub struct ServerConfig {
 
 impl ServerArgs {
     pub(super) fn read(&self, reader: &mut Reader) -> Option<ServerConfig> {
-        let listen = self.listen.as_deref();
-        let listen = reader
-            .value("TOLLGATE_LISTEN", listen, ADDRESS_FORMS, read_address)
-            .unwrap_or_else(|| read_address("127.0.0.1:8080"));
+        let addresses = self.addresses.read(reader);
         let metrics = self.metrics_listen.as_deref();
         let metrics = reader.value(
             "TOLLGATE_METRICS_LISTEN",
@@ -226,13 +214,6 @@ impl ServerArgs {
                 _ => None,
             });
         let docs = docs.unwrap_or(Some(true));
-        let public_url = reader.value(
-            "TOLLGATE_PUBLIC_URL",
-            self.public_url.as_deref(),
-            "https:// and a host, or http:// and a loopback one, without a path",
-            |text| WebOrigin::parse(text).ok().map(Some),
-        );
-        let public_url = public_url.unwrap_or(Some(None));
         let proxies = reader.value(
             "TOLLGATE_TRUSTED_PROXIES",
             self.trusted_proxies.as_deref(),
@@ -307,10 +288,11 @@ impl ServerArgs {
                  must be shorter, because a revoke may wait for as long as a lease"
             ));
         }
+        let addresses = addresses?;
         Some(ServerConfig {
-            listen: listen?,
+            listen: addresses.listen,
             metrics_listen: metrics?,
-            public_url: public_url?,
+            public_url: addresses.public_url,
             trusted_proxies: proxies?,
             docs: docs?,
             limits: Limits {

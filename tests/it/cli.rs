@@ -94,6 +94,7 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let unknown_tenant = data_dir.error(&["admin-key", "list", "nobody"]);
     assert!(unknown_tenant.contains("no tenant nobody in environment live"), "{unknown_tenant}");
 
+    open_dashboard_by_command(&data_dir, &service, admin_key);
     end_dashboard_sessions(&data_dir, &service, admin_key);
 
     let (status, log) = service.stop();
@@ -104,6 +105,70 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert!(data_dir.stdout(&["tenant", "list"]).contains("tronagg"));
     assert!(data_dir.stdout(&["migrate"]).contains("up to date"));
     assert_eq!(data_dir.postmaster_pid(), None);
+}
+
+/// Opens a session by a link that the command prints, and ends it.
+fn open_dashboard_by_command(data_dir: &DataDir, service: &Process, admin_key: &str) {
+    let public_url = format!("http://{}", service.address);
+    let link = |more: &[&'static str]| {
+        let mut arguments = vec!["dashboard", "link", "tronagg", WALLET, "--public-url"];
+        arguments.push(&public_url);
+        arguments.extend(more);
+        data_dir.stdout(&arguments)
+    };
+    let printed = link(&[]);
+    let path = printed.strip_suffix('\n').and_then(|line| line.strip_prefix(&public_url));
+    let path = path.unwrap_or_else(|| panic!("no link at {public_url}: {printed}"));
+    let token = path.strip_prefix("/dashboard/enter?token=").expect("a token");
+    assert_eq!(token.len(), 43, "only the link is printed: {printed}");
+    let form = format!("token={token}");
+    let confirm = Call::new("POST", "/dashboard/enter")
+        .header("Origin", &public_url)
+        .body("application/x-www-form-urlencoded", form);
+    service.send(confirm).expect(200);
+    let events = || {
+        let call = Call::new("GET", "/v1/audit-events?limit=2").bearer(admin_key);
+        let listed = service.send(call).expect(200);
+        let shown = |event: &serde_json::Value| {
+            let text = |member: &str| event[member].as_str().unwrap_or_default().to_owned();
+            (text("action"), text("actor"))
+        };
+        listed.data().iter().map(shown).collect::<Vec<_>>()
+    };
+    let event = |action: &str, actor: &str| (action.to_owned(), actor.to_owned());
+    let opened = event("session.open", "account_owner");
+    assert_eq!(events(), [opened, event("dashboard_link.create", "cli")]);
+    let end = ["dashboard", "end-sessions", "tronagg", WALLET];
+    assert_eq!(data_dir.stdout(&end), "Sessions ended: 1\n");
+
+    link(&["--expires-in", "86400"]);
+    let create = event("dashboard_link.create", "cli");
+    assert_eq!(events()[0], create);
+    let settings = Call::new("PATCH", "/v1/dashboard-settings").bearer(admin_key);
+    let origins = json!({"return_origins": ["https://app.example.com"]});
+    service.send(settings.json(origins)).expect(200);
+    link(&["--return-url", "https://app.example.com/keys"]);
+    assert_eq!(events()[0], create);
+    assert_eq!(data_dir.stdout(&end), "Sessions ended: 0\n");
+
+    let refused: [(&[&str], &str); 9] = [
+        (&["tronagg", OTHER_WALLET], "tenant tronagg has no account"),
+        (&["tronagg", "nobody", "--environment", "test"], "tenant tronagg has no account nobody"),
+        (&["nobody", WALLET], "no tenant nobody in environment live"),
+        (&["tronagg", WALLET, "--expires-in", "0"], "must be from 1 to 86400"),
+        (&["tronagg", WALLET, "--expires-in", "86401"], "must be from 1 to 86400"),
+        (&["tronagg", WALLET, "--expires-in", "soon"], "must be a whole number"),
+        (
+            &["tronagg", WALLET, "--return-url", "https://evil.example/"],
+            "not among the return_origins",
+        ),
+        (&["tronagg", WALLET, "--public-url", "http://keys.example.com"], "TOLLGATE_PUBLIC_URL is"),
+        (&["tronagg", WALLET, "--listen", "127.0.0.1:0"], "TOLLGATE_LISTEN has port 0"),
+    ];
+    for (arguments, expected) in refused {
+        let error = data_dir.error(&[&["dashboard", "link"][..], arguments].concat());
+        assert!(error.contains(expected), "{expected} is not in: {error}");
+    }
 }
 
 /// Opens a session by a link, and ends it and an unused link by the command.
@@ -342,6 +407,7 @@ fn every_command_and_option_has_help_text() {
         "tollgate openapi",
         "tollgate admin-key revoke",
         "tollgate dashboard end-sessions",
+        "tollgate dashboard link",
         "tollgate ledger verify",
     ] {
         assert!(walked.iter().any(|name| name == command), "{command} is not in {walked:?}");

@@ -2,6 +2,14 @@
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
+use tollgate::{
+    domain::{
+        account::{AccountFormat, ExternalId},
+        audit::Origin,
+        dashboard::LinkSeconds,
+    },
+    entropy,
+};
 
 use super::{
     times,
@@ -103,6 +111,26 @@ async fn link_expires_after_the_requested_seconds_from_one_to_a_day() {
     let link = site.link_with(&site.app.tronagg, of_a_day).await;
     times::age_links(&site.app, "24 hours").await;
     site.visitor().get(&link).await.expect(410).says(LINK_UNUSABLE);
+}
+
+#[tokio::test]
+async fn link_of_the_command_line_gives_all_rights() {
+    let site = Site::start().await;
+    let wallet = site.app.wallet("0").await;
+    let app = &site.app;
+    let account = ExternalId::parse(wallet, AccountFormat::Tron).expect("an account");
+    let (token, origin) = (entropy::new_session_token().expect("entropy"), Origin::cli());
+    let handle = app.store.account(&app.tronagg.tenant, &account, &origin);
+    let made = handle.create_dashboard_link(&token, None, LinkSeconds::default()).await;
+    made.expect("a link");
+    let mut owner = site.owner_by_link(&format!("{ENTER}?token={}", token.expose())).await;
+    for path in ["/dashboard/keys", "/dashboard/balance", "/dashboard/log"] {
+        owner.get(path).await.expect(200);
+    }
+    let events = app.tronagg.call("GET", "/v1/audit-events?limit=2");
+    let events = site.api(events).await.expect(200);
+    assert_eq!(events.data()[1]["action"], "dashboard_link.create");
+    assert_eq!(events.data()[1]["actor"], "cli");
 }
 
 #[tokio::test]

@@ -1,0 +1,18 @@
+//! The URL of a service that has no public URL.
+
+use std::net::SocketAddr;
+
+use anyhow::Context as _;
+
+use crate::domain::dashboard::WebOrigin;
+
+/// The URL of the service that listens on this address, for a browser on this machine.
+pub fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
+    let (ip, port) = (address.ip().to_canonical(), address.port());
+    let url = if ip.is_loopback() {
+        format!("http://{}", SocketAddr::new(ip, port))
+    } else {
+        format!("http://localhost:{port}")
+    };
+    WebOrigin::parse(&url).with_context(|| format!("{url} cannot be the address of the dashboard"))
+}

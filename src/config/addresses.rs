@@ -1,0 +1,62 @@
+//! Settings of the service's addresses: where it listens, and where browsers find it.
+
+use std::net::SocketAddr;
+
+use clap::Args;
+
+use super::{
+    error::ConfigError,
+    reader::{ADDRESS_FORMS, Reader, read_address},
+};
+use crate::domain::dashboard::WebOrigin;
+
+/// Where the service listens, and where browsers find it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Server")]
+pub struct AddressArgs {
+    /// Address and port of the HTTP interface [default: 127.0.0.1:8080]
+    ///
+    /// Tollgate speaks plain HTTP/1.1. Put a proxy with TLS in front if clients connect from other
+    /// machines. The address 0.0.0.0 listens on all IPv4 addresses.
+    #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
+    pub listen: Option<String>,
+
+    /// Origin at which browsers reach the dashboard, such as https://keys.example.com [default:
+    /// http:// and the address of TOLLGATE_LISTEN, or localhost if that is not a loopback address]
+    /// [allowed: https:// and a host, or http:// and a loopback host, without a path]
+    ///
+    /// Dashboard links begin with this origin, and the dashboard accepts forms only from it.
+    #[arg(long, env = "TOLLGATE_PUBLIC_URL", value_name = "ORIGIN")]
+    pub public_url: Option<String>,
+}
+
+/// The addresses, as they are configured.
+#[derive(Clone, Debug)]
+pub struct Addresses {
+    pub listen: SocketAddr,
+    /// `None`: that of the address that is listened on.
+    pub public_url: Option<WebOrigin>,
+}
+
+impl AddressArgs {
+    pub fn resolve(&self) -> Result<Addresses, ConfigError> {
+        let mut reader = Reader::default();
+        let resolved = self.read(&mut reader);
+        reader.finish(resolved)
+    }
+
+    pub(super) fn read(&self, reader: &mut Reader) -> Option<Addresses> {
+        let listen = self.listen.as_deref();
+        let listen = reader
+            .value("TOLLGATE_LISTEN", listen, ADDRESS_FORMS, read_address)
+            .unwrap_or_else(|| read_address("127.0.0.1:8080"));
+        let public_url = reader.value(
+            "TOLLGATE_PUBLIC_URL",
+            self.public_url.as_deref(),
+            "https:// and a host, or http:// and a loopback one, without a path",
+            |text| WebOrigin::parse(text).ok().map(Some),
+        );
+        let public_url = public_url.unwrap_or(Some(None));
+        Some(Addresses { listen: listen?, public_url: public_url? })
+    }
+}
