@@ -1,6 +1,8 @@
-use std::sync::Arc;
+use std::{path::Path, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
+use tokio::time::sleep;
 
 use super::serve::Service;
 use crate::{
@@ -11,6 +13,7 @@ use crate::{
         api_key::{KeyPrefix, KeyText},
         audit::Origin,
         credit::NewCredit,
+        dashboard::{LinkSeconds, WebOrigin, link_url},
         idempotency::IdempotencyKey,
         permission::PermissionSet,
         scope::ScopeSet,
@@ -24,6 +27,12 @@ use crate::{
 /// Name of the admin keys of the demo. Each start creates new ones, because the texts of the old
 /// ones are not stored.
 const ADMIN_KEY_NAME: &str = "demo";
+
+/// The public URL of a service with the default settings.
+const DEFAULT_URL: &str = "http://127.0.0.1:8080";
+
+/// The pause between two checks whether the service is ready.
+const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
 pub struct Demo {
@@ -90,17 +99,64 @@ const EXAMPLES: [Example; 3] = [
 impl Demo {
     pub async fn run(self) -> anyhow::Result<()> {
         let service = Service::start(&self.database, &self.server).await?;
-        let store = &service.database.store;
+        let store = Arc::clone(&service.database.store);
         // The service has no session yet, so it does not receive acknowledgements by itself.
         let hearing = service.database.hear_acknowledgements().await;
         let mut exports = Vec::new();
         for example in &EXAMPLES {
-            let key = example.make(store).await?;
+            let key = example.make(&store).await?;
             exports.push(format!("export {}={}", example.variable, key.expose()));
         }
         drop(hearing);
-        print_walk(service.address()?, service.has_docs(), &exports);
-        service.run().await
+        let public_url = service.public_url()?;
+        let link = EXAMPLES[0].link(&store, &public_url).await?;
+        let text = Text {
+            address: service.address()?,
+            has_docs: service.has_docs(),
+            exports: exports.join("\n"),
+            link,
+            other_link: self.other_link(&public_url)?,
+        };
+        // Last, so that no log line of the start hides the text.
+        let print_when_ready = async move {
+            while store.check_ready().await.is_err() {
+                sleep(CHECK_AGAIN_AFTER).await;
+            }
+            text.print();
+        };
+        service.run_beside(print_when_ready).await
+    }
+
+    /// How to get another link: the command as the user of this demo has to type it.
+    fn other_link(&self, public_url: &WebOrigin) -> anyhow::Result<String> {
+        let program = std::env::args_os().next().context("the program has no name")?;
+        let example = &EXAMPLES[0];
+        let mut words = vec![quoted(&program.to_string_lossy())];
+        words.extend(["dashboard", "link", example.slug, example.account].map(str::to_owned));
+        if let Some(directory) = &self.database.data_dir {
+            let directory = std::path::absolute(Path::new(directory))?;
+            words.push("--data-dir".to_owned());
+            words.push(quoted(&directory.to_string_lossy()));
+        }
+        if public_url.as_str() != DEFAULT_URL {
+            words.push("--public-url".to_owned());
+            words.push(quoted(public_url.as_str()));
+        }
+        // The URL may contain a password, so the command does not repeat it.
+        let condition =
+            if self.database.database_url.is_some() { " with the same DATABASE_URL" } else { "" };
+        Ok(format!("To get another link, run{condition}:\n\n{}", words.join(" ")))
+    }
+}
+
+/// A word as a shell reads it back.
+fn quoted(word: &str) -> String {
+    let is_plain =
+        |character: char| character.is_ascii_alphanumeric() || "/.:-_".contains(character);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
     }
 }
 
@@ -134,6 +190,16 @@ impl Example {
         Ok(admin_key)
     }
 
+    /// A link into the dashboard of its account, for a day.
+    async fn link(&self, store: &Store, public_url: &WebOrigin) -> anyhow::Result<String> {
+        let tenant = store.find_tenant(&self.slug.parse()?, self.environment).await?;
+        let account = ExternalId::parse(self.account, self.account_format)?;
+        let (token, origin) = (entropy::new_session_token()?, Origin::cli());
+        let handle = store.account(&tenant, &account, &origin);
+        handle.create_dashboard_link(&token, None, LinkSeconds::DAY).await?;
+        Ok(link_url(public_url, &token))
+    }
+
     fn policy(&self) -> anyhow::Result<TenantPolicy> {
         Ok(TenantPolicy {
             prefix: KeyPrefix::parse(self.prefix)?,
@@ -162,23 +228,41 @@ impl Example {
     }
 }
 
-fn print_walk(address: std::net::SocketAddr, has_docs: bool, exports: &[String]) {
-    // A service that listens on all addresses is reached over the loopback address.
-    let host =
-        if address.ip().is_unspecified() { "127.0.0.1".into() } else { address.ip().to_string() };
-    let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let url = format!("http://{host}:{}", address.port());
-    let docs = if has_docs { format!("    API documentation: {url}/docs") } else { String::new() };
-    let account = EXAMPLES[0].account;
-    println!(
-        r#"
-Tollgate is ready: {url}{docs}
+/// What the demo prints for its user.
+struct Text {
+    address: std::net::SocketAddr,
+    has_docs: bool,
+    exports: String,
+    link: String,
+    other_link: String,
+}
 
-Paste the lines below into another terminal. First, the admin keys of this start:
+impl Text {
+    fn print(&self) {
+        let Self { address, has_docs, exports, link, other_link } = self;
+        // A service that listens on all addresses is reached over the loopback address.
+        let host = if address.ip().is_unspecified() {
+            "127.0.0.1".into()
+        } else {
+            address.ip().to_string()
+        };
+        let host = if host.contains(':') { format!("[{host}]") } else { host };
+        let url = format!("http://{host}:{}", address.port());
+        let docs = if *has_docs {
+            format!("\nDocumentation: {url}/docs/book/\nAPI reference: {url}/docs\n")
+        } else {
+            String::new()
+        };
+        let account = EXAMPLES[0].account;
+        println!(
+            r#"
+Tollgate is ready: {url}
+{docs}
+To try the API, paste these lines into another terminal. First, the admin keys of this start:
 
 {exports}
 
-# Create a key for an account of TronAgg. Its text is shown only once.
+# Create an API key for an account of TronAgg. The key is shown only once.
 CREATED=$(curl -sS -X POST {url}/v1/accounts/{account}/keys -H "Authorization: Bearer $TRONAGG_ADMIN_KEY" -H 'Content-Type: application/json' -d '{{"name": "my first bot"}}'); echo "$CREATED"
 export TRONAGG_API_KEY=$(echo "$CREATED" | sed 's/.*"key":"\([^"]*\)".*/\1/') KEY_ID=$(echo "$CREATED" | sed 's/.*"id":"\([^"]*\)".*/\1/')
 
@@ -193,7 +277,12 @@ curl -sS -X POST {url}/v1/accounts/{account}/keys/$KEY_ID/revoke -H "Authorizati
 
 # The key is refused now: 401.
 curl -sS -i {url}/v1/me -H "X-API-Key: $TRONAGG_API_KEY"; echo
-"#,
-        exports = exports.join("\n"),
-    );
+
+The link below opens the dashboard of the account {account}. It works once, within 24 hours.
+{other_link}
+
+Open the dashboard: {link}
+"#
+        );
+    }
 }

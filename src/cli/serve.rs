@@ -1,4 +1,4 @@
-use std::{net::SocketAddr, os::fd::AsFd as _, pin::pin, sync::Arc};
+use std::{future::pending, net::SocketAddr, os::fd::AsFd as _, pin::pin, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -92,6 +92,11 @@ impl Service {
     /// Serves requests until a signal arrives, then finishes the requests in flight and stops. A
     /// background job that ends on its own stops the service too: it cannot do without its jobs.
     pub async fn run(self) -> anyhow::Result<()> {
+        self.run_beside(pending()).await
+    }
+
+    /// The same. `companion` runs while requests are served, after the log lines of the start.
+    pub async fn run_beside(self, companion: impl Future<Output = ()>) -> anyhow::Result<()> {
         let address = self.address()?;
         info!(%address, "serving");
         let public_url = self.public_url()?;
@@ -154,7 +159,13 @@ impl Service {
             pages = pages.merge(http::docs(&state));
         }
         let router = http::router(state, pages, refusals);
-        if http::serve(self.listener, router, limits, connections, proxies, stopped).await {
+        let serving = http::serve(self.listener, router, limits, connections, proxies, stopped);
+        let mut serving = pin!(serving);
+        let all_finished = tokio::select! {
+            all_finished = &mut serving => all_finished,
+            () = companion => serving.await,
+        };
+        if all_finished {
             info!("all requests in flight are finished");
         } else {
             let drain_timeout = limits.drain_timeout;

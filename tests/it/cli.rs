@@ -208,8 +208,17 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let data_dir = DataDir::new("demo");
     let first = data_dir.start(&["demo"]);
     let url = first.printed_after("Tollgate is ready: ");
-    assert!(url.starts_with(&format!("http://{} ", first.address)), "{url}");
+    assert_eq!(url, format!("http://{}", first.address));
     first.printed_after("curl -sS ");
+    // The text ends with a link that works, and says how to get another one.
+    let link = first.printed_after("Open the dashboard: ");
+    let path = link.strip_prefix(&url).expect("a link to this service");
+    let asked = first.send(Call::new("GET", path)).expect(200);
+    assert!(String::from_utf8_lossy(&asked.body).contains(WALLET), "{asked:?}");
+    let program = env!("CARGO_BIN_EXE_tollgate");
+    let options = first.printed_after(&format!("{program} dashboard link tronagg {WALLET} "));
+    let data = format!("--data-dir {} --public-url {url}", data_dir.path.display());
+    assert_eq!(options, data);
     let old_key = first.exported("TRONAGG_ADMIN_KEY");
     let read = |key: &str| Call::new("GET", &format!("/v1/accounts/{WALLET}")).bearer(key);
     let account = first.send(read(&old_key)).expect(200);
