@@ -26,7 +26,7 @@ pub struct Shared {
     pub(crate) limits: Limits,
     pub(crate) public_url: WebOrigin,
     /// Whether the service has its documentation.
-    pub(crate) docs: bool,
+    docs: bool,
 }
 
 /// Limits of one request.
@@ -93,6 +93,11 @@ impl AppState {
     #[must_use]
     pub fn public_url(&self) -> &WebOrigin {
         &self.public_url
+    }
+
+    /// Whether the service serves its documentation.
+    pub(crate) fn docs(&self) -> bool {
+        self.docs
     }
 
     pub(crate) fn store(&self) -> &Arc<Store> {

@@ -153,11 +153,8 @@ impl Service {
                 }
             }
         };
-        let start = http::start(&state, docs, dashboard::start_page(&state, docs));
-        let mut pages = dashboard::routes(&state).merge(start);
-        if docs {
-            pages = pages.merge(http::docs(&state));
-        }
+        let start = http::start(&state, dashboard::start_page(&state));
+        let pages = dashboard::routes(&state).merge(start).merge(http::docs(&state));
         let router = http::router(state, pages, refusals);
         let serving = http::serve(self.listener, router, limits, connections, proxies, stopped);
         let mut serving = pin!(serving);

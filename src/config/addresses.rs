@@ -12,7 +12,7 @@ use crate::domain::dashboard::WebOrigin;
 
 /// Where the service listens, and where browsers find it.
 #[derive(Args, Clone, Debug, Default)]
-#[command(next_help_heading = "Server")]
+#[command(next_help_heading = "HTTP")]
 pub struct AddressArgs {
     /// Address and port of the HTTP interface [default: 127.0.0.1:8080]
     ///

@@ -17,14 +17,8 @@ use crate::{
     },
 };
 
-#[derive(Clone)]
-struct Start {
-    state: AppState,
-    docs: bool,
-}
-
-/// The start page at `/`, with the layers of a page. `docs`: the service serves its documentation.
-pub fn start_page(state: &AppState, docs: bool) -> Router {
+/// The start page at `/`, with the layers of a page.
+pub fn start_page(state: &AppState) -> Router {
     let secure = state.public_url().is_secure();
     let protection = Protection { secure, render_failure: failures::page };
     let timeout = state.limits().request_timeout;
@@ -33,16 +27,16 @@ pub fn start_page(state: &AppState, docs: bool) -> Router {
         .layer(CatchPanicLayer::custom(failure::panicked))
         .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
         .layer(middleware::from_fn_with_state(protection, guard::protect))
-        .with_state(Start { state: state.clone(), docs })
+        .with_state(state.clone())
 }
 
 /// `GET /` of a browser.
 #[tracing::instrument(level = "debug", skip_all)]
-async fn show_start(State(Start { state, docs }): State<Start>) -> Result<Response, Failure> {
+async fn show_start(State(state): State<AppState>) -> Result<Response, Failure> {
     show(&StartPage {
         frame: plain_frame("Start", Nav::Nowhere),
         version: env!("CARGO_PKG_VERSION"),
-        docs,
+        docs: state.docs(),
         ready: state.store().check_ready().await.is_ok(),
     })
 }

@@ -17,8 +17,11 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// `/docs`, `/openapi.json` and `/docs/book/`.
+/// `/docs`, `/openapi.json` and `/docs/book/`. No routes if the documentation is turned off.
 pub fn docs(state: &AppState) -> Router {
+    if !state.docs() {
+        return Router::new();
+    }
     // The page's badge would ask a service elsewhere whether the document is valid.
     let config = Config::new(["/openapi.json"]).validator_url("none");
     let page: Router =

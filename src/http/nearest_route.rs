@@ -38,7 +38,7 @@ struct Route {
 ///
 /// It does not repeat the path: a client may have put a key there by mistake.
 pub async fn no_such_path(State(state): State<AppState>, method: Method, uri: Uri) -> Problem {
-    match nearest(&method, uri.path(), state.docs) {
+    match nearest(&method, uri.path(), state.docs()) {
         Some(Route { method, path, .. }) => Problem::new(
             ProblemCode::NotFound,
             format!(

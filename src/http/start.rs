@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{state::AppState, web::accept::prefers_html};
 
-/// The route `/`. `docs`: the service serves its documentation. `page` answers browsers.
-pub fn start(state: &AppState, docs: bool, page: Router) -> Router {
+/// The route `/`. `page` answers browsers.
+pub fn start(state: &AppState, page: Router) -> Router {
     Router::new()
         .route("/", get(service::describe))
         .method_not_allowed_fallback(problem::no_such_method)
-        .route_layer(Extension(Service::at(state.public_url(), docs)))
+        .route_layer(Extension(Service::at(state.public_url(), state.docs())))
         .route_layer(middleware::from_fn_with_state(page, negotiate))
 }
 

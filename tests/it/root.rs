@@ -1,17 +1,14 @@
 //! `GET /`: a page for browsers, and JSON for other clients.
 
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 use tollgate::{
-    dashboard,
-    http::{router, start},
-    state::Limits,
+    domain::dashboard::WebOrigin,
+    state::{AppState, Limits},
 };
 
 use crate::{
-    dashboard::visitor::{attribute, tags},
-    harness::{Answer, App, Call, app::state_of},
+    dashboard::visitor::{LOOPBACK, attribute, tags},
+    harness::{Answer, App, Call, app::service},
 };
 
 /// What browsers send in `Accept`.
@@ -20,10 +17,9 @@ const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*
 /// A service that does not serve its documentation.
 async fn without_docs() -> App {
     let app = App::start().await;
-    let state = state_of(app.node.clone(), Limits::default());
-    let start = start(&state, false, dashboard::start_page(&state, false));
-    let pages = dashboard::routes(&state).merge(start);
-    App { router: router(state, pages, Arc::default()), ..app }
+    let url = WebOrigin::parse(LOOPBACK).expect("an origin");
+    let state = AppState::new(app.node.clone(), Limits::default(), url, false);
+    App { router: service(state), ..app }
 }
 
 fn get() -> Call {

@@ -46,7 +46,7 @@ pub struct Observer {
 
 impl Observer {
     pub fn new(state: AppState, refusals: Arc<RefusalLog>) -> Self {
-        let error_pages = state.docs.then(|| format!("{}{ERROR_PAGES}", state.public_url).into());
+        let error_pages = state.docs().then(|| format!("{}{ERROR_PAGES}", state.public_url).into());
         Self { limits: state.limits, state: Some(state), refusals, error_pages }
     }
 

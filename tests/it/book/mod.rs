@@ -14,5 +14,6 @@ mod html;
 mod links;
 mod markdown;
 mod paths;
+mod served;
 mod summary;
 mod variables;

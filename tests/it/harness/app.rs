@@ -223,7 +223,7 @@ pub fn state_of(node: Node, limits: Limits) -> AppState {
 
 /// The whole router of a node: the API, the dashboard, the start page and the documentation.
 pub fn service(state: AppState) -> Router {
-    let start = start(&state, true, dashboard::start_page(&state, true));
+    let start = start(&state, dashboard::start_page(&state));
     let pages = dashboard::routes(&state).merge(start).merge(docs(&state));
     router(state, pages, Arc::default())
 }
