@@ -1,4 +1,4 @@
-//! Reads the bodies of requests, of the API too.
+//! Reads request bodies, for the pages and for the API.
 
 use std::{future::poll_fn, pin::pin};
 
@@ -9,26 +9,26 @@ use axum::{
 };
 use http_body_util::{BodyExt as _, LengthLimitError};
 
-/// Why a body was not read to its end.
+/// The reason why a body could not be read.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BodyError {
-    /// It is larger than its route accepts.
+    /// The body is larger than its route accepts.
     TooLarge,
-    /// It broke off.
+    /// The connection failed before the end of the body.
     Broken,
 }
 
 /// The whole body of a request.
 pub struct WholeBody {
     pub bytes: Bytes,
-    /// Whether a part of it was still to arrive when the reading began. Anything that was checked
-    /// before may have changed since.
+    /// Whether the reader had to wait for a part of the body. If so, anything that was checked
+    /// before may have changed.
     pub waited: bool,
 }
 
-/// Reads the whole body, if it is not larger than its route accepts. If the request declares a
-/// larger one, nothing is read: a client that waits for `100 Continue` need not send it, and one
-/// that sends it slowly gets the answer immediately.
+/// Reads the whole body, up to the size that its route accepts. If the request declares a larger
+/// body, reads nothing: a client that waits for `100 Continue` need not send the body, and a slow
+/// client gets the response immediately.
 pub async fn read_whole(request: Request) -> Result<WholeBody, BodyError> {
     let declared = request.body().size_hint().lower();
     let body = request.into_limited_body();
@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn body_is_waited_for_only_if_a_part_of_it_is_still_to_arrive() {
+    async fn reader_waits_only_for_a_body_that_has_not_arrived() {
         let late = stream::once(async {
             tokio::task::yield_now().await;
             Ok::<_, Infallible>("ab")

@@ -2,7 +2,7 @@
 
 use askama::{Template, filters::HtmlSafe};
 
-/// The size of a chart in its own units. The page stretches it to the width that there is.
+/// The size of a chart in SVG units. The page stretches the chart to the available width.
 const WIDTH: i64 = 960;
 const HEIGHT: i64 = 160;
 
@@ -10,30 +10,30 @@ const HEIGHT: i64 = 160;
 const SPARK_WIDTH: i64 = 120;
 const SPARK_HEIGHT: i64 = 28;
 
-/// The least height of a bar that is not zero: it has to be seen.
+/// The minimum height of a bar with a positive value, so that the bar stays visible.
 const LEAST: i64 = 2;
 
-/// One bar: what it stands for.
+/// The data of one bar.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Step {
-    /// The time, such as `14:00`, or `25 Nov`.
+    /// The time, such as `14:00` or `25 Nov`.
     pub label: String,
     pub value: i64,
-    /// The value as it is read, such as `1,204` or `1.5 TRX`.
+    /// The formatted value, such as `1,204` or `1.5 TRX`.
     pub shown: String,
 }
 
-/// A bar chart with its numbers in a table below, which can be opened.
+/// A bar chart, with its numbers in a collapsible table.
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
 #[template(path = "web/chart.html")]
 pub struct Chart {
     /// Unique on the page.
     pub id: &'static str,
-    /// What is counted over which time, such as "Calls by hour, last 24 hours".
+    /// The measure and the period, such as "Calls by hour, last 24 hours".
     pub title: String,
-    /// The head of the column of values, such as "Calls".
+    /// The header of the value column, such as "Calls".
     pub measure: &'static str,
-    /// The largest value as it is read; `None`: all are zero.
+    /// The largest value, formatted. `None` if all values are zero.
     pub largest: Option<String>,
     pub bars: Vec<Bar>,
     pub width: i64,
@@ -42,7 +42,7 @@ pub struct Chart {
 
 impl HtmlSafe for Chart {}
 
-/// A rectangle, and the numbers that it shows.
+/// The rectangle of a bar, with its label and its formatted value.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Bar {
     pub x: i64,
@@ -53,11 +53,11 @@ pub struct Bar {
     pub shown: String,
 }
 
-/// A chart without axes, for a line of a table.
+/// A small chart without axes, for a table row.
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
 #[template(path = "web/sparkline.html")]
 pub struct Sparkline {
-    /// What a screen reader says instead.
+    /// The text alternative for screen readers.
     pub title: String,
     pub bars: Vec<Bar>,
     pub width: i64,
@@ -66,7 +66,7 @@ pub struct Sparkline {
 
 impl HtmlSafe for Sparkline {}
 
-/// A chart of steps, oldest first; values below zero count as zero.
+/// Builds a chart of `steps`, oldest first. Negative values count as zero.
 pub fn bar_chart(
     id: &'static str,
     title: impl Into<String>,
@@ -85,7 +85,7 @@ pub fn bar_chart(
     }
 }
 
-/// A chart of calls by hour, the oldest first.
+/// Builds a sparkline of the calls per hour, oldest first.
 pub fn sparkline(title: impl Into<String>, calls: &[i64]) -> Sparkline {
     let step = |&value| Step { label: String::new(), value, shown: String::new() };
     let steps: Vec<Step> = calls.iter().map(step).collect();
@@ -97,7 +97,8 @@ pub fn sparkline(title: impl Into<String>, calls: &[i64]) -> Sparkline {
     }
 }
 
-/// Bars of equal width with a gap between them, as high as their share of the largest.
+/// Lays out bars of equal width, with gaps between them. Each height is relative to the largest
+/// value.
 fn bars(steps: &[Step], width: i64, height: i64) -> Vec<Bar> {
     let count = i64::try_from(steps.len()).unwrap_or(i64::MAX).max(1);
     let largest = steps.iter().map(|step| step.value).max().unwrap_or(0).max(1);
@@ -120,7 +121,7 @@ fn bars(steps: &[Step], width: i64, height: i64) -> Vec<Bar> {
         .collect()
 }
 
-/// `value` of `largest` as a part of `height`, rounded; something for all that is not zero.
+/// Scales `value` from `largest` to `height`, rounded. A positive value gets at least [`LEAST`].
 fn share(value: i64, largest: i64, height: i64) -> i64 {
     if value <= 0 {
         return 0;

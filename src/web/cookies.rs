@@ -5,8 +5,8 @@ use axum::{
     response::Response,
 };
 
-/// The value of a cookie that a browser sent; none, also, when it sent two that differ. What others
-/// have set beside it may be any bytes.
+/// Returns the value of a cookie in the request, or `None` if the cookie is absent or has two
+/// different values. The other cookies may contain any bytes.
 pub fn value_of<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
     let mut values = headers
         .get_all(header::COOKIE)
@@ -20,17 +20,17 @@ pub fn value_of<'a>(name: &str, headers: &'a HeaderMap) -> Option<&'a str> {
     std::str::from_utf8(value).ok()
 }
 
-/// The value of `Set-Cookie` for this host alone. Without `max_age` the cookie lasts as long as the
-/// browser runs.
+/// Builds a `Set-Cookie` value for this host only. Without `max_age`, the cookie ends with the
+/// browser session.
 pub fn cookie(name: &str, value: &str, max_age: Option<u32>, secure: bool) -> HeaderValue {
     let secure = if secure { "; Secure" } else { "" };
     let max_age = max_age.map(|seconds| format!("; Max-Age={seconds}")).unwrap_or_default();
-    // Lax, so that it comes along with the redirect of a link that another site has opened.
+    // `Lax` lets the browser send the cookie when another site links to the dashboard.
     let text = format!("{name}={value}; Path=/{max_age}; HttpOnly; SameSite=Lax{secure}");
     HeaderValue::try_from(text).expect("tokens and names of tenants are visible ASCII")
 }
 
-/// Gives cookies to the browser along with a response.
+/// Adds cookies to a response.
 pub fn with_cookies<const N: usize>(mut response: Response, cookies: [HeaderValue; N]) -> Response {
     for cookie in cookies {
         response.headers_mut().append(header::SET_COOKIE, cookie);

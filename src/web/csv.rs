@@ -1,16 +1,16 @@
 //! Writes CSV (RFC 4180) that is safe to open in a spreadsheet.
 
-/// One line, with its end.
+/// Formats one line, including its line ending.
 pub fn record(fields: &[String]) -> String {
     let fields: Vec<String> = fields.iter().map(|text| field(text)).collect();
     fields.join(",") + "\r\n"
 }
 
-/// A spreadsheet takes a text that begins with one of these for a formula, and runs it. A quote
-/// before it makes it a text again.
+/// A spreadsheet runs a field that begins with one of these characters as a formula. A single quote
+/// in front of the field prevents this.
 const FORMULA: [char; 10] = ['=', '+', '-', '@', '\t', '\r', '＝', '＋', '－', '＠'];
 
-/// An amount with a minus is a number, and stays one.
+/// Formats one field. A negative amount stays a number.
 fn field(text: &str) -> String {
     let is_number = |text: &str| {
         text.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') && !text.is_empty()
@@ -18,7 +18,7 @@ fn field(text: &str) -> String {
     if text.strip_prefix('-').is_some_and(is_number) {
         return text.to_owned();
     }
-    // Some spreadsheets part fields at a semicolon, whatever quotes are around it.
+    // Some spreadsheets split fields at a semicolon, even inside quotes.
     let parts: Vec<String> = text
         .split(';')
         .map(|part| if part.starts_with(FORMULA) { format!("'{part}") } else { part.to_owned() })

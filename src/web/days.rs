@@ -1,4 +1,4 @@
-//! Days and minutes in forms, in UTC.
+//! Parses dates and times of forms, in UTC.
 
 use crate::domain::timestamp::Timestamp;
 
@@ -12,7 +12,7 @@ pub enum DayError {
     Moment,
 }
 
-/// The moment at which a day begins: `2027-01-31`.
+/// Parses a date such as `2027-01-31`. Returns the start of the day.
 pub fn parse_day(text: &str) -> Result<Timestamp, DayError> {
     let text = text.trim();
     if text.len() != "2027-01-31".len() {
@@ -21,12 +21,13 @@ pub fn parse_day(text: &str) -> Result<Timestamp, DayError> {
     Timestamp::parse(&format!("{text}T00:00:00Z")).map_err(|_| DayError::Day)
 }
 
-/// The moment at which the day after begins.
+/// Parses a date. Returns the start of the next day.
 pub fn parse_end_of_day(text: &str) -> Result<Timestamp, DayError> {
     parse_day(text)?.plus_seconds(DAY_SECONDS).ok_or(DayError::Day)
 }
 
-/// A day, from its beginning, or a minute: `2027-01-31` or `2027-01-31T12:00`.
+/// Parses a date or a date with a time: `2027-01-31` or `2027-01-31T12:00`. A date means the start
+/// of the day.
 pub fn parse_moment(text: &str) -> Result<Timestamp, DayError> {
     let text = text.trim();
     let whole = match text.len() {

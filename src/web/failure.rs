@@ -1,4 +1,4 @@
-//! The reasons why a page cannot be shown, and their texts for the visitor.
+//! The reasons why a page cannot be shown, and their texts for the user.
 
 use std::any::Any;
 
@@ -9,8 +9,8 @@ use axum::{
 
 use crate::auth::Problem;
 
-/// Why a page cannot be shown. The response of a failure has no body, only the failure in its
-/// extensions: [`super::guard::protect`], which knows the request's id, renders the page.
+/// A reason why a page cannot be shown. The response has no body, only the failure in its
+/// extensions. [`super::guard::protect`] knows the request id and renders the page.
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// A page was requested without a live session: 303 to the page that says how to sign in.
@@ -25,7 +25,7 @@ pub enum Failure {
     StaleForm,
     /// A form that creates a key, submitted again after it created one: 409.
     SentBefore,
-    /// A page that the link which opened the session does not include: 403.
+    /// The link that opened the session does not include this page: 403.
     NotIncluded,
     /// A change that the owner of a suspended account may not make: 403.
     Suspended,
@@ -78,7 +78,7 @@ impl Failure {
                  one.",
             ),
             Self::ForeignForm => (
-                "This form was not sent from this page",
+                "This form was not sent from this site",
                 "Nothing was changed. Open the page here and fill in the form again.",
             ),
             Self::StaleForm => (
@@ -93,9 +93,9 @@ impl Failure {
                  you double-clicked, rotate or revoke the key.",
             ),
             Self::NotIncluded => (
-                "This page is not included",
-                "Nothing was changed. The link that opened this session does not include this \
-                 page. If you need it, ask your platform.",
+                "Your link does not include this page",
+                "Nothing was changed. The link that opened this session does not give access to \
+                 this page. If you need access, ask your platform.",
             ),
             Self::Suspended => (
                 "The account is suspended",
@@ -123,7 +123,7 @@ impl Failure {
             ),
             Self::Fault(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => (
                 "Too many requests",
-                "You have too many pages loading at the same time. Wait for them and try again.",
+                "Too many of your pages are loading concurrently. Wait for them, then try again.",
             ),
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
                 "The service is temporarily unavailable",

@@ -2,11 +2,11 @@
 
 use super::days::parse_day;
 
-/// A text field of a form as it was sent, and what is wrong with it.
+/// A text field of a form, with its submitted value and its error.
 #[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Field {
     pub value: String,
-    /// A sentence that stands beside the field.
+    /// The error message beside the field, a full sentence.
     pub error: Option<String>,
 }
 
@@ -15,21 +15,21 @@ impl Field {
         self.error.is_some()
     }
 
-    /// The type of an input for a date. A browser shows nothing for what is no date, and complains:
-    /// what was typed is kept as a text.
+    /// The `type` attribute of a date input. A date input shows nothing for a malformed value, so a
+    /// text input keeps such a value.
     pub fn date_type(&self) -> &'static str {
-        // Spaces around it are forgiven by the parser alone.
+        // The parser accepts surrounding spaces, but a date input does not.
         let is_day = self.value.trim() == self.value && parse_day(&self.value).is_ok();
         if self.value.is_empty() || is_day { "date" } else { "text" }
     }
 }
 
-/// One value that can be chosen in a form.
+/// An option that the user can choose in a form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Choice {
-    /// What is sent.
+    /// The value that the browser sends.
     pub value: String,
-    /// What is read.
+    /// The text that the user sees.
     pub label: String,
     pub selected: bool,
 }

@@ -1,4 +1,4 @@
-//! Forms as browsers send them. The types of `domain` parse each field. All errors are shown
+//! Parses submitted forms. The types of `domain` parse the fields. A page shows all errors
 //! together, each beside its field, and the fields keep their input.
 
 use std::{fmt::Display, time::Duration};
@@ -16,49 +16,49 @@ use super::{
 };
 use crate::domain::session_token::SessionToken;
 
-/// The fields of a form or of a query, and what was wrong with those that were read.
+/// The fields of a form or a query, and the errors found so far.
 #[derive(Default)]
 pub struct Form {
     fields: Vec<(String, String)>,
     errors: Vec<FieldError>,
 }
 
-/// What is wrong with a field, in words for people.
+/// An error of a field or of the whole form, as text for the user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldError {
-    /// `None`: it is about the whole form.
+    /// `None` if the error concerns the whole form.
     pub field: Option<&'static str>,
     pub message: String,
 }
 
 impl Form {
-    /// Reads `a=1&b=2`. What is not UTF-8 becomes U+FFFD, as in browsers.
+    /// Parses `a=1&b=2`. Bytes that are not UTF-8 become U+FFFD, as in browsers.
     pub fn parse(text: &[u8]) -> Self {
         Self { fields: form_urlencoded::parse(text).into_owned().collect(), errors: Vec::new() }
     }
 
-    /// A form as it is before somebody fills it in.
+    /// Creates a form with initial values.
     pub fn filled<'a>(fields: impl IntoIterator<Item = (&'a str, String)>) -> Self {
         let fields = fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         Self { fields, errors: Vec::new() }
     }
 
-    /// What was typed into a field; empty: nothing, or there is no such field.
+    /// The value of a field. Empty if the field is empty or absent.
     pub fn text(&self, name: &str) -> &str {
         self.all(name).next().unwrap_or_default()
     }
 
-    /// Every value of a field that may be there more than once.
+    /// All values of a field that may occur more than once.
     pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         self.fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// Whether a box is ticked.
+    /// Whether a checkbox is checked.
     pub fn has(&self, name: &str) -> bool {
         self.all(name).next().is_some()
     }
 
-    /// A field by `parse`; empty is for `parse` to judge.
+    /// Parses a field and records its error. `parse` also gets an empty value.
     pub fn read<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -68,7 +68,7 @@ impl Form {
         read.map_err(|message| self.wrong(name, message)).ok()
     }
 
-    /// A field that may be left empty.
+    /// Parses a field that may be empty.
     pub fn optional<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -77,12 +77,12 @@ impl Form {
         if self.text(name).trim().is_empty() { None } else { self.read(name, parse) }
     }
 
-    /// Something that is wrong with a field.
+    /// Records an error of a field.
     pub fn wrong(&mut self, field: &'static str, message: impl Into<String>) {
         self.errors.push(FieldError { field: Some(field), message: sentence(&message.into()) });
     }
 
-    /// Why the form cannot be accepted, though every field is as it should be.
+    /// Records an error of the whole form, whose fields are valid by themselves.
     pub fn refused(&mut self, message: impl Into<String>) {
         self.errors.push(FieldError { field: None, message: message.into() });
     }
@@ -95,24 +95,24 @@ impl Form {
         self.errors.is_empty()
     }
 
-    /// What is wrong with a field, if anything is.
+    /// The error message of a field, if it has an error.
     pub fn error(&self, field: &str) -> Option<String> {
         let wrong = self.errors.iter().find(|error| error.field == Some(field));
         wrong.map(|error| error.message.clone())
     }
 
-    /// A text field as it was sent, and what is wrong with it.
+    /// A text field, with its submitted value and its error.
     pub fn field(&self, name: &str) -> Field {
         Field { value: self.text(name).to_owned(), error: self.error(name) }
     }
 
-    /// The token of a form that may be sent once.
+    /// Reads the token of a single-use form.
     pub fn single_use(&self) -> Result<SessionToken, Failure> {
         SessionToken::parse(self.text("form")).map_err(|_| Failure::StaleForm)
     }
 }
 
-/// The messages of `domain` are parts of sentences; beside a field each is one.
+/// Completes an error message of `domain`, which is a part of a sentence, to a sentence.
 fn sentence(message: &str) -> String {
     let mut characters = message.chars();
     let first = characters.next().map(|first| first.to_uppercase().to_string());
@@ -131,8 +131,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Query {
     }
 }
 
-/// Reads the form in a request's body, which has to arrive within `timeout`. The caller checks whose it
-/// is.
+/// Reads the form in a request body, which must arrive within `timeout`. The caller checks the
+/// form's CSRF token.
 pub async fn read_body(request: Request<Body>, timeout: Duration) -> Result<Form, Failure> {
     if !is_form(request.headers()) {
         return Err(Failure::NoForm);

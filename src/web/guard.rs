@@ -18,26 +18,25 @@ use crate::{
     domain::{dashboard::WebOrigin, id::RequestId, session_token::SessionToken},
 };
 
-/// Everything comes from this origin, and nothing that is written into a page is run: no inline
-/// script or style, no frame around it, no form that sends elsewhere. The layer around all requests
-/// adds the headers that are not special to pages.
+/// Allows resources and form targets of this origin only. Forbids inline scripts, inline styles and
+/// framing. The layer around all requests adds the headers that are not specific to pages.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; \
      img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
      frame-ancestors 'none'";
 
 const PERMISSIONS_POLICY: &str = "camera=(), microphone=(), geolocation=(), payment=(), usb=()";
 
-/// What [`protect`] needs to know about the pages behind it.
+/// The configuration of [`protect`].
 #[derive(Clone, Copy)]
 pub struct Protection {
-    /// Browsers reach the service over TLS.
+    /// Whether browsers connect to the service over TLS.
     pub secure: bool,
     /// Renders the page for a failure of the request with this id.
     pub render_failure: fn(Failure, Option<RequestId>) -> Response,
 }
 
-/// Writes the page where there is none but a [`Failure`], and sets the headers of every answer. What
-/// may be kept says so itself.
+/// Renders the page of a [`Failure`] and sets the headers of every response. Forbids caching unless
+/// the response already has a `Cache-Control` header.
 pub async fn protect(
     State(protection): State<Protection>,
     request: Request,
@@ -67,7 +66,7 @@ pub fn set_page_headers(headers: &mut HeaderMap, policy: &'static str, secure: b
     }
 }
 
-/// Answers with a page before the layer around all requests times out and answers with none.
+/// Times out with a page, shortly before the layer around all requests would time out without one.
 pub async fn answer_in_time(
     State(request_timeout): State<Duration>,
     request: Request,
@@ -81,12 +80,12 @@ pub async fn answer_in_time(
     })
 }
 
-/// A second is enough to write a page; where there is not much more than that, half the time is.
+/// Leaves a second of `timeout` for rendering the page, or half of a `timeout` under two seconds.
 fn shorter(timeout: Duration) -> Duration {
     timeout.saturating_sub(Duration::from_secs(1)).max(timeout / 2)
 }
 
-/// What the router had said in the headers, such as which methods there are, stays.
+/// Copies the headers that the router set, such as `Allow`, to the page.
 fn carry_over(old: Response, mut page: Response) -> Response {
     let (parts, _) = old.into_parts();
     for (name, value) in &parts.headers {
@@ -97,7 +96,7 @@ fn carry_over(old: Response, mut page: Response) -> Response {
     page
 }
 
-/// Lets a request that may change something pass when one of our own pages sent it.
+/// Refuses a request with an unsafe method unless a page of this service sent the request.
 pub async fn refuse_foreign_forms(
     State(public_url): State<Arc<WebOrigin>>,
     request: Request,
@@ -110,10 +109,10 @@ pub async fn refuse_foreign_forms(
     }
 }
 
-/// Whether a browser says that the request comes from a page of ours.
+/// Whether the browser's headers show that a page of this service sent the request.
 ///
-/// Under `no-referrer` it names no origin, but `null`; then it is for `Sec-Fetch-Site`, which no
-/// page can set, to say so.
+/// Under the policy `no-referrer`, a browser sends `Origin: null`. Then `Sec-Fetch-Site` decides,
+/// which no script can set.
 fn is_ours(headers: &HeaderMap, public_url: &WebOrigin) -> bool {
     match only(headers, &header::ORIGIN) {
         Some(b"null") => {
@@ -125,15 +124,15 @@ fn is_ours(headers: &HeaderMap, public_url: &WebOrigin) -> bool {
     }
 }
 
-/// The value of a header that is there once.
+/// Returns the value of a header that occurs exactly once.
 pub fn only<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a [u8]> {
     let mut values = headers.get_all(name).iter();
     let value = values.next()?;
     values.next().is_none().then(|| value.as_bytes())
 }
 
-/// The token in the forms of whoever has this cookie: a site that makes a browser send a form can
-/// neither read the cookie nor work this out.
+/// Derives the CSRF token of a cookie. Another site can make a browser submit a form, but it cannot
+/// read the cookie and so cannot compute the token.
 pub fn csrf_token(cookie: &SessionToken) -> String {
     let mut hasher = Sha256::new();
     hasher.update(b"tollgate csrf\0");
@@ -143,7 +142,7 @@ pub fn csrf_token(cookie: &SessionToken) -> String {
 
 /// Whether a form carries the token of this cookie.
 pub fn is_csrf_token(sent: &str, cookie: &SessionToken) -> bool {
-    // Of digests: how long the comparison takes says nothing of what would have been right.
+    // Comparing digests makes the duration reveal nothing about the expected token.
     Sha256::digest(sent.as_bytes()) == Sha256::digest(csrf_token(cookie).as_bytes())
 }
 
@@ -208,7 +207,7 @@ mod tests {
         assert!(is_csrf_token(&csrf_token(&mine), &mine));
         assert!(!is_csrf_token(&csrf_token(&other), &mine));
         assert!(!is_csrf_token("", &mine));
-        assert!(!is_csrf_token(mine.expose(), &mine), "the cookie itself is no token of a form");
+        assert!(!is_csrf_token(mine.expose(), &mine), "the cookie itself is not a CSRF token");
         assert_eq!(csrf_token(&mine).len(), 43);
     }
 }

@@ -1,4 +1,4 @@
-//! The bound of requests in flight of one API key or one dashboard session.
+//! Limits the requests in flight of one API key or one dashboard session.
 
 use std::{
     any::Any,
@@ -9,7 +9,7 @@ use std::{
 use axum::response::Response;
 use uuid::Uuid;
 
-/// Counts requests in flight by the id of who sends them.
+/// Counts the requests in flight by the id of the API key or the session.
 #[derive(Clone)]
 pub struct InFlight(Arc<Counts>);
 
@@ -19,13 +19,13 @@ struct Counts {
 }
 
 impl InFlight {
-    /// At most `max` requests of each.
+    /// Allows at most `max` requests in flight per id.
     #[must_use]
     pub fn new(max: usize) -> Self {
         Self(Arc::new(Counts { max, by_id: Mutex::default() }))
     }
 
-    /// A place for one more request; `None`: there is none.
+    /// Counts one more request, or returns `None` if the id has reached the maximum.
     #[must_use]
     pub fn enter(&self, id: Uuid) -> Option<Entered> {
         let mut by_id = self.lock();
@@ -38,7 +38,7 @@ impl InFlight {
         Some(Entered { of: self.clone(), id })
     }
 
-    /// Maximum number of requests of each.
+    /// Maximum number of requests in flight per id.
     #[must_use]
     pub fn max(&self) -> usize {
         self.0.max
@@ -67,7 +67,8 @@ impl Drop for Entered {
     }
 }
 
-/// In the extensions of a response: dropped when the response has been handed to the socket.
+/// A value in the extensions of a response. The connection drops the value when it has handed the
+/// response to the socket.
 #[derive(Clone)]
 pub struct HeldUntilSent {
     _held: Arc<dyn Any + Send + Sync>,
@@ -85,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_id_has_its_own_places_and_gets_them_back() {
+    fn each_id_has_its_own_limit_and_ended_requests_free_it() {
         let in_flight = InFlight::new(2);
         let [a, b] = [1, 2].map(Uuid::from_u128);
         let first = in_flight.enter(a);

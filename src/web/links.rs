@@ -9,7 +9,7 @@ pub struct Link {
     pub url: String,
 }
 
-/// A path with a query. Parameters without a value are left out.
+/// Builds a path with a query. Omits parameters without a value.
 pub fn link(path: &str, parameters: &[(&str, &str)]) -> String {
     let mut query = Serializer::new(String::new());
     for (name, value) in parameters.iter().filter(|(_, value)| !value.is_empty()) {

@@ -1,4 +1,4 @@
-//! What all pages share. The API reads bodies and writes CSV by it too.
+//! Code that all pages share. The API also uses it to read bodies and to write CSV.
 //!
 //! This module names no page: [`guard::protect`] gets the function that renders a failure as an
 //! argument.

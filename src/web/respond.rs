@@ -8,21 +8,21 @@ use axum::{
 
 use super::failure::Failure;
 
-/// For what never changes under its address.
+/// The `Cache-Control` header of content that never changes at its URL.
 pub const FOR_EVER: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable"));
 
-/// A page.
+/// Responds with a page and status 200.
 pub fn show(page: &impl Template) -> Result<Response, Failure> {
     show_with(StatusCode::OK, page)
 }
 
-/// A page with another status than 200.
+/// Responds with a page and the given status.
 pub fn show_with(status: StatusCode, page: &impl Template) -> Result<Response, Failure> {
     Ok((status, Html(page.render()?)).into_response())
 }
 
-/// What a form leads to: a page that can be reloaded without sending the form again.
+/// Redirects after a form, so that reloading the page does not submit the form again.
 pub fn see_other(path: &str) -> Response {
     Redirect::to(path).into_response()
 }

@@ -13,7 +13,7 @@ with_and_without_javascript!(
     session_without_audit_shows_the_keys_and_no_money,
 );
 
-const NOT_INCLUDED: &str = "This page is not included";
+const NOT_INCLUDED: &str = "Your link does not include this page";
 
 /// An account with a purchase and an open hold, its key, and a browser in a session whose link was
 /// made by an admin key with these permissions.

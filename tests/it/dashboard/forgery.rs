@@ -114,7 +114,7 @@ async fn form_from_another_origin_changes_nothing() {
                     call = call.header(name, value);
                 }
                 let page = owner.send(call).await.expect(403);
-                page.says("This form was not sent from this page");
+                page.says("This form was not sent from this site");
             }
             assert_eq!(state(&site).await, before, "{path}");
         }

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::visitor::{Page, Site, Visitor};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-const NOT_INCLUDED: &str = "This page is not included";
+const NOT_INCLUDED: &str = "Your link does not include this page";
 
 /// What a route needs of a session.
 #[derive(Clone, Copy, PartialEq, Debug)]
