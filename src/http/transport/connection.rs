@@ -1,8 +1,8 @@
-//! One connection: its requests, its time-outs and its end.
+//! Serves one connection: its requests, its timeouts and its end.
 //!
-//! hyper reads the requests and writes the responses. What it does not know is here: whether the
-//! connection is idle, when its response has been handed to the socket, and how to close it without
-//! a reset while the client still sends.
+//! hyper reads the requests and writes the responses. This module adds three things: it tracks
+//! whether the connection is idle, it tracks when a response has been handed to the socket, and it
+//! closes a connection without a reset while the client still sends.
 
 use std::{
     convert::Infallible,
@@ -44,51 +44,53 @@ use super::{
 };
 use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 
-/// How long a connection that the server closes is still read from, so that a client that sends
-/// a body that nobody reads gets the answer.
+/// How long the server reads and discards bytes after it has closed its side of a connection. A
+/// client that is still sending a body can then read the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long the first request may still arrive on a new connection that is to be closed. It may be
-/// on its way: a client does not expect a connection that it has just opened to be closed.
+/// How long to wait for the first request before closing a new connection. The request may be in
+/// transit, because a client does not expect a connection to be closed that it has just opened.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
-/// Maximum size of a part of a response that hyper gets at a time.
+/// Maximum size in bytes of a response frame that is passed to hyper.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// In the extensions of a request whose connection is beyond the bounds: only health is answered.
+/// Marks a request on a connection beyond the limit, in the request's extensions. Such a request
+/// gets a response only if it is a health check.
 #[derive(Clone, Copy, Debug)]
 pub struct InReserve;
 
-/// What a connection is doing. Its task, its socket and its responses share it with
+/// The state of a connection. The connection's task, socket and responses share it with
 /// [`Connections`](super::connections::Connections).
 pub struct ConnectionState {
-    /// The moment that the phases are measured from.
+    /// The zero point of all times in [`Phase`].
     epoch: Instant,
-    /// [`Phase`], packed.
+    /// The packed [`Phase`].
     phase: AtomicU64,
     /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
     response_taken: AtomicBool,
-    /// Whether the body of a response failed after a part of it was sent.
+    /// Whether the body of a response failed after the first part was sent.
     broke_off: AtomicBool,
     close: Notify,
-    /// What the request in flight holds until its response has been handed to the socket.
+    /// The value that counts the current request as in flight. It is dropped when the response has
+    /// been handed to the socket.
     held: Mutex<Option<HeldUntilSent>>,
-    /// The socket, once hyper has let go of it.
+    /// The socket, after hyper has dropped it.
     socket: Mutex<Option<Stream>>,
 }
 
 type Stream = Pin<Box<TimeoutStream<TcpStream>>>;
 
-/// Times are in milliseconds since the epoch.
+/// The phase of a connection. Times are in milliseconds since the epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Phase {
-    /// The client has to send the first request, since this time.
+    /// Since this time, the connection waits for its first request.
     New(u64),
-    /// The client has to send the rest of a request's headers, since this time.
+    /// Since this time, the connection waits for the rest of a request's headers.
     Head(u64),
-    /// A request is being answered.
+    /// The connection is processing a request.
     Busy,
-    /// The last response has been handed to the socket, at this time.
+    /// The connection handed its last response to the socket at this time, and waits for a request.
     Idle(u64),
 }
 
@@ -113,7 +115,7 @@ impl Phase {
 }
 
 impl ConnectionState {
-    /// The state of a connection that was just accepted: its first request is awaited.
+    /// Creates the state of a new connection, which waits for its first request.
     pub fn new(epoch: Instant) -> Self {
         let state = Self {
             epoch,
@@ -128,7 +130,8 @@ impl ConnectionState {
         state
     }
 
-    /// Since when the connection has been idle, in milliseconds since the epoch.
+    /// The start of the idle phase, in milliseconds since the epoch. `None` if the connection is
+    /// not idle.
     pub fn idle_since(&self) -> Option<u64> {
         match self.phase() {
             Phase::Idle(since) => Some(since),
@@ -158,7 +161,7 @@ impl ConnectionState {
         u64::try_from(millis).unwrap_or(u64::MAX) & (u64::MAX >> 2)
     }
 
-    /// When the present phase takes too long; `None`: the request's own limits apply.
+    /// The deadline of the current phase. `None` during a request, which has its own limits.
     fn deadline(&self, limits: &ServerLimits) -> Option<Instant> {
         let (since, allowed) = match self.phase() {
             Phase::New(since) | Phase::Head(since) => (since, limits.header_timeout),
@@ -169,13 +172,13 @@ impl ConnectionState {
     }
 }
 
-/// What the requests of a connection need.
+/// The data that all requests of a connection share.
 pub struct Requests {
     pub router: Router,
     pub peer: IpAddr,
     /// The trusted proxies, if the peer is one of them.
     pub proxies: Option<TrustedProxies>,
-    /// Whether the connection is beyond the bounds.
+    /// Whether the connection is beyond the limit.
     pub in_reserve: bool,
 }
 
@@ -208,12 +211,12 @@ pub async fn serve(
     if let Some(stream) = &stream
         && state.broke_off.load(Ordering::Relaxed)
     {
-        // Resets the connection: to an HTTP/1.0 client an orderly end would look like the end of
-        // the response.
+        // Resets the connection, because an HTTP/1.0 client would take an orderly close for the end
+        // of the response.
         let _ = stream.get_ref().set_zero_linger();
     }
     if let Some(stream) = stream.filter(|_| can_linger) {
-        // A connection that lingers makes room for another, as an idle one does.
+        // A lingering connection counts as idle, so that it can make room for a new one.
         state.enter(Phase::Idle(state.now()));
         tokio::select! {
             () = linger(stream) => {}
@@ -222,13 +225,13 @@ pub async fn serve(
     }
 }
 
-/// Runs hyper's connection, watches the time, and closes when it is asked to. Returns whether the
+/// Runs hyper's connection, enforces its deadlines, and closes it on request. Returns whether the
 /// client may still be sending when the connection ends.
 async fn run<C>(mut connection: Pin<&mut C>, limits: ServerLimits, state: &ConnectionState) -> bool
 where
     C: GracefulConnection,
 {
-    // No phase that begins later can be over before the next look at it.
+    // A phase that begins later cannot reach its deadline before the next check.
     let look_again = || Instant::now() + limits.header_timeout.min(limits.idle_timeout);
     let mut timer = pin!(sleep_until(look_again()));
     let mut close = pin!(state.close.notified());
@@ -240,11 +243,11 @@ where
             ended = connection.as_mut() => return match ended {
                 Ok(()) => was_busy.unwrap_or(true),
                 Err(error) => {
-                    debug!(%error, "a connection ended in an error");
+                    debug!(%error, "a connection ended with an error");
                     if error.is_user() {
                         state.broke_off.store(true, Ordering::Relaxed);
                     }
-                    // hyper answers these itself, with 400 or 431.
+                    // hyper itself answers parse errors with 400 or 431.
                     error.is_parse()
                 }
             },
@@ -274,7 +277,7 @@ where
     }
 }
 
-/// hyper's connection, without the types of its parts.
+/// hyper's connection, without its type parameters.
 trait GracefulConnection: Future<Output = hyper::Result<()>> {
     fn close_gracefully(self: Pin<&mut Self>);
 }
@@ -291,7 +294,7 @@ where
     }
 }
 
-/// Answers one request. Reads what the handler has left of its body, or closes the connection.
+/// Answers one request. Afterwards discards the rest of the body, or closes the connection.
 async fn answer(
     request: Request<Incoming>,
     requests: Arc<Requests>,
@@ -329,8 +332,8 @@ async fn answer(
     Ok(response.map(|body| ResponseBody { body, rest: Bytes::new(), state }))
 }
 
-/// The body of a response, in frames that are not large: hyper copies each into a buffer that a
-/// connection keeps. Its end is the moment when hyper has taken all of it.
+/// The body of a response, split into small frames, because hyper copies each frame into a buffer
+/// that the connection keeps. hyper drops the body when it has taken the last frame.
 struct ResponseBody {
     body: axum::body::Body,
     /// The rest of a large frame.
@@ -382,8 +385,8 @@ impl Drop for ResponseBody {
     }
 }
 
-/// Closes the sending side, and discards what the client sends until it closes its own. A socket
-/// that is closed with unread bytes resets the connection, and the client loses the answer.
+/// Closes the sending side, then discards incoming bytes until the client closes its side. Closing
+/// a socket that has unread bytes resets the connection, and the client loses the response.
 async fn linger(mut stream: Stream) {
     let discard = async {
         stream.shutdown().await?;
@@ -393,15 +396,15 @@ async fn linger(mut stream: Stream) {
     };
     match timeout(LINGER_TIMEOUT, discard).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => debug!(%error, "a client closed a connection before it read the answer"),
-        Err(_) => debug!("a client goes on sending on a connection that is closed"),
+        Ok(Err(error)) => debug!(%error, "a client disconnected before it read the response"),
+        Err(_) => debug!("a client is still sending on a closed connection"),
     }
 }
 
-/// The socket as hyper sees it. It tells the connection's state what happens on it, and leaves the
-/// stream there when hyper lets go of it.
+/// The socket that hyper uses. It updates the connection's state, and moves the stream into that
+/// state when hyper drops the socket.
 struct Socket {
-    /// `None` only while it is dropped.
+    /// `None` only while the socket is being dropped.
     stream: Option<Stream>,
     state: Arc<ConnectionState>,
 }
@@ -443,7 +446,7 @@ impl AsyncWrite for Socket {
         self.stream().poll_write(context, bytes)
     }
 
-    /// hyper calls this when it has written all that it has.
+    /// hyper calls this function after it has written all pending bytes.
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.stream().poll_flush(context))?;
         if self.state.response_taken.swap(false, Ordering::Relaxed) {

@@ -1,4 +1,5 @@
-//! All connections of a listener: which new one gets a place, and which one makes room for it.
+//! The connections of a listener. Decides whether to admit a new connection, and which idle
+//! connection to close for it.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -13,16 +14,17 @@ use tracing::warn;
 
 use super::{connection::ConnectionState, limits::ServerLimits};
 
-/// Connections beyond the bounds, for health checks. Each gets one answer.
+/// Number of connections beyond the limit, for health checks. Each gets one response.
 pub const RESERVE: usize = 20;
 
-/// A share of all connections that one address can have, in the reserve too: a fifth.
+/// One address may have one fifth of all connections, and one fifth of the reserve.
 const SHARE: usize = 5;
 
-/// How many idle connections one search finds. A search looks at every connection.
+/// Maximum number of idle connections that one search returns. A search scans all connections, so
+/// it collects several.
 const FOUND_AT_ONCE: usize = 64;
 
-/// How often a full listener is logged.
+/// Minimum time between two warnings that the listener is full.
 const WARN_AFTER: Duration = Duration::from_secs(60);
 
 /// The connections of a listener.
@@ -39,7 +41,8 @@ struct Inner {
     open: HashMap<u64, Open>,
     ordinary: Places,
     reserve: Places,
-    /// Idle connections, the longest idle first, with the times that they had when they were found.
+    /// The ids of idle connections and the start of their idle phase, the longest idle first. An
+    /// entry is outdated if the connection has been used since.
     idle: VecDeque<(u64, u64)>,
     warned_at: Option<Instant>,
     refused: u64,
@@ -51,7 +54,7 @@ struct Open {
     in_reserve: bool,
 }
 
-/// The number of connections, and of those from each address.
+/// Counts the connections, in total and per address.
 #[derive(Default)]
 struct Places {
     taken: usize,
@@ -83,10 +86,10 @@ impl Places {
     }
 }
 
-/// A place among the connections. Dropping it gives it back.
+/// A place for one connection. Dropping the value frees the place.
 pub struct Place {
     pub state: Arc<ConnectionState>,
-    /// Whether the connection is beyond the bounds: it gets one answer, about health.
+    /// Whether the connection is beyond the limit. If so, it gets one response, to a health check.
     pub in_reserve: bool,
     id: u64,
     connections: Arc<Connections>,
@@ -99,7 +102,7 @@ impl Drop for Place {
 }
 
 impl Connections {
-    /// As many connections as `limits` allows.
+    /// Creates an empty set, which admits as many connections as `limits` allows.
     #[must_use]
     pub fn new(limits: &ServerLimits) -> Arc<Self> {
         let max = limits.max_connections;
@@ -112,7 +115,7 @@ impl Connections {
         })
     }
 
-    /// Sets the gauges of connections.
+    /// Updates the metrics of open and idle connections.
     pub fn set_gauges(&self) {
         let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
         let (open, idle) = self.counts();
@@ -120,20 +123,21 @@ impl Connections {
         gauge!("tollgate_connections", "state" => "idle").set(number(idle));
     }
 
-    /// The numbers of open connections, and of those among them that are idle.
+    /// The number of open connections, and the number of idle ones among them.
     fn counts(&self) -> (usize, usize) {
         let inner = self.lock();
         let idle = inner.open.values().filter(|open| open.state.idle_since().is_some()).count();
         (inner.open.len(), idle)
     }
 
-    /// A place for a new connection; `None`: there is none, not even in the reserve. The longest
-    /// idle connection makes room. `exempt`: the peer is a trusted proxy, for many clients.
+    /// Returns a place for a new connection, or `None` if the reserve is full too. Closes the
+    /// longest idle connection to make room. `exempt` is for a trusted proxy, which has no limit
+    /// per address because it serves many clients.
     pub(super) fn admit(self: &Arc<Self>, peer: IpAddr, exempt: bool) -> Option<Place> {
         let address = (!exempt).then(|| network_of(peer));
         let mut inner = self.lock();
         let has_share = |inner: &Inner| inner.ordinary.of(address) >= self.max_per_address;
-        // An address that has its share takes no place of another address.
+        // An address at its limit can only replace its own connections.
         let only_of = if has_share(&inner) { address } else { None };
         let full = inner.ordinary.taken >= self.max && !inner.close_longest_idle(only_of);
         let beyond_share = has_share(&inner);
@@ -141,7 +145,7 @@ impl Connections {
         if in_reserve {
             inner.refused += 1;
             counter!("tollgate_connections_refused_total").increment(1);
-            inner.warn(if full { "all connections are busy" } else { "one address has its share" });
+            inner.warn(if full { "all connections are busy" } else { "address limit reached" });
             let reserve = &inner.reserve;
             if reserve.taken >= RESERVE || reserve.of(address) >= RESERVE / SHARE {
                 return None;
@@ -183,13 +187,13 @@ impl Inner {
         if in_reserve { &mut self.reserve } else { &mut self.ordinary }
     }
 
-    /// Closes the connection that has been idle longest; with `only_of`, only if it is of this
-    /// address. Its place is free before it is closed.
+    /// Closes the longest idle connection. With `only_of`, closes it only if it comes from this
+    /// address. Frees the place before the connection has closed.
     fn close_longest_idle(&mut self, only_of: Option<IpAddr>) -> bool {
         let mut searched = false;
         loop {
             while let Some((id, since)) = self.idle.pop_front() {
-                // It may have had another request, or be closed.
+                // The connection may have had another request since, or may be closed.
                 let idle = self.open.get(&id).filter(|open| open.state.idle_since() == Some(since));
                 if let Some(open) = idle {
                     if only_of.is_some() && only_of != open.address {
@@ -236,7 +240,7 @@ impl Inner {
     }
 }
 
-/// What one client can have at will: an IPv4 address, or an IPv6 network of 64 bits.
+/// The network that one client controls: an IPv4 address, or an IPv6 /64.
 fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -261,7 +265,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn address_gets_its_share_and_then_only_a_part_of_the_reserve() {
+    async fn address_beyond_its_limit_gets_only_a_part_of_the_reserve() {
         let connections = connections(20, None);
         let crowd = address("2001:db8::1");
         let neighbour = address("2001:db8::ffff:0:0:2");
@@ -282,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn busy_connections_make_no_room() {
+    async fn busy_connection_is_not_closed_for_a_new_one() {
         let connections = connections(2, Some(2));
         let kept: Vec<_> = (0..2).map(|_| connections.admit(address("192.0.2.1"), false)).collect();
         assert!(connections.admit(address("192.0.2.2"), false).expect("a place").in_reserve);

@@ -1,5 +1,5 @@
-//! The client's address behind a proxy: `X-Forwarded-For` is read only if it comes from a trusted
-//! proxy.
+//! Determines the client's address behind a proxy. Reads `X-Forwarded-For` only if the request
+//! comes from a trusted proxy.
 
 use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
@@ -9,29 +9,30 @@ use std::{
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Maximum number of entries that are read. No request passes more proxies than this.
+/// Maximum number of entries to read. No real request passes more proxies than this.
 const MAX_ENTRIES: usize = 32;
 
-/// The proxies that are trusted to name the client. By default there are none.
+/// The proxies that are trusted to name the client. Empty by default.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies(Arc<[IpNet]>);
 
 impl TrustedProxies {
-    /// Reads addresses and networks with commas between them, such as `127.0.0.1,fd00::/8`.
+    /// Parses a comma-separated list of addresses and networks, such as `127.0.0.1,fd00::/8`.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let networks = text.split(',').map(|network| read_network(network.trim()));
         networks.collect::<Option<_>>().map(Self)
     }
 
-    /// Whether there is a trusted proxy at this address.
+    /// Whether this is the address of a trusted proxy.
     pub(super) fn include(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 
-    /// The client of a request that came from the trusted proxy `peer`. Each proxy appends the
-    /// address of its peer: an entry is true if all entries to its right are trusted proxies, and
-    /// may be forged otherwise. If an entry cannot be read, the client is the proxy that wrote it.
+    /// Returns the client's address of a request that came from the trusted proxy `peer`. Each
+    /// proxy appends the address of its peer, so an entry can be trusted only if all entries to its
+    /// right are trusted proxies. If an entry is malformed, the proxy that wrote it counts as the
+    /// client.
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let lines = headers.get_all("x-forwarded-for").iter().rev();
@@ -48,7 +49,7 @@ impl TrustedProxies {
     }
 }
 
-/// Reads an address, or a network such as `10.0.0.0/8`. Both may be IPv4-mapped IPv6.
+/// Parses an address, or a network such as `10.0.0.0/8`. Both may be IPv4-mapped IPv6.
 fn read_network(text: &str) -> Option<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Some(address.to_canonical().into());
@@ -63,7 +64,7 @@ fn read_network(text: &str) -> Option<IpNet> {
     Some(network)
 }
 
-/// Reads an address. It may have a port, and an IPv6 address may have brackets.
+/// Parses an address. It may have a port, and an IPv6 address may have brackets.
 fn read_entry(entry: &[u8]) -> Option<IpAddr> {
     let text = str::from_utf8(entry.trim_ascii()).ok()?;
     let bare = || text.parse::<IpAddr>().ok();
@@ -98,15 +99,15 @@ mod tests {
     }
 
     #[test]
-    fn client_is_the_rightmost_address_that_is_no_trusted_proxy() {
+    fn client_is_the_rightmost_address_that_is_not_a_trusted_proxy() {
         for (line, expected) in [
             ("192.0.2.1", "192.0.2.1"),
-            // Entries that a client forges are to the left of those that proxies add.
+            // Forged entries are to the left of the entries that proxies add.
             ("198.51.100.7, 192.0.2.1", "192.0.2.1"),
             ("10.9.9.9, 192.0.2.1", "192.0.2.1"),
             ("198.51.100.7,192.0.2.1,10.0.0.3,\t10.0.0.2", "192.0.2.1"),
             ("192.0.2.1, fd00::7, 10.0.0.2", "192.0.2.1"),
-            // A client inside the trusted networks.
+            // The client is inside the trusted networks.
             ("10.0.0.9, 10.0.0.2", "10.0.0.9"),
         ] {
             assert_eq!(client(&[line]), expected, "{line}");
@@ -151,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_may_have_a_port_and_brackets() {
+    fn entry_may_have_a_port_and_brackets() {
         for (entry, expected) in [
             ("192.0.2.1:567", "192.0.2.1"),
             ("2001:db8::1", "2001:db8::1"),
@@ -168,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_entries_that_are_read_is_bounded() {
+    fn entries_beyond_the_maximum_are_ignored() {
         let proxies = |number: usize| vec!["10.0.0.2"; number].join(",");
         let within = format!("192.0.2.1,{}", proxies(MAX_ENTRIES - 1));
         assert_eq!(client(&[within]), "192.0.2.1");
@@ -195,7 +196,7 @@ mod tests {
         {
             assert!(TrustedProxies::parse(wrong).is_none(), "{wrong:?}");
         }
-        let nobody = TrustedProxies::default();
-        assert!(!nobody.include(PROXY.parse().expect("an address")));
+        let none = TrustedProxies::default();
+        assert!(!none.include(PROXY.parse().expect("an address")));
     }
 }

@@ -1,5 +1,5 @@
-//! What all requests share: the listener, ids, the log line, time-outs, forwarded addresses,
-//! security headers.
+//! The code that serves every request: the listener, request ids, the log line, timeouts, forwarded
+//! addresses and security headers.
 
 pub mod access;
 pub mod connection;

@@ -1,6 +1,6 @@
-//! Bounds the log lines about requests that are refused or slow. A client that is refused again and
-//! again must not fill the log: after the first ten lines about one reason and client in a minute,
-//! further requests are only counted, and one line has their number.
+//! Limits the log lines about refused and slow requests, so that one client cannot fill the log.
+//! After ten lines for one reason and client in a minute, further requests are only counted, and
+//! one line reports their number.
 
 use std::{
     collections::HashMap,
@@ -14,44 +14,44 @@ use tracing::info;
 
 use crate::clock;
 
-/// Maximum number of lines about one reason and client in a minute.
+/// Maximum number of lines for one reason and client in a minute.
 const MAX_LINES: u64 = 10;
 
-/// How long refusals are counted together.
+/// The length of a counting period.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// How often periods that are over are looked for.
+/// How often to look for periods that have ended.
 const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 
-/// Maximum number of reasons and clients that are counted separately. All others are counted
-/// together.
+/// Maximum number of pairs of reason and client that are counted separately. All further pairs are
+/// counted together.
 const MAX_COUNTED: usize = 1024;
 
-/// The reason of refusals that are counted together because there are too many reasons and clients.
+/// The reason that the log gives for refusals beyond [`MAX_COUNTED`].
 const OTHERS: &str = "others";
 
-/// Counts refusals. Whoever runs the service also has to run [`run`](Self::run).
+/// Counts refusals. A service that uses it must also run [`run`](Self::run).
 #[derive(Debug, Default)]
 pub struct RefusalLog {
     counts: Mutex<HashMap<Refused, Count>>,
 }
 
-/// What is counted together.
+/// The reason and the client of one count.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 struct Refused {
     reason: String,
-    /// An IPv6 client usually has all addresses of a /64, so these count as one.
+    /// An IPv6 client usually controls a whole /64, so its addresses count as one client.
     network: Option<IpAddr>,
 }
 
 #[derive(Debug)]
 struct Count {
-    /// When the period began.
+    /// The start of the period, as time since boot.
     since: Duration,
     refusals: u64,
 }
 
-/// The refusals of a period that have no line of their own.
+/// The refusals of a period that were counted but not logged.
 #[derive(PartialEq, Eq, Debug)]
 struct Sum {
     reason: String,
@@ -63,8 +63,8 @@ struct Sum {
 impl RefusalLog {
     /// Counts a refusal. Returns whether it gets a line of its own. `now` is the time since boot.
     ///
-    /// `reason` comes from a closed set: a text that clients choose would let one client use all
-    /// counts.
+    /// `reason` must come from a closed set. If clients could choose it, one client could use up
+    /// all counts.
     pub(super) fn count(&self, reason: &str, client: Option<IpAddr>, now: Duration) -> bool {
         let refused = Refused { reason: reason.to_owned(), network: client.map(network) };
         let mut counts = self.lock();
@@ -76,7 +76,7 @@ impl RefusalLog {
         count.refusals <= MAX_LINES
     }
 
-    /// Logs the sums of the periods that are over, until `stop` is ready, then all sums.
+    /// Logs the sums of ended periods until `stop` completes, then logs all remaining sums.
     pub async fn run(self: Arc<Self>, stop: impl Future<Output = ()>) {
         let mut stop = pin!(stop);
         let mut again = tokio::time::interval(SUM_UP_AFTER);
@@ -90,7 +90,8 @@ impl RefusalLog {
         self.take(None).into_iter().for_each(Sum::log);
     }
 
-    /// Ends the periods that are over at `now`; with `None`, all periods.
+    /// Removes the periods that have ended at `now`, and returns their sums. `None` ends all
+    /// periods.
     fn take(&self, now: Option<Duration>) -> Vec<Sum> {
         let mut sums = Vec::new();
         self.lock().retain(|refused, count| {
@@ -108,7 +109,7 @@ impl RefusalLog {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Refused, Count>> {
-        // The counts are complete between any two statements.
+        // The counts are consistent after every statement, so a poisoned lock is usable.
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -147,7 +148,7 @@ mod tests {
         Some(address.parse().expect("an address"))
     }
 
-    /// Counts this many refusals. Returns how many of them get a line.
+    /// Counts this many refusals. Returns the number of refusals that get a line.
     fn lines(log: &RefusalLog, number: u64, reason: &str, address: &str, now: Duration) -> u64 {
         (0..number).map(|_| u64::from(log.count(reason, client(address), now))).sum()
     }
@@ -205,7 +206,7 @@ mod tests {
             .sum();
         assert_eq!(later, MAX_LINES);
         assert_eq!(log.lock().len(), MAX_COUNTED + 1);
-        // A client that is counted separately stays so.
+        // A client that was counted separately before the limit still is.
         assert_eq!(lines(&log, 10, "malformed", "10.0.0.0", START), 9);
         let sums = log.take(None);
         assert!(sums.contains(&sum("others", None, 5000 - MAX_LINES)), "{sums:?}");

@@ -1,7 +1,7 @@
-//! The body of a request, which the connection can read to its end after the answer is known.
+//! A request body that the connection can read to its end after the handler has responded.
 //!
-//! A server that answers before it has read the body, and then closes the connection, resets it:
-//! the client may lose the answer, and a proxy takes the node for failed.
+//! A server that closes a connection before it has read the body resets the connection. The client
+//! may then lose the response, and a proxy may treat the node as failed.
 
 use std::{
     pin::Pin,
@@ -17,10 +17,10 @@ use axum::http::{HeaderMap, header};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 
-/// Maximum number of bytes that are read and discarded to keep a connection.
+/// Maximum number of body bytes to discard in order to keep a connection open.
 const DISCARDED_BYTES: u64 = 1024 * 1024;
 
-/// How long bytes are read and discarded to keep a connection.
+/// How long to discard body bytes in order to keep a connection open.
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A request's body with two owners: the handler, which reads what it needs, and the connection,
@@ -30,11 +30,12 @@ pub struct RequestBody(Arc<Shared>);
 
 struct Shared {
     incoming: Mutex<Incoming>,
-    /// Whether it was read. The first read sends `100 Continue`, if the client waits for that.
+    /// Whether the handler began to read. The first read sends `100 Continue` if the client waits
+    /// for it.
     started: AtomicBool,
-    /// Whether it was read to its end.
+    /// Whether the handler read the body to its end.
     ended: AtomicBool,
-    /// Whether it broke off, or is malformed.
+    /// Whether the body ended early or is malformed.
     broken: AtomicBool,
 }
 
@@ -48,8 +49,8 @@ impl RequestBody {
         }))
     }
 
-    /// Reads and discards what the handler has left of the body. Returns whether the connection can
-    /// be used for another request.
+    /// Reads and discards the rest of the body. Returns whether the connection can serve another
+    /// request.
     pub async fn discard(mut self, headers: ExpectsContinue) -> bool {
         if self.0.broken.load(Ordering::Relaxed) {
             return false;
@@ -57,7 +58,8 @@ impl RequestBody {
         if self.0.ended.load(Ordering::Relaxed) || self.is_end_stream() {
             return true;
         }
-        // This client sends the body only if it is asked to. It may also send it unasked.
+        // The client got no `100 Continue`. It may send the body anyway, so the next bytes on the
+        // connection may be a body or a request.
         if headers.0 && !self.0.started.load(Ordering::Relaxed) {
             return false;
         }

@@ -1,5 +1,5 @@
-//! The headers that keep a browser from using a response in another way than it is meant. Pages and
-//! the documentation have a content security policy of their own.
+//! Security headers, which restrict what a browser may do with a response. Pages and the
+//! documentation set their own content security policy.
 
 use axum::{
     http::{HeaderName, HeaderValue, header},
@@ -7,21 +7,21 @@ use axum::{
 };
 
 const HEADERS: [(HeaderName, &str); 6] = [
-    // For what is no page: a browser that shows it runs and loads nothing.
+    // For responses that are not pages. A browser that shows one runs no code and loads nothing.
     (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
-    // The address of a page may contain the token of a link, which no other site may learn.
+    // A page's URL may contain the token of a link, which must not leak to other sites.
     (header::REFERRER_POLICY, "no-referrer"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // For browsers that do not know frame-ancestors.
+    // For browsers that do not support frame-ancestors.
     (header::X_FRAME_OPTIONS, "DENY"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];
 
-/// Adds the headers that the response does not have.
+/// Adds each header that the response does not already have.
 pub fn add(response: &mut Response) {
     let headers = response.headers_mut();
-    // Once, and not each time that the map has no more room.
+    // Reserves once, so that the map does not grow step by step.
     headers.reserve(HEADERS.len());
     for (name, value) in HEADERS {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

@@ -1,4 +1,4 @@
-//! The listener. Each connection has one task. Everything that a client decides is bounded. A
+//! The listener. Each connection has one task. Limits bound all resources that a client can use. A
 //! shutdown finishes the requests in flight.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
@@ -14,12 +14,12 @@ use super::{
     limits::ServerLimits,
 };
 
-/// How long to wait for the headers of a request on a connection beyond the bounds.
+/// How long to wait for the headers of a request on a connection beyond the limit.
 const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Serves until `stop` is ready, then accepts no more connections and finishes the requests in
-/// flight. If a request comes from one of `proxies`, its client is the one that they name. Returns
-/// whether the requests finished within the drain time-out; the rest is cut off.
+/// Serves until `stop` completes, then stops accepting connections and finishes the requests in
+/// flight. Requests from one of `proxies` come from the client that the proxy names. Returns
+/// whether all requests finished within the drain timeout. Other requests are cut off.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -28,7 +28,7 @@ pub async fn serve(
     proxies: TrustedProxies,
     stop: impl Future<Output = ()>,
 ) -> bool {
-    // Each connection's task holds a sender.
+    // Each connection's task holds a sender, so the channel closes after the last connection.
     let (open, mut all_closed) = mpsc::channel::<()>(1);
     let mut stop = pin!(stop);
     loop {
@@ -39,7 +39,8 @@ pub async fn serve(
         let (stream, peer) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                // Most likely there are no free file descriptors. Without a pause this would spin.
+                // The process has probably run out of file descriptors. The pause keeps the loop
+                // from spinning.
                 warn!(%error, "cannot accept a connection");
                 tokio::time::sleep(Duration::from_millis(100)).await;
                 continue;
