@@ -9,7 +9,8 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// Maximum number of entries in `errors`: a body full of unknown members is not repeated whole.
+/// Maximum number of entries in `errors`, so that a body full of unknown members gets a short
+/// response.
 pub const MAX_ERRORS: usize = 50;
 
 /// 404: the resource does not exist, or the caller may not see it.
@@ -23,8 +24,8 @@ pub fn not_found() -> Problem {
 pub fn try_again(why: &str) -> Problem {
     Problem::unavailable(format!(
         "{why} If the request has an Idempotency-Key, send it again with the same key: it takes \
-         effect once. A purchase or hold without a key may still be made within a few seconds: \
-         list the account's purchases or holds before you repeat it."
+         effect once. Without this header, a purchase or hold may still take effect within a few \
+         seconds: list the account's purchases or holds before you send it again."
     ))
 }
 
@@ -102,8 +103,8 @@ impl From<Refusal> for Problem {
                 "pointer": "/amount",
                 "detail": "the balance would exceed the maximum",
             })]),
-            Refusal::RefundTooLarge { .. } => Self::internal("a refund without a currency"),
-            Refusal::HoldTooSmall { .. } => Self::internal("a hold without a currency"),
+            Refusal::RefundTooLarge { .. } => Self::internal("a refused refund has no currency"),
+            Refusal::HoldTooSmall { .. } => Self::internal("a refused capture has no currency"),
             Refusal::HoldLimitReached(limit) => Self::new(
                 ProblemCode::HoldLimitReached,
                 format!(
@@ -123,21 +124,21 @@ impl From<Refusal> for Problem {
             Refusal::KeyDenied(denial) => denial.into(),
             Refusal::ScopeLost => Self::insufficient_scope(&Scope::purchases_write()),
             Refusal::FormSpent | Refusal::SessionOver => {
-                Self::internal("a form of the dashboard was sent over the interface")
+                Self::internal("the API received a form of the dashboard")
             }
             Refusal::TenantExists | Refusal::PrefixTaken => {
-                Self::internal("a tenant was made over HTTP")
+                Self::internal("the API tried to create a tenant")
             }
         }
     }
 }
 
-/// 422 with everything that is wrong, up to [`MAX_ERRORS`].
+/// 422 with all errors, up to [`MAX_ERRORS`].
 #[must_use]
 pub fn validation(errors: impl IntoIterator<Item = serde_json::Value>) -> Problem {
     Problem::new(
         ProblemCode::ValidationFailed,
-        "The request is invalid, and nothing was done. Correct everything that errors lists.",
+        "The request is invalid and had no effect. Correct every error that errors lists.",
     )
     .with("errors", errors.into_iter().take(MAX_ERRORS).collect::<Vec<_>>())
 }

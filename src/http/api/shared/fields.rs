@@ -22,11 +22,10 @@ use crate::{
     web::body::{BodyError, read_whole},
 };
 
-/// How deeply serde_json lets objects and lists nest.
+/// Maximum depth of nested objects and lists that serde_json accepts.
 const MAX_LEVELS: usize = 127;
 
-/// The members of a JSON object that are still to be read, and what was wrong with those that
-/// were.
+/// The unread members of a JSON object, and the errors found so far.
 pub struct Fields {
     members: Map<String, Value>,
     /// The names of the members that the request may have.
@@ -36,18 +35,18 @@ pub struct Fields {
     errors: Vec<Value>,
 }
 
-/// What a PATCH says of a member.
+/// The change that a PATCH makes to a member.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Patch<T> {
-    /// Absent.
+    /// The member is absent.
     Keep,
-    /// `null`.
+    /// The member is `null`.
     Clear,
     Set(T),
 }
 
 impl<T> Patch<T> {
-    /// As the store takes a change: `None` keeps, `Some(None)` clears.
+    /// Converts to the store's form of a change: `None` keeps the value, `Some(None)` clears it.
     pub fn into_change(self) -> Option<Option<T>> {
         match self {
             Self::Keep => None,
@@ -57,7 +56,7 @@ impl<T> Patch<T> {
     }
 }
 
-/// What is wrong with a value, and where in it.
+/// An error in a value, and its position inside the value.
 pub struct Wrong {
     pointer: String,
     detail: String,
@@ -74,7 +73,7 @@ impl Fields {
         Self { members, known: Vec::new(), base, errors: Vec::new() }
     }
 
-    /// A member that has to be there.
+    /// Reads a required member.
     pub fn required<T>(
         &mut self,
         name: &'static str,
@@ -89,7 +88,7 @@ impl Fields {
         }
     }
 
-    /// A member that may be absent, or `null`, which means the same.
+    /// Reads an optional member. `null` means the same as an absent member.
     pub fn optional<T>(
         &mut self,
         name: &'static str,
@@ -101,7 +100,7 @@ impl Fields {
         }
     }
 
-    /// A member of a PATCH: absent keeps, `null` clears.
+    /// Reads a member of a PATCH. An absent member keeps its value, and `null` clears it.
     pub fn patch<T>(
         &mut self,
         name: &'static str,
@@ -114,7 +113,7 @@ impl Fields {
         }
     }
 
-    /// A member of a PATCH that cannot be cleared.
+    /// Reads a member of a PATCH that cannot be cleared.
     pub fn change<T>(
         &mut self,
         name: &'static str,
@@ -124,7 +123,7 @@ impl Fields {
         self.read(name, value, read)
     }
 
-    /// An object in the object, that may be absent.
+    /// Reads an optional nested object.
     pub fn object<T>(
         &mut self,
         name: &'static str,
@@ -139,7 +138,7 @@ impl Fields {
         value
     }
 
-    /// An object in a PATCH: absent keeps, `null` clears.
+    /// Reads a nested object of a PATCH. An absent object keeps its value, and `null` clears it.
     pub fn patch_object<T>(
         &mut self,
         name: &'static str,
@@ -154,13 +153,13 @@ impl Fields {
         }
     }
 
-    /// Something wrong that is not in one member alone.
+    /// Records an error at a member.
     pub fn wrong(&mut self, name: &str, detail: String) {
         let pointer = self.pointer(name);
         self.errors.push(json!({"pointer": pointer, "detail": detail}));
     }
 
-    /// Reads a header, so that what is wrong with it is told along with the body.
+    /// Reads a header, so that its errors are reported together with those of the body.
     pub fn header<T, E: Display>(
         &mut self,
         headers: &HeaderMap,
@@ -170,20 +169,20 @@ impl Fields {
         let mut values = headers.get_all(name).iter();
         let value = values.next()?;
         let result = if values.any(|other| other != value) {
-            Err("is given more than once, with values that differ".to_owned())
+            Err("is sent more than once, with different values".to_owned())
         } else {
-            let text = value.to_str().map_err(|_| "is not visible ASCII".to_owned());
+            let text = value.to_str().map_err(|_| "must be visible ASCII".to_owned());
             text.and_then(|text| read(text).map_err(|error| error.to_string()))
         };
         result.map_err(|detail| self.wrong_header(name, &detail)).ok()
     }
 
-    /// Something wrong with a header.
+    /// Records an error in a header.
     pub fn wrong_header(&mut self, name: &str, detail: &str) {
         self.errors.push(json!({"header": name, "detail": detail}));
     }
 
-    /// The value, unless anything was wrong or is left over.
+    /// Returns the value, or a problem if there are errors or unknown members.
     pub fn finish<T>(mut self, value: Option<T>) -> Result<T, Problem> {
         self.refuse_unknown();
         match value {
@@ -226,15 +225,15 @@ impl Fields {
     }
 }
 
-/// What is wrong with a name of a member or a parameter that is not among the known ones.
+/// The error for a member or a parameter whose name is not among the known ones.
 pub fn not_known(name: &str, known: &[&'static str]) -> String {
     match closest(name, known.iter().copied()) {
-        Some(closest) => format!("is not known here. Did you mean {closest}?"),
-        None => "is not known here".to_owned(),
+        Some(closest) => format!("is unknown. Did you mean {closest}?"),
+        None => "is unknown".to_owned(),
     }
 }
 
-/// Reads a string by `parse`.
+/// Reads a string and parses it with `parse`.
 pub fn text<T, E: Display>(
     parse: impl FnOnce(&str) -> Result<T, E>,
 ) -> impl FnOnce(Value) -> Result<T, Wrong> {
@@ -244,7 +243,7 @@ pub fn text<T, E: Display>(
     }
 }
 
-/// Reads a whole number by `parse`.
+/// Reads a whole number and checks it with `parse`.
 pub fn integer<T, E: Display>(
     parse: impl FnOnce(i64) -> Result<T, E>,
 ) -> impl FnOnce(Value) -> Result<T, Wrong> {
@@ -260,7 +259,7 @@ pub fn boolean(value: Value) -> Result<bool, Wrong> {
     value.as_bool().ok_or_else(|| mistyped("true or false", &value))
 }
 
-/// Reads a list of strings, each by `parse`.
+/// Reads a list of strings and parses each with `parse`.
 pub fn texts<T, E: Display>(
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> impl FnOnce(Value) -> Result<Vec<T>, Wrong> {
@@ -296,8 +295,8 @@ fn mistyped(expected: &str, value: &Value) -> Wrong {
     Wrong::from(format!("must be {expected}, not {found}"))
 }
 
-/// No body at all is an empty object. If the request had to wait for its body, an admin key is
-/// verified again: it may have been revoked meanwhile.
+/// Reads the request body. An empty body counts as an empty object. If the body arrived late,
+/// verifies the admin key again, because it may have been revoked in the meantime.
 impl FromRequest<AppState> for Fields {
     type Rejection = Problem;
 
@@ -334,7 +333,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 fn too_slow(timeout: Duration) -> Problem {
     Problem::new(
         ProblemCode::RequestTimeout,
-        format!("The body did not arrive within {timeout:?}, and nothing was done. Send it again."),
+        format!("The body did not arrive within {timeout:?}. Nothing was done. Send it again."),
     )
 }
 
@@ -342,7 +341,7 @@ fn unreadable(error: BodyError) -> Problem {
     match error {
         BodyError::TooLarge => Problem::new(
             ProblemCode::BodyTooLarge,
-            "The body is larger than this path accepts, and nothing was done. Send a smaller body.",
+            "The body is larger than this path accepts. Nothing was done. Send a smaller body.",
         ),
         BodyError::Broken => {
             Problem::new(ProblemCode::MalformedBody, "The body ended early. Send it again.")
@@ -355,7 +354,7 @@ fn parse(body: &[u8]) -> Result<Map<String, Value>, Problem> {
     match serde_json::from_slice::<Strict>(body) {
         Ok(Strict(Value::Object(members))) => Ok(members),
         Ok(_) => Err(malformed("The body is JSON, but not an object. Send a JSON object.".into())),
-        // Only the text says so.
+        // serde_json names this error only in its text.
         Err(error) if error.to_string().starts_with("recursion limit exceeded") => {
             Err(malformed(format!(
                 "The body nests objects and lists too deeply. Send at most {MAX_LEVELS} levels, \

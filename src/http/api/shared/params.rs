@@ -23,7 +23,7 @@ use crate::{
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AccountPath {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     pub account: ExternalId,
 }
 
@@ -31,7 +31,7 @@ pub struct AccountPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct KeyPath {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     pub account: ExternalId,
     /// The id of the key.
     pub key_id: KeyId,
@@ -41,7 +41,7 @@ pub struct KeyPath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AccountPurchasePath {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     pub account: ExternalId,
     /// The id of the purchase.
     pub id: PurchaseId,
@@ -51,17 +51,17 @@ pub struct AccountPurchasePath {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AccountHoldPath {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     pub account: ExternalId,
     /// The id of the hold.
     pub id: HoldId,
 }
 
-/// A parameter of the path. `None`: it is not UTF-8.
+/// Returns a path parameter, or `None` if it is not UTF-8.
 async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Option<String>, Problem> {
     let params = match RawPathParams::from_request_parts(parts, &()).await {
         Ok(params) => params,
-        // Only the text names the parameter.
+        // The error names the parameter only in its text.
         Err(error) if error.body_text().ends_with(&format!("`{name}`")) => return Ok(None),
         Err(_) => return Err(not_found()),
     };
@@ -69,7 +69,7 @@ async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Option<String>,
     found.map(|(_, value)| Some(value.to_owned())).ok_or_else(not_found)
 }
 
-/// An id in the path. A text that is no id names nothing: 404.
+/// Parses an id in the path. A malformed id is a 404.
 pub async fn path_id<T: FromStr>(parts: &mut Parts, name: &str) -> Result<T, Problem> {
     let text = path_parameter(parts, name).await?.ok_or_else(not_found)?;
     text.parse().map_err(|_| not_found())
@@ -116,7 +116,7 @@ impl<S: Send + Sync> FromRequestParts<S> for AccountHoldPath {
     }
 }
 
-/// The parameters of the query that are still to be read, and what was wrong with those that were.
+/// The unread query parameters, and the errors found so far.
 pub struct QueryParams {
     parameters: Vec<(String, String)>,
     /// The names of the parameters that the request may have.
@@ -125,7 +125,7 @@ pub struct QueryParams {
 }
 
 impl QueryParams {
-    /// A parameter that may be absent.
+    /// Reads an optional parameter.
     pub fn optional<T, E: Display>(
         &mut self,
         name: &'static str,
@@ -139,7 +139,7 @@ impl QueryParams {
             .collect();
         let value = values.pop()?;
         if !values.is_empty() {
-            self.errors.push(wrong(name, &"is given more than once"));
+            self.errors.push(wrong(name, &"is sent more than once"));
             return None;
         }
         match parse(&value) {
@@ -151,7 +151,7 @@ impl QueryParams {
         }
     }
 
-    /// Unless anything was wrong or is left over.
+    /// Returns a problem if there are errors or unknown parameters.
     pub fn finish(mut self) -> Result<(), Problem> {
         // Further errors are not in the response.
         for (name, _) in self.parameters.iter().take(MAX_ERRORS) {

@@ -22,7 +22,7 @@ use crate::{
     http::problem::MAX_ERRORS,
 };
 
-/// A member of a problem that is always there.
+/// A required member of a problem: its name and its schema.
 type Member = (&'static str, RefOr<Schema>);
 
 /// A response of the document: problems that share a status.
@@ -48,14 +48,14 @@ macro_rules! responses {
 
 responses! {
     MALFORMED_BODY: "MalformedBody", [MalformedBody],
-        "The body is not one JSON object without duplicate members.";
+        "The body is not a JSON object, or it has duplicate members.";
     API_KEY_UNAUTHORIZED: "ApiKeyUnauthorized", [MissingApiKey, InvalidApiKey],
         "The API key is missing, or it is malformed, unknown, revoked, expired or disabled. The \
          response does not say which.";
     ADMIN_KEY_UNAUTHORIZED: "AdminKeyUnauthorized", [MissingAdminKey, InvalidAdminKey],
         "The admin key is missing or invalid.";
     DECLINED: "Declined", [InsufficientBalance, SpendLimitExceeded],
-        "Nothing was deducted: the balance or the key's spend limit is too small.";
+        "The balance or the key's spend limit is too small. Nothing was deducted.";
     API_KEY_FORBIDDEN: "ApiKeyForbidden", [AccountSuspended, InsufficientScope],
         "The account is suspended, or the API key lacks the scope.";
     ADMIN_KEY_FORBIDDEN: "AdminKeyForbidden", [InsufficientPermission],
@@ -67,14 +67,14 @@ responses! {
     REQUEST_TIMEOUT: "RequestTimeout", [RequestTimeout],
         "The body did not arrive in time.";
     KEY_LIMIT_REACHED: "KeyLimitReached", [KeyLimitReached],
-        "The account has as many live keys as it may have.";
+        "The account has reached its maximum number of live keys.";
     KEY_NOT_CHANGEABLE: "KeyNotChangeable", [KeyNotLive, KeyAlreadyRotated, KeyLimitReached],
         "The key is revoked, expired or already rotated, or too many rotated keys are in their \
          grace period.";
     HOLD_LIMIT_REACHED: "HoldLimitReached", [HoldLimitReached],
-        "The key or its account has as many open holds as it may have.";
+        "The key or its account has reached its maximum number of open holds.";
     HOLD_NOT_CAPTURABLE: "HoldNotCapturable", [HoldNotOpen, HoldTooSmall],
-        "The hold is closed, or smaller than the amount to capture.";
+        "The hold is closed, or its amount is smaller than the amount to capture.";
     HOLD_NOT_OPEN: "HoldNotOpen", [HoldNotOpen],
         "The hold is closed.";
     REFUND_TOO_LARGE: "RefundTooLarge", [RefundTooLarge],
@@ -84,13 +84,13 @@ responses! {
     UNSUPPORTED_MEDIA_TYPE: "UnsupportedMediaType", [UnsupportedMediaType],
         "The body is not `application/json`.";
     VALIDATION_FAILED: "ValidationFailed", [ValidationFailed],
-        "The request is invalid. `errors` lists everything that is wrong.";
+        "The request is invalid. `errors` lists the errors.";
     IDEMPOTENT_REQUEST_INVALID: "IdempotentRequestInvalid", [ValidationFailed, IdempotencyMismatch],
         "The request is invalid, or the `Idempotency-Key` was used for a different request.";
     TOO_MANY_IN_FLIGHT: "TooManyInFlight", [TooManyInFlight],
-        "The API key has as many requests in flight as it may have. Wait for their responses.";
+        "The API key has the maximum number of requests in flight. Wait for a response.";
     INTERNAL_ERROR: "InternalError", [InternalError],
-        "An internal error. The body is always the same; the request id identifies the log entry.";
+        "The service failed to process the request. Its log has the cause, under the request id.";
     UNAVAILABLE: "Unavailable", [Unavailable],
         "The service cannot answer now, for example because it cannot reach its database. Retry \
          later.";
@@ -112,38 +112,39 @@ macro_rules! groups {
 }
 
 groups! {
-    /// Of every route.
+    /// Problems of every route.
     AnyRoute: INTERNAL_ERROR, UNAVAILABLE;
-    /// Of a route without a credential.
+    /// Problems of a route without a credential.
     OpenRoute: METHOD_NOT_ALLOWED;
-    /// Of a route that requires an API key.
+    /// Problems of a route that requires an API key.
     WithApiKey: API_KEY_UNAUTHORIZED, API_KEY_FORBIDDEN;
-    /// Of a route that requires an admin key.
+    /// Problems of a route that requires an admin key.
     WithAdminKey: ADMIN_KEY_UNAUTHORIZED, ADMIN_KEY_FORBIDDEN;
-    /// Of a route that bounds an API key's requests in flight.
+    /// Problems of a route that limits an API key's requests in flight.
     WithBoundInFlight: TOO_MANY_IN_FLIGHT;
-    /// Of a route with parameters that can be invalid.
+    /// Problems of a route with parameters that can be invalid.
     WithParameters: VALIDATION_FAILED;
-    /// Of a route that reads a body.
+    /// Problems of a route that reads a body.
     WithBody: MALFORMED_BODY, REQUEST_TIMEOUT, BODY_TOO_LARGE, UNSUPPORTED_MEDIA_TYPE,
         VALIDATION_FAILED;
-    /// Of a route that takes an idempotency key. It stands after [`WithBody`], whose 422 it widens.
+    /// Problems of a route that takes an idempotency key. Must follow [`WithBody`], whose 422 it
+    /// replaces.
     WithIdempotencyKey: IDEMPOTENT_REQUEST_INVALID;
-    /// Of a route about something that may not exist.
+    /// Problems of a route whose resource may not exist.
     WithTarget: NOT_FOUND;
-    /// Of a purchase, a hold or a capture.
+    /// Problems of a purchase, a hold or a capture that is declined.
     Declined: DECLINED;
-    /// Of a new key.
+    /// Problems of creating a key.
     KeyLimitReached: KEY_LIMIT_REACHED;
-    /// Of a change or a rotation of a key.
+    /// Problems of changing or rotating a key.
     KeyNotChangeable: KEY_NOT_CHANGEABLE;
-    /// Of a new hold.
+    /// Problems of creating a hold.
     HoldLimitReached: HOLD_LIMIT_REACHED;
-    /// Of a capture.
+    /// Problems of capturing a hold.
     HoldNotCapturable: HOLD_NOT_CAPTURABLE;
-    /// Of voiding a hold.
+    /// Problems of voiding a hold.
     HoldNotOpen: HOLD_NOT_OPEN;
-    /// Of a refund.
+    /// Problems of refunding a purchase.
     RefundTooLarge: REFUND_TOO_LARGE;
 }
 
@@ -152,7 +153,7 @@ impl ProblemResponse {
         self.codes[0].status()
     }
 
-    /// The header that a problem with this status has; a 402 only if it is a replay.
+    /// The header of problems with this status. A 402 has its header only if it is a replay.
     fn header(&self) -> Option<ResponseHeader> {
         match self.status() {
             StatusCode::UNAUTHORIZED => Some(ResponseHeader::WwwAuthenticate),
@@ -188,12 +189,12 @@ impl ProblemResponse {
     }
 }
 
-/// Every response of the document that is a problem, by its name.
+/// All problem responses of the document, by name.
 pub fn responses() -> impl Iterator<Item = (&'static str, Response)> {
     RESPONSES.iter().map(|response| (response.name, response.definition()))
 }
 
-/// The schemas that these responses refer to, by their names.
+/// The schemas that these responses refer to, by name.
 pub fn schemas() -> Schemas {
     let mut schemas = vec![
         ("Problem".to_owned(), problem()),
@@ -204,7 +205,7 @@ pub fn schemas() -> Schemas {
     schemas
 }
 
-/// `invalid_api_key`: `InvalidApiKeyProblem`.
+/// Converts a code such as `invalid_api_key` to a schema name such as `InvalidApiKeyProblem`.
 fn schema_name(code: ProblemCode) -> String {
     let mut name = String::new();
     for word in code.as_str().split('_') {
@@ -219,9 +220,9 @@ fn schema_of(code: ProblemCode) -> Ref {
     Ref::from_schema_name(schema_name(code))
 }
 
-/// What all problems share.
+/// The schema of the members that all problems share.
 fn problem() -> RefOr<Schema> {
-    let uri = formatted("uri", "`urn:tollgate:problem:` and the code.")
+    let uri = formatted("uri", "`urn:tollgate:problem:`, followed by the code.")
         .pattern(Some("^urn:tollgate:problem:[a-z_]+$"));
     let status =
         int32().description(Some("The HTTP status.")).minimum(Some(400)).maximum(Some(599));
@@ -231,22 +232,23 @@ fn problem() -> RefOr<Schema> {
             ("type", uri.into()),
             ("title", string("The kind of problem, for people.").into()),
             ("status", status.into()),
-            ("detail", string("What happened and what the client can do, for people.").into()),
+            ("detail", string("An explanation for people: the cause, then the remedy.").into()),
             ("code", Ref::from_schema_name("ProblemCode").into()),
             ("request_id", Ref::from_schema_name("RequestId").into()),
         ],
     );
     let page = formatted(
         "uri",
-        "The page of the documentation about the `code`: what happened, and how to fix it. Absent \
-         if the service runs without its documentation.",
+        "The address of the documentation page about the `code`, which says what happened and how to \
+         fix it. Absent if the service does not serve its documentation.",
     );
-    let description = "An error: problem details (RFC 9457). `code` says which members follow.";
+    let description =
+        "An error as problem details (RFC 9457). `code` determines the additional members.";
     object.property("documentation_url", page).description(Some(description)).into()
 }
 
 fn problem_code() -> RefOr<Schema> {
-    string("What is wrong, for programs. The meaning of a code never changes.")
+    string("The kind of problem, for programs. The meaning of a code never changes.")
         .enum_values(Some(ProblemCode::ALL.iter().map(|code| code.as_str())))
         .into()
 }
@@ -254,13 +256,11 @@ fn problem_code() -> RefOr<Schema> {
 fn field_error() -> RefOr<Schema> {
     let pointer = string("A JSON pointer (RFC 6901) into the body.");
     ObjectBuilder::new()
-        .description(Some(
-            "Something that is wrong, and where: in a member of the body, a parameter or a header.",
-        ))
+        .description(Some("An error in a member of the body, in a parameter or in a header."))
         .property("pointer", pointer.examples(["/name"]))
         .property("parameter", string("The name of a parameter."))
         .property("header", string("The name of a header."))
-        .property("detail", string("What is wrong, for people."))
+        .property("detail", string("The error, for people."))
         .required("detail")
         .into()
 }
@@ -276,20 +276,20 @@ fn problem_with(code: ProblemCode) -> RefOr<Schema> {
         .into()
 }
 
-/// The members that problems with this code have beside the shared ones, every time.
+/// The required members of problems with this code, in addition to the shared ones.
 fn members(code: ProblemCode) -> Vec<Member> {
     let currency = || reference("CurrencyCode", "The currency of the amounts.");
     match code {
         ProblemCode::InsufficientBalance => vec![
             ("required", reference("Amount", "The amount of the purchase or hold.")),
-            ("available", reference("Amount", "The balance without the part that is held.")),
+            ("available", reference("Amount", "The balance minus the amounts of open holds.")),
             ("currency", currency()),
         ],
         ProblemCode::SpendLimitExceeded => vec![
             ("limit", reference("Amount", "The key's spend limit.")),
             ("period", reference("SpendPeriod", "The period of the limit.")),
             ("required", reference("Amount", "The amount of the purchase or hold.")),
-            ("available", reference("Amount", "The rest of the limit.")),
+            ("available", reference("Amount", "The remaining part of the limit.")),
             ("currency", currency()),
         ],
         ProblemCode::InsufficientScope => {
@@ -301,7 +301,7 @@ fn members(code: ProblemCode) -> Vec<Member> {
         )],
         ProblemCode::KeyLimitReached => {
             let max_keys = int32()
-                .description(Some("Live keys that an account may have."))
+                .description(Some("Maximum number of live keys of the account."))
                 .minimum(Some(1))
                 .maximum(Some(MAX_KEYS_LIMIT));
             vec![("max_keys", max_keys.into())]
@@ -313,7 +313,7 @@ fn members(code: ProblemCode) -> Vec<Member> {
             vec![("held", reference("Amount", "The amount of the hold.")), ("currency", currency())]
         }
         ProblemCode::RefundTooLarge => vec![
-            ("refundable", reference("Amount", "The part that was not refunded yet.")),
+            ("refundable", reference("Amount", "The amount that can still be refunded.")),
             ("currency", currency()),
         ],
         ProblemCode::ValidationFailed => {
@@ -321,7 +321,7 @@ fn members(code: ProblemCode) -> Vec<Member> {
                 .items(Ref::from_schema_name("FieldError"))
                 .min_items(Some(1))
                 .max_items(Some(MAX_ERRORS))
-                .description(Some("Everything that is wrong."));
+                .description(Some("The errors in the request."));
             vec![("errors", errors.into())]
         }
         ProblemCode::MalformedBody
