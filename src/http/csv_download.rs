@@ -1,4 +1,4 @@
-//! CSV downloads. The lines are read in parts while the response is sent, so that memory use does
+//! CSV downloads. Reads the lines in batches while it sends the response, so that memory use does
 //! not grow with the file.
 
 use std::{error::Error, sync::Arc};
@@ -16,12 +16,12 @@ use crate::{
     web::csv::record,
 };
 
-/// Maximum number of lines that are read at once.
+/// Maximum number of lines in a batch.
 pub const LINES_AT_ONCE: i64 = 1000;
 
-/// The lines of a file that are still to be written.
+/// The unread lines of a file.
 pub trait CsvLines: Send + 'static {
-    /// The next lines. Empty: there are no more.
+    /// Reads the next lines. Returns an empty text at the end of the file.
     fn read(
         &mut self,
         store: &Store,
@@ -29,32 +29,33 @@ pub trait CsvLines: Send + 'static {
     ) -> impl Future<Output = Result<String, StoreError>> + Send;
 }
 
-/// The credential of the request for a file.
+/// The credential with which a client requested the file.
 pub enum Credential {
     AdminKey(KeyHash),
     Session(SessionToken),
 }
 
-/// A file that is being written.
+/// A file that the service is sending.
 pub struct CsvDownload<L> {
     pub store: Arc<Store>,
     pub tenant: Arc<Tenant>,
-    /// If it ends, the download is cut off.
+    /// The download is cut off when this credential stops being valid.
     pub credential: Credential,
     pub lines: L,
 }
 
-/// Why a download is cut off.
+/// The reason why a download is cut off.
 #[derive(Debug, thiserror::Error)]
 enum Broken {
-    #[error("the admin key or the session has ended")]
+    #[error("the admin key was revoked or the session ended")]
     CredentialOver,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
 
 impl Credential {
-    /// Whether it has not ended. Permissions never change, so they are not checked again.
+    /// Whether the credential is still valid. Permissions never change, so they need no second
+    /// check.
     async fn is_live(&self, store: &Store) -> Result<bool, StoreError> {
         Ok(match self {
             Self::AdminKey(hash) => {
@@ -66,7 +67,7 @@ impl Credential {
 }
 
 impl<L: CsvLines> CsvDownload<L> {
-    /// The file, with a line of names in front.
+    /// Sends the file. Its first line has the column names.
     pub fn respond(self, file_name: &str, columns: &[&str]) -> Response {
         let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         let first = Bytes::from(record(&names));
@@ -91,13 +92,14 @@ impl<L: CsvLines> CsvDownload<L> {
         (headers, Body::from_stream(parts)).into_response()
     }
 
-    /// The next lines; `None`: that was all.
+    /// Returns the next lines, or `None` at the end of the file.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        // The handler has returned, so the tenant whose turns the lines take is set here.
+        // The handler has returned, so the task no longer knows the tenant. Tenants take turns on
+        // the database connections.
         let lines = of_request(Some(self.tenant.id), self.read()).await;
         let lines = lines.inspect_err(|broken| {
-            // The response has begun: it can only be cut off, and the log of requests has it as a
-            // success.
+            // The response has begun, so it can only be cut off. The log line of the request shows
+            // a success.
             let tenant = self.tenant.slug.as_str();
             match broken {
                 Broken::CredentialOver => tracing::info!(tenant, "an export was cut off: {broken}"),

@@ -11,18 +11,19 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use super::{book, openapi, problem};
 use crate::state::AppState;
 
-/// The page loads only files of this origin. Its scripts set inline styles, and its style sheet
+/// The page loads files from this origin only. Its scripts set inline styles, and its style sheet
 /// contains images as `data:` URLs.
 const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; script-src 'self'; \
      style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      form-action 'none'; base-uri 'none'; frame-ancestors 'none'";
 
-/// `/docs`, `/openapi.json` and `/docs/book/`. No routes if the documentation is turned off.
+/// Builds the router of `/docs`, `/openapi.json` and `/docs/book/`. It has no routes if the
+/// documentation is turned off.
 pub fn docs(state: &AppState) -> Router {
     if !state.docs() {
         return Router::new();
     }
-    // The page's badge would ask a service elsewhere whether the document is valid.
+    // By default, the page sends the document's address to an external validator.
     let config = Config::new(["/openapi.json"]).validator_url("none");
     let page: Router =
         SwaggerUi::new("/docs").config(config).url("/openapi.json", openapi::document()).into();

@@ -1,8 +1,9 @@
 //! The HTTP interface, built on axum.
 //!
-//! [`transport`] has what all requests share. [`api`] has the resources, grouped by the credential
-//! that calls them. [`routes`] has all routes, and [`router`](self::router()) has all layers.
-//! [`csv_download`] sends the files of the API and of the dashboard.
+//! [`transport`] has the listener and the code that serves every request. [`api`] has the
+//! resources, grouped by the credential that they require. [`routes`] has all routes, and
+//! [`router`](self::router()) has all layers. [`csv_download`] sends the files of the API and of
+//! the dashboard.
 
 mod api;
 mod book;

@@ -20,13 +20,13 @@ use super::{
 #[derive(OpenApi)]
 struct Empty;
 
-/// The whole document: what `/openapi.json` serves and `tollgate openapi` prints.
+/// Builds the complete document, which `/openapi.json` serves and `tollgate openapi` prints.
 #[must_use]
 pub fn document() -> Document {
     complete(document_routes(skeleton()))
 }
 
-/// Everything in the document but the routes.
+/// Builds the document without the routes.
 fn skeleton() -> Document {
     let license = LicenseBuilder::new()
         .name(env!("CARGO_PKG_LICENSE"))
@@ -64,12 +64,12 @@ fn skeleton() -> Document {
     let tags = [
         ("gate", "Verification of API keys."),
         ("purchases", "Purchases and their refunds."),
-        ("holds", "Holds: parts of the balance that are reserved."),
+        ("holds", "Holds, which reserve a part of the balance."),
         ("accounts", "A tenant's accounts, their balances and ledger entries."),
         ("keys", "An account's API keys."),
-        ("dashboard", "Links to an account's dashboard, its sessions, and its settings."),
-        ("audit", "Audit events."),
-        ("service", "Health of the service."),
+        ("dashboard", "Dashboard links, dashboard sessions and dashboard settings."),
+        ("audit", "Audit events, which record changes of accounts and keys."),
+        ("service", "Health checks of the service."),
     ]
     .map(|(name, text)| TagBuilder::new().name(name).description(Some(text)).build());
     OpenApiBuilder::from(Empty::openapi())
@@ -80,7 +80,7 @@ fn skeleton() -> Document {
         .build()
 }
 
-/// Adds what the attributes of the handlers cannot say.
+/// Makes the changes that the attributes of the handlers cannot express.
 fn complete(mut document: Document) -> Document {
     for operation in document.paths.paths.values_mut().flat_map(operations) {
         refuse_null_body(operation);
@@ -93,7 +93,8 @@ fn complete(mut document: Document) -> Document {
     document
 }
 
-/// An optional body may be absent, but not `null`, which is what the attribute makes of `Option`.
+/// Forbids `null` as an optional body. The attribute allows `null` for an `Option`, but the service
+/// accepts only an absent body.
 fn refuse_null_body(operation: &mut Operation) {
     let Some(RefOr::T(body)) = &mut operation.request_body else { return };
     for content in body.content.values_mut() {
@@ -107,8 +108,8 @@ fn refuse_null_body(operation: &mut Operation) {
     }
 }
 
-/// The attribute describes an `Option` in the reference to its type. Generators read the
-/// description of the member itself.
+/// Moves the description of an `Option` from the reference to the member, where client generators
+/// read it.
 fn describe_nullable_members(schema: &mut RefOr<Schema>) {
     match schema {
         RefOr::T(Schema::Object(object)) => {
@@ -128,7 +129,7 @@ fn describe_nullable(member: &mut RefOr<Schema>) {
     }
 }
 
-/// The reference to the type, if the choice is between it and `null`.
+/// Returns the reference to a type if the choice is between this type and `null`.
 fn unless_null(either: &mut OneOf) -> Option<&mut Ref> {
     match &mut either.items[..] {
         [RefOr::Ref(reference), RefOr::T(Schema::Object(null))]
@@ -140,7 +141,8 @@ fn unless_null(either: &mut OneOf) -> Option<&mut Ref> {
     }
 }
 
-/// Every response has the id of its request. A header with a definition refers to it.
+/// Adds the request id to the headers of a response. Replaces `Idempotent-Replayed` by a reference
+/// to its definition.
 fn refer_to_headers(response: &mut RefOr<Response>) {
     let RefOr::T(response) = response else { return };
     let replayed = ResponseHeader::IdempotentReplayed;

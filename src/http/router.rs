@@ -1,4 +1,4 @@
-//! All layers around the routes, in their order, with the reasons.
+//! The layers around the routes, in their order.
 
 use std::sync::Arc;
 
@@ -20,8 +20,9 @@ use crate::{
     state::{AppState, Limits},
 };
 
-/// The API, and the pages: the dashboard, and unless it is off the documentation. Pages have their
-/// own layers; the layers of all requests are added here.
+/// Builds the router of the service from the API and `pages`: the dashboard, and the documentation
+/// unless it is off. `pages` already have their own layers. This function adds the layers of all
+/// requests.
 pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Router {
     let body_bytes = state.limits.body_bytes;
     let observer = Observer::new(state.clone(), refusals);
@@ -31,26 +32,26 @@ pub fn router(state: AppState, pages: Router, refusals: Arc<RefusalLog>) -> Rout
         .with_state(state.clone())
         .merge(pages)
         .layer(
-            // Outermost first. All in one layer of the router, which boxes a request's future once
-            // for each of its layers.
+            // The first layer is the outermost. `ServiceBuilder` combines them into one layer,
+            // because the router boxes a request's future once per layer.
             ServiceBuilder::new()
-                // Sees every response: the request's id, the log, the counts, the time-out, the
-                // headers that all have.
+                // Sees every response. Adds the request id and the common headers, logs, counts and
+                // times out.
                 .layer(middleware::from_fn_with_state(observer, access::observe))
-                // A panic is a 500 with a problem body, and is logged by the layer around it.
+                // Turns a panic into a 500 with a problem. The layer around it logs the panic.
                 .layer(CatchPanicLayer::custom(problem::panicked))
-                // Bounds what a handler reads of the body.
+                // Limits the size of the body that a handler reads.
                 .layer(DefaultBodyLimit::max(body_bytes)),
         )
 }
 
-/// The routes of a service that waits for the promotion of a standby. They say that it is alive and
-/// not ready.
+/// Builds the router of a service whose Postgres is a standby. Until the standby is promoted,
+/// `/livez` answers 200 and all other paths answer 503.
 pub fn waiting_router(limits: Limits) -> Router {
     let not_ready = || async {
         Problem::unavailable(
-            "The Postgres of the service is a standby, and the service waits for its promotion. \
-             Nothing was done. Try again later.",
+            "Postgres is a standby, and the service waits until the standby is promoted. The \
+             request had no effect. Try again later.",
         )
         .because("Postgres is a standby")
     };
@@ -64,8 +65,7 @@ pub fn waiting_router(limits: Limits) -> Router {
         ))
 }
 
-/// What operators ask on a listener of its own: the metrics, and whether the service runs and is
-/// ready.
+/// Builds the router of the operations listener: the metrics and the health checks.
 pub fn operations_router(metrics: Router, state: &AppState, refusals: &Arc<RefusalLog>) -> Router {
     let observer = Observer::new(state.clone(), Arc::clone(refusals));
     Router::new()

@@ -24,35 +24,37 @@ use crate::{
     web::in_flight::InFlight,
 };
 
-/// A route's way in: which credential, and what it has to be good for.
+/// A group of routes, and the guard in front of them.
 type Guarded = (Guard, OpenApiRouter<AppState>);
 
-/// Who may call a route.
+/// The credential that a route requires.
 #[derive(Clone)]
 enum Guard {
     Open,
-    /// Each key is served in its own tenant. The routes use queues of their own.
+    /// An API key of any tenant. The routes write through their own queues, so they need no limit
+    /// on requests in flight.
     ApiKey(Option<Scope>),
-    /// The same for routes that use the shared connections to the database.
+    /// An API key of any tenant, with a limit on requests in flight. For routes that use the shared
+    /// connections to the database.
     BoundApiKey(Option<Scope>),
-    /// The path has the tenant, and the query the scope. The handler asks the gate itself, because
-    /// it checks both before the key.
+    /// An API key of the tenant in the path, with the scope in the query. The handler calls the
+    /// gate itself, because it checks the path and the query before the key.
     ApiKeyOfTenantInPath,
     AdminKey(Permission),
 }
 
-/// The routes behind their guards.
+/// Builds the router of all API routes, each behind its guard.
 pub fn guarded_routes(state: &AppState) -> Router<AppState> {
     let mut routes = OpenApiRouter::new();
     let in_flight = InFlight::new(state.limits.in_flight);
     for (guard, group) in route_groups() {
         routes = routes.merge(guard.protect(group, state, &in_flight));
     }
-    // Not in the document: it only says where to go instead.
+    // Not in the OpenAPI document, because it only names the path to call instead.
     Router::from(routes).route("/v1/authorize", any(authorize::without_tenant))
 }
 
-/// Adds the routes to a document. That needs no database, unlike the guards.
+/// Adds all routes to an OpenAPI document. Needs no database, because it adds no guards.
 pub fn document_routes(document: OpenApi) -> OpenApi {
     let mut routes = OpenApiRouter::with_openapi(document);
     for (guard, mut group) in route_groups() {
@@ -158,7 +160,8 @@ fn route_groups() -> Vec<Guarded> {
     ]
 }
 
-/// A gateway asks with the method of the request that it is about. The document names one.
+/// Accepts every method, because gateways send the method of the client's request. The OpenAPI
+/// document lists only GET.
 fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
     let (schemas, paths, _): UtoipaMethodRouter<AppState> = routes!(authorize::authorize);
     (schemas, paths, any(authorize::authorize).connect(authorize::refuse_tunnel))

@@ -1,4 +1,5 @@
-//! The resources: one file each, in the folder of the credential that calls them.
+//! The resources of the API. Each has its own file, in the folder of the credential that it
+//! requires.
 
 pub mod admin_key;
 pub mod api_key;

@@ -27,7 +27,7 @@ use crate::{
 /// An account of the tenant.
 #[derive(Serialize, ToSchema)]
 pub struct Account {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     id: ExternalId,
     status: AccountStatus,
     balance: Balance,
@@ -36,7 +36,7 @@ pub struct Account {
 
 pub type AccountList = List<Account>;
 
-/// The page that a list of accounts is read by.
+/// The requested page of a list of accounts.
 type AccountPage = Page<24>;
 
 impl Account {
@@ -50,7 +50,7 @@ impl Account {
     }
 }
 
-/// Has no members: the id of the account is in the path.
+/// An empty object. The path has the id of the account.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutAccountRequest {}
@@ -117,8 +117,8 @@ pub async fn get(
 
 /// Suspend or activate an account
 ///
-/// None of a suspended account's keys passes. Suspending an account ends its dashboard sessions and
-/// the links that were not used.
+/// All keys of a suspended account are refused. Suspending an account also ends its dashboard
+/// sessions, and invalidates its unused dashboard links.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     params(AccountPath),
@@ -142,7 +142,7 @@ pub async fn patch(
 
 /// List accounts
 ///
-/// Newest first.
+/// Returns the newest accounts first.
 #[utoipa::path(get, path = "/v1/accounts", operation_id = "listAccounts",
     tag = "accounts",
     params(AccountPage),

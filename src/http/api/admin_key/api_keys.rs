@@ -42,10 +42,10 @@ use crate::{
     store,
 };
 
-/// A new API key and its text, which no other response contains.
+/// A new API key with its text. No other response contains the text.
 #[derive(Serialize, ToSchema)]
 pub struct NewKey {
-    /// The whole text. It cannot be read again.
+    /// The text of the key. Store it now, because no other response contains it.
     #[schema(example = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe")]
     key: String,
     #[serde(flatten)]
@@ -54,11 +54,11 @@ pub struct NewKey {
 
 pub type ApiKeyList = List<ApiKey>;
 
-/// The page that a list of keys is read by.
+/// The requested page of a list of keys.
 type ApiKeyPage = Page<16>;
 
 impl NewKey {
-    /// One of the two responses that carry a key's text.
+    /// Builds the response to a creation or a rotation. No other response contains a key's text.
     fn respond(text: &KeyText, api_key: store::ApiKey, currency: &Currency) -> Response {
         let api_key = ApiKey::new(api_key, currency);
         let body = Self { key: text.expose().to_owned(), api_key };
@@ -71,14 +71,16 @@ impl NewKey {
 #[serde(deny_unknown_fields)]
 pub struct CreateKeyRequest {
     name: Name,
-    /// Absent: the tenant's default scopes.
+    /// Scopes of the key. Defaults to the tenant's default scopes.
     scopes: Option<ScopeSet>,
-    /// In the future, at most ten years ahead. Absent: never. Not together with `expires_in`.
+    /// Time at which the key expires: in the future, at most ten years ahead. Must not be combined
+    /// with `expires_in`. Without either, the key does not expire.
     expires_at: Option<Expiry>,
-    /// Seconds from now until the key expires. Not together with `expires_at`.
+    /// Seconds from now until the key expires. Must not be combined with `expires_at`.
     expires_in: Option<Lifetime>,
     metadata: Option<Metadata>,
-    /// Absent: the key may spend the whole balance.
+    /// Maximum amount that the key may spend in a period. If absent, the key may spend the whole
+    /// balance.
     spend_limit: Option<SpendLimit>,
 }
 
@@ -90,7 +92,7 @@ impl CreateKeyRequest {
         let lifetime = |seconds| Lifetime::from_seconds(seconds, now);
         let expires_in = fields.optional("expires_in", integer(lifetime));
         if expires_at.is_some() && expires_in.is_some() {
-            fields.wrong("expires_in", "must not stand beside expires_at".into());
+            fields.wrong("expires_in", "must not be combined with expires_at".into());
         }
         let metadata = fields.optional("metadata", metadata);
         let spend_limit = fields.object("spend_limit", |limit| spend_limit(limit, tenant));
@@ -119,15 +121,15 @@ pub struct PatchKeyRequest {
     name: Option<Name>,
     #[schema(nullable = false)]
     scopes: Option<ScopeSet>,
-    /// `null`: the key never expires.
+    /// `null` removes the expiry.
     #[schema(value_type = Option<Expiry>)]
     expires_at: Patch<Expiry>,
     #[schema(nullable = false)]
     enabled: Option<bool>,
-    /// Replaces all metadata; `null`: an empty object.
+    /// Replaces all metadata. `null` removes all metadata.
     #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Metadata>,
-    /// `null`: the key may spend the whole balance.
+    /// `null` removes the spend limit.
     #[schema(value_type = Option<SpendLimit>)]
     spend_limit: Patch<SpendLimit>,
 }
@@ -162,7 +164,7 @@ impl From<PatchKeyRequest> for KeyChange {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RevokeKeyRequest {
-    /// For the audit trail.
+    /// Reason for the revocation, which the audit trail records.
     reason: Option<Reason>,
 }
 
@@ -176,7 +178,7 @@ impl RevokeKeyRequest {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RotateKeyRequest {
-    /// Seconds for which the old key still passes.
+    /// Seconds for which the old key remains valid.
     grace_seconds: Option<GraceSeconds>,
 }
 
@@ -187,7 +189,7 @@ impl RotateKeyRequest {
     }
 }
 
-/// Which keys to list.
+/// The filter of a list of keys.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct KeyQuery {
@@ -236,7 +238,7 @@ pub async fn create(
 
 /// List an account's API keys
 ///
-/// Newest first.
+/// Returns the newest keys first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys", operation_id = "listKeys",
     tag = "keys",
     params(AccountPath, KeyQuery, ApiKeyPage),
@@ -277,7 +279,7 @@ pub async fn get(
 
 /// Change an API key
 ///
-/// The key must be live. An absent member stays as it is; `null` clears it.
+/// The key must be live. An absent member keeps its value, and `null` clears it.
 #[utoipa::path(patch, path = "/v1/accounts/{account}/keys/{key_id}", operation_id = "patchKey",
     tag = "keys",
     params(KeyPath),
@@ -298,8 +300,8 @@ pub async fn patch(
 
 /// Revoke an API key
 ///
-/// Takes effect immediately and cannot be undone. Voids the key's open holds. Repeating it has no
-/// effect.
+/// Takes effect immediately and cannot be undone. Voids the key's open holds. Repeating the request
+/// has no further effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/revoke", operation_id = "revokeKey",
     tag = "keys",
     params(KeyPath),
@@ -321,8 +323,9 @@ pub async fn revoke(
 
 /// Rotate an API key
 ///
-/// Creates a key with the same settings. Only this response contains its text. The old key expires
-/// when the grace period ends. Its holds stay open, and the new key can capture them.
+/// Creates a new key with the same settings. Only this response contains the new key's text. The
+/// old key expires when the grace period ends. The holds of the old key stay open, and the new key
+/// can capture them.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
     params(KeyPath),

@@ -1,4 +1,4 @@
-//! Lists audit events: who did what to which key or account.
+//! Lists audit events, which record the changes of a tenant, its accounts and its keys.
 
 use axum::extract::State;
 use serde::Serialize;
@@ -27,7 +27,7 @@ use crate::{
     store::{self, AuditFilter},
 };
 
-/// Something that was done.
+/// The record of a change.
 #[derive(Serialize, ToSchema)]
 pub struct AuditEvent {
     id: AuditEventId,
@@ -35,15 +35,16 @@ pub struct AuditEvent {
     #[schema(required = true)]
     admin_key_id: Option<AdminKeyId>,
     action: AuditAction,
-    /// The account acted on; `null`: the tenant itself.
+    /// The changed account. `null` if the event concerns the tenant itself.
     #[schema(required = true)]
     account: Option<ExternalId>,
-    /// The API key, admin key, credit or refund acted on; `null`: the account or the tenant itself.
+    /// The API key, admin key, credit, refund or hold that the event concerns. `null` if the event
+    /// concerns the account or the tenant itself.
     #[schema(required = true)]
     target_id: Option<AuditTarget>,
     #[schema(schema_with = detail)]
     detail: Value,
-    /// The IP address of the client; `null`: the command line.
+    /// The IP address of the client. `null` if the change was made on the command line.
     #[schema(required = true)]
     address: Option<String>,
     #[schema(required = true)]
@@ -53,13 +54,13 @@ pub struct AuditEvent {
 
 fn detail() -> ObjectBuilder {
     ObjectBuilder::new()
-        .description(Some("What changed, by field."))
+        .description(Some("The details of the change, by field."))
         .additional_properties(Some(AdditionalProperties::FreeForm(true)))
 }
 
 pub type AuditEventList = List<AuditEvent>;
 
-/// The page that a list of events is read by.
+/// The requested page of a list of events.
 type AuditEventPage = Page<16>;
 
 impl From<store::AuditEvent> for AuditEvent {
@@ -79,13 +80,13 @@ impl From<store::AuditEvent> for AuditEvent {
     }
 }
 
-/// Which events to list.
+/// The filters of a list of events.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only acts on this account.
+    /// Only events that concern this account.
     account: Option<ExternalId>,
-    /// Only acts on this API key.
+    /// Only events that concern this API key.
     key_id: Option<KeyId>,
 }
 
@@ -106,7 +107,7 @@ impl From<AuditQuery> for AuditFilter {
 
 /// List audit events
 ///
-/// Changes of the tenant's accounts and keys, newest first.
+/// Returns the changes of the tenant, its accounts and its keys, newest first.
 #[utoipa::path(get, path = "/v1/audit-events", operation_id = "listAuditEvents",
     tag = "audit",
     params(AuditQuery, AuditEventPage),

@@ -61,9 +61,9 @@ impl Credit {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateCreditRequest {
-    /// A decimal string with at most the currency's decimals, more than zero.
+    /// Amount greater than zero, as a decimal string with at most as many decimals as the currency.
     amount: Amount,
-    /// The tenant's own id of the credit, such as a payment's number.
+    /// The tenant's own id for the credit, such as a payment number.
     reference: Option<Reference>,
 }
 
@@ -83,13 +83,13 @@ impl CreateCreditRequest {
 
 /// Top up an account
 ///
-/// Takes effect once for each `Idempotency-Key`.
+/// Adds the amount to the account's balance. Takes effect once per `Idempotency-Key`.
 #[utoipa::path(post, path = "/v1/accounts/{account}/credits", operation_id = "createCredit",
     tag = "accounts",
     params(AccountPath, RequiredIdempotencyKey),
     request_body = CreateCreditRequest,
     responses(
-        (status = 201, description = "The credit.", body = Credit,
+        (status = 201, description = "The new credit.", body = Credit,
             headers(("Idempotent-Replayed"))),
         AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]

@@ -14,14 +14,14 @@ use crate::{
 
 /// End all dashboard sessions of an account
 ///
-/// Ends every session on every node before it returns, including those that a wallet opened, and
-/// every link that was not used. A new link or sign-in opens a new session. Repeating it is
-/// harmless.
+/// Before the response, ends every session of the account on every node, including sessions of a
+/// wallet sign-in, and invalidates all unused dashboard links. A new link or a new sign-in opens a
+/// new session. Repeating the request has no further effect.
 #[utoipa::path(delete, path = "/v1/accounts/{account}/dashboard-sessions",
     operation_id = "endDashboardSessions",
     tag = "dashboard",
     params(AccountPath),
-    responses((status = 204, description = "The account has no session."),
+    responses((status = 204, description = "All sessions of the account have ended."),
         AnyRoute, WithAdminKey, WithParameters, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn end(

@@ -24,16 +24,16 @@ use crate::{
     store::DashboardChange,
 };
 
-/// Bytes of a body: a logo of 32 KiB in base64, and the rest.
+/// Maximum size of a body in bytes: a logo of 32 KiB in base64, and the other settings.
 pub const BODY_BYTES: usize = 64 * 1024;
 
 /// The settings of the dashboard.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardSettings {
-    /// The platform's name in the dashboard; `null`: the tenant's slug is shown.
+    /// The platform's name in the dashboard. `null` if the dashboard shows the tenant's slug.
     #[schema(required = true)]
     name: Option<DisplayName>,
-    /// The colour of buttons and links; `null`: Tollgate's own.
+    /// The colour of buttons and links. `null` if the dashboard uses Tollgate's colour.
     #[schema(required = true)]
     color: Option<AccentColor>,
     #[schema(required = true)]
@@ -42,10 +42,10 @@ pub struct DashboardSettings {
     wallet_sign_in: WalletSignIn,
 }
 
-/// A logo.
+/// The platform's logo.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLogo {
-    /// Where the logo is served. A new logo gets a new URL.
+    /// The URL of the logo. A new logo gets a new URL.
     #[schema(format = "uri")]
     url: String,
     media_type: LogoMediaType,
@@ -74,19 +74,19 @@ impl DashboardSettings {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PatchDashboardSettingsRequest {
-    /// `null`: the tenant's slug is shown.
+    /// The platform's name in the dashboard. With `null`, the dashboard shows the tenant's slug.
     #[schema(value_type = Option<DisplayName>)]
     name: Patch<DisplayName>,
-    /// The dashboard derives readable shades from it.
+    /// The dashboard derives readable shades from this colour. `null` restores Tollgate's colour.
     #[schema(value_type = Option<AccentColor>)]
     color: Patch<AccentColor>,
-    /// `null`: no logo.
+    /// The platform's logo. `null` removes the logo.
     #[schema(value_type = Option<Logo>)]
     logo: Patch<Logo>,
-    /// Replaces all origins.
+    /// Replaces all return origins.
     #[schema(nullable = false)]
     return_origins: Option<ReturnOrigins>,
-    /// Other than `off` only if accounts are TRON addresses.
+    /// Must be `off` unless the tenant's account ids are TRON addresses.
     #[schema(nullable = false)]
     wallet_sign_in: Option<WalletSignIn>,
 }
@@ -126,11 +126,11 @@ fn wallet_sign_in(text: &str, tenant: &Tenant) -> Result<WalletSignIn, String> {
     if wallet_sign_in.fits(tenant.policy.account_format) {
         Ok(wallet_sign_in)
     } else {
-        Err("must be off: the tenant's accounts are no TRON addresses".to_owned())
+        Err("must be off, because the tenant's account ids are not TRON addresses".to_owned())
     }
 }
 
-/// Get the dashboard's settings
+/// Get the dashboard settings
 #[utoipa::path(get, path = "/v1/dashboard-settings", operation_id = "getDashboardSettings",
     tag = "dashboard",
     responses((status = 200, description = "The settings.", body = DashboardSettings),
@@ -144,9 +144,9 @@ pub async fn get(
     Ok(Json(DashboardSettings::new(settings, &admin.tenant, state.public_url())))
 }
 
-/// Change the dashboard's settings
+/// Change the dashboard settings
 ///
-/// An absent member stays as it is; `null` clears it.
+/// An absent member keeps its value, and `null` clears it.
 #[utoipa::path(patch, path = "/v1/dashboard-settings", operation_id = "patchDashboardSettings",
     tag = "dashboard",
     request_body = Option<PatchDashboardSettingsRequest>,

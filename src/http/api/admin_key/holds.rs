@@ -20,13 +20,13 @@ use crate::{
     store::HoldFilter,
 };
 
-/// Which holds of the account to list.
+/// The filters of a list of an account's holds.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AccountHoldQuery {
     /// Only holds with this status.
     status: Option<HoldStatus>,
-    /// Only holds that this API key placed.
+    /// Only holds that this API key created.
     key_id: Option<KeyId>,
 }
 
@@ -41,7 +41,7 @@ impl AccountHoldQuery {
 
 /// List an account's holds
 ///
-/// Newest first.
+/// Returns the newest holds first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/holds", operation_id = "listAccountHolds",
     tag = "holds",
     params(AccountPath, AccountHoldQuery, HoldPage),
@@ -61,7 +61,8 @@ pub async fn list_of_account(
 
 /// Void a hold of an account
 ///
-/// Releases the amount, also while the account is suspended. Repeating it has no effect.
+/// Releases the held amount, even if the account is suspended. Repeating the request has no further
+/// effect.
 #[utoipa::path(post, path = "/v1/accounts/{account}/holds/{id}/void",
     operation_id = "voidAccountHold", tag = "holds",
     params(AccountHoldPath),

@@ -31,34 +31,35 @@ use crate::{
     web::csv,
 };
 
-/// One movement of an account's balance.
+/// One change of an account's balance.
 #[derive(Serialize, ToSchema)]
 pub struct LedgerEntry {
-    /// 1, 2, 3, … for each account, without a gap.
+    /// Number of the entry within its account: 1, 2, 3, … without gaps.
     seq: i64,
     kind: EntryKind,
-    /// Negative if the amount was taken from the balance.
+    /// Change of the balance. Negative if the balance decreased.
     amount: SignedDecimalAmount,
     currency: CurrencyCode,
     balance_after: DecimalAmount,
-    /// The purchase, credit or refund that moved the balance.
+    /// The purchase, credit or refund that changed the balance.
     cause_id: EntryCause,
-    /// The API key that made the purchase.
+    /// The API key that made the purchase. `null` if the entry is not a purchase.
     #[schema(required = true)]
     key_id: Option<KeyId>,
-    /// The admin key that made the credit or refund; `null`: it was not made over HTTP.
+    /// The admin key that made the credit or refund. `null` if the entry was made without an admin
+    /// key.
     #[schema(required = true)]
     admin_key_id: Option<AdminKeyId>,
     /// The reference of the purchase, credit or refund.
     #[schema(required = true)]
     reference: Option<Reference>,
-    /// Never before that of the previous entry.
+    /// Time of the entry, never earlier than the time of the previous entry.
     created_at: Timestamp,
 }
 
 pub type LedgerEntryList = List<LedgerEntry>;
 
-/// The page that a list of entries is read by.
+/// The requested page of a list of entries.
 type LedgerEntryPage = Page<8>;
 
 impl LedgerEntry {
@@ -106,25 +107,25 @@ impl LedgerEntry {
     }
 }
 
-/// An account's balance at a time in the past.
+/// An account's balance at a given time.
 #[derive(Serialize, ToSchema)]
 pub struct BalanceThen {
     amount: DecimalAmount,
     currency: CurrencyCode,
     /// Decimals of the currency.
     decimals: u8,
-    /// The `seq` of the newest ledger entry at that time; 0: there was none.
+    /// The `seq` of the newest ledger entry at that time, or 0 if there was no entry.
     seq: i64,
     at: Timestamp,
 }
 
-/// Which entries to list, and in which order.
+/// The filters and the order of a list of entries.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EntryQuery {
-    /// From this time on.
+    /// Only entries at or after this time.
     from: Option<Timestamp>,
-    /// Before this time.
+    /// Only entries before this time.
     to: Option<Timestamp>,
     /// Only purchases that this API key made.
     key_id: Option<KeyId>,
@@ -151,11 +152,11 @@ impl EntryQuery {
     }
 }
 
-/// At which time to read the balance.
+/// The time of the requested balance.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct BalanceQuery {
-    /// Not in the future. Absent: now.
+    /// Time of the balance, not in the future. Defaults to now.
     at: Option<Timestamp>,
 }
 
@@ -163,7 +164,7 @@ impl BalanceQuery {
     fn read(mut params: QueryParams, now: Timestamp) -> Result<Self, Problem> {
         let at = params.optional("at", |text| match Timestamp::parse(text) {
             Ok(at) if at <= now => Ok(at),
-            Ok(_) => Err("must not lie in the future".to_owned()),
+            Ok(_) => Err("must not be in the future".to_owned()),
             Err(error) => Err(error.to_string()),
         });
         params.finish()?;
@@ -171,7 +172,7 @@ impl BalanceQuery {
     }
 }
 
-/// What is left of a range after an entry.
+/// Returns the rest of a range after the entry `seq`, in the given order.
 fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
     match order {
         SortOrder::OldestFirst => EntryRange { after: range.after.max(seq), ..range },
@@ -183,7 +184,7 @@ fn rest(range: EntryRange, order: SortOrder, seq: i64) -> EntryRange {
 
 /// List an account's ledger entries
 ///
-/// Newest first, unless `order` is `asc`.
+/// Returns the newest entries first, unless `order` is `asc`.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger", operation_id = "listLedgerEntries",
     tag = "accounts",
     params(AccountPath, EntryQuery, LedgerEntryPage),
@@ -221,8 +222,9 @@ pub async fn list(
 
 /// Export an account's ledger entries as CSV
 ///
-/// The first line is a header. If the connection breaks before the end, for example because the
-/// admin key was revoked, the transfer is incomplete and the client sees an error.
+/// The first line has the column names. If the service cannot finish the export, for example
+/// because the admin key was revoked, it breaks the connection, so that the client sees an
+/// incomplete transfer.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",
     operation_id = "exportLedgerEntries", tag = "accounts",
     params(AccountPath, EntryQuery),
@@ -250,7 +252,7 @@ pub async fn export(
     Ok(download.respond("ledger.csv", &LedgerEntry::COLUMNS))
 }
 
-/// A statement that is being written.
+/// The state of a CSV export of a statement.
 struct Statement {
     account: ExternalId,
     filter: EntryFilter,
@@ -273,7 +275,7 @@ impl CsvLines for Statement {
     }
 }
 
-/// Get an account's balance at a time
+/// Get an account's balance at a given time
 #[utoipa::path(get, path = "/v1/accounts/{account}/balance", operation_id = "getBalanceThen",
     tag = "accounts",
     params(AccountPath, BalanceQuery),

@@ -15,7 +15,7 @@ use crate::{
     state::AppState,
 };
 
-/// Which purchases to list.
+/// The filter of a list of purchases.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PurchaseQuery {
@@ -31,7 +31,7 @@ impl PurchaseQuery {
 
 /// List an account's purchases
 ///
-/// Newest first.
+/// Returns the newest purchases first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases", operation_id = "listAccountPurchases",
     tag = "purchases",
     params(AccountPath, PurchaseQuery, PurchasePage),

@@ -36,7 +36,7 @@ use crate::{
     store,
 };
 
-/// A refund of a purchase or of a part of it.
+/// A full or partial refund of a purchase.
 #[derive(Serialize, ToSchema)]
 pub struct Refund {
     id: RefundId,
@@ -66,15 +66,16 @@ impl Refund {
 
 pub type RefundList = List<Refund>;
 
-/// The page that a list of refunds is read by.
+/// The requested page of a list of refunds.
 type RefundPage = Page<8>;
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateRefundRequest {
-    /// At most the part of the purchase that was not refunded yet. Absent: all of that.
+    /// Amount to refund, at most the part of the purchase that was not refunded yet. Defaults to
+    /// this part.
     amount: Option<Amount>,
-    /// The tenant's own id of the refund, such as a ticket number.
+    /// The tenant's own id for the refund, such as a ticket number.
     reference: Option<Reference>,
 }
 
@@ -97,16 +98,16 @@ impl From<CreateRefundRequest> for NewRefund {
     }
 }
 
-/// Refund a purchase or a part of it
+/// Refund a purchase
 ///
-/// Takes effect once for each `Idempotency-Key`. Refunds never exceed the purchase. A refund does
-/// not increase what a key may spend.
+/// Refunds all or a part of a purchase. Takes effect once per `Idempotency-Key`. The refunds of a
+/// purchase never exceed its amount. A refund does not restore the key's spend limit.
 #[utoipa::path(post, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "createRefund", tag = "purchases",
     params(AccountPurchasePath, RequiredIdempotencyKey),
     request_body = Option<CreateRefundRequest>,
     responses(
-        (status = 201, description = "The refund.", body = Refund,
+        (status = 201, description = "The new refund.", body = Refund,
             headers(("Idempotent-Replayed"))),
         RefundTooLarge, AnyRoute, WithAdminKey, WithBody, WithIdempotencyKey, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), purchase_id = %id))]
@@ -128,7 +129,7 @@ pub async fn create(
 
 /// List the refunds of a purchase
 ///
-/// Newest first.
+/// Returns the newest refunds first.
 #[utoipa::path(get, path = "/v1/accounts/{account}/purchases/{id}/refunds",
     operation_id = "listRefunds", tag = "purchases",
     params(AccountPurchasePath, RefundPage),

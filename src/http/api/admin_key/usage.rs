@@ -1,4 +1,4 @@
-//! How often a key was used, per hour or per day.
+//! Usage of a key, per hour or per day.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -22,19 +22,19 @@ use crate::{
     state::AppState,
 };
 
-/// How often a key was used.
+/// Number of requests with a key, per hour or per day.
 #[derive(Serialize, ToSchema)]
 pub struct KeyUsage {
     granularity: Granularity,
-    /// The beginning of the first hour or day.
+    /// Start of the first hour or day.
     from: Timestamp,
-    /// The end of the last one.
+    /// End of the last hour or day.
     to: Timestamp,
-    /// Every hour or day of that time, the oldest first.
+    /// One item for each hour or day from `from` to `to`, oldest first.
     data: Vec<UsageStep>,
 }
 
-/// One hour or day.
+/// The usage in one hour or day.
 #[derive(Serialize, ToSchema)]
 pub struct UsageStep {
     start: Timestamp,
@@ -49,17 +49,17 @@ impl UsageStep {
     }
 }
 
-/// Which time to report, in which steps.
+/// The period and the granularity of the usage.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct UsageQuery {
-    /// The beginning, rounded down to a whole hour or day. Absent: 24 hours or 30 days before the
-    /// end.
+    /// Start of the period, rounded down to a whole hour or day. Defaults to 24 hours before `to`
+    /// for hours, and to 30 days before `to` for days.
     from: Option<Timestamp>,
-    /// The end, rounded up to a whole hour or day: at most 31 days after `from` by the hour, 366
-    /// days by the day. Absent: the end of this hour or day.
+    /// End of the period, rounded up to a whole hour or day. At most 31 days after `from` for
+    /// hours, and 366 days for days. Defaults to the end of the current hour or day.
     to: Option<Timestamp>,
-    /// The length of one step.
+    /// The length of one step: an hour or a day.
     #[param(required = false, default = Granularity::default)]
     granularity: Granularity,
 }
@@ -82,8 +82,8 @@ impl UsageQuery {
 
 /// Get an API key's usage
 ///
-/// Counts requests by the gate and by `verify`, by outcome. Counts are delayed by some seconds, up
-/// to a minute.
+/// Counts the requests with the key that the gate or `verify` processed, by outcome. Counts are
+/// updated with a delay of some seconds, up to a minute.
 #[utoipa::path(get, path = "/v1/accounts/{account}/keys/{key_id}/usage",
     operation_id = "getKeyUsage", tag = "keys",
     params(KeyPath, UsageQuery),

@@ -1,4 +1,4 @@
-//! Verification for a tenant's backend: verifies a key, and on request makes a purchase with it.
+//! Verifies a key for a tenant's backend, and optionally makes a purchase with the key.
 
 use std::sync::Arc;
 
@@ -41,7 +41,8 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// The result of a verification. Members beside `valid` and `code` are present when they are known.
+/// The result of a verification. `valid` and `code` are always present. The other members are
+/// present if they are known.
 #[derive(Serialize, ToSchema)]
 pub struct VerifyResponse {
     /// Whether the request that carried the key may pass.
@@ -49,26 +50,27 @@ pub struct VerifyResponse {
     code: VerificationCode,
     #[serde(flatten)]
     key: VerifiedKey,
-    /// With `INSUFFICIENT_SCOPE`: the scopes that none of the key's scopes implies.
+    /// The required scopes that the key lacks. Present if `code` is `INSUFFICIENT_SCOPE`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     missing_scopes: Vec<Scope>,
-    /// The purchase that the charge made.
+    /// The purchase that the charge made. Present if the charge succeeded.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     purchase: Option<Purchase>,
-    /// With `INSUFFICIENT_BALANCE` or `SPEND_LIMIT_EXCEEDED`: the amount of the charge.
+    /// The amount of the charge. Present if `code` is `INSUFFICIENT_BALANCE` or
+    /// `SPEND_LIMIT_EXCEEDED`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     required: Option<DecimalAmount>,
-    /// With `INSUFFICIENT_BALANCE`: the balance less what is held; with `SPEND_LIMIT_EXCEEDED`: what
-    /// is left of the limit.
+    /// The available amount: for `INSUFFICIENT_BALANCE` the balance minus open holds, for
+    /// `SPEND_LIMIT_EXCEEDED` the remaining part of the limit.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     available: Option<DecimalAmount>,
 }
 
-/// The key that was recognised; empty if there was none.
+/// The verified key. Its members are absent if no key was found.
 #[derive(Serialize, ToSchema, Default)]
 pub struct VerifiedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,14 +82,14 @@ pub struct VerifiedKey {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     key_id: Option<KeyId>,
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     account: Option<ExternalId>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scopes: Option<ScopeSet>,
-    /// `null`: the key never expires.
+    /// Time at which the key expires. `null` if the key does not expire.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<Option<Timestamp>>,
 }
@@ -95,22 +97,23 @@ pub struct VerifiedKey {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VerifyRequest {
-    /// The text that a client presented.
+    /// The API key that a client presented.
     #[schema(value_type = String)]
     key: Result<KeyText, MalformedKey>,
-    /// Scopes that the key's scopes must imply, every one.
+    /// Scopes that the key must have. The key must have every one.
     scopes: Option<ScopeSet>,
-    /// Makes a purchase with the key if it is valid. Needs `purchases:write` as a purchase does.
+    /// Purchase to make with the key if the key is valid. The key then also needs the scope
+    /// `purchases:write`.
     charge: Option<ChargeRequest>,
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ChargeRequest {
-    /// A decimal string with at most the currency's decimals, more than zero.
+    /// Amount greater than zero, as a decimal string with at most as many decimals as the currency.
     amount: Amount,
     reference: Option<Reference>,
-    /// The same as the header of a purchase.
+    /// Same meaning as the header `Idempotency-Key` of a purchase.
     idempotency_key: IdempotencyKey,
 }
 
@@ -172,8 +175,9 @@ impl VerifiedKey {
 
 /// Verify an API key
 ///
-/// Verifies a key that a client presented. With `charge`, also makes a purchase with it. The result
-/// is in `code`, with status 200. Another tenant's key is `NOT_FOUND`.
+/// Verifies a key that a client presented. With `charge`, also makes a purchase with the key. The
+/// status is 200 even if the key is refused: `valid` and `code` have the result. A key of another
+/// tenant is `NOT_FOUND`.
 #[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
     tag = "gate",
     request_body = VerifyRequest,
@@ -201,7 +205,7 @@ async fn answer(
     request: VerifyRequest,
     request_id: RequestId,
 ) -> Result<(VerifyResponse, bool), Problem> {
-    // A text without the tenant's prefix cannot be one of its keys, and is not looked up.
+    // A text without the tenant's prefix cannot be one of its keys, so it needs no lookup.
     let key = request.key.as_ref().ok();
     let key = key.filter(|key| key.prefix() == tenant.policy.prefix.as_str());
     let Some(key) = key else {
@@ -226,7 +230,7 @@ async fn answer(
     decided
 }
 
-/// The result for a key that passed: checks its scopes, and makes the charge.
+/// Decides about a valid key: checks its scopes, then makes the charge.
 async fn decide(
     state: &AppState,
     tenant: &Arc<Tenant>,

@@ -1,5 +1,5 @@
-//! Authorization for gateways: the status says whether the key passes, and headers say whose key it
-//! is.
+//! Authorization for gateways. The status tells whether the request may pass, and headers name the
+//! key and its account.
 
 use std::sync::Arc;
 
@@ -35,16 +35,16 @@ const ACCOUNT: HeaderName = HeaderName::from_static("x-tollgate-account");
 const KEY_ID: HeaderName = HeaderName::from_static("x-tollgate-key-id");
 const SCOPES: HeaderName = HeaderName::from_static("x-tollgate-scopes");
 
-/// Room for the headers of the response, those that the layers add included.
+/// Capacity for the headers of the response, including those that the layers add.
 const HEADERS_OF_RESPONSE: usize = 16;
 
-/// Whose keys may pass.
+/// The tenant and the environment in the path.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AuthorizePath {
-    /// The tenant that the gateway serves.
+    /// Slug of the tenant whose API keys may pass.
     tenant: Slug,
-    /// The tenant's environment that the gateway serves.
+    /// Environment of the tenant whose API keys may pass.
     environment: Environment,
 }
 
@@ -64,11 +64,11 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthorizePath {
     }
 }
 
-/// What the key must be allowed to do.
+/// The required scope in the query.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuthorizeQuery {
-    /// A scope that one of the key's scopes must imply.
+    /// Scope that the API key must have, or that one of its scopes must imply.
     scope: Option<Scope>,
 }
 
@@ -80,8 +80,8 @@ impl AuthorizeQuery {
     }
 }
 
-/// The principal of a request that passes. A wrong path or query is refused before the key is read,
-/// so that a gateway's administrator notices it with the first request.
+/// The principal of a request that may pass. The path and the query are checked before the key, so
+/// that a misconfigured gateway fails on its first request.
 pub struct Authorized(Principal);
 
 impl FromRequestParts<AppState> for Authorized {
@@ -107,21 +107,22 @@ impl FromRequestParts<AppState> for Authorized {
 
 /// Authorize a gateway's request
 ///
-/// For gateways that send a sub-request. Accepts any method except CONNECT. A key of another tenant
-/// or environment gets the same 401 as an unknown key. The path and the query are checked before
-/// the key.
+/// For gateways that send a sub-request for each request of a client. The request needs the
+/// client's API key, and may use any method except CONNECT. A key of another tenant or environment
+/// gets the same 401 as an unknown key. The service checks the path and the query before the key.
 #[utoipa::path(get, path = "/v1/authorize/{tenant}/{environment}", operation_id = "authorize",
     tag = "gate",
     params(AuthorizePath, AuthorizeQuery),
-    responses((status = 200, description = "The request may pass. The headers say whose it is.",
+    responses((status = 200, description = "The request may pass. The headers describe its key.",
         headers(
             ("X-Tollgate-Tenant" = Slug), ("X-Tollgate-Environment" = Environment),
             ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),
-            ("X-Tollgate-Scopes" = String, description = "Separated by spaces"))),
+            ("X-Tollgate-Scopes" = String,
+                description = "The key's scopes, separated by spaces."))),
         AnyRoute, WithApiKey, WithParameters, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
 pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, HeaderMap) {
-    let visible = |text: String| HeaderValue::try_from(text).expect("all of it is visible ASCII");
+    let visible = |text: String| HeaderValue::try_from(text).expect("all values are visible ASCII");
     let mut headers = HeaderMap::with_capacity(HEADERS_OF_RESPONSE);
     headers.insert(TENANT, visible(principal.tenant.to_string()));
     headers.insert(ENVIRONMENT, HeaderValue::from_static(principal.environment.as_str()));
@@ -131,7 +132,7 @@ pub async fn authorize(Authorized(principal): Authorized) -> (StatusCode, Header
     (StatusCode::OK, headers)
 }
 
-/// The response to CONNECT, which asks for a tunnel that a 200 would open.
+/// The response to CONNECT. A 200 would open a tunnel for the client.
 pub async fn refuse_tunnel() -> impl IntoResponse {
     let allowed = [(ALLOW, "GET,HEAD,POST,PUT,PATCH,DELETE,OPTIONS,TRACE")];
     (allowed, problem::no_such_method().await)
@@ -158,7 +159,7 @@ fn malformed_path() -> Problem {
 fn unknown_tenant(tenant: &Slug, environment: Environment) -> Problem {
     let environment = environment.as_str();
     let detail = format!(
-        "There is no tenant {tenant} in the environment {environment}. Correct the path, \
+        "The tenant {tenant} does not exist in the environment {environment}. Correct the path: \
          /v1/authorize/{{tenant}}/{{environment}}."
     );
     Problem::new(ProblemCode::NotFound, detail)

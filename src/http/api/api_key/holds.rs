@@ -1,4 +1,4 @@
-//! Holds: parts of a balance that are reserved for purchases that may still fail.
+//! Holds, which reserve a part of the balance for a purchase that may still fail.
 
 use axum::{
     Json,
@@ -37,11 +37,12 @@ use crate::{
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateHoldRequest {
-    /// A decimal string with at most the currency's decimals, more than zero.
+    /// Amount greater than zero, as a decimal string with at most as many decimals as the currency.
     amount: Amount,
     /// Seconds until the hold expires.
     expires_in: Option<HoldSeconds>,
-    /// The buyer's own id of the hold, such as an order number. The purchase gets it too.
+    /// The client's own id for the hold, such as an order number. The purchase of a capture gets
+    /// the same reference.
     reference: Option<Reference>,
 }
 
@@ -63,7 +64,7 @@ impl CreateHoldRequest {
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CaptureHoldRequest {
-    /// At most the amount of the hold. Absent: all of it.
+    /// Amount to capture, at most the amount of the hold. Defaults to the amount of the hold.
     amount: Option<Amount>,
 }
 
@@ -74,7 +75,7 @@ impl CaptureHoldRequest {
     }
 }
 
-/// Which holds to list.
+/// The filter of a list of holds.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct HoldQuery {
@@ -104,16 +105,16 @@ impl<S: Send + Sync> FromRequestParts<S> for HoldPath {
     }
 }
 
-/// Hold a part of the balance
+/// Create a hold
 ///
-/// Needs the scope `purchases:write`. The amount is reserved until the hold is captured, voided or
-/// expires. Revoking the key voids its open holds.
+/// Reserves a part of the balance until the hold is captured, voided or expires. Revoking the key
+/// voids its open holds. Requires the scope `purchases:write`.
 #[utoipa::path(post, path = "/v1/holds", operation_id = "createHold",
     tag = "holds",
     params(OptionalIdempotencyKey),
     request_body = CreateHoldRequest,
     responses(
-        (status = 201, description = "The hold.", body = Hold,
+        (status = 201, description = "The new hold.", body = Hold,
             headers(("Idempotent-Replayed"))),
         Declined, HoldLimitReached, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
@@ -135,8 +136,8 @@ pub async fn create(
 
 /// Capture a hold
 ///
-/// Makes a purchase with the hold or a part of it, and releases the rest. Needs the scope
-/// `purchases:write`. Repeating it with the same amount has no effect.
+/// Makes a purchase for the held amount or a part, and releases the rest. Requires the scope
+/// `purchases:write`. Repeating the request with the same amount has no further effect.
 #[utoipa::path(post, path = "/v1/holds/{id}/capture", operation_id = "captureHold",
     tag = "holds",
     params(HoldPath),
@@ -162,7 +163,8 @@ pub async fn capture(
 
 /// Void a hold
 ///
-/// Releases the amount. Needs the scope `purchases:write`. Repeating it has no effect.
+/// Releases the held amount. Requires the scope `purchases:write`. Repeating the request has no
+/// further effect.
 #[utoipa::path(post, path = "/v1/holds/{id}/void", operation_id = "voidHold",
     tag = "holds",
     params(HoldPath),
@@ -186,7 +188,7 @@ pub async fn void(
 
 /// List the account's holds
 ///
-/// Newest first. Needs the scope `purchases:read`.
+/// Returns the newest holds first. Requires the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/holds", operation_id = "listHolds",
     tag = "holds",
     params(HoldQuery, HoldPage),
@@ -206,7 +208,7 @@ pub async fn list(
 
 /// Get a hold
 ///
-/// Needs the scope `purchases:read`.
+/// Requires the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/holds/{id}", operation_id = "getHold",
     tag = "holds",
     params(HoldPath),

@@ -1,4 +1,4 @@
-//! The API key of the request, as its holder sees it.
+//! The API key of the request, with its account and balance.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -27,7 +27,7 @@ pub struct Me {
     account: OwnAccount,
     balance: Balance,
     key: ApiKey,
-    /// The part of the key's spend limit that is left now; `null`: the key has no limit.
+    /// The remaining part of the key's spend limit. `null` if the key has no limit.
     #[schema(required = true)]
     spend_left: Option<DecimalAmount>,
 }
@@ -40,14 +40,14 @@ pub struct OwnTenant {
 
 #[derive(Serialize, ToSchema)]
 pub struct OwnAccount {
-    /// The tenant's own id of the account.
+    /// The tenant's own id for the account.
     id: ExternalId,
     status: AccountStatus,
 }
 
 /// Get the API key of the request
 ///
-/// Also its account and balance. Needs no scope.
+/// Also returns the key's account and balance. Requires no scope.
 #[utoipa::path(get, path = "/v1/me", operation_id = "getMe",
     tag = "gate",
     responses((status = 200, description = "The key, its account and its balance.", body = Me),

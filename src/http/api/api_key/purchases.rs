@@ -1,4 +1,4 @@
-//! Purchases from the balance of the key's account: creates, reads and lists them.
+//! Creates, gets and lists purchases of the key's account.
 
 use axum::{
     Json,
@@ -35,9 +35,9 @@ use crate::{
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreatePurchaseRequest {
-    /// A decimal string with at most the currency's decimals, more than zero.
+    /// Amount greater than zero, as a decimal string with at most as many decimals as the currency.
     amount: Amount,
-    /// The buyer's own id of the purchase, such as an order number.
+    /// The client's own id for the purchase, such as an order number.
     reference: Option<Reference>,
     description: Option<Description>,
     metadata: Option<Metadata>,
@@ -61,15 +61,16 @@ impl CreatePurchaseRequest {
 
 /// Make a purchase
 ///
-/// Deducts an amount from the account's balance. Needs the scope `purchases:write`. With an
-/// `Idempotency-Key`, a repeated request has the effect and the response of the first one, also
-/// through another key of the account, also if it was declined.
+/// Deducts the amount from the account's balance. Requires the scope `purchases:write`. With an
+/// `Idempotency-Key`, a repeated request has no further effect and gets the response of the first
+/// request, even if the first request was declined. A request with another API key of the account
+/// counts as a repetition too.
 #[utoipa::path(post, path = "/v1/purchases", operation_id = "createPurchase",
     tag = "purchases",
     params(OptionalIdempotencyKey),
     request_body = CreatePurchaseRequest,
     responses(
-        (status = 201, description = "The purchase.", body = Purchase,
+        (status = 201, description = "The new purchase.", body = Purchase,
             headers(("Idempotent-Replayed"))),
         Declined, AnyRoute, WithApiKey, WithBody, WithIdempotencyKey))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %principal.tenant, account = %principal.account, key_id = %principal.key_id))]
@@ -95,7 +96,7 @@ pub async fn create(
 
 /// List the account's purchases
 ///
-/// Newest first. Needs the scope `purchases:read`.
+/// Returns the newest purchases first. Requires the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases", operation_id = "listPurchases",
     tag = "purchases",
     params(PurchasePage),
@@ -113,7 +114,7 @@ pub async fn list_own(
 
 /// Get a purchase
 ///
-/// Needs the scope `purchases:read`.
+/// Requires the scope `purchases:read`.
 #[utoipa::path(get, path = "/v1/purchases/{id}", operation_id = "getPurchase",
     tag = "purchases",
     params(PurchasePath),

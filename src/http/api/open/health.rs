@@ -1,4 +1,4 @@
-//! Whether the service is running, and whether it can answer requests.
+//! Health checks: whether the process is alive, and whether the service is ready.
 
 use axum::{Json, extract::State};
 use serde::Serialize;
@@ -13,7 +13,8 @@ use crate::{
 };
 
 text_enum! {
-    /// `live`: the process answers. `ready`: the node has its lease too, and its connections work.
+    /// `live`: the process answers. `ready`: the node also holds its lease, and its database
+    /// connections work.
     pub enum HealthStatus {
         Live = "live",
         Ready = "ready",
@@ -25,9 +26,9 @@ pub struct Health {
     status: HealthStatus,
 }
 
-/// Check that the process answers
+/// Check liveness
 ///
-/// Does not ask the database.
+/// Answers 200 if the process runs. Does not query the database.
 #[utoipa::path(get, path = "/livez", operation_id = "getLiveness",
     tag = "service",
     responses((status = 200, description = "The process answers.", body = Health), AnyRoute, OpenRoute))]
@@ -36,10 +37,11 @@ pub async fn livez() -> Json<Health> {
     Json(Health { status: HealthStatus::Live })
 }
 
-/// Check that the service can answer requests
+/// Check readiness
 ///
-/// Checks that the node has its lease, without which no key passes, and that connections of every
-/// kind lead to the server of the database that granted it.
+/// Answers 200 if the node holds its lease and every kind of database connection leads to the
+/// server that granted the lease. Without a lease, the node refuses every key. Otherwise answers
+/// 503 with the reason in `detail`.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service",
     responses((status = 200, description = "The service can answer requests.", body = Health),
@@ -49,7 +51,7 @@ pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Probl
     state.store.check_ready().await.map_err(|reason| {
         let detail = match &reason {
             NotReady::NoLease => "The node has no lease, so no key passes. Try again later.".into(),
-            other => format!("Not ready: {other}. Try again later."),
+            other => format!("The node is not ready: {other}. Try again later."),
         };
         Problem::unavailable(detail).because(chain(&reason))
     })?;

@@ -26,18 +26,19 @@ use crate::{
     store::{AccountHandle, AdminVerification, set_tenant},
 };
 
-/// The holder of an admin key, in the extensions of every request that [`admit`] let pass.
+/// The verified admin key of a request. [`admit`] adds it to the extensions of every request that
+/// it accepts.
 #[derive(Clone, Debug)]
 pub struct Admin(Arc<AdminParts>);
 
 #[derive(Debug)]
 pub struct AdminParts {
     pub tenant: Arc<Tenant>,
-    /// To verify the admin key again, while a long body arrives or a long response is sent.
+    /// Allows a second verification of the admin key, after a slow body or during a long response.
     pub key_hash: KeyHash,
-    /// Who does it, from where: for the audit trail.
+    /// The actor and the address, for the audit trail.
     pub origin: Origin,
-    /// The database's clock when the key was verified.
+    /// The time of the database when the key was verified.
     pub now: Timestamp,
 }
 
@@ -50,7 +51,7 @@ impl Deref for Admin {
 }
 
 impl Admin {
-    /// A handle for changes of one of the tenant's accounts.
+    /// Returns a handle that changes an account of the tenant.
     pub fn account<'a>(
         &'a self,
         state: &'a AppState,
@@ -59,18 +60,19 @@ impl Admin {
         state.store.account(&self.tenant, account, &self.origin)
     }
 
-    /// Refuses a key that was revoked after the request passed. Its permissions never change.
+    /// Verifies the key again, because it may have been revoked since. Its permissions never
+    /// change.
     pub async fn verify_again(&self, state: &AppState) -> Result<(), Problem> {
         verify(state, &self.key_hash).await.map(drop)
     }
 }
 
 text_enum! {
-    /// Why an admin key does not pass. The log shows it, the response does not.
+    /// The reason why an admin key is refused. The log shows it, but the response does not.
     enum AdminKeyDenial {
         /// The text does not have the form of an admin key.
         Malformed = "malformed_admin_key",
-        /// No admin key has the text.
+        /// No admin key has this text.
         NotFound = "not_found",
         /// The admin key is revoked.
         Revoked = "revoked",
@@ -86,7 +88,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
     }
 }
 
-/// Lets a request pass when it carries an admin key with the permission.
+/// Accepts a request only if it carries an admin key with the permission.
 pub async fn admit(
     State((state, permission)): State<(AppState, Permission)>,
     mut request: Request,
@@ -114,7 +116,7 @@ pub async fn admit(
     } else {
         lacking(permission).into_response()
     };
-    // For the log: outside of this layer the request is gone.
+    // The outer layers write the log, but no longer have the request.
     response.extensions_mut().insert(LoggedTenant(Arc::clone(&admin.tenant)));
     response
 }

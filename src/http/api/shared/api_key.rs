@@ -26,17 +26,19 @@ pub struct ApiKey {
     name: Name,
     scopes: ScopeSet,
     metadata: Metadata,
-    /// `null`: the key may spend the whole balance.
+    /// `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
-    /// A disabled key does not pass, but counts toward the cap and can be enabled.
+    /// A disabled key is refused. It counts toward the account's maximum number of keys, and can be
+    /// enabled again.
     enabled: bool,
     status: KeyStatus,
     created_at: Timestamp,
-    /// When the key last passed, to the minute and delayed by some seconds; `null`: never.
+    /// Time of the last accepted request with the key, to the minute. Updated with a delay of some
+    /// seconds. `null` if the key was never used.
     #[schema(required = true)]
     last_used_at: Option<Timestamp>,
-    /// When the key expires; `null`: never.
+    /// Time at which the key expires. `null` if the key does not expire.
     #[schema(required = true)]
     expires_at: Option<Timestamp>,
     #[schema(required = true)]

@@ -1,5 +1,5 @@
-//! The holder of an API key as a buyer: whose balance the request spends, and the response for the
-//! decision.
+//! The buyer behind an API key, and the response for the ledger's decision about a purchase or a
+//! hold.
 
 use std::sync::Arc;
 
@@ -23,21 +23,22 @@ use crate::{
     store::{StoreError, set_tenant},
 };
 
-/// The tenant that the principal's key belongs to. From here on, the request takes the turns of
-/// that tenant.
+/// Finds the tenant of the principal's key. From here on, the request takes that tenant's turns on
+/// the database connections.
 pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
     let tenant = state.store.find_tenant(&principal.tenant, principal.environment).await?;
     set_tenant(tenant.id);
     Ok(tenant)
 }
 
-/// The holder of a key, as the ledger wants to know him.
+/// Builds the buyer that the ledger charges for a request of this principal.
 pub fn buyer(tenant: Arc<Tenant>, principal: &Principal, request_id: RequestId) -> Buyer {
     let account = principal.account.clone();
     Buyer { tenant, account, key_id: principal.key_id, request_id }
 }
 
-/// The response for a decision: what was made, or why it was declined.
+/// Builds the response for a decision: the purchase or hold, or the problem if the ledger declined
+/// it.
 pub fn respond<T, B: Serialize>(
     charge: Charge,
     buyer: &Buyer,
@@ -58,7 +59,7 @@ pub fn respond<T, B: Serialize>(
     }
 }
 
-/// The id that this request was given on its way in.
+/// The id of the request, which the outermost layer assigned.
 pub struct ThisRequest(pub RequestId);
 
 impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {

@@ -58,8 +58,8 @@ impl ResponseHeader {
             Self::WwwAuthenticate => (string.into(), "The authentication scheme (RFC 6750)."),
             Self::IdempotentReplayed => (
                 string.enum_values(Some(["true"])).into(),
-                "`true` if the response repeats that of an earlier request with the same \
-                 `Idempotency-Key`, or of an earlier capture or void of the same hold.",
+                "`true` if the response repeats the response to an earlier request with the same \
+                 `Idempotency-Key`, or to an earlier capture or void of the same hold.",
             ),
             Self::Allow => (string.into(), "Methods that the path supports."),
         };

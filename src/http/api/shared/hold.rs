@@ -24,30 +24,30 @@ use crate::{
     store::{self, HoldFilter},
 };
 
-/// A part of the balance that is or was reserved.
+/// A reservation of a part of the balance.
 #[derive(Serialize, ToSchema)]
 pub struct Hold {
     id: HoldId,
     status: HoldStatus,
     amount: DecimalAmount,
     currency: CurrencyCode,
-    /// The amount of the purchase that was made with the hold; the rest was released.
+    /// The captured amount. The rest was released. `null` if the hold was not captured.
     #[schema(required = true)]
     captured: Option<DecimalAmount>,
-    /// The purchase that was made with the hold.
+    /// The purchase that the capture made. `null` if the hold was not captured.
     #[schema(required = true)]
     purchase_id: Option<PurchaseId>,
-    /// The API key that made the hold.
+    /// The API key that created the hold.
     key_id: KeyId,
     #[schema(required = true)]
     reference: Option<Reference>,
     created_at: Timestamp,
-    /// When the hold is released, unless it was captured or voided before.
+    /// Time at which an open hold expires and its amount is released.
     expires_at: Timestamp,
-    /// When the hold was captured, voided or released.
+    /// Time at which the hold was captured, voided or released. `null` if the hold is open.
     #[schema(required = true)]
     closed_at: Option<Timestamp>,
-    /// Why the hold was voided; `null`: it was not voided.
+    /// The reason why the hold was voided. `null` if the hold was not voided.
     #[schema(required = true)]
     void_reason: Option<VoidReason>,
 }
@@ -73,10 +73,10 @@ impl Hold {
 
 pub type HoldList = List<Hold>;
 
-/// The page that a list of holds is read by.
+/// The requested page of a list of holds.
 pub type HoldPage = Page<16>;
 
-/// Has no members: the id of the hold is in the path.
+/// An empty object. The path has the id of the hold.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VoidHoldRequest {}
@@ -87,7 +87,7 @@ impl VoidHoldRequest {
     }
 }
 
-/// A page of an account's holds, newest first.
+/// Lists a page of an account's holds, newest first.
 pub async fn list(
     state: &AppState,
     tenant: &Tenant,

@@ -1,4 +1,4 @@
-//! Bounds the requests of one API key that use the shared connections to the database.
+//! Limits the requests in flight of one API key that use the shared connections to the database.
 
 use axum::{
     extract::{Request, State},
@@ -11,8 +11,9 @@ use crate::{
     web::in_flight::{HeldUntilSent, InFlight},
 };
 
-/// Lets the request pass unless the key has as many in flight as it may have. A request is in flight
-/// until its response has been handed to the socket. Stands behind the gate.
+/// Refuses the request if the key already has the maximum number of requests in flight. A request
+/// is in flight until its response has been handed to the socket. This layer must be inside the
+/// gate's layer.
 pub async fn bound(
     State(in_flight): State<InFlight>,
     principal: Principal,

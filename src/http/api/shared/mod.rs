@@ -1,4 +1,4 @@
-//! Code that several resources use: bodies and parameters, pages, problems, replays.
+//! Code that several resources share: bodies, parameters, pages, problems and replays.
 
 pub mod admin;
 pub mod amounts;

@@ -1,8 +1,8 @@
 //! Pagination of lists: the parameters `?limit=` and `?cursor=`, and the page in the response.
 //!
-//! A cursor has the position of the last item of a page, and a digest that binds it to its list:
-//! which list, of which owner, with which filters. The digest needs no secret: with a forged
-//! cursor, a client only reaches a position in a list that it may read anyway.
+//! A cursor contains the position of the last item of a page, and a digest of the list's kind,
+//! owner and filters. The digest binds the cursor to its list. It needs no secret, because a forged
+//! cursor only selects a position in a list that the client may read anyway.
 
 use std::{borrow::Cow, fmt::Display, marker::PhantomData};
 
@@ -32,7 +32,7 @@ use crate::{
 /// Maximum number of items on a page.
 const MAX_LIMIT: i64 = 100;
 
-/// Items on a page if the client does not say how many.
+/// Default number of items on a page.
 const DEFAULT_LIMIT: i64 = 20;
 
 /// Maximum length of a page's body, in bytes. A page that has only one item may be longer.
@@ -40,7 +40,7 @@ const PAGE_BYTES: usize = 256 * 1024;
 
 const DIGEST_LENGTH: usize = 8;
 
-/// A page of a list, as the JSON of its schema. The schema has the name of what is listed:
+/// A page of a list, as serialized JSON. Its schema is named after the items, such as
 /// `AccountList`.
 pub struct List<T> {
     body: Vec<u8>,
@@ -59,8 +59,8 @@ impl<T: ToSchema> PartialSchema for List<T> {
         let next_cursor = ObjectBuilder::new()
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
             .description(Some(
-                "The `cursor` of the next page; `null`: this is the last page. Request pages until \
-                 it is `null`: a page may have fewer items than `limit` although more follow.",
+                "The `cursor` of the next page, or `null` on the last page. Request pages until it \
+                 is `null`: a page can have fewer items than `limit` even if more follow.",
             ));
         ObjectBuilder::new()
             .description(Some("A page of a list."))
@@ -83,7 +83,7 @@ impl<T: ToSchema> ToSchema for List<T> {
     }
 }
 
-/// Which page is asked for. `N` is how many bytes a position has.
+/// The page that the client requests. `N` is the size of a position in bytes.
 pub struct Page<const N: usize> {
     limit: i64,
     /// The position after which the page begins.
@@ -97,11 +97,11 @@ impl<const N: usize> IntoParams for Page<N> {
             int32().minimum(Some(1)).maximum(Some(MAX_LIMIT)).default(Some(DEFAULT_LIMIT.into()));
         let cursor = ObjectBuilder::new().schema_type(Type::String);
         let limit_text = format!(
-            "Maximum number of items on the page. The page has fewer items, although more follow, \
+            "Maximum number of items on the page. The page has fewer items, even if more follow, \
              if its body would be longer than {} KiB.",
             PAGE_BYTES / 1024
         );
-        let cursor_text = "The `next_cursor` of the previous page. Absent: the first page.";
+        let cursor_text = "The `next_cursor` of the previous page. Defaults to the first page.";
         [("limit", limit_text, limit), ("cursor", cursor_text.to_owned(), cursor)]
             .map(|(name, description, schema)| {
                 ParameterBuilder::new()
@@ -117,26 +117,28 @@ impl<const N: usize> IntoParams for Page<N> {
 }
 
 impl<const N: usize> Page<N> {
-    /// `list` says which list it is, of whom, and how it is filtered ([`filter_text`]).
+    /// Reads the parameters `limit` and `cursor`. `list` identifies the list by its kind, its owner
+    /// and its filters ([`filter_text`]).
     pub fn read(mut params: QueryParams, list: String) -> Result<Self, Problem> {
         let limit = params.optional("limit", |text| match text.parse() {
             Ok(limit @ 1..=MAX_LIMIT) => Ok(limit),
             _ => Err(format!("must be a whole number from 1 to {MAX_LIMIT}")),
         });
         let after = params.optional("cursor", |text| {
-            decode(text, &list).ok_or("is not a cursor that this list gave out")
+            decode(text, &list).ok_or("must be a next_cursor of this list with the same filters")
         });
         params.finish()?;
         Ok(Self { limit: limit.unwrap_or(DEFAULT_LIMIT), after, list })
     }
 
-    /// One more than the page holds, to see whether there is another.
+    /// The number of items to fetch: one more than the page has, to detect whether more follow.
     pub fn fetch(&self) -> i64 {
         self.limit + 1
     }
 
-    /// The page out of what was fetched. It ends before the item that would make its body longer
-    /// than [`PAGE_BYTES`]. The first item is always on it, so that a client gets past every item.
+    /// Builds the page from the fetched items. The page ends before the item that would make its
+    /// body longer than [`PAGE_BYTES`]. It always has the first item, so that a client can get past
+    /// a large item.
     pub fn respond<I, T: Serialize>(
         self,
         items: Vec<I>,
@@ -173,8 +175,8 @@ fn end(next_cursor: Option<String>) -> String {
     format!("],\"next_cursor\":{}}}", Value::from(next_cursor))
 }
 
-/// A filter as the text of a list has it: `status=open`, or `status` if the filter is absent. The
-/// texts of the API stay the same between versions; those of `Debug` may not.
+/// Formats a filter for the text of a list: `status=open`, or `status` if the filter is absent.
+/// Uses `Display`, because its output stays the same between versions, unlike that of `Debug`.
 pub fn filter_text(name: &str, value: Option<&impl Display>) -> String {
     value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"))
 }
@@ -207,14 +209,14 @@ mod tests {
 
     const LIST: &str = "texts";
 
-    /// The body of a page of texts that have these lengths. The position of a text is its index.
+    /// Builds the body of a page of texts with these lengths. The position of a text is its index.
     fn page_body(limit: i64, lengths: &[usize]) -> Vec<u8> {
         let page = Page::<8> { limit, after: None, list: LIST.to_owned() };
         let items: Vec<(u64, usize)> = (0..).zip(lengths.iter().copied()).collect();
         page.respond(items, |(index, _)| index.to_be_bytes(), |(_, length)| "x".repeat(length)).body
     }
 
-    /// The lengths of the texts on a page, and the position that its cursor has.
+    /// Returns the lengths of the texts on a page, and the position in its cursor.
     fn read_page(body: &[u8]) -> (Vec<usize>, Option<u64>) {
         let page: Value = serde_json::from_slice(body).expect("JSON");
         let data = page["data"].as_array().expect("a list");
@@ -224,7 +226,7 @@ mod tests {
         (lengths, position.map(u64::from_be_bytes))
     }
 
-    /// The length of a text that alone fills a page that has a cursor.
+    /// The length of a text that fills a whole page with a cursor.
     fn filling_length() -> usize {
         PAGE_BYTES - page_body(1, &[0, 0]).len()
     }
@@ -239,14 +241,14 @@ mod tests {
     }
 
     #[test]
-    fn page_ends_before_the_item_that_would_exceed_its_bytes() {
+    fn page_ends_before_the_item_that_would_exceed_its_maximum_size() {
         // A comma and two quotes surround the second text.
         let fitting = filling_length() - 1000 - 3;
         let body = page_body(100, &[1000, fitting, 0]);
         assert_eq!(body.len(), PAGE_BYTES);
         assert_eq!(read_page(&body), (vec![1000, fitting], Some(1)));
 
-        // The third text would fit, but it may not overtake the second.
+        // The third text would fit, but must not come before the second.
         let body = page_body(100, &[1000, fitting + 1, 0]);
         assert_eq!(read_page(&body), (vec![1000], Some(0)));
     }
@@ -260,14 +262,14 @@ mod tests {
     }
 
     #[test]
-    fn absent_filter_has_another_text_than_any_value() {
+    fn absent_filter_has_a_text_that_no_value_has() {
         assert_eq!(filter_text("status", Some(&"open")), "status=open");
         assert_eq!(filter_text("status", Some(&"")), "status=");
         assert_eq!(filter_text("status", None::<&String>), "status");
     }
 
     #[test]
-    fn cursor_works_only_on_its_own_list_and_unaltered() {
+    fn cursor_works_only_unaltered_and_on_its_own_list() {
         let cursor = encode([7; 16], "keys of a");
         assert_eq!(decode(&cursor, "keys of a"), Some([7; 16]));
         assert_eq!(decode::<16>(&cursor, "keys of b"), None);

@@ -22,7 +22,7 @@ use crate::{
     store,
 };
 
-/// A purchase, and the balance after it.
+/// A purchase, with the balance after it.
 #[derive(Serialize, ToSchema)]
 pub struct Purchase {
     id: PurchaseId,
@@ -30,7 +30,7 @@ pub struct Purchase {
     currency: CurrencyCode,
     /// The balance after the purchase.
     balance_after: DecimalAmount,
-    /// The part that was refunded.
+    /// The refunded part of the amount.
     refunded: DecimalAmount,
     /// The API key that made the purchase.
     key_id: KeyId,
@@ -39,7 +39,7 @@ pub struct Purchase {
     #[schema(required = true)]
     description: Option<Description>,
     metadata: Metadata,
-    /// The hold that was captured; `null`: none.
+    /// The hold whose capture made the purchase. `null` if the purchase was made without a hold.
     #[schema(required = true)]
     hold_id: Option<HoldId>,
     created_at: Timestamp,
@@ -81,10 +81,10 @@ impl<S: Send + Sync> FromRequestParts<S> for PurchasePath {
     }
 }
 
-/// The page that a list of purchases is read by.
+/// The requested page of a list of purchases.
 pub type PurchasePage = Page<8>;
 
-/// A page of an account's purchases, newest first.
+/// Lists a page of an account's purchases, newest first.
 pub async fn list(
     state: &AppState,
     tenant: &Tenant,

@@ -18,10 +18,11 @@ use crate::domain::idempotency::IdempotencyKey;
 
 const HEADER: &str = "Idempotency-Key";
 
-/// The header of a request that may be sent without it.
+/// The optional header `Idempotency-Key`.
 pub struct OptionalIdempotencyKey;
 
-/// The header of a request that gives money: it must not take effect twice.
+/// The required header `Idempotency-Key`, for requests that add money and must not take effect
+/// twice.
 pub struct RequiredIdempotencyKey;
 
 impl OptionalIdempotencyKey {
@@ -54,7 +55,7 @@ impl IntoParams for RequiredIdempotencyKey {
 
 fn parameter(required: Required) -> Parameter {
     let max_length = IdempotencyKey::MAX_LENGTH;
-    // Longer by two quotes than the key itself.
+    // The header may have two quotes around the key.
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
@@ -63,14 +64,15 @@ fn parameter(required: Required) -> Parameter {
         .name(HEADER)
         .parameter_in(ParameterIn::Header)
         .description(Some(format!(
-            "1 to {max_length} visible ASCII characters without spaces, bare or quoted."
+            "Requests with the same key take effect once. 1 to {max_length} visible ASCII \
+             characters without spaces, with or without double quotes around them."
         )))
         .required(required)
         .schema(Some(schema))
         .build()
 }
 
-/// Marks a response that repeats one that was given before.
+/// Marks the response if it repeats an earlier response.
 pub fn mark_replayed(mut response: Response, replayed: bool) -> Response {
     if replayed {
         let name = ResponseHeader::IdempotentReplayed.name();

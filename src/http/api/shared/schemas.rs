@@ -8,7 +8,7 @@ use crate::domain::{
     schema::{Schemas, entry},
 };
 
-/// By name, for the components of the document.
+/// The schemas by name, for the components of the document.
 pub fn schemas() -> Schemas {
     vec![entry::<KeyStatusFilter>(), entry::<SortOrder>(), entry::<Permission>()]
 }

@@ -6,7 +6,7 @@ use serde::{
 };
 use serde_json::{Map, Value};
 
-/// A JSON value in which no object names a member twice: two parsers would read it differently.
+/// A JSON value without duplicate member names, because parsers disagree about duplicates.
 pub struct Strict(pub Value);
 
 impl<'de> Deserialize<'de> for Strict {
@@ -60,7 +60,7 @@ impl<'de> Visitor<'de> for StrictVisitor {
         let mut object = Map::new();
         while let Some((name, Strict(value))) = members.next_entry::<String, Strict>()? {
             if object.insert(name, value).is_some() {
-                return Err(de::Error::custom("a member is named twice"));
+                return Err(de::Error::custom("duplicate member name"));
             }
         }
         Ok(Value::Object(object))
