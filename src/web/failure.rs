@@ -39,7 +39,7 @@ pub enum Failure {
     TooLarge,
     /// The body did not arrive in time: 408.
     TooSlow,
-    /// The connection broke while the body was read: 400.
+    /// The connection failed before the end of the body: 400.
     Unreadable,
     /// The database does not answer (503), or the service failed (500). The problem is for the log.
     Fault(Problem),
@@ -123,7 +123,7 @@ impl Failure {
             ),
             Self::Fault(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => (
                 "Too many requests",
-                "Too many of your pages are loading concurrently. Wait for them, then try again.",
+                "Too many of your pages are loading at the same time. Wait, then try again.",
             ),
             Self::Fault(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => (
                 "The service is temporarily unavailable",

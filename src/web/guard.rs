@@ -111,8 +111,8 @@ pub async fn refuse_foreign_forms(
 
 /// Whether the browser's headers show that a page of this service sent the request.
 ///
-/// Under the policy `no-referrer`, a browser sends `Origin: null`. Then `Sec-Fetch-Site` decides,
-/// which no script can set.
+/// Under the policy `no-referrer`, a browser sends `Origin: null`. In this case the header
+/// `Sec-Fetch-Site` decides, because no script can set it.
 fn is_ours(headers: &HeaderMap, public_url: &WebOrigin) -> bool {
     match only(headers, &header::ORIGIN) {
         Some(b"null") => {
@@ -142,7 +142,7 @@ pub fn csrf_token(cookie: &SessionToken) -> String {
 
 /// Whether a form carries the token of this cookie.
 pub fn is_csrf_token(sent: &str, cookie: &SessionToken) -> bool {
-    // Comparing digests makes the duration reveal nothing about the expected token.
+    // The duration of a comparison of digests reveals nothing about the expected token.
     Sha256::digest(sent.as_bytes()) == Sha256::digest(csrf_token(cookie).as_bytes())
 }
 
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_csrf_token_belongs_to_one_cookie() {
+    fn csrf_token_is_valid_for_one_cookie_only() {
         let cookie = |letter: &str| SessionToken::parse(&letter.repeat(43)).expect("a token");
         let (mine, other) = (cookie("A"), cookie("E"));
         assert!(is_csrf_token(&csrf_token(&mine), &mine));

@@ -48,15 +48,16 @@ use crate::{auth::ClientAddress, web::in_flight::HeldUntilSent};
 /// client that is still sending a body can then read the response.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long to wait for the first request before closing a new connection. The request may be in
-/// transit, because a client does not expect a connection to be closed that it has just opened.
+/// How long to wait for the first request on a new connection that the server is about to close.
+/// The request may be in transit, because a client does not expect the server to close a connection
+/// immediately.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// Maximum size in bytes of a response frame that is passed to hyper.
 const FRAME_BYTES: usize = 16 * 1024;
 
-/// Marks a request on a connection beyond the limit, in the request's extensions. Such a request
-/// gets a response only if it is a health check.
+/// Marks a request on a connection beyond the limit, in the request's extensions. The service
+/// answers only health checks on such a connection, and sends 503 to all other requests.
 #[derive(Clone, Copy, Debug)]
 pub struct InReserve;
 
@@ -69,7 +70,7 @@ pub struct ConnectionState {
     phase: AtomicU64,
     /// Whether hyper has taken the whole response, but has not yet handed it to the socket.
     response_taken: AtomicBool,
-    /// Whether the body of a response failed after the first part was sent.
+    /// Whether the body of a response failed after a part had been sent.
     broke_off: AtomicBool,
     close: Notify,
     /// The value that counts the current request as in flight. It is dropped when the response has
@@ -90,7 +91,7 @@ enum Phase {
     Head(u64),
     /// The connection is processing a request.
     Busy,
-    /// The connection handed its last response to the socket at this time, and waits for a request.
+    /// The connection handed a response to the socket at this time, and waits for the next request.
     Idle(u64),
 }
 

@@ -89,7 +89,8 @@ impl Places {
 /// A place for one connection. Dropping the value frees the place.
 pub struct Place {
     pub state: Arc<ConnectionState>,
-    /// Whether the connection is beyond the limit. If so, it gets one response, to a health check.
+    /// Whether the connection is beyond the limit. If so, it gets one response: to a health check,
+    /// or a 503.
     pub in_reserve: bool,
     id: u64,
     connections: Arc<Connections>,
@@ -137,7 +138,7 @@ impl Connections {
         let address = (!exempt).then(|| network_of(peer));
         let mut inner = self.lock();
         let has_share = |inner: &Inner| inner.ordinary.of(address) >= self.max_per_address;
-        // An address at its limit can only replace its own connections.
+        // An address at its limit can only replace its own idle connections.
         let only_of = if has_share(&inner) { address } else { None };
         let full = inner.ordinary.taken >= self.max && !inner.close_longest_idle(only_of);
         let beyond_share = has_share(&inner);

@@ -18,8 +18,8 @@ use super::{
 const RESERVE_HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Serves until `stop` completes, then stops accepting connections and finishes the requests in
-/// flight. Requests from one of `proxies` come from the client that the proxy names. Returns
-/// whether all requests finished within the drain timeout. Other requests are cut off.
+/// flight. `proxies` are trusted to name the client of a request. Returns whether all requests
+/// finished within the drain timeout. Unfinished requests are cut off.
 pub async fn serve(
     listener: TcpListener,
     router: Router,

@@ -27,7 +27,7 @@ use crate::{
     store::{self, AuditFilter},
 };
 
-/// The record of a change.
+/// A recorded action, such as the change of a key.
 #[derive(Serialize, ToSchema)]
 pub struct AuditEvent {
     id: AuditEventId,

@@ -112,7 +112,7 @@ impl LedgerEntry {
 pub struct BalanceThen {
     amount: DecimalAmount,
     currency: CurrencyCode,
-    /// Decimals of the currency.
+    /// Number of decimals of the currency.
     decimals: u8,
     /// The `seq` of the newest ledger entry at that time, or 0 if there was no entry.
     seq: i64,
@@ -131,7 +131,7 @@ pub struct EntryQuery {
     key_id: Option<KeyId>,
     /// Only entries of this kind.
     kind: Option<EntryKind>,
-    /// `desc`: newest first; `asc`: oldest first.
+    /// `desc` returns the newest entries first, `asc` the oldest.
     #[param(required = false, default = SortOrder::default)]
     order: SortOrder,
 }

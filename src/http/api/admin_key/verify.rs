@@ -41,8 +41,8 @@ use crate::{
     store::{Refusal, StoreError},
 };
 
-/// The result of a verification. `valid` and `code` are always present. The other members are
-/// present if they are known.
+/// The result of a verification. `valid` and `code` are always present. Every other member is
+/// present only if its value is known.
 #[derive(Serialize, ToSchema)]
 pub struct VerifyResponse {
     /// Whether the request that carried the key may pass.
@@ -100,7 +100,7 @@ pub struct VerifyRequest {
     /// The API key that a client presented.
     #[schema(value_type = String)]
     key: Result<KeyText, MalformedKey>,
-    /// Scopes that the key must have. The key must have every one.
+    /// Required scopes. The key's scopes must imply every one.
     scopes: Option<ScopeSet>,
     /// Purchase to make with the key if the key is valid. The key then also needs the scope
     /// `purchases:write`.

@@ -113,7 +113,8 @@ impl FromRequestParts<AppState> for Authorized {
 #[utoipa::path(get, path = "/v1/authorize/{tenant}/{environment}", operation_id = "authorize",
     tag = "gate",
     params(AuthorizePath, AuthorizeQuery),
-    responses((status = 200, description = "The request may pass. The headers describe its key.",
+    responses((status = 200,
+        description = "The request may pass. The headers name the key, its account and its scopes.",
         headers(
             ("X-Tollgate-Tenant" = Slug), ("X-Tollgate-Environment" = Environment),
             ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),

@@ -84,7 +84,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Admin {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let admin = parts.extensions.get::<Self>().cloned();
-        admin.ok_or_else(|| Problem::internal("no admin layer around the handler"))
+        admin.ok_or_else(|| Problem::internal("the handler has no admin layer"))
     }
 }
 
@@ -145,7 +145,7 @@ fn read_key(headers: &HeaderMap) -> Result<KeyText, Problem> {
         Err(CredentialsError::Missing | CredentialsError::Conflicting) => {
             Err(Problem::unauthorized(
                 ProblemCode::MissingAdminKey,
-                "The request has no admin key, or several that differ. Send one in the header \
+                "The request has no admin key, or several different ones. Send one in the header \
                  Authorization: Bearer tg_admin_…",
                 Challenge::Bare,
             ))

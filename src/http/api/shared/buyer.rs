@@ -67,6 +67,6 @@ impl<S: Send + Sync> FromRequestParts<S> for ThisRequest {
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
         let id = parts.extensions.get::<RequestId>().copied();
-        id.map(Self).ok_or_else(|| Problem::internal("no request id around the handler"))
+        id.map(Self).ok_or_else(|| Problem::internal("the request has no id"))
     }
 }

@@ -53,7 +53,7 @@ impl ResponseHeader {
         let (schema, description): (RefOr<Schema>, &str) = match self {
             Self::RequestId => (Ref::from_schema_name("RequestId").into(), "Id of the request."),
             Self::RetryAfter => {
-                (integer.minimum(Some(0)).into(), "Seconds to wait before another attempt.")
+                (integer.minimum(Some(0)).into(), "Seconds to wait before a retry.")
             }
             Self::WwwAuthenticate => (string.into(), "The authentication scheme (RFC 6750)."),
             Self::IdempotentReplayed => (
