@@ -22,39 +22,40 @@ use crate::{
     store::StoreError,
 };
 
-/// A link into the dashboard of one account.
+/// A link to the dashboard of one account.
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
-    /// Redirect the user's browser here, or put the link into a mail or a chat. It works once. It
-    /// opens a session directly if the browser comes from one of the `return_origins`. Otherwise a
-    /// page with a button asks first. Only this response contains the link.
+    /// The link, which works once. Redirect the user's browser to it, or send it in a mail or a
+    /// chat. It opens a session without a question if the browser comes from one of the
+    /// `return_origins`. Otherwise a page asks first. Only this response contains the link.
     #[schema(
         format = "uri",
         example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
     )]
     url: String,
-    /// When the link stops working.
+    /// Time at which the link expires.
     expires_at: Timestamp,
 }
 
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CreateDashboardLinkRequest {
-    /// The account whose dashboard it is. Your platform must have logged its user in.
+    /// Account whose dashboard the link opens. Your platform must have logged in the owner of the
+    /// account.
     account: ExternalId,
-    /// Where the dashboard leads back to. Its origin must be one of the `return_origins` of the
-    /// dashboard settings.
+    /// URL of the page that the dashboard links back to. Its origin must be one of the
+    /// `return_origins` of the dashboard settings.
     return_url: Option<ReturnUrl>,
     /// Seconds until the link expires. Choose a longer time for a link in a mail or a chat.
     expires_in: Option<LinkSeconds>,
 }
 
-/// Why the dashboard does not lead back there.
+/// The reason why a return URL is refused.
 #[derive(Debug, thiserror::Error)]
 enum WrongReturn {
     #[error(transparent)]
     Url(#[from] ReturnUrlError),
-    #[error("is of {0}, which is not among the return_origins of the dashboard settings")]
+    #[error("has the origin {0}, which is not one of the return_origins in the dashboard settings")]
     Origin(String),
 }
 
@@ -75,18 +76,17 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 
 /// Create a dashboard link
 ///
-/// The link opens the dashboard of one account, once, until it expires. Redirect a user that your
-/// platform has logged in to it, from a page of one of the `return_origins`, or send it to the user
-/// in a mail or a chat. A browser that follows it from elsewhere gets a page with a button, and
-/// only the button opens the session. So a mail scanner or a preview does not use the link up. The
-/// permissions of this admin key decide what the session gives: `keys` the pages and buttons of
-/// keys and of holds, `audit` the balance, the statement, purchases and the log. The session ends
-/// when the admin key is revoked.
+/// The link opens the dashboard of one account. It works once, until it expires. Redirect a
+/// logged-in user to the link from a page of one of the `return_origins`, or send it in a mail or a
+/// chat. A user who comes from another site must press a button before the session opens, so a mail
+/// scanner or a preview does not use the link. The permissions of this admin key decide the access
+/// of the session: `keys` gives access to keys and holds, `audit` to the balance, the statement,
+/// purchases and the log. The session ends when the admin key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     request_body = CreateDashboardLinkRequest,
     responses(
-        (status = 201, description = "The link.", body = DashboardLink),
+        (status = 201, description = "The new link.", body = DashboardLink),
         AnyRoute, WithAdminKey, WithBody, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug))]
 pub async fn create(
@@ -102,7 +102,7 @@ pub async fn create(
     let (return_url, expires_in) = (request.return_url.as_ref(), request.expires_in);
     let link =
         account.create_dashboard_link(&token, return_url, expires_in.unwrap_or_default()).await?;
-    // The one response that carries the token.
+    // No other response contains the token.
     let url = link_url(state.public_url(), &token);
     Ok((StatusCode::CREATED, Json(DashboardLink { url, expires_at: link.expires_at })))
 }
