@@ -16,55 +16,57 @@ const DAY: &[BorrowedFormatItem<'_>] =
 const INPUT: &[BorrowedFormatItem<'_>] = format_description!("[year]-[month]-[day]");
 const HOUR: &[BorrowedFormatItem<'_>] = format_description!("[hour]:00 UTC");
 
-/// How many characters of an id are kept at its beginning and at its end.
+/// The number of characters that a shortened id keeps at its start and at its end.
 const KEPT: (usize, usize) = (6, 4);
 
-/// A moment: `<time>` in UTC, which the script rewrites into the viewer's zone.
+/// A `<time>` element in UTC. The page's script rewrites it to the user's time zone.
 ///
-/// Made by [`moment`] and [`day`].
+/// [`moment`] and [`day`] create it.
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
 #[template(path = "web/time.html")]
 pub struct TimeView {
-    /// For machines: `2026-11-25T21:40:05Z`.
+    /// The machine-readable time: `2026-11-25T21:40:05Z`.
     pub iso: String,
-    /// Shown on hover: `2026-11-25 21:40:05 UTC`.
+    /// The tooltip: `2026-11-25 21:40:05 UTC`.
     pub utc: String,
-    /// What is read: `25 Nov 2026, 21:40 UTC`, or `25 Nov 2026`.
+    /// The visible text: `25 Nov 2026, 21:40 UTC`, or `25 Nov 2026`.
     pub words: String,
-    /// Only the day is shown.
+    /// Whether the page shows only the day.
     pub day_only: bool,
-    /// `in 3 days`, `2 hours ago`: shown after the time where it is given.
+    /// The distance from now, such as `in 3 days` or `2 hours ago`. The page shows it after the
+    /// time.
     pub relative: Option<String>,
 }
 
 impl HtmlSafe for TimeView {}
 
-/// A moment to the minute: `25 Nov 2026, 21:40 UTC`. With `now`, its distance is said too.
+/// Formats a time to the minute: `25 Nov 2026, 21:40 UTC`. With `now`, adds the distance from now.
 pub fn moment(at: Timestamp, now: Option<Timestamp>) -> TimeView {
     view(at, write(at, MOMENT), false, now)
 }
 
-/// The day of a moment: `25 Nov 2026`. With `now`, its distance is said too.
+/// Formats the day of a time: `25 Nov 2026`. With `now`, adds the distance from now.
 pub fn day(at: Timestamp, now: Option<Timestamp>) -> TimeView {
     view(at, write(at, DAY), true, now)
 }
 
-/// `25 Nov 2026`: a day of UTC, for the label of a choice.
+/// Formats a UTC day for the label of an option: `25 Nov 2026`.
 pub fn day_words(at: Timestamp) -> String {
     write(at, DAY)
 }
 
-/// `2026-11-25`: a day of UTC, as date fields hold it.
+/// Formats a UTC day for a date input: `2026-11-25`.
 pub fn day_input(at: Timestamp) -> String {
     write(at, INPUT)
 }
 
-/// `21:00 UTC`: the hour that a moment lies in, for a chart.
+/// Formats the hour of a time, for a chart: `21:00 UTC`.
 pub fn hour_words(at: Timestamp) -> String {
     write(at, HOUR)
 }
 
-/// "in 3 days", "2 hours ago", "just now": whole units, cut off.
+/// Formats the distance from `now` in whole units, rounded down: "in 3 days", "2 hours ago", "just
+/// now".
 pub fn relative(at: Timestamp, now: Timestamp) -> String {
     let seconds = (at.unix_micros() - now.unix_micros()) / 1_000_000;
     let distance = seconds.unsigned_abs();
@@ -85,7 +87,7 @@ pub fn relative(at: Timestamp, now: Timestamp) -> String {
     }
 }
 
-/// An id with its middle left out: `TQn9Y2…bLSE`. One that is short stays whole.
+/// Shortens an id in its middle: `TQn9Y2…bLSE`. Keeps a short id unchanged.
 pub fn shortened(id: &str) -> String {
     let (head, tail) = KEPT;
     let count = id.chars().count();
@@ -97,7 +99,7 @@ pub fn shortened(id: &str) -> String {
     format!("{start}…{end}")
 }
 
-/// A count with its thousands apart: `1,204`.
+/// Formats a count with thousands separators: `1,204`.
 pub fn count(number: i64) -> String {
     let digits = number.unsigned_abs().to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3 + 1);
@@ -113,12 +115,12 @@ pub fn count(number: i64) -> String {
     text
 }
 
-/// Minor units with the currency: `1.5 TRX`.
+/// Formats minor units with the currency: `1.5 TRX`.
 pub fn amount(minor_units: i64, currency: &Currency) -> String {
     format!("{} {}", currency.format(minor_units).short(), currency.code())
 }
 
-/// Minor units with a sign and the currency: `+5 TRX`, `−1.5 TRX`.
+/// Formats minor units with a sign and the currency: `+5 TRX`, `−1.5 TRX`.
 pub fn signed_amount(minor_units: i64, currency: &Currency) -> String {
     let text = amount(minor_units, currency);
     match text.strip_prefix('-') {
@@ -138,9 +140,7 @@ fn view(at: Timestamp, words: String, day_only: bool, now: Option<Timestamp>) ->
 }
 
 fn write(at: Timestamp, format: &[BorrowedFormatItem<'_>]) -> String {
-    OffsetDateTime::from(at)
-        .format(format)
-        .expect("a date and a time of UTC have every part that the formats name")
+    OffsetDateTime::from(at).format(format).expect("a UTC time has every component of the formats")
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn moment_is_written_for_people_and_for_machines() {
+    fn time_has_a_text_for_people_and_a_machine_readable_value() {
         let view = moment(at("2026-11-05T21:40:05.123Z"), None);
         assert_eq!(view.iso, "2026-11-05T21:40:05Z");
         assert_eq!(view.utc, "2026-11-05 21:40:05 UTC");

@@ -325,21 +325,17 @@ async fn unknown_member_and_unknown_parameter_are_answered_with_the_nearest_one(
         (
             setup.create_key().json(json!({"name": "a", "expires_inn": 60})),
             "/expires_inn",
-            "is not known here. Did you mean expires_in?",
+            "is unknown. Did you mean expires_in?",
         ),
-        (
-            setup.create_key().json(limit),
-            "/spend_limit/amonut",
-            "is not known here. Did you mean amount?",
-        ),
+        (setup.create_key().json(limit), "/spend_limit/amonut", "is unknown. Did you mean amount?"),
         (
             setup.purchase().json(json!({"amount": "1", "currency": "TRX"})),
             "/currency",
-            "is not known here",
+            "is unknown",
         ),
-        (query("key=1"), "key", "is not known here"),
-        (query("limits=1"), "limits", "is not known here. Did you mean limit?"),
-        (query("keyid=1"), "keyid", "is not known here. Did you mean key_id?"),
+        (query("key=1"), "key", "is unknown"),
+        (query("limits=1"), "limits", "is unknown. Did you mean limit?"),
+        (query("keyid=1"), "keyid", "is unknown. Did you mean key_id?"),
         (query("order=up"), "order", "must be asc or desc"),
     ] {
         let answer = setup.app.send(call).await.expect_problem(422, "validation_failed");

@@ -1,4 +1,4 @@
-//! Amounts of money in JSON, and the problems that contain amounts.
+//! Amounts in JSON, and problems that contain amounts.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -18,12 +18,12 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct Balance {
     amount: DecimalAmount,
-    /// The part that open holds reserve.
+    /// The part of the balance that open holds reserve.
     held: DecimalAmount,
-    /// The rest: what purchases can use.
+    /// The part of the balance that purchases can use.
     available: DecimalAmount,
     currency: CurrencyCode,
-    /// Decimals of the currency.
+    /// Number of decimals of the currency.
     decimals: u8,
 }
 
@@ -66,7 +66,7 @@ pub fn spend_limit(fields: &mut Fields, tenant: &Tenant) -> Option<SpendLimit> {
     Some(SpendLimit { amount: amount?, period: period? })
 }
 
-/// What a request takes from the available balance.
+/// The kind of request that takes an amount from the available balance.
 #[derive(Clone, Copy)]
 pub enum Charge {
     Purchase,
@@ -82,7 +82,7 @@ impl Charge {
     }
 }
 
-/// 402: the amount that was requested, and the amount that is available.
+/// Builds a 402 with the requested amount and the available amount.
 pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Problem {
     let noun = charge.noun();
     let code = currency.code();
@@ -110,7 +110,8 @@ pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Probl
                 .with("period", period.as_str())
         }
     };
-    // A repeated request gets the body of the first response, with the id of the first request.
+    // A repeated request gets the body of the first response, including the id of the first
+    // request.
     problem
         .with("required", required)
         .with("available", available)
@@ -118,7 +119,8 @@ pub fn declined(charge: Charge, decline: &Decline, currency: &Currency) -> Probl
         .for_request(&decline.request_id.to_string())
 }
 
-/// A store error as a problem. Some refusals name an amount, which needs the currency.
+/// Converts a store error to a problem. Some refusals contain an amount, whose text needs the
+/// currency.
 pub fn refused(error: StoreError, currency: &Currency) -> Problem {
     let code = currency.code();
     match error {

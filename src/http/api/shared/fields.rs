@@ -430,9 +430,9 @@ mod tests {
                 {"pointer": "/a", "detail": "is required"},
                 {"pointer": "/b", "detail": "must be a string, not a number"},
                 {"pointer": "/c/d", "detail": "must be true or false, not null"},
-                {"pointer": "/c/x~0~1y", "detail": "is not known here"},
+                {"pointer": "/c/x~0~1y", "detail": "is unknown"},
                 {"pointer": "/list/1", "detail": "must be a string, not a number"},
-                {"pointer": "/z", "detail": "is not known here"},
+                {"pointer": "/z", "detail": "is unknown"},
             ])
         );
     }
@@ -449,11 +449,11 @@ mod tests {
         assert_eq!(
             problem["errors"],
             json!([
-                {"pointer": "/limit/amuont", "detail": "is not known here. Did you mean amount?"},
-                {"pointer": "/limit/expires_in", "detail": "is not known here"},
-                {"pointer": "/nam", "detail": "is not known here. Did you mean name?"},
-                {"pointer": "/expire_in", "detail": "is not known here. Did you mean expires_in?"},
-                {"pointer": "/amount", "detail": "is not known here"},
+                {"pointer": "/limit/amuont", "detail": "is unknown. Did you mean amount?"},
+                {"pointer": "/limit/expires_in", "detail": "is unknown"},
+                {"pointer": "/nam", "detail": "is unknown. Did you mean name?"},
+                {"pointer": "/expire_in", "detail": "is unknown. Did you mean expires_in?"},
+                {"pointer": "/amount", "detail": "is unknown"},
             ])
         );
     }
@@ -465,7 +465,7 @@ mod tests {
         fields.change("status", boolean);
         let problem = fields.finish(Some(())).expect_err("unknown members").to_value();
         let details = ["spend_limit", "status"]
-            .map(|closest| format!("is not known here. Did you mean {closest}?"));
+            .map(|closest| format!("is unknown. Did you mean {closest}?"));
         assert_eq!(problem["errors"][0]["detail"], details[0]);
         assert_eq!(problem["errors"][1]["detail"], details[1]);
     }
