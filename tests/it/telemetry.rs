@@ -171,7 +171,7 @@ fn key_of_another_tenant_is_logged_as_wrong_tenant_and_not_counted() {
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
-    let refused: Vec<Value> = lines.filter(|line| line["message"] == "refused").collect();
+    let refused: Vec<Value> = lines.filter(|line| line["message"] == "request refused").collect();
     assert_eq!(refused.len(), 2, "{log}");
     for line in refused {
         assert_eq!(line["reason"], "wrong_tenant");
@@ -191,7 +191,8 @@ fn log_is_json_when_the_setting_asks_for_it() {
     assert!(status.success(), "{status}: {log}");
     let lines: Vec<Value> =
         log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
-    let refused: Vec<_> = lines.iter().filter(|line| line["message"] == "refused").collect();
+    let refused: Vec<_> =
+        lines.iter().filter(|line| line["message"] == "request refused").collect();
     let declined = refused.iter().find(|line| line["status"] == 402).expect("a line");
     assert_eq!(declined["code"], "insufficient_balance");
     assert_eq!(declined["tenant"], "tronagg");
@@ -223,9 +224,9 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
         let matching = matching.filter(|line| line["reason"] == reason);
         matching.inspect(|line| assert_eq!(line["address"], "127.0.0.1", "{line}")).count()
     };
-    assert_eq!(count("refused", json!("malformed")), 10, "{log}");
+    assert_eq!(count("request refused", json!("malformed")), 10, "{log}");
     // Other reasons still get their lines.
-    assert_eq!(count("refused", Value::Null), 1, "{log}");
+    assert_eq!(count("request refused", Value::Null), 1, "{log}");
     assert_eq!(count("requests summed up", json!("malformed")), 1, "{log}");
     let sum = lines.iter().find(|line| line["message"] == "requests summed up").expect("a line");
     assert_eq!(sum["count"], 20, "{sum}");
@@ -250,7 +251,7 @@ async fn unavailable_answers_after_the_tenth_are_summed_up_in_one_line() {
     let with = |message: &str| -> Vec<&Value> {
         lines.iter().filter(|line| line["message"] == message).collect()
     };
-    let answers = with("could not answer");
+    let answers = with("could not answer the request");
     assert_eq!(answers.len(), 10, "{log}");
     assert!(answers.iter().all(|line| line["reason"] == "too many connections"), "{log}");
     let sums = with("requests summed up");

@@ -295,17 +295,17 @@ impl Line<'_> {
             return;
         }
         match status {
-            StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer"),
-            status if status.is_server_error() => line!(error, "failed"),
+            StatusCode::SERVICE_UNAVAILABLE => line!(warn, "could not answer the request"),
+            status if status.is_server_error() => line!(error, "request failed"),
             status if status.is_client_error() => {
                 if slow {
-                    line!(warn, "slow");
+                    line!(warn, "slow request");
                 } else {
-                    line!(info, "refused");
+                    line!(info, "request refused");
                 }
             }
-            _ if slow => line!(warn, "slow"),
-            _ => line!(debug, "answered"),
+            _ if slow => line!(warn, "slow request"),
+            _ => line!(debug, "request answered"),
         }
     }
 }
