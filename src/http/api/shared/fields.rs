@@ -464,8 +464,8 @@ mod tests {
         fields.patch_object("spend_limit", |limit| limit.required("amount", boolean));
         fields.change("status", boolean);
         let problem = fields.finish(Some(())).expect_err("unknown members").to_value();
-        let details = ["spend_limit", "status"]
-            .map(|closest| format!("is unknown. Did you mean {closest}?"));
+        let details =
+            ["spend_limit", "status"].map(|closest| format!("is unknown. Did you mean {closest}?"));
         assert_eq!(problem["errors"][0]["detail"], details[0]);
         assert_eq!(problem["errors"][1]["detail"], details[1]);
     }
