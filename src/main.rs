@@ -2,7 +2,10 @@
 
 use std::process::ExitCode;
 
-use tollgate::{cli::Cli, config};
+use tollgate::{
+    cli::{Cli, OutputClosed},
+    config,
+};
 
 /// The allocator. A request makes some dozens of small allocations, and a cached key two. mimalloc
 /// makes them in half the time of the system's allocator, and with less overhead.
@@ -37,6 +40,9 @@ fn main() -> ExitCode {
 }
 
 fn fail(error: &anyhow::Error) -> ExitCode {
-    eprintln!("error: {error:#}");
+    // A program such as `head` closes its input once it has enough. This needs no message.
+    if !error.is::<OutputClosed>() {
+        eprintln!("error: {error:#}");
+    }
     ExitCode::FAILURE
 }

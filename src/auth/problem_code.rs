@@ -149,8 +149,8 @@ mod tests {
     fn meaning_is_one_line_with_single_spaces() {
         assert_eq!(
             ProblemCode::KeyLimitReached.meaning(),
-            "The account has as many live keys, or as many rotated keys in their grace period, as \
-             it may have."
+            "The account already has the maximum number of live keys, or of rotated keys in their \
+             grace period."
         );
         for code in ProblemCode::ALL {
             let meaning = code.meaning();

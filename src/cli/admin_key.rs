@@ -1,7 +1,7 @@
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::{database::Database, tenant::find};
+use super::{database::Database, output::outln, tenant::find};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -107,15 +107,15 @@ impl Create {
             object["tenant"] = tenant.slug.as_str().into();
             object["environment"] = tenant.environment.as_str().into();
             object["admin_key"] = text.expose().into();
-            println!("{object}");
+            outln!("{object}")?;
         } else {
-            println!("id           {}", key.id);
-            println!("name         {}", key.name);
-            println!("permissions  {}", key.permissions.to_strings().join(", "));
-            println!("admin key    {}", text.expose());
-            println!(
+            outln!("id           {}", key.id)?;
+            outln!("name         {}", key.name)?;
+            outln!("permissions  {}", key.permissions.to_strings().join(", "))?;
+            outln!("admin key    {}", text.expose())?;
+            outln!(
                 "\nThe admin key is shown only once. Store it where only your backend can read it."
-            );
+            )?;
         }
         database.close().await
     }
@@ -127,18 +127,18 @@ impl List {
         let tenant = find(&database, &self.which.tenant, self.which.environment).await?;
         let keys = database.store.list_admin_keys(&tenant).await?;
         if self.json {
-            println!("{}", json!(keys.iter().map(describe).collect::<Vec<_>>()));
+            outln!("{}", json!(keys.iter().map(describe).collect::<Vec<_>>()))?;
         } else {
-            println!("{:<31} {:<19} {:<20} {:<8} PERMISSIONS", "ID", "HINT", "NAME", "STATUS");
+            outln!("{:<31} {:<19} {:<20} {:<8} PERMISSIONS", "ID", "HINT", "NAME", "STATUS")?;
             for key in &keys {
                 let status = if key.revoked_at.is_some() { "revoked" } else { "live" };
                 let permissions = key.permissions.to_strings().join(", ");
-                println!(
+                outln!(
                     "{:<31} {:<19} {:<20} {status:<8} {permissions}",
                     key.id.to_string(),
                     key.hint,
                     key.name
-                );
+                )?;
             }
         }
         database.close().await
@@ -158,7 +158,7 @@ impl Revoke {
             }
             other => other.into(),
         })?;
-        println!("The admin key {} ({}) is revoked.", key.id, key.name);
+        outln!("The admin key {} ({}) is revoked.", key.id, key.name)?;
         database.close().await
     }
 }

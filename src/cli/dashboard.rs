@@ -1,7 +1,7 @@
 use anyhow::bail;
 use clap::{Args, Subcommand};
 
-use super::{database::Database, local_url::local_url, tenant::find};
+use super::{database::Database, local_url::local_url, output::outln, tenant::find};
 use crate::{
     config::{AddressArgs, DatabaseArgs},
     domain::{
@@ -86,7 +86,7 @@ impl Link {
         let made =
             handle.create_dashboard_link(&token, self.return_url.as_ref(), self.expires_in).await;
         made.map_err(|error| explain(error, &tenant, &account))?;
-        println!("{}", link_url(&public_url, &token));
+        outln!("{}", link_url(&public_url, &token))?;
         database.close().await
     }
 
@@ -136,7 +136,7 @@ impl EndSessions {
             }
         };
         drop(hearing);
-        println!("Sessions ended: {ended}");
+        outln!("Sessions ended: {ended}")?;
         database.close().await
     }
 }

@@ -4,7 +4,7 @@ use anyhow::Context as _;
 use clap::Args;
 use tokio::time::sleep;
 
-use super::serve::Service;
+use super::{output::outln, serve::Service};
 use crate::{
     config::{DatabaseArgs, ServerArgs},
     domain::{
@@ -122,7 +122,9 @@ impl Demo {
             while store.check_ready().await.is_err() {
                 sleep(CHECK_AGAIN_AFTER).await;
             }
-            text.print();
+            if let Err(error) = text.print() {
+                tracing::warn!("the text for the user is lost: {error}");
+            }
         };
         service.run_beside(print_when_ready).await
     }
@@ -238,7 +240,7 @@ struct Text {
 }
 
 impl Text {
-    fn print(&self) {
+    fn print(&self) -> anyhow::Result<()> {
         let Self { address, has_docs, exports, link, other_link } = self;
         // A service that listens on all addresses is reached over the loopback address.
         let host = if address.ip().is_unspecified() {
@@ -254,7 +256,7 @@ impl Text {
             String::new()
         };
         let account = EXAMPLES[0].account;
-        println!(
+        outln!(
             r#"
 Tollgate is ready: {url}
 {docs}
@@ -283,6 +285,6 @@ The link below opens the dashboard of the account {account}. It works once, with
 
 Open the dashboard: {link}
 "#
-        );
+        )
     }
 }

@@ -6,7 +6,11 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
-use super::{database::Database, head_file::HeadFile};
+use super::{
+    database::Database,
+    head_file::HeadFile,
+    output::{counted, outln},
+};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -111,11 +115,13 @@ impl Verify {
         let checked = self.check(&database, since.as_mut()).await;
         database.close().await?;
         let (accounts, entries, faults) = checked?;
-        ensure!(faults == 0, "{faults} faults in {accounts} accounts, {entries} entries");
-        let compared = since.map(|since| format!(", {} lines of the file", since.line()));
+        let accounts = counted(accounts, "account", "accounts");
+        let entries = counted(entries, "entry", "entries");
+        ensure!(faults == 0, "{} in {accounts}, {entries}", counted(faults, "fault", "faults"));
+        let compared =
+            since.map(|since| format!(", {} of the file", counted(since.line(), "line", "lines")));
         let compared = compared.unwrap_or_default();
-        println!("{accounts} accounts, {entries} entries{compared}: no fault");
-        Ok(())
+        outln!("{accounts}, {entries}{compared}: no fault")
     }
 
     /// The numbers of accounts, entries and faults.
@@ -137,16 +143,19 @@ impl Verify {
             _ => None,
         };
         let mut bar = Bar::new(store.count_ledger_entries(account).await?);
-        let mut faults = 0;
+        let (mut faults, mut written) = (0, Ok(()));
         let accounts = store.check_ledger(account, |said| match said {
             LedgerCheck::Progress { entries } => bar.advance(entries),
             LedgerCheck::Fault { account, fault } => {
                 faults += 1;
                 bar.clear();
-                println!("{account}: {fault}");
+                if written.is_ok() {
+                    written = outln!("{account}: {fault}");
+                }
             }
         });
         let accounts = accounts.await?;
+        written?;
         bar.clear();
         if account.is_some() && accounts == 0 {
             bail!("the tenant has no account with this id");
@@ -171,7 +180,7 @@ async fn print_lost_heads(store: &Store, since: &mut HeadFile) -> anyhow::Result
             faults += 1;
             let (LedgerHead { tenant, environment, account, .. }, line) =
                 (&heads[place], before + place + 1);
-            println!("{tenant} ({environment}) {account}: line {line} of the file: {fault}");
+            outln!("{tenant} ({environment}) {account}: line {line} of the file: {fault}")?;
         }
     }
 }

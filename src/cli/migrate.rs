@@ -1,6 +1,6 @@
 use clap::Args;
 
-use super::database::Database;
+use super::{database::Database, output::outln};
 use crate::config::DatabaseArgs;
 
 #[derive(Args)]
@@ -12,7 +12,7 @@ pub struct Migrate {
 impl Migrate {
     pub async fn run(self) -> anyhow::Result<()> {
         let database = Database::open_for_command(&self.database).await?;
-        println!("The schema is up to date.");
+        outln!("The schema is up to date.")?;
         database.close().await
     }
 }

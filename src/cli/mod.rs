@@ -1,5 +1,7 @@
 //! The command line, with one file per subcommand.
 
+#![deny(clippy::print_stdout)]
+
 mod admin_key;
 mod command;
 mod dashboard;
@@ -11,8 +13,10 @@ mod local_url;
 mod log;
 mod migrate;
 mod openapi;
+mod output;
 mod reference;
 mod serve;
 mod tenant;
 
 pub use command::Cli;
+pub use output::OutputClosed;

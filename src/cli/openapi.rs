@@ -1,6 +1,6 @@
+use super::output::outln;
 use crate::http;
 
 pub fn run() -> anyhow::Result<()> {
-    println!("{}", http::openapi_document().to_pretty_json()?);
-    Ok(())
+    outln!("{}", http::openapi_document().to_pretty_json()?)
 }

@@ -2,7 +2,7 @@ use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::database::Database;
+use super::{database::Database, output::outln};
 use crate::{
     config::DatabaseArgs,
     domain::{
@@ -123,13 +123,13 @@ impl Create {
         if self.json {
             let mut object = describe(&tenant);
             object["admin_key"] = admin_key.expose().into();
-            println!("{object}");
+            outln!("{object}")?;
         } else {
-            print(&tenant);
-            println!("admin key       {}", admin_key.expose());
-            println!(
+            print(&tenant)?;
+            outln!("admin key       {}", admin_key.expose())?;
+            outln!(
                 "\nThe admin key is shown only once. Store it where only your backend can read it."
-            );
+            )?;
         }
         database.close().await
     }
@@ -140,26 +140,29 @@ impl List {
         let database = Database::open_to_read(&self.database).await?;
         let tenants = database.store.list_tenants().await?;
         if self.json {
-            println!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()));
+            outln!("{}", json!(tenants.iter().map(describe).collect::<Vec<_>>()))?;
         } else if tenants.is_empty() {
-            println!(
+            outln!(
                 "There are no tenants yet. Create one: tollgate tenant create SLUG --prefix PREFIX"
-            );
+            )?;
         } else {
-            println!(
+            outln!(
                 "{:<24} {:<11} {:<17} {:>8}  CURRENCY",
-                "TENANT", "ENVIRONMENT", "PREFIX", "MAX KEYS"
-            );
+                "TENANT",
+                "ENVIRONMENT",
+                "PREFIX",
+                "MAX KEYS"
+            )?;
             for tenant in &tenants {
                 let policy = &tenant.policy;
-                println!(
+                outln!(
                     "{:<24} {:<11} {:<17} {:>8}  {}",
                     tenant.slug.as_str(),
                     tenant.environment.as_str(),
                     policy.prefix.as_str(),
                     policy.max_keys.get(),
                     policy.currency.code(),
-                );
+                )?;
             }
         }
         database.close().await
@@ -171,9 +174,9 @@ impl Show {
         let database = Database::open_to_read(&self.database).await?;
         let tenant = find(&database, &self.slug, self.environment).await?;
         if self.json {
-            println!("{}", describe(&tenant));
+            outln!("{}", describe(&tenant))?;
         } else {
-            print(&tenant);
+            print(&tenant)?;
         }
         database.close().await
     }
@@ -223,15 +226,15 @@ fn describe(tenant: &Tenant) -> serde_json::Value {
     })
 }
 
-fn print(tenant: &Tenant) {
+fn print(tenant: &Tenant) -> anyhow::Result<()> {
     let policy = &tenant.policy;
-    println!("tenant          {}", tenant.slug);
-    println!("environment     {}", tenant.environment.as_str());
-    println!("prefix          {}", policy.prefix);
-    println!("max keys        {}", policy.max_keys.get());
-    println!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals());
-    println!("account format  {}", policy.account_format.as_str());
-    println!("default scopes  {}", policy.default_scopes);
+    outln!("tenant          {}", tenant.slug)?;
+    outln!("environment     {}", tenant.environment.as_str())?;
+    outln!("prefix          {}", policy.prefix)?;
+    outln!("max keys        {}", policy.max_keys.get())?;
+    outln!("currency        {}, {} decimals", policy.currency.code(), policy.currency.decimals())?;
+    outln!("account format  {}", policy.account_format.as_str())?;
+    outln!("default scopes  {}", policy.default_scopes)
 }
 
 fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {

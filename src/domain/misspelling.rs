@@ -19,7 +19,9 @@ pub fn edits(given: &str, known: &str) -> Option<usize> {
     if length.abs_diff(known_length) > max_edits {
         return None;
     }
-    Some(strsim::damerau_levenshtein(given, known)).filter(|edits| *edits <= max_edits)
+    let edits = strsim::damerau_levenshtein(given, known);
+    // Names that have no letter in common do not resemble each other.
+    (edits <= max_edits && edits < length.max(known_length)).then_some(edits)
 }
 
 #[cfg(test)]
@@ -47,6 +49,7 @@ mod tests {
 
     #[test]
     fn name_that_resembles_no_known_name_has_none() {
+        assert_eq!(closest("z", ["a", "b"]), None);
         for given in ["", "n", "x", "owner", "nmea2", "SCOPES", "expires", "metadatametadata"] {
             assert_eq!(closest(given, MEMBERS), None, "{given}");
         }

@@ -175,7 +175,7 @@ mod tests {
         let statement = "ALTER ROLE \"app\" IN DATABASE \"ledger\" SET search_path = \"public\"";
         assert!(elsewhere.contains(statement), "{elsewhere}");
         let nowhere = message(None, &["public"]);
-        assert!(nowhere.contains("of the role \"app\" has no schema"), "{nowhere}");
+        assert!(nowhere.contains("of the role \"app\" selects no schema"), "{nowhere}");
         let several = message(Some("app"), &["app", "public"]);
         assert!(several.contains("more than one schema: \"app\", \"public\"."), "{several}");
         for current in [None, Some("pg_catalog"), Some("information_schema")] {

@@ -1,7 +1,7 @@
 use clap::{Args, Command, ValueEnum};
 
 use super::{commands, errors, http_api, metrics, settings};
-use crate::http;
+use crate::{cli::output::outln, http};
 
 #[derive(Args)]
 pub struct Reference {
@@ -29,7 +29,6 @@ impl Reference {
             Page::Metrics => metrics::page(),
             Page::HttpApi => http_api::page(&serde_json::to_value(http::openapi_document())?),
         };
-        print!("{page}");
-        Ok(())
+        outln!("{}", page.trim_end())
     }
 }
