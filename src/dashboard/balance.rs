@@ -74,7 +74,7 @@ fn read_filter(query: &mut Form) -> EntryFilter {
     if let (Some(from), Some(to)) = (filter.from, filter.to)
         && from >= to
     {
-        query.wrong("to", "must not lie before the first day");
+        query.wrong("to", "must not be before the start date");
     }
     filter
 }

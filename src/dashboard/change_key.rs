@@ -62,7 +62,8 @@ pub async fn change(
     if form.text("seen") != seen(&visitor, &key) {
         let now = settings_in_words(&key.settings, visitor.currency());
         form.refused(format!(
-            "This key was changed meanwhile. Its settings now: {now}. Save again to overwrite them."
+            "This key changed while you were editing it. Current settings: {now}. Save again to \
+             overwrite them."
         ));
         return show_with(StatusCode::CONFLICT, &page(&visitor, &key, &form));
     }
@@ -81,12 +82,12 @@ pub async fn change(
         }
         Err(StoreError::Refused(Refusal::KeyAlreadyRotated)) => form.wrong(
             "expires",
-            "the key was rotated out: its end can be brought forward, not put off",
+            "this key was already rotated: you can choose an earlier expiry, but not a later one",
         ),
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "We cannot answer right now, and do not know whether your changes are saved. Save \
-                 them again in a moment.",
+                "The service is temporarily unavailable. Your changes may or may not be saved. \
+                 Save them again in a moment.",
             );
             return unanswered(error, &page(&visitor, &key, &form));
         }
@@ -98,8 +99,8 @@ pub async fn change(
 fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
     let url = key_url(key.id);
     let keep = match key.settings.expires_at {
-        Some(at) => format!("Keep: {}", format::moment(at, None).words),
-        None => "Keep: never".to_owned(),
+        Some(at) => format!("Keep current ({})", format::moment(at, None).words),
+        None => "Keep current (never)".to_owned(),
     };
     let place = Place {
         key: Some(key_head(key)),
@@ -109,5 +110,5 @@ fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> KeyFormPage {
         seen: Some(seen(visitor, key)),
         keep: Some(keep),
     };
-    key_form_page(visitor, form, "Change API Key", None, place)
+    key_form_page(visitor, form, "Edit API key", None, place)
 }

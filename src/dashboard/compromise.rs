@@ -80,9 +80,8 @@ pub async fn revoke(
         Ok(done) => show(&done),
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "We cannot answer right now, and do not know how much of this is done. Send this \
-                 form again in a moment: it makes sure that the key is revoked, and makes one new \
-                 key at most.",
+                "The service is temporarily unavailable. The key may or may not be revoked. Submit \
+                 this form again in a moment. It revokes the key and creates at most one new key.",
             );
             unanswered(error, &page(&visitor, &key, &form, None)?)
         }
@@ -181,10 +180,13 @@ async fn replace(
         ) => Err(error),
         Err(error) => {
             let error = &error as &dyn Error;
-            tracing::error!(error, "a compromised key was revoked, but not replaced");
+            tracing::error!(
+                error,
+                "revoked a compromised key, but failed to create its replacement"
+            );
             Ok(Replacement::missing(
-                "something went wrong here. Look whether there is a new key in your list; if not, \
-                 create one."
+                "an internal error occurred. Check your list of keys. If it has no new key, create \
+                 one."
                     .to_owned(),
             ))
         }
@@ -217,15 +219,15 @@ impl From<Obstacle> for NotReplaced {
         match obstacle {
             Obstacle::Suspended => "the account is suspended.".to_owned().into(),
             Obstacle::Full { max_keys } => format!(
-                "you have all the keys that you may have: {max_keys}. Revoke one, and create \
-                 another."
+                "the account has reached its key limit ({max_keys}). Revoke a key, then create a \
+                 new one."
             )
             .into(),
             Obstacle::Successor { link, enabled } => {
                 let reason = if enabled {
-                    "this one was rotated before, and the key that replaced it goes on working:"
+                    "this key was already rotated. Its replacement still works:"
                 } else {
-                    "this one was rotated before, and the key that replaced it can be enabled:"
+                    "this key was already rotated. You can enable its replacement:"
                 };
                 Self { reason: reason.to_owned(), successor: Some(link) }
             }

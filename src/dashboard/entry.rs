@@ -88,7 +88,7 @@ pub async fn enter(
     if left.is_none() && is_followed_from(&headers, &settings.return_origins) {
         return take(&state, &headers, &link, None, &origin).await;
     }
-    let title = if left.is_some() { "Change the account?" } else { "Open the dashboard?" };
+    let title = if left.is_some() { "Switch accounts?" } else { "Open the dashboard?" };
     let platform = settings.shown_name(&target.tenant);
     show(&EnterPage {
         frame: tenant_frame(&target.tenant, &settings, title, Nav::Nowhere),

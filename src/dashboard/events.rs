@@ -75,9 +75,9 @@ fn key_of(event: &AuditEvent) -> Option<KeyId> {
 
 fn what(action: AuditAction) -> &'static str {
     match action {
-        AuditAction::AccountCreate => "Account made",
+        AuditAction::AccountCreate => "Account created",
         AuditAction::AccountSuspend => "Account suspended",
-        AuditAction::AccountActivate => "Account active again",
+        AuditAction::AccountActivate => "Account reactivated",
         AuditAction::AccountCredit => "Balance topped up",
         AuditAction::PurchaseRefund => "Purchase refunded",
         AuditAction::HoldVoid => "Hold voided",
@@ -85,7 +85,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::ApiKeyChange => "Key changed",
         AuditAction::ApiKeyRevoke => "Key revoked",
         AuditAction::ApiKeyRotate => "Key rotated",
-        AuditAction::DashboardLinkCreate => "Link to these pages made",
+        AuditAction::DashboardLinkCreate => "Dashboard link created",
         AuditAction::SessionOpen => "Signed in",
         AuditAction::SessionClose => "Signed out",
         AuditAction::SessionCloseAll => "All sessions ended",
@@ -93,7 +93,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::TenantCreate
         | AuditAction::AdminKeyCreate
         | AuditAction::AdminKeyRevoke
-        | AuditAction::DashboardChange => "Something else",
+        | AuditAction::DashboardChange => "Other event",
     }
 }
 
@@ -148,21 +148,21 @@ fn label(name: &str) -> Option<&'static str> {
     Some(match name {
         "hint" => "Key",
         "reason" => "Reason",
-        "repeated_because" => "Repeated because",
-        "old_key_dies_at" => "The old key stops",
+        "repeated_because" => "Reason for repeating",
+        "old_key_dies_at" => "Old key expires",
         "amount" => "Amount",
         "voided_amount" => "Amount released",
         "reference" => "Reference",
-        "return_origin" => "Leads back to",
+        "return_origin" => "Return site",
         "sessions" => "Sessions ended",
-        "links" => "Unused links ended",
+        "links" => "Unused dashboard links deleted",
         _ => return None,
     })
 }
 
 fn way(way: SignInWay) -> &'static str {
     match way {
-        SignInWay::DashboardLink => "From the platform",
+        SignInWay::DashboardLink => "With a dashboard link",
         SignInWay::Wallet => "With a wallet",
     }
 }
@@ -173,9 +173,9 @@ fn enabled(enabled: bool) -> &'static str {
 
 fn grace(seconds: i64) -> String {
     match seconds {
-        0 => "The old key stopped at once".to_owned(),
-        1..86_400 => format!("Grace: {} minutes", seconds / 60),
-        _ => format!("Grace: {} hours", seconds / 3_600),
+        0 => "Grace period: none".to_owned(),
+        1..86_400 => format!("Grace period: {} minutes", seconds / 60),
+        _ => format!("Grace period: {} hours", seconds / 3_600),
     }
 }
 
@@ -195,7 +195,8 @@ fn shown(value: &Value, currency: &Currency) -> String {
             items.iter().map(|item| shown(item, currency)).collect::<Vec<_>>().join(" ")
         }
         Value::Object(_) => match (value["amount"].as_str(), value["period"].as_str()) {
-            (Some(decimal), Some(period)) => format!("{} ({period})", amount(decimal, currency)),
+            (Some(decimal), Some("total")) => format!("{} in total", amount(decimal, currency)),
+            (Some(decimal), Some(period)) => format!("{} per {period}", amount(decimal, currency)),
             _ => value.to_string(),
         },
         other => other.to_string(),
@@ -230,7 +231,7 @@ mod tests {
                 "Scopes: read → read orders:write",
                 "Expires: none → 1 Jan 2027, 00:00 UTC",
                 "Disabled",
-                "Spend limit: none → 5 TRX (day)",
+                "Spend limit: none → 5 TRX per day",
                 "Metadata: changed",
             ]
         );
@@ -252,7 +253,7 @@ mod tests {
         );
         assert_eq!(
             lines(AuditAction::ApiKeyRotate, &json!({"grace_seconds": 86_400, "rotated_to": "x"})),
-            ["Grace: 24 hours"]
+            ["Grace period: 24 hours"]
         );
         assert_eq!(
             lines(AuditAction::ApiKeyCreate, &json!({"rotated_from": "x", "enabled": false})),

@@ -25,7 +25,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
         Failure::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
         Failure::SessionOver => {
             // That page knows more ways in than this one.
-            let label = "Come in again".to_owned();
+            let label = "View sign-in options".to_owned();
             let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
             SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()
         }

@@ -87,7 +87,7 @@ pub async fn ask_to_void(
         return Ok(see_other(PATH));
     }
     let names = Names::of(&visitor, &named_keys(&state, &visitor).await?);
-    let frame = visitor.frame("Void a hold", nav(&visitor));
+    let frame = visitor.frame("Void hold", nav(&visitor));
     show(&VoidPage { frame, hold: row(&visitor, hold, &names) })
 }
 
@@ -102,9 +102,9 @@ pub async fn void(
         Ok(_) => Ok(see_other(&link(PATH, &[("done", "voided"), ("hold", &hold_id.to_string())]))),
         Err(StoreError::Refused(Refusal::HoldNotOpen { status })) => {
             let text = if status == HoldStatus::Captured {
-                "A purchase was made with this hold, so it cannot be voided."
+                "A program already used this hold for a purchase, so you cannot void it."
             } else {
-                "This hold has expired, so its amount is already available again."
+                "This hold has expired, so its amount is already available."
             };
             let errors = vec![FormError { field: None, label: None, text: text.to_owned() }];
             let frame = Frame { errors, ..visitor.frame(TITLE, nav(&visitor)) };
@@ -147,7 +147,7 @@ async fn page(
         let label = "Search by reference, ID or key";
         search::form(query, &search, PATH, label, &["key"], sort.choices())
     });
-    let empty = if holds.is_empty() { "Nothing is held." } else { "No hold matches." };
+    let empty = if holds.is_empty() { "No open holds." } else { "No holds match." };
     holds.retain(|hold| is_found(&search, hold, &names));
     sort.apply(&mut holds);
     let (previous, next) = Pages::of(query, LENGTH).cut(&mut holds);

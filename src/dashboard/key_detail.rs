@@ -77,11 +77,11 @@ pub async fn refused(
 ) -> Result<Response, Failure> {
     let text = match error {
         StoreError::Refused(Refusal::KeyNotLive) => {
-            "This key is revoked or expired. It cannot be changed any more; create another one."
+            "This key is revoked or expired, so you cannot change it. Create a new key instead."
         }
         StoreError::Refused(Refusal::KeyAlreadyRotated) => {
-            "This key was rotated already. The key that replaced it can be rotated; this one stops \
-             when its time is over."
+            "This key was already rotated. Rotate its replacement instead. This key stops working \
+             when its grace period ends."
         }
         error => return Err(error.into()),
     };
@@ -114,7 +114,7 @@ async fn page(
         let mut acts = store.list_audit_events(tenant, &filter, before, to_fetch(EVENTS)).await?;
         let earlier =
             cut(&mut acts, EVENTS).map(|event| link(&url, &[("events", &event.id.to_string())]));
-        let nothing_bought = "This key has not bought anything yet.";
+        let nothing_bought = "No purchases yet.";
         let currency = visitor.currency();
         let purchases = purchase_table(purchases, currency, nothing_bought, older);
         let names = Names::none(visitor);
@@ -122,7 +122,7 @@ async fn page(
         let events = EventTable {
             rows,
             of_one_key: true,
-            empty: "Nothing has happened yet.".to_owned(),
+            empty: "No events yet.".to_owned(),
             next_url: earlier,
         };
         (Some(purchases), Some(events))
@@ -228,8 +228,8 @@ impl Usage {
         };
         let figure = |value: String, label: &str| Figure { value, label: label.to_owned() };
         let mut figures = vec![
-            figure(format::count(calls(passed)), "calls in the last 24 hours"),
-            figure(format::count(calls(refused_calls)), "more that were refused"),
+            figure(format::count(calls(passed)), "calls accepted in the last 24 hours"),
+            figure(format::count(calls(refused_calls)), "calls refused in the last 24 hours"),
         ];
         if visitor.may(DashboardRight::Audit) {
             let at_least = if self.purchases.truncated { "at least " } else { "" };
@@ -249,8 +249,8 @@ impl Usage {
         };
         let hours = calls(&self.hours, format::hour_words);
         let days = calls(&self.days, format::day_words);
-        let by_hour = "Calls by hour, refused ones too, last 24 hours";
-        let by_day = "Calls by day (UTC), refused ones too, last 30 days";
+        let by_hour = "Calls per hour in the last 24 hours, including refused calls";
+        let by_day = "Calls per day (UTC) in the last 30 days, including refused calls";
         let mut charts = vec![bar_chart("calls", by_hour, "Calls", &hours)];
         if visitor.may(DashboardRight::Audit) {
             charts.push(self.spend_chart(visitor));
@@ -267,11 +267,11 @@ impl Usage {
         };
         let steps: Vec<Step> = self.hours.iter().zip(&self.purchases.spent).map(step).collect();
         let title = if self.purchases.truncated {
-            "Spent by hour, last 24 hours: of the newest 100,000 purchases alone"
+            "Spending per hour in the last 24 hours (newest 100,000 purchases only)"
         } else {
-            "Spent by hour, last 24 hours"
+            "Spending per hour in the last 24 hours"
         };
-        bar_chart("spend", title, "Spent", &steps)
+        bar_chart("spend", title, "Spending", &steps)
     }
 }
 

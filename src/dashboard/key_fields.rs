@@ -142,7 +142,7 @@ pub fn label(name: &str) -> Option<&'static str> {
 /// The settings that a key's page lists as text: what each is called, and what it is.
 pub fn facts(settings: &KeySettings, currency: &Currency) -> Vec<Fact> {
     let limit = settings.spend_limit.map(|limit| limit_words(limit, currency));
-    let limit = limit.unwrap_or_else(|| "None: the whole balance".to_owned());
+    let limit = limit.unwrap_or_else(|| "No limit".to_owned());
     vec![Fact { label: "Spend limit", text: limit }]
 }
 
@@ -164,7 +164,7 @@ fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
             scopes.ok()
         }
         _ => {
-            form.wrong("access", "choose what the key may do");
+            form.wrong("access", "choose an access level");
             None
         }
     }
@@ -179,7 +179,7 @@ fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
         scopes.push(word.parse::<Scope>().map_err(|error| format!("“{shown}”: {error}"))?);
     }
     if scopes.is_empty() {
-        return Err("name at least one scope, such as purchases:read".to_owned());
+        return Err("enter at least one scope, such as purchases:read".to_owned());
     }
     if scopes.len() > MAX_SCOPES {
         return Err(ScopeError::Count.to_string());

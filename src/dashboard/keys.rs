@@ -62,7 +62,7 @@ pub async fn list(
     let mut keys = if shows_all { newest_keys(&state, &visitor).await? } else { live };
     let (search, sort) = (Search::of(&query), KeySort::of(&query));
     let form = (keys.len() > SHORT || search.is_active()).then(|| {
-        let label = "Search by name, ID or the characters shown of the key";
+        let label = "Search by name, ID or visible characters of the key";
         search::form(&query, &search, PATH, label, &["show"], sort.choices())
     });
     let total = keys.len();
@@ -165,7 +165,7 @@ async fn activity(
         Err(late) => late.into(),
     };
     let (tenant, error) = (tenant.slug.as_str(), &*error as &dyn Error);
-    tracing::warn!(tenant, error, "a list of keys is shown without what they did");
+    tracing::warn!(tenant, error, "failed to read the activity of keys: the list of keys omits it");
     None
 }
 
@@ -195,7 +195,7 @@ fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> 
 
 fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
     let calls = format::count(activity.calls.iter().sum());
-    let title = format!("{calls} calls in the last 24 hours, by the hour");
+    let title = format!("{calls} calls in the last 24 hours, by hour");
     KeyFigures {
         activity: chart::sparkline(title, &activity.calls),
         calls,

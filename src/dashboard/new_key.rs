@@ -72,7 +72,8 @@ pub async fn create(
         }),
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
             form.refused(format!(
-                "You have all the keys that you may have: {max_keys}. Revoke one to make room."
+                "The account has reached its key limit ({max_keys}). Revoke a key, then submit this \
+                 form again."
             ));
             again(&state, &visitor, &form, StatusCode::CONFLICT).await
         }
@@ -82,8 +83,8 @@ pub async fn create(
         }
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "We cannot answer right now, and do not know whether the key is made. Send this \
-                 form again in a moment: it makes one key at most.",
+                "The service is temporarily unavailable. The key may or may not exist. Submit this \
+                 form again in a moment. It creates at most one key.",
             );
             unanswered(error, &create_page(&visitor, &form, None)?)
         }

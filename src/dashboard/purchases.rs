@@ -119,11 +119,11 @@ pub async fn table(
     let (purchases, next) = scan.finish(|(seq, _)| *seq);
     let empty = match (search.is_active(), next, since.moment) {
         (true, Some(_), _) => {
-            "None of the newest 2,000 purchases matches. Search older ones below."
+            "No match in the 2,000 purchases searched so far. Search older purchases below."
         }
-        (true, None, _) => "No purchase matches.",
-        (false, _, Some(_)) => "This key has not bought anything since then.",
-        (false, _, None) => "This key has not bought anything.",
+        (true, None, _) => "No purchases match.",
+        (false, _, Some(_)) => "No purchases since this date.",
+        (false, _, None) => "No purchases yet.",
     };
     let older = next.map(|seq| {
         let parameters =

@@ -91,16 +91,16 @@ pub async fn rotate(
             form.wrong(
                 "grace",
                 format!(
-                    "there are {max_keys} rotated keys that still work, which is the most there \
-                     may be: let this one stop at once, or revoke one of them"
+                    "the account has reached its limit of rotated keys in a grace period \
+                     ({max_keys}). Choose “None”, or revoke one of these keys"
                 ),
             );
             show_with(StatusCode::CONFLICT, &page(&visitor, &old, &form)?)
         }
         Err(error @ StoreError::Unavailable(_)) => {
             form.refused(
-                "We cannot answer right now, and do not know whether the key is rotated. Send this \
-                 form again in a moment: it makes one key at most.",
+                "The service is temporarily unavailable. The key may or may not be rotated. Submit \
+                 this form again in a moment. It creates at most one key.",
             );
             unanswered(error, &page(&visitor, &old, &form)?)
         }
@@ -110,7 +110,7 @@ pub async fn rotate(
 
 fn parse_grace(text: &str) -> Result<i64, &'static str> {
     let grace = text.parse().ok().filter(|grace| GRACES.contains(grace));
-    grace.ok_or("choose how long the old key works on")
+    grace.ok_or("choose a grace period")
 }
 
 fn page(visitor: &Visitor, key: &ApiKey, form: &Form) -> Result<RotatePage, Failure> {

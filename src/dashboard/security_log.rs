@@ -48,9 +48,11 @@ pub async fn get(
     let (rows, next) = scan.finish(|(id, _)| *id);
     let label = "Search by event, key, detail or address";
     let empty = match (search.is_active(), next) {
-        (true, Some(_)) => "None of the newest 2,000 events matches. Search older ones below.",
-        (true, None) => "No event matches.",
-        (false, _) => "Nothing has happened yet.",
+        (true, Some(_)) => {
+            "No match in the 2,000 events searched so far. Search older events below."
+        }
+        (true, None) => "No events match.",
+        (false, _) => "No events yet.",
     };
     show(&SecurityLogPage {
         frame: visitor.frame("Security log", Nav::SecurityLog),

@@ -221,7 +221,7 @@ impl FromRequestParts<AppState> for Visitor {
         let over =
             || if parts.method.is_safe() { Failure::SignedOut } else { Failure::SessionOver };
         let needs = parts.extensions.get::<Needs>().copied().ok_or_else(|| {
-            Failure::Fault(Problem::internal("a route does not state what it needs of a session"))
+            Failure::Fault(Problem::internal("a route does not state which sessions may use it"))
         })?;
         let token = Cookie::Session.read(&parts.headers, state.public_url().is_secure());
         let token = token.ok_or_else(over)?;

@@ -68,7 +68,7 @@ impl Platform {
     ) -> Result<Response, Failure> {
         let mut form = Form::filled([("address", address.as_str().to_owned())]);
         let wait = wait_words(retry_after_seconds);
-        form.wrong("address", format!("too many sign-ins were begun of late: try again {wait}"));
+        form.wrong("address", format!("too many recent sign-in attempts: try again {wait}"));
         let page = self.address_page(browser, &form);
         let mut response = show_with(StatusCode::TOO_MANY_REQUESTS, &page)?;
         let retry_after = HeaderValue::from(retry_after_seconds);
@@ -186,11 +186,14 @@ pub async fn verify(
         }
         SignInOutcome::NoAccount => {
             let name = platform.settings.shown_name(&platform.tenant);
-            form.wrong("address", format!("there is no account with this address at {name}"));
+            form.wrong("address", format!("no account at {name} has this address"));
             return show_with(StatusCode::BAD_REQUEST, &platform.address_page(&browser, &form));
         }
         SignInOutcome::Spent => {
-            form.wrong("signature", "this message was used before or is too old: sign the new one");
+            form.wrong(
+                "signature",
+                "this message was already used or has expired: sign the new one",
+            );
         }
         SignInOutcome::WrongSignature(error) => form.wrong("signature", error.to_string()),
     }

@@ -60,12 +60,12 @@ pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
             .is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
 }
 
-/// Such as "10 TRX a day (UTC)".
+/// Such as "10 TRX per day (UTC)".
 pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     let period = match limit.period {
-        SpendPeriod::Day => "a day (UTC)",
-        SpendPeriod::Month => "a month (UTC)",
-        SpendPeriod::Total => "in all",
+        SpendPeriod::Day => "per day (UTC)",
+        SpendPeriod::Month => "per month (UTC)",
+        SpendPeriod::Total => "in total",
     };
     format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
 }

@@ -69,7 +69,7 @@ impl Failure {
     pub fn words(&self) -> (&'static str, &'static str) {
         match self {
             Self::SignedOut | Self::SessionOver => {
-                ("Signed out", "Open this page from your platform again, or sign in.")
+                ("Signed out", "Open the dashboard from your platform again, or sign in.")
             }
             Self::LinkDead => (
                 "This link has been used or has expired",
@@ -106,11 +106,11 @@ impl Failure {
                 ("Page not found", "The address is wrong, or the page belongs to another account.")
             }
             Self::NoSuchMethod => (
-                "This page does not accept this request",
+                "Unsupported request",
                 "Nothing was changed. Open the page again and use its buttons.",
             ),
             Self::NoForm => (
-                "The request is not a form of this page",
+                "Unsupported form",
                 "Nothing was changed. Open the page again and use its buttons.",
             ),
             Self::TooLarge => (
@@ -132,7 +132,7 @@ impl Failure {
             ),
             Self::Fault(_) => (
                 "The service failed to process the request",
-                "If this persists, give your platform's support the number below. If you \
+                "If this persists, give your platform's support the request ID below. If you \
                  submitted a change, check whether it took effect before you repeat it.",
             ),
         }

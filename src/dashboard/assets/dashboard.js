@@ -1,17 +1,17 @@
-// What makes the pages better where scripts run. All of them work without it.
+// Improves the pages. All of them also work without scripts.
 "use strict";
 
 document.documentElement.classList.add("js");
 
 const byId = (id) => document.getElementById(id);
 
-/** Says a sentence to screen readers. */
+/** Announces a text to screen readers. */
 function say(text) {
   const live = byId("live");
   if (live) live.textContent = text;
 }
 
-// The theme: the viewer's choice, or the system's preference if it is the same.
+// The theme switch. A choice that equals the system's preference is not stored, so the page follows the system.
 function themeSwitch() {
   const button = byId("theme");
   if (!button) return;
@@ -36,7 +36,7 @@ function themeSwitch() {
       if (choice) localStorage.setItem("tollgate-theme", choice);
       else localStorage.removeItem("tollgate-theme");
     } catch {
-      // The browser forbids storage: the choice lasts for this page.
+      // The browser forbids storage, so the choice applies to this page only.
     }
   });
   window.addEventListener("storage", (event) => {
@@ -46,7 +46,7 @@ function themeSwitch() {
   label();
 }
 
-// Times in the viewer's zone. What is shown on hover stays UTC; without a pointer, a button shows it.
+// Shows times in the viewer's time zone. The title of each time stays in UTC, and a button shows UTC without hovering.
 function localTimes() {
   const months = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
   const two = (number) => String(number).padStart(2, "0");
@@ -71,8 +71,8 @@ function localTimes() {
   const tell = (inUtc) => {
     words.data = inUtc
       ? "Times are in UTC. "
-      : `Times are in your zone, ${name}. Hours of charts and days in forms are UTC. `;
-    button.textContent = inUtc ? "Show times in my zone" : "Show times in UTC";
+      : `Times are in your time zone, ${name}. Charts and dates in forms use UTC. `;
+    button.textContent = inUtc ? "Show times in my time zone" : "Show times in UTC";
   };
   let inUtc = false;
   button.addEventListener("click", () => {
@@ -85,7 +85,6 @@ function localTimes() {
   zone.replaceChildren(words, button);
 }
 
-// Copy buttons.
 async function copyText(element) {
   const text = element.textContent;
   try {
@@ -108,15 +107,15 @@ function copyButtons() {
     button.addEventListener("click", async () => {
       const copied = await copyText(byId(button.dataset.copy));
       words.data = copied ? "Copied" : "Selected";
-      say(copied ? button.dataset.said : "It is selected. Copy it with the keyboard.");
+      say(copied ? button.dataset.said : "The text is selected. Copy it with the keyboard.");
       clearTimeout(timer);
       timer = setTimeout(() => { words.data = "Copy"; say(""); }, 4000);
     });
   }
 }
 
-// A link that leads on only when its box is ticked. It can be reached before, and says why it does
-// not lead on.
+// A link that works only while its checkbox is selected. The link stays focusable, so that screen
+// readers can read why it does not work.
 function gates() {
   for (const link of document.querySelectorAll("a[data-needs]")) {
     const box = byId(link.dataset.needs);
@@ -141,8 +140,8 @@ function gates() {
   }
 }
 
-// A page that answers a POST and shows a secret: a reload asks for another page, and the secret is
-// gone when the page is left, also from the browser's memory of pages.
+// A page that shows a secret in the response to a POST. A reload opens another page instead of
+// sending the form again. Leaving the page removes the secret, also from the back/forward cache.
 function shownOnce() {
   const page = document.querySelector("[data-replace-url]");
   if (!page) return;
@@ -156,7 +155,7 @@ function shownOnce() {
   });
 }
 
-// Two clicks send a form once, however long the answer takes.
+// Prevents a double click from sending a form twice.
 function onceEach() {
   for (const form of document.querySelectorAll("form[method=post]")) {
     let sent = false;
@@ -168,9 +167,7 @@ function onceEach() {
   }
 }
 
-// The wallet.
-
-/** Waits a little for an injected wallet, which may come after the page. */
+/** Waits up to three seconds for the wallet extension, which may load after the page. */
 function wallet() {
   const found = () => {
     if (window.tronLink) return window.tronLink;
@@ -191,53 +188,54 @@ const tronWebOf = (provider) => provider.tronWeb || window.tronWeb || null;
 
 const selectedAddress = (provider) => tronWebOf(provider)?.defaultAddress?.base58 || "";
 
-/** An error of the wallet that means: the user said no. */
+/** Whether an error of the wallet means that the user declined the request. */
 function declined(error) {
   const text = String(error?.message ?? error ?? "").toLowerCase();
   return error?.code === 4001 || /declin|reject|denied|cancel/.test(text);
 }
 
-const noWallet = "There is no TronLink in this browser. Install it, or use the form below.";
+const noWallet = "TronLink is not installed in this browser. Install it, or use the form below.";
 
-/** Asks the wallet to connect; gives its words where it does not. */
+/** Asks the wallet to connect. Returns the error message, or an empty string on success. */
 async function connected(provider) {
   if (typeof provider.request !== "function") return "";
   const answer = await provider.request({ method: "tron_requestAccounts" });
-  if (answer?.code === 4001) return "You declined in your wallet. Nothing was sent.";
-  if (answer?.code === 4000) return "Your wallet is asking already. Open TronLink and answer there.";
-  if (!selectedAddress(provider)) return "Your wallet is locked. Unlock TronLink, then try again.";
+  if (answer?.code === 4001) return "You declined the request in your wallet. Try again to continue.";
+  if (answer?.code === 4000) return "TronLink already shows a request. Open TronLink and confirm it.";
+  if (!selectedAddress(provider)) return "Your wallet is locked. Unlock TronLink and try again.";
   return "";
 }
 
 async function fillAddress(form, tell) {
   const provider = await wallet();
   if (!provider) return tell(noWallet);
-  tell("Answer in your wallet.");
+  tell("Confirm the request in your wallet.");
   const refused = await connected(provider);
   if (refused) return tell(refused);
   const address = selectedAddress(provider);
-  if (!address) return tell("Your wallet names no account. Unlock it, then try again.");
+  if (!address) return tell("Your wallet has no account selected. Unlock the wallet and try again.");
   form.elements.address.value = address;
-  tell("Connected. One moment.");
+  tell("Connected. Loading the message…");
   form.requestSubmit();
 }
 
 async function fillSignature(form, tell) {
   const provider = await wallet();
   if (!provider) return tell(noWallet);
-  tell("Answer in your wallet.");
+  tell("Confirm the request in your wallet.");
   const refused = await connected(provider);
   if (refused) return tell(refused);
   const wanted = form.elements.address.value;
   const selected = selectedAddress(provider);
   if (selected !== wanted) {
-    return tell(`Your wallet has the account ${selected || "of nobody"} selected, but this message is for ${wanted}. Select that one in TronLink, or go back and sign in with another account.`);
+    const state = selected ? `The account ${selected} is selected in your wallet` : "Your wallet has no account selected";
+    return tell(`${state}, but this message is for ${wanted}. Select that account in TronLink, or go back and use another account.`);
   }
   const sign = tronWebOf(provider)?.trx?.signMessageV2;
   if (typeof sign !== "function") return tell("This wallet cannot sign messages. Update it, or use the form below.");
   const signature = await tronWebOf(provider).trx.signMessageV2(byId("message").textContent);
   form.elements.signature.value = signature;
-  tell("Signed. One moment.");
+  tell("Signed. Signing you in…");
   form.requestSubmit();
 }
 
@@ -256,8 +254,8 @@ function walletButtons() {
       await act(form, tell);
     } catch (error) {
       tell(declined(error)
-        ? "You declined in your wallet. Nothing was sent."
-        : "Your wallet did not answer as it should. Try again, or use the form below.");
+        ? "You declined the request in your wallet. Try again to continue."
+        : "Your wallet returned an unexpected response. Try again, or use the form below.");
     } finally {
       busy = false;
     }

@@ -1,4 +1,4 @@
-// Applies the theme that the viewer chose, before the page is painted. Without a choice the system's
+// Applies the viewer's theme before the browser paints the page. Without a choice, the system's
 // preference applies.
 "use strict";
 
@@ -6,5 +6,5 @@ try {
   const theme = localStorage.getItem("tollgate-theme");
   if (theme === "light" || theme === "dark") document.documentElement.dataset.theme = theme;
 } catch {
-  // The browser forbids storage: the system's preference applies.
+  // The browser forbids storage, so the system's preference applies.
 }

@@ -64,7 +64,7 @@ pub fn kind_choices(chosen: &str) -> Vec<Choice> {
         };
         Choice::new(kind.as_str(), label, chosen)
     };
-    let everything = Choice::new("", "Everything", chosen);
+    let everything = Choice::new("", "All kinds", chosen);
     std::iter::once(everything).chain(EntryKind::ALL.iter().copied().map(choice)).collect()
 }
 

@@ -36,7 +36,7 @@ pub struct RotatePage {
 /// The choices of the field `grace`, in seconds.
 pub fn grace_choices(chosen: &str) -> Vec<Choice> {
     vec![
-        Choice::new("0", "It stops at once", chosen),
+        Choice::new("0", "None (the old key stops immediately)", chosen),
         Choice::new("3600", "1 hour", chosen),
         Choice::new("86400", "24 hours", chosen),
         Choice::new("604800", "7 days", chosen),

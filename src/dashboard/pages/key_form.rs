@@ -84,7 +84,7 @@ impl KeyFields {
 
 /// The choices of the field `expires`, with the day of UTC on which each ends.
 ///
-/// `keep` says what the key has now, such as "Keep: 25 Nov 2026, 21:40 UTC"; it is for a change
+/// `keep` says what the key has now, such as "Keep current (25 Nov 2026, 21:40 UTC)"; it is for a change
 /// alone.
 fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
     let kept = keep.map(|words| Choice::new("keep", words, chosen));
@@ -107,9 +107,9 @@ pub fn last_day(now: Timestamp) -> String {
 /// The choices of the field `limit_period`.
 fn period_choices(chosen: &str) -> Vec<Choice> {
     vec![
-        Choice::new("day", "a day (UTC)", chosen),
-        Choice::new("month", "a month (UTC)", chosen),
-        Choice::new("total", "in all", chosen),
+        Choice::new("day", "Per day (UTC)", chosen),
+        Choice::new("month", "Per month (UTC)", chosen),
+        Choice::new("total", "In total", chosen),
     ]
 }
 
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(choices[1].label, "90 days, until 23 Feb 2027 (UTC)");
         assert_eq!(choices.iter().filter(|choice| choice.selected).count(), 1);
         assert_eq!(choices.len(), 6);
-        let kept = expiry_choices("keep", now, Some("Keep: never"));
+        let kept = expiry_choices("keep", now, Some("Keep current (never)"));
         assert_eq!((kept.len(), kept[0].value.as_str(), kept[0].selected), (7, "keep", true));
     }
 }

@@ -65,7 +65,7 @@ impl Access {
         } else if only("read") {
             Self { label: "Read-only", scopes: Vec::new() }
         } else {
-            Self { label: "Single resources", scopes }
+            Self { label: "Custom scopes", scopes }
         }
     }
 }
@@ -80,6 +80,6 @@ mod tests {
         assert_eq!(of(&["read"]).label, "Read-only");
         assert_eq!(of(&["write"]).label, "Read and write");
         let single = of(&["prices:read", "read"]);
-        assert_eq!((single.label, single.scopes.len()), ("Single resources", 2));
+        assert_eq!((single.label, single.scopes.len()), ("Custom scopes", 2));
     }
 }

@@ -11,15 +11,11 @@ impl Notice {
     /// The sentence for the word in `?done=`; `None`: there is no such word.
     pub fn of(word: &str) -> Option<Self> {
         let text = match word {
-            "revoked" => {
-                "The key is revoked. Requests with it are refused; your other keys are not touched."
-            }
-            "disabled" => {
-                "The key is disabled. Requests with it are refused until you enable it again."
-            }
+            "revoked" => "The key is revoked. Requests with it fail. Your other keys keep working.",
+            "disabled" => "The key is disabled. Requests with it fail until you enable it again.",
             "enabled" => "The key is enabled. Programs can use it.",
             "changed" => "Your changes are saved.",
-            "voided" => "The hold is voided. Its amount is available again.",
+            "voided" => "The hold is voided. Its amount is available.",
             _ => return None,
         };
         Some(Self { text })

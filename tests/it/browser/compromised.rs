@@ -26,7 +26,7 @@ async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scrip
     world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     world.open(&format!("/dashboard/keys/{}", stolen.id)).await;
     world.click("#compromised").await;
-    world.says("The key is revoked at once, for ever.").await;
+    world.says("We revoke the key immediately and permanently.").await;
     assert_eq!(world.status(&stolen.text).await, 200);
     world.click("#confirm-compromised").await;
     let new = keys::copy_new_key(&world).await;

@@ -47,7 +47,7 @@ async fn owner_finds_an_open_hold_and_voids_it_after_a_page_that_asks(scripts: S
     world.click("#confirm-void").await;
     world.is_at("/dashboard/holds").await;
     world.says("The hold is voided.").await;
-    world.says("Nothing is held.").await;
+    world.says("No open holds.").await;
     assert_eq!(status().await, "voided");
     world.open("/dashboard/balance").await;
     assert!(world.text("#held").await.starts_with("0 TRX"));

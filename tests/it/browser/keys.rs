@@ -125,7 +125,7 @@ async fn sixth_key_is_refused_and_the_form_keeps_its_input(scripts: Scripts) {
     world.open("/dashboard/keys").await;
     world.says("5 of 5 keys").await;
     world.click("#make-room").await;
-    world.says("A disabled key takes a place too.").await;
+    world.says("Disabled keys count toward the limit.").await;
     world.click(&format!("[data-key='{}'] a.danger", fifth.id)).await;
     world.click("#confirm-revoke").await;
     world.is_at("/dashboard/keys").await;
@@ -153,7 +153,7 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
         // The button leads on only if the box is ticked, and says so.
         world.click("#done").await;
         let live_text = "return document.querySelector('#live').textContent";
-        assert_eq!(world.run(live_text).await, json!("Tick the box before you go on."));
+        assert_eq!(world.run(live_text).await, json!("Select the checkbox to continue."));
         assert!(world.has("#new-key").await);
         world.click("#stored").await;
     }
@@ -259,7 +259,7 @@ async fn times_can_be_switched_between_the_local_time_zone_and_utc() {
     let expires = format!("tr[data-key='{}'] [data-label='Expires'] time", key.id);
     let in_lima = format!("31 Dec {last_year}, 19:00");
     assert_eq!(world.text(&expires).await, in_lima);
-    world.says("Times are in your zone, America/Lima.").await;
+    world.says("Times are in your time zone, America/Lima.").await;
     world.click("#other-zone").await;
     assert_eq!(world.text(&expires).await, format!("1 Jan {new_year}, 00:00 UTC"));
     world.says("Times are in UTC.").await;

@@ -221,7 +221,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     world.fill("#name", "Price watcher 2").await;
     world.click("#submit").await;
     world.find("#errors").await;
-    world.says("This key was changed meanwhile.").await;
+    world.says("This key changed while you were editing it.").await;
     check_page(world, "key-changed-meanwhile").await;
 }
 

@@ -97,7 +97,7 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     // A form that was opened before the rotation may still request a replacement.
     let done = owner.send_form(&form_page, &form, &[("replace", "on")]).await.expect(200);
     for page in [&form_page, &done] {
-        page.says("the key that replaced it goes on working");
+        page.says("Its replacement still works");
         page.says(&format!("href=\"/dashboard/keys/{id}\""));
     }
     assert!(!offers_replacement(&form_page), "{form_page:?}");
@@ -110,7 +110,7 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     site.api(site.app.tronagg.call("POST", &revoke).json(json!({}))).await.expect(200);
     assert!(offers_replacement(&owner.get(&form).await.expect(200)));
     let done = owner.submit(&form, &form, &[("replace", "on")]).await.expect(200);
-    done.does_not_say("There is no new key");
+    done.does_not_say("We did not create a new key");
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     let me = site.api(me).await.expect(200);
     // The new key does not inherit the end of the old key's grace period.
@@ -124,7 +124,7 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     site.api(pause).await.expect(200);
     let form = path(&key, "compromised");
     let form_page = owner.get(&form).await.expect(200);
-    form_page.says("The new key is enabled, though this one is disabled.");
+    form_page.says("This key is disabled, but the new key will be enabled.");
     let done = owner.send_form(&form_page, &form, &[("replace", "on")]).await.expect(200);
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     site.api(me).await.expect(200);
@@ -135,7 +135,7 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
         site.app.key(&site.app.tronagg, WALLET).await;
     }
     let full = owner.get(&form).await.expect(200);
-    full.says("you have all the keys that you may have: 5");
+    full.says("the account has reached its key limit (5)");
     assert!(!offers_replacement(&full), "{full:?}");
 
     let account = format!("/v1/accounts/{WALLET}");
@@ -143,7 +143,7 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     site.api(suspend).await.expect(200);
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let suspended = owner.get(&form).await.expect(200);
-    suspended.says("There is no new key: the account is suspended.");
+    suspended.says("We cannot create a new key: the account is suspended.");
     assert!(!offers_replacement(&suspended), "{suspended:?}");
 }
 

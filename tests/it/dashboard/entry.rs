@@ -201,7 +201,7 @@ async fn switching_to_another_account_by_link_needs_confirmation() {
     // Opening the link asks for confirmation each time, and does not use the link up.
     browser.get(&link).await.expect(200);
     let page = browser.get(&link).await.expect(200);
-    for text in ["You are in as", wallet, "tronagg", "Continue as", "user-1", "tradetally"] {
+    for text in ["You are signed in as", wallet, "tronagg", "Continue as", "user-1", "tradetally"] {
         page.says(text);
     }
     assert_eq!(browser.session(), previous.session());
@@ -252,7 +252,7 @@ async fn link_from_the_platform_needs_no_confirmation_unless_another_account_is_
     assert_ne!(browser.session(), first);
     site.app.account(&site.app.tradetally, "user-1", "0").await;
     let link = site.link(&site.app.tradetally, "user-1").await;
-    browser.send(follow(&link)).await.expect(200).says("Change the account?");
+    browser.send(follow(&link)).await.expect(200).says("Switch accounts?");
     // A link to another account needs none either if the session has ended.
     times::make_sessions_idle(&site.app, "30 minutes").await;
     browser.send(follow(&link)).await.expect_redirect("/dashboard/keys");

@@ -33,7 +33,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     // Without open holds, the other pages do not mention them.
     owner.get("/dashboard/balance").await.expect(200).does_not_say(PATH);
     owner.get(&key_page).await.expect(200).does_not_say("Open holds");
-    owner.get(PATH).await.expect(200).says("Nothing is held.");
+    owner.get(PATH).await.expect(200).says("No open holds.");
 
     let id = hold(&site, &key, json!({"amount": "4", "reference": "basket 7"})).await;
     let kept = hold(&site, &other, json!({"amount": "5"})).await;
@@ -99,7 +99,7 @@ async fn captured_hold_is_not_voided_and_the_page_says_why() {
     let capture = key.call("POST", &format!("/v1/holds/{id}/capture"));
     site.api(capture).await.expect(200);
     let refused = owner.send_form(&asked, &void(&id), &[]).await.expect(409);
-    refused.says("A purchase was made with this hold");
+    refused.says("A program already used this hold for a purchase");
     // A link cannot claim what is not so.
     owner.get(&format!("{PATH}?done=voided&hold={id}")).await.expect(200).does_not_say("is voided");
     site.app.check_ledger().await;

@@ -58,7 +58,7 @@ async fn keys_are_searched_by_name_id_and_hint() {
         assert_eq!(rows(&mut owner, &path, "data-key").await, expected, "{text}");
     }
     let none = owner.get("/dashboard/keys?show=all&q=nowhere").await.expect(200);
-    none.says("No key matches.");
+    none.says("No keys match.");
     assert!(none.source.contains("type=\"search\" value=\"nowhere\""), "{none:?}");
 }
 
@@ -141,8 +141,8 @@ async fn statement_is_searched_by_reference_and_id_and_sorted_both_ways() {
     let found = rows(&mut owner, &purchases, "data-purchase").await;
     assert_eq!(found, [ids[37].as_str(), ids[7].as_str()]);
     let none = format!("/dashboard/keys/{}/purchases?q=nowhere", key.id);
-    owner.get(&none).await.expect(200).says("No purchase matches.");
-    owner.get("/dashboard/balance?q=nowhere").await.expect(200).says("No entry matches.");
+    owner.get(&none).await.expect(200).says("No purchases match.");
+    owner.get("/dashboard/balance?q=nowhere").await.expect(200).says("No entries match.");
 }
 
 #[tokio::test]
@@ -158,7 +158,7 @@ async fn security_log_is_searched_by_event_key_and_detail() {
     let found = owner.get("/dashboard/log?q=watcher").await.expect(200);
     found.says("Key created");
     found.does_not_say("Key revoked");
-    owner.get("/dashboard/log?q=nowhere").await.expect(200).says("No event matches.");
+    owner.get("/dashboard/log?q=nowhere").await.expect(200).says("No events match.");
 }
 
 #[tokio::test]

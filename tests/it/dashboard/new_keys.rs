@@ -328,8 +328,8 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     let fields = [("name", "mine"), ("access", "write"), ("expires", "never")];
     let refused = owner.send_form(&form, &edit, &fields).await.expect(409);
     refused.says(
-        "This key was changed meanwhile. Its settings now: name “<theirs>”; access: Read-only; \
-         expires: never; spend limit: 2 TRX a day (UTC). Save again to overwrite them.",
+        "This key changed while you were editing it. Current settings: name “<theirs>”; access: \
+         Read-only; expires: never; spend limit: 2 TRX per day (UTC). Save again to overwrite them.",
     );
     assert!(refused.source.contains("value=\"mine\""), "{refused:?}");
     assert_eq!(keys(&site).await[0]["name"], "<theirs>");
@@ -366,11 +366,11 @@ async fn key_list_is_shown_without_figures_while_they_are_unavailable() {
     let lock = "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE";
     sqlx::raw_sql(lock).execute(&mut *tx).await.expect("the lock");
     let list = owner.get("/dashboard/keys").await.expect(200);
-    list.says("Figures are not available now");
+    list.says("Usage temporarily unavailable");
     list.says(&format!("href=\"/dashboard/keys/{}/revoke\"", key.id));
     tx.rollback().await.expect("the rollback");
     let list = owner.get("/dashboard/keys").await.expect(200);
-    list.does_not_say("Figures are not available now");
+    list.does_not_say("Usage temporarily unavailable");
     list.says("0 calls");
 }
 
@@ -380,11 +380,11 @@ async fn rotating_a_disabled_key_makes_a_disabled_key_and_the_page_says_so() {
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);
     owner.submit(&page, &format!("{page}/disable"), &[]).await.expect(303);
-    let notice = "It still takes one of your places.";
+    let notice = "The key still counts toward your key limit.";
     owner.get(&page).await.expect(200).says(notice);
     let rotate = format!("{page}/rotate");
     let rotated = owner.submit(&rotate, &rotate, &[("grace", "3600")]).await.expect(200);
-    rotated.says("This key is disabled, as the old one was.");
+    rotated.says("This key is disabled because the old key was disabled.");
     rotated.does_not_say("The old key works until");
     let successor = rotated.key("ta_");
     assert_eq!(status(&site, &successor).await, 401);

@@ -13,7 +13,7 @@ pub const LOGIN: &str = "/dashboard/tronagg/login";
 const VERIFY: &str = "/dashboard/tronagg/login/verify";
 
 /// The error for a nonce that was used, has expired, or does not fit its address, host or browser.
-const MESSAGE_UNUSABLE: &str = "This message was used before or is too old";
+const MESSAGE_UNUSABLE: &str = "This message was already used or has expired";
 
 /// A site whose tenant has this policy for wallet sign-in.
 pub async fn site_with_policy(policy: &str) -> Site {

@@ -22,7 +22,7 @@ fn assert_too_many_sign_ins(page: Page, address: &str) {
     let page = page.expect(429);
     let wait: u64 = page.header("retry-after").expect("a time to wait").parse().expect("seconds");
     assert!((1..=300).contains(&wait), "{wait}");
-    page.says("Too many sign-ins were begun of late");
+    page.says("Too many recent sign-in attempts");
     assert!(page.source.contains("aria-invalid=\"true\""), "{page:?}");
     assert!(page.source.contains(&format!("value=\"{address}\"")), "{page:?}");
     assert!(page.source.contains(&format!("action=\"{LOGIN}\"")), "{page:?}");
