@@ -10,34 +10,35 @@ use crate::{
 /// Maximum number of live keys of an account: the highest cap, and as many in their grace period.
 const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
 
-/// Keys that are called by their names elsewhere; older ones by their ids.
+/// Maximum number of keys that other pages show by name. Older keys appear with their ids.
 const NAMED: i64 = 200;
 
-/// The live keys, newest first: all of them, since a tenant's cap bounds them, and as many more may
-/// be in their grace.
+/// Returns all live keys, newest first. The tenant's cap bounds their number, and as many rotated
+/// keys may be in a grace period.
 pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, live) = (visitor.tenant(), visitor.account(), KeyStatusFilter::Live);
     state.store().list_api_keys(tenant, account, live, None, MAX_LISTED).await
 }
 
-/// The newest keys, dead ones too: up to 2,000.
+/// Returns up to 2,000 keys, newest first, including dead keys.
 pub async fn newest_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyStatusFilter::All);
     state.store().list_api_keys(tenant, account, all, None, MAX_LISTED).await
 }
 
-/// The newest keys, dead ones too: those that a page calls by their names, or offers in a list.
+/// Returns the newest keys, including dead keys, for pages that show names or offer a choice of
+/// keys.
 pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyStatusFilter::All);
     state.store().list_api_keys(tenant, account, all, None, NAMED).await
 }
 
-/// How many of these live keys count toward the cap: one that was rotated out does not.
+/// Counts the live keys that count toward the cap. A key that was rotated out does not.
 pub fn count_toward_cap(live: &[ApiKey]) -> usize {
     live.iter().filter(|key| key.rotated_to.is_none()).count()
 }
 
-/// How many there may be.
+/// Returns the maximum number of live keys.
 pub fn cap(visitor: &Visitor) -> usize {
     usize::from(visitor.tenant().policy.max_keys.get())
 }

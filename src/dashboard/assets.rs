@@ -15,7 +15,7 @@ use crate::web::{failure::Failure, paths::InPath, respond::FOR_EVER};
 #[folder = "src/dashboard/assets/"]
 struct Files;
 
-/// Bytes of a hash that stand in a path.
+/// Number of bytes of the hash in a path.
 const HASH_BYTES: usize = 8;
 
 static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
@@ -26,23 +26,23 @@ static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
     Files::iter().map(|name| (name.to_string(), url(&name))).collect()
 });
 
-/// Where a file is served.
+/// Returns the URL of a file.
 ///
 /// # Panics
 ///
-/// When there is no such file: the names are written out where this is called.
+/// If the file does not exist. Callers pass literal names.
 pub fn url(name: &str) -> String {
     URLS.get(name).cloned().expect("a file of src/dashboard/assets")
 }
 
 fn shown_hash(hash: &[u8; 32]) -> String {
     hash[..HASH_BYTES].iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes all that is written");
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text
     })
 }
 
-/// A file, under the hash that it has now alone: what is kept for ever must not be another one's.
+/// Serves a file only under its current hash, because browsers cache the response permanently.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn get(InPath((hash, name)): InPath<(String, String)>) -> Result<Response, Failure> {
     let file = Files::get(&name).ok_or(Failure::NotFound)?;
@@ -69,7 +69,7 @@ mod tests {
             let url = url(name);
             let (path, file) = url.rsplit_once('/').expect("a path");
             assert_eq!(file, name);
-            let hash = path.strip_prefix("/dashboard/assets/").expect("the place of assets");
+            let hash = path.strip_prefix("/dashboard/assets/").expect("the path of assets");
             assert_eq!(hash.len(), 2 * HASH_BYTES);
         }
     }

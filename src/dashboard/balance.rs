@@ -31,7 +31,7 @@ use crate::{
     },
 };
 
-/// Entries on a page.
+/// Maximum number of entries on a page.
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/balance`
@@ -46,7 +46,8 @@ pub async fn get(
     page(&state, &visitor, &query, filter, key).await
 }
 
-/// `GET /dashboard/balance.csv`: the same, whole. What is wrong is said on the page.
+/// `GET /dashboard/balance.csv`: all entries that the filters select. If a filter is invalid,
+/// responds with the page and its errors.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn export(
     State(state): State<AppState>,
@@ -63,7 +64,7 @@ pub async fn export(
     Ok(download(&state, &visitor, Lines::Statement { filter, range }))
 }
 
-/// Days are those of UTC; the last one is in it.
+/// Reads the filters. Days are in UTC, and the range includes the last day.
 fn read_filter(query: &mut Form) -> EntryFilter {
     let filter = EntryFilter {
         from: query.optional("from", parse_day),
@@ -79,7 +80,7 @@ fn read_filter(query: &mut Form) -> EntryFilter {
     filter
 }
 
-/// The key that the statement is narrowed to, which may be older than those that are offered.
+/// Returns the key of the filter, which may be older than the keys that the form offers.
 async fn chosen_key(
     state: &AppState,
     visitor: &Visitor,
@@ -156,13 +157,13 @@ async fn entries(
     Ok(scan.finish(|entry| entry.seq))
 }
 
-/// An entry is found by its reference, or by the id of its purchase, credit or refund.
+/// Whether the reference of the entry, or the id of its purchase, credit or refund, matches.
 fn is_found(search: &Search, entry: &LedgerEntry) -> bool {
     let reference = entry.reference.as_ref().map(|reference| reference.as_str());
     search.matches(reference.into_iter().chain([entry.cause.to_string().as_str()]))
 }
 
-/// The order of the statement. An unknown order is the usual one.
+/// Returns the order of the statement. An unknown order means newest first.
 fn order(query: &Form) -> SortOrder {
     query.text("order").parse().unwrap_or_default()
 }
@@ -215,7 +216,7 @@ fn next_url(query: &Form, seq: i64) -> String {
     link("/dashboard/balance", &parameters)
 }
 
-/// The file has all entries that the filters select. It does not depend on the search.
+/// Returns the URL of the file with all entries that the filters select. The search does not apply.
 fn csv_url(query: &Form) -> String {
     let names = ["from", "to", "key", "kind"];
     link("/dashboard/balance.csv", &names.map(|name| (name, query.text(name))))

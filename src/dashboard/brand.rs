@@ -20,11 +20,11 @@ use crate::{
     web::{failure::Failure, paths::InPath, respond::FOR_EVER},
 };
 
-/// The shades of a colour are worked out here, and may be worked out otherwise one day.
+/// Browsers cache a colour for a day only, because a later version may derive other shades from it.
 const FOR_A_DAY: (HeaderName, HeaderValue) =
     (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=86400"));
 
-/// The frame of a page of nobody's.
+/// Returns the frame of a page that belongs to no tenant.
 pub fn plain_frame(title: impl Into<String>, nav: Nav) -> Frame {
     Frame {
         title: title.into(),
@@ -44,7 +44,7 @@ pub fn plain_frame(title: impl Into<String>, nav: Nav) -> Frame {
     }
 }
 
-/// The frame of a tenant's page.
+/// Returns the frame of a tenant's page.
 pub fn tenant_frame(
     tenant: &Tenant,
     settings: &DashboardSettings,
@@ -61,7 +61,7 @@ pub fn tenant_frame(
     }
 }
 
-/// The custom properties of a colour, out of the path alone.
+/// Serves the style sheet of a colour. It depends only on the path.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn accent(InPath(file): InPath<String>) -> Result<Response, Failure> {
     let digits = file.strip_suffix(".css").ok_or(Failure::NotFound)?;
@@ -86,7 +86,7 @@ fn properties(palette: Palette) -> String {
     .concat()
 }
 
-/// A tenant's logo. Whoever has seen a page of theirs has seen it.
+/// Serves a tenant's logo. The logo is public: pages without a session show it too.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn logo(
     State(state): State<AppState>,

@@ -45,7 +45,7 @@ use crate::{
 
 const REASON: &str = "compromised";
 
-/// Rotations, one after the other, that are followed to the key in use.
+/// Maximum number of successive rotations to follow to the newest key.
 const MOST_ROTATIONS: usize = 100;
 
 /// `GET /dashboard/keys/{key_id}/compromised`
@@ -97,11 +97,12 @@ async fn revoke_and_replace(
     single_use: &SessionToken,
     since: Option<Timestamp>,
 ) -> Result<CompromisedDonePage, StoreError> {
-    // First of all, and as often as it is sent: it is harmless to a key that is dead.
-    let reason = Reason::parse(REASON).expect("a word of few letters");
+    // The revoke comes first, on every submission: it does not change a dead key.
+    let reason = Reason::parse(REASON).expect("a valid reason");
     visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
-    // Before there is a new key: nothing may come between it and its only showing.
+    // The purchases are read before the new key exists. After that, no failure may prevent the page
+    // that shows the key.
     let purchases = if visitor.may(DashboardRight::Audit) {
         let since = Since { moment: since, text: since_text };
         let search = Search::of(&Form::default());
@@ -130,11 +131,11 @@ async fn revoke_and_replace(
     })
 }
 
-/// The key in the place of one that is revoked.
+/// The replacement of a revoked key.
 #[derive(Default)]
 struct Replacement {
     new_key: Option<NewKey>,
-    /// Why there is none, though it was asked for.
+    /// Why there is no new key, although the owner requested one.
     missing: Option<NotReplaced>,
 }
 
@@ -144,11 +145,12 @@ impl Replacement {
     }
 }
 
-/// The old key is revoked by now, and that is to be told: an error is only what can be asked again,
-/// and what says that this form was sent before.
+/// Creates a replacement for a key that is already revoked. Most failures are a part of the page
+/// that confirms the revoke. Only a spent form, an ended session and an unavailable database are
+/// errors.
 ///
-/// The new key is enabled, also where the old one was disabled: it is asked for to be used, and
-/// nobody else has it. The page says so beforehand.
+/// The new key is enabled even if the old key was disabled, because the owner requested it for use
+/// and nobody else has it. The form announces this.
 async fn replace(
     state: &AppState,
     visitor: &Visitor,
@@ -196,12 +198,12 @@ async fn replace(
 /// Why a key cannot be replaced.
 enum Obstacle {
     Suspended,
-    /// It was rotated, and the key at the end of that lives.
+    /// The key was rotated, and its newest successor is live.
     Successor {
         link: Link,
         enabled: bool,
     },
-    /// Others take all places, and this one leaves none.
+    /// Other keys have reached the cap, and a revoke of this key does not lower their number.
     Full {
         max_keys: usize,
     },
@@ -241,7 +243,8 @@ impl From<String> for NotReplaced {
     }
 }
 
-/// What is known beforehand: a key is promised only where one will be made.
+/// Returns the obstacle that is known before the revoke. Without one, the form offers a
+/// replacement.
 async fn obstacle(
     state: &AppState,
     visitor: &Visitor,
@@ -255,12 +258,12 @@ async fn obstacle(
         return Ok(Some(Obstacle::successor(&successor)));
     }
     let max_keys = cap(visitor);
-    // One that takes a place leaves it.
+    // A key that counts toward the cap no longer counts after its revoke.
     let full = !is_in_use(key) && count_toward_cap(&live_keys(state, visitor).await?) >= max_keys;
     Ok(full.then_some(Obstacle::Full { max_keys }))
 }
 
-/// The key at the end of a key's rotations, if it was rotated. It may be dead.
+/// Returns the newest successor of a rotated key. It may be dead.
 async fn successor(
     state: &AppState,
     visitor: &Visitor,
@@ -277,13 +280,14 @@ async fn successor(
     Ok(successor)
 }
 
-/// Whether it lives, and was not rotated out: then it takes a place.
+/// Whether a key is live and was not rotated out, so that it counts toward the cap.
 fn is_in_use(key: &ApiKey) -> bool {
     key.status == KeyStatus::Live && key.rotated_to.is_none()
 }
 
-/// A key with the same settings; of one that expired it has the length of life. Where the old key was
-/// rotated, its own expiry is the end of its grace: the one that it had before is its successor's.
+/// Returns the settings of the replacement: those of the old key, but enabled. If the expiry has
+/// passed, the replacement gets the same lifetime. The expiry of a rotated key is the end of its
+/// grace period, so the original expiry is that of its successor.
 fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<KeySettings, String> {
     let lived = successor.unwrap_or(old);
     let expiry = match lived.settings.expires_at {

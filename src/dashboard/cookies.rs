@@ -11,23 +11,23 @@ use crate::{
     web::cookies::{cookie, value_of},
 };
 
-/// Seconds that a browser keeps the cookie of the sign-in page: twice the life of a nonce.
+/// Lifetime of the sign-in cookie in seconds: twice the lifetime of a nonce.
 const SIGN_IN_SECONDS: u32 = 600;
 
-/// Seconds that a browser remembers where somebody signed in: 30 days.
+/// Lifetime in seconds of the cookie that names the last platform: 30 days.
 const LAST_SECONDS: u32 = 30 * 24 * 60 * 60;
 
-/// What a cookie is for.
+/// A cookie that contains a token.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Cookie {
-    /// Goes when the browser does; when it is over is for the store to say.
+    /// Lasts until the browser closes. The store decides when the session ends.
     Session,
     SignIn,
 }
 
 impl Cookie {
-    /// Under `__Host-` no other host and no plain connection can set it. Browsers ask for `Secure`
-    /// with that, which there is not on a loopback address without TLS.
+    /// With the prefix `__Host-`, no other host and no plain connection can set the cookie. The
+    /// prefix requires `Secure`, which is impossible on a loopback address without TLS.
     fn name(self, secure: bool) -> &'static str {
         match (self, secure) {
             (Self::Session, true) => "__Host-tollgate_session",
@@ -37,12 +37,12 @@ impl Cookie {
         }
     }
 
-    /// The token that a browser sent; none, also, when it sent two that differ.
+    /// Returns the token that the browser sent, or `None` if it sent two different tokens.
     pub fn read(self, headers: &HeaderMap, secure: bool) -> Option<SessionToken> {
         SessionToken::parse(value_of(self.name(secure), headers)?).ok()
     }
 
-    /// What gives it to a browser.
+    /// The header value that sets the cookie.
     pub fn set(self, token: &SessionToken, secure: bool) -> HeaderValue {
         let max_age = match self {
             Self::Session => None,
@@ -53,13 +53,13 @@ impl Cookie {
         cookie
     }
 
-    /// What takes it away again.
+    /// The header value that deletes the cookie.
     pub fn clear(self, secure: bool) -> HeaderValue {
         cookie(self.name(secure), "", Some(0), secure)
     }
 }
 
-/// Where somebody signed in last: no secret, and believed no further than a word in a path.
+/// The platform of the last sign-in. It is not secret, and it is trusted no more than a path.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct LastSignIn {
     pub slug: Slug,
@@ -75,19 +75,19 @@ impl LastSignIn {
         if secure { "__Host-tollgate_last" } else { "tollgate_last" }
     }
 
-    /// What a browser remembers, if it is the name of a tenant by its form.
+    /// Returns the platform that the browser remembers, if its name is well-formed.
     pub fn read(headers: &HeaderMap, secure: bool) -> Option<Self> {
         let (environment, slug) = value_of(Self::name(secure), headers)?.split_once('.')?;
         Some(Self { slug: slug.parse().ok()?, environment: environment.parse().ok()? })
     }
 
-    /// What lets a browser remember it.
+    /// The header value that sets the cookie.
     pub fn set(&self, secure: bool) -> HeaderValue {
         let value = format!("{}.{}", self.environment.as_str(), self.slug);
         cookie(Self::name(secure), &value, Some(LAST_SECONDS), secure)
     }
 
-    /// What lets a browser forget it.
+    /// The header value that deletes the cookie.
     pub fn clear(secure: bool) -> HeaderValue {
         cookie(Self::name(secure), "", Some(0), secure)
     }

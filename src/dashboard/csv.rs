@@ -40,14 +40,14 @@ const PURCHASE_COLUMNS: [&str; 9] = [
     "hold_id",
 ];
 
-/// Which lines are still to be written, newest first.
+/// The lines that remain to be written, newest first.
 pub enum Lines {
     Statement { filter: EntryFilter, range: EntryRange },
     Purchases { key_id: KeyId, since: Option<Timestamp>, before: Option<i64> },
     Done,
 }
 
-/// A file with these lines of the visitor's account.
+/// Responds with a file of these lines of the visitor's account.
 pub fn download(state: &AppState, visitor: &Visitor, lines: Lines) -> Response {
     let (name, columns) = match &lines {
         Lines::Statement { .. } => ("statement.csv", ENTRY_COLUMNS),
@@ -62,7 +62,7 @@ pub fn download(state: &AppState, visitor: &Visitor, lines: Lines) -> Response {
     download.respond(name, &columns)
 }
 
-/// A file that is being written.
+/// A file that is being streamed.
 struct Export {
     account: ExternalId,
     lines: Lines,
@@ -100,7 +100,7 @@ impl CsvLines for Export {
     }
 }
 
-/// What of a range comes before an entry.
+/// Returns the part of a range before an entry.
 pub fn entries_before(range: EntryRange, seq: i64) -> EntryRange {
     EntryRange { last: range.last.min(seq.saturating_sub(1)), ..range }
 }

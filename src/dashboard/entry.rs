@@ -58,9 +58,9 @@ pub async fn home_with_slash() -> Response {
 }
 
 /// `GET /dashboard/enter?token=…`: uses the link if the browser follows it from one of the tenant's
-/// own pages. Otherwise a page asks first, and only its form uses the link: the visitor may have
-/// come from a page that signs them in to an account of somebody else, and a scanner of mail or a
-/// preview of a chat opens every link. A browser that is in another account is asked in any case.
+/// own pages. Otherwise a page asks for confirmation, and only its form uses the link. So another
+/// site cannot sign a visitor in to its own account, and a mail scanner or a chat preview does not
+/// use up the link. A browser that is signed in to another account always gets that page.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn enter(
     State(state): State<AppState>,
@@ -99,15 +99,15 @@ pub async fn enter(
     })
 }
 
-/// The form of the page that asks.
+/// The form of the page that asks for confirmation.
 pub struct LinkForm {
-    /// `None`: the browser is in no session, as it was when the page was shown.
+    /// `None` if the browser has no session and had none when the page was rendered.
     visitor: Option<Visitor>,
     form: Form,
 }
 
-/// Only one of our own pages can send the form, so it needs no token of its own. If the browser is
-/// in a session, which the form ends, it has that of the session.
+/// Only a page of this service can submit the form, so it needs no token of its own. If the browser
+/// has a session, which the form ends, the form carries the CSRF token of that session.
 impl FromRequest<AppState> for LinkForm {
     type Rejection = Failure;
 
@@ -125,14 +125,14 @@ impl FromRequest<AppState> for LinkForm {
         let csrf = form.text("csrf");
         match visitor.as_ref().map(|visitor| is_csrf_token(csrf, visitor.token())) {
             Some(false) => Err(Failure::StaleForm),
-            // The page named a session, which has ended.
+            // The page was rendered for a session that has ended.
             None if form.has("csrf") => Err(Failure::SessionOver),
             Some(true) | None => Ok(Self { visitor, form }),
         }
     }
 }
 
-/// `POST /dashboard/enter`: uses the link, and closes the session that the browser was in.
+/// `POST /dashboard/enter`: uses the link, and closes the earlier session of the browser.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn confirm(
     State(state): State<AppState>,
@@ -144,8 +144,8 @@ pub async fn confirm(
     take(&state, &headers, &link, visitor.as_ref().map(Visitor::session), &origin).await
 }
 
-/// Whether the browser navigates here from a page of one of these origins. What a page only loads,
-/// such as an image, and what a browser fetches in advance, is no navigation.
+/// Whether the browser navigates here from a page of one of these origins. A request for an image
+/// or a prefetch is not a navigation.
 fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
     let is_absent_or = |name, expected: &[u8]| {
         let name = HeaderName::from_static(name);
@@ -159,8 +159,8 @@ fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
         && ["sec-purpose", "purpose", "x-moz"].iter().all(|name| !headers.contains_key(*name))
 }
 
-/// The page for a link that opens nothing. Shows the way on that is known: the dashboard, if the
-/// browser is in a session, or the platform's own page, if the link has expired and was not deleted
+/// Responds with the page for a used or expired link. The page leads to the dashboard if the
+/// browser has a session, or to the platform's own page if the link has expired and is not deleted
 /// yet.
 async fn show_dead_link(
     state: &AppState,
@@ -204,7 +204,7 @@ async fn take(
     let secure = state.public_url().is_secure();
     let to = first_page(session.rights);
     let response = with_cookies(see_other(to), [Cookie::Session.set(&token, secure)]);
-    // Whoever came by a link comes back by one.
+    // A visitor who signed in with a link signs in again with a link.
     Ok(match LastSignIn::read(headers, secure) {
         Some(_) => with_cookies(response, [LastSignIn::clear(secure)]),
         None => response,
@@ -220,15 +220,15 @@ fn account_name(account: &ExternalId, platform: &str, tenant: &Tenant) -> Accoun
     }
 }
 
-/// `GET /dashboard/signed-out`: with the way in again, where the browser remembers one that there
-/// still is.
+/// `GET /dashboard/signed-out`: offers the sign-in page of the platform that the browser remembers,
+/// if that page still exists.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn signed_out(
     State(state): State<AppState>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
     let platform = match LastSignIn::read(&headers, state.public_url().is_secure()) {
-        // Where it cannot be found out, the page is that of nobody.
+        // If the lookup fails, the page names no platform.
         Some(last) => Platform::find(&state, &last.slug, last.environment).await.ok(),
         None => None,
     };
@@ -261,9 +261,9 @@ pub async fn log_out_everywhere(
     say_goodbye(&state, &visitor)
 }
 
-/// Where the platform has said how to come back to it, the page is shown at once: a redirect would
-/// have to carry the link, and then anybody could make one. Whoever signed in by a wallet is shown
-/// the way in again by what their browser remembers.
+/// Responds to a sign-out. If the session has a return URL, the response is the page itself: a
+/// redirect would have to carry the URL, and then anyone could make such a link. After a wallet
+/// session, a cookie lets the signed-out page offer the wallet sign-in.
 fn say_goodbye(state: &AppState, visitor: &Visitor) -> Result<Response, Failure> {
     let secure = state.public_url().is_secure();
     let response = match visitor.return_link() {

@@ -22,10 +22,10 @@ use crate::{
     web::{format, links::Link},
 };
 
-/// What keys are called: a trail has their ids.
+/// The names of keys. Audit events contain only ids.
 pub struct Names {
     names: BTreeMap<KeyId, String>,
-    /// The session may open the pages of keys.
+    /// Whether the session may open the pages of keys.
     opens_keys: bool,
 }
 
@@ -37,12 +37,13 @@ impl Names {
         }
     }
 
-    /// Where no key is named.
+    /// Contains no names, so links show ids.
     pub fn none(visitor: &Visitor) -> Self {
         Self::of(visitor, &[])
     }
 
-    /// The name, or enough of the id. Leads to the page of the key, or else to its purchases.
+    /// Returns a link with the name or the shortened id. It leads to the page of the key, or to its
+    /// purchases if the session may not open that page.
     pub fn link(&self, key_id: KeyId) -> Link {
         let name = self.names.get(&key_id).cloned();
         let label = name.unwrap_or_else(|| format::shortened(&key_id.to_string()));
@@ -51,7 +52,7 @@ impl Names {
     }
 }
 
-/// An event as a line of a table.
+/// Converts an event into a table row.
 pub fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
     let is_own = event.actor == ActorKind::AccountOwner;
     EventRow {
@@ -59,10 +60,10 @@ pub fn row(visitor: &Visitor, event: AuditEvent, names: &Names) -> EventRow {
         what: what(event.action).to_owned(),
         details: details(event.action, &event.detail, visitor.currency()),
         key: key_of(&event).map(|key_id| names.link(key_id)),
-        // Not "You": whoever reads this looks for somebody else who came in.
+        // Not "You": an intruder may have used the owner's session.
         who: if is_own { "Account owner".to_owned() } else { visitor.platform().to_owned() },
         own: is_own,
-        // Where the platform's own servers are is not for its customers.
+        // Customers must not see the addresses of the platform's servers.
         address: event.address.filter(|_| is_own),
     }
 }
@@ -89,7 +90,7 @@ fn what(action: AuditAction) -> &'static str {
         AuditAction::SessionOpen => "Signed in",
         AuditAction::SessionClose => "Signed out",
         AuditAction::SessionCloseAll => "All sessions ended",
-        // Not about an account: no owner sees these.
+        // These events belong to no account, so no owner sees them.
         AuditAction::TenantCreate
         | AuditAction::AdminKeyCreate
         | AuditAction::AdminKeyRevoke
@@ -97,7 +98,7 @@ fn what(action: AuditAction) -> &'static str {
     }
 }
 
-/// The detail of an event, a line for each of its members that says something to the owner.
+/// Returns a line for each member of an event's detail that is useful to the owner.
 fn details(action: AuditAction, detail: &Value, currency: &Currency) -> Vec<String> {
     let Some(members) = detail.as_object() else { return Vec::new() };
     let line = |(name, value): (&String, &Value)| match action {
@@ -122,14 +123,14 @@ fn member(name: &str, value: &Value, currency: &Currency) -> Option<String> {
             let amount = amount(value.as_str()?, currency);
             return Some(format!("{}: {amount}", label(name)?));
         }
-        // Amounts name the currency, and the key's page links to the other key.
+        // Amounts include the currency, and the key's page links to the other key.
         "currency" | "rotated_to" | "rotated_from" => return None,
         _ => label(name)?,
     };
     Some(format!("{label}: {}", shown(value, currency)))
 }
 
-/// What was changed of a key: from what, to what.
+/// Returns a line with the old and the new value of a key's setting.
 fn changed(name: &str, value: &Value, currency: &Currency) -> Option<String> {
     let label = label(name)?;
     match (value.get("from"), value.get("to")) {
@@ -179,7 +180,7 @@ fn grace(seconds: i64) -> String {
     }
 }
 
-/// A stored decimal string with the currency: `5 TRX`.
+/// Adds the currency to a stored decimal string: `5 TRX`.
 fn amount(decimal: &str, currency: &Currency) -> String {
     format!("{} {}", short_decimal(decimal), currency.code())
 }
@@ -209,13 +210,13 @@ mod tests {
 
     use super::*;
 
-    /// The lines of an event of an account in TRX.
+    /// Returns the lines of an event whose account uses TRX.
     fn lines(action: AuditAction, detail: &Value) -> Vec<String> {
         details(action, detail, &Currency::new("TRX", 6).expect("a currency"))
     }
 
     #[test]
-    fn an_event_says_what_it_changed() {
+    fn change_lists_old_and_new_values() {
         let detail = json!({
             "name": {"from": "a", "to": "b"},
             "scopes": {"from": ["read"], "to": ["read", "orders:write"]},

@@ -24,7 +24,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
     let html = match &failure {
         Failure::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
         Failure::SessionOver => {
-            // That page knows more ways in than this one.
+            // The signed-out page has the links to sign in.
             let label = "View sign-in options".to_owned();
             let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
             SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()
@@ -34,7 +34,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
             message(&failure, shown_id).render()
         }
     };
-    // Without the page the status says it.
+    // If rendering fails, the response has only its status.
     let html = Html(html.unwrap_or_default());
     let response = (status, html).into_response();
     match failure {
@@ -58,14 +58,14 @@ fn message(failure: &Failure, request_id: Option<RequestId>) -> MessagePage {
     }
 }
 
-/// A form once more, with what was typed, because the database did not answer to it: 503.
+/// Responds with the form and its input (503), because the database did not answer.
 pub fn unanswered(error: StoreError, page: &impl Template) -> Result<Response, Failure> {
     let problem = Problem::from(error);
     let response = show_with(problem.status(), page)?;
     Ok(with_problem(response, problem))
 }
 
-/// The page with the problem's `Retry-After`, and with the problem for the log.
+/// Adds the problem's `Retry-After` to the response, and the problem itself for the log.
 fn with_problem(mut response: Response, problem: Problem) -> Response {
     if let Some(seconds) = problem.retry_after_seconds() {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -80,9 +80,9 @@ impl From<StoreError> for Failure {
             StoreError::Refused(Refusal::NotFound) => Self::NotFound,
             StoreError::Refused(Refusal::FormSpent) => Self::SentBefore,
             StoreError::Refused(Refusal::SessionOver) => Self::SessionOver,
-            // What else may be refused is for the page that asked to say: here it is a fault.
+            // Handlers show every other refusal on their pages.
             StoreError::Refused(refusal) => {
-                Self::Fault(Problem::internal(format!("refused, and no page says so: {refusal:?}")))
+                Self::Fault(Problem::internal(format!("no page handles the refusal {refusal:?}")))
             }
             error => Self::Fault(error.into()),
         }

@@ -42,13 +42,13 @@ const PATH: &str = "/dashboard/holds";
 
 const TITLE: &str = "Open holds";
 
-/// Holds on a page.
+/// Maximum number of holds on a page.
 const LENGTH: usize = 50;
 
-/// A list of more holds than this has a search form.
+/// A longer list than this has a search form.
 const SHORT: usize = 8;
 
-/// The hold in the path. A text that is not the id of a hold gets the response to an unknown id.
+/// The id of a hold in the path. A malformed id gets the response for an unknown id.
 pub struct HoldInPath(HoldId);
 
 impl<S: Send + Sync> FromRequestParts<S> for HoldInPath {
@@ -91,7 +91,8 @@ pub async fn ask_to_void(
     show(&VoidPage { frame, hold: row(&visitor, hold, &names) })
 }
 
-/// `POST /dashboard/holds/{hold_id}/void`, also for a suspended account: it lets no key do more.
+/// `POST /dashboard/holds/{hold_id}/void`: also allowed while the account is suspended, because it
+/// gives no key more access.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %hold_id))]
 pub async fn void(
     State(state): State<AppState>,
@@ -114,12 +115,12 @@ pub async fn void(
     }
 }
 
-/// The entry of the navigation that holds belong to: keys, if the session may not see the balance.
+/// Returns the navigation entry of holds: the balance, or the keys if the session may not see it.
 fn nav(visitor: &Visitor) -> Nav {
     if visitor.may(DashboardRight::Audit) { Nav::Balance } else { Nav::Keys }
 }
 
-/// Whether the hold that a redirect names is voided. Anybody can make a link that says so.
+/// Whether the hold that a redirect names is voided. Anyone can make a link that claims this.
 async fn is_voided(state: &AppState, visitor: &Visitor, query: &Form) -> bool {
     if query.text("done") != "voided" {
         return false;
@@ -204,12 +205,12 @@ impl HoldSort {
     }
 }
 
-/// The page of the open holds of one key.
+/// Returns the URL of the open holds of one key.
 pub fn url_of_key(key_id: KeyId) -> String {
     link(PATH, &[("key", &key_id.to_string())])
 }
 
-/// A hold as a line of a table.
+/// Converts a hold into a table row.
 pub fn row(visitor: &Visitor, hold: Hold, names: &Names) -> HoldRow {
     HoldRow {
         id: hold.id.to_string(),

@@ -11,8 +11,9 @@ use crate::{
     web::{forms::Form, guard::csrf_token},
 };
 
-/// A digest of all that the form sets: a form says by it which settings its owner had seen, and a
-/// redirect which ones were saved. Only in this session can it be made.
+/// Returns a digest of the settings that the form changes. A form carries the digest of the
+/// settings that it showed, a redirect that of the saved settings. Only this session can compute
+/// it.
 pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
     let settings = json!([key.id, key.settings.audited(visitor.currency())]).to_string();
     let mut hasher = Sha256::new();
@@ -22,7 +23,7 @@ pub fn seen(visitor: &Visitor, key: &ApiKey) -> String {
     URL_SAFE_NO_PAD.encode(hasher.finalize())
 }
 
-/// Whether it is so what a redirect says was done to a key. Anybody can make a link that says it.
+/// Whether a redirect's claim about a key is true. Anyone can make a link with such a claim.
 pub fn is_done(visitor: &Visitor, key: &ApiKey, query: &Form) -> bool {
     let live = key.status == KeyStatus::Live;
     match query.text("done") {

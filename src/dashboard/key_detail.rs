@@ -42,13 +42,13 @@ use crate::{
     },
 };
 
-/// Open holds on the page; all are on a page of their own.
+/// Maximum number of open holds on the page. Another page lists all of them.
 const HOLDS: usize = 10;
 
-/// Purchases on the page; all are on a page of their own.
+/// Maximum number of purchases on the page. Another page lists all of them.
 const PURCHASES: usize = 10;
 
-/// Events on the page.
+/// Maximum number of events on the page.
 const EVENTS: usize = 20;
 
 /// `GET /dashboard/keys/{key_id}`
@@ -68,7 +68,7 @@ pub async fn get(
     page(&state, &visitor, &key, &query, frame, StatusCode::OK).await
 }
 
-/// The key's page, with what cannot be done to the key said above it.
+/// Responds with the key's page and the reason why the change was refused.
 pub async fn refused(
     state: &AppState,
     visitor: &Visitor,
@@ -205,7 +205,7 @@ async fn link_to(
     Ok(Some(Link { label: key.hint, url: key_url(key_id) }))
 }
 
-/// How a key was used, in steps, the oldest first.
+/// The usage of a key per hour and per day, oldest first.
 struct Usage {
     hours: Vec<(Timestamp, OutcomeCounts)>,
     days: Vec<(Timestamp, OutcomeCounts)>,
@@ -275,8 +275,8 @@ impl Usage {
     }
 }
 
-/// Each purchase is a call. Nodes write their counts of calls some seconds late, so an hour or a
-/// day that counts fewer calls than purchases counts the purchases.
+/// Raises the number of calls in each step to at least the number of purchases. Each purchase is a
+/// call, but nodes write their counts of calls some seconds late.
 fn count_purchases_as_calls(
     hours: &mut [(Timestamp, OutcomeCounts)],
     days: &mut [(Timestamp, OutcomeCounts)],

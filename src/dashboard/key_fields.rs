@@ -22,10 +22,10 @@ use crate::{
     },
 };
 
-/// Lives that are offered, in days.
+/// The lifetimes that the form offers, in days.
 pub const LIFETIMES: [i64; 4] = [30, 90, 180, 365];
 
-/// What a form says of a key, read whole.
+/// The parsed fields of a key form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyInput {
     pub name: Name,
@@ -34,10 +34,10 @@ pub struct KeyInput {
     pub spend_limit: Option<SpendLimit>,
 }
 
-/// When the key is to die.
+/// The chosen expiry.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Expires {
-    /// As it is. For a key that is changed.
+    /// Keeps the expiry of an existing key.
     Keep,
     Never,
     At(Expiry),
@@ -52,7 +52,8 @@ enum ExpiresError {
 }
 
 impl KeyInput {
-    /// Reads all fields; `None`: the form says what is wrong. `may_keep`: there is an expiry already.
+    /// Reads all fields, or returns `None` and adds the errors to the form. `may_keep` allows the
+    /// choice that keeps the current expiry.
     pub fn read(form: &mut Form, now: Timestamp, tenant: &Tenant, may_keep: bool) -> Option<Self> {
         let name = form.read("name", Name::parse);
         let scopes = read_scopes(form);
@@ -80,7 +81,7 @@ impl From<KeyInput> for KeyChange {
 }
 
 impl From<KeyInput> for KeySettings {
-    /// The settings of a new key.
+    /// Converts the input into the settings of a new key.
     fn from(input: KeyInput) -> Self {
         Self {
             name: input.name,
@@ -96,7 +97,7 @@ impl From<KeyInput> for KeySettings {
     }
 }
 
-/// All that the form sets, in words.
+/// Describes the settings that the form changes.
 pub fn settings_in_words(settings: &KeySettings, currency: &Currency) -> String {
     let access = Access::of(settings.scopes.to_strings());
     let scopes = access.scopes.iter().map(String::as_str);
@@ -108,7 +109,7 @@ pub fn settings_in_words(settings: &KeySettings, currency: &Currency) -> String 
     format!("name “{}”; access: {access}; expires: {expires}; spend limit: {limit}", settings.name)
 }
 
-/// The form with the settings that a key has.
+/// Returns a form with the settings of a key.
 pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
     let (access, scopes) = access_fields(&settings.scopes);
     let limit = settings.spend_limit;
@@ -124,7 +125,7 @@ pub fn filled(settings: &KeySettings, currency: &Currency) -> Form {
     ])
 }
 
-/// What a setting of a key is called: by its member in an audit event, or by its field in a form.
+/// Returns the label of a setting, by its member in an audit event or its field in a form.
 pub fn label(name: &str) -> Option<&'static str> {
     Some(match name {
         "name" => "Name",
@@ -139,14 +140,14 @@ pub fn label(name: &str) -> Option<&'static str> {
     })
 }
 
-/// The settings that a key's page lists as text: what each is called, and what it is.
+/// Returns the settings that a key's page lists as labels and texts.
 pub fn facts(settings: &KeySettings, currency: &Currency) -> Vec<Fact> {
     let limit = settings.spend_limit.map(|limit| limit_words(limit, currency));
     let limit = limit.unwrap_or_else(|| "No limit".to_owned());
     vec![Fact { label: "Spend limit", text: limit }]
 }
 
-/// Scopes as the fields `access` and `scopes` have them.
+/// Converts scopes into the values of the fields `access` and `scopes`.
 pub fn access_fields(scopes: &ScopeSet) -> (&'static str, String) {
     match scopes.to_string().as_str() {
         "read" => ("read", String::new()),
@@ -170,7 +171,7 @@ fn read_scopes(form: &mut Form) -> Option<ScopeSet> {
     }
 }
 
-/// Scopes with spaces or commas between them. One that is wrong is named.
+/// Parses scopes that are separated by spaces or commas. An error names the invalid scope.
 fn parse_scopes(texts: &[String]) -> Result<ScopeSet, String> {
     let mut scopes = Vec::new();
     let words = texts.iter().flat_map(|text| text.split([' ', ',', '\t', '\r', '\n']));
@@ -204,7 +205,7 @@ fn read_expires(form: &mut Form, now: Timestamp, may_keep: bool) -> Option<Expir
     }
 }
 
-/// No amount is no limit, whatever the period says.
+/// Reads the spend limit. Without an amount there is no limit, and the period is ignored.
 fn read_limit(form: &mut Form, tenant: &Tenant) -> Option<SpendLimit> {
     let currency = &tenant.policy.currency;
     let amount = form.optional("limit_amount", |text| Amount::parse(text.trim(), currency))?;
@@ -342,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn scopes_are_shown_as_an_offered_choice_where_one_fits() {
+    fn single_read_or_write_scope_is_a_choice_and_other_scopes_are_custom() {
         let fields = |scopes: &[&str]| {
             access_fields(&ScopeSet::parse(scopes.iter().copied()).expect("good scopes"))
         };

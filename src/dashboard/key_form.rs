@@ -14,19 +14,19 @@ use crate::{
     web::{failure::Failure, forms::Form},
 };
 
-/// What differs between the form of a new key and that of one which is there.
+/// The differences between the form of a new key and the form of an existing key.
 pub struct Place {
     pub key: Option<KeyHead>,
     pub action: String,
     pub cancel_url: String,
     pub single_use: Option<String>,
-    /// What the key was like when the form was made.
+    /// The digest of the settings that the form shows.
     pub seen: Option<String>,
-    /// What the key's expiry is now, in words.
+    /// The label of the choice that keeps the current expiry.
     pub keep: Option<String>,
 }
 
-/// The form of a key, with what was sent in it.
+/// Returns the page with the form of a key and its input.
 pub fn key_form_page(
     visitor: &Visitor,
     form: &Form,
@@ -49,8 +49,8 @@ pub fn key_form_page(
     }
 }
 
-/// The token of a form that makes a key: that with which it was sent, if it was. It is used up only
-/// by a key that was made, so whatever became of a form, it can be sent again.
+/// Returns the single-use token of a form that creates a key: the submitted token, or a new one.
+/// Only a created key spends the token, so the form can be submitted again after a failure.
 pub fn form_token(form: &Form) -> Result<String, Failure> {
     let token = form.single_use().or_else(|_| entropy::new_session_token())?;
     Ok(token.expose().to_owned())

@@ -7,7 +7,7 @@ use crate::{
     web::{failure::Failure, paths::InPath},
 };
 
-/// The key in the path. A text that is not the id of a key gets the response to an unknown id.
+/// The id of a key in the path. A malformed id gets the response for an unknown id.
 pub struct KeyInPath(pub KeyId);
 
 impl<S: Send + Sync> FromRequestParts<S> for KeyInPath {

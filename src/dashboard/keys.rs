@@ -40,13 +40,13 @@ use crate::{
 
 const PATH: &str = "/dashboard/keys";
 
-/// Keys on a page of the list.
+/// Maximum number of keys on a page of the list.
 const LENGTH: usize = 50;
 
-/// A list of more keys than this has a search form.
+/// A longer list than this has a search form.
 const SHORT: usize = 8;
 
-/// How long the list waits for what the keys did.
+/// How long the list waits for the activity of the keys.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// `GET /dashboard/keys`
@@ -135,7 +135,8 @@ impl KeySort {
     }
 }
 
-/// The page on which a key was revoked leads here, and names it: whether that is so, is looked up.
+/// Returns the frame of the list. If a redirect claims that a key was revoked, and the claim is
+/// true, the frame has the notice.
 async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame {
     if let Ok(key_id) = query.text("key").parse::<KeyId>() {
         let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await;
@@ -146,8 +147,8 @@ async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame 
     visitor.frame("API Keys", Nav::Keys)
 }
 
-/// What these keys did. The list is there without it too, late or broken: it is from here that a
-/// key is revoked.
+/// Reads the activity of these keys. The list appears without it if the read fails or takes too
+/// long, because owners revoke keys on this page.
 async fn activity(
     state: &AppState,
     visitor: &Visitor,
@@ -185,7 +186,7 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
     }
 }
 
-/// The recorded use is written some seconds late, so a newer purchase counts as a use.
+/// Returns the last use of a key. Nodes write uses some seconds late, so a newer purchase counts.
 fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> {
     match activity {
         Some(activity) => activity.purchases.last_used(key.last_used_at),
@@ -244,7 +245,8 @@ async fn switch(
     }
 }
 
-/// `GET /dashboard/keys/{key_id}/revoke`: asks once more. A dead key has nothing to be revoked.
+/// `GET /dashboard/keys/{key_id}/revoke`: asks for confirmation. Redirects to the page of a dead
+/// key.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask_to_revoke(
     State(state): State<AppState>,

@@ -30,7 +30,7 @@ use crate::{
     },
 };
 
-/// What is offered first: long enough to be of use, short enough to be looked after.
+/// The default lifetime in days.
 const OFFERED_LIFE: &str = "90";
 
 /// `GET /dashboard/keys/new`
@@ -72,7 +72,7 @@ pub async fn create(
         }),
         Err(StoreError::Refused(Refusal::KeyLimitReached { max_keys })) => {
             form.refused(format!(
-                "The account has reached its key limit ({max_keys}). Revoke a key, then submit this \
+                "The account has reached its key limit ({max_keys}). Revoke a key, then submit the \
                  form again."
             ));
             again(&state, &visitor, &form, StatusCode::CONFLICT).await
@@ -92,7 +92,8 @@ pub async fn create(
     }
 }
 
-/// Makes a key for the account, unless this form made one. Its text is to be shown, and is then gone.
+/// Creates a key, unless this form has already created one. The text is not stored, so the caller
+/// must show it.
 pub async fn make(
     state: &AppState,
     visitor: &Visitor,
@@ -105,7 +106,7 @@ pub async fn make(
     Ok((text, key))
 }
 
-/// A new key with its text, as a page shows it.
+/// Returns the view of a new key with its text.
 pub fn shown(state: &AppState, visitor: &Visitor, text: &KeyText, key: &ApiKey) -> NewKey {
     NewKey {
         head: key_head(key),
@@ -121,7 +122,7 @@ async fn again(
     form: &Form,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    // Without the number the form is as good.
+    // The form also works without the number of keys.
     let live = live_keys(state, visitor).await.ok();
     let live_count = live.map(|live| count_toward_cap(&live));
     show_with(status, &create_page(visitor, form, live_count)?)
@@ -143,7 +144,7 @@ fn create_page(
     Ok(key_form_page(visitor, form, "Create API Key", live_count, place))
 }
 
-/// The keys that take the places: the one that was not used for longest comes first.
+/// Returns the page with the keys that count toward the cap, least recently used first.
 fn limit_page(visitor: &Visitor, mut live: Vec<ApiKey>) -> KeyLimitPage {
     live.retain(|key| key.rotated_to.is_none());
     live.sort_by_key(|key| (key.last_used_at, key.created_at));

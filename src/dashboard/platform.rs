@@ -22,7 +22,7 @@ use crate::{
     web::{failure::Failure, links::Link, paths::InPath},
 };
 
-/// A platform whose accounts may sign in by a wallet: the one in the path. Others have no such page.
+/// The platform in the path, whose accounts may sign in with a wallet.
 pub struct Platform {
     pub tenant: Arc<Tenant>,
     pub settings: DashboardSettings,
@@ -42,7 +42,7 @@ impl FromRequestParts<AppState> for Platform {
 }
 
 impl Platform {
-    /// The platform of this name, if its accounts sign in so.
+    /// Finds a platform, if its accounts may sign in with a wallet.
     pub async fn find(
         state: &AppState,
         slug: &Slug,
@@ -58,17 +58,17 @@ impl Platform {
         Ok(Self { tenant, settings })
     }
 
-    /// The frame of the page for whoever is out.
+    /// Returns the frame of a page without a session.
     pub fn frame_when_out(&self, title: &str) -> Frame {
         tenant_frame(&self.tenant, &self.settings, title, Nav::Nowhere)
     }
 
-    /// The way in again.
+    /// Returns the link to the sign-in page.
     pub fn sign_in_link(&self) -> Link {
         Link { label: "Sign in again".to_owned(), url: self.login_url() }
     }
 
-    /// The page for signing in.
+    /// Returns the path of the sign-in page.
     pub fn login_url(&self) -> String {
         match self.tenant.environment {
             Environment::Live => format!("/dashboard/{}/login", self.tenant.slug),

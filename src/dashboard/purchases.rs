@@ -26,7 +26,7 @@ use crate::{
     },
 };
 
-/// Purchases on a page.
+/// Maximum number of purchases on a page.
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/keys/{key_id}/purchases`
@@ -41,7 +41,8 @@ pub async fn list(
     page(&state, &visitor, key_id, &query, since).await
 }
 
-/// `GET /dashboard/keys/{key_id}/purchases.csv`: the same, whole. What is wrong is said on the page.
+/// `GET /dashboard/keys/{key_id}/purchases.csv`: all purchases since a moment. If the moment is
+/// invalid, responds with the page and its error.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn export(
     State(state): State<AppState>,
@@ -53,7 +54,7 @@ pub async fn export(
     if !query.is_right() {
         return page(&state, &visitor, key_id, &query, since).await;
     }
-    // Whose it is, before anything of it is sent.
+    // Checks that the account has the key before the file begins.
     state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     Ok(download(&state, &visitor, Lines::Purchases { key_id, since, before: None }))
 }
@@ -93,13 +94,13 @@ async fn page(
 /// The start of a list of purchases.
 #[derive(Clone, Copy)]
 pub struct Since<'a> {
-    /// `None`: the list has all purchases.
+    /// `None` if the list has all purchases.
     pub moment: Option<Timestamp>,
     /// The moment as the viewer typed it, for links to more purchases.
     pub text: &'a str,
 }
 
-/// The purchases of a key that match a search, after the one at `start`.
+/// Returns the purchases of a key that match a search, after the purchase at `start`.
 pub async fn table(
     state: &AppState,
     visitor: &Visitor,
@@ -140,12 +141,12 @@ fn is_found(search: &Search, purchase: &Purchase) -> bool {
     search.matches(reference.into_iter().chain(description).chain([id.as_str()]))
 }
 
-/// The page of what a key has bought since a moment.
+/// Returns the URL of the page with the purchases since a moment.
 pub fn page_url(key_id: KeyId, since: &str) -> String {
     link(&purchases_url(key_id), &[("since", since)])
 }
 
-/// The same as a file.
+/// Returns the URL of the CSV file with the purchases since a moment.
 pub fn csv_url(key_id: KeyId, since: &str) -> String {
     link(&format!("{}.csv", purchases_url(key_id)), &[("since", since)])
 }

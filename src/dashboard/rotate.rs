@@ -31,10 +31,10 @@ use crate::{
     },
 };
 
-/// Graces that are offered, in seconds.
+/// The grace periods that the form offers, in seconds.
 const GRACES: [i64; 4] = [0, 3_600, 86_400, 604_800];
 
-/// What is offered first: a day to put the new key where the old one is.
+/// The default grace period in seconds: a day.
 const OFFERED_GRACE: &str = "86400";
 
 /// `GET /dashboard/keys/{key_id}/rotate`
@@ -75,7 +75,7 @@ pub async fn rotate(
     let claim = FormClaim { session: visitor.session().id, form: &single_use };
     match visitor.handle(&state).rotate_api_key_by_form(&claim, key_id, &text, grace).await {
         Ok(key) => {
-            // Not looked up: nothing may come between the new key and its only showing.
+            // Computed and not read: no failure may prevent the page that shows the new key.
             let end = end_of_grace(key.created_at, grace, old.settings.expires_at);
             show(&KeyShownPage {
                 frame: visitor.frame("Your new API key", Nav::Keys),

@@ -24,8 +24,8 @@ use crate::{
     },
 };
 
-/// All that is served under `/dashboard`, with its layers. What holds for every request of the
-/// service, such as its id, its bounds and the log, is around it.
+/// Returns the routes under `/dashboard` with their layers. The layers that all requests of the
+/// service share, such as request id, bounds and log, surround them.
 pub fn routes(state: &AppState) -> Router {
     let public_url = Arc::new(state.public_url().clone());
     let timeout = state.limits().request_timeout;
@@ -38,28 +38,28 @@ pub fn routes(state: &AppState) -> Router {
         .merge(public_files())
         .method_not_allowed_fallback(failure::no_such_method)
         .fallback(failure::no_such_page)
-        // Innermost first. A form from elsewhere reaches no handler, whatever it says.
+        // The innermost layer comes first. A form from another origin reaches no handler.
         .layer(middleware::from_fn_with_state(public_url, guard::refuse_foreign_forms))
-        // A panic is a page too.
+        // Responds to a panic with a page.
         .layer(CatchPanicLayer::custom(failure::panicked))
-        // So is an answer that does not come.
+        // Responds to a time-out with a page.
         .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
-        // Writes the page of what failed, and sets the headers: of every answer there is.
+        // Renders the page of a failure, and sets the headers of every response.
         .layer(protect.clone())
         .with_state(state.clone());
     Router::new()
         .nest("/dashboard", pages)
-        // What is nested does not have this one.
+        // The nested router does not match this path.
         .route("/dashboard/", get(entry::home_with_slash).layer(protect))
 }
 
-/// Routes that read a session only if it meets these needs. Without them a route reads no session.
+/// Returns routes that accept only sessions with these rights. Other routes accept no session.
 fn needing(needs: Needs, in_flight: &InFlight, routes: Router<AppState>) -> Router<AppState> {
     let in_flight = middleware::from_fn_with_state(in_flight.clone(), session::bound);
     routes.route_layer(in_flight).route_layer(Extension(needs))
 }
 
-/// In and out. What is sent here without a session is checked against the cookie of its page.
+/// Sign-in and sign-out. Forms without a session are checked against the cookie of their page.
 fn ways_in() -> Router<AppState> {
     Router::new()
         .route("/", get(entry::home))
@@ -73,8 +73,8 @@ fn ways_in() -> Router<AppState> {
         .route("/{tenant}/test/login/verify", post(sign_in::verify))
 }
 
-/// The money and the log of the account. Each handler takes a `Visitor`, or a `Submission` with one
-/// in it: without a session there is none.
+/// The balance, the purchases and the security log. Each handler takes a `Visitor` or a
+/// `Submission`, which require a session.
 fn account_pages() -> Router<AppState> {
     Router::new()
         .route("/balance", get(balance::get))
@@ -84,7 +84,7 @@ fn account_pages() -> Router<AppState> {
         .route("/keys/{key_id}/purchases.csv", get(purchases::export))
 }
 
-/// The keys and holds of the account. As above.
+/// The keys and the holds of the account. Each handler requires a session here, too.
 fn key_pages() -> Router<AppState> {
     Router::new()
         .route("/keys", get(keys::list))
@@ -100,7 +100,7 @@ fn key_pages() -> Router<AppState> {
         .route("/keys/{key_id}/compromised", get(compromise::ask).post(compromise::revoke))
 }
 
-/// What a browser may keep: nothing of an account is in it.
+/// Files that browsers may cache, because they contain no data of an account.
 fn public_files() -> Router<AppState> {
     Router::new()
         .route("/assets/{hash}/{file}", get(assets::get))

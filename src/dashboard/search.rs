@@ -6,21 +6,21 @@ use crate::web::{fields::Choice, forms::Form, links::link};
 /// Maximum length of a search text, in characters. The rest is ignored.
 pub const MAX_CHARACTERS: usize = 100;
 
-/// Items that one request reads at most from a list of any length while it searches.
+/// Maximum number of items that one request reads while it searches.
 const MAX_SCANNED: usize = 2_000;
 
-/// Items that one statement reads while it searches.
+/// Number of items that one statement reads while it searches.
 const SCANNED_AT_ONCE: usize = 500;
 
-/// What the viewer typed into the search field of a list.
+/// The input of the search field of a list.
 pub struct Search {
-    /// As it was typed, without spaces around it.
+    /// The input without leading and trailing spaces.
     text: String,
     lowercase: String,
 }
 
 impl Search {
-    /// The field `q` of a query.
+    /// Reads the field `q` of a query.
     pub fn of(query: &Form) -> Self {
         let text: String = query.text("q").trim().chars().take(MAX_CHARACTERS).collect();
         Self { lowercase: text.to_lowercase(), text }
@@ -34,8 +34,8 @@ impl Search {
         !self.text.is_empty()
     }
 
-    /// Whether any of these texts contains what was typed, in upper or lower case. An empty search
-    /// matches everything.
+    /// Whether any of these texts contains the search text, ignoring case. An empty search matches
+    /// everything.
     pub fn matches<'a>(&self, texts: impl IntoIterator<Item = &'a str>) -> bool {
         !self.is_active()
             || texts.into_iter().any(|text| text.to_lowercase().contains(&self.lowercase))
@@ -44,8 +44,8 @@ impl Search {
 
 /// Fills one page of a list that is read part by part, because it may have any length.
 ///
-/// Without a search the first part fills the page. With a search parts are read until the page is
-/// full, the list ends, or 2,000 items were read.
+/// Without a search, the first part fills the page. With a search, parts are read until the page is
+/// full, the list ends, or 2,000 items are read.
 pub struct Scan<T, C> {
     length: usize,
     searching: bool,
@@ -68,13 +68,13 @@ impl<T, C: Copy> Scan<T, C> {
         }
     }
 
-    /// After which item to read, and how many. `None`: enough was read.
+    /// Returns the item after which to read, and how many items to read. `None` ends the search.
     pub fn next_read(&self) -> Option<(Option<C>, i64)> {
         let full = self.found.len() > self.length || self.read >= MAX_SCANNED;
         (!self.ended && !full).then(|| (self.last_read, to_i64(self.at_once())))
     }
 
-    /// Adds what was read. `position` names an item, so that the list can continue after it.
+    /// Adds items that were read. `position` identifies the item after which the list can continue.
     pub fn add(&mut self, items: Vec<T>, position: impl Fn(&T) -> C, matches: impl Fn(&T) -> bool) {
         self.read += items.len();
         self.ended = items.len() < self.at_once() || !self.searching;
@@ -89,7 +89,7 @@ impl<T, C: Copy> Scan<T, C> {
         }
     }
 
-    /// The items of the page, and after which item the list continues. `None`: it ends here.
+    /// Returns the items of the page and the position after which the list continues, if it does.
     pub fn finish(mut self, position: impl Fn(&T) -> C) -> (Vec<T>, Option<C>) {
         if self.found.len() > self.length {
             self.found.truncate(self.length);
@@ -116,7 +116,7 @@ pub struct Pages {
 }
 
 impl Pages {
-    /// The field `page` of a query. What is not a number is the first page.
+    /// Reads the field `page` of a query. An invalid number means the first page.
     pub fn of(query: &Form, length: usize) -> Self {
         Self { number: query.text("page").parse().unwrap_or(1).max(1), length }
     }
@@ -131,14 +131,14 @@ impl Pages {
     }
 }
 
-/// The order that the field `sort` of a query names, out of orders with their names and labels. An
-/// unknown name is the first order.
+/// Returns the order that the field `sort` of a query names. Each order has a name and a label. An
+/// unknown name means the first order.
 pub fn chosen<S: Copy>(orders: &[(S, &str, &str)], query: &Form) -> S {
     let wanted = query.text("sort");
     orders.iter().find(|(_, name, _)| *name == wanted).unwrap_or(&orders[0]).0
 }
 
-/// The choices of the field `sort`.
+/// Returns the choices of the field `sort`.
 pub fn choices<S: Copy + PartialEq>(orders: &[(S, &str, &str)], chosen: S) -> Vec<Choice> {
     let choice = |(sort, name, label): &(S, &str, &str)| Choice {
         value: (*name).to_owned(),
@@ -148,7 +148,7 @@ pub fn choices<S: Copy + PartialEq>(orders: &[(S, &str, &str)], chosen: S) -> Ve
     orders.iter().map(choice).collect()
 }
 
-/// The link to another page of a list, with the same search.
+/// Returns the link to another page of a list, with the same search.
 pub fn page_url(path: &str, query: &Form, kept: &[&str], number: usize) -> String {
     let number = number.to_string();
     let mut parameters: Vec<(&str, &str)> =
@@ -157,7 +157,7 @@ pub fn page_url(path: &str, query: &Form, kept: &[&str], number: usize) -> Strin
     link(path, &parameters)
 }
 
-/// The search form of a list. `kept` are parameters that a search leaves as they are.
+/// Returns the search form of a list. A search keeps the parameters in `kept`.
 pub fn form(
     query: &Form,
     search: &Search,
@@ -188,7 +188,7 @@ mod tests {
         Search::of(&Form::filled([("q", text.to_owned())]))
     }
 
-    /// One page of the numbers below `end`, newest first, that contain `text`.
+    /// Returns one page of the numbers below `end`, newest first, that contain `text`.
     fn page(end: i64, text: &str, start: Option<i64>) -> (Vec<i64>, Option<i64>) {
         let search = search(text);
         let mut scan = Scan::new(&search, 3, start);

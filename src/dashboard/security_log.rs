@@ -21,7 +21,7 @@ use crate::{
 
 const PATH: &str = "/dashboard/log";
 
-/// Events on a page.
+/// Maximum number of events on a page.
 const LENGTH: usize = 50;
 
 /// `GET /dashboard/log`

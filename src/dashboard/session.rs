@@ -42,13 +42,13 @@ use crate::{
     },
 };
 
-/// What a session must be allowed to use, so that a route may read it. Every route that takes a
-/// [`Visitor`] states it, in `routes.rs`. A route that does not is a fault, and shows nothing.
+/// The rights that a route needs of a session. Every route that takes a [`Visitor`] states them in
+/// `routes.rs`. A route that does not state them fails for every session.
 #[derive(Clone, Copy, Debug)]
 pub enum Needs {
-    /// Every session will do.
+    /// Any session.
     Session,
-    /// The session may use this part of the dashboard.
+    /// A session that may use this part of the dashboard.
     Right(DashboardRight),
 }
 
@@ -61,8 +61,8 @@ impl Needs {
     }
 }
 
-/// An account's owner in a live session. All that is read and changed for them is that of the
-/// tenant and the account of the session: no request names an account.
+/// An account's owner in a live session. Handlers read and change only the data of the session's
+/// tenant and account, because no request names an account.
 pub struct Visitor {
     session: DashboardSession,
     token: SessionToken,
@@ -75,7 +75,7 @@ impl Visitor {
         &self.session
     }
 
-    /// The text of the session's cookie.
+    /// The token in the session's cookie.
     pub fn token(&self) -> &SessionToken {
         &self.token
     }
@@ -92,17 +92,17 @@ impl Visitor {
         &self.session.account
     }
 
-    /// Whether a link leads to where they are.
+    /// Whether a link leads to the account of this session.
     pub fn is_at(&self, target: &LinkTarget) -> bool {
         self.tenant().id == target.tenant.id && *self.account() == target.account
     }
 
-    /// The database's clock when the session was looked at.
+    /// The database's clock when the session was read.
     pub fn now(&self) -> Timestamp {
         self.session.now
     }
 
-    /// Who acts, from where: for the audit trail.
+    /// The actor and the client's address, for the audit trail.
     pub fn origin(&self) -> &Origin {
         &self.origin
     }
@@ -112,7 +112,7 @@ impl Visitor {
         state.store().account(self.tenant(), self.account(), &self.origin)
     }
 
-    /// What the platform is called.
+    /// The name of the platform.
     pub fn platform(&self) -> &str {
         self.settings.shown_name(self.tenant())
     }
@@ -134,19 +134,19 @@ impl Visitor {
         Ok(())
     }
 
-    /// For what is not for a suspended account: all that lets a key do more.
+    /// Refuses a change that gives a key more access while the account is suspended.
     pub fn refuse_if_suspended(&self) -> Result<(), Failure> {
         if self.is_suspended() { Err(Failure::Suspended) } else { Ok(()) }
     }
 
-    /// Back to the platform, if it has said where that is.
+    /// Returns the link back to the platform, if the session has a return URL.
     pub fn return_link(&self) -> Option<Link> {
         let url = self.session.return_url.as_ref()?;
         let label = format!("Return to {}", self.platform());
         Some(Link { label, url: url.as_str().to_owned() })
     }
 
-    /// What stands around a page of theirs.
+    /// Returns the frame of a page in this session.
     pub fn frame(&self, title: impl Into<String>, nav: Nav) -> Frame {
         let account = self.account().as_str();
         Frame {
@@ -162,24 +162,24 @@ impl Visitor {
         }
     }
 
-    /// The frame of the page that says goodbye: the platform's, and nobody's session.
+    /// Returns the frame of the page after a sign-out, with the platform's branding and no session.
     pub fn frame_when_out(&self, title: impl Into<String>) -> Frame {
         tenant_frame(self.tenant(), &self.settings, title, Nav::Nowhere)
     }
 
-    /// The frame after a redirect, which says what was done.
+    /// Returns the frame after a redirect, with the notice that confirms the change.
     pub fn frame_after(&self, title: impl Into<String>, nav: Nav, query: &Form) -> Frame {
         Frame { notice: Notice::of(query.text("done")), ..self.frame(title, nav) }
     }
 
-    /// The frame of a form: with what was wrong in it.
+    /// Returns the frame of a form with its errors.
     pub fn form_frame(&self, title: impl Into<String>, nav: Nav, form: &Form) -> Frame {
         Frame { errors: form_errors(form), ..self.frame(title, nav) }
     }
 }
 
-/// The first page that a session with these rights may open. If the session has no right, this is the
-/// list of keys, which refuses it and says why.
+/// Returns the first page that a session with these rights may open. Without any right, this is the
+/// list of keys, which refuses the session and says why.
 pub fn first_page(rights: DashboardRights) -> &'static str {
     if rights.has(DashboardRight::Audit) && !rights.has(DashboardRight::Keys) {
         "/dashboard/balance"
@@ -188,7 +188,7 @@ pub fn first_page(rights: DashboardRights) -> &'static str {
     }
 }
 
-/// What was wrong with a form, for the summary above it.
+/// Returns the errors of a form, for the summary above it.
 pub fn form_errors(form: &Form) -> Vec<FormError> {
     let errors = form.errors().iter().map(|error| FormError {
         field: error.field,
@@ -212,8 +212,8 @@ fn field_label(field: &str) -> Option<&'static str> {
     })
 }
 
-/// Without a live session a page leads to where it is said how to come in; a form, which a
-/// redirect would lose, gets the same words as its answer.
+/// Without a live session, a page redirects to the signed-out page. A form gets the same text as
+/// its response, because a redirect would lose the form.
 impl FromRequestParts<AppState> for Visitor {
     type Rejection = Failure;
 
@@ -238,7 +238,7 @@ impl FromRequestParts<AppState> for Visitor {
     }
 }
 
-/// Where a request's session takes its place among those in flight, once it is known.
+/// Counts a request among those in flight of its session, once the session is known.
 #[derive(Clone)]
 struct SessionInFlight {
     in_flight: InFlight,
@@ -246,7 +246,7 @@ struct SessionInFlight {
 }
 
 impl SessionInFlight {
-    /// Takes a place, once for a request.
+    /// Counts the request once.
     fn enter(&self, session: SessionId) -> Result<(), Failure> {
         let mut entered = self.entered.lock().unwrap_or_else(PoisonError::into_inner);
         if entered.is_none() {
@@ -256,7 +256,7 @@ impl SessionInFlight {
     }
 }
 
-/// Bounds a session's requests in flight, until their responses have been handed to the socket.
+/// Bounds a session's requests in flight. A request counts until the socket has its response.
 pub async fn bound(
     State(in_flight): State<InFlight>,
     mut request: Request,
@@ -279,7 +279,7 @@ fn too_many() -> Failure {
     Failure::Fault(Problem::new(ProblemCode::TooManyInFlight, detail).retry_after(1))
 }
 
-/// An account's owner who is not in yet, as the audit trail has them.
+/// The origin of a sign-in for the audit trail: an account's owner without a session.
 pub struct Newcomer(pub Origin);
 
 impl<S: Send + Sync> FromRequestParts<S> for Newcomer {

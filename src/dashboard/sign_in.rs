@@ -44,7 +44,7 @@ use crate::{
     },
 };
 
-/// The pages of the sign-in, and the message that they ask to sign.
+/// The pages of the sign-in, and the message to sign.
 impl Platform {
     fn frame(&self, title: &str, browser: &SessionToken, form: &Form) -> Frame {
         Frame { csrf: csrf_token(browser), errors: form_errors(form), ..self.frame_when_out(title) }
@@ -59,7 +59,7 @@ impl Platform {
         }
     }
 
-    /// The page of the address again, with how long to wait: 429.
+    /// Responds with the address page and how long to wait (429).
     fn too_many(
         &self,
         browser: &SessionToken,
@@ -76,7 +76,7 @@ impl Platform {
         Ok(response)
     }
 
-    /// The message that is signed for an address.
+    /// Returns the message to sign for an address.
     fn message(
         &self,
         state: &AppState,
@@ -95,7 +95,7 @@ impl Platform {
     }
 }
 
-/// A form that was sent from a page of the sign-in, and the cookie of that page.
+/// A form that a sign-in page submitted, and the cookie of that page.
 pub struct SignInForm {
     platform: Platform,
     browser: SessionToken,
@@ -138,12 +138,12 @@ pub async fn ask(
         None => entropy::new_session_token()?,
     };
     let response = show_with(StatusCode::OK, &platform.address_page(&browser, &Form::default()))?;
-    // Also to one that has it: its ten minutes begin anew.
+    // A browser that has the cookie gets it again, for another ten minutes.
     let cookie = Cookie::SignIn.set(&browser, state.public_url().is_secure());
     Ok(with_cookies(response, [cookie]))
 }
 
-/// `POST …/login`: the address. Answers with the message.
+/// `POST …/login`: reads the address and responds with the message.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %platform.tenant.slug))]
 pub async fn start(
     State(state): State<AppState>,
@@ -162,7 +162,7 @@ pub async fn start(
     }
 }
 
-/// `POST …/login/verify`: the signature. Opens the session, or answers with another message.
+/// `POST …/login/verify`: reads the signature. Opens the session, or responds with another message.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %platform.tenant.slug))]
 pub async fn verify(
     State(state): State<AppState>,
@@ -200,7 +200,7 @@ pub async fn verify(
     asked.show_message(StatusCode::BAD_REQUEST, &address, &form, &origin).await
 }
 
-/// Who asks to sign in, and where.
+/// The browser that asks for a sign-in, and the platform.
 struct Asked<'a> {
     state: &'a AppState,
     platform: &'a Platform,
@@ -228,8 +228,7 @@ impl Asked<'_> {
         self.state.store().finish_sign_in(tenant, &attempt, session, origin, check).await
     }
 
-    /// A fresh message, with what was wrong with the signature of the one before; or how long to
-    /// wait for one.
+    /// Responds with a new message and the error of the last signature, or with how long to wait.
     async fn show_message(
         &self,
         status: StatusCode,
@@ -256,7 +255,7 @@ impl Asked<'_> {
             nonce: nonce.expose().to_owned(),
             message: platform.message(self.state, address, &nonce, issued_at),
             expires: format::moment(expires_at, Some(issued_at)),
-            // A signature is of one message: what was typed is of no more use.
+            // The last signature is useless for the new message.
             signature: Field { value: String::new(), error: form.error("signature") },
         };
         show_with(status, &page)
@@ -276,7 +275,7 @@ impl Asked<'_> {
     }
 }
 
-/// How long to wait, for people: `in a moment`, `in a minute`, `in 4 minutes`.
+/// Describes how long to wait: `in a moment`, `in a minute`, `in 4 minutes`.
 fn wait_words(seconds: i64) -> String {
     match seconds {
         ..=10 => "in a moment".to_owned(),

@@ -15,14 +15,14 @@ use crate::{
     },
 };
 
-/// A form that an account's owner sent from a page of their session.
+/// A form that an account's owner submitted from a page of their session.
 pub struct Submission {
     pub visitor: Visitor,
     pub form: Form,
 }
 
-/// Checks the session first: without one, the response says nothing else. Checks it again after the
-/// body, which can take seconds to arrive.
+/// Checks the session first, so that a stranger learns nothing else. Checks the session again after
+/// the body, which can take seconds to arrive.
 impl FromRequest<AppState> for Submission {
     type Rejection = Failure;
 

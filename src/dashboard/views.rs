@@ -18,15 +18,15 @@ use crate::{
     web::format,
 };
 
-/// Seconds before its end in which a key's expiry is a warning: a week.
+/// The pages warn about a key that expires within this many seconds: a week.
 const SOON_SECONDS: i64 = 7 * 86_400;
 
-/// The page of a key.
+/// Returns the URL of the page of a key.
 pub fn key_url(key_id: KeyId) -> String {
     format!("/dashboard/keys/{key_id}")
 }
 
-/// The page with the purchases of a key.
+/// Returns the URL of the page with the purchases of a key.
 pub fn purchases_url(key_id: KeyId) -> String {
     format!("{}/purchases", key_url(key_id))
 }
@@ -50,7 +50,7 @@ pub fn key_state(key: &ApiKey) -> KeyState {
     }
 }
 
-/// Whether the key is live and dies within a week.
+/// Whether the key is live and expires within a week.
 pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
     let in_a_week = now.plus_seconds(SOON_SECONDS);
     key.status == KeyStatus::Live
@@ -60,7 +60,7 @@ pub fn expires_soon(key: &ApiKey, now: Timestamp) -> bool {
             .is_some_and(|end| in_a_week.is_none_or(|in_a_week| end <= in_a_week))
 }
 
-/// Such as "10 TRX per day (UTC)".
+/// Describes a spend limit, such as "10 TRX per day (UTC)".
 pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     let period = match limit.period {
         SpendPeriod::Day => "per day (UTC)",
@@ -70,7 +70,8 @@ pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
 }
 
-/// A table of purchases. `empty` is shown if there are none, and `next_url` leads to older ones.
+/// Returns a table of purchases. An empty table shows `empty`, and `next_url` leads to older
+/// purchases.
 pub fn purchase_table(
     purchases: Vec<(i64, Purchase)>,
     currency: &Currency,
@@ -94,29 +95,30 @@ fn purchase_row(purchase: Purchase, currency: &Currency) -> PurchaseRow {
     }
 }
 
-/// The environment variable that holds a key of a tenant, such as `TRONAGG_API_KEY`.
+/// Returns the environment variable for the keys of a tenant, such as `TRONAGG_API_KEY`.
 pub fn env_name(tenant: &Tenant) -> String {
     variable_of(tenant.slug.as_str())
 }
 
-/// A variable's name may contain no `-`.
+/// Replaces `-`, which the name of a variable cannot contain.
 fn variable_of(slug: &str) -> String {
     format!("{}_API_KEY", slug.to_ascii_uppercase().replace('-', "_"))
 }
 
-/// The address of an example request: `GET /v1/me`.
+/// Returns the URL of the example request: `GET /v1/me`.
 pub fn example_url(state: &AppState) -> String {
     format!("{}/v1/me", state.public_url())
 }
 
-/// Cuts what was fetched to a page. The last one on it, where more follow.
+/// Truncates fetched items to one page. Returns the last item of the page if more items follow.
 pub fn cut<T>(fetched: &mut Vec<T>, length: usize) -> Option<&T> {
     let more = fetched.len() > length;
     fetched.truncate(length);
     fetched.last().filter(|_| more)
 }
 
-/// How many to fetch for a page: one more than it holds, to see whether there is another.
+/// Returns how many items to fetch for a page: one more than the page has, to see whether more
+/// follow.
 pub fn to_fetch(length: usize) -> i64 {
     i64::try_from(length + 1).expect("pages are short")
 }

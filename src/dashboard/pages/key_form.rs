@@ -84,8 +84,8 @@ impl KeyFields {
 
 /// The choices of the field `expires`, with the day of UTC on which each ends.
 ///
-/// `keep` says what the key has now, such as "Keep current (25 Nov 2026, 21:40 UTC)"; it is for a change
-/// alone.
+/// `keep` says what the key has now, such as "Keep current (25 Nov 2026, 21:40 UTC)"; it is for a
+/// change alone.
 fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
     let kept = keep.map(|words| Choice::new("keep", words, chosen));
     let days = [30, 90, 180, 365].map(|days| {
