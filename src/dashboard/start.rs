@@ -1,4 +1,4 @@
-//! The start page: what a browser shows at the address of the service.
+//! The start page, which a browser shows at the address of the service.
 
 use axum::{Router, extract::State, middleware, response::Response, routing::get};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// The start page at `/`, with the layers of a page.
+/// Returns the route of the start page at `/`, with the layers of a page.
 pub fn start_page(state: &AppState) -> Router {
     let secure = state.public_url().is_secure();
     let protection = Protection { secure, render_failure: failures::page };
@@ -30,7 +30,7 @@ pub fn start_page(state: &AppState) -> Router {
         .with_state(state.clone())
 }
 
-/// `GET /` of a browser.
+/// `GET /` from a browser.
 #[tracing::instrument(level = "debug", skip_all)]
 async fn show_start(State(state): State<AppState>) -> Result<Response, Failure> {
     show(&StartPage {

@@ -17,44 +17,44 @@ use crate::{
 #[template(path = "dashboard/balance.html")]
 pub struct BalancePage {
     pub frame: Frame,
-    /// With the currency, as all amounts here.
+    /// Includes the currency, as all amounts of the page do.
     pub balance: String,
     pub held: String,
     pub available: String,
-    /// Something is held: the page leads to the open holds.
+    /// Whether the account has open holds. If so, the page links to them.
     pub has_holds: bool,
     pub filters: StatementFilters,
     pub entries: Vec<EntryRow>,
-    /// The oldest entry is first; otherwise the newest.
+    /// Whether the oldest entry is first.
     pub oldest_first: bool,
-    /// The entries that follow.
+    /// The URL of the next entries.
     pub next_url: Option<String>,
-    /// The same entries as CSV.
+    /// The URL of the CSV file.
     pub csv_url: String,
 }
 
-/// What the statement is narrowed to. The ids of the fields are their names.
+/// The filters of the statement. The name of a field is also its id.
 pub struct StatementFilters {
     /// `YYYY-MM-DD`, or empty.
     pub from: Field,
-    /// `YYYY-MM-DD`, that day included, or empty.
+    /// `YYYY-MM-DD`, inclusive, or empty.
     pub to: Field,
-    /// The first is `""`, "All keys"; then key ids with name and hint.
+    /// The first choice is empty, for all keys. The others are ids of keys.
     pub key: Vec<Choice>,
     pub key_error: Option<String>,
     /// From [`kind_choices`].
     pub kind: Vec<Choice>,
     pub kind_error: Option<String>,
-    /// The text that is searched for in references and ids.
+    /// The search text for references and ids.
     pub search: String,
     /// Maximum length of that text.
     pub search_length: usize,
     pub order: Vec<Choice>,
-    /// Some filter is set.
+    /// Whether a filter is set.
     pub active: bool,
 }
 
-/// The choices of the field `kind`.
+/// Returns the choices of the field `kind`.
 pub fn kind_choices(chosen: &str) -> Vec<Choice> {
     let choice = |kind: EntryKind| {
         let label = match kind {
@@ -68,7 +68,7 @@ pub fn kind_choices(chosen: &str) -> Vec<Choice> {
     std::iter::once(everything).chain(EntryKind::ALL.iter().copied().map(choice)).collect()
 }
 
-/// The word for a kind of entry.
+/// Returns the label of a kind of entry.
 pub fn kind_word(kind: EntryKind) -> &'static str {
     match kind {
         EntryKind::Purchase => "Purchase",
@@ -83,10 +83,10 @@ pub struct EntryRow {
     pub kind: &'static str,
     /// Signed: `+5 TRX`, `−1.5 TRX`; [`crate::web::format::signed_amount`].
     pub amount: String,
-    /// More in the account than before.
+    /// Whether the entry increases the balance.
     pub incoming: bool,
     pub balance_after: String,
-    /// The key that bought.
+    /// The key that made the purchase.
     pub key: Option<Link>,
     pub reference: Option<String>,
     /// The id of the purchase, the credit or the refund.

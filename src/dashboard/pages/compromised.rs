@@ -1,5 +1,5 @@
-//! The pages for a compromised key: the form that revokes and replaces it, and the purchases that
-//! were made with it.
+//! The pages for a compromised key: the form that revokes and replaces the key, and the list of its
+//! purchases.
 
 use askama::Template;
 
@@ -16,42 +16,42 @@ pub struct CompromisedPage {
     pub form: String,
     /// The field `since`: `YYYY-MM-DD`, or empty.
     pub since: Field,
-    /// The box `replace` is ticked.
+    /// Whether the checkbox `replace` is selected.
     pub replace: bool,
-    /// The key lives: it is revoked by this. A dead one can only be looked at.
+    /// Whether the key is live. If so, the form revokes the key.
     pub live: bool,
-    /// The key is disabled: a new one is not, which is said.
+    /// Whether the key is disabled. If so, the form says that the new key will be enabled.
     pub disabled: bool,
-    /// Why no new key can be had; then there is no box for it.
+    /// Why the key cannot be replaced. If set, the form has no checkbox for it.
     pub not_replaced: Option<NotReplaced>,
 }
 
 /// Why there is no new key.
 pub struct NotReplaced {
-    /// The rest of the sentence "There is no new key: …".
+    /// The end of the sentence "We cannot create a new key: …".
     pub reason: String,
-    /// The key that replaced the old one before, at the end of that sentence.
+    /// The key that already replaced the old key. Its link follows the sentence.
     pub successor: Option<Link>,
 }
 
-/// The answer to that form: what was done, the new key, what the old one has bought.
+/// The response to that form: the new key, and the purchases of the old key.
 #[derive(Template)]
 #[template(path = "dashboard/compromised_done.html")]
 pub struct CompromisedDonePage {
     pub frame: Frame,
-    /// The key that is revoked now.
+    /// The revoked key.
     pub key: KeyHead,
-    /// Shown this once; `None`: there is no new key.
+    /// The new key, which no later page shows.
     pub new_key: Option<NewKey>,
-    /// Why there is no new key, though one was wanted.
+    /// Why there is no new key, although the owner requested one.
     pub not_replaced: Option<NotReplaced>,
-    /// The moment since which purchases are listed; `None`: all.
+    /// The beginning of the list. `None` if it has all purchases.
     pub since: Option<TimeView>,
-    /// `None`: the session may not see purchases.
+    /// `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
-    /// A page that can be opened again.
+    /// The URL that a reload opens.
     pub reload_url: String,
-    /// The list as a page that can be reloaded.
+    /// The URL of the list of purchases.
     pub purchases_url: String,
     pub csv_url: String,
 }

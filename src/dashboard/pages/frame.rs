@@ -9,92 +9,92 @@ use crate::{
 /// The head, the header and the footer of a page. Every page has one, as its field `frame`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame {
-    /// The page's name. The template adds that of the platform, and "Error: " in front where
+    /// The title of the page. The template appends the platform's name, and prepends "Error: " if
     /// `errors` is not empty.
     pub title: String,
-    /// The platform's name; `Tollgate` where no tenant is known.
+    /// The platform's name, or `Tollgate` if the tenant is unknown.
     pub tenant_name: String,
-    /// The tenant is a platform's test environment: a badge beside its name.
+    /// Whether the tenant is a test environment. If so, the header has a badge.
     pub test: bool,
-    /// `/dashboard/logo/{tenant_id}/{hash}`; `None`: the name is written.
+    /// `/dashboard/logo/{tenant_id}/{hash}`. Without a logo, the header shows the name.
     pub logo_url: Option<String>,
-    /// `/dashboard/accent/{rrggbb}.css`; `None`: the colour of the house.
+    /// `/dashboard/accent/{rrggbb}.css`. `None` for the default colour.
     pub accent_url: Option<String>,
     /// `/dashboard/assets/{hash}/dashboard.css`
     pub css_url: String,
-    /// `/dashboard/assets/{hash}/theme.js`: runs before the page is painted.
+    /// `/dashboard/assets/{hash}/theme.js`, which runs before the browser paints the page.
     pub theme_url: String,
     /// `/dashboard/assets/{hash}/dashboard.js`
     pub js_url: String,
     /// `/dashboard/assets/{hash}/favicon.svg`
     pub icon_url: String,
-    /// Which entry of the navigation the page belongs to.
+    /// The navigation entry of the page.
     pub nav: Nav,
-    /// Whose session it is; `None`: nobody is signed in, and there is no navigation.
+    /// The account of the session. A page without a session has no navigation.
     pub account: Option<AccountView>,
-    /// The hidden field of every form; empty where a page without a session has none.
+    /// The CSRF token of the forms. Empty if the page needs none.
     pub csrf: String,
-    /// What was done, after a redirect.
+    /// The confirmation of a change, after a redirect.
     pub notice: Option<Notice>,
-    /// What is wrong with what was sent, for the summary above the form.
+    /// The errors of the submitted form, for the summary above it.
     pub errors: Vec<FormError>,
 }
 
 impl Frame {
-    /// The page answers a form that cannot be accepted.
+    /// Whether the page is the response to a rejected form.
     pub fn failed(&self) -> bool {
         !self.errors.is_empty()
     }
 
-    /// The entries of the navigation that the session may open. None without a session.
+    /// Returns the navigation entries that the session may open. Without a session there are none.
     pub fn nav_entries(&self) -> Vec<NavEntry> {
         self.account.as_ref().map(|account| self.nav.entries(account.rights)).unwrap_or_default()
     }
 
-    /// The page has the navigation: a sidebar, or tabs on a narrow screen.
+    /// Whether the page has the navigation: a sidebar, or tabs on a narrow screen.
     pub fn has_sidebar(&self) -> bool {
         !self.nav_entries().is_empty()
     }
 
-    /// The session may open the pages of keys.
+    /// Whether the session may open the pages of keys.
     pub fn may_keys(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.rights.has(DashboardRight::Keys))
     }
 
-    /// The session may open the balance, purchases and the log.
+    /// Whether the session may open the balance, the purchases and the security log.
     pub fn may_audit(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.rights.has(DashboardRight::Audit))
     }
 
-    /// No key of the account passes, and none is made.
+    /// Whether the account is suspended.
     pub fn suspended(&self) -> bool {
         self.account.as_ref().is_some_and(|account| account.suspended)
     }
 }
 
-/// Whose session it is.
+/// The account of the session, as the header shows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountView {
     /// The whole id.
     pub full: String,
     /// Shortened in the middle, by [`crate::web::format::shortened`].
     pub short: String,
-    /// No key of a suspended account passes: a banner says so.
+    /// Whether the account is suspended. If so, the page has a banner.
     pub suspended: bool,
     /// The parts of the dashboard that the session may use.
     pub rights: DashboardRights,
-    /// Back to the platform, such as "Return to TronAgg".
+    /// The link back to the platform, such as "Return to TronAgg".
     pub return_link: Option<Link>,
 }
 
-/// Something wrong with a form.
+/// An error of a form.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FormError {
-    /// The id of the field that it is about; `None`: it is about the whole form.
+    /// The id of the invalid field. `None` if the error concerns the whole form.
     pub field: Option<&'static str>,
-    /// What the field is called; `None`: its sentence says enough.
+    /// The label of the field. `None` if the text needs no label.
     pub label: Option<&'static str>,
-    /// The sentence that stands beside the field as well.
+    /// The sentence that the form also shows beside the field.
     pub text: String,
 }
 
@@ -104,11 +104,11 @@ pub enum Nav {
     Keys,
     Balance,
     SecurityLog,
-    /// A page that belongs to none of them.
+    /// No entry: the page is outside the navigation.
     Nowhere,
 }
 
-/// An entry of the navigation as it is shown.
+/// An entry of the navigation, as the template renders it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct NavEntry {
     pub label: &'static str,
@@ -117,7 +117,7 @@ pub struct NavEntry {
 }
 
 impl Nav {
-    /// The entries that a session with these rights may open, in order.
+    /// Returns the entries that a session with these rights may open, in order.
     fn entries(self, rights: DashboardRights) -> Vec<NavEntry> {
         let entry = |right, nav, label, url| {
             rights.has(right).then(|| NavEntry { label, url, current: nav == self })

@@ -1,4 +1,4 @@
-//! The page with the open holds of the account, and the page that asks before one is voided.
+//! The page with the open holds of the account, and the page that confirms a void.
 
 use askama::{Template, filters::HtmlSafe};
 
@@ -10,19 +10,19 @@ use crate::web::{format::TimeView, links::Link};
 #[template(path = "dashboard/holds.html")]
 pub struct HoldsPage {
     pub frame: Frame,
-    /// `None`: the list is short.
+    /// `None` if the list is short.
     pub search: Option<SearchForm>,
     pub table: HoldTable,
 }
 
-/// Open holds, each with a link to the page that asks before it voids the hold.
+/// Open holds, each with a link to the page that confirms a void.
 #[derive(Template)]
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
     pub rows: Vec<HoldRow>,
-    /// The holds are of one key, which is not named in each.
+    /// Whether all holds are of one key. If so, the table has no column for the key.
     pub of_one_key: bool,
-    /// What is shown if there are none.
+    /// The text if there are no holds.
     pub empty: String,
     pub previous_url: Option<String>,
     pub next_url: Option<String>,
@@ -43,9 +43,9 @@ pub struct HoldRow {
     pub id: String,
     pub placed: TimeView,
     pub expires: TimeView,
-    /// With the currency.
+    /// Includes the currency.
     pub amount: String,
     pub reference: Option<String>,
-    /// The key that placed it.
+    /// The key that placed the hold.
     pub key: Link,
 }

@@ -8,13 +8,13 @@ use crate::web::{
     format::TimeView,
 };
 
-/// `GET /dashboard/keys/{key_id}/revoke`: asks once more.
+/// `GET /dashboard/keys/{key_id}/revoke`: asks for confirmation.
 #[derive(Template)]
 #[template(path = "dashboard/key_revoke.html")]
 pub struct RevokePage {
     pub frame: Frame,
     pub key: KeyHead,
-    /// `None`: never.
+    /// `None` if the key was never used.
     pub last_used: Option<TimeView>,
     /// The field `reason`.
     pub reason: Field,
@@ -33,7 +33,7 @@ pub struct RotatePage {
     pub grace_error: Option<String>,
 }
 
-/// The choices of the field `grace`, in seconds.
+/// Returns the choices of the field `grace`, in seconds.
 pub fn grace_choices(chosen: &str) -> Vec<Choice> {
     vec![
         Choice::new("0", "None (the old key stops immediately)", chosen),

@@ -17,46 +17,46 @@ use crate::web::{chart::Chart, format::TimeView, links::Link};
 pub struct KeyDetailPage {
     pub frame: Frame,
     pub key: KeyView,
-    /// Sums of the time that the charts show, such as "1,204 calls", "3 refused", "2.5 TRX spent".
+    /// Totals of the last 24 hours, such as the number of calls.
     pub figures: Vec<Figure>,
-    /// What was counted over which time: one or two charts.
+    /// The charts of calls and spending.
     pub charts: Vec<Chart>,
     /// Open holds of the key. Without any, the page does not mention holds.
     pub holds: HoldTable,
-    /// `None`: the session may not see purchases.
+    /// `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
-    /// All purchases, with a filter and as CSV.
+    /// The URL of the page with all purchases.
     pub purchases_url: String,
-    /// `None`: the session may not see the log.
+    /// `None` if the session may not see the security log.
     pub events: Option<EventTable>,
 }
 
-/// A number with its words.
+/// A number with its label.
 pub struct Figure {
     pub value: String,
     pub label: String,
 }
 
-/// All of a key but its text.
+/// A key without its text.
 pub struct KeyView {
     pub head: KeyHead,
     pub access: Access,
     pub state: KeyState,
     pub created: TimeView,
-    /// `None`: never.
+    /// `None` if the key was never used.
     pub last_used: Option<TimeView>,
-    /// `None`: never.
+    /// `None` if the key never expires.
     pub expires: Option<TimeView>,
-    /// It lives, and dies within a week: a warning.
+    /// Whether the key is live and expires within a week.
     pub expires_soon: bool,
     /// Other settings.
     pub facts: Vec<Fact>,
     pub revoked: Option<RevokedView>,
-    /// The key that it replaced, named by its hint or id.
+    /// The key that this key replaced. The label is its hint.
     pub rotated_from: Option<Link>,
-    /// The key that replaced it.
+    /// The key that replaced this key.
     pub rotated_to: Option<Link>,
-    /// Which actions are offered. A dead key has none but "compromised", to see what it bought.
+    /// The actions that the page offers. A dead key has none of them.
     pub can_change: bool,
     pub can_disable: bool,
     pub can_enable: bool,
@@ -70,7 +70,7 @@ pub struct Fact {
     pub text: String,
 }
 
-/// When a key was revoked, and why.
+/// The time of a revoke and its reason.
 pub struct RevokedView {
     pub at: TimeView,
     pub reason: Option<String>,

@@ -18,26 +18,26 @@ use crate::{
 #[template(path = "dashboard/key_form.html")]
 pub struct KeyFormPage {
     pub frame: Frame,
-    /// The key that is changed; `None`: one is created.
+    /// The existing key. `None` in the form of a new key.
     pub key: Option<KeyHead>,
-    /// Where the form is sent.
+    /// The URL that receives the form.
     pub action: String,
-    /// Where "Cancel" leads.
+    /// The URL of the link "Cancel".
     pub cancel_url: String,
-    /// The single-use token, when one is created.
+    /// The single-use token in the form of a new key.
     pub form: Option<String>,
-    /// What the key was like when the form was made, when one is changed.
+    /// The digest of the current settings in the form of an existing key.
     pub seen: Option<String>,
     pub fields: KeyFields,
     /// Such as `TRX`.
     pub currency: String,
-    /// How many keys count toward the cap, and the cap: for "You have 3 of 5 keys". `None`: it is
-    /// not known, or a key is changed.
+    /// The number of keys that count toward the cap, for "You have 3 of 5 keys". `None` if it is
+    /// unknown, and in the form of an existing key.
     pub live_count: Option<usize>,
     pub max_keys: usize,
 }
 
-/// The fields, with what was sent in them. The ids of the fields are their names.
+/// The fields with their input. The name of a field is also its id.
 pub struct KeyFields {
     pub name: Field,
     /// `read`, `write` or `custom`.
@@ -45,12 +45,12 @@ pub struct KeyFields {
     pub access_error: Option<String>,
     /// Scopes, separated by spaces.
     pub scopes: Field,
-    /// With the day of UTC on which each ends.
+    /// Each label includes the day of the expiry in UTC.
     pub expires: Vec<Choice>,
     pub expires_error: Option<String>,
     /// `YYYY-MM-DD`
     pub expires_on: Field,
-    /// The first and the last day that may be chosen: `YYYY-MM-DD`.
+    /// The first and the last valid day: `YYYY-MM-DD`.
     pub expires_min: String,
     pub expires_max: String,
     /// A decimal string, or empty.
@@ -60,7 +60,8 @@ pub struct KeyFields {
 }
 
 impl KeyFields {
-    /// The fields with what was sent in them. `keep`: what the key's expiry is now, in words.
+    /// Returns the fields with the input of a form. `keep` is the label of the choice that keeps
+    /// the current expiry.
     pub fn new(form: &Form, now: Timestamp, keep: Option<&str>) -> Self {
         Self {
             name: form.field("name"),
@@ -82,10 +83,10 @@ impl KeyFields {
     }
 }
 
-/// The choices of the field `expires`, with the day of UTC on which each ends.
+/// Returns the choices of the field `expires`. Each label includes the day of the expiry in UTC.
 ///
-/// `keep` says what the key has now, such as "Keep current (25 Nov 2026, 21:40 UTC)"; it is for a
-/// change alone.
+/// `keep` is the label of the choice that keeps the current expiry, such as "Keep current (never)".
+/// A new key has no such choice.
 fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choice> {
     let kept = keep.map(|words| Choice::new("keep", words, chosen));
     let days = [30, 90, 180, 365].map(|days| {
@@ -97,14 +98,14 @@ fn expiry_choices(chosen: &str, now: Timestamp, keep: Option<&str>) -> Vec<Choic
     kept.into_iter().chain(days).chain(others).collect()
 }
 
-/// The last day that can be a key's last one, as date fields hold it: the day's end lies within the
-/// longest life.
+/// Returns the last valid expiry day in the format of date fields. The end of this day is within
+/// the maximum lifetime.
 pub fn last_day(now: Timestamp) -> String {
     let latest = now.plus_seconds(MAX_LIFETIME_SECONDS - DAY_SECONDS);
     format::day_input(latest.unwrap_or(now))
 }
 
-/// The choices of the field `limit_period`.
+/// Returns the choices of the field `limit_period`.
 fn period_choices(chosen: &str) -> Vec<Choice> {
     vec![
         Choice::new("day", "Per day (UTC)", chosen),

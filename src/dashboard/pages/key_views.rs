@@ -1,6 +1,6 @@
 //! Views of a key that several pages share.
 
-/// Enough of a key to know it again.
+/// The data that identifies a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHead {
     /// `key_…`
@@ -8,18 +8,19 @@ pub struct KeyHead {
     pub name: String,
     /// Such as `ta_aBcD…_-ab`.
     pub hint: String,
-    /// The page of the key: `/dashboard/keys/key_…`. What is done to it lies below.
+    /// The URL of the key's page: `/dashboard/keys/key_…`. The URLs of its forms begin with this
+    /// URL.
     pub url: String,
 }
 
-/// What a key is good for now, in one word.
+/// The state of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
-    /// It passes.
+    /// The key passes.
     Active,
-    /// Its owner has switched it off; it can be switched on again.
+    /// The key is refused until its owner enables it.
     Disabled,
-    /// It was rotated out, and passes until its grace ends.
+    /// The key passes until its grace period ends.
     RotatedOut,
     Revoked,
     Expired,
@@ -36,7 +37,7 @@ impl KeyState {
         }
     }
 
-    /// The class of its badge.
+    /// Returns the CSS classes of the badge.
     pub fn class(self) -> &'static str {
         match self {
             Self::Active => "badge badge-good",
@@ -47,17 +48,17 @@ impl KeyState {
     }
 }
 
-/// What a key may do.
+/// The access of a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Access {
-    /// [`Access::of`] gives the words.
+    /// One of the labels of [`Access::of`].
     pub label: &'static str,
-    /// The scopes, where the label does not say it all.
+    /// The scopes, unless the label implies them.
     pub scopes: Vec<String>,
 }
 
 impl Access {
-    /// The words for a key's scopes.
+    /// Returns the label for the scopes of a key.
     pub fn of(scopes: Vec<String>) -> Self {
         let only = |scope: &str| scopes.iter().all(|held| held == scope) && !scopes.is_empty();
         if only("write") {

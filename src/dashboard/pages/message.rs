@@ -5,16 +5,16 @@ use askama::Template;
 use super::frame::Frame;
 use crate::web::links::Link;
 
-/// A dead link, a page that is not there, a form that was sent twice, and the like.
+/// The page for a failure, such as a dead link or a page that does not exist.
 #[derive(Template)]
 #[template(path = "dashboard/message.html")]
 pub struct MessagePage {
     pub frame: Frame,
     pub heading: String,
-    /// A paragraph each.
+    /// The paragraphs.
     pub text: Vec<String>,
-    /// Where to go on.
+    /// The button below the text.
     pub link: Option<Link>,
-    /// For support, where there is one.
+    /// The request id for support.
     pub request_id: Option<String>,
 }

@@ -8,7 +8,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    /// The sentence for the word in `?done=`; `None`: there is no such word.
+    /// Returns the notice for the value of `?done=`, or `None` for an unknown value.
     pub fn of(word: &str) -> Option<Self> {
         let text = match word {
             "revoked" => "The key is revoked. Requests with it fail. Your other keys keep working.",

@@ -13,12 +13,12 @@ pub struct PurchasesPage {
     pub key: KeyHead,
     /// The field `since`: `YYYY-MM-DD`, or empty.
     pub since: Field,
-    /// The text that is searched for in references, descriptions and ids.
+    /// The search text for references, descriptions and ids.
     pub search: String,
     /// Maximum length of that text.
     pub search_length: usize,
     pub table: PurchaseTable,
-    /// The same as CSV.
+    /// The URL of the CSV file.
     pub csv_url: String,
 }
 
@@ -27,9 +27,9 @@ pub struct PurchasesPage {
 #[template(path = "dashboard/parts/purchase_table.html")]
 pub struct PurchaseTable {
     pub rows: Vec<PurchaseRow>,
-    /// What is said where there are none.
+    /// The text if there are no purchases.
     pub empty: String,
-    /// Older ones.
+    /// The URL of older purchases.
     pub next_url: Option<String>,
 }
 
@@ -39,12 +39,12 @@ pub struct PurchaseRow {
     /// `pur_…`
     pub id: String,
     pub at: TimeView,
-    /// With the currency.
+    /// Includes the currency.
     pub amount: String,
-    /// What was given back of it, with the currency; `None`: nothing.
+    /// The refunded amount with the currency. `None` if there is no refund.
     pub refunded: Option<String>,
     pub reference: Option<String>,
     pub description: Option<String>,
-    /// With the currency.
+    /// Includes the currency.
     pub balance_after: String,
 }

@@ -4,21 +4,21 @@ use askama::{Template, filters::HtmlSafe};
 
 use crate::web::fields::Choice;
 
-/// A form that narrows a list to a text, and sorts it.
+/// A form that searches and sorts a list.
 #[derive(Template)]
 #[template(path = "dashboard/parts/search.html")]
 pub struct SearchForm {
     pub action: &'static str,
-    /// The label of the search field, which says what is searched.
+    /// The label of the search field.
     pub label: &'static str,
     pub text: String,
-    /// The orders that the list offers. Empty: the list has one order.
+    /// The orders of the list. Empty if the list has only one order.
     pub sorts: Vec<Choice>,
-    /// Parameters that are sent unchanged.
+    /// The parameters that a search keeps.
     pub kept: Vec<(&'static str, String)>,
-    /// A search or another order is applied.
+    /// Whether a search or another order is applied.
     pub active: bool,
-    /// The whole list in its usual order.
+    /// The URL of the whole list in its default order.
     pub clear_url: String,
 }
 

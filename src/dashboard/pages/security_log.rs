@@ -19,11 +19,11 @@ pub struct SecurityLogPage {
 #[template(path = "dashboard/parts/event_table.html")]
 pub struct EventTable {
     pub rows: Vec<EventRow>,
-    /// The events are of one key, which is not named in each.
+    /// Whether all events are of one key. If so, the table has no column for the key.
     pub of_one_key: bool,
-    /// What is said where there are none.
+    /// The text if there are no events.
     pub empty: String,
-    /// Older ones.
+    /// The URL of older events.
     pub next_url: Option<String>,
 }
 
@@ -31,16 +31,16 @@ impl HtmlSafe for EventTable {}
 
 pub struct EventRow {
     pub at: TimeView,
-    /// What was done, such as "Key revoked".
+    /// The label of the event, such as "Key revoked".
     pub what: String,
-    /// More of it, a line each, such as "Reason: compromised".
+    /// Lines with details, such as "Reason: compromised".
     pub details: Vec<String>,
-    /// The key that it was done to; its name or hint is the label.
+    /// The key that the event concerns. The label is its name or its shortened id.
     pub key: Option<Link>,
     /// "Account owner", or the platform's name.
     pub who: String,
-    /// The account's owner did it: the address is shown, where it is known.
+    /// Whether the account's owner is the actor.
     pub own: bool,
-    /// The address of the client; `None`: it is not known, or not shown.
+    /// The address of the client. `None` if it is unknown or hidden.
     pub address: Option<String>,
 }

@@ -5,56 +5,56 @@ use askama::Template;
 use super::frame::Frame;
 use crate::web::{fields::Field, format::TimeView, links::Link};
 
-/// `GET /dashboard/{tenant}/login`: which account?
+/// `GET /dashboard/{tenant}/login`: asks for the address of the account.
 #[derive(Template)]
 #[template(path = "dashboard/sign_in.html")]
 pub struct SignInPage {
     pub frame: Frame,
-    /// Where the address is sent: this page's own path.
+    /// The path that receives the address, which is that of this page.
     pub action: String,
     /// The field `address`.
     pub address: Field,
-    /// An account is made at the first sign-in.
+    /// Whether the first sign-in creates the account.
     pub creates: bool,
 }
 
-/// The answer to the address: the message to sign.
+/// The response to the address: the message to sign.
 #[derive(Template)]
 #[template(path = "dashboard/signature.html")]
 pub struct SignaturePage {
     pub frame: Frame,
-    /// Where the signature is sent: `…/login/verify`.
+    /// The path that receives the signature: `…/login/verify`.
     pub action: String,
-    /// Back to the address: `…/login`.
+    /// The path of the page that asks for the address: `…/login`.
     pub back_url: String,
     pub address: String,
     pub nonce: String,
-    /// The message as it is to be signed, byte for byte.
+    /// The exact bytes to sign.
     pub message: String,
-    /// When the message can no longer be used.
+    /// The time at which the message expires.
     pub expires: TimeView,
     /// The field `signature`.
     pub signature: Field,
 }
 
-/// `GET /dashboard/enter`: asks before a link is used. In a browser that is in another account: go
-/// on as the other, or stay?
+/// `GET /dashboard/enter`: asks for confirmation before it uses a link. If the browser is signed in
+/// to another account, the page also offers to stay there.
 #[derive(Template)]
 #[template(path = "dashboard/enter.html")]
 pub struct EnterPage {
-    /// That of the link's tenant, without a session.
+    /// The frame of the link's tenant, without a session.
     pub frame: Frame,
-    /// The CSRF token of the session that the browser is in; `None`: it is in none.
+    /// The CSRF token of the browser's session. `None` without a session.
     pub csrf: Option<String>,
-    /// The other account that the browser is in; `None`: it is in none, or in the link's.
+    /// The other account that the browser is signed in to, if any.
     pub present: Option<AccountName>,
-    /// Whose the link is.
+    /// The account of the link.
     pub wanted: AccountName,
     /// The token of the link.
     pub token: String,
 }
 
-/// An account, and where it is one.
+/// An account with its platform.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AccountName {
     /// The whole id.
@@ -65,11 +65,11 @@ pub struct AccountName {
     pub platform: String,
 }
 
-/// `GET /dashboard/signed-out`, and what a request without a session is told.
+/// `GET /dashboard/signed-out`, and the response to a form without a session.
 #[derive(Template)]
 #[template(path = "dashboard/signed_out.html")]
 pub struct SignedOutPage {
     pub frame: Frame,
-    /// The platform, or its page for signing in, where they are known.
+    /// Links to the platform or to its sign-in page, if they are known.
     pub links: Vec<Link>,
 }

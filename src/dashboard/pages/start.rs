@@ -4,15 +4,15 @@ use askama::Template;
 
 use super::frame::Frame;
 
-/// `GET /`: what the service is, and where to go next.
+/// `GET /`: describes the service and links to its documentation.
 #[derive(Template)]
 #[template(path = "dashboard/start.html")]
 pub struct StartPage {
     pub frame: Frame,
     /// The version of the service.
     pub version: &'static str,
-    /// The service serves its documentation.
+    /// Whether the service serves its documentation.
     pub docs: bool,
-    /// The service can answer requests.
+    /// Whether the service can answer requests.
     pub ready: bool,
 }
