@@ -98,7 +98,7 @@ impl Failure {
                  this page. If you need access, ask your platform.",
             ),
             Self::Suspended => (
-                "The account is suspended",
+                "Account suspended",
                 "Nothing was changed. While the account is suspended, you can only view, disable \
                  and revoke its keys and void its holds. Ask your platform why it is suspended.",
             ),
@@ -107,19 +107,20 @@ impl Failure {
             }
             Self::NoSuchMethod => (
                 "Unsupported request",
-                "Nothing was changed. Open the page again and use its buttons.",
+                "Nothing was changed. Open the page again and use the buttons on it.",
             ),
             Self::NoForm => (
                 "Unsupported form",
-                "Nothing was changed. Open the page again and use its buttons.",
+                "Nothing was changed. Open the page again and use the buttons on it.",
             ),
             Self::TooLarge => (
-                "The form is too large",
-                "Nothing was changed. Enter less text and submit the form again.",
+                "Form too large",
+                "Nothing was changed. Shorten the text in the form and submit the form again.",
             ),
             Self::TooSlow | Self::Unreadable => (
-                "The form did not arrive completely",
-                "Nothing was changed. Check your connection and submit the form again.",
+                "Incomplete form",
+                "Nothing was changed, because the form did not arrive completely. Check your \
+                 connection and submit the form again.",
             ),
             Self::Fault(problem) if problem.status() == StatusCode::TOO_MANY_REQUESTS => (
                 "Too many requests",
@@ -131,9 +132,10 @@ impl Failure {
                  effect.",
             ),
             Self::Fault(_) => (
-                "The service failed to process the request",
-                "If this persists, give your platform's support the request ID below. If you \
-                 submitted a change, check whether it took effect before you repeat it.",
+                "Internal error",
+                "The service failed to process the request. If you submitted a change, check \
+                 whether it took effect before you repeat it. If the error persists, give your \
+                 platform's support the request ID below.",
             ),
         }
     }

@@ -1,7 +1,7 @@
 //! The contents of the pages: a template struct for each page, and the views of a key that pages
 //! share.
 //!
-//! The structs have texts as they are shown. Handlers fill the structs, and templates escape the
+//! The structs contain the texts that the pages show. Handlers fill the structs, and templates escape the
 //! texts.
 
 pub mod balance;
