@@ -32,7 +32,7 @@ static URLS: LazyLock<BTreeMap<String, String>> = LazyLock::new(|| {
 ///
 /// If the file does not exist. Callers pass literal names.
 pub fn url(name: &str) -> String {
-    URLS.get(name).cloned().expect("a file of src/dashboard/assets")
+    URLS.get(name).cloned().expect("callers pass the name of a file")
 }
 
 fn shown_hash(hash: &[u8; 32]) -> String {

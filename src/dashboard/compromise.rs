@@ -98,7 +98,7 @@ async fn revoke_and_replace(
     since: Option<Timestamp>,
 ) -> Result<CompromisedDonePage, StoreError> {
     // The revoke comes first, on every submission: it does not change a dead key.
-    let reason = Reason::parse(REASON).expect("a valid reason");
+    let reason = Reason::parse(REASON).expect("the constant is a valid reason");
     visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
     // The purchases are read before the new key exists. After that, no failure may prevent the page
