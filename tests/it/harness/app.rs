@@ -1,4 +1,4 @@
-//! The service in memory: a router on a database of its own that has two tenants.
+//! Runs the service in memory: a router with its own database and two tenants.
 
 use std::sync::Arc;
 
@@ -38,7 +38,8 @@ pub struct App {
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
     pub money: Money,
-    /// For direct SQL: reads what the service stored, and sets up states that it would not create.
+    /// For direct SQL. Tests read stored rows with it, and create rows that the service would not
+    /// create.
     pub pool: PgPool,
     pub tronagg: TestTenant,
     pub tradetally: TestTenant,
@@ -56,7 +57,7 @@ impl App {
         Self::on(&cluster::fresh_database().await).await
     }
 
-    /// Uses a database that may already have the tenants.
+    /// Starts the service on an existing database. Creates each tenant that does not exist.
     pub async fn on(url: &str) -> Self {
         let store =
             Store::connect(&cluster::pool_settings(url)).await.expect("the database is reachable");
@@ -84,21 +85,22 @@ impl App {
         Self { router, store, node, usage, money, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
-    /// TronAgg's test environment: another tenant, whose accounts may have the same ids.
+    /// Creates a tenant for TronAgg's test environment. Its accounts may have the same ids as those
+    /// of the live environment.
     pub async fn tronagg_test(&self) -> TestTenant {
         let tenant = ("tronagg", Environment::Test);
         let format = AccountFormat::Tron;
         TestTenant::make(&self.store, tenant, "tx_", "TRX", 6, format, "write").await
     }
 
-    /// The router of another node. The nodes share only the database.
+    /// Starts another node and returns its router. The nodes share only the database.
     pub async fn another_node(&self) -> Router {
         let store = Store::connect(&cluster::pool_settings(&self.url)).await;
         let store = Arc::new(store.expect("the database is reachable"));
         service(state_of(start_node(store).await, Limits::default()))
     }
 
-    /// Sends a request through all layers.
+    /// Sends a request through all layers of the router.
     pub async fn send(&self, call: Call) -> Answer {
         let mut request = call.into_request();
         let address = ClientAddress("192.0.2.7".parse().expect("an address"));
@@ -115,13 +117,13 @@ impl App {
         self.usage.flush(&self.store).await.expect("the usage is written");
     }
 
-    /// An account of TronAgg with a balance of `balance` TRX.
+    /// Creates an account of TronAgg with a balance of `balance` TRX. Returns its id.
     pub async fn wallet(&self, balance: &str) -> &'static str {
         self.account(&self.tronagg, WALLET, balance).await;
         WALLET
     }
 
-    /// An account with this balance. With `"0"` it gets no credit.
+    /// Creates an account with this balance. The balance `"0"` needs no credit.
     pub async fn account(&self, tenant: &TestTenant, account: &str, balance: &str) {
         let made = self.send(tenant.call("PUT", &format!("/v1/accounts/{account}"))).await;
         assert!(matches!(made.status, 200 | 201), "{made:?}");
@@ -134,8 +136,8 @@ impl App {
         }
     }
 
-    /// Adds credits of the smallest amount to every account that has ledger entries, with the same
-    /// columns as the service writes.
+    /// Adds credits of the smallest amount to every account that has ledger entries. It fills the
+    /// same columns as the service.
     pub async fn add_credits(&self, number: i64) {
         for statement in [
             "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,
@@ -182,7 +184,7 @@ impl App {
         }
     }
 
-    /// The balance of the account, as the tenant sees it.
+    /// Requests the balance of the account with the tenant's admin key.
     pub async fn balance(&self, tenant: &TestTenant, account: &str) -> String {
         let answer = self.send(tenant.call("GET", &format!("/v1/accounts/{account}"))).await;
         answer.expect(200).text("/balance/amount").to_owned()
@@ -196,7 +198,7 @@ impl App {
         tx
     }
 
-    /// Waits until exactly `number` transactions of the service wait for a lock.
+    /// Waits until exactly `number` transactions of the service are blocked by a lock.
     pub async fn wait_until_blocked(&self, number: i64) {
         cluster::wait_until_blocked(&self.pool, number).await;
     }
@@ -215,13 +217,13 @@ impl App {
     }
 }
 
-/// The state that the handlers of a node share.
+/// Builds the state that all handlers of a node share.
 pub fn state_of(node: Node, limits: Limits) -> AppState {
     let url = WebOrigin::parse("http://127.0.0.1:8080").expect("an origin");
     AppState::new(node, limits, url, true)
 }
 
-/// The whole router of a node: the API, the dashboard, the start page and the documentation.
+/// Builds the router of a node with the API, the dashboard, the start page and the documentation.
 pub fn service(state: AppState) -> Router {
     let start = start(&state, dashboard::start_page(&state));
     let pages = dashboard::routes(&state).merge(start).merge(docs(&state));
@@ -233,26 +235,26 @@ pub async fn start_node(store: Arc<Store>) -> Node {
     start_node_with(store, NodeSettings::default()).await
 }
 
-/// The same with these settings.
+/// Starts a node with these settings and waits for its lease.
 pub async fn start_node_with(store: Arc<Store>, settings: NodeSettings) -> Node {
     let node = Node::new(store, settings);
-    // The task ends with the runtime of the test.
+    // The task runs until the runtime of the test shuts down.
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
     eventually("the node has its lease", async || node.verifier().state().holds_lease).await;
     node
 }
 
-/// A key that was just created.
+/// A new API key.
 #[derive(Clone, Debug)]
 pub struct NewKey {
     pub text: String,
     pub id: String,
-    /// `/v1/accounts/{account}/keys/{key_id}`
+    /// The path of the key: `/v1/accounts/{account}/keys/{key_id}`.
     pub path: String,
 }
 
 impl NewKey {
-    /// A request that carries the key.
+    /// Builds a request with the key in its headers.
     pub fn call(&self, method: &str, path: &str) -> Call {
         Call::new(method, path).header("X-API-Key", &self.text)
     }
@@ -299,7 +301,7 @@ impl TestTenant {
         Self { tenant, admin_key: key.expose().to_owned() }
     }
 
-    /// A request that carries the admin key.
+    /// Builds a request with the admin key in its headers.
     pub fn call(&self, method: &str, path: &str) -> Call {
         Call::new(method, path).bearer(&self.admin_key)
     }

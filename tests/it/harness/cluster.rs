@@ -20,11 +20,12 @@ use super::eventually;
 const TEMPLATE: &str = "template_tollgate";
 
 static CLUSTER: OnceLock<tokio::sync::OnceCell<()>> = OnceLock::new();
-/// [`stop`] takes it when the process exits, because a static is never dropped.
+/// [`stop`] takes the server when the process exits, because Rust never drops a static.
 static RUNNING: Mutex<Option<PrivatePostgres>> = Mutex::new(None);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// Options for a test cluster: its directory belongs to this process, and it runs without fsync.
+/// Options for a test cluster. The path of its directory contains the id of this process, and fsync
+/// is off.
 pub fn options(name: &str) -> postgres::Options {
     postgres::Options {
         data_dir: directory(name),
@@ -35,17 +36,17 @@ pub fn options(name: &str) -> postgres::Options {
     }
 }
 
-/// A path in the temporary directory that contains the id of this process.
+/// A path in the temporary directory. It contains the id of this process.
 pub fn directory(name: &str) -> PathBuf {
     std::env::temp_dir().join(format!("tollgate-test-{}-{name}", std::process::id()))
 }
 
 pub fn variable(name: &str) -> Option<std::ffi::OsString> {
-    #[expect(clippy::disallowed_methods, reason = "the tests find the programs as the shell would")]
+    #[expect(clippy::disallowed_methods, reason = "the tests find programs as a shell does")]
     std::env::var_os(name)
 }
 
-/// The URL of a database of its own that has the schema and no rows.
+/// Creates a database that has the schema and no rows. Returns its URL.
 pub async fn fresh_database() -> String {
     CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
     let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -55,7 +56,7 @@ pub async fn fresh_database() -> String {
     url(&name)
 }
 
-/// The URL of a database of its own without the schema.
+/// Creates a database without the schema. Returns its URL.
 pub async fn empty_database() -> String {
     CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
     let name = format!("empty_{}", COUNTER.fetch_add(1, Ordering::Relaxed));
@@ -77,19 +78,19 @@ pub fn socket() -> PathBuf {
     running.as_ref().expect("the cluster was started").socket_dir().join(".s.PGSQL.5432")
 }
 
-/// The log of the cluster so far.
+/// What the cluster has logged so far.
 pub fn log() -> String {
     let file = directory("cluster").join("postgres.log");
     let log = std::fs::read(file).expect("the cluster has a log");
     String::from_utf8_lossy(&log).into_owned()
 }
 
-/// Pool settings for tests. The time-outs are long, so that no test fails on a slow machine.
+/// Pool settings for tests. Their timeouts are long, so that no test fails on a slow machine.
 pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),
         listen_url: None,
-        // Enough that three requests of one tenant can wait for a lock at the same time.
+        // Large enough for three requests of one tenant to wait for a lock concurrently.
         max_connections: 6,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
@@ -105,10 +106,10 @@ async fn start() {
         .expect("starting does not panic")
         .expect("Postgres starts");
     *RUNNING.lock().expect("no test panics while it holds the lock") = Some(postgres);
-    // SAFETY: `stop` takes no argument, returns, and does not unwind past a failed stop.
+    // SAFETY: `stop` takes no argument and returns. A panic in it aborts and does not unwind.
     #[expect(unsafe_code, reason = "a static has no destructor that runs at exit")]
     let registered = unsafe { libc::atexit(stop) };
-    assert_eq!(registered, 0, "atexit registers the stop of the cluster");
+    assert_eq!(registered, 0, "atexit registers the function");
     let mut connection = PgConnection::connect(&url("postgres")).await.expect("the cluster runs");
     let create = format!("CREATE DATABASE {TEMPLATE}");
     connection.execute(AssertSqlSafe(create)).await.expect("the template is created");
@@ -127,13 +128,13 @@ extern "C" fn stop() {
     }
 }
 
-/// The URL of a database of this cluster, with its superuser.
+/// The URL of a database of this cluster. It connects as the superuser.
 pub fn url(database: &str) -> String {
     let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").url(database)
 }
 
-/// Waits until exactly `number` sessions of the database wait for a lock.
+/// Waits until exactly `number` sessions of the database are blocked by a lock.
 pub async fn wait_until_blocked(pool: &PgPool, number: i64) {
     let all_blocked = async || {
         let blocked: i64 = sqlx::query_scalar(
@@ -145,5 +146,5 @@ pub async fn wait_until_blocked(pool: &PgPool, number: i64) {
         .expect("a number");
         blocked == number
     };
-    eventually("the transactions wait for the lock", all_blocked).await;
+    eventually("the transactions are blocked by the lock", all_blocked).await;
 }

@@ -9,7 +9,7 @@ use super::{
     process::{Process, tollgate},
 };
 
-/// The data directory and the log of one test. Both are removed at the end.
+/// The data directory and the log of one test. Dropping it removes both.
 pub struct DataDir {
     pub path: PathBuf,
     log: PathBuf,
@@ -33,7 +33,7 @@ impl DataDir {
         command.output().expect("the program runs")
     }
 
-    /// Runs a command that must succeed. Returns what it prints on stdout.
+    /// Runs a command that must succeed. Returns its stdout.
     #[track_caller]
     pub fn stdout(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -47,7 +47,7 @@ impl DataDir {
         serde_json::from_str(&self.stdout(arguments)).expect("one JSON value")
     }
 
-    /// Runs a command that must fail. Returns what it prints on stderr.
+    /// Runs a command that must fail. Returns its stderr.
     #[track_caller]
     pub fn error(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
@@ -55,7 +55,7 @@ impl DataDir {
         String::from_utf8(output.stderr).expect("UTF-8")
     }
 
-    /// The process id of the private Postgres, if it runs.
+    /// The process id of the private Postgres, or `None` if it does not run.
     pub fn postmaster_pid(&self) -> Option<u32> {
         let file = self.path.join("data/postmaster.pid");
         std::fs::read_to_string(file).ok()?.lines().next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! A service that listens on a port of its own, and clients that write bytes to it.
+//! Runs the service on a TCP port, and has clients that send it raw bytes.
 
 use std::net::SocketAddr;
 
@@ -19,19 +19,19 @@ use super::{
     within_patience,
 };
 
-/// A service that listens on a port.
+/// A service that listens on a TCP port.
 pub struct Listening {
     pub address: SocketAddr,
     pub stop: oneshot::Sender<()>,
     pub task: JoinHandle<bool>,
 }
 
-/// A service that trusts no proxy.
+/// Starts a service that trusts no proxy.
 pub async fn listen(app: &App, limits: Limits, server_limits: ServerLimits) -> Listening {
     listen_behind(TrustedProxies::default(), app, limits, server_limits).await
 }
 
-/// A service behind trusted proxies.
+/// Starts a service that trusts these proxies.
 pub async fn listen_behind(
     proxies: TrustedProxies,
     app: &App,
@@ -51,22 +51,22 @@ pub async fn listen_behind(
     Listening { address, stop, task }
 }
 
-/// Sends bytes, and reads until the server closes the connection.
+/// Sends bytes, and reads until the server closes the connection. Returns what it has read.
 pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("a connection");
     stream.write_all(request).await.expect("the request is sent");
     let mut answer = Vec::new();
     let closed =
         within_patience("the server closes the connection", stream.read_to_end(&mut answer));
-    // The server may close the connection without a response, and with a reset.
+    // The server may close the connection without a response, or reset it.
     let _ = closed.await;
     String::from_utf8_lossy(&answer).into_owned()
 }
 
-/// A client that writes what it likes on one connection.
+/// A client that sends raw bytes on one connection.
 pub struct RawClient(BufStream<TcpStream>);
 
-/// What a [`RawClient`] got.
+/// A response that a [`RawClient`] received.
 pub struct RawAnswer {
     pub status: u16,
     pub head: String,
@@ -86,22 +86,26 @@ impl RawClient {
         Self(BufStream::new(socket.connect(address).await.expect("a connection")))
     }
 
-    /// Sends all of it. Fails if the server has reset the connection.
+    /// Sends all bytes. Fails if the server has reset the connection.
     pub async fn send(&mut self, bytes: &[u8]) {
         let sent = async {
             self.0.write_all(bytes).await?;
             self.0.flush().await
         };
-        within_patience("the server takes the bytes", sent).await.expect("no reset");
+        within_patience("the server reads the bytes", sent).await.expect("the connection is open");
     }
 
-    /// Reads one response with a `Content-Length`; `None`: the server has closed the connection.
+    /// Reads one response with a `Content-Length`. Returns `None` if the server has closed the
+    /// connection.
     pub async fn receive(&mut self) -> Option<RawAnswer> {
         let read = async {
             let mut head = String::new();
             while !head.ends_with("\r\n\r\n") {
                 if self.0.read_line(&mut head).await? == 0 {
-                    assert!(head.is_empty(), "the response broke off: {head}");
+                    assert!(
+                        head.is_empty(),
+                        "the server closed the connection within a response: {head}"
+                    );
                     return Ok(None);
                 }
             }
@@ -113,11 +117,10 @@ impl RawClient {
             let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
             std::io::Result::Ok(Some(RawAnswer { status: status.expect("a status"), head, body }))
         };
-        within_patience("the server answers", read).await.expect("no reset")
+        within_patience("the server responds", read).await.expect("the connection is not reset")
     }
 
-    /// Waits until the server has closed its socket, and not only its sending side: it then refuses
-    /// what is sent.
+    /// Waits until the server has closed its socket in both directions: it then rejects new bytes.
     pub async fn closes_at_the_next_byte(&mut self) {
         let refused = async {
             while self.0.write_all(b"a").await.is_ok() && self.0.flush().await.is_ok() {
@@ -139,14 +142,15 @@ impl RawAnswer {
     }
 }
 
-/// A request whose body arrives slowly: the service has let it pass, and waits for the rest.
+/// A request with a slow body. The service has accepted its credential, and waits for the rest of
+/// the body.
 pub struct SlowRequest {
     client: RawClient,
     rest: Vec<u8>,
 }
 
 impl SlowRequest {
-    /// Sends the headers and, once the service reads the body, the first five bytes of it.
+    /// Sends the headers. Once the service reads the body, sends its first five bytes.
     pub async fn begin(address: SocketAddr, call: Call) -> Self {
         let (parts, body) = call.into_parts();
         let mut head = format!("{} {} HTTP/1.1\r\nHost: x\r\n", parts.method, parts.uri);

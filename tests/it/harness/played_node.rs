@@ -1,5 +1,5 @@
-//! A node that a test plays: it receives every change, and acknowledges a change when the test
-//! tells it to.
+//! A node that a test simulates. It receives every change, and acknowledges a change only when the
+//! test calls it.
 
 use std::pin::pin;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::within_patience;
 
-/// A change of another node, as its notification names it.
+/// A change by another node, as its notification describes it.
 #[derive(Debug)]
 pub struct HeardChange {
     pub kind: String,
@@ -20,7 +20,7 @@ pub struct HeardChange {
     tenant: String,
 }
 
-/// A row of `nodes`, and a session that listens.
+/// A simulated node: a row of `nodes`, and a session that listens for notifications.
 pub struct PlayedNode {
     id: Uuid,
     listener: PgListener,
@@ -28,7 +28,7 @@ pub struct PlayedNode {
 }
 
 impl PlayedNode {
-    /// Adds this node to those of the database. Its lease does not end while a test runs, so a
+    /// Adds this node to the table `nodes`. Its lease does not end while a test runs, so every
     /// change waits until this node acknowledges it.
     pub async fn join(pool: &PgPool) -> Self {
         let id = Uuid::from_u128(0x7e57);
@@ -51,19 +51,20 @@ impl PlayedNode {
         self.id.simple().to_string()
     }
 
-    /// The payload of the next notification, for all nodes or for this one.
+    /// Waits for the next notification to all nodes or to this one. Returns its payload.
     pub async fn next(&mut self) -> String {
         let heard = within_patience("a notification arrives", self.listener.recv()).await;
         heard.expect("the session is open").payload().to_owned()
     }
 
-    /// The next change that waits for acknowledgements. Changes by triggers have the number 0.
+    /// Waits for the next change that needs acknowledgements. It skips changes that triggers
+    /// announce, which have the number 0.
     pub async fn next_change(&mut self) -> HeardChange {
         loop {
             let payload = self.next().await;
             let words: Vec<&str> = payload.split(' ').collect();
             let [kind, node, number, tenant, ..] = words[..] else {
-                panic!("{payload} names no change");
+                panic!("{payload} is not a change");
             };
             let [kind, node, tenant] = [kind, node, tenant].map(str::to_owned);
             let number = number.parse().expect("a number");
@@ -93,14 +94,14 @@ impl PlayedNode {
         let mut operation = pin!(operation);
         let change = tokio::select! {
             change = self.next_change() => change,
-            _ = &mut operation => panic!("the operation has announced no change"),
+            _ = &mut operation => panic!("the operation ended without announcing a change"),
         };
         change.expect(kind, tenant);
         // An operation that does not wait for the acknowledgement ends within this time.
         let pause = tokio::time::sleep(std::time::Duration::from_millis(100));
         tokio::select! {
             () = pause => {}
-            _ = &mut operation => panic!("the operation has not waited for {change:?}"),
+            _ = &mut operation => panic!("the operation ended before {change:?} was acknowledged"),
         }
         self.acknowledge(&change).await;
         within_patience("the operation ends", operation).await

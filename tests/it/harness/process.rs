@@ -1,4 +1,4 @@
-//! The real program: starts it, sends it requests over the network, and stops it.
+//! Starts the real program, sends requests to it over the network, and stops it.
 
 use std::{
     cell::RefCell,
@@ -24,7 +24,7 @@ pub fn tollgate(arguments: &[&str]) -> Command {
     command
 }
 
-/// A service that runs as a process.
+/// A service that runs as a separate process.
 pub struct Process {
     child: Child,
     pub address: SocketAddr,
@@ -84,7 +84,7 @@ impl Process {
                     printed.push_str(&line);
                     printed.push('\n');
                 }
-                Err(_) => panic!("no line begins with {prefix:?} in\n{printed}"),
+                Err(_) => panic!("no line of stdout begins with {prefix:?}:\n{printed}"),
             }
         }
     }
@@ -94,7 +94,7 @@ impl Process {
         send(self.address, call)
     }
 
-    /// Sends a signal.
+    /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
         let raw = i32::try_from(self.child.id()).expect("a process id");
         let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
@@ -116,7 +116,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A test that fails must not leave the process behind.
+        // A failing test must not leave the process running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

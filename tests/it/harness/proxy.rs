@@ -1,4 +1,4 @@
-//! A proxy between a node and its Postgres that can be cut in one or both directions.
+//! A proxy between a node and Postgres. A test can interrupt it in one or both directions.
 
 use std::{
     net::SocketAddr,
@@ -17,8 +17,9 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// A TCP port that forwards to the socket of a Postgres. Data sent while a direction is cut is not
-/// lost: it arrives late, when the direction is open again, as on a network that recovers.
+/// A TCP port that forwards to the socket of a Postgres. Data that is sent while a direction is
+/// interrupted is delayed, not lost: it arrives when the direction is open again, as on a network
+/// that recovers.
 pub struct Proxy {
     address: SocketAddr,
     socket: watch::Sender<PathBuf>,
@@ -27,7 +28,7 @@ pub struct Proxy {
     traps: Traps,
 }
 
-/// What the proxy does to a statement or to its reply.
+/// The statements whose replies the proxy holds or drops.
 #[derive(Clone)]
 struct Traps {
     hold: watch::Sender<Hold>,
@@ -38,11 +39,12 @@ struct Traps {
 #[derive(Clone, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// The reply to the next statement that has this parameter is held, and everything after it.
+    /// The proxy will hold the reply to the next statement that has this parameter, and all data
+    /// after it.
     When(Vec<u8>),
-    /// Such a statement was forwarded.
+    /// The proxy has forwarded such a statement.
     Awaited,
-    /// Its reply arrived and is held.
+    /// The reply has arrived, and the proxy holds it.
     Held,
 }
 
@@ -50,17 +52,17 @@ enum Hold {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Cut {
     Nothing,
-    /// The reply to the next statement that contains this text is dropped.
+    /// The proxy will drop the reply to the next statement that contains this text.
     After(&'static str),
-    /// Such a statement arrived.
+    /// Such a statement has arrived.
     Done,
 }
 
-/// The Sync message: a node sends it last, before it waits for replies.
+/// The Sync message of the Postgres protocol. A node sends it before it waits for replies.
 const SYNC: &[u8] = b"S\0\0\0\x04";
 
 impl Proxy {
-    /// The proxy runs as long as the runtime of the test.
+    /// Starts the proxy. It runs until the runtime of the test shuts down.
     pub async fn start(socket: PathBuf) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -75,7 +77,7 @@ impl Proxy {
             loop {
                 let (node, _) = listener.accept().await.expect("a connection");
                 let socket = current_socket.borrow().clone();
-                // While Postgres is down, the connection of the node is closed.
+                // While Postgres is down, the proxy closes the node's connection.
                 let Ok(database) = UnixStream::connect(&socket).await else { continue };
                 let (from_node, into_node) = node.into_split();
                 let (from_database, into_database) = database.into_split();
@@ -102,22 +104,23 @@ impl Proxy {
         Self { address, socket, to_database, to_node, traps }
     }
 
-    /// Where the proxy listens.
+    /// The address at which the proxy listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The URL of a database behind the proxy.
+    /// The URL that reaches this database through the proxy.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)
     }
 
-    /// Leads new connections to another Postgres, as a load balancer does. Open ones stay.
+    /// Routes new connections to another Postgres, as a load balancer does. Open connections stay
+    /// where they are.
     pub fn lead_to(&self, socket: PathBuf) {
         self.socket.send_replace(socket);
     }
 
-    /// Opens or cuts each direction.
+    /// Opens or interrupts each direction.
     pub fn set_open(&self, to_database: bool, to_node: bool) {
         self.to_database.send_replace(to_database);
         self.to_node.send_replace(to_node);
@@ -125,13 +128,14 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Holds the reply to the next statement that has this parameter. The text of a statement would
-    /// not identify it: the text is sent to prepare the statement, not to execute it.
+    /// Holds the reply to the next statement that has this parameter. The text of a statement does
+    /// not identify it: a node sends the text when it prepares the statement, not when it executes
+    /// it.
     pub fn hold_reply_to(&self, parameter: &[u8]) {
         self.traps.hold.send_replace(Hold::When(parameter.to_owned()));
     }
 
-    /// Waits until the database has executed the statement.
+    /// Waits until the database has executed the statement and the proxy holds its reply.
     pub async fn wait_until_holding(&self) {
         let mut hold = self.traps.hold.subscribe();
         let held = hold.wait_for(|hold| *hold == Hold::Held);
@@ -141,7 +145,7 @@ impl Proxy {
             .expect("the proxy runs");
     }
 
-    /// Forwards the reply that is held.
+    /// Forwards the held reply.
     pub fn release(&self) {
         self.traps.hold.send_replace(Hold::Nothing);
     }
@@ -149,13 +153,13 @@ impl Proxy {
 
 impl Proxy {
     /// Forwards the next statement that contains this text to the database, and closes the
-    /// connection before any part of the reply reaches the node: the database executes the
-    /// statement, and the node does not know.
+    /// connection before any part of the reply reaches the node. The database executes the
+    /// statement, and the node does not learn the outcome.
     pub fn cut_reply_to(&self, text: &'static str) {
         self.traps.cut.send_replace(Cut::After(text));
     }
 
-    /// Waits until such a statement has arrived.
+    /// Waits until the statement of [`cut_reply_to`](Self::cut_reply_to) has arrived.
     pub async fn wait_until_cut(&self) {
         let mut cut = self.traps.cut.subscribe();
         let done = cut.wait_for(|cut| *cut == Cut::Done);
@@ -166,7 +170,7 @@ impl Proxy {
     }
 }
 
-/// Forwards from the node to the database. Sets `replies` to false to drop the replies.
+/// Forwards data from the node to the database. Sets `replies` to false to drop the replies.
 async fn forward_statements(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
@@ -176,17 +180,17 @@ async fn forward_statements(
     held: Arc<AtomicBool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    // The end of the connection (0 bytes) has to be forwarded as well.
+    // A read of 0 bytes is the end of the connection, which the proxy must forward as well.
     while let Ok(read) = from.read(&mut buffer).await {
         let bytes = &buffer[..read];
         if is_to_be_held(bytes, &traps.hold) {
             held.store(true, Ordering::SeqCst);
         }
-        // Before the statement is forwarded, so that its reply cannot be faster.
+        // Check before forwarding the statement, so that its reply cannot arrive earlier.
         if is_to_be_cut(bytes, &traps.cut) {
             replies.send_replace(false);
         }
-        // A long statement arrives in parts.
+        // A long statement may arrive in several reads.
         let is_last = bytes.ends_with(SYNC) && !*replies.borrow();
         let is_open = open.wait_for(|open| *open).await.is_ok();
         if !is_open || read == 0 || into.write_all(bytes).await.is_err() || is_last {
@@ -195,7 +199,7 @@ async fn forward_statements(
     }
 }
 
-/// Forwards from the database to the node.
+/// Forwards data from the database to the node.
 async fn forward_replies(
     mut from: impl AsyncRead + Unpin,
     mut into: impl AsyncWrite + Unpin,
@@ -215,7 +219,7 @@ async fn forward_replies(
             let _ = hold.subscribe().wait_for(|hold| *hold != Hold::Held).await;
         }
         let is_open = open.wait_for(|open| *open).await.is_ok();
-        // These bytes may be part of the reply that is to be dropped.
+        // These bytes may be part of the reply that the proxy must drop.
         let is_wanted = *wanted.borrow();
         if !is_open || !is_wanted || read == 0 || into.write_all(&buffer[..read]).await.is_err() {
             break;
@@ -223,11 +227,11 @@ async fn forward_replies(
     }
 }
 
-/// Ready when replies are to be dropped.
+/// Waits until the proxy must drop replies.
 async fn is_unwanted(wanted: &mut watch::Receiver<bool>) {
     let is_cut = wanted.wait_for(|wanted| !*wanted).await.is_ok();
     if !is_cut {
-        // The node has closed its side: replies on their way to it are still forwarded.
+        // The node has closed its side. The proxy still forwards replies that are on their way.
         std::future::pending::<()>().await;
     }
 }

@@ -1,4 +1,4 @@
-//! A request and its response.
+//! HTTP requests that tests send, and the responses that they check.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::Value;
 
-/// The members of a problem by its code, according to the OpenAPI document.
+/// The members of a problem for each problem code, according to the OpenAPI document.
 pub static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
     LazyLock::new(documented_members);
 
@@ -38,7 +38,7 @@ impl Call {
         self.raw_header(name, value.as_bytes())
     }
 
-    /// Appends a header. Other headers of the same name stay.
+    /// Appends a header. Keeps other headers of the same name.
     pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
         self.headers.append(name, HeaderValue::from_bytes(value).expect("a header value"));
@@ -79,7 +79,7 @@ pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
     pub body: Vec<u8>,
-    /// The body as JSON; `null` if it is not JSON.
+    /// The body as JSON, or `null` if the body is not JSON.
     pub json: Value,
 }
 
@@ -91,7 +91,7 @@ impl Answer {
         answer
     }
 
-    /// Checks what holds for every response.
+    /// Checks rules that every response must follow.
     fn check_shape(&self) {
         let request_id = self.header("x-request-id").expect("every response has a request id");
         if self.status >= 400 {
@@ -113,12 +113,12 @@ impl Answer {
         }
     }
 
-    /// A problem has exactly the members that the OpenAPI document lists for its code. A service
-    /// without its documentation leaves out the address of the page about the code.
+    /// Checks that a problem has exactly the members that the OpenAPI document lists for its code.
+    /// A service that does not serve its documentation omits `documentation_url`.
     fn check_members(&self) {
         let documented = DOCUMENTED_MEMBERS.get(self.code());
         let documented = documented
-            .unwrap_or_else(|| panic!("the code is not in the OpenAPI document: {self:?}"));
+            .unwrap_or_else(|| panic!("the OpenAPI document does not list the code of {self:?}"));
         let problem = self.json.as_object().expect("an object");
         let mut members: BTreeSet<String> = problem.keys().cloned().collect();
         if !members.insert("documentation_url".to_owned()) {
@@ -140,14 +140,14 @@ impl Answer {
         self
     }
 
-    /// The string at a JSON pointer.
+    /// The string that a JSON pointer selects from the body.
     #[track_caller]
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.json.pointer(pointer).and_then(Value::as_str);
         value.unwrap_or_else(|| panic!("no string at {pointer} of {self:?}"))
     }
 
-    /// The items of a list.
+    /// The items of a list response.
     #[track_caller]
     pub fn data(&self) -> &[Value] {
         self.json["data"].as_array().unwrap_or_else(|| panic!("no list: {self:?}"))
@@ -157,7 +157,8 @@ impl Answer {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// Where the errors are: JSON pointers, parameters and headers, in the order of the response.
+    /// The locations of the errors, in the order of the response: JSON pointers, parameters and
+    /// headers.
     pub fn errors_at(&self) -> Vec<&str> {
         let errors = self.json["errors"].as_array().map_or(&[][..], Vec::as_slice);
         let location = |error: &'_ Value| {

@@ -1,4 +1,4 @@
-//! A standby of a private Postgres.
+//! A standby that replicates a private Postgres.
 
 use std::{
     os::unix::{
@@ -14,7 +14,7 @@ use tollgate::postgres::{DATABASE, Options, PrivatePostgres};
 
 use super::{cluster, eventually};
 
-/// A copy of a server that replays what the server commits, and can be promoted.
+/// A copy of a primary that replays the primary's commits. A test can promote it.
 pub struct Standby {
     directory: PathBuf,
     process: Child,
@@ -22,7 +22,7 @@ pub struct Standby {
 }
 
 impl Standby {
-    /// Copies the server, and waits until the copy answers.
+    /// Copies the primary, starts the copy, and waits until it accepts connections.
     pub async fn of(primary: &PrivatePostgres, options: &Options, name: &str) -> Self {
         let pool = PgPool::connect(&primary.url(DATABASE)).await.expect("the primary answers");
         let bindir: String =
@@ -32,7 +32,7 @@ impl Standby {
                 .expect("the directory of the programs");
         pool.close().await;
         let bindir = PathBuf::from(bindir);
-        // A server runs as the owner of its data.
+        // Postgres must run as the owner of its data directory.
         let owner = std::fs::metadata(options.data_dir.join("data")).expect("the primary's data");
         let directory = cluster::directory(name);
         std::fs::create_dir(&directory).expect("the test owns the directory");
@@ -75,7 +75,7 @@ impl Standby {
         self.directory.join(".s.PGSQL.5432")
     }
 
-    /// Waits until everything that the primary has committed is visible here.
+    /// Waits until all commits of the primary are visible on the standby.
     pub async fn catch_up(&self, primary: &PgPool) {
         let position: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text")
             .fetch_one(primary)
@@ -88,10 +88,11 @@ impl Standby {
                 .await
                 .expect("the standby answers")
         };
-        eventually("the standby has replayed everything", caught_up).await;
+        eventually("the standby has replayed all commits", caught_up).await;
     }
 
-    /// Pauses the replay: changes of the primary are received, but not visible.
+    /// Pauses the replay. The standby still receives changes of the primary, but does not show
+    /// them.
     pub async fn pause_replay(&self) {
         self.run("SELECT pg_wal_replay_pause()").await.expect("the replay is paused");
         let paused = async || {
@@ -104,9 +105,9 @@ impl Standby {
         eventually("the replay is paused", paused).await;
     }
 
-    /// Ends the replication: the promoted standby will lack everything that the primary commits
-    /// from then on. To pause replay would not be enough, because a promotion replays everything
-    /// that was received.
+    /// Ends the replication. If the standby is promoted, it will lack all later commits of the
+    /// primary. A paused replay would not have this effect, because a promotion replays all
+    /// received changes.
     pub async fn stop_receiving(&self, primary: &PgPool) {
         self.run("ALTER SYSTEM SET primary_conninfo = ''").await.expect("the setting");
         self.run("SELECT pg_reload_conf()").await.expect("the setting is read");
@@ -119,7 +120,7 @@ impl Standby {
         eventually("the standby receives nothing", stopped).await;
     }
 
-    /// Makes it a primary. Returns once it accepts writes.
+    /// Promotes the standby to a primary. Returns once it accepts writes.
     pub async fn promote(&self) {
         self.run("SELECT pg_promote()").await.expect("the standby is promoted");
     }
