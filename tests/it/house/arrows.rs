@@ -1,4 +1,4 @@
-//! The dependencies between top-level modules, and between modules and crates.
+//! Which top-level modules a module may name, and which crates it may name.
 
 use std::{
     collections::BTreeSet,
@@ -74,7 +74,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("utoipa", &["domain", "http"]),
 ];
 
-/// The names of one kind in one module of the tree.
+/// The names of modules, or of crates, that one module contains.
 struct Names {
     /// The top-level module that the file belongs to; `lib` or `main` for the root of a crate.
     module: String,
@@ -82,12 +82,12 @@ struct Names {
     names: BTreeSet<String>,
 }
 
-/// The top-level modules that each module names, tests included.
+/// Finds the top-level modules that each module names, including in tests.
 fn named_modules(sources: &Sources) -> Vec<Names> {
     names_in(sources, "lib.rs", |module, mention| top_level_module(module, &mention.path))
 }
 
-/// The crates that each module names, tests included.
+/// Finds the crates that each module names, including in tests.
 fn named_crates(sources: &Sources) -> Vec<Names> {
     ["lib.rs", "main.rs"]
         .into_iter()
@@ -114,8 +114,8 @@ fn names_in(
         .collect()
 }
 
-/// The top-level module that a path in `module` leads to: `store` for `crate::store`,
-/// and for `super::super::store` in a module two levels down.
+/// Finds the top-level module of a path in `module`. It is `store` for `crate::store`, and also for
+/// `super::super::store` in a module two levels down.
 fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     let mut absolute: Vec<&String> = match path.first()?.as_str() {
         "crate" => Vec::new(),
@@ -134,15 +134,16 @@ fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     absolute.first().map(|name| (*name).clone())
 }
 
-/// The first name of a path. It is the name of a crate if the path leads out of this one. A single
-/// name in code is not a path to a crate.
+/// The first name of a path. It is the name of a crate if the path refers to another crate. A path
+/// of one name in code does not refer to a crate.
 fn first_name(mention: &Mention) -> Option<String> {
     let is_path = mention.place == Place::Import || mention.path.len() > 1;
     let first = mention.path.iter().find(|name| *name != OTHER_CRATE)?;
     is_path.then(|| first.clone())
 }
 
-/// One sentence for each module that names another module without permission in ARROWS.
+/// Returns one sentence for each module that names another module and is not allowed to by
+/// `ARROWS`.
 fn forbidden_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String> {
     let known: BTreeSet<&str> = arrows.iter().map(|(module, _)| *module).collect();
     let mut violations = Vec::new();
@@ -164,7 +165,7 @@ fn forbidden_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String
     violations
 }
 
-/// One sentence for each module that names a crate without permission in CRATES.
+/// Returns one sentence for each module that names a crate and is not allowed to by `CRATES`.
 fn forbidden_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
     let mut violations = Vec::new();
     for Names { module, file, names } in named_crates(sources) {
@@ -190,7 +191,7 @@ fn restricted_crates_are_used_only_in_the_allowed_modules() {
 }
 
 #[test]
-fn forbidden_module_dependency_is_found_in_every_kind_of_path() {
+fn rule_finds_a_forbidden_module_dependency_in_every_kind_of_path() {
     let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
     let clock = r#"
         //! `crate::usage` in a comment is not an arrow.
@@ -220,7 +221,7 @@ fn forbidden_module_dependency_is_found_in_every_kind_of_path() {
 }
 
 #[test]
-fn forbidden_crate_dependency_is_found_in_every_kind_of_path() {
+fn rule_finds_a_forbidden_crate_dependency_in_every_kind_of_path() {
     let library = "mod clock; mod domain; mod http; mod store; mod usage;";
     let files = [
         ("lib.rs", library),

@@ -1,7 +1,7 @@
 //! The files of a folder have no dependency cycle. A subfolder counts as one file.
 //!
-//! A path is an arrow to the file that defines the item. A re-export on the way does not count, and
-//! neither does a `mod.rs` that only re-exports. Tests may name anything.
+//! A file depends on another file if it has a path to an item that the other file defines. Such a
+//! dependency is called an arrow. A re-export is not an arrow, and tests may depend on any file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,15 +16,15 @@ use super::{
     sources::{Sources, of_this_crate, sample},
 };
 
-/// For each pair of files: the items that the first one uses from the second one.
+/// Maps each pair of files to the items that the first file uses from the second file.
 type Arrows = BTreeMap<(PathBuf, PathBuf), BTreeSet<String>>;
 
 /// Entries of one folder that depend on each other, directly or through other entries.
 struct Cycle {
     folder: PathBuf,
-    /// Names of files and of folders.
+    /// The names of files and folders in the cycle.
     entries: BTreeSet<String>,
-    /// The arrows from one of the entries to another.
+    /// The arrows between the entries.
     arrows: Arrows,
 }
 
@@ -43,7 +43,7 @@ impl fmt::Display for Cycle {
     }
 }
 
-/// The cycles in each folder of a crate.
+/// Finds the cycles in each folder of a crate.
 fn cycles(sources: &Sources) -> Vec<Cycle> {
     let mut folders: BTreeMap<PathBuf, Arrows> = BTreeMap::new();
     for ((from, to), names) in arrows(&Crate::read(sources, "lib.rs")) {
@@ -64,7 +64,7 @@ fn cycles(sources: &Sources) -> Vec<Cycle> {
     found
 }
 
-/// All arrows of a crate between different files.
+/// Finds all arrows between different files of a crate.
 fn arrows(krate: &Crate) -> Arrows {
     let mut arrows = Arrows::new();
     for (id, module) in krate.modules.iter().enumerate() {
@@ -83,7 +83,7 @@ fn arrows(krate: &Crate) -> Arrows {
     arrows
 }
 
-/// The module that a mention depends on, and the name of the item.
+/// Finds the module that a mention depends on, and the name of the item.
 fn dependency<'a>(
     krate: &'a Crate,
     from: &Module,
@@ -96,21 +96,22 @@ fn dependency<'a>(
         Target::Module(id) => (id, None),
     };
     let to = &krate.modules[id];
-    // `use super::*` and `use super::Arc`: the file gets an item of another crate, or only a name,
-    // through a module that contains it.
+    // `use super::*` and `use super::Arc` are not dependencies: the parent module only passes on
+    // names, or items of another crate.
     if from.path.starts_with(&to.path) {
         return None;
     }
     match name {
         Some(name) => Some((to, name)),
-        // A single name in code that is also the name of a module is a variable, a field or a
+        // In code, a single name that equals the name of a module is a variable, a field or a
         // macro.
         None if mention.path.len() == 1 && mention.place == Place::Code => None,
         None => Some((to, to.path.last()?.clone())),
     }
 }
 
-/// The innermost folder that contains both files, and its entries that are or contain them.
+/// Returns the innermost folder that contains both files, and the two entries of this folder that
+/// contain or equal them.
 fn split_paths(from: &Path, to: &Path) -> (PathBuf, String, String) {
     let text = |component: Component<'_>| component.as_os_str().to_string_lossy().into_owned();
     let mut folder = PathBuf::new();
@@ -120,10 +121,10 @@ fn split_paths(from: &Path, to: &Path) -> (PathBuf, String, String) {
         }
         folder.push(from);
     }
-    unreachable!("a file is neither itself nor in another file");
+    unreachable!("two different files have paths that differ");
 }
 
-/// The sets of two or more entries in which each entry reaches every other one.
+/// Finds the sets of two or more entries in which every entry reaches every other entry.
 fn components(arrows: &Arrows) -> Vec<BTreeSet<String>> {
     let mut next: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (from, to) in arrows.keys() {
@@ -146,7 +147,7 @@ fn components(arrows: &Arrows) -> Vec<BTreeSet<String>> {
     found
 }
 
-/// The entries that can be reached over one or more arrows.
+/// Finds the entries that one or more arrows reach from this entry.
 fn reached_from<'a>(
     entry: &str,
     next: &'a BTreeMap<String, BTreeSet<String>>,
@@ -167,13 +168,13 @@ fn files_of_a_folder_have_no_dependency_cycle() {
     assert!(cycles.is_empty(), "\n{}", cycles.join("\n"));
 }
 
-/// The cycles of a sample as text.
+/// Finds the cycles of a sample crate. Returns them as text.
 fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
     cycles(&sample(files)).iter().map(Cycle::to_string).collect()
 }
 
 #[test]
-fn cycle_of_two_files_is_found() {
+fn rule_finds_a_cycle_of_two_files() {
     let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c;"),
         ("a.rs", "use crate::b::B; pub struct A(B);"),
@@ -185,7 +186,7 @@ fn cycle_of_two_files_is_found() {
 }
 
 #[test]
-fn cycle_of_three_files_is_found_once() {
+fn rule_finds_a_cycle_of_three_files_once() {
     let found = cycles_of(&[
         ("lib.rs", "mod a; mod b; mod c; mod d;"),
         ("a.rs", "use crate::b::B as Other; pub struct A(Other);"),
@@ -199,7 +200,7 @@ fn cycle_of_three_files_is_found_once() {
 }
 
 #[test]
-fn cycle_through_a_reexport_is_found_between_the_defining_files() {
+fn rule_finds_a_cycle_through_a_reexport_between_the_defining_files() {
     let found = cycles_of(&[
         ("lib.rs", "mod folder; pub use folder::A;"),
         ("folder/mod.rs", "mod a; mod b; pub use a::*; pub use self::b::{B as Renamed};"),
@@ -212,7 +213,7 @@ fn cycle_through_a_reexport_is_found_between_the_defining_files() {
 }
 
 #[test]
-fn cycle_of_a_file_and_a_folder_is_found() {
+fn rule_finds_a_cycle_of_a_file_and_a_folder() {
     let found = cycles_of(&[
         ("lib.rs", "mod web;"),
         ("web/mod.rs", "mod format; mod pages;"),
@@ -228,7 +229,7 @@ fn cycle_of_a_file_and_a_folder_is_found() {
 }
 
 #[test]
-fn item_defined_in_a_mod_rs_makes_a_cycle_with_it() {
+fn rule_finds_a_cycle_with_a_mod_rs_that_defines_an_item() {
     let found = cycles_of(&[
         ("lib.rs", "mod store;"),
         ("store/mod.rs", "mod pool; use pool::Pool; pub struct Store(Pool);"),
@@ -241,7 +242,7 @@ fn item_defined_in_a_mod_rs_makes_a_cycle_with_it() {
 }
 
 #[test]
-fn files_that_depend_in_one_direction_pass() {
+fn rule_accepts_files_that_depend_in_one_direction() {
     let found = cycles_of(&[
         ("lib.rs", "mod error; mod store; pub use error::Error;"),
         ("error.rs", "pub enum Error { Lost } made! { Code }"),

@@ -1,5 +1,5 @@
-//! A `mod.rs` and `lib.rs` only declare modules and re-export their items. They define nothing, so
-//! that a reader finds each item in a file that is named after it.
+//! Each `mod.rs` and `lib.rs` only declares modules and re-exports items. It defines nothing, so
+//! that a reader finds each item in a file with a matching name.
 
 use std::path::Path;
 
@@ -10,7 +10,8 @@ use super::{
     sources::{Sources, of_this_crate, sample},
 };
 
-/// One sentence for each item in a `mod.rs` or `lib.rs` that is not a declaration or a re-export.
+/// Returns one sentence for each item in a `mod.rs` or `lib.rs` that is not a declaration or a
+/// re-export.
 fn definitions(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     for (path, source) in sources {
@@ -69,7 +70,7 @@ fn mod_rs_and_lib_rs_only_declare_and_reexport() {
 }
 
 #[test]
-fn definition_in_a_mod_rs_is_found() {
+fn rule_finds_a_definition_in_a_mod_rs() {
     let folder = "
         //! Documentation.
         #![allow(dead_code)]

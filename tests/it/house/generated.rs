@@ -1,4 +1,4 @@
-//! Generated files are up to date, and `.env.example` is complete.
+//! Checks that generated files are up to date and that `.env.example` is complete.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -19,7 +19,7 @@ fn every_operation_id_is_unique() {
     for item in document["paths"].as_object().expect("paths").values() {
         for operation in item.as_object().expect("operations").values() {
             let id = operation["operationId"].as_str().expect("an id");
-            assert!(seen.insert(id.to_owned()), "{id} is not unique");
+            assert!(seen.insert(id.to_owned()), "two operations have the id {id}");
         }
     }
 }
@@ -44,6 +44,9 @@ fn env_example_lists_every_setting_and_no_unknown_ones() {
     {
         let (name, _) = line;
         let is_name = name.chars().all(|c| c.is_ascii_uppercase() || c == '_');
-        assert!(!is_name || settings.contains(&name), "{name} is not a setting");
+        assert!(
+            !is_name || settings.contains(&name),
+            ".env.example contains {name}, which is not a setting"
+        );
     }
 }

@@ -1,21 +1,21 @@
-//! Properties of a parsed item.
+//! Reads names, imports and attributes of parsed items.
 
 use syn::{
     Attribute, Ident, Item, ItemUse, Meta, Token, UseTree, ext::IdentExt as _,
     punctuated::Punctuated,
 };
 
-/// The first segment of a path that begins with `::`. Such a path starts at another crate.
+/// The first segment of a path that begins with `::`. The next segment is the name of a crate.
 pub const OTHER_CRATE: &str = "::";
 
 /// One path that a `use` item imports.
 pub struct Import {
     pub path: Vec<String>,
-    /// The name of the import in the importing module. `None` for a glob.
+    /// The name that the import has in the importing module. `None` for a glob.
     pub name: Option<String>,
 }
 
-/// The imports of a `use` item, one for each leaf of its tree.
+/// Lists the imports of a `use` item: one for each leaf of its tree.
 pub fn imports(item: &ItemUse) -> Vec<Import> {
     let mut found = Vec::new();
     let start = item.leading_colon.map(|_| OTHER_CRATE.to_owned()).into_iter().collect();
@@ -49,7 +49,7 @@ fn add_imports(tree: &UseTree, mut path: Vec<String>, found: &mut Vec<Import>) {
     }
 }
 
-/// An identifier's text, without the `r#` of a raw one.
+/// The text of an identifier, without the prefix `r#` of a raw identifier.
 pub fn text(ident: &Ident) -> String {
     ident.unraw().to_string()
 }
@@ -101,7 +101,7 @@ pub fn is_test_only(attributes: &[Attribute]) -> bool {
         if path.is_ident("cfg") {
             attribute.parse_args::<Meta>().is_ok_and(|condition| needs_test(&condition))
         } else {
-            // `#[test]` and `#[tokio::test]`.
+            // Matches `#[test]` and `#[tokio::test]`.
             path.segments.last().is_some_and(|segment| segment.ident == "test")
         }
     })

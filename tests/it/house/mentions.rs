@@ -1,4 +1,4 @@
-//! The paths that a module names: in imports, types, expressions, attributes and macros.
+//! Finds the paths that a module names in imports, types, expressions, attributes and macros.
 
 use proc_macro2::{Delimiter, TokenStream, TokenTree};
 use syn::{
@@ -11,26 +11,26 @@ use super::{
     modules::Module,
 };
 
-/// A path as it is written.
+/// A path as the source contains it.
 pub struct Mention {
     pub path: Vec<String>,
     pub place: Place,
-    /// Whether the code is compiled only for tests.
+    /// Whether the compiler includes the code only in tests.
     pub test: bool,
 }
 
-/// Where a path is written.
+/// The kind of code that contains a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// In a `use`, also before a glob.
+    /// A `use` item. The path before a glob counts as well.
     Import,
-    /// In any other code.
+    /// Any other code.
     Code,
 }
 
-/// Every path in a module, without its submodules.
+/// Finds every path in a module. Does not read its submodules.
 ///
-/// In a macro call, every sequence of tokens that looks like a path is found. The visibility
+/// In a macro call, every sequence of tokens that looks like a path counts. The visibility
 /// `pub(in path)` does not count, because it names no item.
 pub fn mentions(module: &Module) -> Vec<Mention> {
     let mut reader = Reader { test: module.test, found: Vec::new() };
@@ -87,7 +87,7 @@ impl Reader {
                     }
                     return at + 1;
                 }
-                // `a::b::*` and `a::b::<T>`.
+                // Ends the paths `a::b::*` and `a::b::<T>`.
                 _ => break,
             }
             at += 1;
@@ -100,7 +100,7 @@ impl Reader {
         at
     }
 
-    /// Serde takes paths as strings: `#[serde(with = "super::seconds")]`.
+    /// Reads paths in strings, which serde accepts: `#[serde(with = "super::seconds")]`.
     fn read_strings(&mut self, tokens: TokenStream) {
         for tree in tokens {
             let TokenTree::Literal(literal) = tree else { continue };
@@ -139,7 +139,7 @@ impl<'ast> Visit<'ast> for Reader {
 
     fn visit_path(&mut self, path: &'ast Path) {
         self.add_path(path);
-        // The arguments in angle brackets.
+        // Visits the arguments in angle brackets.
         visit::visit_path(self, path);
     }
 
@@ -155,7 +155,7 @@ impl<'ast> Visit<'ast> for Reader {
         visit::visit_attribute(self, attribute);
     }
 
-    /// The tokens in a macro call or in an attribute.
+    /// Reads the tokens in a macro call or in an attribute.
     fn visit_token_stream(&mut self, tokens: &'ast TokenStream) {
         self.read_tokens(tokens.clone());
     }
@@ -172,7 +172,7 @@ fn is_separator(trees: &[TokenTree], at: usize) -> bool {
     is_colon(trees.get(at)) && is_colon(trees.get(at + 1))
 }
 
-/// The parts of `a, b::c, d`.
+/// Splits tokens at commas: `a, b::c, d` has three parts.
 fn parts(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
     let mut parts = vec![Vec::new()];
     for tree in tokens {

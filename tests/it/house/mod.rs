@@ -1,8 +1,8 @@
-//! Rules for the source that a reader relies on: dependencies between modules, where items are
-//! defined, and generated files.
+//! Rules for the source: which modules may depend on each other, and which files may define items.
+//! Generated files must be current.
 //!
-//! The structural rules read the source with a parser. Each rule is a function of [`sources`], so
-//! that a test can show that it fails for a small crate in memory.
+//! The rules about structure parse the source. Each rule is a function of [`sources`], so that a
+//! test can also show that the rule fails for a small crate in memory.
 
 mod arrows;
 mod cycles;

@@ -1,4 +1,4 @@
-//! The tree of a crate's modules, read from its root through the `mod` declarations.
+//! Reads the module tree of a crate. It starts at the root and follows the `mod` declarations.
 
 use std::{
     collections::BTreeMap,
@@ -12,7 +12,7 @@ use super::{
     sources::{Sources, of_this_crate},
 };
 
-/// A crate: its modules, with the root first.
+/// The modules of a crate. The root is the first one.
 pub struct Crate {
     pub modules: Vec<Module>,
 }
@@ -23,25 +23,26 @@ pub type ModuleId = usize;
 pub const ROOT: ModuleId = 0;
 
 pub struct Module {
-    /// The path of the file below `src`. For an inline module, the file that contains it.
+    /// The path of the module's file, relative to `src`. For an inline module, the path of the file
+    /// that contains it.
     pub file: PathBuf,
-    /// Its names from the root of the crate, such as `["store", "pool"]`.
+    /// The path of the module from the root of the crate, such as `["store", "pool"]`.
     pub path: Vec<String>,
     pub parent: Option<ModuleId>,
-    /// Whether it is compiled only for tests.
+    /// Whether the compiler includes the module only in tests.
     pub test: bool,
-    /// Its items, without submodules.
+    /// The items of the module, without its submodules.
     pub items: Vec<Item>,
-    /// The bindings of each name, except names that exist only in tests.
+    /// What each name in the module refers to. Names that exist only in tests are absent.
     pub names: BTreeMap<String, Vec<Binding>>,
-    /// The paths of its glob imports.
+    /// The paths of the module's glob imports.
     pub globs: Vec<Vec<String>>,
 }
 
 pub enum Binding {
     Module(ModuleId),
     Item,
-    /// The path of a `use`.
+    /// The path that a `use` item imports.
     Import(Vec<String>),
 }
 
@@ -53,11 +54,11 @@ struct Place {
 }
 
 impl Crate {
-    /// Reads the crate whose root is this file, such as `lib.rs`.
+    /// Reads the crate whose root is the file `root`, such as `lib.rs`.
     ///
     /// # Panics
     ///
-    /// When a file cannot be parsed, or a declared module has no file.
+    /// Panics if a file cannot be parsed, or if a declared module has no file.
     pub fn read(sources: &Sources, root: &str) -> Self {
         let mut this = Self { modules: Vec::new() };
         let place = Place { path: Vec::new(), parent: None, test: false };
@@ -79,7 +80,7 @@ impl Crate {
         self.read_module(sources, file, &folder, parsed.items, place)
     }
 
-    /// `folder` contains the files of the modules that this one declares.
+    /// Reads a module. `folder` contains the files of the modules that it declares.
     fn read_module(
         &mut self,
         sources: &Sources,
@@ -156,7 +157,7 @@ impl Crate {
     }
 }
 
-/// An exported macro is an item of the crate's root.
+/// Whether the macro is exported. An exported macro is an item of the crate's root.
 fn is_exported(item: &ItemMacro) -> bool {
     item.attrs.iter().any(|attribute| attribute.path().is_ident("macro_export"))
 }
@@ -167,7 +168,7 @@ fn file_of_module(sources: &Sources, folder: &Path, name: &str) -> PathBuf {
 }
 
 #[test]
-fn every_source_file_is_a_module_of_the_library_or_of_the_binary() {
+fn every_source_file_is_a_module_of_the_library_or_the_binary() {
     let sources = of_this_crate();
     let roots = ["lib.rs", "main.rs"].map(|root| Crate::read(&sources, root));
     for file in sources.keys() {

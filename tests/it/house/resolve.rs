@@ -4,29 +4,29 @@ use std::collections::BTreeSet;
 
 use super::modules::{Binding, Crate, Module, ModuleId, ROOT};
 
-/// The target of a path.
+/// An item or a module that a path refers to.
 pub enum Target {
     Module(ModuleId),
-    /// An item that the module defines. For a path to a variant or an associated function this is
-    /// the type.
+    /// An item that the module defines. For a path to a variant or an associated function, the item
+    /// is the type.
     Item(ModuleId, String),
     /// An item of another crate that the module imports.
     External(ModuleId, String),
 }
 
-/// The targets of a path in a module, through imports and re-exports. A path to another crate has
-/// no target. A name of both a module and a function, for example, has two.
+/// Finds the targets of a path in a module. Follows imports and re-exports. A path to another crate
+/// has no target. A name that belongs to both a module and a function has two targets.
 pub fn resolve(krate: &Crate, module: ModuleId, path: &[String]) -> Vec<Target> {
     Resolver { modules: &krate.modules, open: BTreeSet::new() }.path(module, path)
 }
 
 struct Resolver<'a> {
     modules: &'a [Module],
-    /// The imports that are being followed, to detect recursion.
+    /// The imports on the current search path. They stop infinite recursion.
     open: BTreeSet<Import>,
 }
 
-/// A name in a module, and the import that may bring it in.
+/// A name in a module, and the import that may define it.
 type Import = (ModuleId, String, Through);
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +52,7 @@ impl Resolver<'_> {
         }
     }
 
-    /// A path whose first name is defined in `module` itself.
+    /// Resolves a path whose first name `module` itself defines.
     fn inside(&mut self, module: ModuleId, path: &[String]) -> Vec<Target> {
         let Some((first, rest)) = path.split_first() else { return vec![Target::Module(module)] };
         if matches!(first.as_str(), "self" | "super") {
@@ -60,7 +60,7 @@ impl Resolver<'_> {
         }
         let found = self.look_up(module, first);
         if found.is_empty() {
-            // A macro call defines the item.
+            // A macro call may define the item.
             return vec![Target::Item(module, first.clone())];
         }
         self.onward(found, rest)

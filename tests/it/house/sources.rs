@@ -1,11 +1,11 @@
-//! The source files that a rule checks: those of this crate, or a sample in memory.
+//! The source files that a rule checks: the files of this crate, or a sample crate in memory.
 
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
 
-/// The text of each file, by its path below `src`.
+/// Maps the path of each file, relative to `src`, to its text.
 pub type Sources = BTreeMap<PathBuf, String>;
 
 pub fn of_this_crate() -> Sources {

@@ -1,5 +1,5 @@
-//! Every operation of the API and of the store and every page of the dashboard has a tracing span
-//! with its own name, which records only the fields that it lists.
+//! Every API operation, store operation and dashboard page has a tracing span with its own name.
+//! The span records only the fields that it lists.
 
 use std::path::Path;
 
@@ -7,8 +7,8 @@ use syn::visit::{self, Visit};
 
 use super::sources::{Sources, of_this_crate, sample};
 
-/// Operations of the API, handlers of the dashboard, and public async methods of the store that have
-/// no span, or one that records every argument.
+/// Finds API operations, dashboard handlers and public async store methods that have no span, or
+/// whose span records every argument.
 fn without_a_span(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let pages = handlers_of_pages(sources);
@@ -57,8 +57,8 @@ fn is_named(attribute: &syn::Attribute, name: &str) -> bool {
     segments.len() > 1 && segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-/// Whether there is a span that records no argument unless it is listed. An account as the client
-/// wrote it is not listed: it may be an API key in the wrong place.
+/// Whether there is a span that records only listed arguments. The list must not contain the
+/// account as the client wrote it: a client may send an API key there by mistake.
 fn has_span(attributes: &[syn::Attribute]) -> bool {
     let spans = attributes.iter().filter(|attribute| is_named(attribute, "instrument"));
     let mut lists = spans.filter_map(|attribute| attribute.meta.require_list().ok());
@@ -69,7 +69,8 @@ fn has_span(attributes: &[syn::Attribute]) -> bool {
     })
 }
 
-/// The handlers that the dashboard's routes name, such as `get(keys::list)`: module and function.
+/// Finds the module and the function of each handler in the dashboard's routes, such as
+/// `get(keys::list)`.
 fn handlers_of_pages(sources: &Sources) -> Vec<(String, String)> {
     struct Handlers(Vec<(String, String)>);
 
@@ -120,7 +121,7 @@ fn every_operation_has_a_tracing_span() {
 }
 
 #[test]
-fn operation_without_a_span_is_found() {
+fn rule_finds_an_operation_without_a_span() {
     let files = [
         ("http.rs", "#[utoipa::path(get)] pub async fn list() {}"),
         ("store.rs", "impl Store { pub async fn find(&self) {} fn pool(&self) {} }"),

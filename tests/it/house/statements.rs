@@ -1,19 +1,19 @@
-//! Every SQL statement of the program has a comment after its first word that names it, so that a
-//! reader of `pg_stat_statements` can find it. Since Postgres 18 the view drops a comment before
-//! that word.
+//! Every SQL statement of the program has a comment with its name after its first word. The name
+//! identifies the statement in `pg_stat_statements`. Since Postgres 18 this view drops a comment
+//! before the first word.
 
 use std::collections::BTreeMap;
 
 use super::sources::{Sources, of_this_crate, sample};
 
-/// The calls that contain a statement: `sqlx::query!(`, `sqlx::query_as!(`, `sqlx::raw_sql(` ….
+/// The calls that contain a statement, such as `sqlx::query!(` and `sqlx::raw_sql(`.
 const CALLS: [&str; 2] = ["sqlx::query", "sqlx::raw_sql"];
 
-/// The calls of macros of this crate that build a statement. The first argument is its name.
+/// Macros of this crate that build a statement. Their first argument is the statement's name.
 const MACROS: [&str; 4] =
     ["select_accounts!(", "select_holds!(", "select_keys!(", "select_purchases!("];
 
-/// One sentence for each statement without a name, and for each name that is not unique.
+/// Returns one sentence for each statement without a name, and for each name that is not unique.
 fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
     let mut faults = Vec::new();
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
@@ -21,7 +21,8 @@ fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for (at, _) in CALLS.iter().flat_map(|call| code.match_indices(call)) {
             let rest = &code[at..];
-            // The first string literal of the call. A macro of this crate builds it from a name.
+            // The first string literal of the call is the statement. Some statements are built by a
+            // macro of this crate, which inserts the name.
             let Some((_, literal)) = rest.split_once('"') else { continue };
             let comment = literal.split_once(" /* ").filter(|(word, _)| is_keyword(word));
             match comment.and_then(|(_, name)| name.split_once(" */")) {
@@ -60,7 +61,7 @@ fn every_sql_statement_has_a_unique_name_after_its_first_word() {
 }
 
 #[test]
-fn missing_misplaced_and_duplicate_sql_statement_names_are_found() {
+fn rule_finds_missing_misplaced_and_duplicate_sql_statement_names() {
     let named = "sqlx::query!(\"SELECT /* a.one */ 1\");";
     let unnamed = "sqlx::query_as!(Row, r#\"SELECT 1\"#);";
     assert!(unnamed_or_duplicate(&sample(&[("a.rs", named)])).is_empty());
