@@ -1,5 +1,5 @@
-//! After a change that forbids a key has returned, no node passes the key: three services that are
-//! killed, stopped, cut off and restarted.
+//! After a change that forbids a key has returned, no node passes the key. The test runs three
+//! services, and kills, freezes, isolates and restarts them.
 
 mod record;
 mod world;
@@ -21,7 +21,7 @@ const LONG_VARIABLE: &str = "TOLLGATE_TEST_LONG";
 const LONG_RUN: Duration = Duration::from_secs(600);
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn key_is_refused_on_every_node_after_a_change_that_forbids_it_has_returned() {
+async fn key_is_refused_on_every_node_once_a_change_that_forbids_it_has_returned() {
     let world = World::start().await;
     let clients = world.start_clients();
     let began = Instant::now();
@@ -31,7 +31,7 @@ async fn key_is_refused_on_every_node_after_a_change_that_forbids_it_has_returne
         run_phase(&world, "a node is stopped for 5 s", a_node_is_stopped(&world)).await;
         run_phase(&world, "connections are terminated", connections_are_terminated(&world)).await;
         for (name, to_database, to_node) in [
-            ("a node is cut off", false, false),
+            ("a node is isolated", false, false),
             ("a node receives nothing from the database", true, false),
             ("the database receives nothing from a node", false, true),
         ] {
@@ -80,10 +80,10 @@ async fn a_node_is_stopped(world: &Arc<World>) {
     let node = &world.nodes[1];
     node.is_available.store(false, Ordering::Relaxed);
     node.signal(Signal::STOP);
-    // The lease of the node ends during these changes.
+    // The lease of the stopped node ends during these changes.
     world.make_changes(40).await;
     eventually("the node is stopped for 5 s", async || {
-        // A renewal is valid for 2 s.
+        // A lease lasts 2 s.
         let stopped = "SELECT count(*) FROM nodes
                        WHERE lease_ends_at < clock_timestamp() - interval '3 s'";
         sqlx::query_scalar::<_, i64>(stopped).fetch_one(&world.pool).await.ok() == Some(1)
@@ -113,7 +113,7 @@ async fn connections_are_terminated(world: &Arc<World>) {
 
 async fn a_node_is_cut_off(world: &Arc<World>, to_database: bool, to_node: bool) {
     let node = &world.nodes[0];
-    // During changes, some of which are being made on this node.
+    // The cut happens while clients make changes, some of them on this node.
     let ((), ()) = tokio::join!(world.make_changes(40), async {
         node.proxy.set_open(to_database, to_node);
         node.is_available.store(false, Ordering::Relaxed);

@@ -1,24 +1,25 @@
-//! The changes of keys, the requests with them, and whether both match.
+//! Records changes of keys and requests with keys, and checks that each response fits the changes.
 
 use std::{
     sync::{Mutex, PoisonError},
     time::Instant,
 };
 
-/// A time in which a key must not pass: from a change until the change that undoes it.
+/// A period in which a key must not pass. It lasts from a change that forbids the key until the
+/// change that undoes it.
 #[derive(Clone, Copy, Debug)]
 struct Ban {
-    /// When the change was first sent. From then on it may be in force.
+    /// When the change was first sent. The ban may be in force from this time on.
     sent: Instant,
-    /// When the change had returned. From then on it is in force.
+    /// When the change had returned. The ban is in force from this time on.
     returned: Option<Instant>,
-    /// When the undo was first sent. From then on the ban may have ended.
+    /// When the undo was first sent. The ban may have ended at any time after this.
     undo_sent: Option<Instant>,
-    /// When the undo had returned. From then on the ban has ended.
+    /// When the undo had returned. The ban has ended by this time.
     undo_returned: Option<Instant>,
 }
 
-/// A request with its response, and the node that served it.
+/// A request, the node that served it, and the result.
 #[derive(Clone, Copy, Debug)]
 struct Request {
     begun: Instant,
@@ -44,7 +45,7 @@ pub struct Tally {
 }
 
 impl Record {
-    /// A change that forbids the key is sent. It may be sent again.
+    /// Records that a client sends a change that forbids the key. The client may retry the request.
     pub fn ban_sent(&self) {
         let now = Instant::now();
         lock(&self.bans).push(Ban {
@@ -72,11 +73,12 @@ impl Record {
         lock(&self.requests).push(request);
     }
 
-    /// Counts the requests, and adds a violation for each wrong response.
+    /// Counts the requests of the key, and adds a violation for each wrong response.
     pub fn judge(&self, key: &str, tally: &mut Tally, violations: &mut Vec<String>) {
         let bans = lock(&self.bans);
         for request in lock(&self.requests).iter() {
-            // Certainly banned: during the whole time from the request to its response.
+            // The key was certainly banned if the ban was in force from the request to its
+            // response.
             let certain_ban = bans.iter().find(|ban| {
                 ban.returned.is_some_and(|at| at <= request.begun)
                     && ban.undo_sent.is_none_or(|at| at >= request.answered)

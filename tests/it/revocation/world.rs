@@ -1,5 +1,5 @@
-//! Three services on one Postgres, each behind a proxy that can be cut. Clients send requests to
-//! all services, while backends change keys.
+//! Three services on one Postgres, each behind a proxy that the test can interrupt. Clients send
+//! requests to all services, while backends change keys.
 
 use std::{
     sync::{
@@ -37,7 +37,7 @@ const KEYS_PER_ACCOUNT: usize = 5;
 const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
 
-/// How many revoked keys clients still use, in addition to the others.
+/// How many revoked keys the clients continue to use, in addition to live keys.
 const DEAD_KEYS: usize = 100;
 
 pub struct World {
@@ -47,7 +47,7 @@ pub struct World {
     admin_key: String,
     pub nodes: Vec<Node>,
     accounts: Vec<tokio::sync::Mutex<Account>>,
-    /// The keys that clients use.
+    /// The keys with which clients send requests.
     keys: RwLock<Vec<Arc<Key>>>,
     /// Revoked keys that clients no longer use.
     retired: Mutex<Vec<Arc<Key>>>,
@@ -62,7 +62,7 @@ pub struct Node {
     pub proxy: Proxy,
     process: Mutex<Option<Process>>,
     address: Mutex<String>,
-    /// Whether backends send changes to this node and expect a response.
+    /// Whether backends send changes to this node and expect a response from it.
     pub is_available: AtomicBool,
 }
 
@@ -78,7 +78,7 @@ pub struct Key {
     revoked: AtomicBool,
 }
 
-/// A change after which the key must not pass.
+/// A change that forbids a key.
 #[derive(Clone, Copy)]
 enum Change {
     Revoke,
@@ -161,7 +161,7 @@ impl World {
         (0..CLIENTS).map(client).collect()
     }
 
-    /// Makes `number` changes at available nodes, several concurrently.
+    /// Makes `number` changes through available nodes. Several backends work concurrently.
     pub async fn make_changes(self: &Arc<Self>, number: usize) {
         let remaining = Arc::new(AtomicUsize::new(number));
         let backend = |index: usize| {
@@ -171,7 +171,7 @@ impl World {
                 let decrement = |remaining: usize| remaining.checked_sub(1);
                 let order = Ordering::Relaxed;
                 while remaining.fetch_update(order, order, decrement).is_ok() {
-                    // Each backend has accounts of its own.
+                    // Backends do not share accounts.
                     let account = random.random_range(0..ACCOUNTS / BACKENDS) * BACKENDS + index;
                     let mut account = world.accounts[account].lock().await;
                     world.make_one_change(&mut account, &mut random).await;
@@ -197,7 +197,7 @@ impl World {
         .await;
     }
 
-    /// Stops everything. Returns the counts and the violations.
+    /// Stops the clients, the services and Postgres. Returns the counts and the violations.
     pub async fn finish(&self, clients: Vec<tokio::task::JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for client in clients {
@@ -254,7 +254,7 @@ impl World {
             return;
         };
         let status = answer.status().as_u16();
-        // The body is read so that the connection can be used again.
+        // The connection can be reused only after the body has been read.
         let _ = answer.into_body().collect().await;
         match status {
             200 => key.record.answered(begun, node, true),
@@ -264,7 +264,8 @@ impl World {
         }
     }
 
-    /// Makes a change, sends requests to every node after it has returned, and then undoes it.
+    /// Makes a change, waits until it has returned, sends requests to every node, and then undoes
+    /// the change.
     async fn make_one_change(&self, account: &mut Account, random: &mut StdRng) {
         let index = random.random_range(0..account.keys.len());
         let key = Arc::clone(&account.keys[index]);
@@ -275,7 +276,7 @@ impl World {
             _ => vec![Arc::clone(&key)],
         };
         let (method, path, body, undo) = change.request(account, &key);
-        // Puts the key into the caches of the nodes.
+        // These requests put the key into the caches of the nodes.
         self.send_to_all_nodes(&key).await;
         keys.iter().for_each(|key| key.record.ban_sent());
         self.send_until_it_returns(random, &method, &path, &body).await;
@@ -300,7 +301,8 @@ impl World {
             (0..NODES).filter(|node| self.nodes[*node].is_available.load(Ordering::Relaxed));
         let mut requests =
             nodes.map(|node| self.send_request(node, key)).collect::<Vec<_>>().into_iter();
-        // Concurrently: otherwise the last node would have more time to learn of the change.
+        // The requests are concurrent. Otherwise the last node would have more time to apply the
+        // change.
         match (requests.next(), requests.next(), requests.next()) {
             (Some(first), Some(second), Some(third)) => drop(tokio::join!(first, second, third)),
             (Some(first), Some(second), None) => drop(tokio::join!(first, second)),
@@ -360,7 +362,7 @@ impl World {
         key
     }
 
-    /// Sends a request with the admin key. Returns `None` if the node could not serve it.
+    /// Sends a request with the admin key. Returns `None` if the node could not process it.
     async fn send_as_admin(
         &self,
         node: usize,
@@ -388,7 +390,7 @@ impl World {
 }
 
 impl Node {
-    /// Starts the service and waits until it serves.
+    /// Starts the service and waits until it accepts requests.
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
@@ -416,7 +418,7 @@ impl Node {
         self.address.lock().expect("no panic").clone()
     }
 
-    /// The value of a metric, if the node responds.
+    /// The value of a metric, or `None` if the node does not respond.
     pub async fn metric(&self, name: &str) -> Option<u64> {
         let address = self.process.lock().expect("no panic").as_ref()?.metrics;
         let name = format!("{name} ");
@@ -441,7 +443,8 @@ impl Account {
 }
 
 impl Change {
-    /// The request for the change, and the body that undoes it unless it is final.
+    /// The request for the change, and the body of the request that undoes it. A final change has
+    /// no such body.
     fn request(self, account: &Account, key: &Key) -> (Method, String, Value, Option<Value>) {
         let of_account = account.path();
         let of_key = format!("{of_account}/keys/{}", key.id);
