@@ -1,5 +1,5 @@
-//! The clients: some buy and place holds, and the tenant tops up the accounts. Each repeats its
-//! request until it knows the outcome, and sometimes disconnects early.
+//! The clients: some make purchases and holds, and the tenant tops up the accounts. Each client
+//! retries its request until it knows the outcome, and sometimes disconnects early.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -21,31 +21,32 @@ use crate::harness::{Answer, Call, PATIENCE};
 /// The largest amount of a purchase, in minor units.
 const MAX_AMOUNT: i64 = 50;
 
-/// How often accounts are topped up.
+/// How often the tenant tops up the accounts.
 const TOP_UP_INTERVAL: Duration = Duration::from_millis(100);
 
-/// The part of the requested amounts that an account gets as credit. The rest is declined.
+/// The fraction of the requested amounts that an account gets as credit. The service declines the
+/// rest.
 const TOP_UP_PERCENT: i64 = 70;
 
-/// A client that disconnects early does so within this time.
+/// The longest time after which a client disconnects early.
 const MAX_DISCONNECT_MICROS: u64 = 2000;
 
 /// How long a client waits after a 503.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Reads the outcome from a response. Returns `None` if the response must not occur.
+/// Reads the outcome from a response. Returns `None` for a response that must not occur.
 type ReadOutcome = fn(&Answer) -> Option<Outcome>;
 
-/// A request that may be sent several times.
+/// A request that a client may send several times.
 struct ClientRequest<'a> {
-    /// Each attempt uses one of these keys.
+    /// The API keys. Each attempt uses one of them.
     keys: &'a [String],
     call: Call,
     read: ReadOutcome,
 }
 
 impl World {
-    /// A client: sends one order after the other until the test finishes.
+    /// Runs a client, which sends one order after another until the test finishes.
     pub async fn run_client(self: Arc<Self>) {
         let mut random = self.random();
         while !self.is_finished() {
@@ -64,8 +65,8 @@ impl World {
         }
     }
 
-    /// The tenant: credits every account with less than its clients requested, until the test
-    /// finishes.
+    /// Runs the tenant until the test finishes. It credits every account with less than its clients
+    /// requested.
     pub async fn run_top_ups(self: Arc<Self>) {
         let mut random = self.random();
         let mut ticks = interval(TOP_UP_INTERVAL);
@@ -100,7 +101,7 @@ impl World {
         order.attempts = if is_keyed {
             self.send_until_decided(&request, random).await
         } else {
-            // Without an idempotency key, a second request would be another purchase.
+            // Without an idempotency key, a second request would make another purchase.
             vec![self.send(&request, random).await]
         };
         order
@@ -117,7 +118,7 @@ impl World {
         order
     }
 
-    /// Captures a hold, or a part of it, or voids it.
+    /// Captures a hold in full or in part, or voids it.
     async fn close(&self, account: usize, id: Uuid, amount: i64, random: &mut StdRng) -> Closing {
         let path = |action: &str| format!("/v1/holds/{}/{action}", HoldId::from_uuid(id));
         let captured = match random.random_range(0..3) {
@@ -189,7 +190,7 @@ impl World {
             Attempt { begun, ended, outcome: Outcome::Unknown, replayed: false, body: Vec::new() };
         match answer.ok().flatten() {
             None => {}
-            // Immediate retries would slow down the recovery of the service.
+            // Retries without a pause would slow down the recovery of the service.
             Some(answer) if answer.status == 503 => sleep(RETRY_DELAY).await,
             Some(answer) => {
                 attempt.outcome = (request.read)(&answer).unwrap_or_else(|| {

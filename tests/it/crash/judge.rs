@@ -71,15 +71,15 @@ struct OrderRows<'a> {
 
 /// An order that the service decided.
 struct Decision<'a> {
-    /// The `seq` of its entry and `false`; for a decline, the `seq` of the entry before it and
-    /// `true`.
+    /// The position in the ledger. For an order with an entry: its `seq` and `false`. For a
+    /// decline: the `seq` of the entry before it and `true`.
     position: (i64, bool),
     begun: Instant,
     answered: Instant,
     reference: &'a str,
 }
 
-/// Finds every violation in an account. No operation may still run.
+/// Finds every violation in an account. All operations must have finished before.
 pub async fn judge(pool: &PgPool, account: &str, orders: &[&Order]) -> Vec<String> {
     let stored = StoredAccount::read(pool, account).await;
     let mut violations = Vec::new();
@@ -90,7 +90,7 @@ pub async fn judge(pool: &PgPool, account: &str, orders: &[&Order]) -> Vec<Strin
         let reference = &order.reference;
         check_replays(reference, &order.attempts, true, &mut violations);
         if let Some(Closing { captured, attempts }) = &order.closing {
-            // A repeated void is not marked as a replay.
+            // The service does not mark the response to a repeated void as a replay.
             check_replays(reference, attempts, captured.is_some(), &mut violations);
         }
     }
@@ -128,7 +128,8 @@ impl StoredAccount {
         }
     }
 
-    /// The entries have no gaps, sum to the balance, and each has its purchase or credit.
+    /// Checks that the entries have no gaps and sum to the balance, and that each entry has its
+    /// purchase or credit.
     fn check_chain(&self, violations: &mut Vec<String>) {
         let causes: HashMap<Uuid, &Cause> =
             self.causes.iter().map(|cause| (cause.id, cause)).collect();
@@ -172,7 +173,7 @@ impl StoredAccount {
         }
     }
 
-    /// The rows match the outcome of each order, once, and there are no other rows.
+    /// Checks that the rows match the outcome of each order once, and that there are no other rows.
     fn check_orders(&self, orders: &[&Order], violations: &mut Vec<String>) {
         let mut all_rows: HashMap<&str, OrderRows<'_>> = HashMap::new();
         for cause in &self.causes {
@@ -192,9 +193,11 @@ impl StoredAccount {
             self.check_order(order, &rows, violations);
         }
         for OrderRows { causes, holds, .. } in all_rows.values() {
-            violations.push(format!("no order exists for {causes:?} {holds:?}"));
+            violations.push(format!("no order explains the rows {causes:?} {holds:?}"));
         }
-        violations.extend(records.values().map(|record| format!("no order exists for {record:?}")));
+        violations.extend(
+            records.values().map(|record| format!("no order explains the record {record:?}")),
+        );
     }
 
     fn check_order(&self, order: &Order, rows: &OrderRows<'_>, violations: &mut Vec<String>) {
@@ -202,7 +205,7 @@ impl StoredAccount {
         let outcome = first_outcome(&order.attempts);
         if !fits_amount(outcome, amount) {
             violations
-                .push(format!("{reference} is for {amount}, but has the outcome {outcome:?}"));
+                .push(format!("{reference} requests {amount}, but has the outcome {outcome:?}"));
         }
         let is_recorded =
             order.idempotency_key.is_none() || self.is_recorded(outcome, amount, rows.record);
@@ -243,7 +246,7 @@ impl StoredAccount {
         }
     }
 
-    /// Whether the purchase or credit matches the outcome, and there is at most one.
+    /// Whether there is at most one purchase or credit, and it matches the outcome.
     fn is_applied(
         &self,
         outcome: Outcome,
@@ -265,8 +268,8 @@ impl StoredAccount {
         match_order && match_outcome
     }
 
-    /// Whether the record of the `Idempotency-Key` matches the outcome, and a decline was right at
-    /// its position in the ledger.
+    /// Whether the record of the `Idempotency-Key` matches the outcome. A decline must also be
+    /// correct at its position in the ledger.
     fn is_recorded(&self, outcome: Outcome, amount: i64, record: Option<&Record>) -> bool {
         match (outcome, record) {
             (Outcome::Done { id, .. }, Some(record)) => record.cause_id == Some(id),
@@ -283,11 +286,12 @@ impl StoredAccount {
         }
     }
 
-    /// An order that was answered before another began comes before it in the ledger.
+    /// Checks the order in time: if the response to one order came before another order began, the
+    /// first order is earlier in the ledger.
     fn check_order_in_time(&self, orders: &[&Order], violations: &mut Vec<String>) {
         let mut decisions = self.decisions(orders);
         decisions.sort_by_key(|decision| decision.position);
-        // The earlier decision that began last.
+        // Of the earlier decisions, the one that began last.
         let mut latest: Option<&Decision<'_>> = None;
         for same_position in decisions.chunk_by(|one, next| one.position == next.position) {
             for later in same_position {
@@ -304,7 +308,7 @@ impl StoredAccount {
         }
     }
 
-    /// The decisions whose position in the ledger is known.
+    /// Lists the decisions whose position in the ledger is known.
     fn decisions<'a>(&self, orders: &[&'a Order]) -> Vec<Decision<'a>> {
         let seqs: HashMap<Uuid, i64> =
             self.causes.iter().map(|cause| (cause.id, cause.seq)).collect();
@@ -315,7 +319,7 @@ impl StoredAccount {
             let closing = order.closing.as_ref().map(|closing| &closing.attempts);
             for attempts in std::iter::once(&order.attempts).chain(closing) {
                 let position = match first_outcome(attempts) {
-                    // A hold has no entry.
+                    // A hold has no ledger entry.
                     Outcome::Done { id, .. } => seqs.get(&id).map(|seq| (*seq, false)),
                     Outcome::Declined { .. } => {
                         let key = order.idempotency_key.as_deref();
@@ -388,7 +392,7 @@ fn fits_amount(outcome: Outcome, amount: i64) -> bool {
     }
 }
 
-/// Whether the hold matches its outcome and that of its closing, and there is at most one.
+/// Whether there is at most one hold, and it matches its outcome and the outcome of its closing.
 fn is_held(outcome: Outcome, amount: i64, closing: Option<&Closing>, holds: &[&Hold]) -> bool {
     let hold = match (outcome, holds) {
         (Outcome::Done { id, .. }, [hold]) if hold.hold_id == id => hold,

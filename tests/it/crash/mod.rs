@@ -1,6 +1,6 @@
-//! The ledger matches the responses that clients received: each purchase is in it once, and in
-//! order. Clients of two services retry and disconnect, while services and Postgres are killed and
-//! connections are cut.
+//! The ledger matches the responses that clients received: it contains each purchase once, and in
+//! order. Clients of two services retry and disconnect, while the test kills services and Postgres
+//! and cuts connections.
 
 mod clients;
 mod judge;
@@ -21,14 +21,14 @@ const LONG_VARIABLE: &str = "TOLLGATE_TEST_LONG";
 const SHORT_RUN: usize = 20_000;
 const LONG_RUN: usize = 200_000;
 
-/// How many replies are cut off, one after the other.
+/// How many replies the test cuts off, one after another.
 const CUTS: usize = 30;
 
-/// The bytes of a purchase in a batch on its way to the database: the length of its kind, and the
-/// kind. The text of a statement does not contain them.
+/// The bytes that identify a purchase in a batch on its way to the database: the length of the
+/// operation's kind, and the kind. The text of a statement does not contain these bytes.
 const PURCHASE_IN_BATCH: &str = "\0\0\0\x08purchase";
 
-/// How many violations are shown. One fault often causes many.
+/// How many violations the failure message shows. One fault often causes many violations.
 const MAX_SHOWN: usize = 50;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,7 +54,7 @@ async fn ledger_matches_every_response_that_clients_received_despite_crashes() {
     assert!(tally.captured > 20 && tally.voided > 20 && tally.replayed > 100, "{tally:?}");
 }
 
-/// Runs one phase, and prints how many orders clients finished meanwhile.
+/// Runs one phase, and prints how many orders clients finished during it.
 async fn run_phase(world: &Arc<World>, name: &str, phase: impl Future<Output = ()>) {
     let (began, before) = (Instant::now(), world.orders_done());
     phase.await;
@@ -87,7 +87,7 @@ async fn connections_are_terminated(world: &Arc<World>) {
     }
 }
 
-/// The database commits a batch, but its node does not receive the reply.
+/// Lets the database commit a batch, and cuts off the reply to the node.
 async fn replies_are_cut_off(world: &Arc<World>) {
     for number in 0..CUTS {
         let proxy = &world.nodes[number % NODES].proxy;

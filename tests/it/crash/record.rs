@@ -1,4 +1,4 @@
-//! What clients wanted, the requests that they sent for it, and the outcomes that they received.
+//! Records the orders of clients, the requests that they sent, and the outcomes that they received.
 
 use std::time::Instant;
 
@@ -7,18 +7,18 @@ use uuid::Uuid;
 
 use crate::harness::Call;
 
-/// An operation that a client wants once, however often it sends the request.
+/// An operation that must take effect once, even if the client sends the request several times.
 pub struct Order {
     pub kind: Kind,
-    /// The number of the account.
+    /// The index of the account.
     pub account: usize,
-    /// Minor units.
+    /// The amount in minor units.
     pub amount: i64,
-    /// Unique for each order. It is in the request body, and so in the database.
+    /// A unique text for each order. The request body contains it, and so the database stores it.
     pub reference: String,
     pub idempotency_key: Option<String>,
     pub attempts: Vec<Attempt>,
-    /// Only for a hold that was created.
+    /// The closing of the hold. Only a created hold has one.
     pub closing: Option<Closing>,
 }
 
@@ -29,14 +29,14 @@ pub enum Kind {
     Credit,
 }
 
-/// The end of a hold.
+/// A request that captures or voids a hold.
 pub struct Closing {
-    /// The amount to capture, in minor units; `None` to void the hold.
+    /// The amount to capture, in minor units. `None` voids the hold.
     pub captured: Option<i64>,
     pub attempts: Vec<Attempt>,
 }
 
-/// One request for an order.
+/// One request of an order, with its outcome.
 pub struct Attempt {
     pub begun: Instant,
     pub ended: Instant,
@@ -45,10 +45,11 @@ pub struct Attempt {
     pub body: Vec<u8>,
 }
 
-/// What a response says. Amounts are minor units.
+/// The outcome of a request, as its response reports it. Amounts are in minor units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The purchase, the credit or the hold, and the balance after it if the response has one.
+    /// The service made the purchase, the credit or the hold. The balance after it is present if
+    /// the response has it.
     Done {
         id: Uuid,
         amount: i64,
@@ -60,20 +61,20 @@ pub enum Outcome {
     },
     /// The hold had expired and could not be closed.
     Expired,
-    /// There was no response, or a 503.
+    /// The client received no response, or a 503.
     Unknown,
-    /// A response that must not occur. It is a violation by itself.
+    /// A response that must not occur. Each one is a violation.
     Unexpected,
 }
 
-/// Counts of what happened, to check that the test exercised it.
+/// Counts of events, to check that the test exercised each kind.
 #[derive(Default, Debug)]
 pub struct Tally {
     pub requests: usize,
-    /// Requests whose outcome was unknown.
+    /// Requests with an unknown outcome.
     pub unknown: usize,
     pub replayed: usize,
-    /// Purchases without a hold.
+    /// Purchases that did not capture a hold.
     pub accepted: usize,
     /// Purchases and holds.
     pub declined: usize,
@@ -83,7 +84,7 @@ pub struct Tally {
 }
 
 impl Order {
-    /// The request for the order, without a key.
+    /// Builds the request of the order, without an API key.
     pub fn call(&self, path: &str) -> Call {
         let body = json!({"amount": decimal(self.amount), "reference": self.reference});
         let call = Call::new("POST", path).json(body);
@@ -95,7 +96,7 @@ impl Order {
 }
 
 impl Kind {
-    /// The name in the database.
+    /// The name of the kind in the database.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Purchase => "purchase",
@@ -127,20 +128,20 @@ impl Tally {
     }
 }
 
-/// The first known outcome of the attempts.
+/// Returns the first known outcome of the attempts.
 pub fn first_outcome(attempts: &[Attempt]) -> Outcome {
     let mut outcomes = attempts.iter().map(|attempt| attempt.outcome);
     outcomes.find(|outcome| *outcome != Outcome::Unknown).unwrap_or(Outcome::Unknown)
 }
 
-/// The time from the start of the first attempt to the first known outcome. The service decided the
-/// order within it.
+/// Returns when the first attempt began and when the first known outcome arrived. The service
+/// decided the order between these two times.
 pub fn decision_span(attempts: &[Attempt]) -> Option<(Instant, Instant)> {
     let answered = attempts.iter().find(|attempt| attempt.outcome != Outcome::Unknown)?;
     Some((attempts.first()?.begun, answered.ended))
 }
 
-/// An amount as the service writes it, with all decimals of the currency.
+/// Formats an amount like the service, with all decimals of the currency.
 pub fn decimal(minor_units: i64) -> String {
     format!("{}.{:06}", minor_units / 1_000_000, minor_units % 1_000_000)
 }

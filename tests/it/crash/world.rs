@@ -41,8 +41,8 @@ const CLIENTS: usize = 16;
 /// The opening balance of an account, in minor units.
 const OPENING: i64 = 1000;
 
-/// A connection that was idle for longer is not used again. The service closes idle connections
-/// after 30 s, and a request could be lost at that moment.
+/// How long a client keeps an idle connection. The service closes idle connections after 30 s, and
+/// a request could be lost at that moment.
 const MAX_IDLE: Duration = Duration::from_secs(5);
 
 pub struct World {
@@ -67,15 +67,15 @@ pub struct Node {
     pub proxy: Proxy,
     process: Mutex<Option<Process>>,
     address: Mutex<String>,
-    /// Increases with each start and each kill: odd while the node serves.
+    /// The number of starts and kills so far. It is odd while the node serves requests.
     lives: AtomicUsize,
 }
 
 pub struct Account {
     pub name: String,
-    /// The texts of its keys.
+    /// The texts of the account's keys.
     pub keys: Vec<String>,
-    /// Minor units that clients requested since the last top-up.
+    /// The amount that clients requested since the last top-up, in minor units.
     pub requested: AtomicI64,
 }
 
@@ -138,7 +138,7 @@ impl World {
         tasks
     }
 
-    /// How many orders clients have finished.
+    /// The number of orders that clients have finished.
     pub fn orders_done(&self) -> usize {
         self.orders_done.load(Ordering::Relaxed)
     }
@@ -149,7 +149,7 @@ impl World {
         eventually("clients finish orders", async || self.orders_done() >= target).await;
     }
 
-    /// Stops everything. Returns the counts and the violations.
+    /// Stops the clients, the services and Postgres. Returns the counts and the violations.
     pub async fn finish(&self, tasks: Vec<JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for task in tasks {
@@ -158,7 +158,7 @@ impl World {
         for node in &self.nodes {
             node.stop().await;
         }
-        // Operations of clients that disconnected may still run.
+        // Operations of disconnected clients may still be running.
         eventually("no service is connected", async || {
             let services = "SELECT count(*) FROM pg_stat_activity
                             WHERE application_name LIKE 'tollgate%'";
@@ -205,13 +205,13 @@ impl World {
         lock(&self.violations).push(text);
     }
 
-    /// A random node among those that serve. At most one node is dead.
+    /// Returns a random node that serves requests. At most one node is dead at a time.
     pub fn random_live_node(&self, random: &mut StdRng) -> usize {
         let node = random.random_range(0..NODES);
         if self.nodes[node].serves() { node } else { (node + 1) % NODES }
     }
 
-    /// Sends a request. Returns `None` if the node was killed meanwhile.
+    /// Sends a request. Returns `None` if the node was killed before it responded.
     pub async fn exchange(&self, node: usize, call: Call) -> Option<Answer> {
         let node = &self.nodes[node];
         let life = node.lives.load(Ordering::SeqCst);
@@ -221,7 +221,7 @@ impl World {
                 let was_killed = node.lives.load(Ordering::SeqCst) != life || !is_alive(life);
                 if !was_killed {
                     self.report_violation(format!(
-                        "node {} closed the connection: {error:?}",
+                        "node {} closed the connection without a response: {error:?}",
                         node.number
                     ));
                 }
@@ -256,7 +256,7 @@ impl World {
         answer.expect(201)
     }
 
-    /// The output of `tollgate ledger verify`, if it finds a fault.
+    /// Runs `tollgate ledger verify`. Returns its output if it finds a fault.
     async fn verify(&self) -> Option<String> {
         let mut command = tollgate(&["ledger", "verify"]);
         command.env("DATABASE_URL", &self.url);
@@ -269,7 +269,7 @@ impl World {
 }
 
 impl Node {
-    /// Starts the service and waits until it serves.
+    /// Starts the service and waits until it accepts requests.
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
@@ -282,7 +282,8 @@ impl Node {
     }
 
     pub fn kill(&self) {
-        // Before the kill, so that a client whose request fails sees that the node was killed.
+        // The state changes before the kill, so that a client whose request fails can see that the
+        // node was killed.
         self.lives.fetch_add(1, Ordering::SeqCst);
         let process = lock(&self.process).take().expect("the service runs");
         process.signal(Signal::KILL);
