@@ -1,4 +1,4 @@
-//! Certificates of a real Postgres, made with OpenSSL.
+//! A real Postgres with certificates that OpenSSL creates.
 
 use std::{
     net::TcpListener,
@@ -16,7 +16,7 @@ use tollgate::postgres::{DATABASE, PrivatePostgres};
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, eventually, process::tollgate};
 
-/// A Postgres cluster that is not running, with a directory for certificates.
+/// The data of a Postgres cluster, and a directory for its certificates.
 struct Cluster {
     directory: PathBuf,
     bindir: PathBuf,
@@ -45,7 +45,7 @@ impl Cluster {
         self.directory.join(name)
     }
 
-    /// Runs a command of the shell in the directory.
+    /// Runs a shell command in the directory.
     fn shell(&self, command: &str) {
         let output = Command::new("sh")
             .args(["-c", command])
@@ -62,7 +62,7 @@ impl Cluster {
         let rules = self.file("tls_hba.conf");
         let text = "hostssl all all 127.0.0.1/32 trust\n";
         std::fs::write(&rules, text).expect("the rules are written");
-        // The owner of the data runs Postgres, and must own the key.
+        // Postgres runs as the owner of the data, who must also own the key.
         for file in [&rules, &self.file(certificate), &self.file(key)] {
             chown(file, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
         }
@@ -130,7 +130,8 @@ fn migrate(url: &str) -> Command {
     command
 }
 
-/// The error about a URL: one line, without the password.
+/// Runs `tollgate migrate` with this URL, which must fail. Checks that its stderr is one line
+/// without the password, and returns it.
 fn error_of(url: &str) -> String {
     let error = fails(migrate(url));
     assert_eq!(error.lines().count(), 1, "{error}");
@@ -138,12 +139,12 @@ fn error_of(url: &str) -> String {
     error
 }
 
-/// Makes a certificate that is its own authority, as the manual of Postgres does.
+/// Creates a certificate that is its own authority, as the manual of Postgres describes.
 const OWN_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
      -addext subjectAltName=DNS:localhost -keyout own.key -out own.crt";
 
 #[tokio::test]
-async fn commands_in_the_error_about_a_certificate_make_a_certificate_that_is_accepted() {
+async fn commands_in_the_certificate_error_create_a_certificate_that_tollgate_accepts() {
     let cluster = Cluster::create("certificates").await;
     cluster.shell(OWN_AUTHORITY);
     let server = cluster.serve("own.crt", "own.key").await;

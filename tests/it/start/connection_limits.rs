@@ -1,4 +1,5 @@
-//! How many connections Postgres allows: a service needs all of its own, a command only one.
+//! Limits on the number of connections to Postgres. A service needs all of its connections; a
+//! command needs only one.
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tollgate::postgres::{self, PrivatePostgres};
@@ -23,7 +24,7 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
     assert_eq!(database.tables_in("public").await, 0, "the service changed nothing");
-    // A command opens fewer connections than a service.
+    // A command opens fewer connections than a service, so it starts.
     database.create_tenant();
 
     database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT 16")).await;
@@ -49,7 +50,8 @@ async fn commands_need_only_one_connection() {
         &["admin-key", "create", "tronagg", "--name", "second"],
         &["admin-key", "list", "tronagg"],
         &["migrate"],
-        // This command tries to open a second connection, to receive acknowledgements.
+        // This command tries to open a second connection, on which it would receive
+        // acknowledgements.
         &["dashboard", "end-sessions", "tronagg"],
     ] {
         database.wait_until_unused().await;
@@ -58,12 +60,15 @@ async fn commands_need_only_one_connection() {
 }
 
 #[tokio::test]
-async fn low_connection_limit_behind_a_pooler_is_only_a_warning() {
+async fn low_connection_limit_behind_a_pooler_is_a_warning_and_not_an_error() {
     let database = OwnDatabase::of_role("CONNECTION LIMIT 8").await;
     let url = database.url.clone();
     let log = database.start_and_stop("2", &[("TOLLGATE_LISTEN_DATABASE_URL", url.as_str())]);
     assert!(log.contains("WARN") && log.contains("may have 8 (its CONNECTION LIMIT)"), "{log}");
-    assert!(log.contains("opens up to 15"), "the listener connects to the other URL: {log}");
+    assert!(
+        log.contains("opens up to 15"),
+        "the listener does not count, because it uses the other URL: {log}"
+    );
 }
 
 #[tokio::test]

@@ -1,12 +1,12 @@
-//! libpq's variables, such as `PGHOST`: they complete `DATABASE_URL`, and do not affect the private
-//! Postgres.
+//! The environment variables of libpq, such as `PGHOST`. They complete `DATABASE_URL`, and do not
+//! affect the private Postgres.
 
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, data_dir::DataDir, process::tollgate};
 
-/// The libpq variables of a shell that is set up for another server.
+/// The libpq variables in the environment of a user who works with another server.
 const FOREIGN_SERVER: [(&str, &str); 12] = [
     ("PGHOST", "db.invalid"),
     ("PGHOSTADDR", "192.0.2.1"),
@@ -27,7 +27,7 @@ fn private_postgres_ignores_libpq_variables() {
     let data_dir = DataDir::new("libpq");
     let home = cluster::directory("libpq-home");
     std::fs::create_dir_all(&home).expect("a directory");
-    // Reading this file would log a warning, because its mode is too open.
+    // The permissions of this file are too open, so reading it would log a warning.
     let passwords = home.join(".pgpass");
     std::fs::write(&passwords, "not a line of such a file\n").expect("a file");
     std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o644)).expect("a mode");
@@ -77,7 +77,7 @@ fn invalid_and_empty_libpq_variables_are_errors_that_name_the_allowed_values() {
     for name in names {
         assert!(error.contains(&format!("{name} is set but empty")), "{name}: {error}");
     }
-    // A command that uses no database does not read them.
+    // A command that uses no database does not read the libpq variables.
     let mut command = tollgate(&["openapi"]);
     command.env("DATABASE_URL", "postgres://app@127.0.0.1:1/x").env("PGPORT", "x");
     succeeds(command);

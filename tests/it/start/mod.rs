@@ -1,5 +1,5 @@
-//! What the program does with its settings and its database before it serves: it starts, or it
-//! refuses with a message that says what to do.
+//! The checks at the start of the program. With bad settings or an unsuitable database, the program
+//! exits with a message that says what to do.
 
 mod certificates;
 mod connection_limits;

@@ -1,4 +1,5 @@
-//! A database whose role has only the rights that a test gives it.
+//! A database that belongs to an ordinary role. The role has only the privileges that a test
+//! grants.
 
 use std::{
     process::Command,
@@ -13,16 +14,16 @@ use crate::harness::{
     process::{Process, tollgate},
 };
 
-/// An empty database, and the ordinary role that owns it. The role has the name of the database.
+/// An empty database, and the ordinary role that owns it. Both have the same name.
 pub struct OwnDatabase {
     pub name: String,
     pub url: String,
-    /// A connection of the superuser to the database.
+    /// A connection to the database as the superuser.
     pub admin: PgConnection,
 }
 
 impl OwnDatabase {
-    /// `attributes` are those of the role, such as `NOINHERIT`.
+    /// Creates the database and its role. The role gets these attributes, such as `NOINHERIT`.
     pub async fn of_role(attributes: &str) -> Self {
         let url = cluster::empty_database().await;
         let name = cluster::database_in(&url).to_owned();
@@ -51,7 +52,11 @@ impl OwnDatabase {
             if used.fetch_one(&mut self.admin).await.expect("a count") == 0 {
                 return;
             }
-            assert!(Instant::now() < deadline, "connections of {} stay open", self.name);
+            assert!(
+                Instant::now() < deadline,
+                "connections of the role {} are still open",
+                self.name
+            );
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -62,14 +67,15 @@ impl OwnDatabase {
         count.await.expect("a count")
     }
 
-    /// A command that uses the database.
+    /// Builds a command that uses the database.
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", &self.url);
         command
     }
 
-    /// A service with this many connections for requests, and fourteen others.
+    /// Builds a service that opens this many connections for requests, and fourteen other
+    /// connections.
     pub fn service(&self, connections: &str) -> Command {
         let mut command = self.command(&["serve"]);
         command.env("TOLLGATE_DATABASE_CONNECTIONS", connections);
@@ -77,7 +83,7 @@ impl OwnDatabase {
         command
     }
 
-    /// Starts such a service and stops it. Returns its log.
+    /// Starts a service with this many connections for requests, and stops it. Returns its log.
     pub fn start_and_stop(&self, connections: &str, settings: &[(&str, &str)]) -> String {
         let log = cluster::directory(&format!("{}.log", self.name));
         let mut command = self.service(connections);

@@ -1,5 +1,5 @@
-//! A real PgBouncer between Tollgate and Postgres. Session mode works with PgBouncer's defaults;
-//! the other modes are refused.
+//! A real PgBouncer between Tollgate and Postgres. Tollgate accepts a pooler in session mode with
+//! PgBouncer's default settings. It refuses the other modes.
 
 use std::{
     os::unix::{
@@ -28,12 +28,12 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Starts PgBouncer with these `settings`, and its defaults for everything else. The cluster
-    /// must be running.
+    /// Starts PgBouncer with these settings and defaults for all others. The cluster must be
+    /// running.
     fn start(name: &str, settings: &str) -> Self {
         let directory = cluster::directory(name);
         std::fs::create_dir_all(&directory).expect("a directory");
-        // PgBouncer refuses to run as root, and only the owner of the cluster reaches its socket.
+        // PgBouncer refuses to run as root, and only the owner of the cluster can use its socket.
         let data = cluster::directory("cluster").join("data");
         let owner = std::fs::metadata(data).expect("the data of the cluster");
         chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
@@ -48,7 +48,7 @@ impl Pooler {
         std::fs::write(&configuration, text).expect("the configuration is written");
         let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
         let program = cluster::variable("PGBOUNCER").unwrap_or_else(|| "pgbouncer".into());
-        // Debian does not put these directories on every user's PATH.
+        // On Debian, the PATH of an ordinary user lacks these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let child = Command::new(program)
@@ -80,13 +80,13 @@ impl Pooler {
         std::fs::read_to_string(self.directory.join("stderr")).unwrap_or_default()
     }
 
-    /// The URL of a database behind the pooler.
+    /// The URL that reaches this database through the pooler.
     fn url(&self, database: &str) -> String {
         let directory = self.directory.to_str().expect("text").replace('/', "%2F");
         format!("postgres://postgres@{directory}:6432/{database}?password=")
     }
 
-    /// A command that uses a database behind the pooler.
+    /// Builds a command that uses this database through the pooler.
     fn command(&self, database: &str, arguments: &[&str]) -> Command {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", self.url(database));
@@ -105,7 +105,7 @@ impl Drop for Pooler {
     }
 }
 
-/// The number of tables in the schema `public`.
+/// Counts the tables in the schema `public`.
 async fn tables(url: &str) -> i64 {
     let mut connection = PgConnection::connect(url).await.expect("the cluster runs");
     sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
@@ -115,7 +115,7 @@ async fn tables(url: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn pooler_in_session_mode_works_with_its_defaults() {
+async fn service_and_commands_work_through_a_pooler_in_session_mode() {
     let url = cluster::empty_database().await;
     let database = cluster::database_in(&url);
     let pooler = Pooler::start("pooler-session", "");
@@ -153,7 +153,7 @@ async fn pooler_in_session_mode_works_with_its_defaults() {
 }
 
 #[tokio::test]
-async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_changed() {
+async fn pooler_in_transaction_or_statement_mode_is_refused_without_any_change() {
     let url = cluster::empty_database().await;
     let database = cluster::database_in(&url);
     for mode in ["transaction", "statement"] {
@@ -172,11 +172,12 @@ async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_chang
             for arguments in [&["serve"][..], &["migrate"], &["tenant", "list"]] {
                 refuses(pooler.command(database, arguments));
             }
-            // A direct connection for listening does not help.
+            // Tollgate refuses the pooler even if the connection that listens is direct.
             let mut command = pooler.command(database, &["serve"]);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", &url);
             refuses(command);
-            // Nor does a direct connection for everything else: such a pooler loses notifications.
+            // Tollgate refuses the pooler even if only the connection that listens uses it: such a
+            // pooler loses notifications.
             let mut command = pooler.command(database, &["serve"]);
             command.env("DATABASE_URL", &url);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", pooler.url(database));
@@ -187,7 +188,7 @@ async fn pooler_in_transaction_or_statement_mode_is_refused_and_nothing_is_chang
 }
 
 #[tokio::test]
-async fn pooler_that_allows_one_connection_is_refused_by_a_service_but_not_by_a_command() {
+async fn service_refuses_a_pooler_with_one_connection_but_a_command_accepts_it() {
     let url = cluster::empty_database().await;
     let database = cluster::database_in(&url);
     let pooler = Pooler::start("pooler-small", "default_pool_size = 1");

@@ -1,4 +1,4 @@
-//! What Postgres refuses: a privilege, a connection, a write. The message says how to fix it.
+//! Postgres denies a privilege, a connection or a write. The error message says how to fix it.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use crate::harness::{
 #[tokio::test]
 async fn missing_privilege_error_contains_the_grant_that_fixes_it() {
     // Since Postgres 15 the role pg_database_owner may create tables in the schema public. The
-    // owner of the database is a member of it, but with NOINHERIT does not get the privilege.
+    // owner of the database is a member of this role, but with NOINHERIT the owner lacks the
+    // privilege.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
     let name = database.name.clone();
     let grant = format!("GRANT CREATE, USAGE ON SCHEMA \"public\" TO \"{name}\"");
@@ -75,7 +76,7 @@ async fn refused_connection_error_says_how_to_fix_it() {
     let error = refusal(&database.url);
     assert!(error.contains("(SQLSTATE 53300). Close other connections"), "{error}");
 
-    // From here on the server requires the password of this role.
+    // From here on, the server requires a password for this role.
     database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT -1")).await;
     let rules = cluster::directory("cluster").join("data/pg_hba.conf");
     let others = std::fs::read_to_string(&rules).expect("the rules of the cluster");
@@ -96,12 +97,12 @@ async fn refused_connection_error_says_how_to_fix_it() {
 }
 
 #[tokio::test]
-async fn too_many_connections_are_not_hidden_behind_the_time_out_of_the_pool() {
+async fn too_many_connections_error_is_not_reported_as_a_pool_timeout() {
     let database = OwnDatabase::of_role("CONNECTION LIMIT 1").await;
     let settings =
         PoolSettings { acquire_timeout: Duration::from_secs(2), ..pool_settings(&database.url) };
     let store = Store::connect(&settings).await.expect("one connection is allowed");
-    // The store's first connection may still count against the limit.
+    // Until Postgres has closed the store's first connection, it counts toward the limit.
     let other = tokio::sync::Mutex::new(None);
     eventually("another client has the connection", async || {
         let connected = PgConnection::connect(&database.url).await.ok();
@@ -117,7 +118,7 @@ async fn too_many_connections_are_not_hidden_behind_the_time_out_of_the_pool() {
 }
 
 #[tokio::test]
-async fn standby_is_refused_with_a_message_that_says_so() {
+async fn migrate_refuses_a_standby_with_a_message_that_names_the_cause() {
     let options = cluster::options("standby");
     let data_dir = options.data_dir.clone();
     let start = async || {
@@ -130,7 +131,7 @@ async fn standby_is_refused_with_a_message_that_says_so() {
         stopped.await.expect("no panic").expect("Postgres stops");
     };
     stop(start().await).await;
-    // With this file the server replays the log of a primary, here an absent one, and is read-only.
+    // With this file, the server starts as a read-only standby. Its primary does not exist.
     std::fs::write(data_dir.join("data/standby.signal"), "").expect("a file");
     let standby = start().await;
     let mut command = tollgate(&["migrate"]);

@@ -1,4 +1,4 @@
-//! Commands that run to their end.
+//! Runs commands and waits until they exit.
 
 use std::{
     process::{Command, Stdio},
@@ -7,7 +7,7 @@ use std::{
 
 use crate::harness::PATIENCE;
 
-/// Runs a command that must succeed. Returns what it prints on stderr.
+/// Runs a command that must succeed. Returns its stderr.
 #[track_caller]
 pub fn succeeds(mut command: Command) -> String {
     let output = command.output().expect("the program runs");
@@ -16,8 +16,7 @@ pub fn succeeds(mut command: Command) -> String {
     stderr
 }
 
-/// Runs a command that must fail. Returns what it prints on stderr. A service that starts instead
-/// is killed.
+/// Runs a command that must fail. Returns its stderr. Kills a service that starts instead.
 #[track_caller]
 pub fn fails(mut command: Command) -> String {
     command.stdout(Stdio::null()).stderr(Stdio::piped());

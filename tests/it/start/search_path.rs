@@ -1,4 +1,4 @@
-//! Which schema of the database has the tables: the program finds it, and stays in it.
+//! The program finds the schema that has its tables, and continues to use it.
 
 use super::{
     own_database::OwnDatabase,
@@ -13,7 +13,7 @@ async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
     database.create_tenant();
     let tables = database.tables_in("public").await;
     for (change, schema) in [
-        // "$user" comes before public in Postgres's own search path.
+        // In Postgres's default search path, "$user" comes before public.
         (format!("CREATE SCHEMA AUTHORIZATION {name}"), name.as_str()),
         (
             format!(
@@ -35,7 +35,7 @@ async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
         }
         assert_eq!(database.tables_in(schema).await, 0);
     }
-    // The fix that the message suggests.
+    // The statement that the error message suggests.
     let statement = format!("ALTER ROLE {name} IN DATABASE {name} SET search_path = \"public\"");
     database.run(&statement).await;
     let output = database.command(&["tenant", "list"]).output().expect("the program runs");
@@ -44,7 +44,7 @@ async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
 }
 
 #[tokio::test]
-async fn migrations_that_failed_halfway_are_not_begun_again_in_another_schema() {
+async fn migrate_after_a_partial_migration_refuses_to_start_again_in_another_schema() {
     let mut database = OwnDatabase::of_role("").await;
     for table in ["_sqlx_migrations", "tenants"] {
         database.run(&format!("CREATE TABLE public.{table} ()")).await;
@@ -58,7 +58,7 @@ async fn migrations_that_failed_halfway_are_not_begun_again_in_another_schema() 
 }
 
 #[tokio::test]
-async fn tables_of_another_program_beside_all_of_tollgates_are_ignored() {
+async fn tables_of_another_program_are_ignored_if_all_tables_of_tollgate_exist() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     database.run("CREATE SCHEMA app").await;
@@ -69,7 +69,7 @@ async fn tables_of_another_program_beside_all_of_tollgates_are_ignored() {
 }
 
 #[tokio::test]
-async fn tables_in_two_schemas_are_refused_and_both_schemas_are_named() {
+async fn error_about_tables_in_two_schemas_names_both_schemas() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     database.run("CREATE SCHEMA app").await;
@@ -82,7 +82,7 @@ async fn tables_in_two_schemas_are_refused_and_both_schemas_are_named() {
 
 #[tokio::test]
 async fn search_path_without_a_usable_schema_is_refused() {
-    // With NOINHERIT the owner of the database has only the privileges of PUBLIC in it.
+    // With NOINHERIT, the owner of the database has only the privileges of PUBLIC on the schema.
     let mut database = OwnDatabase::of_role("NOINHERIT").await;
     database.run("REVOKE USAGE ON SCHEMA public FROM PUBLIC").await;
     let error = fails(database.command(&["migrate"]));
@@ -122,13 +122,13 @@ async fn running_node_keeps_its_schema_when_the_search_path_changes() {
     database.run(&statements).await;
     let put = || Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
     service.send(put()).expect(201);
-    // The service has to open all connections again, including that of the listener.
+    // The service must reopen all connections, including the connection of the listener.
     database
         .run(&format!(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = '{name}'"
         ))
         .await;
-    eventually("the service answers again", async || {
+    eventually("the service responds again", async || {
         let answer = service.send(put());
         assert!(matches!(answer.status, 200 | 503), "{answer:?}");
         answer.status == 200

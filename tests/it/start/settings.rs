@@ -1,4 +1,4 @@
-//! Settings: empty and invalid values, unknown variables, and what one of them turns off.
+//! Settings: empty values, invalid values, unknown variables, and the switch for the documentation.
 
 use super::{
     own_database::OwnDatabase,
@@ -30,7 +30,7 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
             assert!(error.contains(&expected), "{error}");
         }
     }
-    // Empty flags and variables are reported together.
+    // The program reports all empty flags and variables together.
     let mut command = tollgate(&["serve", "--listen", "", "--data-dir="]);
     command.env("TOLLGATE_LOG", "").env("TOLLGATE_LEASE", "");
     let error = fails(command);
@@ -57,7 +57,7 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
     command.env("DATABASE_URL", "");
     assert!(fails(command).contains("DATABASE_URL is set but empty"));
 
-    // An empty variable is an error although .env has a URL, and so is an empty line in .env.
+    // An empty variable is an error even if .env has a URL. An empty value in .env is an error too.
     let home = cluster::directory("empty-url-home");
     std::fs::create_dir_all(&home).expect("a directory");
     for (file, environment) in
@@ -73,7 +73,7 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
 }
 
 #[tokio::test]
-async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_for() {
+async fn warning_about_an_unknown_variable_appears_once_and_suggests_a_setting() {
     let url = cluster::fresh_database().await;
     let home = cluster::directory("unknown-variables");
     std::fs::create_dir_all(&home).expect("a directory");
@@ -81,7 +81,8 @@ async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_f
     let prepare = |arguments: &[&str]| {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", &url).env("TOLLGATE_POOL_SIZE", "hunter2").current_dir(&home);
-        // A setting, a variable of clients, and those of a Kubernetes service named tollgate.
+        // These cause no warning: a setting, a variable for clients, and the variables that
+        // Kubernetes sets for a service named tollgate.
         command.env("TOLLGATE_LOG", "info").env("TOLLGATE_URL", "http://127.0.0.1:8080");
         command.env("TOLLGATE_PORT", "tcp://10.0.0.7:80").env("TOLLGATE_SERVICE_HOST", "10.0.0.7");
         command
@@ -92,7 +93,9 @@ async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_f
     for log in [served, succeeds(prepare(&["migrate"])), succeeds(prepare(&["tenant", "list"]))] {
         let is_about_a_variable = |line: &&str| line.contains("belongs to no setting");
         let warnings: Vec<&str> = log.lines().filter(is_about_a_variable).collect();
-        let [misspelled, other] = warnings[..] else { panic!("two warnings, not {warnings:?}") };
+        let [misspelled, other] = warnings[..] else {
+            panic!("expected two warnings, got {warnings:?}")
+        };
         for (warning, parts) in [
             (misspelled, ["\"TOLLGATE_LISTN\"", "did you mean TOLLGATE_LISTEN?"]),
             (other, ["\"TOLLGATE_POOL_SIZE\"", "tollgate serve --help lists all settings"]),
@@ -103,13 +106,13 @@ async fn unknown_variable_is_logged_once_with_the_setting_that_it_may_be_meant_f
         }
         assert!(!log.contains("hunter2"), "{log}");
     }
-    // A command that reads no settings says nothing.
+    // A command that reads no settings logs no warning.
     assert_eq!(succeeds(prepare(&["openapi"])), "");
     std::fs::remove_dir_all(home).expect("the test owns the directory");
 }
 
 #[test]
-fn invalid_number_of_threads_is_an_error_as_for_other_settings() {
+fn invalid_number_of_worker_threads_is_an_error() {
     let command = |value: &str| {
         let mut command = tollgate(&["openapi"]);
         command.env("TOKIO_WORKER_THREADS", value);
@@ -140,7 +143,7 @@ fn service_refuses_a_lease_that_is_not_shorter_than_the_request_timeout() {
 }
 
 #[tokio::test]
-async fn documentation_can_be_turned_off_and_then_no_problem_links_to_it() {
+async fn docs_setting_turns_off_the_documentation_and_the_links_to_it() {
     let database = OwnDatabase::of_role("").await;
     let log = cluster::directory("docs.log");
     for (setting, status) in [("on", 200), ("off", 404)] {

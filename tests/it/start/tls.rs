@@ -1,4 +1,5 @@
-//! TLS to Postgres: which hosts need it, and what is logged if an sslmode turns it off.
+//! TLS between Tollgate and Postgres: which hosts need it, and which warnings Tollgate logs without
+//! it.
 
 use std::{
     io::{Read as _, Write as _},
@@ -14,8 +15,8 @@ use crate::harness::{
     proxy::Proxy,
 };
 
-/// A port that answers each request for TLS with `N`: no TLS. Returns what each client sends after
-/// that.
+/// Opens a port that replies to each request for TLS with `N`, which means that it has no TLS. The
+/// channel receives the bytes that each client sends afterwards.
 fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -25,7 +26,7 @@ fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
             let mut stream = stream.expect("a connection");
             let mut request = [0; 8];
             stream.read_exact(&mut request).expect("a request");
-            assert_eq!(request, *b"\0\0\0\x08\x04\xd2\x16\x2f", "an SSLRequest");
+            assert_eq!(request, *b"\0\0\0\x08\x04\xd2\x16\x2f", "the client sends an SSLRequest");
             stream.write_all(b"N").expect("the answer is sent");
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).expect("the client closes the connection");
@@ -38,9 +39,10 @@ fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
 }
 
 #[tokio::test]
-async fn postgres_on_another_host_must_have_tls() {
+async fn postgres_on_another_host_is_refused_without_tls() {
     let (port, after_refusal) = port_without_tls();
-    // Connects to this machine, but is not a loopback address: it stands for any other host.
+    // The address 0.0.0.0 connects to this machine, but it is not a loopback address. So it can
+    // stand for another host.
     let other_host = format!("postgres://postgres:hunter2@0.0.0.0:{port}/x");
     let refuses = |mut command: Command, setting: &str| {
         command.env("TOLLGATE_LISTEN", "127.0.0.1:0").env("TOLLGATE_METRICS_LISTEN", "off");
@@ -50,8 +52,8 @@ async fn postgres_on_another_host_must_have_tls() {
             assert!(error.contains(part), "{part} is not in: {error}");
         }
         assert!(!error.contains("hunter2"), "{error}");
-        let rest = after_refusal.recv_timeout(PATIENCE).expect("a connection");
-        assert!(rest.is_empty(), "the client goes on without TLS: {rest:?}");
+        let rest = after_refusal.recv_timeout(PATIENCE).expect("the client connects");
+        assert!(rest.is_empty(), "the client continues without TLS: {rest:?}");
     };
     for arguments in
         [&["serve"][..], &["demo"], &["migrate"], &["tenant", "list"], &["ledger", "verify"]]
@@ -60,12 +62,13 @@ async fn postgres_on_another_host_must_have_tls() {
         command.env("DATABASE_URL", &other_host);
         refuses(command, "DATABASE_URL");
     }
-    // The connection that listens to changes.
+    // The connection that listens for changes needs TLS as well.
     let mut command = tollgate(&["serve"]);
     command.env("DATABASE_URL", cluster::fresh_database().await);
     command.env("TOLLGATE_LISTEN_DATABASE_URL", &other_host);
     refuses(command, "TOLLGATE_LISTEN_DATABASE_URL");
-    // Other ways to name the host, and PGSSLMODE=prefer, which protects from nothing.
+    // The host may also come from `hostaddr` or PGHOST. PGSSLMODE=prefer does not change the
+    // result, because it gives no protection.
     let host_address = format!("postgres://postgres@localhost:{port}/x?hostaddr=0.0.0.0");
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", host_address).env("PGSSLMODE", "prefer");
@@ -77,9 +80,9 @@ async fn postgres_on_another_host_must_have_tls() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn postgres_without_tls_is_used_on_this_machine_or_if_the_sslmode_allows_it() {
+async fn postgres_without_tls_is_accepted_on_this_machine_or_if_sslmode_allows_it() {
     let url = cluster::fresh_database().await;
-    // Postgres has no TLS on its socket, where the proxy connects to it.
+    // The proxy connects to the socket of Postgres, which has no TLS.
     let proxy = Proxy::start(cluster::socket()).await;
     let url = proxy.url(cluster::database_in(&url)).replace("?sslmode=disable", "");
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");

@@ -1,5 +1,5 @@
-//! Errors about wrong addresses: each is one line that says what is wrong and what to check,
-//! without the password.
+//! Errors about wrong database addresses. Each error is one line that says what is wrong and what
+//! to check. No error contains the password.
 
 use std::{
     io::{Read as _, Write as _},
@@ -9,11 +9,11 @@ use std::{
 use super::run::fails;
 use crate::harness::{cluster, process::tollgate};
 
-/// The response of a web server.
+/// The response of a web server that is not Postgres.
 const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 
-/// A port that reads a client's first message, sends each of these answers after the next message,
-/// and closes the connection.
+/// Opens a port that reads a client's first message, sends each of these replies after the next
+/// message, and closes the connection.
 fn port_that_answers(answers: &[&'static [u8]]) -> u16 {
     let answers = answers.to_vec();
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -33,7 +33,7 @@ fn port_that_answers(answers: &[&'static [u8]]) -> u16 {
     port
 }
 
-/// A port that accepts connections and never answers.
+/// Opens a port that accepts connections and never sends anything.
 fn frozen_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
@@ -43,7 +43,7 @@ fn frozen_port() -> u16 {
     port
 }
 
-/// A wrong address, and parts of the error about it.
+/// A wrong address, and parts of the expected error.
 struct Case {
     host: String,
     parameters: &'static str,
@@ -144,7 +144,7 @@ fn wrong_address_error_is_one_line_that_says_what_to_check() {
 }
 
 #[tokio::test]
-async fn wrong_address_of_the_listener_is_named_by_its_setting() {
+async fn error_about_a_wrong_listener_address_names_its_setting() {
     let mut command = tollgate(&["serve", "--listen", "127.0.0.1:0"]);
     command.env("DATABASE_URL", cluster::fresh_database().await);
     command.env("TOLLGATE_LISTEN_DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/ledger");

@@ -1,10 +1,10 @@
-//! The form of `DATABASE_URL`: several hosts, and mistakes in the URL.
+//! The syntax of `DATABASE_URL`: several hosts, and mistakes in the URL.
 
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, process::tollgate};
 
 #[tokio::test]
-async fn url_may_name_several_hosts_in_each_form_of_libpq() {
+async fn url_can_list_several_hosts_in_every_form_that_libpq_accepts() {
     let url = cluster::fresh_database().await;
     let database = cluster::database_in(&url);
     let socket = cluster::socket();
@@ -29,7 +29,7 @@ async fn url_may_name_several_hosts_in_each_form_of_libpq() {
 }
 
 #[test]
-fn mistake_in_a_url_is_an_error_that_names_the_setting_and_shows_no_value() {
+fn error_about_a_malformed_url_names_the_setting_and_shows_no_value() {
     for (url, expected) in [
         ("postgres://u:hunter2@h/x?sslmod=require", "parameter sslmod. sslmode is similar"),
         ("postgres://u:hunter2@h/x?connect_timeout=5", "not support libpq's parameter"),

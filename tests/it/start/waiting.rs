@@ -1,4 +1,4 @@
-//! A start that waits for the lock of another session.
+//! A start of the program that waits for a lock of another session.
 
 use std::{
     path::PathBuf,
@@ -11,7 +11,7 @@ use sqlx::migrate::Migrate as _;
 use super::own_database::OwnDatabase;
 use crate::harness::{PATIENCE, cluster, eventually};
 
-/// A process that may never serve. It is killed when the test fails.
+/// A process that may never become ready. Dropping it kills the process.
 struct Starting {
     child: Child,
     log: PathBuf,
@@ -39,14 +39,14 @@ impl Starting {
         rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
     }
 
-    /// Waits for the exit.
+    /// Waits until the process exits.
     async fn ends(&mut self) -> ExitStatus {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.child.try_wait().expect("the status can be read") {
                 return status;
             }
-            assert!(Instant::now() < deadline, "the process does not end: {}", self.log());
+            assert!(Instant::now() < deadline, "the process does not exit: {}", self.log());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
@@ -61,7 +61,7 @@ impl Drop for Starting {
 }
 
 #[tokio::test]
-async fn start_that_waits_for_another_session_logs_that_and_ends_at_a_signal() {
+async fn start_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     for (awaited, locks_table) in [("migration lock", false), ("table sql_functions", true)] {
@@ -80,8 +80,8 @@ async fn start_that_waits_for_another_session_logs_that_and_ends_at_a_signal() {
         assert!(log.contains("stopped by a signal before the schema was up to date"), "{log}");
 
         let mut command = Starting::new(database.command(&["migrate"]), "waiting-command.log");
-        // The session of the service that was stopped waits for the table until it is unlocked, and
-        // so long it has the migration lock.
+        // The stopped service leaves a session behind. This session holds the migration lock until
+        // it gets the lock on the table.
         command.logs("the start is waiting for the migration lock: another session").await;
         if locks_table {
             database.run("ROLLBACK").await;
