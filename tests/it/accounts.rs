@@ -1,11 +1,11 @@
-//! Accounts: create, read, list, suspend.
+//! Accounts: how a tenant creates, reads, lists and suspends them.
 
 use serde_json::json;
 
 use crate::harness::{App, Call, OTHER_WALLET, WALLET};
 
 #[tokio::test]
-async fn repeated_put_returns_the_account_that_the_first_created() {
+async fn repeated_put_returns_the_existing_account() {
     let app = App::start().await;
     let put = || app.tronagg.call("PUT", &format!("/v1/accounts/{WALLET}"));
     let created = app.send(put()).await.expect(201);
@@ -105,7 +105,7 @@ async fn keys_of_a_suspended_account_are_refused_until_it_is_reactivated() {
     app.send(key.call("GET", "/v1/me")).await.expect_problem(403, "account_suspended");
     app.send(key.buy("1")).await.expect_problem(403, "account_suspended");
     app.send(other.call("GET", "/v1/me")).await.expect(200);
-    // A suspended account can still get new keys.
+    // The tenant can still create keys for a suspended account.
     app.key(&app.tronagg, wallet).await;
     set_status("active").await.expect(200);
     app.send(key.call("GET", "/v1/me")).await.expect(200);

@@ -1,4 +1,4 @@
-//! The audit trail.
+//! The audit trail: which changes write events, and how a tenant reads them.
 
 use serde_json::{Value, json};
 
@@ -70,7 +70,7 @@ async fn every_account_and_key_change_writes_an_audit_event() {
 }
 
 #[tokio::test]
-async fn event_of_a_key_that_replaces_a_disabled_key_says_that_it_is_disabled() {
+async fn rotation_of_a_disabled_key_records_that_the_new_key_is_disabled() {
     let app = App::start().await;
     let key = app.key(&app.tronagg, app.wallet("0").await).await;
     let disable = app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
@@ -101,7 +101,7 @@ async fn request_that_changes_nothing_writes_no_audit_event() {
     app.wallet("0").await;
     let active = app.tronagg.call("PATCH", &format!("/v1/accounts/{wallet}"));
     app.send(active.json(json!({"status": "active"}))).await.expect(200);
-    // A refused change leaves no event either.
+    // A refused change writes no event either.
     let patch = app.tronagg.call("PATCH", &key.path).json(json!({"name": "x"}));
     app.send(patch).await.expect_problem(409, "key_not_live");
     assert_eq!(events(&app, "").await.len(), before);

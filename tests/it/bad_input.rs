@@ -1,4 +1,5 @@
-//! Invalid input is refused with errors that name each location, and changes nothing.
+//! Tollgate refuses invalid input with errors that name each location. Invalid input changes
+//! nothing.
 
 use serde_json::{Value, json};
 
@@ -25,7 +26,7 @@ impl Setup {
         self.key.call("POST", "/v1/purchases")
     }
 
-    /// Checks that no request of the test changed the database.
+    /// Checks that no request of the test has changed the database.
     async fn check_nothing_changed(&self) {
         let counts: (i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM ledger_entries),
@@ -118,10 +119,10 @@ async fn key_name_and_metadata_of_maximum_size_are_accepted() {
 }
 
 #[tokio::test]
-async fn metadata_may_have_126_levels_and_no_more() {
+async fn metadata_with_more_than_126_levels_is_rejected() {
     let setup = Setup::new().await;
     let create = |levels: usize| {
-        // The metadata itself is one level.
+        // The metadata object itself is one level.
         let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
         let body = format!("{{\"name\": \"a\", \"metadata\": {{\"x\": {open}{close}}}}}");
         setup.create_key().body("application/json", body)
@@ -212,7 +213,7 @@ async fn invalid_idempotency_keys_are_rejected() {
     let two = buy().idempotency_key("a").idempotency_key("b");
     let answer = setup.app.send(two).await.expect_problem(422, "validation_failed");
     assert_eq!(answer.errors_at(), ["Idempotency-Key"]);
-    // An invalid key is reported together with the errors of the body.
+    // The response reports an invalid idempotency key together with the errors of the body.
     let both = setup.purchase().idempotency_key("a b").json(json!({"amount": 1}));
     let answer = setup.app.send(both).await.expect_problem(422, "validation_failed");
     assert_eq!(answer.errors_at(), ["/amount", "Idempotency-Key"]);
@@ -280,7 +281,7 @@ async fn unknown_paths_and_ids_are_not_found() {
 }
 
 #[tokio::test]
-async fn unknown_path_is_answered_with_the_nearest_route_and_never_repeated() {
+async fn error_about_an_unknown_path_names_the_nearest_route_and_never_repeats_the_path() {
     let setup = Setup::new().await;
     let detail = async |call: Call| {
         let answer = setup.app.send(call).await.expect_problem(404, "not_found");
@@ -316,7 +317,7 @@ async fn unknown_path_is_answered_with_the_nearest_route_and_never_repeated() {
 }
 
 #[tokio::test]
-async fn unknown_member_and_unknown_parameter_are_answered_with_the_nearest_one() {
+async fn error_about_an_unknown_member_or_parameter_names_the_nearest_known_name() {
     let setup = Setup::new().await;
     let list = format!("/v1/accounts/{WALLET}/ledger");
     let query = |query: &str| setup.app.tronagg.call("GET", &format!("{list}?{query}"));
@@ -346,7 +347,7 @@ async fn unknown_member_and_unknown_parameter_are_answered_with_the_nearest_one(
 }
 
 #[tokio::test]
-async fn malformed_account_in_the_path_is_invalid_on_every_route() {
+async fn malformed_account_id_in_the_path_is_rejected_on_every_route() {
     let setup = Setup::new().await;
     let admin = |method: &str, path: &str| setup.app.tronagg.call(method, path);
     for account in ["%00", "%FF", "%ff%fe", "not-a-wallet"] {
@@ -384,7 +385,7 @@ async fn unsupported_methods_return_405_with_an_allow_header() {
 }
 
 #[tokio::test]
-async fn validation_errors_in_a_response_stop_at_fifty() {
+async fn response_lists_at_most_fifty_validation_errors() {
     let setup = Setup::new().await;
     let body: serde_json::Map<String, Value> =
         (0..1000).map(|number| (format!("m{number}"), json!(0))).collect();

@@ -1,4 +1,4 @@
-//! Batches decide operations in order and exactly once, also after retries and lost attempts.
+//! A batch decides its operations in order and exactly once, even after retries and late attempts.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
-/// Builds operations. Their ids count up.
+/// Builds operations with ascending ids.
 struct OperationBuilder {
     account_id: AccountId,
     key_id: KeyId,
@@ -58,7 +58,8 @@ fn batch(id: u128, operations: Vec<Operation>) -> Batch {
     Batch { id, attempt: 1, wait: false, operations }
 }
 
-/// The outcomes as short texts: the balance after it, `-available` for a decline, and so on.
+/// Formats each outcome as a short text. For a purchase, the text is the balance after it. For a
+/// decline, it is the available amount with a minus sign, and whether the decline is a replay.
 fn describe(outcomes: &[BatchOutcome]) -> Vec<String> {
     let text = |outcome: &BatchOutcome| match outcome {
         BatchOutcome::Done(Done { now: Some(now), .. }) => {
@@ -130,7 +131,8 @@ async fn multi_account_batch_decides_each_account_independently() {
         (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
     let mut of_wallet = OperationBuilder::new(&app, wallet, &key, 0);
     let mut of_other = OperationBuilder::new(&app, OTHER_WALLET, &other, 1000);
-    // First every operation passes; then one account has a decline and a replay.
+    // In the first batch, every operation succeeds. In the second batch, one account has a decline
+    // and a replay.
     let plain = vec![
         of_wallet.buy(1, Some("a1")),
         of_other.buy(2, None),
@@ -146,7 +148,7 @@ async fn multi_account_batch_decides_each_account_independently() {
     ];
     let replay = "before, replayed: true";
     assert_eq!(apply(&app, &batch(2, mixed)).await, ["-7, false", "3", replay, "0"]);
-    // A key of another account buys nothing.
+    // A key of another account cannot buy.
     let mut foreign = OperationBuilder::new(&app, wallet, &other, 2000);
     let refused = vec![foreign.buy(1, None), of_other.buy(3, None)];
     assert_eq!(apply(&app, &batch(3, refused)).await, ["NotFound", "0"]);
@@ -165,14 +167,14 @@ async fn resent_batch_returns_the_first_outcomes_and_applies_nothing_twice() {
     );
     assert_eq!(apply(&app, &resent).await, ["6", "-6, false", "0"]);
     resent.attempt = 2;
-    // Not marked as replays: no caller has received the first answer.
+    // The outcomes are not marked as replays, because no caller has received the first response.
     let own = "before, replayed: false";
     assert_eq!(apply(&app, &resent).await, [own, "-6, false", own]);
     app.check_ledger().await;
 }
 
 #[tokio::test]
-async fn attempt_that_arrives_after_a_later_attempt_is_fenced() {
+async fn attempt_of_a_batch_that_arrives_after_a_later_attempt_has_no_effect() {
     for accounts in [1, 2] {
         let app = App::start().await;
         let wallet = app.wallet("0.000010").await;
@@ -181,8 +183,8 @@ async fn attempt_that_arrives_after_a_later_attempt_is_fenced() {
         let other = app.key(&app.tronagg, OTHER_WALLET).await;
         let mut of_wallet = OperationBuilder::new(&app, wallet, &key, 0);
         let mut of_other = OperationBuilder::new(&app, OTHER_WALLET, &other, 1000);
-        // A decline without an idempotency key is not recorded. Without the fence, the late attempt
-        // would make the purchase after the top-up, although its caller got a decline.
+        // The ledger does not record a decline without an idempotency key. Without the fence, the
+        // late attempt would make the purchase after the top-up, although its caller got a decline.
         let mut operations = vec![of_wallet.buy(11, None)];
         if accounts == 2 {
             operations.push(of_other.buy(11, None));
@@ -202,7 +204,7 @@ async fn attempt_that_arrives_after_a_later_attempt_is_fenced() {
 }
 
 #[tokio::test]
-async fn batch_sees_decisions_committed_while_it_waited_for_the_account_lock() {
+async fn batch_sees_decisions_that_were_committed_while_it_waited_for_the_account_lock() {
     let app = App::start().await;
     let wallet = app.wallet("0.000010").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -261,7 +263,7 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
     let money = Money::new(Arc::clone(&app.store));
     let lock = app.lock_accounts().await;
     let mut waiting = tokio::task::JoinSet::new();
-    // 500 purchases are in the batch that waits for the lock; 2000 can wait in the queue.
+    // The batch that waits for the lock has 500 purchases, and the queue has room for 2000.
     for number in 0..2600_u128 {
         let (money, tenant) = (money.clone(), Arc::clone(&app.tronagg.tenant));
         let account = ExternalId::parse(wallet, AccountFormat::Tron).expect("an id");
@@ -292,7 +294,7 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
         .fetch_one(&app.pool)
         .await
         .expect("a number");
-    // The opening credit has a record too.
+    // One more record belongs to the opening credit.
     assert_eq!(usize::try_from(recorded), Ok(2600 - refused + 1));
     app.check_ledger().await;
 }
@@ -302,7 +304,8 @@ async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // The database rejects a purchase of one minor unit, as it would after a bug in the program.
+    // This constraint stands for a bug in the program: the database rejects a purchase of one minor
+    // unit.
     sqlx::query("ALTER TABLE purchases ADD CONSTRAINT broken CHECK (amount <> 1)")
         .execute(&app.pool)
         .await
@@ -324,7 +327,7 @@ async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
 }
 
 #[tokio::test]
-async fn batch_handles_no_operations_unknown_accounts_and_the_maximum_amount() {
+async fn batch_accepts_no_operations_an_unknown_account_and_the_maximum_amount() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -339,8 +342,8 @@ async fn batch_handles_no_operations_unknown_accounts_and_the_maximum_amount() {
     app.check_ledger().await;
 }
 
-/// Every plan of the two functions uses an index that begins with the account, also in a session
-/// that made its plans while the tables were empty.
+/// Every plan of both ledger functions uses an index that begins with the account. This also holds
+/// for a session that made its plans while the tables were empty.
 #[tokio::test]
 async fn ledger_functions_use_only_index_scans_by_account() {
     let app = App::start().await;
@@ -378,7 +381,7 @@ async fn ledger_functions_use_only_index_scans_by_account() {
     };
     let apply_one = format!("ledger_apply('{}', '{key_id}', ATTEMPT, false", account.0);
     let apply_all = format!("ledger_apply_all('{key_id}', ATTEMPT, false");
-    // After six calls each, Postgres uses generic plans. Then the tables grow.
+    // After six calls, Postgres uses generic plans. Then the tables grow.
     for round in 0..6 {
         for (function, attempt) in [(&apply_one, 1), (&apply_all, 1)] {
             let statement = call(round * 20 + attempt * 10_000, function, attempt);
@@ -404,14 +407,14 @@ async fn ledger_functions_use_only_index_scans_by_account() {
             assert!(!line.contains(scan), "{line}");
         }
     }
-    // An index condition without the account would read rows of other accounts.
+    // An index scan without a condition on the account would read rows of other accounts.
     for condition in log[before..].lines().filter(|line| line.contains("\"Index Cond\"")) {
         assert!(condition.contains("account_id"), "{condition}");
     }
     app.check_ledger().await;
 }
 
-/// Adds another account with many rows in each table, and updates the statistics.
+/// Adds many rows of another account to each table, and updates the statistics.
 async fn fill_tables(app: &App) {
     app.account(&app.tronagg, OTHER_WALLET, "0").await;
     let key = app.key(&app.tronagg, OTHER_WALLET).await;

@@ -1,4 +1,4 @@
-//! What a node answers from its cache, when it asks the database, and when it refuses with 503.
+//! When a node answers from its cache, when it queries the database, and when it responds with 503.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +21,7 @@ use crate::harness::{
     proxy::Proxy,
 };
 
-/// Settings that time out quickly when the database is unreachable.
+/// Settings with short timeouts, for tests in which the database becomes unreachable.
 fn impatient(settings: PoolSettings) -> PoolSettings {
     PoolSettings { acquire_timeout: Duration::from_millis(300), ..settings }
 }
@@ -36,7 +36,8 @@ async fn node_on(settings: PoolSettings, node: NodeSettings) -> Node {
     node
 }
 
-/// A proxy in front of the server of a database, and the name of the database.
+/// Starts a proxy in front of the server of a database. Returns the proxy and the name of the
+/// database.
 async fn proxy_for(url: &str) -> (Proxy, String) {
     (Proxy::start(cluster::socket()).await, cluster::database_in(url).to_owned())
 }
@@ -45,13 +46,13 @@ fn router_of(node: &Node) -> axum::Router {
     service(state_of(node.clone(), Limits::default()))
 }
 
-/// A request whose handler does not use the database.
+/// Builds a request whose handler does not use the database.
 fn authorize(key: &NewKey) -> Call {
     let tenant = if key.text.starts_with("ta_") { "tronagg" } else { "tradetally" };
     key.call("GET", &format!("/v1/authorize/{tenant}/live"))
 }
 
-/// A request with a well-formed key that does not exist.
+/// Builds a request with a well-formed key that does not exist.
 fn with_unknown_key(number: u64) -> Call {
     Call::new("GET", "/v1/authorize/tronagg/live").header("X-API-Key", &format!("ta_{number:043}"))
 }
@@ -108,8 +109,8 @@ async fn concurrent_key_lookups_share_statements() {
     assert_eq!(passed.count(), 150);
     let (keys, statements) = app.store.lookup_counts();
     let (keys, statements) = (keys - keys_before, statements - statements_before);
-    // 150 unknown keys, and each of the five keys at least once: a request that arrives while a
-    // key is being read can cause a second lookup.
+    // The node looks up 150 unknown keys, and each of the five keys at least once. A request that
+    // arrives during the lookup of its key can cause a second lookup.
     assert!((155..=165).contains(&keys), "{keys} keys");
     assert!(statements <= 10, "{statements} statements");
 }
@@ -155,7 +156,7 @@ async fn unknown_keys_do_not_evict_cached_keys() {
     attackers.join_all().await;
     let after = node.verifier().state();
     assert_eq!((before.keys, after.keys), (keys.len(), keys.len()));
-    // Only unknown keys missed the cache.
+    // Only requests with unknown keys missed the cache.
     assert_eq!(after.misses - before.misses, 8 * 500);
     assert!(after.hits > before.hits);
 }
@@ -186,7 +187,7 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     eventually("the lease has ended", async || {
         let holds_lease = node.verifier().state().holds_lease;
         let answer = app.send(authorize(&cached)).await;
-        // The lease may end between these two lines, but it cannot begin again.
+        // The lease may end between these two lines, but the node cannot get a new one.
         assert!(answer.status == 503 || answer.status == 200 && holds_lease, "{answer:?}");
         answer.status == 503
     })
@@ -196,7 +197,8 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     }
 
     let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
-    eventually("the node has its lease again", async || node.verifier().state().holds_lease).await;
+    eventually("the node holds its lease again", async || node.verifier().state().holds_lease)
+        .await;
     app.send(authorize(&cached)).await.expect(200);
     app.send(authorize(&uncached)).await.expect(200);
     app.store.close().await;
@@ -207,7 +209,7 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     std::fs::remove_dir_all(options.data_dir).expect("the test owns the directory");
 }
 
-/// Queries may go through a pooler that can fail. The listener session does not use the pooler.
+/// Queries go through a pooler, which fails. The session of the listener does not use the pooler.
 #[tokio::test]
 async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     let app = App::start().await;
@@ -237,7 +239,7 @@ async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
         renewals().await > first + 16
     })
     .await;
-    // Another node makes the change, and this node receives the notification.
+    // Another node revokes the key, and this node receives the notification.
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
     app.send(revoke).await.expect(200);
     assert_eq!(ask().await, 503, "the node cannot look the key up");
@@ -245,10 +247,10 @@ async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     eventually("the node can look the key up again", async || ask().await == 401).await;
 }
 
-/// A row that was read under an earlier lease, and that arrives after the node has listened again
-/// and the row has changed, does not stay in its cache.
+/// The node reads the row under an earlier lease. The row arrives after a new session has granted a
+/// lease and another node has changed the row.
 #[tokio::test]
-async fn row_that_arrives_late_is_not_kept_under_the_lease_of_a_new_session() {
+async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cache() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -260,7 +262,7 @@ async fn row_that_arrives_late_is_not_kept_under_the_lease_of_a_new_session() {
     let node = node_on(settings, NodeSettings::default()).await;
     let router = router_of(&node);
     let ask = |key: &NewKey| router.clone().oneshot(authorize(key).into_request());
-    // Fills the cache, so that it is seen when it is cleared.
+    // This request puts a key into the cache, so that the test can see when the node clears it.
     let another = app.key(&app.tronagg, wallet).await;
     assert_eq!(ask(&another).await.expect("an answer").status(), 200);
 
@@ -296,7 +298,7 @@ async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
         ("UPDATE accounts SET status = 'active' WHERE $1::uuid IS NOT NULL", 200),
         ("UPDATE api_keys SET revoked_at = clock_timestamp() WHERE key_id = $1", 401),
     ] {
-        // Puts the key into the cache.
+        // This request puts the key into the cache.
         app.send(authorize(&key)).await;
         let id = key.id.parse::<tollgate::domain::id::KeyId>().expect("an id");
         sqlx::query(change)
@@ -309,7 +311,7 @@ async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
     app.send(authorize(&other)).await.expect(200);
 }
 
-/// A lease on another database would not bring the notifications of this one.
+/// A session on another database would not receive the notifications of this database.
 #[tokio::test]
 async fn node_that_listens_on_another_database_gets_no_lease() {
     let app = App::start().await;
@@ -349,14 +351,14 @@ async fn graceful_stop_removes_the_node_and_ends_its_lease() {
 }
 
 #[tokio::test]
-async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
+async fn key_lookups_that_were_planned_on_empty_tables_use_indexes_on_large_tables() {
     let app = App::start().await;
     app.account(&app.tronagg, WALLET, "0").await;
     let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("a store");
     let key = |number: u32| KeyText::parse(&format!("ta_{number:043}")).expect("a key");
     let tenant = store.tenant_of_key(&key(0)).await.expect("the lookup succeeds").expect("TronAgg");
     let server = store.server().await.expect("the database answers");
-    // The statement is planned while there is one account and no key.
+    // Postgres plans the statement while the database has one account and no key.
     for number in 0..10 {
         let found = store.verify_api_key(&tenant, &key(number).hash(), server).await;
         assert!(matches!(found, Ok(KeyRead::NotFound)), "{found:?}");
@@ -380,8 +382,8 @@ async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
                      WHERE relname IN ('api_keys', 'accounts')";
         sqlx::query_as::<_, (i64, i64)>(scans).fetch_one(&app.pool).await.expect("counts")
     };
-    // A session may report its counts late. The rows were made with two scans of the accounts.
-    eventually("the scans for the rows are counted", async || scans().await.0 >= 2).await;
+    // The INSERT scanned the accounts twice. Its session may report these scans late.
+    eventually("Postgres has counted the scans of the INSERT", async || scans().await.0 >= 2).await;
     let (seq_before, _) = scans().await;
     let store = Arc::new(store);
     let mut lookups = JoinSet::new();
@@ -393,11 +395,11 @@ async fn key_lookups_planned_on_empty_tables_still_use_indexes_on_large_ones() {
         });
     }
     lookups.join_all().await;
-    // A session reports its counts at the latest when it ends.
+    // A session reports all its counts when it ends.
     store.close().await;
-    eventually("each key and each account is found by an index", async || {
+    eventually("index scans found each key and each account", async || {
         let (seq, idx) = scans().await;
-        assert_eq!(seq, seq_before, "a table was scanned sequentially");
+        assert_eq!(seq, seq_before, "a lookup scanned a table sequentially");
         idx >= 2 * 1000
     })
     .await;

@@ -1,4 +1,4 @@
-//! The command line: the real program with its private Postgres.
+//! The command line of the real program, with the private Postgres.
 
 use serde_json::json;
 
@@ -38,7 +38,8 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let put = Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(admin_key);
     service.send(put).expect(201);
 
-    // A second environment, and two collisions.
+    // A tenant can have a second environment with its own prefix. A prefix that overlaps another
+    // one is an error, and so is a tenant that already exists.
     let test_environment = data_dir.stdout(&[
         "tenant",
         "create",
@@ -62,7 +63,7 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert_eq!(shown["max_keys"], 3);
     assert_eq!(shown.get("admin_key"), None);
 
-    // An admin key with one permission is revoked while the service runs.
+    // A command revokes an admin key while the service runs.
     let auditor = data_dir.json(&[
         "admin-key",
         "create",
@@ -101,13 +102,13 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert!(status.success(), "{status}: {log}");
     assert!(log.contains("stopped"), "{log}");
     assert_eq!(data_dir.postmaster_pid(), None, "the private Postgres is stopped");
-    // Without a service, a command starts the private Postgres while it runs.
+    // If no service runs, a command starts the private Postgres and stops it when it exits.
     assert!(data_dir.stdout(&["tenant", "list"]).contains("tronagg"));
     assert!(data_dir.stdout(&["migrate"]).contains("up to date"));
     assert_eq!(data_dir.postmaster_pid(), None);
 }
 
-/// Opens a session by a link that the command prints, and ends it.
+/// Opens a session with a link that the command prints, and ends the session.
 fn open_dashboard_by_command(data_dir: &DataDir, service: &Process, admin_key: &str) {
     let public_url = format!("http://{}", service.address);
     let link = |more: &[&'static str]| {
@@ -171,7 +172,8 @@ fn open_dashboard_by_command(data_dir: &DataDir, service: &Process, admin_key: &
     }
 }
 
-/// Opens a session by a link, and ends it and an unused link by the command.
+/// Opens a session with a dashboard link. Then ends the session and an unused link with the
+/// command.
 fn end_dashboard_sessions(data_dir: &DataDir, service: &Process, admin_key: &str) {
     let origins = json!({"return_origins": ["https://app.example.com"]});
     let settings = Call::new("PATCH", "/v1/dashboard-settings").bearer(admin_key);
@@ -238,7 +240,7 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let second = data_dir.start(&["demo"]);
     let new_key = second.exported("TRONAGG_ADMIN_KEY");
     let account = second.send(read(&new_key)).expect(200);
-    assert_eq!(account.text("/balance/amount"), "100.000000", "credited once");
+    assert_eq!(account.text("/balance/amount"), "100.000000", "the second start credits nothing");
     second.send(read(&old_key)).expect_problem(401, "invalid_admin_key");
     let (status, log) = second.stop();
     assert!(status.success(), "{status}: {log}");
@@ -262,14 +264,14 @@ fn killed_service_replays_its_purchase_after_a_restart() {
 
     let restarted = data_dir.start(&["serve"]);
     let replayed = restarted.send(purchase()).expect(201);
-    assert_eq!(replayed.body, first.body, "the replay is byte for byte the first response");
+    assert_eq!(replayed.body, first.body, "the replay equals the first response byte for byte");
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     let (status, log) = restarted.stop();
     assert!(status.success(), "{status}: {log}");
 }
 
 #[test]
-fn killed_private_postgres_is_restarted_under_a_running_service() {
+fn running_service_restarts_its_private_postgres_after_a_crash() {
     let data_dir = DataDir::new("postmaster");
     let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -282,12 +284,12 @@ fn killed_private_postgres_is_restarted_under_a_running_service() {
         let call = Call::new("GET", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
         let answer = service.send(call);
         match answer.status {
-            // Connections of the killed postmaster may live on for a moment.
+            // Connections to the killed server may stay open for a moment.
             200 if data_dir.postmaster_pid() != Some(postmaster) => break,
             200 | 503 => {}
             _ => panic!("{answer:?}"),
         }
-        assert!(std::time::Instant::now() < deadline, "Postgres is not restarted");
+        assert!(std::time::Instant::now() < deadline, "the service did not restart Postgres");
     }
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
@@ -308,7 +310,7 @@ fn all_invalid_settings_are_reported_together() {
     for name in ["TOLLGATE_LISTEN", "TOLLGATE_DATABASE_CONNECTIONS", "TOLLGATE_REQUEST_TIMEOUT"] {
         assert!(error.contains(&format!("{name} is ")), "{error}");
     }
-    assert!(!data_dir.path.exists(), "nothing is started, so there is no data directory");
+    assert!(!data_dir.path.exists(), "a command with invalid settings creates no data directory");
 }
 
 #[test]
@@ -359,7 +361,7 @@ fn command_reports_an_unreachable_database_without_its_password() {
     drop(data_dir);
 }
 
-/// The commands that a help text lists, but for `help` itself.
+/// Returns the commands that a help text lists, except `help`.
 fn subcommands(help: &str) -> Vec<&str> {
     help.lines()
         .skip_while(|line| *line != "Commands:")
@@ -375,8 +377,8 @@ fn indent(line: &str) -> usize {
     line.len() - line.trim_start().len()
 }
 
-/// Asserts that every command, argument and option that the help lists has a text of its own,
-/// beside it or below it.
+/// Asserts that the help describes every command, argument and option that it lists. The
+/// description is on the same line or below it.
 fn check_help_texts(help: &str) {
     let mut lines = help.lines().peekable();
     while let Some(line) = lines.next() {
@@ -411,7 +413,7 @@ fn every_command_and_option_has_help_text() {
         }
         walked.push(name);
     }
-    // The walk has read the lists of commands.
+    // The loop has found the nested commands.
     for command in [
         "tollgate openapi",
         "tollgate admin-key revoke",
@@ -427,5 +429,5 @@ fn every_command_and_option_has_help_text() {
     assert!(invalid_prefix.contains("a prefix has"), "{invalid_prefix}");
     let document = data_dir.json(&["openapi"]);
     assert_eq!(document["info"]["title"], "Tollgate");
-    assert!(!data_dir.path.exists(), "none of these needs a database");
+    assert!(!data_dir.path.exists(), "a command that needs no database creates no data directory");
 }

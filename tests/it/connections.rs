@@ -1,4 +1,5 @@
-//! Connections: bodies that nobody reads, and more connections than there are places.
+//! Connections: request bodies that the server does not need, and limits on the number of
+//! connections.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ fn with_body(line: &str, headers: &str, length: usize) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn connection_is_kept_after_an_answer_that_did_not_need_the_body() {
+async fn connection_stays_open_after_a_response_that_did_not_need_the_request_body() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -58,12 +59,12 @@ async fn connection_is_kept_after_an_answer_that_did_not_need_the_body() {
 }
 
 #[tokio::test]
-async fn client_gets_the_answer_although_its_body_is_too_large_to_discard() {
+async fn client_gets_the_response_even_if_its_body_is_too_large_to_discard() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     for request in [
         with_body("POST /v1/purchases", "X-API-Key: bad\r\n", 8 * ONE_MEGABYTE),
-        // hyper answers this one before the service sees it.
+        // hyper responds to this request before it reaches the service.
         with_body("POST /v1/purchases", &format!("X-Large: {}\r\n", "a".repeat(40_000)), 500_000),
         b"nonsense\r\n\r\n".repeat(50_000),
     ] {
@@ -77,7 +78,7 @@ async fn client_gets_the_answer_although_its_body_is_too_large_to_discard() {
 }
 
 #[tokio::test]
-async fn client_that_stops_sending_its_body_gets_the_answer_and_a_close() {
+async fn client_that_stops_sending_its_body_gets_a_response_and_is_disconnected() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;
@@ -85,13 +86,13 @@ async fn client_that_stops_sending_its_body_gets_the_answer_and_a_close() {
     client.send(head.as_bytes()).await;
     let answer = client.receive().await.expect("an answer");
     assert_eq!((answer.status, answer.closes()), (401, true));
-    // It may even go on after the answer.
+    // The client may send the rest of the body after the response.
     client.send(&[b'a'; 1000]).await;
     assert!(client.receive().await.is_none(), "the server closes the connection");
 }
 
 #[tokio::test]
-async fn client_that_expects_a_continue_gets_one_only_if_its_body_is_needed() {
+async fn client_that_sends_expect_100_continue_gets_100_only_if_its_body_is_needed() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -119,11 +120,11 @@ async fn client_that_expects_a_continue_gets_one_only_if_its_body_is_needed() {
 }
 
 #[tokio::test]
-async fn declared_body_over_the_limit_of_its_path_is_refused_before_it_is_read() {
+async fn content_length_over_the_limit_of_the_path_is_refused_before_the_body_is_read() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // Only an answer that does not wait for the body comes in time.
+    // With these timeouts, the test gets only a response that does not wait for the body.
     let hour = Duration::from_secs(3600);
     let limits = Limits { body_timeout: hour, request_timeout: hour, ..Limits::default() };
     let server = listen(&app, limits, ServerLimits::default()).await;
@@ -147,7 +148,7 @@ async fn declared_body_over_the_limit_of_its_path_is_refused_before_it_is_read()
         (buy(expect, 99_999_999_999), 413),
         (buy(expect, 16 * 1024 + 1), 413),
         (buy(expect, 16 * 1024), 100),
-        // A logo is larger than other bodies.
+        // The settings include a logo, so this path accepts larger bodies.
         (configure(16 * 1024 + 1), 100),
         (configure(64 * 1024 + 1), 413),
     ] {
@@ -163,7 +164,7 @@ async fn declared_body_over_the_limit_of_its_path_is_refused_before_it_is_read()
 }
 
 #[tokio::test]
-async fn request_may_have_as_many_header_lines_as_the_setting_allows() {
+async fn request_with_more_header_lines_than_the_setting_allows_gets_431() {
     let app = App::start().await;
     let limits = ServerLimits { max_headers: 70, ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
@@ -176,7 +177,7 @@ async fn request_may_have_as_many_header_lines_as_the_setting_allows() {
 }
 
 #[tokio::test]
-async fn idle_connection_outlives_the_time_for_headers() {
+async fn header_timeout_does_not_close_an_idle_connection() {
     let app = App::start().await;
     let limits = ServerLimits {
         header_timeout: Duration::from_millis(50),
@@ -186,18 +187,18 @@ async fn idle_connection_outlives_the_time_for_headers() {
     let server = listen(&app, Limits::default(), limits).await;
     let mut idle = RawClient::connect(server.address).await;
     assert_eq!(idle.get("/livez").await.expect("an answer").status, 200);
-    // A connection that is opened later, and does not complete its headers, is closed first.
+    // The server closes a newer connection first, because its client does not complete the headers.
     let mut incomplete = RawClient::connect(server.address).await;
     incomplete.send(b"GET /livez HTTP/1.1\r\n").await;
     assert!(incomplete.receive().await.is_none(), "the server closes the connection");
     assert_eq!(idle.get("/livez").await.expect("the connection is open").status, 200);
-    // The time for headers begins with their first byte.
+    // The header timeout begins with the first byte of the headers.
     idle.send(b"GET /livez HTTP/1.1\r\n").await;
     assert!(idle.receive().await.is_none(), "the server closes the connection");
 }
 
 #[tokio::test]
-async fn longest_idle_connection_makes_room_for_a_new_one() {
+async fn server_closes_the_longest_idle_connection_to_accept_a_new_one() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 3,
@@ -211,22 +212,25 @@ async fn longest_idle_connection_makes_room_for_a_new_one() {
         assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
         clients.push(client);
     }
-    // The first one was idle longest, and then has more requests: the last of them later than those
-    // of the others by more than a millisecond, the unit in which the server measures.
+    // The first connection has been idle longest. Now it sends more requests, for more than a
+    // millisecond, because the server measures idle time in milliseconds.
     let others_are_idle = Instant::now();
     while others_are_idle.elapsed() <= Duration::from_millis(2) {
         assert_eq!(clients[0].get("/openapi.json").await.expect("an answer").status, 200);
     }
     let mut newcomer = RawClient::connect_from("127.0.0.2", server.address).await;
     assert_eq!(newcomer.get("/openapi.json").await.expect("an answer").status, 200);
-    assert!(clients[1].receive().await.is_none(), "the second one is closed");
+    assert!(clients[1].receive().await.is_none(), "the server closes the second connection");
     for open in [0, 2] {
-        assert_eq!(clients[open].get("/openapi.json").await.expect("it is open").status, 200);
+        assert_eq!(
+            clients[open].get("/openapi.json").await.expect("the connection is open").status,
+            200
+        );
     }
 }
 
 #[tokio::test]
-async fn address_that_has_its_share_takes_no_place_of_an_idle_connection() {
+async fn address_at_its_connection_limit_does_not_displace_idle_connections() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 4,
@@ -250,7 +254,7 @@ async fn address_that_has_its_share_takes_no_place_of_an_idle_connection() {
 }
 
 #[tokio::test]
-async fn response_that_closes_the_connection_of_an_http_1_0_client_has_no_keep_alive() {
+async fn response_that_closes_an_http_1_0_connection_has_no_keep_alive_header() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;
@@ -268,7 +272,7 @@ async fn response_that_closes_the_connection_of_an_http_1_0_client_has_no_keep_a
 }
 
 #[tokio::test]
-async fn health_is_answered_when_every_connection_is_busy() {
+async fn health_endpoints_respond_when_every_connection_is_busy() {
     let app = App::start().await;
     let limits = ServerLimits { max_connections: 5, ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
@@ -276,7 +280,7 @@ async fn health_is_answered_when_every_connection_is_busy() {
     for number in 0..5 {
         let from = format!("127.0.1.{number}");
         let mut client = RawClient::connect_from(&from, server.address).await;
-        // The server waits for the body.
+        // The client does not send the body, so the server waits for it.
         let head = "POST /v1/keys/verify HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n";
         let admin_key = &app.tronagg.admin_key;
         let head = format!("{head}Authorization: Bearer {admin_key}\r\n\r\n");
@@ -297,11 +301,14 @@ async fn health_is_answered_when_every_connection_is_busy() {
     assert!(answer.body.contains("too many connections"), "{}", answer.body);
     assert!(answer.body.contains("/reference/errors/unavailable.html"), "{}", answer.body);
     drop(busy);
-    eventually("there is room again", async || ask("/openapi.json").await.status == 200).await;
+    eventually("the server accepts connections again", async || {
+        ask("/openapi.json").await.status == 200
+    })
+    .await;
 }
 
 #[tokio::test]
-async fn one_address_cannot_take_the_places_of_others() {
+async fn one_address_cannot_use_up_the_connections_of_other_addresses() {
     let app = App::start().await;
     let limits = ServerLimits { max_connections: 20, ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
@@ -328,8 +335,8 @@ async fn one_address_cannot_take_the_places_of_others() {
     }
 }
 
-/// What is sent on a connection whose responses nobody reads: far more of them than the buffers
-/// between client and server hold.
+/// Builds requests for a client that does not read responses. The responses are far larger than the
+/// buffers between client and server.
 fn unread_lists(key: &NewKey) -> Vec<u8> {
     let request = format!(
         "GET /v1/purchases?limit=100 HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n",
@@ -338,7 +345,7 @@ fn unread_lists(key: &NewKey) -> Vec<u8> {
     request.repeat(100).into_bytes()
 }
 
-/// An account whose purchases fill a page of a list, and a key of it.
+/// Creates an account and a key, and enough large purchases to fill a page of a list.
 async fn account_with_large_purchases(app: &App) -> (&'static str, NewKey) {
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -373,7 +380,7 @@ async fn key_has_a_bounded_number_of_requests_in_flight() {
     let refused = list(&key).await;
     assert!(refused.head.contains("\r\nretry-after: 1\r\n"), "{}", refused.head);
     assert!(refused.body.contains("\"code\":\"too_many_in_flight\""), "{}", refused.body);
-    // Other keys are not affected, nor what has queues of its own.
+    // The limit does not apply to other keys, and not to purchases, which have their own queues.
     assert_eq!(list(&other).await.status, 200);
     let body = r#"{"amount": "1"}"#;
     let purchase = format!(
@@ -385,13 +392,13 @@ async fn key_has_a_bounded_number_of_requests_in_flight() {
     let mut client = RawClient::connect(server.address).await;
     client.send(purchase.as_bytes()).await;
     assert_eq!(client.receive().await.expect("an answer").status, 201);
-    // A response that is read makes room for the next request.
+    // Once the clients have disconnected, the key can send requests again.
     drop(not_reading);
-    eventually("the key has room again", async || list(&key).await.status == 200).await;
+    eventually("the key can send requests again", async || list(&key).await.status == 200).await;
 }
 
 #[tokio::test]
-async fn connection_that_is_answered_and_not_closed_by_its_client_makes_room() {
+async fn server_closes_answered_connections_whose_clients_keep_them_open() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 3,
@@ -406,14 +413,14 @@ async fn connection_that_is_answered_and_not_closed_by_its_client_makes_room() {
         assert_eq!(client.receive().await.expect("an answer").status, 200);
         answered.push(client);
     }
-    // The server has closed all but the newest, although their clients have not.
+    // The server has closed all connections except the newest, although the clients have not.
     for client in &mut answered[..27] {
         client.closes_at_the_next_byte().await;
     }
 }
 
 #[tokio::test]
-async fn malformed_chunk_that_nobody_needs_closes_the_connection() {
+async fn malformed_chunk_in_an_unneeded_body_closes_the_connection() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;

@@ -1,6 +1,6 @@
-//! Every route has an unauthenticated case and a cross-tenant case. A route that requires an admin
-//! key also has a case for the permission. The routes are those of the OpenAPI document: a new
-//! route without a line here fails a test.
+//! Checks every route without a credential and with the credential of another tenant. Checks routes
+//! that require an admin key also without the permission. A route of the OpenAPI document that has
+//! no line here fails a test.
 
 use std::collections::BTreeSet;
 
@@ -16,20 +16,20 @@ enum Asks {
     AdminKey(&'static str),
 }
 
-/// What a caller with a credential of another tenant or account gets.
+/// The response to a caller with a credential of another tenant or account.
 enum Stranger {
     /// The same 404 as for an unknown resource.
     NotFound,
-    /// A response without any data of the tenant: neither its account nor its ids.
+    /// A response that contains no data of the tenant: neither its account nor its ids.
     SeesNothing,
-    /// A new resource of the caller, not of the tenant.
+    /// A new resource that belongs to the caller, and not to the tenant.
     CreatesItsOwn,
-    /// The path names the tenant: the same 401 as for an unknown key, and for another account of
-    /// the tenant a response without any data of this account.
+    /// The path names the tenant. A caller of another tenant gets the same 401 as for an unknown
+    /// key. A caller of another account gets a response that contains no data of this account.
     UnauthorizedUnlessOfTheTenant,
 }
 
-/// Who owns the credential of a stranger.
+/// The owner of the stranger's credential.
 #[derive(Clone, Copy, PartialEq)]
 enum Owner {
     AnotherTenant,
@@ -121,12 +121,13 @@ fn routes() -> Vec<Route> {
             route("PATCH", "/v1/dashboard-settings", AdminKey("accounts"), SeesNothing),
             json!({"name": "a"}),
         ),
-        // Last: from here on the caller has an account of this name.
+        // This line is last, because afterwards the caller has an account with this id.
         route("PUT", "/v1/accounts/{account}", AdminKey("accounts"), CreatesItsOwn),
     ]
 }
 
-/// A tenant with resources that others must not reach, another tenant, and a neighbour account.
+/// A tenant with resources that others must not reach, another tenant, and another account of the
+/// tenant.
 struct World {
     app: App,
     key: NewKey,
@@ -152,7 +153,7 @@ impl World {
         Self { app, key, purchase_id, hold_id, stranger_key, neighbour_key }
     }
 
-    /// A request to the route for the tenant's resources, without a credential.
+    /// Builds a request to the route for the tenant's resources. It has no credential.
     fn call(&self, route: &Route) -> Call {
         let path = route
             .template
@@ -169,7 +170,7 @@ impl World {
         }
     }
 
-    /// Every row of the tenant's account, to detect changes.
+    /// Reads every row of the tenant's account, so that a test can detect changes.
     async fn state(&self) -> Vec<String> {
         sqlx::query_scalar(
             "WITH own AS (SELECT a.* FROM accounts a JOIN tenants t USING (tenant_id)
@@ -187,7 +188,7 @@ impl World {
 }
 
 #[test]
-fn every_documented_route_has_access_cases() {
+fn every_documented_route_has_a_line_that_says_who_may_call_it() {
     let document: Value =
         serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
     let mut documented = BTreeSet::new();
@@ -343,7 +344,7 @@ fn check_stranger(world: &World, route: &Route, owner: Owner, answer: Answer) {
 async fn key_id_is_not_found_under_another_account() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
-    // The id of the key, in the path of the other account.
+    // Each path has the id of the key and the other account.
     for (method, suffix) in
         [("GET", ""), ("PATCH", ""), ("GET", "/usage"), ("POST", "/revoke"), ("POST", "/rotate")]
     {

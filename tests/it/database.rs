@@ -1,4 +1,4 @@
-//! The schema enforces the invariants by itself: these tests run SQL that the program never runs.
+//! The schema enforces the invariants. These tests run SQL statements that the program never runs.
 
 use proptest::{option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use sqlx::{AssertSqlSafe, postgres::PgListener};
@@ -16,7 +16,8 @@ use uuid::Uuid;
 
 use crate::harness::App;
 
-/// Why the database refuses a statement: the name of the constraint, or the message.
+/// Runs a statement that the database must refuse. Returns the name of the violated constraint, or
+/// the error message.
 async fn refusal(app: &App, statement: &str) -> String {
     let error = sqlx::query(AssertSqlSafe(statement.to_owned()))
         .execute(&app.pool)
@@ -120,7 +121,7 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
         let refused = refusal(&app, &insert("other", prefix)).await;
         assert_eq!(refused, "tenants_prefix_grammar", "{prefix}");
     }
-    // Concurrently: the second insert waits for the first one and then sees it.
+    // The inserts are concurrent. The second one waits for the first one, and then sees its row.
     let mut first = app.pool.begin().await.expect("a transaction");
     sqlx::query(AssertSqlSafe(insert("a", "new_"))).execute(&mut *first).await.expect("inserted");
     let pool = app.pool.clone();
@@ -133,8 +134,8 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
     assert_eq!(error.constraint(), Some("tenants_prefix"));
 }
 
-/// Draws the state of a key and its account, its scopes and the current time. All times lie within
-/// a few seconds, so that equal times are frequent.
+/// Generates the state of a key and its account, the scopes, and the current time. All times are
+/// within a few seconds, so that equal times are frequent.
 fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
     let moment = move || (0_i64..6).prop_map(at);
@@ -197,7 +198,7 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     }
     assert!(
         (100..KEYS).contains(&passed),
-        "some keys pass and some do not: {passed} of {KEYS} pass"
+        "expected some keys to pass and some to be refused; {passed} of {KEYS} pass"
     );
 }
 
@@ -222,7 +223,7 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
 }
 
 #[tokio::test]
-async fn large_change_is_announced_in_parts_and_only_the_last_requests_acknowledgement() {
+async fn large_change_is_announced_in_parts_and_only_the_last_part_needs_acknowledgement() {
     let app = App::start().await;
     let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
     listener.listen("tollgate_changes").await.expect("the listener listens");

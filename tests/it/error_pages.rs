@@ -1,4 +1,4 @@
-//! The pages of the book about problem codes, to which `documentation_url` leads.
+//! The pages of the book about problem codes. The member `documentation_url` links to them.
 
 use std::{
     collections::BTreeSet,
@@ -10,7 +10,7 @@ use tollgate::auth::ProblemCode;
 
 use crate::harness::request::DOCUMENTED_MEMBERS;
 
-/// What the examples call the pages.
+/// The address of the pages in their examples.
 const ADDRESS: &str = "https://keys.example.com/docs/book/reference/errors";
 
 fn folder() -> PathBuf {
@@ -23,7 +23,7 @@ fn page(code: ProblemCode) -> String {
 }
 
 #[test]
-fn every_problem_code_has_a_page_and_no_page_is_about_anything_else() {
+fn every_problem_code_has_a_page_and_every_page_is_about_a_problem_code() {
     let pages: BTreeSet<String> = std::fs::read_dir(folder())
         .expect("the folder of the pages")
         .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
@@ -34,7 +34,7 @@ fn every_problem_code_has_a_page_and_no_page_is_about_anything_else() {
 }
 
 #[test]
-fn page_of_a_code_says_what_happened_and_how_to_fix_it() {
+fn error_page_says_what_happened_and_how_to_fix_it() {
     for code in ProblemCode::ALL {
         let page = page(*code);
         let headings: Vec<&str> = page.lines().filter(|line| line.starts_with('#')).collect();
@@ -49,7 +49,7 @@ fn page_of_a_code_says_what_happened_and_how_to_fix_it() {
 }
 
 #[test]
-fn example_of_a_page_has_the_members_that_the_service_sends_in_their_order() {
+fn example_on_an_error_page_has_the_same_members_in_the_same_order_as_the_response() {
     for code in ProblemCode::ALL {
         let page = page(*code);
         let blocks: Vec<&str> = page.split("```json\n").skip(1).collect();

@@ -1,4 +1,4 @@
-//! A primary with a standby, and a load balancer that leads connections to the wrong one.
+//! A primary with a standby, and a load balancer that routes connections to the wrong server.
 
 use std::{pin::pin, sync::Arc, time::Duration};
 
@@ -30,8 +30,8 @@ use crate::harness::{
 type Requests = tokio::task::JoinSet<Result<axum::response::Response, std::convert::Infallible>>;
 type Lock = sqlx::Transaction<'static, sqlx::Postgres>;
 
-/// A primary, its standby, and two nodes: one on the primary, and one whose queries and whose
-/// session each go through a load balancer.
+/// A primary, its standby, and two nodes. The first node connects to the primary. The second node,
+/// the balanced one, has one load balancer for its queries and another for its listener session.
 pub struct Pair {
     pub primary: PrivatePostgres,
     options: Options,
@@ -48,8 +48,8 @@ impl Pair {
         Self::start_with(name, NodeSettings::default(), Duration::from_secs(1)).await
     }
 
-    /// `settings` are those of the balanced node, and `acquire_timeout` is how long its requests
-    /// wait for a connection.
+    /// Starts the pair. `settings` are the settings of the balanced node, and `acquire_timeout` is
+    /// how long its requests wait for a connection.
     async fn start_with(name: &str, settings: NodeSettings, acquire_timeout: Duration) -> Self {
         let options = cluster::options(&format!("{name}-primary"));
         let started = {
@@ -85,14 +85,14 @@ impl Pair {
         }
     }
 
-    /// Makes the balancer lead new connections to the standby, and closes the open ones.
+    /// Makes the balancer route new connections to the standby, and closes the open connections.
     async fn lead_to_standby(&self) {
         self.standby.catch_up(&self.app.pool).await;
         self.standby.pause_replay().await;
         self.lead_to_promoted().await;
     }
 
-    /// The same when the standby is a primary.
+    /// Does the same after the promotion of the standby.
     async fn lead_to_promoted(&self) {
         self.balancer.lead_to(self.standby.socket());
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -100,7 +100,7 @@ impl Pair {
         sqlx::query(terminate).execute(&self.app.pool).await.expect("the connections are closed");
     }
 
-    /// Leads the node's session and its queries to this server, and closes the open connections to
+    /// Routes the node's session and its queries to this server, and closes the open connections to
     /// both servers.
     async fn lead_everything_to(&self, socket: std::path::PathBuf) {
         self.balancer.lead_to(socket.clone());
@@ -118,7 +118,7 @@ impl Pair {
         let statement = AssertSqlSafe(format!("LOCK TABLE {table}"));
         sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
         let mut requests = Requests::new();
-        // One after another: two that come together would share a statement.
+        // The requests are sequential, because concurrent lookups would share a statement.
         for call in calls {
             requests.spawn(self.balanced.clone().oneshot(call.into_request()));
             let all_wait = async || {
@@ -132,14 +132,15 @@ impl Pair {
         (requests, lock)
     }
 
-    /// Sends a request that waits for those of [`keep_busy`](Self::keep_busy), and ends their wait.
+    /// Sends a request that waits behind the requests of [`keep_busy`](Self::keep_busy), and then
+    /// releases the lock.
     async fn ask_behind(&self, lock: Lock, call: Call) -> u16 {
         let mut request = pin!(self.ask(call));
-        // That it has come to where it waits cannot be seen from outside.
+        // The test cannot observe when the request begins to wait, so it polls it many times.
         for _ in 0..100 {
             tokio::select! {
                 biased;
-                status = request.as_mut() => panic!("the request was answered with {status}"),
+                status = request.as_mut() => panic!("the request did not wait: its status is {status}"),
                 () = tokio::task::yield_now() => {}
             }
         }
@@ -147,8 +148,8 @@ impl Pair {
         request.await
     }
 
-    /// Deposes the primary, and leads new connections to the new one until it has granted the node's
-    /// lease. Connections that look up stay on the old one.
+    /// Deposes the primary, and routes new connections to the new primary until it has granted the
+    /// node's lease. The connections for lookups stay on the old primary.
     async fn move_lease_to_promoted(&self) -> App {
         self.depose_primary().await;
         self.balancer.lead_to(self.standby.socket());
@@ -167,8 +168,8 @@ impl Pair {
         new
     }
 
-    /// Makes the primary acknowledge a commit only when the standby has it, then promotes the
-    /// standby. The old primary still answers reads, but acknowledges no commit.
+    /// Makes the primary acknowledge a commit only when the standby has it, and then promotes the
+    /// standby. Afterwards the old primary still serves reads, but acknowledges no commit.
     async fn depose_primary(&self) {
         for statement in
             ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
@@ -191,7 +192,7 @@ impl Pair {
         self.balancer.lead_to(primary_socket(&self.primary));
     }
 
-    /// The status of the balanced node's response.
+    /// Sends a request to the balanced node. Returns the status of the response.
     async fn ask(&self, call: Call) -> u16 {
         let answer = self.balanced.clone().oneshot(call.into_request()).await;
         answer.expect("the router is infallible").status().as_u16()
@@ -216,8 +217,8 @@ pub fn authorize(key: &NewKey) -> Call {
     key.call("GET", "/v1/authorize/tronagg/live")
 }
 
-/// The primary notifies the node of the revoke before the standby shows it. A row that the node
-/// reads on the standby would stay in its cache.
+/// The primary notifies the node of the revoke before the standby shows the revoke. If the node
+/// read the row on the standby, the outdated row would stay in its cache.
 #[tokio::test(flavor = "multi_thread")]
 async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     let pair = Pair::start("stale").await;
@@ -232,7 +233,7 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.app.send(revoke).await.expect(200);
     let stale = "SELECT revoked_at IS NULL FROM api_keys ORDER BY key_id LIMIT 1";
     let stale = sqlx::query_scalar::<_, bool>(AssertSqlSafe(stale)).fetch_one(&pair.standby.pool);
-    assert!(stale.await.expect("a key"), "the standby shows the key as it was");
+    assert!(stale.await.expect("a key"), "the standby does not show the revoke yet");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -242,10 +243,10 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.end().await;
 }
 
-/// The old primary still says that the key is live. It grants no lease, because it can acknowledge
-/// no renewal.
+/// On the old primary the key is still live. The old primary grants no lease, because it cannot
+/// acknowledge a renewal.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_the_new_one() {
+async fn node_on_a_deposed_primary_does_not_pass_keys_that_were_revoked_on_the_new_one() {
     let pair = Pair::start("deposed").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -256,7 +257,7 @@ async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_t
     new.send(revoke).await.expect(200);
     let stale = "SELECT bool_and(revoked_at IS NULL) FROM api_keys";
     let stale = sqlx::query_scalar::<_, bool>(stale).fetch_one(&pair.app.pool).await;
-    assert!(stale.expect("an answer"), "the old primary shows the key as it was");
+    assert!(stale.expect("an answer"), "the old primary does not show the revoke");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -264,10 +265,10 @@ async fn node_that_stays_on_a_deposed_primary_refuses_keys_that_are_revoked_on_t
     pair.end().await;
 }
 
-/// The connections that look keys up are busy on the old primary while the new one grants the
-/// node's lease. What they read next is what the old one shows.
+/// The connections for lookups are busy on the old primary while the new primary grants the node's
+/// lease. A lookup on them would return the outdated key of the old primary.
 #[tokio::test(flavor = "multi_thread")]
-async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
+async fn node_reads_keys_only_on_the_server_that_granted_its_lease() {
     let pair = Pair::start_with("lookup", NodeSettings::default(), PATIENCE).await;
     let wallet = pair.app.wallet("10").await;
     let mut keys = Vec::new();
@@ -289,7 +290,7 @@ async fn key_is_not_read_on_another_server_than_the_one_that_granted_the_lease()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn admin_key_is_not_read_on_another_server_than_the_one_that_granted_the_lease() {
+async fn node_reads_admin_keys_only_on_the_server_that_granted_its_lease() {
     let pair = Pair::start_with("admin", NodeSettings::default(), PATIENCE).await;
     let tenant = &pair.app.tronagg.tenant;
     let admin_key = pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
@@ -307,9 +308,9 @@ async fn admin_key_is_not_read_on_another_server_than_the_one_that_granted_the_l
 }
 
 /// The node's session is on the new primary, which has not granted a lease yet. The connections for
-/// lookups still lead to the old primary, which shows the key as live.
+/// lookups are still on the old primary, where the key is live.
 #[tokio::test(flavor = "multi_thread")]
-async fn key_is_not_read_before_the_first_renewal_of_a_new_session() {
+async fn node_reads_no_key_before_the_first_renewal_of_a_new_session() {
     let pair = Pair::start("renewal").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -341,10 +342,10 @@ async fn key_is_not_read_before_the_first_renewal_of_a_new_session() {
     pair.end().await;
 }
 
-/// The node's change reaches the new primary, while its session is still on the old one, which
+/// The node commits a change on the new primary. Its session is still on the old primary, which
 /// granted its lease.
 #[tokio::test(flavor = "multi_thread")]
-async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_node() {
+async fn node_that_commits_a_change_on_another_server_gives_up_its_lease() {
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
     let pair = Pair::start_with("own", settings, Duration::from_secs(1)).await;
     let wallet = pair.app.wallet("10").await;
@@ -366,7 +367,7 @@ async fn change_that_is_committed_on_another_server_ends_the_lease_of_its_own_no
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_node() {
+async fn node_that_revokes_an_admin_key_on_another_server_gives_up_its_lease() {
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
     let pair = Pair::start_with("own-admin", settings, Duration::from_secs(1)).await;
     let tenant = &pair.app.tronagg.tenant;
@@ -382,18 +383,19 @@ async fn admin_key_that_is_revoked_on_another_server_ends_the_lease_of_its_own_n
     pair.end().await;
 }
 
-/// There are no sessions, so the call changes nothing. It must not return nevertheless: the new
-/// primary may have ended sessions that the old one still shows.
+/// There are no sessions, so the call changes nothing. It must still wait, because the new primary
+/// may have sessions that the old primary does not have.
 #[tokio::test(flavor = "multi_thread")]
-async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() {
+async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
     let pair = Pair::start("nothing").await;
     let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
     let origin = Origin::cli();
-    // Once before, so that Postgres has nothing of its own to write when it runs again.
+    // The first calls let Postgres do its own writes, so that the next call writes nothing.
     for _ in 0..3 {
         store.end_dashboard_sessions_of_tenant(&tenant, &origin).await.expect("nothing is ended");
     }
-    // A commit that notifies waits for other commits that notify, such as renewals.
+    // A commit with a notification waits for other such commits. The lock blocks renewals, which
+    // are such commits.
     let mut no_renewals = pair.app.pool.begin().await.expect("a transaction");
     sqlx::query("LOCK TABLE nodes IN EXCLUSIVE MODE")
         .execute(&mut *no_renewals)
@@ -417,7 +419,7 @@ async fn change_that_changes_nothing_is_not_acknowledged_by_a_deposed_primary() 
 
 /// The old primary is not fenced, and would accept writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_is_led_back_to_a_deposed_primary_does_not_use_it() {
+async fn node_does_not_use_a_deposed_primary_after_it_has_used_the_new_one() {
     let pair = Pair::start("timeline").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -440,17 +442,17 @@ async fn node_that_is_led_back_to_a_deposed_primary_does_not_use_it() {
     pair.end().await;
 }
 
-/// The commit reaches the new primary, where a node has joined that the old primary does not know.
-/// An idle connection of the same pool leads to the old primary.
+/// The command commits on the new primary, which has a node that the old primary does not have. An
+/// idle connection of the same pool is still on the old primary.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_are_read_on_the_connection_that_has_committed() {
+async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     let pair = Pair::start("nodes").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
     pair.standby.catch_up(&pair.app.pool).await;
     pair.standby.promote().await;
     let mut joined = PlayedNode::join(&pair.standby.pool).await;
-    // The old primary knows no node at all.
+    // The table of nodes on the old primary is empty.
     let mut without_nodes = pair.app.pool.begin().await.expect("a transaction");
     for statement in [
         "CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS
@@ -463,12 +465,12 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     }
     without_nodes.commit().await.expect("the commit");
 
-    // A store without a node, such as that of a command, uses any primary.
+    // A store without a node, such as the store of a command, uses any primary.
     let settings =
         PoolSettings { max_connections: 4, ..cluster::pool_settings(&pair.balancer.url(DATABASE)) };
     let store = Arc::new(Store::connect(&settings).await.expect("a store"));
     let tenant = pair.app.tronagg.tenant.clone();
-    // The first connection leads to the old primary, and is busy until the second one is open.
+    // The first connection is on the old primary. It is busy until the second connection is open.
     let mut lock = pair.app.pool.begin().await.expect("a transaction");
     sqlx::query("LOCK TABLE tenants").execute(&mut *lock).await.expect("the lock");
     let reader = Arc::clone(&store);
@@ -510,7 +512,8 @@ async fn nodes_are_read_on_the_connection_that_has_committed() {
     pair.end().await;
 }
 
-/// Without a session, as in a command, the pool knows no server that the others must equal.
+/// A command has no listener session, so its pool cannot compare servers with the server of the
+/// session.
 #[tokio::test(flavor = "multi_thread")]
 async fn store_without_a_session_does_not_read_a_standby() {
     let pair = Pair::start("command").await;
@@ -530,7 +533,7 @@ async fn store_without_a_session_does_not_read_a_standby() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_that_was_led_to_a_standby_writes_again_without_a_restart() {
+async fn node_that_was_routed_to_a_standby_recovers_without_a_restart() {
     let pair = Pair::start("write").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -594,11 +597,11 @@ async fn service_on_a_standby_waits_for_its_promotion() {
         sessions.expect("a number")
     };
     let before = sessions().await;
-    eventually("the service asks again", async || sessions().await >= before + 3).await;
+    eventually("the service tries again", async || sessions().await >= before + 3).await;
     let mut other = tollgate(&["serve"]);
     other.env("DATABASE_URL", &url);
     let other = Process::start(other, &cluster::directory("promotion-stopped.log"));
-    eventually("the other service asks too", async || sessions().await >= before + 9).await;
+    eventually("the other service tries as well", async || sessions().await >= before + 9).await;
     let (_, log) = other.stop();
     assert!(log.contains("stopped by a signal before Postgres could be used"), "{log}");
 

@@ -1,4 +1,4 @@
-//! One tenant cannot take the database's connections from another.
+//! One tenant cannot use up the database connections of other tenants.
 
 use axum::body::Body;
 use http_body_util::BodyExt as _;
@@ -16,7 +16,7 @@ use crate::{
 };
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_urgent() {
+async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_changes() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -30,7 +30,7 @@ async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_
     for number in 0..20 {
         change(json!({"name": format!("name {number}")}));
     }
-    // Of the pool's six connections one is in the reserve. Of the others, one tenant gets four.
+    // The pool has six connections, and one is a reserve. One tenant gets four of the other five.
     app.wait_until_blocked(4).await;
     let others = async {
         app.send(Call::new("GET", "/readyz")).await.expect(200);
@@ -40,7 +40,7 @@ async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_
         app.send(app.tradetally.call("POST", &revoke)).await.expect(200);
     };
     within_patience("the other tenant's requests are answered", others).await;
-    // Disabling a key uses the reserve, although the tenant has all of its turns.
+    // The tenant has no turn left, but the change that disables a key uses the reserve.
     change(json!({"enabled": false}));
     app.wait_until_blocked(5).await;
     within_patience("the other tenant is served", async {
@@ -53,19 +53,19 @@ async fn tenant_whose_requests_wait_for_a_lock_stops_neither_others_nor_what_is_
     }
 }
 
-/// What waits for a lock of one tenant: its requests have all the turns that one tenant gets.
+/// The requests of one tenant that wait for a lock. They use all turns of the tenant.
 #[derive(Clone, Copy, Debug)]
 enum Flood {
-    /// Credits, which go on in a task of their own.
+    /// Credits. Each one runs in its own task.
     Credits,
-    /// Links to the dashboard that are followed.
+    /// Uses of dashboard links.
     Links,
-    /// Purchases that were made before, and are read again.
+    /// Replays of an earlier purchase, which read it again.
     Replays,
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
+async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenants() {
     for flood in [Flood::Credits, Flood::Links, Flood::Replays] {
         let app = App::start().await;
         let wallet = app.wallet("10").await;
@@ -81,8 +81,8 @@ async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
                 .header("Origin", "http://127.0.0.1:8080")
                 .body("application/x-www-form-urlencoded", format!("token={token}"))
         };
-        // The backend's request waits for the same lock, and takes one of its tenant's turns: work
-        // that took the turns of nobody would leave none to others.
+        // The first request waits for the same lock, and takes one of its tenant's turns. If the
+        // other requests took no turns, they would use up the connections of all tenants.
         let mut calls = vec![match flood {
             Flood::Credits | Flood::Links => {
                 app.tronagg.call("PATCH", &key.path).json(json!({"name": "a name"}))
@@ -113,7 +113,8 @@ async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
         for call in calls {
             waiting.spawn(app.router.clone().oneshot(call.into_request()));
         }
-        // Of the pool's six connections one is in the reserve. Of the others, one tenant gets four.
+        // The pool has six connections, and one is a reserve. One tenant gets four of the other
+        // five.
         app.wait_until_blocked(4).await;
         let others = async {
             let credit = app
@@ -125,7 +126,7 @@ async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
             app.send(others_link).await.expect(303);
             app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
         };
-        within_patience(&format!("the other tenant is served beside {flood:?}"), others).await;
+        within_patience(&format!("the other tenant is served during {flood:?}"), others).await;
         app.wait_until_blocked(4).await;
         lock.commit().await.expect("the commit");
         for answer in within_patience("all are answered", waiting.join_all()).await {
@@ -136,7 +137,7 @@ async fn tenant_whose_work_waits_for_a_lock_stops_no_other_whatever_the_work() {
     }
 }
 
-/// The body of a response. Nobody has read it yet.
+/// Sends a request. Returns the body of the response without reading it.
 async fn body_of(app: &App, call: Call) -> Body {
     let response = app.router.clone().oneshot(call.into_request()).await;
     let response = response.expect("the router is infallible");
@@ -168,7 +169,7 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
     let other_owner = site.owner(&app.tradetally, other).await;
     let statements =
         [statement(&app.tronagg, wallet), of_session(&owner, "/dashboard/balance.csv")];
-    // Each lock stops the exports of one tenant only: a list of purchases reads no credits, and a
+    // Each lock blocks the exports of one tenant only: a list of purchases reads no credits, and a
     // statement reads no keys.
     for (table, stopped, running) in [
         ("credits", &statements[..], purchases(&other_owner, &other_key)),
@@ -186,18 +187,19 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
         for export in exports {
             reading.spawn(export.collect());
         }
-        // Of the pool's six connections one is in the reserve. Of the others, one tenant gets four.
+        // The pool has six connections, and one is a reserve. One tenant gets four of the other
+        // five.
         app.wait_until_blocked(4).await;
         let export = within_patience("the other tenant's export ends", running.collect()).await;
-        export.expect("it is complete");
+        export.expect("the export is complete");
         lock.commit().await.expect("the commit");
         for export in within_patience("all exports end", reading.join_all()).await {
-            export.expect("it is complete");
+            export.expect("the export is complete");
         }
     }
 }
 
-/// Resident memory of a process in bytes.
+/// Reads the resident memory of a process, in bytes.
 #[cfg(target_os = "linux")]
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status");
@@ -257,6 +259,6 @@ async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
     };
     eventually("the tenant's backend is served", served).await;
     let resident = resident_bytes(service.pid());
-    assert!(resident < 256 * 1024 * 1024, "{resident} bytes are resident");
-    println!("{resident} bytes are resident");
+    assert!(resident < 256 * 1024 * 1024, "the service uses {resident} bytes of memory");
+    println!("the service uses {resident} bytes of memory");
 }

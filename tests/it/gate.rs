@@ -1,13 +1,13 @@
-//! Which keys pass the gate, and which responses the others get.
+//! Which keys pass the gate, and which responses other keys get.
 
 use serde_json::json;
 
 use crate::harness::{Answer, App, Call, TestTenant, app::NewKey};
 
-/// The endpoint for gateways of TronAgg.
+/// TronAgg's endpoint for gateways.
 const AUTHORIZE: &str = "/v1/authorize/tronagg/live";
 
-/// Everything in a response by which a client could tell refusals apart.
+/// The parts of a response by which a client could distinguish refusals.
 fn observable_parts(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
     let mut body = answer.json.clone();
     body["request_id"] = json!(null);
@@ -174,7 +174,8 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
     assert_eq!(refused.json["required_scope"], "purchases:write");
 }
 
-/// A request of a client to a gateway: with a key that passes, without a key, and with unknown keys.
+/// Builds requests to a gateway: one with a valid key, one without a key, and two with unknown
+/// keys.
 fn calls_of_clients(key: &NewKey, method: &str, path: &str) -> [Call; 4] {
     let unknown = format!("ta_{}", "A".repeat(43));
     [
@@ -216,7 +217,7 @@ async fn authorize_checks_the_path_before_the_key() {
     let with_key = format!("/v1/authorize/{}/live", key.text);
     let with_key = with_key.as_str();
     for (path, named) in [
-        // There is no such platform, or it has no such environment.
+        // Each path names a tenant or an environment that does not exist.
         ("/v1/authorize/tronag/live", "tenant tronag in the environment live"),
         ("/v1/authorize/tronagg/test", "tenant tronagg in the environment test"),
         ("/v1/authorize/tronagg/prod", "live or test"),
@@ -238,7 +239,7 @@ async fn authorize_checks_the_path_before_the_key() {
 }
 
 #[tokio::test]
-async fn authorize_without_a_tenant_is_not_found_and_names_the_path_with_one() {
+async fn authorize_without_a_tenant_is_not_found_and_the_error_names_the_right_path() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -257,7 +258,7 @@ async fn authorize_without_a_tenant_is_not_found_and_names_the_path_with_one() {
 #[tokio::test]
 async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_keys() {
     let app = App::start().await;
-    // An account of the same name in three tenants.
+    // Three tenants have an account with the same id.
     let wallet = app.wallet("0").await;
     let test = app.tronagg_test().await;
     app.account(&test, wallet, "0").await;
@@ -267,7 +268,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     let mut strangers = vec![
         (&test, app.key(&test, wallet).await),
         (&app.tradetally, app.key(&app.tradetally, wallet).await),
-        // It also lacks the scope.
+        // This key also lacks the scope.
         (&test, app.key_with(&test, wallet, reader).await),
     ];
     let disabled = app.key(&test, wallet).await;
@@ -290,7 +291,8 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     let unknown = app.send(unknown).await.expect_problem(401, "invalid_api_key");
     let unknown = observable_parts(&unknown);
     for (tenant, key) in &strangers {
-        // The first request reads the key from the database, and the second one from the cache.
+        // The node reads the key from the database for the first request, and from the cache for
+        // the second.
         for _ in 0..2 {
             let refused = app.send(key.call("GET", &authorize)).await;
             let refused = refused.expect_problem(401, "invalid_api_key");
@@ -301,7 +303,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     app.send(own.call("GET", &authorize)).await.expect(200);
     assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
 
-    // In its own tenant, each of the keys is what it is.
+    // In its own tenant, each key gets the response for its own state.
     let at = |tenant: &TestTenant| {
         let (slug, environment) = (&tenant.tenant.slug, tenant.tenant.environment.as_str());
         format!("/v1/authorize/{slug}/{environment}")
@@ -318,7 +320,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
 }
 
-/// How often the key was used in the last day, with any outcome.
+/// Counts how often the key was used in the last day, with any outcome.
 async fn uses(app: &App, tenant: &TestTenant, key: &NewKey) -> i64 {
     app.flush_usage().await;
     let usage = app.send(tenant.call("GET", &format!("{}/usage", key.path))).await.expect(200);
@@ -349,7 +351,7 @@ async fn malformed_key_is_refused_without_a_database_lookup() {
     for text in ["x", "ta_short", &"ta_".repeat(1000), &format!("ta_{}", "A".repeat(42))] {
         app.send(call(text)).await.expect_problem(401, "invalid_api_key");
     }
-    // A well-formed key needs a lookup, and the store is closed.
+    // A well-formed key needs a lookup, which fails because the store is closed.
     let well_formed = format!("ta_{}", "A".repeat(43));
     app.send(call(&well_formed)).await.expect_problem(503, "unavailable");
 }

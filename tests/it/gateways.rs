@@ -1,5 +1,5 @@
-//! A real nginx in front of Tollgate. One test runs the configuration of the guide to gateways, word
-//! for word, between clients and a backend. Another balances requests between two nodes.
+//! A real nginx in front of Tollgate. One test runs the exact configuration in the guide to
+//! gateways between clients and a backend. The other tests balance requests between two nodes.
 
 use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
@@ -19,23 +19,23 @@ use crate::harness::{
     process::Process, within_patience,
 };
 
-/// Where the guide assumes Tollgate. The test replaces this address with that of its own process.
+/// The address of Tollgate in the guide. The test replaces it with the address of its own process.
 const ADDRESS_IN_GUIDE: &str = "127.0.0.1:8080";
 
-/// The only block of the guide in nginx's language, for a Tollgate at this address.
+/// Returns the only nginx block of the guide, with this address of Tollgate.
 fn block_of_guide(tollgate: SocketAddr) -> String {
     let guide = include_str!("../../docs/src/how-to/gate-with-a-gateway.md");
     let mut blocks = guide.split("```nginx\n").skip(1);
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
-        panic!("the guide has one block for nginx")
+        panic!("the guide must have exactly one block for nginx")
     };
     let block = block.split("```").next().expect("a split has a first part");
     assert_eq!(block.matches(ADDRESS_IN_GUIDE).count(), 1, "{block}");
     block.replace(ADDRESS_IN_GUIDE, &tollgate.to_string())
 }
 
-/// Starts a backend on a thread of its own. Its response lists the headers by which the gateway
-/// says whose request it is, and the keys that it got.
+/// Starts a backend on its own thread. Its response lists the headers that identify the caller, and
+/// any API keys that the backend received.
 fn start_backend() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -56,7 +56,7 @@ fn answer(mut stream: &TcpStream) {
     shown.sort();
     let body = shown.join("\n");
     let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
-    // nginx may have disconnected.
+    // nginx may have disconnected, so an error here is not a failure.
     let _ = stream.write_all((head + &body).as_bytes());
 }
 
@@ -67,7 +67,7 @@ struct Nginx {
 }
 
 impl Nginx {
-    /// Starts an nginx that has this `upstream`, and these directives in its `server`.
+    /// Starts an nginx with this `upstream` block and these directives in its `server` block.
     fn start(name: &str, upstream: &str, server: &str) -> Self {
         let directory = cluster::directory(name);
         std::fs::create_dir_all(&directory).expect("a directory");
@@ -76,7 +76,7 @@ impl Nginx {
         std::fs::write(&configuration, text).expect("the configuration is written");
         let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
         let program = cluster::variable("NGINX").unwrap_or_else(|| "nginx".into());
-        // Debian does not put these directories on every user's PATH.
+        // On Debian, the PATH of an ordinary user lacks these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let child = Command::new(program)
@@ -113,7 +113,7 @@ impl Nginx {
         std::fs::read_to_string(self.directory.join("stderr")).unwrap_or_default()
     }
 
-    /// Sends a GET request with a key, and with headers that are not the client's to set.
+    /// Sends a GET request with a key, and with forged headers that only the gateway may set.
     fn get(&self, path: &str, key: Option<&str>) -> Response {
         let key = key.map(|key| format!("X-API-Key: {key}\r\n")).unwrap_or_default();
         let request = format!(
@@ -164,8 +164,8 @@ impl Drop for Nginx {
     }
 }
 
-/// The smallest configuration that is complete. A single process, in the foreground: nothing is left
-/// when it is killed.
+/// Builds a minimal configuration. nginx runs as a single process in the foreground, so that
+/// nothing continues after the test kills it.
 fn configuration_of(directory: &str, upstream: &str, server: &str) -> String {
     format!(
         "daemon off;
@@ -193,7 +193,7 @@ http {{
 #[derive(PartialEq, Debug)]
 struct Response {
     status: u16,
-    /// In lower case, without the date.
+    /// The header lines in lower case, without the date.
     headers: Vec<String>,
     body: String,
 }
@@ -234,7 +234,7 @@ impl Tenant {
         Call::new(method, path).bearer(&self.admin_key)
     }
 
-    /// The text and the id of a new key of the account.
+    /// Creates a key of the account. Returns its text and its id.
     fn new_key(&self, service: &Process, scope: &str) -> (String, String) {
         let create = self.call("POST", "/v1/accounts/user-1/keys");
         let create = create.json(json!({"name": "a", "scopes": [scope]}));
@@ -255,7 +255,7 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
 
     let order = |key: &str| nginx.get("/orders/7?page=2", Some(key));
     let passed = order(&own.key);
-    // Not the headers that the client sent, and not the key.
+    // The backend receives neither the forged headers of the client nor the key.
     let shown = format!("x-tollgate-account: user-1\nx-tollgate-key-id: {}", own.key_id);
     assert_eq!((passed.status, passed.body), (200, shown), "{}", nginx.log());
 
@@ -265,7 +265,7 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
     assert!(unknown.headers.iter().any(|header| header == challenge), "{unknown:?}");
     assert_eq!(order(&test.key), unknown);
     assert_eq!(order(&other.key), unknown);
-    // An account of another tenant that is suspended is not told apart from an unknown key.
+    // A key of a suspended account of another tenant gets the same response as an unknown key.
     let suspend = |tenant: &Tenant| {
         let change = tenant.call("PATCH", "/v1/accounts/user-1");
         service.send(change.json(json!({"status": "suspended"}))).expect(200)
@@ -286,9 +286,10 @@ fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
     assert!(refused.headers.iter().any(|header| header == "retry-after: 1"), "{refused:?}");
 }
 
-/// An nginx in front of two nodes. With its defaults, one failed response takes a node out for ten
-/// seconds, and a POST is not sent to the other node: it gets a 502.
-async fn good_requests_pass_beside_bad_ones(name: &str, directives: &str) {
+/// Sends refused and accepted requests through an nginx with two nodes. By default, nginx does not
+/// use a node for ten seconds after one failed response, and does not send a failed POST to the
+/// other node: its client gets a 502.
+async fn good_requests_succeed_while_nodes_refuse_others(name: &str, directives: &str) {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -320,27 +321,27 @@ async fn good_requests_pass_beside_bad_ones(name: &str, directives: &str) {
                 let (refused, ()) = tokio::join!(nginx.send(line, headers, &body), nginx.buy(&key));
                 let log = nginx.log();
                 assert_eq!(refused.status, status, "{line}, {length} bytes: {refused:?}\n{log}");
-                // The response is that of a node, and not nginx's own.
+                // The response comes from a node, and not from nginx.
                 let problem = "content-type: application/problem+json".to_owned();
                 assert!(refused.headers.contains(&problem), "{line}: {refused:?}");
-                // One request for each node.
+                // nginx alternates between the nodes, so each node gets one of these purchases.
                 nginx.buy(&key).await;
                 nginx.buy(&key).await;
             }
         }
     }
-    // nginx reports a node that fails, also if the other one then answers.
+    // nginx logs the failure of a node even if the other node then responds.
     assert!(!nginx.log().contains("[error]"), "{}", nginx.log());
     app.check_ledger().await;
 }
 
 #[tokio::test]
-async fn refused_bodies_do_not_make_nginx_take_a_node_out() {
-    good_requests_pass_beside_bad_ones("gateways-nginx-nodes", "").await;
+async fn refused_request_body_does_not_make_nginx_treat_a_node_as_failed() {
+    good_requests_succeed_while_nodes_refuse_others("gateways-nginx-nodes", "").await;
 }
 
 #[tokio::test]
-async fn refused_bodies_that_nginx_does_not_buffer_do_not_make_it_take_a_node_out() {
+async fn refused_unbuffered_request_body_does_not_make_nginx_treat_a_node_as_failed() {
     let directives = "proxy_request_buffering off;";
-    good_requests_pass_beside_bad_ones("gateways-nginx-unbuffered", directives).await;
+    good_requests_succeed_while_nodes_refuse_others("gateways-nginx-unbuffered", directives).await;
 }

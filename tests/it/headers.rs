@@ -1,5 +1,5 @@
-//! The security headers of every response that is not a page of the dashboard, whose headers
-//! `dashboard/headers.rs` tests.
+//! The security headers of every response that is not a page of the dashboard. The tests in
+//! `dashboard/headers.rs` check the pages.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::harness::{
     app::{service, state_of},
 };
 
-/// For responses that are no pages.
+/// The content security policy of responses that are not pages.
 const NO_PAGE: &str = "default-src 'none'; frame-ancestors 'none'";
 
 /// Asserts that the response has each security header once.

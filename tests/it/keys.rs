@@ -1,4 +1,4 @@
-//! API keys: create, list, change, revoke, rotate.
+//! API keys: how a tenant creates, lists, changes, revokes and rotates them.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -89,7 +89,7 @@ async fn key_over_the_limit_is_refused_until_another_is_revoked() {
     };
     let refused = create().await.expect_problem(409, "key_limit_reached");
     assert_eq!(refused.json["max_keys"], 5);
-    // A disabled key counts.
+    // A disabled key counts toward the limit.
     let disable = app.tronagg.call("PATCH", &keys[0].path).json(json!({"enabled": false}));
     app.send(disable).await.expect(200);
     create().await.expect_problem(409, "key_limit_reached");
@@ -127,7 +127,7 @@ async fn three_concurrent_creates_for_the_last_free_key_create_one() {
     for _ in 0..4 {
         app.key(&app.tronagg, wallet).await;
     }
-    // All three requests are in their transactions before any of them can count the keys.
+    // All three requests have begun their transactions before any of them can count the keys.
     let lock = app.lock_accounts().await;
     let create = |name: &str| {
         let call = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
@@ -180,7 +180,7 @@ async fn key_expires_by_the_database_clock() {
     let body = json!({"name": "short", "expires_at": rfc3339(soon)});
     let key = app.key_with(&app.tronagg, wallet, body).await;
     assert!(passes(&app, &key).await || database_time(&app).await >= soon);
-    // Waits by the database clock, which decides the expiry.
+    // The test uses the clock of the database, because this clock decides when the key expires.
     eventually("the key expires", async || database_time(&app).await >= soon).await;
     assert!(!passes(&app, &key).await);
     app.send(key.buy("1")).await.expect_problem(401, "invalid_api_key");
@@ -282,7 +282,7 @@ fn successor(key: &NewKey, answer: &Answer) -> NewKey {
 }
 
 #[tokio::test]
-async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
+async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts_toward_the_limit() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "scopes": ["read"], "metadata": {"k": 1}});
@@ -290,7 +290,7 @@ async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts() {
     for _ in 0..4 {
         app.key(&app.tronagg, wallet).await;
     }
-    // The account is at its key limit, which does not apply to a rotation.
+    // The account has reached its key limit, but the limit does not apply to a rotation.
     let rotated = rotate(&app, &key, 3600).await.expect(201);
     assert_eq!(rotated.header("cache-control"), Some("no-store"));
     let new = successor(&key, &rotated);
@@ -353,7 +353,7 @@ async fn keys_in_rotation_grace_are_limited_like_live_keys() {
     app.send(app.tronagg.call("POST", &format!("{}/revoke", oldest.path))).await.expect(200);
     let rotated = rotate(&app, &newest, 3600).await.expect(201);
     newest = successor(&newest, &rotated);
-    // A rotation without grace adds no key in grace.
+    // A rotation without grace adds no key to the keys in grace.
     rotate(&app, &newest, 0).await.expect(201);
     assert_eq!(list(&app, wallet, "live").await.len(), 6);
 }
@@ -401,7 +401,7 @@ async fn keys_are_listed_newest_first_in_pages() {
     let cursor = first.text("/next_cursor");
     let second = app.send(app.tronagg.call("GET", &format!("{path}&cursor={cursor}"))).await;
     assert_eq!(second.expect(200).data()[0]["id"], json!(ids[2]));
-    // A cursor is valid only for its own list, filter and account.
+    // A cursor is valid only for the list, the filter and the account that it came from.
     for path in [
         format!("/v1/accounts/{wallet}/keys?status=all&cursor={cursor}"),
         format!("/v1/accounts/{wallet}/ledger?cursor={cursor}"),

@@ -1,12 +1,12 @@
 //! `tollgate ledger verify` finds each kind of fault and names it. With `--since` it also finds
-//! each entry that was lost.
+//! each lost entry.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
 
 use crate::harness::{App, OTHER_WALLET, WALLET, cluster, process::tollgate};
 
-/// Runs the command. Returns whether it succeeded, and what it printed.
+/// Runs the command on the database of `app`. Returns whether it succeeded, and its output.
 fn verify(app: &App, arguments: &[&str]) -> (bool, String) {
     verify_at(&app.url, arguments)
 }
@@ -20,12 +20,12 @@ pub fn verify_at(url: &str, arguments: &[&str]) -> (bool, String) {
         .expect("the program runs");
     let stdout = String::from_utf8(output.stdout).expect("text");
     let stderr = String::from_utf8(output.stderr).expect("text");
-    // No progress line, because the output is not a terminal.
+    // The command prints no progress line, because its output is not a terminal.
     assert!(!stdout.contains('\r') && !stderr.contains('\r'), "{stdout}{stderr}");
     (output.status.success(), stdout + &stderr)
 }
 
-/// The lines of `tollgate ledger head`.
+/// Runs `tollgate ledger head`. Returns its output.
 pub fn head_at(url: &str) -> String {
     let output = tollgate(&["ledger", "head", "--database-url", url]).output();
     let output = output.expect("the program runs");
@@ -33,14 +33,15 @@ pub fn head_at(url: &str) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-/// Writes the lines to a file, which the caller removes. Returns its path.
+/// Writes the lines to a file. Returns its path. The caller removes the file.
 pub fn head_file(name: &str, lines: &str) -> String {
     let path = cluster::directory(&format!("{name}.heads"));
     std::fs::write(&path, lines).expect("the file is written");
     path.to_str().expect("text").to_owned()
 }
 
-/// A ledger with entries of every kind: credits, purchases, declines, refunds, holds and captures.
+/// Starts a service whose ledger has operations of every kind: credits, purchases, declines,
+/// refunds, holds and captures.
 async fn busy_account() -> App {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
@@ -56,17 +57,17 @@ async fn busy_account() -> App {
     let to_capture = app.send(hold("2")).await.expect(201);
     let capture = format!("/v1/holds/{}/capture", to_capture.text("/id"));
     app.send(key.call("POST", &capture).json(json!({"amount": "1"}))).await.expect(200);
-    // The limit creates the spend counter of the key, which includes its earlier purchases.
+    // The limit creates the spend counter of the key. The counter includes earlier purchases.
     let limit = json!({"spend_limit": {"amount": "1000", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(limit)).await.expect(200);
     app.account(&app.tronagg, OTHER_WALLET, "1").await;
     app
 }
 
-/// Changes rows that the schema protects.
+/// Runs a statement that changes protected rows.
 async fn tamper(app: &App, statement: &str) {
     let mut connection = app.pool.acquire().await.expect("a connection");
-    // In this role Postgres runs no triggers and checks no foreign keys.
+    // In this mode, Postgres runs no triggers and checks no foreign keys.
     let statement = format!("SET session_replication_role = replica; {statement}");
     sqlx::raw_sql(AssertSqlSafe(statement))
         .execute(&mut *connection)
@@ -176,7 +177,7 @@ async fn ledger_verify_finds_and_names_each_fault() {
 #[tokio::test]
 async fn ledger_head_prints_the_newest_entry_of_each_account() {
     let app = busy_account().await;
-    // Characters that a file with other separators or with quotes would have to escape.
+    // This account id has characters that a CSV file would have to quote.
     let odd = "a,\"b\";'c'\\|{#";
     let path = "/v1/accounts/a,%22b%22;'c'%5C%7C%7B%23";
     app.send(app.tradetally.call("PUT", path)).await.expect(201);
@@ -205,7 +206,7 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
         succeeded && output.contains("2 accounts, 6 entries, 2 lines of the file: no fault"),
         "{output}"
     );
-    // Entries that were added since are no fault.
+    // Entries that are newer than the file are not a fault.
     app.add_credits(1).await;
     let (succeeded, output) = verify(&app, &["--since", &since]);
     assert!(

@@ -36,7 +36,7 @@ async fn limited_key_spends_up_to_its_limit_and_other_keys_the_whole_balance() {
     assert_eq!(spend_left(&app, &key).await, json!("0.000000"));
     app.send(key.buy("0.000001")).await.expect_problem(402, "spend_limit_exceeded");
 
-    // A decline stays recorded after the limit changes.
+    // A recorded decline stays valid after the limit changes.
     let change = json!({"spend_limit": {"amount": "1000", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(change)).await.expect(200);
     let repeated = app.send(key.buy("4.000001").idempotency_key("over")).await;
@@ -74,7 +74,7 @@ async fn spend_limit_can_be_set_and_cleared() {
     let key = app.key(&app.tronagg, wallet).await;
     let patch = |body: Value| app.send(app.tronagg.call("PATCH", &key.path).json(body));
     app.send(key.buy("8")).await.expect(201);
-    // Spending from before the limit was set counts.
+    // Purchases from before the limit was set count toward it.
     let set = json!({"spend_limit": {"amount": "5", "period": "total"}});
     let changed = patch(set.clone()).await.expect(200);
     assert_eq!(changed.json["spend_limit"], json!({"amount": "5.000000", "period": "total"}));
@@ -120,7 +120,7 @@ async fn new_spend_limit_counts_earlier_purchases_including_those_of_the_rotated
         app.send(app.tronagg.call("PATCH", &new.path).json(set)).await.expect(200);
         assert_eq!(spend_left(&app, &new).await, "6.000000", "{period}");
     }
-    // The old key has no limit, but its spending counts toward the limit of the new key.
+    // The old key has no limit, but its purchases count toward the limit of the new key.
     app.send(old.buy("2")).await.expect(201);
     assert_eq!(spend_left(&app, &new).await, "4.000000");
     app.check_ledger().await;

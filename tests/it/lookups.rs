@@ -1,5 +1,5 @@
-//! Admin keys, sessions and dashboard links that do not exist are refused without a connection of
-//! the pool that requests share.
+//! Tollgate refuses unknown admin keys, sessions and dashboard links without a connection of the
+//! pool that requests share.
 
 use std::sync::Arc;
 
@@ -22,28 +22,28 @@ use crate::{
     },
 };
 
-/// A request with a well-formed admin key that does not exist.
+/// Builds a request with a well-formed admin key that does not exist.
 fn with_unknown_admin_key(number: u32) -> Call {
     Call::new("GET", "/v1/accounts").bearer(&format!("tg_admin_{number:043}"))
 }
 
-/// A request with a well-formed session cookie that was never set.
+/// Builds a request with a well-formed session cookie that does not exist.
 fn with_unknown_session(number: u32) -> Call {
     Call::new("GET", "/dashboard/keys").header("Cookie", &format!("tollgate_session={number:043}"))
 }
 
-/// A request that follows a well-formed dashboard link that was never made.
+/// Builds a request that opens a well-formed dashboard link that does not exist.
 fn with_unknown_link(number: u32) -> Call {
     Call::new("GET", &format!("/dashboard/enter?token={number:043}"))
 }
 
-/// The form of the page that asks before it uses a link, with a link that was never made.
+/// Builds the form that confirms the use of a dashboard link. The link does not exist.
 fn form_with_unknown_link(number: u32) -> Call {
     let form = visitor::form("/dashboard/enter", &[("token", &format!("{number:043}"))]);
     form.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
 }
 
-/// The status of the response, and the page to which it redirects.
+/// Sends a request. Returns the status of the response, and the page to which it redirects.
 async fn outcome(router: Router, call: Call) -> (u16, Option<String>) {
     let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
     let location = response.headers().get("location");
@@ -95,7 +95,7 @@ async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_state
         requests.spawn(outcome(app.router.clone(), with_unknown_session(number)));
         requests.spawn(outcome(app.router.clone(), with_unknown_link(number)));
     }
-    // One statement of each kind waits for the lock. The other hashes wait in memory.
+    // One statement of each kind waits for the lock. All other lookups wait in memory.
     app.wait_until_blocked(3).await;
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     app.wait_until_blocked(3).await;
@@ -112,7 +112,7 @@ async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_state
 }
 
 #[tokio::test]
-async fn concurrent_lookups_tell_admin_keys_apart() {
+async fn concurrent_lookups_give_each_admin_key_its_own_result() {
     let app = App::start().await;
     let limited = app.tronagg.admin_key_with(&app, &["audit"]).await;
     let mut requests = JoinSet::new();

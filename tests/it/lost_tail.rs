@@ -18,14 +18,15 @@ use crate::{
 /// The line that the node logs at the end of a check.
 const CHECKED: &str = "checked for lost commits";
 
-/// A service behind the pair's load balancer, which leads to the primary.
+/// Starts a service behind the pair's load balancer, which routes to the primary.
 fn serve(pair: &Pair, name: &str) -> Process {
     let mut service = tollgate(&["serve", "--log", "debug"]);
     service.env("DATABASE_URL", pair.balancer.url(DATABASE));
     Process::start(service, &cluster::directory(&format!("{name}.log")))
 }
 
-/// Three keys of an account: one buys, one is revoked, and one is rotated without a grace period.
+/// Creates three keys of an account. The test buys with one of them, revokes another, and rotates
+/// the third without a grace period.
 async fn three_keys(pair: &Pair) -> (NewKey, [NewKey; 2]) {
     let wallet = pair.app.wallet("10").await;
     let buyer = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -33,7 +34,7 @@ async fn three_keys(pair: &Pair) -> (NewKey, [NewKey; 2]) {
     (buyer, [revoked, pair.app.key(&pair.app.tronagg, wallet).await])
 }
 
-/// Buys three times, and revokes two keys. The service acknowledges all of it.
+/// Makes three purchases and ends two keys. The service acknowledges all five operations.
 fn buy_and_revoke(service: &Process, pair: &Pair, buyer: &NewKey, dead: &[NewKey; 2]) {
     let [revoked, rotated] = dead;
     for _ in 0..3 {
@@ -52,8 +53,7 @@ fn expect_dead(service: &Process, dead: &[NewKey; 2]) {
     }
 }
 
-/// Promotes the standby, and leads the connections of all nodes to it, except those of the pair's
-/// first node.
+/// Promotes the standby, and routes all nodes to it except the pair's first node.
 async fn fail_over(pair: &Pair) {
     pair.standby.promote().await;
     pair.balancer.lead_to(pair.standby.socket());
@@ -122,12 +122,12 @@ async fn node_reports_nothing_if_a_failover_lost_nothing() {
     let (buyer, dead) = three_keys(&pair).await;
     let service = serve(&pair, "kept-tail");
     buy_and_revoke(&service, &pair, &buyer, &dead);
-    assert!(!service.log().contains(CHECKED), "the first session checks nothing");
+    assert!(!service.log().contains(CHECKED), "the node checks nothing in its first session");
     let newest = head_file("kept-tail", &head_at(&pair.app.url));
     pair.standby.catch_up(&pair.app.pool).await;
 
     fail_over(&pair).await;
-    // What the new server acknowledges meanwhile is not lost either.
+    // A purchase that the new server acknowledges before the check is not lost either.
     let buy = || service.send(buyer.buy("0.01")).status == 201;
     eventually("the node buys on the new server", async || buy()).await;
     let is_checked = async || {

@@ -1,5 +1,6 @@
-//! The integration tests: one binary and one Postgres cluster, with a database for each test. Tests
-//! send requests to the router in memory. Tests of the process start the real program.
+//! The integration tests. All tests are in one binary and use one Postgres cluster; each test has
+//! its own database. Most tests send requests to the router in memory. Tests of the process start
+//! the real program.
 
 mod accounts;
 mod audit;

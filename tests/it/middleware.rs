@@ -1,4 +1,4 @@
-//! The published middleware in a program other than Tollgate.
+//! The published middleware, as a program other than Tollgate uses it.
 
 use std::{
     convert::Infallible,
@@ -49,7 +49,7 @@ fn principal() -> Principal {
     ))
 }
 
-/// A gate of the principal's tenant.
+/// Builds a gate for the principal's tenant. Returns also the number of calls of its verifier.
 fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let verifier = FixedVerdict(verdict, Arc::clone(&calls));
@@ -60,7 +60,7 @@ fn slug(text: &str) -> Slug {
     text.parse().expect("a slug")
 }
 
-/// A service that panics when it is called without having been polled ready. Rate limits and
+/// A service that panics if a caller calls it before it has polled it ready. Rate limits and
 /// buffers have this requirement.
 #[derive(Default)]
 struct RequiresReady {
@@ -84,7 +84,10 @@ impl Service<Request<Body>> for RequiresReady {
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
-        assert!(std::mem::take(&mut self.ready), "called without having been polled ready");
+        assert!(
+            std::mem::take(&mut self.ready),
+            "the middleware called a service that it had not polled ready"
+        );
         let account = request.extensions().get::<Principal>().map(|p| p.account.to_string());
         let body = Body::from(account.expect("a request that passed has a principal"));
         std::future::ready(Ok(Response::new(body)))
@@ -110,7 +113,7 @@ async fn middleware_calls_the_service_that_was_polled_ready() {
 }
 
 #[tokio::test]
-async fn every_denial_has_its_status_and_never_reaches_the_service() {
+async fn every_denial_has_the_right_status_and_never_reaches_the_service() {
     for (denial, status) in [
         (Denial::Malformed, 401),
         (Denial::NotFound, 401),
@@ -134,7 +137,8 @@ async fn every_denial_has_its_status_and_never_reaches_the_service() {
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
-        // Another program has neither our log nor our documentation.
+        // In another program, a problem has no request id and no documentation address, because
+        // these belong to Tollgate.
         assert_eq!(problem.get("request_id"), None, "{denial:?}");
         assert_eq!(problem.get("documentation_url"), None, "{denial:?}");
     }
@@ -168,11 +172,11 @@ async fn key_of_another_tenant_or_environment_is_refused_like_an_unknown_key() {
     }
 }
 
-/// What identifies a refusal for a client: the status, the headers and the body.
+/// The parts of a refusal that a client sees: the status, the headers and the body.
 type Refusal = (StatusCode, HeaderMap, Bytes);
 
-/// The refusal of a gate of this tenant, which requires a scope that the principal lacks, and the
-/// caller as layers around the gate learn it.
+/// Sends a request to a gate of this tenant that requires a scope which the principal lacks.
+/// Returns the refusal, and the caller that the gate reports to outer layers.
 async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (Refusal, Caller) {
     let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug(tenant), environment)
         .require_scope("orders:write".parse().expect("a scope"));
@@ -195,7 +199,7 @@ impl KeyVerifier for NamedVerdict {
 }
 
 #[tokio::test]
-async fn decision_about_a_key_of_another_tenant_is_wrong_tenant() {
+async fn gate_records_wrong_tenant_for_a_key_of_another_tenant() {
     for verdict in [Ok(principal()), Err(Denied::of(principal(), Denial::AccountSuspended))] {
         let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug("tradetally"), Environment::Test);
         let response = layer.layer(RequiresReady::default()).oneshot(request(Some(KEY))).await;
@@ -232,7 +236,8 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
     with_key.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
     assert_eq!(status(&renamed, with_key).await, StatusCode::OK);
 
-    // A bearer token of the service itself conflicts with the key, unless only the header is read.
+    // A service may use bearer tokens of its own. Such a token conflicts with the key, unless the
+    // gate reads only the key header.
     let with_token = || {
         let mut request = request(Some(KEY));
         let token = "Bearer eyJhbGciOiJub25lIn0.e30.";
@@ -244,13 +249,13 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
 }
 
 #[tokio::test]
-async fn handler_without_the_layer_fails_closed() {
+async fn handler_without_the_layer_gets_no_principal_and_responds_with_500() {
     let app = axum::Router::new().route("/", axum::routing::get(|_: Principal| async {}));
     let response = app.oneshot(request(Some(KEY))).await.expect("no error");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
-/// Accepts every key, and records what it was called with.
+/// Accepts every key, and records the arguments of the last call.
 struct Recorder(std::sync::Mutex<Option<RecordedCall>>);
 
 /// The key, the tenant, the scope and the client's address.
@@ -284,7 +289,8 @@ async fn verifier_receives_the_key_the_tenant_the_scope_and_the_client_address()
     }
 }
 
-/// The response bodies of `layer` around a service whose bodies are `B`, with and without a key.
+/// Puts `layer` around a service whose response bodies have the type `B`. Sends a request with a
+/// key and a request without a key. Returns both response bodies.
 async fn bodies<B>(layer: &ApiKeyLayer<FixedVerdict>, body: fn(&'static str) -> B) -> [String; 2]
 where
     B: RefusalBody + HttpBody<Data = Bytes, Error: std::fmt::Debug> + 'static,

@@ -55,7 +55,7 @@ async fn purchase_deducts_its_exact_amount() {
     let path = format!("/v1/purchases/{}", bought.text("/id"));
     assert_eq!(app.send(key.call("GET", &path)).await.expect(200).json, bought.json);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "8.999999");
-    // Every key can spend the whole balance.
+    // Every key of the account can spend the whole balance.
     let other = app.key(&app.tronagg, wallet).await;
     let rest = app.send(other.buy("8.999999")).await.expect(201);
     assert_eq!(rest.text("/balance_after"), "0.000000");
@@ -112,7 +112,7 @@ async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
             keys[number / 2 % 2].buy("7").idempotency_key(quoted)
         })
         .collect();
-    // The first request of each node is in its transaction before either can decide.
+    // On each node, the first request has begun its transaction before either node can decide.
     let lock = app.lock_accounts().await;
     let release = async {
         app.wait_until_blocked(2).await;
@@ -122,7 +122,7 @@ async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
     released.expect("the commit");
     assert_eq!(count(&answers, 201), 20, "{answers:?}");
     for (_, body) in &answers {
-        assert_eq!(body, &answers[0].1, "all responses are byte for byte the same");
+        assert_eq!(body, &answers[0].1, "all responses are equal byte for byte");
     }
     assert_eq!(app.balance(&app.tronagg, wallet).await, "93.000000");
     app.check_ledger().await;
@@ -139,7 +139,7 @@ async fn replayed_purchase_returns_its_first_response_through_any_key() {
     };
     let first = app.send(buy(&key, &body)).await.expect(201);
     assert_eq!(first.header("idempotent-replayed"), None);
-    // An equivalent JSON body is the same request.
+    // A request with an equivalent JSON body is a replay.
     let equivalent = json!({"metadata": {"a": [-0.0, 1.5e-7, 1.1], "b": 1}, "amount": "4.0"});
     for (key, body) in [(&key, &body), (&other, &body), (&key, &equivalent)] {
         let replayed = app.send(buy(key, body)).await.expect(201);
@@ -154,7 +154,7 @@ async fn replayed_purchase_returns_its_first_response_through_any_key() {
         let answer = app.send(buy(&key, &other_body)).await;
         answer.expect_problem(422, "idempotency_mismatch");
     }
-    // Idempotency keys are separate for each account.
+    // Different accounts can use the same idempotency key.
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
     let key_of_other = app.key(&app.tronagg, OTHER_WALLET).await;
     let bought = app.send(buy(&key_of_other, &body)).await.expect(201);
@@ -180,7 +180,7 @@ async fn declined_purchase_stays_declined_for_its_idempotency_key() {
     assert_eq!(replayed.status, 402);
     assert_eq!(
         replayed.body, first.body,
-        "the replay is byte for byte the first response, with its request id"
+        "the replay equals the first response byte for byte, including its request id"
     );
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
     app.send(key.buy("5").idempotency_key("k2")).await.expect(201);
@@ -212,8 +212,8 @@ enum Route {
     Charge,
 }
 
-/// Commits `change` while a purchase that passed the gate waits for the account lock. Returns the
-/// status and code of the purchase.
+/// Commits `change` while a purchase that has passed the gate waits for the account lock. Returns
+/// the status and code of the purchase.
 async fn purchase_during_change(change: &'static str, route: Route) -> (u16, String) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
@@ -304,7 +304,7 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
         .execute(&mut *lock)
         .await
         .expect("the lock");
-    // More purchases than connections, and all of them wait for the lock.
+    // More purchases than the pool has connections wait for the lock.
     let purchases: Vec<_> = (0..50)
         .map(|_| {
             let request = blocked.buy("1").into_request();
@@ -409,7 +409,7 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
         bought.insert(0, app.send(key.buy(&number.to_string())).await.expect(201).json);
     }
     let listed = app.send(odd.call("GET", "/v1/purchases")).await.expect(200);
-    assert_eq!(listed.data(), bought, "a key sees the account's purchases, newest first");
+    assert_eq!(listed.data(), bought, "a key lists all purchases of the account, newest first");
 
     let path = format!("/v1/accounts/{wallet}/purchases");
     let by_even = app.send(app.tronagg.call("GET", &format!("{path}?key_id={}", even.id))).await;

@@ -1,4 +1,4 @@
-//! The notifications of changes that nodes send each other.
+//! The notifications by which nodes announce changes to each other.
 
 use serde_json::json;
 
@@ -14,10 +14,10 @@ async fn max_keys(app: &App) -> u16 {
     found.policy.max_keys.get()
 }
 
-/// A newer version may change data that this version never changes, and waits until nodes of this
-/// version have dropped it from memory.
+/// A newer version may change data that this version never changes. It waits until nodes of this
+/// version have removed the data from memory.
 #[tokio::test]
-async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
+async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -31,7 +31,11 @@ async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
     ] {
         sqlx::query(statement).execute(&app.pool).await.expect(statement);
     }
-    assert_eq!((status(&app, &key).await, max_keys(&app).await), (200, 5), "both are in memory");
+    assert_eq!(
+        (status(&app, &key).await, max_keys(&app).await),
+        (200, 5),
+        "the node uses the old key and the old tenant from memory"
+    );
 
     let payload = format!("unknown {} 9 {} more words", node.id(), app.tronagg.tenant.id.uuid());
     sqlx::query("SELECT pg_notify('tollgate_changes', $1)")
@@ -46,10 +50,10 @@ async fn node_drops_everything_and_acknowledges_a_change_of_an_unknown_kind() {
     assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
 }
 
-/// A command holds no lease. It receives acknowledgements nevertheless, and need not wait for the
-/// end of the other node's lease, which takes an hour.
+/// A command holds no lease, but it receives acknowledgements. So it need not wait for the end of
+/// the other node's lease, which takes an hour.
 #[tokio::test(flavor = "multi_thread")]
-async fn command_waits_for_acknowledgements_instead_of_the_ends_of_leases() {
+async fn command_waits_for_acknowledgements_and_not_for_leases_to_end() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let tenant = &app.tronagg.tenant;

@@ -1,4 +1,4 @@
-//! Rules for the whole OpenAPI document, so that client generators can read it.
+//! Rules for the whole OpenAPI document. Client generators depend on them.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ fn document() -> Value {
     serde_json::to_value(tollgate::http::openapi_document()).expect("JSON")
 }
 
-/// Every operation of the document, with its name.
+/// Lists every operation of the document with its name.
 fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
     let paths = document["paths"].as_object().expect("paths");
     paths.iter().flat_map(|(path, item)| {
@@ -33,7 +33,7 @@ fn for_each_reference(value: &Value, check: &mut impl FnMut(&str)) {
     }
 }
 
-/// The value that a reference such as `#/components/schemas/Problem` points to.
+/// Returns the value to which a reference such as `#/components/schemas/Problem` points.
 fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
     let pointer = reference.strip_prefix('#').expect("a reference within the document");
     document.pointer(pointer).unwrap_or_else(|| panic!("{reference} is not in the document"))
@@ -47,7 +47,7 @@ async fn served_openapi_document_matches_the_generated_one() {
 }
 
 #[tokio::test]
-async fn problem_has_the_address_of_the_page_about_its_code() {
+async fn problem_links_to_the_page_about_its_code() {
     let app = App::start().await;
     for (call, code) in [
         (Call::new("GET", "/v1/me"), "missing_api_key"),
@@ -64,7 +64,7 @@ async fn problem_has_the_address_of_the_page_about_its_code() {
 }
 
 #[test]
-fn address_of_a_page_is_an_optional_member_of_every_problem() {
+fn documentation_url_is_an_optional_member_of_every_problem() {
     let document = document();
     let problem = &document["components"]["schemas"]["Problem"];
     assert_eq!(problem["properties"]["documentation_url"]["format"], "uri");
@@ -99,7 +99,7 @@ fn every_documented_response_has_the_request_id_header() {
 }
 
 #[test]
-fn every_decision_that_is_replayed_documents_the_header_that_says_so() {
+fn every_operation_that_can_be_replayed_documents_the_idempotent_replayed_header() {
     let document = document();
     let header = json!({"$ref": "#/components/headers/IdempotentReplayed"});
     let mut declined = 0;
@@ -130,7 +130,7 @@ fn optional_request_body_may_be_absent_but_not_null() {
 }
 
 #[test]
-fn nullable_member_has_its_description_beside_the_choice() {
+fn nullable_member_has_its_description_outside_of_its_one_of() {
     let document = document();
     let mut described = 0;
     for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {

@@ -1,5 +1,5 @@
-//! While the database is unreachable, requests that need it get 503: no 401, and no key passes. The
-//! node recovers without a restart.
+//! While the database is unreachable, requests that need it get 503. They get no 401, and no key
+//! passes. The node recovers without a restart.
 
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
@@ -40,12 +40,12 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     let mut app = App::on(&url).await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // A node without a cache asks the database about every key.
+    // A node without a cache looks up every key in the database.
     let settings = NodeSettings { cache_entries: 0, ..NodeSettings::default() };
     let node = Node::new(std::sync::Arc::new(store), settings);
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
     let has_lease = async || node.verifier().holds_lease();
-    eventually("the node has its lease", has_lease).await;
+    eventually("the node holds its lease", has_lease).await;
     app.router = service(state_of(node.clone(), Limits::default()));
     app.send(key.call("GET", "/v1/me")).await.expect(200);
 
@@ -64,9 +64,9 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         app.send(call).await.expect_problem(503, "unavailable");
     }
     app.send(Call::new("GET", "/livez")).await.expect(200);
-    // A key with an unknown prefix gets 401 while the last search for new tenants is recent. Later
-    // its tenant could be new: it gets 503. Concurrent requests share one search, so they do not
-    // time out one after another.
+    // If the last search for new tenants is recent, a key with an unknown prefix gets 401. Later it
+    // gets 503, because its tenant could be new. Concurrent requests share one search, so they do
+    // not time out one after another.
     let unknown_prefix =
         || Call::new("GET", "/v1/me").header("X-API-Key", &format!("zz_{}", "A".repeat(43)));
     eventually("the node searches for new tenants", async || {
@@ -101,7 +101,7 @@ async fn terminated_database_connections_fail_no_request() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // Fills the pool, so that more than one connection can be lost.
+    // Concurrent requests fill the pool, so that the service can lose several connections.
     let mut tasks = tokio::task::JoinSet::new();
     for _ in 0..16 {
         let request = key.call("GET", "/v1/me").into_request();
@@ -155,10 +155,9 @@ async fn unreachable_database_error_does_not_show_the_password() {
     assert!(text.contains("refused") && !text.contains("hunter2"), "{text}");
 }
 
-/// An open connection, for example through a pooler, may lead to a server that has become a
-/// standby.
+/// A server may become a standby while connections to it are open, for example through a pooler.
 #[tokio::test]
-async fn connection_on_which_a_write_is_refused_is_closed() {
+async fn connection_is_closed_after_the_server_has_refused_a_write_on_it() {
     let app = App::start().await;
     let pids = "SELECT pid FROM pg_stat_activity
                 WHERE application_name = 'tollgate' AND datname = current_database()";
@@ -197,8 +196,8 @@ async fn connection_on_which_a_write_is_refused_is_closed() {
     account.ensure().await.expect("another connection is used");
 }
 
-/// However many requests fail, the log has one line for each change of state, and at most ten for
-/// each kind of failure.
+/// The number of log lines does not depend on the number of failed requests: one line for each
+/// change of state, and at most ten lines for each kind of failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     let app = App::start().await;
@@ -234,10 +233,10 @@ async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     assert!(log.matches(" WARN ").count() <= 20, "{log}");
 }
 
-/// Clients disconnect while the server is frozen, in the middle of their statements. sqlx pings a
-/// connection that returns to its pool, and waits for the answer without a time limit.
+/// Clients disconnect during their statements while the server is frozen. sqlx pings a connection
+/// that returns to its pool, and waits for the reply without a time limit.
 #[tokio::test(flavor = "multi_thread")]
-async fn request_whose_client_disconnects_holds_no_connection_to_a_frozen_server() {
+async fn request_of_a_disconnected_client_holds_no_connection_to_a_frozen_server() {
     let app = App::start().await;
     let proxy = Proxy::start(cluster::socket()).await;
     let settings = PoolSettings {

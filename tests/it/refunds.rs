@@ -1,4 +1,4 @@
-//! Refunds: partial or full, and never more than the purchase.
+//! Refunds can be partial or full. They never exceed the purchase.
 
 use serde_json::{Value, json};
 
@@ -8,12 +8,12 @@ struct Purchased {
     app: App,
     wallet: &'static str,
     id: String,
-    /// The path of the refunds of the purchase.
+    /// The path of the purchase's refunds.
     path: String,
 }
 
 impl Purchased {
-    /// A purchase of 4 TRX from a balance of 10.
+    /// Makes a purchase of 4 TRX from a balance of 10 TRX.
     async fn new() -> Self {
         let app = App::start().await;
         let wallet = app.wallet("10").await;

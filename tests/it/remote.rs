@@ -1,4 +1,4 @@
-//! The gate of another service, which verifies keys at a running Tollgate over HTTP.
+//! The gate in another service. It verifies keys over HTTP with a running Tollgate.
 
 use std::{
     convert::Infallible,
@@ -41,7 +41,7 @@ fn text(key: &str) -> KeyText {
     KeyText::parse(key).expect("well formed")
 }
 
-/// A verifier with the time-out of the tests.
+/// Builds a verifier with a long timeout for tests.
 fn verifier(address: SocketAddr, admin_key: &str) -> Arc<RemoteVerifier> {
     verifier_with(address, admin_key, settings(PATIENCE))
 }
@@ -62,12 +62,12 @@ fn verifier_with(
     Arc::new(verifier.expect("the URL and the admin key are valid"))
 }
 
-/// The status that a service of TronAgg behind the gate returns for a request with the key.
+/// Sends a request with the key to a service of TronAgg behind the gate. Returns the status.
 async fn status(verifier: &Arc<RemoteVerifier>, key: &str) -> u16 {
     status_at("tronagg", Environment::Live, verifier, key).await
 }
 
-/// The same for a service of another tenant.
+/// Does the same with a service of any tenant.
 async fn status_at(
     tenant: &str,
     environment: Environment,
@@ -141,7 +141,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
         service.send(change).expect(200);
         assert_eq!(status(&verifier, &key.text).await, expected, "{reason:?}");
         let verdict = verifier.verify(&Presented::new(&text(&key.text))).await;
-        // A refusal still names the principal, for the log.
+        // A refusal also names the principal, so that the service can log it.
         let (named, denial) = match verdict {
             Ok(principal) => (Some(principal), None),
             Err(denied) => (denied.principal, Some(denied.reason)),
@@ -149,7 +149,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
         assert_eq!(denial, reason);
         assert_eq!(named.map(|named| named.key_id), Some(principal.key_id), "{reason:?}");
     }
-    // One key was never created, and the other has the prefix of no tenant.
+    // The first key does not exist, and no tenant has the prefix of the second key.
     for unknown in [KEY, "zz_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"] {
         assert_eq!(
             verifier.verify(&Presented::new(&text(unknown))).await,
@@ -166,8 +166,8 @@ async fn remote_gate_refuses_keys_of_another_tenant_or_environment() {
     let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let key = new_key(&service, &admin_key, WALLET, json!({"name": "a"}));
-    // The admin key is TronAgg's, so Tollgate says that TronAgg's keys pass. A service that belongs
-    // to another tenant was given the wrong admin key, and refuses them.
+    // With TronAgg's admin key, Tollgate accepts TronAgg's keys. A service of another tenant that
+    // uses this admin key by mistake must refuse them.
     let own = verifier(service.address, &admin_key);
     assert_eq!(status(&own, &key.text).await, 200);
     assert_eq!(status_at("tradetally", Environment::Live, &own, &key.text).await, 401);
@@ -177,7 +177,7 @@ async fn remote_gate_refuses_keys_of_another_tenant_or_environment() {
     assert_eq!(status(&own, &key.text).await, 403);
     assert_eq!(status_at("tradetally", Environment::Live, &own, &key.text).await, 401);
 
-    // With an admin key of its own tenant, such a service gets no verdict on TronAgg's keys.
+    // With an admin key of its own tenant, such a service learns nothing about TronAgg's keys.
     let other = verifier(service.address, &service.exported("TRADETALLY_ADMIN_KEY"));
     assert_eq!(status_at("tradetally", Environment::Live, &other, &key.text).await, 401);
     stop(service);
@@ -220,8 +220,8 @@ async fn remote_verifier_recovers_after_the_service_restarts() {
     assert_eq!(status(&verifier, &key).await, 503);
     let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
-    // This time there is no request while the service is down: the pooled connection is dead, and
-    // the verifier does not know it when the next request arrives.
+    // This time, no request arrives while the service is down. So the verifier does not know that
+    // its pooled connection is dead.
     stop(service);
     let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
@@ -268,7 +268,7 @@ fn take_request(connection: &mut impl BufRead) -> Option<()> {
 }
 
 fn send(mut connection: &TcpStream, answer: &str) {
-    // The client may have disconnected.
+    // The client may have disconnected, so an error here is not a failure.
     let _ = connection.write_all(answer.as_bytes());
 }
 
@@ -278,10 +278,10 @@ fn answer(connection: &TcpStream, status: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn dead_keep_alive_connection_fails_no_verification() {
+async fn dead_keep_alive_connection_causes_no_failed_verification() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    // Each connection answers one request, and is closed when the second one arrives.
+    // On each connection, the server responds to one request, and disconnects at the second.
     let (address, _) = fake_server(move |stream| {
         let mut connection = BufReader::new(stream);
         if take_request(&mut connection).is_some() {
@@ -347,7 +347,7 @@ async fn invalid_verification_response_returns_503_without_a_retry() {
 async fn silent_server_times_out_with_503() {
     let (address, _) = fake_server(|stream| {
         let mut connection = BufReader::new(stream);
-        // Reads requests without a response until the client closes the connection.
+        // The server reads requests and sends nothing until the client disconnects.
         while take_request(&mut connection).is_some() {}
     });
     let verifier = verifier_with(address, ADMIN_KEY, settings(Duration::from_millis(100)));
@@ -363,7 +363,7 @@ async fn concurrent_verifications_never_exceed_max_connections() {
         let mut connection = BufReader::new(stream);
         while take_request(&mut connection).is_some() {
             highest.fetch_max(current.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            // Long enough for other requests to arrive, if the verifier sends them.
+            // During this pause, other requests would arrive if the verifier sent too many.
             std::thread::sleep(Duration::from_millis(10));
             current.fetch_sub(1, Ordering::Relaxed);
             answer(stream, "200 OK", VALID);
@@ -383,8 +383,8 @@ async fn concurrent_verifications_never_exceed_max_connections() {
     assert!((1..=2).contains(&maximum.load(Ordering::Relaxed)));
 }
 
-/// A command that runs `examples/remote_gate.rs`. It does not inherit the environment of this
-/// process.
+/// Builds a command that runs `examples/remote_gate.rs`. It does not inherit the environment of
+/// this process.
 fn example() -> Command {
     let examples = Path::new(env!("CARGO_BIN_EXE_tollgate")).with_file_name("examples");
     let program = examples.join(format!("remote_gate{}", std::env::consts::EXE_SUFFIX));
@@ -472,14 +472,14 @@ fn remote_gate_example_protects_a_service_with_a_running_tollgate() {
 }
 
 #[test]
-fn guide_to_rust_services_shows_the_program_of_the_example() {
+fn guide_to_rust_services_shows_the_source_of_the_example() {
     let guide = include_str!("../../docs/src/how-to/gate-a-rust-service.md");
     let mut blocks = guide.split("```rust\n").skip(1);
     let (Some(block), None) = (blocks.next(), blocks.next()) else {
-        panic!("the guide has one block of Rust")
+        panic!("the guide must have exactly one block of Rust")
     };
     let shown = block.split("```").next().expect("a split has a first part");
-    // The guide leaves out the comment at the top, and what only this repository's lints need.
+    // The guide omits the comment at the top, and the attributes for the lints of this repository.
     let example = include_str!("../../examples/remote_gate.rs").lines();
     let program: Vec<&str> = example
         .filter(|line| !line.starts_with("//!") && !line.trim_start().starts_with("#[expect("))

@@ -27,7 +27,7 @@ async fn is_true(connection: &mut PgConnection, expression: &str) -> bool {
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.expect(expression)
 }
 
-/// Whether `key_is_live` is the function of the service.
+/// Whether the database has the original function `key_is_live`.
 async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
@@ -37,7 +37,7 @@ async fn forget_the_functions(connection: &mut PgConnection) {
     execute(connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
 }
 
-/// Runs `tollgate migrate` to its end.
+/// Runs `tollgate migrate` and waits until it exits.
 async fn migrate(url: String) -> std::process::Output {
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", url);
@@ -46,7 +46,7 @@ async fn migrate(url: String) -> std::process::Output {
         .expect("no panic")
 }
 
-/// Runs `tollgate migrate`, which must fail. Returns what it prints on stderr.
+/// Runs `tollgate migrate`, which must fail. Returns its stderr.
 async fn migrate_error(url: &str) -> String {
     let output = migrate(url.to_owned()).await;
     assert!(!output.status.success(), "{output:?}");
@@ -85,7 +85,7 @@ async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
     let (url, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET number = number + 5").await;
-    // The newer binary also applied a migration that this binary does not have.
+    // The newer binary has also applied a migration that this binary does not have.
     let migration =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'later', true, 'sum', 1)";
@@ -111,10 +111,10 @@ async fn binary_refuses_newer_sql_functions_that_no_longer_serve_it_and_names_bo
 }
 
 #[tokio::test]
-async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_kept() {
+async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_an_operators_own() {
     let (_, mut connection) = database().await;
-    // Left behind by an earlier version: a removed function with its trigger, a removed trigger of
-    // a function that still exists, and a function with other arguments.
+    // An earlier version had a function that this version lacks, with a trigger. It also had a
+    // trigger that this version lacks, and a function with other arguments.
     for statement in [
         "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER of_gone BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION gone()",
@@ -138,11 +138,14 @@ async fn sql_functions_and_triggers_without_a_file_are_dropped_and_foreign_ones_
         "NOT EXISTS (SELECT FROM pg_trigger WHERE tgname IN ('of_gone', 'gone_from_file'))";
     assert!(is_true(&mut connection, triggers).await);
     let kept = "to_regprocedure('an_operators_own()') IS NOT NULL";
-    assert!(is_true(&mut connection, kept).await, "functions of others are kept");
+    assert!(
+        is_true(&mut connection, kept).await,
+        "the loader keeps functions that are not Tollgate's"
+    );
     assert!(is_true(&mut connection, "to_regprocedure('ledger_now()') IS NOT NULL").await);
 }
 
-/// What `tollgate migrate` logs.
+/// Runs `tollgate migrate`, which must succeed. Returns its log.
 async fn migration_log(url: &str) -> String {
     let output = migrate(url.to_owned()).await;
     assert!(output.status.success(), "{output:?}");
@@ -175,11 +178,14 @@ async fn functions_and_triggers_that_were_changed_by_hand_are_loaded_again_with_
     ] {
         assert!(is_true(&mut connection, correct).await, "{correct}");
     }
-    assert!(!migration_log(&url).await.contains("WARN"), "everything is there again");
+    assert!(
+        !migration_log(&url).await.contains("WARN"),
+        "the loader has restored all functions and triggers"
+    );
 }
 
 #[tokio::test]
-async fn functions_of_a_build_that_recorded_no_objects_are_loaded_again_without_a_warning() {
+async fn functions_whose_objects_were_never_recorded_are_loaded_again_without_a_warning() {
     let (url, mut connection) = database().await;
     execute(&mut connection, "ALTER TABLE sql_functions DROP COLUMN objects").await;
     assert!(!migration_log(&url).await.contains("WARN"));
@@ -212,7 +218,7 @@ async fn database_with_migrations_from_before_the_squash_is_refused_with_instruc
 }
 
 #[tokio::test]
-async fn database_with_another_text_of_a_migration_is_refused_with_instructions() {
+async fn database_with_a_changed_migration_is_refused_with_instructions() {
     let (url, mut connection) = database().await;
     let change = "UPDATE _sqlx_migrations SET checksum = decode('00', 'hex') WHERE version = 4";
     execute(&mut connection, change).await;
@@ -247,7 +253,7 @@ async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
 }
 
 #[tokio::test]
-async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
+async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
     let (url, mut connection) = database().await;
     let tenant = "INSERT INTO tenants (tenant_id, slug, environment, prefix, max_keys, currency, decimals,
                                        account_format, default_scopes, created_at)
@@ -260,8 +266,8 @@ async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
     execute(&mut connection, account).await;
     forget_the_functions(&mut connection).await;
 
-    // A change of an account: its row is locked first, and its audit event, which refers to the
-    // tenant, comes last.
+    // A change of an account first locks the account's row. Its last statement writes the audit
+    // event, which refers to the tenant.
     let mut change = PgConnection::connect(&url).await.expect("the database is there");
     // It never waits for the loader, so it cannot become the victim of a deadlock.
     execute(&mut change, "SET lock_timeout = '100ms'").await;
@@ -281,17 +287,17 @@ async fn loading_functions_beside_a_change_of_an_account_causes_no_deadlock() {
 }
 
 #[tokio::test]
-async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_loaded() {
+async fn purchases_continue_while_another_session_blocks_the_loading_of_functions() {
     let (url, mut connection) = database().await;
     forget_the_functions(&mut connection).await;
-    // As VACUUM, CREATE INDEX CONCURRENTLY or a forgotten transaction does.
+    // VACUUM, CREATE INDEX CONCURRENTLY or a forgotten transaction holds such a lock.
     let mut other = PgConnection::connect(&url).await.expect("the database is there");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE ledger_entries IN SHARE UPDATE EXCLUSIVE MODE").await;
     let pool = PgPool::connect(&url).await.expect("the database is there");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
-    // What a purchase does first. It waits for the loader, and the loader gives up first.
+    // A purchase begins with this lock. It waits for the loader, which gives up and rolls back.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     execute(&mut connection, "BEGIN").await;
     execute(&mut connection, "SELECT FROM accounts FOR UPDATE").await;
@@ -303,13 +309,17 @@ async fn purchases_go_on_while_another_session_keeps_the_functions_from_being_lo
     let log = String::from_utf8(output.stderr).expect("text");
     let attempts = log.matches("not loaded yet").count();
     assert!(attempts > 0, "{log}");
-    assert_eq!(log.matches("canceling statement").count(), attempts, "one reason each: {log}");
+    assert_eq!(
+        log.matches("canceling statement").count(),
+        attempts,
+        "each failed attempt has one reason: {log}"
+    );
 }
 
 #[tokio::test]
-async fn leases_are_renewed_while_another_session_keeps_a_migration_from_being_applied() {
+async fn leases_are_renewed_while_another_session_blocks_a_migration() {
     let (url, mut connection) = database().await;
-    // The schema as a binary from before the migration left it.
+    // These statements restore the schema from before the migration.
     for statement in [
         "ALTER TABLE nodes DROP COLUMN lease_ends_at CASCADE",
         "DELETE FROM _sqlx_migrations WHERE version = 9",
@@ -317,14 +327,14 @@ async fn leases_are_renewed_while_another_session_keeps_a_migration_from_being_a
         execute(&mut connection, statement).await;
     }
     forget_the_functions(&mut connection).await;
-    // A dump takes the same lock.
+    // A dump of the database takes the same lock.
     let mut other = PgConnection::connect(&url).await.expect("the database is there");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE nodes IN ACCESS SHARE MODE").await;
     let pool = PgPool::connect(&url).await.expect("the database is there");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
-    // This renewal waits behind the migration, which gives up first.
+    // This renewal waits for the migration, which gives up and rolls back.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     let renew = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
                  VALUES (gen_random_uuid(), 1, 2000, now())";
@@ -339,7 +349,7 @@ async fn leases_are_renewed_while_another_session_keeps_a_migration_from_being_a
 }
 
 #[tokio::test]
-async fn the_planner_inlines_the_functions_that_say_so() {
+async fn postgres_inlines_the_functions_that_are_written_to_be_inlined() {
     let (_, mut connection) = database().await;
     let queries = [
         "SELECT key_denial(a, a, true, 'active', a) FROM (VALUES (now()), (NULL)) AS t (a)",
@@ -360,7 +370,7 @@ async fn the_planner_inlines_the_functions_that_say_so() {
     }
 }
 
-/// The end of the lease as both columns have it, if they are equal.
+/// Returns the end of the lease if both columns have the same value.
 async fn lease_end(connection: &mut PgConnection) -> Option<String> {
     let end = "SELECT lease_ends_at::text FROM nodes WHERE lease_ends_at = lease_expires_at";
     sqlx::query_scalar(end).fetch_optional(connection).await.expect("nodes can be read")
@@ -380,12 +390,16 @@ async fn renewals_of_the_previous_version_and_of_this_one_write_both_columns_of_
             execute(&mut connection, &renew).await;
             ends.push(lease_end(&mut connection).await.expect("both columns are equal"));
         }
-        assert!(ends.is_sorted_by(|one, other| one < other), "each renewal counts: {ends:?}");
+        assert!(
+            ends.is_sorted_by(|one, other| one < other),
+            "each renewal extends the lease: {ends:?}"
+        );
     }
 }
 
-/// The last migration for which it was decided whether binaries of the previous version still work
-/// after it. If they do not, it raises `FUNCTIONS_NUMBER` and `FUNCTIONS_SERVE_FROM`.
+/// The newest migration that a maintainer has checked for binaries of the previous version. If they
+/// do not work after a migration, the maintainer raises `FUNCTIONS_NUMBER` and
+/// `FUNCTIONS_SERVE_FROM`.
 const DECIDED_AT_MIGRATION: i64 = 9;
 
 #[test]

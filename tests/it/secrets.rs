@@ -1,5 +1,6 @@
-//! Searches for key texts: after requests to many routes with the log at trace, the text of a key
-//! is in no log, no table, no database file, and no response except the two that return it.
+//! Searches for key texts after requests to many routes, with the log level `trace`. No log, table
+//! or database file contains the text of a key, and only the two responses that return a key
+//! contain it.
 
 use std::path::Path;
 
@@ -56,7 +57,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             with(&key.replace('_', "-"), "/v1/me"),
             with("GET", "/v1/me").header("X-Request-Id", key),
             verify(key),
-            // The key in places where it does not belong, as by a client's mistake.
+            // A client may put a key into the wrong place by mistake.
             admin("GET", &format!("/v1/accounts/{key}")),
             admin("GET", &format!("{keys}/{key}")),
             admin("GET", &format!("/v1/accounts?cursor={key}")),
@@ -65,7 +66,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             answers.push(service.send(call));
         }
     }
-    // A tenant whose accounts may have any id: there a key is a possible account.
+    // The accounts of this tenant may have any id, so the text of a key is a valid account id.
     let other_admin = service.exported("TRADETALLY_ADMIN_KEY");
     let account = format!("/v1/accounts/{first}");
     service.send(Call::new("GET", &account).bearer(&other_admin)).expect(404);
@@ -78,25 +79,26 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
         let shown = format!("{answer:?}");
         for secret in secrets {
             let body = &secret[secret.len() - 43..];
-            assert!(!shown.contains(body), "a response shows {secret}:\n{shown}");
+            assert!(!shown.contains(body), "a response contains {secret}:\n{shown}");
         }
     }
 
     let (status, log) = service.stop();
     assert!(status.success(), "{status}");
     assert!(log.contains("DEBUG") && log.contains("route=\"/v1/purchases\""), "{log}");
-    // The database is stopped, so all of it is on disk: tables, indexes, write-ahead log, log.
+    // The database is stopped, so the files on disk contain all of its data: tables, indexes,
+    // write-ahead log and log.
     let needles: Vec<String> =
         secrets.iter().map(|secret| secret[secret.len() - 43..].to_owned()).collect();
     for needle in &needles {
         let lines: Vec<&str> = log.lines().filter(|line| line.contains(needle)).collect();
-        assert_eq!(lines, Vec::<&str>::new(), "the log shows {needle}");
+        assert_eq!(lines, Vec::<&str>::new(), "the log contains {needle}");
     }
     let mut found = Vec::new();
     files_with(&data_dir.path, &needles, &mut found);
     assert_eq!(found, Vec::<String>::new());
-    // The search itself works: it finds the hint, which is stored.
+    // The search must find the hint, which is stored. This proves that the search works.
     let mut hints = Vec::new();
     files_with(&data_dir.path, &[created.text("/hint").to_owned()], &mut hints);
-    assert!(!hints.is_empty(), "the hint is in the database");
+    assert!(!hints.is_empty(), "the search finds the hint in the database files");
 }

@@ -1,4 +1,4 @@
-//! The listener: limits, time-outs and shutdown.
+//! The HTTP listener: limits, timeouts and shutdown.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -40,8 +40,8 @@ async fn client_that_does_not_complete_its_headers_is_disconnected() {
     let limits =
         ServerLimits { header_timeout: short, idle_timeout: short, ..ServerLimits::default() };
     let server = listen(&app, Limits::default(), limits).await;
-    // Each exchange ends only when the server closes the connection: after no request, half a
-    // request, and one request without another.
+    // Each exchange ends when the server closes the connection. The client sends no request, half a
+    // request, and one complete request.
     exchange(server.address, b"").await;
     exchange(server.address, b"GET /livez HTTP/1.1\r\nHost:").await;
     let answer = exchange(server.address, b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n").await;
@@ -61,12 +61,13 @@ async fn client_that_does_not_read_responses_is_disconnected() {
     // The responses are far larger than the buffers between client and server.
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
     let sent = not_reading.write_all(request.as_bytes());
-    within_patience("the server takes the requests", sent).await.expect("the request is sent");
-    // The server has one place, which is free when the connection is closed.
+    within_patience("the server reads the requests", sent).await.expect("the request is sent");
+    // The server accepts one connection, so it serves a new client only after it has closed the
+    // first connection.
     let fine = "GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answered =
         async || exchange(server.address, fine.as_bytes()).await.starts_with("HTTP/1.1 200");
-    eventually("the place of the client that does not read is free", answered).await;
+    eventually("the server serves a new client", answered).await;
 }
 
 #[tokio::test]
@@ -86,7 +87,8 @@ async fn incomplete_request_body_times_out_with_408() {
     assert!(answer.contains("\"code\":\"request_timeout\""), "{answer}");
 }
 
-/// A purchase that waits for the account lock, and the transaction that holds the lock.
+/// Starts a purchase that waits for the account lock. Returns the transaction that holds the lock,
+/// and the purchase.
 async fn blocked_purchase(
     app: &App,
     key: &NewKey,
@@ -107,12 +109,12 @@ async fn shutdown_finishes_requests_in_flight() {
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
     server.stop.send(()).expect("the server runs");
-    // After the stop the server accepts no connection, even while a purchase is in flight.
+    // After the stop, the server accepts no connections, even while a purchase is in flight.
     let refused = async || TcpStream::connect(server.address).await.is_err();
-    eventually("the server accepts no connection", refused).await;
+    eventually("the server accepts no connections", refused).await;
     assert!(!server.task.is_finished());
     lock.commit().await.expect("the commit");
-    let status = within_patience("the purchase is answered", purchase).await;
+    let status = within_patience("the purchase gets a response", purchase).await;
     assert_eq!(status.expect("no panic"), 201);
     let finished = within_patience("the server stops", server.task).await;
     assert!(finished.expect("no panic"), "all requests finished in time");
@@ -147,20 +149,21 @@ async fn shutdown_ends_after_the_drain_timeout() {
     server.stop.send(()).expect("the server runs");
     let finished = within_patience("the server stops", server.task).await;
     assert!(!finished.expect("no panic"), "a request is still in flight");
-    // Here the connection's task goes on. A service ends its process instead.
+    // In this test, the task of the connection continues. A real service ends its process instead.
     lock.commit().await.expect("the commit");
-    let status = within_patience("the purchase is answered", purchase).await;
+    let status = within_patience("the purchase gets a response", purchase).await;
     assert_eq!(status.expect("no panic"), 201);
     app.check_ledger().await;
 }
 
-/// The service is told to stop after the client has sent the request and before it has read it.
+/// The test stops the service after the client has sent the request, and before the service has
+/// read it.
 #[tokio::test]
-async fn first_request_of_a_connection_is_answered_although_the_service_stops() {
+async fn first_request_on_a_connection_gets_a_response_even_if_the_service_stops() {
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;
-    // Connections are accepted one after another, so the first one was accepted, too.
+    // The server accepts connections in order, so it has accepted the first connection as well.
     let mut second = RawClient::connect(server.address).await;
     assert_eq!(second.get("/livez").await.expect("an answer").status, 200);
     client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -20,7 +20,7 @@ use crate::{
 /// A service whose URL names both servers of a pair, each behind a proxy.
 struct Hosts {
     pair: Pair,
-    /// In front of the primary. The proxy in front of the standby runs by itself.
+    /// The proxy in front of the primary. The test does not control the proxy of the standby.
     first: Proxy,
     service: Process,
     key: NewKey,
@@ -49,7 +49,7 @@ impl Hosts {
         Self { pair, first, service, key }
     }
 
-    /// Buys, and returns the id of the purchase.
+    /// Tries to buy until a purchase succeeds. Returns the id of the purchase.
     async fn buys_again(&self) -> Uuid {
         let id = Cell::new(None);
         let is_bought = async || {
@@ -60,7 +60,7 @@ impl Hosts {
             }
             answer.status == 201
         };
-        eventually("a purchase is made on the new primary", is_bought).await;
+        eventually("a purchase succeeds", is_bought).await;
         assert_eq!(self.service.send(authorize(&self.key)).status, 200);
         id.get().expect("an id")
     }
@@ -76,10 +76,10 @@ async fn purchases(pool: &PgPool) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM purchases").fetch_one(pool).await.expect("a number")
 }
 
-/// The old primary accepts connections and never answers. Later it answers again, and would accept
-/// writes, because it is not fenced.
+/// The old primary accepts connections but does not respond. Later it responds again. It would
+/// accept writes, because it is not fenced.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
+async fn node_switches_to_a_promoted_standby_and_never_returns_to_the_old_primary() {
     let hosts = Hosts::start("hosts").await;
     hosts.buys_again().await;
     hosts.pair.standby.catch_up(&hosts.pair.app.pool).await;
@@ -92,7 +92,10 @@ async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
     let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                      WHERE application_name LIKE 'tollgate%'";
     for _ in 0..3 {
-        sqlx::query(terminate).execute(&hosts.pair.standby.pool).await.expect("they are closed");
+        sqlx::query(terminate)
+            .execute(&hosts.pair.standby.pool)
+            .await
+            .expect("the connections are closed");
         bought.push(hosts.buys_again().await);
     }
     let made = "SELECT count(*) FROM purchases WHERE purchase_id = ANY ($1)";
@@ -103,9 +106,9 @@ async fn node_follows_a_promotion_and_never_returns_to_the_old_primary() {
     hosts.end().await;
 }
 
-/// The old primary is not fenced, and no connection is lost.
+/// The old primary is not fenced, and all connections to it stay open.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_follows_a_promotion_although_the_old_primary_answers() {
+async fn node_switches_to_a_promoted_standby_while_the_old_primary_still_responds() {
     let hosts = Hosts::start("unfenced").await;
     hosts.buys_again().await;
     hosts.pair.standby.catch_up(&hosts.pair.app.pool).await;

@@ -1,4 +1,5 @@
-//! Requests whose body arrives slowly: a credential that ends meanwhile has no effect.
+//! Requests with slow bodies. If a credential ends before the body has arrived, the request has no
+//! effect.
 
 use std::time::Duration;
 
@@ -14,14 +15,14 @@ use crate::harness::{
     listener::{Listening, SlowRequest, listen},
 };
 
-/// A service that waits long for a body, so that a slow machine does not fail the test.
+/// Starts a service with a long body timeout, so that the test does not fail on a slow machine.
 async fn listen_patiently(app: &App) -> Listening {
     let hour = Duration::from_secs(3600);
     let limits = Limits { body_timeout: hour, request_timeout: hour, ..Limits::default() };
     listen(app, limits, ServerLimits::default()).await
 }
 
-/// A new admin key of TronAgg, with its id.
+/// Creates an admin key of TronAgg. Returns its text and its id.
 async fn admin_key(app: &App) -> (String, AdminKeyId) {
     let permissions = ["accounts", "credits", "keys", "verify"];
     let text = app.tronagg.admin_key_with(app, &permissions).await;
@@ -29,7 +30,7 @@ async fn admin_key(app: &App) -> (String, AdminKeyId) {
     (text, keys[0].id)
 }
 
-/// What TronAgg's backend sees of the account, of its keys and of the dashboard's settings.
+/// Reads the account, its keys, and the dashboard settings as TronAgg's backend.
 async fn visible(app: &App, account: &str) -> Vec<Value> {
     let mut answers = Vec::new();
     for path in [
@@ -86,7 +87,7 @@ async fn request_changes_nothing_if_its_admin_key_is_revoked_while_its_body_arri
 }
 
 #[tokio::test]
-async fn request_whose_body_arrives_slowly_takes_effect_with_a_live_admin_key() {
+async fn request_with_a_slow_body_takes_effect_if_its_admin_key_is_live() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let server = listen_patiently(&app).await;

@@ -1,4 +1,4 @@
-//! The statement of an account: filters, order, pages and CSV, and the balance at an earlier time.
+//! The statement of an account: its filters, order, pages and CSV, and the balance at a given time.
 
 use serde_json::{Value, json};
 
@@ -96,7 +96,7 @@ async fn statement_pages_contain_every_entry_in_both_directions() {
         }
         assert_eq!(seqs, expected);
     }
-    // A cursor is valid only for its own list.
+    // A cursor is valid only for the list that it came from.
     let path = format!("{}/ledger?limit=3&order=asc", world.path);
     let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
     let cursor = page.text("/next_cursor");
@@ -144,7 +144,7 @@ async fn csv_statement_matches_the_entries_and_is_safe_in_a_spreadsheet() {
 #[tokio::test]
 async fn long_csv_statement_is_complete() {
     let world = World::new().await;
-    // More entries than one read returns.
+    // The statement needs several reads for this many entries.
     world.app.add_credits(2500).await;
     for (order, first, last) in [("asc", "1", "2507"), ("desc", "2507", "1")] {
         let lines = world.csv(&format!("order={order}")).await;
@@ -158,7 +158,7 @@ async fn long_csv_statement_is_complete() {
 }
 
 #[tokio::test]
-async fn balance_at_a_time_includes_every_entry_until_then() {
+async fn balance_at_a_time_includes_every_entry_up_to_that_time() {
     let world = World::new().await;
     let balance = async |query: &str| {
         let path = format!("{}/balance{query}", world.path);

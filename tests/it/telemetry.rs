@@ -1,4 +1,4 @@
-//! What an operator sees: metrics and the log.
+//! Metrics and the log.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -11,7 +11,7 @@ use tollgate::telemetry::{METRICS, MetricKind};
 
 use crate::harness::{Call, WALLET, data_dir::DataDir, listener::RawClient, process::Process};
 
-/// The metrics, as Prometheus fetches them.
+/// Fetches the metrics as Prometheus does.
 pub fn scrape(address: SocketAddr) -> String {
     fetch(address, "/metrics")
 }
@@ -154,7 +154,7 @@ fn key_of_another_tenant_is_logged_as_wrong_tenant_and_not_counted() {
         let path = format!("/v1/authorize/{tenant}/live");
         service.send(Call::new("GET", &path).header("X-API-Key", &key))
     };
-    // The verdict is read from the database first, and then from the cache.
+    // The first verdict comes from the database, and the second one from the cache.
     for _ in 0..2 {
         authorize("tronagg").expect_problem(401, "invalid_api_key");
     }
@@ -177,13 +177,13 @@ fn key_of_another_tenant_is_logged_as_wrong_tenant_and_not_counted() {
         assert_eq!(line["reason"], "wrong_tenant");
         assert_eq!(line["code"], "invalid_api_key");
         assert_eq!(line["route"], "/v1/authorize/{tenant}/{environment}");
-        // Whose key it is, is not for the tenant of the gateway.
+        // The tenant of the gateway must not learn who owns the key.
         assert_eq!((&line["tenant"], &line["key_id"]), (&Value::Null, &Value::Null));
     }
 }
 
 #[test]
-fn log_is_json_when_the_setting_asks_for_it() {
+fn log_lines_are_json_objects_if_the_log_setting_contains_json() {
     let data_dir = DataDir::new("json");
     let service = data_dir.start(&["demo", "--log", "info,json"]);
     send_requests(&service);
@@ -198,7 +198,7 @@ fn log_is_json_when_the_setting_asks_for_it() {
     assert_eq!(declined["tenant"], "tronagg");
     assert_eq!(declined["route"], "/v1/purchases");
     assert!(declined["request_id"].as_str().expect("an id").starts_with("req_"));
-    // Successful requests are logged at debug only.
+    // Tollgate logs successful requests at the level `debug` only.
     assert!(lines.iter().all(|line| line["status"] != 201), "{log}");
     let unknown = refused.iter().find(|line| line["reason"] == "malformed").expect("a line");
     assert_eq!(unknown["code"], "invalid_api_key");
@@ -225,7 +225,7 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
         matching.inspect(|line| assert_eq!(line["address"], "127.0.0.1", "{line}")).count()
     };
     assert_eq!(count("request refused", json!("malformed")), 10, "{log}");
-    // Other reasons still get their lines.
+    // A refusal for another reason still gets its own line.
     assert_eq!(count("request refused", Value::Null), 1, "{log}");
     assert_eq!(count("requests summed up", json!("malformed")), 1, "{log}");
     let sum = lines.iter().find(|line| line["message"] == "requests summed up").expect("a line");
@@ -233,7 +233,7 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unavailable_answers_after_the_tenth_are_summed_up_in_one_line() {
+async fn unavailable_responses_after_the_tenth_are_summed_up_in_one_line() {
     let data_dir = DataDir::new("no-room");
     let service =
         data_dir.start(&["demo", "--log", "info,json", "--max-connections-per-address", "1"]);

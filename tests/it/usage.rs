@@ -20,8 +20,8 @@ async fn usage(app: &App, key: &NewKey, query: &str) -> Answer {
     app.send(app.tronagg.call("GET", &format!("{}/usage?{query}", key.path))).await
 }
 
-/// The counts of the last day by outcome, without zeros. Not by hour, because a new hour may begin
-/// during the test.
+/// The counts of the last day by outcome, without zeros. They are sums over all hours, because a
+/// new hour may begin during the test.
 async fn counted(app: &App, key: &NewKey) -> Value {
     app.flush_usage().await;
     sums_by_outcome(&usage(app, key, "").await.expect(200))
@@ -81,7 +81,7 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     for _ in 0..3 {
         me(&key).await.expect(200);
     }
-    // These keys passed; only the operation was refused.
+    // The key passed in both requests. Only the operation was refused.
     app.send(key.buy("1")).await.expect(402);
     app.send(key.call("GET", "/v1/purchases/none")).await.expect(404);
     me(&reader).await.expect(200);
@@ -144,7 +144,7 @@ async fn last_use_is_written_at_most_once_a_minute() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let me = || app.send(key.call("GET", "/v1/me"));
-    // A write changes these columns, and so does a lock.
+    // Both a write and a lock change these columns.
     let row_version = async || -> String {
         let columns = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
         sqlx::query_scalar(columns).fetch_one(&app.pool).await.expect("one row")
@@ -171,9 +171,9 @@ async fn last_use_is_written_at_most_once_a_minute() {
     app.flush_usage().await;
     assert!(
         last_used_at(&app, &key).await >= Some(first),
-        "the last use is written again after a minute"
+        "the service writes the last use again after a minute"
     );
-    // The owner and the list show the last use too.
+    // The endpoint `/v1/me` and the list show the last use as well.
     let earlier = OffsetDateTime::parse(shown.text("/key/last_used_at"), &Rfc3339);
     assert!(earlier.expect("a time") < first);
     let list = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/keys"))).await;
@@ -230,7 +230,7 @@ async fn usage_of_an_unknown_key_does_not_prevent_counting_other_keys() {
 }
 
 #[tokio::test]
-async fn use_is_counted_in_the_hour_in_which_it_began() {
+async fn use_counts_toward_the_hour_in_which_its_request_began() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -250,7 +250,7 @@ async fn use_is_counted_in_the_hour_in_which_it_began() {
     let totals = totals(&usage(&app, &key, "").await.expect(200));
     let used: Vec<usize> = (0..totals.len()).filter(|&step| totals[step] > 0).collect();
     let [earlier, later] = used[..] else {
-        panic!("expected two hours with a use, got {totals:?}")
+        panic!("expected two hours with at least one use, got {totals:?}")
     };
     // The difference is 1 if a new hour began between the two writes.
     assert!(matches!(later - earlier, 1 | 2), "{totals:?}");
@@ -274,7 +274,7 @@ async fn usage_response_has_every_hour_or_day_of_the_range() {
              ('2026-05-06T02:00:00Z', 'valid', 7)) AS uses (hour, outcome, count)",
     )
     .await;
-    // The range is widened to whole hours, whatever the offset.
+    // The service extends the range to whole hours, independent of the UTC offset.
     for from in ["2026-05-05T22:30:00Z", "2026-05-06T00:30:00%2B02:00"] {
         let query = format!("from={from}&to=2026-05-06T01:00:00.000001Z");
         let hours = usage(&app, &key, &query).await.expect(200);
@@ -370,7 +370,7 @@ async fn usage_is_written_while_the_service_runs_and_when_it_stops() {
     };
     eventually("the last use is shown", is_shown).await;
 
-    // The counts were written a moment ago, so only the stop writes this use.
+    // The service has just written its counts, so it writes this use only when it stops.
     service.send(me()).expect(200);
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");

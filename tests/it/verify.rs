@@ -1,4 +1,4 @@
-//! Verification of keys by the backend of a tenant.
+//! A tenant's backend verifies keys with `POST /v1/keys/verify`.
 
 use serde_json::{Value, json};
 
