@@ -1,6 +1,6 @@
-//! Checks every route without a credential and with the credential of another tenant. Checks routes
-//! that require an admin key also without the permission. A route of the OpenAPI document that has
-//! no line here fails a test.
+//! Checks every route without a credential and with the credential of another tenant. For routes
+//! that require an admin key, also checks an admin key without the permission. A route of the
+//! OpenAPI document that has no line here fails a test.
 
 use std::collections::BTreeSet;
 

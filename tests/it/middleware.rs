@@ -49,7 +49,7 @@ fn principal() -> Principal {
     ))
 }
 
-/// Builds a gate for the principal's tenant. Returns also the number of calls of its verifier.
+/// Builds a gate for the principal's tenant. Also returns the number of calls of its verifier.
 fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let verifier = FixedVerdict(verdict, Arc::clone(&calls));
@@ -60,8 +60,8 @@ fn slug(text: &str) -> Slug {
     text.parse().expect("a slug")
 }
 
-/// A service that panics if a caller calls it before it has polled it ready. Rate limits and
-/// buffers have this requirement.
+/// A service that panics if `call` comes before `poll_ready`. Services such as rate limits require
+/// this order.
 #[derive(Default)]
 struct RequiresReady {
     ready: bool,

@@ -269,7 +269,7 @@ async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
     // A change of an account first locks the account's row. Its last statement writes the audit
     // event, which refers to the tenant.
     let mut change = PgConnection::connect(&url).await.expect("the database is there");
-    // It never waits for the loader, so it cannot become the victim of a deadlock.
+    // The change must not wait for the loader. With this timeout, it would fail if it did.
     execute(&mut change, "SET lock_timeout = '100ms'").await;
     execute(&mut change, "BEGIN").await;
     execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;

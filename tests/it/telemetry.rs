@@ -143,7 +143,7 @@ fn exposed_metrics_are_the_declared_ones_with_their_types_and_labels() {
 }
 
 #[test]
-fn key_of_another_tenant_is_logged_as_wrong_tenant_and_not_counted() {
+fn log_has_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_it() {
     let data_dir = DataDir::new("wrong-tenant");
     let service = data_dir.start(&["demo", "--log", "info,json"]);
     let admin_key = service.exported("TRADETALLY_ADMIN_KEY");
@@ -208,7 +208,7 @@ fn log_lines_are_json_objects_if_the_log_setting_contains_json() {
 }
 
 #[test]
-fn refusals_after_the_tenth_are_summed_up_in_one_line() {
+fn log_sums_up_refusals_after_the_tenth_in_one_line() {
     let data_dir = DataDir::new("refusals");
     let service = data_dir.start(&["demo", "--log", "info,json"]);
     for _ in 0..30 {
@@ -233,7 +233,7 @@ fn refusals_after_the_tenth_are_summed_up_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn unavailable_responses_after_the_tenth_are_summed_up_in_one_line() {
+async fn log_sums_up_unavailable_responses_after_the_tenth_in_one_line() {
     let data_dir = DataDir::new("no-room");
     let service =
         data_dir.start(&["demo", "--log", "info,json", "--max-connections-per-address", "1"]);

@@ -42,7 +42,7 @@ fn every_setting_that_is_set_but_empty_is_an_error() {
     ] {
         assert!(error.contains(line), "{line} is not in:\n{error}");
     }
-    assert!(!data_dir.path.exists(), "no data directory is created");
+    assert!(!data_dir.path.exists(), "the command creates no data directory");
 }
 
 #[test]
@@ -68,7 +68,7 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
         command.current_dir(&home).envs(environment.map(|value| ("DATABASE_URL", value)));
         assert!(fails(command).contains("DATABASE_URL is set but empty"));
     }
-    assert!(!data_dir.path.exists(), "no data directory is created");
+    assert!(!data_dir.path.exists(), "the command creates no data directory");
     std::fs::remove_dir_all(home).expect("the test owns the directory");
 }
 
