@@ -34,7 +34,7 @@ impl Setup {
         )
         .fetch_one(&self.app.pool)
         .await
-        .expect("counts");
+        .expect("the query succeeds");
         assert_eq!(counts, (1, 1, 0));
         self.app.check_ledger().await;
     }

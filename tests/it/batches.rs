@@ -37,7 +37,7 @@ impl OperationBuilder {
     fn buy(&mut self, minor_units: i64, key: Option<&str>) -> Operation {
         self.next += 1;
         let purchase = NewPurchase {
-            amount: Amount::from_minor_units(minor_units).expect("more than zero"),
+            amount: Amount::from_minor_units(minor_units).expect("the amount is positive"),
             reference: None,
             description: None,
             metadata: Metadata::default(),
@@ -223,10 +223,10 @@ async fn batch_sees_decisions_that_were_committed_while_it_waited_for_the_accoun
         })
         .collect();
     app.wait_until_blocked(2).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let mut decided = Vec::new();
     for outcomes in waiting {
-        decided.extend(describe(&outcomes.await.expect("no panic")));
+        decided.extend(describe(&outcomes.await.expect("the task does not panic")));
     }
     decided.sort();
     assert_eq!(decided, ["6", "before, replayed: true"]);
@@ -242,12 +242,12 @@ async fn locked_account_does_not_block_other_accounts_in_a_batch() {
         (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
     let mut of_wallet = OperationBuilder::new(&app, wallet, &key, 0);
     let mut of_other = OperationBuilder::new(&app, OTHER_WALLET, &other, 1000);
-    let mut lock = app.pool.begin().await.expect("a transaction");
+    let mut lock = app.pool.begin().await.expect("the transaction begins");
     sqlx::query("SELECT FROM accounts WHERE external_id = $1 FOR UPDATE")
         .bind(wallet)
         .execute(&mut *lock)
         .await
-        .expect("the lock");
+        .expect("Postgres grants the lock");
     let both = batch(1, vec![of_wallet.buy(1, None), of_other.buy(2, None)]);
     assert_eq!(apply(&app, &both).await, ["busy", "8"]);
     assert_eq!(apply(&app, &batch(2, vec![of_wallet.buy(1, None)])).await, ["busy"]);
@@ -271,7 +271,7 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
         let request_id = RequestId::from_uuid(Uuid::from_u128(number));
         let buyer = Buyer { tenant, account, key_id, request_id };
         let purchase = NewPurchase {
-            amount: Amount::from_minor_units(1).expect("more than zero"),
+            amount: Amount::from_minor_units(1).expect("the amount is positive"),
             reference: None,
             description: None,
             metadata: Metadata::default(),
@@ -287,13 +287,13 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
         refused += 1;
     }
     assert!((100..=600).contains(&refused), "{refused}");
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let results = waiting.join_all().await;
     assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 2600 - refused);
     let recorded: i64 = sqlx::query_scalar("SELECT count(*) FROM idempotency_records")
         .fetch_one(&app.pool)
         .await
-        .expect("a number");
+        .expect("the query returns a number");
     // One more record belongs to the opening credit.
     assert_eq!(usize::try_from(recorded), Ok(2600 - refused + 1));
     app.check_ledger().await;
@@ -316,10 +316,16 @@ async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
         tokio::spawn(tower::ServiceExt::oneshot(app.router.clone(), request))
     });
     app.wait_until_blocked(1).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let mut statuses = Vec::new();
     for call in calls {
-        statuses.push(call.await.expect("no panic").expect("an answer").status().as_u16());
+        statuses.push(
+            call.await
+                .expect("the task does not panic")
+                .expect("the router is infallible")
+                .status()
+                .as_u16(),
+        );
     }
     assert_eq!(statuses, [201, 500, 201]);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "7.000000");
@@ -349,7 +355,7 @@ async fn ledger_functions_use_only_index_scans_by_account() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let mut connection = app.pool.acquire().await.expect("a connection");
+    let mut connection = app.pool.acquire().await.expect("the connection opens");
     connection
         .execute(
             "LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0;

@@ -104,8 +104,9 @@ async fn concurrent_key_lookups_share_statements() {
         requests.spawn(app.router.clone().oneshot(call.into_request()));
     }
     let answers = requests.join_all().await;
-    let passed =
-        answers.iter().filter(|answer| answer.as_ref().expect("a response").status() == 200);
+    let passed = answers
+        .iter()
+        .filter(|answer| answer.as_ref().expect("the router is infallible").status() == 200);
     assert_eq!(passed.count(), 150);
     let (keys, statements) = app.store.lookup_counts();
     let (keys, statements) = (keys - keys_before, statements - statements_before);
@@ -131,7 +132,7 @@ async fn unknown_keys_do_not_evict_cached_keys() {
         }
     }
     for key in &keys {
-        assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
+        assert_eq!(ask(authorize(key)).await.expect("the router is infallible").status(), 200);
     }
     let before = node.verifier().state();
     let mut attackers = JoinSet::new();
@@ -142,15 +143,16 @@ async fn unknown_keys_do_not_evict_cached_keys() {
                 let key = format!("tt_live_{:043}", attacker * 1000 + number);
                 let request = Request::get("/v1/authorize/tradetally/live");
                 let request = request.header("X-API-Key", key);
-                let request = request.body(Body::empty()).expect("a request");
-                let answer = router.clone().oneshot(request).await.expect("an answer");
+                let request = request.body(Body::empty()).expect("the request is valid");
+                let answer =
+                    router.clone().oneshot(request).await.expect("the router is infallible");
                 assert_eq!(answer.status(), 401);
             }
         });
     }
     while attackers.try_join_next().is_none() {
         for key in &keys {
-            assert_eq!(ask(authorize(key)).await.expect("an answer").status(), 200);
+            assert_eq!(ask(authorize(key)).await.expect("the router is infallible").status(), 200);
         }
     }
     attackers.join_all().await;
@@ -168,7 +170,8 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
         let options = options.clone();
         move || PrivatePostgres::start(&options).expect("Postgres starts")
     };
-    let postgres = tokio::task::spawn_blocking(start.clone()).await.expect("no panic");
+    let postgres =
+        tokio::task::spawn_blocking(start.clone()).await.expect("the task does not panic");
     let url = postgres.url(DATABASE);
     let settings = impatient(cluster::pool_settings(&url));
     let node = node_on(settings, NodeSettings::default()).await;
@@ -181,7 +184,7 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
 
     tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
         .await
-        .expect("no panic");
+        .expect("the task does not panic");
     app.send(authorize(&cached)).await.expect(200);
     app.send(authorize(&uncached)).await.expect_problem(503, "unavailable");
     eventually("the lease has ended", async || {
@@ -196,7 +199,7 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
         app.send(authorize(&cached)).await.expect_problem(503, "unavailable");
     }
 
-    let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
+    let restarted = tokio::task::spawn_blocking(start).await.expect("the task does not panic");
     eventually("the node holds its lease again", async || node.verifier().state().holds_lease)
         .await;
     app.send(authorize(&cached)).await.expect(200);
@@ -205,7 +208,7 @@ async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
     node.store().close().await;
     tokio::task::spawn_blocking(|| restarted.stop().expect("Postgres stops"))
         .await
-        .expect("no panic");
+        .expect("the task does not panic");
     std::fs::remove_dir_all(options.data_dir).expect("the test owns the directory");
 }
 
@@ -224,14 +227,17 @@ async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     let router = router_of(&node);
     let ask = async || {
         let answer = router.clone().oneshot(authorize(&key).into_request()).await;
-        answer.expect("an answer").status().as_u16()
+        answer.expect("the router is infallible").status().as_u16()
     };
     assert_eq!(ask().await, 200);
 
     pooler.set_open(false, false);
     let renewals = async || {
         let renewals = "SELECT sum(renewal)::bigint FROM nodes";
-        sqlx::query_scalar::<_, i64>(renewals).fetch_one(&app.pool).await.expect("a number")
+        sqlx::query_scalar::<_, i64>(renewals)
+            .fetch_one(&app.pool)
+            .await
+            .expect("the query returns a number")
     };
     let first = renewals().await;
     eventually("the lease is renewed more than 16 times", async || {
@@ -264,9 +270,9 @@ async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cac
     let ask = |key: &NewKey| router.clone().oneshot(authorize(key).into_request());
     // This request puts a key into the cache, so that the test can see when the node clears it.
     let another = app.key(&app.tronagg, wallet).await;
-    assert_eq!(ask(&another).await.expect("an answer").status(), 200);
+    assert_eq!(ask(&another).await.expect("the router is infallible").status(), 200);
 
-    let hash = KeyText::parse(&key.text).expect("well formed").hash();
+    let hash = KeyText::parse(&key.text).expect("the key is well formed").hash();
     pooler.hold_reply_to(hash.as_bytes());
     let early = tokio::spawn(ask(&key));
     pooler.wait_until_holding().await;
@@ -282,8 +288,11 @@ async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cac
     app.send(revoke).await.expect(200);
     pooler.release();
     // This request began before the revoke.
-    assert_eq!(early.await.expect("no panic").expect("an answer").status(), 200);
-    assert_eq!(ask(&key).await.expect("an answer").status(), 401);
+    assert_eq!(
+        early.await.expect("the task does not panic").expect("the router is infallible").status(),
+        200
+    );
+    assert_eq!(ask(&key).await.expect("the router is infallible").status(), 401);
 }
 
 #[tokio::test]
@@ -321,12 +330,12 @@ async fn node_that_listens_on_another_database_gets_no_lease() {
     let store = Store::connect(&settings).await.expect("the database is reachable");
     let node = Node::new(Arc::new(store), NodeSettings::default());
     tokio::spawn(node.clone().keep_lease(std::future::pending()));
-    let pool = sqlx::PgPool::connect_lazy(&other).expect("a URL");
+    let pool = sqlx::PgPool::connect_lazy(&other).expect("the URL is valid");
     eventually("the node has tried to renew its lease three times", async || {
         assert!(!node.verifier().state().holds_lease);
         let renewal = "SELECT max(renewal) FROM nodes";
         let renewal = sqlx::query_scalar::<_, Option<i64>>(renewal).fetch_one(&pool).await;
-        renewal.expect("an answer") >= Some(3)
+        renewal.expect("the query succeeds") >= Some(3)
     })
     .await;
 }
@@ -335,18 +344,22 @@ async fn node_that_listens_on_another_database_gets_no_lease() {
 async fn graceful_stop_removes_the_node_and_ends_its_lease() {
     let app = App::start().await;
     let settings = NodeSettings { lease: Duration::from_secs(10), ..NodeSettings::default() };
-    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("a store");
+    let store =
+        Store::connect(&cluster::pool_settings(&app.url)).await.expect("the database is reachable");
     let node = Node::new(Arc::new(store), settings);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let lease_task = tokio::spawn(node.clone().keep_lease(async { drop(stopped.await) }));
     eventually("the node has its lease", async || node.verifier().state().holds_lease).await;
     let nodes = async || {
         let nodes = "SELECT count(*) FROM nodes";
-        sqlx::query_scalar::<_, i64>(nodes).fetch_one(&app.pool).await.expect("a count")
+        sqlx::query_scalar::<_, i64>(nodes)
+            .fetch_one(&app.pool)
+            .await
+            .expect("the query returns a number")
     };
     assert_eq!(nodes().await, 2);
     drop(stop);
-    lease_task.await.expect("no panic");
+    lease_task.await.expect("the task does not panic");
     assert_eq!((nodes().await, node.verifier().state().holds_lease), (1, false));
 }
 
@@ -354,7 +367,8 @@ async fn graceful_stop_removes_the_node_and_ends_its_lease() {
 async fn key_lookups_that_were_planned_on_empty_tables_use_indexes_on_large_tables() {
     let app = App::start().await;
     app.account(&app.tronagg, WALLET, "0").await;
-    let store = Store::connect(&cluster::pool_settings(&app.url)).await.expect("a store");
+    let store =
+        Store::connect(&cluster::pool_settings(&app.url)).await.expect("the database is reachable");
     let key = |number: u32| KeyText::parse(&format!("ta_{number:043}")).expect("a key");
     let tenant = store.tenant_of_key(&key(0)).await.expect("the lookup succeeds").expect("TronAgg");
     let server = store.server().await.expect("the database answers");
@@ -376,11 +390,14 @@ async fn key_lookups_that_were_planned_on_empty_tables_use_indexes_on_large_tabl
                 FROM (SELECT *, row_number() OVER () * 4 AS last FROM accounts) a,
                      LATERAL generate_series(last - 3, last) n;
                 ANALYZE";
-    sqlx::raw_sql(many_rows).execute(&app.pool).await.expect("rows");
+    sqlx::raw_sql(many_rows).execute(&app.pool).await.expect("the query succeeds");
     let scans = async || {
         let scans = "SELECT sum(seq_scan)::bigint, sum(idx_scan)::bigint FROM pg_stat_user_tables
                      WHERE relname IN ('api_keys', 'accounts')";
-        sqlx::query_as::<_, (i64, i64)>(scans).fetch_one(&app.pool).await.expect("counts")
+        sqlx::query_as::<_, (i64, i64)>(scans)
+            .fetch_one(&app.pool)
+            .await
+            .expect("the query succeeds")
     };
     // The INSERT scanned the accounts twice. Its session may report these scans late.
     eventually("Postgres has counted the scans of the INSERT", async || scans().await.0 >= 2).await;

@@ -276,9 +276,12 @@ fn running_service_restarts_its_private_postgres_after_a_crash() {
     let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
     let postmaster = data_dir.postmaster_pid().expect("Postgres runs");
-    let pid = rustix::process::Pid::from_raw(i32::try_from(postmaster).expect("a process id"));
+    let pid = rustix::process::Pid::from_raw(
+        i32::try_from(postmaster).expect("the process id fits into an i32"),
+    );
     let kill = rustix::process::Signal::KILL;
-    rustix::process::kill_process(pid.expect("not zero"), kill).expect("the postmaster is killed");
+    rustix::process::kill_process(pid.expect("the process id is not zero"), kill)
+        .expect("the postmaster is killed");
     let deadline = std::time::Instant::now() + std::time::Duration::from_secs(60);
     loop {
         let call = Call::new("GET", &format!("/v1/accounts/{WALLET}")).bearer(&admin_key);
@@ -316,10 +319,10 @@ fn all_invalid_settings_are_reported_together() {
 #[test]
 fn flags_override_environment_variables_which_override_the_env_file() {
     let data_dir = DataDir::new("dotenv");
-    std::fs::create_dir_all(&data_dir.path).expect("a directory");
+    std::fs::create_dir_all(&data_dir.path).expect("the directory can be created");
     let file =
         "TOLLGATE_LISTEN=from-file\nTOLLGATE_SLOW_REQUEST=from-file\nTOLLGATE_LOG=from-file\n";
-    std::fs::write(data_dir.path.join(".env"), file).expect("a file");
+    std::fs::write(data_dir.path.join(".env"), file).expect("the file can be written");
     let mut command = tollgate(&["serve", "--log", "from-flag"]);
     command.current_dir(&data_dir.path).env("TOLLGATE_SLOW_REQUEST", "from-environment");
     command.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
@@ -337,9 +340,9 @@ fn flags_override_environment_variables_which_override_the_env_file() {
 #[test]
 fn invalid_env_file_error_names_the_line_but_shows_no_content() {
     let data_dir = DataDir::new("secret-dotenv");
-    std::fs::create_dir_all(&data_dir.path).expect("a directory");
+    std::fs::create_dir_all(&data_dir.path).expect("the directory can be created");
     let file = "# settings\nDATABASE_URL=postgres://app:my hunter2@h/db\n";
-    std::fs::write(data_dir.path.join(".env"), file).expect("a file");
+    std::fs::write(data_dir.path.join(".env"), file).expect("the file can be written");
     let output =
         tollgate(&["serve"]).current_dir(&data_dir.path).output().expect("the program runs");
     let error = String::from_utf8(output.stderr).expect("text");

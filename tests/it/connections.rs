@@ -49,7 +49,7 @@ async fn connection_stays_open_after_a_response_that_did_not_need_the_request_bo
     for length in [1, 60_000, 900_000, ONE_MEGABYTE] {
         for (status, line, headers) in cases {
             client.send(&with_body(line, headers, length)).await;
-            let answer = client.receive().await.expect("an answer");
+            let answer = client.receive().await.expect("the server responds");
             let expected = if status == 413 && length == 1 { 400 } else { status };
             assert_eq!(answer.status, expected, "{line} with {length} bytes: {}", answer.body);
             assert!(!answer.closes(), "{line} with {length} bytes");
@@ -70,7 +70,7 @@ async fn client_gets_the_response_even_if_its_body_is_too_large_to_discard() {
     ] {
         let mut client = RawClient::connect(server.address).await;
         client.send(&request).await;
-        let answer = client.receive().await.expect("an answer");
+        let answer = client.receive().await.expect("the server responds");
         assert!(matches!(answer.status, 400 | 401 | 431), "{}", answer.head);
         assert!(answer.closes(), "{}", answer.head);
         assert!(client.receive().await.is_none(), "the server closes the connection");
@@ -84,7 +84,7 @@ async fn client_that_stops_sending_its_body_gets_a_response_and_is_disconnected(
     let mut client = RawClient::connect(server.address).await;
     let head = "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n";
     client.send(head.as_bytes()).await;
-    let answer = client.receive().await.expect("an answer");
+    let answer = client.receive().await.expect("the server responds");
     assert_eq!((answer.status, answer.closes()), (401, true));
     // The client may send the rest of the body after the response.
     client.send(&[b'a'; 1000]).await;
@@ -106,16 +106,16 @@ async fn client_that_sends_expect_100_continue_gets_100_only_if_its_body_is_need
     };
     let mut client = RawClient::connect(server.address).await;
     client.send(head("bad", 900_000).as_bytes()).await;
-    let answer = client.receive().await.expect("an answer");
+    let answer = client.receive().await.expect("the server responds");
     assert_eq!((answer.status, answer.closes()), (401, true));
     assert!(client.receive().await.is_none(), "the server closes the connection");
 
     let body = r#"{"amount": "1"}"#;
     let mut client = RawClient::connect(server.address).await;
     client.send(head(&key.text, body.len()).as_bytes()).await;
-    assert_eq!(client.receive().await.expect("an answer").status, 100);
+    assert_eq!(client.receive().await.expect("the server responds").status, 100);
     client.send(body.as_bytes()).await;
-    let answer = client.receive().await.expect("an answer");
+    let answer = client.receive().await.expect("the server responds");
     assert_eq!((answer.status, answer.closes()), (201, false));
 }
 
@@ -154,7 +154,7 @@ async fn content_length_over_the_limit_of_the_path_is_refused_before_the_body_is
     ] {
         let mut client = RawClient::connect(server.address).await;
         client.send(request.as_bytes()).await;
-        let answer = client.receive().await.expect("an answer");
+        let answer = client.receive().await.expect("the server responds");
         assert_eq!(answer.status, status, "{request}: {}", answer.body);
         if status == 413 {
             assert!(answer.body.contains("\"code\":\"body_too_large\""), "{}", answer.body);
@@ -172,7 +172,7 @@ async fn request_with_more_header_lines_than_the_setting_allows_gets_431() {
         let lines: String = (0..lines).map(|number| format!("X-{number}: a\r\n")).collect();
         let mut client = RawClient::connect(server.address).await;
         client.send(format!("GET /livez HTTP/1.1\r\nHost: x\r\n{lines}\r\n").as_bytes()).await;
-        assert_eq!(client.receive().await.expect("an answer").status, status);
+        assert_eq!(client.receive().await.expect("the server responds").status, status);
     }
 }
 
@@ -186,7 +186,7 @@ async fn header_timeout_does_not_close_an_idle_connection() {
     };
     let server = listen(&app, Limits::default(), limits).await;
     let mut idle = RawClient::connect(server.address).await;
-    assert_eq!(idle.get("/livez").await.expect("an answer").status, 200);
+    assert_eq!(idle.get("/livez").await.expect("the server responds").status, 200);
     // The server closes a newer connection first, because its client does not complete the headers.
     let mut incomplete = RawClient::connect(server.address).await;
     incomplete.send(b"GET /livez HTTP/1.1\r\n").await;
@@ -209,17 +209,17 @@ async fn server_closes_the_longest_idle_connection_to_accept_a_new_one() {
     let mut clients = Vec::new();
     for _ in 0..3 {
         let mut client = RawClient::connect(server.address).await;
-        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        assert_eq!(client.get("/openapi.json").await.expect("the server responds").status, 200);
         clients.push(client);
     }
     // The first connection has been idle longest. Now it sends more requests, for more than a
     // millisecond, because the server measures idle time in milliseconds.
     let others_are_idle = Instant::now();
     while others_are_idle.elapsed() <= Duration::from_millis(2) {
-        assert_eq!(clients[0].get("/openapi.json").await.expect("an answer").status, 200);
+        assert_eq!(clients[0].get("/openapi.json").await.expect("the server responds").status, 200);
     }
     let mut newcomer = RawClient::connect_from("127.0.0.2", server.address).await;
-    assert_eq!(newcomer.get("/openapi.json").await.expect("an answer").status, 200);
+    assert_eq!(newcomer.get("/openapi.json").await.expect("the server responds").status, 200);
     assert!(clients[1].receive().await.is_none(), "the server closes the second connection");
     for open in [0, 2] {
         assert_eq!(
@@ -241,12 +241,12 @@ async fn address_at_its_connection_limit_does_not_displace_idle_connections() {
     let mut clients = Vec::new();
     for from in ["127.0.0.3", "127.0.0.3", "127.0.0.2", "127.0.0.2"] {
         let mut client = RawClient::connect_from(from, server.address).await;
-        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        assert_eq!(client.get("/openapi.json").await.expect("the server responds").status, 200);
         clients.push(client);
     }
     for _ in 0..3 {
         let mut greedy = RawClient::connect_from("127.0.0.2", server.address).await;
-        assert_eq!(greedy.get("/openapi.json").await.expect("an answer").status, 503);
+        assert_eq!(greedy.get("/openapi.json").await.expect("the server responds").status, 503);
     }
     for client in &mut clients {
         assert_eq!(client.get("/openapi.json").await.expect("the connection is open").status, 200);
@@ -263,7 +263,7 @@ async fn response_that_closes_an_http_1_0_connection_has_no_keep_alive_header() 
         "POST /v1/purchases HTTP/1.0\r\nConnection: keep-alive\r\nContent-Length: {length}\r\n\r\n"
     );
     client.send(head.as_bytes()).await;
-    let answer = client.receive().await.expect("an answer");
+    let answer = client.receive().await.expect("the server responds");
     assert_eq!(answer.status, 401);
     let head = answer.head.to_lowercase();
     let connection: Vec<_> =
@@ -289,7 +289,7 @@ async fn health_endpoints_respond_when_every_connection_is_busy() {
     }
     let ask = async |path: &str| {
         let mut client = RawClient::connect(server.address).await;
-        client.get(path).await.expect("an answer")
+        client.get(path).await.expect("the server responds")
     };
     for path in ["/livez", "/readyz"] {
         let answer = ask(path).await;
@@ -316,21 +316,21 @@ async fn one_address_cannot_use_up_the_connections_of_other_addresses() {
     for number in 0..30 {
         let mut client = RawClient::connect(server.address).await;
         if number < 4 {
-            assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+            assert_eq!(client.get("/openapi.json").await.expect("the server responds").status, 200);
         } else if number < 8 {
-            assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 503);
+            assert_eq!(client.get("/openapi.json").await.expect("the server responds").status, 503);
         }
         greedy.push(client);
     }
     let mut other = RawClient::connect_from("127.0.0.2", server.address).await;
-    assert_eq!(other.get("/openapi.json").await.expect("an answer").status, 200);
+    assert_eq!(other.get("/openapi.json").await.expect("the server responds").status, 200);
 
-    let proxies = TrustedProxies::parse("127.0.0.1").expect("an address");
+    let proxies = TrustedProxies::parse("127.0.0.1").expect("the address is valid");
     let server = listen_behind(proxies, &app, Limits::default(), limits).await;
     let mut proxied = Vec::new();
     for _ in 0..20 {
         let mut client = RawClient::connect(server.address).await;
-        assert_eq!(client.get("/openapi.json").await.expect("an answer").status, 200);
+        assert_eq!(client.get("/openapi.json").await.expect("the server responds").status, 200);
         proxied.push(client);
     }
 }
@@ -368,7 +368,7 @@ async fn key_has_a_bounded_number_of_requests_in_flight() {
         let mut client = RawClient::connect(server.address).await;
         let head = format!("GET /v1/me HTTP/1.1\r\nHost: x\r\nX-API-Key: {}\r\n\r\n", key.text);
         client.send(head.as_bytes()).await;
-        client.receive().await.expect("an answer")
+        client.receive().await.expect("the server responds")
     };
     let mut not_reading = Vec::new();
     for _ in 0..2 {
@@ -391,7 +391,7 @@ async fn key_has_a_bounded_number_of_requests_in_flight() {
     );
     let mut client = RawClient::connect(server.address).await;
     client.send(purchase.as_bytes()).await;
-    assert_eq!(client.receive().await.expect("an answer").status, 201);
+    assert_eq!(client.receive().await.expect("the server responds").status, 201);
     // Once the clients have disconnected, the key can send requests again.
     drop(not_reading);
     eventually("the key can send requests again", async || list(&key).await.status == 200).await;
@@ -410,7 +410,7 @@ async fn server_closes_answered_connections_whose_clients_keep_them_open() {
     for _ in 0..30 {
         let mut client = RawClient::connect(server.address).await;
         client.send(b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").await;
-        assert_eq!(client.receive().await.expect("an answer").status, 200);
+        assert_eq!(client.receive().await.expect("the server responds").status, 200);
         answered.push(client);
     }
     // The server has closed all connections except the newest, although the clients have not.
@@ -427,7 +427,7 @@ async fn malformed_chunk_in_an_unneeded_body_closes_the_connection() {
     let request =
         "POST /v1/purchases HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n";
     client.send(request.as_bytes()).await;
-    let answer = client.receive().await.expect("an answer");
+    let answer = client.receive().await.expect("the server responds");
     assert_eq!((answer.status, answer.closes()), (401, true));
     assert!(client.receive().await.is_none(), "the server closes the connection");
 }

@@ -183,7 +183,7 @@ impl World {
         .bind(WALLET)
         .fetch_all(&self.app.pool)
         .await
-        .expect("rows")
+        .expect("the query succeeds")
     }
 }
 
@@ -369,8 +369,11 @@ async fn revoked_admin_key_is_refused_immediately() {
     let key = app.tronagg.admin_key_with(app, &["accounts"]).await;
     let list = || Call::new("GET", "/v1/accounts").bearer(&key);
     app.send(list()).await.expect(200);
-    let keys = app.store.list_admin_keys(&app.tronagg.tenant).await.expect("a list");
+    let keys = app.store.list_admin_keys(&app.tronagg.tenant).await.expect("the query succeeds");
     let origin = tollgate::domain::audit::Origin::cli();
-    app.store.revoke_admin_key(&app.tronagg.tenant, keys[0].id, &origin).await.expect("revoked");
+    app.store
+        .revoke_admin_key(&app.tronagg.tenant, keys[0].id, &origin)
+        .await
+        .expect("the key is revoked");
     app.send(list()).await.expect_problem(401, "invalid_admin_key");
 }

@@ -23,7 +23,7 @@ async fn refusal(app: &App, statement: &str) -> String {
         .execute(&app.pool)
         .await
         .expect_err(statement);
-    let error = error.as_database_error().expect("the database refused it");
+    let error = error.as_database_error().expect("the database refuses the statement");
     error.constraint().unwrap_or_else(|| error.message()).to_owned()
 }
 
@@ -122,22 +122,27 @@ async fn overlapping_reserved_and_malformed_key_prefixes_are_refused() {
         assert_eq!(refused, "tenants_prefix_grammar", "{prefix}");
     }
     // The inserts are concurrent. The second one waits for the first one, and then sees its row.
-    let mut first = app.pool.begin().await.expect("a transaction");
-    sqlx::query(AssertSqlSafe(insert("a", "new_"))).execute(&mut *first).await.expect("inserted");
+    let mut first = app.pool.begin().await.expect("the transaction begins");
+    sqlx::query(AssertSqlSafe(insert("a", "new_")))
+        .execute(&mut *first)
+        .await
+        .expect("the row is inserted");
     let pool = app.pool.clone();
     let statement = insert("b", "new_x_");
     let second =
         tokio::spawn(async move { sqlx::query(AssertSqlSafe(statement)).execute(&pool).await });
-    first.commit().await.expect("the commit");
-    let error = second.await.expect("no panic").expect_err("the prefixes overlap");
-    let error = error.as_database_error().expect("the database refused it");
+    first.commit().await.expect("the transaction commits");
+    let error = second.await.expect("the task does not panic").expect_err("the prefixes overlap");
+    let error = error.as_database_error().expect("the database refuses the statement");
     assert_eq!(error.constraint(), Some("tenants_prefix"));
 }
 
 /// Generates the state of a key and its account, the scopes, and the current time. All times are
 /// within a few seconds, so that equal times are frequent.
 fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
-    let at = |second: i64| Timestamp::from_unix_micros(second * 1_000_000).expect("in range");
+    let at = |second: i64| {
+        Timestamp::from_unix_micros(second * 1_000_000).expect("the time is in range")
+    };
     let moment = move || (0_i64..6).prop_map(at);
     let account = prop_oneof![Just(AccountStatus::Active), Just(AccountStatus::Suspended)];
     let scope = prop_oneof![
@@ -215,7 +220,7 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
         .bind(name)
         .fetch_all(&app.pool)
         .await
-        .expect("the catalogue");
+        .expect("the query succeeds");
         let in_catalogue: Vec<(&str, &str)> =
             in_catalogue.iter().map(|(member, sql)| (member.as_str(), sql.as_str())).collect();
         assert_eq!(in_catalogue, members, "{name}");
@@ -225,8 +230,8 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
 #[tokio::test]
 async fn large_change_is_announced_in_parts_and_only_the_last_part_needs_acknowledgement() {
     let app = App::start().await;
-    let mut listener = PgListener::connect_with(&app.pool).await.expect("a connection");
-    listener.listen("tollgate_changes").await.expect("the listener listens");
+    let mut listener = PgListener::connect_with(&app.pool).await.expect("the connection opens");
+    listener.listen("tollgate_changes").await.expect("the listener subscribes");
     let (node, tenant) = (Uuid::from_u128(7), Uuid::from_u128(8));
     let tags: Vec<String> = (1..=801).map(|tag| format!("{tag:016x}")).collect();
     for (node, tags) in [(Some(node), &tags[..]), (None, &tags[..1]), (Some(node), &tags[..0])] {
@@ -247,7 +252,7 @@ async fn large_change_is_announced_in_parts_and_only_the_last_part_needs_acknowl
         format!("keys {nobody} 0 {tenant} {}", tags[0]),
         format!("keys {node} 9 {tenant}"),
     ] {
-        let notification = listener.recv().await.expect("a notification");
+        let notification = listener.recv().await.expect("a notification arrives");
         assert_eq!(notification.payload(), payload);
     }
 }

@@ -25,8 +25,10 @@ fn page(code: ProblemCode) -> String {
 #[test]
 fn every_problem_code_has_a_page_and_every_page_is_about_a_problem_code() {
     let pages: BTreeSet<String> = std::fs::read_dir(folder())
-        .expect("the folder of the pages")
-        .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
+        .expect("the folder can be read")
+        .map(|entry| {
+            entry.expect("the entry can be read").file_name().to_string_lossy().into_owned()
+        })
         .collect();
     let expected: BTreeSet<String> =
         ProblemCode::ALL.iter().map(|code| format!("{code}.md")).collect();

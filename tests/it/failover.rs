@@ -56,9 +56,10 @@ impl Pair {
             let options = options.clone();
             tokio::task::spawn_blocking(move || PrivatePostgres::start(&options))
         };
-        let primary = started.await.expect("no panic").expect("Postgres starts");
+        let primary = started.await.expect("the task does not panic").expect("Postgres starts");
         let url = primary.url(DATABASE);
-        let store = Store::connect(&cluster::pool_settings(&url)).await.expect("a store");
+        let store =
+            Store::connect(&cluster::pool_settings(&url)).await.expect("the database is reachable");
         store.migrate().await.expect("the migrations apply");
         store.close().await;
         let app = App::on(&url).await;
@@ -70,7 +71,7 @@ impl Pair {
             acquire_timeout,
             ..cluster::pool_settings(&balancer.url(DATABASE))
         };
-        let store = Store::connect(&pool).await.expect("a store");
+        let store = Store::connect(&pool).await.expect("the database is reachable");
         let balanced_node = start_node_with(Arc::new(store), settings).await;
         let balanced = service(state_of(balanced_node.clone(), Limits::default()));
         Self {
@@ -114,9 +115,9 @@ impl Pair {
 
     /// Sends requests whose lookups wait on the primary until the returned lock is dropped.
     async fn keep_busy(&self, table: &str, calls: Vec<Call>) -> (Requests, Lock) {
-        let mut lock = self.app.pool.begin().await.expect("a transaction");
+        let mut lock = self.app.pool.begin().await.expect("the transaction begins");
         let statement = AssertSqlSafe(format!("LOCK TABLE {table}"));
-        sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
+        sqlx::query(statement).execute(&mut *lock).await.expect("Postgres grants the lock");
         let mut requests = Requests::new();
         // The requests are sequential, because concurrent lookups would share a statement.
         for call in calls {
@@ -125,7 +126,7 @@ impl Pair {
                 let waiting = "SELECT count(*) FROM pg_stat_activity
                                WHERE query LIKE '%lookups.%' AND wait_event_type = 'Lock'";
                 let waiting = sqlx::query_scalar::<_, i64>(waiting).fetch_one(&self.app.pool).await;
-                usize::try_from(waiting.expect("a number")) == Ok(requests.len())
+                usize::try_from(waiting.expect("the query returns a number")) == Ok(requests.len())
             };
             eventually("the lookup waits", all_wait).await;
         }
@@ -162,7 +163,8 @@ impl Pair {
             let renewals = "SELECT count(*) FROM nodes
                             WHERE lease_ends_at > clock_timestamp() - interval '100 milliseconds'";
             let nodes = sqlx::query_scalar::<_, i64>(renewals).fetch_one(&new.pool).await;
-            nodes.expect("a number") == 2 && self.balanced_node.verifier().holds_lease()
+            nodes.expect("the query returns a number") == 2
+                && self.balanced_node.verifier().holds_lease()
         };
         eventually("the new primary grants the lease", granted).await;
         new
@@ -174,7 +176,10 @@ impl Pair {
         for statement in
             ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
         {
-            sqlx::query(statement).execute(&self.app.pool).await.expect("the setting");
+            sqlx::query(statement)
+                .execute(&self.app.pool)
+                .await
+                .expect("Postgres accepts the setting");
         }
         let is_synchronous = async || {
             sqlx::query_scalar::<_, bool>(
@@ -182,7 +187,7 @@ impl Pair {
             )
             .fetch_one(&self.app.pool)
             .await
-            .expect("a state")
+            .expect("the query succeeds")
         };
         eventually("the standby is synchronous", is_synchronous).await;
         self.standby.promote().await;
@@ -204,7 +209,7 @@ impl Pair {
         let primary = self.primary;
         tokio::task::spawn_blocking(|| primary.stop().expect("Postgres stops"))
             .await
-            .expect("no panic");
+            .expect("the task does not panic");
         std::fs::remove_dir_all(self.options.data_dir).expect("the test owns the directory");
     }
 }
@@ -257,7 +262,7 @@ async fn node_on_a_deposed_primary_does_not_pass_keys_that_were_revoked_on_the_n
     new.send(revoke).await.expect(200);
     let stale = "SELECT bool_and(revoked_at IS NULL) FROM api_keys";
     let stale = sqlx::query_scalar::<_, bool>(stale).fetch_one(&pair.app.pool).await;
-    assert!(stale.expect("an answer"), "the old primary does not show the revoke");
+    assert!(stale.expect("the query succeeds"), "the old primary does not show the revoke");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -294,11 +299,14 @@ async fn node_reads_admin_keys_only_on_the_server_that_granted_its_lease() {
     let pair = Pair::start_with("admin", NodeSettings::default(), PATIENCE).await;
     let tenant = &pair.app.tronagg.tenant;
     let admin_key = pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
-    let keys = pair.app.store.list_admin_keys(tenant).await.expect("a list");
+    let keys = pair.app.store.list_admin_keys(tenant).await.expect("the query succeeds");
     let list = |admin_key: &str| Call::new("GET", "/v1/audit-events").bearer(admin_key);
     let (busy, lock) = pair.keep_busy("admin_keys", vec![list(&pair.app.tronagg.admin_key)]).await;
     let new = pair.move_lease_to_promoted().await;
-    new.store.revoke_admin_key(tenant, keys[0].id, &Origin::cli()).await.expect("it is revoked");
+    new.store
+        .revoke_admin_key(tenant, keys[0].id, &Origin::cli())
+        .await
+        .expect("the key is revoked");
     assert_eq!(pair.ask_behind(lock, list(&admin_key)).await, 401);
     for answer in busy.join_all().await {
         assert_eq!(answer.expect("the router is infallible").status(), 200);
@@ -319,8 +327,11 @@ async fn node_reads_no_key_before_the_first_renewal_of_a_new_session() {
     let new = App::on(&pair.standby.url()).await;
     let revoke = new.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
     new.send(revoke).await.expect(200);
-    let mut no_renewals = new.pool.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE nodes").execute(&mut *no_renewals).await.expect("the lock");
+    let mut no_renewals = new.pool.begin().await.expect("the transaction begins");
+    sqlx::query("LOCK TABLE nodes")
+        .execute(&mut *no_renewals)
+        .await
+        .expect("Postgres grants the lock");
     pair.balancer_of_session.lead_to(pair.standby.socket());
     let old_session = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                        WHERE application_name = 'tollgate listener'";
@@ -329,7 +340,7 @@ async fn node_reads_no_key_before_the_first_renewal_of_a_new_session() {
         let waiting = "SELECT count(*) >= 2 FROM pg_stat_activity
                        WHERE application_name = 'tollgate listener' AND wait_event_type = 'Lock'";
         let waiting = sqlx::query_scalar::<_, bool>(waiting).fetch_one(&new.pool).await;
-        waiting.expect("an answer") && !pair.balanced_node.verifier().holds_lease()
+        waiting.expect("the query succeeds") && !pair.balanced_node.verifier().holds_lease()
     };
     eventually("the node has a session without a lease", has_session).await;
     for _ in 0..3 {
@@ -355,7 +366,7 @@ async fn node_that_commits_a_change_on_another_server_gives_up_its_lease() {
     pair.lead_to_promoted().await;
     assert!(pair.balanced_node.verifier().holds_lease());
     let (account, id) = (
-        ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"),
+        ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid"),
         key.id.parse().expect("an id"),
     );
     let (tenant, origin) = (&pair.app.tronagg.tenant, Origin::cli());
@@ -372,7 +383,7 @@ async fn node_that_revokes_an_admin_key_on_another_server_gives_up_its_lease() {
     let pair = Pair::start_with("own-admin", settings, Duration::from_secs(1)).await;
     let tenant = &pair.app.tronagg.tenant;
     pair.app.tronagg.admin_key_with(&pair.app, &["audit"]).await;
-    let keys = pair.app.store.list_admin_keys(tenant).await.expect("a list");
+    let keys = pair.app.store.list_admin_keys(tenant).await.expect("the query succeeds");
     pair.depose_primary().await;
     pair.lead_to_promoted().await;
     assert!(pair.balanced_node.verifier().holds_lease());
@@ -392,15 +403,15 @@ async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
     let origin = Origin::cli();
     // The first calls let Postgres do its own writes, so that the next call writes nothing.
     for _ in 0..3 {
-        store.end_dashboard_sessions_of_tenant(&tenant, &origin).await.expect("nothing is ended");
+        store.end_dashboard_sessions_of_tenant(&tenant, &origin).await.expect("the call succeeds");
     }
     // A commit with a notification waits for other such commits. The lock blocks renewals, which
     // are such commits.
-    let mut no_renewals = pair.app.pool.begin().await.expect("a transaction");
+    let mut no_renewals = pair.app.pool.begin().await.expect("the transaction begins");
     sqlx::query("LOCK TABLE nodes IN EXCLUSIVE MODE")
         .execute(&mut *no_renewals)
         .await
-        .expect("the lock");
+        .expect("Postgres grants the lock");
     pair.depose_primary().await;
     let end = async move { store.end_dashboard_sessions_of_tenant(&tenant, &origin).await };
     let end = tokio::spawn(end);
@@ -408,7 +419,10 @@ async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
         let waits = "SELECT count(*) > 0 FROM pg_stat_activity
                      WHERE application_name = 'tollgate' AND query = 'COMMIT'
                        AND wait_event = 'SyncRep'";
-        sqlx::query_scalar::<_, bool>(waits).fetch_one(&pair.app.pool).await.expect("an answer")
+        sqlx::query_scalar::<_, bool>(waits)
+            .fetch_one(&pair.app.pool)
+            .await
+            .expect("the query succeeds")
     };
     eventually("the commit waits for the standby", waits).await;
     assert!(!end.is_finished());
@@ -436,7 +450,7 @@ async fn node_does_not_use_a_deposed_primary_after_it_has_used_the_new_one() {
     }
     let on_old = "SELECT count(*) FROM purchases";
     let on_old = sqlx::query_scalar::<_, i64>(on_old).fetch_one(&pair.app.pool).await;
-    assert_eq!(on_old.expect("a number"), 1);
+    assert_eq!(on_old.expect("the query returns a number"), 1);
     pair.lead_everything_to(pair.standby.socket()).await;
     eventually("the node buys again", async || pair.ask(key.buy("1")).await == 201).await;
     pair.end().await;
@@ -453,7 +467,7 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     pair.standby.promote().await;
     let mut joined = PlayedNode::join(&pair.standby.pool).await;
     // The table of nodes on the old primary is empty.
-    let mut without_nodes = pair.app.pool.begin().await.expect("a transaction");
+    let mut without_nodes = pair.app.pool.begin().await.expect("the transaction begins");
     for statement in [
         "CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS
              $$ BEGIN RETURN NULL; END $$",
@@ -463,30 +477,33 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     ] {
         sqlx::query(statement).execute(&mut *without_nodes).await.expect(statement);
     }
-    without_nodes.commit().await.expect("the commit");
+    without_nodes.commit().await.expect("the transaction commits");
 
     // A store without a node, such as the store of a command, uses any primary.
     let settings =
         PoolSettings { max_connections: 4, ..cluster::pool_settings(&pair.balancer.url(DATABASE)) };
-    let store = Arc::new(Store::connect(&settings).await.expect("a store"));
+    let store = Arc::new(Store::connect(&settings).await.expect("the database is reachable"));
     let tenant = pair.app.tronagg.tenant.clone();
     // The first connection is on the old primary. It is busy until the second connection is open.
-    let mut lock = pair.app.pool.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE tenants").execute(&mut *lock).await.expect("the lock");
+    let mut lock = pair.app.pool.begin().await.expect("the transaction begins");
+    sqlx::query("LOCK TABLE tenants").execute(&mut *lock).await.expect("Postgres grants the lock");
     let reader = Arc::clone(&store);
     let reads = tokio::spawn(async move { reader.list_tenants().await });
     let is_waiting = async || {
         let waiting = "SELECT count(*) > 0 FROM pg_stat_activity
                        WHERE query LIKE '%tenants.list_tenants%' AND wait_event_type = 'Lock'";
-        sqlx::query_scalar::<_, bool>(waiting).fetch_one(&pair.app.pool).await.expect("an answer")
+        sqlx::query_scalar::<_, bool>(waiting)
+            .fetch_one(&pair.app.pool)
+            .await
+            .expect("the query succeeds")
     };
     eventually("the first connection waits", is_waiting).await;
     pair.balancer.lead_to(pair.standby.socket());
-    let acknowledgements = store.hear_acknowledgements().await.expect("a connection");
-    let mut held = pair.standby.pool.begin().await.expect("a transaction");
-    sqlx::query("LOCK TABLE accounts").execute(&mut *held).await.expect("the lock");
+    let acknowledgements = store.hear_acknowledgements().await.expect("the connection opens");
+    let mut held = pair.standby.pool.begin().await.expect("the transaction begins");
+    sqlx::query("LOCK TABLE accounts").execute(&mut *held).await.expect("Postgres grants the lock");
     let (account, key_id) = (
-        ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"),
+        ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid"),
         key.id.parse().expect("an id"),
     );
     let changes = Arc::clone(&store);
@@ -498,14 +515,15 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
         let blocked = "SELECT count(*) > 0 FROM pg_stat_activity
                        WHERE application_name = 'tollgate' AND wait_event_type = 'Lock'";
         let blocked = sqlx::query_scalar::<_, bool>(blocked).fetch_one(&pair.standby.pool).await;
-        blocked.expect("an answer")
+        blocked.expect("the query succeeds")
     };
     let revoke = tokio::spawn(revoke);
     eventually("the revoke waits on the new primary", is_blocked).await;
     drop(lock);
-    reads.await.expect("no panic").expect("the tenants");
+    reads.await.expect("the task does not panic").expect("the query succeeds");
     drop(held);
-    let revoke = async { revoke.await.expect("no panic").expect("the key is revoked") };
+    let revoke =
+        async { revoke.await.expect("the task does not panic").expect("the key is revoked") };
     joined.acknowledge_change_of("keys", &pair.app.tronagg.tenant, revoke).await;
     drop(acknowledgements);
     store.close().await;
@@ -521,13 +539,13 @@ async fn store_without_a_session_does_not_read_a_standby() {
         acquire_timeout: Duration::from_millis(500),
         ..cluster::pool_settings(&pair.balancer.url(DATABASE))
     };
-    let store = Store::connect(&settings).await.expect("a store");
-    store.list_tenants().await.expect("a list");
+    let store = Store::connect(&settings).await.expect("the database is reachable");
+    store.list_tenants().await.expect("the query succeeds");
     pair.lead_to_standby().await;
     let refused = store.list_tenants().await.err();
     assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
     pair.lead_to_primary();
-    store.list_tenants().await.expect("a list");
+    store.list_tenants().await.expect("the query succeeds");
     store.close().await;
     pair.end().await;
 }
@@ -594,7 +612,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
     let sessions = async || {
         let sessions = "SELECT sessions FROM pg_stat_database WHERE datname = current_database()";
         let sessions = sqlx::query_scalar::<_, i64>(sessions).fetch_one(&pair.standby.pool).await;
-        sessions.expect("a number")
+        sessions.expect("the query returns a number")
     };
     let before = sessions().await;
     eventually("the service tries again", async || sessions().await >= before + 3).await;

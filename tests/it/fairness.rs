@@ -47,7 +47,7 @@ async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_ch
         app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
     })
     .await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     for answer in within_patience("all are answered", waiting.join_all()).await {
         assert_eq!(answer.expect("the router is infallible").status(), 200);
     }
@@ -101,14 +101,14 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
             });
         }
         let others_link = link(&app.tradetally, "user-1").await;
-        let mut lock = app.pool.begin().await.expect("a transaction");
+        let mut lock = app.pool.begin().await.expect("the transaction begins");
         let statement = match flood {
             Flood::Credits | Flood::Links => {
                 "SELECT FROM accounts WHERE external_id <> 'user-1' FOR UPDATE"
             }
             Flood::Replays => "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE",
         };
-        sqlx::query(statement).execute(&mut *lock).await.expect("the lock");
+        sqlx::query(statement).execute(&mut *lock).await.expect("Postgres grants the lock");
         let mut waiting = JoinSet::new();
         for call in calls {
             waiting.spawn(app.router.clone().oneshot(call.into_request()));
@@ -128,7 +128,7 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
         };
         within_patience(&format!("the other tenant is served during {flood:?}"), others).await;
         app.wait_until_blocked(4).await;
-        lock.commit().await.expect("the commit");
+        lock.commit().await.expect("the transaction commits");
         for answer in within_patience("all are answered", waiting.join_all()).await {
             let status = answer.expect("the router is infallible").status().as_u16();
             assert!(matches!(status, 200 | 201 | 303), "{status}");
@@ -180,9 +180,12 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
             exports.push(body_of(app, call.clone()).await);
         }
         let running = body_of(app, running).await;
-        let mut lock = app.pool.begin().await.expect("a transaction");
+        let mut lock = app.pool.begin().await.expect("the transaction begins");
         let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
-        sqlx::query(AssertSqlSafe(sql)).execute(&mut *lock).await.expect("the lock");
+        sqlx::query(AssertSqlSafe(sql))
+            .execute(&mut *lock)
+            .await
+            .expect("Postgres grants the lock");
         let mut reading = JoinSet::new();
         for export in exports {
             reading.spawn(export.collect());
@@ -192,7 +195,7 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
         app.wait_until_blocked(4).await;
         let export = within_patience("the other tenant's export ends", running.collect()).await;
         export.expect("the export is complete");
-        lock.commit().await.expect("the commit");
+        lock.commit().await.expect("the transaction commits");
         for export in within_patience("all exports end", reading.join_all()).await {
             export.expect("the export is complete");
         }
@@ -202,7 +205,8 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
 /// Reads the resident memory of a process, in bytes.
 #[cfg(target_os = "linux")]
 fn resident_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("the status");
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
+        .expect("the process has a status file");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
     let kilobytes = line.trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
     kilobytes.expect("a number of kilobytes") * 1024
@@ -228,7 +232,7 @@ async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
         ((service, data_dir), key, admin_key)
     })
     .await
-    .expect("no panic");
+    .expect("the task does not panic");
     let (service, _data_dir) = service;
     let request =
         format!("GET /v1/purchases?limit=100 HTTP/1.1\r\nHost: x\r\nX-API-Key: {key}\r\n\r\n");
@@ -242,7 +246,7 @@ async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
     let metrics = service.metrics;
     let all_open = async || {
         let mut client = RawClient::connect(metrics).await;
-        let answer = client.get("/metrics").await.expect("an answer");
+        let answer = client.get("/metrics").await.expect("the server responds");
         let open = "tollgate_connections{state=\"open\"} ";
         let open = answer.body.lines().find_map(|line| line.strip_prefix(open));
         open.and_then(|open| open.parse::<f64>().ok())
@@ -255,7 +259,7 @@ async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
             format!("GET {keys} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {admin_key}\r\n\r\n");
         let mut client = RawClient::connect(service.address).await;
         client.send(list.as_bytes()).await;
-        client.receive().await.expect("an answer").status == 200
+        client.receive().await.expect("the server responds").status == 200
     };
     eventually("the tenant's backend is served", served).await;
     let resident = resident_bytes(service.pid());

@@ -37,8 +37,8 @@ fn block_of_guide(tollgate: SocketAddr) -> String {
 /// Starts a backend on its own thread. Its response lists the headers that identify the caller, and
 /// any API keys that the backend received.
 fn start_backend() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     std::thread::spawn(move || {
         for stream in listener.incoming().map_while(Result::ok) {
             answer(&stream);
@@ -70,11 +70,12 @@ impl Nginx {
     /// Starts an nginx with this `upstream` block and these directives in its `server` block.
     fn start(name: &str, upstream: &str, server: &str) -> Self {
         let directory = cluster::directory(name);
-        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::create_dir_all(&directory).expect("the directory can be created");
         let configuration = directory.join("nginx.conf");
         let text = configuration_of(&directory.display().to_string(), upstream, server);
         std::fs::write(&configuration, text).expect("the configuration is written");
-        let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
+        let log =
+            std::fs::File::create(directory.join("stderr")).expect("the log file can be created");
         let program = cluster::variable("NGINX").unwrap_or_else(|| "nginx".into());
         // On Debian, the PATH of an ordinary user lacks these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
@@ -121,7 +122,7 @@ impl Nginx {
              X-Tollgate-Account: forged\r\nX-Tollgate-Key-Id: forged\r\n\r\n"
         );
         let mut stream = UnixStream::connect(self.socket()).expect("nginx listens");
-        stream.set_read_timeout(Some(PATIENCE)).expect("not zero");
+        stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut text = String::new();
         stream.read_to_string(&mut text).expect("the whole response");

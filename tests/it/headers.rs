@@ -65,7 +65,7 @@ async fn response_to_a_request_that_timed_out_has_the_security_headers() {
     let _locked = app.lock_accounts().await;
     let call = app.tronagg.call("PATCH", &format!("/v1/accounts/{WALLET}"));
     let call = call.json(serde_json::json!({"status": "suspended"}));
-    let response = router.oneshot(call.into_request()).await.expect("infallible");
+    let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes().to_vec();
     let answer = Answer::new(parts.status.as_u16(), parts.headers, body);

@@ -16,7 +16,7 @@ async fn database_time(app: &App) -> OffsetDateTime {
 }
 
 fn rfc3339(at: OffsetDateTime) -> String {
-    at.format(&Rfc3339).expect("a year of four digits")
+    at.format(&Rfc3339).expect("the year has four digits")
 }
 
 async fn list(app: &App, wallet: &str, status: &str) -> Vec<String> {
@@ -139,7 +139,7 @@ async fn three_concurrent_creates_for_the_last_free_key_create_one() {
     };
     let (first, second, third, released) =
         tokio::join!(create("a"), create("b"), create("c"), release);
-    released.expect("the commit");
+    released.expect("the transaction commits");
     let mut statuses = [first.status, second.status, third.status];
     statuses.sort_unstable();
     assert_eq!(statuses, [201, 409, 409]);
@@ -382,7 +382,8 @@ async fn ten_concurrent_rotations_create_one_successor() {
         tasks.spawn(tower::ServiceExt::oneshot(app.router.clone(), request));
     }
     let answers = tasks.join_all().await.into_iter();
-    let created = answers.filter(|answer| answer.as_ref().expect("a response").status() == 201);
+    let created =
+        answers.filter(|answer| answer.as_ref().expect("the router is infallible").status() == 201);
     assert_eq!(created.count(), 1);
     assert_eq!(list(&app, wallet, "live").await.len(), 2);
 }

@@ -66,7 +66,7 @@ async fn busy_account() -> App {
 
 /// Runs a statement that changes protected rows.
 async fn tamper(app: &App, statement: &str) {
-    let mut connection = app.pool.acquire().await.expect("a connection");
+    let mut connection = app.pool.acquire().await.expect("the connection opens");
     // In this mode, Postgres runs no triggers and checks no foreign keys.
     let statement = format!("SET session_replication_role = replica; {statement}");
     sqlx::raw_sql(AssertSqlSafe(statement))

@@ -140,7 +140,13 @@ async fn concurrent_purchases_spend_exactly_the_limit() {
         .collect();
     let mut bought = 0;
     for task in tasks {
-        match task.await.expect("no panic").expect("an answer").status().as_u16() {
+        match task
+            .await
+            .expect("the task does not panic")
+            .expect("the router is infallible")
+            .status()
+            .as_u16()
+        {
             201 => bought += 1,
             status => assert_eq!(status, 402),
         }

@@ -75,8 +75,8 @@ async fn unknown_admin_keys_sessions_and_links_are_refused_while_the_pool_is_exh
     assert_eq!(store.pool_state().used, 1, "the change still occupies the only connection");
     app.wait_until_blocked(1).await;
 
-    lock.commit().await.expect("the commit");
-    let (created, _) = blocked.await.expect("no panic");
+    lock.commit().await.expect("the transaction commits");
+    let (created, _) = blocked.await.expect("the task does not panic");
     assert_eq!(created, 201);
 }
 
@@ -85,10 +85,10 @@ async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_state
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let mut lock = app.pool.begin().await.expect("a transaction");
+    let mut lock = app.pool.begin().await.expect("the transaction begins");
     let tables =
         "LOCK TABLE admin_keys, dashboard_sessions, dashboard_links IN ACCESS EXCLUSIVE MODE";
-    sqlx::query(tables).execute(&mut *lock).await.expect("the lock");
+    sqlx::query(tables).execute(&mut *lock).await.expect("Postgres grants the lock");
     let mut requests = JoinSet::new();
     for number in 0..100 {
         requests.spawn(outcome(app.router.clone(), with_unknown_admin_key(number)));
@@ -100,7 +100,7 @@ async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_state
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     app.wait_until_blocked(3).await;
 
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let mut outcomes = requests.join_all().await;
     outcomes.sort();
     let (pages, others) = outcomes.split_at(100);

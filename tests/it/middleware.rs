@@ -57,7 +57,7 @@ fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<A
 }
 
 fn slug(text: &str) -> Slug {
-    text.parse().expect("a slug")
+    text.parse().expect("the slug is valid")
 }
 
 /// A service that panics if `call` comes before `poll_ready`. Services such as rate limits require
@@ -97,7 +97,7 @@ impl Service<Request<Body>> for RequiresReady {
 fn request(key: Option<&str>) -> Request<Body> {
     let mut request = Request::new(Body::empty());
     if let Some(key) = key {
-        request.headers_mut().insert("x-api-key", key.parse().expect("a header value"));
+        request.headers_mut().insert("x-api-key", key.parse().expect("the header value is valid"));
     }
     request
 }
@@ -107,8 +107,13 @@ async fn middleware_calls_the_service_that_was_polled_ready() {
     let (layer, _) = gate(Ok(principal()));
     let mut service = layer.layer(RequiresReady::default());
     for _ in 0..3 {
-        let response = service.ready().await.expect("ready").call(request(Some(KEY))).await;
-        assert_eq!(response.expect("no error").status(), StatusCode::OK);
+        let response = service
+            .ready()
+            .await
+            .expect("the service is infallible")
+            .call(request(Some(KEY)))
+            .await;
+        assert_eq!(response.expect("the service is infallible").status(), StatusCode::OK);
     }
 }
 
@@ -129,7 +134,11 @@ async fn every_denial_has_the_right_status_and_never_reaches_the_service() {
             #[expect(unreachable_code, reason = "gives the service its type")]
             Ok::<_, Infallible>(Response::new(Body::empty()))
         });
-        let response = layer.layer(inner).oneshot(request(Some(KEY))).await.expect("no error");
+        let response = layer
+            .layer(inner)
+            .oneshot(request(Some(KEY)))
+            .await
+            .expect("the service is infallible");
         assert_eq!(response.status(), status, "{denial:?}");
         let media_type = response.headers()["content-type"].to_str().expect("text");
         assert_eq!(media_type, "application/problem+json");
@@ -179,11 +188,15 @@ type Refusal = (StatusCode, HeaderMap, Bytes);
 /// Returns the refusal, and the caller that the gate reports to outer layers.
 async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (Refusal, Caller) {
     let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug(tenant), environment)
-        .require_scope("orders:write".parse().expect("a scope"));
+        .require_scope("orders:write".parse().expect("the scope is valid"));
     let caller = Caller::default();
     let mut request = request(Some(KEY));
     request.extensions_mut().insert(caller.clone());
-    let response = layer.layer(RequiresReady::default()).oneshot(request).await.expect("no error");
+    let response = layer
+        .layer(RequiresReady::default())
+        .oneshot(request)
+        .await
+        .expect("the service is infallible");
     let (parts, body) = response.into_parts();
     let body = body.collect().await.expect("a body").to_bytes();
     ((parts.status, parts.headers, body), caller)
@@ -203,7 +216,7 @@ async fn gate_records_wrong_tenant_for_a_key_of_another_tenant() {
     for verdict in [Ok(principal()), Err(Denied::of(principal(), Denial::AccountSuspended))] {
         let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug("tradetally"), Environment::Test);
         let response = layer.layer(RequiresReady::default()).oneshot(request(Some(KEY))).await;
-        let response = response.expect("no error");
+        let response = response.expect("the service is infallible");
         let problem = response.extensions().get::<Problem>().expect("a problem");
         assert_eq!(problem.decision(), Some(GateDecision::WrongTenant));
         assert_eq!(problem.reason(), Some("wrong_tenant"));
@@ -215,7 +228,7 @@ async fn verifier_is_not_called_without_a_well_formed_key() {
     let (layer, calls) = gate(Ok(principal()));
     for key in [None, Some("nonsense"), Some("ta_short")] {
         let response = layer.layer(RequiresReady::default()).oneshot(request(key)).await;
-        assert_eq!(response.expect("no error").status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.expect("the service is infallible").status(), StatusCode::UNAUTHORIZED);
     }
     assert_eq!(calls.load(Ordering::Relaxed), 0);
 }
@@ -223,9 +236,15 @@ async fn verifier_is_not_called_without_a_well_formed_key() {
 #[tokio::test]
 async fn builder_sets_the_required_scope_and_the_key_header() {
     let (layer, _) = gate(Ok(principal()));
-    let requiring = |scope: &str| layer.clone().require_scope(scope.parse().expect("a scope"));
+    let requiring =
+        |scope: &str| layer.clone().require_scope(scope.parse().expect("the scope is valid"));
     let status = async |layer: &ApiKeyLayer<FixedVerdict>, request| {
-        layer.layer(RequiresReady::default()).oneshot(request).await.expect("no error").status()
+        layer
+            .layer(RequiresReady::default())
+            .oneshot(request)
+            .await
+            .expect("the service is infallible")
+            .status()
     };
     assert_eq!(status(&requiring("orders:read"), request(Some(KEY))).await, StatusCode::OK);
     assert_eq!(status(&requiring("orders:write"), request(Some(KEY))).await, StatusCode::FORBIDDEN);
@@ -233,7 +252,7 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
     let renamed = layer.clone().header_name(HeaderName::from_static("x-bot-key"));
     assert_eq!(status(&renamed, request(Some(KEY))).await, StatusCode::UNAUTHORIZED);
     let mut with_key = request(None);
-    with_key.headers_mut().insert("x-bot-key", KEY.parse().expect("a header value"));
+    with_key.headers_mut().insert("x-bot-key", KEY.parse().expect("the header value is valid"));
     assert_eq!(status(&renamed, with_key).await, StatusCode::OK);
 
     // A service may use bearer tokens of its own. Such a token conflicts with the key, unless the
@@ -241,7 +260,9 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
     let with_token = || {
         let mut request = request(Some(KEY));
         let token = "Bearer eyJhbGciOiJub25lIn0.e30.";
-        request.headers_mut().insert("authorization", token.parse().expect("a header value"));
+        request
+            .headers_mut()
+            .insert("authorization", token.parse().expect("the header value is valid"));
         request
     };
     assert_eq!(status(&layer, with_token()).await, StatusCode::UNAUTHORIZED);
@@ -251,7 +272,7 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
 #[tokio::test]
 async fn handler_without_the_layer_gets_no_principal_and_responds_with_500() {
     let app = axum::Router::new().route("/", axum::routing::get(|_: Principal| async {}));
-    let response = app.oneshot(request(Some(KEY))).await.expect("no error");
+    let response = app.oneshot(request(Some(KEY))).await.expect("the service is infallible");
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
 }
 
@@ -266,7 +287,7 @@ impl KeyVerifier for Recorder {
         let scope = presented.scope.map(ToString::to_string);
         let tenant = presented.tenant.map(|(slug, environment)| (slug.clone(), environment));
         let call = (presented.key.expose().to_owned(), tenant, scope, presented.client);
-        *self.0.lock().expect("no panic") = Some(call);
+        *self.0.lock().expect("the lock is not poisoned") = Some(call);
         Ok(principal())
     }
 }
@@ -276,14 +297,14 @@ async fn verifier_receives_the_key_the_tenant_the_scope_and_the_client_address()
     let verifier = Arc::new(Recorder(std::sync::Mutex::default()));
     let tenant = (slug("tronagg"), Environment::Test);
     let layer = ApiKeyLayer::shared(Arc::clone(&verifier), tenant.0.clone(), tenant.1)
-        .require_scope("orders:read".parse().expect("a scope"));
+        .require_scope("orders:read".parse().expect("the scope is valid"));
     let mut with_address = request(Some(KEY));
-    let address = "192.0.2.7".parse().expect("an address");
+    let address = "192.0.2.7".parse().expect("the address is valid");
     with_address.extensions_mut().insert(ClientAddress(address));
     for (request, client) in [(with_address, Some(address)), (request(Some(KEY)), None)] {
         let response = layer.layer(RequiresReady::default()).oneshot(request).await;
-        assert_eq!(response.expect("no error").status(), StatusCode::OK);
-        let recorded = verifier.0.lock().expect("no panic").take();
+        assert_eq!(response.expect("the service is infallible").status(), StatusCode::OK);
+        let recorded = verifier.0.lock().expect("the lock is not poisoned").take();
         let scope = Some("orders:read".to_owned());
         assert_eq!(recorded, Some((KEY.to_owned(), Some(tenant.clone()), scope, client)));
     }
@@ -301,7 +322,8 @@ where
             Ok::<_, Infallible>(Response::new(body("answered")))
         });
         let request = request(key).map(|_| Full::new(Bytes::new()));
-        let response = layer.layer(inner).oneshot(request).await.expect("no error");
+        let response =
+            layer.layer(inner).oneshot(request).await.expect("the service is infallible");
         let bytes = response.into_body().collect().await.expect("a body").to_bytes();
         texts.push(String::from_utf8(bytes.into()).expect("text"));
     }

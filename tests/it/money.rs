@@ -18,7 +18,8 @@ async fn send_concurrently(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
         .collect();
     let mut answers = Vec::new();
     for task in tasks {
-        let response = task.await.expect("no panic").expect("the router is infallible");
+        let response =
+            task.await.expect("the task does not panic").expect("the router is infallible");
         let status = response.status().as_u16();
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
         answers.push((status, String::from_utf8(body.to_vec()).expect("text")));
@@ -34,7 +35,7 @@ async fn ledger_length(app: &App) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM ledger_entries")
         .fetch_one(&app.pool)
         .await
-        .expect("a number")
+        .expect("the query returns a number")
 }
 
 #[tokio::test]
@@ -119,7 +120,7 @@ async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
         lock.commit().await
     };
     let (answers, released) = tokio::join!(send_concurrently(&app, calls), release);
-    released.expect("the commit");
+    released.expect("the transaction commits");
     assert_eq!(count(&answers, 201), 20, "{answers:?}");
     for (_, body) in &answers {
         assert_eq!(body, &answers[0].1, "all responses are equal byte for byte");
@@ -228,7 +229,7 @@ async fn purchase_during_change(change: &'static str, route: Route) -> (u16, Str
     let commit = async {
         app.wait_until_blocked(1).await;
         sqlx::query(change).execute(&mut *tx).await.expect("the change is applied");
-        tx.commit().await.expect("the commit");
+        tx.commit().await.expect("the transaction commits");
     };
     let (answer, ()) = tokio::join!(waiting, commit);
     assert_eq!(app.balance(&app.tronagg, wallet).await, "1000.000000");
@@ -286,7 +287,7 @@ async fn revoked_key_buys_nothing_after_the_revoke_has_returned() {
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
     app.send(revoke).await.expect(200);
     let at_revoke = ledger_length(&app).await;
-    assert_eq!(purchases.await.expect("no panic"), 100);
+    assert_eq!(purchases.await.expect("the task does not panic"), 100);
     assert_eq!(ledger_length(&app).await, at_revoke);
     app.check_ledger().await;
 }
@@ -298,12 +299,12 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
     app.account(&app.tronagg, OTHER_WALLET, "10").await;
     let blocked = app.key(&app.tronagg, wallet).await;
     let other = app.key(&app.tronagg, OTHER_WALLET).await;
-    let mut lock = app.pool.begin().await.expect("a transaction");
+    let mut lock = app.pool.begin().await.expect("the transaction begins");
     sqlx::query("SELECT FROM accounts WHERE external_id = $1 FOR UPDATE")
         .bind(wallet)
         .execute(&mut *lock)
         .await
-        .expect("the lock");
+        .expect("Postgres grants the lock");
     // More purchases than the pool has connections wait for the lock.
     let purchases: Vec<_> = (0..50)
         .map(|_| {
@@ -315,10 +316,14 @@ async fn blocked_account_leaves_database_connections_for_other_accounts() {
     app.send(other.call("GET", "/v1/me")).await.expect(200);
     app.send(other.buy("1")).await.expect(201);
     app.send(Call::new("GET", "/readyz")).await.expect(200);
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     for purchase in purchases {
         assert_eq!(
-            purchase.await.expect("no panic").expect("the router is infallible").status(),
+            purchase
+                .await
+                .expect("the task does not panic")
+                .expect("the router is infallible")
+                .status(),
             201
         );
     }
@@ -337,7 +342,7 @@ async fn purchase_in_a_batch_completes_when_its_caller_disconnects() {
     app.wait_until_blocked(1).await;
     task.abort();
     assert!(task.await.expect_err("the task was aborted").is_cancelled());
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     eventually("the purchase is recorded", async || ledger_length(&app).await == 2).await;
     let replayed = app.send(key.buy("3").idempotency_key("gone")).await.expect(201);
     assert_eq!(replayed.header("idempotent-replayed"), Some("true"));
@@ -423,8 +428,11 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
 
     let path = format!("/v1/accounts/{wallet}/ledger");
     let ledger = app.send(app.tronagg.call("GET", &path)).await.expect(200);
-    let seqs: Vec<i64> =
-        ledger.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")).collect();
+    let seqs: Vec<i64> = ledger
+        .data()
+        .iter()
+        .map(|entry| entry["seq"].as_i64().expect("the member is a number"))
+        .collect();
     assert_eq!(seqs, [7, 6, 5, 4, 3, 2, 1]);
     let newest = &ledger.data()[0];
     assert_eq!(newest["kind"], "purchase");

@@ -10,7 +10,8 @@ async fn status(app: &App, key: &NewKey) -> u16 {
 
 async fn max_keys(app: &App) -> u16 {
     let tenant = &app.tronagg.tenant;
-    let found = app.store.find_tenant(&tenant.slug, tenant.environment).await.expect("the tenant");
+    let found =
+        app.store.find_tenant(&tenant.slug, tenant.environment).await.expect("the query succeeds");
     found.policy.max_keys.get()
 }
 
@@ -58,7 +59,7 @@ async fn command_waits_for_acknowledgements_and_not_for_leases_to_end() {
     let wallet = app.wallet("0").await;
     let tenant = &app.tronagg.tenant;
     app.tronagg.admin_key_with(&app, &["audit"]).await;
-    let keys = app.store.list_admin_keys(tenant).await.expect("a list");
+    let keys = app.store.list_admin_keys(tenant).await.expect("the query succeeds");
     let id = keys[0].id.to_string();
     let mut node = PlayedNode::join(&app.pool).await;
     for (arguments, kind) in [
@@ -70,13 +71,13 @@ async fn command_waits_for_acknowledgements_and_not_for_leases_to_end() {
         command.env("DATABASE_URL", &app.url);
         let run = async {
             let run = tokio::task::spawn_blocking(move || command.output());
-            run.await.expect("no panic").expect("the program runs")
+            run.await.expect("the task does not panic").expect("the program runs")
         };
         let output = node.acknowledge_change_of(kind, tenant, run).await;
         let error = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {error}");
     }
-    let keys = app.store.list_admin_keys(tenant).await.expect("a list");
+    let keys = app.store.list_admin_keys(tenant).await.expect("the query succeeds");
     assert!(keys[0].revoked_at.is_some());
 }
 

@@ -35,7 +35,7 @@ fn for_each_reference(value: &Value, check: &mut impl FnMut(&str)) {
 
 /// Returns the value to which a reference such as `#/components/schemas/Problem` points.
 fn resolve<'a>(document: &'a Value, reference: &str) -> &'a Value {
-    let pointer = reference.strip_prefix('#').expect("a reference within the document");
+    let pointer = reference.strip_prefix('#').expect("the reference is within the document");
     document.pointer(pointer).unwrap_or_else(|| panic!("{reference} is not in the document"))
 }
 
@@ -109,7 +109,7 @@ fn every_operation_that_can_be_replayed_documents_the_idempotent_replayed_header
         assert_eq!(response["headers"]["Idempotent-Replayed"], header, "{name} 402");
         let responses = operation["responses"].as_object().expect("responses");
         let success = responses.iter().find(|(status, _)| status.starts_with('2'));
-        let (status, success) = success.expect("a success");
+        let (status, success) = success.expect("the operation has a success response");
         assert_eq!(success["headers"]["Idempotent-Replayed"], header, "{name} {status}");
         declined += 1;
     }

@@ -29,7 +29,8 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         let options = options.clone();
         move || PrivatePostgres::start(&options).expect("Postgres starts")
     };
-    let postgres = tokio::task::spawn_blocking(start.clone()).await.expect("no panic");
+    let postgres =
+        tokio::task::spawn_blocking(start.clone()).await.expect("the task does not panic");
     let url = postgres.url(tollgate::postgres::DATABASE);
     let settings = PoolSettings {
         acquire_timeout: std::time::Duration::from_millis(300),
@@ -51,7 +52,7 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
 
     tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
         .await
-        .expect("no panic");
+        .expect("the task does not panic");
     let admin = app.tronagg.call("GET", "/v1/accounts");
     for call in [
         key.call("GET", "/v1/me"),
@@ -82,7 +83,7 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         assert_eq!(answer.expect("the router is infallible").status(), 503);
     }
 
-    let restarted = tokio::task::spawn_blocking(start).await.expect("no panic");
+    let restarted = tokio::task::spawn_blocking(start).await.expect("the task does not panic");
     let is_ready = async || app.send(Call::new("GET", "/readyz")).await.status == 200;
     eventually("the node is ready again", is_ready).await;
     app.send(key.call("GET", "/v1/me")).await.expect(200);
@@ -92,7 +93,7 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
     app.store.close().await;
     tokio::task::spawn_blocking(|| restarted.stop().expect("Postgres stops"))
         .await
-        .expect("no panic");
+        .expect("the task does not panic");
     std::fs::remove_dir_all(options.data_dir).expect("the test owns the directory");
 }
 
@@ -112,7 +113,7 @@ async fn terminated_database_connections_fail_no_request() {
                      WHERE datname = current_database() AND pid <> pg_backend_pid()
                        AND application_name = 'tollgate'";
     let terminated = sqlx::query_scalar::<_, i64>(terminate).fetch_one(&app.pool).await;
-    assert!(terminated.expect("a count") >= 1);
+    assert!(terminated.expect("the query returns a number") >= 1);
     app.send(key.call("GET", "/v1/me")).await.expect(200);
     sqlx::query(terminate).execute(&app.pool).await.expect("the connections are terminated");
     app.send(key.buy("1")).await.expect(201);
@@ -128,7 +129,7 @@ async fn database_that_refuses_connections_returns_503() {
     app.pool.close().await;
     let database = cluster::database_in(&url);
     let mut admin =
-        sqlx::PgConnection::connect(&cluster::url("postgres")).await.expect("a connection");
+        sqlx::PgConnection::connect(&cluster::url("postgres")).await.expect("the connection opens");
     for statement in [
         format!("ALTER DATABASE {database} ALLOW_CONNECTIONS false"),
         format!(
@@ -161,13 +162,15 @@ async fn connection_is_closed_after_the_server_has_refused_a_write_on_it() {
     let app = App::start().await;
     let pids = "SELECT pid FROM pg_stat_activity
                 WHERE application_name = 'tollgate' AND datname = current_database()";
-    let others: Vec<i32> = sqlx::query_scalar(pids).fetch_all(&app.pool).await.expect("numbers");
+    let others: Vec<i32> =
+        sqlx::query_scalar(pids).fetch_all(&app.pool).await.expect("the query succeeds");
     let settings = PoolSettings { max_connections: 1, ..cluster::pool_settings(&app.url) };
     let store = Store::connect(&settings).await.expect("the database is reachable");
     let (tenant, origin) = (&app.tronagg.tenant, Origin::cli());
-    let [first, second] = [WALLET, OTHER_WALLET]
-        .map(|wallet| ExternalId::parse(wallet, AccountFormat::Tron).expect("an account"));
-    store.account(tenant, &first, &origin).ensure().await.expect("the account is made");
+    let [first, second] = [WALLET, OTHER_WALLET].map(|wallet| {
+        ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid")
+    });
+    store.account(tenant, &first, &origin).ensure().await.expect("the account is created");
     for statement in [
         "CREATE TABLE read_only (pid integer)",
         "CREATE FUNCTION refuse_write() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -244,8 +247,9 @@ async fn request_of_a_disconnected_client_holds_no_connection_to_a_frozen_server
         answer_timeout: std::time::Duration::from_millis(300),
         ..cluster::pool_settings(&proxy.url(cluster::database_in(&app.url)))
     };
-    let store = std::sync::Arc::new(Store::connect(&settings).await.expect("a store"));
-    store.list_tenants().await.expect("a list");
+    let store =
+        std::sync::Arc::new(Store::connect(&settings).await.expect("the database is reachable"));
+    store.list_tenants().await.expect("the query succeeds");
     proxy.set_open(false, false);
     let mut reads = tokio::task::JoinSet::new();
     let reader = std::sync::Arc::clone(&store);
@@ -254,6 +258,6 @@ async fn request_of_a_disconnected_client_holds_no_connection_to_a_frozen_server
     reads.shutdown().await;
     eventually("no connection is in use", async || store.pool_state().used == 0).await;
     proxy.set_open(true, true);
-    store.list_tenants().await.expect("a list");
+    store.list_tenants().await.expect("the query succeeds");
     store.close().await;
 }

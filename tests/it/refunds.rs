@@ -96,7 +96,13 @@ async fn concurrent_refunds_never_exceed_the_purchase() {
         .collect();
     let mut refunded = 0;
     for task in tasks {
-        match task.await.expect("no panic").expect("an answer").status().as_u16() {
+        match task
+            .await
+            .expect("the task does not panic")
+            .expect("the router is infallible")
+            .status()
+            .as_u16()
+        {
             201 => refunded += 1,
             status => assert_eq!(status, 409),
         }

@@ -38,7 +38,7 @@ const VALID: &str = r#"{"valid": true, "code": "VALID", "tenant": "tronagg", "en
     "expires_at": null}"#;
 
 fn text(key: &str) -> KeyText {
-    KeyText::parse(key).expect("well formed")
+    KeyText::parse(key).expect("the key is well formed")
 }
 
 /// Builds a verifier with a long timeout for tests.
@@ -78,10 +78,10 @@ async fn status_at(
         Ok::<_, Infallible>(Response::new(Body::empty()))
     });
     let mut request = Request::new(Body::empty());
-    request.headers_mut().insert("x-api-key", key.parse().expect("a header value"));
-    let tenant: Slug = tenant.parse().expect("a slug");
+    request.headers_mut().insert("x-api-key", key.parse().expect("the header value is valid"));
+    let tenant: Slug = tenant.parse().expect("the slug is valid");
     let gate = ApiKeyLayer::shared(Arc::clone(verifier), tenant, environment);
-    let response = gate.layer(inner).oneshot(request).await.expect("no error");
+    let response = gate.layer(inner).oneshot(request).await.expect("the service is infallible");
     let status = response.status().as_u16();
     assert_eq!(response.headers().contains_key("retry-after"), status == 503);
     assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
@@ -233,8 +233,8 @@ async fn remote_verifier_recovers_after_the_service_restarts() {
 fn fake_server(
     serve: impl Fn(&TcpStream) + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     let connections = Arc::new(AtomicUsize::new(0));
     let (serve, count) = (Arc::new(serve), Arc::clone(&connections));
     std::thread::spawn(move || {
@@ -302,11 +302,11 @@ async fn dead_keep_alive_connection_causes_no_failed_verification() {
 async fn verification_is_retried_exactly_once_after_a_closed_connection() {
     let (before_response, first) = fake_server(|_| ());
     let (in_status_line, second) = fake_server(|stream| {
-        take_request(&mut BufReader::new(stream)).expect("a request");
+        take_request(&mut BufReader::new(stream)).expect("a request arrives");
         send(stream, "HTTP/1.1 20");
     });
     let (in_body, third) = fake_server(|stream| {
-        take_request(&mut BufReader::new(stream)).expect("a request");
+        take_request(&mut BufReader::new(stream)).expect("a request arrives");
         send(stream, "HTTP/1.1 200 OK\r\nContent-Length: 300\r\n\r\n{\"valid\"");
     });
     let servers = [(before_response, first), (in_status_line, second), (in_body, third)];
@@ -436,7 +436,7 @@ impl Example {
         if let Some(key) = key {
             request = request.header("X-API-Key", key);
         }
-        let mut response = request.call().expect("a response");
+        let mut response = request.call().expect("the server responds");
         let body = response.body_mut().read_to_string().expect("the whole body");
         (response.status().as_u16(), body)
     }

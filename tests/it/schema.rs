@@ -14,7 +14,7 @@ const REPLACE_FUNCTION: &str = "CREATE OR REPLACE FUNCTION key_is_live(
 
 async fn database() -> (String, PgConnection) {
     let url = cluster::fresh_database().await;
-    let connection = PgConnection::connect(&url).await.expect("a connection");
+    let connection = PgConnection::connect(&url).await.expect("the connection opens");
     (url, connection)
 }
 
@@ -43,7 +43,7 @@ async fn migrate(url: String) -> std::process::Output {
     command.env("DATABASE_URL", url);
     tokio::task::spawn_blocking(move || command.output().expect("the program runs"))
         .await
-        .expect("no panic")
+        .expect("the task does not panic")
 }
 
 /// Runs `tollgate migrate`, which must fail. Returns its stderr.
@@ -57,7 +57,7 @@ async fn migrate_error(url: &str) -> String {
 async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version() {
     let (_, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
-    bring_up_to_date(&mut connection).await.expect("nothing to do");
+    bring_up_to_date(&mut connection).await.expect("the schema is up to date");
     assert!(
         !has_the_services_function(&mut connection).await,
         "functions of the same version are not loaded again"
@@ -94,7 +94,7 @@ async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
     command.env("DATABASE_URL", &url);
     let status =
         tokio::task::spawn_blocking(move || command.status().expect("the program runs")).await;
-    assert!(status.expect("no panic").success());
+    assert!(status.expect("the task does not panic").success());
     assert!(!has_the_services_function(&mut connection).await);
 }
 
@@ -247,7 +247,7 @@ async fn concurrent_migrate_commands_all_succeed_and_load_the_sql_functions() {
     for mut binary in std::array::from_fn::<_, 4, _>(|_| start()) {
         let status =
             tokio::task::spawn_blocking(move || binary.wait().expect("the program exits")).await;
-        assert!(status.expect("no panic").success());
+        assert!(status.expect("the task does not panic").success());
     }
     assert!(has_the_services_function(&mut connection).await);
 }
@@ -268,12 +268,12 @@ async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
 
     // A change of an account first locks the account's row. Its last statement writes the audit
     // event, which refers to the tenant.
-    let mut change = PgConnection::connect(&url).await.expect("the database is there");
+    let mut change = PgConnection::connect(&url).await.expect("the database is reachable");
     // The change must not wait for the loader. With this timeout, it would fail if it did.
     execute(&mut change, "SET lock_timeout = '100ms'").await;
     execute(&mut change, "BEGIN").await;
     execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;
-    let pool = PgPool::connect(&url).await.expect("the database is there");
+    let pool = PgPool::connect(&url).await.expect("the database is reachable");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
     let event = "INSERT INTO audit_events (account_id, event_id, tenant_id, actor, action, detail,
@@ -282,7 +282,7 @@ async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
                  FROM accounts";
     execute(&mut change, event).await;
     execute(&mut change, "COMMIT").await;
-    let output = loading.await.expect("no panic");
+    let output = loading.await.expect("the task does not panic");
     assert!(output.status.success(), "{output:?}");
 }
 
@@ -291,10 +291,10 @@ async fn purchases_continue_while_another_session_blocks_the_loading_of_function
     let (url, mut connection) = database().await;
     forget_the_functions(&mut connection).await;
     // VACUUM, CREATE INDEX CONCURRENTLY or a forgotten transaction holds such a lock.
-    let mut other = PgConnection::connect(&url).await.expect("the database is there");
+    let mut other = PgConnection::connect(&url).await.expect("the database is reachable");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE ledger_entries IN SHARE UPDATE EXCLUSIVE MODE").await;
-    let pool = PgPool::connect(&url).await.expect("the database is there");
+    let pool = PgPool::connect(&url).await.expect("the database is reachable");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
     // A purchase begins with this lock. It waits for the loader, which gives up and rolls back.
@@ -304,7 +304,7 @@ async fn purchases_continue_while_another_session_blocks_the_loading_of_function
     execute(&mut connection, "COMMIT").await;
     assert!(!loading.is_finished(), "the functions cannot be loaded yet");
     execute(&mut other, "COMMIT").await;
-    let output = loading.await.expect("no panic");
+    let output = loading.await.expect("the task does not panic");
     assert!(output.status.success(), "{output:?}");
     let log = String::from_utf8(output.stderr).expect("text");
     let attempts = log.matches("not loaded yet").count();
@@ -328,10 +328,10 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
     }
     forget_the_functions(&mut connection).await;
     // A dump of the database takes the same lock.
-    let mut other = PgConnection::connect(&url).await.expect("the database is there");
+    let mut other = PgConnection::connect(&url).await.expect("the database is reachable");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE nodes IN ACCESS SHARE MODE").await;
-    let pool = PgPool::connect(&url).await.expect("the database is there");
+    let pool = PgPool::connect(&url).await.expect("the database is reachable");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
     // This renewal waits for the migration, which gives up and rolls back.
@@ -341,7 +341,7 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
     execute(&mut connection, renew).await;
     assert!(!loading.is_finished(), "the migration cannot be applied yet");
     execute(&mut other, "COMMIT").await;
-    let output = loading.await.expect("no panic");
+    let output = loading.await.expect("the task does not panic");
     assert!(output.status.success(), "{output:?}");
     let log = String::from_utf8(output.stderr).expect("text");
     assert!(log.contains("a migration is not applied yet"), "{log}");

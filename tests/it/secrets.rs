@@ -10,8 +10,8 @@ use crate::harness::{Call, WALLET, data_dir::DataDir};
 
 /// Adds every file below `directory` that contains one of the needles to `found`.
 fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
-    for entry in std::fs::read_dir(directory).expect("a directory") {
-        let path = entry.expect("an entry").path();
+    for entry in std::fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
             files_with(&path, needles, found);
         } else if let Ok(bytes) = std::fs::read(&path) {

@@ -57,7 +57,7 @@ async fn client_that_does_not_read_responses_is_disconnected() {
         ..ServerLimits::default()
     };
     let server = listen(&app, Limits::default(), limits).await;
-    let mut not_reading = TcpStream::connect(server.address).await.expect("a connection");
+    let mut not_reading = TcpStream::connect(server.address).await.expect("the connection opens");
     // The responses are far larger than the buffers between client and server.
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
     let sent = not_reading.write_all(request.as_bytes());
@@ -113,11 +113,11 @@ async fn shutdown_finishes_requests_in_flight() {
     let refused = async || TcpStream::connect(server.address).await.is_err();
     eventually("the server accepts no connections", refused).await;
     assert!(!server.task.is_finished());
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let status = within_patience("the purchase gets a response", purchase).await;
-    assert_eq!(status.expect("no panic"), 201);
+    assert_eq!(status.expect("the task does not panic"), 201);
     let finished = within_patience("the server stops", server.task).await;
-    assert!(finished.expect("no panic"), "all requests finished in time");
+    assert!(finished.expect("the task does not panic"), "all requests finished in time");
     app.check_ledger().await;
 }
 
@@ -130,8 +130,8 @@ async fn slow_request_times_out_with_503_and_can_be_retried() {
     let server = listen(&app, limits, ServerLimits::default()).await;
     let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
     let status = within_patience("the purchase times out", purchase).await;
-    assert_eq!(status.expect("no panic"), 503);
-    lock.commit().await.expect("the commit");
+    assert_eq!(status.expect("the task does not panic"), 503);
+    lock.commit().await.expect("the transaction commits");
     let retried = app.send(key.buy("1").idempotency_key("k")).await.expect(201);
     assert_eq!(retried.text("/balance_after"), "9.000000");
     app.check_ledger().await;
@@ -148,11 +148,11 @@ async fn shutdown_ends_after_the_drain_timeout() {
     let (lock, purchase) = blocked_purchase(&app, &key, server.address).await;
     server.stop.send(()).expect("the server runs");
     let finished = within_patience("the server stops", server.task).await;
-    assert!(!finished.expect("no panic"), "a request is still in flight");
+    assert!(!finished.expect("the task does not panic"), "a request is still in flight");
     // In this test, the task of the connection continues. A real service ends its process instead.
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the transaction commits");
     let status = within_patience("the purchase gets a response", purchase).await;
-    assert_eq!(status.expect("no panic"), 201);
+    assert_eq!(status.expect("the task does not panic"), 201);
     app.check_ledger().await;
 }
 
@@ -165,12 +165,12 @@ async fn first_request_on_a_connection_gets_a_response_even_if_the_service_stops
     let mut client = RawClient::connect(server.address).await;
     // The server accepts connections in order, so it has accepted the first connection as well.
     let mut second = RawClient::connect(server.address).await;
-    assert_eq!(second.get("/livez").await.expect("an answer").status, 200);
+    assert_eq!(second.get("/livez").await.expect("the server responds").status, 200);
     client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n").await;
     server.stop.send(()).expect("the server runs");
-    assert_eq!(client.receive().await.expect("an answer").status, 200);
+    assert_eq!(client.receive().await.expect("the server responds").status, 200);
     let finished = within_patience("the server stops", server.task).await;
-    assert!(finished.expect("no panic"), "all requests finished in time");
+    assert!(finished.expect("the task does not panic"), "all requests finished in time");
 }
 
 /// Creates an account with a request that has these `X-Forwarded-For` lines. Returns the client
@@ -225,7 +225,8 @@ async fn api_documentation_page_loads_nothing_from_other_origins() {
     let page = String::from_utf8(page.body).expect("text");
     for attribute in ["src=\"", "href=\""] {
         for (_, rest) in page.match_indices(attribute).map(|(at, _)| page.split_at(at)) {
-            let target = rest[attribute.len()..].split('"').next().expect("the end of a string");
+            let target =
+                rest[attribute.len()..].split('"').next().expect("a split has a first part");
             assert!(!target.contains("//"), "the page loads {target}");
         }
     }

@@ -73,7 +73,10 @@ impl Hosts {
 }
 
 async fn purchases(pool: &PgPool) -> i64 {
-    sqlx::query_scalar("SELECT count(*) FROM purchases").fetch_one(pool).await.expect("a number")
+    sqlx::query_scalar("SELECT count(*) FROM purchases")
+        .fetch_one(pool)
+        .await
+        .expect("the query returns a number")
 }
 
 /// The old primary accepts connections but does not respond. Later it responds again. It would
@@ -101,7 +104,7 @@ async fn node_switches_to_a_promoted_standby_and_never_returns_to_the_old_primar
     let made = "SELECT count(*) FROM purchases WHERE purchase_id = ANY ($1)";
     for (pool, number) in [(&hosts.pair.standby.pool, 3), (&hosts.pair.app.pool, 0)] {
         let made = sqlx::query_scalar::<_, i64>(made).bind(&bought).fetch_one(pool).await;
-        assert_eq!(made.expect("a number"), number);
+        assert_eq!(made.expect("the query returns a number"), number);
     }
     hosts.end().await;
 }
@@ -131,7 +134,8 @@ async fn commands_and_services_start_whichever_host_is_the_primary() {
     pair.standby.catch_up(&pair.app.pool).await;
     let (primary, standby) = (primary_socket(&pair.primary), pair.standby.socket());
     let host = |socket: &std::path::Path| {
-        let directory = socket.parent().expect("a directory").to_string_lossy().into_owned();
+        let directory =
+            socket.parent().expect("the path has a parent").to_string_lossy().into_owned();
         directory.replace('/', "%2F")
     };
     for both in [[&primary, &standby], [&standby, &primary]] {

@@ -26,7 +26,7 @@ async fn listen_patiently(app: &App) -> Listening {
 async fn admin_key(app: &App) -> (String, AdminKeyId) {
     let permissions = ["accounts", "credits", "keys", "verify"];
     let text = app.tronagg.admin_key_with(app, &permissions).await;
-    let keys = app.store.list_admin_keys(&app.tronagg.tenant).await.expect("a list");
+    let keys = app.store.list_admin_keys(&app.tronagg.tenant).await.expect("the query succeeds");
     (text, keys[0].id)
 }
 

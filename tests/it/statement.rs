@@ -36,7 +36,11 @@ impl World {
     async fn seqs(&self, query: &str) -> Vec<i64> {
         let path = format!("{}/ledger?{query}", self.path);
         let answer = self.app.send(self.app.tronagg.call("GET", &path)).await.expect(200);
-        answer.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")).collect()
+        answer
+            .data()
+            .iter()
+            .map(|entry| entry["seq"].as_i64().expect("the member is a number"))
+            .collect()
     }
 
     async fn csv(&self, query: &str) -> Vec<String> {
@@ -86,7 +90,11 @@ async fn statement_pages_contain_every_entry_in_both_directions() {
         loop {
             let path = format!("{}/ledger?{query}", world.path);
             let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
-            seqs.extend(page.data().iter().map(|entry| entry["seq"].as_i64().expect("a number")));
+            seqs.extend(
+                page.data()
+                    .iter()
+                    .map(|entry| entry["seq"].as_i64().expect("the member is a number")),
+            );
             let Some(cursor) = page.json["next_cursor"].as_str() else { break };
             query = format!("order={order}&limit=3&cursor={cursor}");
         }
@@ -163,7 +171,10 @@ async fn balance_at_a_time_includes_every_entry_up_to_that_time() {
     let balance = async |query: &str| {
         let path = format!("{}/balance{query}", world.path);
         let answer = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
-        (answer.json["seq"].as_i64().expect("a number"), answer.text("/amount").to_owned())
+        (
+            answer.json["seq"].as_i64().expect("the member is a number"),
+            answer.text("/amount").to_owned(),
+        )
     };
     assert_eq!(balance("?at=2001-01-01T00:00:00Z").await, (0, "0.000000".into()));
     assert_eq!(balance(&format!("?at={}", world.time(1))).await, (1, "100.000000".into()));

@@ -17,7 +17,7 @@ pub fn scrape(address: SocketAddr) -> String {
 }
 
 fn fetch(address: SocketAddr, path: &str) -> String {
-    let mut stream = TcpStream::connect(address).expect("a connection");
+    let mut stream = TcpStream::connect(address).expect("the connection opens");
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the request is sent");
     let mut answer = String::new();
@@ -238,10 +238,10 @@ async fn log_sums_up_unavailable_responses_after_the_tenth_in_one_line() {
     let service =
         data_dir.start(&["demo", "--log", "info,json", "--max-connections-per-address", "1"]);
     let mut holder = RawClient::connect(service.address).await;
-    assert_eq!(holder.get("/livez").await.expect("an answer").status, 200);
+    assert_eq!(holder.get("/livez").await.expect("the server responds").status, 200);
     for _ in 0..30 {
         let mut client = RawClient::connect(service.address).await;
-        assert_eq!(client.get("/v1/me").await.expect("an answer").status, 503);
+        assert_eq!(client.get("/v1/me").await.expect("the server responds").status, 503);
     }
     drop(holder);
     let (status, log) = service.stop();

@@ -81,7 +81,7 @@ async fn connections_are_terminated(world: &Arc<World>) {
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                          WHERE application_name = 'tollgate'";
         let terminated = sqlx::query_scalar::<_, i64>(terminate).fetch_one(&world.pool).await;
-        let terminated = terminated.expect("a count");
+        let terminated = terminated.expect("the query returns a number");
         assert!(terminated >= 1, "no service is connected");
         world.wait_for_orders(50).await;
     }

@@ -84,7 +84,7 @@ impl World {
         let postgres = spawn_blocking(|| {
             PrivatePostgres::start(&cluster::options("crash")).expect("Postgres starts")
         });
-        let postgres = postgres.await.expect("no panic");
+        let postgres = postgres.await.expect("the task does not panic");
         let url = postgres.url(DATABASE);
         let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
             .args(["--currency", "TRX", "--decimals", "6", "--default-scopes", "write"])
@@ -109,7 +109,7 @@ impl World {
         }
         let mut world = Self {
             postgres: Mutex::new(Some(postgres)),
-            pool: PgPool::connect_lazy(&url).expect("a URL"),
+            pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             url,
             http: Client::builder(TokioExecutor::new()).pool_idle_timeout(MAX_IDLE).build_http(),
             admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
@@ -153,7 +153,7 @@ impl World {
     pub async fn finish(&self, tasks: Vec<JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for task in tasks {
-            task.await.expect("no panic");
+            task.await.expect("the task does not panic");
         }
         for node in &self.nodes {
             node.stop().await;
@@ -177,7 +177,9 @@ impl World {
 
         self.pool.close().await;
         let postgres = lock(&self.postgres).take().expect("Postgres runs");
-        spawn_blocking(|| postgres.stop().expect("Postgres stops")).await.expect("no panic");
+        spawn_blocking(|| postgres.stop().expect("Postgres stops"))
+            .await
+            .expect("the task does not panic");
         std::fs::remove_dir_all(cluster::directory("crash")).expect("the test owns the directory");
         (tally, violations)
     }
@@ -185,8 +187,9 @@ impl World {
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("crash").join("data/postmaster.pid");
         let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text.lines().next().expect("a line").parse().expect("a process id");
-        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("Postgres runs");
+        let pid = text.lines().next().expect("a line").parse().expect("the process id is a number");
+        kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
+            .expect("Postgres runs");
     }
 
     pub fn random(&self) -> StdRng {
@@ -261,7 +264,7 @@ impl World {
         let mut command = tollgate(&["ledger", "verify"]);
         command.env("DATABASE_URL", &self.url);
         let output = spawn_blocking(move || command.output().expect("the program runs")).await;
-        let output = output.expect("no panic");
+        let output = output.expect("the task does not panic");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         (!output.status.success())
             .then(|| format!("ledger verify: {}{}", text(&output.stdout), text(&output.stderr)))
@@ -275,7 +278,7 @@ impl Node {
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
         let log = cluster::directory(&format!("crash-{}.log", self.number));
         let process = spawn_blocking(move || Process::start(command, &log));
-        let process = process.await.expect("no panic");
+        let process = process.await.expect("the task does not panic");
         *lock(&self.address) = format!("http://{}", process.address);
         *lock(&self.process) = Some(process);
         self.lives.fetch_add(1, Ordering::SeqCst);
@@ -292,7 +295,8 @@ impl Node {
 
     async fn stop(&self) {
         let process = lock(&self.process).take().expect("the service runs");
-        let (status, log) = spawn_blocking(|| process.stop()).await.expect("no panic");
+        let (status, log) =
+            spawn_blocking(|| process.stop()).await.expect("the task does not panic");
         assert!(status.success(), "{log}");
     }
 
@@ -310,5 +314,5 @@ fn is_alive(life: usize) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().expect("no panic")
+    mutex.lock().expect("the lock is not poisoned")
 }

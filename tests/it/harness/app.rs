@@ -77,7 +77,7 @@ impl App {
             "read",
         );
         let tradetally = tradetally.await;
-        let pool = PgPool::connect_lazy(url).expect("a URL");
+        let pool = PgPool::connect_lazy(url).expect("the URL is valid");
         let node = start_node(Arc::clone(&store)).await;
         let state = state_of(node.clone(), Limits::default());
         let (usage, money) = (Arc::clone(state.usage()), state.money().clone());
@@ -103,7 +103,7 @@ impl App {
     /// Sends a request through all layers of the router.
     pub async fn send(&self, call: Call) -> Answer {
         let mut request = call.into_request();
-        let address = ClientAddress("192.0.2.7".parse().expect("an address"));
+        let address = ClientAddress("192.0.2.7".parse().expect("the address is valid"));
         request.extensions_mut().insert(address);
         let response =
             self.router.clone().oneshot(request).await.expect("the router is infallible");
@@ -192,9 +192,9 @@ impl App {
 
     /// Locks the rows of all accounts until the transaction is committed or dropped.
     pub async fn lock_accounts(&self) -> sqlx::Transaction<'static, sqlx::Postgres> {
-        let mut tx = self.pool.begin().await.expect("a transaction");
+        let mut tx = self.pool.begin().await.expect("the transaction begins");
         let lock = "SELECT FROM accounts FOR UPDATE";
-        sqlx::query(lock).execute(&mut *tx).await.expect("the lock");
+        sqlx::query(lock).execute(&mut *tx).await.expect("Postgres grants the lock");
         tx
     }
 
@@ -219,7 +219,7 @@ impl App {
 
 /// Builds the state that all handlers of a node share.
 pub fn state_of(node: Node, limits: Limits) -> AppState {
-    let url = WebOrigin::parse("http://127.0.0.1:8080").expect("an origin");
+    let url = WebOrigin::parse("http://127.0.0.1:8080").expect("the origin is valid");
     AppState::new(node, limits, url, true)
 }
 
@@ -274,14 +274,14 @@ impl TestTenant {
         account_format: AccountFormat,
         default_scope: &str,
     ) -> Self {
-        let slug = slug.parse().expect("a slug");
+        let slug = slug.parse().expect("the slug is valid");
         let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
         let policy = TenantPolicy {
-            prefix: KeyPrefix::parse(prefix).expect("a prefix"),
+            prefix: KeyPrefix::parse(prefix).expect("the prefix is valid"),
             max_keys: MaxKeys::try_from(5).expect("a cap"),
-            currency: Currency::new(currency, decimals).expect("a currency"),
+            currency: Currency::new(currency, decimals).expect("the currency is valid"),
             account_format,
-            default_scopes: ScopeSet::parse([default_scope]).expect("a scope"),
+            default_scopes: ScopeSet::parse([default_scope]).expect("the scope is valid"),
         };
         let tenant = match store.find_tenant(&slug, environment).await {
             Ok(tenant) => {

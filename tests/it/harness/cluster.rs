@@ -68,7 +68,7 @@ pub async fn empty_database() -> String {
 
 /// The name of the database in a URL of this cluster.
 pub fn database_in(url: &str) -> &str {
-    let (_, name) = url.rsplit_once('/').expect("a URL");
+    let (_, name) = url.rsplit_once('/').expect("the URL is valid");
     name.split_once('?').map_or(name, |(name, _)| name)
 }
 
@@ -143,7 +143,7 @@ pub async fn wait_until_blocked(pool: &PgPool, number: i64) {
         )
         .fetch_one(pool)
         .await
-        .expect("a number");
+        .expect("the query returns a number");
         blocked == number
     };
     eventually("the transactions are blocked by the lock", all_blocked).await;

@@ -38,8 +38,8 @@ pub async fn listen_behind(
     limits: Limits,
     server_limits: ServerLimits,
 ) -> Listening {
-    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-    let address = listener.local_addr().expect("an address");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+    let address = listener.local_addr().expect("the listener has an address");
     let router = service(state_of(app.node.clone(), limits));
     let (stop, stopped) = oneshot::channel();
     let stopped = async move {
@@ -53,7 +53,7 @@ pub async fn listen_behind(
 
 /// Sends bytes, and reads until the server closes the connection. Returns what it has read.
 pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
-    let mut stream = TcpStream::connect(address).await.expect("a connection");
+    let mut stream = TcpStream::connect(address).await.expect("the connection opens");
     stream.write_all(request).await.expect("the request is sent");
     let mut answer = Vec::new();
     let closed =
@@ -75,15 +75,15 @@ pub struct RawAnswer {
 
 impl RawClient {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self(BufStream::new(TcpStream::connect(address).await.expect("a connection")))
+        Self(BufStream::new(TcpStream::connect(address).await.expect("the connection opens")))
     }
 
     /// Connects from another loopback address, such as `127.0.0.2`.
     pub async fn connect_from(own: &str, address: SocketAddr) -> Self {
-        let socket = TcpSocket::new_v4().expect("a socket");
-        let own = SocketAddr::new(own.parse().expect("an address"), 0);
-        socket.bind(own).expect("a loopback address");
-        Self(BufStream::new(socket.connect(address).await.expect("a connection")))
+        let socket = TcpSocket::new_v4().expect("the socket can be created");
+        let own = SocketAddr::new(own.parse().expect("the address is valid"), 0);
+        socket.bind(own).expect("the address is a loopback address");
+        Self(BufStream::new(socket.connect(address).await.expect("the connection opens")))
     }
 
     /// Sends all bytes. Fails if the server has reset the connection.
@@ -160,7 +160,7 @@ impl SlowRequest {
         head += &format!("Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut client = RawClient::connect(address).await;
         client.send(head.as_bytes()).await;
-        let answer = client.receive().await.expect("an answer");
+        let answer = client.receive().await.expect("the server responds");
         assert_eq!(answer.status, 100, "{}{}", answer.head, answer.body);
         let (first, rest) = body.split_at(5);
         client.send(first).await;
@@ -170,6 +170,6 @@ impl SlowRequest {
     /// Sends the rest of the body, and receives the response.
     pub async fn finish(mut self) -> RawAnswer {
         self.client.send(&self.rest).await;
-        self.client.receive().await.expect("an answer")
+        self.client.receive().await.expect("the server responds")
     }
 }

@@ -32,12 +32,12 @@ impl PlayedNode {
     /// change waits until this node acknowledges it.
     pub async fn join(pool: &PgPool) -> Self {
         let id = Uuid::from_u128(0x7e57);
-        let mut listener = PgListener::connect_with(pool).await.expect("a connection");
+        let mut listener = PgListener::connect_with(pool).await.expect("the connection opens");
         let own = format!("tollgate_node_{}", id.simple());
         listener
             .listen_all(["tollgate_changes", own.as_str()])
             .await
-            .expect("the listener listens");
+            .expect("the listener subscribes");
         let no_bound = "ALTER TABLE nodes DROP CONSTRAINT nodes_lease_ms_check";
         sqlx::query(no_bound).execute(pool).await.expect("the constraint is dropped");
         let join = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_ends_at)
@@ -67,7 +67,7 @@ impl PlayedNode {
                 panic!("{payload} is not a change");
             };
             let [kind, node, tenant] = [kind, node, tenant].map(str::to_owned);
-            let number = number.parse().expect("a number");
+            let number = number.parse().expect("the text is a number");
             if number != 0 {
                 return HeardChange { kind, node, number, tenant };
             }

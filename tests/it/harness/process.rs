@@ -38,7 +38,7 @@ pub struct Process {
 impl Process {
     /// Starts `command` and waits until it logs that it is serving.
     pub fn start(mut command: Command, log: &Path) -> Self {
-        let stderr = std::fs::File::create(log).expect("a log file");
+        let stderr = std::fs::File::create(log).expect("the log file can be created");
         let mut child = command
             .env("TOLLGATE_LISTEN", "127.0.0.1:0")
             .env("TOLLGATE_METRICS_LISTEN", "127.0.0.1:0")
@@ -96,8 +96,8 @@ impl Process {
 
     /// Sends a signal to the process.
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let raw = i32::try_from(self.child.id()).expect("a process id");
-        let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
+        let raw = i32::try_from(self.child.id()).expect("the process id fits into an i32");
+        let pid = rustix::process::Pid::from_raw(raw).expect("the process id is not zero");
         rustix::process::kill_process(pid, signal).expect("the process runs");
     }
 
@@ -158,7 +158,8 @@ pub fn send(address: SocketAddr, call: Call) -> Answer {
     let (mut parts, body) = call.into_parts();
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
     parts.uri = format!("http://{address}{path}").parse().expect("a URI");
-    let response = agent.run(axum::http::Request::from_parts(parts, body)).expect("a response");
+    let response =
+        agent.run(axum::http::Request::from_parts(parts, body)).expect("the server responds");
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
     body.as_reader().read_to_end(&mut bytes).expect("the whole response");

@@ -64,8 +64,8 @@ const SYNC: &[u8] = b"S\0\0\0\x04";
 impl Proxy {
     /// Starts the proxy. It runs until the runtime of the test shuts down.
     pub async fn start(socket: PathBuf) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let address = listener.local_addr().expect("an address");
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port is free");
+        let address = listener.local_addr().expect("the listener has an address");
         let socket = watch::Sender::new(socket);
         let current_socket = socket.subscribe();
         let (to_database, to_node) = (watch::Sender::new(true), watch::Sender::new(true));
@@ -75,7 +75,7 @@ impl Proxy {
         let (to_database_open, to_node_open) = (to_database.subscribe(), to_node.subscribe());
         tokio::spawn(async move {
             loop {
-                let (node, _) = listener.accept().await.expect("a connection");
+                let (node, _) = listener.accept().await.expect("the connection opens");
                 let socket = current_socket.borrow().clone();
                 // While Postgres is down, the proxy closes the node's connection.
                 let Ok(database) = UnixStream::connect(&socket).await else { continue };

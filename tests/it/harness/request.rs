@@ -41,7 +41,8 @@ impl Call {
     /// Appends a header. Keeps other headers of the same name.
     pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
         let name: HeaderName = name.parse().expect("a header name");
-        self.headers.append(name, HeaderValue::from_bytes(value).expect("a header value"));
+        self.headers
+            .append(name, HeaderValue::from_bytes(value).expect("the header value is valid"));
         self
     }
 
@@ -69,7 +70,7 @@ impl Call {
 
     pub fn into_parts(self) -> (Parts, Vec<u8>) {
         let request = Request::builder().method(self.method.as_str()).uri(self.path);
-        let (mut parts, body) = request.body(self.body).expect("a request").into_parts();
+        let (mut parts, body) = request.body(self.body).expect("the request is valid").into_parts();
         parts.headers = self.headers;
         (parts, body)
     }

@@ -29,14 +29,15 @@ impl Standby {
             sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
                 .fetch_one(&pool)
                 .await
-                .expect("the directory of the programs");
+                .expect("the query succeeds");
         pool.close().await;
         let bindir = PathBuf::from(bindir);
         // Postgres must run as the owner of its data directory.
-        let owner = std::fs::metadata(options.data_dir.join("data")).expect("the primary's data");
+        let owner = std::fs::metadata(options.data_dir.join("data"))
+            .expect("the primary has a data directory");
         let directory = cluster::directory(name);
         std::fs::create_dir(&directory).expect("the test owns the directory");
-        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
+        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner can be changed");
         let run = |program: &str| {
             let mut command = Command::new(bindir.join(program));
             command.uid(owner.uid()).gid(owner.gid()).current_dir(&directory);
@@ -50,7 +51,8 @@ impl Standby {
             .output()
             .expect("the program runs");
         assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
-        let log = std::fs::File::create(directory.join("log")).expect("a log file");
+        let log =
+            std::fs::File::create(directory.join("log")).expect("the log file can be created");
         let process = run("postgres")
             .args(["-D", "data", "-p", "5432", "-c", "fsync=off"])
             .args(["-c", "listen_addresses=", "-k"])
@@ -60,7 +62,7 @@ impl Standby {
             .stderr(log)
             .spawn()
             .expect("the program starts");
-        let pool = PgPool::connect_lazy(&url(&directory)).expect("a URL");
+        let pool = PgPool::connect_lazy(&url(&directory)).expect("the URL is valid");
         let standby = Self { directory, process, pool };
         let answers = async || standby.run("SELECT 1").await.is_ok();
         eventually("the standby answers", answers).await;
@@ -80,7 +82,7 @@ impl Standby {
         let position: String = sqlx::query_scalar("SELECT pg_current_wal_lsn()::text")
             .fetch_one(primary)
             .await
-            .expect("a position");
+            .expect("the query succeeds");
         let caught_up = async || {
             sqlx::query_scalar::<_, bool>("SELECT pg_last_wal_replay_lsn() >= $1::pg_lsn")
                 .bind(&position)
@@ -99,7 +101,7 @@ impl Standby {
             sqlx::query_scalar::<_, String>("SELECT pg_get_wal_replay_pause_state()")
                 .fetch_one(&self.pool)
                 .await
-                .expect("a state")
+                .expect("the query succeeds")
                 == "paused"
         };
         eventually("the replay is paused", paused).await;
@@ -109,7 +111,9 @@ impl Standby {
     /// primary. A paused replay would not have this effect, because a promotion replays all
     /// received changes.
     pub async fn stop_receiving(&self, primary: &PgPool) {
-        self.run("ALTER SYSTEM SET primary_conninfo = ''").await.expect("the setting");
+        self.run("ALTER SYSTEM SET primary_conninfo = ''")
+            .await
+            .expect("Postgres accepts the setting");
         self.run("SELECT pg_reload_conf()").await.expect("the setting is read");
         let stopped = async || {
             sqlx::query_scalar::<_, bool>("SELECT count(*) = 0 FROM pg_stat_replication")

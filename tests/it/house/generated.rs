@@ -33,7 +33,7 @@ fn env_example_lists_every_setting_and_no_unknown_ones() {
         .iter()
         .filter(|(path, _)| path.starts_with("config"))
         .flat_map(|(_, config)| config.split("env = \"").skip(1))
-        .map(|rest| rest.split('"').next().expect("the end of a string"))
+        .map(|rest| rest.split('"').next().expect("a split has a first part"))
         .collect();
     assert!(settings.len() > 15, "{settings:?}");
     for setting in &settings {

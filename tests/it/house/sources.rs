@@ -20,13 +20,13 @@ pub fn sample(files: &[(&str, &str)]) -> Sources {
 }
 
 fn read_below(root: &Path, directory: &Path, sources: &mut Sources) {
-    for entry in std::fs::read_dir(directory).expect("a directory") {
-        let path = entry.expect("an entry").path();
+    for entry in std::fs::read_dir(directory).expect("the directory can be read") {
+        let path = entry.expect("the entry can be read").path();
         if path.is_dir() {
             read_below(root, &path, sources);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
-            let text = std::fs::read_to_string(&path).expect("a source file");
-            let relative = path.strip_prefix(root).expect("a path below src").to_owned();
+            let text = std::fs::read_to_string(&path).expect("the source file can be read");
+            let relative = path.strip_prefix(root).expect("the path is below src").to_owned();
             sources.insert(relative, text);
         }
     }

@@ -13,7 +13,7 @@ fn without_a_span(sources: &Sources) -> Vec<String> {
     let mut found = Vec::new();
     let pages = handlers_of_pages(sources);
     for (path, text) in sources {
-        let file = syn::parse_file(text).expect("a source file");
+        let file = syn::parse_file(text).expect("the source file can be parsed");
         let module = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
         let is_page = |function: &syn::ItemFn| {
             let handler = (module.to_owned(), function.sig.ident.to_string());
@@ -108,7 +108,7 @@ fn handlers_of_pages(sources: &Sources) -> Vec<(String, String)> {
 
     let mut handlers = Handlers(Vec::new());
     if let Some(routes) = sources.get(Path::new("dashboard/routes.rs")) {
-        handlers.visit_file(&syn::parse_file(routes).expect("a source file"));
+        handlers.visit_file(&syn::parse_file(routes).expect("the source file can be parsed"));
     }
     handlers.0
 }

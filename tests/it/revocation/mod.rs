@@ -57,7 +57,8 @@ async fn run_phase(world: &Arc<World>, name: &str, phase: impl Future<Output = (
     let began = Instant::now();
     phase.await;
     world.all_hold_leases().await;
-    let mut durations = std::mem::take(&mut *world.durations.lock().expect("no panic"));
+    let mut durations =
+        std::mem::take(&mut *world.durations.lock().expect("the lock is not poisoned"));
     durations.sort();
     let percentile = |percent: usize| durations[(durations.len() - 1) * percent / 100];
     let (number, total) = (durations.len(), began.elapsed());
@@ -105,7 +106,7 @@ async fn connections_are_terminated(world: &Arc<World>) {
             sqlx::query_scalar::<_, i64>(AssertSqlSafe(terminate)).fetch_one(&world.pool),
             world.make_changes(20),
         );
-        let terminated = terminated.expect("a count");
+        let terminated = terminated.expect("the query returns a number");
         assert!(terminated >= NODES as i64, "only {terminated} sessions of {name} were terminated");
         world.all_hold_leases().await;
     }

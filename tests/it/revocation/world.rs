@@ -92,7 +92,7 @@ impl World {
         let postgres = tokio::task::spawn_blocking(|| {
             PrivatePostgres::start(&cluster::options("revocation")).expect("Postgres starts")
         });
-        let postgres = postgres.await.expect("no panic");
+        let postgres = postgres.await.expect("the task does not panic");
         let url = postgres.url(DATABASE);
         let tenant = tollgate(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"])
             .args(["--max-keys", "1000", "--default-scopes", "write", "--database-url", &url])
@@ -117,7 +117,7 @@ impl World {
         }
         let world = Arc::new(Self {
             postgres: Mutex::new(Some(postgres)),
-            pool: PgPool::connect_lazy(&url).expect("a URL"),
+            pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             http: Client::builder(TokioExecutor::new()).build_http(),
             admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
             nodes,
@@ -151,7 +151,7 @@ impl World {
                 let mut random = world.random();
                 while !world.finished.load(Ordering::Relaxed) {
                     let key = {
-                        let keys = world.keys.read().expect("no panic");
+                        let keys = world.keys.read().expect("the lock is not poisoned");
                         Arc::clone(&keys[random.random_range(0..keys.len())])
                     };
                     world.send_request(random.random_range(0..NODES), &key).await;
@@ -201,25 +201,29 @@ impl World {
     pub async fn finish(&self, clients: Vec<tokio::task::JoinHandle<()>>) -> (Tally, Vec<String>) {
         self.finished.store(true, Ordering::Relaxed);
         for client in clients {
-            client.await.expect("no panic");
+            client.await.expect("the task does not panic");
         }
         let mut hits = 0;
         for node in &self.nodes {
-            hits +=
-                node.metric("tollgate_cache_lookups_total{result=\"hit\"}").await.expect("a count");
-            node.process.lock().expect("no panic").take();
+            hits += node
+                .metric("tollgate_cache_lookups_total{result=\"hit\"}")
+                .await
+                .expect("the query returns a number");
+            node.process.lock().expect("the lock is not poisoned").take();
         }
         self.pool.close().await;
-        let postgres = self.postgres.lock().expect("no panic").take().expect("Postgres runs");
+        let postgres =
+            self.postgres.lock().expect("the lock is not poisoned").take().expect("Postgres runs");
         tokio::task::spawn_blocking(|| postgres.stop().expect("Postgres stops"))
             .await
-            .expect("no panic");
+            .expect("the task does not panic");
         std::fs::remove_dir_all(cluster::directory("revocation"))
             .expect("the test owns the directory");
 
         let (mut tally, mut violations) = (Tally::default(), Vec::new());
-        let keys = self.keys.read().expect("no panic");
-        for key in keys.iter().chain(self.retired.lock().expect("no panic").iter()) {
+        let keys = self.keys.read().expect("the lock is not poisoned");
+        for key in keys.iter().chain(self.retired.lock().expect("the lock is not poisoned").iter())
+        {
             key.record.judge(&key.id, &mut tally, &mut violations);
         }
         assert!(
@@ -233,8 +237,9 @@ impl World {
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("revocation").join("data/postmaster.pid");
         let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text.lines().next().expect("a line").parse().expect("a process id");
-        kill_process(Pid::from_raw(pid).expect("not zero"), signal).expect("Postgres runs");
+        let pid = text.lines().next().expect("a line").parse().expect("the process id is a number");
+        kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
+            .expect("Postgres runs");
     }
 
     fn random(&self) -> StdRng {
@@ -245,7 +250,7 @@ impl World {
         let uri =
             format!("{}/v1/authorize/tronagg/live?scope=orders:write", self.nodes[node].url());
         let request = Request::get(uri).header("X-API-Key", &key.text);
-        let request = request.body(Full::default()).expect("a request");
+        let request = request.body(Full::default()).expect("the request is valid");
         let begun = Instant::now();
         let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
         // A killed node closes its connections.
@@ -328,7 +333,7 @@ impl World {
             }
             let sent = Instant::now();
             if self.send_as_admin(node, method.clone(), path, body.clone()).await.is_some() {
-                self.durations.lock().expect("no panic").push(sent.elapsed());
+                self.durations.lock().expect("the lock is not poisoned").push(sent.elapsed());
                 return;
             }
             assert!(Instant::now() < deadline, "{method} {path} did not return");
@@ -352,12 +357,12 @@ impl World {
         let text = |member: &str| created[member].as_str().expect("a text").to_owned();
         let (record, revoked) = (Record::default(), AtomicBool::new(false));
         let key = Arc::new(Key { id: text("id"), text: text("key"), record, revoked });
-        let mut keys = self.keys.write().expect("no panic");
+        let mut keys = self.keys.write().expect("the lock is not poisoned");
         keys.push(Arc::clone(&key));
         if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
             let revoked = |key: &Arc<Key>| key.revoked.load(Ordering::Relaxed);
             let oldest = keys.iter().position(revoked).expect("a revoked key");
-            self.retired.lock().expect("no panic").push(keys.remove(oldest));
+            self.retired.lock().expect("the lock is not poisoned").push(keys.remove(oldest));
         }
         key
     }
@@ -376,7 +381,7 @@ impl World {
             .header("Authorization", format!("Bearer {}", self.admin_key))
             .header("Content-Type", "application/json")
             .body(Full::from(body.to_string()))
-            .expect("a request");
+            .expect("the request is valid");
         let answer = tokio::time::timeout(PATIENCE, self.http.request(request)).await;
         let answer = answer.expect("an available node responds").ok()?;
         let status = answer.status().as_u16();
@@ -396,31 +401,37 @@ impl Node {
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
         let log = cluster::directory(&format!("revocation-{}.log", self.number));
         let process = tokio::task::spawn_blocking(move || Process::start(command, &log));
-        let process = process.await.expect("no panic");
-        *self.address.lock().expect("no panic") = format!("http://{}", process.address);
-        *self.process.lock().expect("no panic") = Some(process);
+        let process = process.await.expect("the task does not panic");
+        *self.address.lock().expect("the lock is not poisoned") =
+            format!("http://{}", process.address);
+        *self.process.lock().expect("the lock is not poisoned") = Some(process);
         self.is_available.store(true, Ordering::Relaxed);
     }
 
     pub fn kill(&self) {
         self.is_available.store(false, Ordering::Relaxed);
         self.signal(Signal::KILL);
-        let process = self.process.lock().expect("no panic").take().expect("the service runs");
+        let process = self
+            .process
+            .lock()
+            .expect("the lock is not poisoned")
+            .take()
+            .expect("the service runs");
         process.wait();
     }
 
     pub fn signal(&self, signal: Signal) {
-        let process = self.process.lock().expect("no panic");
+        let process = self.process.lock().expect("the lock is not poisoned");
         process.as_ref().expect("the service runs").signal(signal);
     }
 
     fn url(&self) -> String {
-        self.address.lock().expect("no panic").clone()
+        self.address.lock().expect("the lock is not poisoned").clone()
     }
 
     /// The value of a metric, or `None` if the node does not respond.
     pub async fn metric(&self, name: &str) -> Option<u64> {
-        let address = self.process.lock().expect("no panic").as_ref()?.metrics;
+        let address = self.process.lock().expect("the lock is not poisoned").as_ref()?.metrics;
         let name = format!("{name} ");
         tokio::task::spawn_blocking(move || {
             let answer = ureq::get(format!("http://{address}/metrics")).call().ok()?;
@@ -428,7 +439,7 @@ impl Node {
             text.lines().find_map(|line| line.strip_prefix(&name))?.parse().ok()
         })
         .await
-        .expect("no panic")
+        .expect("the task does not panic")
     }
 }
 

@@ -27,17 +27,17 @@ impl Cluster {
         let options = cluster::options(name);
         let directory = options.data_dir.clone();
         let start = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
-        let postgres = start.await.expect("no panic").expect("Postgres starts");
+        let postgres = start.await.expect("the task does not panic").expect("Postgres starts");
         let mut connection =
             PgConnection::connect(&postgres.url(DATABASE)).await.expect("Postgres answers");
         let bindir: String =
             sqlx::query_scalar("SELECT setting FROM pg_config WHERE name = 'BINDIR'")
                 .fetch_one(&mut connection)
                 .await
-                .expect("the directory of the programs");
+                .expect("the query succeeds");
         connection.close().await.expect("the connection is closed");
         let stop = tokio::task::spawn_blocking(move || postgres.stop());
-        stop.await.expect("no panic").expect("Postgres stops");
+        stop.await.expect("the task does not panic").expect("Postgres stops");
         Self { directory, bindir: PathBuf::from(bindir) }
     }
 
@@ -58,18 +58,18 @@ impl Cluster {
 
     /// Starts Postgres with this certificate. It accepts only connections that use TLS.
     async fn serve(&self, certificate: &str, key: &str) -> Server {
-        let owner = std::fs::metadata(self.file("data")).expect("the data of the cluster");
+        let owner = std::fs::metadata(self.file("data")).expect("the cluster has a data directory");
         let rules = self.file("tls_hba.conf");
         let text = "hostssl all all 127.0.0.1/32 trust\n";
         std::fs::write(&rules, text).expect("the rules are written");
         // Postgres runs as the owner of the data, who must also own the key.
         for file in [&rules, &self.file(certificate), &self.file(key)] {
-            chown(file, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
+            chown(file, Some(owner.uid()), Some(owner.gid())).expect("the owner can be changed");
         }
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = listener.local_addr().expect("an address").port();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+        let port = listener.local_addr().expect("the listener has an address").port();
         drop(listener);
-        let log = std::fs::File::create(self.file("tls.log")).expect("a log file");
+        let log = std::fs::File::create(self.file("tls.log")).expect("the log file can be created");
         let setting = |name: &str, path: &Path| format!("{name}={}", path.display());
         let process = Command::new(self.bindir.join("postgres"))
             .uid(owner.uid())
@@ -156,8 +156,9 @@ async fn commands_in_the_certificate_error_create_a_certificate_that_tollgate_ac
     }
     let parameters = format!("sslmode=verify-full&sslrootcert={}", own.display());
     let error = error_of(&server.url("localhost", &parameters));
-    let commands = error.split_once("openssl req ").expect("commands").1;
-    let commands = commands.split_once(". Then set ").expect("an end").0;
+    let commands = error.split_once("openssl req ").expect("the error has commands").1;
+    let commands =
+        commands.split_once(". Then set ").expect("the error has an end of the commands").0;
     cluster.shell(&format!("openssl req {commands}"));
     drop(server);
 

@@ -76,7 +76,7 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     let options = postgres::Options { max_connections: 13, ..cluster::options("few-connections") };
     let data_dir = options.data_dir.clone();
     let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
-    let server = server.await.expect("no panic").expect("Postgres starts");
+    let server = server.await.expect("the task does not panic").expect("Postgres starts");
     let url = server.url(postgres::DATABASE);
     let mut admin = PgConnection::connect(&url).await.expect("the server runs");
     let owner = "CREATE ROLE app LOGIN; ALTER DATABASE tollgate OWNER TO app";
@@ -93,6 +93,8 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     assert!(error.contains("room for 10 (max_connections is 13, 3 of them reserved)"), "{error}");
     let error = refusal(&url);
     assert!(error.contains("room for 13 (max_connections is 13, 0 of them reserved)"), "{error}");
-    tokio::task::spawn_blocking(|| server.stop().expect("Postgres stops")).await.expect("no panic");
+    tokio::task::spawn_blocking(|| server.stop().expect("Postgres stops"))
+        .await
+        .expect("the task does not panic");
     std::fs::remove_dir_all(data_dir).expect("the test owns the directory");
 }

@@ -26,10 +26,10 @@ const FOREIGN_SERVER: [(&str, &str); 12] = [
 fn private_postgres_ignores_libpq_variables() {
     let data_dir = DataDir::new("libpq");
     let home = cluster::directory("libpq-home");
-    std::fs::create_dir_all(&home).expect("a directory");
+    std::fs::create_dir_all(&home).expect("the directory can be created");
     // The permissions of this file are too open, so reading it would log a warning.
     let passwords = home.join(".pgpass");
-    std::fs::write(&passwords, "not a line of such a file\n").expect("a file");
+    std::fs::write(&passwords, "not a line of such a file\n").expect("the file can be written");
     std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o644)).expect("a mode");
     for arguments in [&["migrate"][..], &["tenant", "list"]] {
         let mut command = tollgate(arguments);
@@ -45,7 +45,7 @@ fn private_postgres_ignores_libpq_variables() {
 async fn libpq_variables_complete_a_partial_database_url() {
     let url = cluster::fresh_database().await;
     let socket = cluster::socket();
-    let directory = socket.parent().expect("a directory").to_str().expect("text");
+    let directory = socket.parent().expect("the path has a parent").to_str().expect("text");
     let mut command = tollgate(&["tenant", "list"]);
     command.env("DATABASE_URL", format!("postgres:///?host={directory}"));
     command.env("PGUSER", "postgres").env("PGDATABASE", cluster::database_in(&url));

@@ -49,7 +49,7 @@ impl OwnDatabase {
         loop {
             let used = "SELECT count(*) FROM pg_stat_activity WHERE usename = $1";
             let used = sqlx::query_scalar::<_, i64>(used).bind(&self.name);
-            if used.fetch_one(&mut self.admin).await.expect("a count") == 0 {
+            if used.fetch_one(&mut self.admin).await.expect("the query returns a number") == 0 {
                 return;
             }
             assert!(
@@ -64,7 +64,7 @@ impl OwnDatabase {
     pub async fn tables_in(&mut self, schema: &str) -> i64 {
         let count = "SELECT count(*) FROM pg_tables WHERE schemaname = $1";
         let count = sqlx::query_scalar(count).bind(schema).fetch_one(&mut self.admin);
-        count.await.expect("a count")
+        count.await.expect("the query returns a number")
     }
 
     /// Builds a command that uses the database.

@@ -32,13 +32,13 @@ impl Pooler {
     /// running.
     fn start(name: &str, settings: &str) -> Self {
         let directory = cluster::directory(name);
-        std::fs::create_dir_all(&directory).expect("a directory");
+        std::fs::create_dir_all(&directory).expect("the directory can be created");
         // PgBouncer refuses to run as root, and only the owner of the cluster can use its socket.
         let data = cluster::directory("cluster").join("data");
-        let owner = std::fs::metadata(data).expect("the data of the cluster");
-        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner is set");
+        let owner = std::fs::metadata(data).expect("the cluster has a data directory");
+        chown(&directory, Some(owner.uid()), Some(owner.gid())).expect("the owner can be changed");
         let postgres = cluster::socket();
-        let postgres = postgres.parent().expect("a directory").display();
+        let postgres = postgres.parent().expect("the path has a parent").display();
         let text = format!(
             "[databases]\n* = host={postgres} port=5432 user=postgres\n\
              [pgbouncer]\nunix_socket_dir = {}\nauth_type = any\n{settings}\n",
@@ -46,7 +46,8 @@ impl Pooler {
         );
         let configuration = directory.join("pgbouncer.ini");
         std::fs::write(&configuration, text).expect("the configuration is written");
-        let log = std::fs::File::create(directory.join("stderr")).expect("a log file");
+        let log =
+            std::fs::File::create(directory.join("stderr")).expect("the log file can be created");
         let program = cluster::variable("PGBOUNCER").unwrap_or_else(|| "pgbouncer".into());
         // On Debian, the PATH of an ordinary user lacks these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
@@ -111,7 +112,7 @@ async fn tables(url: &str) -> i64 {
     sqlx::query_scalar("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'")
         .fetch_one(&mut connection)
         .await
-        .expect("a count")
+        .expect("the query returns a number")
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn refused_connection_error_says_how_to_fix_it() {
     // From here on, the server requires a password for this role.
     database.run(&format!("ALTER ROLE {name} CONNECTION LIMIT -1")).await;
     let rules = cluster::directory("cluster").join("data/pg_hba.conf");
-    let others = std::fs::read_to_string(&rules).expect("the rules of the cluster");
+    let others = std::fs::read_to_string(&rules).expect("the rules can be read");
     let password = format!("local all {name} scram-sha-256\n{others}");
     std::fs::write(&rules, password).expect("the rules can be changed");
     database.run("SELECT pg_reload_conf()").await;
@@ -124,15 +124,15 @@ async fn migrate_refuses_a_standby_with_a_message_that_names_the_cause() {
     let start = async || {
         let options = options.clone();
         let server = tokio::task::spawn_blocking(move || PrivatePostgres::start(&options));
-        server.await.expect("no panic").expect("Postgres starts")
+        server.await.expect("the task does not panic").expect("Postgres starts")
     };
     let stop = async |server: PrivatePostgres| {
         let stopped = tokio::task::spawn_blocking(|| server.stop());
-        stopped.await.expect("no panic").expect("Postgres stops");
+        stopped.await.expect("the task does not panic").expect("Postgres stops");
     };
     stop(start().await).await;
     // With this file, the server starts as a read-only standby. Its primary does not exist.
-    std::fs::write(data_dir.join("data/standby.signal"), "").expect("a file");
+    std::fs::write(data_dir.join("data/standby.signal"), "").expect("the file can be written");
     let standby = start().await;
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", standby.url(postgres::DATABASE));

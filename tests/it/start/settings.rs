@@ -59,11 +59,11 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
 
     // An empty variable is an error even if .env has a URL. An empty value in .env is an error too.
     let home = cluster::directory("empty-url-home");
-    std::fs::create_dir_all(&home).expect("a directory");
+    std::fs::create_dir_all(&home).expect("the directory can be created");
     for (file, environment) in
         [("DATABASE_URL=postgres://127.0.0.1:1/x\n", Some("")), ("DATABASE_URL=\n", None)]
     {
-        std::fs::write(home.join(".env"), file).expect("a file");
+        std::fs::write(home.join(".env"), file).expect("the file can be written");
         let mut command = create();
         command.current_dir(&home).envs(environment.map(|value| ("DATABASE_URL", value)));
         assert!(fails(command).contains("DATABASE_URL is set but empty"));
@@ -76,8 +76,8 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
 async fn warning_about_an_unknown_variable_appears_once_and_suggests_a_setting() {
     let url = cluster::fresh_database().await;
     let home = cluster::directory("unknown-variables");
-    std::fs::create_dir_all(&home).expect("a directory");
-    std::fs::write(home.join(".env"), "TOLLGATE_LISTN=hunter2\n").expect("a file");
+    std::fs::create_dir_all(&home).expect("the directory can be created");
+    std::fs::write(home.join(".env"), "TOLLGATE_LISTN=hunter2\n").expect("the file can be written");
     let prepare = |arguments: &[&str]| {
         let mut command = tollgate(arguments);
         command.env("DATABASE_URL", &url).env("TOLLGATE_POOL_SIZE", "hunter2").current_dir(&home);

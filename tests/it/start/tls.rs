@@ -18,16 +18,16 @@ use crate::harness::{
 /// Opens a port that replies to each request for TLS with `N`, which means that it has no TLS. The
 /// channel receives the bytes that each client sends afterwards.
 fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("the listener has an address").port();
     let (sender, received) = mpsc::channel();
     std::thread::spawn(move || {
         for stream in listener.incoming() {
-            let mut stream = stream.expect("a connection");
+            let mut stream = stream.expect("the connection opens");
             let mut request = [0; 8];
-            stream.read_exact(&mut request).expect("a request");
+            stream.read_exact(&mut request).expect("a request arrives");
             assert_eq!(request, *b"\0\0\0\x08\x04\xd2\x16\x2f", "the client sends an SSLRequest");
-            stream.write_all(b"N").expect("the answer is sent");
+            stream.write_all(b"N").expect("the reply is sent");
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).expect("the client closes the connection");
             if sender.send(rest).is_err() {

@@ -16,8 +16,8 @@ const HTTP: &[u8] = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n";
 /// message, and closes the connection.
 fn port_that_answers(answers: &[&'static [u8]]) -> u16 {
     let answers = answers.to_vec();
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("the listener has an address").port();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().map_while(Result::ok) {
             let mut message = [0; 4096];
@@ -35,8 +35,8 @@ fn port_that_answers(answers: &[&'static [u8]]) -> u16 {
 
 /// Opens a port that accepts connections and never sends anything.
 fn frozen_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = listener.local_addr().expect("an address").port();
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    let port = listener.local_addr().expect("the listener has an address").port();
     std::thread::spawn(move || {
         let _open: Vec<_> = listener.incoming().map_while(Result::ok).collect();
     });

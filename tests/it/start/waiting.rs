@@ -20,7 +20,7 @@ struct Starting {
 impl Starting {
     fn new(mut command: Command, log: &str) -> Self {
         let log = cluster::directory(log);
-        let stderr = std::fs::File::create(&log).expect("a log file");
+        let stderr = std::fs::File::create(&log).expect("the log file can be created");
         let child = command.stdout(Stdio::null()).stderr(stderr).spawn();
         Self { child: child.expect("the program starts"), log }
     }
@@ -34,9 +34,10 @@ impl Starting {
     }
 
     fn terminate(&self) {
-        let raw = i32::try_from(self.child.id()).expect("a process id");
-        let pid = rustix::process::Pid::from_raw(raw).expect("not zero");
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it runs");
+        let raw = i32::try_from(self.child.id()).expect("the process id fits into an i32");
+        let pid = rustix::process::Pid::from_raw(raw).expect("the process id is not zero");
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .expect("the process runs");
     }
 
     /// Waits until the process exits.
