@@ -10,7 +10,11 @@ async fn events(app: &App, query: &str) -> Vec<Value> {
 }
 
 fn actions(events: &[Value]) -> Vec<&str> {
-    events.iter().rev().map(|event| event["action"].as_str().expect("an action")).collect()
+    events
+        .iter()
+        .rev()
+        .map(|event| event["action"].as_str().expect("the member is a string"))
+        .collect()
 }
 
 #[tokio::test]
@@ -54,11 +58,11 @@ async fn every_account_and_key_change_writes_an_audit_event() {
     assert_eq!(events[3]["detail"]["rotated_from"], json!(key.id));
     let change = &events[6];
     assert_eq!(change["actor"], "admin_key");
-    assert!(change["admin_key_id"].as_str().expect("an id").starts_with("adm_"));
+    assert!(change["admin_key_id"].as_str().expect("the id is a string").starts_with("adm_"));
     assert_eq!(change["account"], WALLET);
     assert_eq!(change["target_id"], json!(key.id));
     assert_eq!(change["address"], "192.0.2.7");
-    assert!(change["request_id"].as_str().expect("an id").starts_with("req_"));
+    assert!(change["request_id"].as_str().expect("the id is a string").starts_with("req_"));
     assert_eq!(
         change["detail"],
         json!({

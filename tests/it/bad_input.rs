@@ -128,7 +128,7 @@ async fn metadata_with_more_than_126_levels_is_rejected() {
         setup.create_key().body("application/json", body)
     };
     let answer = setup.app.send(create(127)).await.expect_problem(400, "malformed_body");
-    let detail = answer.json["detail"].as_str().expect("a detail");
+    let detail = answer.json["detail"].as_str().expect("the member is a string");
     assert!(detail.contains("nests objects and lists too deeply"), "{detail}");
     setup.check_nothing_changed().await;
     setup.app.send(create(126)).await.expect(201);

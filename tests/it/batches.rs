@@ -29,9 +29,10 @@ struct OperationBuilder {
 
 impl OperationBuilder {
     fn new(app: &App, account: &str, key: &NewKey, first: u128) -> Self {
-        let account = ExternalId::parse(account, AccountFormat::Any).expect("an id");
+        let account =
+            ExternalId::parse(account, AccountFormat::Any).expect("the account id is valid");
         let account_id = AccountId::derive(app.tronagg.tenant.id, &account);
-        Self { account_id, key_id: key.id.parse().expect("an id"), next: first }
+        Self { account_id, key_id: key.id.parse().expect("the id is valid"), next: first }
     }
 
     fn buy(&mut self, minor_units: i64, key: Option<&str>) -> Operation {
@@ -43,7 +44,7 @@ impl OperationBuilder {
             metadata: Metadata::default(),
         };
         let id = PurchaseId::from_uuid(Uuid::from_u128(self.next));
-        let idempotency_key = key.map(|key| IdempotencyKey::parse(key).expect("a key"));
+        let idempotency_key = key.map(|key| IdempotencyKey::parse(key).expect("the key is valid"));
         Operation {
             account_id: self.account_id,
             key_id: self.key_id,
@@ -63,7 +64,7 @@ fn batch(id: u128, operations: Vec<Operation>) -> Batch {
 fn describe(outcomes: &[BatchOutcome]) -> Vec<String> {
     let text = |outcome: &BatchOutcome| match outcome {
         BatchOutcome::Done(Done { now: Some(now), .. }) => {
-            format!("{}", now.balance_after.expect("a balance"))
+            format!("{}", now.balance_after.expect("the outcome has a balance"))
         }
         BatchOutcome::Done(Done { replayed, .. }) => format!("before, replayed: {replayed}"),
         BatchOutcome::Declined(decline) => format!("-{}, {}", decline.available, decline.replayed),
@@ -266,8 +267,9 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
     // The batch that waits for the lock has 500 purchases, and the queue has room for 2000.
     for number in 0..2600_u128 {
         let (money, tenant) = (money.clone(), Arc::clone(&app.tronagg.tenant));
-        let account = ExternalId::parse(wallet, AccountFormat::Tron).expect("an id");
-        let key_id = key.id.parse().expect("an id");
+        let account =
+            ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid");
+        let key_id = key.id.parse().expect("the id is valid");
         let request_id = RequestId::from_uuid(Uuid::from_u128(number));
         let buyer = Buyer { tenant, account, key_id, request_id };
         let purchase = NewPurchase {
@@ -277,7 +279,7 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
             metadata: Metadata::default(),
         };
         waiting.spawn(async move {
-            let key = IdempotencyKey::parse(&format!("k{number}")).expect("a key");
+            let key = IdempotencyKey::parse(&format!("k{number}")).expect("the key is valid");
             money.purchase(&buyer, purchase, Some(key)).await
         });
     }
@@ -367,8 +369,8 @@ async fn ledger_functions_use_only_index_scans_by_account() {
         .bind(wallet)
         .fetch_one(&app.pool)
         .await
-        .expect("an id");
-    let key_id = key.id.parse::<KeyId>().expect("an id").uuid();
+        .expect("the query succeeds");
+    let key_id = key.id.parse::<KeyId>().expect("the id is valid").uuid();
     let call = |first: u32, function: &str, attempt: u32| {
         format!(
             "SELECT count(*) FROM {function}, p_open_holds => 1000, p_key_holds => 200,
@@ -435,7 +437,7 @@ async fn fill_tables(app: &App) {
          SELECT {account}, 1 + n, 'purchase', -1, 100000 - n, gen_random_uuid(), $2, now()
          FROM generate_series(1, 20000) AS n"
     );
-    let key_id = key.id.parse::<KeyId>().expect("an id").uuid();
+    let key_id = key.id.parse::<KeyId>().expect("the id is valid").uuid();
     sqlx::query(AssertSqlSafe(credit))
         .bind(OTHER_WALLET)
         .execute(&app.pool)

@@ -81,7 +81,8 @@ async fn cached_key_expires_without_a_notification() {
     app.send(authorize(&key)).await.expect(200);
     eventually("the key is refused", async || app.send(authorize(&key)).await.status == 401).await;
     let expired = "SELECT expires_at <= clock_timestamp() FROM api_keys";
-    let expired: bool = sqlx::query_scalar(expired).fetch_one(&app.pool).await.expect("a key");
+    let expired: bool =
+        sqlx::query_scalar(expired).fetch_one(&app.pool).await.expect("the query succeeds");
     assert!(expired, "the key was refused before its expiry");
     app.send(authorize(&key)).await.expect_problem(401, "invalid_api_key");
 }
@@ -309,7 +310,7 @@ async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
     ] {
         // This request puts the key into the cache.
         app.send(authorize(&key)).await;
-        let id = key.id.parse::<tollgate::domain::id::KeyId>().expect("an id");
+        let id = key.id.parse::<tollgate::domain::id::KeyId>().expect("the id is valid");
         sqlx::query(change)
             .bind(id.uuid())
             .execute(&app.pool)
@@ -369,8 +370,12 @@ async fn key_lookups_that_were_planned_on_empty_tables_use_indexes_on_large_tabl
     app.account(&app.tronagg, WALLET, "0").await;
     let store =
         Store::connect(&cluster::pool_settings(&app.url)).await.expect("the database is reachable");
-    let key = |number: u32| KeyText::parse(&format!("ta_{number:043}")).expect("a key");
-    let tenant = store.tenant_of_key(&key(0)).await.expect("the lookup succeeds").expect("TronAgg");
+    let key = |number: u32| KeyText::parse(&format!("ta_{number:043}")).expect("the key is valid");
+    let tenant = store
+        .tenant_of_key(&key(0))
+        .await
+        .expect("the lookup succeeds")
+        .expect("the key belongs to TronAgg");
     let server = store.server().await.expect("the database answers");
     // Postgres plans the statement while the database has one account and no key.
     for number in 0..10 {

@@ -33,7 +33,7 @@ fn cli_commands_work_with_and_without_a_running_service() {
     assert_eq!(created["tenant"], "tronagg");
     assert_eq!(created["environment"], "live");
     assert_eq!(created["prefix"], "ta_");
-    let admin_key = created["admin_key"].as_str().expect("a key");
+    let admin_key = created["admin_key"].as_str().expect("the key is a string");
     assert!(admin_key.starts_with("tg_admin_"));
     let put = Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(admin_key);
     service.send(put).expect(201);
@@ -74,14 +74,14 @@ fn cli_commands_work_with_and_without_a_running_service() {
         "auditor",
         "--json",
     ]);
-    let auditor_key = auditor["admin_key"].as_str().expect("a key");
+    let auditor_key = auditor["admin_key"].as_str().expect("the key is a string");
     let events = || Call::new("GET", "/v1/audit-events").bearer(auditor_key);
     let listed = service.send(events()).expect(200);
     assert_eq!(listed.data()[0]["action"], "admin_key.create");
     assert_eq!(listed.data()[0]["actor"], "cli");
     let not_permitted = Call::new("GET", "/v1/accounts").bearer(auditor_key);
     service.send(not_permitted).expect_problem(403, "insufficient_permission");
-    let id = auditor["id"].as_str().expect("an id");
+    let id = auditor["id"].as_str().expect("the id is a string");
     let revoked = data_dir.stdout(&["admin-key", "revoke", "tronagg", id]);
     assert!(revoked.contains("revoked"), "{revoked}");
     service.send(events()).expect_problem(401, "invalid_admin_key");
@@ -181,7 +181,7 @@ fn end_dashboard_sessions(data_dir: &DataDir, service: &Process, admin_key: &str
     let link = || {
         let call = Call::new("POST", "/v1/dashboard-links").bearer(admin_key);
         let made = service.send(call.json(json!({"account": WALLET}))).expect(201);
-        let (_, path) = made.text("/url").split_once("/dashboard/").expect("a link");
+        let (_, path) = made.text("/url").split_once("/dashboard/").expect("the URL has a token");
         format!("/dashboard/{path}")
     };
     let open = || {
@@ -309,7 +309,7 @@ fn all_invalid_settings_are_reported_together() {
         .output()
         .expect("the program runs");
     assert!(!output.status.success());
-    let error = String::from_utf8(output.stderr).expect("text");
+    let error = String::from_utf8(output.stderr).expect("the text is UTF-8");
     for name in ["TOLLGATE_LISTEN", "TOLLGATE_DATABASE_CONNECTIONS", "TOLLGATE_REQUEST_TIMEOUT"] {
         assert!(error.contains(&format!("{name} is ")), "{error}");
     }
@@ -327,7 +327,7 @@ fn flags_override_environment_variables_which_override_the_env_file() {
     command.current_dir(&data_dir.path).env("TOLLGATE_SLOW_REQUEST", "from-environment");
     command.env("DATABASE_URL", "postgres://127.0.0.1:1/x");
     let output = command.output().expect("the program runs");
-    let error = String::from_utf8(output.stderr).expect("text");
+    let error = String::from_utf8(output.stderr).expect("the text is UTF-8");
     for line in [
         "TOLLGATE_LISTEN is \"from-file\"",
         "TOLLGATE_SLOW_REQUEST is \"from-environment\"",
@@ -345,7 +345,7 @@ fn invalid_env_file_error_names_the_line_but_shows_no_content() {
     std::fs::write(data_dir.path.join(".env"), file).expect("the file can be written");
     let output =
         tollgate(&["serve"]).current_dir(&data_dir.path).output().expect("the program runs");
-    let error = String::from_utf8(output.stderr).expect("text");
+    let error = String::from_utf8(output.stderr).expect("the text is UTF-8");
     assert!(!output.status.success());
     assert!(error.contains(".env cannot be read") && error.contains("(line 2)"), "{error}");
     assert!(!error.contains("hunter2"), "{error}");
@@ -357,7 +357,7 @@ fn command_reports_an_unreachable_database_without_its_password() {
     let mut command = tollgate(&["tenant", "list"]);
     command.env("DATABASE_URL", "postgres://app:hunter2@127.0.0.1:1/ledger");
     let output = command.output().expect("the program runs");
-    let error = String::from_utf8(output.stderr).expect("text");
+    let error = String::from_utf8(output.stderr).expect("the text is UTF-8");
     assert!(!output.status.success());
     assert!(error.contains("cannot reach Postgres at 127.0.0.1:1, database ledger"), "{error}");
     assert!(error.contains("refused") && !error.contains("hunter2"), "{error}");

@@ -190,10 +190,10 @@ impl World {
 #[test]
 fn every_documented_route_has_a_line_that_says_who_may_call_it() {
     let document: Value =
-        serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
+        serde_json::to_value(tollgate::http::openapi_document()).expect("the text is JSON");
     let mut documented = BTreeSet::new();
-    for (path, item) in document["paths"].as_object().expect("paths") {
-        for method in item.as_object().expect("operations").keys() {
+    for (path, item) in document["paths"].as_object().expect("the value is an object") {
+        for method in item.as_object().expect("the value is an object").keys() {
             documented.insert((method.to_uppercase(), path.clone()));
         }
     }

@@ -157,7 +157,7 @@ fn random_key() -> impl Strategy<Value = (KeyState, ScopeSet, Timestamp)> {
     (revoked_at, expires_at, any::<bool>(), account, scopes, moment()).prop_map(
         |(revoked_at, expires_at, enabled, account, scopes, now)| {
             let state = KeyState { revoked_at, expires_at, enabled, account };
-            (state, ScopeSet::parse(scopes).expect("scopes"), now)
+            (state, ScopeSet::parse(scopes).expect("the scopes are valid"), now)
         },
     )
 }
@@ -167,8 +167,11 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     const KEYS: usize = 3000;
     let app = App::start().await;
     let mut runner = TestRunner::default();
-    let keys: Vec<_> =
-        (0..KEYS).map(|_| random_key().new_tree(&mut runner).expect("a value").current()).collect();
+    let keys: Vec<_> = (0..KEYS)
+        .map(|_| {
+            random_key().new_tree(&mut runner).expect("the strategy generates a value").current()
+        })
+        .collect();
     let time = |moment: Timestamp| OffsetDateTime::from(moment);
     let needed = Scope::purchases_write();
     let implied_by: Vec<String> = needed.implied_by().iter().map(ToString::to_string).collect();
@@ -190,7 +193,7 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     .bind(implied_by)
     .fetch_all(&app.pool)
     .await
-    .expect("verdicts");
+    .expect("the query succeeds");
     assert_eq!(judged.len(), KEYS);
     let mut passed = 0;
     for ((key, scopes, now), (denial, is_live, may_buy)) in keys.iter().zip(judged) {
@@ -268,7 +271,7 @@ async fn account_tables_have_account_id_first_in_their_primary_key() {
     )
     .fetch_all(&app.pool)
     .await
-    .expect("tables");
+    .expect("the query succeeds");
     let tables_without_an_account = [
         "_sqlx_migrations",
         "admin_keys",

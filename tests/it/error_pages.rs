@@ -56,11 +56,15 @@ fn example_on_an_error_page_has_the_same_members_in_the_same_order_as_the_respon
         let page = page(*code);
         let blocks: Vec<&str> = page.split("```json\n").skip(1).collect();
         let [block] = blocks[..] else { panic!("{code} has {} examples", blocks.len()) };
-        let (example, _) = block.split_once("```").expect("the end of the block");
+        let (example, _) = block.split_once("```").expect("the block has an end");
         let example: Value =
             serde_json::from_str(example).unwrap_or_else(|error| panic!("{code}: {error}"));
-        let names: Vec<&str> =
-            example.as_object().expect("an object").keys().map(String::as_str).collect();
+        let names: Vec<&str> = example
+            .as_object()
+            .expect("the value is an object")
+            .keys()
+            .map(String::as_str)
+            .collect();
         assert_eq!(names[..5], ["type", "title", "status", "detail", "code"], "{code}");
         assert_eq!(names[names.len() - 2..], ["request_id", "documentation_url"], "{code}");
         let members: BTreeSet<String> = names.iter().map(|name| (*name).to_owned()).collect();

@@ -141,7 +141,7 @@ impl Pair {
         for _ in 0..100 {
             tokio::select! {
                 biased;
-                status = request.as_mut() => panic!("the request did not wait: its status is {status}"),
+                status = request.as_mut() => panic!("the request got {status} without waiting"),
                 () = tokio::task::yield_now() => {}
             }
         }
@@ -238,7 +238,7 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.app.send(revoke).await.expect(200);
     let stale = "SELECT revoked_at IS NULL FROM api_keys ORDER BY key_id LIMIT 1";
     let stale = sqlx::query_scalar::<_, bool>(AssertSqlSafe(stale)).fetch_one(&pair.standby.pool);
-    assert!(stale.await.expect("a key"), "the standby does not show the revoke yet");
+    assert!(stale.await.expect("the query succeeds"), "the standby does not show the revoke yet");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -280,7 +280,7 @@ async fn node_reads_keys_only_on_the_server_that_granted_its_lease() {
     for _ in 0..3 {
         keys.push(pair.app.key(&pair.app.tronagg, wallet).await);
     }
-    let revoked = keys.pop().expect("three keys");
+    let revoked = keys.pop().expect("there are three keys");
     let calls = keys.iter().map(authorize).collect();
     let (busy, lock) = pair.keep_busy("api_keys", calls).await;
     let new = pair.move_lease_to_promoted().await;
@@ -367,7 +367,7 @@ async fn node_that_commits_a_change_on_another_server_gives_up_its_lease() {
     assert!(pair.balanced_node.verifier().holds_lease());
     let (account, id) = (
         ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid"),
-        key.id.parse().expect("an id"),
+        key.id.parse().expect("the account id is valid"),
     );
     let (tenant, origin) = (&pair.app.tronagg.tenant, Origin::cli());
     let account = pair.balanced_node.store().account(tenant, &account, &origin);
@@ -504,7 +504,7 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     sqlx::query("LOCK TABLE accounts").execute(&mut *held).await.expect("Postgres grants the lock");
     let (account, key_id) = (
         ExternalId::parse(wallet, AccountFormat::Tron).expect("the account id is valid"),
-        key.id.parse().expect("an id"),
+        key.id.parse().expect("the account id is valid"),
     );
     let changes = Arc::clone(&store);
     let revoke = async move {
@@ -591,7 +591,7 @@ async fn service_on_a_standby_waits_for_its_promotion() {
         let mut command = tollgate(arguments);
         let output = command.env("DATABASE_URL", &url).output().expect("the program runs");
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(text).expect("text"))
+        (output.status.success(), String::from_utf8(text).expect("the text is UTF-8"))
     };
     for (arguments, expected) in [
         (&["tenant", "list"][..], "tronagg"),

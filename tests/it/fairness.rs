@@ -76,7 +76,7 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
         let link = async |tenant: &TestTenant, account: &str| {
             let call = tenant.call("POST", "/v1/dashboard-links").json(json!({"account": account}));
             let url = app.send(call).await.expect(201).text("/url").to_owned();
-            let (_, token) = url.split_once("token=").expect("a token");
+            let (_, token) = url.split_once("token=").expect("the URL has a token");
             Call::new("POST", "/dashboard/enter")
                 .header("Origin", "http://127.0.0.1:8080")
                 .body("application/x-www-form-urlencoded", format!("token={token}"))
@@ -207,9 +207,10 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
 fn resident_bytes(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status"))
         .expect("the process has a status file");
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a line");
+    let line =
+        status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("the line exists");
     let kilobytes = line.trim().strip_suffix(" kB").and_then(|number| number.parse::<u64>().ok());
-    kilobytes.expect("a number of kilobytes") * 1024
+    kilobytes.expect("the line has a number of kilobytes") * 1024
 }
 
 #[cfg(target_os = "linux")]

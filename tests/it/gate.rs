@@ -110,7 +110,7 @@ async fn key_with_one_changed_character_is_refused() {
     for index in 3..46 {
         let mut changed = key.clone().into_bytes();
         changed[index] = if changed[index] == b'x' { b'y' } else { b'x' };
-        let changed = String::from_utf8(changed).expect("ASCII");
+        let changed = String::from_utf8(changed).expect("the text is UTF-8");
         let answer = app.send(Call::new("GET", "/v1/me").header("X-API-Key", &changed)).await;
         answer.expect_problem(401, "invalid_api_key");
     }
@@ -128,7 +128,7 @@ async fn missing_scope_is_refused_and_named_in_the_response() {
     let [reader, buyer, other] = &keys[..] else { unreachable!("three keys were created") };
     let refused = app.send(reader.buy("1")).await.expect_problem(403, "insufficient_scope");
     assert_eq!(refused.json["required_scope"], "purchases:write");
-    let challenge = refused.header("www-authenticate").expect("a challenge");
+    let challenge = refused.header("www-authenticate").expect("the response has a challenge");
     assert!(challenge.contains("error=\"insufficient_scope\", scope=\"purchases:write\""));
     app.send(reader.call("GET", "/v1/purchases")).await.expect(200);
     app.send(buyer.buy("1")).await.expect(201);
@@ -324,7 +324,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
 async fn uses(app: &App, tenant: &TestTenant, key: &NewKey) -> i64 {
     app.flush_usage().await;
     let usage = app.send(tenant.call("GET", &format!("{}/usage", key.path))).await.expect(200);
-    usage.data().iter().map(|step| step["total"].as_i64().expect("a whole number")).sum()
+    usage.data().iter().map(|step| step["total"].as_i64().expect("the member is a number")).sum()
 }
 
 #[tokio::test]

@@ -90,7 +90,7 @@ impl Nginx {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("nginx, which scripts/ensure-nginx.sh installs");
+            .expect("scripts/ensure-nginx.sh has installed nginx");
         let mut nginx = Self { child, directory };
         nginx.wait_until_it_listens();
         nginx
@@ -125,7 +125,7 @@ impl Nginx {
         stream.set_read_timeout(Some(PATIENCE)).expect("the timeout is not zero");
         stream.write_all(request.as_bytes()).expect("the request is sent");
         let mut text = String::new();
-        stream.read_to_string(&mut text).expect("the whole response");
+        stream.read_to_string(&mut text).expect("the response can be read");
         Response::new(&text)
     }
 
@@ -224,7 +224,7 @@ impl Tenant {
         let prefix = format!("{name}_{environment}_");
         let create = ["tenant", "create", name, "--environment", environment, "--prefix", &prefix];
         let created = data_dir.json(&[&create[..], &["--json"]].concat());
-        let admin_key = created["admin_key"].as_str().expect("a key").to_owned();
+        let admin_key = created["admin_key"].as_str().expect("the key is a string").to_owned();
         let mut tenant = Self { admin_key, key: String::new(), key_id: String::new() };
         service.send(tenant.call("PUT", "/v1/accounts/user-1")).expect(201);
         (tenant.key, tenant.key_id) = tenant.new_key(service, "orders:write");

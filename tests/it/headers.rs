@@ -67,7 +67,7 @@ async fn response_to_a_request_that_timed_out_has_the_security_headers() {
     let call = call.json(serde_json::json!({"status": "suspended"}));
     let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes().to_vec();
+    let body = body.collect().await.expect("the body can be read").to_bytes().to_vec();
     let answer = Answer::new(parts.status.as_u16(), parts.headers, body);
     check_headers(&answer.expect_problem(503, "unavailable"), NO_PAGE);
 }
@@ -89,7 +89,7 @@ async fn documentation_has_the_security_headers_and_its_own_policy() {
     }
     // The page has no inline script or style.
     let page = app.send(Call::new("GET", "/docs/")).await.expect(200);
-    let page = String::from_utf8(page.body).expect("text");
+    let page = String::from_utf8(page.body).expect("the text is UTF-8");
     assert!(!page.contains("<style") && !page.contains("style=\""), "{page}");
     assert_eq!(page.matches("<script").count(), page.matches("<script src=\"").count(), "{page}");
 }

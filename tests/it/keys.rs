@@ -12,7 +12,10 @@ async fn passes(app: &App, key: &NewKey) -> bool {
 }
 
 async fn database_time(app: &App) -> OffsetDateTime {
-    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&app.pool).await.expect("a time")
+    sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(&app.pool)
+        .await
+        .expect("the query succeeds")
 }
 
 fn rfc3339(at: OffsetDateTime) -> String {
@@ -22,7 +25,11 @@ fn rfc3339(at: OffsetDateTime) -> String {
 async fn list(app: &App, wallet: &str, status: &str) -> Vec<String> {
     let path = format!("/v1/accounts/{wallet}/keys?status={status}");
     let answer = app.send(app.tronagg.call("GET", &path)).await.expect(200);
-    answer.data().iter().map(|key| key["id"].as_str().expect("an id").to_owned()).collect()
+    answer
+        .data()
+        .iter()
+        .map(|key| key["id"].as_str().expect("the id is a string").to_owned())
+        .collect()
 }
 
 #[tokio::test]
@@ -49,14 +56,14 @@ async fn key_text_is_returned_only_at_creation_and_stored_as_a_hash() {
     let read = app.send(app.tronagg.call("GET", &format!("{path}/{id}"))).await.expect(200);
     assert_eq!(read.json["metadata"], json!({"z": 1, "a": [1.0, "é"]}));
     let mut without_text = created.json.clone();
-    without_text.as_object_mut().expect("an object").shift_remove("key");
+    without_text.as_object_mut().expect("the value is an object").shift_remove("key");
     assert_eq!(read.json, without_text);
     let listed = app.send(app.tronagg.call("GET", &path)).await.expect(200);
     assert_eq!(listed.data(), [without_text]);
     let hash: Vec<u8> = sqlx::query_scalar("SELECT key_hash FROM api_keys")
         .fetch_one(&app.pool)
         .await
-        .expect("a row");
+        .expect("the query succeeds");
     assert_eq!(hash, <[u8; 32]>::from(<sha2::Sha256 as sha2::Digest>::digest(text.as_bytes())));
 }
 
@@ -200,7 +207,8 @@ async fn key_expiry_can_be_a_time_or_a_lifetime() {
     let create = |body: Value| app.send(app.tronagg.call("POST", &path).json(body));
     let before = database_time(&app).await;
     let key = create(json!({"name": "a", "expires_in": 3600})).await.expect(201);
-    let expires = OffsetDateTime::parse(key.text("/expires_at"), &Rfc3339).expect("a time");
+    let expires =
+        OffsetDateTime::parse(key.text("/expires_at"), &Rfc3339).expect("the time is valid");
     let lifetime = expires - before;
     assert!(lifetime >= Duration::hours(1) && lifetime < Duration::minutes(62), "{lifetime}");
     let day = (before + Duration::days(30)).date();

@@ -18,8 +18,8 @@ pub fn verify_at(url: &str, arguments: &[&str]) -> (bool, String) {
         .args(["--database-url", url])
         .output()
         .expect("the program runs");
-    let stdout = String::from_utf8(output.stdout).expect("text");
-    let stderr = String::from_utf8(output.stderr).expect("text");
+    let stdout = String::from_utf8(output.stdout).expect("the text is UTF-8");
+    let stderr = String::from_utf8(output.stderr).expect("the text is UTF-8");
     // The command prints no progress line, because its output is not a terminal.
     assert!(!stdout.contains('\r') && !stderr.contains('\r'), "{stdout}{stderr}");
     (output.status.success(), stdout + &stderr)
@@ -30,14 +30,14 @@ pub fn head_at(url: &str) -> String {
     let output = tollgate(&["ledger", "head", "--database-url", url]).output();
     let output = output.expect("the program runs");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).expect("text")
+    String::from_utf8(output.stdout).expect("the text is UTF-8")
 }
 
 /// Writes the lines to a file. Returns its path. The caller removes the file.
 pub fn head_file(name: &str, lines: &str) -> String {
     let path = cluster::directory(&format!("{name}.heads"));
     std::fs::write(&path, lines).expect("the file is written");
-    path.to_str().expect("text").to_owned()
+    path.to_str().expect("the path is UTF-8").to_owned()
 }
 
 /// Starts a service whose ledger has operations of every kind: credits, purchases, declines,
@@ -183,7 +183,8 @@ async fn ledger_head_prints_the_newest_entry_of_each_account() {
     app.send(app.tradetally.call("PUT", path)).await.expect(201);
     let lines = head_at(&app.url);
     let fields: Vec<Vec<&str>> = lines.lines().map(|line| line.split(' ').collect()).collect();
-    let of = |account: &str| fields.iter().find(|line| line[2] == account).expect("a line");
+    let of =
+        |account: &str| fields.iter().find(|line| line[2] == account).expect("the line exists");
     let [tenant, environment, _, seq, cause, balance] = of(WALLET)[..] else { panic!("{lines}") };
     assert_eq!([tenant, environment, seq, balance], ["tronagg", "live", "5", "87000000"]);
     let entries = format!("/v1/accounts/{WALLET}/ledger");
@@ -219,8 +220,8 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
         .enumerate()
         .find(|(_, line)| line.contains(WALLET))
         .map(|(index, line)| (index + 1, line))
-        .expect("a line");
-    let cause = line.split(' ').nth(4).expect("a cause");
+        .expect("the line exists");
+    let cause = line.split(' ').nth(4).expect("the line has a cause");
     let other = "pur_01h455vb4pex5vsknk084sn02q";
     for (changed, fault) in [
         (

@@ -47,7 +47,8 @@ fn form_with_unknown_link(number: u32) -> Call {
 async fn outcome(router: Router, call: Call) -> (u16, Option<String>) {
     let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
     let location = response.headers().get("location");
-    let location = location.map(|location| location.to_str().expect("a path").to_owned());
+    let location =
+        location.map(|location| location.to_str().expect("the header is text").to_owned());
     (response.status().as_u16(), location)
 }
 

@@ -43,9 +43,9 @@ fn principal() -> Principal {
     Principal::new(PrincipalParts::new(
         slug("tronagg"),
         Environment::Test,
-        ExternalId::parse("user-1", AccountFormat::Any).expect("an id"),
-        "key_01h455vb4pex5vsknk084sn02q".parse().expect("an id"),
-        ScopeSet::parse(["orders:read"]).expect("scopes"),
+        ExternalId::parse("user-1", AccountFormat::Any).expect("the account id is valid"),
+        "key_01h455vb4pex5vsknk084sn02q".parse().expect("the account id is valid"),
+        ScopeSet::parse(["orders:read"]).expect("the scopes are valid"),
     ))
 }
 
@@ -140,12 +140,13 @@ async fn every_denial_has_the_right_status_and_never_reaches_the_service() {
             .await
             .expect("the service is infallible");
         assert_eq!(response.status(), status, "{denial:?}");
-        let media_type = response.headers()["content-type"].to_str().expect("text");
+        let media_type = response.headers()["content-type"].to_str().expect("the header is text");
         assert_eq!(media_type, "application/problem+json");
         assert_eq!(response.headers().contains_key("www-authenticate"), status == 401);
         assert_eq!(response.headers().contains_key("retry-after"), status == 503);
-        let body = response.into_body().collect().await.expect("a body").to_bytes();
-        let problem: serde_json::Value = serde_json::from_slice(&body).expect("a problem");
+        let body = response.into_body().collect().await.expect("the body can be read").to_bytes();
+        let problem: serde_json::Value =
+            serde_json::from_slice(&body).expect("the body is a problem");
         // In another program, a problem has no request id and no documentation address, because
         // these belong to Tollgate.
         assert_eq!(problem.get("request_id"), None, "{denial:?}");
@@ -198,7 +199,7 @@ async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (R
         .await
         .expect("the service is infallible");
     let (parts, body) = response.into_parts();
-    let body = body.collect().await.expect("a body").to_bytes();
+    let body = body.collect().await.expect("the body can be read").to_bytes();
     ((parts.status, parts.headers, body), caller)
 }
 
@@ -217,7 +218,7 @@ async fn gate_records_wrong_tenant_for_a_key_of_another_tenant() {
         let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug("tradetally"), Environment::Test);
         let response = layer.layer(RequiresReady::default()).oneshot(request(Some(KEY))).await;
         let response = response.expect("the service is infallible");
-        let problem = response.extensions().get::<Problem>().expect("a problem");
+        let problem = response.extensions().get::<Problem>().expect("the response has a problem");
         assert_eq!(problem.decision(), Some(GateDecision::WrongTenant));
         assert_eq!(problem.reason(), Some("wrong_tenant"));
     }
@@ -324,10 +325,10 @@ where
         let request = request(key).map(|_| Full::new(Bytes::new()));
         let response =
             layer.layer(inner).oneshot(request).await.expect("the service is infallible");
-        let bytes = response.into_body().collect().await.expect("a body").to_bytes();
-        texts.push(String::from_utf8(bytes.into()).expect("text"));
+        let bytes = response.into_body().collect().await.expect("the body can be read").to_bytes();
+        texts.push(String::from_utf8(bytes.into()).expect("the text is UTF-8"));
     }
-    texts.try_into().expect("two")
+    texts.try_into().expect("there are two bodies")
 }
 
 #[tokio::test]
@@ -341,7 +342,8 @@ async fn middleware_accepts_any_request_body_and_keeps_the_response_body_type() 
     ];
     for [passed, refused] in answers {
         assert_eq!(passed, "answered");
-        let problem: serde_json::Value = serde_json::from_str(&refused).expect("a problem");
+        let problem: serde_json::Value =
+            serde_json::from_str(&refused).expect("the body is a problem");
         assert_eq!(problem["code"], "missing_api_key");
     }
 }

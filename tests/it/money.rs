@@ -21,8 +21,10 @@ async fn send_concurrently(app: &App, calls: Vec<Call>) -> Vec<(u16, String)> {
         let response =
             task.await.expect("the task does not panic").expect("the router is infallible");
         let status = response.status().as_u16();
-        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.expect("a body");
-        answers.push((status, String::from_utf8(body.to_vec()).expect("text")));
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX)
+            .await
+            .expect("the body can be read");
+        answers.push((status, String::from_utf8(body.to_vec()).expect("the text is UTF-8")));
     }
     answers
 }
@@ -441,7 +443,7 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
     assert_eq!(newest["key_id"], json!(even.id));
     let opening = &ledger.data()[6];
     assert_eq!((&opening["kind"], &opening["amount"]), (&json!("credit"), &json!("100.000000")));
-    assert!(opening["cause_id"].as_str().expect("an id").starts_with("crd_"));
+    assert!(opening["cause_id"].as_str().expect("the id is a string").starts_with("crd_"));
     let page = app.send(app.tronagg.call("GET", &format!("{path}?limit=3"))).await.expect(200);
     let cursor = page.text("/next_cursor");
     let rest = app.send(app.tronagg.call("GET", &format!("{path}?cursor={cursor}"))).await;

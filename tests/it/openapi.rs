@@ -5,14 +5,14 @@ use serde_json::{Value, json};
 use crate::harness::{App, Call};
 
 fn document() -> Value {
-    serde_json::to_value(tollgate::http::openapi_document()).expect("JSON")
+    serde_json::to_value(tollgate::http::openapi_document()).expect("the text is JSON")
 }
 
 /// Lists every operation of the document with its name.
 fn operations(document: &Value) -> impl Iterator<Item = (String, &Value)> {
-    let paths = document["paths"].as_object().expect("paths");
+    let paths = document["paths"].as_object().expect("the value is an object");
     paths.iter().flat_map(|(path, item)| {
-        let operations = item.as_object().expect("operations");
+        let operations = item.as_object().expect("the value is an object");
         operations.iter().map(move |(method, operation)| (format!("{method} {path}"), operation))
     })
 }
@@ -68,7 +68,7 @@ fn documentation_url_is_an_optional_member_of_every_problem() {
     let document = document();
     let problem = &document["components"]["schemas"]["Problem"];
     assert_eq!(problem["properties"]["documentation_url"]["format"], "uri");
-    let required = problem["required"].as_array().expect("a list");
+    let required = problem["required"].as_array().expect("the value is a list");
     assert!(!required.contains(&json!("documentation_url")), "{required:?}");
 }
 
@@ -88,7 +88,9 @@ fn every_documented_response_has_the_request_id_header() {
     let document = document();
     let header = json!({"$ref": "#/components/headers/RequestId"});
     for (name, operation) in operations(&document) {
-        for (status, response) in operation["responses"].as_object().expect("responses") {
+        for (status, response) in
+            operation["responses"].as_object().expect("the value is an object")
+        {
             let response = match response["$ref"].as_str() {
                 Some(reference) => resolve(&document, reference),
                 None => response,
@@ -107,7 +109,7 @@ fn every_operation_that_can_be_replayed_documents_the_idempotent_replayed_header
         let Some(reference) = operation["responses"]["402"]["$ref"].as_str() else { continue };
         let response = resolve(&document, reference);
         assert_eq!(response["headers"]["Idempotent-Replayed"], header, "{name} 402");
-        let responses = operation["responses"].as_object().expect("responses");
+        let responses = operation["responses"].as_object().expect("the value is an object");
         let success = responses.iter().find(|(status, _)| status.starts_with('2'));
         let (status, success) = success.expect("the operation has a success response");
         assert_eq!(success["headers"]["Idempotent-Replayed"], header, "{name} {status}");
@@ -133,7 +135,9 @@ fn optional_request_body_may_be_absent_but_not_null() {
 fn nullable_member_has_its_description_outside_of_its_one_of() {
     let document = document();
     let mut described = 0;
-    for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
+    for (name, schema) in
+        document["components"]["schemas"].as_object().expect("the value is an object")
+    {
         let parts = schema["allOf"].as_array().map_or(&[][..], Vec::as_slice);
         for part in parts.iter().chain([schema]) {
             let Some(members) = part["properties"].as_object() else { continue };

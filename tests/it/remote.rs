@@ -125,7 +125,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
     ] {
         assert_eq!(local.header(header), Some(value), "{header}");
     }
-    let expires_at = principal.expires_at.expect("an expiry").to_string();
+    let expires_at = principal.expires_at.expect("the key has an expiry").to_string();
     assert_eq!(me.text("/key/expires_at"), expires_at);
 
     let account = format!("/v1/accounts/{WALLET}");
@@ -191,7 +191,7 @@ async fn remote_gate_returns_503_when_its_admin_key_may_not_verify() {
     let key = new_key(&service, &admin_key, WALLET, json!({"name": "a"}));
     let admin_key_with = |permissions: &str| {
         let create = ["admin-key", "create", "tronagg", "--json", "--permissions", permissions];
-        data_dir.json(&create)["admin_key"].as_str().expect("a key").to_owned()
+        data_dir.json(&create)["admin_key"].as_str().expect("the key is a string").to_owned()
     };
     for (admin_key, expected) in [
         (admin_key_with("verify"), 200),
@@ -208,7 +208,7 @@ async fn remote_verifier_recovers_after_the_service_restarts() {
     let data_dir = DataDir::new("remote-restart");
     let service = data_dir.start(&["serve"]);
     let tenant = data_dir.json(&["tenant", "create", "tronagg", "--prefix", "ta_", "--json"]);
-    let admin_key = tenant["admin_key"].as_str().expect("a key");
+    let admin_key = tenant["admin_key"].as_str().expect("the key is a string");
     service.send(Call::new("PUT", "/v1/accounts/user-1").bearer(admin_key)).expect(201);
     let key = new_key(&service, admin_key, "user-1", json!({"name": "a"})).text;
     let address = service.address.to_string();
@@ -260,9 +260,9 @@ fn take_request(connection: &mut impl BufRead) -> Option<()> {
         let (name, value) = line.split_once(": ")?;
         if name.eq_ignore_ascii_case("content-length") { value.parse().ok() } else { None }
     });
-    let mut body = vec![0; length.expect("a Content-Length header")];
+    let mut body = vec![0; length.expect("the request has a Content-Length")];
     connection.read_exact(&mut body).ok()?;
-    let request: Value = serde_json::from_slice(&body).expect("JSON");
+    let request: Value = serde_json::from_slice(&body).expect("the text is JSON");
     assert_eq!(request, json!({"key": KEY}));
     Some(())
 }
@@ -420,7 +420,7 @@ impl Example {
         let stdout = example.child.stdout.take().expect("stdout is piped");
         let mut line = String::new();
         BufReader::new(stdout).read_line(&mut line).expect("the example prints a line");
-        let url = line.trim_end().strip_prefix("listening on ").expect("the address");
+        let url = line.trim_end().strip_prefix("listening on ").expect("the line has the address");
         example.url = url.to_owned();
         example
     }
@@ -437,7 +437,7 @@ impl Example {
             request = request.header("X-API-Key", key);
         }
         let mut response = request.call().expect("the server responds");
-        let body = response.body_mut().read_to_string().expect("the whole body");
+        let body = response.body_mut().read_to_string().expect("the body can be read");
         (response.status().as_u16(), body)
     }
 }

@@ -50,7 +50,7 @@ async fn migrate(url: String) -> std::process::Output {
 async fn migrate_error(url: &str) -> String {
     let output = migrate(url.to_owned()).await;
     assert!(!output.status.success(), "{output:?}");
-    String::from_utf8(output.stderr).expect("text")
+    String::from_utf8(output.stderr).expect("the text is UTF-8")
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_an_op
 async fn migration_log(url: &str) -> String {
     let output = migrate(url.to_owned()).await;
     assert!(output.status.success(), "{output:?}");
-    String::from_utf8(output.stderr).expect("text")
+    String::from_utf8(output.stderr).expect("the text is UTF-8")
 }
 
 #[tokio::test]
@@ -306,7 +306,7 @@ async fn purchases_continue_while_another_session_blocks_the_loading_of_function
     execute(&mut other, "COMMIT").await;
     let output = loading.await.expect("the task does not panic");
     assert!(output.status.success(), "{output:?}");
-    let log = String::from_utf8(output.stderr).expect("text");
+    let log = String::from_utf8(output.stderr).expect("the text is UTF-8");
     let attempts = log.matches("not loaded yet").count();
     assert!(attempts > 0, "{log}");
     assert_eq!(
@@ -343,7 +343,7 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
     execute(&mut other, "COMMIT").await;
     let output = loading.await.expect("the task does not panic");
     assert!(output.status.success(), "{output:?}");
-    let log = String::from_utf8(output.stderr).expect("text");
+    let log = String::from_utf8(output.stderr).expect("the text is UTF-8");
     assert!(log.contains("a migration is not applied yet"), "{log}");
     assert!(lease_end(&mut connection).await.is_some(), "both columns of the lease are equal");
 }

@@ -194,7 +194,7 @@ async fn audited_address(app: &App, server: &Listening, account: &str, lines: &[
 async fn client_address_is_taken_from_trusted_proxies_only() {
     let app = App::start().await;
     let listen_trusting = async |networks: &str| {
-        let proxies = TrustedProxies::parse(networks).expect("networks");
+        let proxies = TrustedProxies::parse(networks).expect("the networks are valid");
         listen_behind(proxies, &app, Limits::default(), ServerLimits::default()).await
     };
     let trusting = listen_trusting("127.0.0.1,10.0.0.0/8").await;
@@ -222,7 +222,7 @@ async fn client_address_is_taken_from_trusted_proxies_only() {
 async fn api_documentation_page_loads_nothing_from_other_origins() {
     let app = App::start().await;
     let page = app.send(Call::new("GET", "/docs/")).await.expect(200);
-    let page = String::from_utf8(page.body).expect("text");
+    let page = String::from_utf8(page.body).expect("the text is UTF-8");
     for attribute in ["src=\"", "href=\""] {
         for (_, rest) in page.match_indices(attribute).map(|(at, _)| page.split_at(at)) {
             let target =
@@ -231,7 +231,7 @@ async fn api_documentation_page_loads_nothing_from_other_origins() {
         }
     }
     let script = app.send(Call::new("GET", "/docs/swagger-initializer.js")).await.expect(200);
-    let script = String::from_utf8(script.body).expect("text");
+    let script = String::from_utf8(script.body).expect("the text is UTF-8");
     assert!(script.contains(r#""url": "/openapi.json""#), "{script}");
     assert!(script.contains(r#""validatorUrl": "none""#), "{script}");
     let document = app.send(Call::new("GET", "/openapi.json")).await.expect(200);

@@ -62,7 +62,7 @@ impl Hosts {
         };
         eventually("a purchase succeeds", is_bought).await;
         assert_eq!(self.service.send(authorize(&self.key)).status, 200);
-        id.get().expect("an id")
+        id.get().expect("the purchase has an id")
     }
 
     async fn end(self) {

@@ -46,14 +46,14 @@ impl World {
     async fn csv(&self, query: &str) -> Vec<String> {
         let path = format!("{}/ledger.csv?{query}", self.path);
         let answer = self.app.send(self.app.tronagg.call("GET", &path)).await.expect(200);
-        let media_type = answer.header("content-type").expect("a media type");
+        let media_type = answer.header("content-type").expect("the response has a media type");
         assert!(media_type.starts_with("text/csv"), "{media_type}");
-        let text = String::from_utf8(answer.body).expect("text");
+        let text = String::from_utf8(answer.body).expect("the text is UTF-8");
         text.split_terminator("\r\n").map(str::to_owned).collect()
     }
 
     fn time(&self, seq: usize) -> &str {
-        self.entries[seq - 1]["created_at"].as_str().expect("a time")
+        self.entries[seq - 1]["created_at"].as_str().expect("the member is a string")
     }
 }
 

@@ -21,7 +21,7 @@ fn fetch(address: SocketAddr, path: &str) -> String {
     let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).expect("the request is sent");
     let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("the whole response");
+    stream.read_to_string(&mut answer).expect("the response can be read");
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     answer
 }
@@ -84,7 +84,7 @@ fn metrics_count_requests_verifications_and_operations() {
         assert!(metrics.contains(line), "{line} is not in\n{metrics}");
     }
     for name in metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
-        let name = name.split(' ').next().expect("a name");
+        let name = name.split(' ').next().expect("the line has a name");
         assert!(metrics.contains(&format!("# HELP {name} ")), "{name} has no help");
     }
     for (path, status) in [("/livez", "live"), ("/readyz", "ready")] {
@@ -170,7 +170,8 @@ fn log_has_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_it(
 
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
-    let lines = log.lines().map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    let lines =
+        log.lines().map(|line| serde_json::from_str::<Value>(line).expect("the text is JSON"));
     let refused: Vec<Value> = lines.filter(|line| line["message"] == "request refused").collect();
     assert_eq!(refused.len(), 2, "{log}");
     for line in refused {
@@ -190,17 +191,18 @@ fn log_lines_are_json_objects_if_the_log_setting_contains_json() {
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        log.lines().map(|line| serde_json::from_str(line).expect("the text is JSON")).collect();
     let refused: Vec<_> =
         lines.iter().filter(|line| line["message"] == "request refused").collect();
-    let declined = refused.iter().find(|line| line["status"] == 402).expect("a line");
+    let declined = refused.iter().find(|line| line["status"] == 402).expect("the line exists");
     assert_eq!(declined["code"], "insufficient_balance");
     assert_eq!(declined["tenant"], "tronagg");
     assert_eq!(declined["route"], "/v1/purchases");
-    assert!(declined["request_id"].as_str().expect("an id").starts_with("req_"));
+    assert!(declined["request_id"].as_str().expect("the id is a string").starts_with("req_"));
     // Tollgate logs successful requests at the level `debug` only.
     assert!(lines.iter().all(|line| line["status"] != 201), "{log}");
-    let unknown = refused.iter().find(|line| line["reason"] == "malformed").expect("a line");
+    let unknown =
+        refused.iter().find(|line| line["reason"] == "malformed").expect("the line exists");
     assert_eq!(unknown["code"], "invalid_api_key");
     let admin_keys = refused.iter().filter(|line| line["code"] == "invalid_admin_key");
     let reasons: Vec<_> = admin_keys.map(|line| &line["reason"]).collect();
@@ -218,7 +220,7 @@ fn log_sums_up_refusals_after_the_tenth_in_one_line() {
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        log.lines().map(|line| serde_json::from_str(line).expect("the text is JSON")).collect();
     let count = |message: &str, reason: Value| {
         let matching = lines.iter().filter(|line| line["message"] == message);
         let matching = matching.filter(|line| line["reason"] == reason);
@@ -228,7 +230,8 @@ fn log_sums_up_refusals_after_the_tenth_in_one_line() {
     // A refusal for another reason still gets its own line.
     assert_eq!(count("request refused", Value::Null), 1, "{log}");
     assert_eq!(count("requests summed up", json!("malformed")), 1, "{log}");
-    let sum = lines.iter().find(|line| line["message"] == "requests summed up").expect("a line");
+    let sum =
+        lines.iter().find(|line| line["message"] == "requests summed up").expect("the line exists");
     assert_eq!(sum["count"], 20, "{sum}");
 }
 
@@ -247,7 +250,7 @@ async fn log_sums_up_unavailable_responses_after_the_tenth_in_one_line() {
     let (status, log) = service.stop();
     assert!(status.success(), "{status}: {log}");
     let lines: Vec<Value> =
-        log.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+        log.lines().map(|line| serde_json::from_str(line).expect("the text is JSON")).collect();
     let with = |message: &str| -> Vec<&Value> {
         lines.iter().filter(|line| line["message"] == message).collect()
     };

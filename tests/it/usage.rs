@@ -31,12 +31,12 @@ fn sums_by_outcome(answer: &Answer) -> Value {
     let mut sums = Map::new();
     for step in answer.data() {
         let mut total = 0;
-        for (outcome, count) in step["outcomes"].as_object().expect("an object") {
-            let count = count.as_i64().expect("a whole number");
+        for (outcome, count) in step["outcomes"].as_object().expect("the value is an object") {
+            let count = count.as_i64().expect("the member is a number");
             total += count;
             if count > 0 {
                 let sum = sums.entry(outcome.clone()).or_insert(json!(0));
-                *sum = json!(sum.as_i64().expect("a whole number") + count);
+                *sum = json!(sum.as_i64().expect("the member is a number") + count);
             }
         }
         assert_eq!(step["total"], total);
@@ -45,17 +45,24 @@ fn sums_by_outcome(answer: &Answer) -> Value {
 }
 
 fn totals(answer: &Answer) -> Vec<i64> {
-    answer.data().iter().map(|step| step["total"].as_i64().expect("a whole number")).collect()
+    answer
+        .data()
+        .iter()
+        .map(|step| step["total"].as_i64().expect("the member is a number"))
+        .collect()
 }
 
 async fn database_time(app: &App) -> OffsetDateTime {
-    sqlx::query_scalar("SELECT clock_timestamp()").fetch_one(&app.pool).await.expect("a time")
+    sqlx::query_scalar("SELECT clock_timestamp()")
+        .fetch_one(&app.pool)
+        .await
+        .expect("the query succeeds")
 }
 
 async fn last_used_at(app: &App, key: &NewKey) -> Option<OffsetDateTime> {
     let answer = app.send(app.tronagg.call("GET", &key.path)).await.expect(200);
     let text = answer.json["last_used_at"].as_str()?;
-    Some(OffsetDateTime::parse(text, &Rfc3339).expect("a time"))
+    Some(OffsetDateTime::parse(text, &Rfc3339).expect("the time is valid"))
 }
 
 async fn execute(app: &App, statement: &'static str) {
@@ -147,13 +154,13 @@ async fn last_use_is_written_at_most_once_a_minute() {
     // Both a write and a lock change these columns.
     let row_version = async || -> String {
         let columns = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
-        sqlx::query_scalar(columns).fetch_one(&app.pool).await.expect("one row")
+        sqlx::query_scalar(columns).fetch_one(&app.pool).await.expect("the query succeeds")
     };
     assert_eq!(last_used_at(&app, &key).await, None);
     let before = database_time(&app).await;
     me().await.expect(200);
     app.flush_usage().await;
-    let first = last_used_at(&app, &key).await.expect("a last use");
+    let first = last_used_at(&app, &key).await.expect("the key has a last use");
     let after = database_time(&app).await;
     assert!(before <= first && first <= after, "{before} {first} {after}");
 
@@ -175,7 +182,7 @@ async fn last_use_is_written_at_most_once_a_minute() {
     );
     // The endpoint `/v1/me` and the list show the last use as well.
     let earlier = OffsetDateTime::parse(shown.text("/key/last_used_at"), &Rfc3339);
-    assert!(earlier.expect("a time") < first);
+    assert!(earlier.expect("the time is valid") < first);
     let list = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/keys"))).await;
     assert!(list.expect(200).data()[0]["last_used_at"].is_string());
 }
@@ -215,12 +222,12 @@ async fn usage_of_an_unknown_key_does_not_prevent_counting_other_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
+    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("the account id is valid");
     let mut counts = OutcomeCounts::default();
     counts.add(UsageOutcome::Valid, 2);
     let uses = [key.id.as_str(), "key_01h455vb4pex5vsknk084sn02q"].map(|id| KeyUse {
         account_id: AccountId::derive(app.tronagg.tenant.id, &account),
-        key_id: id.parse().expect("an id"),
+        key_id: id.parse().expect("the id is valid"),
         counts,
         began: Duration::ZERO,
         passed: Some(Duration::ZERO),
@@ -234,13 +241,13 @@ async fn use_counts_toward_the_hour_in_which_its_request_began() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
-    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("an id");
+    let account = ExternalId::parse(wallet, AccountFormat::Any).expect("the account id is valid");
     let mut counts = OutcomeCounts::default();
     counts.add(UsageOutcome::Valid, 1);
     for hours in [0, 2] {
         let uses = [KeyUse {
             account_id: AccountId::derive(app.tronagg.tenant.id, &account),
-            key_id: key.id.parse().expect("an id"),
+            key_id: key.id.parse().expect("the id is valid"),
             counts,
             began: Duration::from_secs(hours * 3600),
             passed: None,

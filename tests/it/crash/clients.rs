@@ -211,7 +211,7 @@ impl World {
 fn read_purchase(answer: &Answer) -> Option<Outcome> {
     match answer.status {
         201 => Some(Outcome::Done {
-            id: answer.text("/id").parse::<PurchaseId>().expect("an id").uuid(),
+            id: answer.text("/id").parse::<PurchaseId>().expect("the id is valid").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: Some(minor_units(answer.text("/balance_after"))),
         }),
@@ -221,7 +221,7 @@ fn read_purchase(answer: &Answer) -> Option<Outcome> {
 
 fn read_credit(answer: &Answer) -> Option<Outcome> {
     (answer.status == 201).then(|| Outcome::Done {
-        id: answer.text("/id").parse::<CreditId>().expect("an id").uuid(),
+        id: answer.text("/id").parse::<CreditId>().expect("the id is valid").uuid(),
         amount: minor_units(answer.text("/amount")),
         balance_after: Some(minor_units(answer.text("/balance_after"))),
     })
@@ -230,7 +230,7 @@ fn read_credit(answer: &Answer) -> Option<Outcome> {
 fn read_hold(answer: &Answer) -> Option<Outcome> {
     match answer.status {
         201 => Some(Outcome::Done {
-            id: answer.text("/id").parse::<HoldId>().expect("an id").uuid(),
+            id: answer.text("/id").parse::<HoldId>().expect("the id is valid").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: None,
         }),
@@ -241,7 +241,7 @@ fn read_hold(answer: &Answer) -> Option<Outcome> {
 fn read_capture(answer: &Answer) -> Option<Outcome> {
     match answer.status {
         200 => Some(Outcome::Done {
-            id: answer.text("/purchase_id").parse::<PurchaseId>().expect("an id").uuid(),
+            id: answer.text("/purchase_id").parse::<PurchaseId>().expect("the id is valid").uuid(),
             amount: minor_units(answer.text("/captured")),
             balance_after: None,
         }),
@@ -252,7 +252,7 @@ fn read_capture(answer: &Answer) -> Option<Outcome> {
 fn read_void(answer: &Answer) -> Option<Outcome> {
     match answer.status {
         200 => Some(Outcome::Done {
-            id: answer.text("/id").parse::<HoldId>().expect("an id").uuid(),
+            id: answer.text("/id").parse::<HoldId>().expect("the id is valid").uuid(),
             amount: minor_units(answer.text("/amount")),
             balance_after: None,
         }),

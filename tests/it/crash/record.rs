@@ -147,5 +147,5 @@ pub fn decimal(minor_units: i64) -> String {
 }
 
 pub fn minor_units(decimal: &str) -> i64 {
-    decimal.replace('.', "").parse().expect("an amount")
+    decimal.replace('.', "").parse().expect("the amount is a number")
 }

@@ -92,7 +92,7 @@ impl World {
             .output()
             .expect("the program runs");
         assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
-        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("an object");
+        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("the text is JSON");
 
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
         let mut nodes = Vec::new();
@@ -112,7 +112,7 @@ impl World {
             pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             url,
             http: Client::builder(TokioExecutor::new()).pool_idle_timeout(MAX_IDLE).build_http(),
-            admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
+            admin_key: tenant["admin_key"].as_str().expect("the key is a string").to_owned(),
             nodes,
             accounts: Vec::new(),
             orders_begun: AtomicUsize::new(0),
@@ -187,7 +187,12 @@ impl World {
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("crash").join("data/postmaster.pid");
         let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text.lines().next().expect("a line").parse().expect("the process id is a number");
+        let pid = text
+            .lines()
+            .next()
+            .expect("the line exists")
+            .parse()
+            .expect("the process id is a number");
         kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
             .expect("Postgres runs");
     }

@@ -108,7 +108,7 @@ impl App {
         let response =
             self.router.clone().oneshot(request).await.expect("the router is infallible");
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.expect("a body").to_bytes();
+        let body = body.collect().await.expect("the body can be read").to_bytes();
         Answer::new(parts.status.as_u16(), parts.headers, body.to_vec())
     }
 
@@ -275,27 +275,28 @@ impl TestTenant {
         default_scope: &str,
     ) -> Self {
         let slug = slug.parse().expect("the slug is valid");
-        let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
+        let key = entropy::new_key(&KeyPrefix::admin()).expect("the operating system has entropy");
         let policy = TenantPolicy {
             prefix: KeyPrefix::parse(prefix).expect("the prefix is valid"),
-            max_keys: MaxKeys::try_from(5).expect("a cap"),
+            max_keys: MaxKeys::try_from(5).expect("the number is valid"),
             currency: Currency::new(currency, decimals).expect("the currency is valid"),
             account_format,
             default_scopes: ScopeSet::parse([default_scope]).expect("the scope is valid"),
         };
         let tenant = match store.find_tenant(&slug, environment).await {
             Ok(tenant) => {
-                let name = Name::parse("again").expect("a name");
+                let name = Name::parse("again").expect("the name is valid");
                 let all = PermissionSet::all();
                 let origin = Origin::cli();
                 let made = store.create_admin_key(&tenant, &key, &name, &all, &origin);
-                made.await.expect("an admin key");
+                made.await.expect("the store creates the row");
                 tenant
             }
             Err(_) => {
-                let (name, origin) = (Name::parse("first").expect("a name"), Origin::cli());
+                let (name, origin) =
+                    (Name::parse("first").expect("the name is valid"), Origin::cli());
                 let made = store.create_tenant(&slug, environment, policy, &key, &name, &origin);
-                made.await.expect("a tenant")
+                made.await.expect("the store creates the row")
             }
         };
         Self { tenant, admin_key: key.expose().to_owned() }
@@ -308,13 +309,13 @@ impl TestTenant {
 
     /// Creates an admin key of the tenant with only these permissions.
     pub async fn admin_key_with(&self, app: &App, permissions: &[&str]) -> String {
-        let key = entropy::new_key(&KeyPrefix::admin()).expect("entropy");
-        let permissions = PermissionSet::parse(permissions).expect("permissions");
-        let name = Name::parse("limited").expect("a name");
+        let key = entropy::new_key(&KeyPrefix::admin()).expect("the operating system has entropy");
+        let permissions = PermissionSet::parse(permissions).expect("the permissions are valid");
+        let name = Name::parse("limited").expect("the name is valid");
         app.store
             .create_admin_key(&self.tenant, &key, &name, &permissions, &Origin::cli())
             .await
-            .expect("an admin key");
+            .expect("the store creates the row");
         key.expose().to_owned()
     }
 }

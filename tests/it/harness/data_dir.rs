@@ -39,12 +39,12 @@ impl DataDir {
         let output = self.run(arguments);
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{arguments:?}: {stderr}");
-        String::from_utf8(output.stdout).expect("UTF-8")
+        String::from_utf8(output.stdout).expect("the text is UTF-8")
     }
 
     #[track_caller]
     pub fn json(&self, arguments: &[&str]) -> Value {
-        serde_json::from_str(&self.stdout(arguments)).expect("one JSON value")
+        serde_json::from_str(&self.stdout(arguments)).expect("the output is one JSON value")
     }
 
     /// Runs a command that must fail. Returns its stderr.
@@ -52,7 +52,7 @@ impl DataDir {
     pub fn error(&self, arguments: &[&str]) -> String {
         let output = self.run(arguments);
         assert!(!output.status.success(), "{arguments:?} succeeded");
-        String::from_utf8(output.stderr).expect("UTF-8")
+        String::from_utf8(output.stderr).expect("the text is UTF-8")
     }
 
     /// The process id of the private Postgres, or `None` if it does not run.

@@ -110,12 +110,16 @@ impl RawClient {
                 }
             }
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
-            let length = length.map_or(0, |length| length.parse().expect("a length"));
+            let length = length.map_or(0, |length| length.parse().expect("the length is a number"));
             let mut body = vec![0; length];
             self.0.read_exact(&mut body).await?;
-            let body = String::from_utf8(body).expect("text");
+            let body = String::from_utf8(body).expect("the text is UTF-8");
             let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-            std::io::Result::Ok(Some(RawAnswer { status: status.expect("a status"), head, body }))
+            std::io::Result::Ok(Some(RawAnswer {
+                status: status.expect("the response has a status"),
+                head,
+                body,
+            }))
         };
         within_patience("the server responds", read).await.expect("the connection is not reset")
     }
@@ -155,7 +159,7 @@ impl SlowRequest {
         let (parts, body) = call.into_parts();
         let mut head = format!("{} {} HTTP/1.1\r\nHost: x\r\n", parts.method, parts.uri);
         for (name, value) in &parts.headers {
-            head += &format!("{name}: {}\r\n", value.to_str().expect("text"));
+            head += &format!("{name}: {}\r\n", value.to_str().expect("the header is text"));
         }
         head += &format!("Expect: 100-continue\r\nContent-Length: {}\r\n\r\n", body.len());
         let mut client = RawClient::connect(address).await;

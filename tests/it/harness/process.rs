@@ -157,11 +157,11 @@ pub fn send(address: SocketAddr, call: Call) -> Answer {
         .into();
     let (mut parts, body) = call.into_parts();
     let path = parts.uri.path_and_query().map(ToString::to_string).unwrap_or_default();
-    parts.uri = format!("http://{address}{path}").parse().expect("a URI");
+    parts.uri = format!("http://{address}{path}").parse().expect("the URI is valid");
     let response =
         agent.run(axum::http::Request::from_parts(parts, body)).expect("the server responds");
     let (parts, mut body) = response.into_parts();
     let mut bytes = Vec::new();
-    body.as_reader().read_to_end(&mut bytes).expect("the whole response");
+    body.as_reader().read_to_end(&mut bytes).expect("the response can be read");
     Answer::new(parts.status.as_u16(), parts.headers, bytes)
 }

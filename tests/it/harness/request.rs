@@ -40,7 +40,7 @@ impl Call {
 
     /// Appends a header. Keeps other headers of the same name.
     pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
-        let name: HeaderName = name.parse().expect("a header name");
+        let name: HeaderName = name.parse().expect("the header name is valid");
         self.headers
             .append(name, HeaderValue::from_bytes(value).expect("the header value is valid"));
         self
@@ -120,7 +120,7 @@ impl Answer {
         let documented = DOCUMENTED_MEMBERS.get(self.code());
         let documented = documented
             .unwrap_or_else(|| panic!("the OpenAPI document does not list the code of {self:?}"));
-        let problem = self.json.as_object().expect("an object");
+        let problem = self.json.as_object().expect("the value is an object");
         let mut members: BTreeSet<String> = problem.keys().cloned().collect();
         if !members.insert("documentation_url".to_owned()) {
             let page = format!("/docs/book/reference/errors/{}.html", self.code());
@@ -184,10 +184,11 @@ impl fmt::Debug for Answer {
 }
 
 fn documented_members() -> BTreeMap<String, BTreeSet<String>> {
-    let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
-    let schemas = document["components"]["schemas"].as_object().expect("schemas");
+    let document =
+        serde_json::to_value(tollgate::http::openapi_document()).expect("the text is JSON");
+    let schemas = document["components"]["schemas"].as_object().expect("the value is an object");
     let names = |schema: &Value| -> BTreeSet<String> {
-        schema["properties"].as_object().expect("properties").keys().cloned().collect()
+        schema["properties"].as_object().expect("the value is an object").keys().cloned().collect()
     };
     let shared = names(&schemas["Problem"]);
     let has_code = |name: &str| name.len() > "Problem".len() && name.ends_with("Problem");

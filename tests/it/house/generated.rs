@@ -7,18 +7,19 @@ use super::sources;
 #[test]
 fn committed_openapi_document_is_current() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
-    let committed = std::fs::read_to_string(path).expect("docs/openapi.json");
-    let current = tollgate::http::openapi_document().to_pretty_json().expect("JSON");
+    let committed = std::fs::read_to_string(path).expect("docs/openapi.json can be read");
+    let current = tollgate::http::openapi_document().to_pretty_json().expect("the text is JSON");
     assert!(committed.trim_end() == current, "docs/openapi.json is out of date: run make openapi");
 }
 
 #[test]
 fn every_operation_id_is_unique() {
-    let document = serde_json::to_value(tollgate::http::openapi_document()).expect("JSON");
+    let document =
+        serde_json::to_value(tollgate::http::openapi_document()).expect("the text is JSON");
     let mut seen = BTreeSet::new();
-    for item in document["paths"].as_object().expect("paths").values() {
-        for operation in item.as_object().expect("operations").values() {
-            let id = operation["operationId"].as_str().expect("an id");
+    for item in document["paths"].as_object().expect("the value is an object").values() {
+        for operation in item.as_object().expect("the value is an object").values() {
+            let id = operation["operationId"].as_str().expect("the id is a string");
             assert!(seen.insert(id.to_owned()), "two operations have the id {id}");
         }
     }
@@ -27,7 +28,7 @@ fn every_operation_id_is_unique() {
 #[test]
 fn env_example_lists_every_setting_and_no_unknown_ones() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(".env.example");
-    let example = std::fs::read_to_string(path).expect(".env.example");
+    let example = std::fs::read_to_string(path).expect(".env.example can be read");
     let sources = sources::of_this_crate();
     let settings: Vec<&str> = sources
         .iter()

@@ -179,7 +179,7 @@ fn parts(tokens: TokenStream) -> Vec<Vec<TokenTree>> {
         if matches!(&tree, TokenTree::Punct(punct) if punct.as_char() == ',') {
             parts.push(Vec::new());
         } else {
-            parts.last_mut().expect("a part").push(tree);
+            parts.last_mut().expect("there is a part").push(tree);
         }
     }
     parts.retain(|part| !part.is_empty());

@@ -70,8 +70,8 @@ impl Crate {
         let source = sources.get(file).unwrap_or_else(|| panic!("{} is missing", file.display()));
         let parsed = syn::parse_file(source)
             .unwrap_or_else(|error| panic!("{} cannot be parsed: {error}", file.display()));
-        let stem = file.file_stem().expect("the name of a file").to_string_lossy();
-        let folder = file.parent().expect("the folder of a file");
+        let stem = file.file_stem().expect("the path has a file name").to_string_lossy();
+        let folder = file.parent().expect("the path has a parent");
         let folder = match &*stem {
             "lib" | "main" | "mod" => folder.to_owned(),
             stem => folder.join(stem),

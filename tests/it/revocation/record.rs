@@ -57,15 +57,16 @@ impl Record {
     }
 
     pub fn ban_returned(&self) {
-        lock(&self.bans).last_mut().expect("a ban").returned = Some(Instant::now());
+        lock(&self.bans).last_mut().expect("a ban was recorded").returned = Some(Instant::now());
     }
 
     pub fn undo_sent(&self) {
-        lock(&self.bans).last_mut().expect("a ban").undo_sent = Some(Instant::now());
+        lock(&self.bans).last_mut().expect("a ban was recorded").undo_sent = Some(Instant::now());
     }
 
     pub fn undo_returned(&self) {
-        lock(&self.bans).last_mut().expect("a ban").undo_returned = Some(Instant::now());
+        lock(&self.bans).last_mut().expect("a ban was recorded").undo_returned =
+            Some(Instant::now());
     }
 
     pub fn answered(&self, begun: Instant, node: usize, passed: bool) {

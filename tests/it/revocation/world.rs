@@ -99,7 +99,7 @@ impl World {
             .output()
             .expect("the program runs");
         assert!(tenant.status.success(), "{}", String::from_utf8_lossy(&tenant.stderr));
-        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("an object");
+        let tenant: Value = serde_json::from_slice(&tenant.stdout).expect("the text is JSON");
 
         let socket = postgres.socket_dir().join(".s.PGSQL.5432");
         let mut nodes = Vec::new();
@@ -119,7 +119,7 @@ impl World {
             postgres: Mutex::new(Some(postgres)),
             pool: PgPool::connect_lazy(&url).expect("the URL is valid"),
             http: Client::builder(TokioExecutor::new()).build_http(),
-            admin_key: tenant["admin_key"].as_str().expect("a key").to_owned(),
+            admin_key: tenant["admin_key"].as_str().expect("the key is a string").to_owned(),
             nodes,
             accounts: (0..ACCOUNTS).map(|number| Account::named(number).into()).collect(),
             keys: RwLock::default(),
@@ -237,7 +237,12 @@ impl World {
     pub fn signal_postmaster(&self, signal: Signal) {
         let file = cluster::directory("revocation").join("data/postmaster.pid");
         let text = std::fs::read_to_string(file).expect("Postgres runs");
-        let pid = text.lines().next().expect("a line").parse().expect("the process id is a number");
+        let pid = text
+            .lines()
+            .next()
+            .expect("the line exists")
+            .parse()
+            .expect("the process id is a number");
         kill_process(Pid::from_raw(pid).expect("the process id is not zero"), signal)
             .expect("Postgres runs");
     }
@@ -354,14 +359,15 @@ impl World {
             }
             assert!(Instant::now() < deadline, "no key could be created");
         };
-        let text = |member: &str| created[member].as_str().expect("a text").to_owned();
+        let text =
+            |member: &str| created[member].as_str().expect("the member is a string").to_owned();
         let (record, revoked) = (Record::default(), AtomicBool::new(false));
         let key = Arc::new(Key { id: text("id"), text: text("key"), record, revoked });
         let mut keys = self.keys.write().expect("the lock is not poisoned");
         keys.push(Arc::clone(&key));
         if keys.len() > ACCOUNTS * KEYS_PER_ACCOUNT + DEAD_KEYS {
             let revoked = |key: &Arc<Key>| key.revoked.load(Ordering::Relaxed);
-            let oldest = keys.iter().position(revoked).expect("a revoked key");
+            let oldest = keys.iter().position(revoked).expect("a key is revoked");
             self.retired.lock().expect("the lock is not poisoned").push(keys.remove(oldest));
         }
         key
@@ -387,7 +393,7 @@ impl World {
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         match status {
-            200 | 201 => Some(serde_json::from_slice(&body).expect("JSON")),
+            200 | 201 => Some(serde_json::from_slice(&body).expect("the text is JSON")),
             503 => None,
             other => panic!("node {node} answered {other}: {}", String::from_utf8_lossy(&body)),
         }

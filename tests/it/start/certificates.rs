@@ -51,7 +51,7 @@ impl Cluster {
             .args(["-c", command])
             .current_dir(&self.directory)
             .output()
-            .expect("a shell");
+            .expect("the shell starts");
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{command}: {stderr}");
     }
@@ -157,8 +157,7 @@ async fn commands_in_the_certificate_error_create_a_certificate_that_tollgate_ac
     let parameters = format!("sslmode=verify-full&sslrootcert={}", own.display());
     let error = error_of(&server.url("localhost", &parameters));
     let commands = error.split_once("openssl req ").expect("the error has commands").1;
-    let commands =
-        commands.split_once(". Then set ").expect("the error has an end of the commands").0;
+    let commands = commands.split_once(". Then set ").expect("the list of commands has an end").0;
     cluster.shell(&format!("openssl req {commands}"));
     drop(server);
 

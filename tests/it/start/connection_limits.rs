@@ -80,7 +80,7 @@ async fn service_refuses_a_database_server_with_too_few_connections() {
     let url = server.url(postgres::DATABASE);
     let mut admin = PgConnection::connect(&url).await.expect("the server runs");
     let owner = "CREATE ROLE app LOGIN; ALTER DATABASE tollgate OWNER TO app";
-    admin.execute(owner).await.expect("a role");
+    admin.execute(owner).await.expect("the statement succeeds");
     admin.close().await.expect("the connection is closed");
     let refusal = |url: &str| {
         let mut command = tollgate(&["serve", "--listen", "127.0.0.1:0"]);

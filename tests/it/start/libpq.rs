@@ -30,7 +30,8 @@ fn private_postgres_ignores_libpq_variables() {
     // The permissions of this file are too open, so reading it would log a warning.
     let passwords = home.join(".pgpass");
     std::fs::write(&passwords, "not a line of such a file\n").expect("the file can be written");
-    std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o644)).expect("a mode");
+    std::fs::set_permissions(&passwords, std::fs::Permissions::from_mode(0o644))
+        .expect("the permissions can be changed");
     for arguments in [&["migrate"][..], &["tenant", "list"]] {
         let mut command = tollgate(arguments);
         command.envs(FOREIGN_SERVER).env("HOME", &home).env("PGPASSFILE", &passwords);
@@ -45,7 +46,8 @@ fn private_postgres_ignores_libpq_variables() {
 async fn libpq_variables_complete_a_partial_database_url() {
     let url = cluster::fresh_database().await;
     let socket = cluster::socket();
-    let directory = socket.parent().expect("the path has a parent").to_str().expect("text");
+    let directory =
+        socket.parent().expect("the path has a parent").to_str().expect("the path is UTF-8");
     let mut command = tollgate(&["tenant", "list"]);
     command.env("DATABASE_URL", format!("postgres:///?host={directory}"));
     command.env("PGUSER", "postgres").env("PGDATABASE", cluster::database_in(&url));

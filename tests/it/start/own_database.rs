@@ -99,7 +99,7 @@ impl OwnDatabase {
         let arguments = ["tenant", "create", "tronagg", "--prefix", "ta_", "--json"];
         let output = self.command(&arguments).output().expect("the program runs");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-        let tenant: Value = serde_json::from_slice(&output.stdout).expect("an object");
-        tenant["admin_key"].as_str().expect("a key").to_owned()
+        let tenant: Value = serde_json::from_slice(&output.stdout).expect("the text is JSON");
+        tenant["admin_key"].as_str().expect("the key is a string").to_owned()
     }
 }

@@ -61,7 +61,7 @@ impl Pooler {
             .stdout(Stdio::null())
             .stderr(log)
             .spawn()
-            .expect("PgBouncer, which scripts/ensure-pgbouncer.sh installs");
+            .expect("scripts/ensure-pgbouncer.sh has installed PgBouncer");
         let mut pooler = Self { child, directory };
         pooler.wait_until_it_listens();
         pooler
@@ -83,7 +83,7 @@ impl Pooler {
 
     /// The URL that reaches this database through the pooler.
     fn url(&self, database: &str) -> String {
-        let directory = self.directory.to_str().expect("text").replace('/', "%2F");
+        let directory = self.directory.to_str().expect("the path is UTF-8").replace('/', "%2F");
         format!("postgres://postgres@{directory}:6432/{database}?password=")
     }
 
@@ -124,8 +124,8 @@ async fn service_and_commands_work_through_a_pooler_in_session_mode() {
     let output = pooler.command(database, &create).output().expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{stderr}\n{}", pooler.log());
-    let tenant: Value = serde_json::from_slice(&output.stdout).expect("an object");
-    let admin_key = tenant["admin_key"].as_str().expect("a key");
+    let tenant: Value = serde_json::from_slice(&output.stdout).expect("the text is JSON");
+    let admin_key = tenant["admin_key"].as_str().expect("the key is a string");
 
     let log = cluster::directory("pooler-session.log");
     let service = Process::start(pooler.command(database, &["serve"]), &log);

@@ -11,7 +11,7 @@ use crate::harness::PATIENCE;
 #[track_caller]
 pub fn succeeds(mut command: Command) -> String {
     let output = command.output().expect("the program runs");
-    let stderr = String::from_utf8(output.stderr).expect("text");
+    let stderr = String::from_utf8(output.stderr).expect("the text is UTF-8");
     assert!(output.status.success(), "{command:?}: {stderr}");
     stderr
 }
@@ -29,7 +29,7 @@ pub fn fails(mut command: Command) -> String {
         std::thread::sleep(Duration::from_millis(5));
     }
     let output = child.wait_with_output().expect("the process has exited");
-    let stderr = String::from_utf8(output.stderr).expect("text");
+    let stderr = String::from_utf8(output.stderr).expect("the text is UTF-8");
     let has_failed = output.status.code().is_some_and(|code| code != 0);
     assert!(has_failed, "{command:?} ended with {}: {stderr}", output.status);
     stderr

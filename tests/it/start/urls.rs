@@ -8,7 +8,8 @@ async fn url_can_list_several_hosts_in_every_form_that_libpq_accepts() {
     let url = cluster::fresh_database().await;
     let database = cluster::database_in(&url);
     let socket = cluster::socket();
-    let directory = socket.parent().expect("the path has a parent").to_str().expect("text");
+    let directory =
+        socket.parent().expect("the path has a parent").to_str().expect("the path is UTF-8");
     let encoded = directory.replace('/', "%2F");
     let in_authority = format!(
         "postgres://postgres@{encoded}:5432,127.0.0.1:1/{database}?target_session_attrs=read-write"
