@@ -119,9 +119,9 @@ fn open_dashboard_by_command(data_dir: &DataDir, service: &Process, admin_key: &
     };
     let printed = link(&[]);
     let path = printed.strip_suffix('\n').and_then(|line| line.strip_prefix(&public_url));
-    let path = path.unwrap_or_else(|| panic!("no link at {public_url}: {printed}"));
-    let token = path.strip_prefix("/dashboard/enter?token=").expect("a token");
-    assert_eq!(token.len(), 43, "only the link is printed: {printed}");
+    let path = path.unwrap_or_else(|| panic!("the output has no link at {public_url}: {printed}"));
+    let token = path.strip_prefix("/dashboard/enter?token=").expect("the link has a token");
+    assert_eq!(token.len(), 43, "the command prints only the link: {printed}");
     let form = format!("token={token}");
     let confirm = Call::new("POST", "/dashboard/enter")
         .header("Origin", &public_url)
@@ -212,9 +212,9 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let url = first.printed_after("Tollgate is ready: ");
     assert_eq!(url, format!("http://{}", first.address));
     first.printed_after("curl -sS ");
-    // The text ends with a link that works, and says how to get another one.
+    // The output ends with a dashboard link that works, and with the command for a new link.
     let link = first.printed_after("Open the dashboard: ");
-    let path = link.strip_prefix(&url).expect("a link to this service");
+    let path = link.strip_prefix(&url).expect("the link leads to this service");
     let asked = first.send(Call::new("GET", path)).expect(200);
     assert!(String::from_utf8_lossy(&asked.body).contains(WALLET), "{asked:?}");
     let program = env!("CARGO_BIN_EXE_tollgate");

@@ -211,17 +211,17 @@ fn every_documented_route_has_a_line_that_says_who_may_call_it() {
     }
 }
 
-/// The scopes that the document requires of an API key for an operation.
+/// Lists the scopes that an operation requires of an API key, according to the document.
 fn documented_scopes(operation: &Value) -> Vec<String> {
-    let scopes = operation["security"][0]["api_key"].as_array().expect("scopes");
-    scopes.iter().map(|scope| scope.as_str().expect("a scope").to_owned()).collect()
+    let scopes = operation["security"][0]["api_key"].as_array().expect("the value is a list");
+    scopes.iter().map(|scope| scope.as_str().expect("the scope is a string").to_owned()).collect()
 }
 
 #[tokio::test]
 async fn api_key_without_the_documented_scope_is_refused_on_every_route() {
     let world = World::new().await;
     let document: Value =
-        serde_json::to_value(tollgate::http::openapi_document()).expect("a document");
+        serde_json::to_value(tollgate::http::openapi_document()).expect("the document is JSON");
     let app = &world.app;
     let other_scope = json!({"name": "a", "scopes": ["orders:write"]});
     let other = app.key_with(&app.tronagg, WALLET, other_scope).await;
@@ -237,7 +237,7 @@ async fn api_key_without_the_documented_scope_is_refused_on_every_route() {
                 assert_eq!(answer.json["required_scope"], *scope, "{}", route.template);
                 refused += 1;
             }
-            several => panic!("{}: {several:?}", route.template),
+            several => panic!("{} has several scopes: {several:?}", route.template),
         }
     }
     assert!(refused > 5, "{refused}");

@@ -1,4 +1,4 @@
-//! `GET /`: a page for browsers, and JSON for other clients.
+//! The start page: `GET /` returns a page to browsers, and JSON to other clients.
 
 use serde_json::{Value, json};
 use tollgate::{
@@ -11,13 +11,13 @@ use crate::{
     harness::{Answer, App, Call, app::service},
 };
 
-/// What browsers send in `Accept`.
+/// The header `Accept` of a browser.
 const BROWSER: &str = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
 
-/// A service that does not serve its documentation.
+/// Starts a service that does not serve its documentation.
 async fn without_docs() -> App {
     let app = App::start().await;
-    let url = WebOrigin::parse(LOOPBACK).expect("an origin");
+    let url = WebOrigin::parse(LOOPBACK).expect("the origin is valid");
     let state = AppState::new(app.node.clone(), Limits::default(), url, false);
     App { router: service(state), ..app }
 }
@@ -26,10 +26,10 @@ fn get() -> Call {
     Call::new("GET", "/")
 }
 
-/// The targets of the links in the content of a page.
+/// Lists the targets of the links in the content of a page.
 fn links(page: &Answer) -> Vec<String> {
     let source = String::from_utf8_lossy(&page.body).into_owned();
-    let (_, main) = source.split_once("<main").expect("the content");
+    let (_, main) = source.split_once("<main").expect("the page has content");
     tags(main, "a").iter().filter_map(|tag| attribute(tag, "href")).collect()
 }
 
@@ -69,7 +69,7 @@ async fn browser_gets_a_page_with_links_and_the_status() {
     ] {
         assert_eq!(page.header(name), Some(value), "{name}: {page:?}");
     }
-    let policy = page.header("content-security-policy").expect("a policy");
+    let policy = page.header("content-security-policy").expect("the response has a policy");
     assert!(policy.starts_with("default-src 'none'; style-src 'self'"), "{policy}");
     let source = String::from_utf8_lossy(&page.body);
     assert!(source.contains(env!("CARGO_PKG_VERSION")), "{source}");
@@ -79,7 +79,7 @@ async fn browser_gets_a_page_with_links_and_the_status() {
 }
 
 #[tokio::test]
-async fn start_page_names_no_documentation_that_is_not_served() {
+async fn start_page_has_no_documentation_links_when_the_documentation_is_off() {
     let app = without_docs().await;
     let answer = app.send(get()).await.expect(200);
     assert_eq!(answer.json["documentation_url"], Value::Null);
@@ -90,7 +90,7 @@ async fn start_page_names_no_documentation_that_is_not_served() {
 }
 
 #[tokio::test]
-async fn head_has_the_headers_of_get_and_other_methods_are_refused() {
+async fn start_page_accepts_head_and_refuses_methods_other_than_get() {
     let app = App::start().await;
     for (accept, media_type) in [("*/*", "application/json"), (BROWSER, "text/html; charset=utf-8")]
     {

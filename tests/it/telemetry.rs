@@ -96,9 +96,9 @@ fn metrics_count_requests_verifications_and_operations() {
     assert!(status.success(), "{status}: {log}");
 }
 
-/// The book's page of metrics is made from the same declarations.
+/// The metrics page of the book is generated from the same declarations.
 #[test]
-fn exposed_metrics_are_the_declared_ones_with_their_types_and_labels() {
+fn exposed_metrics_match_the_declared_names_types_and_labels() {
     let data_dir = DataDir::new("declared-metrics");
     let service = data_dir.start(&["demo"]);
     send_requests(&service);
@@ -116,14 +116,14 @@ fn exposed_metrics_are_the_declared_ones_with_their_types_and_labels() {
     let mut checked = 0;
     for line in metrics.lines().filter(|line| line.starts_with("tollgate_")) {
         let (name, labels) = match line.split_once('{') {
-            Some((name, rest)) => (name, rest.rsplit_once('}').expect("the end of the labels").0),
-            None => (line.split_once(' ').expect("a value").0, ""),
+            Some((name, rest)) => (name, rest.rsplit_once('}').expect("the labels have an end").0),
+            None => (line.split_once(' ').expect("the line has a value").0, ""),
         };
         let metric = METRICS.iter().find(|metric| {
             let parts = ["", "_bucket", "_sum", "_count"];
             parts.iter().any(|part| name.strip_suffix(part) == Some(metric.name))
         });
-        let metric = metric.unwrap_or_else(|| panic!("{line}"));
+        let metric = metric.unwrap_or_else(|| panic!("no declared metric has the line {line}"));
         let labels: BTreeMap<&str, &str> = labels
             .split(',')
             .filter_map(|label| label.split_once('='))
