@@ -175,7 +175,7 @@ async fn view(
     Ok(KeyView {
         head: key_head(key),
         access: Access::of(key.settings.scopes.to_strings()),
-        state: key_state(key),
+        state: key_state(key, visitor.is_suspended()),
         created: format::moment(key.created_at, None),
         last_used: purchases.last_used(key.last_used_at).map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, Some(now))),

@@ -85,11 +85,17 @@ pub async fn list(
         shows_all,
         search: form,
         nothing_found,
+        rotated_out: keys.iter().any(is_rotated_out),
         previous_url: previous.map(to_page),
         next_url: next.map(to_page),
         example_url: example_url(&state),
         env_name: env_name(visitor.tenant()),
     })
+}
+
+/// Whether the key is in its grace period: it is live, but does not count toward the cap.
+fn is_rotated_out(key: &ApiKey) -> bool {
+    key.status == KeyStatus::Live && key.rotated_to.is_some()
 }
 
 /// The orders of the list.
@@ -176,7 +182,7 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
     KeyRow {
         head: key_head(key),
         access: Access::of(key.settings.scopes.to_strings()),
-        state: key_state(key),
+        state: key_state(key, visitor.is_suspended()),
         created: format::day(key.created_at, None),
         last_used: last_used(key, activity).map(|at| format::moment(at, Some(now))),
         expires: key.settings.expires_at.map(|at| format::moment(at, soon.then_some(now))),

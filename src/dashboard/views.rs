@@ -40,10 +40,12 @@ pub fn key_head(key: &ApiKey) -> KeyHead {
     }
 }
 
-pub fn key_state(key: &ApiKey) -> KeyState {
+/// The state of a key. `suspended`: whether the account is suspended.
+pub fn key_state(key: &ApiKey, suspended: bool) -> KeyState {
     match key.status {
         KeyStatus::Revoked => KeyState::Revoked,
         KeyStatus::Expired => KeyState::Expired,
+        KeyStatus::Live if suspended => KeyState::Suspended,
         KeyStatus::Live if !key.settings.enabled => KeyState::Disabled,
         KeyStatus::Live if key.rotated_to.is_some() => KeyState::RotatedOut,
         KeyStatus::Live => KeyState::Active,

@@ -218,8 +218,8 @@ async fn authorize_checks_the_path_before_the_key() {
     let with_key = with_key.as_str();
     for (path, named) in [
         // Each path names a tenant or an environment that does not exist.
-        ("/v1/authorize/tronag/live", "tenant tronag in the environment live"),
-        ("/v1/authorize/tronagg/test", "tenant tronagg in the environment test"),
+        ("/v1/authorize/tronag/live", "tenant tronag does not exist in the environment live"),
+        ("/v1/authorize/tronagg/test", "tenant tronagg does not exist in the environment test"),
         ("/v1/authorize/tronagg/prod", "live or test"),
         ("/v1/authorize/tronagg/LIVE", "live or test"),
         ("/v1/authorize/TronAgg/live", "/v1/authorize/{tenant}/{environment}"),

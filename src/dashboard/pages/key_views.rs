@@ -20,6 +20,8 @@ pub enum KeyState {
     Active,
     /// The key is refused until its owner enables it.
     Disabled,
+    /// The key is refused until the platform activates the account.
+    Suspended,
     /// The key passes until its grace period ends.
     RotatedOut,
     Revoked,
@@ -31,6 +33,7 @@ impl KeyState {
         match self {
             Self::Active => "Active",
             Self::Disabled => "Disabled",
+            Self::Suspended => "Suspended",
             Self::RotatedOut => "Rotated out",
             Self::Revoked => "Revoked",
             Self::Expired => "Expired",
@@ -41,7 +44,7 @@ impl KeyState {
     pub fn class(self) -> &'static str {
         match self {
             Self::Active => "badge badge-good",
-            Self::Disabled | Self::RotatedOut => "badge badge-warn",
+            Self::Disabled | Self::Suspended | Self::RotatedOut => "badge badge-warn",
             Self::Revoked => "badge badge-bad",
             Self::Expired => "badge",
         }

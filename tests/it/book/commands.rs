@@ -18,7 +18,7 @@ const SEPARATORS: [&str; 8] = ["|", "||", "&", "&&", ";", "do", "then", "!"];
 const PREFIXES: [&str; 4] = ["$", "exec", "env", "sudo"];
 
 /// Flags that stand alone in inline code and belong to another program.
-const OF_OTHER_PROGRAMS: [&str; 1] = ["--locked"];
+const OF_OTHER_PROGRAMS: [&str; 2] = ["--locked", "--stop-timeout"];
 
 fn program() -> Command {
     let mut program = Cli::command();
@@ -88,7 +88,8 @@ fn fault_in_call<'a>(program: &Command, words: impl Iterator<Item = &'a str>) ->
     for word in words {
         // Synopses have optional words in brackets.
         let word = word.trim_matches(['[', ']']);
-        if word == "--" || word.starts_with('#') {
+        // `tollgate = …` is a line of a configuration file.
+        if word == "--" || word == "=" || word.starts_with('#') {
             break;
         }
         if let Some(flag) = word.strip_prefix("--") {

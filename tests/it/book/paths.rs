@@ -62,12 +62,13 @@ fn fault_in_path(method: Option<&str>, text: &str, paths: &Paths) -> Option<Stri
 }
 
 /// Whether a path of the document is one of this path of the API, whose parameters may have any
-/// text. A last part `…` stands for any rest.
+/// text. A last part `…` stands for any rest, and so does a variable of a shell.
 fn is_like(shown: &str, path: &str) -> bool {
     let mut parts = path.split('/');
     let mut shown = shown.split('/').peekable();
     while let Some(part) = shown.next() {
-        if shown.peek().is_none() && matches!(part, "…" | "*" | "...") {
+        if shown.peek().is_none() && (matches!(part, "…" | "*" | "...") || part.starts_with('$'))
+        {
             return true;
         }
         let is_equal = parts.next().is_some_and(|of_api| of_api == part || of_api.starts_with('{'));

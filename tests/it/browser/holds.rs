@@ -31,7 +31,7 @@ async fn owner_finds_an_open_hold_and_voids_it_after_a_page_that_asks(scripts: S
     assert!(world.text("#held").await.contains("4 TRX"));
     world.click("#open-holds").await;
     world.is_at("/dashboard/holds").await;
-    let void = format!("tr[data-hold='{id}'] .danger-link");
+    let void = format!("tr[data-hold='{id}'] .button.danger");
     world.click(&void).await;
     world.is_at(&format!("/dashboard/holds/{id}/void")).await;
     world.says("This cannot be undone.").await;

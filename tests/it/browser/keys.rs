@@ -89,7 +89,7 @@ async fn a_key_is_created_copied_used_and_revoked(scripts: Scripts) {
     world.says("1 of 5 keys").await;
     world.says("bot <1> & \"co\"").await;
     assert!(!world.source().await.contains(&key));
-    world.click("tr[data-key] .danger-link").await;
+    world.click("tr[data-key] .button.danger").await;
     world.says("bot <1> & \"co\"").await;
     world.says("This cannot be undone.").await;
     assert_eq!(world.status(&key).await, 200);

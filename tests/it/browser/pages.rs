@@ -248,7 +248,7 @@ async fn other_pages(scripts: Scripts) {
     assert_eq!(world.run(width).await, json!(64), "the logo is shown");
     open_and_check_page(&world, "balance", "/dashboard/balance").await;
     open_and_check_page(&world, "holds", "/dashboard/holds").await;
-    world.click("tr[data-hold] .danger-link").await;
+    world.click("tr[data-hold] .button.danger").await;
     world.find("#confirm-void").await;
     check_page(&world, "hold-void").await;
     open_and_check_page(

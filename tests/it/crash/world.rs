@@ -281,6 +281,8 @@ impl Node {
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
+        // Nodes of one service have one public URL, which is in the responses that they repeat.
+        command.env("TOLLGATE_PUBLIC_URL", "http://localhost:8080");
         let log = cluster::directory(&format!("crash-{}.log", self.number));
         let process = spawn_blocking(move || Process::start(command, &log));
         let process = process.await.expect("the task does not panic");

@@ -31,7 +31,10 @@ async fn commands_refuse_to_create_the_tables_again_in_another_schema() {
             command.env("TOLLGATE_METRICS_LISTEN", "off");
             let error = fails(command);
             assert!(error.contains("tables are in the schema \"public\""), "{error}");
-            assert!(error.contains(&format!("to \"{schema}\". Nothing was changed")), "{error}");
+            assert!(
+                error.contains(&format!("selects \"{schema}\". Nothing was changed")),
+                "{error}"
+            );
         }
         assert_eq!(database.tables_in(schema).await, 0);
     }
@@ -53,7 +56,7 @@ async fn migrate_after_a_partial_migration_refuses_to_start_again_in_another_sch
     database.run(&format!("CREATE SCHEMA AUTHORIZATION {name}")).await;
     let error = fails(database.command(&["migrate"]));
     assert!(error.contains("tables are in the schema \"public\""), "{error}");
-    assert!(error.contains(&format!("to \"{name}\". Nothing was changed")), "{error}");
+    assert!(error.contains(&format!("selects \"{name}\". Nothing was changed")), "{error}");
     assert_eq!(database.tables_in(&name).await, 0);
 }
 
