@@ -1,5 +1,5 @@
-//! Revoking an admin key and ending dashboard sessions are announced to all nodes, and wait for
-//! their acknowledgements.
+//! A node that revokes an admin key or ends dashboard sessions announces this to all nodes, and
+//! waits for their acknowledgements before it responds.
 
 use serde_json::json;
 use tollgate::domain::audit::Origin;
@@ -8,7 +8,7 @@ use super::visitor::Site;
 use crate::harness::{Call, OTHER_WALLET, WALLET, played_node::PlayedNode, within_patience};
 
 #[tokio::test]
-async fn revoke_of_an_admin_key_waits_for_every_node() {
+async fn revoking_an_admin_key_waits_for_every_node() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     let text = app.tronagg.admin_key_with(app, &["audit"]).await;
@@ -26,7 +26,7 @@ async fn revoke_of_an_admin_key_waits_for_every_node() {
 }
 
 #[tokio::test]
-async fn end_of_an_accounts_sessions_waits_for_every_node() {
+async fn ending_the_sessions_of_an_account_waits_for_every_node() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     app.wallet("0").await;
@@ -42,7 +42,7 @@ async fn end_of_an_accounts_sessions_waits_for_every_node() {
     let sign_out = by_sign_out.send_form(&keys, "/dashboard/logout", &[]);
     let page = node.acknowledge_change_of("sessions", tenant, sign_out).await;
     page.expect_redirect("/dashboard/signed-out");
-    // The link replaces the session of its browser.
+    // Opening a link ends the previous session of the browser.
     let use_link = by_link.send_form(&enter, "/dashboard/enter", &[]);
     let page = node.acknowledge_change_of("sessions", tenant, use_link).await;
     page.expect_redirect("/dashboard/keys");
@@ -55,14 +55,14 @@ async fn end_of_an_accounts_sessions_waits_for_every_node() {
         let end = site.api(app.tronagg.call("DELETE", &path));
         node.acknowledge_change_of("sessions", tenant, end).await.expect(204);
     }
-    // No key has changed: the account has none.
+    // The account has no keys, so no key has changed.
     let suspend = app.tronagg.call("PATCH", &format!("/v1/accounts/{WALLET}"));
     let suspend = site.api(suspend.json(json!({"status": "suspended"})));
     node.acknowledge_change_of("account", tenant, suspend).await.expect(200);
 }
 
 #[tokio::test]
-async fn end_of_a_tenants_sessions_is_announced_for_each_account_and_waits_once() {
+async fn ending_the_sessions_of_a_tenant_announces_each_account_and_waits_once() {
     let site = Site::start().await;
     let (app, tenant) = (&site.app, &site.app.tronagg.tenant);
     app.wallet("0").await;
@@ -87,5 +87,5 @@ async fn end_of_a_tenants_sessions_is_announced_for_each_account_and_waits_once(
     let origin = Origin::cli();
     let again = app.store.end_dashboard_sessions_of_tenant(tenant, &origin);
     let ended = node.acknowledge_change_of("sessions", tenant, again).await;
-    assert_eq!(ended.expect("there are none"), 0);
+    assert_eq!(ended.expect("no session is left"), 0);
 }

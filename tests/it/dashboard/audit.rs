@@ -1,4 +1,4 @@
-//! Every change in the dashboard is recorded as an audit event, with its actor and address.
+//! The service records every change in the dashboard as an audit event with its actor and address.
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,7 @@ async fn events(site: &Site) -> Vec<Value> {
     answer.data().iter().rev().cloned().collect()
 }
 
-/// The events after the first `number` ones.
+/// The audit events, except for the first `number`.
 async fn events_after(site: &Site, number: usize) -> Vec<Value> {
     events(site).await.split_off(number)
 }

@@ -1,4 +1,4 @@
-//! Reporting a key as compromised, and the list of its purchases.
+//! Tests of the form that reports a key as compromised, and of the list of the key's purchases.
 
 use serde_json::json;
 use time::Duration;
@@ -35,7 +35,7 @@ async fn age_purchases(site: &Site) {
         UPDATE purchases SET created_at = created_at - interval '2 days';
         UPDATE ledger_entries SET created_at = created_at - interval '2 days';
         SET session_replication_role = DEFAULT";
-    sqlx::raw_sql(update).execute(&site.app.pool).await.expect("the update");
+    sqlx::raw_sql(update).execute(&site.app.pool).await.expect("the update succeeds");
 }
 
 #[tokio::test]
@@ -129,7 +129,7 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     site.api(me).await.expect(200);
 
-    // The key is revoked already, so its replacement would need a free place.
+    // The key is now revoked, so another replacement needs a free place.
     assert!(offers_replacement(&owner.get(&form).await.expect(200)));
     for _ in 0..4 {
         site.app.key(&site.app.tronagg, WALLET).await;

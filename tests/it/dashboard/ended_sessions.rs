@@ -31,7 +31,7 @@ const LOGIN: &str = "/dashboard/tronagg/login";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 const KEYS: &str = "/dashboard/keys";
 
-/// An admin key of TronAgg that makes links.
+/// An admin key of TronAgg that creates links.
 struct Maker {
     text: String,
     id: AdminKeyId,
@@ -119,10 +119,10 @@ async fn links_and_sessions_end_when_the_admin_key_that_made_them_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exports_break_off_when_the_admin_key_is_revoked() {
+async fn revoking_an_admin_key_cuts_off_its_running_exports() {
     let site = Site::start().await;
     site.app.wallet("5").await;
-    // More entries than an export reads at once.
+    // An export reads the entries in chunks. These are more entries than fit into one chunk.
     site.app.add_credits(2500).await;
     let maker = maker(&site).await;
     let owner = site.owner_by_link(&maker.link(&site, WALLET).await).await;
@@ -138,7 +138,7 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
         ),
         get("/dashboard/balance.csv", &format!("Cookie: tollgate_session={}", owner.session())),
     ];
-    // The chunk that ends a complete response.
+    // A complete response ends with this chunk.
     let last_chunk = "\r\n0\r\n\r\n";
     for request in &requests {
         let export = exchange(address, request.as_bytes()).await;
@@ -149,7 +149,7 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
 
     let mut lock = site.app.pool.begin().await.expect("a transaction");
     let credits = "LOCK TABLE credits IN ACCESS EXCLUSIVE MODE";
-    sqlx::query(credits).execute(&mut *lock).await.expect("the lock");
+    sqlx::query(credits).execute(&mut *lock).await.expect("the lock is acquired");
     // An HTTP/1.0 client takes the orderly end of a connection for the end of the response.
     let old = requests[0].replace("HTTP/1.1", "HTTP/1.0");
     let old = tokio::spawn(async move {
@@ -161,10 +161,10 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
     for request in requests {
         exports.spawn(async move { exchange(address, request.as_bytes()).await });
     }
-    // All have found their credential, and wait for the first thousand lines.
+    // All exports have checked their credential, and wait for the first thousand lines.
     site.app.wait_until_blocked(3).await;
     maker.revoke(&site).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit succeeds");
     for export in within_patience("both exports end", exports.join_all()).await {
         assert!(export.starts_with("HTTP/1.1 200 OK\r\n"), "{export}");
         assert!(!export.ends_with(last_chunk), "{export}");
@@ -177,7 +177,7 @@ async fn exports_break_off_when_the_admin_key_is_revoked() {
 }
 
 #[tokio::test]
-async fn form_of_a_session_makes_no_key_after_the_admin_key_is_revoked() {
+async fn form_creates_no_key_after_the_admin_key_of_its_session_is_revoked() {
     let site = Site::start().await;
     site.app.wallet("0").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
@@ -189,7 +189,7 @@ async fn form_of_a_session_makes_no_key_after_the_admin_key_is_revoked() {
     maker.revoke(&site).await;
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
     owner.send_form(&page, new, &fields).await.expect(401);
-    // Nor does a form whose session was read before the key was revoked.
+    // The store refuses the form even if the handler read the session before the revoke.
     let form = entropy::new_session_token().expect("randomness");
     let claim = FormClaim { session, form: &form };
     let (tenant, origin) = (&site.app.tronagg.tenant, Origin::cli());
@@ -198,21 +198,25 @@ async fn form_of_a_session_makes_no_key_after_the_admin_key_is_revoked() {
     let text = entropy::new_key(&tenant.policy.prefix).expect("randomness");
     let handle = site.app.store.account(tenant, &account, &origin);
     let id = key.id.parse().expect("an id");
-    let settings = site.app.store.find_api_key(tenant, &account, id).await.expect("it").settings;
-    handle.create_api_key_by_form(&claim, &text, &settings).await.expect_err("the session is over");
+    let settings =
+        site.app.store.find_api_key(tenant, &account, id).await.expect("the key exists").settings;
+    handle
+        .create_api_key_by_form(&claim, &text, &settings)
+        .await
+        .expect_err("the session has ended");
 }
 
-/// A service that waits long for a body, so that a slow machine does not fail the test.
+/// Starts a service that waits an hour for a body, so that the test passes on a slow machine.
 async fn listen_patiently(site: &Site) -> Listening {
     let hour = Duration::from_secs(3600);
     let limits = Limits { body_timeout: hour, request_timeout: hour, ..Limits::default() };
     listen(&site.app, limits, ServerLimits::default()).await
 }
 
-/// The page of a form, where it is sent, and its fields.
+/// The page of a form, the path that the form is sent to, and its fields.
 type SlowForm<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
-/// Begins to submit forms of every kind. Each would change something.
+/// Begins to submit one form of each kind. Each form would change something.
 async fn begin_forms(
     site: &Site,
     server: &Listening,
@@ -252,7 +256,7 @@ async fn begin_forms(
     begun
 }
 
-/// What the forms could change.
+/// All rows that the forms could change.
 async fn changeable(site: &Site) -> Vec<String> {
     let mut rows = Vec::new();
     for query in [
@@ -338,7 +342,7 @@ async fn suspending_an_account_ends_its_sessions_and_a_new_link_opens_one() {
     for owner in [&mut again, &mut wallet_again] {
         owner.get(KEYS).await.expect(200).says("This account is suspended.");
     }
-    // Neither a repetition nor the activation ends the new sessions.
+    // Neither a second suspension nor the activation ends the new sessions.
     set_status(&site, "suspended").await;
     set_status(&site, "active").await;
     again.get(KEYS).await.expect(200);
@@ -351,12 +355,12 @@ async fn suspension_by_sql_ends_the_sessions_too() {
     site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let suspend = "UPDATE accounts SET status = 'suspended'";
-    sqlx::query(suspend).execute(&site.app.pool).await.expect("the update");
+    sqlx::query(suspend).execute(&site.app.pool).await.expect("the update succeeds");
     assert_ended(&site, &mut owner).await;
 }
 
 #[tokio::test]
-async fn admin_key_with_the_permission_dashboard_ends_all_sessions_of_an_account() {
+async fn admin_key_with_the_permission_dashboard_can_end_all_sessions_of_an_account() {
     let site = Site::start().await;
     site.app.wallet("0").await;
     site.app.account(&site.app.tronagg, OTHER_WALLET, "0").await;
@@ -376,7 +380,7 @@ async fn admin_key_with_the_permission_dashboard_ends_all_sessions_of_an_account
     assert_eq!((&event["actor"], &event["account"]), (&json!("admin_key"), &json!(WALLET)));
     assert_eq!(event["detail"], json!({"sessions": 2, "links": 1}));
 
-    // Repeating it is harmless, and not recorded.
+    // A second call succeeds, but writes no audit event.
     end_over_the_api(&site, &site.app.tronagg, WALLET).await;
     assert_eq!(newest_event(&site).await, event);
     site.owner(&site.app.tronagg, WALLET).await.get(KEYS).await.expect(200);
@@ -403,7 +407,7 @@ async fn operator_ends_all_sessions_of_a_tenant_and_of_no_other() {
     elsewhere.get(KEYS).await.expect(200);
     assert_eq!(newest_event(&site).await["actor"], "cli");
     let ended = site.app.store.end_dashboard_sessions_of_tenant(tenant, &origin).await;
-    assert_eq!(ended.expect("there are none"), 0);
+    assert_eq!(ended.expect("no session is left"), 0);
 }
 
 #[tokio::test]
@@ -444,11 +448,11 @@ async fn link_that_is_used_while_its_admin_key_is_revoked_leaves_no_session() {
         visitor.send_form(&page, "/dashboard/enter", &[]).await;
         visitor
     };
-    // The link is known to be live by then, and is used once the key is revoked.
+    // The service checks the link before the revoke, and marks it as used after the revoke.
     let revoke = async {
         site.app.wait_until_blocked(1).await;
         maker.revoke(&site).await;
-        lock.commit().await.expect("the commit");
+        lock.commit().await.expect("the commit succeeds");
     };
     let (mut visitor, ()) = tokio::join!(use_link, revoke);
     visitor.get(KEYS).await.expect_redirect(SIGNED_OUT);
@@ -463,5 +467,5 @@ async fn once_blocked<T>(site: &Site, number: i64, operation: impl Future<Output
 /// Releases the lock once exactly `number` transactions wait for it.
 async fn release_at(site: &Site, lock: sqlx::Transaction<'static, sqlx::Postgres>, number: i64) {
     site.app.wait_until_blocked(number).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit succeeds");
 }

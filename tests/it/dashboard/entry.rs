@@ -22,7 +22,7 @@ const ENTER: &str = "/dashboard/enter";
 const PLATFORM: &str = "https://app.tronagg.example";
 
 #[tokio::test]
-async fn a_link_opens_a_session_of_its_account_once() {
+async fn link_opens_a_session_of_its_account_only_once() {
     let site = Site::start().await;
     let wallet = site.app.wallet("12.5").await;
     let call = site.app.tronagg.call("POST", "/v1/dashboard-links");
@@ -38,7 +38,7 @@ async fn a_link_opens_a_session_of_its_account_once() {
     let left = expires - times::now(&site.app).await;
     assert!(left <= Duration::minutes(5) && left > Duration::minutes(4), "{left}");
 
-    // A scanner that checks links by HEAD requests does not use them up.
+    // A scanner may send a HEAD request to the link. This does not use the link up.
     let mut scanner = site.visitor();
     for _ in 0..2 {
         let seen = scanner.send(Call::new("HEAD", &link)).await;
@@ -253,7 +253,7 @@ async fn link_from_the_platform_needs_no_confirmation_unless_another_account_is_
     site.app.account(&site.app.tradetally, "user-1", "0").await;
     let link = site.link(&site.app.tradetally, "user-1").await;
     browser.send(follow(&link)).await.expect(200).says("Switch accounts?");
-    // A link to another account needs none either if the session has ended.
+    // A link to another account needs no confirmation if the session has ended.
     times::make_sessions_idle(&site.app, "30 minutes").await;
     browser.send(follow(&link)).await.expect_redirect("/dashboard/keys");
     // A confirmation from a session that has ended is refused, and does not use the link up.
@@ -307,7 +307,7 @@ async fn link_opens_directly_only_if_the_browser_follows_it_from_a_return_origin
         &[(referer, LOOPBACK)],
         &[(referer, page), (referer, "https://evil.example/")],
         &[("Origin", "https://app.tronagg.example")],
-        // An image, a frame and a script of the platform's page, and what a browser prefetches.
+        // The requests for an image, a frame and a script of the platform's page, and a prefetch.
         &[(referer, page), (mode, "no-cors"), (dest, "image")],
         &[(referer, page), (mode, "navigate"), (dest, "iframe")],
         &[(referer, page), (mode, "cors"), (dest, "empty")],
@@ -323,7 +323,7 @@ async fn link_opens_directly_only_if_the_browser_follows_it_from_a_return_origin
         assert!(asked.headers.get("set-cookie").is_none(), "{indirect:?}: {asked:?}");
         asked.says("Open the dashboard?");
     }
-    // None of them has used the link up.
+    // None of these requests has used the link up.
     site.owner_by_link(&link).await;
 }
 

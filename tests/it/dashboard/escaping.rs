@@ -1,4 +1,4 @@
-//! Text that people type is escaped on every page and neutralised in every download.
+//! Every page escapes the text that people type, and every download neutralises it.
 
 use serde_json::json;
 

@@ -1,16 +1,16 @@
-//! Expired sessions and links are deleted a few at a time, so that those of one tenant do not keep
-//! the owners of another from signing in.
+//! Each new session or link deletes only a few expired rows. So a tenant with many expired rows
+//! does not delay the sign-ins of another tenant.
 
 use sqlx::AssertSqlSafe;
 
 use super::visitor::Site;
 use crate::harness::WALLET;
 
-/// Expired rows of TronAgg.
+/// The number of expired rows that belong to TronAgg.
 const EXPIRED: i64 = 50_000;
 
-/// Maximum number of rows that a new row deletes.
-const AT_ONCE: i64 = 20;
+/// The maximum number of expired rows that a new row deletes.
+const PER_INSERT: i64 = 20;
 
 /// A site with two tenants that have an account each.
 async fn site() -> Site {
@@ -26,7 +26,7 @@ async fn insert_expired(site: &Site, sql: &'static str) {
     assert_eq!(insert.expect("the rows are written").rows_affected(), EXPIRED.unsigned_abs());
 }
 
-/// Number of expired rows, and whether the first and the last one to expire are among them.
+/// The number of expired rows, and whether those that expired first and last are among them.
 async fn expired(site: &Site, table: &str) -> (i64, bool, bool) {
     let sql = format!(
         "SELECT count(*), coalesce(bool_or(token_hash = sha256('{EXPIRED}')), false),
@@ -37,7 +37,7 @@ async fn expired(site: &Site, table: &str) -> (i64, bool, bool) {
     row.expect("the rows are counted")
 }
 
-/// Deletes all expired rows but the `number` that expired last.
+/// Deletes all expired rows except for the `number` that expired last.
 async fn leave(site: &Site, table: &str, number: i64) {
     let sql = format!(
         "DELETE FROM {table} WHERE expires_at <= clock_timestamp() AND token_hash NOT IN (
@@ -63,11 +63,15 @@ async fn sign_in_deletes_a_bounded_number_of_expired_sessions() {
     .await;
     for sign_ins in 1..=3 {
         site.owner(&site.app.tradetally, "user-1").await;
-        let left = EXPIRED - sign_ins * AT_ONCE;
-        assert_eq!(expired(&site, table).await, (left, false, true), "the oldest go first");
+        let left = EXPIRED - sign_ins * PER_INSERT;
+        assert_eq!(
+            expired(&site, table).await,
+            (left, false, true),
+            "the oldest rows are deleted first"
+        );
     }
-    leave(&site, table, 2 * AT_ONCE + 1).await;
-    for left in [AT_ONCE + 1, 1, 0] {
+    leave(&site, table, 2 * PER_INSERT + 1).await;
+    for left in [PER_INSERT + 1, 1, 0] {
         site.owner(&site.app.tradetally, "user-1").await;
         assert_eq!(expired(&site, table).await.0, left);
     }
@@ -88,11 +92,15 @@ async fn new_link_deletes_a_bounded_number_of_expired_links() {
     .await;
     for links in 1..=3 {
         site.link(&site.app.tradetally, "user-1").await;
-        let left = EXPIRED - links * AT_ONCE;
-        assert_eq!(expired(&site, table).await, (left, false, true), "the oldest go first");
+        let left = EXPIRED - links * PER_INSERT;
+        assert_eq!(
+            expired(&site, table).await,
+            (left, false, true),
+            "the oldest rows are deleted first"
+        );
     }
-    leave(&site, table, 2 * AT_ONCE + 1).await;
-    for left in [AT_ONCE + 1, 1, 0] {
+    leave(&site, table, 2 * PER_INSERT + 1).await;
+    for left in [PER_INSERT + 1, 1, 0] {
         site.link(&site.app.tradetally, "user-1").await;
         assert_eq!(expired(&site, table).await.0, left);
     }

@@ -1,4 +1,4 @@
-//! Requests that another site makes a browser send change nothing.
+//! A request that another site makes a browser send changes nothing.
 
 use std::fmt::Write as _;
 
@@ -33,7 +33,7 @@ async fn state(site: &Site) -> Vec<String> {
     for query in [
         "SELECT k::text FROM api_keys k ORDER BY 1",
         "SELECT e::text FROM audit_events e ORDER BY 1",
-        // Without `last_seen_at`, which a refused form updates as well.
+        // The query leaves out `last_seen_at`, because a refused form updates it too.
         "SELECT s::text FROM (SELECT session_id, expires_at FROM dashboard_sessions) s ORDER BY 1",
     ] {
         let found = sqlx::query_scalar::<_, String>(query).fetch_all(&site.app.pool).await;

@@ -95,7 +95,7 @@ async fn timed_out_request_gets_an_error_page_with_the_security_headers() {
     let service = router(state, pages, Arc::default());
     let mut held = site.app.pool.begin().await.expect("a transaction");
     let lock = "LOCK TABLE dashboard_sessions IN ACCESS EXCLUSIVE MODE";
-    sqlx::query(lock).execute(&mut *held).await.expect("the lock");
+    sqlx::query(lock).execute(&mut *held).await.expect("the lock is acquired");
     let cookie = format!("tollgate_session={}", "A".repeat(43));
     let call = Call::new("GET", "/dashboard/keys").header("Cookie", &cookie);
     let response = service.oneshot(call.into_request()).await.expect("infallible");
@@ -135,7 +135,7 @@ async fn pages_use_nothing_that_the_content_security_policy_forbids() {
             assert!(action.starts_with("/dashboard/"), "{action} on {path}");
         }
         assert_eq!(tags(&page.source, "style"), Vec::<String>::new(), "{path}");
-        // Only inside tags: a text may contain anything.
+        // Only tags are searched, because the text between them may contain anything.
         for tag in page.source.split('<').skip(1).map(|rest| rest.split('>').next()) {
             let tag = tag.expect("there is a first part");
             assert_eq!(attribute(tag, "style"), None, "<{tag}> on {path}");

@@ -1,4 +1,4 @@
-//! The open holds of an account, and the page with the form that voids one.
+//! The list of an account's open holds, and the page that voids one of them.
 
 use serde_json::{Value, json};
 
@@ -48,7 +48,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     of_key.does_not_say(&kept);
     list.says(&kept);
 
-    // A page asks first, and names what is voided.
+    // The confirmation page names the hold.
     of_key.says(&void(&id));
     let asked = owner.get(&void(&id)).await.expect(200);
     for text in ["This cannot be undone.", "basket 7", "4 TRX", &id] {
@@ -60,9 +60,9 @@ async fn owner_sees_open_holds_and_voids_one() {
     list.says("The hold is voided.");
     list.does_not_say("basket 7");
     list.says(&kept);
-    // The form may be sent again.
+    // A second submission of the form has the same result.
     owner.send_form(&asked, &void(&id), &[]).await.expect_redirect(&confirmed);
-    // There is nothing to ask any more.
+    // A voided hold needs no confirmation, so its page redirects to the list.
     owner.get(&void(&id)).await.expect_redirect(PATH);
     let voided = site.api(key.call("GET", &format!("/v1/holds/{id}"))).await.expect(200);
     assert_eq!(voided.text("/void_reason"), "account_owner");
@@ -100,7 +100,7 @@ async fn captured_hold_is_not_voided_and_the_page_says_why() {
     site.api(capture).await.expect(200);
     let refused = owner.send_form(&asked, &void(&id), &[]).await.expect(409);
     refused.says("A program already used this hold for a purchase");
-    // A link cannot claim what is not so.
+    // A link cannot show a notice that is false.
     owner.get(&format!("{PATH}?done=voided&hold={id}")).await.expect(200).does_not_say("is voided");
     site.app.check_ledger().await;
 }
@@ -141,7 +141,7 @@ async fn compromised_key_has_its_open_holds_voided() {
 }
 
 #[tokio::test]
-async fn open_holds_are_paged() {
+async fn long_list_of_open_holds_is_split_into_pages() {
     let (site, mut owner, key) = start().await;
     let mut ids = Vec::new();
     for _ in 0..51 {

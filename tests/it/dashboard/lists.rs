@@ -1,4 +1,4 @@
-//! Searching, sorting and paging the lists, and the figures beside the keys.
+//! Owners can search, sort and page the lists. The list of keys shows figures for each key.
 
 use serde_json::{Value, json};
 

@@ -1,5 +1,5 @@
-//! The dashboard over HTTP, through all layers: sign-in and sessions, the headers of every
-//! response, which forms are accepted, and that no account sees data of another.
+//! These tests drive the dashboard over HTTP, through all layers. They cover sign-in and sessions,
+//! the headers of every response, forged and invalid forms, and the isolation of accounts.
 
 mod announced_ends;
 mod audit;

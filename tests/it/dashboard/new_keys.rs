@@ -1,4 +1,4 @@
-//! Keys in the dashboard: how they are created, changed and rotated.
+//! Owners create, change and rotate keys in the dashboard.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -114,7 +114,7 @@ async fn resubmitted_form_creates_no_second_key() {
         again.does_not_say(&key);
     }
     assert_eq!(keys(&site).await.len(), 1);
-    // The same holds for the forms that rotate and replace a key.
+    // The same is true of the forms that rotate and replace a key.
     let id = keys(&site).await[0]["id"].as_str().expect("an id").to_owned();
     let rotate = format!("/dashboard/keys/{id}/rotate");
     let form = owner.get(&rotate).await.expect(200);
@@ -137,7 +137,7 @@ async fn resubmitted_form_creates_no_second_key() {
 }
 
 #[tokio::test]
-async fn ten_concurrent_submissions_make_one_key() {
+async fn ten_concurrent_submissions_of_a_form_create_one_key() {
     let (site, mut owner) = start().await;
     let form = owner.get(NEW).await.expect(200);
     let mut fields = form.hidden(NEW);
@@ -206,7 +206,7 @@ async fn every_invalid_field_has_an_error_and_keeps_its_input() {
 }
 
 #[tokio::test]
-async fn full_account_gets_no_new_key_until_one_is_revoked() {
+async fn account_at_the_key_limit_gets_no_new_key_until_one_is_revoked() {
     let (site, mut owner) = start().await;
     let mut last = None;
     for _ in 0..4 {
@@ -336,7 +336,7 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     owner.send_form(&refused, &edit, &fields).await.expect(303);
     let now = keys(&site).await.remove(0);
     assert_eq!((&now["name"], &now["spend_limit"]), (&json!("mine"), &Value::Null));
-    // Disabling the key is no conflict, because the form does not contain that setting.
+    // Disabling the key does not conflict with the form, because the form lacks that setting.
     let form = owner.get(&edit).await.expect(200);
     let disable = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
     site.api(disable).await.expect(200);
@@ -364,18 +364,18 @@ async fn key_list_is_shown_without_figures_while_they_are_unavailable() {
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let mut tx = site.app.pool.begin().await.expect("a transaction");
     let lock = "LOCK TABLE purchases IN ACCESS EXCLUSIVE MODE";
-    sqlx::raw_sql(lock).execute(&mut *tx).await.expect("the lock");
+    sqlx::raw_sql(lock).execute(&mut *tx).await.expect("the lock is acquired");
     let list = owner.get("/dashboard/keys").await.expect(200);
     list.says("Usage temporarily unavailable");
     list.says(&format!("href=\"/dashboard/keys/{}/revoke\"", key.id));
-    tx.rollback().await.expect("the rollback");
+    tx.rollback().await.expect("the rollback succeeds");
     let list = owner.get("/dashboard/keys").await.expect(200);
     list.does_not_say("Usage temporarily unavailable");
     list.says("0 calls");
 }
 
 #[tokio::test]
-async fn rotating_a_disabled_key_makes_a_disabled_key_and_the_page_says_so() {
+async fn rotating_a_disabled_key_creates_a_disabled_key_and_the_page_says_so() {
     let (site, mut owner) = start().await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
     let page = format!("/dashboard/keys/{}", key.id);

@@ -1,4 +1,4 @@
-//! The permissions of the admin key that made a link decide what its session gives.
+//! A session opens only the pages that the permissions of the admin key behind its link allow.
 
 use serde_json::json;
 
@@ -7,10 +7,10 @@ use crate::harness::{Call, WALLET, app::NewKey};
 
 const NOT_INCLUDED: &str = "Your link does not include this page";
 
-/// What a route needs of a session.
+/// The permission that a route requires in the session.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Needs {
-    /// It reads no session.
+    /// The route reads no session.
     Nothing,
     Session,
     Keys,
@@ -47,7 +47,7 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/assets/{hash}/{file}", &["GET"], Needs::Nothing),
     ("/accent/{file}", &["GET"], Needs::Nothing),
     ("/logo/{tenant_id}/{hash}", &["GET"], Needs::Nothing),
-    // Beside the others: the same page with a slash.
+    // The router has this route in full: it is the start page with a trailing slash.
     ("/dashboard/", &["GET"], Needs::Nothing),
 ];
 
@@ -63,7 +63,7 @@ fn every_route_of_the_dashboard_has_a_case() {
     assert_eq!(covered, routes);
 }
 
-/// The site, an account with a purchase, and its key.
+/// Starts a site with an account that has made a purchase. Returns the site and the account's key.
 async fn start() -> (Site, NewKey) {
     let site = Site::start().await;
     site.app.wallet("20").await;
@@ -73,7 +73,7 @@ async fn start() -> (Site, NewKey) {
     (site, key)
 }
 
-/// A browser in a session that an admin key with these permissions has made a link for.
+/// A browser that has signed in with the link of an admin key with these permissions.
 async fn owner_with(site: &Site, permissions: &[&str], lands_at: &str) -> Visitor {
     let admin_key = site.app.tronagg.admin_key_with(&site.app, permissions).await;
     let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);
@@ -90,7 +90,7 @@ async fn request(owner: &mut Visitor, method: &str, template: &str, key: &NewKey
     let path = path.replace("{hold_id}", "hld_01h455vb4pex5vsknk084sn02q");
     match method {
         "GET" => owner.get(&path).await,
-        // Without the token of a form, so that none has an effect.
+        // The request has no form token, so it changes nothing.
         _ => owner.post(&path, &[]).await,
     }
 }
@@ -161,7 +161,7 @@ async fn session_without_keys_has_no_link_to_a_page_of_a_key() {
 }
 
 #[tokio::test]
-async fn link_needs_the_permission_dashboard_and_keys_alone_makes_none() {
+async fn admin_key_without_the_permission_dashboard_cannot_create_a_link() {
     let (site, _) = start().await;
     let admin_key = site.app.tronagg.admin_key_with(&site.app, &["keys", "audit"]).await;
     let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);

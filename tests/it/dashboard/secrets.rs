@@ -68,7 +68,7 @@ async fn no_table_stores_a_token_or_a_key() {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(hex.is_empty() || !rows.contains(&hex), "a table has {secret} as bytes");
     }
-    // The search finds what is stored.
+    // The search works, because it finds the stored hint and account.
     let hint = format!("{}…{}", &key[..7], &key[42..]);
     assert!(rows.contains(&hint) && rows.contains(WALLET));
 }
@@ -140,7 +140,7 @@ fn no_log_line_contains_a_token_or_a_key() {
     for path in ["/dashboard/keys", "/dashboard/log", "/dashboard/balance.csv"] {
         browser.get(path).expect(200).does_not_say(&key[3..]);
     }
-    // A key that is pasted into an address by mistake, and a link that has been used.
+    // Two addresses contain a key, as if somebody had pasted it there. The link has been used.
     browser.get(&format!("/dashboard/keys/{key}")).expect(404);
     browser.get(&format!("/dashboard/keys?cursor={key}")).expect(200);
     browser.get(&used).expect(410);

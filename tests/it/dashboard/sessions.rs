@@ -1,4 +1,4 @@
-//! How long a session lasts, and how it ends.
+//! A session ends when it times out or when its owner signs out.
 
 use serde_json::json;
 
@@ -82,7 +82,7 @@ async fn idle_session_ends_after_half_an_hour() {
 }
 
 #[tokio::test]
-async fn busy_session_ends_after_twelve_hours() {
+async fn active_session_ends_after_twelve_hours() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -98,7 +98,7 @@ async fn busy_session_ends_after_twelve_hours() {
 }
 
 #[tokio::test]
-async fn signing_out_ends_the_session_for_every_copy_of_its_cookie() {
+async fn session_cookie_that_was_copied_is_useless_after_signing_out() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
@@ -142,11 +142,11 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     page.says("Sign in again");
     page.says("Tron & Agg");
     assert!(links_to(&page, LOGIN), "{page:?}");
-    // The same holds for a session that has expired.
+    // The page offers wallet sign-in after an expired session too.
     times::make_sessions_idle(&site.app, "30 minutes").await;
     idle.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     assert!(links_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
-    // It also holds if the browser has lost its cookie: signing out sets it again.
+    // If the browser has lost the cookie, signing out sets it again.
     let mut forgetful = signed_in_by_wallet(&site).await;
     forgetful.cookies.remove("tollgate_last");
     let out = forgetful.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await;
@@ -158,7 +158,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     idle.open_link(&link).await.expect_redirect("/dashboard/keys");
     assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
 
-    // The page offers nothing once the tenant has turned wallet sign-in off.
+    // The page offers no sign-in after the tenant has turned wallet sign-in off.
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "off"})).await.expect(200);
     let page = owner.get(SIGNED_OUT).await.expect(200);
     assert!(!links_to(&page, LOGIN), "{page:?}");
@@ -223,7 +223,7 @@ async fn non_ascii_cookie_of_another_site_does_not_break_a_session() {
 }
 
 #[tokio::test]
-async fn session_and_sign_out_are_effective_on_every_node() {
+async fn sign_in_and_sign_out_take_effect_on_every_node() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;

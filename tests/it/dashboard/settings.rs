@@ -1,11 +1,11 @@
-//! The dashboard settings of a tenant: only safe values are accepted.
+//! The dashboard settings of a tenant accept only safe values.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::{Value, json};
 
 use super::visitor::Site;
 
-/// A file that starts with these bytes, in base64.
+/// A file of this length that starts with these bytes, in base64.
 fn base64_file(beginning: &[u8], length: usize) -> String {
     let mut bytes = beginning.to_vec();
     bytes.resize(length.max(beginning.len()), 0);

@@ -1,4 +1,4 @@
-//! Sign-in by a wallet that signs a message.
+//! Owners sign in with a wallet that signs a message.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -12,7 +12,8 @@ use crate::harness::{OTHER_WALLET, WALLET};
 pub const LOGIN: &str = "/dashboard/tronagg/login";
 const VERIFY: &str = "/dashboard/tronagg/login/verify";
 
-/// The error for a nonce that was used, has expired, or does not fit its address, host or browser.
+/// The error for a nonce that was used, has expired, or belongs to another address, host or
+/// browser.
 const MESSAGE_UNUSABLE: &str = "This message was already used or has expired";
 
 /// A site whose tenant has this policy for wallet sign-in.
@@ -43,7 +44,7 @@ async fn count_accounts(site: &Site) -> i64 {
 }
 
 #[tokio::test]
-async fn a_wallet_signs_in_to_its_account() {
+async fn wallet_signs_in_to_its_account() {
     let site = site_with_policy("existing").await;
     site.app.wallet("7").await;
     let mut visitor = site.visitor();
@@ -83,7 +84,7 @@ async fn sign_in_message_names_the_host_account_nonce_and_expiry() {
 }
 
 #[tokio::test]
-async fn signature_is_accepted_in_every_supported_spelling() {
+async fn signature_is_accepted_in_every_supported_format() {
     let site = site_with_policy("existing").await;
     site.app.wallet("0").await;
     for number in 0..3 {
@@ -92,7 +93,7 @@ async fn signature_is_accepted_in_every_supported_spelling() {
         let signature = Wallet::first().sign(&page.message());
         let (body, v) = signature.split_at(signature.len() - 2);
         let spelling = match number {
-            // As tronpy writes it: v is 0 or 1, and there is no 0x prefix.
+            // tronpy writes v as 0 or 1, without the prefix 0x.
             0 => format!("{}{}", &body[2..], if v == "1b" { "00" } else { "01" }),
             1 => signature[2..].to_ascii_uppercase(),
             _ => format!("  {signature}\n"),
@@ -172,8 +173,8 @@ async fn message_is_valid_for_one_attempt_in_one_browser() {
     attacker.send_form(&attacker_page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
     attacker.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 
-    // That has not used the message up. A used message opens no second session, not even in the
-    // same browser.
+    // The attempt of the other browser has not used the message up. A used message opens no
+    // second session, not even in the same browser.
     let mut copy = visitor.clone();
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
     send_signature(&mut copy, &page, &signature).await.expect(400).says(MESSAGE_UNUSABLE);
@@ -210,21 +211,21 @@ async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
     let wallet = Wallet::first();
     let mut visitor = site.visitor();
     let page = request_message(&mut visitor, WALLET).await.expect(200);
-    // Only the stored expiry moves. The wallet signs the message as it was issued.
+    // Only the stored expiry changes. The message that the wallet signs stays the same.
     let expire = "UPDATE dashboard_sign_ins SET expires_at = expires_at - interval '5 minutes'";
-    sqlx::query(expire).execute(&site.app.pool).await.expect("the update");
+    sqlx::query(expire).execute(&site.app.pool).await.expect("the update succeeds");
     let signature = wallet.sign(&page.message());
     let page = send_signature(&mut visitor, &page, &signature).await.expect(400);
     page.says(MESSAGE_UNUSABLE);
 
-    // The nonce of one address, with the signature that would be right for another address.
+    // The form has the nonce of one address and a signature that is valid for another address.
     let second = Wallet::of(2);
     site.app.account(&site.app.tronagg, &second.address, "0").await;
     let signature = second.sign(&page.message().replace(WALLET, &second.address));
     let fields = [("address", second.address.as_str()), ("signature", signature.as_str())];
     visitor.send_form(&page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
 
-    // The nonce of one host, with the signature that would be right at another host.
+    // The form has the nonce of one host and a signature that is valid at another host.
     let page = request_message(&mut visitor, WALLET).await.expect(200);
     let message = page.message();
     assert_eq!(message.matches("127.0.0.1:8080").count(), 2, "{message}");

@@ -1,4 +1,5 @@
-//! How many sign-ins a client and its networks may begin. Strangers do not lock an owner out.
+//! A client and its networks may begin a limited number of sign-ins. Strangers cannot lock an owner
+//! out.
 
 use tollgate::{
     http::{ServerLimits, TrustedProxies},
@@ -172,9 +173,9 @@ async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
 }
 
 #[tokio::test]
-async fn ipv6_networks_of_56_and_48_bits_may_begin_4_and_16_times_as_many() {
+async fn ipv6_56_and_48_networks_may_begin_4_and_16_times_as_many_sign_ins_as_a_64_network() {
     let site = site_with_policy("create").await;
-    // Each /64 network begins ten for this address, less than its own limit.
+    // Each /64 network begins ten sign-ins for this address, which is below its own limit.
     let from_56 = |network: u16, times: u16| {
         let subnet = move |number: u16| (network << 8) | (number / 10);
         (0..times).map(move |number| format!("2001:db8:0:{:x}::1", subnet(number)))
@@ -183,7 +184,7 @@ async fn ipv6_networks_of_56_and_48_bits_may_begin_4_and_16_times_as_many() {
         let statuses = flood(&site, from_56(network, 161)).await;
         assert_eq!((&statuses[..160], statuses[160]), (&[200; 160][..], 429), "{network}");
     }
-    // 640 were begun: another /56 network of the same /48 network gets none.
+    // After 640 sign-ins, another /56 network of the same /48 network may begin none.
     assert_eq!(flood(&site, from_56(4, 1)).await, [429]);
     let refused = request_message(&mut visitor_from(&site, "2001:db8:0:ff00::1"), WALLET).await;
     assert_too_many_sign_ins(refused, WALLET);

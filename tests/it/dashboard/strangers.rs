@@ -154,7 +154,7 @@ async fn no_page_shows_data_of_another_account() {
                 page.does_not_say(secret);
             }
         }
-        // Lists are filtered by the id of the key. A page may repeat the id that was asked for.
+        // Lists can be filtered by the id of a key. A page may repeat the id from the request.
         for path in ["/dashboard/balance", "/dashboard/balance.csv"] {
             let page = visitor.get(&format!("{path}?key={id}")).await;
             assert!(matches!(page.status, 200 | 400 | 404), "{page:?}");
@@ -199,7 +199,7 @@ async fn cursor_of_another_account_shows_none_of_its_data() {
 }
 
 #[tokio::test]
-async fn api_and_admin_keys_open_no_page_and_a_session_calls_no_api() {
+async fn api_keys_and_admin_keys_open_no_page_and_a_session_cannot_call_the_api() {
     let site = Site::start().await;
     let victim = victim(&site).await;
     let mut visitor = site.visitor();
@@ -221,7 +221,7 @@ async fn api_and_admin_keys_open_no_page_and_a_session_calls_no_api() {
 }
 
 #[tokio::test]
-async fn form_of_one_account_makes_no_key_of_another() {
+async fn form_of_one_account_creates_no_key_in_another() {
     let site = Site::start().await;
     let app = &site.app;
     app.wallet("0").await;
@@ -242,7 +242,7 @@ async fn form_of_one_account_makes_no_key_of_another() {
     assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
     let made = handle.rotate_api_key_by_form(&claim, key_id, &text, 0).await;
     assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
-    // The form is not spent.
+    // The refused attempts have not used the form up.
     let handle = app.store.account(tenant, &own, &origin);
     handle.create_api_key_by_form(&claim, &text, &settings).await.expect("a key");
 }

@@ -46,7 +46,7 @@ pub struct Visitor {
 pub struct Page {
     pub status: u16,
     pub headers: HeaderMap,
-    /// The body as it was received.
+    /// The unchanged body.
     pub source: String,
 }
 
@@ -125,7 +125,7 @@ impl Visitor {
         self.send(Call::new("GET", path)).await
     }
 
-    /// Opens a link, and confirms it on the page that asks. Returns the response that follows.
+    /// Opens a link, and submits the confirmation page if there is one. Returns the last response.
     pub async fn open_link(&mut self, link: &str) -> Page {
         let page = self.get(link).await;
         if page.status == 200 { self.send_form(&page, "/dashboard/enter", &[]).await } else { page }
@@ -136,18 +136,18 @@ impl Visitor {
         self.send(from_our_page(form(path, fields))).await
     }
 
-    /// Opens a page and submits its form to `action`, with its hidden fields and these.
+    /// Opens a page and submits its form to `action`, with the hidden fields and with `fields`.
     pub async fn submit(&mut self, page: &str, action: &str, fields: &[(&str, &str)]) -> Page {
         let page = self.get(page).await.expect(200);
         self.send_form(&page, action, fields).await
     }
 
-    /// Submits the form to `action` of a page that is already open.
+    /// Submits the form to `action` on a page that is already open.
     pub async fn send_form(&mut self, page: &Page, action: &str, fields: &[(&str, &str)]) -> Page {
         self.send(page.submission(action, fields)).await
     }
 
-    /// Opens a page and begins to submit its form to `action` to a service that listens.
+    /// Opens a page and begins to submit its form to `action` over a connection to a service.
     pub async fn begin_form(
         &mut self,
         server: &Listening,
@@ -197,7 +197,7 @@ impl Visitor {
 }
 
 impl Page {
-    /// Asserts what holds for every response under `/dashboard`.
+    /// Asserts the headers and the status range of a response under `/dashboard`.
     fn check(&self, path: &str, url: &str) {
         for (name, value) in HEADERS {
             let values: Vec<_> = self.headers.get_all(*name).iter().collect();
@@ -231,7 +231,7 @@ impl Page {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The source of the page, unescaped as a person sees it.
+    /// The unescaped source of the page.
     pub fn text(&self) -> String {
         unescape(&self.source)
     }
@@ -288,7 +288,7 @@ impl Page {
         field.unwrap_or_else(|| panic!("no field {name}: {self:?}")).1
     }
 
-    /// The request that submits the form to `action` with its hidden fields and these.
+    /// The request that submits the form to `action`, with the hidden fields and with `fields`.
     #[track_caller]
     fn submission(&self, action: &str, fields: &[(&str, &str)]) -> Call {
         let hidden = self.hidden(action);
@@ -341,7 +341,7 @@ const HEADERS: &[(&str, &str)] = &[
     ("permissions-policy", "camera=(), microphone=(), geolocation=(), payment=(), usb=()"),
 ];
 
-/// The client address of visitors by default.
+/// The default client address of visitors.
 fn default_address() -> IpAddr {
     "192.0.2.7".parse().expect("an address")
 }
@@ -355,15 +355,15 @@ async fn exchange(router: &Router, call: Call, from: IpAddr) -> (u16, HeaderMap,
     (parts.status.as_u16(), parts.headers, body.to_vec())
 }
 
-/// The request of a form, without headers that tell its origin.
+/// The request that submits a form, without the headers that name its origin.
 pub fn form(path: &str, fields: &[(&str, &str)]) -> Call {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
     Call::new("POST", path).body("application/x-www-form-urlencoded", pairs.join("&"))
 }
 
-/// A request as a browser sends it from a page with the policy `no-referrer`: the origin is `null`,
-/// but `Sec-Fetch-Site` says that it is the same.
+/// Adds the headers that a browser sends from a page with the policy `no-referrer`: `Origin` is
+/// `null`, but `Sec-Fetch-Site` is `same-origin`.
 fn from_our_page(call: Call) -> Call {
     call.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
 }
