@@ -1,4 +1,4 @@
-//! A key that is reported as compromised.
+//! An owner reports a key as compromised.
 
 use serde_json::json;
 
@@ -48,7 +48,7 @@ async fn compromised_key_is_replaced_and_its_purchases_are_listed(scripts: Scrip
 
     world.reload().await;
     assert!(!world.source().await.contains(&new));
-    // The list of purchases can be opened again, from a chosen day on.
+    // The owner can open the list of purchases again, starting from a chosen day.
     world.open(&format!("/dashboard/keys/{}/purchases?since=2020-01-01", stolen.id)).await;
     world.says("=not(mine)").await;
     world.open(&format!("/dashboard/keys/{}", stolen.id)).await;

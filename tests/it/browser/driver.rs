@@ -1,4 +1,4 @@
-//! chromedriver, started for one test, and the commands that only chromedriver has.
+//! Starts chromedriver for one test, and sends it the commands that only chromedriver has.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -22,14 +22,14 @@ use crate::harness::cluster;
 /// The number of browsers that this process has started, for the names of their directories.
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
-/// A browser with its own profile, which is removed with the driver.
+/// A browser with its own profile. Dropping the driver removes the profile.
 pub struct Driver {
     process: Chromedriver,
     pub client: Client,
 }
 
-/// The chromedriver process, and its directory. Dropping it ends the process and the browser and
-/// removes the directory, also when a test fails.
+/// The chromedriver process and its directory. Dropping this value ends the process and the
+/// browser, and removes the directory, even if the test fails.
 struct Chromedriver {
     child: Child,
     directory: PathBuf,
@@ -65,7 +65,7 @@ impl Driver {
         downloads(&self.process.directory)
     }
 
-    /// The whole page, as a PNG.
+    /// A PNG of the whole page.
     pub async fn screenshot(&self) -> Vec<u8> {
         let metrics = self.devtools("Page.getLayoutMetrics", json!({})).await;
         let size = &metrics["cssContentSize"];
@@ -92,7 +92,7 @@ impl Chromedriver {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
-            // The browser joins the group. Otherwise it would outlive chromedriver.
+            // The browser joins the process group. Otherwise it would outlive chromedriver.
             .process_group(0)
             .spawn()
             .expect("chromedriver, which scripts/ensure-chromium.sh installs");
@@ -103,7 +103,7 @@ impl Chromedriver {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse().ok()
         });
-        // Further output must be read, or the pipe fills up and chromedriver blocks.
+        // If nobody reads the further output, the pipe fills up and chromedriver blocks.
         std::thread::spawn(move || lines.for_each(drop));
         (process, port.expect("a port in the output of chromedriver"))
     }
@@ -112,10 +112,10 @@ impl Chromedriver {
 impl Drop for Chromedriver {
     fn drop(&mut self) {
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
-        // The browser is in the group. If the group has ended already, there is nothing to do.
+        // The browser is in the process group. An error means that the group has already ended.
         let _ = group.map(|group| kill_process_group(group, Signal::KILL));
         let _ = self.child.wait();
-        // If this fails, the files stay in the temporary directory.
+        // An error leaves the files in the temporary directory.
         let _ = std::fs::remove_dir_all(&self.directory);
     }
 }
@@ -130,7 +130,7 @@ struct ChromeCommand {
 
 impl WebDriverCompatibleCommand for ChromeCommand {
     fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
-        let session = session.expect("the session is open as long as there is a client");
+        let session = session.expect("the session is open while its client exists");
         base.join(&format!("session/{session}/{}", self.path))
     }
 

@@ -20,8 +20,8 @@ async fn start(scripts: Scripts) -> World {
     world
 }
 
-/// Where the navigation and the content are: [right end of the navigation, its bottom, left end of
-/// the content, its top].
+/// Edges of the navigation and of the content: [right edge of the navigation, bottom edge of the
+/// navigation, left edge of the content, top edge of the content].
 async fn places(world: &World) -> [f64; 4] {
     let script = "const [nav, main] = ['#sections', '#main']
             .map(part => document.querySelector(part).getBoundingClientRect());
@@ -62,7 +62,7 @@ async fn first_visit_shows_what_to_do_in_three_steps(scripts: Scripts) {
     world.check_console().await;
 }
 
-/// The theme that the page shows: whether its background is dark.
+/// Whether the page shows the dark theme, judged by the colour of its background.
 async fn is_dark(world: &World) -> bool {
     let color = "const parts = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g);
         return parts.slice(0, 3).map(Number).reduce((a, b) => a + b) < 384";
@@ -85,7 +85,7 @@ async fn theme_follows_the_system_until_the_viewer_chooses_another() {
     assert!(!is_dark(&world).await);
     assert_eq!(stored_theme(&world).await, json!("light"));
     world.find("#theme[aria-label='Use the dark theme']").await;
-    // The choice holds on other pages, and on those of people who are signed out.
+    // The choice also applies to other pages, and to pages for visitors who are signed out.
     for path in ["/dashboard/balance", "/dashboard/tronagg/login", "/dashboard/keys"] {
         world.open(path).await;
         assert!(!is_dark(&world).await, "{path}");

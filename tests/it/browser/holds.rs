@@ -1,4 +1,4 @@
-//! Open holds, and voiding one.
+//! An owner finds an open hold and voids it.
 
 use serde_json::json;
 
@@ -8,9 +8,9 @@ use super::{
 };
 use crate::harness::WALLET;
 
-with_and_without_javascript!(owner_finds_an_open_hold_and_voids_it_after_a_page_that_asks);
+with_and_without_javascript!(owner_finds_an_open_hold_and_voids_it_after_a_confirmation_page);
 
-async fn owner_finds_an_open_hold_and_voids_it_after_a_page_that_asks(scripts: Scripts) {
+async fn owner_finds_an_open_hold_and_voids_it_after_a_confirmation_page(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("20").await;
     let key = world.app.key(&world.app.tronagg, WALLET).await;
@@ -22,7 +22,7 @@ async fn owner_finds_an_open_hold_and_voids_it_after_a_page_that_asks(scripts: S
         found.text("/status").to_owned()
     };
 
-    // The list of keys and the balance lead to the holds.
+    // The list of keys and the balance page link to the holds.
     world.sign_in_by_link(&world.app.tronagg, WALLET).await;
     world.click("#open-holds").await;
     world.is_at("/dashboard/holds").await;

@@ -1,4 +1,4 @@
-//! Creating, changing, rotating and revoking keys.
+//! An owner creates, changes, rotates and revokes keys.
 
 use serde_json::{Value, json};
 use time::Duration;
@@ -38,11 +38,11 @@ async fn list_keys(world: &World, status: &str) -> Vec<Value> {
     answer.data().to_vec()
 }
 
-/// Copies the new key as a person does, and returns it.
+/// Copies the new key with the copy button, and returns it.
 pub async fn copy_new_key(world: &World) -> String {
     let shown = world.text("#new-key").await;
     if world.scripts == Scripts::Off {
-        // The button is hidden, because it would do nothing.
+        // The copy button needs JavaScript, so the page hides it.
         assert!(!world.shows("#copy").await);
         return shown;
     }
@@ -80,7 +80,7 @@ async fn a_key_is_created_copied_used_and_revoked(scripts: Scripts) {
     assert!(made["expires_at"].is_string(), "{made}");
     assert_eq!(made["spend_limit"]["amount"], "10.500000");
 
-    // A reload does not show the key again, and creates no other.
+    // A reload neither shows the key again nor creates another key.
     world.reload().await;
     assert!(!world.source().await.contains(&key));
     assert_eq!(list_keys(&world, "all").await.len(), 1);
@@ -150,7 +150,7 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     assert_ne!(new, old.text);
     assert_eq!((world.status(&old.text).await, world.status(&new).await), (200, 200));
     if scripts == Scripts::On {
-        // The button leads on only if the box is ticked, and says so.
+        // The button works only if the box is ticked. Otherwise a message says so.
         world.click("#done").await;
         let live_text = "return document.querySelector('#live').textContent";
         assert_eq!(world.run(live_text).await, json!("Select the checkbox to continue."));
@@ -255,7 +255,7 @@ async fn times_can_be_switched_between_the_local_time_zone_and_utc() {
     let zone = json!({"timezoneId": "America/Lima"});
     world.driver.devtools("Emulation.setTimezoneOverride", zone).await;
     world.open("/dashboard/keys").await;
-    // The last day is 31 December, in Lima as in UTC.
+    // The last day is 31 December, both in Lima and in UTC.
     let expires = format!("tr[data-key='{}'] [data-label='Expires'] time", key.id);
     let in_lima = format!("31 Dec {last_year}, 19:00");
     assert_eq!(world.text(&expires).await, in_lima);

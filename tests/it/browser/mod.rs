@@ -1,5 +1,5 @@
-//! The dashboard in headless Chromium: every flow with JavaScript and without it, every page narrow
-//! and wide, light and dark.
+//! Tests of the dashboard in headless Chromium. They run every flow with and without JavaScript,
+//! and open every page at several widths, light and dark.
 //!
 //! `scripts/ensure-chromium.sh` and `scripts/ensure-axe.sh` install what these tests need. The
 //! tests save screenshots to `target/screenshots/`.

@@ -1,5 +1,5 @@
-//! Every page, narrow and wide, light and dark: none is wider than its window, axe finds no
-//! violation, the console stays empty, and a screenshot of each is saved.
+//! Opens every page at several widths, light and dark. No page is wider than its window, axe finds
+//! no violation, and the console stays empty. The tests save a screenshot of each page.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ async fn check_page(world: &World, name: &str) {
             let label = format!("{name}-{scheme}-{width}");
             world.set_viewport(width, scheme).await;
             world.check_width(&label).await;
-            // Without JavaScript axe cannot run. The page is the same.
+            // axe needs JavaScript. The page looks the same without JavaScript.
             if world.scripts == Scripts::On {
                 world.check_axe(&label).await;
                 world.save_screenshot(&label).await;
@@ -112,14 +112,14 @@ async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
 /// Spreads purchases and calls over the last day, so that the charts have something to show.
 async fn spread_over_a_day(world: &World, keys: &[&NewKey]) {
     let mut tx = world.app.pool.begin().await.expect("a transaction");
-    // Triggers refuse changes of these tables, so they must not run.
+    // Triggers on these tables refuse changes. This setting disables the triggers.
     let backdate = "SET LOCAL session_replication_role = replica;
         UPDATE ledger_entries SET created_at = created_at
             - ((SELECT max(seq) FROM ledger_entries) - seq) * interval '34 minutes';
         UPDATE purchases p SET created_at = e.created_at FROM ledger_entries e
             WHERE (e.account_id, e.seq) = (p.account_id, p.seq);
         UPDATE api_keys SET created_at = created_at - interval '40 days'";
-    sqlx::raw_sql(backdate).execute(&mut *tx).await.expect("the update");
+    sqlx::raw_sql(backdate).execute(&mut *tx).await.expect("the update succeeds");
     for (key, share) in keys.iter().zip([1_i32, 5, 2]) {
         let hint = format!("{}…{}", &key.text[..7], &key.text[42..]);
         let used = "INSERT INTO api_key_usage (account_id, key_id, hour, outcome, count)
@@ -134,7 +134,7 @@ async fn spread_over_a_day(world: &World, keys: &[&NewKey]) {
             WHERE hint = $1 ON CONFLICT (account_id, key_id) DO NOTHING";
         sqlx::query(last).bind(&hint).bind(share).execute(&mut *tx).await.expect("the last use");
     }
-    tx.commit().await.expect("the commit");
+    tx.commit().await.expect("the commit succeeds");
 }
 
 async fn key_pages(scripts: Scripts) {
@@ -206,7 +206,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     world.find("#new-key-disabled").await;
     check_page(world, "key-rotated-disabled").await;
 
-    // A rotated key gets no replacement, because its successor goes on working.
+    // A rotated key gets no replacement, because its successor keeps working.
     open_and_check_page(world, "key-compromised-rotated", &of(bot, "/compromised")).await;
     world.find("#not-replaced").await;
     world.click("#confirm-compromised").await;
@@ -228,7 +228,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
 async fn other_pages(scripts: Scripts) {
     let world = World::start(scripts).await;
     let SampleKeys { bot, .. } = create_sample_account(&world).await;
-    // An account in which nothing has happened yet.
+    // This account has no history.
     world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
     let link = world.link(&world.app.tronagg, OTHER_WALLET).await;
     open_and_check_page(&world, "enter", &link).await;
@@ -237,7 +237,7 @@ async fn other_pages(scripts: Scripts) {
     check_page(&world, "keys-none").await;
     open_and_check_page(&world, "balance-none", "/dashboard/balance").await;
 
-    // A link to another account.
+    // This link opens another account.
     let link = world.link(&world.app.tronagg, WALLET).await;
     open_and_check_page(&world, "change-account", &link).await;
     world.click("#continue-as").await;
@@ -310,7 +310,7 @@ async fn other_pages(scripts: Scripts) {
     world.find("#signature-error").await;
     check_page(&world, "sign-in-refused").await;
 
-    // The same client begins more sign-ins than it may.
+    // The same client begins more sign-ins than the limit allows.
     let mut other_browser = visitor::visitor_at(&world.app, &world.url);
     other_browser.address = "127.0.0.1".parse().expect("an address");
     let mut status = 0;
@@ -329,7 +329,7 @@ async fn other_pages(scripts: Scripts) {
     check_page(&world, "sign-in-too-many").await;
 }
 
-/// A PNG to use as a logo: a part of the open page.
+/// A screenshot of a part of the open page, to use as a logo.
 async fn logo(world: &World) -> Value {
     let clip = json!({"x": 0, "y": 0, "width": 64, "height": 32, "scale": 1});
     let parameters = json!({"format": "png", "clip": clip});
@@ -356,7 +356,7 @@ page_tests!(
 async fn api_documentation_works_under_its_content_security_policy() {
     let world = World::start(Scripts::On).await;
     world.open("/docs/").await;
-    // The page has read the document, and opens an operation.
+    // The page has loaded the document, so an operation can be opened.
     world.click(".opblock-summary-control").await;
     world.find(".opblock-body").await;
     // The browser reports violations of the policy on the console.
@@ -380,7 +380,7 @@ async fn tab_reaches_every_control_with_a_visible_focus_ring() {
         world.open(path).await;
         tab_through(&world, path).await;
     }
-    // "Done" can be reached too while it does not lead on yet.
+    // The Tab key also reaches the button "Done" while it is disabled.
     world.open("/dashboard/keys/new").await;
     world.fill("#name", "Arbitrage bot").await;
     world.click("#submit").await;
@@ -395,7 +395,7 @@ async fn tab_reaches_every_control_with_a_visible_focus_ring() {
 /// Presses Tab until the focus starts again, and asserts that it reaches every control of the page.
 /// Each control must be visible and have a focus ring.
 async fn tab_through(world: &World, page: &str) {
-    // A group of radio buttons has one stop, the chosen button; the arrow keys reach the others.
+    // Tab stops only at the chosen button of a radio group. The arrow keys reach the others.
     let mark_stops = "document.activeElement.blur();
         const all = [...document.querySelectorAll('a[href], button, select, summary, textarea, \
             input:not([type=hidden])')];
@@ -422,7 +422,7 @@ async fn tab_through(world: &World, page: &str) {
         return { place, what: stop.outerHTML.slice(0, 120), ring, seen };";
     let mut reached = BTreeSet::new();
     let mut last = Value::Null;
-    // A date field has a stop for each of its parts.
+    // Tab stops at each part of a date field.
     for _ in 0..expected.len() + 20 {
         press_tab(world).await;
         let stop = world.run(read_focus).await;
@@ -432,7 +432,8 @@ async fn tab_through(world: &World, page: &str) {
         }
         assert_eq!((&stop["ring"], &stop["seen"]), (&json!(true), &json!(true)), "{page}: {stop}");
         let place = stop["place"].as_u64();
-        reached.insert(place.unwrap_or_else(|| panic!("{page}: {stop} is no expected control")));
+        reached
+            .insert(place.unwrap_or_else(|| panic!("{page}: {stop} is not an expected control")));
         last = stop;
     }
     let missed: Vec<_> = (0_u64..)

@@ -1,4 +1,4 @@
-//! A stub of the wallet TronLink in the browser. The test decides what it signs.
+//! A stub of the wallet TronLink in the browser. The test chooses the signature.
 
 use serde_json::json;
 
@@ -8,8 +8,8 @@ use crate::harness::eventually;
 pub const LOGIN: &str = "/dashboard/tronagg/login";
 pub const VERIFY: &str = "/dashboard/tronagg/login/verify";
 
-/// Adds the wallet to every page that is opened from here on. A request for a signature waits in
-/// `window.asked` until the test answers it.
+/// Adds the wallet to every page that the browser opens after this call. A request for a signature
+/// waits in `window.asked` until the test answers it.
 pub async fn install(world: &World, address: &str) {
     let script = "(() => {
         const tronWeb = {
@@ -48,7 +48,7 @@ pub async fn request_message(world: &World, address: &str) -> String {
     message(world).await
 }
 
-/// Returns the message on the page. With JavaScript it is also sent to the wallet.
+/// Returns the message on the page. With JavaScript, the page also sends it to the wallet.
 pub async fn message(world: &World) -> String {
     world.find("#message").await;
     let shown = world.run("return document.querySelector('#message').textContent").await;
@@ -58,12 +58,12 @@ pub async fn message(world: &World) -> String {
         let is_asked = async || !world.run_or_null("return window.asked?.message").await.is_null();
         eventually("the wallet is asked", is_asked).await;
         let asked = world.run("return window.asked.message").await;
-        assert_eq!(asked, json!(shown), "the wallet gets the message that is shown");
+        assert_eq!(asked, json!(shown), "the wallet gets the message that the page shows");
     }
     shown
 }
 
-/// Submits the signature: from the wallet with JavaScript, otherwise typed into the form.
+/// Submits the signature. With JavaScript the wallet sends it, otherwise it is typed into the form.
 pub async fn submit_signature(world: &World, signature: &str) {
     match world.scripts {
         Scripts::On => {

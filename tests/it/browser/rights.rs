@@ -1,4 +1,4 @@
-//! What a session shows if the admin key that made its link has only some permissions.
+//! A session shows only what the permissions of the admin key behind its link allow.
 
 use serde_json::{Value, json};
 
@@ -15,8 +15,8 @@ with_and_without_javascript!(
 
 const NOT_INCLUDED: &str = "Your link does not include this page";
 
-/// An account with a purchase and an open hold, its key, and a browser in a session whose link was
-/// made by an admin key with these permissions.
+/// Starts a world with an account that has a purchase and an open hold. The browser signs in with a
+/// link from an admin key with these permissions. Returns the world and the account's key.
 async fn start(scripts: Scripts, permissions: &[&str]) -> (World, NewKey) {
     let world = World::start(scripts).await;
     world.app.wallet("20").await;
@@ -32,13 +32,13 @@ async fn start(scripts: Scripts, permissions: &[&str]) -> (World, NewKey) {
     (world, key)
 }
 
-/// The paths of the navigation.
+/// The paths that the navigation links to.
 async fn navigation(world: &World) -> Value {
     world.find("nav").await;
     world.run("return [...document.querySelectorAll('nav a')].map(a => a.pathname)").await
 }
 
-/// Asserts that no link or form of the page leads to a path that matches this expression.
+/// Asserts that no link and no form of the page has an address that matches this expression.
 async fn assert_leads_nowhere(world: &World, expression: &str) {
     let targets = format!(
         "return [...document.querySelectorAll('a[href], form')]
@@ -57,7 +57,7 @@ async fn session_without_keys_shows_the_money_and_no_key_page_or_button(scripts:
     assert!(world.text("#held").await.contains("2 TRX"));
     assert_leads_nowhere(&world, KEY_PAGES).await;
 
-    // A key in the statement leads to its purchases.
+    // The key of a statement entry links to the purchases of that key.
     let purchases = format!("/dashboard/keys/{}/purchases", key.id);
     world.click(&format!("#statement a[href='{purchases}']")).await;
     world.is_at(&purchases).await;

@@ -1,4 +1,4 @@
-//! Sign-in by link and by wallet, and signing out.
+//! Owners sign in by link or by wallet, and sign out.
 
 use serde_json::json;
 
@@ -14,7 +14,7 @@ use crate::{
 
 with_and_without_javascript!(
     link_signs_in_once_and_signing_out_ends_the_session,
-    link_without_a_referrer_signs_in_only_after_a_page_that_asks,
+    link_without_a_referrer_signs_in_only_after_a_confirmation_page,
     wallet_sign_in_creates_an_account,
     invalid_signature_is_refused_on_the_same_page,
 );
@@ -55,14 +55,14 @@ async fn link_signs_in_once_and_signing_out_ends_the_session(scripts: Scripts) {
     world.check_console().await;
 }
 
-async fn link_without_a_referrer_signs_in_only_after_a_page_that_asks(scripts: Scripts) {
+async fn link_without_a_referrer_signs_in_only_after_a_confirmation_page(scripts: Scripts) {
     let world = World::start(scripts).await;
     world.app.wallet("0").await;
     let tenant = &world.app.tronagg;
     let change = json!({"name": "TronAgg & Co", "return_origins": [world.url]});
     world.set_dashboard(tenant, change).await;
     let link = world.link(tenant, WALLET).await;
-    // Opening the link repeatedly does not use it up.
+    // Opening the link several times does not use it up.
     for _ in 0..2 {
         world.open(&link).await;
         let asked = world.text("#enter").await;
@@ -110,23 +110,23 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     let right = wallet.sign(&first);
     let spent = nonce(&world).await;
 
-    // The wallet of another account signs.
+    // The signature is from the wallet of another account.
     provider::submit_signature(&world, &Wallet::of(2).sign(&first)).await;
     assert_signature_refused(&world, &spent).await;
-    // The right signature, with the nonce that the failed attempt has used up.
+    // The signature is right, but the failed attempt has used up the nonce.
     let fresh = nonce(&world).await;
     provider::message(&world).await;
     let script = "document.querySelector('#signature-form [name=nonce]').value = arguments[0]";
     world.client().execute(script, vec![json!(spent)]).await.expect("the script runs");
     provider::submit_signature(&world, &right).await;
     assert_signature_refused(&world, &fresh).await;
-    // A message that has expired.
+    // The message has expired.
     let late = nonce(&world).await;
     let message = provider::message(&world).await;
     times::age_sign_ins(&world.app, "5 minutes").await;
     provider::submit_signature(&world, &wallet.sign(&message)).await;
     assert_signature_refused(&world, &late).await;
-    // A signature in the format of old wallets.
+    // The signature has the format of old wallets.
     let old = nonce(&world).await;
     let message = provider::message(&world).await;
     provider::submit_signature(&world, &wallet.sign_legacy(&message)).await;
@@ -139,7 +139,7 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     provider::submit_signature(&world, &wallet.sign(&message)).await;
     world.is_at("/dashboard/keys").await;
 
-    // An invalid address is refused on the same page, which keeps it.
+    // The same page refuses an invalid address and keeps it in the field.
     world.open(LOGIN).await;
     world.fill("#address", "TNotAnAddress").await;
     world.click("#continue").await;
@@ -154,7 +154,7 @@ async fn nonce(world: &World) -> String {
     nonce.await.as_str().expect("a text").to_owned()
 }
 
-/// Asserts that the page has an error beside the field and a new message to sign.
+/// Asserts that the page shows an error at the field and a new message to sign.
 async fn assert_signature_refused(world: &World, nonce_before: &str) {
     let is_new = async || {
         let script = "return document.querySelector('#signature-form [name=nonce]')?.value";

@@ -80,7 +80,7 @@ impl World {
         self.open_link(&link).await;
     }
 
-    /// Opens a link and confirms it on the page that asks, as after a click in a chat.
+    /// Opens a link as after a click in a chat, and confirms it on the confirmation page.
     pub async fn open_link(&self, link: &str) {
         self.open(link).await;
         self.click("#continue-as").await;
@@ -94,9 +94,9 @@ impl World {
     }
 }
 
-/// What a person does and sees.
+/// Actions and observations of a person at the browser.
 impl World {
-    /// Opens an address, which is a URL or a path of the service.
+    /// Opens a URL or a path of the service.
     pub async fn open(&self, address: &str) {
         let url = if address.starts_with('/') {
             format!("{}{address}", self.url)
@@ -148,7 +148,7 @@ impl World {
         self.find(selector).await.text().await.expect("a text")
     }
 
-    /// Waits until the browser is at this path, with any query.
+    /// Waits until the browser is at this path. The query may be any.
     pub async fn is_at(&self, path: &str) {
         let is_there = async || {
             let url = self.client().current_url().await;
@@ -171,14 +171,14 @@ impl World {
         self.find(selector).await.is_displayed().await.expect("an element")
     }
 
-    /// Sets a date field by script: how a date is typed depends on the locale.
+    /// Sets a date field by script, because the format for typing depends on the locale.
     pub async fn set_day(&self, selector: &str, day: &str) {
         let script = "document.querySelector(arguments[0]).value = arguments[1]";
         let done = self.client().execute(script, vec![json!(selector), json!(day)]).await;
         done.expect("a field");
     }
 
-    /// The source of the page, including what is not visible.
+    /// The source of the page, including invisible parts.
     pub async fn source(&self) -> String {
         self.client().source().await.expect("a page")
     }
@@ -207,8 +207,8 @@ impl World {
         let file = || {
             let mut files = std::fs::read_dir(&downloads).ok()?;
             let path = files.find_map(|file| Some(file.ok()?.path()))?;
-            // An incomplete download has another extension. Until it is complete, an empty file may
-            // reserve the name.
+            // An incomplete download has another extension. An empty file may reserve the name
+            // until the download is complete.
             let is_complete = path.extension()? == "csv" && path.metadata().ok()?.len() > 0;
             is_complete.then_some(path)
         };
@@ -230,7 +230,7 @@ impl World {
 
 /// Checks that every page must pass.
 impl World {
-    /// Asserts that the console has no messages but those about responses with a 4xx status.
+    /// Asserts that the console has no messages except about responses with a 4xx status.
     pub async fn check_console(&self) {
         for entry in self.driver.console().await {
             let message = entry["message"].as_str().unwrap_or_default();
