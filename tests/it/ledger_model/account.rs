@@ -33,8 +33,8 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
-    /// The rotation chains that have or had a spend limit: the number of entries when the first
-    /// limit was set, and the time of the newest entry then.
+    /// For each rotation chain that has or had a spend limit: the number of entries when the first
+    /// limit was set, and the time of the newest of these entries.
     counted: BTreeMap<usize, (usize, Timestamp)>,
     /// The request that voided each hold.
     voided: BTreeMap<HoldId, RequestId>,
@@ -60,7 +60,7 @@ pub struct BalanceChange {
 /// An operation and its idempotency key.
 type OperationKey = (&'static str, String);
 
-/// The decision that is recorded for an idempotency key.
+/// The recorded decision for an idempotency key.
 #[derive(Clone, Debug)]
 struct Record {
     body: Body,
@@ -157,7 +157,7 @@ impl Account {
             .collect()
     }
 
-    /// What is left of the spend limit of a key; it may be negative. `None` if it has no limit.
+    /// The remaining spend limit of a key, which may be negative. `None` if the key has no limit.
     pub fn left_of_limit(&self, now: Timestamp, key: usize) -> Option<i64> {
         let limit = self.keys.limit(key)?;
         let spender = self.keys.spender(key);
@@ -244,7 +244,7 @@ impl Account {
         operation: &RequestedOperation,
         attempt: i32,
     ) -> BatchOutcome {
-        // The effect of an earlier attempt stays, whatever happened to the key since.
+        // The effect of an earlier attempt stays, even if the key has changed since.
         if attempt > 1
             && let Some(effect) = self.earlier_effect(operation)
         {
@@ -365,7 +365,7 @@ impl Account {
         if amount > hold.amount {
             return refused(Refusal::HoldTooSmall { held: hold.amount });
         }
-        // A held amount already counts toward the limit of the chain that holds it.
+        // The amount of a hold already counts toward the limit of the chain that placed the hold.
         let is_same_chain = self.keys.spender(hold.key) == self.keys.spender(bought.key);
         if !is_same_chain && let Some(decline) = self.over_limit(at, bought.key, amount, request_id)
         {
@@ -448,7 +448,7 @@ impl Account {
         Ok(change)
     }
 
-    /// Refunds a purchase or a part of it once for the idempotency key.
+    /// Refunds a purchase or a part of a purchase once for the idempotency key.
     pub fn refund(
         &mut self,
         now: Timestamp,

@@ -4,7 +4,7 @@ use sqlx::PgPool;
 use time::{Date, Duration, OffsetDateTime};
 use tollgate::domain::timestamp::Timestamp;
 
-/// From now on the ledger of this database reads the time from a table. It stands still until
+/// Makes the ledger of this database read the time from a table. The time changes only with
 /// [`set`].
 pub async fn stop(pool: &PgPool, now: Timestamp) {
     for statement in [

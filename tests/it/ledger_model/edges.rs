@@ -1,5 +1,5 @@
-//! Edge cases that the random sequences rarely reach: the ends of days, months and holds to the
-//! microsecond, and the limits of columns.
+//! Edge cases that the random sequences rarely reach: the exact microsecond at which a day, a month
+//! or a hold ends, and the limits of columns.
 
 use serde_json::{Value, json};
 use tollgate::{
@@ -114,7 +114,7 @@ async fn hold_can_be_captured_until_a_microsecond_before_it_expires() {
     let captured = app.send(capture(&key, &first, json!({}))).await.expect(200);
     assert_eq!(captured.text("/captured"), "3.000000");
     clock::set(&app.pool, clock::at("2100-03-14T12:01:00Z")).await;
-    // The hold is shown as expired before it is released.
+    // The API shows the hold as expired before the ledger releases it.
     let shown = app.send(key.call("GET", &format!("/v1/holds/{second}"))).await.expect(200);
     assert_eq!(shown.text("/status"), "expired");
     assert_eq!(shown.text("/closed_at"), "2100-03-14T12:01:00.000000Z");
@@ -181,7 +181,8 @@ async fn successor_key_inherits_the_spending_and_holds_of_its_predecessor() {
         path: format!("/v1/accounts/{WALLET}/keys/{}", rotated.text("/id")),
     };
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
-    // The held amount already counts, so it can be captured although less is left.
+    // The held amount already counts toward the limit. So the key can capture it, although the
+    // remaining limit is lower.
     app.send(capture(&new, &held, json!({}))).await.expect(200);
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
     app.send(new.buy("1")).await.expect(201);
@@ -203,7 +204,7 @@ async fn spending_of_a_key_in_a_month_can_exceed_the_maximum_balance() {
         app.send(credit).await.expect(201);
         app.send(key.buy(all)).await.expect(201);
     }
-    // A limit that is set later is exceeded by far. Other keys can still buy.
+    // The spending far exceeds a limit that is set later. Other keys can still buy.
     let body = json!({"spend_limit": {"amount": "0.000001", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(body)).await.expect(200);
     let credit = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/credits"));

@@ -5,10 +5,10 @@ use tollgate::{
     store::Refusal,
 };
 
-/// The maximum of live keys in an account, and also of keys in rotation grace.
+/// The maximum number of live keys in an account, and also of keys in rotation grace.
 const MAX_KEYS: u16 = 5;
 
-/// The keys of one account. A key is identified by its index.
+/// The keys of one account. The index of a key identifies it.
 #[derive(Clone, Debug)]
 pub struct Keys(Vec<Key>);
 
@@ -26,8 +26,8 @@ struct Key {
 enum Life {
     Live,
     Revoked,
-    /// Rotated with grace. The grace has ended by the clock of the ledger, but not by the clock
-    /// that key changes use, so the key can still be changed.
+    /// Rotated with grace. The grace has ended on the clock of the ledger, but not on the clock
+    /// that key changes use. So the key can still change.
     Rotated,
 }
 
@@ -64,7 +64,7 @@ impl Keys {
         self.0[key].spender
     }
 
-    /// Why the key may not buy.
+    /// The reason why the key may not buy, if there is one.
     pub fn denial(&self, key: usize, suspended: bool) -> Option<Refusal> {
         let key = &self.0[key];
         let denial = match key.life {

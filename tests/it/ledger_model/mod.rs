@@ -1,8 +1,8 @@
-//! Compares the ledger with a model of it: for random sequences of operations, both return the same
+//! Compares the ledger with a model. For random sequences of operations, both return the same
 //! outcomes and have the same state after each step.
 //!
 //! The model has one thread and no database, and computes every sum from the entries. The ledger
-//! uses the clock of the model. Concurrency is not tested here.
+//! uses the clock of the model. These tests do not cover concurrency.
 
 mod account;
 mod clock;
@@ -44,10 +44,10 @@ prop_state_machine! {
 
 struct LedgerTest;
 
-/// A service on a database of its own, and the runtime for it.
+/// A service with its own database and its own runtime.
 struct Service {
     runtime: Runtime,
-    /// `None` while the database is being removed.
+    /// `None` while the test removes the database.
     world: Option<World>,
 }
 

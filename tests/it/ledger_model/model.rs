@@ -20,7 +20,7 @@ use super::{
     clock,
 };
 
-/// How long the fence of a batch keeps out its earlier attempts.
+/// How long the fence of a batch rejects earlier attempts of the batch.
 const FENCE_MICROS: i64 = 86_400_000_000;
 
 #[derive(Clone, Debug)]
@@ -29,7 +29,7 @@ pub struct Ledger {
     pub accounts: Vec<Account>,
     /// The fences of each account.
     fences: Vec<BTreeMap<BatchId, Fence>>,
-    /// How many ids the model has created.
+    /// The number of ids that the model has created.
     ids: u128,
 }
 
@@ -76,8 +76,8 @@ impl Ledger {
         }
     }
 
-    /// An attempt of a batch arrives at an account. Returns `false` if a later attempt arrived
-    /// first.
+    /// Records that an attempt of a batch arrives at an account. Returns `false` if a later attempt
+    /// arrived first.
     pub fn arrive(&mut self, account: usize, batch: BatchId, attempt: i32) -> bool {
         if self.is_fenced(account, batch, attempt) {
             return false;

@@ -1,5 +1,5 @@
-//! The model as proptest drives it: turns each transition into a concrete step with its expected
-//! result.
+//! The state machine for proptest. It turns each transition of the model into a concrete step with
+//! an expected result.
 
 use proptest::prelude::*;
 use proptest_state_machine::ReferenceStateMachine;
@@ -31,7 +31,8 @@ use super::{
 /// The initial number of keys in each account.
 const KEYS: usize = 2;
 
-/// Start times of the ledger. Grace periods, which use the real clock, have ended long before.
+/// Start times of the ledger. They are later than the ends of all grace periods, which use the real
+/// clock.
 const STARTS: [&str; 4] = [
     "2100-01-31T23:59:58Z",
     "2100-02-27T22:00:00Z",
@@ -39,7 +40,7 @@ const STARTS: [&str; 4] = [
     "2104-02-28T06:00:00Z",
 ];
 
-/// How many batches the state keeps, to send them again.
+/// The number of batches that the state keeps for a later resend.
 const REMEMBERED: usize = 6;
 
 /// A step for the service, with its expected result.
@@ -103,7 +104,7 @@ pub fn opening() -> IdempotencyKey {
     IdempotencyKey::parse("opening").expect("an idempotency key")
 }
 
-/// One of the items. 0 is the newest, and numbers wrap around.
+/// Picks an item. 0 is the newest, and numbers wrap around.
 fn pick<T: Clone>(items: &[T], which: usize) -> Option<T> {
     let index = items.len().checked_sub(1)? - which % items.len();
     items.get(index).cloned()
@@ -270,7 +271,7 @@ impl State {
     }
 
     fn late_attempt(&mut self, which: usize, is_first: bool) -> Step {
-        // An attempt never arrives later than the fence lasts.
+        // No attempt arrives after the fence has ended.
         let is_fenced = |batch: &&SentBatch| {
             let mut accounts = (0..ACCOUNTS).filter(|account| batch.is_for(*account));
             accounts.all(|account| self.ledger.is_fenced(account, batch.id, batch.attempt))
@@ -394,7 +395,7 @@ impl State {
         amount.max(1)
     }
 
-    /// The id of a hold. If no hold matches, an id that was never used.
+    /// The id of a hold, or an unused id if no hold matches.
     fn hold_of(&mut self, account: usize, pick_of: HoldPick) -> HoldId {
         let found = match pick_of {
             HoldPick::Open(which) => {
@@ -408,7 +409,7 @@ impl State {
     }
 }
 
-/// The ledger as proptest drives it.
+/// The reference state machine of proptest.
 pub struct Machine;
 
 impl ReferenceStateMachine for Machine {

@@ -10,12 +10,12 @@ use super::{keys::KeyAction, model::units};
 
 pub const ACCOUNTS: usize = 2;
 
-/// A transition. Its holds, keys and amounts are chosen when it is applied, so that a sequence
-/// stays valid when proptest removes parts of it.
+/// A transition. The state machine chooses its holds, keys and amounts when it applies the
+/// transition. So a sequence stays valid when proptest removes parts of the sequence.
 #[derive(Clone, Debug)]
 pub enum Transition {
     AdvanceClock(ClockStep),
-    /// The number of seconds.
+    /// Sets the clock back by this number of seconds.
     SetClockBack(i64),
     /// Releases the expired holds of all accounts.
     ReleaseHolds,
@@ -57,7 +57,7 @@ pub enum Transition {
 #[derive(Clone, Copy, Debug)]
 pub enum ClockStep {
     Micros(i64),
-    /// To the expiry of an open hold, or a little earlier.
+    /// Advances to the expiry of an open hold, or a little earlier.
     ToExpiry {
         hold: usize,
         before: i64,
@@ -116,7 +116,7 @@ pub enum AmountPick {
     Units(i64),
     /// This much more than the available balance.
     Available(i64),
-    /// This much more than what is left of the spend limit of the key.
+    /// This much more than the remaining spend limit of the key.
     Left(i64),
 }
 
@@ -127,7 +127,7 @@ pub struct KeyedBody {
     pub other_body: bool,
 }
 
-/// Which part of a hold or a purchase.
+/// The part of a hold or of a purchase that the request names.
 #[derive(Clone, Copy, Debug)]
 pub enum PartPick {
     /// The request has no amount.
@@ -170,7 +170,7 @@ fn which() -> impl Strategy<Value = usize> {
     0..6_usize
 }
 
-/// Exactly at a time, or a microsecond before it.
+/// The microseconds before a point in time: none or one.
 fn before() -> impl Strategy<Value = i64> {
     0..=1_i64
 }
@@ -251,8 +251,8 @@ fn key_action() -> impl Strategy<Value = KeyAction> {
     ]
 }
 
-/// One or several operations, of one account or of both; or only purchases, for which the ledger
-/// has a faster path when all of an account pass.
+/// A batch of mixed operations of one or both accounts, or a batch of purchases only. The ledger
+/// has a faster path for an account whose operations are all accepted purchases.
 fn batch() -> impl Strategy<Value = Transition> {
     let mixed = (prop::option::of(account()), prop::collection::vec(planned_operation(), 1..=6));
     let mixed = mixed.prop_map(|(account, mut planned)| {

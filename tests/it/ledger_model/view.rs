@@ -19,7 +19,8 @@ pub struct View {
     pub last_entry_at: Option<Timestamp>,
     pub entries: Vec<Entry>,
     pub holds: BTreeMap<HoldId, Hold>,
-    /// By the first key of each rotation chain: its keys share a spend counter.
+    /// Spend counters, by the first key of each rotation chain. All keys of a chain share a
+    /// counter.
     pub spent: BTreeMap<usize, Spent>,
 }
 
@@ -30,7 +31,7 @@ pub struct Entry {
     pub amount: i64,
     pub balance_after: i64,
     pub at: Timestamp,
-    /// Only for a purchase.
+    /// `None` unless the entry is a purchase.
     pub bought: Option<Bought>,
 }
 
@@ -53,7 +54,7 @@ pub struct Hold {
     pub purchase: Option<PurchaseId>,
 }
 
-/// The spending in the day and in the month of the newest purchase, and in total.
+/// The spending on the day of the newest purchase, in its month, and in total.
 #[derive(PartialEq, Debug)]
 pub struct Spent {
     pub day: Date,

@@ -1,4 +1,4 @@
-//! The service that the model is compared with.
+//! The service that the tests compare with the model.
 
 use sqlx::{
     AssertSqlSafe, Connection as _, Executor as _, PgConnection, Row as _,
@@ -35,18 +35,18 @@ pub struct World {
     pub app: App,
     accounts: Vec<Account>,
     batches: BatchConnection,
-    /// Reads what the service stored.
+    /// The connection that reads the stored state of the service.
     connection: PgConnection,
 }
 
 struct Account {
     id: AccountId,
     name: ExternalId,
-    /// In the order of the model.
+    /// The keys, in the order of the model.
     keys: Vec<KeyId>,
 }
 
-/// The result, or the refusal. Panics if the database fails.
+/// Returns the result or the refusal, and panics if the database fails.
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
         StoreError::Refused(refusal) => refusal,
@@ -94,7 +94,7 @@ impl World {
             Step::Nothing => {}
             Step::Clock(now) => clock::set(&self.app.pool, *now).await,
             Step::SetClockBack(now) => {
-                // Otherwise a hold that has already expired would be open again.
+                // Without this step, a hold that has already expired would be open again.
                 self.release_holds().await;
                 clock::set(&self.app.pool, *now).await;
             }
@@ -135,7 +135,7 @@ impl World {
         let Ok(options) = self.app.url.parse::<PgConnectOptions>() else { return };
         let Some(name) = options.get_database() else { return };
         let statement = format!("DROP DATABASE {name} WITH (FORCE)");
-        // Errors are ignored: a database that stays is removed with the cluster.
+        // The test ignores errors, because the harness removes the cluster with all databases.
         let connection = PgConnection::connect_with(&options.database("postgres")).await;
         if let Ok(mut connection) = connection {
             let _ = connection.execute(AssertSqlSafe(statement)).await;
@@ -228,7 +228,8 @@ impl World {
     }
 
     async fn apply(&mut self, batch: &SentBatch) -> Vec<BatchOutcome> {
-        // Waits for locks. A refused batch releases its lock only when its connection is returned.
+        // This query waits for locks. A refused batch keeps its lock until its connection returns
+        // to the pool.
         sqlx::query("SELECT FROM accounts FOR NO KEY UPDATE")
             .execute(&self.app.pool)
             .await
@@ -266,7 +267,8 @@ impl Account {
                            AND p.purchase_id = e.cause_id AND p.seq = e.seq
                        WHERE e.account_id = $1 ORDER BY e.seq";
         let entries = self.rows(connection, entries).await;
-        // An open hold whose time has passed has expired, even if it is not released yet.
+        // An open hold whose time has passed has expired, even if the ledger has not released it
+        // yet.
         let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
                             void_reason,
                             CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
