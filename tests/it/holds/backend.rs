@@ -1,4 +1,4 @@
-//! The backend of the tenant voids and lists holds of an account.
+//! The tenant's backend voids and lists holds of an account.
 
 use serde_json::{Value, json};
 
@@ -34,7 +34,7 @@ async fn backend_voids_any_open_hold_once_even_of_a_suspended_account() {
 }
 
 #[tokio::test]
-async fn backend_cannot_void_a_captured_or_expired_hold_and_leaves_a_voided_one() {
+async fn backend_cannot_void_a_captured_or_expired_hold_or_void_a_hold_twice() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -65,7 +65,7 @@ async fn backend_cannot_void_a_captured_or_expired_hold_and_leaves_a_voided_one(
 }
 
 #[tokio::test]
-async fn concurrent_voids_of_the_backend_write_one_audit_event() {
+async fn concurrent_voids_of_a_hold_by_the_backend_write_one_audit_event() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -75,7 +75,7 @@ async fn concurrent_voids_of_the_backend_write_one_audit_event() {
     let requests = [app.router.clone(), app.another_node().await]
         .map(|node| tokio::spawn(tower::ServiceExt::oneshot(node, call.clone().into_request())));
     app.wait_until_blocked(2).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit succeeds");
     for request in requests {
         let answer = request.await.expect("no panic").expect("an answer");
         assert_eq!(answer.status().as_u16(), 200);
@@ -112,7 +112,7 @@ async fn backend_lists_holds_of_an_account_by_status_and_by_key() {
     let page = list(&format!("{of_key}&limit=1")).await;
     let cursor = page.text("/next_cursor");
     assert_eq!(listed(&format!("{of_key}&limit=1&cursor={cursor}")).await, [ids[0].as_str()]);
-    // A cursor belongs to its filter.
+    // A cursor is valid only with the filter that it was created for.
     let path = format!("/v1/accounts/{wallet}/holds?limit=1&cursor={cursor}");
     let answer = app.send(app.tronagg.call("GET", &path)).await;
     assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["cursor"]);

@@ -112,13 +112,13 @@ async fn expired_hold_is_released_by_the_background_job() {
 }
 
 #[tokio::test]
-async fn purchase_can_spend_the_amount_of_an_expired_hold() {
+async fn purchase_can_spend_the_amount_of_an_expired_hold_before_its_release() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
     let id = app.send(hold(&key, "7")).await.expect(201).text("/id").to_owned();
     expire_holds(&app).await;
-    // No job runs here: the batch releases the hold itself.
+    // No background job runs in this test, so the batch itself releases the hold.
     app.send(key.buy("10")).await.expect(201);
     let found = app.send(key.call("GET", &format!("/v1/holds/{id}"))).await.expect(200);
     assert_eq!(found.text("/status"), "expired");

@@ -1,4 +1,4 @@
-//! How many open holds a key and an account may have.
+//! A key and an account may have a limited number of open holds.
 
 use serde_json::json;
 use tollgate::{
@@ -15,7 +15,7 @@ use uuid::Uuid;
 use super::calls::{hold, revoke, void};
 use crate::harness::{App, app::NewKey};
 
-/// Adds copies of a hold, as holds of a key of its account.
+/// Adds copies of the account's hold. The copies belong to the key `holder`.
 async fn copy_hold(app: &App, holder: &NewKey, number: i32) {
     let key_id = holder.id.parse::<KeyId>().expect("an id").uuid();
     let mut tx = app.pool.begin().await.expect("a transaction");
@@ -37,7 +37,7 @@ async fn copy_hold(app: &App, holder: &NewKey, number: i32) {
     .execute(&mut *tx)
     .await
     .expect("the held amount is updated");
-    tx.commit().await.expect("the commit");
+    tx.commit().await.expect("the commit succeeds");
 }
 
 #[tokio::test]
@@ -54,7 +54,7 @@ async fn key_has_at_most_200_open_holds_and_leaves_room_for_other_keys() {
     let requests = nodes
         .map(|node| tokio::spawn(tower::ServiceExt::oneshot(node, hold(&key, "1").into_request())));
     app.wait_until_blocked(2).await;
-    lock.commit().await.expect("the commit");
+    lock.commit().await.expect("the commit succeeds");
     let mut statuses = Vec::new();
     for request in requests {
         statuses.push(request.await.expect("no panic").expect("an answer").status().as_u16());
@@ -128,7 +128,7 @@ async fn account_has_at_most_1000_open_holds() {
         refused.text("/detail"),
         "The account has 1000 open holds and may not have more. Capture or void one of them first."
     );
-    // A replay of an earlier hold is not limited.
+    // The limit does not apply to the replay of an earlier hold.
     app.send(hold(&key, "1").idempotency_key("last")).await.expect(201);
     app.send(void(&key, &id)).await.expect(200);
     app.send(hold(&key, "1")).await.expect(201);

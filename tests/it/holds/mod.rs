@@ -1,4 +1,4 @@
-//! Holds: each is captured, voided or expired exactly once.
+//! Every hold is captured, voided or expired exactly once.
 
 mod backend;
 mod calls;

@@ -34,7 +34,7 @@ async fn concurrent_capture_void_and_expiry_close_a_hold_once() {
                 sqlx::query(statement).execute(&mut *lock).await.expect("the hold has expired");
             }
         }
-        lock.commit().await.expect("the commit");
+        lock.commit().await.expect("the commit succeeds");
         let mut statuses = Vec::new();
         for answer in requests {
             statuses.push(answer.await.expect("no panic").expect("an answer").status().as_u16());
@@ -77,7 +77,7 @@ async fn capture_and_concurrent_revoke_of_the_holder_close_a_hold_once() {
             requests[which] = Some(tokio::spawn(tower::ServiceExt::oneshot(node, request)));
             app.wait_until_blocked(i64::try_from(number + 1).expect("at most two")).await;
         }
-        lock.commit().await.expect("the commit");
+        lock.commit().await.expect("the commit succeeds");
         let mut statuses = Vec::new();
         for request in requests.into_iter().flatten() {
             statuses.push(request.await.expect("no panic").expect("an answer").status().as_u16());

@@ -1,4 +1,4 @@
-//! Holds of a key that is revoked, rotated or expired.
+//! Revoking a key voids its open holds. A rotation or an expiry leaves them open.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ async fn revoking_a_key_voids_its_open_holds_and_no_others() {
         let hold = find(&app, &other, id).await;
         assert_eq!((hold.text("/status"), hold.text("/void_reason")), ("voided", "key_revoked"));
         assert_ne!(hold.json["closed_at"], Value::Null);
-        // Another key gets what it gets for every voided hold.
+        // Another key gets the same responses as for any voided hold.
         let refused = app.send(capture(&other, id, json!({}))).await;
         let refused = refused.expect_problem(409, "hold_not_open");
         assert_eq!(refused.text("/hold_status"), "voided");
@@ -92,7 +92,7 @@ async fn rotation_and_expiry_of_a_key_leave_its_holds_open_for_its_successor() {
         let new = rotate(&app, &old, grace_seconds).await;
         assert_eq!(find(&app, &new, &id).await.text("/status"), "open");
         let captured = app.send(capture(&new, &id, json!({}))).await.expect(200);
-        // The hold keeps its key; the purchase has the key that captured it.
+        // The hold keeps its key. The purchase names the key that captured the hold.
         assert_eq!(captured.text("/key_id"), old.id);
         let path = format!("/v1/purchases/{}", captured.text("/purchase_id"));
         assert_eq!(app.send(new.call("GET", &path)).await.expect(200).text("/key_id"), new.id);
