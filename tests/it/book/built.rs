@@ -17,7 +17,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(root().join(path)).expect("a file of UTF-8")
 }
 
-/// The built pages with their text.
+/// The paths of the built pages, with their content.
 fn pages() -> Vec<(PathBuf, String)> {
     let pages = files_below(Path::new(BOOK), "html").into_iter().map(|path| {
         let text = read(&path);
@@ -30,7 +30,7 @@ fn fault(path: &Path, line: usize, what: &str) -> String {
     format!("{}:{line}: {what}", path.display())
 }
 
-/// One sentence for everything that the Content-Security-Policy forbids.
+/// One sentence for each part of a page that the Content-Security-Policy forbids.
 fn forbidden(path: &Path, html: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for tag in tags(html) {
@@ -57,8 +57,7 @@ fn forbidden(path: &Path, html: &str) -> Vec<String> {
     faults
 }
 
-/// Whether a browser fetches what the attribute names. It follows a link only if a reader wants it
-/// to.
+/// Whether a browser fetches the address in the attribute without a click.
 fn loads(tag: &Tag, attribute: &str) -> bool {
     match attribute {
         "src" | "srcset" | "data" | "poster" | "action" | "formaction" => true,
@@ -116,7 +115,7 @@ fn scripts_and_styles_of_the_book_evaluate_no_text_and_load_nothing_foreign() {
         [("js", ["eval(", "new Function", "import("]), ("css", ["@import", "http:", "https:"])]
     {
         for path in files_below(Path::new(BOOK), extension) {
-            // The index of the search has the words of the pages.
+            // The search index contains the words of all pages.
             if path.ends_with("searchindex.js") {
                 continue;
             }
@@ -141,7 +140,7 @@ fn links_of_built_pages_lead_to_pages_and_ids_of_the_book() {
 }
 
 #[test]
-fn built_page_has_one_main_heading_a_language_and_a_mark_in_the_contents() {
+fn built_page_has_one_main_heading_a_language_and_a_mark_in_the_table_of_contents() {
     let mut faults = Vec::new();
     for (path, html) in pages() {
         let tags = tags(&html);

@@ -1,4 +1,4 @@
-//! Every command and flag of Tollgate that the documents show exists.
+//! Every command and flag of Tollgate in the documents exists.
 
 use clap::{Command, CommandFactory as _};
 use tollgate::cli::Cli;
@@ -8,7 +8,7 @@ use super::{
     markdown::{Block, Document, Found},
 };
 
-/// Languages of blocks that have commands. Other blocks, such as `text`, have output.
+/// Languages of blocks that contain commands. Other blocks, such as `text`, contain output.
 const OF_COMMANDS: [&str; 6] = ["", "sh", "bash", "console", "ini", "systemd"];
 
 /// Words after which another command begins.
@@ -81,12 +81,12 @@ fn joined_lines(block: &Block) -> Vec<Found> {
     lines
 }
 
-/// What is wrong with a call, of which these are the words after the program's name.
+/// The fault in a call of Tollgate. `words` are the words after the program's name.
 fn fault_in_call<'a>(program: &Command, words: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut command = program;
     let mut name = "tollgate".to_owned();
     for word in words {
-        // Synopses have optional words in brackets.
+        // A synopsis has its optional words in brackets.
         let word = word.trim_matches(['[', ']']);
         // `tollgate = …` is a line of a configuration file.
         if word == "--" || word == "=" || word.starts_with('#') {
@@ -111,7 +111,7 @@ fn fault_in_call<'a>(program: &Command, words: impl Iterator<Item = &'a str>) ->
     None
 }
 
-/// The name in what follows `--`, without a value.
+/// The name of a flag, given the text after `--`, which may end with a value.
 fn flag_name(flag: &str) -> &str {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
     &flag[..flag.find(|c: char| !is_part(c)).unwrap_or(flag.len())]
@@ -121,7 +121,7 @@ fn has_flag(command: &Command, flag: &str) -> bool {
     command.get_arguments().any(|argument| argument.get_long() == Some(flag))
 }
 
-/// Whether a command, or a command below it, has the flag.
+/// Whether a command or one of its subcommands has the flag.
 fn has_flag_anywhere(command: &Command, flag: &str) -> bool {
     has_flag(command, flag)
         || command.get_subcommands().any(|subcommand| has_flag_anywhere(subcommand, flag))

@@ -13,7 +13,7 @@ use super::{
     markdown::{Block, Document},
 };
 
-/// One sentence for each thing that the page of a code lacks.
+/// One sentence for each required part that the page of a code lacks.
 fn faults_of_page(page: &Document, code: ProblemCode) -> Vec<String> {
     let mut faults = Vec::new();
     let title = page.prose.lines().next().unwrap_or_default();

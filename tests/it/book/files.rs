@@ -1,4 +1,4 @@
-//! The documents that the rules read.
+//! Finds and reads the documents for the rules.
 
 use std::path::{Path, PathBuf};
 
@@ -23,8 +23,8 @@ pub fn readme_and_book() -> Vec<Document> {
     [PathBuf::from("README.md")].into_iter().chain(pages).map(read).collect()
 }
 
-/// The files of a folder and its subfolders with this extension, in order. Paths are those in the
-/// repository.
+/// The sorted paths of all files with this extension in a folder and its subfolders. They are
+/// relative to the root of the repository.
 pub fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let entries = std::fs::read_dir(root().join(folder));

@@ -1,4 +1,4 @@
-//! Reads the tags of a page.
+//! Reads the tags of an HTML page.
 
 use super::markdown::line_of;
 
@@ -7,7 +7,7 @@ pub struct Tag {
     pub line: usize,
     pub name: String,
     pub attributes: Vec<(String, String)>,
-    /// Where the text after the tag begins.
+    /// The offset at which the text after the tag begins.
     pub end: usize,
 }
 
@@ -37,8 +37,8 @@ pub fn tags(html: &str) -> Vec<Tag> {
     tags
 }
 
-/// Reads a tag whose name `text` begins with. Returns its name, its attributes, and the text after
-/// it.
+/// Reads a tag. `text` begins with the name of the tag. Returns the name, the attributes and the
+/// text after the tag.
 fn read_tag(text: &str) -> (String, Vec<(String, String)>, &str) {
     let ends_name = |c: char| c.is_whitespace() || matches!(c, '>' | '/' | '=');
     let (name, mut rest) = text.split_at(text.find(ends_name).unwrap_or(text.len()));
@@ -61,7 +61,7 @@ fn read_tag(text: &str) -> (String, Vec<(String, String)>, &str) {
     }
 }
 
-/// Reads the value that `text` begins with. Returns it and the text after it.
+/// Reads the value at the start of `text`. Returns the value and the text after it.
 fn read_value(text: &str) -> (&str, &str) {
     for quote in ['"', '\''] {
         if let Some(quoted) = text.strip_prefix(quote) {

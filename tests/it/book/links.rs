@@ -7,7 +7,7 @@ use super::{
     markdown::Document,
 };
 
-/// What a path of the repository leads to.
+/// The target of a path in the repository.
 enum Target {
     Missing,
     /// A Markdown file with these ids.
@@ -25,7 +25,7 @@ fn look_up(path: &Path) -> Target {
     }
 }
 
-/// One sentence for each link of the document that does not lead to what it names.
+/// One sentence for each broken link of the document.
 fn broken_links(document: &Document, look_up: impl Fn(&Path) -> Target) -> Vec<String> {
     let links = document.links();
     let internal = links.iter().filter(|link| !is_external(&link.text));

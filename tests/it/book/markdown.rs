@@ -11,8 +11,8 @@ pub struct Document {
     /// The path in the repository.
     pub path: PathBuf,
     pub blocks: Vec<Block>,
-    /// The text with blanks in place of blocks of code and comments, so that lines and offsets are
-    /// those of the file.
+    /// The text, with spaces in place of blocks of code and comments. So the lines and offsets
+    /// match those of the file.
     pub prose: String,
 }
 
@@ -66,7 +66,7 @@ impl Document {
         format!("{}:{line}: {what}", self.path.display())
     }
 
-    /// The inline code. A line break in it is a space.
+    /// The inline code, with spaces in place of line breaks.
     pub fn inline_code(&self) -> Vec<Found> {
         let text = |range: Range<usize>| {
             let words = self.prose[range].trim_matches('`').split_whitespace();
@@ -116,7 +116,7 @@ impl Document {
         headings
     }
 
-    /// The ids of the headings, as mdBook and GitHub make them, and those that HTML sets.
+    /// The ids of the headings, as mdBook and GitHub generate them, and the ids that HTML tags set.
     pub fn ids(&self) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -144,7 +144,7 @@ impl Document {
     }
 }
 
-/// The line, from 1, that has this offset.
+/// The line of this offset. The first line is 1.
 pub fn line_of(text: &str, offset: usize) -> usize {
     text[..offset].matches('\n').count() + 1
 }
@@ -157,7 +157,7 @@ fn opening_fence(line: &str) -> Option<(&str, &str)> {
     (fence.len() >= 3 && !info.contains('`')).then_some((fence, info.trim()))
 }
 
-/// As many blanks as the text has bytes. Line breaks stay.
+/// Replaces each byte of the text with a space. Line breaks stay.
 fn blank(text: &str) -> String {
     text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
@@ -175,14 +175,14 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// Where the text has inline code, with its backticks.
+/// The ranges of the inline code in the text, with its backticks.
 fn code_spans(text: &str) -> Vec<Range<usize>> {
     let ticks_at = |at: usize| text[at..].bytes().take_while(|byte| *byte == b'`').count();
     let mut spans = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find('`').map(|offset| at + offset) {
         let ticks = ticks_at(start);
-        // Code ends in its paragraph, with as many backticks as it began with.
+        // Inline code ends in the same paragraph, with as many backticks as at its start.
         let paragraph_end = text[start..].find("\n\n").map_or(text.len(), |length| start + length);
         at = start + ticks;
         let mut from = at;
@@ -198,7 +198,7 @@ fn code_spans(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// The target of a link that `text` begins with.
+/// The target of a link. `text` begins with the target.
 fn target(text: &str) -> &str {
     let text = text.trim_start();
     if let Some(rest) = text.strip_prefix('<') {

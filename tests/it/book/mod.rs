@@ -1,9 +1,9 @@
-//! Rules for the book of `docs/` and the other Markdown files: links, the table of contents, one
-//! page for each problem code, and commands, settings and paths that exist. The built pages need no
-//! inline script and no inline style.
+//! Rules for the book in `docs/` and the other Markdown files. Links, commands, settings and paths
+//! lead to something that exists. The table of contents is complete, and every problem code has a
+//! page. The built pages have no inline script and no inline style.
 //!
 //! Each rule is a function of documents, so that a test can show that it fails for a small document
-//! in memory. A fault begins with the file and the line. No test needs mdBook.
+//! in memory. Each fault begins with the file and the line. No test needs mdBook.
 
 mod built;
 mod commands;

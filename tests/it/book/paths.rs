@@ -1,4 +1,4 @@
-//! Every path of the API that the documents show is in the OpenAPI document.
+//! Every path of the API in README and the book is in the OpenAPI document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -23,7 +23,7 @@ fn paths_of_the_api() -> Paths {
     paths
 }
 
-/// One sentence for each path in inline code, and in blocks of commands, that does not exist.
+/// One sentence for each path in inline code or in a block of commands that does not exist.
 fn unknown_paths(document: &Document, paths: &Paths) -> Vec<String> {
     let mut faults = Vec::new();
     for code in document.inline_code() {
@@ -44,7 +44,7 @@ fn unknown_paths(document: &Document, paths: &Paths) -> Vec<String> {
     faults
 }
 
-/// What is wrong with the path that `text` begins with. `method` is the word before it.
+/// The fault in the path at the start of `text`. `method` is the word before the path.
 fn fault_in_path(method: Option<&str>, text: &str, paths: &Paths) -> Option<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "/_-.{}$…<>*".contains(c);
     let shown = &text[..text.find(|c: char| !is_part(c)).unwrap_or(text.len())];
@@ -61,8 +61,8 @@ fn fault_in_path(method: Option<&str>, text: &str, paths: &Paths) -> Option<Stri
     (!has_method).then(|| format!("the API has no `{method} {shown}`"))
 }
 
-/// Whether a path of the document is one of this path of the API, whose parameters may have any
-/// text. A last part `…` stands for any rest, and so does a variable of a shell.
+/// Whether the path in a document matches a path of the API. A parameter matches any text. The last
+/// part `…`, or a variable of a shell, matches any rest.
 fn is_like(shown: &str, path: &str) -> bool {
     let mut parts = path.split('/');
     let mut shown = shown.split('/').peekable();

@@ -54,7 +54,7 @@ fn table_of_contents_lists_problem_codes_in_their_order() {
     assert_eq!(
         listed.collect::<Vec<_>>(),
         codes.collect::<Vec<_>>(),
-        "{} lists other codes than ProblemCode::ALL",
+        "{} does not list the codes in the order of ProblemCode::ALL",
         summary.path.display()
     );
 }

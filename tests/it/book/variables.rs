@@ -1,4 +1,4 @@
-//! Every variable that the documents name is one that a program reads.
+//! A program reads every variable that the documents name.
 
 use std::collections::BTreeSet;
 
@@ -20,7 +20,7 @@ fn known_variables() -> BTreeSet<String> {
 }
 
 /// One sentence for each name with the prefix that no program reads. A name that ends with `_`, as
-/// in `TOLLGATE_MAX_…`, stands for all that begin with it.
+/// in `TOLLGATE_MAX_…`, stands for all variables that begin with this name.
 fn unknown_variables(document: &Document, known: &BTreeSet<String>) -> Vec<String> {
     let blocks = document.blocks.iter().map(|block| (block.line, block.text.as_str()));
     let mut faults = Vec::new();
