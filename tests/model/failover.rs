@@ -1,5 +1,5 @@
-//! Two servers: a primary, and a standby that is promoted. The old primary goes on answering reads,
-//! and acknowledges no commit.
+//! A failover between two database servers. After the standby is promoted, the old primary still
+//! answers reads, but acknowledges no commit.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ use super::{
     yield_randomly,
 };
 
-/// What a server has committed, and shows.
+/// The state that a server has committed and shows to readers.
 #[derive(Clone, Default)]
 struct Server {
     revoked: bool,
@@ -34,11 +34,11 @@ struct Server {
 #[derive(Default)]
 struct Servers {
     old: Server,
-    /// `None`: it is a standby, which nobody reads.
+    /// `None` while it is a standby, because nobody reads a standby.
     new: Option<Server>,
 }
 
-/// Which of the servers a connection leads to.
+/// The server at the other end of a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Which {
     Old,
@@ -62,7 +62,7 @@ impl Servers {
         }
     }
 
-    /// A balancer may lead a new connection to any server that is not a standby.
+    /// Picks the server of a new connection. A balancer may choose any server except a standby.
     fn any(&self) -> Which {
         if self.new.is_some() && thread_rng().gen_range(0..2) == 0 {
             Which::New
@@ -87,15 +87,15 @@ impl Servers {
     }
 }
 
-/// Which answers a node uses.
+/// The rule that says which answers a node uses.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// Those of the server that granted the lease.
+    /// The node uses only answers of the server that granted the lease.
     SameServer,
-    /// Those of whatever server a connection leads to.
+    /// The node uses the answers of any server.
     AnyServer,
-    /// With a lease, the answers of the server that granted it. Without a lease, the answers of a
-    /// server that has the node's newest renewal.
+    /// With a lease, the node uses the answers of the server that granted the lease. Without a
+    /// lease, it uses the answers of a server that has its newest renewal.
     NewestRenewal,
 }
 
@@ -152,8 +152,8 @@ impl World {
         self.servers.lock().expect("no panic")
     }
 
-    /// A node that renews its lease and applies notices. It opens a new session when its server does
-    /// not acknowledge a renewal, and once at a random time.
+    /// Renews the lease of a node and applies notices. The node opens a new session when its server
+    /// does not acknowledge a renewal, and once at a random time.
     fn keep_lease(&self) {
         let lost_at = thread_rng().gen_range(0..8);
         let mut session = None;
@@ -207,15 +207,15 @@ impl World {
         (which, received)
     }
 
-    /// The standby is promoted with everything that was acknowledged.
+    /// Promotes the standby, which has every acknowledged commit.
     fn promote(&self) {
         yield_randomly();
         let mut servers = self.servers();
         servers.new = Some(servers.old.clone());
     }
 
-    /// Revokes the key on another node, which is on the present primary, and waits for a lease from
-    /// when it has read the renewals there.
+    /// Revokes the key on another node, which is connected to the current primary. This node reads
+    /// the renewals there, and then waits for one lease.
     fn revoke(&self) {
         yield_randomly();
         {
@@ -270,7 +270,7 @@ fn revoke_during_a_failover(rule: Rule) {
 }
 
 #[test]
-fn no_verification_passes_a_revoked_key_although_its_node_reads_a_deposed_primary() {
+fn no_verification_passes_a_revoked_key_even_if_its_node_still_reads_the_old_primary() {
     let check = || revoke_during_a_failover(Rule::SameServer);
     shuttle::check_random(check, SCHEDULES);
     shuttle::check_pct(check, SCHEDULES, 4);

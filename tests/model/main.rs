@@ -1,8 +1,10 @@
 //! Runs the cache and the lease under a model checker, shuttle, which tries different schedules of
-//! the threads. With the feature `model`, they use the synchronization primitives of shuttle.
+//! the threads. With the feature `model`, the cache and the lease use the synchronization
+//! primitives of shuttle.
 //!
-//! The claim: a verification that begins after a change has returned does not use a verdict from
-//! before the change. Four tests show that the checker finds a violation of the protocol.
+//! The tests prove that a verification never uses a verdict from before a change if it begins after
+//! the change has returned. Five tests break a rule of the protocol, and show that the checker
+//! finds the violation.
 
 mod failover;
 
@@ -34,10 +36,10 @@ use tollgate::{
 };
 use uuid::Uuid;
 
-/// The number of schedules for a check that must find nothing.
+/// The number of schedules for a check that must find no violation.
 const SCHEDULES: usize = 5_000;
 
-/// The maximum for a check that ends when it finds a violation.
+/// The maximum number of schedules for a check that ends when it finds a violation.
 const MAX_SCHEDULES: usize = 1_000_000;
 
 const SERVER: ServerId = ServerId::started_at(1);
@@ -63,7 +65,7 @@ fn verdict(is_live: bool) -> Verdict {
 }
 
 thread_local! {
-    /// The clock of this machine. All threads of a model run on one thread of the machine.
+    /// The clock of a model. All threads of a model run on one thread of the operating system.
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
@@ -123,16 +125,17 @@ impl KeyLookup for Database {
     }
 }
 
-/// How the reader inserts a row into the cache after a miss.
+/// The ticket with which the reader inserts a row into the cache after a miss.
 #[derive(Clone, Copy)]
 enum Insert {
-    /// With the ticket from before the read.
+    /// A ticket from before the read.
     ByTicket,
-    /// With a ticket from after the read, which checks nothing.
+    /// A ticket from after the read, which detects no change.
     Unchecked,
 }
 
-/// One thread reads the key and caches it, while another one changes it. Then the cache is checked.
+/// One thread reads and caches the key, while another thread changes the key. Asserts that the
+/// cache has no stale row afterwards.
 fn insert_during_a_change(insert: Insert) {
     let cache = Arc::new(KeyCache::new(16));
     let database = Arc::new(Database::default());
@@ -151,7 +154,7 @@ fn insert_during_a_change(insert: Insert) {
     };
     database.state().revoked = true;
     cache.invalidate(hash.tag());
-    // From here on the change has returned. The reader may still be running.
+    // The change has returned, but the reader may still be running.
     for _ in 0..2 {
         if let Found::Hit(verdict) = cache.look_up(&hash) {
             assert!(verdict.is_err(), "a stale row entered the cache");
@@ -165,7 +168,7 @@ fn insert_during_a_change(insert: Insert) {
 }
 
 #[test]
-fn row_read_before_a_change_never_enters_the_cache_after_it() {
+fn row_that_was_read_before_a_change_never_enters_the_cache_after_the_change() {
     shuttle::check_random(|| insert_during_a_change(Insert::ByTicket), SCHEDULES);
 }
 
@@ -175,12 +178,12 @@ fn checker_finds_a_row_inserted_without_a_ticket() {
     shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
 }
 
-/// What a node does with a new session after it has lost the old one.
+/// How a node reconnects after it has lost its session.
 #[derive(Clone, Copy)]
 enum Reconnect {
-    /// It listens, then clears its cache.
+    /// The node listens, then clears its cache.
     Clear,
-    /// It keeps its cache: a key that changed while it did not listen stays.
+    /// The node keeps its cache. A key that changed while the node did not listen stays cached.
     Keep,
 }
 
@@ -189,7 +192,7 @@ enum Reconnect {
 enum Wait {
     /// One lease after it has read the last renewal of that node.
     FullLease,
-    /// Half a lease, which is shorter than the node may hold it.
+    /// Half a lease, which is shorter than the other node may hold the lease.
     HalfLease,
 }
 
@@ -216,8 +219,8 @@ impl World {
         }
     }
 
-    /// A node that renews its lease and applies notices. It loses its session once. At a random
-    /// point it stops receiving notices, while its renewals are still committed.
+    /// Renews the lease of a node and applies notices. The node loses its session once. At a random
+    /// point it stops receiving notices, but still commits renewals.
     fn keep_lease(&self, reconnect: Reconnect) {
         let (lost_at, last_notice) = (thread_rng().gen_range(0..5), thread_rng().gen_range(0..40));
         let mut received = 0;
@@ -282,7 +285,7 @@ impl World {
             database.revoked = true;
             database.committed.push(Notice::Changed);
         }
-        // Only renewals up to now count.
+        // The node reads the renewals here. Later renewals do not count.
         drop(self.database.state());
         let read_at = now();
         let end = match wait {
