@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs examples/bot.py against a demo server, and checks every outcome that its user can get.
+# Runs examples/bot.py against a demo server, and checks every outcome that a user of the bot can get.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ if [ "${1:-}" != --inside ]; then
     exec python3 scripts/demo_server.py --timeout 120 scripts/bot-test.sh --inside
 fi
 
-# From here on beside a server: TOLLGATE_URL and TRONAGG_ADMIN_KEY are set.
+# From here on a server runs, and TOLLGATE_URL and TRONAGG_ADMIN_KEY are set.
 python=$PWD/.venv/requirements/bin/python
 bot=$PWD/examples/bot.py
 account=TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC
@@ -23,10 +23,10 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 143' TERM
-# Outside of the repository, so that no .env of its owner is read.
+# The bot runs outside of the repository, so that it does not read the .env of a developer.
 cd "$work"
 
-# api METHOD PATH [BODY]: a request of the platform's backend.
+# api METHOD PATH [BODY]: sends a request as the platform's backend.
 api() {
     curl -sS --fail-with-body -X "$1" "$TOLLGATE_URL/v1$2" \
         -H "Authorization: Bearer $TRONAGG_ADMIN_KEY" -H 'Content-Type: application/json' ${3:+-d "$3"} ||
@@ -41,25 +41,25 @@ fail() {
     exit 1
 }
 
-# bot_ends STATUS WHAT ARGUMENT...: runs the bot, and wants that exit status.
+# bot_ends STATUS WHAT ARGUMENT...: runs the bot, and expects this exit status.
 bot_ends() {
     wanted=$1 what=$2
     shift 2
     status=0
     "$python" "$bot" "$@" >out 2>err || status=$?
-    [ "$status" -eq "$wanted" ] || fail "$what: exit status $wanted wanted, $status came"
+    [ "$status" -eq "$wanted" ] || fail "$what: expected exit status $wanted, got $status"
 }
 
 says() {
-    grep -q -e "$2" "$1" || fail "$what: \"$2\" is not in its std$1"
+    grep -q -e "$2" "$1" || fail "$what: the bot's std$1 does not contain \"$2\""
     echo "ok: $what"
 }
 
 equal() {
-    [ "$2" = "$3" ] || fail "$1: \"$2\" wanted, \"$3\" came"
+    [ "$2" = "$3" ] || fail "$1: expected \"$2\", got \"$3\""
 }
 
-# The amount that the bot's `balance` prints, and sums of such amounts.
+# Helpers: `balance` prints the amount that the bot shows, and `calculate` adds such amounts.
 balance() {
     bot_ends 0 'read the balance' balance
     sed -n 's/^balance \([0-9.]*\) .*/\1/p' out
@@ -77,27 +77,27 @@ TRONAGG_API_KEY=$(field key)
 TRONAGG_URL=$TOLLGATE_URL
 export TRONAGG_API_KEY TRONAGG_URL
 
-bot_ends 0 'it reads the balance' balance
+bot_ends 0 'the bot reads the balance' balance
 says out "^account $account (active)\$"
 before=$(balance)
 
-bot_ends 0 'it buys' buy 1.500000 --reference first
+bot_ends 0 'the bot buys' buy 1.500000 --reference first
 says out '^purchase [a-z]*_[0-9a-z]* 1\.500000$'
-equal 'the price left the balance' "$(calculate "$before" - 1.500000)" "$(balance)"
+equal 'the price is deducted from the balance' "$(calculate "$before" - 1.500000)" "$(balance)"
 
-bot_ends 0 'it buys with an idempotency key' buy 0.250000 --reference second --idempotency-key bot-test-1
+bot_ends 0 'the bot buys with an idempotency key' buy 0.250000 --reference second --idempotency-key bot-test-1
 cp out bought
-bot_ends 0 'it repeats a purchase' buy 0.250000 --reference second --idempotency-key bot-test-1
+bot_ends 0 'the bot repeats a purchase' buy 0.250000 --reference second --idempotency-key bot-test-1
 says err 'the purchase was made earlier'
 equal 'the repeat is the same purchase' "$(cat bought)" "$(cat out)"
 left=$(calculate "$before" - 1.750000)
-equal 'the repeat was not charged' "$left" "$(balance)"
+equal 'the repeated purchase is charged only once' "$left" "$(balance)"
 
-bot_ends 3 'a price beyond the balance is declined (402)' buy "$(calculate "$left" + 1)" --reference third
+bot_ends 3 'a price above the balance is declined (402)' buy "$(calculate "$left" + 1)" --reference third
 says err "$(calculate "$left" + 1) required, $left available"
-equal 'the decline charged nothing' "$left" "$(balance)"
+equal 'the declined purchase is not charged' "$left" "$(balance)"
 
-# Between the bot and the service, the answer to the first request gets lost.
+# A proxy between the bot and the service loses the response to the first request.
 cat >proxy.py <<'PROXY'
 import http.server, os, urllib.request
 
@@ -136,11 +136,11 @@ until [ -f proxy.url ]; do
     sleep 0.1
 done
 TRONAGG_URL=$(cat proxy.url)
-bot_ends 0 'it tries again after a 503, with the same idempotency key' buy 0.250000 --reference fourth
-grep -q 'the purchase was made earlier' err || fail "$what: the second try was not a repeat of the first"
+bot_ends 0 'the bot retries after a 503 with the same idempotency key' buy 0.250000 --reference fourth
+grep -q 'the purchase was made earlier' err || fail "$what: the retry was not recognized as a repeat"
 says err '503: try 1 of 5, again in 0 s'
 TRONAGG_URL=$TOLLGATE_URL
-equal 'the lost answer was charged once' "$(calculate "$left" - 0.250000)" "$(balance)"
+equal 'the purchase whose response was lost is charged once' "$(calculate "$left" - 0.250000)" "$(balance)"
 
 api PATCH "/accounts/$account" '{"status":"suspended"}' >/dev/null
 bot_ends 4 'a suspended account is refused (403)' buy 0.250000 --reference fifth
@@ -152,7 +152,7 @@ bot_ends 2 'a revoked key is refused (401)' buy 0.250000 --reference sixth
 says err 'missing, invalid or revoked'
 
 unset TRONAGG_API_KEY
-bot_ends 2 'without a key it says so' balance
+bot_ends 2 'the bot reports a missing key' balance
 says err 'TRONAGG_API_KEY is not set'
 
-echo "bot-test: all as it should be"
+echo "bot-test: every check passed"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Prepares what every script that starts a demo server needs: Postgres, python3, curl and the debug binary.
+# Installs Postgres, python3 and curl if they are missing, and builds the debug binary. Every script that starts a demo
+# server needs them.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -3,9 +3,9 @@
 # the program prints.
 #
 #   scripts/build-docs.sh            writes docs/src/reference/ and docs/book/
-#   scripts/build-docs.sh --check    writes nothing, and fails if what is committed there is not current
+#   scripts/build-docs.sh --check    writes nothing, and fails if the committed pages are not current
 #
-# Needs a built debug binary. Everything is made in a temporary directory, so that a failure changes nothing. The same
+# Needs a built debug binary. The script works in a temporary directory, so that a failure changes nothing. The same
 # sources give the same bytes on every machine.
 set -eu
 
@@ -20,7 +20,7 @@ case $mode in
         ;;
 esac
 
-# The server keeps the book in memory.
+# This limits the memory that the server needs for the book.
 max_bytes=4194304
 generated="http-api settings commands errors metrics"
 
@@ -43,8 +43,8 @@ if ! "$target/tools/bin/mdbook" build --dest-dir "$work/out" "$work" >"$work/log
     exit 1
 fi
 
-# finish FILE: replaces the inline styles of mdBook by classes, an empty heading of a table by a cell, the sources in the
-# contents by pages, and an image that a click enlarges by a plain image.
+# finish FILE: replaces the inline styles of mdBook with classes, an empty heading of a table with a cell, the names of
+# sources in the table of contents with the names of pages, and an image that a click enlarges with a plain image.
 finish() {
     sed -E \
         -e 's/<(td|th) style="text-align: left">/<\1>/g' \
@@ -56,7 +56,8 @@ finish() {
         "$1"
 }
 
-# Only what the pages need. mdBook also writes its own theme, with fonts and scripts that these pages do not load.
+# Copies only the files that the pages need. mdBook also writes its own theme, with fonts and scripts that these pages
+# do not load.
 book=$work/book
 mkdir -p "$book/theme"
 (cd "$work/out" && find . -type f -name '*.html' ! -path ./toc.html) | while IFS= read -r page; do

@@ -23,7 +23,7 @@ else
     deny=$tools/bin/cargo-deny
     if ! has_version "$deny"; then
         echo "Installing cargo-deny $version into $tools" >&2
-        # Without optimizations it builds sooner, and the check still takes only seconds.
+        # A build without optimizations is faster, and the check still takes only seconds.
         if ! cargo install --quiet --locked --debug --root "$tools" --version "$version" cargo-deny; then
             echo "cargo-deny $version could not be installed. It needs a network the first time." >&2
             exit 1

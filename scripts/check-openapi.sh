@@ -2,8 +2,8 @@
 # Lints the OpenAPI document, generates a TypeScript and a Python client, and type-checks programs that use them.
 # A warning fails the check. tests/clients/ and tests/requirements-clients.txt pin the versions of the tools.
 #
-#   scripts/check-openapi.sh          docs/openapi.json
-#   scripts/check-openapi.sh FILE     another document
+#   scripts/check-openapi.sh          checks docs/openapi.json
+#   scripts/check-openapi.sh FILE     checks another document
 set -eu
 
 document=${1:-}

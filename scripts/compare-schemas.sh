@@ -3,7 +3,7 @@
 #
 #   scripts/compare-schemas.sh REVISION REVISION
 #
-# Loads each revision into a database of its own in a temporary Postgres, and dumps both databases. If the
+# Loads each revision into its own database in a temporary Postgres, and dumps both databases. If the
 # dumps differ, prints the differences and exits with 1.
 set -eu
 
@@ -42,7 +42,7 @@ sql() {
     "$psql" -X -q -v ON_ERROR_STOP=1 "$@" >/dev/null
 }
 
-# files REVISION FOLDER: the SQL files of the folder in their order, without those that undo.
+# files REVISION FOLDER: prints the SQL files of the folder in their order, without the down migrations.
 files() {
     git ls-tree --name-only "$1" "$2/" | grep '\.sql$' | grep -v '\.down\.sql$' | LC_ALL=C sort || true
 }
@@ -51,7 +51,7 @@ files() {
 dump() {
     sql -d "$server/postgres" -c "CREATE DATABASE $2"
     for file in $(files "$1" migrations); do
-        # Each migration in its own transaction, as the service applies it.
+        # Each migration runs in its own transaction, as in the service.
         git show "$1:$file" >"$dumps/file.sql"
         sql -d "$server/$2" -1 -f "$dumps/file.sql" || {
             echo "$file of $1 failed" >&2

@@ -4,10 +4,10 @@
     python3 scripts/demo_server.py [--timeout SECONDS] COMMAND [ARGUMENT]...
 
 starts `tollgate demo`, runs the command and stops the server with SIGTERM. The command gets the
-variables TOLLGATE_URL and TOLLGATE_METRICS_URL, and those that the demo tells its user to export
-(such as TRONAGG_ADMIN_KEY). The exit status is that of the command; 1 if the server does not start or
-does not stop cleanly; 124 if the command takes longer than the timeout. As a module, it exports
-`DemoServer`.
+variables TOLLGATE_URL and TOLLGATE_METRICS_URL, and the variables that the output of the demo exports,
+such as TRONAGG_ADMIN_KEY. The exit status is that of the command. It is 1 if the server does not start
+or does not stop cleanly, and 124 if the command takes longer than the timeout. As a module, this file
+exports `DemoServer`.
 
 The binary is target/debug/tollgate, or the one in TOLLGATE_BIN. Needs only Python's standard library.
 """
@@ -29,9 +29,9 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 
 READY = re.compile(r"^Tollgate is ready: (https?://[^/\s]+)")
-# Only a value: what the user's shell is to compute, `$(…)`, is not for us.
+# Matches only plain values. An export with `$(…)` needs the user's shell.
 EXPORT = re.compile(r"^\s*export ([A-Z][A-Z0-9_]*)=([^$]*)$")
-# The server is usable from the outside once all of these have been printed.
+# Clients can use the server once the demo has printed all of these.
 NEEDED = ("TRONAGG_ADMIN_KEY", "TRADETALLY_ADMIN_KEY", "TRADETALLY_TEST_ADMIN_KEY")
 
 START_SECONDS = 120
@@ -39,17 +39,17 @@ STOP_SECONDS = 30
 
 
 class DemoFailed(Exception):
-    """The server did not start, or did not stop as it should."""
+    """The server did not start, or did not stop cleanly."""
 
 
 class DemoServer:
-    """A context manager: the server is ready inside the block, and gone after it."""
+    """A context manager. The server is ready inside the block, and removed after it."""
 
     def __enter__(self):
-        # Under /tmp: as root the server's Postgres runs as another user, who must be able to get there.
+        # The directory is under /tmp, because Postgres may run as another user, who needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-demo-", dir="/tmp"))
         self.directory.chmod(0o755)
-        # In the place of the user's own, see `environment`.
+        # This empty file replaces the user's ~/.curlrc, see CURL_HOME.
         (self.directory / ".curlrc").touch()
         self.log_path = self.directory / "log"
         self.url = None
@@ -62,7 +62,7 @@ class DemoServer:
             with open(self.log_path, "wb") as log:
                 self.process = subprocess.Popen(
                     [str(binary()), "demo"],
-                    # Not in the repository, whose .env belongs to its owner.
+                    # The server must not read a developer's .env in the repository.
                     cwd=self.directory,
                     env=self._settings,
                     stdin=subprocess.DEVNULL,
@@ -99,11 +99,11 @@ class DemoServer:
             raise DemoFailed(f"{failure}\n{log}")
 
     def environment(self):
-        """What a command needs to use the server, on top of the caller's environment."""
+        """The caller's environment, with the variables that a command needs to use the server."""
         return {**os.environ, **self._additions()}
 
     def command_environment(self):
-        """The same for commands of `tollgate`: they have the server's settings, so they use its database."""
+        """The environment for commands of `tollgate`, which makes them use the server's database."""
         return {**self._settings, **self._additions()}
 
     def _additions(self):
@@ -111,7 +111,7 @@ class DemoServer:
             **self.exports,
             "TOLLGATE_URL": self.url,
             "TOLLGATE_METRICS_URL": self.metrics_url,
-            # A proxy of the machine has no part in this, nor has a ~/.curlrc.
+            # These keep proxies and the user's ~/.curlrc away from the requests.
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "CURL_HOME": str(self.directory),
@@ -122,14 +122,14 @@ class DemoServer:
         return "\n".join(["the end of the server's log:", *text[-lines:]])
 
     def _read(self):
-        """Keeps reading, so that the server never waits for a full pipe."""
+        """Reads the output of the server until its end, so that the server never waits for a full pipe."""
         for raw in self.process.stdout:
             line = raw.decode(errors="replace").rstrip()
             with self._changed:
                 if found := READY.match(line):
                     self.url = found[1]
                 elif found := EXPORT.match(line):
-                    # As a shell would read it: quotes and a trailing comment are not the value.
+                    # Like a shell, this removes quotes and a trailing comment from the value.
                     words = shlex.split(found[2], comments=True)
                     self.exports[found[1]] = words[0] if words else ""
                 self._changed.notify_all()
@@ -144,7 +144,7 @@ class DemoServer:
                 if self.process.poll() is not None:
                     raise DemoFailed(f"the server ended with status {self.process.returncode}\n{self.log_tail()}")
                 if time.monotonic() > deadline:
-                    raise DemoFailed(f"not printed in {START_SECONDS} s: {', '.join(missing)}\n{self.log_tail()}")
+                    raise DemoFailed(f"missing after {START_SECONDS} s: {', '.join(missing)}\n{self.log_tail()}")
 
     def _missing(self):
         ready = [] if self.url else ["the line «Tollgate is ready: …»"]
@@ -156,7 +156,7 @@ class DemoServer:
             self.process.wait()
 
     def _remove(self):
-        # A Postgres that is still on its way out may yet write a file.
+        # A Postgres that is still stopping may write another file.
         for _ in range(20):
             shutil.rmtree(self.directory, ignore_errors=True)
             if not self.directory.exists():
@@ -171,7 +171,7 @@ def binary():
 
 
 def server_environment(listen, metrics, data):
-    # No setting of the user's reaches the server: above all no DATABASE_URL.
+    # No setting of the user may reach the server, above all no DATABASE_URL.
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -189,7 +189,7 @@ def server_environment(listen, metrics, data):
 
 
 def free_addresses(count):
-    """Addresses that nobody listens on; all are held until the last is known, so that they differ."""
+    """Free addresses. All of them stay open until the last one is known, so that they differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
     for taken in sockets:
@@ -198,7 +198,7 @@ def free_addresses(count):
 
 
 def exit_on_signals():
-    """Lets `with` blocks clean up when this program is told to end."""
+    """Lets `with` blocks clean up when a signal ends this program."""
 
     def leave(number, _frame):
         sys.exit(128 + number)
@@ -209,7 +209,8 @@ def exit_on_signals():
 
 def run(command, timeout):
     with DemoServer() as server:
-        # A session of its own, so that all of it can be ended; Ctrl-C reaches us, and through us it.
+        # The command runs in its own session, so that this program can end all of its processes. Ctrl-C
+        # reaches only this program, which then ends the command.
         process = subprocess.Popen(command, env=server.environment(), start_new_session=True)
         try:
             status = process.wait(timeout)
@@ -240,7 +241,7 @@ def main():
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     if not arguments.command:
-        parser.error("a command is needed")
+        parser.error("a command is required")
     exit_on_signals()
     try:
         sys.exit(run(arguments.command, arguments.timeout))

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs axe-core, which finds accessibility problems of a page, as target/browser-test/axe.min.js, where the
-# browser tests look for it. tests/browser/package-lock.json pins its version and hash. A stamp file shows whether
-# the installation is current, so that a second run takes no time.
+# Installs axe-core as target/browser-test/axe.min.js for the browser tests. axe-core finds accessibility problems of a
+# page. tests/browser/package-lock.json pins its version and hash. A stamp file shows whether the installation is
+# current, so that a second run takes no time.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -10,7 +10,7 @@ place=target/browser-test
 wanted=$(cksum <tests/browser/package-lock.json)
 if [ "$(cat "$place/stamp" 2>/dev/null)" = "$wanted" ] && [ -s "$place/axe.min.js" ]; then exit 0; fi
 
-# Some packages of node bring npm with them, and refuse to stand beside another.
+# Some packages of node contain npm and conflict with the separate npm package, so install only if npm is missing.
 if ! command -v npm >/dev/null 2>&1; then
     scripts/install-package.sh npm apt-get=nodejs,npm dnf=nodejs,nodejs-npm apk=nodejs,npm brew=node
 fi

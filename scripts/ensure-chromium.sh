@@ -22,8 +22,8 @@ if is_complete; then exit 0; fi
 
 case $(uname -s) in
     Darwin)
-        # The casks ask questions and are checked by the system: a person has to do this.
-        echo "The tests in a browser need Chrome and chromedriver, of one version:" >&2
+        # The casks ask questions, and macOS checks them, so a person has to install them.
+        echo "The browser tests need Chrome and the chromedriver of the same version. Install them:" >&2
         echo "  brew install --cask google-chrome chromedriver" >&2
         echo "  xattr -d com.apple.quarantine \"\$(command -v chromedriver)\"" >&2
         exit 1
@@ -33,8 +33,8 @@ esac
 "$(dirname "$0")/install-package.sh" chromium apt-get=chromium,chromium-driver \
     dnf=chromium,chromium-headless,chromedriver apk=chromium,chromium-chromedriver
 if ! is_complete; then
-    # Ubuntu's package of that name is a snap, which no WebDriver can start here.
-    echo "chromium was installed, but there is no chromedriver with it. Install Chromium or Chrome and the" >&2
+    # Ubuntu's package `chromium` is a snap, and this chromedriver cannot start a snap.
+    echo "chromium was installed, but chromedriver is missing. Install Chromium or Chrome and the" >&2
     echo "chromedriver of the same version, and put both on PATH, or set CHROMIUM and CHROMEDRIVER." >&2
     exit 1
 fi

@@ -11,14 +11,15 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 ensure() {
     if command -v "$1" >/dev/null 2>&1; then return; fi
     if ! command -v apt-get >/dev/null 2>&1; then
-        echo "\`make test-cluster\` needs $1. This script installs it on Debian and Ubuntu only: install it by" >&2
-        echo "hand and put it on PATH." >&2
+        echo "\`make test-cluster\` needs $1. This script installs it on Debian and Ubuntu only. Install it" >&2
+        echo "yourself and put it on PATH." >&2
         exit 1
     fi
-    echo "Debian's package also starts a $1 of its own. It is not used here: \`systemctl disable --now $3\` stops it." >&2
+    echo "Debian's package also starts $1 as a service, which the tests do not use. To stop it, run" >&2
+    echo "\`systemctl disable --now $3\`." >&2
     scripts/install-package.sh "$2"
     if ! command -v "$1" >/dev/null 2>&1; then
-        echo "$2 was installed, but this script does not find $1: put it on PATH." >&2
+        echo "$2 was installed, but this script does not find $1. Put it on PATH." >&2
         exit 1
     fi
 }

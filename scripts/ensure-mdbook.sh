@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs mdBook, which builds the book of docs/, into target/tools. Prints nothing if that version is there.
+# Installs mdBook, which builds the book in docs/, into target/tools. Prints nothing if that version is installed.
 #
-# The version is fixed, because another version writes other pages. Builds into target/tools/ once, which takes a few
+# The version is fixed, because another version writes different pages. The first run builds mdBook, which takes a few
 # minutes and needs a network.
 set -eu
 

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs nginx for the tests of gateways, if it is missing. Prints nothing if it is installed.
+# Installs nginx for the gateway tests if it is missing. Prints nothing if it is installed.
 #
-# The tests use $NGINX, or `nginx` on PATH or in the directories of the system's administrator.
+# The tests use $NGINX, or `nginx` on PATH or in one of the sbin directories.
 set -eu
 
 # Debian does not put these directories on every user's PATH.
@@ -14,11 +14,11 @@ has_nginx() {
 if has_nginx; then exit 0; fi
 
 if command -v apt-get >/dev/null 2>&1; then
-    echo "Debian's package also starts an nginx of its own on port 80. It is not used here:" >&2
-    echo "\`systemctl disable --now nginx\` stops it." >&2
+    echo "Debian's package also starts nginx as a service on port 80, which the tests do not use. To stop" >&2
+    echo "it, run \`systemctl disable --now nginx\`." >&2
 fi
 "$(dirname "$0")/install-package.sh" nginx
 if ! has_nginx; then
-    echo "nginx was installed, but it is in none of the known places: set NGINX to the program." >&2
+    echo "nginx was installed, but this script does not find it. Set NGINX to the program." >&2
     exit 1
 fi

@@ -17,8 +17,8 @@ if ! command -v npm >/dev/null 2>&1; then
     scripts/install-package.sh npm apt-get=nodejs,npm dnf=nodejs,nodejs-npm apk=nodejs,npm brew=node
 fi
 if ! is_new_enough; then
-    echo "node is $(node --version 2>&1): version 20.19 or newer of 20, or 22.12 or newer, is needed. Install it" >&2
-    echo "and put it on PATH." >&2
+    echo "node is $(node --version 2>&1), but the check needs 20.19 or newer of 20, or 22.12 or newer. Install" >&2
+    echo "such a version and put it on PATH." >&2
     exit 1
 fi
 
@@ -29,12 +29,12 @@ echo "Installing tests/clients/package-lock.json into $place" >&2
 mkdir -p "$place"
 rm -rf "$place/stamp" "$place/node_modules"
 cp tests/clients/package.json tests/clients/package-lock.json "$place"
-# With the cache, a later installation works without a network. npm's default retries would take minutes.
+# The cache makes a later installation work without a network. npm's default retries would take minutes.
 if ! npm ci --prefix "$place" --cache "$place/npm-cache" --prefer-offline --ignore-scripts --no-audit --no-fund \
     --no-update-notifier --loglevel=error --fetch-retries=2 --fetch-retry-maxtimeout=10000 --fetch-timeout=60000 \
     >&2; then
-    echo "The packages of tests/clients/package-lock.json could not be installed. If the npm registry cannot be" >&2
-    echo "reached now, try again later. Once the packages are installed, no network is needed." >&2
+    echo "npm could not install the packages of tests/clients/package-lock.json. If the npm registry cannot be" >&2
+    echo "reached, try again later. The check needs no network once the packages are installed." >&2
     exit 1
 fi
 printf '%s\n' "$wanted" >"$place/stamp"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# Installs OpenSSL for the tests of certificates, if it is missing. Prints nothing if it is installed.
+# Installs OpenSSL for the certificate tests if it is missing. Prints nothing if it is installed.
 #
-# The tests need OpenSSL 3: LibreSSL, such as that of macOS, has no `openssl req -CA`.
+# The tests need OpenSSL 3. LibreSSL, which macOS has, lacks `openssl req -CA`.
 set -eu
 
 has_openssl() {
@@ -15,6 +15,6 @@ if has_openssl; then exit 0; fi
 
 "$(dirname "$0")/install-package.sh" openssl
 if ! has_openssl; then
-    echo "\`openssl\` on PATH is not OpenSSL 3: put OpenSSL 3 first on PATH." >&2
+    echo "\`openssl\` on PATH is not OpenSSL 3. Put OpenSSL 3 first on PATH." >&2
     exit 1
 fi

@@ -4,8 +4,8 @@
 #   scripts/ensure-postgres.sh            installs them if they are missing
 #   scripts/ensure-postgres.sh --bindir   the same, and prints their directory
 #
-# Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install them, and there
-# takes the newest version. (Debian does not put `initdb` on PATH.)
+# Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install Postgres. From these
+# directories it takes the newest version. (Debian does not put `initdb` on PATH.)
 set -eu
 
 has_server() {
@@ -18,7 +18,7 @@ find_bindir() {
             echo "$PG_BINDIR"
             return
         fi
-        echo "PG_BINDIR=$PG_BINDIR has no initdb, postgres and pg_ctl: looking elsewhere" >&2
+        echo "PG_BINDIR=$PG_BINDIR does not contain initdb, postgres and pg_ctl. Searching elsewhere" >&2
     fi
     if found=$(command -v initdb) && has_server "${found%/initdb}"; then
         echo "${found%/initdb}"
@@ -30,7 +30,7 @@ find_bindir() {
         /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
         /home/linuxbrew/.linuxbrew/opt/postgresql*/bin; do
         has_server "$dir" || continue
-        # "postgres (PostgreSQL) 17.2 (Debian …)": the major version.
+        # The major version in "postgres (PostgreSQL) 17.2 (Debian …)".
         version=$("$dir/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
         if [ "$version" -gt "$newest" ]; then
             newest=$version
@@ -42,13 +42,13 @@ find_bindir() {
 
 if ! bindir=$(find_bindir); then
     if command -v apt-get >/dev/null 2>&1; then
-        echo "Debian's package also creates a cluster of its own, \"main\", on port 5432. It is not used here:" >&2
-        echo "\`pg_dropcluster --stop <version> main\` removes it." >&2
+        echo "Debian's package also creates the cluster \"main\" on port 5432, which Tollgate does not use. To" >&2
+        echo "remove it, run \`pg_dropcluster --stop <version> main\`." >&2
     fi
     "$(dirname "$0")/install-package.sh" postgresql dnf=postgresql-server \
         apk=postgresql,postgresql-client brew=postgresql@17
     if ! bindir=$(find_bindir); then
-        echo "Postgres was installed, but initdb is in none of the known places: set PG_BINDIR to its directory." >&2
+        echo "Postgres was installed, but this script does not find initdb. Set PG_BINDIR to its directory." >&2
         exit 1
     fi
 fi

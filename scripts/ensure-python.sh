@@ -4,8 +4,8 @@
 #   scripts/ensure-python.sh                           only python3
 #   scripts/ensure-python.sh tests/requirements.txt    also these packages, into .venv/requirements/
 #
-# The packages go into a virtual environment, .venv/<name of the file>, never into the system. A stamp file in it
-# shows whether it is current, so that a second run takes no time.
+# The packages go into the virtual environment .venv/<name of the file>, never into the system. A stamp file in this
+# environment shows whether it is current, so that a second run takes no time.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -15,10 +15,10 @@ works() {
 }
 
 if ! works; then
-    # Debian's python3 comes without ensurepip.
+    # Debian's package python3 lacks ensurepip.
     scripts/install-package.sh python3 apt-get=python3,python3-venv dnf=python3,python3-pip pacman=python brew=python
     if ! works; then
-        echo "python3 is $(python3 --version 2>&1): 3.10 or newer is needed, with venv. Install it and put it on PATH." >&2
+        echo "python3 is $(python3 --version 2>&1), but 3.10 or newer with venv is required. Install it on PATH." >&2
         exit 1
     fi
 fi

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Runs fuzz targets with cargo-fuzz, one after another. Stops at the first input that makes a target fail; cargo-fuzz
-# writes it to fuzz/artifacts/ and prints the command that repeats it.
+# Runs fuzz targets with cargo-fuzz, one after another. Stops at the first input that makes a target fail. cargo-fuzz
+# writes this input to fuzz/artifacts/ and prints the command that repeats the failure.
 #
-#   scripts/fuzz.sh                      every target, for a minute each
-#   scripts/fuzz.sh SECONDS              every target, for this long each
-#   scripts/fuzz.sh SECONDS TARGET…      these targets
+#   scripts/fuzz.sh                      runs every target for a minute
+#   scripts/fuzz.sh SECONDS              runs every target for SECONDS
+#   scripts/fuzz.sh SECONDS TARGET…      runs these targets for SECONDS
 #
 # Needs a nightly toolchain and a C++ compiler. $FUZZ_TOOLCHAIN selects another toolchain than `nightly`. Uses the
-# cargo-fuzz on PATH. Otherwise installs it into target/tools.
+# cargo-fuzz on PATH. If there is none, installs cargo-fuzz into target/tools.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -29,7 +29,7 @@ PATH=$PATH:$tools/bin
 export PATH
 
 if ! cargo "+$toolchain" --version >/dev/null 2>&1; then
-    echo "The toolchain $toolchain is missing: rustup toolchain install $toolchain" >&2
+    echo "The toolchain $toolchain is missing. Run \`rustup toolchain install $toolchain\`." >&2
     exit 1
 fi
 if ! cargo fuzz --version >/dev/null 2>&1; then

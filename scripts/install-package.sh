@@ -4,7 +4,7 @@
 #   scripts/install-package.sh WHAT [MANAGER=PACKAGE[,PACKAGE...]]...
 #
 # WHAT is the name that messages show. It is also the name of the package for managers without an entry.
-# Prints to stderr what it is going to do, and nothing to stdout.
+# Prints the command that it runs to stderr, and nothing to stdout.
 set -eu
 
 what=$1
@@ -35,14 +35,14 @@ case $manager in
     apk) install='apk add' ;;
     brew) install='brew install' ;;
     *)
-        echo "$what is needed and was not found, and there is no way to install it from here" >&2
-        echo "(no apt-get, dnf, pacman, apk or brew, or no right to use it). Install $what by hand and try again." >&2
+        echo "$what is missing, and this script cannot install it: there is no apt-get, dnf, pacman, apk or brew," >&2
+        echo "or you may not use it. Install $what yourself and try again." >&2
         exit 1
         ;;
 esac
 
-echo "$what is needed and was not found. Installing it: ${sudo:+$sudo }$install $packages" >&2
-# The commands and the package lists are words to be split.
+echo "$what is missing. Installing it with: ${sudo:+$sudo }$install $packages" >&2
+# The shell must split the commands and the package lists into words.
 # shellcheck disable=SC2086
 {
     if [ "$manager" = apt-get ]; then

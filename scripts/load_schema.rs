@@ -1,7 +1,7 @@
 //! Brings the schema of the database at `DATABASE_URL` up to date, as the service does when it starts.
 //!
-//! It compiles without the query descriptions in `.sqlx/`, because these are generated from a database
-//! that this program has prepared.
+//! This program compiles without the query descriptions in `.sqlx/`, because sqlx generates them from
+//! a database that this program has prepared.
 
 use sqlx::{Connection as _, PgConnection};
 

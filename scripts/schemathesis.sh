@@ -12,7 +12,7 @@ if [ "${1:-}" != --inside ]; then
     exec python3 scripts/demo_server.py --timeout 300 scripts/schemathesis.sh --inside
 fi
 
-# From here on beside a server: TOLLGATE_URL and the admin keys are set.
+# From here on a server runs, and TOLLGATE_URL and the admin keys are set.
 account=TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC
 work=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-fuzz.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -23,13 +23,13 @@ FUZZ_API_KEY=$(
         -H "Authorization: Bearer $TRONAGG_ADMIN_KEY" -H 'Content-Type: application/json' \
         -d '{"name":"fuzz"}' | python3 -c 'import json, sys; print(json.load(sys.stdin)["key"])'
 )
-# The admin key is another tenant's, so that nothing it does (suspending, revoking) takes the API
-# key away; and TradeTally names its accounts freely, so that generated names are accounts.
+# The admin key belongs to another tenant, so that its requests cannot suspend the account or revoke
+# the API key. TradeTally accepts any account id, so generated ids are valid.
 FUZZ_ADMIN_KEY=$TRADETALLY_ADMIN_KEY
 export FUZZ_API_KEY FUZZ_ADMIN_KEY
 
-# By the names of the document's security schemes: each operation gets the credential that it asks
-# for, and no other.
+# The sections have the names of the document's security schemes. Each operation gets only the
+# credential that it requires.
 cat >"$work/schemathesis.toml" <<'TOML'
 color = false
 request-timeout = 10.0
@@ -40,7 +40,7 @@ api_key = "${FUZZ_API_KEY}"
 [auth.openapi.admin_key]
 bearer = "${FUZZ_ADMIN_KEY}"
 
-# Nothing of an earlier run changes this one.
+# Without a cache, no earlier run affects this run.
 [cache]
 enabled = false
 
@@ -49,7 +49,7 @@ max-examples = 60
 deterministic = true
 database = "none"
 
-# Any 5xx is a finding, also a 503 that the document describes.
+# Any 5xx is a finding, even a 503 that the document describes.
 [checks]
 not_a_server_error.enabled = true
 status_code_conformance.enabled = true
@@ -60,20 +60,21 @@ negative_data_rejection.enabled = true
 missing_required_header.enabled = true
 unsupported_method.enabled = true
 ignored_auth.enabled = true
-# A well-formed request may still be declined: a balance, a key's age, an account's format.
+# The service may decline a well-formed request, for example because of an insufficient balance.
 positive_data_acceptance.enabled = false
-# A new account is there under its own name, not under the one that was generated next.
+# This check would look for a new account under another generated id, and not find it.
 ensure_resource_availability.enabled = false
 
-# It takes any method, as a gateway sends it; the document names one.
+# This endpoint accepts any method, because gateways pass on the method of their request. The document
+# names only one.
 [[operations]]
 include-path = "/v1/authorize/{tenant}/{environment}"
-# The tenant of the API key. Any other is a 404.
+# These are the tenant and the environment of the API key. Any other values get a 404.
 parameters = { "path.tenant" = "tronagg", "path.environment" = "live" }
 checks.unsupported_method.enabled = false
 TOML
 
-# In the temporary directory: it leaves caches where it runs.
+# schemathesis writes caches into its working directory, so it runs in the temporary directory.
 schemathesis=$PWD/.venv/requirements-fuzz/bin/schemathesis
 cd "$work"
 "$schemathesis" --config-file schemathesis.toml \

@@ -7,8 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 fresh=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-sqlx.XXXXXX")
-# The check changes nothing: with its old time back, src/lib.rs does not make other builds stale.
-# (Unless somebody edited it meanwhile.)
+# Restores the modification time of src/lib.rs, so that other builds do not compile it again. If somebody
+# has edited the file meanwhile, the new time stays.
 cp -p src/lib.rs "$fresh/lib.rs"
 restore() {
     if cmp -s "$fresh/lib.rs" src/lib.rs; then touch -r "$fresh/lib.rs" src/lib.rs; fi
@@ -21,7 +21,7 @@ trap 'exit 143' TERM
 scripts/sqlx-prepare.sh "$fresh/sqlx"
 if ! diff -r .sqlx "$fresh/sqlx"; then
     echo >&2
-    echo ".sqlx/ is not what the queries and migrations give: run \`make sqlx\` and commit the result." >&2
+    echo ".sqlx/ does not match the queries and migrations. Run \`make sqlx\` and commit the result." >&2
     exit 1
 fi
 echo ".sqlx/ is up to date"

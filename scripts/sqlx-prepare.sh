@@ -4,8 +4,8 @@
 #   scripts/with-postgres.sh scripts/sqlx-prepare.sh [DIRECTORY]     (default: .sqlx)
 #
 # When sqlx's macros compile with a live database, they write the description of each query into SQLX_OFFLINE_DIR,
-# which must exist. Cargo notices neither that nor a new migration, so this script touches the library: Cargo then
-# compiles it again, with all that depends on it.
+# which must exist. Cargo does not notice a change of this directory or a new migration. So this script touches the
+# library, and Cargo then compiles the library again, with everything that depends on it.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ SQLX_OFFLINE=false SQLX_OFFLINE_DIR=$fresh cargo check --locked --all-targets
 
 count=$(find "$fresh" -name 'query-*.json' | wc -l | tr -d ' ')
 if [ "$count" -eq 0 ]; then
-    echo "no query was described: was the crate compiled again?" >&2
+    echo "sqlx wrote no description of a query. Did Cargo compile the crate again?" >&2
     exit 1
 fi
 mkdir -p "$target"

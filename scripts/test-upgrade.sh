@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Upgrades running nodes from the previous version to this one, one after another, under load.
+# Upgrades running nodes from the previous version to this version, one after another, under load.
 #
 #   scripts/test-upgrade.sh
 #
 # tests/upgrade/previous-version names the commit of the previous version. The script builds it in a git worktree, with
-# the dependencies that were compiled for this version, and keeps the binary in target/upgrade/. If the same compiler has
-# built that commit before, the script does not build it again.
+# the dependencies that were compiled for this version, and keeps the binary in target/upgrade/. If the same compiler
+# has built that commit before, the script does not build it again.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,9 +37,9 @@ remove_tree() {
     git worktree prune
 }
 
-# Cargo gives this package the same file names in both trees, unless their profiles differ. With the same names it could
-# take the program of one tree for that of the other. The file names of the dependencies are the same, so both trees
-# share them.
+# Cargo gives this package the same file names in both trees, unless the profiles differ. With the same names it could
+# use the program of the wrong tree. The file names of the dependencies are the same, so both trees share the
+# dependencies.
 build_previous() {
     echo "upgrade test: building the previous version, $sha" >&2
     rm -rf "$previous" "$previous.new"
@@ -62,7 +62,7 @@ if [ ! -f "$previous/compiler" ] || [ "$(compiler)" != "$(cat "$previous/compile
 
 cargo build --locked --bin tollgate
 if cmp -s "$previous/tollgate" "$binary"; then
-    echo "upgrade test: both versions are the same program: remove $target/upgrade and try again." >&2
+    echo "upgrade test: both versions are the same program. Remove $target/upgrade and try again." >&2
     exit 1
 fi
 exec python3 -B tests/upgrade/run.py --old "$previous/tollgate" --new "$binary"

@@ -3,14 +3,14 @@
 
     python3 scripts/walk.py [FILE]...
 
-Without a file, it runs README.md, the tutorial, and each how-to guide that has a walk. Each page gets a
-demo server of its own.
+Without a file, it runs README.md, the tutorial, and each how-to guide that has a walk. Each page gets its
+own demo server.
 
-Format. Between the lines `<!-- walk:start -->` and `<!-- walk:end -->` (any number of such pairs), the
-fenced blocks marked `sh` are run in order, in one bash session that begins in an empty directory. So a
-variable that one block sets exists in the next. A block must end with status 0. The next fenced block
-marked `http`, `json` or `text`, if it comes before the next `sh`, is the expected stdout of the `sh`
-block:
+Format. A page may have any number of sections between the lines `<!-- walk:start -->` and
+`<!-- walk:end -->`. The walk runs the fenced blocks marked `sh` in these sections in order, in one bash
+session that begins in an empty directory. So a variable that one block sets exists in the next. A block
+must end with status 0. If a fenced block marked `http`, `json` or `text` follows before the next `sh`
+block, it is the expected stdout of the `sh` block:
 
   http  One or more responses as `curl -i` prints them. The status codes must be equal. Every shown
         header must be in the response with the same value; a date, a length and a request id may have
@@ -52,14 +52,14 @@ import uuid
 from pathlib import Path
 from urllib.parse import urlsplit
 
-# The repository stays as it was: no __pycache__ beside the scripts.
+# Keeps __pycache__ out of the repository.
 sys.dont_write_bytecode = True
 from demo_server import ROOT, DemoFailed, DemoServer, binary, exit_on_signals  # noqa: E402
 
-# These have to have a walk.
+# These pages must have a walk.
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "src" / "tutorial" / "first-bot.md"
-# A page of this directory may have one.
+# The pages in this directory may have a walk.
 GUIDES = ROOT / "docs" / "src" / "how-to"
 
 WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
@@ -67,7 +67,7 @@ WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
 BLOCK_SECONDS = 60
 
 EXPECTATIONS = ("http", "json", "text")
-# Marked like this a block would look as if it were run.
+# The walk does not run blocks with these marks, so they are mistakes.
 MISTAKEN = ("bash", "shell", "console", "zsh", "shell-session")
 PLACEHOLDER_EXPORT = re.compile(r"^\s*export [A-Z][A-Z0-9_]*=\S*…")
 
@@ -77,7 +77,7 @@ FREE_HEADERS = {"content-length", "date", "x-request-id"}
 
 START, END = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
 PREFIX = r"((?:[a-z][a-z0-9]*_)+?)"
-# Strings in which these stand for any of their kind. The order matters: the longer come first.
+# Each of these matches any other string of its kind. The order matters: longer strings come first.
 KINDS = [
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{43}" + END), r"\1<key>"),
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{4}…[A-Za-z0-9_-]{4}" + END), r"\1<hint>"),
@@ -86,7 +86,7 @@ KINDS = [
     (re.compile(r"\b[0-9a-f]{32,}\b"), "<hash>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
 ]
-# The same, abbreviated by the page's author.
+# The same kinds of strings, as a page abbreviates them.
 ABBREVIATED = [
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{0,12}…[A-Za-z0-9_-]{0,12}"), r"\1…"),
     (re.compile(r"\b\d{4}-[0-9T:.-]*…Z?"), "…"),
@@ -94,7 +94,7 @@ ABBREVIATED = [
 
 
 class Malformed(Exception):
-    """The walk of a page cannot be understood."""
+    """The walk of a page is not well formed."""
 
 
 # Reading a page.
@@ -116,7 +116,7 @@ def read_steps(text):
         mark = line.strip()
         if mark in (WALK_START, WALK_END):
             if inside == (mark == WALK_START):
-                raise Malformed(f"line {number}: {mark} does not fit here")
+                raise Malformed(f"line {number}: {mark} is not allowed here")
             inside = not inside
         elif fence := re.match(r"^(\s*)(```+|~~~+)\s*([\w-]*)", line):
             block = read_block(lines, number, len(fence[1]), fence[2])
@@ -125,7 +125,7 @@ def read_steps(text):
     if inside:
         raise Malformed(f"{WALK_END} is missing")
     if not any(step.kind for step in steps):
-        raise Malformed(f"there is nothing to compare between {WALK_START} and {WALK_END}")
+        raise Malformed(f"no block between {WALK_START} and {WALK_END} shows an expected output")
     return steps
 
 
@@ -142,7 +142,7 @@ def add_block(steps, number, language, block):
     if language == "sh":
         steps.append(Step(number, block))
     elif language in MISTAKEN:
-        raise Malformed(f"line {number}: mark the block `sh`, so that it is run, not `{language}`")
+        raise Malformed(f"line {number}: the walk does not run a block marked `{language}`. Mark it `sh`")
     elif language in EXPECTATIONS:
         if not steps or steps[-1].kind:
             raise Malformed(f"line {number}: no `sh` block belongs to this `{language}` block")
@@ -154,7 +154,7 @@ def add_block(steps, number, language, block):
 
 
 class Session:
-    """One bash that lives through all blocks."""
+    """A bash session that runs all blocks of a page."""
 
     def __init__(self, server):
         self.directory = server.directory / "walk"
@@ -191,13 +191,14 @@ class Session:
         self.bash.wait()
 
     def run(self, script):
-        """Runs a block: its status, what it wrote to stdout and what it wrote to stderr."""
+        """Runs a block. Returns its status, its stdout and its stderr."""
         for pattern, _, real in self.addresses:
             script = pattern.sub(real, script)
         kept = [line for line in script.splitlines() if not PLACEHOLDER_EXPORT.match(line)]
         path = self.directory / "block.sh"
         path.write_text("\n".join(kept) + "\n")
-        # Sourced, so that its variables stay; a file, so that it cannot read the rest of the walk.
+        # bash sources the block, so that its variables stay. The block is in a file, so that it cannot read
+        # the rest of the walk.
         marker = f"walk-{uuid.uuid4().hex}"
         self.bash.stdin.write(f". '{path}' </dev/null 2>'{self.stderr}'; echo \"{marker} $?\"\n".encode())
         self.bash.stdin.flush()
@@ -221,7 +222,7 @@ class Session:
         return output[: end.start()].decode(errors="replace"), int(end[1])
 
 
-# Comparing. Each function gives a list of differences.
+# Comparing. Each function returns a list of differences.
 
 
 def compare(kind, expected, actual):
@@ -237,7 +238,7 @@ def compare_http(expected, actual):
     if wanted is None:
         raise Malformed("an `http` block begins with a status line, as in HTTP/1.1 200 OK")
     if got is None or len(wanted) != len(got):
-        return [f"{len(wanted)} response(s) are shown, {len(got or [])} came"]
+        return [f"expected {len(wanted)} response(s), got {len(got or [])}"]
     differences = []
     for number, (one, other) in enumerate(zip(wanted, got), 1):
         place = f"response {number}: " if len(wanted) > 1 else ""
@@ -248,15 +249,15 @@ def compare_http(expected, actual):
 def compare_response(wanted, got):
     differences = []
     if wanted["status"] != got["status"]:
-        differences.append(f"status {wanted['status']} is shown, {got['status']} came")
+        differences.append(f"expected status {wanted['status']}, got {got['status']}")
     for name, values in wanted["headers"].items():
         sent = got["headers"].get(name, [])
         if not sent:
-            differences.append(f"the header {name} is shown, and was not sent")
+            differences.append(f"the response has no header {name}")
         elif name not in FREE_HEADERS:
             for value in values:
                 if not any(same_string(value, other) for other in sent):
-                    differences.append(f"the header {name} is shown with {value!r}, {', '.join(sent)!r} came")
+                    differences.append(f"header {name}: expected {value!r}, got {', '.join(sent)!r}")
     if wanted["body"]:
         differences += compare_body(wanted["body"], got["body"])
     return differences
@@ -269,7 +270,7 @@ def compare_body(wanted, got):
 
 
 def parse_responses(text):
-    """The responses in what `curl -i` printed (a body need not end with a newline), or None."""
+    """The responses in the output of `curl -i`, or None. A body need not end with a newline."""
     text = text.replace("\r\n", "\n").strip()
     starts = [found.start() for found in re.finditer(r"HTTP/[0-9.]+ \d{3}\b[^\n]*(?:\n|$)", text)]
     if not starts or starts[0] != 0:
@@ -292,13 +293,13 @@ def compare_json_text(expected, actual):
     try:
         wanted = parse_values(expected)
     except ValueError as error:
-        raise Malformed(f"the page's JSON is not JSON: {error}") from error
+        raise Malformed(f"the block `json` of the page is not valid JSON: {error}") from error
     try:
         got = parse_values(actual)
     except ValueError:
-        return ["JSON is shown, and this is not JSON"]
+        return ["expected JSON, but the output is not JSON"]
     if len(wanted) != len(got):
-        return [f"{len(wanted)} JSON value(s) are shown, {len(got)} came"]
+        return [f"expected {len(wanted)} JSON value(s), got {len(got)}"]
     differences = []
     for number, (one, other) in enumerate(zip(wanted, got), 1):
         differences += compare_json(one, other, "$" if len(wanted) == 1 else f"value {number}: $")
@@ -320,7 +321,7 @@ def compare_json(wanted, got, path):
     if wanted == ANY:
         return []
     if type(wanted) is not type(got):
-        return [f"{path}: {shown(wanted)} is shown, {shown(got)} came"]
+        return [f"{path}: expected {shown(wanted)}, got {shown(got)}"]
     if isinstance(wanted, dict):
         return compare_objects(wanted, got, path)
     if isinstance(wanted, list):
@@ -329,7 +330,7 @@ def compare_json(wanted, got, path):
         same = path.rpartition(".")[2] in FREE_FIELDS or same_string(wanted, got)
     else:
         same = wanted == got
-    return [] if same else [f"{path}: {shown(wanted)} is shown, {shown(got)} came"]
+    return [] if same else [f"{path}: expected {shown(wanted)}, got {shown(got)}"]
 
 
 def compare_objects(wanted, got, path):
@@ -340,9 +341,9 @@ def compare_objects(wanted, got, path):
         if name in got:
             differences += compare_json(value, got[name], f"{path}.{name}")
         else:
-            differences.append(f"{path}.{name} is shown, and did not come")
+            differences.append(f"{path}.{name} is missing")
     if ANY not in wanted:
-        differences += [f"{path}.{name} came, and is not shown" for name in got if name not in wanted]
+        differences += [f"{path}.{name} is not on the page" for name in got if name not in wanted]
     return differences
 
 
@@ -350,7 +351,7 @@ def compare_arrays(wanted, got, path):
     open_ended = wanted[-1:] == [ANY]
     shown_elements = wanted[:-1] if open_ended else wanted
     if len(got) < len(shown_elements) or (len(got) > len(shown_elements) and not open_ended):
-        return [f"{path}: {len(shown_elements)} element(s) are shown, {len(got)} came"]
+        return [f"{path}: expected {len(shown_elements)} element(s), got {len(got)}"]
     differences = []
     for index, (one, other) in enumerate(zip(shown_elements, got)):
         differences += compare_json(one, other, f"{path}[{index}]")
@@ -374,7 +375,7 @@ def same_string(wanted, got):
 def string_pattern(wanted):
     masked = mask(mask(wanted, KINDS), ABBREVIATED)
     pattern = "[^\n]*".join(re.escape(part) for part in masked.split(ANY))
-    # What the author wrote as a key's hint may stand for the key too: `ta_aBcD…-_ab`.
+    # A key's hint on the page, such as `ta_aBcD…-_ab`, also matches the key.
     return pattern.replace(re.escape("<hint>"), "(?:<hint>|<key>)")
 
 
@@ -389,7 +390,7 @@ def shown(value):
     return text if len(text) <= 120 else text[:117] + "…"
 
 
-# All of it.
+# Running the walks.
 
 
 def pages():
@@ -405,7 +406,7 @@ def walk(name, steps, server):
             title = step.script.strip().split("\n")[0]
             try:
                 status, stdout, stderr = session.run(step.script)
-                differences = [f"it ended with status {status}"] if status else []
+                differences = [f"the block ended with status {status}"] if status else []
                 if step.kind:
                     differences += compare(step.kind, step.expected, stdout)
             except Malformed as error:
@@ -449,7 +450,7 @@ def main():
                 failures += failed
         sys.exit(1 if failures else 0)
     except FileNotFoundError as error:
-        sys.exit(f"walk: {error.filename} is not there")
+        sys.exit(f"walk: {error.filename} does not exist")
     except Malformed as error:
         sys.exit(f"walk: {error}")
     except DemoFailed as failure:

@@ -3,9 +3,9 @@
 #
 #   scripts/with-postgres.sh [--empty] COMMAND [ARGUMENT]...
 #
-# With --empty the database is empty, and nothing is compiled. The command gets DATABASE_URL. The server listens on a
-# Unix socket in its own directory, never on a port, and writes without fsync. It is stopped and removed however the
-# command ends.
+# With --empty the database is empty, and the script compiles nothing. The command gets DATABASE_URL. The server listens
+# on a Unix socket in its own directory, never on a port, and writes without fsync. The script stops and removes the
+# server even if the command fails.
 set -eu
 
 schema=yes
@@ -23,10 +23,10 @@ bindir=$("$root/scripts/ensure-postgres.sh" --bindir)
 psql=$bindir/psql
 [ -x "$psql" ] || psql=psql
 
-# What the user's environment says of another server does not concern this one.
+# Variables in the user's environment may name another server.
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGOPTIONS PGSERVICE PGSSLMODE PGDATA
 
-# Postgres refuses to run as root: root hands the cluster to another user.
+# Postgres refuses to run as root. If root calls this script, another user runs the cluster.
 owner=
 if [ "$(id -u)" -eq 0 ]; then
     owner=postgres
@@ -44,7 +44,8 @@ as_owner() {
     fi
 }
 
-# Directly under /tmp: the owner must be able to enter it, and a socket's path must be short.
+# The directory is directly under /tmp, because the owner must be able to enter it, and because the path of a socket
+# must be short.
 dir=$(mktemp -d /tmp/tollgate-pg.XXXXXX)
 
 remove() {
@@ -61,14 +62,14 @@ trap 'exit 143' TERM
 
 if [ -n "$owner" ]; then chown "$owner" "$dir"; fi
 
-# The owner may not be able to enter the directory that this was called from.
+# The owner may not be able to enter the current directory.
 (
     cd "$dir"
     as_owner "$bindir/initdb" -D "$dir/data" -U postgres -A trust -E UTF8 --locale=C --no-sync >"$dir/initdb.log" 2>&1 &&
         as_owner "$bindir/pg_ctl" -D "$dir/data" -l "$dir/data/server.log" -w start >/dev/null \
             -o "-k $dir -c listen_addresses= -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
 ) || {
-    echo "the throw-away Postgres did not start:" >&2
+    echo "the temporary Postgres did not start:" >&2
     cat "$dir/initdb.log" "$dir/data/server.log" >&2 2>/dev/null || true
     exit 1
 }
