@@ -1,4 +1,4 @@
-"""The effect of an attack with made-up keys on good keys and on memory."""
+"""Measures the effect of an attack with unknown keys on valid keys and on memory."""
 
 import threading
 
@@ -10,35 +10,35 @@ from servers import attack, tollgate_serve
 
 GOOD_KEYS = 1_000
 UNKNOWN_KEYS = 40_000_000
-# Buffers and connections are made in the first seconds.
+# The server creates buffers and connections in the first seconds.
 WARM_UP_SECONDS = 3
 GROWTH_MEBIBYTES = 8
 
 
 class Customer(threading.Thread):
-    """Sends requests with the good keys, one after another, until the attack ends."""
+    """Sends requests with the valid keys, one after another, until the attack ends."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
         self._server = server
-        self._told_to_stop = False
+        self._stopping = False
         self.answers = 0
         self.error = None
 
     def run(self):
         try:
             with Connection(self._server.port) as connection:
-                while not self._told_to_stop:
+                while not self._stopping:
                     number = self.answers % GOOD_KEYS
                     status, _ = connection.ask(gated_request(self._server.path, key_text(number)))
                     if status != 200:
-                        raise Broken(f"a good key was answered with {status} during the attack")
+                        raise Broken(f"a valid key got status {status} during the attack")
                     self.answers += 1
         except Broken as error:
             self.error = error
 
     def stop(self):
-        self._told_to_stop = True
+        self._stopping = True
         self.join()
         if self.error is not None:
             raise self.error
@@ -62,12 +62,12 @@ def measure(bench, pair, database):
         missed = server.metric('tollgate_cache_lookups_total{result="miss"}') - missed_before
     return Outcome(
         rows=[
-            bounded_row(pair, f"of {GOOD_KEYS:,} good keys, not cached any more", missed, 0, "keys"),
+            bounded_row(pair, f"evicted, of {GOOD_KEYS:,} valid keys", missed, 0, "keys"),
             bounded_row(pair, "growth of resident memory", grown, GROWTH_MEBIBYTES, "MiB", 1),
             Row(
                 pair,
-                f"{refused / seconds:,.0f} made-up keys a second were refused for {seconds} s",
-                f"{customer.answers:,} answers to good keys meanwhile; {keys:,.0f} keys in the cache",
+                f"{refused / seconds:,.0f} refusals of unknown keys per second for {seconds} s",
+                f"{customer.answers:,} responses to valid keys; {keys:,.0f} keys in the cache",
             ),
         ]
     )

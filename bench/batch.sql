@@ -1,5 +1,6 @@
--- A batch of :size purchases of one account, in one call of the function that the service calls. Their
--- ids follow time, as the service's do. Unless all are made, it divides by zero: that ends pgbench.
+-- A batch of :size purchases of one account, in one call of the function that the service calls. The ids are in
+-- the order of time, like those of the service. If the function declines a purchase, a division by zero ends
+-- pgbench.
 SELECT 1 / (count(*) = :size::integer)::integer
 FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1e6)::bigint), 16, '0')
              || right(gen_random_uuid()::text, 12) AS start) AS ids

@@ -1,4 +1,4 @@
-"""The builds of Tollgate that are measured: this tree's, and that of the base commit, if there is one."""
+"""The builds of Tollgate that the benchmark measures: this tree, and the base commit if there is one."""
 
 import ast
 import os
@@ -20,12 +20,12 @@ class Missing(Broken):
 
 @dataclass(frozen=True)
 class Build:
-    """Programs, and the tree that they were built from. Each build has its own databases, which its own
-    programs create, because two commits may have different migrations."""
+    """Programs, and the source tree that they were built from. Each build creates its own databases, because
+    two commits may have different migrations."""
 
     tree: Path
     programs: dict[str, Path]
-    # None: this tree, which may differ from every commit.
+    # None for this tree, which may differ from every commit.
     commit: str | None = None
 
     @property
@@ -37,7 +37,7 @@ class Build:
         return text if self.commit is None else f"{text}, {self.short}"
 
     def process(self, name):
-        """The name of one of its processes, and of the files with their output."""
+        """The name of a process of this build, and of the files with its output."""
         return name if self.commit is None else f"{name}-{self.short}"
 
     def database(self, name):
@@ -51,15 +51,15 @@ class Build:
         return path
 
     def script(self, name):
-        """A script for pgbench. It calls functions of the database, whose arguments may change."""
+        """A pgbench script of this build. It calls functions of the database, and their arguments may change."""
         path = self.tree / "bench" / name
         if not path.exists():
             raise Missing(f"{self._name()} has no bench/{name}")
         return path
 
     def statement(self, file, name, ours):
-        """The statement with this name that fills the build's tables: `ours`, or what the base commit
-        has in this file, because its tables may have other columns."""
+        """The statement with this name that fills the build's tables. This is `ours` for this tree. A base commit
+        uses the statement in its own file, because its tables may have other columns."""
         path = self.tree / "bench" / file
         if self.commit is None or not path.exists():
             return ours
@@ -96,8 +96,8 @@ def base():
 
 
 class BaseSide:
-    """The base's side of a pair; `side` is None if there is none. A failure of the base does not end the
-    measurement of the others: `reason` says what happened."""
+    """The base's side of a pair. `side` is None if there is no base. If the base fails, `reason` says why, and
+    the measurement of the other sides continues."""
 
     def __init__(self, build, pair, open_side):
         self._build = build
@@ -121,13 +121,13 @@ class BaseSide:
         try:
             self._opened.__exit__(*error)
         except Exception as failure:
-            # The failure of another side is reported elsewhere.
+            # The caller reports the failure of another side.
             if failure is not error[1]:
                 self._failed(failure)
 
     @property
     def broken(self):
-        """Whether the base has this pair and could not be measured."""
+        """Whether the base has this pair, but its measurement failed."""
         return self.reason is not None and not isinstance(self.reason, Missing)
 
     def measure(self, seconds, seed):

@@ -1,4 +1,4 @@
-"""A fast HTTP client on keep-alive connections, with only what the benchmark needs."""
+"""A fast HTTP client on keep-alive connections. It supports only what the benchmark needs."""
 
 import re
 import selectors
@@ -10,12 +10,12 @@ from processes import Broken
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
 TIMEOUT_SECONDS = 10
 
-# For requests with many keys: the number of connections, and of requests that are pipelined on each.
-# These fit into the 16 KiB that the service reads ahead.
+# For requests with many keys: the number of connections, and of pipelined requests on each connection.
+# These requests fit into the 16 KiB that the service reads ahead.
 CONNECTIONS = 64
 PIPELINE = 50
 
-# All status lines have one length, so a shorter text does not contain one.
+# All status lines have this length, so a shorter text contains no status line.
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d\d\d) ")
 STATUS_LINE_LENGTH = 13
 
@@ -39,7 +39,7 @@ class Connection:
             self._socket.sendall(request)
             return self._read_answer()
         except OSError as error:
-            raise Broken(f"no answer: {error}") from error
+            raise Broken(f"no response: {error}") from error
 
     def _read_answer(self):
         received = b""
@@ -48,7 +48,7 @@ class Connection:
         head, _, body = received.partition(b"\r\n\r\n")
         length = CONTENT_LENGTH.search(head + b"\r\n")
         if not length:
-            raise Broken("an answer without a length")
+            raise Broken("a response has no Content-Length")
         while len(body) < int(length[1]):
             body += self._receive()
         return int(STATUS_LINE.match(head)[1]), body
@@ -65,7 +65,7 @@ def gated_request(path, key):
 
 
 def ask_each(port, path, keys):
-    """Sends one request with each of the keys. Every key must pass."""
+    """Sends one request with each key. Every key must pass."""
     keys = iter(keys)
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for _ in range(CONNECTIONS):
@@ -76,7 +76,7 @@ def ask_each(port, path, keys):
         while selector.get_map():
             ready = selector.select(TIMEOUT_SECONDS)
             if not ready:
-                raise Broken(f"no answer within {TIMEOUT_SECONDS} s")
+                raise Broken(f"no response within {TIMEOUT_SECONDS} s")
             for registered, _ in ready:
                 conversation = registered.data
                 if conversation.receive() and not conversation.send_next():
@@ -84,7 +84,7 @@ def ask_each(port, path, keys):
 
 
 class Conversation:
-    """One of many connections: it pipelines requests and counts the responses."""
+    """One of many connections. It pipelines requests and counts the responses."""
 
     def __init__(self, port, path, keys):
         self.socket = socket.create_connection(("127.0.0.1", port), TIMEOUT_SECONDS)
@@ -109,8 +109,8 @@ class Conversation:
         statuses = STATUS_LINE.findall(text)
         for status in statuses:
             if status != b"200":
-                raise Broken(f"a good key was answered with {status.decode()}")
+                raise Broken(f"a valid key got status {status.decode()}")
         self._awaited -= len(statuses)
-        # The first part of a status line may have come.
+        # The received text may end with the first part of a status line.
         self._unread = text[-(STATUS_LINE_LENGTH - 1) :]
         return self._awaited == 0

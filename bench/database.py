@@ -1,4 +1,5 @@
-"""The benchmark's own Postgres: durable, on a socket in a temporary directory, and removed at the end."""
+"""The benchmark's own Postgres. It is durable, and listens on a socket in a temporary directory. The benchmark
+removes it at the end."""
 
 import json
 import os
@@ -14,7 +15,8 @@ from urllib.parse import quote
 from processes import Broken, find_program
 
 KEYS_PER_ACCOUNT = 5
-# Rows that one statement inserts: its checks of foreign keys wait in memory for its end.
+# The maximum number of rows that one statement inserts. Postgres keeps the checks of foreign keys in memory
+# until the statement ends.
 ROWS_AT_ONCE = 1_000_000
 
 # Key number i is "ta_" and i in 43 digits. Five consecutive keys belong to one account.
@@ -29,7 +31,7 @@ SEED_KEYS = """
     CROSS JOIN LATERAL (SELECT right(external_id, -1)::bigint * {per_account} + place AS number) AS numbered
     WHERE number BETWEEN {first} AND {last}
 """
-# All indexes that begin with the hash: there is one.
+# Counts the uses of all indexes that begin with the hash. There is one such index.
 COUNT_LOOKUPS = """
     SELECT sum(used.idx_scan)
     FROM pg_stat_user_indexes used
@@ -45,12 +47,12 @@ def key_text(number):
 
 
 def account_name(number):
-    """The account of this key: its name is as long as a TRON address."""
+    """The name of this key's account, which is as long as a TRON address."""
     return f"T{number // KEYS_PER_ACCOUNT:033d}"
 
 
 class Postgres:
-    """A running server, in which databases can be created."""
+    """A running server, and functions that create databases."""
 
     def __init__(self, workplace, bindir, directory):
         self._workplace = workplace
@@ -72,7 +74,7 @@ class Postgres:
             user = unprivileged_user()
             os.chown(directory, user.pw_uid, user.pw_gid)
         data = directory / "data"
-        # As the private Postgres of Tollgate is made and started; all else is at Postgres' defaults.
+        # These are the options of Tollgate's private Postgres. All other settings have Postgres's defaults.
         make = [bindir / "initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         workplace.run("initdb", [*make, "--data-checksums", "-D", data], user=user)
         serve = [bindir / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
@@ -92,18 +94,18 @@ class Postgres:
         return self.made_once(name, content, lambda name: self.make_keys(build, name, keys))
 
     def made_once(self, name, content, make):
-        """The name of a database, which `make` makes on the first call."""
+        """The name of a database. On the first call, `make` creates the database."""
         if name not in self._made:
-            print(f"making a database with {content}", flush=True)
+            print(f"creating a database with {content}", flush=True)
             make(name)
-            # Otherwise Postgres would do this at some time during the measurements.
+            # Without this, Postgres would do it at some time during the measurements.
             self.sql(name, "VACUUM ANALYZE")
             self.sql(name, "CHECKPOINT")
             self._made.add(name)
         return name
 
     def make_keys(self, build, name, keys):
-        """Makes a database with the keys 0 to `keys` - 1."""
+        """Creates a database with the keys 0 to `keys` - 1."""
         self._new_database(build, name)
         self._make_accounts(name, keys)
         seed_keys = build.statement("database.py", "SEED_KEYS", SEED_KEYS)
@@ -124,8 +126,8 @@ class Postgres:
         return self._workplace.run("psql", command, seconds=3600).output
 
     def lookups(self, database):
-        """The number of keys that all ended sessions have looked up by their hash."""
-        # A session has its own count, and adds it to the total when it ends, or earlier.
+        """The number of keys that the ended sessions have looked up by hash."""
+        # Each session keeps its own count, and adds it to the total no later than its end.
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         deadline = time.monotonic() + SESSIONS_SECONDS
         while self.sql(database, others).strip() != "0":
@@ -135,7 +137,7 @@ class Postgres:
         return int(self.sql(database, COUNT_LOOKUPS))
 
     def pgbench(self, database, arguments, seconds, seed, clients=2):
-        """Transactions per second of clients with prepared statements, in at most two threads."""
+        """Transactions per second of pgbench clients with prepared statements, in one or two threads."""
         command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-n", "-M", "prepared"]
         command += ["-c", clients, "-j", min(clients, 2), "-T", seconds, f"--random-seed={seed}"]
         command += [*arguments, database]
@@ -143,7 +145,7 @@ class Postgres:
         found = re.search(r"^tps = ([\d.]+) \(without initial connection time\)", ended.output, re.MULTILINE)
         failed = re.search(r"^number of failed transactions: 0 ", ended.output, re.MULTILINE)
         if not found or not failed:
-            raise Broken(f"pgbench says:\n{ended.output}")
+            raise Broken(f"unexpected output of pgbench:\n{ended.output}")
         return float(found[1])
 
     def database_of_pgbench(self):
@@ -160,7 +162,7 @@ class Postgres:
         return self._workplace.run("postgres-version", [self._bindir / "postgres", "--version"]).output.strip()
 
     def _new_database(self, build, name):
-        # An earlier pair may have failed to fill it.
+        # An earlier pair may have failed while it filled the database.
         self.sql("postgres", f"DROP DATABASE IF EXISTS {name}")
         self.sql("postgres", f"CREATE DATABASE {name}")
         create = [build.program("tollgate"), "tenant", "create", "tronagg", "--prefix", "ta_", "--currency", "TRX"]
@@ -170,11 +172,11 @@ class Postgres:
         try:
             return json.loads(output)
         except ValueError:
-            raise Broken(f"tollgate tenant create says:\n{output}") from None
+            raise Broken(f"unexpected output of tollgate tenant create:\n{output}") from None
 
     def _make_accounts(self, database, keys):
-        # The service derives an account's id from the tenant's id and the account's name. Postgres
-        # has no SHA-1 of its own for that.
+        # The service derives an account's id from the tenant's id and the account's name with SHA-1, which
+        # Postgres lacks.
         tenant = uuid.UUID(self.sql(database, "SELECT tenant_id FROM tenants").strip())
         rows = self._workplace.directory / "accounts.tsv"
         with open(rows, "w") as file:
@@ -194,7 +196,7 @@ class Postgres:
 
 
 def client_program(bindir, name):
-    # Some systems keep the clients in another package, and in another place.
+    # Some systems have the client programs in another package and in another directory.
     beside = bindir / name
     return beside if beside.exists() else find_program(name)
 

@@ -1,10 +1,10 @@
--- What wrk sends: requests with the keys 0 to N - 1 at random, each key as likely as any other.
+-- Makes wrk send requests with uniformly random keys out of the keys 0 to N - 1.
 --
 --   wrk … -s bench/keys.lua URL -- prebuilt|built|unknown N SEED
 --
--- `prebuilt` makes the text of all requests before the start, so that wrk has the least to do while
--- it measures. `built` makes each text when it is sent: the same work for any N. `unknown` does so with
--- N keys that no database has.
+-- `prebuilt` builds the text of all requests before the start, so that wrk does the least work while it
+-- measures. `built` builds each text just before wrk sends it, which is the same work for any N. `unknown`
+-- works like `built`, but with N keys that no database has.
 
 local thread_count = 0
 
@@ -16,10 +16,10 @@ end
 function init(args)
    local mode, seed = args[1], tonumber(args[3])
    key_count = tonumber(args[2])
-   -- Each thread has its own sequence, and the same one in each run with this seed.
+   -- Each thread has its own sequence, which is the same in each run with this seed.
    math.randomseed(seed * 1000 + thread_number)
 
-   -- A key is "ta_" and its number in 43 digits. The last eight are enough for any N in use.
+   -- A key is "ta_" and its number in 43 digits. The last eight digits are enough for any N in use.
    head = "GET " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
       .. "\r\nX-API-Key: ta_" .. string.rep("0", 35)
    tail = "\r\n\r\n"
@@ -41,7 +41,7 @@ function init(args)
          return build(99999999 - math.random(key_count))
       end
    else
-      error("the mode is prebuilt, built or unknown")
+      error("the mode must be prebuilt, built or unknown")
    end
 end
 

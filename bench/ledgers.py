@@ -3,10 +3,10 @@
 from database import KEYS_PER_ACCOUNT, ROWS_AT_ONCE, key_text
 
 ACCOUNTS = 10_000
-# Minor units of each account in the beginning: more than all measurements together spend.
+# The initial balance of each account in minor units. It is more than all measurements together spend.
 BALANCE = 10**15
 
-# Ledgers of two lengths, in one database.
+# The numbers of entries in the long and the short ledgers. Both are in one database.
 MANY_ENTRIES = 10_000_000
 FEW_ENTRIES = 1_000
 
@@ -22,7 +22,8 @@ CREDIT_ACCOUNTS = """
     UPDATE accounts SET balance = balance_after, last_seq = seq, last_entry_at = credited.created_at
     FROM credited WHERE accounts.account_id = credited.account_id
 """
-# All at the moment of the entry before. Their ids are in order, and before those of any later moment.
+# All purchases have the time of the entry before them. Their ids are in order, and smaller than the ids of
+# any later time.
 SEED_PURCHASES = """
     WITH buyer AS (
         SELECT account_id, key_id, balance, last_seq, last_entry_at AS at,
@@ -74,7 +75,7 @@ def with_balances(postgres, build):
 
 
 def with_lengths(postgres, build, short):
-    """A build's database in which account 0 has a long ledger, and the accounts 1 to `short` short ones."""
+    """A build's database. Account 0 has a long ledger, and the accounts 1 to `short` have short ledgers."""
 
     def make(name):
         postgres.make_keys(build, name, (1 + short) * KEYS_PER_ACCOUNT)
@@ -98,13 +99,13 @@ def naive(postgres):
 
 
 def ids(postgres, database, account):
-    """The id of an account, by its number, and that of its first key."""
+    """The ids of an account and of its first key, given the number of the account."""
     statement = f"SELECT account_id, key_id FROM api_keys WHERE {is_key_of(account)}"
     return postgres.sql(database, statement).strip().split("|")
 
 
 def entries(postgres, database):
-    """The number of ledger entries, by the newest `seq` of each account."""
+    """The number of ledger entries: the sum of the newest `seq` of all accounts."""
     return int(postgres.sql(database, "SELECT sum(last_seq) FROM accounts"))
 
 

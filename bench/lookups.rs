@@ -1,5 +1,5 @@
-//! Looks up random keys, as a node does that has not cached them, and prints the rate per second.
-//! bench/README.md says what the rate is compared with.
+//! Looks up random keys like a node that has not cached them, and prints the rate per second.
+//! bench/README.md describes the pair `gathered`, which uses this rate.
 
 use std::{
     sync::{
@@ -17,10 +17,10 @@ use tollgate::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// Number of keys. They are numbered from 0.
+    /// The number of keys. Their numbers start at 0.
     #[arg(long)]
     keys: u64,
-    /// Number of concurrent lookups.
+    /// The number of concurrent lookups.
     #[arg(long)]
     tasks: u64,
     #[arg(long)]
@@ -33,8 +33,7 @@ struct Arguments {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
     let store = Arc::new(Store::connect(&PoolSettings::for_url(&arguments.database_url)).await?);
-    let tenant =
-        store.tenant_of_key(&key(0)).await?.ok_or("there is no tenant with the prefix ta_")?;
+    let tenant = store.tenant_of_key(&key(0)).await?.ok_or("no tenant has the key prefix ta_")?;
     let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
     let began = Instant::now();
     let tasks: Vec<_> = (0..arguments.tasks)
@@ -70,7 +69,7 @@ async fn look_up(
         let hash = key(random(&mut state) % keys).hash();
         let found = store.verify_api_key(tenant, &hash, server).await;
         let is_found = matches!(found, Ok(KeyRead::Found(_)));
-        assert!(is_found, "every key is there: {found:?}");
+        assert!(is_found, "the database has every key: {found:?}");
         done.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -1,4 +1,4 @@
-"""Describes the machine of the measurements, without anything that identifies its owner."""
+"""Describes the machine that runs the benchmark, without anything that identifies its owner."""
 
 import os
 import platform
@@ -7,12 +7,12 @@ from pathlib import Path
 
 from processes import ROOT, find_program
 
-# Columns of /proc/stat: what a core did, and time that the hypervisor gave to others.
+# The columns of /proc/stat from the time in user mode to the time that the hypervisor gave to other guests.
 STOLEN = 7
 
 
 class StolenTime:
-    """The share of the cores' time that other guests of the hypervisor used, counted from here on."""
+    """The share of the cores' time that other guests of the hypervisor have used since this object exists."""
 
     def __init__(self):
         self._before = self._read()
@@ -23,7 +23,7 @@ class StolenTime:
 
     @staticmethod
     def _read():
-        # Skips the word "cpu". The columns after the stolen time are included in the first ones.
+        # Skips the word "cpu". The first columns include the columns after the stolen time.
         columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         return [int(column) for column in columns[: STOLEN + 1]]
 

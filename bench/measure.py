@@ -1,4 +1,4 @@
-"""Measures sides in turn, and makes the lines of the table from the results."""
+"""Measures the sides of a pair in turn, and turns the results into rows of the table."""
 
 from dataclasses import dataclass, field
 from statistics import median
@@ -6,15 +6,15 @@ from typing import Callable
 
 from builds import BaseSide
 
-# The base comparison succeeds if the new tree reaches this part of the base's rate, or if 1.0 is within
-# the range of the rounds.
+# The comparison with the base succeeds if this tree reaches this part of the base's rate, or if the range of
+# the rounds includes 1.0.
 BASE_TARGET = 0.95
 
 
 @dataclass
 class Settings:
     rounds: int
-    # Of one measurement; whole, because pgbench takes no fraction.
+    # The duration of one measurement. It is a whole number, because pgbench accepts no fraction.
     seconds: int
     large: bool
 
@@ -28,20 +28,20 @@ class Sample:
     """One measurement of one side. Unknown values are None."""
 
     answers_per_second: float
-    # Microseconds that the server's process computed for one answer.
+    # The processor time of the server per response, in microseconds.
     server_micros: float | None = None
-    # How much of one core the server used, and each thread of who asks it; 1.0 is all of it.
+    # The shares of one core that the server and each thread of the client used. 1.0 is a whole core.
     server_busy: float | None = None
     client_busy: float | None = None
-    # Milliseconds that one answer in a hundred took longer than.
+    # The 99th percentile of the latency in milliseconds.
     p99: float | None = None
-    # How many answers there were.
+    # The number of responses.
     answers: int | None = None
 
 
 @dataclass
 class Row:
-    """A line of the table. Without a target it is only for information."""
+    """A row of the table. Without a target it is only for information."""
 
     pair: str
     ours: str
@@ -49,7 +49,7 @@ class Row:
     ratio: str = ""
     target: str = ""
     met: bool | None = None
-    # Only if there is a base commit.
+    # Empty if there is no base commit.
     new_by_old: str = ""
 
 
@@ -59,9 +59,9 @@ class Side:
 
     label: str
     measure: Callable[[int, int], Sample]
-    # One for each round.
+    # One sample for each round.
     samples: list[Sample] = field(default_factory=list)
-    # Further results. They are complete when the side is closed.
+    # Further results, which are complete when the side is closed.
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -86,7 +86,7 @@ class AgainstBase:
     pair: str
     ratios: list[float] = field(default_factory=list)
     reason: str = ""
-    # Whether the reason is a failure.
+    # Whether the base has failed.
     broken: bool = False
 
     @property
@@ -105,16 +105,16 @@ class Outcome:
 def compare(bench, pair, target, open_ours, open_against):
     """Measures the sides of a pair in turn, round after round.
 
-    `open_ours` opens our side of a build, and with it the same side of the base commit. `open_against`
-    opens a list of the others. The target, if there is one, is for ours and the first of them; how ours
-    compares with the rest is for information."""
+    `open_ours` opens our side for a build: first for this tree, then for the base commit. `open_against`
+    opens a list of the other sides. The target is for the ratio of our side and the first of these. The
+    ratios with the rest are for information."""
     with (
         open_ours(bench.current) as ours,
         BaseSide(bench.base, pair, open_ours) as base,
         open_against() as others,
     ):
         take_turns(bench.settings, pair, [ours, *others], base)
-        # A failure while it is closed makes what the base measured worthless.
+        # If the base fails while it closes, `side` is None, because its samples are worthless.
         old = base.side
     measured = [Measured(pair, side.label, side.samples) for side in (ours, *others)]
     rows = [ratio_row(pair, measured[0], other) for other in measured[1:]]
@@ -134,12 +134,12 @@ def compare(bench, pair, target, open_ours, open_against):
 
 
 def take_turns(settings, pair, sides, base):
-    """Runs a warm-up, which does not count, and the rounds."""
+    """Runs the warm-up, which does not count, and then the rounds."""
     for side in turns(sides, base, 1):
         measure_side(side, base, settings.warm_up_seconds, 0)
     for number in range(1, settings.rounds + 1):
         for side in turns(sides, base, number):
-            # All sides get the same seed, so they get the same keys in the same order.
+            # All sides get the same seed, and therefore the same keys in the same order.
             sample = measure_side(side, base, settings.seconds, number)
             if sample is not None:
                 side.samples.append(sample)
@@ -151,8 +151,8 @@ def take_turns(settings, pair, sides, base):
 
 
 def turns(sides, base, number):
-    """The order of a round. Ours and the base change places each round, so that each of them follows the
-    other, and the sides of before, equally often."""
+    """The order of the sides in a round. Our side and the base change places each round, so that each of them
+    goes first equally often."""
     if base.side is None:
         return list(sides)
     first, second = (sides[0], base.side) if number % 2 else (base.side, sides[0])
@@ -176,7 +176,7 @@ def with_range(found):
 
 
 def ratios(ours, against):
-    """One ratio for each round, of two consecutive measurements, so that slowdowns of both cancel out."""
+    """One ratio for each round. Its two measurements follow each other, so a slowdown of both cancels out."""
     pairs = zip(ours.samples, against.samples)
     return [mine.answers_per_second / other.answers_per_second for mine, other in pairs]
 
@@ -186,5 +186,5 @@ def with_rate(measured):
 
 
 def bounded_row(pair, what, value, bound, unit, digits=0):
-    """A line whose value must not exceed a bound."""
+    """A row whose value must not exceed a bound."""
     return Row(pair, f"{what}: {value:,.{digits}f} {unit}", target=f"≤ {bound:g} {unit}", met=value <= bound)

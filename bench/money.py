@@ -1,4 +1,4 @@
-"""The cost of purchases in batches, compared with one transaction for each purchase."""
+"""Measures the cost of purchases in batches against the cost of one transaction for each purchase."""
 
 from contextlib import contextmanager, nullcontext
 
@@ -9,15 +9,15 @@ from processes import Broken
 from servers import CONNECTIONS, HERE, measure_with_wrk, tollgate_serve
 
 CLIENTS = 16
-# Of the ledgers whose lengths are compared.
+# The batch size for the pair that compares lengths of ledgers.
 BATCH = 50
 MISSES = 'tollgate_cache_lookups_total{result="miss"}'
 
 
 def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, clients=CLIENTS, keyed=False):
-    """The whole service, with purchases of one account, or of many accounts at random."""
+    """Measures the whole service with purchases of one account, or of many accounts at random."""
     against = naive_side(bench, accounts, clients)
-    # More threads than half of the cores would only take cores from Postgres, and wake each other.
+    # More threads than half of the cores would only take cores from Postgres and wake each other.
     workers = max(1, len(bench.cores.usable) // 2)
 
     @contextmanager
@@ -33,7 +33,7 @@ def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, 
             side = service_side(bench, database, label, server, accounts, connections, keyed)
             yield side
             missed = server.metric(MISSES) - missed
-        side.notes.append(f"{build.label(pair)}: {missed:,.0f} look-ups of keys that were not cached any more.")
+        side.notes.append(f"{build.label(pair)}: {missed:,.0f} lookups of evicted keys.")
         command = [build.program("tollgate"), "ledger", "verify"]
         bench.workplace.run("verify", command, environment={"DATABASE_URL": url})
 
@@ -41,7 +41,7 @@ def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, 
 
 
 def batch(bench, pair, size, target=None, *, clients=CLIENTS):
-    """Only the function in the database, on one connection."""
+    """Measures only the function in the database, on one connection."""
 
     def ours(build):
         database = ledgers.with_balances(bench.postgres, build)
@@ -51,20 +51,20 @@ def batch(bench, pair, size, target=None, *, clients=CLIENTS):
 
 
 def batch_latency(bench, pair):
-    """The extra latency of a purchase that shares its batch with no other."""
-    # The latency may be 1.3 times that of the other side.
+    """Measures the extra latency of a purchase that is alone in its batch."""
+    # The latency may be up to 1.3 times the latency of the other side.
     outcome = batch(bench, pair, 1, 1 / 1.3, clients=1)
     ours, against = outcome.measured[0], outcome.measured[-1]
     millis = [1000 / side.median("answers_per_second") for side in (ours, against)]
-    outcome.notes.append(f"{pair}: {millis[0]:.2f} ms a purchase, against {millis[1]:.2f} ms.")
+    outcome.notes.append(f"{pair}: {millis[0]:.2f} ms per purchase, against {millis[1]:.2f} ms.")
     return outcome
 
 
 def ledger_size(bench, pair):
-    """Whether the number of earlier purchases of an account affects the rate."""
+    """Measures whether the number of earlier purchases of an account affects the rate."""
 
     def database(build):
-        # Short ledgers grow while they are measured: each round takes one of its own, and so does the warm-up.
+        # A short ledger grows while it is measured, so the warm-up and each round use a new one.
         return ledgers.with_lengths(bench.postgres, build, 1 + bench.settings.rounds)
 
     def ours(build):
@@ -81,23 +81,23 @@ def ledger_size(bench, pair):
 
 
 def service_side(bench, database, label, server, accounts, connections, keyed):
-    """The service, with load from wrk. The run fails if a purchase with a response is not in the ledger."""
+    """The service under load from wrk. The run fails if a confirmed purchase is not in the ledger."""
 
     def measure(seconds, seed):
         before = ledgers.entries(bench.postgres, database)
         script = ["purchases.lua", "keyed" if keyed else "bare", accounts, KEYS_PER_ACCOUNT, seed]
         sample = measure_with_wrk(bench.workplace, server, "/v1/purchases", script, seconds, connections=connections)
-        # This includes purchases whose responses wrk did not wait for.
+        # This number includes purchases whose responses wrk did not wait for.
         made = ledgers.entries(bench.postgres, database) - before
         if made < sample.answers:
-            raise Broken(f"{sample.answers:,} purchases were answered, and {made:,} were made")
+            raise Broken(f"{sample.answers:,} purchases got a response, but the ledger has only {made:,}")
         return sample
 
     return Side(label, measure)
 
 
 def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
-    """The function, called by one client of pgbench with batches of this many purchases."""
+    """One client of pgbench that calls the function with batches of this many purchases."""
     script = build.script("batch.sql")
 
     def measure(seconds, seed):
@@ -109,7 +109,7 @@ def batch_side(bench, build, database, label, size, account_of=lambda _seed: 0):
 
 
 def naive_side(bench, accounts=1, clients=CLIENTS):
-    """One transaction for each purchase, by clients of pgbench."""
+    """Clients of pgbench that run one transaction for each purchase."""
     database = ledgers.naive(bench.postgres)
 
     def measure(seconds, seed):

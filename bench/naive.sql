@@ -1,5 +1,5 @@
--- A purchase the naive way, of one of the accounts 1 to :accounts at random: a transaction that locks
--- the account, writes an entry, and updates the account.
+-- The naive purchase of a random account out of the accounts 1 to :accounts. A transaction locks the account,
+-- writes an entry, and updates the account.
 \set account random(1, :accounts)
 BEGIN;
 SELECT balance, last_seq FROM naive_accounts WHERE account_id = :account FOR UPDATE \gset

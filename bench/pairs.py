@@ -1,4 +1,4 @@
-"""The pairs that are compared. README.md says what each pair is for."""
+"""The pairs that the benchmark compares. README.md explains each pair."""
 
 import re
 from contextlib import contextmanager, nullcontext
@@ -18,8 +18,8 @@ FEW_KEYS = 1_000
 MANY_KEYS = 100_000
 FIRST_KEYS = 50_000
 
-# If a larger share of the responses needed the database, the measurement was not that of a gate
-# with all keys cached.
+# The maximum share of responses that may need a lookup in the database. With a larger share, the
+# measurement would not show a gate with all keys cached.
 UNCACHED_SHARE = 0.01
 
 
@@ -32,17 +32,17 @@ class Bench:
     cores: Cores
     settings: Settings
     current: Build
-    # The commit that this tree is compared with, if there is one.
+    # The commit to compare this tree with, or None.
     base: Build | None
 
     def pins(self, worker_threads):
-        """The cores of a server, and those of its client."""
+        """The cores of a server and the cores of its client."""
         return self.cores.split(worker_threads)
 
 
 class Cached:
-    """Checks that a server has answered from its cache. Created before the server starts, and
-    called after the server has ended."""
+    """Checks that a server has answered from its cache. Create it before the server starts, and call `check`
+    after the server has ended."""
 
     def __init__(self, bench, database):
         self._bench = bench
@@ -54,12 +54,12 @@ class Cached:
         answers = sum(sample.answers_per_second for sample in side.samples) * self._bench.settings.seconds
         later = max(0, looked_up - warmed)
         if later > answers * UNCACHED_SHARE:
-            raise Broken(f"{side.label}: {later:,} look-ups beside {answers:,.0f} answers: not all was cached")
-        side.notes.append(f"{pair}: {later:,} look-ups in the database beside {answers:,.0f} answers.")
+            raise Broken(f"{side.label}: {later:,} lookups for {answers:,.0f} responses, so not all keys were cached")
+        side.notes.append(f"{pair}: {later:,} lookups in the database for {answers:,.0f} responses.")
 
 
 def gate(bench, pair, workers):
-    """The cost of the gate: the same server and requests, with the gate and without it."""
+    """Measures the cost of the gate: the same server and requests, with the gate and without it."""
     server_cores, client_cores = bench.pins(workers)
     place = {"workers": workers, "cores": server_cores}
     asked = {"keys": FEW_KEYS, "threads": workers, "cores": client_cores}
@@ -86,7 +86,7 @@ def gate(bench, pair, workers):
 
 
 def against_haproxy(bench, pair, start, label, path, target=None):
-    """A server with one worker thread and all keys cached, against HAProxy with all keys in a map."""
+    """Measures a server with one worker thread and all keys cached against HAProxy with all keys in a map."""
     server_cores, client_cores = bench.pins(1)
     place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(MANY_KEYS)}
     asked = {"keys": MANY_KEYS, "threads": 1, "cores": client_cores}
@@ -105,7 +105,7 @@ def against_haproxy(bench, pair, start, label, path, target=None):
 
     @contextmanager
     def against():
-        # The same path, so that the requests are the same.
+        # HAProxy gets the same path, so that the requests are the same.
         with haproxy(bench.workplace, path, MANY_KEYS, server_cores) as other:
             yield [wrk_side(bench.workplace, "HAProxy", other, **asked)]
 
@@ -113,7 +113,7 @@ def against_haproxy(bench, pair, start, label, path, target=None):
 
 
 def cold(bench, pair):
-    """A server that has to look up most keys, against a client that only does lookups, without HTTP."""
+    """Measures a server that must look up most keys against a client that only looks keys up, without HTTP."""
     asked = {"keys": MANY_KEYS, "threads": 1, "cores": None}
 
     @contextmanager
@@ -127,7 +127,7 @@ def cold(bench, pair):
 
 
 def gathered(bench, pair):
-    """Lookups that share statements, against one statement for each lookup."""
+    """Measures lookups that share statements against one statement for each lookup."""
 
     def ours(build):
         url = bench.postgres.url(bench.postgres.database_with_keys(build, MANY_KEYS))
@@ -140,7 +140,7 @@ def gathered(bench, pair):
             try:
                 return Sample(float(output))
             except ValueError:
-                raise Broken(f"bench_lookups says:\n{output}") from None
+                raise Broken(f"unexpected output of bench_lookups:\n{output}") from None
 
         return nullcontext(Side(build.label("gathered"), look_up))
 
@@ -148,7 +148,7 @@ def gathered(bench, pair):
 
 
 def pgbench_sides(bench):
-    """pgbench with our statement, and with its built-in one."""
+    """pgbench with our statement, and pgbench with its built-in statement."""
     database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
     own_tables = bench.postgres.database_of_pgbench()
     script = bench.current.script("lookup.sql")
@@ -164,7 +164,7 @@ def pgbench_sides(bench):
 
 
 def million(bench, pair):
-    """How the gate's speed and memory grow with the number of keys."""
+    """Measures how the gate's speed and memory change with the number of keys."""
     keys = 10_000_000 if bench.settings.large else 1_000_000
     server_cores, client_cores = bench.pins(1)
     place = {"workers": 1, "cores": server_cores, "cache_entries": with_room(keys)}
@@ -176,16 +176,16 @@ def million(bench, pair):
         cached = Cached(bench, database)
         url = bench.postgres.url(database)
         with bench_server(bench.workplace, build, build.process("many-keys"), url, **place) as many:
-            # The first keys bring in what does not depend on the number of keys: buffers, connections.
+            # The first keys allocate the memory that does not depend on the number of keys, such as buffers.
             many.warm(range(FIRST_KEYS))
             before = many.program.resident_bytes()
-            print(f"{build.label(pair)}: asking once for each of {keys:,} keys", flush=True)
+            print(f"{build.label(pair)}: sending one request with each of {keys:,} keys", flush=True)
             many.warm(range(FIRST_KEYS, keys))
             bytes_per_key = (many.program.resident_bytes() - before) / (keys - FIRST_KEYS)
             side = wrk_side(bench.workplace, build.label(f"{keys:,} keys"), many, keys=keys, **asked)
-            side.rows.append(bounded_row(pair, "resident memory a cached key", bytes_per_key, 200, "bytes"))
+            side.rows.append(bounded_row(pair, "resident memory per cached key", bytes_per_key, 200, "bytes"))
             yield side
-        # The server with few keys reads the same database as this tree's server with many.
+        # The server with few keys reads the same database as this tree's server with many keys.
         cached.check(build.label(pair), side, keys + FEW_KEYS)
 
     @contextmanager
@@ -199,8 +199,8 @@ def million(bench, pair):
 
 
 def gate_alone(bench, pair):
-    """The gate without a server, measured by criterion."""
-    # Cargo needs its own environment, and the repository's settings of it.
+    """Measures the gate without a server, with criterion."""
+    # Cargo needs its own environment variables, and the settings in the repository's .cargo/config.toml.
     command = ["cargo", "bench", "--locked", "--bench", "gate"]
     _, cores = bench.pins(1)
     output = bench.workplace.run("cargo-bench", command, cores=cores, directory=ROOT, seconds=1800).output
@@ -216,13 +216,13 @@ def gate_alone(bench, pair):
         rows=[
             bounded_row(pair, "one verification", printed(f"gate: {number} ns"), 600, "ns"),
             bounded_row(pair, "one verification", printed(f"gate: {number} allocations"), 2, "allocations"),
-            bounded_row(pair, "a cached key", printed(f"cache: {number} bytes a key"), 200, "bytes"),
+            bounded_row(pair, "a cached key", printed(f"cache: {number} bytes per key"), 200, "bytes"),
         ]
     )
 
 
 def with_room(keys):
-    """The capacity of a cache that has to hold all of the keys, which are not distributed evenly over its shards."""
+    """The capacity of a cache for all of these keys, which are not distributed evenly over its shards."""
     return keys + keys // 50 + 20_000
 
 

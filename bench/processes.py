@@ -1,4 +1,4 @@
-"""Starts the programs of the benchmark, with their directory, cores and environment, and ends them all."""
+"""Starts the programs of the benchmark with their directory, cores and environment, and ends all of them."""
 
 import ctypes
 import os
@@ -31,7 +31,7 @@ class Ended:
     """A program that ran to its end with status 0."""
 
     output: str
-    # How much of one core it used, on average.
+    # The average share of one core that the program used.
     busy: float
 
 
@@ -39,7 +39,7 @@ class Workplace:
     """A temporary directory and the programs that run in it. It exists inside the `with` block."""
 
     def __enter__(self):
-        # On disk, also where /tmp is memory. Another user runs Postgres, and has to get in there.
+        # /var/tmp is on disk even if /tmp is in memory. Another user runs Postgres, and needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-", dir="/var/tmp"))
         self.directory.chmod(0o755)
         return self
@@ -51,7 +51,7 @@ class Workplace:
 
     @contextmanager
     def start(self, name, arguments, *, environment=None, cores=None, user=None, stop=signal.SIGTERM):
-        """A program that runs until the `with` block ends."""
+        """Starts a program that runs until the `with` block ends."""
         program = Program(self, name, self._start(name, arguments, environment, cores, user, stop))
         try:
             yield program
@@ -76,13 +76,13 @@ class Workplace:
         return (self.directory / f"{name}.out").read_text(errors="replace")
 
     def last_words(self, name):
-        """The output of a program that failed, on stdout and stderr."""
+        """The last output of a failed program on stdout and stderr."""
         errors = (self.directory / f"{name}.err").read_text(errors="replace")
         return (self.output(name)[-1000:] + errors[-2000:]).strip()
 
     def _start(self, name, arguments, environment, cores, user, death_signal, directory=None):
         def before_exec():
-            # Should this program be killed, the kernel ends the other one.
+            # If this program is killed, the kernel ends the new program.
             LIBC.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
             if cores is not None:
                 os.sched_setaffinity(0, cores)
@@ -95,13 +95,13 @@ class Workplace:
             try:
                 return subprocess.Popen(
                     [str(argument) for argument in arguments],
-                    # Not in the repository, whose .env belongs to its owner.
+                    # The programs must not read a developer's .env in the repository.
                     cwd=directory or self.directory,
                     env=environment_of_programs(environment or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=errors,
-                    # Ctrl-C reaches this program alone, which ends the others in order.
+                    # Ctrl-C reaches only this program, which ends the others in order.
                     start_new_session=True,
                     preexec_fn=before_exec,
                     **other_user,
@@ -130,8 +130,8 @@ class Program:
         return self._workplace.output(self.name)
 
     def cpu_seconds(self):
-        """The processor time that all its threads have used so far."""
-        # The name, in parentheses, may hold spaces. utime and stime are fields 14 and 15.
+        """The processor time of all threads of the program so far."""
+        # The name of the program, in parentheses, may contain spaces. utime and stime are fields 14 and 15.
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -140,12 +140,12 @@ class Program:
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
     def check(self):
-        """Whether it still runs."""
+        """Raises Broken if the program has ended."""
         if self._process.poll() is not None:
             self._fail(f"ended with status {self._process.returncode}")
 
     def end(self, stop):
-        # Nothing is sent to a program that has ended.
+        # A program that has ended gets no signal.
         self._process.send_signal(stop)
         try:
             self._process.wait(STOP_SECONDS)
@@ -165,7 +165,8 @@ class Cores:
         self.usable = sorted(os.sched_getaffinity(0))
 
     def split(self, worker_threads):
-        """The cores of a server with this many threads, and those of the client. None and None: not pinned."""
+        """The cores of a server with this many threads and the cores of the client. Both are None if nothing is
+        pinned."""
         if len(self.usable) <= worker_threads:
             return None, None
         return set(self.usable[:worker_threads]), set(self.usable[worker_threads:])
@@ -182,7 +183,7 @@ def named(cores):
 
 
 def environment_of_programs(additional):
-    # No setting of the user's reaches them: above all no DATABASE_URL.
+    # No setting of the user may reach the programs, above all no DATABASE_URL.
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -192,21 +193,21 @@ def environment_of_programs(additional):
 
 
 def children_cpu():
-    """The processor time in seconds of the child processes that have ended and were waited for."""
+    """The processor time in seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def end_session(process):
     """Ends a running program and all programs that it has started."""
-    # Once it has been waited for, its number may be that of others.
+    # After the wait, the system may give the process id to another process.
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 def find_program(name):
-    # Debian keeps haproxy in /usr/sbin, which is not on the PATH of everyone.
+    # Debian installs haproxy in /usr/sbin, which is not on every user's PATH.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"])
     found = shutil.which(name, path=path)
     if found is None:

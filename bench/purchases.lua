@@ -1,9 +1,9 @@
--- What wrk buys with: N keys at random, each as likely as any other: the keys 0, STRIDE, 2 STRIDE, …
+-- Makes wrk buy with uniformly random keys out of the N keys 0, STRIDE, 2 STRIDE, …
 --
 --   wrk … -s bench/purchases.lua URL -- bare|keyed N STRIDE SEED
 --
--- `bare` makes the text of all requests before the start. `keyed` gives each request an Idempotency-Key
--- that no other has, in this run or in another; they come in no order, as those of clients do.
+-- `bare` builds the text of all requests before the start. `keyed` gives each request an Idempotency-Key that
+-- is unique in all runs. These keys are not in order, like the keys of real clients.
 
 local thread_count = 0
 
@@ -15,12 +15,12 @@ end
 function init(args)
    local mode, stride, seed = args[1], tonumber(args[3]), tonumber(args[4])
    key_count = tonumber(args[2])
-   -- Each thread has its own sequence, and the same one in each run with this seed.
+   -- Each thread has its own sequence, which is the same in each run with this seed.
    math.randomseed(seed * 1000 + thread_number)
 
    local body = '{"amount":"0.000001","reference":"order"}'
    tail = "\r\nContent-Type: application/json\r\nContent-Length: " .. #body .. "\r\n\r\n" .. body
-   -- A key is "ta_" and its number in 43 digits. The last eight are enough for any N in use.
+   -- A key is "ta_" and its number in 43 digits. The last eight digits are enough for any N in use.
    local head = "POST " .. wrk.path .. " HTTP/1.1\r\nHost: " .. wrk.host .. ":" .. wrk.port
       .. "\r\nX-API-Key: ta_" .. string.rep("0", 35)
    heads = {}
@@ -45,7 +45,7 @@ function init(args)
          return heads[math.random(key_count)] .. "\r\nIdempotency-Key: " .. unordered .. run .. count .. tail
       end
    else
-      error("the mode is bare or keyed")
+      error("the mode must be bare or keyed")
    end
 end
 

@@ -1,4 +1,4 @@
-"""How soon another node refuses a key that was revoked."""
+"""Measures how soon another node refuses a revoked key."""
 
 import json
 import random
@@ -13,14 +13,14 @@ from servers import tollgate_serve
 
 KEYS = 300
 ACCOUNT = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
-# The longest time that a revoke may take: it waits this long for a node that does not acknowledge it.
+# The lease. A revoke waits this long for a node that does not acknowledge it.
 LEASE_MILLIS = 2000
 TARGET_MILLIS = 20
 
-# How long requests go on after the revoke has returned. Every one that passes then is an error.
+# How long the requests continue after the revoke has returned. A request that then passes is an error.
 AFTERWARDS_SECONDS = 0.02
 GIVE_UP_SECONDS = 10
-# Number of requests that pass before the revoke is sent, so that the other node has cached the key.
+# The number of requests that pass before the revoke. They make the other node cache the key.
 PASSED_BEFORE = 10
 
 
@@ -28,11 +28,11 @@ PASSED_BEFORE = 10
 class Revoked:
     """The measurements of one key, in milliseconds."""
 
-    # From the sending of the revoke to the first refusal of the other node.
+    # From the start of the revoke to the first refusal by the other node.
     refused_after: float
-    # From the sending of the revoke to its response.
+    # From the start of the revoke to its response.
     returned_after: float
-    # Requests that began after that response: all of them, and those that passed.
+    # The number of requests that began after that response, and the number of these that passed.
     asked_afterwards: int
     passed_afterwards: int
 
@@ -44,14 +44,14 @@ class Asker(threading.Thread):
         super().__init__(daemon=True)
         self._connection = connection
         self._request = request
-        self._told_to_stop = False
+        self._stopping = False
         # (begun, answered, status)
         self.answers = []
         self.error = None
 
     def run(self):
         try:
-            while not self._told_to_stop:
+            while not self._stopping:
                 begun = time.monotonic()
                 status, _ = self._connection.ask(self._request)
                 self.answers.append((begun, time.monotonic(), status))
@@ -64,16 +64,16 @@ class Asker(threading.Thread):
             if self.error is not None:
                 raise self.error
             if time.monotonic() > deadline:
-                raise Broken(f"not within {GIVE_UP_SECONDS} s: the key is passed, and refused once it is revoked")
+                raise Broken(f"the other node did not react to the key within {GIVE_UP_SECONDS} s")
             time.sleep(0.001)
 
     def stop(self):
-        self._told_to_stop = True
+        self._stopping = True
         self.join()
 
 
 class Backend:
-    """A tenant's backend: it makes and revokes keys on the first node."""
+    """A tenant's backend, which creates and revokes keys on the first node."""
 
     def __init__(self, connection, admin_key):
         self._connection = connection
@@ -86,7 +86,7 @@ class Backend:
         request = f"{head}Content-Length: {len(text)}\r\n\r\n{text}".encode()
         status, answer = self._connection.ask(request)
         if status not in wanted:
-            raise Broken(f"{method} {path} was answered with {status}: {answer.decode(errors='replace')}")
+            raise Broken(f"{method} {path} got status {status}: {answer.decode(errors='replace')}")
         return json.loads(answer)
 
 
@@ -108,7 +108,7 @@ def measure(bench):
             revoked.append(revoke_one(backend, to_asker, [to_a, to_b], node_b.path))
             if number % 100 == 0:
                 print(f"revoke: {number} of {KEYS} keys", flush=True)
-            # A node has periodic work. The revokes must not be in step with it.
+            # The revokes must not be in step with the periodic work of a node.
             time.sleep(random.uniform(0, 0.02))
     return outcome(revoked)
 
@@ -139,9 +139,9 @@ def revoke_one(backend, to_asker, to_nodes, path):
 def judge(answers, sent, returned, at_once):
     strange = {status for _, _, status in answers} - {200, 401}
     if strange:
-        raise Broken(f"a key was answered with {strange}")
+        raise Broken(f"a key got unexpected statuses: {strange}")
     if any(status != 200 for _, answered, status in answers if answered < sent):
-        raise Broken("a key was refused before it was revoked")
+        raise Broken("the node refused a key before its revoke")
     first_refusal = next(answered for _, answered, status in answers if status == 401)
     afterwards = [status for begun, _, status in answers if begun > returned] + at_once
     return Revoked(
@@ -169,7 +169,7 @@ def outcome(revoked):
                 p99 <= TARGET_MILLIS,
             ),
             Row("revoke", f"the revoke returned after: {spread(returned)}"),
-            bounded_row("revoke", f"passed, of {asked:,} begun after the revoke had returned", passed, 0, "requests"),
+            bounded_row("revoke", f"passed after the revoke had returned, of {asked:,}", passed, 0, "requests"),
         ]
     )
 
@@ -179,5 +179,5 @@ def spread(millis):
 
 
 def percentile(ordered, percent):
-    """The smallest value that this percentage of the values does not exceed."""
+    """The smallest value that at least this percentage of the values do not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

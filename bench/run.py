@@ -3,12 +3,12 @@
 
     python3 bench/run.py [--check] [NAME]...
 
-bench/run.sh builds and installs what is needed, and calls this. Without a name all pairs are
-measured and bench/results.md is written; with names, only these, and the results are printed. `--check`
-looks at the names and the settings, and measures nothing.
+bench/run.sh builds and installs all programs, and calls this program. Without a name, it measures all pairs
+and writes bench/results.md. With names, it measures only these pairs, and prints the results. `--check`
+checks the names and the settings, and measures nothing.
 
-BENCH_ROUNDS, BENCH_SECONDS, BENCH_LARGE, BENCH_BASE and BENCH_RESULTS are described in bench/README.md. The
-exit status is 0 if everything was measured, whether targets were met or not; 1 if a pair is broken.
+bench/README.md describes BENCH_ROUNDS, BENCH_SECONDS, BENCH_LARGE, BENCH_BASE and BENCH_RESULTS. The exit
+status is 1 if a pair is broken. Otherwise it is 0, even if a target was not met.
 """
 
 import argparse
@@ -35,12 +35,12 @@ RESULTS = ROOT / "bench" / "results.md"
 
 def main():
     parser = argparse.ArgumentParser(description="Measures Tollgate against others and against itself.")
-    parser.add_argument("--check", action="store_true", help="look at names and settings only")
+    parser.add_argument("--check", action="store_true", help="only check the names and the settings")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PAIRS)}")
     arguments = parser.parse_args()
     for name in arguments.names:
         if name not in PAIRS:
-            parser.error(f"there is no pair {name}: there are {', '.join(PAIRS)}")
+            parser.error(f"there is no pair {name}. The pairs are {', '.join(PAIRS)}")
     try:
         settings = read_settings()
     except ValueError as error:
@@ -58,12 +58,12 @@ def read_settings():
     def whole(name, default):
         text = os.environ.get(name, str(default))
         if not text.isdecimal() or int(text) < 1:
-            raise ValueError(f"{name} is a whole number from 1 on, not {text!r}")
+            raise ValueError(f"{name} must be a whole number of at least 1, not {text!r}")
         return int(text)
 
     large = os.environ.get("BENCH_LARGE", "0")
     if large not in ("0", "1"):
-        raise ValueError(f"BENCH_LARGE is 0 or 1, not {large!r}")
+        raise ValueError(f"BENCH_LARGE must be 0 or 1, not {large!r}")
     return Settings(whole("BENCH_ROUNDS", 12), whole("BENCH_SECONDS", 2), large == "1")
 
 
@@ -71,7 +71,7 @@ def end_on_signals():
     """Makes signals raise an exception, so that `with` blocks clean up."""
 
     def leave(number, _frame):
-        # A second signal must not interrupt the cleaning up.
+        # A second signal must not interrupt the cleanup.
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(each, signal.SIG_IGN)
         sys.exit(128 + number)
@@ -81,7 +81,7 @@ def end_on_signals():
 
 
 def measure(names, settings):
-    """Returns the exit status."""
+    """Measures the pairs, prints and writes the results, and returns the exit status."""
     began = time.monotonic()
     stolen = machine.StolenTime()
     cores = Cores()
@@ -117,7 +117,7 @@ def measure_pairs(bench, names):
         try:
             of_pair = PAIRS[name](bench, name)
         except Broken as error:
-            # The others can still be measured.
+            # The other pairs can still be measured.
             broken[name] = error
             outcome.rows.append(Row(name, "broken: see the output of the run"))
             if bench.base is not None:
@@ -131,7 +131,7 @@ def measure_pairs(bench, names):
     return outcome, broken
 
 
-# What is printed and written.
+# The text of the results.
 
 
 def document(outcome, facts, settings, cores, base):
@@ -140,11 +140,11 @@ def document(outcome, facts, settings, cores, base):
     parts = [
         "# Results of the benchmark",
         f"Written by `bench/run.sh` on {now:%Y-%m-%d} at {now:%H:%M} UTC. [README.md](README.md) says what the pairs "
-        "are and how to read the numbers. A ratio is ours by the other's: the median of the rounds, and the smallest "
-        "and the largest in parentheses.",
+        "are and how to read the numbers. A ratio is ours divided by the other's: the median of the rounds, and the "
+        "smallest and the largest in parentheses.",
         results_table(outcome.rows, base),
         "## Settings",
-        f"{settings.rounds} rounds of {settings.seconds} s a side, in turn. `million` has {keys} keys. With one "
+        f"{settings.rounds} rounds of {settings.seconds} s per side, in turn. `million` has {keys} keys. With one "
         f"worker thread {cores.describe(1)}; with two, in `gate-2`, {cores.describe(2)}. Postgres, and all of `cold`, "
         "`gathered`, `revoke` and the pairs about money, are not pinned.",
         "## Machine",
@@ -153,7 +153,7 @@ def document(outcome, facts, settings, cores, base):
     if outcome.measured:
         parts += ["## Each side", MEASURED_EXPLAINED, measured_table(outcome.measured)]
     notes = outcome.notes + [
-        f"{side.pair}: {side.label} could have been faster: wrk was using all of its core."
+        f"{side.pair}: {side.label} could have been faster, because wrk used all of its core."
         for side in outcome.measured
         if (side.median("client_busy") or 0) > ALL_OF_A_CORE
     ]
@@ -169,11 +169,11 @@ MEASURED_EXPLAINED = (
     "per response. *Server* and *client*: how much of one core the server, and each thread of wrk, used."
 )
 BASE_EXPLAINED = (
-    "*New* is this tree, *old* is the commit, both as *ours* of the pair. The median of the rounds, and the "
-    f"smallest and the largest. The goal is reached if the median is at least {BASE_TARGET}, or if 1.0 is within the "
-    "range. `gate-alone`, `attack` and `revoke` are not compared."
+    "*New* is *ours* of this tree, and *old* is *ours* of the commit. The table shows the median, the smallest and "
+    f"the largest ratio of the rounds. The target is met if the median is at least {BASE_TARGET}, or if the range "
+    "includes 1.0. The benchmark does not compare `gate-alone`, `attack` and `revoke`."
 )
-# wrk also waits a little, before the start and at the end.
+# wrk also waits a little before the start and at the end, so it never uses 100 % of a core.
 ALL_OF_A_CORE = 0.97
 
 

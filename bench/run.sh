@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds Tollgate in release, and measures it against others and against itself.
+# Builds Tollgate in release mode, and measures it against other programs and against itself.
 #
-#   bench/run.sh           every pair; writes bench/results.md
-#   bench/run.sh NAME...   only the pairs with these names; prints the results
+#   bench/run.sh           measures every pair, and writes bench/results.md
+#   bench/run.sh NAME...   measures only the pairs with these names, and prints the results
 #
-# With BENCH_BASE=<commit> it builds that commit too, and compares this tree with it.
+# With BENCH_BASE=<commit> the script also builds that commit, and compares this tree with it.
 #
 # bench/README.md describes the pairs and the settings.
 set -euo pipefail
@@ -12,18 +12,18 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 if [ "$(uname)" != Linux ]; then
-    echo "The benchmark needs Linux: it pins programs to cores, and reads what they use from /proc." >&2
+    echo "The benchmark needs Linux, because it pins programs to cores and reads /proc." >&2
     exit 1
 fi
 
-# Debian keeps haproxy in /usr/sbin, which is not on the PATH of everyone.
+# Debian installs haproxy in /usr/sbin, which is not on every user's PATH.
 PATH=$PATH:/usr/sbin
 scripts/ensure-python.sh
-# Before a build that takes minutes.
+# Checks the arguments before a build that takes minutes.
 python3 bench/run.py --check "$@"
 if [ -n "${BENCH_BASE:-}" ]; then
     commit=$(git rev-parse --verify --quiet "$BENCH_BASE^{commit}") || {
-        echo "BENCH_BASE: this repository has no commit $BENCH_BASE." >&2
+        echo "BENCH_BASE: this repository has no commit $BENCH_BASE. Fetch it, or name another." >&2
         exit 1
     }
     export BENCH_BASE=$commit

@@ -1,5 +1,5 @@
-//! The service's listener, gate, cache and store around a handler of one line, or the same without
-//! the gate. bench/README.md says what it is compared with.
+//! Runs the service's listener, gate, cache and store around a handler of one line, or the same
+//! without the gate. bench/README.md describes the pairs that use this server.
 
 use std::sync::Arc;
 
@@ -59,7 +59,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         let verifier = Arc::clone(state.verifier());
         router = router.route_layer(ApiKeyLayer::shared(verifier, tenant, Environment::Live));
     }
-    // Without this, axum would wrap the handler in its layers for each request.
+    // Without this call, axum would wrap the handler in its layers for each request.
     let router = router.with_state(());
     let listener = TcpListener::bind(&arguments.listen).await?;
     println!("listening on {}", listener.local_addr()?);

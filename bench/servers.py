@@ -1,4 +1,4 @@
-"""The servers that are compared, and wrk, which sends the requests."""
+"""The servers that the benchmark compares, and wrk, which sends the requests."""
 
 import hashlib
 import re
@@ -17,9 +17,9 @@ HERE = Path(__file__).resolve().parent
 
 CONNECTIONS = 64
 
-# The endpoint for gateways, of the tenant whose keys the databases have.
+# The endpoint for gateways, for the tenant of the keys in the databases.
 AUTHORIZE = "/v1/authorize/tronagg/live"
-# No database of the benchmark has it.
+# A key that no database of the benchmark has.
 UNKNOWN_KEY = key_text(99_999_999)
 
 WRK_LINE = re.compile(r"^(?:keys|purchases)\.lua: (.*)$", re.MULTILINE)
@@ -29,17 +29,18 @@ WRK_LINE = re.compile(r"^(?:keys|purchases)\.lua: (.*)$", re.MULTILINE)
 class Server:
     program: Program
     port: int
-    # Of the one route that is asked.
+    # The path of the route that the requests use.
     path: str
     metrics_port: int | None = None
 
     def check(self, gated=True):
-        """Checks that a gate refuses an unknown key, and that all other requests pass."""
+        """Checks that a gate refuses an unknown key and passes a valid key, and that a server without a gate passes
+        both."""
         with Connection(self.port) as connection:
             for key, wanted in ((key_text(0), 200), (UNKNOWN_KEY, 401 if gated else 200)):
                 status, _ = connection.ask(gated_request(self.path, key))
                 if status != wanted:
-                    raise Broken(f"{self.program.name} answered {key} with {status} instead of {wanted}")
+                    raise Broken(f"{self.program.name} returned {status} instead of {wanted} for {key}")
 
     def warm(self, numbers):
         """Sends one request with each of these keys, so that they are cached."""
@@ -47,7 +48,7 @@ class Server:
 
 
     def metric(self, name):
-        """The value of one of the metrics, with its labels in the name."""
+        """The value of a metric. The name includes the labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith(f"{name} "):
@@ -57,7 +58,7 @@ class Server:
 
 @contextmanager
 def bench_server(workplace, build, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
-    """The service's own listener in front of a handler that says "ok", with the gate or without."""
+    """The service's own listener in front of a handler that responds "ok", with the gate or without it."""
     port = free_port()
     command = [build.program("bench_server"), "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
     if cache_entries is not None:
@@ -89,7 +90,7 @@ def tollgate_serve(workplace, build, name, database_url, *, cache_entries, worke
 
 
 def authorize_path(port):
-    """The endpoint for gateways. In a base commit its path may lack the tenant."""
+    """The path of the endpoint for gateways. In a base commit it may lack the tenant."""
     with Connection(port) as connection:
         status, _ = connection.ask(gated_request(AUTHORIZE, UNKNOWN_KEY))
     return "/v1/authorize" if status == 404 else AUTHORIZE
@@ -116,7 +117,7 @@ def haproxy(workplace, path, keys, cores):
 
 
 def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
-    """A server that gets random keys from wrk. The run fails if a response is not 200."""
+    """A server to which wrk sends random keys. The run fails if a response is not 200."""
 
     def measure(seconds, seed):
         script = ["keys.lua", "built" if built else "prebuilt", keys, seed]
@@ -126,7 +127,7 @@ def wrk_side(workplace, label, server, *, keys, threads, cores, built=False):
 
 
 def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, connections=CONNECTIONS, cores=None):
-    """The measurement of wrk with a script of this directory. The run fails if a request is refused."""
+    """Measures with wrk and a script of this directory. The run fails if the server refuses a request."""
     name, *arguments = script
     command = [find_program("wrk"), f"-t{threads}", f"-c{connections}", f"-d{seconds}s", "-s", HERE / name]
     command += [f"http://127.0.0.1:{server.port}{path}", "--", *arguments]
@@ -138,21 +139,21 @@ def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, con
 
 
 def attack(workplace, server, keys, seconds):
-    """Sends made-up keys at full speed. Returns the number of responses, all of which must be refusals."""
+    """Sends unknown keys at full speed. Returns the number of responses, which must all be refusals."""
     url = f"http://127.0.0.1:{server.port}{server.path}"
     command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     command += ["-s", HERE / "keys.lua", url, "--", "unknown", keys, 1]
     said = read_wrk(workplace.run("wrk-attack", command).output)
     server.program.check()
     if said["refused"] != said["requests"]:
-        raise Broken(f"{said['requests'] - said['refused']} keys that nobody has were not refused")
+        raise Broken(f"the server did not refuse {said['requests'] - said['refused']} unknown keys")
     return said["requests"]
 
 
 def read_wrk(output):
     line = WRK_LINE.search(output)
     if not line:
-        raise Broken(f"wrk says:\n{output}")
+        raise Broken(f"unexpected output of wrk:\n{output}")
     return {name: int(value) for name, _, value in (word.partition("=") for word in line[1].split())}
 
 
@@ -160,9 +161,9 @@ def sample_of(ended, server_seconds, threads):
     said = read_wrk(ended.output)
     for error in ("refused", "connect", "read", "write", "timeout"):
         if said[error]:
-            raise Broken(f"wrk counts an error: {said}")
+            raise Broken(f"wrk counted an error: {said}")
     if not said["requests"]:
-        raise Broken("wrk got no answer")
+        raise Broken("wrk got no response")
     seconds = said["microseconds"] / 1e6
     return Sample(
         answers_per_second=said["requests"] / seconds,
@@ -180,7 +181,7 @@ def free_port():
 
 
 def answers(port, path):
-    """Whether there is a response with a status other than 503."""
+    """Whether the server responds with a status other than 503."""
     try:
         with Connection(port) as connection:
             status, _ = connection.ask(gated_request(path, UNKNOWN_KEY))

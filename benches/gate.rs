@@ -1,7 +1,8 @@
-//! The gate without a server: the time and the allocations of a verification from the cache, and
-//! the memory of a cached key.
+//! Measures the gate without a server: the time and the allocations of a verification from the
+//! cache, and the memory per cached key.
 //!
-//! Beside criterion's report it prints a line for each figure, which `bench/run.py` reads.
+//! In addition to criterion's report, it prints a line for each figure. `bench/pairs.py` reads
+//! these lines.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -46,7 +47,7 @@ struct Counting;
 static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
 static BYTES: AtomicU64 = AtomicU64::new(0);
 
-// SAFETY: every call is passed on to the system's allocator with the same arguments.
+// SAFETY: each function calls the system's allocator with the same arguments.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
@@ -62,12 +63,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The memory that glibc's allocator uses: a word in front, rounded up to 16 bytes, at least 32.
+/// The memory that glibc's allocator uses for an allocation: the size and a word in front, rounded
+/// up to 16 bytes, and at least 32 bytes.
 fn size(layout: Layout) -> u64 {
     (layout.size() as u64 + 8).next_multiple_of(16).max(32)
 }
 
-/// Knows the key of each number, as a database would.
+/// A lookup that finds the key of each number, like a database.
 struct EveryKey {
     tenant: Slug,
     scopes: ScopeSet,
@@ -80,7 +82,7 @@ impl KeyLookup for EveryKey {
             PrincipalParts::new(
                 self.tenant.clone(),
                 Environment::Live,
-                // As long as the address of a wallet.
+                // The id is as long as the address of a wallet.
                 ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any).expect("an id"),
                 KeyId::from_uuid(Uuid::from_u128(number.into())),
                 self.scopes.clone(),
@@ -90,14 +92,14 @@ impl KeyLookup for EveryKey {
     }
 }
 
-/// A cache that holds the keys 0 to `keys` - 1, and its lease.
+/// A verifier with a lease, whose cache contains the keys 0 to `keys` - 1.
 fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     let inner = EveryKey {
         tenant: "tronagg".parse().expect("a slug"),
         scopes: ScopeSet::parse(["write"]).expect("a scope"),
     };
-    // The capacity has room to spare, because keys are not distributed evenly over the shards.
-    let room = usize::try_from(keys + keys / 50 + 20_000).expect("it fits into memory");
+    // The capacity is larger than `keys`, because keys are not distributed evenly over the shards.
+    let room = usize::try_from(keys + keys / 50 + 20_000).expect("the number fits into usize");
     let verifier = LeasedVerifier::new(inner, room, since_boot);
     let beginning = Timestamp::from_unix_micros(0).expect("in range");
     let server = ServerId::started_at(0);
@@ -105,7 +107,7 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
     for number in 0..keys {
         let key = key(number);
-        runtime.block_on(verifier.verify(&Presented::new(&key))).expect("it is known");
+        runtime.block_on(verifier.verify(&Presented::new(&key))).expect("the key is valid");
     }
     verifier
 }
@@ -127,7 +129,10 @@ fn key(number: u64) -> KeyText {
 /// Verifies a key from its text.
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
-    verifier.verify_at_once(&Presented::new(&key)).expect("it is cached").expect("it passes")
+    verifier
+        .verify_at_once(&Presented::new(&key))
+        .expect("the key is cached")
+        .expect("the key passes")
 }
 
 fn gate(criterion: &mut Criterion) {
@@ -179,8 +184,8 @@ fn memory(_: &mut Criterion) {
     let before = BYTES.load(Ordering::Relaxed);
     let verifier = cache_of(MANY_KEYS);
     let bytes = BYTES.load(Ordering::Relaxed) - before;
-    assert_eq!(verifier.state().keys as u64, MANY_KEYS, "all of them are cached");
-    println!("cache: {:.1} bytes a key", bytes as f64 / MANY_KEYS as f64);
+    assert_eq!(verifier.state().keys as u64, MANY_KEYS, "all keys are cached");
+    println!("cache: {:.1} bytes per key", bytes as f64 / MANY_KEYS as f64);
 }
 
 criterion_group!(benches, gate, memory);
