@@ -18,7 +18,7 @@ COMMAND_SECONDS = 60
 PAUSE_SECONDS = 0.5
 RETRY_SECONDS = 0.2
 LIVE_KEYS = 4
-# The pauses before each presentation of a revoked key.
+# The pause before each request with a revoked key, in seconds.
 AFTERWARDS = (0.0, 0.0, 0.3, 1.0)
 
 
@@ -34,7 +34,8 @@ class AdminKeys:
         connections = [Client(name, port) for name, port in self._nodes.ports.items()]
         live: deque[tuple[str, str]] = deque()
         while not stopping():
-            # First, so that after a failover it revokes a key that the old primary still shows as live.
+            # The client revokes before it creates. So after a failover it revokes a key that the old primary still
+            # shows as live.
             if len(live) > LIVE_KEYS:
                 await self._revoke(connections, *live[0])
                 live.popleft()
@@ -67,7 +68,7 @@ class AdminKeys:
                     self._record.late_pass(answer, key_id, returned)
 
     async def _command(self, *arguments: str) -> str | None:
-        """The output of `tollgate admin-key …`; None if it failed, as it does while there is no primary."""
+        """The output of `tollgate admin-key …`, or None if the command failed, for example without a primary."""
         process = await asyncio.create_subprocess_exec(
             *self._nodes.command_line("admin-key", *arguments),
             env=program_environment(self._nodes.command_environment()),

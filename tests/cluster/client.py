@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-# Longer than a node takes to answer: it times a request out after 15 s.
+# A node times out a request after 15 s, so this is longer than any response takes.
 TIMEOUT_SECONDS = 20
 
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -16,7 +16,7 @@ REQUEST_ID = re.compile(rb"\r\nx-request-id: *([^\r]*)\r\n", re.IGNORECASE)
 
 @dataclass
 class Answer:
-    """An answer of a node. The status 0 means that there was no answer; the body then says why."""
+    """A response of a node. The status 0 means that there was no response. The body then says why."""
 
     node: str
     kind: str
@@ -49,7 +49,7 @@ class Client:
             return Answer(self._node, kind, begun, time.monotonic(), int(head[9:12]), request_id, content)
         except (asyncio.TimeoutError, OSError, EOFError, ValueError) as error:
             self.close()
-            why = f"no answer: {type(error).__name__} {error}".encode()
+            why = f"no response: {type(error).__name__} {error}".encode()
             return Answer(self._node, kind, begun, time.monotonic(), 0, "", why)
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""HAProxy, which leads every connection to the primary."""
+"""Runs HAProxy, which sends every connection to the primary."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class HaProxy:
         self._program: Program | None = None
 
     def start(self, cut_sessions: bool = True) -> None:
-        """Starts HAProxy. `cut_sessions`: whether it closes connections to a server that is marked down."""
+        """Starts HAProxy. With `cut_sessions` it closes the connections to a server that is down."""
         servers = "\n".join(
             f"    server {member.name} 127.0.0.1:{member.port} check port {member.api_port}"
             for member in self._members

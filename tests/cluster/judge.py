@@ -1,4 +1,4 @@
-"""Compares the rows of the primary with the answers that the clients received."""
+"""Compares the rows of the primary with the responses that the clients received."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ BALANCE = """
 
 
 def judge(url: str, record: Record, accounts: Sequence[str], start: int) -> list[str]:
-    """Returns all differences. `start`: the balance of each account before the first purchase, in minor units."""
+    """Returns all differences. `start` is the balance of each account before the first purchase, in minor units."""
     faults: list[str] = []
     with psycopg.connect(url, autocommit=True) as connection:
         for account in accounts:
@@ -50,7 +50,7 @@ def judge_account(
         if number > 1:
             faults.append(f"doubled: {account} has {number} purchases of {reference}")
         if reference not in known:
-            faults.append(f"{account} has a purchase of {reference}, which no client made")
+            faults.append(f"{account} has the purchase {reference}, which no client made")
     for purchase in purchases:
         if purchase.id is None:
             continue
@@ -67,7 +67,7 @@ def judge_account(
     )
     expected = start - acknowledged - unknown
     if row is None or row[0] != expected or row[1] != expected:
-        faults.append(f"the balance and the entries of {account} are {row}, instead of {expected}")
+        faults.append(f"the balance and the sum of entries of {account} are {row} instead of {expected}")
     return faults
 
 

@@ -1,4 +1,4 @@
-"""The clients: they buy, create and revoke keys, and present live and revoked keys at both nodes."""
+"""The clients. They buy, create and revoke keys, and send requests with live and revoked keys to both nodes."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ CREDIT = 1_000_000
 MINOR_UNITS = 1_000_000
 HOT_ACCOUNT = "hot"
 RETRY_SECONDS = 0.05
-# The number of keys that each client keeps live before it revokes one.
+# The number of live keys that each client keeps before it revokes one.
 LIVE_KEYS = 8
-# How long the requests in flight may take once no further request begins.
+# How long the requests in flight may take after the last request has begun.
 DRAIN_SECONDS = 30
 FINISH_SECONDS = 60
 
 
 @dataclass
 class Pace:
-    """Numbers of clients, and the pause of each between two rounds."""
+    """The number of clients of each kind, and the pauses between their rounds."""
 
     hot_buyers: int = 4
     buyers: int = 4
     revokers: int = 4
     pause: float = 0.04
     live_pause: float = 0.025
-    # How long after its revoke a revoked key is presented again.
+    # How long after its revoke the clients send requests with a revoked key again.
     again: tuple[float, ...] = (0.3, 1.5, 4.0)
 
 
 class Load:
-    """Clients in a thread of their own. They begin requests only while the load is on."""
+    """The clients, in their own thread. They begin requests only while the load is on."""
 
     def __init__(self, nodes: Nodes, admin_key: str, record: Record, pace: Pace) -> None:
         self.record = record
@@ -75,7 +75,7 @@ class Load:
         self._loop.call_soon_threadsafe(self._on.set)
 
     def turn_off(self) -> None:
-        """Stops new requests, and returns when every request in flight is answered."""
+        """Stops new requests, and returns when every request in flight has a response."""
         self._loop.call_soon_threadsafe(self._on.clear)
         time.sleep(0.05)
         deadline = time.monotonic() + DRAIN_SECONDS
@@ -84,7 +84,7 @@ class Load:
             self.check()
 
     def finish(self) -> None:
-        """Ends all clients. They retry purchases without an answer until each has one."""
+        """Ends all clients. They retry each purchase until it has a response."""
         self._stopping = True
         self.turn_on()
         self._thread.join(FINISH_SECONDS)
@@ -133,7 +133,7 @@ class Load:
 
     def _demand(self, answer: Answer, status: int) -> None:
         if answer.status != status:
-            raise RuntimeError(f"wanted {status}: {self.record.describe(answer)}")
+            raise RuntimeError(f"expected {status}: {self.record.describe(answer)}")
 
     async def _create_key(self, connection: Client, account: str) -> tuple[str, str]:
         answer = await self._admin_call(connection, "POST", f"/v1/accounts/{account}/keys", {"name": "cluster"})
@@ -142,7 +142,7 @@ class Load:
         return made["id"], made["key"]
 
     async def _buy(self, account: str, key: str, label: str) -> None:
-        """Buys at either node. Sends a purchase without an answer again, to either node, until it is answered."""
+        """Buys at a random node. Retries a purchase without a response at a random node until it has one."""
         connections, number = self._connections(), 0
         while not self._stopping:
             number += 1
@@ -150,7 +150,7 @@ class Load:
             self.record.purchases.append(purchase)
             await self._buy_one(connections, key, purchase)
             if number % 10 == 0:
-                # The same purchase again: a second deduction would be a fault.
+                # Repeats the purchase. A second deduction would be a fault.
                 await self._buy_one(connections, key, purchase)
             await asyncio.sleep(self._pause())
 
@@ -176,7 +176,7 @@ class Load:
 
     async def _revoke(self, account: str) -> None:
         """Creates keys, and revokes the oldest of its live keys. So after a failover it revokes keys that the old
-        primary still shows as live. Some of them were never presented, so that no node has them in memory."""
+        primary still shows as live. The client never used some of them, so that no node has them in memory."""
         connections, live = self._connections(), deque[RevokedKey]()
         while not self._stopping:
             key = await self._create_one(connections, account)
@@ -222,7 +222,7 @@ class Load:
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _check_again(self) -> None:
-        """Presents revoked keys again: each one some seconds after its revoke, and random ones all the time."""
+        """Sends requests with each revoked key some seconds after its revoke, and with random revoked keys."""
         connections = self._connections()
         while not self._stopping:
             now = time.monotonic()
@@ -259,7 +259,7 @@ class Load:
         return {name: Client(name, port) for name, port in self._nodes.ports.items()}
 
     def _pause(self) -> float:
-        # Not in step with each other, nor with periodic work of the nodes.
+        # Random pauses keep the clients out of step with each other and with periodic work of the nodes.
         return random.uniform(0, 2 * self._pace.pause)
 
     async def _admin_call(

@@ -3,15 +3,15 @@
 
     scripts/test-cluster.sh [--mode MODE]... [--phase NAME]...
 
-installs the missing programs, and runs this one. Two nodes run on the cluster: in the mode `haproxy` node A behind
-HAProxy and node B behind PgBouncer and HAProxy, in the mode `hosts` both with all three servers in the URL. Clients
-buy, and create and revoke keys, while the phases make the database fail over. In the end no acknowledged purchase may
-be lost or doubled, no key may have passed after its revoke had returned, and in each phase both nodes must have
-answered every request that began 3 s or more after the node's path to the new primary was open.
+installs the missing programs, and runs this program. Two nodes run on the cluster. In the mode `haproxy`, node A
+connects through HAProxy, and node B through PgBouncer and HAProxy. In the mode `hosts`, both nodes have all three
+servers in the URL. Clients buy, and create and revoke keys, while the phases make the database fail over. In the end no
+acknowledged purchase may be lost or doubled. No key may have passed after its revoke had returned. In each phase both
+nodes must have answered every request that began 3 s or more after the node's path to the new primary was open.
 
 With TOLLGATE_TEST_LONG set, all phases run, and the clients make at least 100,000 purchases and 10,000 revokes. The
-binary is target/debug/tollgate, or the one in TOLLGATE_BIN; PG_BINDIR is the directory of Postgres's programs. The exit
-status is 0 if every check passed. Otherwise the test keeps the logs of all programs.
+test runs target/debug/tollgate, or the binary that TOLLGATE_BIN names. PG_BINDIR is the directory of Postgres's
+programs. The exit status is 0 if every check passed. Otherwise the test keeps the logs of all programs.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Outcome:
         self.faults: list[str] = []
         self.purchases = 0
         self.revokes = 0
-        # The number of new keys that were refused during outages.
+        # The number of refusals of new keys during outages.
         self.refused_new = 0
 
     def add(self, record: Record) -> None:
@@ -72,13 +72,13 @@ class Outcome:
         self.refused_new += excused
         self.faults += examples("refusals of new keys", [record.describe(answer) for answer in refused])
         self.faults += examples("wrong answers", record.wrong)
-        self.faults += examples("5xx or no answer outside of the bound", late)
+        self.faults += examples("5xx or no response outside of the bound", late)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Tests Tollgate on a Postgres that fails over.")
-    parser.add_argument("--mode", action="append", choices=MODES, help="only this mode")
-    parser.add_argument("--phase", action="append", default=[], help="only phases whose name contains this")
+    parser.add_argument("--mode", action="append", choices=MODES, help="run only this mode")
+    parser.add_argument("--phase", action="append", default=[], help="run only the phases whose names contain this")
     arguments = parser.parse_args()
     end_on_signals()
     long = bool(os.environ.get(LONG_VARIABLE))
@@ -94,13 +94,13 @@ def main() -> None:
             raise
         print(f"\n{table(outcome.outages)}\n")
         if outcome.refused_new:
-            print(f"{outcome.refused_new} times a new key was refused during an outage")
+            print(f"the nodes refused new keys {outcome.refused_new} times during outages")
         if outcome.faults:
             workplace.keep_logs = True
             print("\n".join(outcome.faults))
             print(f"logs: {workplace.logs}")
         else:
-            print(f"everything held: {outcome.purchases:,} purchases, {outcome.revokes:,} revokes")
+            print(f"every check passed: {outcome.purchases:,} purchases, {outcome.revokes:,} revokes")
     sys.exit(1 if outcome.faults else 0)
 
 
@@ -110,7 +110,7 @@ def run(workplace: Workplace, modes: Sequence[str], names: Sequence[str], long: 
     users = {name: secrets.token_hex(16) for name in ("postgres", "replicator", "tollgate")}
     etcd = Etcd(workplace)
     etcd.wait()
-    # The target of the link to initdb, because Patroni needs programs that have no links.
+    # Patroni cannot use links to Postgres's programs, so this resolves the link to initdb.
     bindir = (Path(os.environ["PG_BINDIR"]) / "initdb").resolve().parent
     cluster = Cluster(workplace, etcd.port, bindir, users)
     cluster.start()
@@ -128,7 +128,7 @@ def run(workplace: Workplace, modes: Sequence[str], names: Sequence[str], long: 
             run_mode(world, names, long, outcome, len(modes))
         except (Broken, TimeoutError, psycopg.Error) as broken:
             outcome.faults.append(f"{mode}: {broken}")
-            print(f"{mode}: broken", flush=True)
+            print(f"{mode}: stopped by an error", flush=True)
         finally:
             outcome.add(world.record)
             world.nodes.kill()

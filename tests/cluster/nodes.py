@@ -19,7 +19,7 @@ class Urls:
 
     node_a: str
     node_b: str
-    # Only where `node_b` leads to a pooler.
+    # None unless `node_b` is the URL of a pooler.
     node_b_listen: str | None
     commands: str
 

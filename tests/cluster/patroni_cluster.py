@@ -26,7 +26,7 @@ class State:
 
     leader: str | None
     sync_standby: str | None
-    # Whether all members run on one timeline, and both standbys stream.
+    # Whether all members run on the same timeline, and both standbys stream.
     is_healthy: bool
 
 
@@ -69,7 +69,7 @@ class Member:
                 kill(pid, number)
 
     def call(self, method: str, path: str, body: object = None, seconds: float = 2) -> tuple[int, bytes]:
-        """Calls Patroni's REST API. The status 0 means that there was no answer."""
+        """Calls Patroni's REST API. The status 0 means that there was no response."""
         connection = http.client.HTTPConnection("127.0.0.1", self.api_port, timeout=seconds)
         try:
             connection.request(method, path, None if body is None else json.dumps(body))
@@ -111,8 +111,8 @@ class Cluster:
         return self.member(self.state().leader)
 
     def state(self) -> State:
-        """The state, as the first member that knows a leader reports it. A frozen or isolated member may not answer, or
-        report an old state."""
+        """The state that the first member with a known leader reports. A frozen or isolated member may not respond, or
+        may report an old state."""
         found = State(None, None, False)
         for member in self.members:
             status, text = member.call("GET", "/cluster")
@@ -133,14 +133,14 @@ class Cluster:
             raise Broken(f"{error}: {self.members[0].call('GET', '/cluster')[1].decode(errors='replace')}") from error
 
     def switch_over(self, seconds: float = 15) -> bool:
-        """Hands the leadership to the synchronous standby. Returns False if Patroni refused or failed."""
+        """Makes the synchronous standby the leader. Returns False if Patroni refused or failed."""
         state = self.state()
         body = {"leader": state.leader, "candidate": state.sync_standby}
         status, _ = self.member(state.leader).call("POST", "/switchover", body, seconds)
         return status == 200
 
     def set_maintenance(self, is_on: bool) -> None:
-        """Switches Patroni's maintenance mode ("pause") on or off, and returns when all members know it."""
+        """Switches Patroni's maintenance mode ("pause") on or off, and returns when all members have the setting."""
         status, _ = self.leader().call("PATCH", "/config", {"pause": is_on}, 5)
         if status != 200:
             raise Broken(f"Patroni did not change its maintenance mode: {status}")
@@ -149,7 +149,7 @@ class Cluster:
             answers = [member.call("GET", "/patroni")[1] for member in self.members]
             return all((b'"pause": true' in answer) == is_on for answer in answers)
 
-        wait_until(all_know, "all members know of the maintenance mode", 10)
+        wait_until(all_know, "all members have the setting of the maintenance mode", 10)
 
 
 def read_state(cluster: Any) -> State:
@@ -172,7 +172,7 @@ def configuration(
     parameters = {
         "max_connections": 100,
         "shared_buffers": "32MB",
-        # Nothing here outlives the machine.
+        # The test needs no durability, because its data does not outlive the machine.
         "fsync": "off",
         "wal_log_hints": "on",
         "wal_keep_size": "512MB",

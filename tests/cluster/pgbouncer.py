@@ -1,4 +1,4 @@
-"""PgBouncer in session mode in front of HAProxy, with the defaults of all other settings.
+"""Runs PgBouncer in session mode in front of HAProxy. All other settings have their defaults.
 
 By default PgBouncer retries a failed login only after 15 s (`server_login_retry`). So after an outage the path through
 PgBouncer opens up to 15 s later than the path through HAProxy.

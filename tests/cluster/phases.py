@@ -12,7 +12,7 @@ from probe import Probe
 from workplace import Broken, wait_until
 from world import BOUND_SECONDS, PhaseSpec, World
 
-# Patroni's leader lock expires after its ttl; then Patroni promotes a standby.
+# Patroni promotes a standby after its leader lock has expired.
 FAILOVER_SECONDS = TTL_SECONDS + 25
 SWITCHOVER_SECONDS = 20
 # How long both primaries run side by side.
@@ -25,7 +25,7 @@ def switchover(world: World) -> dict[str, float]:
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
     if not world.cluster.switch_over():
-        raise Broken("Patroni made no switchover")
+        raise Broken("Patroni did not switch over")
     return wait_for_all(probes, SWITCHOVER_SECONDS)
 
 
@@ -49,7 +49,7 @@ def pause_replay(world: World) -> dict[str, float]:
 
 
 def freeze_patroni(world: World) -> dict[str, float]:
-    """Freezes Patroni. The Postgres of the old primary goes on, and answers reads."""
+    """Freezes Patroni. The Postgres of the old primary keeps running, and answers reads."""
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
@@ -62,7 +62,7 @@ def freeze_patroni(world: World) -> dict[str, float]:
 
 def freeze_patroni_with_sessions(world: World) -> dict[str, float]:
     """Freezes Patroni while HAProxy does not cut connections. PgBouncer keeps its connections to the old primary, and
-    gives them to node B until that primary stops. So the path of node B opens only then."""
+    gives them to node B until that primary stops. So the path of node B opens only after the primary has stopped."""
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
@@ -86,7 +86,7 @@ def freeze_machine(world: World) -> dict[str, float]:
 
 
 def restart_haproxy(world: World) -> dict[str, float]:
-    """Restarts HAProxy, which then leads connections to any server at first, also to standbys that lag."""
+    """Restarts HAProxy. At first, it then sends connections to any server, including standbys that lag."""
     set_replay_paused(world)
     world.fault_begins()
     world.haproxy.stop()
@@ -109,7 +109,7 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
 
 
 def until_enough(purchases: int, revokes: int) -> PhaseSpec:
-    """A phase without a fault, which lasts until there are this many purchases and revokes."""
+    """A phase without a fault, which ends after this many purchases and revokes."""
 
     def run(world: World) -> dict[str, float]:
         world.fault_begins()
@@ -161,7 +161,7 @@ SHORT = (
     PhaseSpec("Patroni frozen", freeze_patroni),
 )
 LONG = (*SHORT, PhaseSpec("machine frozen", freeze_machine))
-# Only in the mode with HAProxy and PgBouncer.
+# These phases run only in the mode with HAProxy and PgBouncer.
 LONG_HAPROXY = (
     PhaseSpec("HAProxy restarted", restart_haproxy),
     PhaseSpec("PgBouncer restarted", restart_pgbouncer),

@@ -11,9 +11,9 @@ import psycopg
 from workplace import Broken
 
 INTERVAL_SECONDS = 0.05
-# libpq allows no less.
+# libpq allows no shorter time-out.
 CONNECT_SECONDS = 2
-# A load balancer that has just started leads connections to all servers in turn, so one success is not enough.
+# One success is not enough, because a load balancer that has just started sends connections to all servers in turn.
 SUCCESSES = 5
 
 TIMELINE = """
@@ -29,8 +29,8 @@ SCHEMA = """
 
 
 class Probe:
-    """Writes along paths to the database: the ports of servers, or that of a load balancer. A write counts only on a
-    server with at least the given timeline, so that a deposed primary does not count."""
+    """Writes along paths to the database, which are the ports of servers or of a load balancer. A write counts only on
+    a server with at least the given timeline, so that a write on the old primary does not count."""
 
     def __init__(self, url: Callable[[int], str], ports: Sequence[int], timeline: int) -> None:
         self._url = url
@@ -47,7 +47,7 @@ class Probe:
         found = self._found.wait(seconds)
         self._end = True
         if not found:
-            raise Broken(f"not within {seconds:.0f} s: {what}")
+            raise Broken(f"timed out after {seconds:.0f} s: {what}")
         return self._since
 
     def _run(self, port: int) -> None:

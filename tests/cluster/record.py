@@ -1,4 +1,4 @@
-"""Records the answers that the clients received, for the judge."""
+"""Records the responses that the clients received, for the judge."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from client import Answer
 
 @dataclass
 class Purchase:
-    """A purchase under one Idempotency-Key, and the id that the first 201 named."""
+    """A purchase with one Idempotency-Key, and the id in its first 201."""
 
     account: str
     idempotency_key: str
@@ -29,7 +29,7 @@ class RevokedKey:
 
 @dataclass
 class Phase:
-    """A phase of the test. Its fault begins at `fault`; each node's path to the database is open from `open` on."""
+    """A phase of the test. `fault` is the time of the fault. `open` has the time when each node's path opened."""
 
     name: str
     begun: float
@@ -44,12 +44,12 @@ class Record:
     purchases: list[Purchase] = field(default_factory=list)
     revoked: list[RevokedKey] = field(default_factory=list)
     revoked_admin_keys: list[str] = field(default_factory=list)
-    # 5xx answers, and requests without an answer.
+    # 5xx responses, and requests without a response.
     failures: list[Answer] = field(default_factory=list)
     late_passes: list[str] = field(default_factory=list)
-    # Answers that are wrong whatever the database does, such as a refusal of a live key.
+    # Responses that are wrong in any state of the database, such as a refusal of a live key.
     wrong: list[str] = field(default_factory=list)
-    # Refusals of keys that were just created.
+    # Refusals of new keys.
     refused_new: list[Answer] = field(default_factory=list)
     phases: list[Phase] = field(default_factory=list)
 
@@ -63,17 +63,17 @@ class Record:
             self.failures.append(answer)
 
     def wrong_answer(self, answer: Answer, wanted: str) -> None:
-        self.wrong.append(f"wanted {wanted}: {self.describe(answer)}")
+        self.wrong.append(f"expected {wanted}: {self.describe(answer)}")
 
     def late_pass(self, answer: Answer, key_id: str, returned: float) -> None:
         late = answer.begun - returned
         self.late_passes.append(f"{key_id} passed {late:.3f} s after its revoke returned: {self.describe(answer)}")
 
     def describe(self, answer: Answer) -> str:
-        """One line about an answer, with its time in the phase."""
+        """One line about a response, with its time in the phase."""
         phase = next((phase for phase in reversed(self.phases) if phase.begun <= answer.begun), None)
         place = f"{phase.name} + {answer.begun - phase.begun:.2f} s" if phase else "before the phases"
         body = answer.body.decode(errors="replace")[:400]
         took = answer.ended - answer.begun
-        said = f"{answer.status or 'no answer'} {body}"
+        said = f"{answer.status or 'no response'} {body}"
         return f"{place}, node {answer.node}, {answer.kind}, took {took:.2f} s, {answer.request_id or '-'}: {said}"

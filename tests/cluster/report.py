@@ -28,7 +28,8 @@ class Outage:
         return max(answer.ended for answer in self.failures) - min(answer.begun for answer in self.failures)
 
     def after_open(self) -> float:
-        """How long after the path had opened the last failed request began. Negative if it began before."""
+        """The time from the opening of the path to the start of the last failed request. It is negative if the request
+        began before."""
         return max((answer.begun for answer in self.failures), default=0.0) - self.phase.open[self.node]
 
 
@@ -50,8 +51,8 @@ def outages(record: Record, phase: Phase) -> list[Outage]:
 
 
 def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
-    """Refusals of new keys: those that are faults, and the number of the others. A node whose lease is from the old
-    primary does not know a key that was created on the new primary, until its lease ends."""
+    """The refusals of new keys that are faults, and the number of the other refusals. A node whose lease is from the
+    old primary does not know the keys on the new primary until its lease ends."""
     broken: list[Answer] = []
     for answer in record.refused_new:
         phase = next((phase for phase in reversed(record.phases) if phase.begun <= answer.begun), None)
@@ -73,8 +74,8 @@ HEADER = ("phase", "node", "opened after", "outage", "failed", "last began", f"b
 
 
 def table(all_outages: list[Outage]) -> str:
-    """`opened after`: the time from the fault until the node's path to the database was open. `last began`: how long
-    after that the last failed request began."""
+    """The table of outages. `opened after` is the time from the fault until the node's path to the database was open.
+    `last began` is the time from then until the last failed request began."""
     rows = [HEADER]
     for outage in all_outages:
         opened = outage.phase.open[outage.node] - outage.phase.fault
@@ -96,7 +97,7 @@ def table(all_outages: list[Outage]) -> str:
 
 
 def examples(what: str, lines: list[str]) -> list[str]:
-    """A heading with the number of lines, and the first lines."""
+    """A heading with the number of lines, followed by the first lines."""
     if not lines:
         return []
     return [f"{what}: {len(lines)}", *(f"  {text}" for text in lines[:EXAMPLES])]

@@ -1,4 +1,4 @@
-"""The temporary directory of the test, and the programs that run in it. All of them end with the `with` block."""
+"""The temporary directory of the test, and the programs that run in it. They end at the end of the `with` block."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ STOP_SECONDS = 10
 
 
 class Broken(Exception):
-    """The test cannot go on: a program failed, or the cluster did not reach a state in time."""
+    """The test cannot continue, because a program failed or the cluster did not reach a state in time."""
 
 
 class Workplace:
     def __enter__(self) -> Workplace:
-        # Under /tmp, because another user needs access, and because the path of a socket must be short.
+        # The directory is under /tmp, because another user needs access, and because a socket's path must be short.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-cluster-", dir="/tmp"))
         self.directory.chmod(0o755)
         self.logs = self.directory / "logs"
@@ -38,7 +38,7 @@ class Workplace:
 
     def __exit__(self, kind: object, error: object, traceback: object) -> None:
         self._end_all()
-        # A new Postgres, or one that was just killed, may still write a file.
+        # A Postgres that is starting or was just killed may still write a file.
         for _ in range(20):
             for path in self.directory.iterdir():
                 if path != self.logs or not self.keep_logs:
@@ -70,7 +70,7 @@ class Workplace:
             os.chown(place, self.user.pw_uid, self.user.pw_gid)
 
     def free_port(self) -> int:
-        """A port on which no program listens, and which no earlier call returned."""
+        """A free port that no earlier call has returned."""
         while True:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port: int = server.getsockname()[1]
@@ -93,13 +93,13 @@ class Workplace:
             try:
                 process = subprocess.Popen(
                     [*self._prefix(as_other_user), *map(str, command)],
-                    # Not in the repository, whose .env belongs to its owner.
+                    # The programs must not read a developer's .env in the repository.
                     cwd=self.directory,
                     env=program_environment(environment or {}),
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    # So that Ctrl-C reaches only this test, which ends the programs in order.
+                    # With this, Ctrl-C reaches only this test, which ends the programs in order.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -136,8 +136,8 @@ class Workplace:
         return [*prefix, "--"]
 
     def _end_all(self) -> None:
-        """Kills every process that names the directory, whose name is unique, in its arguments or works in it. Postgres
-        is not a child of this process, so it has to be found in this way."""
+        """Kills every process that works in the directory or names the directory in its arguments. The name of the
+        directory is unique. Postgres is not a child of this process, so this is the way to find it."""
         deadline = time.monotonic() + STOP_SECONDS
         while found := self._processes():
             for pid in found:
@@ -203,7 +203,7 @@ def wait_until(ready: Callable[[], bool], what: str, seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+            raise TimeoutError(f"timed out after {seconds:.0f} s: {what}")
         time.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""The cluster, HAProxy, PgBouncer, the two nodes and their clients, for the phases."""
+"""The cluster, HAProxy, PgBouncer, the two nodes and their clients. The phases use them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from probe import SCHEMA, Probe, timeline
 from record import Phase, Record
 from workplace import Workplace, wait_until
 
-# A request that begins this long after the node's path to the database has opened must be answered.
+# A node must answer every request that begins this long after its path to the database has opened.
 BOUND_SECONDS = 3
-# How long a phase goes on after that.
+# How long a phase continues after that bound.
 WATCH_SECONDS = 2
-# How long the clients run before the fault.
+# How long the clients run before a fault.
 BEFORE_SECONDS = 1
 READY_SECONDS = 60
 
 
 @dataclass
 class PhaseSpec:
-    """A phase: `run` causes the fault, repairs it, and returns the time when each node's path opened. `prepare` runs
-    before, without load."""
+    """A phase. `prepare` runs first, without load. `run` then causes the fault, repairs it, and returns the time when
+    each node's path opened."""
 
     name: str
     run: Callable[[World], dict[str, float]]
@@ -38,7 +38,7 @@ class PhaseSpec:
 
 
 class World:
-    """One mode of the test, with a database of its own."""
+    """One mode of the test, with its own database."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class World:
 
     @property
     def load(self) -> Load:
-        assert self._load is not None, "the world was started"
+        assert self._load is not None, "start() must run first"
         return self._load
 
     def run_phase(self, spec: PhaseSpec) -> Phase:
@@ -104,7 +104,7 @@ class World:
         return timeline(self.superuser_url())
 
     def probes(self, least_timeline: int) -> dict[str, Probe]:
-        """Probes along the path of each node to the database."""
+        """Probes of the path from each node to the database."""
         if self.mode == "haproxy":
             paths = {"A": [self.haproxy.port], "B": [self.pgbouncer.port]}
             return {name: Probe(self._url, ports, least_timeline) for name, ports in paths.items()}
