@@ -1,4 +1,4 @@
-"""An HTTP client on keep-alive connections, and the load balancer's choice of nodes."""
+"""An HTTP client on keep-alive connections, and the nodes that a load balancer would use."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 30
 
 
 class NoAnswer(Exception):
-    """The node refused or closed the connection, or did not answer in time."""
+    """The node refused or closed the connection, or did not respond in time."""
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,9 @@ class Answer:
 
 
 class Client:
-    """Has one connection to each node. Each thread needs a client of its own.
+    """A client with one connection to each node. Each thread needs its own client.
 
-    It never retries: the test counts each request that gets no answer.
+    The client never retries, because the test counts each request without a response.
     """
 
     def __init__(self) -> None:
@@ -78,7 +78,7 @@ class Rotation:
             self._nodes.append(node)
 
     def remove(self, node: Node) -> None:
-        """Takes the node out of rotation, and waits until no client uses it any more."""
+        """Takes the node out of rotation, and waits until no client uses it."""
         with self._changed:
             self._nodes.remove(node)
             self._changed.wait_for(lambda: self._in_use[node] == 0)
@@ -93,7 +93,7 @@ class Rotation:
 
     @contextmanager
     def all(self) -> Iterator[list[Node]]:
-        """All nodes, in a random order. They stay while the block runs."""
+        """All nodes in rotation, in a random order. They stay in rotation while the block runs."""
         with self._changed:
             nodes = random.sample(self._nodes, len(self._nodes))
             self._in_use.update(nodes)

@@ -1,4 +1,4 @@
-"""Compares the ledger with the answers that the clients received, and prints the result."""
+"""Compares the ledger with the responses that the clients received, and prints the result."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ DIRECTIONS = ("old → old", "old → new", "new → old", "new → new")
 
 
 def judge_ledger(load: Load, node: Node) -> tuple[list[str], list[str]]:
-    """The purchases that are lost, and those that are doubled. The clients must have stopped."""
+    """The lost purchases and the doubled purchases. The clients must have stopped."""
     lost: list[str] = []
     doubled: list[str] = []
     client = Client()
@@ -49,7 +49,7 @@ def minor_units(amount: str) -> int:
 
 
 def judge_revokes(record: Record, nodes: list[Node], path: str) -> None:
-    """Asks every node about every key that was revoked."""
+    """Sends a request with every revoked key to every node."""
     client = Client()
     for node in nodes:
         for key in record.revoked_keys:
@@ -82,5 +82,5 @@ def print_report(record: Record, lost: list[str], doubled: list[str], lease_mill
 
 
 def percentile(ordered: list[float], percent: int) -> float:
-    """The smallest value that at least this percentage of the values do not exceed."""
+    """The smallest value that at least this percentage of all values do not exceed."""
     return ordered[-(-len(ordered) * percent // 100) - 1]

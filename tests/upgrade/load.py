@@ -1,4 +1,4 @@
-"""The clients that send requests during the upgrade. Each runs in a thread of its own."""
+"""The clients that send requests during the upgrade. Each client runs in its own thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REVOKERS = 2
 ASKERS = 2
 ACCOUNTS = 4
 
-# After each revoke, this many keys that were revoked earlier are presented again.
+# After each revoke, the client sends requests with this many keys from earlier revokes.
 ASKED_AGAIN = 3
 
 
@@ -73,7 +73,7 @@ class Load:
             thread.join()
 
     def go_on(self, revokes: int, purchases: int, seconds: float = 180) -> None:
-        """Waits for this many further revokes and purchases."""
+        """Waits for this many more revokes and purchases."""
         revokes_before, purchases_before = self.record.progress()
         deadline = time.monotonic() + seconds
         while True:
@@ -82,11 +82,11 @@ class Load:
                 return
             if time.monotonic() > deadline or self.record.failures or not self._all_run():
                 failures = "\n".join(self.record.failures[:10])
-                raise Broken(f"the clients do not go on: {self.record.progress()}\n{failures}")
+                raise Broken(f"the clients do not make progress: {self.record.progress()}\n{failures}")
             time.sleep(0.05)
 
     def send(self, client: Client, kind: str, node: Node, *request: Any) -> Answer | None:
-        """Sends a request. Returns `None` if there was no answer, which is recorded as a failure."""
+        """Sends a request. If there is no response, records a failure and returns `None`."""
         self.record.request(kind)
         try:
             return client.send(node, *request)
@@ -100,7 +100,7 @@ class Load:
     def _guarded(self, run: Callable[[int], None], number: int) -> None:
         try:
             run(number)
-        except Exception as error:  # A client must not end unnoticed.
+        except Exception as error:  # The test must notice a client that ends.
             self.record.failure(f"a client ended: {error!r}")
             raise
 
@@ -119,7 +119,7 @@ class Load:
         return Account(name, str(key["key"]))
 
     def _buy(self, number: int) -> None:
-        """Buys, and repeats some purchases at any node: a repeat must be the same purchase."""
+        """Buys, and repeats some purchases at any node. The response to a repeat must be the same purchase."""
         client = Client()
         order = 0
         while not self._stopped.is_set():
@@ -146,7 +146,7 @@ class Load:
         return answer
 
     def _ask(self, number: int) -> None:
-        """Presents live keys, which every node must pass at any time."""
+        """Sends requests with live keys, which every node must pass at any time."""
         client = Client()
         while not self._stopped.is_set():
             account = self.accounts[number % len(self.accounts)]
@@ -160,7 +160,7 @@ class Load:
         return self.send(client, kind, node, "GET", AUTHORIZE, {"X-API-Key": key})
 
     def _revoke(self, number: int) -> None:
-        """Creates a key that every node caches, revokes it at one node, and presents it at every node again."""
+        """Creates a key that every node caches, revokes it at one node, and sends requests with it to every node."""
         client = Client()
         while not self._stopped.is_set():
             with self.rotation.all() as nodes:
@@ -195,7 +195,7 @@ class Load:
 
 
 def direction(at: Node, others: list[Node]) -> str:
-    """The direction, such as "old → new". If `others` have both versions, the one that `at` does not have counts."""
+    """The direction, such as "old → new". If `others` have both versions, the version that `at` lacks counts."""
     own = at.version.name
     different = [node.version.name for node in others if node.version.name != own]
     return f"{own} → {different[0] if different else own}"

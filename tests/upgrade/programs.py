@@ -1,4 +1,4 @@
-"""The programs of the test: a throw-away Postgres, nodes, and commands."""
+"""The programs of the test: a temporary Postgres, nodes, and commands."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ START_SECONDS = 60
 STOP_SECONDS = 40
 COMMAND_SECONDS = 60
 
-# A node logs this when it begins to serve, first with its address, then with that of its metrics.
+# A node logs this line when it begins to serve, first with its own address, then with the address of its metrics.
 SERVING = re.compile(r"serving.*?address[\":=]+([0-9.]+):([0-9]+)")
 
-# Runs until its standard input ends, which it also does if this program is killed. Then removes the directory.
+# Runs until its standard input ends, and then removes the directory. If this program is killed, the input ends too.
 KEEP_POSTGRES = 'echo "$DATABASE_URL"; cat >/dev/null; rm -rf "$1"'
 
 
 class Broken(Exception):
-    """The test cannot go on: a program failed, or did not do what it must do."""
+    """The test cannot continue, because a program failed or did not behave as required."""
 
 
 class Postgres:
-    """A throw-away Postgres and a directory for logs. Both are removed after the `with` block."""
+    """A temporary Postgres and a directory for logs. The end of the `with` block removes both."""
 
     def __enter__(self) -> Postgres:
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-upgrade-", dir="/tmp"))
@@ -43,7 +43,7 @@ class Postgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # So that Ctrl-C reaches only this program, which ends the nodes first.
+            # With this, Ctrl-C reaches only this program, which ends the nodes first.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -66,7 +66,7 @@ class Postgres:
 
 
 class Version:
-    """A binary, and the settings that all its programs get."""
+    """A binary, and the settings of all programs that run it."""
 
     def __init__(self, name: str, binary: Path, postgres: Postgres, lease_millis: int) -> None:
         self.name = name
@@ -84,12 +84,12 @@ class Version:
             "TOLLGATE_LISTEN": "127.0.0.1:0",
             "TOLLGATE_METRICS_LISTEN": "off",
             "TOLLGATE_LEASE": f"{lease_millis}ms",
-            # Three nodes and a command fit into Postgres's default of 100 connections.
+            # With this, three nodes and a command fit into Postgres's default of 100 connections.
             "TOLLGATE_DATABASE_CONNECTIONS": "8",
         }
 
     def run(self, *arguments: str) -> str:
-        """Runs a command, which must succeed. Returns what it prints."""
+        """Runs a command, which must succeed. Returns its output."""
         command = [str(self.binary), *arguments]
         try:
             ended = subprocess.run(
@@ -164,7 +164,7 @@ class Node:
             connection.close()
 
     def terminate(self) -> None:
-        """Sends SIGTERM: the node finishes the requests in flight, then ends."""
+        """Sends SIGTERM. The node finishes the requests in flight, and then ends."""
         self._process.terminate()
 
     def wait_until_ended(self) -> None:
@@ -187,7 +187,7 @@ class Node:
 
 
 def killed_with_this_program() -> list[str]:
-    """A prefix that makes the kernel kill a command if this program is killed. Empty without `setpriv`."""
+    """A prefix that makes the kernel kill a command if this program is killed. It is empty without `setpriv`."""
     prefix = ["setpriv", "--pdeathsig", "KILL", "--"]
     if shutil.which(prefix[0]) is None:
         return []

@@ -1,4 +1,4 @@
-"""Records the answers that the clients received."""
+"""Records the responses that the clients received."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Revoke:
-    # The version of the node that revoked the key, and that of the nodes for which it waited.
+    # The version of the node that revoked the key, and the version of the nodes that it waited for.
     direction: str
     seconds: float
 
@@ -25,7 +25,7 @@ class Record:
     def __init__(self) -> None:
         self._lock = Lock()
         self.requests: Counter[str] = Counter()
-        # By the id that the service gave it.
+        # The purchases by their id.
         self.purchases: dict[str, Purchase] = {}
         self.revokes: list[Revoke] = []
         self.revoked_keys: list[str] = []
@@ -62,6 +62,6 @@ class Record:
                 self.failures.append(f"{where}: status {status} instead of 401")
 
     def progress(self) -> tuple[int, int]:
-        """The numbers of revokes and of purchases so far."""
+        """The number of revokes and the number of purchases so far."""
         with self._lock:
             return len(self.revokes), len(self.purchases)

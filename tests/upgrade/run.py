@@ -1,8 +1,8 @@
-"""Upgrades nodes from the previous version to this one, one after another, under load.
+"""Upgrades nodes from the previous version to this version, one after another, under load.
 
     python3 tests/upgrade/run.py --old BINARY --new BINARY
 
-scripts/test-upgrade.sh builds both binaries and runs this program. The steps are those of docs/src/how-to/upgrade.md.
+scripts/test-upgrade.sh builds both binaries and runs this program. It follows the steps of docs/src/how-to/upgrade.md.
 Needs only Python's standard library. The exit status is 1 if a request failed, a revoked key passed, or
 a purchase was lost or doubled.
 """
@@ -57,7 +57,7 @@ class Upgrade:
         self._stack.callback(node.kill)
         node.wait_until_ready()
         self.rotation.add(node)
-        say(f"node {node} serves, {time.monotonic() - began:.1f} s after its start")
+        say(f"node {node} serves requests {time.monotonic() - began:.1f} s after its start")
         return node
 
     def stop(self, node: Node) -> None:
@@ -78,7 +78,7 @@ class Upgrade:
             while len(asked) < len(CONTINUE) and (part := connection.sock.recv(len(CONTINUE) - len(asked))):
                 asked += part
             node.terminate()
-            # The stop has begun when the body arrives.
+            # The stop begins before the body arrives.
             time.sleep(0.2)
             connection.send(body)
             answer = read_answer(connection)
@@ -92,7 +92,7 @@ class Upgrade:
         finally:
             connection.close()
         node.wait_until_ended()
-        say(f"node {node} was taken out of rotation, finished its request, and stopped")
+        say(f"node {node} left the rotation, finished its request, and stopped")
 
     def go_on(self) -> None:
         self.load.go_on(REVOKES, PURCHASES)
@@ -105,13 +105,13 @@ class Upgrade:
         say("two nodes of the previous version have served the load")
         third = self.start("3", self.new)
         self.go_on()
-        say("a node of the new version has migrated the database, and has served beside them")
+        say("a node of the new version has migrated the database, and has served beside the old nodes")
         self.stop(first)
         self.go_on()
         self.stop(second)
         second = self.start("4", self.old)
         self.go_on()
-        say("a node of the previous version was restarted on the new schema, and has served")
+        say("a node of the previous version has restarted on the new schema, and has served the load")
         for command in (["tenant", "list"], ["admin-key", "list", TENANT], ["ledger", "verify"]):
             self.old.run(*command)
         say("commands of the previous version work on the new schema")
@@ -153,7 +153,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, required=True, help="the binary of the previous version")
     parser.add_argument("--new", type=Path, required=True, help="the binary of this version")
     arguments = parser.parse_args()
-    # So that the programs that were started also end if a signal ends this program.
+    # These handlers end all programs if a signal ends this program.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, leave)
     try:
