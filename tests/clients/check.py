@@ -1,4 +1,4 @@
-"""Checks that an OpenAPI document is valid and that generators produce well-typed clients from it.
+"""Checks that an OpenAPI document is valid, and that generators produce well-typed clients from it.
 
 scripts/check-openapi.sh installs the tools and calls this program. It lints the document, generates a TypeScript and a
 Python client, and type-checks a program that uses each client. A warning of a tool fails the check. The generated code
@@ -23,10 +23,10 @@ ROOT = HERE.parent.parent
 WORK = ROOT / "target" / "openapi-check"
 TOOLS = WORK / "node_modules" / ".bin"
 
-# Time limit for one tool, in seconds. Each tool needs only a few.
+# The time limit for one tool. Each tool needs only a few seconds.
 TOOL_SECONDS = 120
 
-# Disables telemetry and checks for newer versions.
+# These disable telemetry and checks for newer versions.
 QUIET = {
     "REDOCLY_TELEMETRY": "off",
     "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true",
@@ -41,10 +41,10 @@ CLOSED_NAMES = {
     *("required_permission", "status", "void_reason", "wallet_sign_in"),
 }
 
-# A closed set in a pattern: "^(live|test)$".
+# Matches a closed set in a pattern, such as "^(live|test)$".
 ALTERNATIVES = re.compile(r"^\^\(?(?:\?:)?[\w./-]+(?:\|[\w./-]+)+\)?\$$")
 
-# A closed set in a description: "`live`, `revoked` or `expired`."
+# Matches a closed set in a description, such as "`live`, `revoked` or `expired`."
 ENUMERATION = re.compile(r"^`[\w./]+`(?: \([^)]*\))?,? (?:`[\w./]+`,? )*or `[\w./]+`")
 
 Json = dict[str, Any]
@@ -106,7 +106,7 @@ def deref(document: Json, node: Json) -> Json:
 
 
 def closed_set(document: Json, schema: Json) -> list[str] | None:
-    """The values of a schema with a closed set of strings, without `null`. None if the set is open."""
+    """The values of a schema that is a closed set of strings, without `null`. None if the set is open."""
     schema = deref(document, schema)
     if "const" in schema:
         return [schema["const"]] if isinstance(schema["const"], str) else None
@@ -119,7 +119,7 @@ def closed_set(document: Json, schema: Json) -> list[str] | None:
 
 
 def members(document: Json) -> Iterator[tuple[str, str, Json]]:
-    """Every member of every named schema: the name of the schema, the name of the member, the schema of the member."""
+    """For every member of every named schema: the name of the schema, and the name and the schema of the member."""
     for name, schema in document["components"]["schemas"].items():
         for part in [schema, *(part for part in schema.get("allOf", []) if "$ref" not in part)]:
             for member, value in part.get("properties", {}).items():
@@ -127,7 +127,7 @@ def members(document: Json) -> Iterator[tuple[str, str, Json]]:
 
 
 def parameters(document: Json) -> Iterator[tuple[str, Json]]:
-    """Every parameter and the id of its operation."""
+    """Every parameter, with the id of its operation."""
     for item in document["paths"].values():
         for operation in item.values():
             for parameter in operation.get("parameters", []):

@@ -1,4 +1,4 @@
-"""A program that uses the generated Python client. scripts/check-openapi.sh type-checks it and runs it.
+"""A program that uses the generated Python client. scripts/check-openapi.sh type-checks and runs it.
 
 Each match handles every value of a closed set. mypy accepts `assert_never` only if the generated type is an enum and
 the match handles all its members. mypy must find an error in each line with `type: ignore`, or it reports the comment.

@@ -1,4 +1,5 @@
-// A program that uses the generated TypeScript client. scripts/check-openapi.sh type-checks it; it never runs.
+// A program that uses the generated TypeScript client. scripts/check-openapi.sh type-checks this program, but does not
+// run it.
 //
 // Each switch handles every value of a closed set. `unreachable` compiles only if the generated type is a union of
 // literals and the switch handles all of them.
