@@ -1,4 +1,4 @@
-//! The tenant's own ids of accounts, in both formats.
+//! Account ids of a tenant, in both formats.
 
 #![no_main]
 

@@ -21,7 +21,7 @@ fuzz_target!(|input: (&[u8], &[u8], &[u8])| {
         let key = credentials.into_key();
         let is_sent = |value: &HeaderValue| value.as_bytes().ends_with(key.expose().as_bytes());
         assert!(headers.values().any(is_sent));
-        // A key that the other header holds would be another one, and none would be used.
+        // Two headers with different keys are refused, so each header alone gives the same key.
         for credentials in alone.into_iter().flatten() {
             assert_eq!(credentials.into_key().expose(), key.expose());
         }

@@ -1,4 +1,4 @@
-//! Ids that clients send back, times, the names of tenants, and the newest entries of ledgers.
+//! Ids, times, slugs of tenants, and ledger heads that clients send.
 
 #![no_main]
 

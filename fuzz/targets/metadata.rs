@@ -1,4 +1,4 @@
-//! JSON from a client: metadata, and the canonical text that a fingerprint is made of.
+//! JSON from a client: metadata, and the canonical text that the service computes a fingerprint of.
 
 #![no_main]
 
@@ -6,7 +6,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value};
 use tollgate::domain::{canonical_json, text::Metadata};
 
-/// A double may differ in its last bit when its text is read again.
+/// Whether a value contains a double. The last bit of a double may change in a round trip.
 fn has_double(value: &Value) -> bool {
     match value {
         Value::Number(number) => number.is_f64(),

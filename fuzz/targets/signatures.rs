@@ -1,4 +1,5 @@
-//! Signatures of sign-in messages. No input is a signature of the address below, so none may pass.
+//! Signatures of sign-in messages. No input is a valid signature for the address below, so none may
+//! pass.
 
 #![no_main]
 
@@ -16,7 +17,7 @@ fuzz_target!(|input: ([u8; 65], &str, &str)| {
     for byte in bytes {
         let _ = write!(signature, "{byte:02x}");
     }
-    // Most values of the last byte are refused before the curve is computed.
+    // The parser refuses other values of the last byte before any computation on the curve.
     for v in ["00", "01", "1b", "1c"] {
         signature.replace_range(130.., v);
         assert!(verify(ADDRESS, message, &signature).is_err());

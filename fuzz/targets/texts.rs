@@ -1,4 +1,4 @@
-//! Texts that people read, colours and logos.
+//! Texts for people, colours and logos.
 
 #![no_main]
 

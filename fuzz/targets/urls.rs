@@ -14,7 +14,7 @@ fuzz_target!(|text: &str| {
     if let Ok(url) = ReturnUrl::parse(text) {
         let after_origin = url.as_str().strip_prefix(url.origin().as_str());
         assert!(after_origin.is_some_and(|rest| rest.starts_with('/')), "{url}");
-        // An empty path becomes a slash, which may be one character too many.
+        // An empty path becomes a slash, which can make the URL one character too long.
         if url.as_str().len() <= MAX_RETURN_URL {
             assert_eq!(ReturnUrl::parse(&url.to_string()), Ok(url));
         }
