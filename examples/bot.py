@@ -4,17 +4,17 @@
     python3 examples/bot.py balance
     python3 examples/bot.py buy 1.500000 --reference energy-65000
 
-It reads TRONAGG_API_KEY from the environment or from a file `.env`, and TRONAGG_URL if the
-service is not on this machine:
+The bot reads TRONAGG_API_KEY from the environment or from a file `.env`. Set TRONAGG_URL as well if
+the service is not on this machine:
 
     TRONAGG_API_KEY=ta_...
 
-Needs `pip install requests python-dotenv`.
+Before the first run, install its packages with `pip install requests python-dotenv`.
 
 Exit status: 0 success; 1 refused for another reason; 2 the key is missing or invalid (401);
 3 insufficient balance (402); 4 the key or its account is not allowed to do this (403);
-5 no response: the purchase may have been made. Run the same command with the same
---idempotency-key to find out. It does not buy twice.
+5 no response: the service may have made the purchase. Run the same command with the same
+--idempotency-key to find out. The service does not charge twice.
 """
 
 import argparse
@@ -55,7 +55,7 @@ def parse_arguments():
     purchase = commands.add_parser("buy", help="make a purchase")
     purchase.add_argument("amount", metavar="AMOUNT", help="a decimal, such as 1.500000")
     purchase.add_argument("--reference", required=True, help="your own text for the purchase")
-    purchase.add_argument("--idempotency-key", help="to repeat an earlier purchase safely (default: a new one)")
+    purchase.add_argument("--idempotency-key", help="the key of an earlier purchase, to repeat it safely")
     return parser.parse_args()
 
 
@@ -86,7 +86,7 @@ def buy(session, url, arguments):
 
 
 def send(session, method, url, **request):
-    """Sends the same request until there is a response, at most TRIES times."""
+    """Sends the same request until there is a response, but not more than TRIES times."""
     for attempt in range(1, TRIES + 1):
         try:
             response = session.request(method, url, timeout=TIMEOUT_SECONDS, **request)
@@ -98,9 +98,9 @@ def send(session, method, url, **request):
             problem, wait = "503", response.headers.get("Retry-After")
         if attempt < TRIES:
             seconds = wait_seconds(wait, attempt)
-            print(f"{problem}: try {attempt} of {TRIES}, again in {seconds:g} s", file=sys.stderr)
+            print(f"{problem}: attempt {attempt} of {TRIES}, retrying in {seconds:g} s", file=sys.stderr)
             time.sleep(seconds)
-    fail(NO_ANSWER, f"no answer after {TRIES} tries ({problem})")
+    fail(NO_ANSWER, f"no response after {TRIES} attempts ({problem})")
 
 
 def wait_seconds(retry_after, attempt):
@@ -121,7 +121,7 @@ def answer(response):
     if response.status_code == 401:
         fail(BAD_KEY, "the API key is missing, invalid or revoked: check TRONAGG_API_KEY, or create a new key")
     if response.status_code == 402:
-        fail(NOT_ENOUGH, f"not enough balance: {problem['required']} required, {problem['available']} available")
+        fail(NOT_ENOUGH, f"insufficient balance: {problem['required']} required, {problem['available']} available")
     if response.status_code == 403:
         fail(NOT_ALLOWED, f"not allowed ({problem.get('code')}): {detail}")
     fail(REFUSED, f"{response.status_code} {problem.get('code', '')}: {detail} (request {problem.get('request_id')})")

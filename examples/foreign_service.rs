@@ -1,9 +1,9 @@
-//! Your own service behind the gate, without a database: `cargo run --example foreign_service
-//! --no-default-features --features middleware`.
+//! Your own service behind the gate, without a database. Run it with `cargo run --example
+//! foreign_service --no-default-features --features middleware`.
 //!
-//! It creates one key at the start, prints how to send requests with it, and accepts no other. A
-//! real service would verify keys with Tollgate or with its own store: with anything that
-//! implements `KeyVerifier`.
+//! The program creates one key at the start, prints how to send requests with this key, and accepts
+//! no other key. A real service would verify keys with Tollgate or with its own store, through any
+//! type that implements `KeyVerifier`.
 
 use axum::{Router, routing::get};
 use tollgate::{
@@ -64,7 +64,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
     let key = key.expose();
-    println!("passes:        curl -i http://127.0.0.1:3000/orders -H 'X-API-Key: {key}'");
+    println!("200:           curl -i http://127.0.0.1:3000/orders -H 'X-API-Key: {key}'");
     println!("403, no scope: curl -i http://127.0.0.1:3000/orders/new -H 'X-API-Key: {key}'");
     println!("401, no key:   curl -i http://127.0.0.1:3000/orders");
     axum::serve(listener, reading.merge(writing)).await?;

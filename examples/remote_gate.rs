@@ -1,4 +1,4 @@
-//! Your own service behind the gate, which verifies keys with a running Tollgate:
+//! Your own service behind the gate. The gate verifies keys with a running Tollgate:
 //!
 //! ```sh
 //! export TOLLGATE_URL=http://127.0.0.1:8080 TOLLGATE_ADMIN_KEY=tg_admin_…
@@ -8,9 +8,9 @@
 //! curl -i http://127.0.0.1:3001/orders/new -H "X-API-Key: $TRONAGG_API_KEY"
 //! ```
 //!
-//! The service belongs to TronAgg's live environment, and serves its keys only. The admin key is one
-//! of this tenant and needs only the permission `verify`. The first argument may be the address to
-//! listen on. With port 0 the system chooses a port, and the program prints it.
+//! The service belongs to TronAgg's live environment, and accepts only its keys. The admin key must
+//! belong to this tenant and needs only the permission `verify`. The first argument may be the
+//! address to listen on. With port 0 the system chooses a port, and the program prints it.
 
 use axum::{Router, routing::get};
 use tollgate::{
@@ -31,13 +31,13 @@ async fn place_order(caller: Principal) -> String {
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    // If a key could not be verified, a warning in the log says why.
+    // A warning in the log says why a verification failed.
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
 
     let admin_key = KeyText::parse(&setting("TOLLGATE_ADMIN_KEY")?)
         .map_err(|error| format!("TOLLGATE_ADMIN_KEY: {error}"))?;
     let verifier = RemoteVerifier::new(&setting("TOLLGATE_URL")?, &admin_key)?;
-    // The platform that this service belongs to: keys of another do not pass.
+    // The platform that this service belongs to. The keys of other platforms do not pass.
     let tenant: Slug = "tronagg".parse()?;
     let gate = ApiKeyLayer::new(verifier, tenant, Environment::Live);
     let reading = Router::new()
@@ -55,7 +55,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn setting(name: &str) -> Result<String, String> {
-    #[expect(clippy::disallowed_methods, reason = "a program of one's own has its own settings")]
+    #[expect(clippy::disallowed_methods, reason = "this example has its own settings")]
     let value = std::env::var(name);
     value.map_err(|error| format!("{name}: {error}"))
 }

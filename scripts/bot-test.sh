@@ -138,7 +138,7 @@ done
 TRONAGG_URL=$(cat proxy.url)
 bot_ends 0 'the bot retries after a 503 with the same idempotency key' buy 0.250000 --reference fourth
 grep -q 'the purchase was made earlier' err || fail "$what: the retry was not recognized as a repeat"
-says err '503: try 1 of 5, again in 0 s'
+says err '503: attempt 1 of 5, retrying in 0 s'
 TRONAGG_URL=$TOLLGATE_URL
 equal 'the purchase whose response was lost is charged once' "$(calculate "$left" - 0.250000)" "$(balance)"
 
