@@ -2,11 +2,11 @@
 
 FROM rust:1.95-slim-bookworm AS build
 WORKDIR /src
-# The checked query descriptions in .sqlx/ stand in for a database.
+# sqlx checks the queries against the descriptions in .sqlx/, so the build needs no database.
 ENV SQLX_OFFLINE=true
 COPY . .
-# The caches keep the dependencies, fetched and built, from one build of the image to the next.
-# They are not part of the image: the binary is copied out of them in the same step.
+# The caches keep the fetched and built dependencies for the next build of the image. They are not
+# part of the image, so this step copies the binary out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --bin tollgate \
@@ -16,10 +16,10 @@ FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tollgate
 COPY --from=build /usr/local/bin/tollgate /usr/local/bin/tollgate
 USER 10001
-# The metrics stay on the loopback address of the container: they name tenants, and need no credential.
+# The metrics stay on the loopback address of the container, because they name tenants and need no credential.
 ENV TOLLGATE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
-# The image has no curl; bash opens the connection itself.
+# The image has no curl, so bash opens the connection itself.
 HEALTHCHECK --interval=10s --timeout=3s --start-period=20s --retries=3 \
     CMD ["/bin/bash", "-c", "exec 3<>/dev/tcp/127.0.0.1/8080 && printf 'GET /livez HTTP/1.0\\r\\nHost: localhost\\r\\n\\r\\n' >&3 && read -r -t 2 line <&3 && [[ $line == HTTP/1.?' 200'* ]]"]
 ENTRYPOINT ["tollgate"]

@@ -1,5 +1,5 @@
-# `make` alone lists the targets. Every target works in a fresh clone: the scripts find or install
-# everything that it needs besides Rust.
+# `make` alone lists the targets. Every target works in a fresh clone, because the scripts find or
+# install everything except Rust.
 
 MIDDLEWARE = --no-default-features --features middleware
 REMOTE = --no-default-features --features remote
@@ -10,7 +10,7 @@ REMOTE = --no-default-features --features remote
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' Makefile
 
-run: ## start a demo server with two platforms; ARGS="..." passes arguments to it
+run: ## start a demo server with two platforms; ARGS="..." passes arguments to the server
 	scripts/ensure-postgres.sh
 	cargo run --release --locked -- demo $(ARGS)
 
@@ -58,14 +58,14 @@ openapi: ## regenerate docs/openapi.json
 	cargo run --locked --quiet -- openapi > docs/openapi.json.new
 	mv docs/openapi.json.new docs/openapi.json
 
-docs: ## build the book of docs/ into docs/book/
+docs: ## build the book in docs/ into docs/book/
 	cargo build --locked
 	scripts/build-docs.sh
 
 check-openapi: ## lint docs/openapi.json, generate clients from it, and type-check them
 	scripts/check-openapi.sh
 
-fuzz: ## run each target of fuzz/ for a minute, or for SECONDS=...; needs a nightly toolchain
+fuzz: ## run each fuzz target for a minute, or for SECONDS=...; needs a nightly toolchain
 	scripts/fuzz.sh $(SECONDS)
 
 fuzz-http: ## send a demo server requests that its OpenAPI document allows, and requests that it forbids

@@ -1,5 +1,5 @@
-//! The migrations, the SQL functions and the book are embedded in the binary, so a change of their
-//! folders has to rebuild it.
+//! The binary embeds the migrations, the SQL functions and the book. So Cargo must build the binary
+//! again if their folders change.
 
 fn main() {
     println!("cargo:rerun-if-changed=migrations");
