@@ -25,7 +25,7 @@ else
         echo "Installing cargo-deny $version into $tools" >&2
         # A build without optimizations is faster, and the check still takes only seconds.
         if ! cargo install --quiet --locked --debug --root "$tools" --version "$version" cargo-deny; then
-            echo "cargo-deny $version could not be installed. It needs a network the first time." >&2
+            echo "Cargo could not install cargo-deny $version. The first run needs a network." >&2
             exit 1
         fi
     fi

@@ -16,8 +16,8 @@ cd "$(dirname "$0")/.."
 scripts/ensure-openapi-tools.sh
 # pip's default retries would take minutes without a network.
 if ! PIP_RETRIES=2 PIP_DEFAULT_TIMEOUT=30 scripts/ensure-python.sh tests/requirements-clients.txt; then
-    echo "The packages of tests/requirements-clients.txt could not be installed. They need Python 3.11 or newer" >&2
-    echo "and, the first time, a network." >&2
+    echo "pip could not install the packages of tests/requirements-clients.txt. They need Python 3.11 or newer." >&2
+    echo "The first run also needs a network." >&2
     exit 1
 fi
 exec .venv/requirements-clients/bin/python tests/clients/check.py "${document:-docs/openapi.json}"

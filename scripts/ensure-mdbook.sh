@@ -15,6 +15,6 @@ if [ "$("$tools/bin/mdbook" --version 2>/dev/null)" = "mdbook v$version" ]; then
 echo "Installing mdBook $version into $tools" >&2
 if ! cargo install --quiet --locked --no-default-features --features search --root "$tools" --version "$version" \
     mdbook; then
-    echo "mdBook $version could not be installed. It needs a network the first time." >&2
+    echo "Cargo could not install mdBook $version. The first run needs a network." >&2
     exit 1
 fi

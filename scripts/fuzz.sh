@@ -35,7 +35,7 @@ fi
 if ! cargo fuzz --version >/dev/null 2>&1; then
     echo "Installing cargo-fuzz into $tools" >&2
     if ! cargo install --quiet --locked --debug --root "$tools" cargo-fuzz; then
-        echo "cargo-fuzz could not be installed. It needs a network the first time." >&2
+        echo "Cargo could not install cargo-fuzz. The first run needs a network." >&2
         exit 1
     fi
 fi
