@@ -15,7 +15,7 @@ COMMAND_SECONDS = 60
 
 @dataclass
 class Urls:
-    """How the two nodes and the commands reach the database."""
+    """The URLs of the database for the two nodes and for the commands."""
 
     node_a: str
     node_b: str

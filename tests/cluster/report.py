@@ -18,7 +18,7 @@ class Outage:
     phase: Phase
     node: str
     failures: list[Answer]
-    # The failures that break the bound.
+    # The failures that violate the bound.
     late: list[Answer]
 
     def seconds(self) -> float:

@@ -14,7 +14,7 @@ const OF_COMMANDS: [&str; 6] = ["", "sh", "bash", "console", "ini", "systemd"];
 /// Words after which another command begins.
 const SEPARATORS: [&str; 8] = ["|", "||", "&", "&&", ";", "do", "then", "!"];
 
-/// Words that may stand before the program.
+/// Words that may precede the program.
 const PREFIXES: [&str; 4] = ["$", "exec", "env", "sudo"];
 
 /// Flags that stand alone in inline code and belong to another program.

@@ -1,4 +1,4 @@
-//! Sessions and links end with the admin key that made them, when their account is suspended, and
+//! Sessions and links end when their admin key is revoked, when their account is suspended, and
 //! when the tenant or an operator ends them.
 
 use std::time::Duration;
@@ -150,7 +150,7 @@ async fn revoking_an_admin_key_cuts_off_its_running_exports() {
     let mut lock = site.app.pool.begin().await.expect("a transaction");
     let credits = "LOCK TABLE credits IN ACCESS EXCLUSIVE MODE";
     sqlx::query(credits).execute(&mut *lock).await.expect("the lock is acquired");
-    // An HTTP/1.0 client takes the orderly end of a connection for the end of the response.
+    // An HTTP/1.0 client treats the orderly end of a connection as the end of the response.
     let old = requests[0].replace("HTTP/1.1", "HTTP/1.0");
     let old = tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.expect("a connection");

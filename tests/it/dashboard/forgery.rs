@@ -152,7 +152,7 @@ async fn wrong_media_type_oversized_body_or_wrong_method_changes_nothing() {
     let (mut owner, key, csrf) = owner(&site).await;
     let before = state(&site).await;
     let path = format!("/dashboard/keys/{}/revoke", key.id);
-    // A page of another site can send the first two without a CORS preflight.
+    // A page of another site can send the first two media types without a CORS preflight.
     for media_type in ["text/plain", "multipart/form-data; boundary=x", "application/json"] {
         let call = Call::new("POST", &path).body(media_type, format!("csrf={csrf}"));
         owner.send(call.header("Origin", LOOPBACK)).await.expect(415);

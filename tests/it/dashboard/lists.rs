@@ -127,7 +127,7 @@ async fn statement_is_searched_by_reference_and_id_and_sorted_both_ways() {
     let by_id = format!("/dashboard/balance?q={}", ids[20]);
     assert_eq!(rows(&mut owner, &by_id, "data-cause").await, [ids[20].as_str()]);
 
-    // The oldest entry is the first top-up of the account. The next page continues upward.
+    // The oldest entry is the first top-up of the account. The next page has newer entries.
     let oldest = owner.get("/dashboard/balance?order=asc").await.expect(200);
     oldest.says("Newer entries");
     let next = oldest.source.split("cursor=").nth(1).expect("a link to the next page");

@@ -47,7 +47,7 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
     ("/assets/{hash}/{file}", &["GET"], Needs::Nothing),
     ("/accent/{file}", &["GET"], Needs::Nothing),
     ("/logo/{tenant_id}/{hash}", &["GET"], Needs::Nothing),
-    // The router has this route in full: it is the start page with a trailing slash.
+    // The router names this route with its full path. It is the start page with a trailing slash.
     ("/dashboard/", &["GET"], Needs::Nothing),
 ];
 

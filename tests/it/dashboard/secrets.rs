@@ -68,7 +68,7 @@ async fn no_table_stores_a_token_or_a_key() {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(hex.is_empty() || !rows.contains(&hex), "a table has {secret} as bytes");
     }
-    // The search works, because it finds the stored hint and account.
+    // The search finds the stored hint and account, so it would also find a stored secret.
     let hint = format!("{}…{}", &key[..7], &key[42..]);
     assert!(rows.contains(&hint) && rows.contains(WALLET));
 }
@@ -147,7 +147,7 @@ fn no_log_line_contains_a_token_or_a_key() {
 
     let (status, log) = service.stop();
     assert!(status.success(), "{status}");
-    assert!(log.contains("/dashboard/keys"), "requests are logged: {log}");
+    assert!(log.contains("/dashboard/keys"), "the log contains the requests: {log}");
     let token = |link: &str| link.split_once("token=").expect("a token").1.to_owned();
     let (form, csrf) = (page.field(new, "form"), page.field(new, "csrf"));
     for secret in [token(&unused), token(&used), session, form, csrf, key[3..].to_owned()] {

@@ -88,7 +88,7 @@ async fn holds_in_one_batch_count_toward_the_limit_of_their_key() {
         action: OperationAction::Hold {
             id: HoldId::from_uuid(Uuid::from_u128(number)),
             hold: NewHold {
-                amount: Amount::from_minor_units(1).expect("more than zero"),
+                amount: Amount::from_minor_units(1).expect("the amount is positive"),
                 reference: None,
                 expires_in: HoldSeconds::default(),
             },

@@ -48,7 +48,7 @@ async fn revoking_a_key_voids_its_open_holds_and_no_others() {
     assert_eq!(find(&app, &other, &kept).await.text("/status"), "open");
     assert_eq!(find(&app, &other, &captured).await.text("/status"), "captured");
     app.send(capture(&key, &first_id, json!({}))).await.expect_problem(401, "invalid_api_key");
-    // A replay still has the first response.
+    // A replay still returns the first response.
     let again = json!({"amount": "2", "expires_in": 604_800});
     let again = other.call("POST", "/v1/holds").json(again).idempotency_key("2");
     let again = app.send(again).await.expect(201);

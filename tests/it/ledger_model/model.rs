@@ -50,7 +50,7 @@ struct Fence {
 }
 
 pub fn units(amount: i64) -> Amount {
-    Amount::from_minor_units(amount).expect("more than zero")
+    Amount::from_minor_units(amount).expect("the amount is positive")
 }
 
 impl Ledger {

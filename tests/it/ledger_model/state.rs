@@ -115,7 +115,7 @@ impl State {
         let mut ledger = Ledger::new(clock::at(start), ACCOUNTS, KEYS);
         for (account, balance) in balances.iter().enumerate().filter(|(_, balance)| **balance > 0) {
             let credit = NewCredit { amount: units(*balance), reference: None };
-            ledger.credit(account, &credit, &opening()).expect("the credit is the first");
+            ledger.credit(account, &credit, &opening()).expect("this is the first credit");
         }
         Self {
             ledger,

@@ -82,7 +82,7 @@ impl World {
             if model.balance() > 0 {
                 let credit = NewCredit { amount: units(model.balance()), reference: None };
                 let request = CreditRequest { account, credit, key: opening() };
-                world.credit(&request).await.expect("the credit is the first");
+                world.credit(&request).await.expect("this is the first credit");
             }
         }
         world
