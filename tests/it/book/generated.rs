@@ -8,7 +8,7 @@ use crate::harness::process::tollgate;
 
 const PAGES: [&str; 5] = ["settings", "commands", "errors", "metrics", "http-api"];
 
-/// A page as the program prints it.
+/// Returns the page that the program prints.
 fn print(page: &str) -> String {
     let output = tollgate(&["reference", page]).output().expect("the program runs");
     let stderr = String::from_utf8_lossy(&output.stderr);
@@ -17,17 +17,17 @@ fn print(page: &str) -> String {
 }
 
 #[test]
-fn committed_pages_are_what_the_program_prints() {
+fn committed_pages_match_the_output_of_the_program() {
     let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/src/reference");
     for page in PAGES {
         let file = reference.join(format!("{page}.md"));
         let committed = std::fs::read_to_string(&file).unwrap_or_default();
-        assert!(committed == print(page), "{} is out of date: run make docs", file.display());
+        assert!(committed == print(page), "{} is out of date. Run `make docs`", file.display());
     }
 }
 
 #[test]
-fn pages_do_not_depend_on_the_environment() {
+fn generated_pages_do_not_depend_on_the_environment() {
     let mut command = tollgate(&["reference", "commands"]);
     command.env("DATABASE_URL", "postgres://app:hunter2@127.0.0.1/x").env("COLUMNS", "40");
     let output = command.output().expect("the program runs");
@@ -57,7 +57,7 @@ fn every_operation_of_the_api_has_a_section() {
     }
 }
 
-/// The `#…` of all links to a heading of the same page.
+/// The fragments of all links to a heading of the same page.
 fn own_links(page: &str) -> impl Iterator<Item = &str> {
     page.split("](#").skip(1).map(|rest| rest.split(')').next().expect("the end of a link"))
 }

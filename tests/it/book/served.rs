@@ -1,4 +1,4 @@
-//! The book at `/docs/book/`: its headers, and pages that need no more than these allow.
+//! The server serves the book at `/docs/book/`. Its pages need no more than its headers allow.
 
 use std::path::Path;
 
@@ -48,7 +48,7 @@ async fn book_is_served_with_the_headers_of_a_page_and_its_own_policy() {
 }
 
 #[tokio::test]
-async fn current_copy_of_a_page_is_confirmed_with_304() {
+async fn request_with_the_current_entity_tag_of_a_page_gets_304() {
     let app = App::start().await;
     let page = app.send(get("/docs/book/")).await.expect(200);
     let tag = page.header("etag").expect("an entity tag").to_owned();
@@ -82,7 +82,7 @@ async fn address_without_a_slash_redirects_and_unknown_pages_are_not_found() {
     let answer = app.send(Call::new("POST", "/docs/book/")).await;
     let answer = answer.expect_problem(405, "method_not_allowed");
     assert_eq!(answer.header("allow"), Some("GET,HEAD"));
-    // The API reference beside it is served as before.
+    // The server still serves the API reference at `/docs/`.
     app.send(get("/docs/")).await.expect(200);
     app.send(get("/docs/swagger-ui.css")).await.expect(200);
 }

@@ -13,10 +13,10 @@ use crate::{
 };
 
 with_and_without_javascript!(
-    a_key_is_created_copied_used_and_revoked,
+    key_is_created_copied_used_and_revoked,
     sixth_key_is_refused_and_the_form_keeps_its_input,
     rotated_key_keeps_working_only_if_a_grace_period_is_chosen,
-    a_key_is_changed_disabled_and_enabled,
+    key_is_changed_disabled_and_enabled,
     invalid_fields_show_their_errors_and_keep_their_input,
 );
 
@@ -57,7 +57,7 @@ pub async fn copy_new_key(world: &World) -> String {
     shown
 }
 
-async fn a_key_is_created_copied_used_and_revoked(scripts: Scripts) {
+async fn key_is_created_copied_used_and_revoked(scripts: Scripts) {
     let world = start(scripts).await;
     world.says("0 of 5 keys").await;
     world.click("#create-key").await;
@@ -176,7 +176,7 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     world.check_console().await;
 }
 
-async fn a_key_is_changed_disabled_and_enabled(scripts: Scripts) {
+async fn key_is_changed_disabled_and_enabled(scripts: Scripts) {
     let world = start(scripts).await;
     let key = key(&world, "bot").await;
     let page = format!("/dashboard/keys/{}", key.id);

@@ -114,7 +114,7 @@ async fn link_expires_after_the_requested_seconds_from_one_to_a_day() {
 }
 
 #[tokio::test]
-async fn link_of_the_command_line_gives_all_rights() {
+async fn link_from_the_command_line_opens_a_session_with_all_permissions() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let app = &site.app;
@@ -143,7 +143,7 @@ async fn page_of_a_dead_link_says_how_to_get_another() {
     let body = json!({"account": wallet, "return_url": return_url});
     let how = "To get a new link, go to your platform's own site";
 
-    // An expired link leads back to the page that the platform chose for it.
+    // The page of an expired link has a link to its return URL.
     let link = site.link_with(&site.app.tronagg, body.clone()).await;
     times::age_links(&site.app, "5 minutes").await;
     let page = site.visitor().get(&link).await.expect(410);
@@ -155,7 +155,8 @@ async fn page_of_a_dead_link_says_how_to_get_another() {
         links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(return_url.as_str()));
     assert_eq!(back.count(), 1, "{page:?}");
 
-    // Nothing is stored about a link that was used. A browser in a session gets to the dashboard.
+    // The service stores nothing about a used link. A browser with a session gets a link to the
+    // dashboard.
     let link = site.link_with(&site.app.tronagg, body).await;
     let mut owner = site.owner_by_link(&link).await;
     let page = site.visitor().get(&link).await.expect(410);
