@@ -18,7 +18,7 @@ const WIDTHS: [u32; 3] = [360, 768, 1440];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 
 /// Checks the open page at every width and in both colour schemes.
-async fn check_page(world: &World, name: &str) {
+pub async fn check_page(world: &World, name: &str) {
     for scheme in SCHEMES {
         for width in WIDTHS {
             let label = format!("{name}-{scheme}-{width}");
@@ -35,7 +35,7 @@ async fn check_page(world: &World, name: &str) {
     world.check_console().await;
 }
 
-async fn open_and_check_page(world: &World, name: &str, path: &str) {
+pub async fn open_and_check_page(world: &World, name: &str, path: &str) {
     world.open(path).await;
     check_page(world, name).await;
 }
