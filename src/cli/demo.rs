@@ -13,7 +13,7 @@ use crate::{
         api_key::{KeyPrefix, KeyText},
         audit::Origin,
         credit::NewCredit,
-        dashboard::{LinkSeconds, WebOrigin, link_url},
+        dashboard::{DisplayName, LinkSeconds, WebOrigin, link_url},
         idempotency::IdempotencyKey,
         permission::PermissionSet,
         scope::ScopeSet,
@@ -21,7 +21,7 @@ use crate::{
         text::{Name, Reference},
     },
     entropy,
-    store::{Refusal, Store, StoreError},
+    store::{DashboardChange, Refusal, Store, StoreError},
 };
 
 /// Name of the admin keys of the demo. Each start creates new ones, because the texts of the old
@@ -45,6 +45,8 @@ pub struct Demo {
 /// A platform of the demo.
 struct Example {
     slug: &'static str,
+    /// The name on the pages of its dashboard.
+    name: &'static str,
     environment: Environment,
     prefix: &'static str,
     currency: &'static str,
@@ -60,6 +62,7 @@ struct Example {
 const EXAMPLES: [Example; 3] = [
     Example {
         slug: "tronagg",
+        name: "TronAgg",
         environment: Environment::Live,
         prefix: "ta_",
         currency: "TRX",
@@ -72,6 +75,7 @@ const EXAMPLES: [Example; 3] = [
     },
     Example {
         slug: "tradetally",
+        name: "TradeTally",
         environment: Environment::Live,
         prefix: "tt_live_",
         currency: "USD",
@@ -84,6 +88,7 @@ const EXAMPLES: [Example; 3] = [
     },
     Example {
         slug: "tradetally",
+        name: "TradeTally",
         environment: Environment::Test,
         prefix: "tt_test_",
         currency: "USD",
@@ -171,9 +176,13 @@ impl Example {
         let tenant = match store.find_tenant(&slug, self.environment).await {
             Err(StoreError::Refused(Refusal::NotFound)) => {
                 let (policy, name) = (self.policy()?, Name::parse(ADMIN_KEY_NAME)?);
-                store
+                let tenant = store
                     .create_tenant(&slug, self.environment, policy, &admin_key, &name, &origin)
-                    .await?
+                    .await?;
+                let name = Some(Some(DisplayName::parse(self.name)?));
+                let change = DashboardChange { name, ..DashboardChange::default() };
+                store.change_dashboard_settings(&tenant, &change, &origin).await?;
+                tenant
             }
             found => {
                 let tenant = found?;
@@ -272,7 +281,7 @@ export TRONAGG_API_KEY=$(echo "$CREATED" | sed 's/.*"key":"\([^"]*\)".*/\1/') KE
 curl -sS {url}/v1/me -H "X-API-Key: $TRONAGG_API_KEY"; echo
 
 # Make a purchase. A retry with the same Idempotency-Key does not buy twice.
-curl -sS -X POST {url}/v1/purchases -H "X-API-Key: $TRONAGG_API_KEY" -H 'Idempotency-Key: order-1' -H 'Content-Type: application/json' -d '{{"amount": "1.5", "reference": "65000 energy"}}'; echo
+curl -sS -X POST {url}/v1/purchases -H "X-API-Key: $TRONAGG_API_KEY" -H 'Idempotency-Key: demo-1' -H 'Content-Type: application/json' -d '{{"amount": "1.5", "reference": "65000 energy"}}'; echo
 
 # Revoke the key.
 curl -sS -X POST {url}/v1/accounts/{account}/keys/$KEY_ID/revoke -H "Authorization: Bearer $TRONAGG_ADMIN_KEY"; echo

@@ -202,7 +202,8 @@ fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> 
 
 fn figures(visitor: &Visitor, activity: &KeyActivity) -> KeyFigures {
     let calls = format::count(activity.calls.iter().sum());
-    let title = format!("{calls} calls in the last 24 hours, by hour");
+    let noun = if calls == "1" { "call" } else { "calls" };
+    let title = format!("{calls} {noun} in the last 24 hours, by hour");
     KeyFigures {
         activity: chart::sparkline(title, &activity.calls),
         calls,
