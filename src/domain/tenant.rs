@@ -66,7 +66,7 @@ pub struct TenantPolicy {
 /// assert_eq!(slug.as_str(), "tronagg");
 /// assert_eq!("Tron Agg".parse::<Slug>(), Err(SlugError));
 ///
-/// A tenant is a slug in an environment.
+/// // A tenant is a slug in an environment.
 /// assert_eq!("live".parse::<Environment>(), Ok(Environment::Live));
 /// # Ok::<(), SlugError>(())
 /// ```

@@ -82,7 +82,7 @@ async fn ledger_verify_reports_a_ledger_without_faults() {
     let (succeeded, output) = verify(&app, &[]);
     assert!(succeeded && output.contains("2 accounts, 6 entries: no fault"), "{output}");
     let (succeeded, output) = verify(&app, &["--tenant", "tronagg", "--account", OTHER_WALLET]);
-    assert!(succeeded && output.contains("1 accounts, 1 entries: no fault"), "{output}");
+    assert!(succeeded && output.contains("1 account, 1 entry: no fault"), "{output}");
     let (succeeded, output) = verify(&app, &["--tenant", "tronagg", "--account", "nobody"]);
     assert!(!succeeded && output.contains("nobody") | output.contains("address"), "{output}");
     let (succeeded, output) = verify(&app, &["--account", WALLET]);
@@ -242,7 +242,7 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
         let (succeeded, output) = verify(&app, &["--since", &since]);
         let fault = format!(": line {number} of the file: {fault}\n");
         assert!(!succeeded && output.contains(&fault), "{changed}:\n{output}");
-        assert!(output.contains("1 faults in 2 accounts, 8 entries"), "{output}");
+        assert!(output.contains("1 fault in 2 accounts, 8 entries"), "{output}");
     }
     std::fs::remove_file(since).expect("the test owns the file");
 }
