@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::Router;
+use axum::{Router, body::Body, http::Request};
 use http_body_util::BodyExt as _;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -102,7 +102,11 @@ impl App {
 
     /// Sends a request through all layers of the router.
     pub async fn send(&self, call: Call) -> Answer {
-        let mut request = call.into_request();
+        self.send_request(call.into_request()).await
+    }
+
+    /// Sends a request that has any kind of body, such as one that never ends.
+    pub async fn send_request(&self, mut request: Request<Body>) -> Answer {
         let address = ClientAddress("192.0.2.7".parse().expect("the address is valid"));
         request.extensions_mut().insert(address);
         let response =

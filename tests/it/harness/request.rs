@@ -13,7 +13,7 @@ use axum::{
 use serde_json::Value;
 
 /// The members of a problem for each problem code, according to the OpenAPI document.
-pub static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
+static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
     LazyLock::new(documented_members);
 
 #[derive(Clone, Debug)]
