@@ -1,6 +1,9 @@
 //! Parses the command line, runs the command, and returns its exit code.
 
-use std::process::ExitCode;
+use std::{
+    io::{self, Write as _},
+    process::ExitCode,
+};
 
 use tollgate::{
     cli::{Cli, OutputClosed},
@@ -41,8 +44,9 @@ fn main() -> ExitCode {
 
 fn fail(error: &anyhow::Error) -> ExitCode {
     // A program such as `head` closes its input once it has enough. This needs no message.
-    if !error.is::<OutputClosed>() {
-        eprintln!("error: {error:#}");
+    if !error.is::<OutputClosed>() || error.chain().count() > 1 {
+        // Without standard error, the exit code has to suffice.
+        let _ = writeln!(io::stderr(), "error: {error:#}");
     }
     ExitCode::FAILURE
 }

@@ -250,7 +250,12 @@ const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 /// Starts the log, as text or JSON.
 pub fn start_log(config: LogConfig) {
     let level = LevelFilter::from_level(config.level);
-    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    // A line that cannot be written is lost. By default the error would be printed to the same
+    // standard error, which panics.
+    let builder = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_max_level(level)
+        .log_internal_errors(false);
     // The pool of sqlx logs every failure of a connection, and every slow one; the store logs those
     // that matter.
     let targets = Targets::new()

@@ -10,6 +10,7 @@ CREATE OR REPLACE FUNCTION ledger_statement(
 )
 LANGUAGE plpgsql STABLE
 SET plan_cache_mode = force_custom_plan
+SET max_parallel_workers_per_gather = 0
 AS $$
 #variable_conflict use_column
 DECLARE
@@ -54,7 +55,10 @@ BEGIN
             AND c.account_id = p_account_id AND c.credit_id = e.cause_id
         LEFT JOIN refunds r ON e.kind = 'refund'
             AND r.account_id = p_account_id AND r.refund_id = e.cause_id
+        -- The range keeps the planner on the primary key. By the array alone, it may read the whole table.
         WHERE e.account_id = p_account_id AND e.seq = ANY (v_seqs)
+            AND e.seq >= least(v_seqs[1], v_seqs[cardinality(v_seqs)])
+            AND e.seq <= greatest(v_seqs[1], v_seqs[cardinality(v_seqs)])
         ORDER BY e.seq * v_sign;
 END
 $$;

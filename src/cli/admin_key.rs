@@ -1,3 +1,4 @@
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -5,11 +6,11 @@ use super::{database::Database, output::outln, tenant::find};
 use crate::{
     config::DatabaseArgs,
     domain::{
-        api_key::KeyPrefix,
+        api_key::{KeyPrefix, KeyText},
         audit::Origin,
         id::AdminKeyId,
         permission::PermissionSet,
-        tenant::{Environment, Slug},
+        tenant::{Environment, Slug, Tenant},
         text::Name,
     },
     entropy,
@@ -102,22 +103,30 @@ impl Create {
             .store
             .create_admin_key(&tenant, &text, &self.name, &self.permissions, &Origin::cli())
             .await?;
+        self.print_created(&tenant, &key, &text).with_context(|| {
+            format!(
+                "the admin key {id} is created, but could not be printed. Revoke it: tollgate \
+                 admin-key revoke {tenant} {id}",
+                id = key.id,
+                tenant = tenant.slug
+            )
+        })?;
+        database.close().await
+    }
+
+    fn print_created(&self, tenant: &Tenant, key: &AdminKey, text: &KeyText) -> anyhow::Result<()> {
         if self.json {
-            let mut object = describe(&key);
+            let mut object = describe(key);
             object["tenant"] = tenant.slug.as_str().into();
             object["environment"] = tenant.environment.as_str().into();
             object["admin_key"] = text.expose().into();
-            outln!("{object}")?;
-        } else {
-            outln!("id           {}", key.id)?;
-            outln!("name         {}", key.name)?;
-            outln!("permissions  {}", key.permissions.to_strings().join(", "))?;
-            outln!("admin key    {}", text.expose())?;
-            outln!(
-                "\nThe admin key is shown only once. Store it where only your backend can read it."
-            )?;
+            return outln!("{object}");
         }
-        database.close().await
+        outln!("id           {}", key.id)?;
+        outln!("name         {}", key.name)?;
+        outln!("permissions  {}", key.permissions.to_strings().join(", "))?;
+        outln!("admin key    {}", text.expose())?;
+        outln!("\nThe admin key is shown only once. Store it where only your backend can read it.")
     }
 }
 

@@ -207,6 +207,8 @@ impl Example {
         let account = ExternalId::parse(self.account, self.account_format)?;
         let (token, origin) = (entropy::new_session_token()?, Origin::cli());
         let handle = store.account(&tenant, &account, &origin);
+        // The links and sessions of earlier starts end, as their admin keys do.
+        handle.end_dashboard_sessions().await?;
         handle.create_dashboard_link(&token, None, LinkSeconds::DAY).await?;
         Ok(link_url(public_url, &token))
     }

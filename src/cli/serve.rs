@@ -1,4 +1,6 @@
-use std::{future::pending, net::SocketAddr, os::fd::AsFd as _, pin::pin, sync::Arc};
+use std::{
+    future::pending, io::Write as _, net::SocketAddr, os::fd::AsFd as _, pin::pin, sync::Arc,
+};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -297,7 +299,7 @@ fn watch_signals() -> anyhow::Result<watch::Receiver<bool>> {
                 sender.send_replace(true);
             }
         }
-        eprintln!("second signal received: exiting now");
+        let _ = writeln!(std::io::stderr(), "second signal received: exiting now");
         std::process::exit(130);
     });
     Ok(receiver)

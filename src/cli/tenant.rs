@@ -8,7 +8,7 @@ use crate::{
     domain::{
         account::AccountFormat,
         amount::Currency,
-        api_key::KeyPrefix,
+        api_key::{KeyPrefix, KeyText},
         audit::Origin,
         scope::ScopeSet,
         tenant::{Environment, MaxKeys, Slug, Tenant, TenantPolicy},
@@ -120,17 +120,13 @@ impl Create {
             .create_tenant(&self.slug, self.environment, policy, &admin_key, &name, &Origin::cli())
             .await;
         let tenant = explain(created)?;
-        if self.json {
-            let mut object = describe(&tenant);
-            object["admin_key"] = admin_key.expose().into();
-            outln!("{object}")?;
-        } else {
-            print(&tenant)?;
-            outln!("admin key       {}", admin_key.expose())?;
-            outln!(
-                "\nThe admin key is shown only once. Store it where only your backend can read it."
-            )?;
-        }
+        print_created(&tenant, &admin_key, self.json).with_context(|| {
+            format!(
+                "the tenant is created, but its admin key could not be printed. Create another \
+                 one: tollgate admin-key create {}",
+                tenant.slug
+            )
+        })?;
         database.close().await
     }
 }
@@ -224,6 +220,17 @@ fn describe(tenant: &Tenant) -> serde_json::Value {
         "account_format": policy.account_format.as_str(),
         "default_scopes": policy.default_scopes.to_strings(),
     })
+}
+
+fn print_created(tenant: &Tenant, admin_key: &KeyText, json: bool) -> anyhow::Result<()> {
+    if json {
+        let mut object = describe(tenant);
+        object["admin_key"] = admin_key.expose().into();
+        return outln!("{object}");
+    }
+    print(tenant)?;
+    outln!("admin key       {}", admin_key.expose())?;
+    outln!("\nThe admin key is shown only once. Store it where only your backend can read it.")
 }
 
 fn print(tenant: &Tenant) -> anyhow::Result<()> {

@@ -73,8 +73,13 @@ fn is_from_kubernetes(name: &str, value: &str) -> bool {
 /// The known variable that the name resembles. The prefix, which all have, is not compared: its
 /// letters would allow more edits in a short name.
 fn closest_setting(name: &str, known: &BTreeSet<String>) -> Option<String> {
+    let rest = name.strip_prefix(PREFIX)?;
+    // `DATABASE_URL` and others have no prefix.
+    if known.contains(rest) {
+        return Some(rest.to_owned());
+    }
     let settings = known.iter().filter_map(|known| known.strip_prefix(PREFIX));
-    closest(name.strip_prefix(PREFIX)?, settings).map(|setting| format!("{PREFIX}{setting}"))
+    closest(rest, settings).map(|setting| format!("{PREFIX}{setting}"))
 }
 
 #[cfg(test)]
@@ -96,6 +101,7 @@ mod tests {
             ("TOLLGATE_TRUSTED_PROXY", Some("TOLLGATE_TRUSTED_PROXIES")),
             ("TOLLGATE_MAX_CONECTIONS", Some("TOLLGATE_MAX_CONNECTIONS")),
             ("TOLLGATE_LOGS", Some("TOLLGATE_LOG")),
+            ("TOLLGATE_DATABASE_URL", Some("DATABASE_URL")),
             ("TOLLGATE_FOO", None),
             ("TOLLGATE_", None),
             ("TOLLGATE_POOL_SIZE", None),

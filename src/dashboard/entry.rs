@@ -141,7 +141,14 @@ pub async fn confirm(
     LinkForm { visitor, form }: LinkForm,
 ) -> Result<Response, Failure> {
     let link = link_token(form.text("token"))?;
-    take(&state, &headers, &link, visitor.as_ref().map(Visitor::session), &origin).await
+    let session = visitor.as_ref().map(Visitor::session);
+    match take(&state, &headers, &link, session, &origin).await {
+        Err(Failure::LinkDead) => {
+            let found = state.store().dashboard_link(&link).await?;
+            show_dead_link(&state, found, visitor.as_ref()).await
+        }
+        taken => taken,
+    }
 }
 
 /// Whether the browser navigates here from a page of one of these origins. A request for an image
@@ -177,7 +184,9 @@ async fn show_dead_link(
         (None, FoundLink::Expired { tenant, return_url }) => {
             let settings = state.store().dashboard_settings(&tenant).await?;
             let label = format!("Return to {}", settings.shown_name(&tenant));
-            let link = return_url.map(|url| Link { label, url: url.as_str().to_owned() });
+            // Only the origin: the path and the query may contain secrets of the platform.
+            let allowed = return_url.filter(|url| settings.return_origins.allow(url));
+            let link = allowed.map(|url| Link { label, url: url.origin().to_string() });
             (tenant_frame(&tenant, &settings, heading, Nav::Nowhere), link)
         }
         (None, FoundLink::Live(_) | FoundLink::Unknown) => return Err(Failure::LinkDead),

@@ -262,7 +262,7 @@ pub async fn ask_to_revoke(
 ) -> Result<Response, Failure> {
     let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await?;
     if key.status == KeyStatus::Live {
-        show(&revoke_page(&visitor, &key, &Form::default()))
+        show(&revoke_page(&state, &visitor, &key, &Form::default()).await?)
     } else {
         Ok(see_other(&key_url(key_id)))
     }
@@ -279,18 +279,27 @@ pub async fn revoke(
     let reason = form.optional("reason", Reason::parse);
     if !form.is_right() {
         let key = state.store().find_api_key(tenant, account, key_id).await?;
-        return show_with(StatusCode::BAD_REQUEST, &revoke_page(&visitor, &key, &form));
+        let page = revoke_page(&state, &visitor, &key, &form).await?;
+        return show_with(StatusCode::BAD_REQUEST, &page);
     }
     visitor.handle(&state).revoke_api_key(key_id, reason.as_ref()).await?;
     let key_id = key_id.to_string();
     Ok(see_other(&link(PATH, &[("done", "revoked"), ("key", &key_id)])))
 }
 
-fn revoke_page(visitor: &Visitor, key: &ApiKey, form: &Form) -> RevokePage {
-    RevokePage {
+async fn revoke_page(
+    state: &AppState,
+    visitor: &Visitor,
+    key: &ApiKey,
+    form: &Form,
+) -> Result<RevokePage, Failure> {
+    let (tenant, account) = (visitor.tenant(), visitor.account());
+    let purchases = state.store().key_purchases_by_hour(tenant, account, key.id).await?;
+    let last_used = purchases.last_used(key.last_used_at);
+    Ok(RevokePage {
         frame: visitor.form_frame("Revoke API key", Nav::Keys, form),
         key: key_head(key),
-        last_used: key.last_used_at.map(|at| format::moment(at, Some(visitor.now()))),
+        last_used: last_used.map(|at| format::moment(at, Some(visitor.now()))),
         reason: form.field("reason"),
-    }
+    })
 }

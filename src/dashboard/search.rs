@@ -1,7 +1,10 @@
 //! Searches, sorts and cuts the lists of the pages.
 
 use super::pages::search::SearchForm;
-use crate::web::{fields::Choice, forms::Form, links::link};
+use crate::{
+    domain::api_key::KeyText,
+    web::{fields::Choice, forms::Form, links::link},
+};
 
 /// Maximum length of a search text, in characters. The rest is ignored.
 pub const MAX_CHARACTERS: usize = 100;
@@ -22,7 +25,12 @@ pub struct Search {
 impl Search {
     /// Reads the field `q` of a query.
     pub fn of(query: &Form) -> Self {
-        let text: String = query.text("q").trim().chars().take(MAX_CHARACTERS).collect();
+        let typed = query.text("q").trim();
+        // A key is searched by its hint, so that no page or link repeats the key.
+        let text = match KeyText::parse(typed) {
+            Ok(key) => key.hint().as_str().to_owned(),
+            Err(_) => typed.chars().take(MAX_CHARACTERS).collect(),
+        };
         Self { lowercase: text.to_lowercase(), text }
     }
 
@@ -123,11 +131,11 @@ impl Pages {
 
     /// Keeps the items of the page. Returns the numbers of the pages before and after it.
     pub fn cut<T>(&self, items: &mut Vec<T>) -> (Option<usize>, Option<usize>) {
-        let start = (self.number - 1).saturating_mul(self.length);
-        let after = items.len() > start.saturating_add(self.length);
-        let page: Vec<T> = items.drain(..).skip(start).take(self.length).collect();
-        *items = page;
-        ((self.number > 1).then(|| self.number - 1), after.then(|| self.number + 1))
+        let last = items.len().div_ceil(self.length).max(1);
+        let number = self.number.min(last);
+        let start = (number - 1) * self.length;
+        *items = items.drain(..).skip(start).take(self.length).collect();
+        ((number > 1).then(|| number - 1), (number < last).then(|| number + 1))
     }
 }
 
@@ -242,6 +250,7 @@ mod tests {
         assert_eq!(cut("3"), (vec![5], (Some(2), None)));
         assert_eq!(cut("0"), cut(""));
         assert_eq!(cut("x"), cut(""));
-        assert!(cut(&usize::MAX.to_string()).0.is_empty());
+        // A page after the last one is the last one.
+        assert_eq!(cut(&usize::MAX.to_string()), cut("3"));
     }
 }

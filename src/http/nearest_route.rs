@@ -8,7 +8,7 @@ use axum::{
 };
 use utoipa::openapi::PathItem;
 
-use super::{openapi, problem};
+use super::openapi;
 use crate::{
     auth::{Problem, ProblemCode},
     domain::misspelling,
@@ -38,16 +38,12 @@ struct Route {
 ///
 /// It does not repeat the path: a client may have put a key there by mistake.
 pub async fn no_such_path(State(state): State<AppState>, method: Method, uri: Uri) -> Problem {
-    match nearest(&method, uri.path(), state.docs()) {
-        Some(Route { method, path, .. }) => Problem::new(
-            ProblemCode::NotFound,
-            format!(
-                "The service has no such path. Did you mean {method} {path}? The OpenAPI document \
-                 lists all paths."
-            ),
-        ),
-        None => problem::no_such_path().await,
-    }
+    let meant = match nearest(&method, uri.path(), state.docs()) {
+        Some(Route { method, path, .. }) => format!(" Did you mean {method} {path}?"),
+        None => String::new(),
+    };
+    let list = if state.docs() { " The OpenAPI document lists all paths." } else { "" };
+    Problem::new(ProblemCode::NotFound, format!("The service has no such path.{meant}{list}"))
 }
 
 /// The route that has the fewest edits to the path. Of several, one with the method of the request.

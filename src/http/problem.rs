@@ -31,10 +31,7 @@ pub fn try_again(why: &str) -> Problem {
 
 /// The response for a path that does not exist and resembles no route.
 pub async fn no_such_path() -> Problem {
-    Problem::new(
-        ProblemCode::NotFound,
-        "The service has no such path. The OpenAPI document lists all paths.",
-    )
+    Problem::new(ProblemCode::NotFound, "The service has no such path.")
 }
 
 /// The response for a method that a path does not support.

@@ -16,7 +16,7 @@ pub const FUNCTIONS_SERVE_FROM: i32 = 1;
 
 /// The [`functions_digest`] for [`FUNCTIONS_NUMBER`].
 #[cfg(test)]
-const DIGEST: &str = "6f2e54a03d0772f325435fc36e9d39b71b39d12f1fd167ac25debc450600b5e2";
+const DIGEST: &str = "e809e8820203aaf51b92adbccc4670dab955cf98301e61098ce2f83f907670c8";
 
 #[derive(Embed)]
 #[folder = "sql/functions"]

@@ -40,7 +40,8 @@ function themeSwitch() {
     }
   });
   window.addEventListener("storage", (event) => {
-    if (event.key === "tollgate-theme") choose(event.newValue);
+    // Without a key, the whole storage was cleared.
+    if (event.key === "tollgate-theme" || event.key === null) choose(event.newValue);
   });
   system.addEventListener("change", label);
   label();

@@ -39,7 +39,7 @@ pub struct PurchasesByHour {
     pub counts: [i64; ACTIVITY_HOURS],
     /// The time of the newest purchase. `None`: there was none.
     pub newest_at: Option<Timestamp>,
-    /// Whether there were more purchases, so that `spent` and `counts` cover only the newest
+    /// Whether there may be more purchases, because `spent` and `counts` cover only the newest
     /// 100,000.
     pub truncated: bool,
 }
@@ -127,17 +127,13 @@ impl Store {
                 sqlx::query!(
                     r#"SELECT /* activity.purchases_by_hour */
                               k.key_id AS "key_id!", date_trunc('hour', created_at, 'UTC') AS "hour!",
-                              least(coalesce(sum(amount) FILTER (WHERE place <= $4), 0),
-                                    9223372036854775807)::bigint AS "spent!",
-                              count(*) FILTER (WHERE place <= $4) AS "purchases!",
-                              max(created_at) AS "newest_at!",
-                              max(place) > $4 AS "truncated!"
+                              least(sum(amount), 9223372036854775807)::bigint AS "spent!",
+                              count(*) AS "purchases!", max(created_at) AS "newest_at!"
                        FROM unnest($2::uuid[]) AS k (key_id)
                        CROSS JOIN LATERAL (
-                           SELECT created_at, amount, row_number() OVER (ORDER BY seq DESC) AS place
-                           FROM purchases
+                           SELECT created_at, amount FROM purchases
                            WHERE account_id = $1 AND key_id = k.key_id AND seq > $3
-                           ORDER BY seq DESC LIMIT $4::bigint + 1) AS newest
+                           ORDER BY seq DESC LIMIT $4) AS newest
                        GROUP BY 1, 2"#,
                     account_id,
                     key_ids,
@@ -157,9 +153,11 @@ impl Store {
             let hour = step_of(stored_time("purchases.created_at", row.hour)?, since.moment);
             purchases.spent[hour] = purchases.spent[hour].saturating_add(row.spent);
             purchases.counts[hour] = purchases.counts[hour].saturating_add(row.purchases);
-            purchases.truncated |= row.truncated;
             let newest_at = stored_time("purchases.created_at", row.newest_at)?;
             purchases.newest_at = purchases.newest_at.max(Some(newest_at));
+        }
+        for purchases in &mut by_key {
+            purchases.truncated = purchases.counts.iter().sum::<i64>() >= MAX_PURCHASES;
         }
         Ok(by_key)
     }

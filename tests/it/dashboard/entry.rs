@@ -143,7 +143,8 @@ async fn page_of_a_dead_link_says_how_to_get_another() {
     let body = json!({"account": wallet, "return_url": return_url});
     let how = "To get a new link, go to your platform's own site";
 
-    // The page of an expired link has a link to its return URL.
+    // The page of an expired link has a link to the origin of its return URL. The path and the
+    // query may contain secrets.
     let link = site.link_with(&site.app.tronagg, body.clone()).await;
     times::age_links(&site.app, "5 minutes").await;
     let page = site.visitor().get(&link).await.expect(410);
@@ -151,9 +152,18 @@ async fn page_of_a_dead_link_says_how_to_get_another() {
     page.says(how);
     page.says("Return to TronAgg");
     let links = tags(&page.source, "a");
-    let back =
-        links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(return_url.as_str()));
+    let back = links.iter().filter(|tag| attribute(tag, "href").as_deref() == Some(PLATFORM));
     assert_eq!(back.count(), 1, "{page:?}");
+    page.does_not_say("/api-keys");
+    // The button of the page that asks leads to the same page.
+    let token = link.strip_prefix("/dashboard/enter?token=").expect("a token");
+    let page = site.visitor().post("/dashboard/enter", &[("token", token)]).await;
+    page.expect(410).says("Return to TronAgg");
+    // An origin that the platform has removed gets no link.
+    site.set_dashboard(&site.app.tronagg, json!({"return_origins": []})).await.expect(200);
+    site.visitor().get(&link).await.expect(410).does_not_say("Return to TronAgg");
+    let change = json!({"return_origins": [PLATFORM]});
+    site.set_dashboard(&site.app.tronagg, change).await.expect(200);
 
     // The service stores nothing about a used link. A browser with a session gets a link to the
     // dashboard.

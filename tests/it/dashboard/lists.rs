@@ -108,6 +108,8 @@ async fn long_list_of_keys_has_a_search_form_and_numbered_pages() {
     second.says("key 51");
     second.does_not_say("key 49");
     second.says("Previous page");
+    let beyond = owner.get("/dashboard/keys?show=all&sort=name&page=99").await.expect(200);
+    assert_eq!(beyond.text(), second.text(), "a page after the last one is the last one");
     second.does_not_say("Next page");
 }
 
@@ -177,6 +179,8 @@ async fn key_that_has_just_bought_shows_the_call_and_its_time() {
     list.says("1 call");
     list.says("9 TRX");
     list.says("just now");
+    let revoke = owner.get(&format!("/dashboard/keys/{}/revoke", key.id)).await.expect(200);
+    revoke.says("just now");
     let page = owner.get(&format!("/dashboard/keys/{}", key.id)).await.expect(200);
     let figures: Vec<&str> = page.source.split("class=\"figure\">").skip(1).collect();
     assert!(figures[0].starts_with("1</span>"), "{page:?}");

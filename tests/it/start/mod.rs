@@ -2,6 +2,7 @@
 //! exits with a message that says what to do.
 
 mod certificates;
+mod closed_output;
 mod connection_limits;
 mod libpq;
 mod own_database;
