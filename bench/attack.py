@@ -10,13 +10,14 @@ from servers import attack, tollgate_serve
 
 GOOD_KEYS = 1_000
 UNKNOWN_KEYS = 40_000_000
-# The server creates buffers and connections in the first seconds.
+# In the first seconds, the server allocates buffers and opens connections. The measurement of
+# memory starts afterwards.
 WARM_UP_SECONDS = 3
 GROWTH_MEBIBYTES = 8
 
 
 class Customer(threading.Thread):
-    """Sends requests with the valid keys, one after another, until the attack ends."""
+    """Sends sequential requests with the valid keys until the attack ends."""
 
     def __init__(self, server):
         super().__init__(daemon=True)

@@ -1,5 +1,5 @@
--- A batch of :size purchases of one account, in one call of the function that the service calls. The ids are in
--- the order of time, like those of the service. If the function declines a purchase, a division by zero ends
+-- A batch of :size purchases of one account, in one call of the function that the service calls. The ids are
+-- ordered by time, like the ids of the service. If the function declines a purchase, a division by zero ends
 -- pgbench.
 SELECT 1 / (count(*) = :size::integer)::integer
 FROM (SELECT lpad(to_hex((extract(epoch FROM clock_timestamp()) * 1e6)::bigint), 16, '0')

@@ -8,7 +8,7 @@
 #   tree/        the files of the commit
 #   programs/    tollgate, and bench_server and bench_lookups if the commit has them
 #
-# If the same compiler has built that commit before, the script does not build it again.
+# If the same compiler has already built that commit, the script does not build it again.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

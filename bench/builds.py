@@ -15,17 +15,17 @@ SHORT = 7
 
 
 class Missing(Broken):
-    """A build lacks something that the measurement needs."""
+    """Raised if a build lacks something that the measurement needs."""
 
 
 @dataclass(frozen=True)
 class Build:
-    """Programs, and the source tree that they were built from. Each build creates its own databases, because
-    two commits may have different migrations."""
+    """A source tree and the programs that were built from it. Each build creates its own databases, because two
+    commits may have different migrations."""
 
     tree: Path
     programs: dict[str, Path]
-    # None for this tree, which may differ from every commit.
+    # None for this tree, which may contain uncommitted changes.
     commit: str | None = None
 
     @property
@@ -96,8 +96,8 @@ def base():
 
 
 class BaseSide:
-    """The base's side of a pair. `side` is None if there is no base. If the base fails, `reason` says why, and
-    the measurement of the other sides continues."""
+    """The base commit's side of a pair. `side` is None if there is no base. If the base fails, `reason` contains
+    the cause, and the measurement of the other sides continues."""
 
     def __init__(self, build, pair, open_side):
         self._build = build
@@ -127,7 +127,7 @@ class BaseSide:
 
     @property
     def broken(self):
-        """Whether the base has this pair, but its measurement failed."""
+        """Whether the base commit supports this pair, but its measurement failed."""
         return self.reason is not None and not isinstance(self.reason, Missing)
 
     def measure(self, seconds, seed):

@@ -34,7 +34,7 @@ class Connection:
         self._socket.close()
 
     def ask(self, request):
-        """The status and the body of the response."""
+        """Reads one response. Returns its status and its body."""
         try:
             self._socket.sendall(request)
             return self._read_answer()
@@ -65,7 +65,7 @@ def gated_request(path, key):
 
 
 def ask_each(port, path, keys):
-    """Sends one request with each key. Every key must pass."""
+    """Sends one request with each key. Raises Broken if the server refuses a key."""
     keys = iter(keys)
     with ExitStack() as stack, selectors.DefaultSelector() as selector:
         for _ in range(CONNECTIONS):

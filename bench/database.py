@@ -31,7 +31,7 @@ SEED_KEYS = """
     CROSS JOIN LATERAL (SELECT right(external_id, -1)::bigint * {per_account} + place AS number) AS numbered
     WHERE number BETWEEN {first} AND {last}
 """
-# Counts the uses of all indexes that begin with the hash. There is one such index.
+# Counts the scans of the index on the hash.
 COUNT_LOOKUPS = """
     SELECT sum(used.idx_scan)
     FROM pg_stat_user_indexes used
@@ -47,12 +47,12 @@ def key_text(number):
 
 
 def account_name(number):
-    """The name of this key's account, which is as long as a TRON address."""
+    """The external id of this key's account. It has the length of a TRON address."""
     return f"T{number // KEYS_PER_ACCOUNT:033d}"
 
 
 class Postgres:
-    """A running server, and functions that create databases."""
+    """A running Postgres server. Its methods create and fill databases."""
 
     def __init__(self, workplace, bindir, directory):
         self._workplace = workplace
@@ -74,7 +74,7 @@ class Postgres:
             user = unprivileged_user()
             os.chown(directory, user.pw_uid, user.pw_gid)
         data = directory / "data"
-        # These are the options of Tollgate's private Postgres. All other settings have Postgres's defaults.
+        # Tollgate's private Postgres has these options too. All other settings have Postgres's defaults.
         make = [bindir / "initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         workplace.run("initdb", [*make, "--data-checksums", "-D", data], user=user)
         serve = [bindir / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
@@ -94,18 +94,18 @@ class Postgres:
         return self.made_once(name, content, lambda name: self.make_keys(build, name, keys))
 
     def made_once(self, name, content, make):
-        """The name of a database. On the first call, `make` creates the database."""
+        """Returns the name of a database. The first call creates the database with `make`."""
         if name not in self._made:
             print(f"creating a database with {content}", flush=True)
             make(name)
-            # Without this, Postgres would do it at some time during the measurements.
+            # Otherwise autovacuum or a checkpoint could run during a measurement.
             self.sql(name, "VACUUM ANALYZE")
             self.sql(name, "CHECKPOINT")
             self._made.add(name)
         return name
 
     def make_keys(self, build, name, keys):
-        """Creates a database with the keys 0 to `keys` - 1."""
+        """Creates a database that contains the keys 0 to `keys` - 1."""
         self._new_database(build, name)
         self._make_accounts(name, keys)
         seed_keys = build.statement("database.py", "SEED_KEYS", SEED_KEYS)
@@ -126,8 +126,8 @@ class Postgres:
         return self._workplace.run("psql", command, seconds=3600).output
 
     def lookups(self, database):
-        """The number of keys that the ended sessions have looked up by hash."""
-        # Each session keeps its own count, and adds it to the total no later than its end.
+        """Waits until all other sessions have ended. Returns how many keys they have looked up by hash."""
+        # A session adds its own count to the total when it ends, or earlier.
         others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
         deadline = time.monotonic() + SESSIONS_SECONDS
         while self.sql(database, others).strip() != "0":
@@ -137,7 +137,7 @@ class Postgres:
         return int(self.sql(database, COUNT_LOOKUPS))
 
     def pgbench(self, database, arguments, seconds, seed, clients=2):
-        """Transactions per second of pgbench clients with prepared statements, in one or two threads."""
+        """Runs pgbench with prepared statements in one or two threads. Returns the transactions per second."""
         command = [self._pgbench, "-h", self._directory, "-U", "postgres", "-n", "-M", "prepared"]
         command += ["-c", clients, "-j", min(clients, 2), "-T", seconds, f"--random-seed={seed}"]
         command += [*arguments, database]

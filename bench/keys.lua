@@ -2,9 +2,9 @@
 --
 --   wrk … -s bench/keys.lua URL -- prebuilt|built|unknown N SEED
 --
--- `prebuilt` builds the text of all requests before the start, so that wrk does the least work while it
--- measures. `built` builds each text just before wrk sends it, which is the same work for any N. `unknown`
--- works like `built`, but with N keys that no database has.
+-- `prebuilt` builds the text of all requests before the start, so that wrk does as little work as
+-- possible during the measurement. `built` builds each text just before wrk sends it, which is the
+-- same work for any N. `unknown` works like `built`, but with N keys that no database has.
 
 local thread_count = 0
 
@@ -16,7 +16,7 @@ end
 function init(args)
    local mode, seed = args[1], tonumber(args[3])
    key_count = tonumber(args[2])
-   -- Each thread has its own sequence, which is the same in each run with this seed.
+   -- The seed and the number of the thread determine the sequence of random keys.
    math.randomseed(seed * 1000 + thread_number)
 
    -- A key is "ta_" and its number in 43 digits. The last eight digits are enough for any N in use.

@@ -3,7 +3,7 @@
 from database import KEYS_PER_ACCOUNT, ROWS_AT_ONCE, key_text
 
 ACCOUNTS = 10_000
-# The initial balance of each account in minor units. It is more than all measurements together spend.
+# The initial balance of each account in minor units. It exceeds the total spending of all measurements.
 BALANCE = 10**15
 
 # The numbers of entries in the long and the short ledgers. Both are in one database.
@@ -22,8 +22,8 @@ CREDIT_ACCOUNTS = """
     UPDATE accounts SET balance = balance_after, last_seq = seq, last_entry_at = credited.created_at
     FROM credited WHERE accounts.account_id = credited.account_id
 """
-# All purchases have the time of the entry before them. Their ids are in order, and smaller than the ids of
-# any later time.
+# All purchases have the timestamp of the account's previous entry. Their ids are in ascending order, and
+# smaller than ids of later times.
 SEED_PURCHASES = """
     WITH buyer AS (
         SELECT account_id, key_id, balance, last_seq, last_entry_at AS at,
@@ -64,7 +64,7 @@ NAIVE_TABLES = """
 
 
 def with_balances(postgres, build):
-    """A build's database with accounts that have a balance and five keys each."""
+    """Creates a build's database, once. Each account in it has a balance and five keys."""
 
     def make(name):
         postgres.make_keys(build, name, ACCOUNTS * KEYS_PER_ACCOUNT)

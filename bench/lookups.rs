@@ -1,4 +1,4 @@
-//! Looks up random keys like a node that has not cached them, and prints the rate per second.
+//! Looks up random keys like a node whose cache is empty, and prints the lookups per second.
 //! bench/README.md describes the pair `gathered`, which uses this rate.
 
 use std::{
@@ -17,7 +17,7 @@ use tollgate::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The number of keys. Their numbers start at 0.
+    /// The number of keys in the database. The first key has the number 0.
     #[arg(long)]
     keys: u64,
     /// The number of concurrent lookups.
@@ -63,13 +63,13 @@ async fn look_up(
     stop: &AtomicBool,
     done: &AtomicU64,
 ) {
-    let server = store.server().await.expect("the database answers");
+    let server = store.server().await.expect("Postgres responds");
     let mut state = seed;
     while !stop.load(Ordering::Relaxed) {
         let hash = key(random(&mut state) % keys).hash();
         let found = store.verify_api_key(tenant, &hash, server).await;
         let is_found = matches!(found, Ok(KeyRead::Found(_)));
-        assert!(is_found, "the database has every key: {found:?}");
+        assert!(is_found, "the database contains every key: {found:?}");
         done.fetch_add(1, Ordering::Relaxed);
     }
 }

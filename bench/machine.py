@@ -7,12 +7,13 @@ from pathlib import Path
 
 from processes import ROOT, find_program
 
-# The columns of /proc/stat from the time in user mode to the time that the hypervisor gave to other guests.
+# The first eight columns of /proc/stat, from `user` to `steal`.
 STOLEN = 7
 
 
 class StolenTime:
-    """The share of the cores' time that other guests of the hypervisor have used since this object exists."""
+    """Measures the share of CPU time that the hypervisor has given to other guests (steal) since the creation
+    of this object."""
 
     def __init__(self):
         self._before = self._read()
@@ -23,13 +24,14 @@ class StolenTime:
 
     @staticmethod
     def _read():
-        # Skips the word "cpu". The first columns include the columns after the stolen time.
+        # Skips the word "cpu". The columns after `steal` (guest time) are already included in the first
+        # columns.
         columns = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
         return [int(column) for column in columns[: STOLEN + 1]]
 
 
 def describe(workplace, postgres, cores, current, base):
-    """Yields pairs of a name and a value."""
+    """Yields the properties of the machine as pairs of name and value."""
     kibibytes = int(first(r"^MemTotal:\s*(\d+) kB", "/proc/meminfo"))
     yield "processor", first(r"^model name\s*:\s*(.*)$", "/proc/cpuinfo") or "unknown"
     yield "virtual machine", "yes" if re.search(r"\bhypervisor\b", Path("/proc/cpuinfo").read_text()) else "no"

@@ -6,15 +6,15 @@ from typing import Callable
 
 from builds import BaseSide
 
-# The comparison with the base succeeds if this tree reaches this part of the base's rate, or if the range of
-# the rounds includes 1.0.
+# The comparison with the base commit succeeds if this tree reaches this fraction of its rate, or if the range
+# of the rounds includes 1.0.
 BASE_TARGET = 0.95
 
 
 @dataclass
 class Settings:
     rounds: int
-    # The duration of one measurement. It is a whole number, because pgbench accepts no fraction.
+    # The duration of one measurement. It is a whole number, because pgbench does not accept fractions.
     seconds: int
     large: bool
 
@@ -28,7 +28,7 @@ class Sample:
     """One measurement of one side. Unknown values are None."""
 
     answers_per_second: float
-    # The processor time of the server per response, in microseconds.
+    # CPU time of the server per response, in microseconds.
     server_micros: float | None = None
     # The shares of one core that the server and each thread of the client used. 1.0 is a whole core.
     server_busy: float | None = None
@@ -61,7 +61,7 @@ class Side:
     measure: Callable[[int, int], Sample]
     # One sample for each round.
     samples: list[Sample] = field(default_factory=list)
-    # Further results, which are complete when the side is closed.
+    # Further results. They are complete only after the side has been closed.
     rows: list[Row] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
@@ -106,15 +106,15 @@ def compare(bench, pair, target, open_ours, open_against):
     """Measures the sides of a pair in turn, round after round.
 
     `open_ours` opens our side for a build: first for this tree, then for the base commit. `open_against`
-    opens a list of the other sides. The target is for the ratio of our side and the first of these. The
-    ratios with the rest are for information."""
+    opens a list of the other sides. The target applies to the ratio of our side to the first of these sides.
+    The ratios to the others are for information."""
     with (
         open_ours(bench.current) as ours,
         BaseSide(bench.base, pair, open_ours) as base,
         open_against() as others,
     ):
         take_turns(bench.settings, pair, [ours, *others], base)
-        # If the base fails while it closes, `side` is None, because its samples are worthless.
+        # `side` is None if the base commit failed during shutdown, because its samples are then invalid.
         old = base.side
     measured = [Measured(pair, side.label, side.samples) for side in (ours, *others)]
     rows = [ratio_row(pair, measured[0], other) for other in measured[1:]]
@@ -176,7 +176,8 @@ def with_range(found):
 
 
 def ratios(ours, against):
-    """One ratio for each round. Its two measurements follow each other, so a slowdown of both cancels out."""
+    """Returns one ratio for each round. A round measures both sides shortly after each other, so a slowdown
+    of the whole machine cancels out."""
     pairs = zip(ours.samples, against.samples)
     return [mine.answers_per_second / other.answers_per_second for mine, other in pairs]
 
@@ -186,5 +187,5 @@ def with_rate(measured):
 
 
 def bounded_row(pair, what, value, bound, unit, digits=0):
-    """A row whose value must not exceed a bound."""
+    """Creates a row whose value must not exceed a limit."""
     return Row(pair, f"{what}: {value:,.{digits}f} {unit}", target=f"≤ {bound:g} {unit}", met=value <= bound)

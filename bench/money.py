@@ -17,7 +17,8 @@ MISSES = 'tollgate_cache_lookups_total{result="miss"}'
 def purchases(bench, pair, target=None, *, accounts=1, connections=CONNECTIONS, clients=CLIENTS, keyed=False):
     """Measures the whole service with purchases of one account, or of many accounts at random."""
     against = naive_side(bench, accounts, clients)
-    # More threads than half of the cores would only take cores from Postgres and wake each other.
+    # With more threads than half of the cores, the threads of the service would compete with Postgres
+    # for CPU time.
     workers = max(1, len(bench.cores.usable) // 2)
 
     @contextmanager
@@ -51,7 +52,7 @@ def batch(bench, pair, size, target=None, *, clients=CLIENTS):
 
 
 def batch_latency(bench, pair):
-    """Measures the extra latency of a purchase that is alone in its batch."""
+    """Measures how much slower a batch with a single purchase is than a naive transaction."""
     # The latency may be up to 1.3 times the latency of the other side.
     outcome = batch(bench, pair, 1, 1 / 1.3, clients=1)
     ours, against = outcome.measured[0], outcome.measured[-1]
@@ -64,7 +65,7 @@ def ledger_size(bench, pair):
     """Measures whether the number of earlier purchases of an account affects the rate."""
 
     def database(build):
-        # A short ledger grows while it is measured, so the warm-up and each round use a new one.
+        # The measurement makes a short ledger longer, so the warm-up and each round use a new ledger.
         return ledgers.with_lengths(bench.postgres, build, 1 + bench.settings.rounds)
 
     def ours(build):
@@ -87,7 +88,8 @@ def service_side(bench, database, label, server, accounts, connections, keyed):
         before = ledgers.entries(bench.postgres, database)
         script = ["purchases.lua", "keyed" if keyed else "bare", accounts, KEYS_PER_ACCOUNT, seed]
         sample = measure_with_wrk(bench.workplace, server, "/v1/purchases", script, seconds, connections=connections)
-        # This number includes purchases whose responses wrk did not wait for.
+        # This number can exceed the number of responses, because wrk does not wait for the last
+        # responses.
         made = ledgers.entries(bench.postgres, database) - before
         if made < sample.answers:
             raise Broken(f"{sample.answers:,} purchases got a response, but the ledger has only {made:,}")

@@ -1,5 +1,5 @@
--- The naive purchase of a random account out of the accounts 1 to :accounts. A transaction locks the account,
--- writes an entry, and updates the account.
+-- Makes a naive purchase for a random account out of the accounts 1 to :accounts. One transaction locks the
+-- account, inserts an entry, and updates the balance.
 \set account random(1, :accounts)
 BEGIN;
 SELECT balance, last_seq FROM naive_accounts WHERE account_id = :account FOR UPDATE \gset

@@ -25,7 +25,7 @@ UNCACHED_SHARE = 0.01
 
 @dataclass
 class Bench:
-    """The tools and settings that every pair needs."""
+    """The tools and settings that all pairs use."""
 
     workplace: Workplace
     postgres: Postgres
@@ -36,12 +36,12 @@ class Bench:
     base: Build | None
 
     def pins(self, worker_threads):
-        """The cores of a server and the cores of its client."""
+        """Returns the cores for a server and the cores for its client."""
         return self.cores.split(worker_threads)
 
 
 class Cached:
-    """Checks that a server has answered from its cache. Create it before the server starts, and call `check`
+    """Checks that a server has responded from its cache. Create it before the server starts, and call `check`
     after the server has ended."""
 
     def __init__(self, bench, database):
@@ -105,7 +105,7 @@ def against_haproxy(bench, pair, start, label, path, target=None):
 
     @contextmanager
     def against():
-        # HAProxy gets the same path, so that the requests are the same.
+        # HAProxy gets the same path as Tollgate, so that the requests are identical.
         with haproxy(bench.workplace, path, MANY_KEYS, server_cores) as other:
             yield [wrk_side(bench.workplace, "HAProxy", other, **asked)]
 
@@ -148,7 +148,7 @@ def gathered(bench, pair):
 
 
 def pgbench_sides(bench):
-    """pgbench with our statement, and pgbench with its built-in statement."""
+    """Measures pgbench with Tollgate's lookup statement against pgbench with its built-in SELECT statement."""
     database = bench.postgres.database_with_keys(bench.current, MANY_KEYS)
     own_tables = bench.postgres.database_of_pgbench()
     script = bench.current.script("lookup.sql")
@@ -176,7 +176,7 @@ def million(bench, pair):
         cached = Cached(bench, database)
         url = bench.postgres.url(database)
         with bench_server(bench.workplace, build, build.process("many-keys"), url, **place) as many:
-            # The first keys allocate the memory that does not depend on the number of keys, such as buffers.
+            # The first keys cause allocations that do not depend on the number of keys, such as buffers.
             many.warm(range(FIRST_KEYS))
             before = many.program.resident_bytes()
             print(f"{build.label(pair)}: sending one request with each of {keys:,} keys", flush=True)
@@ -185,7 +185,7 @@ def million(bench, pair):
             side = wrk_side(bench.workplace, build.label(f"{keys:,} keys"), many, keys=keys, **asked)
             side.rows.append(bounded_row(pair, "resident memory per cached key", bytes_per_key, 200, "bytes"))
             yield side
-        # The server with few keys reads the same database as this tree's server with many keys.
+        # The server with few keys uses the database of this tree's server with many keys.
         cached.check(build.label(pair), side, keys + FEW_KEYS)
 
     @contextmanager
@@ -200,7 +200,7 @@ def million(bench, pair):
 
 def gate_alone(bench, pair):
     """Measures the gate without a server, with criterion."""
-    # Cargo needs its own environment variables, and the settings in the repository's .cargo/config.toml.
+    # The command runs in the root of the repository, because Cargo reads .cargo/config.toml there.
     command = ["cargo", "bench", "--locked", "--bench", "gate"]
     _, cores = bench.pins(1)
     output = bench.workplace.run("cargo-bench", command, cores=cores, directory=ROOT, seconds=1800).output

@@ -23,23 +23,24 @@ LIBC = ctypes.CDLL(None)
 
 
 class Broken(Exception):
-    """The run is invalid: a program failed, or returned a wrong response."""
+    """Raised if a program failed or returned a wrong response. The measurement is then invalid."""
 
 
 @dataclass
 class Ended:
-    """A program that ran to its end with status 0."""
+    """A program that has exited with status 0."""
 
     output: str
-    # The average share of one core that the program used.
+    # Average CPU use of the program. 1.0 is a whole core.
     busy: float
 
 
 class Workplace:
-    """A temporary directory and the programs that run in it. It exists inside the `with` block."""
+    """A temporary directory and the programs that run in it. The end of the `with` block stops the programs and
+    removes the directory."""
 
     def __enter__(self):
-        # /var/tmp is on disk even if /tmp is in memory. Another user runs Postgres, and needs access.
+        # /var/tmp is on disk even if /tmp is in memory. Postgres may run as another user, who needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-bench-", dir="/var/tmp"))
         self.directory.chmod(0o755)
         return self
@@ -59,7 +60,7 @@ class Workplace:
             program.end(stop)
 
     def run(self, name, arguments, *, environment=None, cores=None, user=None, directory=None, seconds=600):
-        """Runs a program to its end."""
+        """Runs a program until it exits."""
         before, since = children_cpu(), time.monotonic()
         process = self._start(name, arguments, environment, cores, user, signal.SIGKILL, directory)
         try:
@@ -76,13 +77,13 @@ class Workplace:
         return (self.directory / f"{name}.out").read_text(errors="replace")
 
     def last_words(self, name):
-        """The last output of a failed program on stdout and stderr."""
+        """Returns the last lines that a failed program wrote to stdout and stderr."""
         errors = (self.directory / f"{name}.err").read_text(errors="replace")
         return (self.output(name)[-1000:] + errors[-2000:]).strip()
 
     def _start(self, name, arguments, environment, cores, user, death_signal, directory=None):
         def before_exec():
-            # If this program is killed, the kernel ends the new program.
+            # If this program is killed, the kernel kills the new program.
             LIBC.prctl(PR_SET_PDEATHSIG, int(death_signal), 0, 0, 0)
             if cores is not None:
                 os.sched_setaffinity(0, cores)
@@ -111,7 +112,7 @@ class Workplace:
 
 
 class Program:
-    """A program in the background."""
+    """A program that runs in the background."""
 
     def __init__(self, workplace, name, process):
         self._workplace = workplace
@@ -130,7 +131,7 @@ class Program:
         return self._workplace.output(self.name)
 
     def cpu_seconds(self):
-        """The processor time of all threads of the program so far."""
+        """Returns the CPU time of all threads of the program so far, in seconds."""
         # The name of the program, in parentheses, may contain spaces. utime and stime are fields 14 and 15.
         fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
@@ -145,7 +146,7 @@ class Program:
             self._fail(f"ended with status {self._process.returncode}")
 
     def end(self, stop):
-        # A program that has ended gets no signal.
+        # `send_signal` does nothing if the program has already exited.
         self._process.send_signal(stop)
         try:
             self._process.wait(STOP_SECONDS)
@@ -165,8 +166,8 @@ class Cores:
         self.usable = sorted(os.sched_getaffinity(0))
 
     def split(self, worker_threads):
-        """The cores of a server with this many threads and the cores of the client. Both are None if nothing is
-        pinned."""
+        """Returns the cores for a server with this many threads and the cores for the client. Both are None
+        without pinning."""
         if len(self.usable) <= worker_threads:
             return None, None
         return set(self.usable[:worker_threads]), set(self.usable[worker_threads:])
@@ -183,7 +184,7 @@ def named(cores):
 
 
 def environment_of_programs(additional):
-    # No setting of the user may reach the programs, above all no DATABASE_URL.
+    # The programs must not inherit settings of the user, in particular DATABASE_URL.
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -193,14 +194,14 @@ def environment_of_programs(additional):
 
 
 def children_cpu():
-    """The processor time in seconds of all child processes that have ended."""
+    """Returns the CPU time in seconds of all child processes that have ended."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
 def end_session(process):
-    """Ends a running program and all programs that it has started."""
-    # After the wait, the system may give the process id to another process.
+    """Stops a running program and all of its child processes."""
+    # After the wait, the system may reuse the process id.
     if process.poll() is None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()

@@ -1,9 +1,10 @@
--- Makes wrk buy with uniformly random keys out of the N keys 0, STRIDE, 2 STRIDE, …
+-- Makes wrk send purchases with uniformly random keys out of the N keys 0, STRIDE, 2 STRIDE, …
 --
 --   wrk … -s bench/purchases.lua URL -- bare|keyed N STRIDE SEED
 --
--- `bare` builds the text of all requests before the start. `keyed` gives each request an Idempotency-Key that
--- is unique in all runs. These keys are not in order, like the keys of real clients.
+-- `bare` builds the text of all requests before the start. `keyed` gives each request an
+-- Idempotency-Key that is unique across all runs. These keys are not in order, like the keys of
+-- real clients.
 
 local thread_count = 0
 
@@ -15,7 +16,7 @@ end
 function init(args)
    local mode, stride, seed = args[1], tonumber(args[3]), tonumber(args[4])
    key_count = tonumber(args[2])
-   -- Each thread has its own sequence, which is the same in each run with this seed.
+   -- The seed and the number of the thread determine the sequence of random keys.
    math.randomseed(seed * 1000 + thread_number)
 
    local body = '{"amount":"0.000001","reference":"order"}'

@@ -13,26 +13,28 @@ from servers import tollgate_serve
 
 KEYS = 300
 ACCOUNT = "TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC"
-# The lease. A revoke waits this long for a node that does not acknowledge it.
+# The lease in milliseconds. A revocation waits this long for a node that does not acknowledge it.
 LEASE_MILLIS = 2000
 TARGET_MILLIS = 20
 
-# How long the requests continue after the revoke has returned. A request that then passes is an error.
+# How long the requests continue after the revocation has returned. During this time, the other node
+# must refuse every request.
 AFTERWARDS_SECONDS = 0.02
 GIVE_UP_SECONDS = 10
-# The number of requests that pass before the revoke. They make the other node cache the key.
+# The number of requests before the revocation. They make the other node cache the key.
 PASSED_BEFORE = 10
 
 
 @dataclass
 class Revoked:
-    """The measurements of one key, in milliseconds."""
+    """Measurements for one key, in milliseconds."""
 
-    # From the start of the revoke to the first refusal by the other node.
+    # From the start of the revocation to the first refusal by the other node.
     refused_after: float
-    # From the start of the revoke to its response.
+    # From the start of the revocation to its response.
     returned_after: float
-    # The number of requests that began after that response, and the number of these that passed.
+    # The number of requests that began after that response, and how many of them the other node
+    # accepted.
     asked_afterwards: int
     passed_afterwards: int
 
@@ -108,7 +110,8 @@ def measure(bench):
             revoked.append(revoke_one(backend, to_asker, [to_a, to_b], node_b.path))
             if number % 100 == 0:
                 print(f"revoke: {number} of {KEYS} keys", flush=True)
-            # The revokes must not be in step with the periodic work of a node.
+            # The random pause prevents revocations from being synchronized with the periodic work
+            # of a node.
             time.sleep(random.uniform(0, 0.02))
     return outcome(revoked)
 
@@ -141,7 +144,7 @@ def judge(answers, sent, returned, at_once):
     if strange:
         raise Broken(f"a key got unexpected statuses: {strange}")
     if any(status != 200 for _, answered, status in answers if answered < sent):
-        raise Broken("the node refused a key before its revoke")
+        raise Broken("the node refused a key before its revocation")
     first_refusal = next(answered for _, answered, status in answers if status == 401)
     afterwards = [status for begun, _, status in answers if begun > returned] + at_once
     return Revoked(

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures pairs in turn, prints the results, and writes them to bench/results.md.
+"""Measures pairs one after another, and prints the results or writes them to bench/results.md.
 
     python3 bench/run.py [--check] [NAME]...
 
@@ -34,7 +34,7 @@ RESULTS = ROOT / "bench" / "results.md"
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Measures Tollgate against others and against itself.")
+    parser = argparse.ArgumentParser(description="Compares Tollgate with other programs and with itself.")
     parser.add_argument("--check", action="store_true", help="only check the names and the settings")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"one of {', '.join(PAIRS)}")
     arguments = parser.parse_args()
@@ -110,14 +110,14 @@ def measure(names, settings):
 
 
 def measure_pairs(bench, names):
-    """The measurements, and the reasons for those that are missing."""
+    """Measures the pairs. Returns the results, and the reason for each missing result."""
     outcome, broken = Outcome(), {}
     for name in names:
         print(f"\n{name}", flush=True)
         try:
             of_pair = PAIRS[name](bench, name)
         except Broken as error:
-            # The other pairs can still be measured.
+            # The measurement continues with the other pairs.
             broken[name] = error
             outcome.rows.append(Row(name, "broken: see the output of the run"))
             if bench.base is not None:
@@ -131,7 +131,7 @@ def measure_pairs(bench, names):
     return outcome, broken
 
 
-# The text of the results.
+# Formats the results as Markdown.
 
 
 def document(outcome, facts, settings, cores, base):
@@ -173,7 +173,7 @@ BASE_EXPLAINED = (
     f"the largest ratio of the rounds. The target is met if the median is at least {BASE_TARGET}, or if the range "
     "includes 1.0. The benchmark does not compare `gate-alone`, `attack` and `revoke`."
 )
-# wrk also waits a little before the start and at the end, so it never uses 100 % of a core.
+# Below 100 %, because wrk is idle for a short time at the start and at the end.
 ALL_OF_A_CORE = 0.97
 
 

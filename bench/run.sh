@@ -19,7 +19,7 @@ fi
 # Debian installs haproxy in /usr/sbin, which is not on every user's PATH.
 PATH=$PATH:/usr/sbin
 scripts/ensure-python.sh
-# Checks the arguments before a build that takes minutes.
+# Checks the arguments before the build, which takes minutes.
 python3 bench/run.py --check "$@"
 if [ -n "${BENCH_BASE:-}" ]; then
     commit=$(git rev-parse --verify --quiet "$BENCH_BASE^{commit}") || {

@@ -1,5 +1,5 @@
-//! Runs the service's listener, gate, cache and store around a handler of one line, or the same
-//! without the gate. bench/README.md describes the pairs that use this server.
+//! Runs the service's listener and store with a handler of one line, with or without the gate and
+//! its cache. bench/README.md describes the pairs that use this server.
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use tollgate::{
     telemetry,
 };
 
-/// The allocator of the service.
+/// The service uses this allocator too.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

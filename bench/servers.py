@@ -1,4 +1,4 @@
-"""The servers that the benchmark compares, and wrk, which sends the requests."""
+"""Starts the servers that the benchmark compares, and wrk, which sends the requests."""
 
 import hashlib
 import re
@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 
 CONNECTIONS = 64
 
-# The endpoint for gateways, for the tenant of the keys in the databases.
+# The path of the endpoint for gateways. It names the tenant of the keys in the databases.
 AUTHORIZE = "/v1/authorize/tronagg/live"
 # A key that no database of the benchmark has.
 UNKNOWN_KEY = key_text(99_999_999)
@@ -29,13 +29,13 @@ WRK_LINE = re.compile(r"^(?:keys|purchases)\.lua: (.*)$", re.MULTILINE)
 class Server:
     program: Program
     port: int
-    # The path of the route that the requests use.
+    # The path that the requests use.
     path: str
     metrics_port: int | None = None
 
     def check(self, gated=True):
-        """Checks that a gate refuses an unknown key and passes a valid key, and that a server without a gate passes
-        both."""
+        """Checks that a gate refuses an unknown key and accepts a valid key, and that a server without a gate
+        accepts both."""
         with Connection(self.port) as connection:
             for key, wanted in ((key_text(0), 200), (UNKNOWN_KEY, 401 if gated else 200)):
                 status, _ = connection.ask(gated_request(self.path, key))
@@ -43,12 +43,12 @@ class Server:
                     raise Broken(f"{self.program.name} returned {status} instead of {wanted} for {key}")
 
     def warm(self, numbers):
-        """Sends one request with each of these keys, so that they are cached."""
+        """Sends one request with each of these keys, so that the server caches them."""
         ask_each(self.port, self.path, map(key_text, numbers))
 
 
     def metric(self, name):
-        """The value of a metric. The name includes the labels."""
+        """Reads the value of a metric. `name` includes the labels."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics") as answer:
             for line in answer.read().decode().splitlines():
                 if line.startswith(f"{name} "):
@@ -58,7 +58,7 @@ class Server:
 
 @contextmanager
 def bench_server(workplace, build, name, database_url, *, gate=True, workers, cores=None, cache_entries=None):
-    """The service's own listener in front of a handler that responds "ok", with the gate or without it."""
+    """Starts the service's listener with a handler that responds "ok", with or without the gate."""
     port = free_port()
     command = [build.program("bench_server"), "--listen", f"127.0.0.1:{port}", "--gate", "on" if gate else "off"]
     if cache_entries is not None:
@@ -73,7 +73,7 @@ def bench_server(workplace, build, name, database_url, *, gate=True, workers, co
 
 @contextmanager
 def tollgate_serve(workplace, build, name, database_url, *, cache_entries, workers=None, cores=None):
-    """The whole service."""
+    """Starts the whole service."""
     port, metrics_port = free_port(), free_port()
     environment = {
         "DATABASE_URL": database_url,
@@ -90,7 +90,7 @@ def tollgate_serve(workplace, build, name, database_url, *, cache_entries, worke
 
 
 def authorize_path(port):
-    """The path of the endpoint for gateways. In a base commit it may lack the tenant."""
+    """Returns the path of the endpoint for gateways. A base commit may have a path without the tenant."""
     with Connection(port) as connection:
         status, _ = connection.ask(gated_request(AUTHORIZE, UNKNOWN_KEY))
     return "/v1/authorize" if status == 404 else AUTHORIZE
@@ -98,7 +98,7 @@ def authorize_path(port):
 
 @contextmanager
 def haproxy(workplace, path, keys, cores):
-    """HAProxy with the hashes of all keys in a map."""
+    """Starts HAProxy with a map of the hashes of all keys."""
     port = free_port()
     entries = workplace.directory / "keys.map"
     with open(entries, "w") as file:
@@ -139,7 +139,8 @@ def measure_with_wrk(workplace, server, path, script, seconds, *, threads=1, con
 
 
 def attack(workplace, server, keys, seconds):
-    """Sends unknown keys at full speed. Returns the number of responses, which must all be refusals."""
+    """Sends unknown keys at full speed. Returns the number of responses. Raises Broken unless all are
+    refusals."""
     url = f"http://127.0.0.1:{server.port}{server.path}"
     command = [find_program("wrk"), "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s"]
     command += ["-s", HERE / "keys.lua", url, "--", "unknown", keys, 1]

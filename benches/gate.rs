@@ -63,13 +63,13 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// The memory that glibc's allocator uses for an allocation: the size and a word in front, rounded
-/// up to 16 bytes, and at least 32 bytes.
+/// Estimates the memory that glibc's allocator uses for an allocation: the size plus a header of
+/// one word, rounded up to 16 bytes, and at least 32 bytes.
 fn size(layout: Layout) -> u64 {
     (layout.size() as u64 + 8).next_multiple_of(16).max(32)
 }
 
-/// A lookup that finds the key of each number, like a database.
+/// Simulates a database that contains a key for each number.
 struct EveryKey {
     tenant: Slug,
     scopes: ScopeSet,
@@ -82,7 +82,7 @@ impl KeyLookup for EveryKey {
             PrincipalParts::new(
                 self.tenant.clone(),
                 Environment::Live,
-                // The id is as long as the address of a wallet.
+                // The id has the length of a wallet address.
                 ExternalId::parse(&format!("T{number:033}"), AccountFormat::Any).expect("an id"),
                 KeyId::from_uuid(Uuid::from_u128(number.into())),
                 self.scopes.clone(),
@@ -92,7 +92,7 @@ impl KeyLookup for EveryKey {
     }
 }
 
-/// A verifier with a lease, whose cache contains the keys 0 to `keys` - 1.
+/// Creates a verifier that holds a lease and whose cache contains the keys 0 to `keys` - 1.
 fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     let inner = EveryKey {
         tenant: "tronagg".parse().expect("a slug"),
@@ -112,7 +112,7 @@ fn cache_of(keys: u64) -> LeasedVerifier<EveryKey> {
     verifier
 }
 
-/// The clock that a node reads.
+/// The same type of clock as in a node.
 fn since_boot() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
     Duration::new(time.tv_sec.unsigned_abs(), time.tv_nsec.unsigned_abs() as u32)
@@ -126,13 +126,13 @@ fn key(number: u64) -> KeyText {
     KeyText::parse(&text(number)).expect("well formed")
 }
 
-/// Verifies a key from its text.
+/// Parses and verifies a key. Panics if the verifier refuses it.
 fn verify(verifier: &LeasedVerifier<EveryKey>, text: &str) -> Principal {
     let key = KeyText::parse(text).expect("well formed");
     verifier
         .verify_at_once(&Presented::new(&key))
         .expect("the key is cached")
-        .expect("the key passes")
+        .expect("the key is accepted")
 }
 
 fn gate(criterion: &mut Criterion) {
