@@ -5,8 +5,8 @@ WORKDIR /src
 # sqlx checks the queries against the descriptions in .sqlx/, so the build needs no database.
 ENV SQLX_OFFLINE=true
 COPY . .
-# The caches keep the fetched and built dependencies for the next build of the image. They are not
-# part of the image, so this step copies the binary out of them.
+# The caches keep the fetched and built dependencies for the next build of the image. The image does not
+# contain the caches, so this step copies the binary out of them.
 RUN --mount=type=cache,target=/usr/local/cargo/registry,sharing=locked \
     --mount=type=cache,target=/src/target,sharing=locked \
     cargo build --release --locked --bin tollgate \
@@ -16,7 +16,8 @@ FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin tollgate
 COPY --from=build /usr/local/bin/tollgate /usr/local/bin/tollgate
 USER 10001
-# The metrics stay on the loopback address of the container, because they name tenants and need no credential.
+# The metrics endpoint listens only on the loopback address of the container, because metrics name tenants and
+# need no credential.
 ENV TOLLGATE_LISTEN=0.0.0.0:8080
 EXPOSE 8080
 # The image has no curl, so bash opens the connection itself.

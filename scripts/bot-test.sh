@@ -10,7 +10,8 @@ if [ "${1:-}" != --inside ]; then
     exec python3 scripts/demo_server.py --timeout 120 scripts/bot-test.sh --inside
 fi
 
-# From here on a server runs, and TOLLGATE_URL and TRONAGG_ADMIN_KEY are set.
+# demo_server.py runs this script again with a running server, and sets TOLLGATE_URL and
+# TRONAGG_ADMIN_KEY.
 python=$PWD/.venv/requirements/bin/python
 bot=$PWD/examples/bot.py
 account=TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC
@@ -23,7 +24,7 @@ clean_up() {
 }
 trap clean_up EXIT
 trap 'exit 143' TERM
-# The bot runs outside of the repository, so that it does not read the .env of a developer.
+# The bot runs outside the repository, so that it does not read a developer's .env.
 cd "$work"
 
 # api METHOD PATH [BODY]: sends a request as the platform's backend.
@@ -97,7 +98,7 @@ bot_ends 3 'a price above the balance is declined (402)' buy "$(calculate "$left
 says err "$(calculate "$left" + 1) required, $left available"
 equal 'the declined purchase is not charged' "$left" "$(balance)"
 
-# A proxy between the bot and the service loses the response to the first request.
+# A proxy between the bot and the service drops the response to the first request.
 cat >proxy.py <<'PROXY'
 import http.server, os, urllib.request
 

@@ -1,12 +1,12 @@
 #!/bin/sh
-# Builds the book of docs/ into docs/book/, which the server embeds. First regenerates the pages of the reference that
-# the program prints.
+# Builds the book in docs/ into docs/book/, which the server embeds. First regenerates the reference pages that
+# `tollgate reference` prints.
 #
 #   scripts/build-docs.sh            writes docs/src/reference/ and docs/book/
 #   scripts/build-docs.sh --check    writes nothing, and fails if the committed pages are not current
 #
-# Needs a built debug binary. The script works in a temporary directory, so that a failure changes nothing. The same
-# sources give the same bytes on every machine.
+# Needs a built debug binary. The script works in a temporary directory, so that a failure changes nothing. The build
+# is reproducible: equal sources produce equal bytes on every machine.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -20,7 +20,7 @@ case $mode in
         ;;
 esac
 
-# This limits the memory that the server needs for the book.
+# This limit bounds the memory that the server uses for the book.
 max_bytes=4194304
 generated="http-api settings commands errors metrics"
 

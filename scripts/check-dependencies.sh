@@ -1,9 +1,9 @@
 #!/bin/sh
-# Checks the licences, the sources and the bans of the dependencies against deny.toml. Needs no network, except to
-# install cargo-deny the first time.
+# Checks the dependencies against the rules in deny.toml: licences, sources and banned crates. Needs no network,
+# except to install cargo-deny the first time.
 #
-# With arguments it runs these checks of cargo-deny instead. `advisories` looks for known vulnerabilities. It needs a
-# network: it fetches the RustSec database, and asks the registry for yanked versions.
+# Arguments select other checks of cargo-deny. `advisories` looks for known vulnerabilities. It needs a network: it
+# fetches the RustSec database, and asks the registry for yanked versions.
 #
 # Uses the cargo-deny on PATH if it has the version below. Otherwise installs that version into target/tools.
 set -eu

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Runs a demo server with a new directory and free ports while a command needs it.
+"""Runs a command together with a temporary demo server, which uses a new directory and free ports.
 
     python3 scripts/demo_server.py [--timeout SECONDS] COMMAND [ARGUMENT]...
 
 starts `tollgate demo`, runs the command and stops the server with SIGTERM. The command gets the
 variables TOLLGATE_URL and TOLLGATE_METRICS_URL, and the variables that the output of the demo exports,
-such as TRONAGG_ADMIN_KEY. The exit status is that of the command. It is 1 if the server does not start
-or does not stop cleanly, and 124 if the command takes longer than the timeout. As a module, this file
-exports `DemoServer`.
+such as TRONAGG_ADMIN_KEY. The exit status is the exit status of the command. It is 1 if the server does
+not start or does not stop cleanly, and 124 if the command takes longer than the timeout. As a module, this
+file exports `DemoServer`.
 
 The binary is target/debug/tollgate, or the one in TOLLGATE_BIN. Needs only Python's standard library.
 """
@@ -39,17 +39,19 @@ STOP_SECONDS = 30
 
 
 class DemoFailed(Exception):
-    """The server did not start, or did not stop cleanly."""
+    """Raised if the server did not start, or did not stop cleanly."""
 
 
 class DemoServer:
-    """A context manager. The server is ready inside the block, and removed after it."""
+    """A context manager. The server is ready inside the `with` block. The end of the block stops the
+    server and removes its directory."""
 
     def __enter__(self):
         # The directory is under /tmp, because Postgres may run as another user, who needs access.
         self.directory = Path(tempfile.mkdtemp(prefix="tollgate-demo-", dir="/tmp"))
         self.directory.chmod(0o755)
-        # This empty file replaces the user's ~/.curlrc, see CURL_HOME.
+        # curl reads this empty file instead of the user's ~/.curlrc, because CURL_HOME names its
+        # directory.
         (self.directory / ".curlrc").touch()
         self.log_path = self.directory / "log"
         self.url = None
@@ -111,7 +113,7 @@ class DemoServer:
             **self.exports,
             "TOLLGATE_URL": self.url,
             "TOLLGATE_METRICS_URL": self.metrics_url,
-            # These keep proxies and the user's ~/.curlrc away from the requests.
+            # With these variables, requests use neither a proxy nor the user's ~/.curlrc.
             "NO_PROXY": "127.0.0.1,localhost",
             "no_proxy": "127.0.0.1,localhost",
             "CURL_HOME": str(self.directory),
@@ -122,7 +124,8 @@ class DemoServer:
         return "\n".join(["the end of the server's log:", *text[-lines:]])
 
     def _read(self):
-        """Reads the output of the server until its end, so that the server never waits for a full pipe."""
+        """Reads the output of the server until it exits, so that the server never blocks on a full
+        pipe."""
         for raw in self.process.stdout:
             line = raw.decode(errors="replace").rstrip()
             with self._changed:
@@ -171,7 +174,7 @@ def binary():
 
 
 def server_environment(listen, metrics, data):
-    # No setting of the user may reach the server, above all no DATABASE_URL.
+    # The server must not inherit settings of the user, in particular DATABASE_URL.
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -189,7 +192,8 @@ def server_environment(listen, metrics, data):
 
 
 def free_addresses(count):
-    """Free addresses. All of them stay open until the last one is known, so that they differ."""
+    """Finds free addresses. All sockets stay open until the last address is known, so that the
+    addresses differ."""
     sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     addresses = [f"127.0.0.1:{taken.getsockname()[1]}" for taken in sockets]
     for taken in sockets:
@@ -198,7 +202,7 @@ def free_addresses(count):
 
 
 def exit_on_signals():
-    """Lets `with` blocks clean up when a signal ends this program."""
+    """Makes signals raise an exception, so that `with` blocks clean up."""
 
     def leave(number, _frame):
         sys.exit(128 + number)
@@ -236,8 +240,8 @@ def end_session(process):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Runs a command beside a demo server.")
-    parser.add_argument("--timeout", type=float, help="seconds that the command may take")
+    parser = argparse.ArgumentParser(description="Runs a command together with a demo server.")
+    parser.add_argument("--timeout", type=float, help="maximum duration of the command in seconds")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     arguments = parser.parse_args()
     if not arguments.command:

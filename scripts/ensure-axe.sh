@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs axe-core as target/browser-test/axe.min.js for the browser tests. axe-core finds accessibility problems of a
+# Installs axe-core as target/browser-test/axe.min.js for the browser tests. axe-core finds accessibility problems in a
 # page. tests/browser/package-lock.json pins its version and hash. A stamp file shows whether the installation is
 # current, so that a second run takes no time.
 set -eu

@@ -22,7 +22,7 @@ if is_complete; then exit 0; fi
 
 case $(uname -s) in
     Darwin)
-        # The casks ask questions, and macOS checks them, so a person has to install them.
+        # The installation of these casks is interactive, so this script cannot run it.
         echo "The browser tests need Chrome and the chromedriver of the same version. Install them:" >&2
         echo "  brew install --cask google-chrome chromedriver" >&2
         echo "  xattr -d com.apple.quarantine \"\$(command -v chromedriver)\"" >&2

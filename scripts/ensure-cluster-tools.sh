@@ -7,7 +7,8 @@ cd "$(dirname "$0")/.."
 # Debian does not put these directories on every user's PATH.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 
-# ensure PROGRAM PACKAGE SERVICE
+# ensure PROGRAM PACKAGE SERVICE: installs the package if the program is missing. SERVICE is the service that the
+# package starts.
 ensure() {
     if command -v "$1" >/dev/null 2>&1; then return; fi
     if ! command -v apt-get >/dev/null 2>&1; then

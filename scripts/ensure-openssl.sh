@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs OpenSSL for the certificate tests if it is missing. Prints nothing if it is installed.
 #
-# The tests need OpenSSL 3. LibreSSL, which macOS has, lacks `openssl req -CA`.
+# The tests need OpenSSL 3. LibreSSL, which macOS includes, does not support `openssl req -CA`.
 set -eu
 
 has_openssl() {

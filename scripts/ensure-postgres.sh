@@ -2,10 +2,10 @@
 # Installs Postgres's server programs, if they are missing. Prints nothing if they are installed.
 #
 #   scripts/ensure-postgres.sh            installs them if they are missing
-#   scripts/ensure-postgres.sh --bindir   the same, and prints their directory
+#   scripts/ensure-postgres.sh --bindir also prints their directory
 #
-# Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install Postgres. From these
-# directories it takes the newest version. (Debian does not put `initdb` on PATH.)
+# Searches $PG_BINDIR, then PATH, then the directories in which distributions and Homebrew install Postgres. It selects
+# the newest version in these directories. (Debian does not put `initdb` on PATH.)
 set -eu
 
 has_server() {
@@ -30,7 +30,7 @@ find_bindir() {
         /opt/homebrew/opt/postgresql*/bin /usr/local/opt/postgresql*/bin \
         /home/linuxbrew/.linuxbrew/opt/postgresql*/bin; do
         has_server "$dir" || continue
-        # The major version in "postgres (PostgreSQL) 17.2 (Debian …)".
+        # Extracts the major version from a text such as "postgres (PostgreSQL) 17.2 (Debian …)".
         version=$("$dir/postgres" --version | sed 's/^[^0-9]*\([0-9]*\).*/\1/')
         if [ "$version" -gt "$newest" ]; then
             newest=$version

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs fuzz targets with cargo-fuzz, one after another. Stops at the first input that makes a target fail. cargo-fuzz
-# writes this input to fuzz/artifacts/ and prints the command that repeats the failure.
+# writes this input to fuzz/artifacts/ and prints a command that reproduces the failure.
 #
 #   scripts/fuzz.sh                      runs every target for a minute
 #   scripts/fuzz.sh SECONDS              runs every target for SECONDS
@@ -40,7 +40,7 @@ if ! cargo fuzz --version >/dev/null 2>&1; then
     fi
 fi
 
-# The targets test the versions of the dependencies that the service uses.
+# Copies the service's Cargo.lock, so that the targets use the service's versions of the dependencies.
 cp Cargo.lock fuzz/Cargo.lock
 
 if [ $# -eq 0 ]; then

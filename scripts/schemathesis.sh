@@ -1,7 +1,7 @@
 #!/bin/sh
 # Sends a demo server requests that its OpenAPI document allows and requests that it forbids, and checks every
-# response against the document. The requests are the same in every run. Exits with a status other than 0 if it finds
-# a violation.
+# response against the document. A fixed seed makes the requests of every run identical. Exits with a status other
+# than 0 if it finds a violation.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ if [ "${1:-}" != --inside ]; then
     exec python3 scripts/demo_server.py --timeout 300 scripts/schemathesis.sh --inside
 fi
 
-# From here on a server runs, and TOLLGATE_URL and the admin keys are set.
+# demo_server.py runs this script again with a running server, and sets TOLLGATE_URL and the admin keys.
 account=TMVQGm1qAQYVdetCeGRRkTWYYrLXuHK2HC
 work=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-fuzz.XXXXXX")
 trap 'rm -rf "$work"' EXIT
@@ -62,11 +62,11 @@ unsupported_method.enabled = true
 ignored_auth.enabled = true
 # The service may decline a well-formed request, for example because of an insufficient balance.
 positive_data_acceptance.enabled = false
-# This check would look for a new account under another generated id, and not find it.
+# Disabled: this check would request a new account under another generated id, and report the 404.
 ensure_resource_availability.enabled = false
 
-# This endpoint accepts any method, because gateways pass on the method of their request. The document
-# names only one.
+# Disabled: the endpoint for gateways accepts any method, because a gateway may forward the method of the client's
+# request. The document names only one.
 [[operations]]
 include-path = "/v1/authorize/{tenant}/{environment}"
 # These are the tenant and the environment of the API key. Any other values get a 404.

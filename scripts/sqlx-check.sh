@@ -7,8 +7,8 @@ set -eu
 cd "$(dirname "$0")/.."
 
 fresh=$(mktemp -d "${TMPDIR:-/tmp}/tollgate-sqlx.XXXXXX")
-# Restores the modification time of src/lib.rs, so that other builds do not compile it again. If somebody
-# has edited the file meanwhile, the new time stays.
+# Restores the modification time of src/lib.rs, so that other builds do not compile it again. If the file
+# was edited meanwhile, it keeps its new time.
 cp -p src/lib.rs "$fresh/lib.rs"
 restore() {
     if cmp -s "$fresh/lib.rs" src/lib.rs; then touch -r "$fresh/lib.rs" src/lib.rs; fi

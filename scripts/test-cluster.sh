@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs tests/cluster, which tests two nodes on a Patroni cluster that fails over. Passes its arguments to
-# tests/cluster/main.py, which describes them.
+# tests/cluster/main.py, which documents them.
 #
 # Builds target/debug/tollgate, unless TOLLGATE_BIN names another binary.
 set -eu

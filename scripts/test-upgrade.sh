@@ -5,7 +5,7 @@
 #
 # tests/upgrade/previous-version names the commit of the previous version. The script builds it in a git worktree, with
 # the dependencies that were compiled for this version, and keeps the binary in target/upgrade/. If the same compiler
-# has built that commit before, the script does not build it again.
+# has already built that commit, the script does not build it again.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -37,9 +37,9 @@ remove_tree() {
     git worktree prune
 }
 
-# Cargo gives this package the same file names in both trees, unless the profiles differ. With the same names it could
-# use the program of the wrong tree. The file names of the dependencies are the same, so both trees share the
-# dependencies.
+# Cargo gives this package the same file names in both trees, unless the profiles differ. With equal names, Cargo could
+# use the program of the wrong tree. The dependencies have equal file names in both trees, so Cargo builds them only
+# once.
 build_previous() {
     echo "upgrade test: building the previous version, $sha" >&2
     rm -rf "$previous" "$previous.new"

@@ -56,10 +56,10 @@ from urllib.parse import urlsplit
 sys.dont_write_bytecode = True
 from demo_server import ROOT, DemoFailed, DemoServer, binary, exit_on_signals  # noqa: E402
 
-# These pages must have a walk.
+# Pages that must contain a walk.
 README = ROOT / "README.md"
 TUTORIAL = ROOT / "docs" / "src" / "tutorial" / "first-bot.md"
-# The pages in this directory may have a walk.
+# Pages in this directory may contain a walk.
 GUIDES = ROOT / "docs" / "src" / "how-to"
 
 WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
@@ -67,7 +67,7 @@ WALK_START, WALK_END = "<!-- walk:start -->", "<!-- walk:end -->"
 BLOCK_SECONDS = 60
 
 EXPECTATIONS = ("http", "json", "text")
-# The walk does not run blocks with these marks, so they are mistakes.
+# Languages of shell blocks that the walk would not run. In a walk they are errors.
 MISTAKEN = ("bash", "shell", "console", "zsh", "shell-session")
 PLACEHOLDER_EXPORT = re.compile(r"^\s*export [A-Z][A-Z0-9_]*=\S*…")
 
@@ -77,7 +77,8 @@ FREE_HEADERS = {"content-length", "date", "x-request-id"}
 
 START, END = r"(?<![A-Za-z0-9_-])", r"(?![A-Za-z0-9_-])"
 PREFIX = r"((?:[a-z][a-z0-9]*_)+?)"
-# Each of these matches any other string of its kind. The order matters: longer strings come first.
+# A string that matches one of these patterns equals any other string that matches the pattern. Patterns for
+# longer strings come first.
 KINDS = [
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{43}" + END), r"\1<key>"),
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{4}…[A-Za-z0-9_-]{4}" + END), r"\1<hint>"),
@@ -86,7 +87,7 @@ KINDS = [
     (re.compile(r"\b[0-9a-f]{32,}\b"), "<hash>"),
     (re.compile(r"\b\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|[+-]\d\d:?\d\d)?"), "<time>"),
 ]
-# The same kinds of strings, as a page abbreviates them.
+# The abbreviated forms of these strings on a page.
 ABBREVIATED = [
     (re.compile(START + PREFIX + r"[A-Za-z0-9_-]{0,12}…[A-Za-z0-9_-]{0,12}"), r"\1…"),
     (re.compile(r"\b\d{4}-[0-9T:.-]*…Z?"), "…"),
@@ -94,7 +95,7 @@ ABBREVIATED = [
 
 
 class Malformed(Exception):
-    """The walk of a page is not well formed."""
+    """Raised if the walk of a page is malformed."""
 
 
 # Reading a page.

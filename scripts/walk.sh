@@ -1,6 +1,6 @@
 #!/bin/sh
 # Runs the walks of README, the tutorial and the how-to guides, or the walks of the files in its arguments. Compares
-# their output with the output that the pages show. walk.py describes the format of a walk.
+# their output with the output that the pages show. scripts/walk.py describes the format of a walk.
 set -eu
 
 cd "$(dirname "$0")/.."

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a command with a temporary Postgres that has the migrations and the SQL functions.
+# Runs a command with a temporary Postgres whose database contains the schema: the migrations and the SQL functions.
 #
 #   scripts/with-postgres.sh [--empty] COMMAND [ARGUMENT]...
 #
@@ -23,7 +23,7 @@ bindir=$("$root/scripts/ensure-postgres.sh" --bindir)
 psql=$bindir/psql
 [ -x "$psql" ] || psql=psql
 
-# Variables in the user's environment may name another server.
+# libpq variables in the user's environment may point to another server.
 unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGDATABASE PGOPTIONS PGSERVICE PGSSLMODE PGDATA
 
 # Postgres refuses to run as root. If root calls this script, another user runs the cluster.
