@@ -1,4 +1,4 @@
-//! Your own service behind the gate, without a database. Run it with `cargo run --example
+//! A service of your own behind the gate, without a database. Run it with `cargo run --example
 //! foreign_service --no-default-features --features middleware`.
 //!
 //! The program creates one key at the start, prints how to send requests with this key, and accepts

@@ -1,4 +1,4 @@
-//! Your own service behind the gate. The gate verifies keys with a running Tollgate:
+//! A service of your own behind the gate, which verifies keys with a running Tollgate. Usage:
 //!
 //! ```sh
 //! export TOLLGATE_URL=http://127.0.0.1:8080 TOLLGATE_ADMIN_KEY=tg_admin_…
@@ -37,7 +37,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admin_key = KeyText::parse(&setting("TOLLGATE_ADMIN_KEY")?)
         .map_err(|error| format!("TOLLGATE_ADMIN_KEY: {error}"))?;
     let verifier = RemoteVerifier::new(&setting("TOLLGATE_URL")?, &admin_key)?;
-    // The platform that this service belongs to. The keys of other platforms do not pass.
+    // The platform that this service belongs to. The gate refuses the keys of other platforms.
     let tenant: Slug = "tronagg".parse()?;
     let gate = ApiKeyLayer::new(verifier, tenant, Environment::Live);
     let reading = Router::new()

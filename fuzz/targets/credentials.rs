@@ -21,7 +21,8 @@ fuzz_target!(|input: (&[u8], &[u8], &[u8])| {
         let key = credentials.into_key();
         let is_sent = |value: &HeaderValue| value.as_bytes().ends_with(key.expose().as_bytes());
         assert!(headers.values().any(is_sent));
-        // Two headers with different keys are refused, so each header alone gives the same key.
+        // A request with different keys in its two headers is refused. So if a key is found, each
+        // header alone gives this key.
         for credentials in alone.into_iter().flatten() {
             assert_eq!(credentials.into_key().expose(), key.expose());
         }

@@ -21,7 +21,7 @@ fuzz_target!(|input: (&str, &[u8], &[u8])| {
     let peer = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1));
     let client = proxies.client(peer, &headers);
     assert_eq!(client, client.to_canonical());
-    // The last client, which the trusted proxy has appended, counts.
+    // The client is the last address, which the trusted proxy has appended.
     headers.append("x-forwarded-for", HeaderValue::from_static("192.0.2.1"));
     assert_eq!(proxies.client(peer, &headers), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
 });

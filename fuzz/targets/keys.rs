@@ -1,4 +1,4 @@
-//! The texts of keys and their prefixes.
+//! Keys and their prefixes.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Scopes and sets of scopes.
+//! Single scopes, and sets of scopes.
 
 #![no_main]
 

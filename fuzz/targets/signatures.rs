@@ -1,5 +1,5 @@
-//! Signatures of sign-in messages. No input is a valid signature for the address below, so none may
-//! pass.
+//! Signatures of sign-in messages. No input is a valid signature for the address below, so every
+//! signature must be refused.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! Texts for people, colours and logos.
+//! Names and other display texts, colours and logos.
 
 #![no_main]
 
