@@ -22,7 +22,7 @@ use super::{
     yield_randomly,
 };
 
-/// The state that a server has committed and shows to readers.
+/// The state that a server has committed. Readers see it.
 #[derive(Clone, Default)]
 struct Server {
     revoked: bool,
@@ -34,7 +34,7 @@ struct Server {
 #[derive(Default)]
 struct Servers {
     old: Server,
-    /// `None` while it is a standby, because nobody reads a standby.
+    /// `None` while the server is a standby, because no node reads from a standby.
     new: Option<Server>,
 }
 
@@ -87,19 +87,19 @@ impl Servers {
     }
 }
 
-/// The rule that says which answers a node uses.
+/// The rule by which a node decides which answers it uses.
 #[derive(Clone, Copy)]
 enum Rule {
-    /// The node uses only answers of the server that granted the lease.
+    /// The node uses only answers from the server that granted its lease.
     SameServer,
-    /// The node uses the answers of any server.
+    /// The node uses answers from any server.
     AnyServer,
-    /// With a lease, the node uses the answers of the server that granted the lease. Without a
-    /// lease, it uses the answers of a server that has its newest renewal.
+    /// A node with a lease uses answers from the server that granted the lease. A node without a
+    /// lease uses answers from a server that has its newest renewal.
     NewestRenewal,
 }
 
-/// The connections that look keys up.
+/// The connections for key lookups.
 struct Lookup {
     servers: Arc<Mutex<Servers>>,
     rule: Rule,
@@ -197,7 +197,8 @@ impl World {
         }
     }
 
-    /// Opens a session. Returns its server, and the index of the first notice that it receives.
+    /// Opens a session. Returns its server, and the index of the first notice that the session
+    /// receives.
     fn open_session(&self) -> (Which, usize) {
         let which = self.servers().any();
         self.verifier.end_lease();
@@ -214,8 +215,8 @@ impl World {
         servers.new = Some(servers.old.clone());
     }
 
-    /// Revokes the key on another node, which is connected to the current primary. This node reads
-    /// the renewals there, and then waits for one lease.
+    /// Revokes the key on another node, which is connected to the current primary. The other node
+    /// reads the renewals there, and then waits for one lease.
     fn revoke(&self) {
         yield_randomly();
         {
@@ -239,7 +240,7 @@ impl World {
                 Err(_) if matches!(self.rule, Rule::NewestRenewal) => self.ask_without_a_lease(),
                 Err(_) => verdict(false),
             };
-            assert!(!returned || verdict.is_err(), "a revoked key passed");
+            assert!(!returned || verdict.is_err(), "the node accepted a revoked key");
             yield_randomly();
         }
     }
@@ -270,20 +271,20 @@ fn revoke_during_a_failover(rule: Rule) {
 }
 
 #[test]
-fn no_verification_passes_a_revoked_key_even_if_its_node_still_reads_the_old_primary() {
+fn revoked_key_is_refused_even_if_the_node_still_reads_the_old_primary() {
     let check = || revoke_during_a_failover(Rule::SameServer);
     shuttle::check_random(check, SCHEDULES);
     shuttle::check_pct(check, SCHEDULES, 4);
 }
 
 #[test]
-#[should_panic(expected = "a revoked key passed")]
-fn checker_finds_a_node_that_uses_the_answer_of_any_server() {
+#[should_panic(expected = "the node accepted a revoked key")]
+fn checker_detects_a_node_that_uses_answers_from_any_server() {
     shuttle::check_random(|| revoke_during_a_failover(Rule::AnyServer), MAX_SCHEDULES);
 }
 
 #[test]
-#[should_panic(expected = "a revoked key passed")]
-fn checker_finds_a_node_that_compares_renewals_instead_of_waiting_for_a_lease() {
+#[should_panic(expected = "the node accepted a revoked key")]
+fn checker_detects_a_node_that_compares_renewals_instead_of_waiting_for_a_lease() {
     shuttle::check_random(|| revoke_during_a_failover(Rule::NewestRenewal), MAX_SCHEDULES);
 }

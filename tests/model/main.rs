@@ -2,9 +2,9 @@
 //! the threads. With the feature `model`, the cache and the lease use the synchronization
 //! primitives of shuttle.
 //!
-//! The tests prove that a verification never uses a verdict from before a change if it begins after
-//! the change has returned. Five tests break a rule of the protocol, and show that the checker
-//! finds the violation.
+//! The tests check that a verification never returns an outdated verdict if it begins after a
+//! change has returned. Five tests break a rule of the protocol on purpose, and show that the
+//! checker detects the violation.
 
 mod failover;
 
@@ -65,7 +65,8 @@ fn verdict(is_live: bool) -> Verdict {
 }
 
 thread_local! {
-    /// The clock of a model. All threads of a model run on one thread of the operating system.
+    /// The clock of a model. It is thread-local, because all threads of a model run on one thread
+    /// of the operating system.
     static NOW: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
@@ -125,12 +126,13 @@ impl KeyLookup for Database {
     }
 }
 
-/// The ticket with which the reader inserts a row into the cache after a miss.
+/// Which ticket the reader uses to insert a row into the cache after a miss.
 #[derive(Clone, Copy)]
 enum Insert {
-    /// A ticket from before the read.
+    /// A ticket that the reader takes before it reads the row, as in the cache.
     ByTicket,
-    /// A ticket from after the read, which detects no change.
+    /// A ticket that the reader takes after it has read the row. It does not detect a change during
+    /// the read.
     Unchecked,
 }
 
@@ -174,7 +176,7 @@ fn row_that_was_read_before_a_change_never_enters_the_cache_after_the_change() {
 
 #[test]
 #[should_panic(expected = "a stale row entered the cache")]
-fn checker_finds_a_row_inserted_without_a_ticket() {
+fn checker_detects_a_row_that_is_inserted_with_a_late_ticket() {
     shuttle::check_random(|| insert_during_a_change(Insert::Unchecked), MAX_SCHEDULES);
 }
 
@@ -183,16 +185,16 @@ fn checker_finds_a_row_inserted_without_a_ticket() {
 enum Reconnect {
     /// The node listens, then clears its cache.
     Clear,
-    /// The node keeps its cache. A key that changed while the node did not listen stays cached.
+    /// The node keeps its cache, including outdated keys that changed while it did not listen.
     Keep,
 }
 
 /// How long a node that made a change waits for another node that does not acknowledge it.
 #[derive(Clone, Copy)]
 enum Wait {
-    /// One lease after it has read the last renewal of that node.
+    /// One lease from the time at which it read the other node's last renewal.
     FullLease,
-    /// Half a lease, which is shorter than the other node may hold the lease.
+    /// Half a lease. This is too short, because the other node may still hold its lease.
     HalfLease,
 }
 
@@ -303,7 +305,7 @@ impl World {
         while !self.finished.load(Ordering::SeqCst) {
             let returned = self.returned.load(Ordering::SeqCst);
             let verdict = block_on(self.verifier.verify(&Presented::new(&key())));
-            assert!(!returned || verdict.is_err(), "a revoked key passed");
+            assert!(!returned || verdict.is_err(), "the node accepted a revoked key");
             yield_randomly();
         }
     }
@@ -322,15 +324,15 @@ fn revoke_during_renewals(reconnect: Reconnect, wait: Wait) {
 }
 
 #[test]
-fn no_verification_passes_a_key_after_its_revoke_has_returned() {
+fn key_is_refused_after_its_revocation_has_returned() {
     let check = || revoke_during_renewals(Reconnect::Clear, Wait::FullLease);
     shuttle::check_random(check, SCHEDULES);
     shuttle::check_pct(check, SCHEDULES, 3);
 }
 
 #[test]
-#[should_panic(expected = "a revoked key passed")]
-fn checker_finds_a_revoke_that_does_not_wait_for_the_lease() {
+#[should_panic(expected = "the node accepted a revoked key")]
+fn checker_detects_a_revocation_that_does_not_wait_for_the_lease() {
     shuttle::check_random(
         || revoke_during_renewals(Reconnect::Clear, Wait::HalfLease),
         MAX_SCHEDULES,
@@ -338,8 +340,8 @@ fn checker_finds_a_revoke_that_does_not_wait_for_the_lease() {
 }
 
 #[test]
-#[should_panic(expected = "a revoked key passed")]
-fn checker_finds_a_node_that_keeps_its_cache_for_a_new_session() {
+#[should_panic(expected = "the node accepted a revoked key")]
+fn checker_detects_a_node_that_keeps_its_cache_for_a_new_session() {
     shuttle::check_random(
         || revoke_during_renewals(Reconnect::Keep, Wait::FullLease),
         MAX_SCHEDULES,
