@@ -1,4 +1,5 @@
-"""A client that creates and revokes admin keys with the commands, and presents them at both nodes."""
+"""A client that creates and revokes admin keys with `tollgate admin-key`, and sends requests with them to both
+nodes."""
 
 from __future__ import annotations
 
@@ -34,8 +35,8 @@ class AdminKeys:
         connections = [Client(name, port) for name, port in self._nodes.ports.items()]
         live: deque[tuple[str, str]] = deque()
         while not stopping():
-            # The client revokes before it creates. So after a failover it revokes a key that the old primary still
-            # shows as live.
+            # The client revokes before it creates. So the first key that it revokes after a failover is a key that
+            # the old primary still shows as live.
             if len(live) > LIVE_KEYS:
                 await self._revoke(connections, *live[0])
                 live.popleft()
@@ -68,7 +69,8 @@ class AdminKeys:
                     self._record.late_pass(answer, key_id, returned)
 
     async def _command(self, *arguments: str) -> str | None:
-        """The output of `tollgate admin-key …`, or None if the command failed, for example without a primary."""
+        """Runs `tollgate admin-key …`. Returns its output, or None if the command failed, for example because
+        there was no primary."""
         process = await asyncio.create_subprocess_exec(
             *self._nodes.command_line("admin-key", *arguments),
             env=program_environment(self._nodes.command_environment()),

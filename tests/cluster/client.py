@@ -7,7 +7,7 @@ import re
 import time
 from dataclasses import dataclass
 
-# A node times out a request after 15 s, so this is longer than any response takes.
+# Longer than a response can take, because a node times out a request after 15 s.
 TIMEOUT_SECONDS = 20
 
 CONTENT_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)\r\n", re.IGNORECASE)
@@ -16,7 +16,8 @@ REQUEST_ID = re.compile(rb"\r\nx-request-id: *([^\r]*)\r\n", re.IGNORECASE)
 
 @dataclass
 class Answer:
-    """A response of a node. The status 0 means that there was no response. The body then says why."""
+    """A response of a node. If there was no response, the status is 0, and the body contains the
+    cause."""
 
     node: str
     kind: str

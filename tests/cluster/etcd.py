@@ -1,4 +1,4 @@
-"""The etcd in which Patroni keeps the leader lock."""
+"""Runs etcd, in which Patroni stores the leader lock."""
 
 from __future__ import annotations
 

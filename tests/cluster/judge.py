@@ -11,7 +11,7 @@ import psycopg
 
 from record import Purchase, Record
 
-# An id is a prefix and a UUID. Each of these digits stands for five bits of the UUID.
+# The digits of an id, after its prefix. Each digit encodes five bits of the UUID.
 DIGITS = "0123456789abcdefghjkmnpqrstvwxyz"
 
 PURCHASES = """
@@ -50,7 +50,7 @@ def judge_account(
         if number > 1:
             faults.append(f"doubled: {account} has {number} purchases of {reference}")
         if reference not in known:
-            faults.append(f"{account} has the purchase {reference}, which no client made")
+            faults.append(f"{account} has the purchase {reference}, which no client requested")
     for purchase in purchases:
         if purchase.id is None:
             continue
@@ -79,12 +79,12 @@ def judge_keys(connection: psycopg.Connection[Any], record: Record) -> list[str]
     ):
         statement = f"SELECT {column} FROM {table} WHERE revoked_at IS NOT NULL"
         revoked = {row[0] for row in connection.execute(statement.encode())}
-        faults += [f"lost: the revoke of {key}" for key in ids if uuid_of(key) not in revoked]
+        faults += [f"lost: the revocation of {key}" for key in ids if uuid_of(key) not in revoked]
     return faults
 
 
 def uuid_of(public_id: str) -> uuid.UUID:
-    """The UUID of an id such as pur_01m8a2ac3nexhb51tqbrtckmgs."""
+    """Decodes the UUID in an id such as pur_01m8a2ac3nexhb51tqbrtckmgs."""
     number = 0
     for digit in public_id.rpartition("_")[2]:
         number = number * 32 + DIGITS.index(digit)

@@ -24,7 +24,7 @@ HOT_ACCOUNT = "hot"
 RETRY_SECONDS = 0.05
 # The number of live keys that each client keeps before it revokes one.
 LIVE_KEYS = 8
-# How long the requests in flight may take after the last request has begun.
+# How long `pause` waits for requests in flight.
 DRAIN_SECONDS = 30
 FINISH_SECONDS = 60
 
@@ -38,12 +38,12 @@ class Pace:
     revokers: int = 4
     pause: float = 0.04
     live_pause: float = 0.025
-    # How long after its revoke the clients send requests with a revoked key again.
+    # How long after a revocation the clients send another request with the revoked key.
     again: tuple[float, ...] = (0.3, 1.5, 4.0)
 
 
 class Load:
-    """The clients, in their own thread. They begin requests only while the load is on."""
+    """Runs the clients in a separate thread. They begin requests only while the load is on."""
 
     def __init__(self, nodes: Nodes, admin_key: str, record: Record, pace: Pace) -> None:
         self.record = record
@@ -62,7 +62,7 @@ class Load:
 
     @property
     def accounts(self) -> list[str]:
-        """The accounts that buy."""
+        """The accounts that make purchases."""
         return [HOT_ACCOUNT, *(f"buyer-{number}" for number in range(self._pace.buyers))]
 
     def start(self) -> None:
@@ -150,7 +150,7 @@ class Load:
             self.record.purchases.append(purchase)
             await self._buy_one(connections, key, purchase)
             if number % 10 == 0:
-                # Repeats the purchase. A second deduction would be a fault.
+                # Sends the purchase again. It must not be deducted twice.
                 await self._buy_one(connections, key, purchase)
             await asyncio.sleep(self._pause())
 
@@ -175,8 +175,9 @@ class Load:
             self.record.wrong_answer(answer, f"the purchase {purchase.id} again")
 
     async def _revoke(self, account: str) -> None:
-        """Creates keys, and revokes the oldest of its live keys. So after a failover it revokes keys that the old
-        primary still shows as live. The client never used some of them, so that no node has them in memory."""
+        """Creates keys, and revokes the oldest of its live keys. So the keys that it revokes after a failover are
+        keys that the old primary still shows as live. The client does not use some keys before it revokes them,
+        so that no node has cached them."""
         connections, live = self._connections(), deque[RevokedKey]()
         while not self._stopping:
             key = await self._create_one(connections, account)
@@ -215,14 +216,15 @@ class Load:
             if answer.status == 200:
                 key = replace(key, returned=answer.ended)
                 self.record.revoked.append(key)
-                self.record.count("revokes")
+                self.record.count("revocations")
                 return key
             if not answer.failed():
-                self.record.wrong_answer(answer, f"200 for the revoke of {key.id}")
+                self.record.wrong_answer(answer, f"200 for the revocation of {key.id}")
             await asyncio.sleep(RETRY_SECONDS)
 
     async def _check_again(self) -> None:
-        """Sends requests with each revoked key some seconds after its revoke, and with random revoked keys."""
+        """Sends requests with each revoked key a few seconds after its revocation, and with random revoked
+        keys."""
         connections = self._connections()
         while not self._stopping:
             now = time.monotonic()
@@ -259,7 +261,8 @@ class Load:
         return {name: Client(name, port) for name, port in self._nodes.ports.items()}
 
     def _pause(self) -> float:
-        # Random pauses keep the clients out of step with each other and with periodic work of the nodes.
+        # Random pauses prevent the clients from being synchronized with each other and with periodic work of the
+        # nodes.
         return random.uniform(0, 2 * self._pace.pause)
 
     async def _admin_call(

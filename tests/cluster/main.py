@@ -6,13 +6,14 @@
 installs the missing programs, and runs this program. Two nodes run on the cluster. In the mode `haproxy`, node A
 connects through HAProxy, and node B through PgBouncer and HAProxy. In the mode `hosts`, both nodes have all three
 servers in the URL. Clients buy, and create and revoke keys, while the phases make the database fail over. In the end no
-acknowledged purchase may be lost or doubled. No key may have passed after its revoke had returned. In each phase both
-nodes must have answered every request that began 3 s or more after the node's path to the new primary was open.
+acknowledged purchase may be lost or doubled. No node may have accepted a key after its revocation had
+returned. In each phase both nodes must have answered every request that began 3 s or more after the
+node's path to the new primary was open.
 
-With TOLLGATE_TEST_LONG set, all phases run, and the clients make at least 100,000 purchases and 10,000 revokes. The
-test runs target/debug/tollgate, or the binary that TOLLGATE_BIN names. PG_BINDIR is the directory of Postgres's
-programs. The exit status is 0 if every check passed. Otherwise the test keeps the logs of all programs.
-"""
+With TOLLGATE_TEST_LONG set, all phases run, and the clients make at least 100,000 purchases and 10,000
+revocations. The test runs target/debug/tollgate, or the binary that TOLLGATE_BIN names. PG_BINDIR is the
+directory of Postgres's programs. The exit status is 0 if every check passed. Otherwise the test keeps the
+logs of all programs. """
 
 from __future__ import annotations
 
@@ -67,12 +68,12 @@ class Outcome:
         self.purchases += sum(purchase.id is not None for purchase in record.purchases)
         self.revokes += len(record.revoked)
         late = [record.describe(answer) for outage in found for answer in outage.late]
-        self.faults += examples("late passes", record.late_passes)
+        self.faults += examples("revoked keys accepted", record.late_passes)
         refused, excused = refused_new_keys(record)
         self.refused_new += excused
         self.faults += examples("refusals of new keys", [record.describe(answer) for answer in refused])
         self.faults += examples("wrong answers", record.wrong)
-        self.faults += examples("5xx or no response outside of the bound", late)
+        self.faults += examples("5xx or no response after the time limit", late)
 
 
 def main() -> None:
@@ -100,7 +101,7 @@ def main() -> None:
             print("\n".join(outcome.faults))
             print(f"logs: {workplace.logs}")
         else:
-            print(f"every check passed: {outcome.purchases:,} purchases, {outcome.revokes:,} revokes")
+            print(f"every check passed: {outcome.purchases:,} purchases, {outcome.revokes:,} revocations")
     sys.exit(1 if outcome.faults else 0)
 
 

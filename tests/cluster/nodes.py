@@ -1,4 +1,4 @@
-"""Two nodes on one database, and the commands of Tollgate."""
+"""Starts two nodes on one database, and runs commands of Tollgate."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class Nodes:
         return self._workplace.run(self.command_line(*arguments), self.command_environment(), COMMAND_SECONDS)
 
     def create_tenant(self) -> str:
-        """Creates the tenant, and returns its admin key."""
+        """Creates the tenant of the test. Returns its admin key."""
         options = ["--prefix", "ta_", "--max-keys", "1000", "--default-scopes", "write", "--json"]
         made: Any = json.loads(self.command("tenant", "create", "cluster", *options))
         return str(made["admin_key"])

@@ -13,7 +13,7 @@ from typing import Any
 from workplace import Broken, Program, Workplace, children, kill, wait_until
 
 NAMES = ("n1", "n2", "n3")
-# The smallest value that Patroni allows.
+# The minimum that Patroni allows.
 TTL_SECONDS = 20
 SETTLE_SECONDS = 90
 
@@ -26,12 +26,12 @@ class State:
 
     leader: str | None
     sync_standby: str | None
-    # Whether all members run on the same timeline, and both standbys stream.
+    # Whether all members are on one timeline, and both standbys stream from the primary.
     is_healthy: bool
 
 
 class Member:
-    """A Patroni and its Postgres."""
+    """One member of the cluster: a Patroni and its Postgres."""
 
     def __init__(self, workplace: Workplace, name: str) -> None:
         self.name = name
@@ -63,7 +63,7 @@ class Member:
 
     def signal_all(self, number: signal.Signals) -> None:
         self.signal_patroni(number)
-        # The second list has processes that started during the first round.
+        # The second round kills processes that started during the first round.
         for _ in range(2):
             for pid in self._postgres():
                 kill(pid, number)
@@ -93,7 +93,7 @@ class Cluster:
         self.members = [Member(workplace, name) for name in NAMES]
         for member in self.members:
             text = json.dumps(configuration(workplace, member, etcd_port, bindir, passwords), indent=2)
-            # JSON is YAML.
+            # Patroni reads YAML, and every JSON document is valid YAML.
             member.configuration = workplace.file(f"{member.name}.yml", text)
 
     def start(self) -> None:
@@ -111,8 +111,8 @@ class Cluster:
         return self.member(self.state().leader)
 
     def state(self) -> State:
-        """The state that the first member with a known leader reports. A frozen or isolated member may not respond, or
-        may report an old state."""
+        """Returns the state that the first member with a known leader reports. A frozen or isolated member may not
+        respond, or may report an old state."""
         found = State(None, None, False)
         for member in self.members:
             status, text = member.call("GET", "/cluster")

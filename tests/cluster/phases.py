@@ -1,4 +1,5 @@
-"""The faults. Each function causes one, repairs it, and returns when each node's path to the database opened."""
+"""The faults. Each function causes one fault, repairs it, and returns the time at which each node's path to the
+database opened."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from world import BOUND_SECONDS, PhaseSpec, World
 # Patroni promotes a standby after its leader lock has expired.
 FAILOVER_SECONDS = TTL_SECONDS + 25
 SWITCHOVER_SECONDS = 20
-# How long both primaries run side by side.
+# How long the old and the new primary run at the same time.
 TOGETHER_SECONDS = 5
 REPLAY_PAUSED_SECONDS = 3
 RESTART_SECONDS = 20
@@ -40,7 +41,7 @@ def kill_primary(world: World) -> dict[str, float]:
 
 
 def pause_replay(world: World) -> dict[str, float]:
-    """Promotes a standby that has not yet replayed the newest revokes."""
+    """Promotes a standby that has not yet replayed the newest revocations."""
     set_replay_paused(world)
     time.sleep(REPLAY_PAUSED_SECONDS)
     opened = switchover(world)
@@ -62,7 +63,7 @@ def freeze_patroni(world: World) -> dict[str, float]:
 
 def freeze_patroni_with_sessions(world: World) -> dict[str, float]:
     """Freezes Patroni while HAProxy does not cut connections. PgBouncer keeps its connections to the old primary, and
-    gives them to node B until that primary stops. So the path of node B opens only after the primary has stopped."""
+    assigns them to node B until that primary stops. So the path of node B opens only afterwards."""
     leader = world.cluster.leader()
     probes = world.probes(world.timeline() + 1)
     world.fault_begins()
@@ -109,7 +110,7 @@ def restart_pgbouncer(world: World) -> dict[str, float]:
 
 
 def until_enough(purchases: int, revokes: int) -> PhaseSpec:
-    """A phase without a fault, which ends after this many purchases and revokes."""
+    """A phase without a fault, which ends after this many purchases and revocations."""
 
     def run(world: World) -> dict[str, float]:
         world.fault_begins()

@@ -1,4 +1,4 @@
-"""Finds the time from which the database accepts writes, by writing to it every 50 ms."""
+"""Finds the time at which the database begins to accept writes. Writes to it every 50 ms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import psycopg
 from workplace import Broken
 
 INTERVAL_SECONDS = 0.05
-# libpq allows no shorter time-out.
+# The minimum that libpq allows.
 CONNECT_SECONDS = 2
 # One success is not enough, because a load balancer that has just started sends connections to all servers in turn.
 SUCCESSES = 5
@@ -29,8 +29,8 @@ SCHEMA = """
 
 
 class Probe:
-    """Writes along paths to the database, which are the ports of servers or of a load balancer. A write counts only on
-    a server with at least the given timeline, so that a write on the old primary does not count."""
+    """Writes to the database through several paths: the ports of servers or of a load balancer. A write counts only if
+    the server has at least the given timeline. So a write on the old primary does not count."""
 
     def __init__(self, url: Callable[[int], str], ports: Sequence[int], timeline: int) -> None:
         self._url = url
@@ -78,9 +78,9 @@ class Probe:
 
 
 def timeline(url: str) -> int:
-    """The timeline of a primary."""
+    """Returns the timeline of a primary."""
     with psycopg.connect(url, autocommit=True, connect_timeout=CONNECT_SECONDS) as connection:
         row = connection.execute(TIMELINE).fetchone()
     if row is None or row[0] is None:
-        raise Broken("the primary is a standby")
+        raise Broken("the server is a standby")
     return int(row[0])

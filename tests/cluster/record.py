@@ -10,7 +10,7 @@ from client import Answer
 
 @dataclass
 class Purchase:
-    """A purchase with one Idempotency-Key, and the id in its first 201."""
+    """A purchase with its Idempotency-Key, and the id from its first 201 response."""
 
     account: str
     idempotency_key: str
@@ -23,13 +23,14 @@ class RevokedKey:
     account: str
     id: str
     text: str
-    # The time at which the revoke returned 200.
+    # The time at which the revocation returned 200.
     returned: float
 
 
 @dataclass
 class Phase:
-    """A phase of the test. `fault` is the time of the fault. `open` has the time when each node's path opened."""
+    """A phase of the test. `fault` is the time of the fault. `open` contains, for each node, the time at which
+    its path opened."""
 
     name: str
     begun: float
@@ -67,10 +68,10 @@ class Record:
 
     def late_pass(self, answer: Answer, key_id: str, returned: float) -> None:
         late = answer.begun - returned
-        self.late_passes.append(f"{key_id} passed {late:.3f} s after its revoke returned: {self.describe(answer)}")
+        self.late_passes.append(f"{key_id} was accepted {late:.3f} s after its revocation returned: {self.describe(answer)}")
 
     def describe(self, answer: Answer) -> str:
-        """One line about a response, with its time in the phase."""
+        """Describes a response in one line, with its time in the phase."""
         phase = next((phase for phase in reversed(self.phases) if phase.begun <= answer.begun), None)
         place = f"{phase.name} + {answer.begun - phase.begun:.2f} s" if phase else "before the phases"
         body = answer.body.decode(errors="replace")[:400]

@@ -1,4 +1,4 @@
-"""Checks the bound of each phase, and formats its line and the table."""
+"""Checks the time limit of each phase, and formats its summary line and the table of outages."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Outage:
     phase: Phase
     node: str
     failures: list[Answer]
-    # The failures that violate the bound.
+    # The failures after the time limit.
     late: list[Answer]
 
     def seconds(self) -> float:
@@ -51,8 +51,8 @@ def outages(record: Record, phase: Phase) -> list[Outage]:
 
 
 def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
-    """The refusals of new keys that are faults, and the number of the other refusals. A node whose lease is from the
-    old primary does not know the keys on the new primary until its lease ends."""
+    """The refusals of new keys that are faults, and the number of the other refusals. A node whose lease was granted
+    by the old primary does not know the keys on the new primary until the lease ends."""
     broken: list[Answer] = []
     for answer in record.refused_new:
         phase = next((phase for phase in reversed(record.phases) if phase.begun <= answer.begun), None)
@@ -64,7 +64,7 @@ def refused_new_keys(record: Record) -> tuple[list[Answer], int]:
 
 def line(record: Record, phase: Phase) -> str:
     counts = phase.counts
-    parts = [f"{counts[what]:,} {what}" for what in ("requests", "purchases", "revokes", "admin keys")]
+    parts = [f"{counts[what]:,} {what}" for what in ("requests", "purchases", "revocations", "admin keys")]
     nodes = [f"{outage.node} {outage.seconds():.1f} s" for outage in outages(record, phase)]
     took = phase.ended - phase.begun
     return f"{phase.name}: {took:.1f} s, {', '.join(parts)}; outage of {', '.join(nodes)}"
@@ -97,7 +97,7 @@ def table(all_outages: list[Outage]) -> str:
 
 
 def examples(what: str, lines: list[str]) -> list[str]:
-    """A heading with the number of lines, followed by the first lines."""
+    """Returns a heading with the number of lines, followed by the first lines. Returns nothing without lines."""
     if not lines:
         return []
     return [f"{what}: {len(lines)}", *(f"  {text}" for text in lines[:EXAMPLES])]

@@ -1,4 +1,5 @@
-"""The temporary directory of the test, and the programs that run in it. They end at the end of the `with` block."""
+"""The temporary directory of the test, and the programs that run in it. The end of the `with` block stops all of
+them."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ STOP_SECONDS = 10
 
 
 class Broken(Exception):
-    """The test cannot continue, because a program failed or the cluster did not reach a state in time."""
+    """Raised if the test cannot continue, because a program failed or the cluster did not reach a state in time."""
 
 
 class Workplace:
@@ -51,14 +52,14 @@ class Workplace:
             self.directory.rmdir()
 
     def folder(self, name: str) -> Path:
-        """A new directory that belongs to the user who runs the database."""
+        """Creates a directory that belongs to the user who runs the database."""
         place = self.directory / name
         place.mkdir(mode=0o700)
         self.give(place)
         return place
 
     def file(self, name: str, text: str) -> Path:
-        """A file that only the user who runs the database can read."""
+        """Creates a file that only the user who runs the database can read."""
         place = self.directory / name
         place.touch(mode=0o600)
         place.write_text(text)
@@ -70,7 +71,7 @@ class Workplace:
             os.chown(place, self.user.pw_uid, self.user.pw_gid)
 
     def free_port(self) -> int:
-        """A free port that no earlier call has returned."""
+        """Finds a free port that no earlier call has returned."""
         while True:
             with socket.create_server(("127.0.0.1", 0)) as server:
                 port: int = server.getsockname()[1]
@@ -86,8 +87,8 @@ class Workplace:
         environment: dict[str, str] | None = None,
         as_other_user: bool = True,
     ) -> Program:
-        """Starts a program, and appends its output to its log. Only the main thread may call this, because a program
-        ends with the thread that started it."""
+        """Starts a program, and appends its output to its log. Only the main thread may call this, because the
+        kernel kills the program when the thread that started it exits."""
         path = self.logs / f"{name}.log"
         with open(path, "ab") as log:
             try:
@@ -99,7 +100,7 @@ class Workplace:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=log,
-                    # With this, Ctrl-C reaches only this test, which ends the programs in order.
+                    # In a new session, Ctrl-C reaches only this test, which stops the programs in order.
                     start_new_session=True,
                 )
             except OSError as error:
@@ -107,7 +108,7 @@ class Workplace:
         return Program(name, process, path)
 
     def run(self, command: Sequence[object], environment: dict[str, str], seconds: float) -> str:
-        """Runs a command of Tollgate to its end, and returns its output."""
+        """Runs a command of Tollgate until it exits, and returns its output."""
         words = [str(word) for word in command]
         try:
             ended = subprocess.run(
@@ -127,7 +128,7 @@ class Workplace:
         return ended.stdout
 
     def _prefix(self, as_other_user: bool) -> list[str]:
-        # If this test is killed, the kernel ends the program. Patroni then stops its Postgres.
+        # If this test is killed, the kernel terminates the program. Patroni then stops its Postgres.
         prefix = ["setpriv", "--pdeathsig", "TERM"]
         if self.user is not None and as_other_user:
             prefix += ["--reuid", str(self.user.pw_uid), "--regid", str(self.user.pw_gid), "--clear-groups"]
@@ -137,7 +138,7 @@ class Workplace:
 
     def _end_all(self) -> None:
         """Kills every process that works in the directory or names the directory in its arguments. The name of the
-        directory is unique. Postgres is not a child of this process, so this is the way to find it."""
+        directory is unique. Postgres is not a child of this process, so only the directory identifies it."""
         deadline = time.monotonic() + STOP_SECONDS
         while found := self._processes():
             for pid in found:
@@ -166,7 +167,7 @@ class Workplace:
 
 
 class Program:
-    """A program in the background."""
+    """A program that runs in the background."""
 
     def __init__(self, name: str, process: subprocess.Popen[bytes], log: Path) -> None:
         self.name = name
@@ -229,7 +230,7 @@ def children(pid: int) -> list[int]:
 
 
 def program_environment(additional: dict[str, str]) -> dict[str, str]:
-    # No setting of the user may reach the programs, above all no DATABASE_URL.
+    # The programs must not inherit settings of the user, in particular DATABASE_URL.
     prefixes = ("TOLLGATE_", "TOKIO_", "PG", "ETCD", "PATRONI")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(prefixes)}
     kept.pop("DATABASE_URL", None)
@@ -237,7 +238,7 @@ def program_environment(additional: dict[str, str]) -> dict[str, str]:
 
 
 def find_program(name: str) -> str:
-    # Debian has some programs in /usr/sbin, which is not on every user's PATH.
+    # Debian installs some programs in /usr/sbin, which is not on every user's PATH.
     path = os.pathsep.join([os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
     found = shutil.which(name, path=path)
     if found is None:

@@ -20,7 +20,7 @@ from workplace import Workplace, wait_until
 
 # A node must answer every request that begins this long after its path to the database has opened.
 BOUND_SECONDS = 3
-# How long a phase continues after that bound.
+# How long a phase continues after that time.
 WATCH_SECONDS = 2
 # How long the clients run before a fault.
 BEFORE_SECONDS = 1

@@ -18,7 +18,7 @@ TIMEOUT_SECONDS = 30
 
 
 class NoAnswer(Exception):
-    """The node refused or closed the connection, or did not respond in time."""
+    """Raised if the node refused or closed the connection, or did not respond in time."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,8 @@ class Rotation:
 
     @contextmanager
     def all(self) -> Iterator[list[Node]]:
-        """All nodes in rotation, in a random order. They stay in rotation while the block runs."""
+        """Returns all nodes in rotation, in a random order. They stay in rotation until the `with`
+        block ends."""
         with self._changed:
             nodes = random.sample(self._nodes, len(self._nodes))
             self._in_use.update(nodes)

@@ -16,7 +16,7 @@ DIRECTIONS = ("old → old", "old → new", "new → old", "new → new")
 
 
 def judge_ledger(load: Load, node: Node) -> tuple[list[str], list[str]]:
-    """The lost purchases and the doubled purchases. The clients must have stopped."""
+    """Returns the lost and the doubled purchases. Call it only after the clients have stopped."""
     lost: list[str] = []
     doubled: list[str] = []
     client = Client()
@@ -58,7 +58,7 @@ def judge_revokes(record: Record, nodes: list[Node], path: str) -> None:
 
 
 def print_report(record: Record, lost: list[str], doubled: list[str], lease_millis: int) -> None:
-    print(f"\n{'revoked at → waited for':<26}{'revokes':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
+    print(f"\n{'revoked at → waited for':<26}{'number':>9}{'p50 ms':>9}{'p99 ms':>9}{'max ms':>9}")
     for name in DIRECTIONS:
         millis = sorted(revoke.seconds * 1000 for revoke in record.revokes if revoke.direction == name)
         if millis:
@@ -68,7 +68,7 @@ def print_report(record: Record, lost: list[str], doubled: list[str], lease_mill
     for kind, count in sorted(record.requests.items()):
         print(f"{kind:<36}{count:>9,}")
     print()
-    after = f"late passes, of {record.asked_after_revokes:,}"
+    after = f"revoked keys accepted, of {record.asked_after_revokes:,}"
     rows = [
         ("failed requests", record.failures),
         (after, record.late_passes),

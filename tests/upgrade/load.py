@@ -23,7 +23,7 @@ REVOKERS = 2
 ASKERS = 2
 ACCOUNTS = 4
 
-# After each revoke, the client sends requests with this many keys from earlier revokes.
+# After each revocation, the client sends requests with this many earlier revoked keys.
 ASKED_AGAIN = 3
 
 
@@ -73,7 +73,7 @@ class Load:
             thread.join()
 
     def go_on(self, revokes: int, purchases: int, seconds: float = 180) -> None:
-        """Waits for this many more revokes and purchases."""
+        """Waits for this many more revocations and purchases."""
         revokes_before, purchases_before = self.record.progress()
         deadline = time.monotonic() + seconds
         while True:
@@ -100,7 +100,7 @@ class Load:
     def _guarded(self, run: Callable[[int], None], number: int) -> None:
         try:
             run(number)
-        except Exception as error:  # The test must notice a client that ends.
+        except Exception as error:  # Without this line, the test would not notice a client that ended.
             self.record.failure(f"a client ended: {error!r}")
             raise
 
@@ -119,7 +119,8 @@ class Load:
         return Account(name, str(key["key"]))
 
     def _buy(self, number: int) -> None:
-        """Buys, and repeats some purchases at any node. The response to a repeat must be the same purchase."""
+        """Makes purchases, and repeats some of them at a random node. The response to a repeat must contain the
+        original purchase."""
         client = Client()
         order = 0
         while not self._stopped.is_set():
@@ -146,7 +147,7 @@ class Load:
         return answer
 
     def _ask(self, number: int) -> None:
-        """Sends requests with live keys, which every node must pass at any time."""
+        """Sends requests with live keys, which every node must accept at any time."""
         client = Client()
         while not self._stopped.is_set():
             account = self.accounts[number % len(self.accounts)]
@@ -179,7 +180,7 @@ class Load:
             if answer is not None and answer.status != 200:
                 self.record.failure(f"a new key at node {node}: {answer.status}")
         began = time.monotonic()
-        revoked = self.send(client, "revokes", at, "POST", f"{path}/{key['id']}/revoke", self.admin, {})
+        revoked = self.send(client, "revocations", at, "POST", f"{path}/{key['id']}/revoke", self.admin, {})
         seconds = time.monotonic() - began
         if revoked is None or revoked.status != 200:
             self.record.failure(f"a key was not revoked at node {at}: {revoked}")
@@ -190,12 +191,13 @@ class Load:
             for dead in keys:
                 answer = self._authorize(client, "verifications of revoked keys", node, dead)
                 if answer is not None:
-                    self.record.asked_after_revoke(answer.status, f"revoked at node {at}, passed at node {node}")
+                    self.record.asked_after_revoke(answer.status, f"revoked at node {at}, accepted at node {node}")
         self.record.revoke(key["key"], Revoke(direction(at, others), seconds))
 
 
 def direction(at: Node, others: list[Node]) -> str:
-    """The direction, such as "old → new". If `others` have both versions, the version that `at` lacks counts."""
+    """The direction of a revocation, such as "old → new". If `others` contains nodes of both versions, the direction
+    names the version that differs from the version of `at`."""
     own = at.version.name
     different = [node.version.name for node in others if node.version.name != own]
     return f"{own} → {different[0] if different else own}"

@@ -24,12 +24,13 @@ COMMAND_SECONDS = 60
 # A node logs this line when it begins to serve, first with its own address, then with the address of its metrics.
 SERVING = re.compile(r"serving.*?address[\":=]+([0-9.]+):([0-9]+)")
 
-# Runs until its standard input ends, and then removes the directory. If this program is killed, the input ends too.
+# This shell script waits for the end of its standard input, and then removes the directory. The input ends even if
+# the test is killed.
 KEEP_POSTGRES = 'echo "$DATABASE_URL"; cat >/dev/null; rm -rf "$1"'
 
 
 class Broken(Exception):
-    """The test cannot continue, because a program failed or did not behave as required."""
+    """Raised if the test cannot continue, because a program failed or did not behave as required."""
 
 
 class Postgres:
@@ -43,7 +44,7 @@ class Postgres:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            # With this, Ctrl-C reaches only this program, which ends the nodes first.
+            # In a new session, Ctrl-C reaches only this program, which stops the nodes first.
             start_new_session=True,
         )
         assert self._process.stdout is not None
@@ -72,7 +73,7 @@ class Version:
         self.name = name
         self.binary = binary
         self.directory = postgres.directory
-        # No setting of the user may reach the programs.
+        # The programs must not inherit settings of the user.
         kept = {
             name: value
             for name, value in os.environ.items()
@@ -84,7 +85,8 @@ class Version:
             "TOLLGATE_LISTEN": "127.0.0.1:0",
             "TOLLGATE_METRICS_LISTEN": "off",
             "TOLLGATE_LEASE": f"{lease_millis}ms",
-            # With this, three nodes and a command fit into Postgres's default of 100 connections.
+            # With this setting, three nodes and a command need fewer connections than Postgres's default limit of
+            # 100.
             "TOLLGATE_DATABASE_CONNECTIONS": "8",
         }
 
@@ -164,7 +166,7 @@ class Node:
             connection.close()
 
     def terminate(self) -> None:
-        """Sends SIGTERM. The node finishes the requests in flight, and then ends."""
+        """Sends SIGTERM, and waits until the node has finished its requests in flight and exited."""
         self._process.terminate()
 
     def wait_until_ended(self) -> None:
@@ -176,7 +178,7 @@ class Node:
             raise Broken(f"node {self} ended with status {status} after SIGTERM\n{self.last_words()}")
 
     def kill(self) -> None:
-        """Kills the node, unless it has ended."""
+        """Kills the node, unless it has exited."""
         if self._process.poll() is None:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait()
@@ -187,7 +189,8 @@ class Node:
 
 
 def killed_with_this_program() -> list[str]:
-    """A prefix that makes the kernel kill a command if this program is killed. It is empty without `setpriv`."""
+    """Returns the start of a command line that makes the kernel kill a command if this program is killed. It is
+    empty if `setpriv` is not installed."""
     prefix = ["setpriv", "--pdeathsig", "KILL", "--"]
     if shutil.which(prefix[0]) is None:
         return []

@@ -16,7 +16,8 @@ class Purchase:
 
 @dataclass(frozen=True)
 class Revoke:
-    # The version of the node that revoked the key, and the version of the nodes that it waited for.
+    # From the version of the node that revoked the key to the version of the nodes that it waited
+    # for.
     direction: str
     seconds: float
 
@@ -53,7 +54,7 @@ class Record:
             self.revokes.append(revoke)
 
     def asked_after_revoke(self, status: int, where: str) -> None:
-        """Records a request with a revoked key that began after the revoke had returned."""
+        """Records a request with a revoked key that began after the revocation had returned."""
         with self._lock:
             self.asked_after_revokes += 1
             if status == 200:
@@ -62,6 +63,6 @@ class Record:
                 self.failures.append(f"{where}: status {status} instead of 401")
 
     def progress(self) -> tuple[int, int]:
-        """The number of revokes and the number of purchases so far."""
+        """The number of revocations and the number of purchases so far."""
         with self._lock:
             return len(self.revokes), len(self.purchases)

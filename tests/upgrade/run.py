@@ -3,9 +3,8 @@
     python3 tests/upgrade/run.py --old BINARY --new BINARY
 
 scripts/test-upgrade.sh builds both binaries and runs this program. It follows the steps of docs/src/how-to/upgrade.md.
-Needs only Python's standard library. The exit status is 1 if a request failed, a revoked key passed, or
-a purchase was lost or doubled.
-"""
+Needs only Python's standard library. The exit status is 1 if a request failed, a node accepted a
+revoked key, or a purchase was lost or doubled. """
 
 from __future__ import annotations
 
@@ -27,7 +26,7 @@ from record import Purchase, Record
 
 LEASE_MILLIS = 2000
 
-# How many revokes and purchases the clients make in each step.
+# How many revocations and purchases the test waits for in each step.
 REVOKES = 60
 PURCHASES = 300
 
@@ -105,7 +104,7 @@ class Upgrade:
         say("two nodes of the previous version have served the load")
         third = self.start("3", self.new)
         self.go_on()
-        say("a node of the new version has migrated the database, and has served beside the old nodes")
+        say("a node of the new version has migrated the database, and has served requests alongside the old nodes")
         self.stop(first)
         self.go_on()
         self.stop(second)
@@ -153,7 +152,7 @@ def main() -> None:
     parser.add_argument("--old", type=Path, required=True, help="the binary of the previous version")
     parser.add_argument("--new", type=Path, required=True, help="the binary of this version")
     arguments = parser.parse_args()
-    # These handlers end all programs if a signal ends this program.
+    # With these handlers, a signal raises an exception, so that `with` blocks stop all programs.
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
         signal.signal(number, leave)
     try:
