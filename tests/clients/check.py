@@ -26,7 +26,7 @@ TOOLS = WORK / "node_modules" / ".bin"
 # The time limit for one tool. Each tool needs only a few seconds.
 TOOL_SECONDS = 120
 
-# These disable telemetry and checks for newer versions.
+# These variables disable telemetry and checks for newer versions.
 QUIET = {
     "REDOCLY_TELEMETRY": "off",
     "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true",

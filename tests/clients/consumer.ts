@@ -98,7 +98,7 @@ export function isTransient(problem: Schemas["Problem"]): boolean {
   return problem.code === "unavailable" || problem.code === "request_timeout";
 }
 
-// Optional members can be left out. A closed set accepts no other value.
+// Optional members may be absent. A closed set accepts no other value.
 export const newKey: Schemas["CreateKeyRequest"] = { name: "trading bot 1", scopes: ["orders:write"] };
 export const rotation: Schemas["RotateKeyRequest"] = {};
 export const newHold: Schemas["CreateHoldRequest"] = { amount: "1.5" };
