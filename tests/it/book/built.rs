@@ -17,7 +17,7 @@ fn read(path: &Path) -> String {
     std::fs::read_to_string(root().join(path)).expect("a file of UTF-8")
 }
 
-/// The paths of the built pages, with their content.
+/// Reads the built pages. Maps each path to its content.
 fn pages() -> Vec<(PathBuf, String)> {
     let pages = files_below(Path::new(BOOK), "html").into_iter().map(|path| {
         let text = read(&path);
@@ -30,7 +30,7 @@ fn fault(path: &Path, line: usize, what: &str) -> String {
     format!("{}:{line}: {what}", path.display())
 }
 
-/// One sentence for each part of a page that the Content-Security-Policy forbids.
+/// Returns one sentence for each part of a page that the Content-Security-Policy forbids.
 fn forbidden(path: &Path, html: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for tag in tags(html) {
@@ -70,7 +70,7 @@ fn is_foreign(address: &str) -> bool {
     !address.starts_with("data:") && address.contains("//")
 }
 
-/// One sentence for each link to a page, a file or an id that is not in the book.
+/// Returns one sentence for each link to a page, a file or an id that is not in the book.
 fn broken_links(
     path: &Path,
     html: &str,
@@ -101,7 +101,7 @@ fn ids_of(html: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn built_pages_have_no_inline_script_no_inline_style_and_no_foreign_resource() {
+fn built_pages_have_no_inline_scripts_no_inline_styles_and_no_external_resources() {
     let pages = pages();
     assert!(!pages.is_empty(), "{BOOK} has no pages: run make docs");
     let faults = pages.iter().flat_map(|(path, html)| forbidden(path, html));
@@ -109,7 +109,7 @@ fn built_pages_have_no_inline_script_no_inline_style_and_no_foreign_resource() {
 }
 
 #[test]
-fn scripts_and_styles_of_the_book_evaluate_no_text_and_load_nothing_foreign() {
+fn scripts_and_styles_of_the_book_use_no_eval_and_load_no_external_resources() {
     let mut faults = Vec::new();
     for (extension, words) in
         [("js", ["eval(", "new Function", "import("]), ("css", ["@import", "http:", "https:"])]
@@ -130,7 +130,7 @@ fn scripts_and_styles_of_the_book_evaluate_no_text_and_load_nothing_foreign() {
 }
 
 #[test]
-fn links_of_built_pages_lead_to_pages_and_ids_of_the_book() {
+fn links_of_built_pages_have_existing_targets_in_the_book() {
     let pages = pages();
     let ids: BTreeMap<PathBuf, BTreeSet<String>> =
         pages.iter().map(|(path, html)| (path.clone(), ids_of(html))).collect();
@@ -140,7 +140,7 @@ fn links_of_built_pages_lead_to_pages_and_ids_of_the_book() {
 }
 
 #[test]
-fn built_page_has_one_main_heading_a_language_and_a_mark_in_the_table_of_contents() {
+fn built_page_has_one_main_heading_a_language_and_is_marked_in_the_table_of_contents() {
     let mut faults = Vec::new();
     for (path, html) in pages() {
         let tags = tags(&html);
@@ -158,7 +158,7 @@ fn built_page_has_one_main_heading_a_language_and_a_mark_in_the_table_of_content
 }
 
 #[test]
-fn forbidden_parts_of_a_page_are_found() {
+fn page_check_reports_inline_scripts_and_external_resources() {
     let html = "<!doctype html><!-- <script>x</script> --><a href='https://a.example'>a</a>\n\
         <script src=\"../theme/page.js\" defer></script><img src=\"data:image/png,x\" alt>\n\
         <script>x</script>\n\
@@ -177,7 +177,7 @@ fn forbidden_parts_of_a_page_are_found() {
 }
 
 #[test]
-fn broken_link_of_a_page_is_found() {
+fn page_check_reports_broken_links() {
     let page = Path::new("docs/book/how-to/a.html");
     let html = "<a href=\"#here\" id=\"here\"><a href=\"../b.html#there\"><a href=\"/docs\">\n\
         <a href=\"#gone\">\n\

@@ -1,4 +1,4 @@
-//! Every command and flag of Tollgate in the documents exists.
+//! Checks that every command and flag of Tollgate in the documents exists.
 
 use clap::{Command, CommandFactory as _};
 use tollgate::cli::Cli;
@@ -11,23 +11,24 @@ use super::{
 /// Languages of blocks that contain commands. Other blocks, such as `text`, contain output.
 const OF_COMMANDS: [&str; 6] = ["", "sh", "bash", "console", "ini", "systemd"];
 
-/// Words after which another command begins.
+/// Shell operators after which another command begins.
 const SEPARATORS: [&str; 8] = ["|", "||", "&", "&&", ";", "do", "then", "!"];
 
-/// Words that may precede the program.
+/// Words that may precede the program's name in a command.
 const PREFIXES: [&str; 4] = ["$", "exec", "env", "sudo"];
 
-/// Flags that stand alone in inline code and belong to another program.
+/// Flags of other programs that the documents mention without a command.
 const OF_OTHER_PROGRAMS: [&str; 2] = ["--locked", "--stop-timeout"];
 
 fn program() -> Command {
     let mut program = Cli::command();
-    // Adds --help, --version and the command `help`.
+    // Building the command adds --help, --version and the command `help`.
     program.build();
     program
 }
 
-/// The calls of Tollgate in a block, each as the words after the program's name.
+/// Finds the calls of Tollgate in a block. Returns the words after the program's name for each
+/// call.
 fn calls(block: &Block) -> Vec<(usize, Vec<String>)> {
     let mut found = Vec::new();
     for line in joined_lines(block) {
@@ -64,7 +65,7 @@ fn is_program(name: &str) -> bool {
     name == "tollgate" || name.ends_with("/tollgate")
 }
 
-/// The lines of a block. A line that ends with a backslash continues in the next one.
+/// Returns the lines of a block. Joins a line that ends with a backslash and the next line.
 fn joined_lines(block: &Block) -> Vec<Found> {
     let mut lines = Vec::new();
     let mut line = Found { line: block.line, text: String::new() };
@@ -81,12 +82,12 @@ fn joined_lines(block: &Block) -> Vec<Found> {
     lines
 }
 
-/// The fault in a call of Tollgate. `words` are the words after the program's name.
+/// Finds the fault in a call of Tollgate. `words` are the words after the program's name.
 fn fault_in_call<'a>(program: &Command, words: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut command = program;
     let mut name = "tollgate".to_owned();
     for word in words {
-        // A synopsis has its optional words in brackets.
+        // In a synopsis, optional words are in brackets.
         let word = word.trim_matches(['[', ']']);
         // `tollgate = …` is a line of a configuration file.
         if word == "--" || word == "=" || word.starts_with('#') {
@@ -111,7 +112,7 @@ fn fault_in_call<'a>(program: &Command, words: impl Iterator<Item = &'a str>) ->
     None
 }
 
-/// The name of a flag, given the text after `--`, which may end with a value.
+/// Extracts the name of a flag from the text after `--`, which may end with a value.
 fn flag_name(flag: &str) -> &str {
     let is_part = |c: char| c.is_ascii_alphanumeric() || c == '-';
     &flag[..flag.find(|c: char| !is_part(c)).unwrap_or(flag.len())]
@@ -132,7 +133,7 @@ fn is_placeholder(word: &str) -> bool {
     word.starts_with(['<', '{', '$', '…']) || word.chars().all(|c| c.is_ascii_uppercase())
 }
 
-/// One sentence for each command and flag in the document that does not exist.
+/// Returns one sentence for each command and flag in the document that does not exist.
 fn unknown_commands(document: &Document, program: &Command) -> Vec<String> {
     let mut faults = Vec::new();
     let blocks = document.blocks.iter();
@@ -169,7 +170,7 @@ fn every_command_and_flag_in_readme_and_book_exists() {
 }
 
 #[test]
-fn unknown_command_and_flag_are_found_in_blocks_and_inline_code() {
+fn check_reports_unknown_commands_and_flags_in_blocks_and_inline_code() {
     let text = "`tollgate serve --listen 1` `tollgate COMMAND --help` `--version` `pg_dump --x`\n\
         `tollgate sevre` `tollgate serve --lisetn=1` `--lisetn` `tollgate tenant lst | cat`\n\
         \n\

@@ -1,4 +1,4 @@
-//! Each problem code has a page in the reference.
+//! Checks that each problem code has a page in the reference.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,7 +13,7 @@ use super::{
     markdown::{Block, Document},
 };
 
-/// One sentence for each required part that the page of a code lacks.
+/// Returns one sentence for each required part that is missing on the page of a code.
 fn faults_of_page(page: &Document, code: ProblemCode) -> Vec<String> {
     let mut faults = Vec::new();
     let title = page.prose.lines().next().unwrap_or_default();
@@ -44,7 +44,8 @@ fn faults_of_page(page: &Document, code: ProblemCode) -> Vec<String> {
     faults
 }
 
-/// The JSON of a block `json`, and the body of a block `http`. `None` if there is no JSON.
+/// Extracts the JSON from a block `json`, or from the body of a block `http`. Returns `None` if the
+/// block has no JSON.
 fn example(block: &Block) -> Option<serde_json::Result<Value>> {
     let text = match block.language.as_str() {
         "json" => block.text.as_str(),
@@ -75,7 +76,7 @@ fn wrong_members(
 }
 
 #[test]
-fn every_problem_code_has_a_page_and_every_page_a_code() {
+fn every_problem_code_has_a_page_and_every_page_describes_a_code() {
     let folder = Path::new(BOOK_SOURCES).join("reference/errors");
     let codes: BTreeMap<String, ProblemCode> =
         ProblemCode::ALL.iter().map(|code| (format!("{code}.md"), *code)).collect();
@@ -98,7 +99,7 @@ fn every_problem_code_has_a_page_and_every_page_a_code() {
 }
 
 #[test]
-fn page_with_another_title_status_or_example_is_found() {
+fn check_reports_a_page_with_a_wrong_title_status_or_example() {
     let code = ProblemCode::NotFound;
     let page = |text: &str| Document::parse("a.md", text);
     let right = "# Not found\n\nStatus 404.\n\n```json\n\

@@ -1,10 +1,10 @@
-//! Finds and reads the documents for the rules.
+//! Finds and reads the documents that the rules check.
 
 use std::path::{Path, PathBuf};
 
 use super::markdown::Document;
 
-/// The sources of the book.
+/// The folder that contains the sources of the book.
 pub const BOOK_SOURCES: &str = "docs/src";
 
 pub fn root() -> &'static Path {
@@ -17,13 +17,13 @@ pub fn read(path: impl AsRef<Path>) -> Document {
     Document::parse(path, &text.unwrap_or_else(|error| panic!("{}: {error}", path.display())))
 }
 
-/// README and all pages of the book.
+/// Reads README and all pages of the book.
 pub fn readme_and_book() -> Vec<Document> {
     let pages = files_below(Path::new(BOOK_SOURCES), "md");
     [PathBuf::from("README.md")].into_iter().chain(pages).map(read).collect()
 }
 
-/// The sorted paths of all files with this extension in a folder and its subfolders. They are
+/// Lists all files with this extension in a folder and its subfolders. The paths are sorted, and
 /// relative to the root of the repository.
 pub fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -41,7 +41,7 @@ pub fn files_below(folder: &Path, extension: &str) -> Vec<PathBuf> {
     found
 }
 
-/// The path to which a relative link in the file `from` leads. `None` if that is outside of the
+/// Resolves a relative link in the file `from` to a path. Returns `None` if the path is outside the
 /// repository.
 pub fn resolve(from: &Path, link: &str) -> Option<PathBuf> {
     let mut path = from.parent()?.to_owned();
@@ -56,7 +56,7 @@ pub fn resolve(from: &Path, link: &str) -> Option<PathBuf> {
     Some(path)
 }
 
-/// Whether a link leads to another site, or to a path of the server.
+/// Whether a link points to another site, or to a path of the server.
 pub fn is_external(link: &str) -> bool {
     link.contains("://") || link.starts_with("mailto:") || link.starts_with('/')
 }

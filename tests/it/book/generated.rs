@@ -1,4 +1,4 @@
-//! The pages of the book's reference that `tollgate reference` prints.
+//! Checks the pages of the book's reference that `tollgate reference` prints.
 
 use std::path::Path;
 
@@ -57,7 +57,7 @@ fn every_operation_of_the_api_has_a_section() {
     }
 }
 
-/// The fragments of all links to a heading of the same page.
+/// Returns the fragments of all links to headings within the page.
 fn own_links(page: &str) -> impl Iterator<Item = &str> {
     page.split("](#").skip(1).map(|rest| rest.split(')').next().expect("the end of a link"))
 }

@@ -18,7 +18,7 @@ impl Tag {
     }
 }
 
-/// The opening tags of a page. Names are in lower case.
+/// Finds the opening tags of a page. Their names are in lower case.
 pub fn tags(html: &str) -> Vec<Tag> {
     let mut tags = Vec::new();
     let mut at = 0;

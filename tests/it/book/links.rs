@@ -1,4 +1,4 @@
-//! Every link to a file of the repository leads to a file and a heading that exist.
+//! Checks that every link to a file of the repository points to an existing file and heading.
 
 use std::{collections::BTreeSet, ffi::OsStr, path::Path};
 
@@ -7,7 +7,7 @@ use super::{
     markdown::Document,
 };
 
-/// The target of a path in the repository.
+/// What a path in the repository refers to.
 enum Target {
     Missing,
     /// A Markdown file with these ids.
@@ -25,7 +25,7 @@ fn look_up(path: &Path) -> Target {
     }
 }
 
-/// One sentence for each broken link of the document.
+/// Returns one sentence for each broken link of the document.
 fn broken_links(document: &Document, look_up: impl Fn(&Path) -> Target) -> Vec<String> {
     let links = document.links();
     let internal = links.iter().filter(|link| !is_external(&link.text));
@@ -50,28 +50,28 @@ fn broken(
         "" => document.path.clone(),
         file => match resolve(&document.path, file) {
             Some(path) => path,
-            None => return Some("leads out of the repository"),
+            None => return Some("points outside the repository"),
         },
     };
     if document.path.starts_with(BOOK_SOURCES) {
         let is_in_book = path.starts_with(BOOK_SOURCES)
             && matches!(path.extension().and_then(OsStr::to_str), Some("md" | "png" | "svg"));
         if !is_in_book {
-            return Some("leads out of the book, which has only pages and images of docs/src");
+            return Some("points outside the book, which contains only pages and images");
         }
     }
     match (look_up(&path), fragment) {
-        (Target::Missing, _) => Some("leads to a file that does not exist"),
+        (Target::Missing, _) => Some("points to a file that does not exist"),
         (Target::Document(ids), Some(id)) if !ids.contains(id) => {
-            Some("leads to a heading that does not exist")
+            Some("points to a heading that does not exist")
         }
-        (Target::Other, Some(_)) => Some("names a heading of a file that has none"),
+        (Target::Other, Some(_)) => Some("names a heading of a file that contains none"),
         _ => None,
     }
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading_that_exist() {
+fn every_link_points_to_an_existing_file_and_heading() {
     let others = ["CHANGELOG.md", "ARCHITECTURE.md", "CONTRIBUTING.md"].map(read);
     let documents = readme_and_book().into_iter().chain(others);
     let faults = documents.flat_map(|document| broken_links(&document, look_up));
@@ -79,7 +79,7 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
 }
 
 #[test]
-fn broken_link_is_found_with_its_line() {
+fn check_reports_a_broken_link_with_its_line() {
     let look_up = |path: &Path| match path.to_str() {
         Some("docs/src/a.md") => Target::Document(["there".to_owned()].into()),
         Some("docs/src/how-to/b.png" | "src/lib.rs") => Target::Other,

@@ -1,4 +1,4 @@
-//! Reads Markdown: blocks of code, inline code, links and headings, each with its line.
+//! Parses Markdown into code blocks, inline code, links and headings, each with its line number.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,23 +8,23 @@ use std::{
 
 /// A Markdown file.
 pub struct Document {
-    /// The path in the repository.
+    /// The path of the file in the repository.
     pub path: PathBuf,
     pub blocks: Vec<Block>,
-    /// The text, with spaces in place of blocks of code and comments. So the lines and offsets
-    /// match those of the file.
+    /// The text, in which spaces replace code blocks and comments. So line numbers and offsets
+    /// match the file.
     pub prose: String,
 }
 
 /// A fenced block of code.
 pub struct Block {
     pub language: String,
-    /// The line of the file where its text begins.
+    /// The line number at which its text begins.
     pub line: usize,
     pub text: String,
 }
 
-/// A part of a document, and the line where it begins.
+/// A part of a document, and the line at which it begins.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Found {
     pub line: usize,
@@ -61,12 +61,12 @@ impl Document {
         Self { path: path.as_ref().to_owned(), blocks, prose: without_comments(&prose) }
     }
 
-    /// A sentence about a line of this document.
+    /// Formats a sentence about a line of this document.
     pub fn fault(&self, line: usize, what: &str) -> String {
         format!("{}:{line}: {what}", self.path.display())
     }
 
-    /// The inline code, with spaces in place of line breaks.
+    /// Returns the inline code, in which spaces replace line breaks.
     pub fn inline_code(&self) -> Vec<Found> {
         let text = |range: Range<usize>| {
             let words = self.prose[range].trim_matches('`').split_whitespace();
@@ -76,7 +76,7 @@ impl Document {
         spans.map(|range| self.found(range.start, text(range))).collect()
     }
 
-    /// The targets of links and images.
+    /// Returns the targets of links and images.
     pub fn links(&self) -> Vec<Found> {
         let mut text = self.prose.clone();
         for range in code_spans(&self.prose) {
@@ -116,7 +116,8 @@ impl Document {
         headings
     }
 
-    /// The ids of the headings, as mdBook and GitHub generate them, and the ids that HTML tags set.
+    /// Returns the ids of the headings, as mdBook and GitHub generate them, and the ids that HTML
+    /// tags set.
     pub fn ids(&self) -> BTreeSet<String> {
         let mut ids = BTreeSet::new();
         let mut times: BTreeMap<String, usize> = BTreeMap::new();
@@ -144,12 +145,13 @@ impl Document {
     }
 }
 
-/// The line of this offset. The first line is 1.
+/// Returns the line number of this offset. The first line is 1.
 pub fn line_of(text: &str, offset: usize) -> usize {
     text[..offset].matches('\n').count() + 1
 }
 
-/// The fence that opens a block of code, and the words after it.
+/// Returns the fence that opens a code block, and the words after it. `None` if the line opens no
+/// block.
 fn opening_fence(line: &str) -> Option<(&str, &str)> {
     let mark = line.chars().next().filter(|mark| matches!(mark, '`' | '~'))?;
     let info = line.trim_start_matches(mark);
@@ -157,7 +159,7 @@ fn opening_fence(line: &str) -> Option<(&str, &str)> {
     (fence.len() >= 3 && !info.contains('`')).then_some((fence, info.trim()))
 }
 
-/// Replaces each byte of the text with a space. Line breaks stay.
+/// Replaces each byte of the text with a space, except line breaks.
 fn blank(text: &str) -> String {
     text.bytes().map(|byte| if byte == b'\n' { '\n' } else { ' ' }).collect()
 }
@@ -175,14 +177,15 @@ fn without_comments(text: &str) -> String {
     kept
 }
 
-/// The ranges of the inline code in the text, with its backticks.
+/// Finds the ranges of the inline code in the text, including its backticks.
 fn code_spans(text: &str) -> Vec<Range<usize>> {
     let ticks_at = |at: usize| text[at..].bytes().take_while(|byte| *byte == b'`').count();
     let mut spans = Vec::new();
     let mut at = 0;
     while let Some(start) = text[at..].find('`').map(|offset| at + offset) {
         let ticks = ticks_at(start);
-        // Inline code ends in the same paragraph, with as many backticks as at its start.
+        // Inline code ends in the paragraph in which it begins, with as many backticks as at its
+        // start.
         let paragraph_end = text[start..].find("\n\n").map_or(text.len(), |length| start + length);
         at = start + ticks;
         let mut from = at;
@@ -198,7 +201,7 @@ fn code_spans(text: &str) -> Vec<Range<usize>> {
     spans
 }
 
-/// The target of a link. `text` begins with the target.
+/// Reads the target of a link. `text` begins with the target.
 fn target(text: &str) -> &str {
     let text = text.trim_start();
     if let Some(rest) = text.strip_prefix('<') {
@@ -216,7 +219,8 @@ fn target(text: &str) -> &str {
     &text[..end.unwrap_or(text.len())]
 }
 
-/// The id of a heading: its text in lower case, without punctuation, with hyphens for spaces.
+/// Generates the id of a heading: its text in lower case, without punctuation, with hyphens for
+/// spaces.
 fn id_of(heading: &str) -> String {
     let mut text = String::new();
     let mut rest = heading;
@@ -239,7 +243,7 @@ fn found(line: usize, text: &str) -> Found {
 }
 
 #[test]
-fn blocks_inline_code_links_and_headings_have_their_lines() {
+fn parser_reports_the_line_of_each_block_inline_code_link_and_heading() {
     let text = "# One `a`: b & (c)\n\
         \n\
         Text `x\n\

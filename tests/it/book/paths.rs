@@ -1,4 +1,4 @@
-//! Every path of the API in README and the book is in the OpenAPI document.
+//! Checks that every path of the API in README and the book is in the OpenAPI document.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,7 +10,7 @@ use super::{
 const PREFIX: &str = "/v1/";
 const METHODS: [&str; 5] = ["GET", "PUT", "POST", "PATCH", "DELETE"];
 
-/// The paths of the API with their methods.
+/// Lists the paths of the API with their methods.
 type Paths = BTreeMap<String, BTreeSet<String>>;
 
 fn paths_of_the_api() -> Paths {
@@ -23,7 +23,8 @@ fn paths_of_the_api() -> Paths {
     paths
 }
 
-/// One sentence for each path in inline code or in a block of commands that does not exist.
+/// Returns one sentence for each path that does not exist, in inline code or in a block of
+/// commands.
 fn unknown_paths(document: &Document, paths: &Paths) -> Vec<String> {
     let mut faults = Vec::new();
     for code in document.inline_code() {
@@ -44,7 +45,7 @@ fn unknown_paths(document: &Document, paths: &Paths) -> Vec<String> {
     faults
 }
 
-/// The fault in the path at the start of `text`. `method` is the word before the path.
+/// Finds the fault in the path at the start of `text`. `method` is the word before the path.
 fn fault_in_path(method: Option<&str>, text: &str, paths: &Paths) -> Option<String> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || "/_-.{}$…<>*".contains(c);
     let shown = &text[..text.find(|c: char| !is_part(c)).unwrap_or(text.len())];
@@ -88,7 +89,7 @@ fn every_api_path_in_readme_and_book_exists() {
 }
 
 #[test]
-fn unknown_path_and_method_are_found() {
+fn check_reports_unknown_paths_and_methods() {
     let methods = |methods: &[&str]| -> BTreeSet<String> {
         methods.iter().map(|method| (*method).to_owned()).collect()
     };

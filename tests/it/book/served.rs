@@ -1,4 +1,4 @@
-//! The server serves the book at `/docs/book/`. Its pages need no more than its headers allow.
+//! The server serves the book at `/docs/book/`, with headers that allow all that its pages need.
 
 use std::path::Path;
 
@@ -87,7 +87,7 @@ async fn address_without_a_slash_redirects_and_unknown_pages_are_not_found() {
     app.send(get("/docs/swagger-ui.css")).await.expect(200);
 }
 
-/// The HTML files in a folder and in its subfolders.
+/// Lists the HTML files in a folder and in its subfolders.
 fn html_files(folder: &Path) -> Vec<(String, String)> {
     let mut files = Vec::new();
     for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -103,7 +103,7 @@ fn html_files(folder: &Path) -> Vec<(String, String)> {
 }
 
 #[test]
-fn pages_of_the_book_have_no_inline_script_or_style_sheet() {
+fn pages_of_the_book_have_no_inline_scripts_or_style_sheets() {
     let files = html_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/book"));
     assert!(!files.is_empty());
     for (path, source) in files {

@@ -1,4 +1,4 @@
-//! `SUMMARY.md` is the book's table of contents.
+//! Checks `SUMMARY.md`, which is the book's table of contents.
 
 use std::{
     collections::BTreeSet,
@@ -12,8 +12,8 @@ use super::{
     markdown::Document,
 };
 
-/// One sentence for each page that the table of contents lacks, for each entry without a page, and
-/// for each page with two entries.
+/// Returns one sentence for each page that the table of contents does not list, for each entry
+/// without a page, and for each page with two entries.
 fn missing_or_unknown_pages(summary: &Document, pages: &BTreeSet<PathBuf>) -> Vec<String> {
     let mut faults = Vec::new();
     let mut listed = BTreeSet::new();
@@ -36,7 +36,7 @@ fn summary_path() -> PathBuf {
 }
 
 #[test]
-fn table_of_contents_lists_every_page_and_no_other() {
+fn table_of_contents_lists_exactly_the_pages_that_exist() {
     let mut pages: BTreeSet<PathBuf> =
         files_below(Path::new(BOOK_SOURCES), "md").into_iter().collect();
     pages.remove(&summary_path());
@@ -60,7 +60,7 @@ fn table_of_contents_lists_problem_codes_in_their_order() {
 }
 
 #[test]
-fn missing_unknown_and_repeated_pages_are_found() {
+fn check_reports_missing_unknown_and_repeated_pages() {
     let text = "- [A](a.md)\n- [B](b.md)\n- [A](a.md)\n";
     let summary = Document::parse("docs/src/SUMMARY.md", text);
     let pages: BTreeSet<PathBuf> = ["docs/src/a.md", "docs/src/c.md"].map(PathBuf::from).into();

@@ -1,4 +1,4 @@
-//! A program reads every variable that the documents name.
+//! Checks that a program reads every environment variable that the documents name.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,8 @@ use super::{
 
 const PREFIX: &str = "TOLLGATE_";
 
-/// The variables of all settings, and those that `src/config/unknown.rs` lists for other programs.
+/// Lists the variables of all settings, and the variables of other programs in
+/// `src/config/unknown.rs`.
 fn known_variables() -> BTreeSet<String> {
     let source = include_str!("../../../src/config/unknown.rs");
     let (_, list) = source.split_once("const OF_OTHER_PROGRAMS").expect("the list");
@@ -19,8 +20,8 @@ fn known_variables() -> BTreeSet<String> {
     known
 }
 
-/// One sentence for each name with the prefix that no program reads. A name that ends with `_`, as
-/// in `TOLLGATE_MAX_…`, stands for all variables that begin with this name.
+/// Returns one sentence for each name that has the prefix, but that no program reads. A name that
+/// ends with `_`, as in `TOLLGATE_MAX_…`, stands for all variables that begin with this name.
 fn unknown_variables(document: &Document, known: &BTreeSet<String>) -> Vec<String> {
     let blocks = document.blocks.iter().map(|block| (block.line, block.text.as_str()));
     let mut faults = Vec::new();
@@ -57,7 +58,7 @@ fn every_variable_in_readme_and_book_exists() {
 }
 
 #[test]
-fn unknown_variable_is_found_in_text_and_code() {
+fn check_reports_an_unknown_variable_in_text_and_code() {
     let known: BTreeSet<String> =
         ["TOLLGATE_LISTEN".to_owned(), "TOLLGATE_MAX_HEADERS".to_owned()].into();
     let text = "`TOLLGATE_LISTEN` TOLLGATE_MAX_… TOLLGATE_\n`TOLLGATE_LISTN`\n\n```sh\n\
