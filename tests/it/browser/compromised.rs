@@ -1,4 +1,4 @@
-//! An owner reports a key as compromised.
+//! An account owner reports a key as compromised.
 
 use serde_json::json;
 

@@ -1,4 +1,5 @@
-//! Starts chromedriver for one test, and sends it the commands that only chromedriver has.
+//! Starts chromedriver for one test, and sends it commands that the WebDriver standard does not
+//! include.
 
 use std::{
     io::{BufRead as _, BufReader},
@@ -54,18 +55,18 @@ impl Driver {
         self.command("goog/cdp/execute", body).await
     }
 
-    /// The console messages since the last call.
+    /// Returns the console messages since the last call.
     pub async fn console(&self) -> Vec<Value> {
         let log = self.command("se/log", json!({"type": "browser"})).await;
         log.as_array().expect("a list").clone()
     }
 
-    /// The directory of downloaded files.
+    /// The directory to which the browser downloads files.
     pub fn downloads(&self) -> PathBuf {
         downloads(&self.process.directory)
     }
 
-    /// A PNG of the whole page.
+    /// Takes a screenshot of the whole page. Returns a PNG.
     pub async fn screenshot(&self) -> Vec<u8> {
         let metrics = self.devtools("Page.getLayoutMetrics", json!({})).await;
         let size = &metrics["cssContentSize"];
@@ -103,7 +104,7 @@ impl Chromedriver {
             let (_, port) = line.split_once("started successfully on port ")?;
             port.trim_end_matches('.').parse().ok()
         });
-        // If nobody reads the further output, the pipe fills up and chromedriver blocks.
+        // Without this thread, the pipe would fill up and block chromedriver.
         std::thread::spawn(move || lines.for_each(drop));
         (process, port.expect("a port in the output of chromedriver"))
     }
@@ -120,7 +121,7 @@ impl Drop for Chromedriver {
     }
 }
 
-/// A command that is not in the WebDriver standard.
+/// A command that the WebDriver standard does not include.
 #[derive(Debug)]
 struct ChromeCommand {
     /// Relative to the path of the session.
@@ -157,7 +158,8 @@ fn capabilities(directory: &Path, scripts: Scripts) -> Value {
         "--lang=en-GB".to_owned(),
     ];
     if getuid().is_root() {
-        // Chromium's sandbox refuses root. The tests load only our own pages.
+        // Chromium's sandbox does not work as root. The sandbox can be off, because the tests load
+        // only our own pages.
         arguments.push("--no-sandbox".to_owned());
     }
     let mut preferences = json!({

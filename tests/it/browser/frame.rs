@@ -1,4 +1,4 @@
-//! The frame around every page: the sidebar, the theme, and the buttons that copy ids.
+//! The elements of every page: the sidebar, the theme switch, and the buttons that copy ids.
 
 use serde_json::json;
 
@@ -20,8 +20,8 @@ async fn start(scripts: Scripts) -> World {
     world
 }
 
-/// Edges of the navigation and of the content: [right edge of the navigation, bottom edge of the
-/// navigation, left edge of the content, top edge of the content].
+/// Measures the layout: [right edge of the navigation, bottom edge of the navigation, left edge of
+/// the content, top edge of the content].
 async fn places(world: &World) -> [f64; 4] {
     let script = "const [nav, main] = ['#sections', '#main']
             .map(part => document.querySelector(part).getBoundingClientRect());
@@ -62,7 +62,7 @@ async fn first_visit_shows_what_to_do_in_three_steps(scripts: Scripts) {
     world.check_console().await;
 }
 
-/// Whether the page shows the dark theme, judged by the colour of its background.
+/// Whether the page has a dark background.
 async fn is_dark(world: &World) -> bool {
     let color = "const parts = getComputedStyle(document.body).backgroundColor.match(/[\\d.]+/g);
         return parts.slice(0, 3).map(Number).reduce((a, b) => a + b) < 384";
@@ -74,7 +74,7 @@ async fn stored_theme(world: &World) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn theme_follows_the_system_until_the_viewer_chooses_another() {
+async fn theme_follows_the_system_until_the_user_chooses_the_other_theme() {
     let world = start(Scripts::On).await;
     for (system, dark) in [("light", false), ("dark", true)] {
         world.set_viewport(1280, system).await;
@@ -85,12 +85,12 @@ async fn theme_follows_the_system_until_the_viewer_chooses_another() {
     assert!(!is_dark(&world).await);
     assert_eq!(stored_theme(&world).await, json!("light"));
     world.find("#theme[aria-label='Use the dark theme']").await;
-    // The choice also applies to other pages, and to pages for visitors who are signed out.
+    // The choice also applies to other pages, including pages for signed-out visitors.
     for path in ["/dashboard/balance", "/dashboard/tronagg/login", "/dashboard/keys"] {
         world.open(path).await;
         assert!(!is_dark(&world).await, "{path}");
     }
-    // The choice equals the system's preference now, so the pages follow the system again.
+    // The choice now equals the system's preference, so the pages follow the system again.
     world.set_viewport(1280, "light").await;
     world.click("#theme").await;
     assert!(is_dark(&world).await);
@@ -102,7 +102,7 @@ async fn theme_follows_the_system_until_the_viewer_chooses_another() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn id_is_copied_by_its_button() {
+async fn copy_button_copies_the_id() {
     let world = start(Scripts::On).await;
     let key = world.app.key(&world.app.tronagg, WALLET).await;
     world.call(key.buy("1.5")).await.expect(201);

@@ -1,4 +1,4 @@
-//! An owner finds an open hold and voids it.
+//! An account owner finds an open hold and voids it.
 
 use serde_json::json;
 
@@ -41,7 +41,7 @@ async fn owner_finds_an_open_hold_and_voids_it_after_a_confirmation_page(scripts
     world.is_at("/dashboard/holds").await;
     assert_eq!(status().await, "open");
 
-    // The page of the key lists the hold too.
+    // The page of the key also lists the hold.
     world.open(&format!("/dashboard/keys/{}", key.id)).await;
     world.click(&void).await;
     world.click("#confirm-void").await;

@@ -1,4 +1,4 @@
-//! An owner creates, changes, rotates and revokes keys.
+//! An account owner creates, changes, rotates and revokes keys.
 
 use serde_json::{Value, json};
 use time::Duration;
@@ -31,7 +31,7 @@ async fn key(world: &World, name: &str) -> NewKey {
     world.app.key_with(&world.app.tronagg, WALLET, json!({"name": name})).await
 }
 
-/// The keys of the account, as the tenant sees them.
+/// Lists the keys of the account with the tenant's admin key.
 async fn list_keys(world: &World, status: &str) -> Vec<Value> {
     let path = format!("/v1/accounts/{WALLET}/keys?status={status}");
     let answer = world.call(world.app.tronagg.call("GET", &path)).await.expect(200);
@@ -80,7 +80,7 @@ async fn key_is_created_copied_used_and_revoked(scripts: Scripts) {
     assert!(made["expires_at"].is_string(), "{made}");
     assert_eq!(made["spend_limit"]["amount"], "10.500000");
 
-    // A reload neither shows the key again nor creates another key.
+    // A reload does not show the key again and does not create another key.
     world.reload().await;
     assert!(!world.source().await.contains(&key));
     assert_eq!(list_keys(&world, "all").await.len(), 1);

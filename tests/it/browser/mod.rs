@@ -1,5 +1,5 @@
-//! Tests of the dashboard in headless Chromium. They run every flow with and without JavaScript,
-//! and open every page at several widths, light and dark.
+//! Tests of the dashboard in headless Chromium. They run every flow with and without JavaScript.
+//! They open every page at several widths, in the light and in the dark theme.
 //!
 //! `scripts/ensure-chromium.sh` and `scripts/ensure-axe.sh` install what these tests need. The
 //! tests save screenshots to `target/screenshots/`.
@@ -16,7 +16,7 @@ mod rights;
 mod sign_in;
 mod world;
 
-/// Makes two tests of each function: one with JavaScript and one without it.
+/// Creates two tests for each function: one with JavaScript and one without it.
 macro_rules! with_and_without_javascript {
     ($($name:ident),+ $(,)?) => {
         mod with_javascript {

@@ -1,5 +1,6 @@
-//! Opens every page at several widths, light and dark. No page is wider than its window, axe finds
-//! no violation, and the console stays empty. The tests save a screenshot of each page.
+//! Opens every page at several widths, in the light and in the dark theme. No page is wider than
+//! its window, axe finds no violation, and the console stays empty. The tests save a screenshot of
+//! each page.
 
 use std::collections::BTreeSet;
 
@@ -40,7 +41,7 @@ pub async fn open_and_check_page(world: &World, name: &str, path: &str) {
     check_page(world, name).await;
 }
 
-/// The keys of an account that has been in use for some weeks.
+/// Creates the keys of an account that has been in use for some weeks.
 struct SampleKeys {
     bot: NewKey,
     leaked: NewKey,
@@ -109,10 +110,10 @@ async fn buy(world: &World, bot: &NewKey, leaked: &NewKey) {
     world.call(refund.json(body)).await.expect(201);
 }
 
-/// Spreads purchases and calls over the last day, so that the charts have something to show.
+/// Spreads purchases and calls over the last day, so that the charts show more than one bar.
 async fn spread_over_a_day(world: &World, keys: &[&NewKey]) {
     let mut tx = world.app.pool.begin().await.expect("a transaction");
-    // Triggers on these tables refuse changes. This setting disables the triggers.
+    // Triggers on these tables reject changes. This setting disables the triggers.
     let backdate = "SET LOCAL session_replication_role = replica;
         UPDATE ledger_entries SET created_at = created_at
             - ((SELECT max(seq) FROM ledger_entries) - seq) * interval '34 minutes';
@@ -160,7 +161,7 @@ async fn key_pages(scripts: Scripts) {
     world.find("#new-key").await;
     check_page(&world, "key-compromised-done").await;
 
-    // The replacement has taken the place of the leaked key, so one place is left.
+    // The replacement uses the place of the leaked key, so the account can create one more key.
     open_and_check_page(&world, "new-key", "/dashboard/keys/new").await;
     world.click("#access-custom").await;
     world.select("#expires", "date").await;
@@ -192,7 +193,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     check_page(world, "key-rotated").await;
     open_and_check_page(world, "key-in-grace", &of(bot, "")).await;
 
-    // A reload of the response sends the same token again.
+    // A reload of the response sends the form's token again.
     world.open(&of(watcher, "/rotate")).await;
     let script = "document.querySelector('#rotate-form [name=form]').value = arguments[0]";
     world.client().execute(script, vec![token]).await.expect("the script runs");
@@ -228,7 +229,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
 async fn other_pages(scripts: Scripts) {
     let world = World::start(scripts).await;
     let SampleKeys { bot, .. } = create_sample_account(&world).await;
-    // This account has no history.
+    // This account has no keys, purchases or events.
     world.app.account(&world.app.tronagg, OTHER_WALLET, "0").await;
     let link = world.link(&world.app.tronagg, OTHER_WALLET).await;
     open_and_check_page(&world, "enter", &link).await;
@@ -329,7 +330,7 @@ async fn other_pages(scripts: Scripts) {
     check_page(&world, "sign-in-too-many").await;
 }
 
-/// A screenshot of a part of the open page, to use as a logo.
+/// Takes a screenshot of a part of the open page, to use as a logo.
 async fn logo(world: &World) -> Value {
     let clip = json!({"x": 0, "y": 0, "width": 64, "height": 32, "scale": 1});
     let parameters = json!({"format": "png", "clip": clip});
@@ -356,7 +357,7 @@ page_tests!(
 async fn api_documentation_works_under_its_content_security_policy() {
     let world = World::start(Scripts::On).await;
     world.open("/docs/").await;
-    // The page has loaded the document, so an operation can be opened.
+    // The page has loaded the OpenAPI document, so an operation can be opened.
     world.click(".opblock-summary-control").await;
     world.find(".opblock-body").await;
     // The browser reports violations of the policy on the console.

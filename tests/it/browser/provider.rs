@@ -1,4 +1,4 @@
-//! A stub of the wallet TronLink in the browser. The test chooses the signature.
+//! A stub of the browser wallet TronLink. The test supplies the signature.
 
 use serde_json::json;
 

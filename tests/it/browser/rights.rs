@@ -1,4 +1,4 @@
-//! A session shows only what the permissions of the admin key behind its link allow.
+//! A session shows only what the permissions of the admin key that created its link allow.
 
 use serde_json::{Value, json};
 
@@ -32,13 +32,13 @@ async fn start(scripts: Scripts, permissions: &[&str]) -> (World, NewKey) {
     (world, key)
 }
 
-/// The paths that the navigation links to.
+/// Returns the paths that the navigation links to.
 async fn navigation(world: &World) -> Value {
     world.find("nav").await;
     world.run("return [...document.querySelectorAll('nav a')].map(a => a.pathname)").await
 }
 
-/// Asserts that no link and no form of the page has an address that matches this expression.
+/// Asserts that no link and no form of the page points to an address that matches this expression.
 async fn assert_leads_nowhere(world: &World, expression: &str) {
     let targets = format!(
         "return [...document.querySelectorAll('a[href], form')]

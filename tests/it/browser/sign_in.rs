@@ -1,4 +1,4 @@
-//! Owners sign in by link or by wallet, and sign out.
+//! Account owners sign in by link or by wallet, and sign out.
 
 use serde_json::json;
 
@@ -79,7 +79,7 @@ async fn link_without_a_referrer_signs_in_only_after_a_confirmation_page(scripts
     world.check_console().await;
 }
 
-/// The names of the browser's cookies.
+/// Returns the names of the browser's cookies.
 async fn cookies(world: &World) -> Vec<String> {
     let cookies = world.client().get_all_cookies().await.expect("the cookies");
     cookies.iter().map(|cookie| cookie.name().to_owned()).collect()
@@ -110,10 +110,10 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     let right = wallet.sign(&first);
     let spent = nonce(&world).await;
 
-    // The signature is from the wallet of another account.
+    // The wallet of another account has signed the message.
     provider::submit_signature(&world, &Wallet::of(2).sign(&first)).await;
     assert_signature_refused(&world, &spent).await;
-    // The signature is right, but the failed attempt has used up the nonce.
+    // The signature is valid, but the failed attempt has used up the nonce.
     let fresh = nonce(&world).await;
     provider::message(&world).await;
     let script = "document.querySelector('#signature-form [name=nonce]').value = arguments[0]";
@@ -126,7 +126,7 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     times::age_sign_ins(&world.app, "5 minutes").await;
     provider::submit_signature(&world, &wallet.sign(&message)).await;
     assert_signature_refused(&world, &late).await;
-    // The signature has the format of old wallets.
+    // This signature has the format of old wallets.
     let old = nonce(&world).await;
     let message = provider::message(&world).await;
     provider::submit_signature(&world, &wallet.sign_legacy(&message)).await;
@@ -134,7 +134,7 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
 
     world.open("/dashboard/keys").await;
     world.is_at("/dashboard/signed-out").await;
-    // After that, a valid signature is still accepted.
+    // Afterwards, a valid signature is accepted.
     let message = provider::request_message(&world, WALLET).await;
     provider::submit_signature(&world, &wallet.sign(&message)).await;
     world.is_at("/dashboard/keys").await;

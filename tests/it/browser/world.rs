@@ -1,4 +1,4 @@
-//! A service on a port, and a browser that uses it.
+//! Runs a service on a port, and a browser that uses the service.
 
 use std::{net::SocketAddr, path::Path, time::Duration};
 
@@ -59,12 +59,12 @@ impl World {
         answer.expect("no panic")
     }
 
-    /// The status of a request with this key.
+    /// Sends a request with this key. Returns the status of the response.
     pub async fn status(&self, key: &str) -> u16 {
         self.call(Call::new("GET", "/v1/me").header("X-API-Key", key)).await.status
     }
 
-    /// A new link to the account, as the tenant's backend gets it.
+    /// Requests a new link to the account, as the tenant's backend does.
     pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
         self.link_with(tenant, json!({"account": account})).await
     }
@@ -74,13 +74,13 @@ impl World {
         made.expect(201).text("/url").to_owned()
     }
 
-    /// Signs in to the account by a link.
+    /// Signs in to the account with a link.
     pub async fn sign_in_by_link(&self, tenant: &TestTenant, account: &str) {
         let link = self.link(tenant, account).await;
         self.open_link(&link).await;
     }
 
-    /// Opens a link as after a click in a chat, and confirms it on the confirmation page.
+    /// Opens a link as after a click in a chat, and submits the confirmation page.
     pub async fn open_link(&self, link: &str) {
         self.open(link).await;
         self.click("#continue-as").await;
@@ -110,7 +110,7 @@ impl World {
         self.client().refresh().await.expect("a reload");
     }
 
-    /// The first matching element. Waits until there is one.
+    /// Waits for a matching element. Returns the first one.
     pub async fn find(&self, selector: &str) -> Element {
         let wait = self.client().wait().at_most(PATIENCE).every(Duration::from_millis(20));
         match wait.for_element(Locator::Css(selector)).await {
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Types into a field, after clearing it.
+    /// Clears a field and types into it.
     pub async fn fill(&self, selector: &str, text: &str) {
         let field = self.find(selector).await;
         field.clear().await.expect("a field");
@@ -148,7 +148,7 @@ impl World {
         self.find(selector).await.text().await.expect("a text")
     }
 
-    /// Waits until the browser is at this path. The query may be any.
+    /// Waits until the browser is at this path, with any query.
     pub async fn is_at(&self, path: &str) {
         let is_there = async || {
             let url = self.client().current_url().await;
@@ -178,7 +178,7 @@ impl World {
         done.expect("a field");
     }
 
-    /// The source of the page, including invisible parts.
+    /// Returns the source of the page, including invisible parts.
     pub async fn source(&self) -> String {
         self.client().source().await.expect("a page")
     }
@@ -199,7 +199,7 @@ impl World {
         done.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Downloads the file of a link.
+    /// Downloads the file that a link points to.
     pub async fn download(&self, selector: &str) -> String {
         let downloads = self.driver.downloads();
         let _ = std::fs::remove_dir_all(&downloads);
@@ -228,7 +228,7 @@ impl World {
     }
 }
 
-/// Checks that every page must pass.
+/// Checks for all pages.
 impl World {
     /// Asserts that the console has no messages except about responses with a 4xx status.
     pub async fn check_console(&self) {
