@@ -14,7 +14,8 @@ async fn revoking_an_admin_key_waits_for_every_node() {
     let text = app.tronagg.admin_key_with(app, &["audit"]).await;
     let keys = app.store.list_admin_keys(tenant).await.expect("a list");
     let mut node = PlayedNode::join(&app.pool).await;
-    // The second call waits too, because the first one may not have returned to its client.
+    // A second call waits too, because the response to the first call may not have reached its
+    // client.
     for _ in 0..2 {
         let origin = Origin::cli();
         let revoke = app.store.revoke_admin_key(tenant, keys[0].id, &origin);
@@ -83,7 +84,8 @@ async fn ending_the_sessions_of_a_tenant_announces_each_account_and_waits_once()
     node.acknowledge(&last.expect("three changes")).await;
     let ended = within_patience("the sessions end", end).await.expect("no panic");
     assert_eq!(ended.expect("the sessions end"), 1);
-    // A second call ends no session, but waits too, because the first call may have failed.
+    // A second call ends no session. It waits too, because the first call may have failed before
+    // all nodes acknowledged it.
     let origin = Origin::cli();
     let again = app.store.end_dashboard_sessions_of_tenant(tenant, &origin);
     let ended = node.acknowledge_change_of("sessions", tenant, again).await;

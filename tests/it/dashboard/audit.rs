@@ -11,7 +11,7 @@ async fn events(site: &Site) -> Vec<Value> {
     answer.data().iter().rev().cloned().collect()
 }
 
-/// The audit events, except for the first `number`.
+/// Returns the audit events, except for the first `number` events.
 async fn events_after(site: &Site, number: usize) -> Vec<Value> {
     events(site).await.split_off(number)
 }

@@ -94,7 +94,7 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     let id = keys.data()[0]["id"].as_str().expect("an id").to_owned();
     let form = path(&key, "compromised");
     let form_page = owner.get(&form).await.expect(200);
-    // A form that was opened before the rotation may still request a replacement.
+    // A form that was opened before the rotation may still submit a request for a replacement.
     let done = owner.send_form(&form_page, &form, &[("replace", "on")]).await.expect(200);
     for page in [&form_page, &done] {
         page.says("Its replacement still works");
@@ -113,7 +113,7 @@ async fn rotated_key_is_replaced_only_after_its_successor_is_revoked() {
     done.does_not_say("We did not create a new key");
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     let me = site.api(me).await.expect(200);
-    // The new key does not inherit the end of the old key's grace period.
+    // The expiry of the new key is not the end of the old key's grace period.
     assert!(me.json["key"]["expires_at"].is_null(), "{me:?}");
 }
 
@@ -174,7 +174,7 @@ async fn purchases_of_a_key_can_be_filtered_by_day_and_downloaded() {
     let form = path(&key, "compromised");
     let page = owner.submit(&form, &form, &[("since", "last week")]).await.expect(400);
     assert!(page.source.contains("id=\"since-error\""), "{page:?}");
-    // The refused form has not revoked the key.
+    // The refused form did not revoke the key.
     site.api(key.call("GET", "/v1/me")).await.expect(200);
     let done = owner.submit(&form, &form, &[("since", yesterday.as_str())]).await.expect(200);
     done.says("late");
@@ -221,7 +221,7 @@ async fn statement_can_be_filtered_and_downloaded() {
             assert!(wrong.source.contains(&format!("id=\"{field}-error\"")), "{query}: {wrong:?}");
         }
     }
-    // The smallest possible cursor is accepted too.
+    // The page also accepts the smallest possible cursor.
     owner.get(&format!("/dashboard/balance?cursor={}", i64::MIN)).await.expect(200);
     site.app.check_ledger().await;
 }

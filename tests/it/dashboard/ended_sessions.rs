@@ -31,7 +31,7 @@ const LOGIN: &str = "/dashboard/tronagg/login";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 const KEYS: &str = "/dashboard/keys";
 
-/// An admin key of TronAgg that creates links.
+/// An admin key of TronAgg that can create links.
 struct Maker {
     text: String,
     id: AdminKeyId,
@@ -86,14 +86,14 @@ async fn assert_ended(site: &Site, visitor: &mut Visitor) {
     elsewhere.get(KEYS).await.expect_redirect(SIGNED_OUT);
 }
 
-/// The newest audit event of the tenant.
+/// Reads the newest audit event of the tenant.
 async fn newest_event(site: &Site) -> Value {
     let call = site.app.tronagg.call("GET", "/v1/audit-events?limit=1");
     site.api(call).await.expect(200).data()[0].clone()
 }
 
 #[tokio::test]
-async fn links_and_sessions_end_when_the_admin_key_that_made_them_is_revoked() {
+async fn links_and_sessions_end_when_the_admin_key_that_created_them_is_revoked() {
     let site = Site::start().await;
     site.app.wallet("5").await;
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "existing"})).await.expect(200);
@@ -119,10 +119,10 @@ async fn links_and_sessions_end_when_the_admin_key_that_made_them_is_revoked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoking_an_admin_key_cuts_off_its_running_exports() {
+async fn revoking_an_admin_key_aborts_its_running_exports() {
     let site = Site::start().await;
     site.app.wallet("5").await;
-    // An export reads the entries in chunks. These are more entries than fit into one chunk.
+    // An export reads the entries in chunks. These entries do not fit into one chunk.
     site.app.add_credits(2500).await;
     let maker = maker(&site).await;
     let owner = site.owner_by_link(&maker.link(&site, WALLET).await).await;
@@ -138,7 +138,7 @@ async fn revoking_an_admin_key_cuts_off_its_running_exports() {
         ),
         get("/dashboard/balance.csv", &format!("Cookie: tollgate_session={}", owner.session())),
     ];
-    // A complete response ends with this chunk.
+    // In HTTP/1.1, a complete response ends with this chunk.
     let last_chunk = "\r\n0\r\n\r\n";
     for request in &requests {
         let export = exchange(address, request.as_bytes()).await;
@@ -150,7 +150,8 @@ async fn revoking_an_admin_key_cuts_off_its_running_exports() {
     let mut lock = site.app.pool.begin().await.expect("a transaction");
     let credits = "LOCK TABLE credits IN ACCESS EXCLUSIVE MODE";
     sqlx::query(credits).execute(&mut *lock).await.expect("the lock is acquired");
-    // An HTTP/1.0 client treats the orderly end of a connection as the end of the response.
+    // An HTTP/1.0 client treats the regular close of a connection as the end of the response. So
+    // the service must reset the connection.
     let old = requests[0].replace("HTTP/1.1", "HTTP/1.0");
     let old = tokio::spawn(async move {
         let mut stream = TcpStream::connect(address).await.expect("a connection");
@@ -189,7 +190,7 @@ async fn form_creates_no_key_after_the_admin_key_of_its_session_is_revoked() {
     maker.revoke(&site).await;
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
     owner.send_form(&page, new, &fields).await.expect(401);
-    // The store refuses the form even if the handler read the session before the revoke.
+    // The store refuses the form even if the handler read the session before the revocation.
     let form = entropy::new_session_token().expect("randomness");
     let claim = FormClaim { session, form: &form };
     let (tenant, origin) = (&site.app.tronagg.tenant, Origin::cli());
@@ -213,7 +214,7 @@ async fn listen_patiently(site: &Site) -> Listening {
     listen(&site.app, limits, ServerLimits::default()).await
 }
 
-/// The page of a form, the path that the form is sent to, and its fields.
+/// A form: the path of its page, the path to which the browser submits it, and its fields.
 type SlowForm<'a> = (&'a str, &'a str, &'a [(&'a str, &'a str)]);
 
 /// Begins to submit one form of each kind. Each form would change something.
@@ -256,7 +257,7 @@ async fn begin_forms(
     begun
 }
 
-/// All rows that the forms could change.
+/// Reads all rows that the forms could change.
 async fn changeable(site: &Site) -> Vec<String> {
     let mut rows = Vec::new();
     for query in [
@@ -342,7 +343,7 @@ async fn suspending_an_account_ends_its_sessions_and_a_new_link_opens_one() {
     for owner in [&mut again, &mut wallet_again] {
         owner.get(KEYS).await.expect(200).says("This account is suspended.");
     }
-    // Neither a second suspension nor the activation ends the new sessions.
+    // Neither another suspension nor the reactivation of the account ends the new session.
     set_status(&site, "suspended").await;
     set_status(&site, "active").await;
     again.get(KEYS).await.expect(200);
@@ -411,7 +412,7 @@ async fn operator_ends_all_sessions_of_a_tenant_and_of_no_other() {
 }
 
 #[tokio::test]
-async fn link_that_is_used_while_its_account_is_suspended_leaves_no_session() {
+async fn link_that_is_used_during_the_suspension_of_its_account_opens_no_session() {
     for suspend_first in [false, true] {
         let site = Site::start().await;
         site.app.wallet("0").await;
@@ -436,7 +437,7 @@ async fn link_that_is_used_while_its_account_is_suspended_leaves_no_session() {
 }
 
 #[tokio::test]
-async fn link_that_is_used_while_its_admin_key_is_revoked_leaves_no_session() {
+async fn link_that_is_used_during_the_revocation_of_its_admin_key_opens_no_session() {
     let site = Site::start().await;
     site.app.wallet("0").await;
     let maker = maker(&site).await;
@@ -448,7 +449,8 @@ async fn link_that_is_used_while_its_admin_key_is_revoked_leaves_no_session() {
         visitor.send_form(&page, "/dashboard/enter", &[]).await;
         visitor
     };
-    // The service checks the link before the revoke, and marks it as used after the revoke.
+    // The service checks the link before the revocation, and marks the link as used after the
+    // revocation.
     let revoke = async {
         site.app.wait_until_blocked(1).await;
         maker.revoke(&site).await;
@@ -458,13 +460,13 @@ async fn link_that_is_used_while_its_admin_key_is_revoked_leaves_no_session() {
     visitor.get(KEYS).await.expect_redirect(SIGNED_OUT);
 }
 
-/// Runs an operation once exactly `number` transactions wait for the lock.
+/// Waits until exactly `number` transactions wait for the lock, and then runs an operation.
 async fn once_blocked<T>(site: &Site, number: i64, operation: impl Future<Output = T>) -> T {
     site.app.wait_until_blocked(number).await;
     operation.await
 }
 
-/// Releases the lock once exactly `number` transactions wait for it.
+/// Waits until exactly `number` transactions wait for the lock, and then releases it.
 async fn release_at(site: &Site, lock: sqlx::Transaction<'static, sqlx::Postgres>, number: i64) {
     site.app.wait_until_blocked(number).await;
     lock.commit().await.expect("the commit succeeds");

@@ -1,4 +1,4 @@
-//! Sign-in by a link that the tenant's backend requests.
+//! Sign-in with a link that the tenant's backend has requested.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,7 +22,7 @@ const ENTER: &str = "/dashboard/enter";
 const PLATFORM: &str = "https://app.tronagg.example";
 
 #[tokio::test]
-async fn link_opens_a_session_of_its_account_only_once() {
+async fn link_opens_one_session_of_its_account_and_cannot_be_reused() {
     let site = Site::start().await;
     let wallet = site.app.wallet("12.5").await;
     let call = site.app.tronagg.call("POST", "/v1/dashboard-links");
@@ -134,7 +134,7 @@ async fn link_from_the_command_line_opens_a_session_with_all_permissions() {
 }
 
 #[tokio::test]
-async fn page_of_a_dead_link_says_how_to_get_another() {
+async fn page_of_a_used_or_expired_link_says_how_to_get_another() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let change = json!({"name": "TronAgg", "return_origins": [PLATFORM]});
@@ -165,8 +165,8 @@ async fn page_of_a_dead_link_says_how_to_get_another() {
     let change = json!({"return_origins": [PLATFORM]});
     site.set_dashboard(&site.app.tronagg, change).await.expect(200);
 
-    // The service stores nothing about a used link. A browser with a session gets a link to the
-    // dashboard.
+    // The service does not keep the return URL of a used link. A browser with a session gets a link
+    // to the dashboard.
     let link = site.link_with(&site.app.tronagg, body).await;
     let mut owner = site.owner_by_link(&link).await;
     let page = site.visitor().get(&link).await.expect(410);
@@ -229,7 +229,7 @@ async fn switching_to_another_account_by_link_needs_confirmation() {
     browser.send_form(&page, ENTER, &[]).await.expect_redirect("/dashboard/keys");
     assert_ne!(browser.session(), previous.session());
     browser.get("/dashboard/keys").await.expect(200).does_not_say("ta_");
-    // The previous session has ended, and the audit log of its account records that.
+    // The previous session has ended, and the audit log of its account contains this event.
     previous.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     let path = "/v1/audit-events?limit=1";
     let newest = site.api(site.app.tronagg.call("GET", path)).await.expect(200);
@@ -403,7 +403,7 @@ async fn cookie_without_the_host_prefix_is_ignored_on_https() {
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
     let token = owner.session().to_owned();
-    // A site at a sibling domain, or one without TLS, can set a cookie with this name.
+    // A site at a sibling domain, or a site without TLS, can set a cookie with this name.
     owner.cookies = [("tollgate_session".to_owned(), token)].into();
     owner.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 }
@@ -467,7 +467,7 @@ async fn link_is_created_only_for_an_existing_account_of_the_tenant() {
     };
     let nobody = json!({"account": crate::harness::OTHER_WALLET});
     request_link(&site.app.tronagg, nobody).await.expect_problem(404, "not_found");
-    // An account of another tenant is not found either.
+    // The tenant cannot create a link for an account of another tenant.
     request_link(&site.app.tradetally, json!({"account": wallet}))
         .await
         .expect_problem(404, "not_found");

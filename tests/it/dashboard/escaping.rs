@@ -1,4 +1,4 @@
-//! Every page escapes the text that people type, and every download neutralises it.
+//! Every page escapes text from users, and every download neutralises spreadsheet formulas in it.
 
 use serde_json::json;
 
@@ -9,7 +9,7 @@ const SCRIPT: &str = "<script>alert(1)</script>";
 const ATTRIBUTE: &str = "\"'><img src=x onerror=alert(1)>";
 const FORMULA: &str = "=HYPERLINK(\"http://evil.example\")";
 
-/// Asserts that no typed text opens a tag or ends an attribute.
+/// Asserts that no text from a user opens a tag or ends an attribute.
 fn assert_escaped(page: &Page) {
     for raw in ["<script>alert", "<img src=x", "onerror=alert(1)>", "\"'>"] {
         assert!(!page.source.contains(raw), "{raw} in {page:?}");
@@ -81,7 +81,7 @@ async fn names_references_and_reasons_are_escaped_on_every_page() {
 async fn rejected_form_fields_and_query_parameters_are_escaped() {
     let site = Site::start().await;
     let app = &site.app;
-    // The id of an account can contain markup as well.
+    // The id of an account can also contain markup.
     let account = "<script>alert(1)</script>\"'>";
     let body = json!({"name": "a"});
     let put = format!("/v1/accounts/{}", encode(account));

@@ -1,5 +1,5 @@
-//! Each new session or link deletes only a few expired rows. So a tenant with many expired rows
-//! does not delay the sign-ins of another tenant.
+//! When the service creates a session or a link, it deletes only a few expired rows. So a tenant
+//! with many expired rows does not delay the sign-ins of another tenant.
 
 use sqlx::AssertSqlSafe;
 
@@ -9,10 +9,10 @@ use crate::harness::WALLET;
 /// The number of expired rows that belong to TronAgg.
 const EXPIRED: i64 = 50_000;
 
-/// The maximum number of expired rows that a new row deletes.
+/// The maximum number of expired rows that the service deletes when it creates a row.
 const PER_INSERT: i64 = 20;
 
-/// A site with two tenants that have an account each.
+/// Starts a site with two tenants, each with an account.
 async fn site() -> Site {
     let site = Site::start().await;
     site.app.wallet("0").await;
@@ -26,7 +26,8 @@ async fn insert_expired(site: &Site, sql: &'static str) {
     assert_eq!(insert.expect("the rows are written").rows_affected(), EXPIRED.unsigned_abs());
 }
 
-/// The number of expired rows, and whether those that expired first and last are among them.
+/// Returns the number of expired rows, and whether they include the rows that expired first and
+/// last.
 async fn expired(site: &Site, table: &str) -> (i64, bool, bool) {
     let sql = format!(
         "SELECT count(*), coalesce(bool_or(token_hash = sha256('{EXPIRED}')), false),
@@ -37,7 +38,7 @@ async fn expired(site: &Site, table: &str) -> (i64, bool, bool) {
     row.expect("the rows are counted")
 }
 
-/// Deletes all expired rows except for the `number` that expired last.
+/// Deletes all expired rows except the `number` rows that expired last.
 async fn leave(site: &Site, table: &str, number: i64) {
     let sql = format!(
         "DELETE FROM {table} WHERE expires_at <= clock_timestamp() AND token_hash NOT IN (
@@ -78,7 +79,7 @@ async fn sign_in_deletes_a_bounded_number_of_expired_sessions() {
 }
 
 #[tokio::test]
-async fn new_link_deletes_a_bounded_number_of_expired_links() {
+async fn creating_a_link_deletes_a_bounded_number_of_expired_links() {
     let site = site().await;
     let table = "dashboard_links";
     insert_expired(

@@ -1,11 +1,12 @@
-//! A request that another site makes a browser send changes nothing.
+//! Cross-site request forgery: a request that another site causes a browser to send changes
+//! nothing.
 
 use std::fmt::Write as _;
 
 use super::visitor::{LOOPBACK, SECURE, Site, Visitor, form};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-/// Every form of a signed-in owner, with fields that would be accepted.
+/// Lists every form of a signed-in owner, with valid fields.
 fn forms(key: &NewKey) -> Vec<(String, Vec<(&'static str, String)>)> {
     let of_key = |action: &str| format!("/dashboard/keys/{}/{action}", key.id);
     let settings = || {
@@ -27,7 +28,7 @@ fn forms(key: &NewKey) -> Vec<(String, Vec<(&'static str, String)>)> {
     ]
 }
 
-/// Everything that a form could change.
+/// Reads everything that a form could change.
 async fn state(site: &Site) -> Vec<String> {
     let mut rows = Vec::new();
     for query in [
@@ -42,7 +43,7 @@ async fn state(site: &Site) -> Vec<String> {
     rows
 }
 
-/// A signed-in owner, a key of the account, and the CSRF token of the session.
+/// Signs in an owner. Returns the owner, a key of the account, and the CSRF token of the session.
 async fn owner(site: &Site) -> (Visitor, NewKey, String) {
     site.app.wallet("5").await;
     let key = site.app.key(&site.app.tronagg, WALLET).await;
@@ -80,7 +81,7 @@ async fn form_without_the_csrf_token_of_its_session_changes_nothing() {
             let call = with_csrf(&path, &fields, wrong).header("Origin", LOOPBACK);
             owner.send(call).await.expect(403).says("Nothing was changed");
         }
-        // A token in the query string does not count.
+        // The service ignores a token in the query string.
         let in_query = format!("{path}?csrf={csrf}");
         let call = with_csrf(&in_query, &fields, None).header("Origin", LOOPBACK);
         owner.send(call).await.expect(403);
@@ -118,7 +119,8 @@ async fn form_from_another_origin_changes_nothing() {
             }
             assert_eq!(state(&site).await, before, "{path}");
         }
-        // Both combinations of headers that a browser sends for our own pages are accepted.
+        // Browsers send one of these two combinations of headers from our own pages. The service
+        // accepts both.
         let (disable, _) = forms(&key).swap_remove(2);
         let call = with_csrf(&disable, &[], Some(&csrf)).header("Origin", url);
         owner.send(call).await.expect(303);

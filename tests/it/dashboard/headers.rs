@@ -1,5 +1,6 @@
 //! Response headers. `Visitor::send` checks in every test the headers that all responses have. The
-//! tests here check headers that differ, and that no page needs more than its policy allows.
+//! tests here check headers that differ between responses, and that the content security policy
+//! allows all that a page needs.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +17,8 @@ use tower::ServiceExt as _;
 use super::visitor::{LOOPBACK, Page, SECURE, Site, Visitor, attribute, tags};
 use crate::harness::{Call, WALLET, app::NewKey};
 
-/// An owner with a key and a purchase, and the paths of all pages that they can open.
+/// Signs in an owner with a key and a purchase. Returns the owner, and the paths of all pages that
+/// the owner can open.
 async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
     let app = &site.app;
     app.wallet("20").await;
@@ -49,7 +51,7 @@ async fn pages(site: &Site) -> (Visitor, NewKey, Vec<String>) {
 }
 
 #[tokio::test]
-async fn every_response_has_the_security_headers_even_redirects_errors_and_downloads() {
+async fn every_response_has_the_security_headers_including_redirects_errors_and_downloads() {
     for site in [Site::start().await, Site::start_at(SECURE).await] {
         let (mut owner, key, paths) = pages(&site).await;
         for path in &paths {
@@ -135,7 +137,7 @@ async fn pages_use_nothing_that_the_content_security_policy_forbids() {
             assert!(action.starts_with("/dashboard/"), "{action} on {path}");
         }
         assert_eq!(tags(&page.source, "style"), Vec::<String>::new(), "{path}");
-        // Only tags are searched, because the text between them may contain anything.
+        // The check reads only tags, because the text between them may contain anything.
         for tag in page.source.split('<').skip(1).map(|rest| rest.split('>').next()) {
             let tag = tag.expect("there is a first part");
             assert_eq!(attribute(tag, "style"), None, "<{tag}> on {path}");

@@ -30,7 +30,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     let (site, mut owner, key) = start().await;
     let other = site.app.key(&site.app.tronagg, WALLET).await;
     let key_page = format!("/dashboard/keys/{}", key.id);
-    // Without open holds, the other pages do not mention them.
+    // Without open holds, the other pages do not mention holds.
     owner.get("/dashboard/balance").await.expect(200).does_not_say(PATH);
     owner.get(&key_page).await.expect(200).does_not_say("Open holds");
     owner.get(PATH).await.expect(200).says("No open holds.");
@@ -83,7 +83,7 @@ async fn owner_of_a_suspended_account_voids_a_hold() {
     let account = format!("/v1/accounts/{WALLET}");
     let suspend = site.app.tronagg.call("PATCH", &account).json(json!({"status": "suspended"}));
     site.api(suspend).await.expect(200);
-    // The suspension has ended the session. A new link opens another.
+    // The suspension has ended the session. A new link opens another session.
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     owner.submit(&void(&id), &void(&id), &[]).await.expect(303);
     let found = site.api(site.app.tronagg.call("GET", &account)).await.expect(200);
@@ -100,7 +100,7 @@ async fn captured_hold_is_not_voided_and_the_page_says_why() {
     site.api(capture).await.expect(200);
     let refused = owner.send_form(&asked, &void(&id), &[]).await.expect(409);
     refused.says("A program already used this hold for a purchase");
-    // A link cannot show a notice that is false.
+    // A link with the parameter `done` cannot show a false notice.
     owner.get(&format!("{PATH}?done=voided&hold={id}")).await.expect(200).does_not_say("is voided");
     site.app.check_ledger().await;
 }
@@ -125,7 +125,7 @@ async fn hold_of_another_account_is_not_found() {
 }
 
 #[tokio::test]
-async fn compromised_key_has_its_open_holds_voided() {
+async fn reporting_a_key_as_compromised_voids_its_open_holds() {
     let (site, mut owner, key) = start().await;
     let other = site.app.key(&site.app.tronagg, WALLET).await;
     let id = hold(&site, &key, json!({"amount": "15", "expires_in": 604_800})).await;

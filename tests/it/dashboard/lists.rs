@@ -33,7 +33,7 @@ async fn buy(site: &Site, key: &NewKey, body: Value) -> String {
     bought.expect(201).text("/id").to_owned()
 }
 
-/// The values of an attribute of the rows, in the order of the page.
+/// Returns the values of an attribute of the rows, in the order of the page.
 async fn rows(owner: &mut Visitor, path: &str, attribute: &str) -> Vec<String> {
     let page = owner.get(path).await.expect(200);
     let start = format!("<tr {attribute}=\"");
@@ -129,7 +129,7 @@ async fn statement_is_searched_by_reference_and_id_and_sorted_both_ways() {
     let by_id = format!("/dashboard/balance?q={}", ids[20]);
     assert_eq!(rows(&mut owner, &by_id, "data-cause").await, [ids[20].as_str()]);
 
-    // The oldest entry is the first top-up of the account. The next page has newer entries.
+    // The oldest entry is the first top-up of the account. The next page contains newer entries.
     let oldest = owner.get("/dashboard/balance?order=asc").await.expect(200);
     oldest.says("Newer entries");
     let next = oldest.source.split("cursor=").nth(1).expect("a link to the next page");
@@ -164,7 +164,7 @@ async fn security_log_is_searched_by_event_key_and_detail() {
 }
 
 #[tokio::test]
-async fn key_that_has_just_bought_shows_the_call_and_its_time() {
+async fn list_shows_the_call_of_a_key_that_has_just_bought_and_its_time() {
     let (site, mut owner) = start().await;
     let key = key(&site, "bot").await;
     owner.get("/dashboard/keys").await.expect(200).says("0 calls");

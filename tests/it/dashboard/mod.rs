@@ -1,5 +1,5 @@
-//! These tests drive the dashboard over HTTP, through all layers. They cover sign-in and sessions,
-//! the headers of every response, forged and invalid forms, and the isolation of accounts.
+//! Tests that use the dashboard over HTTP, through all layers. They cover sign-in and sessions, the
+//! headers of every response, forged and invalid forms, and the isolation of accounts.
 
 mod announced_ends;
 mod audit;

@@ -1,4 +1,4 @@
-//! Owners create, change and rotate keys in the dashboard.
+//! Account owners create, change and rotate keys in the dashboard.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -22,7 +22,7 @@ async fn create(owner: &mut Visitor, fields: &[(&str, &str)]) -> Page {
     owner.submit(NEW, NEW, fields).await
 }
 
-/// All keys of the account, newest first, as the tenant sees them.
+/// Lists all keys of the account, newest first, with the tenant's admin key.
 async fn keys(site: &Site) -> Vec<Value> {
     let path = format!("/v1/accounts/{WALLET}/keys?status=all&limit=100");
     site.api(site.app.tronagg.call("GET", &path)).await.expect(200).data().to_vec()
@@ -82,7 +82,7 @@ async fn form_sets_the_scopes_expiry_and_spend_limit_of_the_key() {
         let delay = expires - now - Duration::days(days);
         assert!(delay >= Duration::ZERO && delay < Duration::minutes(5), "{delay}");
     }
-    // The chosen day counts in full: the key expires when the day ends.
+    // The key expires at the end of the chosen day.
     let day = now.date() + Duration::days(1);
     let last_day = day.to_string();
     let fields = [
@@ -107,14 +107,14 @@ async fn resubmitted_form_creates_no_second_key() {
     let form = owner.get(NEW).await.expect(200);
     let fields = [("name", "a"), ("access", "read"), ("expires", "never")];
     let key = owner.send_form(&form, NEW, &fields).await.expect(200).key("ta_");
-    // A reload or the Back button submits the form again.
+    // A reload or the Back button can submit the form again.
     for _ in 0..2 {
         let again = owner.send_form(&form, NEW, &fields).await.expect(409);
         again.says("This form has already created a key");
         again.does_not_say(&key);
     }
     assert_eq!(keys(&site).await.len(), 1);
-    // The same is true of the forms that rotate and replace a key.
+    // The forms that rotate and replace a key behave in the same way.
     let id = keys(&site).await[0]["id"].as_str().expect("an id").to_owned();
     let rotate = format!("/dashboard/keys/{id}/rotate");
     let form = owner.get(&rotate).await.expect(200);
@@ -126,7 +126,7 @@ async fn resubmitted_form_creates_no_second_key() {
     owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(200);
     owner.send_form(&form, &compromised, &[("replace", "on")]).await.expect(409);
     assert_eq!(keys(&site).await.len(), 3);
-    // A new form with the token of a used one is refused too.
+    // A form that carries the token of a used form is refused.
     let form = owner.get(NEW).await.expect(200);
     let token = form.field(NEW, "form");
     owner.send_form(&form, NEW, &fields).await.expect(200);
@@ -183,7 +183,7 @@ async fn every_invalid_field_has_an_error_and_keeps_its_input() {
             assert!(page.source.contains(&format!("value=\"{value}\"")), "{field}: {page:?}");
         }
     }
-    // The refused form has created nothing, so it can still be submitted.
+    // The refused form has not created a key, so it can still be submitted.
     let valid = [("name", "a"), ("access", "read"), ("expires", "never")];
     owner.send_form(&page, NEW, &valid).await.expect(200);
     for (name, value, wrong) in [
@@ -336,7 +336,8 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
     owner.send_form(&refused, &edit, &fields).await.expect(303);
     let now = keys(&site).await.remove(0);
     assert_eq!((&now["name"], &now["spend_limit"]), (&json!("mine"), &Value::Null));
-    // Disabling the key does not conflict with the form, because the form lacks that setting.
+    // Disabling the key does not conflict with the form, because the form does not contain this
+    // setting.
     let form = owner.get(&edit).await.expect(200);
     let disable = site.app.tronagg.call("PATCH", &key.path).json(json!({"enabled": false}));
     site.api(disable).await.expect(200);
@@ -345,7 +346,7 @@ async fn concurrent_change_is_shown_before_it_is_overwritten() {
 }
 
 #[tokio::test]
-async fn last_offered_expiry_day_is_accepted_and_the_list_shows_when_it_ends() {
+async fn latest_expiry_day_in_the_form_is_accepted_and_the_list_shows_the_expiry() {
     let (_site, mut owner) = start().await;
     let form = owner.get(NEW).await.expect(200);
     let inputs = tags(&form.source, "input");
@@ -354,7 +355,7 @@ async fn last_offered_expiry_day_is_accepted_and_the_list_shows_when_it_ends() {
     let fields =
         [("name", "a"), ("access", "read"), ("expires", "date"), ("expires_on", last.as_str())];
     owner.send_form(&form, NEW, &fields).await.expect(200);
-    // The key expires at the midnight that ends the day.
+    // The key expires at midnight at the end of the day.
     owner.get("/dashboard/keys").await.expect(200).says(", 00:00 UTC");
 }
 

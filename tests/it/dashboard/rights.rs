@@ -1,4 +1,5 @@
-//! A session opens only the pages that the permissions of the admin key behind its link allow.
+//! A session can open only the pages that the permissions of the admin key that created its link
+//! allow.
 
 use serde_json::json;
 
@@ -10,7 +11,7 @@ const NOT_INCLUDED: &str = "Your link does not include this page";
 /// The permission that a route requires in the session.
 #[derive(Clone, Copy, PartialEq, Debug)]
 enum Needs {
-    /// The route reads no session.
+    /// The route does not need a session.
     Nothing,
     Session,
     Keys,
@@ -73,7 +74,7 @@ async fn start() -> (Site, NewKey) {
     (site, key)
 }
 
-/// A browser that has signed in with the link of an admin key with these permissions.
+/// Signs in with a link from an admin key with these permissions.
 async fn owner_with(site: &Site, permissions: &[&str], lands_at: &str) -> Visitor {
     let admin_key = site.app.tronagg.admin_key_with(&site.app, permissions).await;
     let call = Call::new("POST", "/v1/dashboard-links").bearer(&admin_key);
@@ -96,7 +97,7 @@ async fn request(owner: &mut Visitor, method: &str, template: &str, key: &NewKey
 }
 
 #[tokio::test]
-async fn session_opens_only_the_routes_that_its_admin_key_may_use() {
+async fn session_can_open_only_the_routes_that_the_permissions_of_its_admin_key_allow() {
     let (site, key) = start().await;
     for (permissions, lands_at, keys, audit) in [
         (&["dashboard"][..], "/dashboard/keys", false, false),

@@ -1,4 +1,4 @@
-//! The texts of keys and the tokens of the dashboard are neither stored nor logged.
+//! Tollgate neither stores nor logs the plaintext of keys and dashboard tokens.
 
 use std::io::Read as _;
 
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::harness::{Call, PATIENCE, WALLET, data_dir::DataDir, process::Process};
 
-/// Every row of every table, as text.
+/// Reads every row of every table, as text.
 async fn dump(site: &Site) -> String {
     let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables
         WHERE schemaname NOT IN ('pg_catalog', 'information_schema')";
@@ -68,7 +68,7 @@ async fn no_table_stores_a_token_or_a_key() {
         let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         assert!(hex.is_empty() || !rows.contains(&hex), "a table has {secret} as bytes");
     }
-    // The search finds the stored hint and account, so it would also find a stored secret.
+    // The search finds the stored hint and account. This proves that it would find a stored secret.
     let hint = format!("{}…{}", &key[..7], &key[42..]);
     assert!(rows.contains(&hint) && rows.contains(WALLET));
 }
@@ -140,7 +140,8 @@ fn no_log_line_contains_a_token_or_a_key() {
     for path in ["/dashboard/keys", "/dashboard/log", "/dashboard/balance.csv"] {
         browser.get(path).expect(200).does_not_say(&key[3..]);
     }
-    // Two addresses contain a key, as if somebody had pasted it there. The link has been used.
+    // Two of these URLs contain a key, as if somebody had pasted it there. The link has already
+    // been used.
     browser.get(&format!("/dashboard/keys/{key}")).expect(404);
     browser.get(&format!("/dashboard/keys?cursor={key}")).expect(200);
     browser.get(&used).expect(410);

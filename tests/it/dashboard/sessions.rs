@@ -16,7 +16,7 @@ fn links_to(page: &Page, address: &str) -> bool {
     tags(&page.source, "a").iter().any(|tag| attribute(tag, "href").as_deref() == Some(address))
 }
 
-/// The account's owner, signed in by wallet.
+/// Signs in the account's owner with a wallet.
 async fn signed_in_by_wallet(site: &Site) -> Visitor {
     let verify = format!("{LOGIN}/verify");
     let mut owner = site.visitor();
@@ -58,7 +58,7 @@ async fn request_without_a_session_is_redirected_or_refused() {
         let page = visitor.post(path, &[("name", "a")]).await.expect(401);
         assert!(links_to(&page, SIGNED_OUT), "{page:?}");
     }
-    // A token that was never issued opens no page, whatever its shape.
+    // A token that the service never issued opens no page, whatever its format.
     for token in ["", "x", &"A".repeat(43), &"é".repeat(43)] {
         visitor.cookies = [("tollgate_session".to_owned(), token.to_owned())].into();
         visitor.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
@@ -72,7 +72,7 @@ async fn idle_session_ends_after_half_an_hour() {
     let mut owner = site.owner(&site.app.tronagg, wallet).await;
     times::make_sessions_idle(&site.app, "29 minutes 50 seconds").await;
     owner.get("/dashboard/keys").await.expect(200);
-    // That request has restarted the half hour.
+    // The last request has restarted the half hour.
     times::make_sessions_idle(&site.app, "29 minutes 50 seconds").await;
     owner.get("/dashboard/keys").await.expect(200);
     times::make_sessions_idle(&site.app, "30 minutes").await;
@@ -142,7 +142,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     page.says("Sign in again");
     page.says("Tron & Agg");
     assert!(links_to(&page, LOGIN), "{page:?}");
-    // The page offers wallet sign-in after an expired session too.
+    // The page also offers wallet sign-in after a session has expired.
     times::make_sessions_idle(&site.app, "30 minutes").await;
     idle.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     assert!(links_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
@@ -153,7 +153,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     out.expect_redirect(SIGNED_OUT);
     assert!(links_to(&forgetful.get(SIGNED_OUT).await.expect(200), LOGIN));
 
-    // Signing in by a link removes the cookie.
+    // Signing in with a link removes the cookie.
     let link = site.link(&site.app.tronagg, WALLET).await;
     idle.open_link(&link).await.expect_redirect("/dashboard/keys");
     assert!(!idle.cookies.contains_key("tollgate_last"), "{:?}", idle.cookies);
@@ -166,7 +166,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
 }
 
 #[tokio::test]
-async fn last_sign_in_cookie_counts_only_if_it_names_a_tenant_with_wallet_sign_in() {
+async fn signed_out_page_offers_wallet_sign_in_only_if_the_cookie_names_a_tenant_that_allows_it() {
     let site = Site::start().await;
     site.set_dashboard(&site.app.tronagg, json!({"wallet_sign_in": "create"})).await.expect(200);
     let mut visitor = site.visitor();
@@ -214,7 +214,7 @@ async fn every_sign_out_offers_the_return_url_of_the_platform() {
 }
 
 #[tokio::test]
-async fn non_ascii_cookie_of_another_site_does_not_break_a_session() {
+async fn non_ascii_cookie_of_another_site_does_not_invalidate_a_session() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, wallet).await;

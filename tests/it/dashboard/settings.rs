@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::visitor::Site;
 
-/// A file of this length that starts with these bytes, in base64.
+/// Creates a file of this length that starts with these bytes. Returns it in base64.
 fn base64_file(beginning: &[u8], length: usize) -> String {
     let mut bytes = beginning.to_vec();
     bytes.resize(length.max(beginning.len()), 0);
@@ -65,7 +65,7 @@ async fn pages_show_the_name_colour_and_logo_of_the_tenant() {
     assert!(page.source.contains(&format!("src=\"{logo}\"")), "{page:?}");
     let picture = site.visitor().get(logo).await.expect(200);
     assert_eq!(picture.header("content-type"), Some("image/webp"));
-    // The address does not work for another tenant, nor after the logo has been removed.
+    // The URL returns 404 for another tenant, and after the logo has been removed.
     let other = site.app.tradetally.tenant.id.to_string();
     let theirs = logo.replace(&site.app.tronagg.tenant.id.to_string(), &other);
     assert_ne!(theirs, logo);

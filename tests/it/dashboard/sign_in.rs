@@ -1,4 +1,4 @@
-//! Owners sign in with a wallet that signs a message.
+//! Account owners sign in with a wallet that signs a message.
 
 use serde_json::json;
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};
@@ -16,7 +16,7 @@ const VERIFY: &str = "/dashboard/tronagg/login/verify";
 /// browser.
 const MESSAGE_UNUSABLE: &str = "This message was already used or has expired";
 
-/// A site whose tenant has this policy for wallet sign-in.
+/// Starts a site whose tenant has this policy for wallet sign-in.
 pub async fn site_with_policy(policy: &str) -> Site {
     site_with_policy_at(LOOPBACK, policy).await
 }
@@ -33,7 +33,7 @@ pub async fn request_message(visitor: &mut Visitor, address: &str) -> Page {
     visitor.submit(LOGIN, LOGIN, &[("address", address)]).await
 }
 
-/// Submits a signature by the form of the page with the message.
+/// Submits a signature with the form on the page that shows the message.
 pub async fn send_signature(visitor: &mut Visitor, page: &Page, signature: &str) -> Page {
     visitor.send_form(page, VERIFY, &[("signature", signature)]).await
 }
@@ -124,20 +124,21 @@ async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
         page = send_signature(&mut visitor, &page, &signature).await.expect(400);
         assert!(page.source.contains("<title>Error: "), "{kind}: {page:?}");
         assert!(page.source.contains("aria-invalid=\"true\""), "{kind}: {page:?}");
-        // The page has a new message, because the attempt has used up the old one.
+        // The page contains a new message, because the attempt has used up the old message.
         let nonce = page.field(VERIFY, "nonce");
         assert!(!nonces.contains(&nonce), "{kind}");
         nonces.push(nonce);
         visitor.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
     }
-    // The right signature of the newest message is accepted.
+    // A valid signature of the newest message is accepted.
     let signature = wallet.sign(&page.message());
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }
 
-/// The other signature of the same message, which anybody can compute from this one.
+/// ECDSA signatures are malleable: anybody can compute a second signature of the message from the
+/// first one. Tollgate must refuse it.
 fn with_high_s(signature: &str) -> String {
-    // The order of the secp256k1 group.
+    // The order of the curve secp256k1.
     const N: [u8; 32] = [
         0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
         0xfe, 0xba, 0xae, 0xdc, 0xe6, 0xaf, 0x48, 0xa0, 0x3b, 0xbf, 0xd2, 0x5e, 0x8c, 0xd0, 0x36,
@@ -173,8 +174,8 @@ async fn message_is_valid_for_one_attempt_in_one_browser() {
     attacker.send_form(&attacker_page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
     attacker.get("/dashboard/keys").await.expect_redirect("/dashboard/signed-out");
 
-    // The attempt of the other browser has not used the message up. A used message opens no
-    // second session, not even in the same browser.
+    // The attempt of the other browser has not used up the message. A used message opens no second
+    // session, even in its own browser.
     let mut copy = visitor.clone();
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
     send_signature(&mut copy, &page, &signature).await.expect(400).says(MESSAGE_UNUSABLE);
@@ -211,7 +212,7 @@ async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
     let wallet = Wallet::first();
     let mut visitor = site.visitor();
     let page = request_message(&mut visitor, WALLET).await.expect(200);
-    // Only the stored expiry changes. The message that the wallet signs stays the same.
+    // Only the stored expiry changes. The message that the wallet signs does not change.
     let expire = "UPDATE dashboard_sign_ins SET expires_at = expires_at - interval '5 minutes'";
     sqlx::query(expire).execute(&site.app.pool).await.expect("the update succeeds");
     let signature = wallet.sign(&page.message());
@@ -294,6 +295,6 @@ async fn sign_in_form_needs_the_cookie_of_its_own_page() {
     send_signature(&mut other, &page, &signature).await.expect(403);
     other.get(LOGIN).await.expect(200);
     send_signature(&mut other, &page, &signature).await.expect(403);
-    // The refused requests have not used the message up.
+    // The refused requests have not used up the message.
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }

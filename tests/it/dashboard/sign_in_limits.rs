@@ -1,5 +1,5 @@
-//! A client and its networks may begin a limited number of sign-ins. Strangers cannot lock an owner
-//! out.
+//! Limits on the number of sign-ins that a client and its networks may begin. Strangers cannot lock
+//! an owner out.
 
 use tollgate::{
     http::{ServerLimits, TrustedProxies},
@@ -162,7 +162,7 @@ async fn client_or_ipv6_network_may_begin_40_sign_ins_in_five_minutes() {
     let refused = attempt("198.51.100.1").await.expect(429);
     assert!(refused.header("retry-after").is_some(), "{refused:?}");
     attempt("198.51.100.2").await.expect(200);
-    // All addresses of one /64 network count as one client.
+    // The limit counts all addresses of a /64 network as one client.
     for host in 0..40 {
         attempt(&format!("2001:db8::{host:x}")).await.expect(200);
     }
@@ -188,7 +188,7 @@ async fn ipv6_56_and_48_networks_may_begin_4_and_16_times_as_many_sign_ins_as_a_
     assert_eq!(flood(&site, from_56(4, 1)).await, [429]);
     let refused = request_message(&mut visitor_from(&site, "2001:db8:0:ff00::1"), WALLET).await;
     assert_too_many_sign_ins(refused, WALLET);
-    // Neighbours of the /48 network are not affected.
+    // The limit does not affect other /48 networks.
     request_message(&mut visitor_from(&site, "2001:db8:1::1"), WALLET).await.expect(200);
     times::age_sign_ins(&site.app, "5 minutes").await;
     assert_eq!(flood(&site, from_56(4, 1)).await, [200]);

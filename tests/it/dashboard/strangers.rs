@@ -1,4 +1,4 @@
-//! A session of one account neither reads nor changes another account.
+//! A session can neither read nor change another account.
 
 use serde_json::json;
 use tollgate::{
@@ -15,7 +15,7 @@ use tollgate::{
 use super::visitor::{Page, Site, Visitor};
 use crate::harness::{Call, OTHER_WALLET, TestTenant, WALLET, app::NewKey};
 
-/// An account with data of every kind, and the texts that no other account may see.
+/// An account with data of every kind, and the texts that other accounts must not see.
 struct Victim {
     key: NewKey,
     secrets: Vec<String>,
@@ -48,7 +48,7 @@ async fn victim(site: &Site) -> Victim {
     Victim { key, secrets }
 }
 
-/// Every page and form of a key.
+/// Lists every page and form of a key.
 const KEY_ROUTES: &[(&str, &str)] = &[
     ("GET", ""),
     ("GET", "/edit"),
@@ -65,7 +65,8 @@ const KEY_ROUTES: &[(&str, &str)] = &[
     ("GET", "/purchases.csv"),
 ];
 
-/// Signed-in owners of other accounts: one of the same tenant, and one of another tenant.
+/// Signs in the owners of two other accounts: one account of the same tenant, and one account of
+/// another tenant.
 async fn other_owners(site: &Site) -> [(Visitor, NewKey); 2] {
     let app = &site.app;
     app.account(&app.tronagg, OTHER_WALLET, "3").await;
@@ -93,7 +94,7 @@ async fn request(visitor: &mut Visitor, method: &str, path: &str, csrf: &str) ->
     visitor.post(path, &fields).await
 }
 
-/// The page without its request id and the id of the key.
+/// Returns the page without its request id and without the id of the key.
 fn without_ids(page: &Page, key_id: &str) -> String {
     let id = page.header("x-request-id").expect("a request id");
     page.source.replace(id, "").replace(key_id, "")
@@ -116,7 +117,7 @@ async fn key_of_another_account_is_indistinguishable_from_an_unknown_key() {
             let unknown = request(&mut visitor, method, &path(unknown_id), &csrf).await.expect(404);
             let pages = [without_ids(&theirs, &victim.key.id), without_ids(&unknown, unknown_id)];
             assert_eq!(pages[0], pages[1], "{method} {suffix}");
-            // A malformed id is not found either.
+            // A malformed id also gets a 404.
             for wrong in ["x", "pur_01h455vb4pex5vsknk084sn02q", "%3Cb%3E", "%FF"] {
                 request(&mut visitor, method, &path(wrong), &csrf).await.expect(404);
             }
@@ -242,7 +243,7 @@ async fn form_of_one_account_creates_no_key_in_another() {
     assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
     let made = handle.rotate_api_key_by_form(&claim, key_id, &text, 0).await;
     assert!(matches!(made, Err(StoreError::Refused(Refusal::SessionOver))), "{made:?}");
-    // The refused attempts have not used the form up.
+    // The refused attempts have not used up the form.
     let handle = app.store.account(tenant, &own, &origin);
     handle.create_api_key_by_form(&claim, &text, &settings).await.expect("a key");
 }

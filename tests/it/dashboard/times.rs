@@ -1,4 +1,4 @@
-//! The database's clock, and functions that move the times of rows into the past.
+//! Reads the database's clock, and moves the times of rows into the past.
 
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;

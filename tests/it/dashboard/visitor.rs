@@ -37,7 +37,7 @@ pub struct Site {
 pub struct Visitor {
     router: Router,
     url: String,
-    /// The client address of its requests.
+    /// The client address of its requests, which limits on sign-ins use.
     pub address: IpAddr,
     pub cookies: BTreeMap<String, String>,
 }
@@ -50,7 +50,7 @@ pub struct Page {
     pub source: String,
 }
 
-/// The whole router of a service on the app's node, at a public URL.
+/// A service at a public URL, which uses the node of an app. It runs in memory.
 pub fn router_at(app: &App, url: &str) -> Router {
     let url = WebOrigin::parse(url).expect("an origin");
     service(AppState::new(app.node.clone(), Limits::default(), url, true))
@@ -73,13 +73,13 @@ impl Site {
         Answer::new(status, headers, body)
     }
 
-    /// A browser that is not signed in.
+    /// Creates a browser that is not signed in.
     pub fn visitor(&self) -> Visitor {
         let (router, url) = (self.router.clone(), self.url.to_owned());
         Visitor { router, url, address: default_address(), cookies: BTreeMap::new() }
     }
 
-    /// The path of a new link to the account.
+    /// Requests a link to the account. Returns its path.
     pub async fn link(&self, tenant: &TestTenant, account: &str) -> String {
         self.link_with(tenant, json!({"account": account})).await
     }
@@ -91,7 +91,7 @@ impl Site {
         path.unwrap_or_else(|| panic!("not at {}: {made:?}", self.url)).to_owned()
     }
 
-    /// A browser that has signed in to the account by a link.
+    /// Creates a browser, and signs in to the account with a link.
     pub async fn owner(&self, tenant: &TestTenant, account: &str) -> Visitor {
         let link = self.link(tenant, account).await;
         self.owner_by_link(&link).await
@@ -109,13 +109,13 @@ impl Site {
     }
 }
 
-/// A browser that uses the service at another public URL.
+/// Creates a browser that uses the service at another public URL.
 pub fn visitor_at(app: &App, url: &str) -> Visitor {
     let (router, url) = (router_at(app, url), url.to_owned());
     Visitor { router, url, address: default_address(), cookies: BTreeMap::new() }
 }
 
-/// A browser at another node on the same database.
+/// Creates a browser that uses another node on the same database.
 pub async fn visitor_on_another_node(site: &Site) -> Visitor {
     Visitor { router: site.app.another_node().await, ..site.visitor() }
 }
@@ -131,7 +131,7 @@ impl Visitor {
         if page.status == 200 { self.send_form(&page, "/dashboard/enter", &[]).await } else { page }
     }
 
-    /// Submits fields as a browser does from one of our pages.
+    /// Submits fields with the headers that a browser sends from our own pages.
     pub async fn post(&mut self, path: &str, fields: &[(&str, &str)]) -> Page {
         self.send(from_our_page(form(path, fields))).await
     }
@@ -189,7 +189,7 @@ impl Visitor {
         }
     }
 
-    /// The token of the session of this browser.
+    /// Returns the session token of this browser.
     pub fn session(&self) -> &str {
         let mut named = self.cookies.iter().filter(|(name, _)| name.ends_with("tollgate_session"));
         named.next().map(|(_, value)| value.as_str()).expect("a session")
@@ -231,7 +231,7 @@ impl Page {
         self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    /// The unescaped source of the page.
+    /// Returns the unescaped source of the page.
     pub fn text(&self) -> String {
         unescape(&self.source)
     }
@@ -247,7 +247,7 @@ impl Page {
         assert!(!self.text().contains(text), "the page says {text:?}: {self:?}");
     }
 
-    /// The message that a wallet is asked to sign.
+    /// Finds the message that the page asks the wallet to sign.
     #[track_caller]
     pub fn message(&self) -> String {
         let text = self.text();
@@ -260,13 +260,13 @@ impl Page {
         text[start..end].trim_end().to_owned()
     }
 
-    /// The text of the key that a page shows.
+    /// Finds the key that the page shows.
     #[track_caller]
     pub fn key(&self, prefix: &str) -> String {
         find_key(&self.source, prefix).unwrap_or_else(|| panic!("the page shows no key: {self:?}"))
     }
 
-    /// The hidden fields of the form to `action`.
+    /// Returns the hidden fields of the form whose target is `action`.
     #[track_caller]
     pub fn hidden(&self, action: &str) -> Vec<(String, String)> {
         let form = self.form(action);
@@ -280,7 +280,7 @@ impl Page {
             .collect()
     }
 
-    /// The value of a hidden field of the form to `action`.
+    /// Returns the value of a hidden field of the form whose target is `action`.
     #[track_caller]
     pub fn field(&self, action: &str, name: &str) -> String {
         let hidden = self.hidden(action);
@@ -288,7 +288,8 @@ impl Page {
         field.unwrap_or_else(|| panic!("no field {name}: {self:?}")).1
     }
 
-    /// The request that submits the form to `action`, with the hidden fields and with `fields`.
+    /// Builds the request that submits the form whose target is `action`, with the hidden fields
+    /// and with `fields`.
     #[track_caller]
     fn submission(&self, action: &str, fields: &[(&str, &str)]) -> Call {
         let hidden = self.hidden(action);
@@ -303,7 +304,7 @@ impl Page {
         from_our_page(form(action, &all))
     }
 
-    /// The source of the form to `action`, up to its closing tag.
+    /// Returns the source of the form whose target is `action`, up to its closing tag.
     #[track_caller]
     fn form(&self, action: &str) -> String {
         let forms = self.source.match_indices("<form").map(|(at, _)| &self.source[at..]);
@@ -326,7 +327,7 @@ impl fmt::Debug for Page {
     }
 }
 
-/// The headers that every response under `/dashboard` has, once each.
+/// Headers that every response under `/dashboard` contains exactly once.
 const HEADERS: &[(&str, &str)] = &[
     (
         "content-security-policy",
@@ -355,7 +356,7 @@ async fn exchange(router: &Router, call: Call, from: IpAddr) -> (u16, HeaderMap,
     (parts.status.as_u16(), parts.headers, body.to_vec())
 }
 
-/// The request that submits a form, without the headers that name its origin.
+/// Builds the request that submits a form, without the headers that name its origin.
 pub fn form(path: &str, fields: &[(&str, &str)]) -> Call {
     let pairs: Vec<String> =
         fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value))).collect();
@@ -368,7 +369,7 @@ fn from_our_page(call: Call) -> Call {
     call.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
 }
 
-/// Percent-encodes everything but ASCII letters and digits.
+/// Percent-encodes all characters except ASCII letters and digits.
 pub fn encode(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {
@@ -381,7 +382,7 @@ pub fn encode(text: &str) -> String {
     encoded
 }
 
-/// The first key with this prefix.
+/// Finds the first key with this prefix.
 pub fn find_key(source: &str, prefix: &str) -> Option<String> {
     let in_body = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
     source.match_indices(prefix).find_map(|(at, _)| {
@@ -391,7 +392,7 @@ pub fn find_key(source: &str, prefix: &str) -> Option<String> {
     })
 }
 
-/// The tags of this name, without their angle brackets.
+/// Finds the tags with this name. Returns them without angle brackets.
 pub fn tags(source: &str, name: &str) -> Vec<String> {
     let opening = format!("<{name}");
     let tags = source.match_indices(&opening).map(|(at, _)| &source[at + 1..]);
@@ -400,7 +401,7 @@ pub fn tags(source: &str, name: &str) -> Vec<String> {
         .collect()
 }
 
-/// The value of an attribute of a tag, unescaped.
+/// Returns the unescaped value of an attribute of a tag.
 pub fn attribute(tag: &str, name: &str) -> Option<String> {
     let beginning = format!("{name}=\"");
     let mut places = tag.match_indices(&beginning).map(|(at, _)| at);

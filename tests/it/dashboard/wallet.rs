@@ -1,4 +1,4 @@
-//! A wallet that signs as TronLink does, with the private key of the test vectors.
+//! A wallet that signs messages as TronLink does.
 
 use std::fmt::Write as _;
 
@@ -7,21 +7,21 @@ use sha3::{Digest as _, Keccak256};
 
 use crate::harness::WALLET;
 
-/// A private key and the address that it belongs to.
+/// A private key and its address.
 pub struct Wallet {
     key: SigningKey,
     pub address: String,
 }
 
 impl Wallet {
-    /// The private key 1, whose address is [`WALLET`].
+    /// The wallet with the private key 1. Its address is [`WALLET`].
     pub fn first() -> Self {
         let wallet = Self::of(1);
         assert_eq!(wallet.address, WALLET);
         wallet
     }
 
-    /// The wallet of a small private key.
+    /// Creates the wallet with a small number as its private key.
     pub fn of(number: u8) -> Self {
         let mut secret = [0; 32];
         secret[31] = number;
@@ -40,7 +40,7 @@ impl Wallet {
         self.sign_parts(&[b"\x19TRON Signed Message:\n", length.as_bytes(), message.as_bytes()])
     }
 
-    /// The format of old wallets: the header says 32 bytes for every message.
+    /// The format of old wallets: the header contains the length 32 for every message.
     pub fn sign_legacy(&self, message: &str) -> String {
         self.sign_parts(&[b"\x19TRON Signed Message:\n32", message.as_bytes()])
     }
