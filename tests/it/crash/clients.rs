@@ -1,5 +1,5 @@
-//! The clients: some make purchases and holds, and the tenant tops up the accounts. Each client
-//! retries its request until it knows the outcome, and sometimes disconnects early.
+//! The clients make purchases and holds, and a tenant tops up the accounts. Each client retries its
+//! request until it knows the outcome, and sometimes disconnects early.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -28,25 +28,25 @@ const TOP_UP_INTERVAL: Duration = Duration::from_millis(100);
 /// rest.
 const TOP_UP_PERCENT: i64 = 70;
 
-/// The longest time after which a client disconnects early.
+/// The maximum time before an early disconnect.
 const MAX_DISCONNECT_MICROS: u64 = 2000;
 
 /// How long a client waits after a 503.
 const RETRY_DELAY: Duration = Duration::from_millis(20);
 
-/// Reads the outcome from a response. Returns `None` for a response that must not occur.
+/// Parses the outcome from a response. Returns `None` for an unexpected response.
 type ReadOutcome = fn(&Answer) -> Option<Outcome>;
 
 /// A request that a client may send several times.
 struct ClientRequest<'a> {
-    /// The API keys. Each attempt uses one of them.
+    /// The API keys of the account. Each attempt uses one of them.
     keys: &'a [String],
     call: Call,
     read: ReadOutcome,
 }
 
 impl World {
-    /// Runs a client, which sends one order after another until the test finishes.
+    /// Runs a client that sends one order after another until the test finishes.
     pub async fn run_client(self: Arc<Self>) {
         let mut random = self.random();
         while !self.is_finished() {
@@ -65,8 +65,8 @@ impl World {
         }
     }
 
-    /// Runs the tenant until the test finishes. It credits every account with less than its clients
-    /// requested.
+    /// Tops up the accounts until the test finishes. Credits every account with less than its
+    /// clients requested.
     pub async fn run_top_ups(self: Arc<Self>) {
         let mut random = self.random();
         let mut ticks = interval(TOP_UP_INTERVAL);

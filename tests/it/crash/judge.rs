@@ -61,7 +61,7 @@ struct Record {
     held: Option<i64>,
 }
 
-/// The rows that belong to one order.
+/// The rows that one order caused.
 #[derive(Default)]
 struct OrderRows<'a> {
     causes: Vec<&'a Cause>,
@@ -69,7 +69,7 @@ struct OrderRows<'a> {
     record: Option<&'a Record>,
 }
 
-/// An order that the service decided.
+/// An order for which the service recorded a decision.
 struct Decision<'a> {
     /// The position in the ledger. For an order with an entry: its `seq` and `false`. For a
     /// decline: the `seq` of the entry before it and `true`.
@@ -79,7 +79,7 @@ struct Decision<'a> {
     reference: &'a str,
 }
 
-/// Finds every violation in an account. All operations must have finished before.
+/// Finds every violation in an account. Call it only after all operations have finished.
 pub async fn judge(pool: &PgPool, account: &str, orders: &[&Order]) -> Vec<String> {
     let stored = StoredAccount::read(pool, account).await;
     let mut violations = Vec::new();
@@ -173,7 +173,8 @@ impl StoredAccount {
         }
     }
 
-    /// Checks that the rows match the outcome of each order once, and that there are no other rows.
+    /// Checks that each order caused exactly the rows of its outcome, and that there are no other
+    /// rows.
     fn check_orders(&self, orders: &[&Order], violations: &mut Vec<String>) {
         let mut all_rows: HashMap<&str, OrderRows<'_>> = HashMap::new();
         for cause in &self.causes {
@@ -246,7 +247,7 @@ impl StoredAccount {
         }
     }
 
-    /// Whether there is at most one purchase or credit, and it matches the outcome.
+    /// Whether the order caused at most one purchase or credit, which matches the outcome.
     fn is_applied(
         &self,
         outcome: Outcome,
@@ -286,12 +287,13 @@ impl StoredAccount {
         }
     }
 
-    /// Checks the order in time: if the response to one order came before another order began, the
-    /// first order is earlier in the ledger.
+    /// Checks the chronological order. If the client received the response to one order before it
+    /// sent another order, the first order must come earlier in the ledger.
     fn check_order_in_time(&self, orders: &[&Order], violations: &mut Vec<String>) {
         let mut decisions = self.decisions(orders);
         decisions.sort_by_key(|decision| decision.position);
-        // Of the earlier decisions, the one that began last.
+        // Of the decisions that are earlier in the ledger, the decision whose first request was
+        // sent last.
         let mut latest: Option<&Decision<'_>> = None;
         for same_position in decisions.chunk_by(|one, next| one.position == next.position) {
             for later in same_position {
@@ -308,7 +310,7 @@ impl StoredAccount {
         }
     }
 
-    /// Lists the decisions whose position in the ledger is known.
+    /// Lists the decisions with a known position in the ledger.
     fn decisions<'a>(&self, orders: &[&'a Order]) -> Vec<Decision<'a>> {
         let seqs: HashMap<Uuid, i64> =
             self.causes.iter().map(|cause| (cause.id, cause.seq)).collect();
@@ -392,7 +394,8 @@ fn fits_amount(outcome: Outcome, amount: i64) -> bool {
     }
 }
 
-/// Whether there is at most one hold, and it matches its outcome and the outcome of its closing.
+/// Whether the order caused at most one hold, which matches the order's outcome and the outcome of
+/// its closing.
 fn is_held(outcome: Outcome, amount: i64, closing: Option<&Closing>, holds: &[&Hold]) -> bool {
     let hold = match (outcome, holds) {
         (Outcome::Done { id, .. }, [hold]) if hold.hold_id == id => hold,

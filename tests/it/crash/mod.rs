@@ -1,6 +1,6 @@
-//! The ledger matches the responses that clients received: it contains each purchase once, and in
-//! order. Clients of two services retry and disconnect, while the test kills services and Postgres
-//! and cuts connections.
+//! The ledger matches the responses that clients received. It contains each purchase once, in the
+//! right order. Clients of two services retry and disconnect, while the test kills services and
+//! Postgres and cuts connections.
 
 mod clients;
 mod judge;
@@ -24,8 +24,9 @@ const LONG_RUN: usize = 200_000;
 /// How many replies the test cuts off, one after another.
 const CUTS: usize = 30;
 
-/// The bytes that identify a purchase in a batch on its way to the database: the length of the
-/// operation's kind, and the kind. The text of a statement does not contain these bytes.
+/// The bytes that identify a purchase in a batch that a node sends to the database. They are the
+/// length of the operation's kind, and the kind. The text of a statement does not contain these
+/// bytes.
 const PURCHASE_IN_BATCH: &str = "\0\0\0\x08purchase";
 
 /// How many violations the failure message shows. One fault often causes many violations.

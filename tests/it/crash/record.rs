@@ -14,11 +14,11 @@ pub struct Order {
     pub account: usize,
     /// The amount in minor units.
     pub amount: i64,
-    /// A unique text for each order. The request body contains it, and so the database stores it.
+    /// A text that is unique to the order. The request body contains it, so the database stores it.
     pub reference: String,
     pub idempotency_key: Option<String>,
     pub attempts: Vec<Attempt>,
-    /// The closing of the hold. Only a created hold has one.
+    /// The request that closes the hold. `None` unless the hold was created.
     pub closing: Option<Closing>,
 }
 
@@ -29,7 +29,7 @@ pub enum Kind {
     Credit,
 }
 
-/// A request that captures or voids a hold.
+/// Captures or voids a hold.
 pub struct Closing {
     /// The amount to capture, in minor units. `None` voids the hold.
     pub captured: Option<i64>,
@@ -48,8 +48,8 @@ pub struct Attempt {
 /// The outcome of a request, as its response reports it. Amounts are in minor units.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Outcome {
-    /// The service made the purchase, the credit or the hold. The balance after it is present if
-    /// the response has it.
+    /// The service recorded the purchase, the credit or the hold. The balance is present if the
+    /// response contains it.
     Done {
         id: Uuid,
         amount: i64,
@@ -63,7 +63,7 @@ pub enum Outcome {
     Expired,
     /// The client received no response, or a 503.
     Unknown,
-    /// A response that must not occur. Each one is a violation.
+    /// An unexpected response, which is a violation.
     Unexpected,
 }
 
@@ -76,7 +76,7 @@ pub struct Tally {
     pub replayed: usize,
     /// Purchases that did not capture a hold.
     pub accepted: usize,
-    /// Purchases and holds.
+    /// Purchases and holds that the service declined.
     pub declined: usize,
     pub captured: usize,
     pub voided: usize,

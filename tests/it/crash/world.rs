@@ -73,7 +73,7 @@ pub struct Node {
 
 pub struct Account {
     pub name: String,
-    /// The texts of the account's keys.
+    /// The account's keys.
     pub keys: Vec<String>,
     /// The amount that clients requested since the last top-up, in minor units.
     pub requested: AtomicI64,
@@ -281,7 +281,8 @@ impl Node {
     pub async fn start(&self) {
         let mut command = tollgate(&["serve"]);
         command.env("DATABASE_URL", self.proxy.url(DATABASE));
-        // Nodes of one service have one public URL, which is in the responses that they repeat.
+        // All nodes have one public URL, because recorded responses contain it, and any node may
+        // replay them.
         command.env("TOLLGATE_PUBLIC_URL", "http://localhost:8080");
         let log = cluster::directory(&format!("crash-{}.log", self.number));
         let process = spawn_blocking(move || Process::start(command, &log));
