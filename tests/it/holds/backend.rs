@@ -112,7 +112,7 @@ async fn backend_lists_holds_of_an_account_by_status_and_by_key() {
     let page = list(&format!("{of_key}&limit=1")).await;
     let cursor = page.text("/next_cursor");
     assert_eq!(listed(&format!("{of_key}&limit=1&cursor={cursor}")).await, [ids[0].as_str()]);
-    // A cursor is valid only with the filter that it was created for.
+    // A cursor is valid only with its original filter.
     let path = format!("/v1/accounts/{wallet}/holds?limit=1&cursor={cursor}");
     let answer = app.send(app.tronagg.call("GET", &path)).await;
     assert_eq!(answer.expect_problem(422, "validation_failed").errors_at(), ["cursor"]);

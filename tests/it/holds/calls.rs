@@ -1,4 +1,4 @@
-//! Requests about holds, and helpers that read the effects.
+//! Requests about holds, and functions that read their effects.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ pub async fn find(app: &App, key: &NewKey, id: &str) -> Answer {
     app.send(key.call("GET", &format!("/v1/holds/{id}"))).await.expect(200)
 }
 
-/// The held amount and the available amount of the balance.
+/// Reads the held amount and the available amount of the balance.
 pub async fn held_and_available(app: &App, key: &NewKey) -> (String, String) {
     let me = app.send(key.call("GET", "/v1/me")).await.expect(200);
     (me.text("/balance/held").to_owned(), me.text("/balance/available").to_owned())
@@ -38,8 +38,8 @@ pub async fn events(app: &App, action: &str) -> Vec<Value> {
     answer.data().iter().filter(|event| event["action"] == action).cloned().collect()
 }
 
-/// Sets the expiry of every open hold to a microsecond after its creation. The service itself does
-/// not allow this.
+/// Sets the expiry of every open hold to a microsecond after its creation. The service does not
+/// allow such an expiry.
 pub async fn expire_holds(app: &App) {
     sqlx::query("ALTER TABLE holds DISABLE TRIGGER holds_change")
         .execute(&app.pool)

@@ -17,7 +17,8 @@ async fn concurrent_capture_void_and_expiry_close_a_hold_once() {
     let mut final_statuses = std::collections::BTreeMap::new();
     for round in 0..40 {
         let id = app.send(hold(&key, "1")).await.expect(201).text("/id").to_owned();
-        // Both requests wait for the account. In every fourth round the hold expires meanwhile.
+        // Both requests wait for the account's lock. In every fourth round, the hold expires
+        // meanwhile.
         let mut lock = app.lock_accounts().await;
         let requests = [
             send_to(round % 2, capture(&key, &id, json!({}))),
@@ -57,7 +58,7 @@ async fn concurrent_capture_void_and_expiry_close_a_hold_once() {
 }
 
 #[tokio::test]
-async fn capture_and_concurrent_revoke_of_the_holder_close_a_hold_once() {
+async fn capture_and_concurrent_revocation_of_the_holder_close_a_hold_once() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let capturer = app.key(&app.tronagg, wallet).await;
@@ -68,7 +69,7 @@ async fn capture_and_concurrent_revoke_of_the_holder_close_a_hold_once() {
         let id = app.send(hold(&holder, "1")).await.expect(201).text("/id").to_owned();
         let revoke = app.tronagg.call("POST", &format!("{}/revoke", holder.path));
         let calls = [capture(&capturer, &id, json!({})), revoke.json(json!({}))];
-        // In every second round the revoke is sent first.
+        // In every second round, the backend sends the revocation first.
         let lock = app.lock_accounts().await;
         let mut requests = [None, None];
         for (number, which) in [round % 2, (round + 1) % 2].into_iter().enumerate() {

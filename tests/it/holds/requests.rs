@@ -1,4 +1,4 @@
-//! Requests of API keys: lists, invalid requests, and holds of other accounts.
+//! Requests with API keys: lists, invalid requests, and holds of other accounts.
 
 use serde_json::{Value, json};
 

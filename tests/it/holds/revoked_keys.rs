@@ -38,7 +38,7 @@ async fn revoking_a_key_voids_its_open_holds_and_no_others() {
         let hold = find(&app, &other, id).await;
         assert_eq!((hold.text("/status"), hold.text("/void_reason")), ("voided", "key_revoked"));
         assert_ne!(hold.json["closed_at"], Value::Null);
-        // Another key gets the same responses as for any voided hold.
+        // Another key gets the usual responses for a voided hold.
         let refused = app.send(capture(&other, id, json!({}))).await;
         let refused = refused.expect_problem(409, "hold_not_open");
         assert_eq!(refused.text("/hold_status"), "voided");
@@ -92,7 +92,7 @@ async fn rotation_and_expiry_of_a_key_leave_its_holds_open_for_its_successor() {
         let new = rotate(&app, &old, grace_seconds).await;
         assert_eq!(find(&app, &new, &id).await.text("/status"), "open");
         let captured = app.send(capture(&new, &id, json!({}))).await.expect(200);
-        // The hold keeps its key. The purchase names the key that captured the hold.
+        // The hold still names the old key. The purchase names the key that captured the hold.
         assert_eq!(captured.text("/key_id"), old.id);
         let path = format!("/v1/purchases/{}", captured.text("/purchase_id"));
         assert_eq!(app.send(new.call("GET", &path)).await.expect(200).text("/key_id"), new.id);
@@ -105,7 +105,7 @@ async fn rotation_and_expiry_of_a_key_leave_its_holds_open_for_its_successor() {
 }
 
 #[tokio::test]
-async fn revoking_a_dead_key_voids_the_holds_that_it_left_open() {
+async fn revoking_an_expired_key_voids_its_open_holds() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);

@@ -1,4 +1,4 @@
-//! Which top-level modules a module may name, and which crates it may name.
+//! Which top-level modules and which crates a module may name.
 
 use std::{
     collections::BTreeSet,
@@ -114,7 +114,7 @@ fn names_in(
         .collect()
 }
 
-/// Finds the top-level module of a path in `module`. It is `store` for `crate::store`, and also for
+/// Finds the top-level module of a path in `module`. It is `store` for `crate::store`, and for
 /// `super::super::store` in a module two levels down.
 fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     let mut absolute: Vec<&String> = match path.first()?.as_str() {
@@ -134,16 +134,15 @@ fn top_level_module(module: &[String], path: &[String]) -> Option<String> {
     absolute.first().map(|name| (*name).clone())
 }
 
-/// The first name of a path. It is the name of a crate if the path refers to another crate. A path
-/// of one name in code does not refer to a crate.
+/// Returns the first name of a path if it can be the name of a crate. In code, a path of a single
+/// name does not refer to a crate.
 fn first_name(mention: &Mention) -> Option<String> {
     let is_path = mention.place == Place::Import || mention.path.len() > 1;
     let first = mention.path.iter().find(|name| *name != OTHER_CRATE)?;
     is_path.then(|| first.clone())
 }
 
-/// Returns one sentence for each module that names another module and is not allowed to by
-/// `ARROWS`.
+/// Returns one sentence for each module that names another module without an entry in `ARROWS`.
 fn forbidden_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String> {
     let known: BTreeSet<&str> = arrows.iter().map(|(module, _)| *module).collect();
     let mut violations = Vec::new();
@@ -165,7 +164,7 @@ fn forbidden_arrows(sources: &Sources, arrows: &[(&str, &[&str])]) -> Vec<String
     violations
 }
 
-/// Returns one sentence for each module that names a crate and is not allowed to by `CRATES`.
+/// Returns one sentence for each module that names a restricted crate without an entry in `CRATES`.
 fn forbidden_crates(sources: &Sources, crates: &[(&str, &[&str])]) -> Vec<String> {
     let mut violations = Vec::new();
     for Names { module, file, names } in named_crates(sources) {
@@ -194,7 +193,7 @@ fn restricted_crates_are_used_only_in_the_allowed_modules() {
 fn rule_finds_a_forbidden_module_dependency_in_every_kind_of_path() {
     let library = "mod auth; mod clock; mod http; mod node; mod store; mod usage;";
     let clock = r#"
-        //! `crate::usage` in a comment is not an arrow.
+        //! `crate::usage` in a comment is not a dependency.
         use crate::{auth::{A, B}, node};
         fn now() -> super::http::Time {
             log!("crate::usage", [&crate::store::Store::new()]);

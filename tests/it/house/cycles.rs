@@ -22,7 +22,7 @@ type Arrows = BTreeMap<(PathBuf, PathBuf), BTreeSet<String>>;
 /// Entries of one folder that depend on each other, directly or through other entries.
 struct Cycle {
     folder: PathBuf,
-    /// The names of files and folders in the cycle.
+    /// The names of the files and folders in the cycle.
     entries: BTreeSet<String>,
     /// The arrows between the entries.
     arrows: Arrows,
@@ -96,8 +96,8 @@ fn dependency<'a>(
         Target::Module(id) => (id, None),
     };
     let to = &krate.modules[id];
-    // `use super::*` and `use super::Arc` are not dependencies: the parent module only passes on
-    // names, or items of another crate.
+    // `use super::*` and `use super::Arc` are not dependencies, because the parent module only
+    // re-exports the names of its files, or items of another crate.
     if from.path.starts_with(&to.path) {
         return None;
     }
@@ -168,7 +168,6 @@ fn files_of_a_folder_have_no_dependency_cycle() {
     assert!(cycles.is_empty(), "\n{}", cycles.join("\n"));
 }
 
-/// Finds the cycles of a sample crate. Returns them as text.
 fn cycles_of(files: &[(&str, &str)]) -> Vec<String> {
     cycles(&sample(files)).iter().map(Cycle::to_string).collect()
 }

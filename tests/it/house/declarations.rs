@@ -1,4 +1,4 @@
-//! Each `mod.rs` and `lib.rs` only declares modules and re-exports items. It defines nothing, so
+//! Each `mod.rs` and `lib.rs` only declares modules and re-exports items. They define no items, so
 //! that a reader finds each item in a file with a matching name.
 
 use std::path::Path;

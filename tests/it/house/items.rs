@@ -49,12 +49,12 @@ fn add_imports(tree: &UseTree, mut path: Vec<String>, found: &mut Vec<Import>) {
     }
 }
 
-/// The text of an identifier, without the prefix `r#` of a raw identifier.
+/// Returns the text of an identifier, without the prefix `r#` of a raw identifier.
 pub fn text(ident: &Ident) -> String {
     ident.unraw().to_string()
 }
 
-/// The name that an item defines. An `impl`, a `use` and a macro call define none.
+/// Returns the name that an item defines. An `impl`, a `use` and a macro call define no name.
 pub fn defined_name(item: &Item) -> Option<String> {
     let ident = match item {
         Item::Const(item) => &item.ident,

@@ -11,7 +11,7 @@ use super::{
     modules::Module,
 };
 
-/// A path as the source contains it.
+/// A path, as written in the source.
 pub struct Mention {
     pub path: Vec<String>,
     pub place: Place,
@@ -22,7 +22,7 @@ pub struct Mention {
 /// The kind of code that contains a path.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Place {
-    /// A `use` item. The path before a glob counts as well.
+    /// A `use` item, including the path before a glob.
     Import,
     /// Any other code.
     Code,
@@ -87,7 +87,7 @@ impl Reader {
                     }
                     return at + 1;
                 }
-                // Ends the paths `a::b::*` and `a::b::<T>`.
+                // The paths `a::b::*` and `a::b::<T>` end here.
                 _ => break,
             }
             at += 1;

@@ -33,7 +33,8 @@ pub struct Module {
     pub test: bool,
     /// The items of the module, without its submodules.
     pub items: Vec<Item>,
-    /// What each name in the module refers to. Names that exist only in tests are absent.
+    /// Maps each name in the module to what it refers to. Names that exist only in tests are
+    /// absent.
     pub names: BTreeMap<String, Vec<Binding>>,
     /// The paths of the module's glob imports.
     pub globs: Vec<Vec<String>>,
@@ -42,7 +43,7 @@ pub struct Module {
 pub enum Binding {
     Module(ModuleId),
     Item,
-    /// The path that a `use` item imports.
+    /// An import: the path that a `use` item names.
     Import(Vec<String>),
 }
 

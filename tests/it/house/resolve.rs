@@ -22,7 +22,7 @@ pub fn resolve(krate: &Crate, module: ModuleId, path: &[String]) -> Vec<Target> 
 
 struct Resolver<'a> {
     modules: &'a [Module],
-    /// The imports on the current search path. They stop infinite recursion.
+    /// The imports that the search has followed so far. They prevent infinite recursion.
     open: BTreeSet<Import>,
 }
 

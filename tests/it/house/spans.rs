@@ -57,8 +57,9 @@ fn is_named(attribute: &syn::Attribute, name: &str) -> bool {
     segments.len() > 1 && segments.last().is_some_and(|segment| segment.ident == name)
 }
 
-/// Whether there is a span that records only listed arguments. The list must not contain the
-/// account as the client wrote it: a client may send an API key there by mistake.
+/// Whether the attributes contain a span that records only listed arguments. The list must not
+/// contain the account as the client wrote it, because a client may send an API key there by
+/// mistake.
 fn has_span(attributes: &[syn::Attribute]) -> bool {
     let spans = attributes.iter().filter(|attribute| is_named(attribute, "instrument"));
     let mut lists = spans.filter_map(|attribute| attribute.meta.require_list().ok());

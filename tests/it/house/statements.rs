@@ -1,6 +1,6 @@
-//! Every SQL statement of the program has a comment with its name after its first word. The name
-//! identifies the statement in `pg_stat_statements`. Since Postgres 18 this view drops a comment
-//! before the first word.
+//! Every SQL statement of the program contains a comment with its name after the first word. The
+//! name identifies the statement in `pg_stat_statements`. Since Postgres 18, this view drops a
+//! comment before the first word.
 
 use std::collections::BTreeMap;
 
@@ -49,7 +49,7 @@ fn unnamed_or_duplicate(sources: &Sources) -> Vec<String> {
     faults
 }
 
-/// Whether `word` has only capital letters, such as `SELECT`.
+/// Whether `word` consists of capital letters, such as `SELECT`.
 fn is_keyword(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }

@@ -1,4 +1,4 @@
-//! An account of the model: its decisions and its state.
+//! An account of the model. It decides operations and stores their results.
 
 use std::collections::BTreeMap;
 
@@ -33,10 +33,10 @@ pub struct Account {
     pub holds: BTreeMap<HoldId, Hold>,
     pub purchases: BTreeMap<PurchaseId, Purchase>,
     entries: Vec<Entry>,
-    /// For each rotation chain that has or had a spend limit: the number of entries when the first
-    /// limit was set, and the time of the newest of these entries.
+    /// Maps each rotation chain that has or had a spend limit to the number of entries when the
+    /// first limit was set, and to the time of the newest of these entries.
     counted: BTreeMap<usize, (usize, Timestamp)>,
-    /// The request that voided each hold.
+    /// Maps each voided hold to the request that voided it.
     voided: BTreeMap<HoldId, RequestId>,
     records: BTreeMap<OperationKey, Record>,
     credits: BTreeMap<String, (NewCredit, BalanceChange)>,
@@ -150,14 +150,15 @@ impl Account {
         self.holds.iter().filter(open).map(|(id, hold)| (*id, hold))
     }
 
-    /// The indexes of the keys that pass.
+    /// Lists the indexes of the keys that the gate accepts.
     pub fn usable_keys(&self) -> Vec<usize> {
         (0..self.keys.len())
             .filter(|key| self.keys.denial(*key, self.suspended).is_none())
             .collect()
     }
 
-    /// The remaining spend limit of a key, which may be negative. `None` if the key has no limit.
+    /// Computes the remaining spend limit of a key, which may be negative. Returns `None` if the
+    /// key has no limit.
     pub fn left_of_limit(&self, now: Timestamp, key: usize) -> Option<i64> {
         let limit = self.keys.limit(key)?;
         let spender = self.keys.spender(key);
@@ -183,13 +184,14 @@ impl Account {
         Some(limit.amount.minor_units() - spent - held)
     }
 
-    /// The time of a new entry. It is never before the newest entry, even if the clock was set
-    /// back.
+    /// Returns the time of a new entry. It is never earlier than the newest entry, even if the
+    /// clock was set back.
     fn entry_time(&self, now: Timestamp) -> Timestamp {
         self.entries.last().map_or(now, |entry| entry.at.max(now))
     }
 
-    /// The spend counters. They start with the first limit and include earlier purchases.
+    /// Computes the spend counters. A counter exists from the first limit on, and includes earlier
+    /// purchases.
     fn spent(&self) -> BTreeMap<usize, Spent> {
         let of = |(&spender, &(before, began)): (&usize, &(usize, Timestamp))| {
             let (day, month) = (clock::day_of(began), clock::month_of(began));
@@ -244,7 +246,7 @@ impl Account {
         operation: &RequestedOperation,
         attempt: i32,
     ) -> BatchOutcome {
-        // The effect of an earlier attempt stays, even if the key has changed since.
+        // The effect of an earlier attempt remains, even if the key has changed since then.
         if attempt > 1
             && let Some(effect) = self.earlier_effect(operation)
         {
@@ -303,7 +305,7 @@ impl Account {
         }
     }
 
-    /// The effect of an earlier attempt of the same operation.
+    /// Returns the effect of an earlier attempt of this operation.
     fn earlier_effect(&self, operation: &RequestedOperation) -> Option<Uuid> {
         match &operation.action {
             OperationAction::Purchase { id, .. } => {
@@ -365,7 +367,7 @@ impl Account {
         if amount > hold.amount {
             return refused(Refusal::HoldTooSmall { held: hold.amount });
         }
-        // The amount of a hold already counts toward the limit of the chain that placed the hold.
+        // The held amount already counts toward the limit of the chain that placed the hold.
         let is_same_chain = self.keys.spender(hold.key) == self.keys.spender(bought.key);
         if !is_same_chain && let Some(decline) = self.over_limit(at, bought.key, amount, request_id)
         {

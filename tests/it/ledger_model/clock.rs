@@ -1,4 +1,4 @@
-//! Replaces the clock of the ledger, so that a test can set it.
+//! Replaces the clock of the ledger with a clock that a test can set.
 
 use sqlx::PgPool;
 use time::{Date, Duration, OffsetDateTime};
@@ -30,27 +30,27 @@ pub fn at(text: &str) -> Timestamp {
     Timestamp::parse(text).expect("a time")
 }
 
-/// The time `micros` microseconds later.
+/// Returns the time `micros` microseconds later.
 pub fn later(moment: Timestamp, micros: i64) -> Timestamp {
     Timestamp::from_unix_micros(moment.unix_micros() + micros).expect("a valid year")
 }
 
-/// The day in UTC.
+/// Returns the day in UTC.
 pub fn day_of(moment: Timestamp) -> Date {
     OffsetDateTime::from(moment).date()
 }
 
-/// The first day of the month in UTC.
+/// Returns the first day of the month in UTC.
 pub fn month_of(moment: Timestamp) -> Date {
     first_of_month(day_of(moment))
 }
 
-/// The start of the next day in UTC.
+/// Returns the start of the next day in UTC.
 pub fn next_day(moment: Timestamp) -> Timestamp {
     midnight(day_of(moment).next_day().expect("a valid year"))
 }
 
-/// The start of the next month in UTC.
+/// Returns the start of the next month in UTC.
 pub fn next_month(moment: Timestamp) -> Timestamp {
     // 31 days after the first of any month is in the next month.
     midnight(first_of_month(month_of(moment) + Duration::days(31)))

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use super::{clock, model::units};
 use crate::harness::{Answer, App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
-/// An app with a wallet of 100 TRX.
+/// Starts an app with an account whose balance is 100 TRX.
 async fn start(now: &str) -> App {
     let app = App::start().await;
     clock::stop(&app.pool, clock::at(now)).await;
@@ -162,7 +162,7 @@ async fn captured_hold_counts_toward_the_limit_of_the_key_that_captures_it() {
     let bought = app.send(buyer.call("GET", &path)).await.expect(200);
     assert_eq!(bought.text("/key_id"), buyer.id);
     expect_over_limit(app.send(buyer.buy("0.000001")).await, "0.000000");
-    // The key that held the amount has not spent anything.
+    // The key that placed the hold has not spent anything.
     app.send(holder.buy("5")).await.expect(201);
     app.check_ledger().await;
 }
@@ -181,8 +181,8 @@ async fn successor_key_inherits_the_spending_and_holds_of_its_predecessor() {
         path: format!("/v1/accounts/{WALLET}/keys/{}", rotated.text("/id")),
     };
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
-    // The held amount already counts toward the limit. So the key can capture it, although the
-    // remaining limit is lower.
+    // The held amount already counts toward the limit. So the key can capture the hold, although
+    // the remaining limit is lower.
     app.send(capture(&new, &held, json!({}))).await.expect(200);
     expect_over_limit(app.send(new.buy("1.000001")).await, "1.000000");
     app.send(new.buy("1")).await.expect(201);
@@ -204,7 +204,7 @@ async fn spending_of_a_key_in_a_month_can_exceed_the_maximum_balance() {
         app.send(credit).await.expect(201);
         app.send(key.buy(all)).await.expect(201);
     }
-    // The spending far exceeds a limit that is set later. Other keys can still buy.
+    // The spending far exceeds a limit that is set later. Other keys can still make purchases.
     let body = json!({"spend_limit": {"amount": "0.000001", "period": "total"}});
     app.send(app.tronagg.call("PATCH", &key.path).json(body)).await.expect(200);
     let credit = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/credits"));

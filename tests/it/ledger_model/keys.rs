@@ -5,7 +5,8 @@ use tollgate::{
     store::Refusal,
 };
 
-/// The maximum number of live keys in an account, and also of keys in rotation grace.
+/// The maximum number of live keys in an account. The same maximum applies to keys in rotation
+/// grace.
 const MAX_KEYS: u16 = 5;
 
 /// The keys of one account. The index of a key identifies it.
@@ -26,8 +27,8 @@ struct Key {
 enum Life {
     Live,
     Revoked,
-    /// Rotated with grace. The grace has ended on the clock of the ledger, but not on the clock
-    /// that key changes use. So the key can still change.
+    /// The key was rotated with a grace period. This period has ended on the clock of the ledger,
+    /// but not on the clock that key changes use. So the key can still change.
     Rotated,
 }
 
@@ -59,12 +60,12 @@ impl Keys {
         self.0[key].limit
     }
 
-    /// The first key of the rotation chain. All keys of the chain share a spend counter.
+    /// Returns the first key of the rotation chain. All keys of the chain share a spend counter.
     pub fn spender(&self, key: usize) -> usize {
         self.0[key].spender
     }
 
-    /// The reason why the key may not buy, if there is one.
+    /// Returns the reason why the key may not make purchases, or `None` if it may.
     pub fn denial(&self, key: usize, suspended: bool) -> Option<Refusal> {
         let key = &self.0[key];
         let denial = match key.life {

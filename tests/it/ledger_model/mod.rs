@@ -1,5 +1,5 @@
-//! Compares the ledger with a model. For random sequences of operations, both return the same
-//! outcomes and have the same state after each step.
+//! Compares the ledger with a model. For random sequences of operations, both return equal outcomes
+//! and have equal states after each step.
 //!
 //! The model has one thread and no database, and computes every sum from the entries. The ledger
 //! uses the clock of the model. These tests do not cover concurrency.

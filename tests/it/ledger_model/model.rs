@@ -20,14 +20,14 @@ use super::{
     clock,
 };
 
-/// How long the fence of a batch rejects earlier attempts of the batch.
+/// How long the fence of a batch makes earlier attempts ineffective.
 const FENCE_MICROS: i64 = 86_400_000_000;
 
 #[derive(Clone, Debug)]
 pub struct Ledger {
     pub now: Timestamp,
     pub accounts: Vec<Account>,
-    /// The fences of each account.
+    /// Maps each account to its fences.
     fences: Vec<BTreeMap<BatchId, Fence>>,
     /// The number of ids that the model has created.
     ids: u128,

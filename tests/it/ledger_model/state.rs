@@ -95,16 +95,16 @@ pub struct State {
     sent: Vec<SentBatch>,
     credits: Vec<CreditRequest>,
     refunds: Vec<RefundRequest>,
-    /// Every hold that was requested in each account.
+    /// Maps each account to every hold that was requested.
     holds: Vec<Vec<HoldId>>,
 }
 
-/// The idempotency key of the opening credit of an account.
+/// Returns the idempotency key of the opening credit of an account.
 pub fn opening() -> IdempotencyKey {
     IdempotencyKey::parse("opening").expect("an idempotency key")
 }
 
-/// Picks an item. 0 is the newest, and numbers wrap around.
+/// Picks an item. The index 0 is the newest item, and larger indexes wrap around.
 fn pick<T: Clone>(items: &[T], which: usize) -> Option<T> {
     let index = items.len().checked_sub(1)? - which % items.len();
     items.get(index).cloned()
@@ -171,7 +171,7 @@ impl State {
         }
     }
 
-    /// The new time. It is never before the current time.
+    /// Computes the new time. It is never before the current time.
     fn time_after(&self, clock_step: ClockStep) -> Timestamp {
         let now = self.ledger.now;
         let (time, before) = match clock_step {
@@ -271,7 +271,7 @@ impl State {
     }
 
     fn late_attempt(&mut self, which: usize, is_first: bool) -> Step {
-        // No attempt arrives after the fence has ended.
+        // An attempt never arrives after the fence has ended.
         let is_fenced = |batch: &&SentBatch| {
             let mut accounts = (0..ACCOUNTS).filter(|account| batch.is_for(*account));
             accounts.all(|account| self.ledger.is_fenced(account, batch.id, batch.attempt))
@@ -341,7 +341,7 @@ impl State {
             },
             OperationKind::Hold { sum, seconds, keyed } => {
                 let amount = units(self.amount_of(account, key, sum, keyed));
-                // The same idempotency key always has the same body.
+                // Requests with equal idempotency keys have equal bodies.
                 let expires_in = if keyed.is_some() { 900 } else { seconds };
                 let expires_in = HoldSeconds::try_from(i64::from(expires_in)).expect("in bounds");
                 let id = HoldId::from_uuid(id);
@@ -395,7 +395,7 @@ impl State {
         amount.max(1)
     }
 
-    /// The id of a hold, or an unused id if no hold matches.
+    /// Returns the id of a hold, or an unused id if no hold matches.
     fn hold_of(&mut self, account: usize, pick_of: HoldPick) -> HoldId {
         let found = match pick_of {
             HoldPick::Open(which) => {

@@ -46,7 +46,8 @@ pub enum Transition {
         first_is_lost: bool,
     },
     ResendBatch(usize),
-    /// An attempt of a batch arrives after a later one: the first attempt, or the later one again.
+    /// An attempt of a batch arrives after a later attempt. It is the first attempt, or a
+    /// repetition of the later attempt.
     LateAttempt {
         batch: usize,
         is_first: bool,
@@ -86,7 +87,7 @@ pub struct PlannedOperation {
 
 #[derive(Clone, Copy, Debug)]
 pub enum KeyPick {
-    /// A key that passes, if there is one.
+    /// A key that the gate accepts, if there is one.
     Usable(usize),
     Any(usize),
     /// A key of the other account.
@@ -101,7 +102,7 @@ pub enum OperationKind {
     Void { hold: HoldPick },
 }
 
-/// Picks a hold. 0 is the newest.
+/// Picks a hold. The index 0 is the newest hold.
 #[derive(Clone, Copy, Debug)]
 pub enum HoldPick {
     Open(usize),
@@ -114,9 +115,9 @@ pub enum HoldPick {
 #[derive(Clone, Copy, Debug)]
 pub enum AmountPick {
     Units(i64),
-    /// This much more than the available balance.
+    /// An amount that exceeds the available balance by this number.
     Available(i64),
-    /// This much more than the remaining spend limit of the key.
+    /// An amount that exceeds the remaining spend limit of the key by this number.
     Left(i64),
 }
 
@@ -132,7 +133,7 @@ pub struct KeyedBody {
 pub enum PartPick {
     /// The request has no amount.
     All,
-    /// The amount of the hold or purchase.
+    /// The amount of the hold or purchase in full.
     Whole,
     Units(i64),
     /// The amount that was captured, or that can still be refunded.
@@ -170,7 +171,7 @@ fn which() -> impl Strategy<Value = usize> {
     0..6_usize
 }
 
-/// The microseconds before a point in time: none or one.
+/// Generates how far before the target time the clock stops: 0 or 1 µs.
 fn before() -> impl Strategy<Value = i64> {
     0..=1_i64
 }
@@ -252,7 +253,7 @@ fn key_action() -> impl Strategy<Value = KeyAction> {
 }
 
 /// A batch of mixed operations of one or both accounts, or a batch of purchases only. The ledger
-/// has a faster path for an account whose operations are all accepted purchases.
+/// uses a faster path for an account if all of its operations in the batch are accepted purchases.
 fn batch() -> impl Strategy<Value = Transition> {
     let mixed = (prop::option::of(account()), prop::collection::vec(planned_operation(), 1..=6));
     let mixed = mixed.prop_map(|(account, mut planned)| {

@@ -19,8 +19,8 @@ pub struct View {
     pub last_entry_at: Option<Timestamp>,
     pub entries: Vec<Entry>,
     pub holds: BTreeMap<HoldId, Hold>,
-    /// Spend counters, by the first key of each rotation chain. All keys of a chain share a
-    /// counter.
+    /// Maps the first key of each rotation chain to the chain's spend counter, which all of its
+    /// keys share.
     pub spent: BTreeMap<usize, Spent>,
 }
 
@@ -37,7 +37,7 @@ pub struct Entry {
 
 #[derive(Clone, PartialEq, Debug)]
 pub struct Bought {
-    /// The index of the key in the account.
+    /// Index of the key in the account.
     pub key: usize,
     pub id: PurchaseId,
     pub hold: Option<HoldId>,
@@ -54,7 +54,8 @@ pub struct Hold {
     pub purchase: Option<PurchaseId>,
 }
 
-/// The spending on the day of the newest purchase, in its month, and in total.
+/// A spend counter: the spending on the day of the newest purchase, in the month of this purchase,
+/// and in total.
 #[derive(PartialEq, Debug)]
 pub struct Spent {
     pub day: Date,

@@ -46,7 +46,7 @@ struct Account {
     keys: Vec<KeyId>,
 }
 
-/// Returns the result or the refusal, and panics if the database fails.
+/// Returns the result or the refusal. Panics if the database fails.
 fn answer<T>(result: Result<T, StoreError>) -> Result<T, Refusal> {
     result.map_err(|error| match error {
         StoreError::Refused(refusal) => refusal,
@@ -130,7 +130,7 @@ impl World {
         }
     }
 
-    /// Drops the database, because the test creates many of them.
+    /// Drops the database, because the test creates many databases.
     pub async fn remove(self) {
         let Ok(options) = self.app.url.parse::<PgConnectOptions>() else { return };
         let Some(name) = options.get_database() else { return };
@@ -228,8 +228,8 @@ impl World {
     }
 
     async fn apply(&mut self, batch: &SentBatch) -> Vec<BatchOutcome> {
-        // This query waits for locks. A refused batch keeps its lock until its connection returns
-        // to the pool.
+        // This query waits for locks, because a refused batch holds its lock until its connection
+        // returns to the pool.
         sqlx::query("SELECT FROM accounts FOR NO KEY UPDATE")
             .execute(&self.app.pool)
             .await
@@ -267,8 +267,8 @@ impl Account {
                            AND p.purchase_id = e.cause_id AND p.seq = e.seq
                        WHERE e.account_id = $1 ORDER BY e.seq";
         let entries = self.rows(connection, entries).await;
-        // An open hold whose time has passed has expired, even if the ledger has not released it
-        // yet.
+        // An open hold is expired once its expiry time has passed, even if the ledger has not
+        // released it yet.
         let holds = "SELECT hold_id, key_id, amount, expires_at, captured, purchase_id,
                             void_reason,
                             CASE WHEN status = 'open' AND expires_at <= ledger_now() THEN 'expired'
@@ -298,7 +298,7 @@ impl Account {
         rows.expect("the rows can be read")
     }
 
-    /// The index of a key.
+    /// Returns the index of a key in the account.
     fn key_index(&self, id: Uuid) -> usize {
         let found = self.keys.iter().position(|key| key.uuid() == id);
         found.expect("a key of the account")
