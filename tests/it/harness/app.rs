@@ -38,7 +38,7 @@ pub struct App {
     pub node: Node,
     pub usage: Arc<UsageBuffer>,
     pub money: Money,
-    /// For direct SQL. Tests read stored rows with it, and create rows that the service would not
+    /// For direct SQL. With it, tests read stored rows, and create rows that the service would not
     /// create.
     pub pool: PgPool,
     pub tronagg: TestTenant,
@@ -166,7 +166,8 @@ impl App {
         self.key_with(tenant, account, json!({"name": "a key"})).await
     }
 
-    /// Makes a key expire just after its creation, which the service does not allow.
+    /// Sets the expiry of a key to a time just after its creation, which the service does not
+    /// allow.
     pub async fn expire(&self, key: &NewKey) {
         sqlx::query(
             "UPDATE api_keys SET expires_at = created_at + interval '1 microsecond'
@@ -234,7 +235,7 @@ pub fn service(state: AppState) -> Router {
     router(state, pages, Arc::default())
 }
 
-/// Starts a node and waits for its lease, so that keys pass.
+/// Starts a node and waits for its lease, so that the node accepts keys.
 pub async fn start_node(store: Arc<Store>) -> Node {
     start_node_with(store, NodeSettings::default()).await
 }

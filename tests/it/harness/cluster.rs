@@ -20,7 +20,7 @@ use super::eventually;
 const TEMPLATE: &str = "template_tollgate";
 
 static CLUSTER: OnceLock<tokio::sync::OnceCell<()>> = OnceLock::new();
-/// [`stop`] takes the server when the process exits, because Rust never drops a static.
+/// When the process exits, [`stop`] takes and stops the server, because Rust never drops a static.
 static RUNNING: Mutex<Option<PrivatePostgres>> = Mutex::new(None);
 static COUNTER: AtomicU32 = AtomicU32::new(0);
 
@@ -66,19 +66,19 @@ pub async fn empty_database() -> String {
     url(&name)
 }
 
-/// The name of the database in a URL of this cluster.
+/// Returns the name of the database in a URL of this cluster.
 pub fn database_in(url: &str) -> &str {
     let (_, name) = url.rsplit_once('/').expect("the URL is valid");
     name.split_once('?').map_or(name, |(name, _)| name)
 }
 
-/// The socket of this cluster's server.
+/// Returns the path of this cluster's socket.
 pub fn socket() -> PathBuf {
     let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").socket_dir().join(".s.PGSQL.5432")
 }
 
-/// What the cluster has logged so far.
+/// Reads the log of the cluster.
 pub fn log() -> String {
     let file = directory("cluster").join("postgres.log");
     let log = std::fs::read(file).expect("the cluster has a log");
@@ -90,7 +90,7 @@ pub fn pool_settings(url: &str) -> PoolSettings {
     PoolSettings {
         url: url.to_owned(),
         listen_url: None,
-        // Large enough for three requests of one tenant to wait for a lock concurrently.
+        // Large enough for three concurrent requests of one tenant that wait for a lock.
         max_connections: 6,
         acquire_timeout: Duration::from_secs(60),
         statement_timeout: Duration::from_secs(60),
@@ -106,7 +106,8 @@ async fn start() {
         .expect("starting does not panic")
         .expect("Postgres starts");
     *RUNNING.lock().expect("no test panics while it holds the lock") = Some(postgres);
-    // SAFETY: `stop` takes no argument and returns. A panic in it aborts and does not unwind.
+    // SAFETY: `stop` has the signature that atexit requires. A panic in it aborts the process
+    // instead of unwinding.
     #[expect(unsafe_code, reason = "a static has no destructor that runs at exit")]
     let registered = unsafe { libc::atexit(stop) };
     assert_eq!(registered, 0, "atexit registers the function");
@@ -128,7 +129,7 @@ extern "C" fn stop() {
     }
 }
 
-/// The URL of a database of this cluster. It connects as the superuser.
+/// Returns the superuser's URL of a database of this cluster.
 pub fn url(database: &str) -> String {
     let running = RUNNING.lock().expect("no test panics while it holds the lock");
     running.as_ref().expect("the cluster was started").url(database)

@@ -1,4 +1,4 @@
-//! Runs the service on a TCP port, and has clients that send it raw bytes.
+//! Runs the service on a TCP port, and sends it raw bytes.
 
 use std::net::SocketAddr;
 
@@ -51,7 +51,7 @@ pub async fn listen_behind(
     Listening { address, stop, task }
 }
 
-/// Sends bytes, and reads until the server closes the connection. Returns what it has read.
+/// Sends bytes, and reads until the server closes the connection. Returns the response.
 pub async fn exchange(address: SocketAddr, request: &[u8]) -> String {
     let mut stream = TcpStream::connect(address).await.expect("the connection opens");
     stream.write_all(request).await.expect("the request is sent");
@@ -124,7 +124,8 @@ impl RawClient {
         within_patience("the server responds", read).await.expect("the connection is not reset")
     }
 
-    /// Waits until the server has closed its socket in both directions: it then rejects new bytes.
+    /// Waits until the server has closed its socket in both directions. The server then rejects new
+    /// bytes.
     pub async fn closes_at_the_next_byte(&mut self) {
         let refused = async {
             while self.0.write_all(b"a").await.is_ok() && self.0.flush().await.is_ok() {

@@ -19,7 +19,7 @@ pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 /// Waits until the condition holds. Fails after [`PATIENCE`], so that no test hangs.
 pub fn eventually(what: &str, condition: impl AsyncFn() -> bool) -> impl Future<Output = ()> {
     let waiting = async move {
-        // The pause leaves CPU time for the awaited work.
+        // The pause leaves CPU time for the work that the test waits for.
         let mut polls = tokio::time::interval(std::time::Duration::from_millis(5));
         polls.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         while !condition().await {

@@ -1,5 +1,5 @@
-//! A node that a test simulates. It receives every change, and acknowledges a change only when the
-//! test calls it.
+//! A simulated node. It receives every change, and acknowledges a change only when the test calls
+//! `acknowledge`.
 
 use std::pin::pin;
 
@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::within_patience;
 
-/// A change by another node, as its notification describes it.
+/// A change by another node, as parsed from its notification.
 #[derive(Debug)]
 pub struct HeardChange {
     pub kind: String,
@@ -83,8 +83,8 @@ impl PlayedNode {
             .expect("the notification is sent");
     }
 
-    /// Runs an operation that announces one change of this kind, and asserts that it does not end
-    /// before this node has acknowledged the change.
+    /// Runs an operation that announces one change of this kind. Asserts that the operation does
+    /// not end before this node has acknowledged the change.
     pub async fn acknowledge_change_of<T>(
         &mut self,
         kind: &str,
@@ -97,7 +97,7 @@ impl PlayedNode {
             _ = &mut operation => panic!("the operation ended without announcing a change"),
         };
         change.expect(kind, tenant);
-        // An operation that does not wait for the acknowledgement ends within this time.
+        // This time is long enough for an operation that does not wait for the acknowledgement.
         let pause = tokio::time::sleep(std::time::Duration::from_millis(100));
         tokio::select! {
             () = pause => {}

@@ -67,7 +67,7 @@ impl Process {
         std::fs::read_to_string(&self.stderr).expect("the log can be read")
     }
 
-    /// The value that `tollgate demo` printed as `export NAME=…`.
+    /// Returns the value that `tollgate demo` printed as `export NAME=…`.
     pub fn exported(&self, name: &str) -> String {
         self.printed_after(&format!("export {name}="))
     }
@@ -116,7 +116,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // A failing test must not leave the process running.
+        // A failed test must not leave the process running.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -139,7 +139,7 @@ fn wait_for_addresses(child: &mut Child, log: &Path) -> (SocketAddr, SocketAddr)
     }
 }
 
-/// The address in a line of the log, in text or JSON format.
+/// Finds the address in a line of the log, in text or JSON format.
 fn address_in(line: &str) -> Option<SocketAddr> {
     let (_, rest) = line.split_once("address")?;
     let rest = rest.trim_start_matches(['=', '"', ':']);

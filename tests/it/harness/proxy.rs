@@ -17,8 +17,8 @@ use tokio::{
 
 use super::PATIENCE;
 
-/// A TCP port that forwards to the socket of a Postgres. Data that is sent while a direction is
-/// interrupted is delayed, not lost: it arrives when the direction is open again, as on a network
+/// A TCP port that forwards to the socket of a Postgres. The proxy delays data that is sent while a
+/// direction is interrupted. The data arrives when the direction is open again, as on a network
 /// that recovers.
 pub struct Proxy {
     address: SocketAddr,
@@ -39,8 +39,7 @@ struct Traps {
 #[derive(Clone, PartialEq, Eq)]
 enum Hold {
     Nothing,
-    /// The proxy will hold the reply to the next statement that has this parameter, and all data
-    /// after it.
+    /// The proxy will hold the reply to the next statement with this parameter, and all later data.
     When(Vec<u8>),
     /// The proxy has forwarded such a statement.
     Awaited,
@@ -109,13 +108,13 @@ impl Proxy {
         self.address
     }
 
-    /// The URL that reaches this database through the proxy.
+    /// Returns a URL that connects to this database through the proxy.
     pub fn url(&self, database: &str) -> String {
         format!("postgres://postgres@{}/{database}?sslmode=disable", self.address)
     }
 
-    /// Routes new connections to another Postgres, as a load balancer does. Open connections stay
-    /// where they are.
+    /// Routes new connections to another Postgres, as a load balancer does. Open connections do not
+    /// change.
     pub fn lead_to(&self, socket: PathBuf) {
         self.socket.send_replace(socket);
     }
@@ -128,9 +127,9 @@ impl Proxy {
 }
 
 impl Proxy {
-    /// Holds the reply to the next statement that has this parameter. The text of a statement does
-    /// not identify it: a node sends the text when it prepares the statement, not when it executes
-    /// it.
+    /// Holds the reply to the next statement with this parameter. The text of a statement would not
+    /// identify it, because a node sends the text only when it prepares the statement, not when it
+    /// executes it.
     pub fn hold_reply_to(&self, parameter: &[u8]) {
         self.traps.hold.send_replace(Hold::When(parameter.to_owned()));
     }
@@ -180,7 +179,7 @@ async fn forward_statements(
     held: Arc<AtomicBool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    // A read of 0 bytes is the end of the connection, which the proxy must forward as well.
+    // A read of 0 bytes is the end of the connection. The proxy must forward it, too.
     while let Ok(read) = from.read(&mut buffer).await {
         let bytes = &buffer[..read];
         if is_to_be_held(bytes, &traps.hold) {
@@ -231,7 +230,7 @@ async fn forward_replies(
 async fn is_unwanted(wanted: &mut watch::Receiver<bool>) {
     let is_cut = wanted.wait_for(|wanted| !*wanted).await.is_ok();
     if !is_cut {
-        // The node has closed its side. The proxy still forwards replies that are on their way.
+        // The node has closed its side. The proxy still forwards replies that have not arrived yet.
         std::future::pending::<()>().await;
     }
 }

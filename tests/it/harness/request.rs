@@ -12,7 +12,7 @@ use axum::{
 };
 use serde_json::Value;
 
-/// The members of a problem for each problem code, according to the OpenAPI document.
+/// Maps each problem code to the members of its problem, according to the OpenAPI document.
 static DOCUMENTED_MEMBERS: LazyLock<BTreeMap<String, BTreeSet<String>>> =
     LazyLock::new(documented_members);
 
@@ -141,14 +141,14 @@ impl Answer {
         self
     }
 
-    /// The string that a JSON pointer selects from the body.
+    /// Returns the string that a JSON pointer selects from the body.
     #[track_caller]
     pub fn text(&self, pointer: &str) -> &str {
         let value = self.json.pointer(pointer).and_then(Value::as_str);
         value.unwrap_or_else(|| panic!("no string at {pointer} of {self:?}"))
     }
 
-    /// The items of a list response.
+    /// Returns the items of a list response.
     #[track_caller]
     pub fn data(&self) -> &[Value] {
         self.json["data"].as_array().unwrap_or_else(|| panic!("no list: {self:?}"))
@@ -158,8 +158,8 @@ impl Answer {
         self.json["code"].as_str().unwrap_or_default()
     }
 
-    /// The locations of the errors, in the order of the response: JSON pointers, parameters and
-    /// headers.
+    /// Returns the locations of the errors, in the order of the response: JSON pointers, parameters
+    /// and headers.
     pub fn errors_at(&self) -> Vec<&str> {
         let errors = self.json["errors"].as_array().map_or(&[][..], Vec::as_slice);
         let location = |error: &'_ Value| {

@@ -14,7 +14,7 @@ use tollgate::postgres::{DATABASE, Options, PrivatePostgres};
 
 use super::{cluster, eventually};
 
-/// A copy of a primary that replays the primary's commits. A test can promote it.
+/// A standby. It replays the primary's commits until a test promotes it.
 pub struct Standby {
     directory: PathBuf,
     process: Child,
@@ -93,8 +93,8 @@ impl Standby {
         eventually("the standby has replayed all commits", caught_up).await;
     }
 
-    /// Pauses the replay. The standby still receives changes of the primary, but does not show
-    /// them.
+    /// Pauses the replay. The standby still receives the primary's WAL, but does not show its
+    /// changes.
     pub async fn pause_replay(&self) {
         self.run("SELECT pg_wal_replay_pause()").await.expect("the replay is paused");
         let paused = async || {
@@ -107,9 +107,9 @@ impl Standby {
         eventually("the replay is paused", paused).await;
     }
 
-    /// Ends the replication. If the standby is promoted, it will lack all later commits of the
-    /// primary. A paused replay would not have this effect, because a promotion replays all
-    /// received changes.
+    /// Ends the replication. If the test then promotes the standby, the standby lacks all later
+    /// commits of the primary. A paused replay would not have this effect, because a promotion
+    /// replays all received WAL.
     pub async fn stop_receiving(&self, primary: &PgPool) {
         self.run("ALTER SYSTEM SET primary_conninfo = ''")
             .await

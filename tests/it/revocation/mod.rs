@@ -1,4 +1,4 @@
-//! After a change that forbids a key has returned, no node passes the key. The test runs three
+//! After a change that forbids a key has returned, no node accepts the key. The test runs three
 //! services, and kills, freezes, isolates and restarts them.
 
 mod record;

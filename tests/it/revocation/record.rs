@@ -5,15 +5,15 @@ use std::{
     time::Instant,
 };
 
-/// A period in which a key must not pass. It lasts from a change that forbids the key until the
+/// A period in which nodes must refuse a key. It lasts from a change that forbids the key until the
 /// change that undoes it.
 #[derive(Clone, Copy, Debug)]
 struct Ban {
-    /// When the change was first sent. The ban may be in force from this time on.
+    /// When a client first sent the change. The ban may be in force from this time on.
     sent: Instant,
     /// When the change had returned. The ban is in force from this time on.
     returned: Option<Instant>,
-    /// When the undo was first sent. The ban may have ended at any time after this.
+    /// When a client first sent the undo. The ban may have ended at any time after this.
     undo_sent: Option<Instant>,
     /// When the undo had returned. The ban has ended by this time.
     undo_returned: Option<Instant>,
@@ -40,7 +40,7 @@ pub struct Record {
 pub struct Tally {
     pub passed: usize,
     pub refused: usize,
-    /// Requests during which the key was certainly banned.
+    /// Requests during which the ban of the key was certainly in force.
     pub banned: usize,
 }
 
@@ -78,7 +78,7 @@ impl Record {
     pub fn judge(&self, key: &str, tally: &mut Tally, violations: &mut Vec<String>) {
         let bans = lock(&self.bans);
         for request in lock(&self.requests).iter() {
-            // The key was certainly banned if the ban was in force from the request to its
+            // The ban certainly applies to a request if it was in force from the request to its
             // response.
             let certain_ban = bans.iter().find(|ban| {
                 ban.returned.is_some_and(|at| at <= request.begun)

@@ -37,7 +37,7 @@ const KEYS_PER_ACCOUNT: usize = 5;
 const CLIENTS: usize = 4;
 const BACKENDS: usize = 8;
 
-/// How many revoked keys the clients continue to use, in addition to live keys.
+/// The number of revoked keys that the clients continue to use, in addition to live keys.
 const DEAD_KEYS: usize = 100;
 
 pub struct World {
@@ -53,7 +53,7 @@ pub struct World {
     retired: Mutex<Vec<Arc<Key>>>,
     seeds: AtomicUsize,
     finished: AtomicBool,
-    /// How long each change took.
+    /// The duration of each change.
     pub durations: Mutex<Vec<Duration>>,
 }
 
@@ -180,11 +180,11 @@ impl World {
         };
         let backends: Vec<_> = (0..BACKENDS).map(backend).collect();
         for backend in backends {
-            backend.await.expect("every change is made");
+            backend.await.expect("every change returns");
         }
     }
 
-    /// Waits until every node holds its lease, so that keys pass.
+    /// Waits until every node holds its lease, so that nodes accept keys.
     pub async fn all_hold_leases(&self) {
         eventually("every node has its lease", async || {
             for node in &self.nodes {
@@ -460,8 +460,8 @@ impl Account {
 }
 
 impl Change {
-    /// The request for the change, and the body of the request that undoes it. A final change has
-    /// no such body.
+    /// Returns the request for the change, and the body of the request that undoes it. A permanent
+    /// change has no such body.
     fn request(self, account: &Account, key: &Key) -> (Method, String, Value, Option<Value>) {
         let of_account = account.path();
         let of_key = format!("{of_account}/keys/{}", key.id);

@@ -1,4 +1,4 @@
-//! A real Postgres with certificates that OpenSSL creates.
+//! Tests with a real Postgres, and with certificates that OpenSSL creates.
 
 use std::{
     net::TcpListener,
@@ -139,7 +139,7 @@ fn error_of(url: &str) -> String {
     error
 }
 
-/// Creates a certificate that is its own authority, as the manual of Postgres describes.
+/// Creates a self-signed certificate, as the Postgres manual describes.
 const OWN_AUTHORITY: &str = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
      -addext subjectAltName=DNS:localhost -keyout own.key -out own.crt";
 

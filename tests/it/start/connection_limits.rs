@@ -1,5 +1,5 @@
 //! Limits on the number of connections to Postgres. A service needs all of its connections; a
-//! command needs only one.
+//! command can run with one.
 
 use sqlx::{Connection as _, Executor as _, PgConnection};
 use tollgate::postgres::{self, PrivatePostgres};
@@ -23,7 +23,7 @@ async fn service_refuses_to_start_when_connection_limits_are_too_low() {
     ] {
         assert!(error.contains(part), "{part} is not in: {error}");
     }
-    assert_eq!(database.tables_in("public").await, 0, "the service changed nothing");
+    assert_eq!(database.tables_in("public").await, 0, "the service did not change the database");
     // A command opens fewer connections than a service, so it starts.
     database.create_tenant();
 
@@ -50,8 +50,8 @@ async fn commands_need_only_one_connection() {
         &["admin-key", "create", "tronagg", "--name", "second"],
         &["admin-key", "list", "tronagg"],
         &["migrate"],
-        // This command tries to open a second connection, on which it would receive
-        // acknowledgements.
+        // This command tries to open a second connection in order to receive acknowledgements. It
+        // works without this connection.
         &["dashboard", "end-sessions", "tronagg"],
     ] {
         database.wait_until_unused().await;

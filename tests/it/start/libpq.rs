@@ -1,4 +1,4 @@
-//! The environment variables of libpq, such as `PGHOST`. They complete `DATABASE_URL`, and do not
+//! The environment variables of libpq, such as `PGHOST`, complete `DATABASE_URL`. They do not
 //! affect the private Postgres.
 
 use std::os::unix::fs::PermissionsExt as _;

@@ -1,5 +1,5 @@
-//! The checks at the start of the program. With bad settings or an unsuitable database, the program
-//! exits with a message that says what to do.
+//! Checks at the start of the program. If settings are invalid or the database is unsuitable, the
+//! program exits with a message that says what to do.
 
 mod certificates;
 mod closed_output;

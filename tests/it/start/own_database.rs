@@ -1,5 +1,4 @@
-//! A database that belongs to an ordinary role. The role has only the privileges that a test
-//! grants.
+//! A database whose owner is an ordinary role. The role has only the privileges that a test grants.
 
 use std::{
     process::Command,
@@ -74,8 +73,8 @@ impl OwnDatabase {
         command
     }
 
-    /// Builds a service that opens this many connections for requests, and fourteen other
-    /// connections.
+    /// Builds a command for a service that opens this many connections for requests, and fourteen
+    /// other connections.
     pub fn service(&self, connections: &str) -> Command {
         let mut command = self.command(&["serve"]);
         command.env("TOLLGATE_DATABASE_CONNECTIONS", connections);
@@ -94,7 +93,7 @@ impl OwnDatabase {
         text
     }
 
-    /// Creates the tables and a tenant. Returns an admin key.
+    /// Creates the tables and a tenant. Returns the tenant's admin key.
     pub fn create_tenant(&self) -> String {
         let arguments = ["tenant", "create", "tronagg", "--prefix", "ta_", "--json"];
         let output = self.command(&arguments).output().expect("the program runs");

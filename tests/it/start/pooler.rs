@@ -1,5 +1,5 @@
-//! A real PgBouncer between Tollgate and Postgres. Tollgate accepts a pooler in session mode with
-//! PgBouncer's default settings. It refuses the other modes.
+//! Tests with a real PgBouncer between Tollgate and Postgres. Tollgate accepts a pooler in session
+//! mode with PgBouncer's default settings. It refuses the other modes.
 
 use std::{
     os::unix::{
@@ -81,7 +81,7 @@ impl Pooler {
         std::fs::read_to_string(self.directory.join("stderr")).unwrap_or_default()
     }
 
-    /// The URL that reaches this database through the pooler.
+    /// Returns a URL that connects to this database through the pooler.
     fn url(&self, database: &str) -> String {
         let directory = self.directory.to_str().expect("the path is UTF-8").replace('/', "%2F");
         format!("postgres://postgres@{directory}:6432/{database}?password=")
@@ -177,8 +177,8 @@ async fn pooler_in_transaction_or_statement_mode_is_refused_without_any_change()
             let mut command = pooler.command(database, &["serve"]);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", &url);
             refuses(command);
-            // Tollgate refuses the pooler even if only the connection that listens uses it: such a
-            // pooler loses notifications.
+            // Tollgate refuses the pooler even if only the connection that listens uses it, because
+            // such a pooler loses notifications.
             let mut command = pooler.command(database, &["serve"]);
             command.env("DATABASE_URL", &url);
             command.env("TOLLGATE_LISTEN_DATABASE_URL", pooler.url(database));

@@ -1,4 +1,5 @@
-//! Postgres denies a privilege, a connection or a write. The error message says how to fix it.
+//! Error messages for cases in which Postgres denies a privilege, a connection or a write. The
+//! message says how to fix the problem.
 
 use std::time::Duration;
 
@@ -102,7 +103,7 @@ async fn too_many_connections_error_is_not_reported_as_a_pool_timeout() {
     let settings =
         PoolSettings { acquire_timeout: Duration::from_secs(2), ..pool_settings(&database.url) };
     let store = Store::connect(&settings).await.expect("one connection is allowed");
-    // Until Postgres has closed the store's first connection, it counts toward the limit.
+    // The store's first connection counts toward the limit until Postgres has closed it.
     let other = tokio::sync::Mutex::new(None);
     eventually("another client has the connection", async || {
         let connected = PgConnection::connect(&database.url).await.ok();

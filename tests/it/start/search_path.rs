@@ -1,4 +1,4 @@
-//! The program finds the schema that has its tables, and continues to use it.
+//! The program finds the schema that contains its tables, and continues to use this schema.
 
 use super::{
     own_database::OwnDatabase,

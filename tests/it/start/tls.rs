@@ -1,5 +1,5 @@
-//! TLS between Tollgate and Postgres: which hosts need it, and which warnings Tollgate logs without
-//! it.
+//! TLS between Tollgate and Postgres: for which hosts Tollgate requires TLS, and which warnings it
+//! logs without TLS.
 
 use std::{
     io::{Read as _, Write as _},
@@ -15,7 +15,7 @@ use crate::harness::{
     proxy::Proxy,
 };
 
-/// Opens a port that replies to each request for TLS with `N`, which means that it has no TLS. The
+/// Opens a port that replies to each TLS request with `N`, as a Postgres without TLS does. The
 /// channel receives the bytes that each client sends afterwards.
 fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
@@ -41,8 +41,8 @@ fn port_without_tls() -> (u16, mpsc::Receiver<Vec<u8>>) {
 #[tokio::test]
 async fn postgres_on_another_host_is_refused_without_tls() {
     let (port, after_refusal) = port_without_tls();
-    // The address 0.0.0.0 connects to this machine, but it is not a loopback address. So it can
-    // stand for another host.
+    // The address 0.0.0.0 connects to this machine, but it is not a loopback address. So the test
+    // can use it as the address of another host.
     let other_host = format!("postgres://postgres:hunter2@0.0.0.0:{port}/x");
     let refuses = |mut command: Command, setting: &str| {
         command.env("TOLLGATE_LISTEN", "127.0.0.1:0").env("TOLLGATE_METRICS_LISTEN", "off");
@@ -82,7 +82,7 @@ async fn postgres_on_another_host_is_refused_without_tls() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn postgres_without_tls_is_accepted_on_this_machine_or_if_sslmode_allows_it() {
     let url = cluster::fresh_database().await;
-    // The proxy connects to the socket of Postgres, which has no TLS.
+    // The proxy connects to the socket of Postgres, which does not support TLS.
     let proxy = Proxy::start(cluster::socket()).await;
     let url = proxy.url(cluster::database_in(&url)).replace("?sslmode=disable", "");
     let elsewhere = url.replace("127.0.0.1", "0.0.0.0");

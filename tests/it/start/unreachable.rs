@@ -1,5 +1,5 @@
-//! Errors about wrong database addresses. Each error is one line that says what is wrong and what
-//! to check. No error contains the password.
+//! Error messages for wrong database addresses. Each message is one line that says what is wrong
+//! and what to check. No message contains the password.
 
 use std::{
     io::{Read as _, Write as _},

@@ -1,4 +1,4 @@
-//! The syntax of `DATABASE_URL`: several hosts, and mistakes in the URL.
+//! The syntax of `DATABASE_URL`, including several hosts, and error messages for malformed URLs.
 
 use super::run::{fails, succeeds};
 use crate::harness::{cluster, process::tollgate};

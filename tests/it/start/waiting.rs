@@ -1,4 +1,4 @@
-//! A start of the program that waits for a lock of another session.
+//! The program waits at its start while another session holds a lock.
 
 use std::{
     path::PathBuf,
@@ -81,7 +81,7 @@ async fn start_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
         assert!(log.contains("stopped by a signal before the schema was up to date"), "{log}");
 
         let mut command = Starting::new(database.command(&["migrate"]), "waiting-command.log");
-        // The stopped service leaves a session behind. This session holds the migration lock until
+        // The database session of the stopped service continues. It holds the migration lock until
         // it gets the lock on the table.
         command.logs("the start is waiting for the migration lock: another session").await;
         if locks_table {
