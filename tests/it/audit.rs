@@ -91,7 +91,7 @@ async fn rotation_of_a_disabled_key_records_that_the_new_key_is_disabled() {
 }
 
 #[tokio::test]
-async fn request_that_changes_nothing_writes_no_audit_event() {
+async fn request_without_an_effect_writes_no_audit_event() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -105,7 +105,7 @@ async fn request_that_changes_nothing_writes_no_audit_event() {
     app.wallet("0").await;
     let active = app.tronagg.call("PATCH", &format!("/v1/accounts/{wallet}"));
     app.send(active.json(json!({"status": "active"}))).await.expect(200);
-    // A refused change writes no event either.
+    // A refused change also writes no event.
     let patch = app.tronagg.call("PATCH", &key.path).json(json!({"name": "x"}));
     app.send(patch).await.expect_problem(409, "key_not_live");
     assert_eq!(events(&app, "").await.len(), before);

@@ -1,5 +1,5 @@
-//! Tollgate refuses invalid input with errors that name each location. Invalid input changes
-//! nothing.
+//! Tollgate refuses invalid input with errors that name the location of each mistake. A refused
+//! request changes nothing.
 
 use serde_json::{Value, json};
 
@@ -26,7 +26,7 @@ impl Setup {
         self.key.call("POST", "/v1/purchases")
     }
 
-    /// Checks that no request of the test has changed the database.
+    /// Checks that the requests of the test have not changed the database.
     async fn check_nothing_changed(&self) {
         let counts: (i64, i64, i64) = sqlx::query_as(
             "SELECT (SELECT count(*) FROM api_keys), (SELECT count(*) FROM ledger_entries),
@@ -122,7 +122,7 @@ async fn key_name_and_metadata_of_maximum_size_are_accepted() {
 async fn metadata_with_more_than_126_levels_is_rejected() {
     let setup = Setup::new().await;
     let create = |levels: usize| {
-        // The metadata object itself is one level.
+        // The metadata object itself counts as one level.
         let (open, close) = ("[".repeat(levels - 1), "]".repeat(levels - 1));
         let body = format!("{{\"name\": \"a\", \"metadata\": {{\"x\": {open}{close}}}}}");
         setup.create_key().body("application/json", body)

@@ -1,4 +1,5 @@
-//! A batch decides its operations in order and exactly once, even after retries and late attempts.
+//! A batch decides its operations in order. It decides each operation exactly once, even if the
+//! node retries the batch or an attempt arrives late.
 
 use std::sync::Arc;
 
@@ -20,7 +21,7 @@ use uuid::Uuid;
 
 use crate::harness::{App, Call, OTHER_WALLET, WALLET, app::NewKey};
 
-/// Builds operations with ascending ids.
+/// Builds operations of one key with ascending ids.
 struct OperationBuilder {
     account_id: AccountId,
     key_id: KeyId,
@@ -59,8 +60,9 @@ fn batch(id: u128, operations: Vec<Operation>) -> Batch {
     Batch { id, attempt: 1, wait: false, operations }
 }
 
-/// Formats each outcome as a short text. For a purchase, the text is the balance after it. For a
-/// decline, it is the available amount with a minus sign, and whether the decline is a replay.
+/// Formats each outcome as a short text. For a purchase, the text contains the balance after it.
+/// For a decline, it contains the available amount with a minus sign, and says whether the decline
+/// is a replay.
 fn describe(outcomes: &[BatchOutcome]) -> Vec<String> {
     let text = |outcome: &BatchOutcome| match outcome {
         BatchOutcome::Done(Done { now: Some(now), .. }) => {
@@ -132,8 +134,8 @@ async fn multi_account_batch_decides_each_account_independently() {
         (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, OTHER_WALLET).await);
     let mut of_wallet = OperationBuilder::new(&app, wallet, &key, 0);
     let mut of_other = OperationBuilder::new(&app, OTHER_WALLET, &other, 1000);
-    // In the first batch, every operation succeeds. In the second batch, one account has a decline
-    // and a replay.
+    // In the first batch, every operation succeeds. The second batch contains a decline and a
+    // replay for one account.
     let plain = vec![
         of_wallet.buy(1, Some("a1")),
         of_other.buy(2, None),
@@ -296,17 +298,17 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
         .fetch_one(&app.pool)
         .await
         .expect("the query returns a number");
-    // One more record belongs to the opening credit.
+    // The opening credit adds one record.
     assert_eq!(usize::try_from(recorded), Ok(2600 - refused + 1));
     app.check_ledger().await;
 }
 
 #[tokio::test]
-async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
+async fn database_error_in_one_purchase_does_not_fail_other_purchases() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
-    // This constraint stands for a bug in the program: the database rejects a purchase of one minor
+    // This constraint simulates a bug in the program. The database rejects a purchase of one minor
     // unit.
     sqlx::query("ALTER TABLE purchases ADD CONSTRAINT broken CHECK (amount <> 1)")
         .execute(&app.pool)
@@ -335,7 +337,7 @@ async fn purchase_that_the_database_rejects_does_not_fail_other_purchases() {
 }
 
 #[tokio::test]
-async fn batch_accepts_no_operations_an_unknown_account_and_the_maximum_amount() {
+async fn batch_may_be_empty_name_an_unknown_account_or_contain_the_maximum_amount() {
     let app = App::start().await;
     let wallet = app.wallet("1").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -350,8 +352,8 @@ async fn batch_accepts_no_operations_an_unknown_account_and_the_maximum_amount()
     app.check_ledger().await;
 }
 
-/// Every plan of both ledger functions uses an index that begins with the account. This also holds
-/// for a session that made its plans while the tables were empty.
+/// Every plan of both ledger functions uses an index that begins with the account. This is also
+/// true for a session that planned its statements while the tables were empty.
 #[tokio::test]
 async fn ledger_functions_use_only_index_scans_by_account() {
     let app = App::start().await;

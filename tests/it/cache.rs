@@ -1,4 +1,5 @@
-//! When a node answers from its cache, when it queries the database, and when it responds with 503.
+//! When a node responds from its cache, when it queries the database, and when it responds with
+//! 503.
 
 use std::{sync::Arc, time::Duration};
 
@@ -165,7 +166,7 @@ async fn unknown_keys_do_not_evict_cached_keys() {
 }
 
 #[tokio::test]
-async fn cached_key_passes_during_a_database_outage_until_the_lease_ends() {
+async fn cached_key_is_accepted_during_a_database_outage_until_the_lease_ends() {
     let options = cluster::options("cache-outage");
     let start = {
         let options = options.clone();
@@ -249,15 +250,15 @@ async fn lease_is_renewed_through_the_listen_url_while_the_pooler_is_down() {
     // Another node revokes the key, and this node receives the notification.
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
     app.send(revoke).await.expect(200);
-    assert_eq!(ask().await, 503, "the node cannot look the key up");
+    assert_eq!(ask().await, 503, "the node cannot look up the key");
     pooler.set_open(true, true);
-    eventually("the node can look the key up again", async || ask().await == 401).await;
+    eventually("the node can look up the key again", async || ask().await == 401).await;
 }
 
 /// The node reads the row under an earlier lease. The row arrives after a new session has granted a
 /// lease and another node has changed the row.
 #[tokio::test]
-async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cache() {
+async fn outdated_key_row_that_arrives_in_a_new_session_does_not_stay_in_the_cache() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -288,7 +289,7 @@ async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cac
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path)).json(json!({}));
     app.send(revoke).await.expect(200);
     pooler.release();
-    // This request began before the revoke.
+    // This request began before the revocation.
     assert_eq!(
         early.await.expect("the task does not panic").expect("the router is infallible").status(),
         200
@@ -297,7 +298,7 @@ async fn key_row_that_arrives_after_a_new_session_began_does_not_stay_in_the_cac
 }
 
 #[tokio::test]
-async fn manual_sql_changes_of_keys_and_accounts_reach_the_cache() {
+async fn manual_sql_changes_of_keys_and_accounts_update_the_cache() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let [key, other] = [app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await];
@@ -376,7 +377,7 @@ async fn key_lookups_that_were_planned_on_empty_tables_use_indexes_on_large_tabl
         .await
         .expect("the lookup succeeds")
         .expect("the key belongs to TronAgg");
-    let server = store.server().await.expect("the database answers");
+    let server = store.server().await.expect("Postgres responds");
     // Postgres plans the statement while the database has one account and no key.
     for number in 0..10 {
         let found = store.verify_api_key(&tenant, &key(number).hash(), server).await;

@@ -1,4 +1,4 @@
-//! The command line of the real program, with the private Postgres.
+//! Tests of the real program's command line with the private Postgres.
 
 use serde_json::json;
 
@@ -212,9 +212,9 @@ fn demo_restart_keeps_its_data_and_replaces_the_admin_keys() {
     let url = first.printed_after("Tollgate is ready: ");
     assert_eq!(url, format!("http://{}", first.address));
     first.printed_after("curl -sS ");
-    // The output ends with a dashboard link that works, and with the command for a new link.
+    // The output ends with a valid dashboard link, and with the command that prints a new link.
     let link = first.printed_after("Open the dashboard: ");
-    let path = link.strip_prefix(&url).expect("the link leads to this service");
+    let path = link.strip_prefix(&url).expect("the link points to this service");
     let asked = first.send(Call::new("GET", path)).expect(200);
     assert!(String::from_utf8_lossy(&asked.body).contains(WALLET), "{asked:?}");
     let program = env!("CARGO_BIN_EXE_tollgate");
@@ -416,7 +416,7 @@ fn every_command_and_option_has_help_text() {
         }
         walked.push(name);
     }
-    // The loop has found the nested commands.
+    // The loop must also find nested commands.
     for command in [
         "tollgate openapi",
         "tollgate admin-key revoke",

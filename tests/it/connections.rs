@@ -1,5 +1,4 @@
-//! Connections: request bodies that the server does not need, and limits on the number of
-//! connections.
+//! Request bodies that the server does not need, and limits on the number of connections.
 
 use std::time::{Duration, Instant};
 
@@ -148,7 +147,7 @@ async fn content_length_over_the_limit_of_the_path_is_refused_before_the_body_is
         (buy(expect, 99_999_999_999), 413),
         (buy(expect, 16 * 1024 + 1), 413),
         (buy(expect, 16 * 1024), 100),
-        // The settings include a logo, so this path accepts larger bodies.
+        // The dashboard settings include a logo, so this path accepts larger bodies.
         (configure(16 * 1024 + 1), 100),
         (configure(64 * 1024 + 1), 413),
     ] {
@@ -230,7 +229,7 @@ async fn server_closes_the_longest_idle_connection_to_accept_a_new_one() {
 }
 
 #[tokio::test]
-async fn address_at_its_connection_limit_does_not_displace_idle_connections() {
+async fn address_at_its_connection_limit_closes_no_idle_connections() {
     let app = App::start().await;
     let limits = ServerLimits {
         max_connections: 4,

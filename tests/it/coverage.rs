@@ -1,6 +1,6 @@
 //! Checks every route without a credential and with the credential of another tenant. For routes
-//! that require an admin key, also checks an admin key without the permission. A route of the
-//! OpenAPI document that has no line here fails a test.
+//! that require an admin key, also checks an admin key without the permission. A test fails if a
+//! route of the OpenAPI document has no line here.
 
 use std::collections::BTreeSet;
 
@@ -18,9 +18,9 @@ enum Asks {
 
 /// The response to a caller with a credential of another tenant or account.
 enum Stranger {
-    /// The same 404 as for an unknown resource.
+    /// The 404 response for an unknown resource.
     NotFound,
-    /// A response that contains no data of the tenant: neither its account nor its ids.
+    /// A response that contains no data of the tenant, that is, neither its account nor its ids.
     SeesNothing,
     /// A new resource that belongs to the caller, and not to the tenant.
     CreatesItsOwn,
@@ -126,8 +126,8 @@ fn routes() -> Vec<Route> {
     ]
 }
 
-/// A tenant with resources that others must not reach, another tenant, and another account of the
-/// tenant.
+/// A tenant with resources, and two strangers that must not reach them: another tenant, and another
+/// account of the tenant.
 struct World {
     app: App,
     key: NewKey,
@@ -153,7 +153,7 @@ impl World {
         Self { app, key, purchase_id, hold_id, stranger_key, neighbour_key }
     }
 
-    /// Builds a request to the route for the tenant's resources. It has no credential.
+    /// Builds a request for the tenant's resources, without a credential.
     fn call(&self, route: &Route) -> Call {
         let path = route
             .template
@@ -188,7 +188,7 @@ impl World {
 }
 
 #[test]
-fn every_documented_route_has_a_line_that_says_who_may_call_it() {
+fn every_documented_route_has_an_access_rule() {
     let document: Value =
         serde_json::to_value(tollgate::http::openapi_document()).expect("the text is JSON");
     let mut documented = BTreeSet::new();

@@ -1,4 +1,4 @@
-//! The schema enforces the invariants. These tests run SQL statements that the program never runs.
+//! The schema enforces invariants even against SQL statements that the program never runs.
 
 use proptest::{option, prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
 use sqlx::{AssertSqlSafe, postgres::PgListener};
@@ -82,7 +82,7 @@ async fn negative_balances_and_inconsistent_ledger_entries_are_refused() {
 }
 
 #[tokio::test]
-async fn dead_key_cannot_be_revived_and_a_key_keeps_its_identity() {
+async fn revoked_key_cannot_be_restored_and_the_identity_of_a_key_cannot_change() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -206,7 +206,7 @@ async fn sql_and_rust_key_rules_agree_on_random_keys() {
     }
     assert!(
         (100..KEYS).contains(&passed),
-        "expected some keys to pass and some to be refused; {passed} of {KEYS} pass"
+        "expected some keys to be accepted and some to be refused; {passed} of {KEYS} are accepted"
     );
 }
 
@@ -231,7 +231,7 @@ async fn composite_types_in_the_database_match_the_encoded_members() {
 }
 
 #[tokio::test]
-async fn large_change_is_announced_in_parts_and_only_the_last_part_needs_acknowledgement() {
+async fn large_change_is_announced_in_parts_and_only_the_last_part_needs_acknowledgements() {
     let app = App::start().await;
     let mut listener = PgListener::connect_with(&app.pool).await.expect("the connection opens");
     listener.listen("tollgate_changes").await.expect("the listener subscribes");

@@ -1,4 +1,4 @@
-//! The pages of the book about problem codes. The member `documentation_url` links to them.
+//! The book's pages about problem codes, to which the member `documentation_url` points.
 //!
 //! One test provokes every problem code, and compares the response with the example on the page of
 //! the code. Its requests have the amounts and names of the examples, so that both are equal.
@@ -51,7 +51,7 @@ fn example(code: ProblemCode) -> Value {
 }
 
 #[test]
-fn every_problem_code_has_a_page_and_every_page_is_about_a_problem_code() {
+fn every_problem_code_has_a_page_and_every_page_describes_a_problem_code() {
     let pages: BTreeSet<String> = std::fs::read_dir(folder())
         .expect("the folder can be read")
         .map(|entry| {

@@ -48,8 +48,8 @@ impl Pair {
         Self::start_with(name, NodeSettings::default(), Duration::from_secs(1)).await
     }
 
-    /// Starts the pair. `settings` are the settings of the balanced node, and `acquire_timeout` is
-    /// how long its requests wait for a connection.
+    /// Starts both servers and both nodes. `settings` applies to the balanced node.
+    /// `acquire_timeout` is how long its requests wait for a connection.
     async fn start_with(name: &str, settings: NodeSettings, acquire_timeout: Duration) -> Self {
         let options = cluster::options(&format!("{name}-primary"));
         let started = {
@@ -93,7 +93,7 @@ impl Pair {
         self.lead_to_promoted().await;
     }
 
-    /// Does the same after the promotion of the standby.
+    /// Like `reroute_to_standby`, but after the promotion of the standby.
     async fn lead_to_promoted(&self) {
         self.balancer.lead_to(self.standby.socket());
         let terminate = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -149,7 +149,7 @@ impl Pair {
         request.await
     }
 
-    /// Deposes the primary, and routes new connections to the new primary until it has granted the
+    /// Deposes the primary. Routes new connections to the new primary until it has granted the
     /// node's lease. The connections for lookups stay on the old primary.
     async fn move_lease_to_promoted(&self) -> App {
         self.depose_primary().await;
@@ -170,8 +170,8 @@ impl Pair {
         new
     }
 
-    /// Makes the primary acknowledge a commit only when the standby has it, and then promotes the
-    /// standby. Afterwards the old primary still serves reads, but acknowledges no commit.
+    /// Turns on synchronous replication, and then promotes the standby. Afterwards the old primary
+    /// still serves reads, but acknowledges no commit.
     async fn depose_primary(&self) {
         for statement in
             ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"]
@@ -222,10 +222,10 @@ pub fn authorize(key: &NewKey) -> Call {
     key.call("GET", "/v1/authorize/tronagg/live")
 }
 
-/// The primary notifies the node of the revoke before the standby shows the revoke. If the node
+/// The primary notifies the node of the revocation before the standby has replayed it. If the node
 /// read the row on the standby, the outdated row would stay in its cache.
 #[tokio::test(flavor = "multi_thread")]
-async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
+async fn revoked_key_that_is_still_live_on_a_standby_is_refused() {
     let pair = Pair::start("stale").await;
     let wallet = pair.app.wallet("10").await;
     let [key, other] = [
@@ -238,7 +238,7 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.app.send(revoke).await.expect(200);
     let stale = "SELECT revoked_at IS NULL FROM api_keys ORDER BY key_id LIMIT 1";
     let stale = sqlx::query_scalar::<_, bool>(AssertSqlSafe(stale)).fetch_one(&pair.standby.pool);
-    assert!(stale.await.expect("the query succeeds"), "the standby does not show the revoke yet");
+    assert!(stale.await.expect("the query succeeds"), "the standby does not show the revocation");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -248,10 +248,10 @@ async fn key_that_is_still_live_on_a_standby_is_refused_after_its_revoke() {
     pair.end().await;
 }
 
-/// On the old primary the key is still live. The old primary grants no lease, because it cannot
+/// The key is still live on the old primary. But the old primary grants no lease, because it cannot
 /// acknowledge a renewal.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_on_a_deposed_primary_does_not_pass_keys_that_were_revoked_on_the_new_one() {
+async fn node_on_a_deposed_primary_refuses_keys_that_were_revoked_on_the_new_primary() {
     let pair = Pair::start("deposed").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -262,7 +262,7 @@ async fn node_on_a_deposed_primary_does_not_pass_keys_that_were_revoked_on_the_n
     new.send(revoke).await.expect(200);
     let stale = "SELECT bool_and(revoked_at IS NULL) FROM api_keys";
     let stale = sqlx::query_scalar::<_, bool>(stale).fetch_one(&pair.app.pool).await;
-    assert!(stale.expect("the query succeeds"), "the old primary does not show the revoke");
+    assert!(stale.expect("the query succeeds"), "the old primary does not show the revocation");
     for _ in 0..3 {
         assert_eq!(pair.ask(authorize(&key)).await, 503);
     }
@@ -271,7 +271,7 @@ async fn node_on_a_deposed_primary_does_not_pass_keys_that_were_revoked_on_the_n
 }
 
 /// The connections for lookups are busy on the old primary while the new primary grants the node's
-/// lease. A lookup on them would return the outdated key of the old primary.
+/// lease. A lookup on these connections would return the outdated row of the old primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_reads_keys_only_on_the_server_that_granted_its_lease() {
     let pair = Pair::start_with("lookup", NodeSettings::default(), PATIENCE).await;
@@ -394,19 +394,20 @@ async fn node_that_revokes_an_admin_key_on_another_server_gives_up_its_lease() {
     pair.end().await;
 }
 
-/// There are no sessions, so the call changes nothing. It must still wait, because the new primary
-/// may have sessions that the old primary does not have.
+/// There are no sessions, so the call changes nothing. It must still wait for the commit, because
+/// the new primary may have sessions that the old primary does not have.
 #[tokio::test(flavor = "multi_thread")]
 async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
     let pair = Pair::start("nothing").await;
     let (store, tenant) = (pair.app.store.clone(), pair.app.tronagg.tenant.clone());
     let origin = Origin::cli();
-    // The first calls let Postgres do its own writes, so that the next call writes nothing.
+    // During the first calls, Postgres may make writes of its own. Afterwards, a call writes
+    // nothing.
     for _ in 0..3 {
         store.end_dashboard_sessions_of_tenant(&tenant, &origin).await.expect("the call succeeds");
     }
-    // A commit with a notification waits for other such commits. The lock blocks renewals, which
-    // are such commits.
+    // Postgres serializes commits that send notifications. Renewals send notifications, so the lock
+    // blocks renewals.
     let mut no_renewals = pair.app.pool.begin().await.expect("the transaction begins");
     sqlx::query("LOCK TABLE nodes IN EXCLUSIVE MODE")
         .execute(&mut *no_renewals)
@@ -431,9 +432,9 @@ async fn deposed_primary_does_not_acknowledge_a_change_that_has_no_effect() {
     pair.end().await;
 }
 
-/// The old primary is not fenced, and would accept writes.
+/// The old primary is not fenced, so it would accept writes.
 #[tokio::test(flavor = "multi_thread")]
-async fn node_does_not_use_a_deposed_primary_after_it_has_used_the_new_one() {
+async fn node_that_has_used_the_new_primary_never_returns_to_the_old_one() {
     let pair = Pair::start("timeline").await;
     let wallet = pair.app.wallet("10").await;
     let key = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -456,8 +457,8 @@ async fn node_does_not_use_a_deposed_primary_after_it_has_used_the_new_one() {
     pair.end().await;
 }
 
-/// The command commits on the new primary, which has a node that the old primary does not have. An
-/// idle connection of the same pool is still on the old primary.
+/// The command commits on the new primary. A node is registered there, but not on the old primary.
+/// An idle connection of the command's pool is still on the old primary.
 #[tokio::test(flavor = "multi_thread")]
 async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     let pair = Pair::start("nodes").await;
@@ -466,7 +467,7 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     pair.standby.catch_up(&pair.app.pool).await;
     pair.standby.promote().await;
     let mut joined = PlayedNode::join(&pair.standby.pool).await;
-    // The table of nodes on the old primary is empty.
+    // The table `nodes` on the old primary is empty.
     let mut without_nodes = pair.app.pool.begin().await.expect("the transaction begins");
     for statement in [
         "CREATE FUNCTION keep_away() RETURNS trigger LANGUAGE plpgsql AS
@@ -479,7 +480,7 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     }
     without_nodes.commit().await.expect("the transaction commits");
 
-    // A store without a node, such as the store of a command, uses any primary.
+    // A store without a node, such as the store of a command, accepts any primary.
     let settings =
         PoolSettings { max_connections: 4, ..cluster::pool_settings(&pair.balancer.url(DATABASE)) };
     let store = Arc::new(Store::connect(&settings).await.expect("the database is reachable"));
@@ -518,7 +519,7 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
         blocked.expect("the query succeeds")
     };
     let revoke = tokio::spawn(revoke);
-    eventually("the revoke waits on the new primary", is_blocked).await;
+    eventually("the revocation waits on the new primary", is_blocked).await;
     drop(lock);
     reads.await.expect("the task does not panic").expect("the query succeeds");
     drop(held);
@@ -530,8 +531,8 @@ async fn change_waits_for_the_nodes_of_the_server_on_which_it_was_committed() {
     pair.end().await;
 }
 
-/// A command has no listener session, so its pool cannot compare servers with the server of the
-/// session.
+/// A command has no listener session, so its pool cannot compare the server of a connection with
+/// the server of the session.
 #[tokio::test(flavor = "multi_thread")]
 async fn store_without_a_session_does_not_read_a_standby() {
     let pair = Pair::start("command").await;

@@ -1,4 +1,4 @@
-//! One tenant cannot use up the database connections of other tenants.
+//! A tenant cannot use up the database connections that other tenants need.
 
 use axum::body::Body;
 use http_body_util::BodyExt as _;
@@ -30,7 +30,8 @@ async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_ch
     for number in 0..20 {
         change(json!({"name": format!("name {number}")}));
     }
-    // The pool has six connections, and one is a reserve. One tenant gets four of the other five.
+    // The pool has six connections, and one of them is a reserve. A tenant gets at most four of the
+    // other five.
     app.wait_until_blocked(4).await;
     let others = async {
         app.send(Call::new("GET", "/readyz")).await.expect(200);
@@ -40,10 +41,11 @@ async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_ch
         app.send(app.tradetally.call("POST", &revoke)).await.expect(200);
     };
     within_patience("the other tenant's requests are answered", others).await;
-    // The tenant has no turn left, but the change that disables a key uses the reserve.
+    // The tenant may use no further connection, but the change that disables a key uses the
+    // reserve.
     change(json!({"enabled": false}));
     app.wait_until_blocked(5).await;
-    within_patience("the other tenant is served", async {
+    within_patience("the other tenant gets responses", async {
         app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
     })
     .await;
@@ -53,7 +55,8 @@ async fn requests_that_wait_for_a_lock_delay_neither_other_tenants_nor_urgent_ch
     }
 }
 
-/// The requests of one tenant that wait for a lock. They use all turns of the tenant.
+/// The requests of a tenant that wait for a lock. They use all connections that the tenant may
+/// have.
 #[derive(Clone, Copy, Debug)]
 enum Flood {
     /// Credits. Each one runs in its own task.
@@ -81,8 +84,9 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
                 .header("Origin", "http://127.0.0.1:8080")
                 .body("application/x-www-form-urlencoded", format!("token={token}"))
         };
-        // The first request waits for the same lock, and takes one of its tenant's turns. If the
-        // other requests took no turns, they would use up the connections of all tenants.
+        // The first request waits for the lock, and counts toward its tenant's share of
+        // connections. If the other requests did not count, they would use up the connections of
+        // all tenants.
         let mut calls = vec![match flood {
             Flood::Credits | Flood::Links => {
                 app.tronagg.call("PATCH", &key.path).json(json!({"name": "a name"}))
@@ -113,8 +117,8 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
         for call in calls {
             waiting.spawn(app.router.clone().oneshot(call.into_request()));
         }
-        // The pool has six connections, and one is a reserve. One tenant gets four of the other
-        // five.
+        // The pool has six connections, and one of them is a reserve. A tenant gets at most four of
+        // the other five.
         app.wait_until_blocked(4).await;
         let others = async {
             let credit = app
@@ -126,7 +130,7 @@ async fn credits_links_and_replays_that_wait_for_a_lock_do_not_delay_other_tenan
             app.send(others_link).await.expect(303);
             app.send(app.tradetally.call("GET", "/v1/accounts/user-1")).await.expect(200);
         };
-        within_patience(&format!("the other tenant is served during {flood:?}"), others).await;
+        within_patience(&format!("the other tenant gets responses during {flood:?}"), others).await;
         app.wait_until_blocked(4).await;
         lock.commit().await.expect("the transaction commits");
         for answer in within_patience("all are answered", waiting.join_all()).await {
@@ -190,8 +194,8 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
         for export in exports {
             reading.spawn(export.collect());
         }
-        // The pool has six connections, and one is a reserve. One tenant gets four of the other
-        // five.
+        // The pool has six connections, and one of them is a reserve. A tenant gets at most four of
+        // the other five.
         app.wait_until_blocked(4).await;
         let export = within_patience("the other tenant's export ends", running.collect()).await;
         export.expect("the export is complete");
@@ -262,7 +266,7 @@ async fn memory_is_bounded_when_one_key_does_not_read_its_responses() {
         client.send(list.as_bytes()).await;
         client.receive().await.expect("the server responds").status == 200
     };
-    eventually("the tenant's backend is served", served).await;
+    eventually("the tenant's backend gets responses", served).await;
     let resident = resident_bytes(service.pid());
     assert!(resident < 256 * 1024 * 1024, "the service uses {resident} bytes of memory");
     println!("the service uses {resident} bytes of memory");

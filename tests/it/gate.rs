@@ -1,13 +1,13 @@
-//! Which keys pass the gate, and which responses other keys get.
+//! Which keys the gate accepts, and which responses other keys get.
 
 use serde_json::json;
 
 use crate::harness::{Answer, App, Call, TestTenant, app::NewKey};
 
-/// TronAgg's endpoint for gateways.
+/// The path of TronAgg's endpoint for gateways.
 const AUTHORIZE: &str = "/v1/authorize/tronagg/live";
 
-/// The parts of a response by which a client could distinguish refusals.
+/// Returns the parts of a response by which a client could distinguish refusals.
 fn observable_parts(answer: &Answer) -> (u16, serde_json::Value, Vec<(String, String)>) {
     let mut body = answer.json.clone();
     body["request_id"] = json!(null);
@@ -174,7 +174,7 @@ async fn authorize_returns_the_principal_in_headers_for_any_method() {
     assert_eq!(refused.json["required_scope"], "purchases:write");
 }
 
-/// Builds requests to a gateway: one with a valid key, one without a key, and two with unknown
+/// Builds requests from a gateway: one with a valid key, one without a key, and two with unknown
 /// keys.
 fn calls_of_clients(key: &NewKey, method: &str, path: &str) -> [Call; 4] {
     let unknown = format!("ta_{}", "A".repeat(43));
@@ -303,7 +303,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     app.send(own.call("GET", &authorize)).await.expect(200);
     assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
 
-    // In its own tenant, each key gets the response for its own state.
+    // In its own tenant, each key gets the response that matches its state.
     let at = |tenant: &TestTenant| {
         let (slug, environment) = (&tenant.tenant.slug, tenant.tenant.environment.as_str());
         format!("/v1/authorize/{slug}/{environment}")
@@ -320,7 +320,7 @@ async fn authorize_refuses_keys_of_another_tenant_or_environment_like_unknown_ke
     assert_eq!(uses(&app, &app.tronagg, &own).await, 1);
 }
 
-/// Counts how often the key was used in the last day, with any outcome.
+/// Returns the number of the key's uses in the last day, with any outcome.
 async fn uses(app: &App, tenant: &TestTenant, key: &NewKey) -> i64 {
     app.flush_usage().await;
     let usage = app.send(tenant.call("GET", &format!("{}/usage", key.path))).await.expect(200);

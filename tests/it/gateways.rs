@@ -19,7 +19,8 @@ use crate::harness::{
     process::Process, within_patience,
 };
 
-/// The address of Tollgate in the guide. The test replaces it with the address of its own process.
+/// The address of Tollgate in the guide. The test replaces it with the address of the process that
+/// it starts.
 const ADDRESS_IN_GUIDE: &str = "127.0.0.1:8080";
 
 /// Returns the only nginx block of the guide, with this address of Tollgate.
@@ -235,7 +236,7 @@ impl Tenant {
         Call::new(method, path).bearer(&self.admin_key)
     }
 
-    /// Creates a key of the account. Returns its text and its id.
+    /// Creates a key of the account. Returns the key and its id.
     fn new_key(&self, service: &Process, scope: &str) -> (String, String) {
         let create = self.call("POST", "/v1/accounts/user-1/keys");
         let create = create.json(json!({"name": "a", "scopes": [scope]}));
@@ -245,7 +246,7 @@ impl Tenant {
 }
 
 #[test]
-fn nginx_passes_only_keys_of_the_tenant_that_its_configuration_names() {
+fn nginx_accepts_only_keys_of_the_tenant_that_its_configuration_names() {
     let data_dir = DataDir::new("gateways");
     let service = data_dir.start(&["serve"]);
     let own = Tenant::create(&data_dir, &service, "tronagg", "live");
@@ -322,7 +323,7 @@ async fn good_requests_succeed_while_nodes_refuse_others(name: &str, directives:
                 let (refused, ()) = tokio::join!(nginx.send(line, headers, &body), nginx.buy(&key));
                 let log = nginx.log();
                 assert_eq!(refused.status, status, "{line}, {length} bytes: {refused:?}\n{log}");
-                // The response comes from a node, and not from nginx.
+                // Asserts that the response comes from a node, and not from nginx.
                 let problem = "content-type: application/problem+json".to_owned();
                 assert!(refused.headers.contains(&problem), "{line}: {refused:?}");
                 // nginx alternates between the nodes, so each node gets one of these purchases.

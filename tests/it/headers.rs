@@ -1,5 +1,5 @@
-//! The security headers of every response that is not a page of the dashboard. The tests in
-//! `dashboard/headers.rs` check the pages.
+//! The security headers of all responses except the pages of the dashboard, which
+//! `dashboard/headers.rs` checks.
 
 use std::time::Duration;
 

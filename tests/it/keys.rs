@@ -33,7 +33,7 @@ async fn list(app: &App, wallet: &str, status: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn key_text_is_returned_only_at_creation_and_stored_as_a_hash() {
+async fn key_plaintext_is_returned_only_at_creation_and_stored_as_a_hash() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let path = format!("/v1/accounts/{wallet}/keys");
@@ -51,7 +51,7 @@ async fn key_text_is_returned_only_at_creation_and_stored_as_a_hash() {
     assert_eq!(created.json["enabled"], true);
     assert_eq!(created.json["expires_at"], Value::Null);
 
-    // Neither the key resource nor the list contains the text.
+    // Neither the key resource nor the list contains the plaintext of the key.
     let id = created.text("/id");
     let read = app.send(app.tronagg.call("GET", &format!("{path}/{id}"))).await.expect(200);
     assert_eq!(read.json["metadata"], json!({"z": 1, "a": [1.0, "é"]}));
@@ -128,7 +128,7 @@ async fn fifty_concurrent_creates_stop_at_the_limit_of_five_keys() {
 }
 
 #[tokio::test]
-async fn three_concurrent_creates_for_the_last_free_key_create_one() {
+async fn three_concurrent_creates_with_room_for_one_key_create_one_key() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     for _ in 0..4 {
@@ -154,7 +154,7 @@ async fn three_concurrent_creates_for_the_last_free_key_create_one() {
 }
 
 #[tokio::test]
-async fn revoke_is_immediate_and_final_and_affects_no_other_key() {
+async fn revocation_is_immediate_and_permanent_and_affects_no_other_key() {
     let app = App::start().await;
     let wallet = app.wallet("10").await;
     let (key, other) = (app.key(&app.tronagg, wallet).await, app.key(&app.tronagg, wallet).await);
@@ -167,7 +167,7 @@ async fn revoke_is_immediate_and_final_and_affects_no_other_key() {
     assert!(passes(&app, &other).await);
 
     let repeated = app.send(revoke().json(json!({"reason": "again"}))).await.expect(200);
-    assert_eq!(repeated.json, revoked.json, "a repeated revoke changes nothing");
+    assert_eq!(repeated.json, revoked.json, "a repeated revocation changes nothing");
     for body in [json!({"enabled": true}), json!({"name": "new"}), json!({"expires_at": null})] {
         let patch = app.tronagg.call("PATCH", &key.path).json(body);
         app.send(patch).await.expect_problem(409, "key_not_live");
@@ -290,7 +290,7 @@ fn successor(key: &NewKey, answer: &Answer) -> NewKey {
 }
 
 #[tokio::test]
-async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts_toward_the_limit() {
+async fn both_keys_are_accepted_in_rotation_grace_and_only_the_new_one_counts_toward_the_limit() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let body = json!({"name": "a", "scopes": ["read"], "metadata": {"k": 1}});
@@ -319,7 +319,7 @@ async fn both_keys_pass_during_rotation_grace_and_only_the_new_one_counts_toward
         let patch = app.tronagg.call("PATCH", &key.path).json(json!({"expires_at": expires_at}));
         app.send(patch).await.expect_problem(409, "key_already_rotated");
     }
-    // The new key counts toward the limit; the old one does not.
+    // The new key counts toward the limit, but the old key does not.
     let create = app.tronagg.call("POST", &format!("/v1/accounts/{wallet}/keys"));
     app.send(create.json(json!({"name": "x"}))).await.expect_problem(409, "key_limit_reached");
     let revoke = app.tronagg.call("POST", &format!("{}/revoke", key.path));
@@ -346,7 +346,7 @@ async fn rotation_without_grace_revokes_the_old_key_immediately() {
 }
 
 #[tokio::test]
-async fn keys_in_rotation_grace_are_limited_like_live_keys() {
+async fn number_of_keys_in_rotation_grace_is_limited_like_the_number_of_live_keys() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let mut newest = app.key(&app.tronagg, wallet).await;
@@ -410,7 +410,7 @@ async fn keys_are_listed_newest_first_in_pages() {
     let cursor = first.text("/next_cursor");
     let second = app.send(app.tronagg.call("GET", &format!("{path}&cursor={cursor}"))).await;
     assert_eq!(second.expect(200).data()[0]["id"], json!(ids[2]));
-    // A cursor is valid only for the list, the filter and the account that it came from.
+    // A cursor is valid only for its original list, filter and account.
     for path in [
         format!("/v1/accounts/{wallet}/keys?status=all&cursor={cursor}"),
         format!("/v1/accounts/{wallet}/ledger?cursor={cursor}"),

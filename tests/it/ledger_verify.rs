@@ -1,5 +1,5 @@
-//! `tollgate ledger verify` finds each kind of fault and names it. With `--since` it also finds
-//! each lost entry.
+//! `tollgate ledger verify` finds and names each kind of fault. With `--since` it also finds each
+//! lost entry.
 
 use serde_json::json;
 use sqlx::AssertSqlSafe;
@@ -40,7 +40,7 @@ pub fn head_file(name: &str, lines: &str) -> String {
     path.to_str().expect("the path is UTF-8").to_owned()
 }
 
-/// Starts a service whose ledger has operations of every kind: credits, purchases, declines,
+/// Starts a service whose ledger contains operations of every kind: credits, purchases, declines,
 /// refunds, holds and captures.
 async fn busy_account() -> App {
     let app = App::start().await;
@@ -64,7 +64,7 @@ async fn busy_account() -> App {
     app
 }
 
-/// Runs a statement that changes protected rows.
+/// Runs a statement on rows that triggers and foreign keys protect.
 async fn tamper(app: &App, statement: &str) {
     let mut connection = app.pool.acquire().await.expect("the connection opens");
     // In this mode, Postgres runs no triggers and checks no foreign keys.
@@ -177,7 +177,7 @@ async fn ledger_verify_finds_and_names_each_fault() {
 #[tokio::test]
 async fn ledger_head_prints_the_newest_entry_of_each_account() {
     let app = busy_account().await;
-    // This account id has characters that a CSV file would have to quote.
+    // This account id contains characters that a CSV file would have to quote.
     let odd = "a,\"b\";'c'\\|{#";
     let path = "/v1/accounts/a,%22b%22;'c'%5C%7C%7B%23";
     app.send(app.tradetally.call("PUT", path)).await.expect(201);
@@ -207,7 +207,7 @@ async fn ledger_verify_reports_each_line_of_the_file_that_the_ledger_no_longer_c
         succeeded && output.contains("2 accounts, 6 entries, 2 lines of the file: no fault"),
         "{output}"
     );
-    // Entries that are newer than the file are not a fault.
+    // It is not a fault if the ledger contains entries that are newer than the file.
     app.add_credits(1).await;
     let (succeeded, output) = verify(&app, &["--since", &since]);
     assert!(

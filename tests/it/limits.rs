@@ -14,7 +14,7 @@ async fn spend_left(app: &App, key: &NewKey) -> Value {
 }
 
 #[tokio::test]
-async fn limited_key_spends_up_to_its_limit_and_other_keys_the_whole_balance() {
+async fn limited_key_spends_up_to_its_limit_and_other_keys_spend_the_whole_balance() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key_with(&app.tronagg, wallet, limit("10", "day")).await;
@@ -74,7 +74,7 @@ async fn spend_limit_can_be_set_and_cleared() {
     let key = app.key(&app.tronagg, wallet).await;
     let patch = |body: Value| app.send(app.tronagg.call("PATCH", &key.path).json(body));
     app.send(key.buy("8")).await.expect(201);
-    // Purchases from before the limit was set count toward it.
+    // Purchases before the limit was set count toward the limit.
     let set = json!({"spend_limit": {"amount": "5", "period": "total"}});
     let changed = patch(set.clone()).await.expect(200);
     assert_eq!(changed.json["spend_limit"], json!({"amount": "5.000000", "period": "total"}));

@@ -1,4 +1,4 @@
-//! Tollgate refuses unknown admin keys, sessions and dashboard links without a connection of the
+//! To refuse unknown admin keys, sessions and dashboard links, Tollgate needs no connection of the
 //! pool that requests share.
 
 use std::sync::Arc;
@@ -43,7 +43,7 @@ fn form_with_unknown_link(number: u32) -> Call {
     form.header("Origin", "null").header("Sec-Fetch-Site", "same-origin")
 }
 
-/// Sends a request. Returns the status of the response, and the page to which it redirects.
+/// Sends a request. Returns the status of the response, and the path to which it redirects.
 async fn outcome(router: Router, call: Call) -> (u16, Option<String>) {
     let response = router.oneshot(call.into_request()).await.expect("the router is infallible");
     let location = response.headers().get("location");
@@ -113,7 +113,7 @@ async fn concurrent_lookups_of_unknown_admin_keys_sessions_and_links_share_state
 }
 
 #[tokio::test]
-async fn concurrent_lookups_give_each_admin_key_its_own_result() {
+async fn concurrent_lookups_return_the_right_result_for_each_admin_key() {
     let app = App::start().await;
     let limited = app.tronagg.admin_key_with(&app, &["audit"]).await;
     let mut requests = JoinSet::new();

@@ -1,4 +1,4 @@
-//! A failover to a standby that lacks the newest commits of the old primary: the node and `tollgate
+//! A failover to a standby that lacks the newest commits of the old primary. The node and `tollgate
 //! ledger verify --since` report the lost entries.
 
 use serde_json::json;
@@ -15,7 +15,7 @@ use crate::{
     telemetry::scrape,
 };
 
-/// The line that the node logs at the end of a check.
+/// The message that the node logs at the end of a check.
 const CHECKED: &str = "checked for lost commits";
 
 /// Starts a service behind the pair's load balancer, which routes to the primary.
@@ -25,8 +25,8 @@ fn serve(pair: &Pair, name: &str) -> Process {
     Process::start(service, &cluster::directory(&format!("{name}.log")))
 }
 
-/// Creates three keys of an account. The test buys with one of them, revokes another, and rotates
-/// the third without a grace period.
+/// Creates three keys of an account. The test buys with the first key, revokes the second, and
+/// rotates the third without a grace period.
 async fn three_keys(pair: &Pair) -> (NewKey, [NewKey; 2]) {
     let wallet = pair.app.wallet("10").await;
     let buyer = pair.app.key(&pair.app.tronagg, wallet).await;
@@ -34,7 +34,8 @@ async fn three_keys(pair: &Pair) -> (NewKey, [NewKey; 2]) {
     (buyer, [revoked, pair.app.key(&pair.app.tronagg, wallet).await])
 }
 
-/// Makes three purchases and ends two keys. The service acknowledges all five operations.
+/// Makes three purchases, revokes a key, and rotates a key. The service acknowledges all five
+/// operations.
 fn buy_and_revoke(service: &Process, pair: &Pair, buyer: &NewKey, dead: &[NewKey; 2]) {
     let [revoked, rotated] = dead;
     for _ in 0..3 {
@@ -64,7 +65,7 @@ async fn fail_over(pair: &Pair) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revokes() {
+async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revocations() {
     let pair = Pair::start("lost-tail").await;
     let (buyer, dead) = three_keys(&pair).await;
     let service = serve(&pair, "lost-tail");
@@ -127,7 +128,7 @@ async fn node_reports_nothing_if_a_failover_lost_nothing() {
     pair.standby.catch_up(&pair.app.pool).await;
 
     fail_over(&pair).await;
-    // A purchase that the new server acknowledges before the check is not lost either.
+    // A purchase that the new server acknowledges before the check is not reported as lost.
     let buy = || service.send(buyer.buy("0.01")).status == 201;
     eventually("the node buys on the new server", async || buy()).await;
     let is_checked = async || {

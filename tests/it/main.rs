@@ -1,6 +1,6 @@
 //! The integration tests. All tests are in one binary and use one Postgres cluster; each test has
-//! its own database. Most tests send requests to the router in memory. Tests of the process start
-//! the real program.
+//! its own database. Most tests send requests to a router in memory. Other tests start the real
+//! program.
 
 mod accounts;
 mod audit;

@@ -1,4 +1,4 @@
-//! The published middleware, as a program other than Tollgate uses it.
+//! The published middleware in a program other than Tollgate.
 
 use std::{
     convert::Infallible,
@@ -49,7 +49,7 @@ fn principal() -> Principal {
     ))
 }
 
-/// Builds a gate for the principal's tenant. Also returns the number of calls of its verifier.
+/// Builds a gate for the principal's tenant. Also returns the counter of its verifier's calls.
 fn gate(verdict: Result<Principal, Denial>) -> (ApiKeyLayer<FixedVerdict>, Arc<AtomicUsize>) {
     let calls = Arc::new(AtomicUsize::new(0));
     let verifier = FixedVerdict(verdict, Arc::clone(&calls));
@@ -60,7 +60,7 @@ fn slug(text: &str) -> Slug {
     text.parse().expect("the slug is valid")
 }
 
-/// A service that panics if `call` comes before `poll_ready`. Services such as rate limits require
+/// A service that panics if `call` runs before `poll_ready`. Services such as rate limiters require
 /// this order.
 #[derive(Default)]
 struct RequiresReady {
@@ -89,7 +89,7 @@ impl Service<Request<Body>> for RequiresReady {
             "the middleware called a service that it had not polled ready"
         );
         let account = request.extensions().get::<Principal>().map(|p| p.account.to_string());
-        let body = Body::from(account.expect("a request that passed has a principal"));
+        let body = Body::from(account.expect("an accepted request has a principal"));
         std::future::ready(Ok(Response::new(body)))
     }
 }
@@ -118,7 +118,7 @@ async fn middleware_calls_the_service_that_was_polled_ready() {
 }
 
 #[tokio::test]
-async fn every_denial_has_the_right_status_and_never_reaches_the_service() {
+async fn every_denied_request_gets_the_right_status_and_never_reaches_the_service() {
     for (denial, status) in [
         (Denial::Malformed, 401),
         (Denial::NotFound, 401),
@@ -147,8 +147,8 @@ async fn every_denial_has_the_right_status_and_never_reaches_the_service() {
         let body = response.into_body().collect().await.expect("the body can be read").to_bytes();
         let problem: serde_json::Value =
             serde_json::from_slice(&body).expect("the body is a problem");
-        // In another program, a problem has no request id and no documentation address, because
-        // these belong to Tollgate.
+        // In another program, a problem contains neither `request_id` nor `documentation_url`,
+        // because only Tollgate's own server sets them.
         assert_eq!(problem.get("request_id"), None, "{denial:?}");
         assert_eq!(problem.get("documentation_url"), None, "{denial:?}");
     }
@@ -256,8 +256,8 @@ async fn builder_sets_the_required_scope_and_the_key_header() {
     with_key.headers_mut().insert("x-bot-key", KEY.parse().expect("the header value is valid"));
     assert_eq!(status(&renamed, with_key).await, StatusCode::OK);
 
-    // A service may use bearer tokens of its own. Such a token conflicts with the key, unless the
-    // gate reads only the key header.
+    // A service may use other bearer tokens. Such a token conflicts with the key, unless the gate
+    // reads only the key header.
     let with_token = || {
         let mut request = request(Some(KEY));
         let token = "Bearer eyJhbGciOiJub25lIn0.e30.";

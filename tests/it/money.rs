@@ -1,4 +1,4 @@
-//! Credits and purchases are exact, happen once, and never make a balance negative.
+//! Credits and purchases are exact, take effect once, and never make a balance negative.
 
 use serde_json::{Value, json};
 use tollgate::domain::text::{Description, MAX_METADATA_BYTES, Reference};
@@ -115,7 +115,7 @@ async fn concurrent_purchases_with_one_idempotency_key_buy_once() {
             keys[number / 2 % 2].buy("7").idempotency_key(quoted)
         })
         .collect();
-    // On each node, the first request has begun its transaction before either node can decide.
+    // The first request on each node has begun its transaction before either node can decide.
     let lock = app.lock_accounts().await;
     let release = async {
         app.wait_until_blocked(2).await;
@@ -208,15 +208,15 @@ async fn refused_and_invalid_requests_do_not_use_up_the_idempotency_key() {
     app.check_ledger().await;
 }
 
-/// The route that makes a purchase.
+/// The path of the route that makes a purchase.
 #[derive(Clone, Copy)]
 enum Route {
     Purchase,
     Charge,
 }
 
-/// Commits `change` while a purchase that has passed the gate waits for the account lock. Returns
-/// the status and code of the purchase.
+/// Commits `change` while a purchase that the gate has accepted waits for the account lock. Returns
+/// the status and code of the response to the purchase.
 async fn purchase_during_change(change: &'static str, route: Route) -> (u16, String) {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
@@ -272,7 +272,7 @@ async fn key_and_account_are_checked_again_under_the_account_lock() {
 }
 
 #[tokio::test]
-async fn revoked_key_buys_nothing_after_the_revoke_has_returned() {
+async fn revoked_key_buys_nothing_after_the_revocation_has_returned() {
     let app = App::start().await;
     let wallet = app.wallet("1000").await;
     let key = app.key(&app.tronagg, wallet).await;
@@ -452,7 +452,7 @@ async fn purchases_and_ledger_entries_are_listed_newest_first_in_pages() {
 }
 
 #[tokio::test]
-async fn page_of_large_purchases_has_at_most_256_kib_and_its_cursor_leads_to_the_rest() {
+async fn page_of_large_purchases_has_at_most_256_kib_and_its_cursor_continues_the_list() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let key = app.key(&app.tronagg, wallet).await;

@@ -1,4 +1,4 @@
-//! The notifications by which nodes announce changes to each other.
+//! The notifications with which nodes announce changes to each other.
 
 use serde_json::json;
 
@@ -15,8 +15,8 @@ async fn max_keys(app: &App) -> u16 {
     found.policy.max_keys.get()
 }
 
-/// A newer version may change data that this version never changes. It waits until nodes of this
-/// version have removed the data from memory.
+/// A newer version may change data that this version never changes. The newer version waits until
+/// nodes of this version have removed the data from memory.
 #[tokio::test]
 async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     let app = App::start().await;
@@ -35,7 +35,7 @@ async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     assert_eq!(
         (status(&app, &key).await, max_keys(&app).await),
         (200, 5),
-        "the node uses the old key and the old tenant from memory"
+        "the node uses the outdated key and tenant from memory"
     );
 
     let payload = format!("unknown {} 9 {} more words", node.id(), app.tronagg.tenant.id.uuid());
@@ -51,8 +51,8 @@ async fn node_clears_its_caches_and_acknowledges_a_change_of_an_unknown_kind() {
     assert_eq!((status(&app, &key).await, max_keys(&app).await), (401, 7));
 }
 
-/// A command holds no lease, but it receives acknowledgements. So it need not wait for the end of
-/// the other node's lease, which takes an hour.
+/// A command holds no lease, but it receives acknowledgements. So it does not have to wait for the
+/// end of the node's lease, which lasts an hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn command_waits_for_acknowledgements_and_not_for_leases_to_end() {
     let app = App::start().await;

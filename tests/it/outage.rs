@@ -1,5 +1,5 @@
-//! While the database is unreachable, requests that need it get 503. They get no 401, and no key
-//! passes. The node recovers without a restart.
+//! While the database is unreachable, requests that need it get 503. They never get 401, and the
+//! node never accepts a key without a lookup. The node recovers without a restart.
 
 use serde_json::json;
 use sqlx::{Connection as _, Executor as _};
@@ -65,9 +65,9 @@ async fn database_outage_returns_503_and_the_node_recovers_without_a_restart() {
         app.send(call).await.expect_problem(503, "unavailable");
     }
     app.send(Call::new("GET", "/livez")).await.expect(200);
-    // If the last search for new tenants is recent, a key with an unknown prefix gets 401. Later it
-    // gets 503, because its tenant could be new. Concurrent requests share one search, so they do
-    // not time out one after another.
+    // If the last search for new tenants is recent, a request with an unknown key prefix gets 401.
+    // Later it gets 503, because the prefix could belong to a new tenant. Concurrent requests share
+    // one search, so they do not time out one after another.
     let unknown_prefix =
         || Call::new("GET", "/v1/me").header("X-API-Key", &format!("zz_{}", "A".repeat(43)));
     eventually("the node searches for new tenants", async || {
@@ -196,11 +196,11 @@ async fn connection_is_closed_after_the_server_has_refused_a_write_on_it() {
     let account = store.account(tenant, &second, &origin);
     let refused = account.ensure().await.err();
     assert!(matches!(refused, Some(StoreError::Unavailable(_))), "{refused:?}");
-    account.ensure().await.expect("another connection is used");
+    account.ensure().await.expect("the store uses another connection");
 }
 
-/// The number of log lines does not depend on the number of failed requests: one line for each
-/// change of state, and at most ten lines for each kind of failure.
+/// The number of log lines does not depend on the number of failed requests. There is one line for
+/// each change of state, and at most ten lines for each kind of failure.
 #[tokio::test(flavor = "multi_thread")]
 async fn log_of_an_outage_has_one_line_for_each_change_of_state() {
     let app = App::start().await;

@@ -1,4 +1,4 @@
-//! Refunds can be partial or full. They never exceed the purchase.
+//! Refunds can be partial or full. Their sum never exceeds the purchase.
 
 use serde_json::{Value, json};
 
@@ -8,7 +8,7 @@ struct Purchased {
     app: App,
     wallet: &'static str,
     id: String,
-    /// The path of the purchase's refunds.
+    /// Returns the path of the purchase's refunds.
     path: String,
 }
 

@@ -1,4 +1,4 @@
-//! The gate in another service. It verifies keys over HTTP with a running Tollgate.
+//! The gate in another service, which verifies keys over HTTP with a running Tollgate.
 
 use std::{
     convert::Infallible,
@@ -62,12 +62,12 @@ fn verifier_with(
     Arc::new(verifier.expect("the URL and the admin key are valid"))
 }
 
-/// Sends a request with the key to a service of TronAgg behind the gate. Returns the status.
+/// Sends a request with the key to a TronAgg service behind the gate. Returns the status.
 async fn status(verifier: &Arc<RemoteVerifier>, key: &str) -> u16 {
     status_at("tronagg", Environment::Live, verifier, key).await
 }
 
-/// Does the same with a service of any tenant.
+/// Like `ask`, but with a service of any tenant.
 async fn status_at(
     tenant: &str,
     environment: Environment,
@@ -104,7 +104,7 @@ fn stop(service: Process) {
 }
 
 #[tokio::test]
-async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
+async fn remote_gate_and_local_gate_return_equal_verdicts() {
     let data_dir = DataDir::new("remote");
     let service = data_dir.start(&["demo"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -115,7 +115,7 @@ async fn remote_gate_gives_the_same_verdicts_as_the_local_gate() {
     let local = service.send(key.call("GET", "/v1/authorize/tronagg/live")).expect(200);
     let me = service.send(key.call("GET", "/v1/me")).expect(200);
     let principal =
-        verifier.verify(&Presented::new(&text(&key.text))).await.expect("the key passes");
+        verifier.verify(&Presented::new(&text(&key.text))).await.expect("the key is accepted");
     for (header, value) in [
         ("x-tollgate-tenant", principal.tenant.as_str()),
         ("x-tollgate-environment", principal.environment.as_str()),
@@ -177,7 +177,7 @@ async fn remote_gate_refuses_keys_of_another_tenant_or_environment() {
     assert_eq!(status(&own, &key.text).await, 403);
     assert_eq!(status_at("tradetally", Environment::Live, &own, &key.text).await, 401);
 
-    // With an admin key of its own tenant, such a service learns nothing about TronAgg's keys.
+    // With an admin key of its own tenant, such a service gets no information about TronAgg's keys.
     let other = verifier(service.address, &service.exported("TRADETALLY_ADMIN_KEY"));
     assert_eq!(status_at("tradetally", Environment::Live, &other, &key.text).await, 401);
     stop(service);
@@ -221,7 +221,7 @@ async fn remote_verifier_recovers_after_the_service_restarts() {
     let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
     // This time, no request arrives while the service is down. So the verifier does not know that
-    // its pooled connection is dead.
+    // its pooled connection is closed.
     stop(service);
     let service = restart();
     assert_eq!(status(&verifier, &key).await, 200);
@@ -247,7 +247,8 @@ fn fake_server(
     (address, connections)
 }
 
-/// Reads a whole request from the connection. Returns `None` if the connection has ended.
+/// Reads a whole request from the connection. Returns `None` if the client has closed the
+/// connection.
 fn take_request(connection: &mut impl BufRead) -> Option<()> {
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -278,10 +279,11 @@ fn answer(connection: &TcpStream, status: &str, body: &str) {
 }
 
 #[tokio::test]
-async fn dead_keep_alive_connection_causes_no_failed_verification() {
+async fn closed_keep_alive_connection_causes_no_failed_verification() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&dropped);
-    // On each connection, the server responds to one request, and disconnects at the second.
+    // On each connection, the server responds to one request, and disconnects when it receives the
+    // second.
     let (address, _) = fake_server(move |stream| {
         let mut connection = BufReader::new(stream);
         if take_request(&mut connection).is_some() {
@@ -363,7 +365,7 @@ async fn concurrent_verifications_never_exceed_max_connections() {
         let mut connection = BufReader::new(stream);
         while take_request(&mut connection).is_some() {
             highest.fetch_max(current.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
-            // During this pause, other requests would arrive if the verifier sent too many.
+            // If the verifier sent too many requests, they would arrive during this pause.
             std::thread::sleep(Duration::from_millis(10));
             current.fetch_sub(1, Ordering::Relaxed);
             answer(stream, "200 OK", VALID);
@@ -479,7 +481,8 @@ fn guide_to_rust_services_shows_the_source_of_the_example() {
         panic!("the guide must have exactly one block of Rust")
     };
     let shown = block.split("```").next().expect("a split has a first part");
-    // The guide omits the comment at the top, and the attributes for the lints of this repository.
+    // The guide omits the comment at the top of the example, and the attributes for the lints of
+    // this repository.
     let example = include_str!("../../examples/remote_gate.rs").lines();
     let program: Vec<&str> = example
         .filter(|line| !line.starts_with("//!") && !line.trim_start().starts_with("#[expect("))

@@ -1,4 +1,5 @@
-//! How a binary updates the schema of a database: migrations first, then SQL functions by number.
+//! How a binary updates the schema of a database. It applies migrations first, and then loads SQL
+//! functions unless those in the database have a newer number.
 
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _, PgConnection, PgPool};
 use tollgate::schema::{
@@ -7,7 +8,8 @@ use tollgate::schema::{
 
 use crate::harness::{cluster, process::tollgate};
 
-/// Replaces a function of the service. The tests check whether the original comes back.
+/// Replaces a function of the service. The tests check whether the loader restores the original
+/// function.
 const REPLACE_FUNCTION: &str = "CREATE OR REPLACE FUNCTION key_is_live(
          p_revoked_at timestamptz, p_expires_at timestamptz, p_now timestamptz) RETURNS boolean
      LANGUAGE sql IMMUTABLE AS 'SELECT false'";
@@ -32,7 +34,7 @@ async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
 
-/// Makes the next start load the functions again.
+/// Records a wrong digest, so that the next start loads the functions again.
 async fn forget_the_functions(connection: &mut PgConnection) {
     execute(connection, "UPDATE sql_functions SET number = 0, serves_from = 0").await;
 }
@@ -54,13 +56,13 @@ async fn migrate_error(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version() {
+async fn binary_replaces_older_sql_functions_and_keeps_sql_functions_of_its_own_version() {
     let (_, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
     bring_up_to_date(&mut connection).await.expect("the schema is up to date");
     assert!(
         !has_the_services_function(&mut connection).await,
-        "functions of the same version are not loaded again"
+        "functions of this version are not loaded again"
     );
     forget_the_functions(&mut connection).await;
     bring_up_to_date(&mut connection).await.expect("older functions are replaced");
@@ -72,7 +74,7 @@ async fn binary_replaces_older_sql_functions_and_keeps_those_of_its_own_version(
 }
 
 #[tokio::test]
-async fn sql_functions_of_the_same_number_with_another_digest_are_replaced() {
+async fn sql_functions_with_an_equal_number_and_another_digest_are_replaced() {
     let (_, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET digest = 'of a version under way'").await;
@@ -81,11 +83,11 @@ async fn sql_functions_of_the_same_number_with_another_digest_are_replaced() {
 }
 
 #[tokio::test]
-async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
+async fn binary_starts_with_compatible_newer_sql_functions_and_keeps_them() {
     let (url, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
     execute(&mut connection, "UPDATE sql_functions SET number = number + 5").await;
-    // The newer binary has also applied a migration that this binary does not have.
+    // The newer binary has also applied a migration that this binary does not contain.
     let migration =
         "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
          VALUES (9999, 'later', true, 'sum', 1)";
@@ -99,7 +101,7 @@ async fn binary_starts_with_newer_sql_functions_that_serve_it_and_keeps_them() {
 }
 
 #[tokio::test]
-async fn binary_refuses_newer_sql_functions_that_no_longer_serve_it_and_names_both_numbers() {
+async fn binary_refuses_incompatible_newer_sql_functions_and_names_both_numbers() {
     let (url, mut connection) = database().await;
     let newer = FUNCTIONS_NUMBER + 5;
     bring_up_to_date_as(&mut connection, newer, newer).await.expect("a newer binary came first");
@@ -113,8 +115,8 @@ async fn binary_refuses_newer_sql_functions_that_no_longer_serve_it_and_names_bo
 #[tokio::test]
 async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_an_operators_own() {
     let (_, mut connection) = database().await;
-    // An earlier version had a function that this version lacks, with a trigger. It also had a
-    // trigger that this version lacks, and a function with other arguments.
+    // An earlier version had a function and a trigger that this version lacks, and a function whose
+    // arguments differ in this version.
     for statement in [
         "CREATE FUNCTION gone() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END'",
         "CREATE TRIGGER of_gone BEFORE INSERT ON accounts FOR EACH ROW EXECUTE FUNCTION gone()",
@@ -140,7 +142,7 @@ async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_an_op
     let kept = "to_regprocedure('an_operators_own()') IS NOT NULL";
     assert!(
         is_true(&mut connection, kept).await,
-        "the loader keeps functions that are not Tollgate's"
+        "the loader keeps functions that do not belong to Tollgate"
     );
     assert!(is_true(&mut connection, "to_regprocedure('ledger_now()') IS NOT NULL").await);
 }
@@ -205,7 +207,7 @@ async fn unreadable_record_of_the_functions_is_an_error_that_says_what_to_do() {
 }
 
 #[tokio::test]
-async fn database_with_migrations_from_before_the_squash_is_refused_with_instructions() {
+async fn database_with_migrations_of_an_unreleased_version_is_refused_with_instructions() {
     let (url, mut connection) = database().await;
     execute(
         &mut connection,
@@ -269,7 +271,7 @@ async fn loading_functions_during_a_change_of_an_account_causes_no_deadlock() {
     // A change of an account first locks the account's row. Its last statement writes the audit
     // event, which refers to the tenant.
     let mut change = PgConnection::connect(&url).await.expect("the database is reachable");
-    // The change must not wait for the loader. With this timeout, it would fail if it did.
+    // The change must not wait for the loader. With this timeout, a wait would make it fail.
     execute(&mut change, "SET lock_timeout = '100ms'").await;
     execute(&mut change, "BEGIN").await;
     execute(&mut change, "SELECT FROM accounts FOR UPDATE").await;
@@ -297,7 +299,7 @@ async fn purchases_continue_while_another_session_blocks_the_loading_of_function
     let pool = PgPool::connect(&url).await.expect("the database is reachable");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
-    // A purchase begins with this lock. It waits for the loader, which gives up and rolls back.
+    // A purchase begins with this lock. It waits until the loader gives up and rolls back.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     execute(&mut connection, "BEGIN").await;
     execute(&mut connection, "SELECT FROM accounts FOR UPDATE").await;
@@ -334,7 +336,7 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
     let pool = PgPool::connect(&url).await.expect("the database is reachable");
     let loading = tokio::spawn(migrate(url));
     cluster::wait_until_blocked(&pool, 1).await;
-    // This renewal waits for the migration, which gives up and rolls back.
+    // This renewal waits until the migration gives up and rolls back.
     execute(&mut connection, "SET lock_timeout = '1min'").await;
     let renew = "INSERT INTO nodes (node_id, renewal, lease_ms, lease_expires_at)
                  VALUES (gen_random_uuid(), 1, 2000, now())";
@@ -349,7 +351,7 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
 }
 
 #[tokio::test]
-async fn postgres_inlines_the_functions_that_are_written_to_be_inlined() {
+async fn postgres_inlines_the_sql_functions_that_are_designed_for_inlining() {
     let (_, mut connection) = database().await;
     let queries = [
         "SELECT key_denial(a, a, true, 'active', a) FROM (VALUES (now()), (NULL)) AS t (a)",

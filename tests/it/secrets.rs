@@ -1,6 +1,6 @@
-//! Searches for key texts after requests to many routes, with the log level `trace`. No log, table
-//! or database file contains the text of a key, and only the two responses that return a key
-//! contain it.
+//! Searches for the plaintext of keys after requests to many routes, with the log level `trace`. No
+//! log, table or database file contains it. Only the two responses that return a new key contain
+//! it.
 
 use std::path::Path;
 
@@ -25,7 +25,7 @@ fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
 }
 
 #[test]
-fn key_text_appears_only_in_the_create_and_rotate_responses() {
+fn key_plaintext_appears_only_in_the_create_and_rotate_responses() {
     let data_dir = DataDir::new("secrets");
     let service = data_dir.start(&["demo", "--log", "trace"]);
     let admin_key = service.exported("TRONAGG_ADMIN_KEY");
@@ -57,7 +57,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             with(&key.replace('_', "-"), "/v1/me"),
             with("GET", "/v1/me").header("X-Request-Id", key),
             verify(key),
-            // A client may put a key into the wrong place by mistake.
+            // A client may send a key in the wrong place by mistake.
             admin("GET", &format!("/v1/accounts/{key}")),
             admin("GET", &format!("{keys}/{key}")),
             admin("GET", &format!("/v1/accounts?cursor={key}")),
@@ -66,7 +66,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
             answers.push(service.send(call));
         }
     }
-    // The accounts of this tenant may have any id, so the text of a key is a valid account id.
+    // The accounts of this tenant may have any id, so a key is a valid account id.
     let other_admin = service.exported("TRADETALLY_ADMIN_KEY");
     let account = format!("/v1/accounts/{first}");
     service.send(Call::new("GET", &account).bearer(&other_admin)).expect(404);
@@ -86,8 +86,8 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
     let (status, log) = service.stop();
     assert!(status.success(), "{status}");
     assert!(log.contains("DEBUG") && log.contains("route=\"/v1/purchases\""), "{log}");
-    // The database is stopped, so the files on disk contain all of its data: tables, indexes,
-    // write-ahead log and log.
+    // The test has stopped the database, so the files on disk contain all of its data: tables,
+    // indexes, write-ahead log (WAL) and server log.
     let needles: Vec<String> =
         secrets.iter().map(|secret| secret[secret.len() - 43..].to_owned()).collect();
     for needle in &needles {
@@ -97,7 +97,7 @@ fn key_text_appears_only_in_the_create_and_rotate_responses() {
     let mut found = Vec::new();
     files_with(&data_dir.path, &needles, &mut found);
     assert_eq!(found, Vec::<String>::new());
-    // The search must find the hint, which is stored. This proves that the search works.
+    // The search must find the hint, which Tollgate stores. This proves that the search works.
     let mut hints = Vec::new();
     files_with(&data_dir.path, &[created.text("/hint").to_owned()], &mut hints);
     assert!(!hints.is_empty(), "the search finds the hint in the database files");

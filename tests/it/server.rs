@@ -62,7 +62,7 @@ async fn client_that_does_not_read_responses_is_disconnected() {
     let request = "GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n".repeat(20);
     let sent = not_reading.write_all(request.as_bytes());
     within_patience("the server reads the requests", sent).await.expect("the request is sent");
-    // The server accepts one connection, so it serves a new client only after it has closed the
+    // The limit is one connection, so the server serves a new client only after it has closed the
     // first connection.
     let fine = "GET /openapi.json HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
     let answered =
@@ -149,7 +149,7 @@ async fn shutdown_ends_after_the_drain_timeout() {
     server.stop.send(()).expect("the server runs");
     let finished = within_patience("the server stops", server.task).await;
     assert!(!finished.expect("the task does not panic"), "a request is still in flight");
-    // In this test, the task of the connection continues. A real service ends its process instead.
+    // In this test, the task of the connection continues. In production, the process exits instead.
     lock.commit().await.expect("the transaction commits");
     let status = within_patience("the purchase gets a response", purchase).await;
     assert_eq!(status.expect("the task does not panic"), 201);

@@ -1,4 +1,4 @@
-//! A database URL with several hosts: a primary, and a standby that is promoted.
+//! A database URL with two hosts: a primary, and a standby that the test promotes.
 
 use std::cell::Cell;
 
@@ -79,7 +79,7 @@ async fn purchases(pool: &PgPool) -> i64 {
         .expect("the query returns a number")
 }
 
-/// The old primary accepts connections but does not respond. Later it responds again. It would
+/// The old primary accepts connections but does not respond. Later it responds again, and would
 /// accept writes, because it is not fenced.
 #[tokio::test(flavor = "multi_thread")]
 async fn node_switches_to_a_promoted_standby_and_never_returns_to_the_old_primary() {

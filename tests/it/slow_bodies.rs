@@ -1,5 +1,5 @@
-//! Requests with slow bodies. If a credential ends before the body has arrived, the request has no
-//! effect.
+//! Requests with slow bodies. If the credential is revoked before the body has arrived, the request
+//! has no effect.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ async fn listen_patiently(app: &App) -> Listening {
     listen(app, limits, ServerLimits::default()).await
 }
 
-/// Creates an admin key of TronAgg. Returns its text and its id.
+/// Creates an admin key of TronAgg. Returns the key and its id.
 async fn admin_key(app: &App) -> (String, AdminKeyId) {
     let permissions = ["accounts", "credits", "keys", "verify"];
     let text = app.tronagg.admin_key_with(app, &permissions).await;

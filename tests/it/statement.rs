@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use crate::harness::{App, app::NewKey};
 
-/// An account with a credit of 100, five purchases that alternate between two keys, and a refund.
+/// An account with a credit of 100 TRX, five purchases that alternate between two keys, and a
+/// refund.
 struct World {
     app: App,
     path: String,
@@ -104,7 +105,7 @@ async fn statement_pages_contain_every_entry_in_both_directions() {
         }
         assert_eq!(seqs, expected);
     }
-    // A cursor is valid only for the list that it came from.
+    // A cursor is valid only for its original list.
     let path = format!("{}/ledger?limit=3&order=asc", world.path);
     let page = world.app.send(world.app.tronagg.call("GET", &path)).await.expect(200);
     let cursor = page.text("/next_cursor");

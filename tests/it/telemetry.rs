@@ -1,4 +1,4 @@
-//! Metrics and the log.
+//! Metrics and log lines.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -143,7 +143,7 @@ fn exposed_metrics_match_the_declared_names_types_and_labels() {
 }
 
 #[test]
-fn log_has_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_it() {
+fn log_shows_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_it() {
     let data_dir = DataDir::new("wrong-tenant");
     let service = data_dir.start(&["demo", "--log", "info,json"]);
     let admin_key = service.exported("TRADETALLY_ADMIN_KEY");
@@ -178,7 +178,7 @@ fn log_has_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_it(
         assert_eq!(line["reason"], "wrong_tenant");
         assert_eq!(line["code"], "invalid_api_key");
         assert_eq!(line["route"], "/v1/authorize/{tenant}/{environment}");
-        // The tenant of the gateway must not learn who owns the key.
+        // The log line must not show the owner of the key to the gateway's tenant.
         assert_eq!((&line["tenant"], &line["key_id"]), (&Value::Null, &Value::Null));
     }
 }
@@ -210,7 +210,7 @@ fn log_lines_are_json_objects_if_the_log_setting_contains_json() {
 }
 
 #[test]
-fn log_sums_up_refusals_after_the_tenth_in_one_line() {
+fn log_summarizes_refusals_after_the_tenth_in_one_line() {
     let data_dir = DataDir::new("refusals");
     let service = data_dir.start(&["demo", "--log", "info,json"]);
     for _ in 0..30 {
@@ -236,7 +236,7 @@ fn log_sums_up_refusals_after_the_tenth_in_one_line() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn log_sums_up_unavailable_responses_after_the_tenth_in_one_line() {
+async fn log_summarizes_503_responses_after_the_tenth_in_one_line() {
     let data_dir = DataDir::new("no-room");
     let service =
         data_dir.start(&["demo", "--log", "info,json", "--max-connections-per-address", "1"]);

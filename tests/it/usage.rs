@@ -20,8 +20,8 @@ async fn usage(app: &App, key: &NewKey, query: &str) -> Answer {
     app.send(app.tronagg.call("GET", &format!("{}/usage?{query}", key.path))).await
 }
 
-/// The counts of the last day by outcome, without zeros. They are sums over all hours, because a
-/// new hour may begin during the test.
+/// Returns the counts of the last day by outcome, without zeros. Adds up all hours, because a new
+/// hour may begin during the test.
 async fn counted(app: &App, key: &NewKey) -> Value {
     app.flush_usage().await;
     sums_by_outcome(&usage(app, key, "").await.expect(200))
@@ -88,7 +88,7 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     for _ in 0..3 {
         me(&key).await.expect(200);
     }
-    // The key passed in both requests. Only the operation was refused.
+    // The service accepted the key in both requests, and refused only the operation.
     app.send(key.buy("1")).await.expect(402);
     app.send(key.call("GET", "/v1/purchases/none")).await.expect(404);
     me(&reader).await.expect(200);
@@ -112,7 +112,7 @@ async fn every_verification_outcome_of_a_key_is_counted() {
     ] {
         assert_eq!(counted(&app, key).await, expected);
     }
-    // Only a key that passed has a last use.
+    // Only a key that the service has accepted has a last use.
     for (key, has_passed) in [(&key, true), (&reader, true), (&disabled, false), (&expired, false)]
     {
         assert_eq!(last_used_at(&app, key).await.is_some(), has_passed);
@@ -137,7 +137,7 @@ async fn verifications_by_the_backend_are_counted() {
     verify(orders, "INSUFFICIENT_SCOPE").await;
     app.send(app.tronagg.call("POST", &format!("{}/revoke", key.path))).await.expect(200);
     verify(json!({"key": key.text}), "REVOKED").await;
-    // A verification by another tenant does not count for this key.
+    // A verification by another tenant does not count as a use of this key.
     let other_tenant =
         app.tradetally.call("POST", "/v1/keys/verify").json(json!({"key": key.text}));
     assert_eq!(app.send(other_tenant).await.expect(200).code(), "NOT_FOUND");
@@ -151,7 +151,7 @@ async fn last_use_is_written_at_most_once_a_minute() {
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;
     let me = || app.send(key.call("GET", "/v1/me"));
-    // Both a write and a lock change these columns.
+    // A write or a lock of the row changes these columns.
     let row_version = async || -> String {
         let columns = "SELECT format('%s %s %s', xmin, xmax, ctid) FROM api_key_last_used";
         sqlx::query_scalar(columns).fetch_one(&app.pool).await.expect("the query succeeds")
@@ -218,7 +218,7 @@ async fn usage_counts_of_two_nodes_add_up() {
 }
 
 #[tokio::test]
-async fn usage_of_an_unknown_key_does_not_prevent_counting_other_keys() {
+async fn usage_of_other_keys_is_counted_even_if_a_batch_contains_an_unknown_key() {
     let app = App::start().await;
     let wallet = app.wallet("0").await;
     let key = app.key(&app.tronagg, wallet).await;

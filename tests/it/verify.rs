@@ -140,7 +140,7 @@ async fn verify_reports_all_invalid_fields_and_never_repeats_the_key() {
             "/account"
         ]
     );
-    // The response does not repeat the text that was sent as the key.
+    // The response must not repeat the submitted key.
     let secret = format!("ta_{}", "Z".repeat(42));
     let answer = verify(&app, &app.tronagg, json!({"key": secret})).await;
     assert!(!String::from_utf8_lossy(&answer.body).contains("ZZZZ"));
