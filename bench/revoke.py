@@ -171,8 +171,8 @@ def outcome(revoked):
                 f"p99 ≤ {TARGET_MILLIS} ms",
                 p99 <= TARGET_MILLIS,
             ),
-            Row("revoke", f"the revoke returned after: {spread(returned)}"),
-            bounded_row("revoke", f"passed after the revoke had returned, of {asked:,}", passed, 0, "requests"),
+            Row("revoke", f"the revocation returned after: {spread(returned)}"),
+            bounded_row("revoke", f"accepted after the revocation had returned, of {asked:,}", passed, 0, "requests"),
         ]
     )
 
