@@ -16,7 +16,7 @@ from world import BOUND_SECONDS, PhaseSpec, World
 # Patroni promotes a standby after its leader lock has expired.
 FAILOVER_SECONDS = TTL_SECONDS + 25
 SWITCHOVER_SECONDS = 20
-# How long the old and the new primary run at the same time.
+# How long the old and the new primary run concurrently.
 TOGETHER_SECONDS = 5
 REPLAY_PAUSED_SECONDS = 3
 RESTART_SECONDS = 20

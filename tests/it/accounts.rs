@@ -1,4 +1,4 @@
-//! Accounts: how a tenant creates, reads, lists and suspends them.
+//! A tenant creates, reads, lists and suspends accounts.
 
 use serde_json::json;
 

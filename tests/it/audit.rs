@@ -1,4 +1,4 @@
-//! The audit trail: which changes write events, and how a tenant reads them.
+//! Which changes write audit events, and how a tenant reads these events.
 
 use serde_json::{Value, json};
 

@@ -119,7 +119,7 @@ async fn key_name_and_metadata_of_maximum_size_are_accepted() {
 }
 
 #[tokio::test]
-async fn metadata_with_more_than_126_levels_is_rejected() {
+async fn metadata_with_more_than_126_nesting_levels_is_rejected() {
     let setup = Setup::new().await;
     let create = |levels: usize| {
         // The metadata object itself counts as one level.

@@ -266,7 +266,7 @@ async fn full_purchase_queue_refuses_operations_and_records_nothing() {
     let money = Money::new(Arc::clone(&app.store));
     let lock = app.lock_accounts().await;
     let mut waiting = tokio::task::JoinSet::new();
-    // The batch that waits for the lock has 500 purchases, and the queue has room for 2000.
+    // The batch that waits for the lock contains 500 purchases, and the queue has room for 2000.
     for number in 0..2600_u128 {
         let (money, tenant) = (money.clone(), Arc::clone(&app.tronagg.tenant));
         let account =

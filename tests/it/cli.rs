@@ -38,8 +38,8 @@ fn cli_commands_work_with_and_without_a_running_service() {
     let put = Call::new("PUT", &format!("/v1/accounts/{WALLET}")).bearer(admin_key);
     service.send(put).expect(201);
 
-    // A tenant can have a second environment with its own prefix. A prefix that overlaps another
-    // one is an error, and so is a tenant that already exists.
+    // A tenant can have a second environment with its own prefix. The command refuses a prefix that
+    // overlaps another prefix, and a tenant that already exists.
     let test_environment = data_dir.stdout(&[
         "tenant",
         "create",

@@ -24,7 +24,7 @@ enum Stranger {
     SeesNothing,
     /// A new resource that belongs to the caller, and not to the tenant.
     CreatesItsOwn,
-    /// The path names the tenant. A caller of another tenant gets the same 401 as for an unknown
+    /// The path names the tenant. A caller of another tenant gets the 401 response for an unknown
     /// key. A caller of another account gets a response that contains no data of this account.
     UnauthorizedUnlessOfTheTenant,
 }
@@ -344,7 +344,7 @@ fn check_stranger(world: &World, route: &Route, owner: Owner, answer: Answer) {
 async fn key_id_is_not_found_under_another_account() {
     let world = World::new().await;
     let admin = &world.app.tronagg;
-    // Each path has the id of the key and the other account.
+    // Each path names the key together with the other account.
     for (method, suffix) in
         [("GET", ""), ("PATCH", ""), ("GET", "/usage"), ("POST", "/revoke"), ("POST", "/rotate")]
     {

@@ -173,8 +173,8 @@ async fn exports_of_one_tenant_do_not_delay_an_export_of_another() {
     let other_owner = site.owner(&app.tradetally, other).await;
     let statements =
         [statement(&app.tronagg, wallet), of_session(&owner, "/dashboard/balance.csv")];
-    // Each lock blocks the exports of one tenant only: a list of purchases reads no credits, and a
-    // statement reads no keys.
+    // Each lock blocks the exports of one tenant only, because a list of purchases reads no
+    // credits, and a statement reads no keys.
     for (table, stopped, running) in [
         ("credits", &statements[..], purchases(&other_owner, &other_key)),
         ("api_keys", &[purchases(&owner, &key)][..], statement(&app.tradetally, other)),

@@ -78,7 +78,7 @@ impl Nginx {
         let log =
             std::fs::File::create(directory.join("stderr")).expect("the log file can be created");
         let program = cluster::variable("NGINX").unwrap_or_else(|| "nginx".into());
-        // On Debian, the PATH of an ordinary user lacks these directories.
+        // On Debian, the PATH of an ordinary user does not contain these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let child = Command::new(program)
@@ -267,7 +267,8 @@ fn nginx_accepts_only_keys_of_the_tenant_that_its_configuration_names() {
     assert!(unknown.headers.iter().any(|header| header == challenge), "{unknown:?}");
     assert_eq!(order(&test.key), unknown);
     assert_eq!(order(&other.key), unknown);
-    // A key of a suspended account of another tenant gets the same response as an unknown key.
+    // A request with a key of another tenant gets the response for an unknown key, even if the
+    // account is suspended.
     let suspend = |tenant: &Tenant| {
         let change = tenant.call("PATCH", "/v1/accounts/user-1");
         service.send(change.json(json!({"status": "suspended"}))).expect(200)
@@ -290,7 +291,7 @@ fn nginx_accepts_only_keys_of_the_tenant_that_its_configuration_names() {
 
 /// Sends refused and accepted requests through an nginx with two nodes. By default, nginx does not
 /// use a node for ten seconds after one failed response, and does not send a failed POST to the
-/// other node: its client gets a 502.
+/// other node, so the client gets a 502.
 async fn good_requests_succeed_while_nodes_refuse_others(name: &str, directives: &str) {
     let app = App::start().await;
     let wallet = app.wallet("10").await;

@@ -87,7 +87,7 @@ async fn documentation_has_the_security_headers_and_its_own_policy() {
     ] {
         check_headers(&app.send(Call::new("GET", path)).await.expect(status), policy);
     }
-    // The page has no inline script or style.
+    // The page contains no inline scripts or styles.
     let page = app.send(Call::new("GET", "/docs/")).await.expect(200);
     let page = String::from_utf8(page.body).expect("the text is UTF-8");
     assert!(!page.contains("<style") && !page.contains("style=\""), "{page}");

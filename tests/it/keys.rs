@@ -1,4 +1,4 @@
-//! API keys: how a tenant creates, lists, changes, revokes and rotates them.
+//! A tenant creates, lists, changes, revokes and rotates API keys.
 
 use serde_json::{Value, json};
 use time::{Duration, OffsetDateTime, format_description::well_known::Rfc3339};

@@ -104,7 +104,7 @@ async fn spend_limit_can_be_set_and_cleared() {
 }
 
 #[tokio::test]
-async fn new_spend_limit_counts_earlier_purchases_including_those_of_the_rotated_key() {
+async fn new_spend_limit_counts_earlier_purchases_including_purchases_of_the_rotated_key() {
     let app = App::start().await;
     let wallet = app.wallet("100").await;
     let old = app.key(&app.tronagg, wallet).await;

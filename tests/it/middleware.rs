@@ -29,7 +29,7 @@ use tower::{Layer as _, Service, ServiceExt as _};
 
 const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-/// Returns the same verdict for every key, and counts its calls.
+/// Returns a fixed verdict for every key, and counts its calls.
 struct FixedVerdict(Result<Principal, Denial>, Arc<AtomicUsize>);
 
 impl KeyVerifier for FixedVerdict {
@@ -185,8 +185,8 @@ async fn key_of_another_tenant_or_environment_is_refused_like_an_unknown_key() {
 /// The parts of a refusal that a client sees: the status, the headers and the body.
 type Refusal = (StatusCode, HeaderMap, Bytes);
 
-/// Sends a request to a gate of this tenant that requires a scope which the principal lacks.
-/// Returns the refusal, and the caller that the gate reports to outer layers.
+/// Sends a request to a gate of this tenant that requires a scope which the principal does not
+/// have. Returns the refusal, and the caller that the gate reports to outer layers.
 async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (Refusal, Caller) {
     let layer = ApiKeyLayer::new(NamedVerdict(verdict), slug(tenant), environment)
         .require_scope("orders:write".parse().expect("the scope is valid"));
@@ -203,7 +203,7 @@ async fn refusal(tenant: &str, environment: Environment, verdict: Verdict) -> (R
     ((parts.status, parts.headers, body), caller)
 }
 
-/// Returns the same verdict for every key. A denial may name its principal.
+/// Returns a fixed verdict for every key. A denial may name its principal.
 struct NamedVerdict(Verdict);
 
 impl KeyVerifier for NamedVerdict {

@@ -229,7 +229,7 @@ async fn remote_verifier_recovers_after_the_service_restarts() {
 }
 
 /// Starts a fake server. It calls `serve` for every connection on a new thread, and then closes the
-/// connection. Returns its address and the number of connections so far.
+/// connection. Returns its address and its count of connections.
 fn fake_server(
     serve: impl Fn(&TcpStream) + Send + Sync + 'static,
 ) -> (SocketAddr, Arc<AtomicUsize>) {

@@ -29,7 +29,7 @@ async fn is_true(connection: &mut PgConnection, expression: &str) -> bool {
     sqlx::query_scalar(AssertSqlSafe(query)).fetch_one(connection).await.expect(expression)
 }
 
-/// Whether the database has the original function `key_is_live`.
+/// Whether the database contains the original function `key_is_live`.
 async fn has_the_services_function(connection: &mut PgConnection) -> bool {
     is_true(connection, "key_is_live(NULL, NULL, now())").await
 }
@@ -56,7 +56,7 @@ async fn migrate_error(url: &str) -> String {
 }
 
 #[tokio::test]
-async fn binary_replaces_older_sql_functions_and_keeps_sql_functions_of_its_own_version() {
+async fn binary_replaces_older_sql_functions_and_keeps_current_ones() {
     let (_, mut connection) = database().await;
     execute(&mut connection, REPLACE_FUNCTION).await;
     bring_up_to_date(&mut connection).await.expect("the schema is up to date");
@@ -113,7 +113,7 @@ async fn binary_refuses_incompatible_newer_sql_functions_and_names_both_numbers(
 }
 
 #[tokio::test]
-async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_an_operators_own() {
+async fn loader_drops_functions_and_triggers_of_earlier_versions_and_keeps_other_functions() {
     let (_, mut connection) = database().await;
     // An earlier version had a function and a trigger that this version lacks, and a function whose
     // arguments differ in this version.
@@ -196,7 +196,7 @@ async fn functions_whose_objects_were_never_recorded_are_loaded_again_without_a_
 }
 
 #[tokio::test]
-async fn unreadable_record_of_the_functions_is_an_error_that_says_what_to_do() {
+async fn unreadable_record_of_sql_functions_causes_an_error_that_says_what_to_do() {
     let (url, mut connection) = database().await;
     execute(&mut connection, "UPDATE sql_functions SET names = '{NULL}'").await;
     let error = migrate_error(&url).await;
@@ -329,7 +329,7 @@ async fn leases_are_renewed_while_another_session_blocks_a_migration() {
         execute(&mut connection, statement).await;
     }
     forget_the_functions(&mut connection).await;
-    // A dump of the database takes the same lock.
+    // A dump of the database takes this lock.
     let mut other = PgConnection::connect(&url).await.expect("the database is reachable");
     execute(&mut other, "BEGIN").await;
     execute(&mut other, "LOCK TABLE nodes IN ACCESS SHARE MODE").await;
@@ -379,7 +379,7 @@ async fn lease_end(connection: &mut PgConnection) -> Option<String> {
 }
 
 #[tokio::test]
-async fn renewals_of_the_previous_version_and_of_this_one_write_both_columns_of_the_lease() {
+async fn renewals_of_this_and_of_the_previous_version_write_both_columns_of_the_lease() {
     for columns in [["lease_expires_at", "lease_ends_at"], ["lease_ends_at", "lease_expires_at"]] {
         let (_, mut connection) = database().await;
         let mut ends = Vec::new();

@@ -8,7 +8,8 @@ use serde_json::json;
 
 use crate::harness::{Call, WALLET, data_dir::DataDir};
 
-/// Adds every file below `directory` that contains one of the needles to `found`.
+/// Searches all files below `directory`. Adds every file that contains one of the needles to
+/// `found`.
 fn files_with(directory: &Path, needles: &[String], found: &mut Vec<String>) {
     for entry in std::fs::read_dir(directory).expect("the directory can be read") {
         let path = entry.expect("the entry can be read").path();
@@ -57,7 +58,7 @@ fn key_plaintext_appears_only_in_the_create_and_rotate_responses() {
             with(&key.replace('_', "-"), "/v1/me"),
             with("GET", "/v1/me").header("X-Request-Id", key),
             verify(key),
-            // A client may send a key in the wrong place by mistake.
+            // A client may send a key in a wrong field by mistake.
             admin("GET", &format!("/v1/accounts/{key}")),
             admin("GET", &format!("{keys}/{key}")),
             admin("GET", &format!("/v1/accounts?cursor={key}")),

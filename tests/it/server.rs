@@ -1,4 +1,4 @@
-//! The HTTP listener: limits, timeouts and shutdown.
+//! Limits, timeouts and shutdown of the HTTP listener.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -163,7 +163,7 @@ async fn first_request_on_a_connection_gets_a_response_even_if_the_service_stops
     let app = App::start().await;
     let server = listen(&app, Limits::default(), ServerLimits::default()).await;
     let mut client = RawClient::connect(server.address).await;
-    // The server accepts connections in order, so it has accepted the first connection as well.
+    // The server accepts connections in order, so it has also accepted the first connection.
     let mut second = RawClient::connect(server.address).await;
     assert_eq!(second.get("/livez").await.expect("the server responds").status, 200);
     client.send(b"GET /openapi.json HTTP/1.1\r\nHost: x\r\n\r\n").await;

@@ -96,7 +96,7 @@ fn metrics_count_requests_verifications_and_operations() {
     assert!(status.success(), "{status}: {log}");
 }
 
-/// The metrics page of the book is generated from the same declarations.
+/// The metrics page of the book is generated from these declarations.
 #[test]
 fn exposed_metrics_match_the_declared_names_types_and_labels() {
     let data_dir = DataDir::new("declared-metrics");
@@ -154,7 +154,7 @@ fn log_shows_wrong_tenant_for_a_key_of_another_tenant_and_metrics_do_not_count_i
         let path = format!("/v1/authorize/{tenant}/live");
         service.send(Call::new("GET", &path).header("X-API-Key", &key))
     };
-    // The first verdict comes from the database, and the second one from the cache.
+    // The node gets the first verdict from the database, and the second verdict from the cache.
     for _ in 0..2 {
         authorize("tronagg").expect_problem(401, "invalid_api_key");
     }

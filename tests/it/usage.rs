@@ -180,7 +180,7 @@ async fn last_use_is_written_at_most_once_a_minute() {
         last_used_at(&app, &key).await >= Some(first),
         "the service writes the last use again after a minute"
     );
-    // The endpoint `/v1/me` and the list show the last use as well.
+    // The endpoint `/v1/me` and the list of keys also show the last use.
     let earlier = OffsetDateTime::parse(shown.text("/key/last_used_at"), &Rfc3339);
     assert!(earlier.expect("the time is valid") < first);
     let list = app.send(app.tronagg.call("GET", &format!("/v1/accounts/{wallet}/keys"))).await;

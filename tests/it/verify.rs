@@ -112,7 +112,7 @@ async fn charge_creates_one_purchase_per_idempotency_key() {
     let call = app.tronagg.call("POST", "/v1/keys/verify").json(body("5", "k"));
     app.send(call).await.expect_problem(422, "idempotency_mismatch");
 
-    // The purchase route with the same idempotency key returns the same purchase.
+    // The purchase route returns this purchase for a request with its idempotency key.
     let purchase = key.call("POST", "/v1/purchases").idempotency_key("k");
     let purchase =
         app.send(purchase.json(json!({"amount": "4", "reference": "r"}))).await.expect(201);

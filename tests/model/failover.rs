@@ -208,7 +208,7 @@ impl World {
         (which, received)
     }
 
-    /// Promotes the standby, which has every acknowledged commit.
+    /// Promotes the standby, which contains every acknowledged commit.
     fn promote(&self) {
         yield_randomly();
         let mut servers = self.servers();

@@ -137,7 +137,7 @@ enum Insert {
 }
 
 /// One thread reads and caches the key, while another thread changes the key. Asserts that the
-/// cache has no stale row afterwards.
+/// cache contains no stale row afterwards.
 fn insert_during_a_change(insert: Insert) {
     let cache = Arc::new(KeyCache::new(16));
     let database = Arc::new(Database::default());

@@ -45,7 +45,7 @@ fn faults_of_page(page: &Document, code: ProblemCode) -> Vec<String> {
 }
 
 /// Extracts the JSON from a block `json`, or from the body of a block `http`. Returns `None` if the
-/// block has no JSON.
+/// block contains no JSON.
 fn example(block: &Block) -> Option<serde_json::Result<Value>> {
     let text = match block.language.as_str() {
         "json" => block.text.as_str(),

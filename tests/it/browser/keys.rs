@@ -150,7 +150,8 @@ async fn rotated_key_keeps_working_only_if_a_grace_period_is_chosen(scripts: Scr
     assert_ne!(new, old.text);
     assert_eq!((world.status(&old.text).await, world.status(&new).await), (200, 200));
     if scripts == Scripts::On {
-        // The button works only if the box is ticked. Otherwise a message says so.
+        // The button works only if the checkbox is selected. Otherwise the page asks the owner to
+        // select it.
         world.click("#done").await;
         let live_text = "return document.querySelector('#live').textContent";
         assert_eq!(world.run(live_text).await, json!("Select the checkbox to continue."));

@@ -161,7 +161,8 @@ async fn key_pages(scripts: Scripts) {
     world.find("#new-key").await;
     check_page(&world, "key-compromised-done").await;
 
-    // The replacement uses the place of the leaked key, so the account can create one more key.
+    // The replacement has taken the place of the leaked key in the key limit, so the account can
+    // create one more key.
     open_and_check_page(&world, "new-key", "/dashboard/keys/new").await;
     world.click("#access-custom").await;
     world.select("#expires", "date").await;
@@ -207,7 +208,7 @@ async fn check_pages_after_rotations(world: &World, keys: &SampleKeys) {
     world.find("#new-key-disabled").await;
     check_page(world, "key-rotated-disabled").await;
 
-    // A rotated key gets no replacement, because its successor keeps working.
+    // The page offers no replacement for a rotated key, because its successor still works.
     open_and_check_page(world, "key-compromised-rotated", &of(bot, "/compromised")).await;
     world.find("#not-replaced").await;
     world.click("#confirm-compromised").await;
@@ -311,7 +312,7 @@ async fn other_pages(scripts: Scripts) {
     world.find("#signature-error").await;
     check_page(&world, "sign-in-refused").await;
 
-    // The same client begins more sign-ins than the limit allows.
+    // One client begins more sign-ins than the limit allows.
     let mut other_browser = visitor::visitor_at(&world.app, &world.url);
     other_browser.address = "127.0.0.1".parse().expect("an address");
     let mut status = 0;

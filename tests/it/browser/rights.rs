@@ -15,8 +15,8 @@ with_and_without_javascript!(
 
 const NOT_INCLUDED: &str = "Your link does not include this page";
 
-/// Starts a world with an account that has a purchase and an open hold. The browser signs in with a
-/// link from an admin key with these permissions. Returns the world and the account's key.
+/// Starts a world with an account, a purchase and an open hold. The browser signs in with a link
+/// from an admin key with these permissions. Returns the world and the account's key.
 async fn start(scripts: Scripts, permissions: &[&str]) -> (World, NewKey) {
     let world = World::start(scripts).await;
     world.app.wallet("20").await;

@@ -139,7 +139,7 @@ async fn invalid_signature_is_refused_on_the_same_page(scripts: Scripts) {
     provider::submit_signature(&world, &wallet.sign(&message)).await;
     world.is_at("/dashboard/keys").await;
 
-    // The same page refuses an invalid address and keeps it in the field.
+    // The sign-in page reports an invalid address, and keeps the address in the field.
     world.open(LOGIN).await;
     world.fill("#address", "TNotAnAddress").await;
     world.click("#continue").await;

@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-/// Actions and observations of a person at the browser.
+/// Simulates what a person does and sees in the browser.
 impl World {
     /// Opens a URL or a path of the service.
     pub async fn open(&self, address: &str) {
@@ -230,7 +230,7 @@ impl World {
 
 /// Checks for all pages.
 impl World {
-    /// Asserts that the console has no messages except about responses with a 4xx status.
+    /// Asserts that the console shows only messages about responses with a 4xx status.
     pub async fn check_console(&self) {
         for entry in self.driver.console().await {
             let message = entry["message"].as_str().unwrap_or_default();

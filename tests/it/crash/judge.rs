@@ -128,8 +128,8 @@ impl StoredAccount {
         }
     }
 
-    /// Checks that the entries have no gaps and sum to the balance, and that each entry has its
-    /// purchase or credit.
+    /// Checks that the entries have no gaps and add up to the balance, and that each entry belongs
+    /// to a purchase or a credit.
     fn check_chain(&self, violations: &mut Vec<String>) {
         let causes: HashMap<Uuid, &Cause> =
             self.causes.iter().map(|cause| (cause.id, cause)).collect();

@@ -94,7 +94,8 @@ async fn replies_are_cut_off(world: &Arc<World>) {
         let proxy = &world.nodes[number % NODES].proxy;
         proxy.cut_reply_to(PURCHASE_IN_BATCH);
         proxy.wait_until_cut().await;
-        // Two cuts in a row may hit the same batch, which the node sends again after the first one.
+        // Two consecutive cuts may affect a single batch, because the node sends the batch again
+        // after the first cut.
         if number % 10 == 9 {
             world.wait_for_orders(50).await;
         }

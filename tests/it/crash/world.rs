@@ -67,7 +67,8 @@ pub struct Node {
     pub proxy: Proxy,
     process: Mutex<Option<Process>>,
     address: Mutex<String>,
-    /// The number of starts and kills so far. It is odd while the node serves requests.
+    /// How many times the node was started or killed. The number is odd while the node serves
+    /// requests.
     lives: AtomicUsize,
 }
 
@@ -213,7 +214,7 @@ impl World {
         lock(&self.violations).push(text);
     }
 
-    /// Returns a random node that serves requests. At most one node is dead at a time.
+    /// Returns a random node that serves requests. At most one node is down at a time.
     pub fn random_live_node(&self, random: &mut StdRng) -> usize {
         let node = random.random_range(0..NODES);
         if self.nodes[node].serves() { node } else { (node + 1) % NODES }

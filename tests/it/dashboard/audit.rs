@@ -80,7 +80,7 @@ async fn every_dashboard_action_is_audited_with_its_actor_and_address() {
     assert_eq!(events[1]["detail"], json!({"way": "dashboard_link"}));
     assert_eq!(events[8]["detail"]["reason"], "leaked");
     assert_eq!(events[9]["detail"]["reason"], "compromised");
-    // The owner's own log shows the same events.
+    // The owner's security log also shows these events.
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;
     let log = owner.get("/dashboard/log").await.expect(200);
     for text in ["Key created", "Key revoked", "Signed in", "leaked", "192.0.2.7"] {

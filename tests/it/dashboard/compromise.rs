@@ -29,7 +29,7 @@ fn path(key: &NewKey, rest: &str) -> String {
     format!("/dashboard/keys/{}/{rest}", key.id)
 }
 
-/// Moves all purchases so far two days into the past.
+/// Moves all existing purchases two days into the past.
 async fn age_purchases(site: &Site) {
     let update = "SET session_replication_role = replica;
         UPDATE purchases SET created_at = created_at - interval '2 days';
@@ -129,7 +129,8 @@ async fn replacement_is_enabled_and_is_offered_only_if_it_can_be_created() {
     let me = Call::new("GET", "/v1/me").header("X-API-Key", &done.key("ta_"));
     site.api(me).await.expect(200);
 
-    // The key is now revoked, so another replacement needs a free place.
+    // The revoked key no longer counts toward the key limit, so a replacement needs room below the
+    // limit.
     assert!(offers_replacement(&owner.get(&form).await.expect(200)));
     for _ in 0..4 {
         site.app.key(&site.app.tronagg, WALLET).await;

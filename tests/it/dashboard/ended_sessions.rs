@@ -351,7 +351,7 @@ async fn suspending_an_account_ends_its_sessions_and_a_new_link_opens_one() {
 }
 
 #[tokio::test]
-async fn suspension_by_sql_ends_the_sessions_too() {
+async fn suspending_an_account_by_sql_ends_its_sessions() {
     let site = Site::start().await;
     site.app.wallet("0").await;
     let mut owner = site.owner(&site.app.tronagg, WALLET).await;

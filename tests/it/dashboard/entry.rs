@@ -143,7 +143,7 @@ async fn page_of_a_used_or_expired_link_says_how_to_get_another() {
     let body = json!({"account": wallet, "return_url": return_url});
     let how = "To get a new link, go to your platform's own site";
 
-    // The page of an expired link has a link to the origin of its return URL. The path and the
+    // The page of an expired link contains a link to the origin of its return URL. The path and the
     // query may contain secrets.
     let link = site.link_with(&site.app.tronagg, body.clone()).await;
     times::age_links(&site.app, "5 minutes").await;
@@ -339,7 +339,7 @@ async fn link_opens_directly_only_if_the_browser_follows_it_from_a_return_origin
 }
 
 #[tokio::test]
-async fn page_before_a_session_names_the_account_and_has_one_form() {
+async fn confirmation_page_names_the_account_and_contains_one_form() {
     let site = Site::start().await;
     let wallet = site.app.wallet("0").await;
     site.set_dashboard(&site.app.tronagg, json!({"name": "Tron & Agg"})).await.expect(200);

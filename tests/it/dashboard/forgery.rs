@@ -34,7 +34,7 @@ async fn state(site: &Site) -> Vec<String> {
     for query in [
         "SELECT k::text FROM api_keys k ORDER BY 1",
         "SELECT e::text FROM audit_events e ORDER BY 1",
-        // The query leaves out `last_seen_at`, because a refused form updates it too.
+        // The query omits `last_seen_at`, because a refused form also updates this time.
         "SELECT s::text FROM (SELECT session_id, expires_at FROM dashboard_sessions) s ORDER BY 1",
     ] {
         let found = sqlx::query_scalar::<_, String>(query).fetch_all(&site.app.pool).await;

@@ -164,7 +164,8 @@ async fn assets_are_cacheable_and_pages_are_not() {
     assets.extend(tags(&page.source, "script").iter().filter_map(|tag| attribute(tag, "src")));
     let mut types = Vec::new();
     for path in assets {
-        // A visitor without a session can load the assets too: the signed-out page uses them.
+        // A visitor without a session can also load the assets, because the signed-out page uses
+        // them.
         let asset = site.visitor().get(&path).await.expect(200);
         types.push(asset.header("content-type").expect("a type").to_owned());
         let cache_control = asset.header("cache-control");

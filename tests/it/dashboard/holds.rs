@@ -60,7 +60,7 @@ async fn owner_sees_open_holds_and_voids_one() {
     list.says("The hold is voided.");
     list.does_not_say("basket 7");
     list.says(&kept);
-    // A second submission of the form has the same result.
+    // Another submission of the form does not change the result.
     owner.send_form(&asked, &void(&id), &[]).await.expect_redirect(&confirmed);
     // A voided hold needs no confirmation, so its page redirects to the list.
     owner.get(&void(&id)).await.expect_redirect(PATH);

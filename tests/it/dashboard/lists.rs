@@ -42,7 +42,7 @@ async fn rows(owner: &mut Visitor, path: &str, attribute: &str) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn keys_are_searched_by_name_id_and_hint() {
+async fn keys_can_be_searched_by_name_id_and_hint() {
     let (site, mut owner) = start().await;
     let keys = revoked_keys(&site, &["Grid bot", "grid <2>", "Watcher"]).await;
     let hint = format!("{}…{}", &keys[2].text[..7], &keys[2].text[42..]);
@@ -63,7 +63,7 @@ async fn keys_are_searched_by_name_id_and_hint() {
 }
 
 #[tokio::test]
-async fn keys_are_sorted_by_name_last_use_and_expiry() {
+async fn keys_can_be_sorted_by_name_last_use_and_expiry() {
     let (site, mut owner) = start().await;
     let b = key(&site, "b").await;
     let body = json!({"name": "A", "expires_in": 900_000});
@@ -114,7 +114,7 @@ async fn long_list_of_keys_has_a_search_form_and_numbered_pages() {
 }
 
 #[tokio::test]
-async fn statement_is_searched_by_reference_and_id_and_sorted_both_ways() {
+async fn statement_can_be_searched_by_reference_and_id_and_sorted_both_ways() {
     let (site, mut owner) = start().await;
     let key = key(&site, "bot").await;
     let mut ids = Vec::new();
@@ -148,7 +148,7 @@ async fn statement_is_searched_by_reference_and_id_and_sorted_both_ways() {
 }
 
 #[tokio::test]
-async fn security_log_is_searched_by_event_key_and_detail() {
+async fn security_log_can_be_searched_by_event_key_and_detail() {
     let (site, mut owner) = start().await;
     let bot = key(&site, "Grid bot").await;
     key(&site, "Watcher").await;

@@ -53,7 +53,7 @@ const ROUTES: &[(&str, &[&str], Needs)] = &[
 ];
 
 #[test]
-fn every_route_of_the_dashboard_has_a_case() {
+fn every_dashboard_route_has_an_access_rule() {
     let source = include_str!("../../../src/dashboard/routes.rs");
     let routes = source.split(".route(\"").skip(1);
     let routes = routes.map(|rest| rest.split('"').next().expect("there is a first part"));
@@ -125,7 +125,7 @@ async fn session_can_open_only_the_routes_that_the_permissions_of_its_admin_key_
 }
 
 #[tokio::test]
-async fn session_without_audit_shows_no_purchase_balance_or_event() {
+async fn session_without_the_permission_audit_shows_no_purchase_balance_or_event() {
     let (site, key) = start().await;
     let mut owner = owner_with(&site, &["dashboard", "keys"], "/dashboard/keys").await;
     let page_of_key = format!("/dashboard/keys/{}", key.id);
@@ -148,7 +148,7 @@ async fn session_without_audit_shows_no_purchase_balance_or_event() {
 }
 
 #[tokio::test]
-async fn session_without_keys_has_no_link_to_a_page_of_a_key() {
+async fn session_without_the_permission_keys_shows_no_link_to_a_page_of_a_key() {
     let (site, key) = start().await;
     let lands_at = "/dashboard/balance";
     let mut owner = owner_with(&site, &["dashboard", "audit"], lands_at).await;

@@ -73,7 +73,7 @@ async fn no_table_stores_a_token_or_a_key() {
     assert!(rows.contains(&hint) && rows.contains(WALLET));
 }
 
-/// A browser with one cookie that uses a service in its own process.
+/// A browser with one cookie. It sends requests to a service that runs as a separate process.
 struct Browser<'a> {
     service: &'a Process,
     cookie: String,

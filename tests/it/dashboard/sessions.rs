@@ -90,7 +90,7 @@ async fn active_session_ends_after_twelve_hours() {
         times::age_sessions(&site.app, "29 minutes").await;
         owner.get("/dashboard/keys").await.expect(200);
     }
-    // 11 h 7 min have passed so far.
+    // So far, 11 h 7 min have passed.
     times::age_sessions(&site.app, "29 minutes").await;
     owner.get("/dashboard/keys").await.expect(200);
     times::age_sessions(&site.app, "29 minutes").await;
@@ -146,7 +146,7 @@ async fn signed_out_page_offers_wallet_sign_in_after_a_wallet_session() {
     times::make_sessions_idle(&site.app, "30 minutes").await;
     idle.get("/dashboard/keys").await.expect_redirect(SIGNED_OUT);
     assert!(links_to(&idle.get(SIGNED_OUT).await.expect(200), LOGIN));
-    // If the browser has lost the cookie, signing out sets it again.
+    // If the browser has lost this cookie, signing out sets the cookie again.
     let mut forgetful = signed_in_by_wallet(&site).await;
     forgetful.cookies.remove("tollgate_last");
     let out = forgetful.submit("/dashboard/log", "/dashboard/logout-everywhere", &[]).await;

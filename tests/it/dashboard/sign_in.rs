@@ -135,8 +135,8 @@ async fn invalid_signature_is_refused_with_a_new_message_on_the_same_page() {
     send_signature(&mut visitor, &page, &signature).await.expect_redirect("/dashboard/keys");
 }
 
-/// ECDSA signatures are malleable: anybody can compute a second signature of the message from the
-/// first one. Tollgate must refuse it.
+/// ECDSA signatures are malleable, which means that anybody can compute a second signature of a
+/// message from the first one. This function computes it. Tollgate must refuse it.
 fn with_high_s(signature: &str) -> String {
     // The order of the curve secp256k1.
     const N: [u8; 32] = [
@@ -219,14 +219,14 @@ async fn message_is_valid_for_five_minutes_one_address_and_one_host() {
     let page = send_signature(&mut visitor, &page, &signature).await.expect(400);
     page.says(MESSAGE_UNUSABLE);
 
-    // The form has the nonce of one address and a signature that is valid for another address.
+    // The form contains the nonce of one address and a signature that is valid for another address.
     let second = Wallet::of(2);
     site.app.account(&site.app.tronagg, &second.address, "0").await;
     let signature = second.sign(&page.message().replace(WALLET, &second.address));
     let fields = [("address", second.address.as_str()), ("signature", signature.as_str())];
     visitor.send_form(&page, VERIFY, &fields).await.expect(400).says(MESSAGE_UNUSABLE);
 
-    // The form has the nonce of one host and a signature that is valid at another host.
+    // The form contains the nonce of one host and a signature that is valid at another host.
     let page = request_message(&mut visitor, WALLET).await.expect(200);
     let message = page.message();
     assert_eq!(message.matches("127.0.0.1:8080").count(), 2, "{message}");

@@ -184,7 +184,7 @@ async fn ipv6_56_and_48_networks_may_begin_4_and_16_times_as_many_sign_ins_as_a_
         let statuses = flood(&site, from_56(network, 161)).await;
         assert_eq!((&statuses[..160], statuses[160]), (&[200; 160][..], 429), "{network}");
     }
-    // After 640 sign-ins, another /56 network of the same /48 network may begin none.
+    // After 640 sign-ins, another /56 network of this /48 network may not begin a sign-in.
     assert_eq!(flood(&site, from_56(4, 1)).await, [429]);
     let refused = request_message(&mut visitor_from(&site, "2001:db8:0:ff00::1"), WALLET).await;
     assert_too_many_sign_ins(refused, WALLET);

@@ -65,8 +65,8 @@ const KEY_ROUTES: &[(&str, &str)] = &[
     ("GET", "/purchases.csv"),
 ];
 
-/// Signs in the owners of two other accounts: one account of the same tenant, and one account of
-/// another tenant.
+/// Signs in the owners of two other accounts: one account of TronAgg, and one account of another
+/// tenant.
 async fn other_owners(site: &Site) -> [(Visitor, NewKey); 2] {
     let app = &site.app;
     app.account(&app.tronagg, OTHER_WALLET, "3").await;

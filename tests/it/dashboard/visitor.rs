@@ -1,4 +1,4 @@
-//! A simulated browser: it keeps cookies, submits forms and checks every response.
+//! A simulated browser, which keeps cookies, submits forms and checks every response.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Runs the service in memory: a router with its own database and two tenants.
+//! Runs the service in memory, as a router with its own database and two tenants.
 
 use std::sync::Arc;
 
@@ -85,8 +85,8 @@ impl App {
         Self { router, store, node, usage, money, pool, tronagg, tradetally, url: url.to_owned() }
     }
 
-    /// Creates a tenant for TronAgg's test environment. Its accounts may have the same ids as those
-    /// of the live environment.
+    /// Creates a tenant for TronAgg's test environment. Its accounts may have the ids of accounts
+    /// in the live environment.
     pub async fn tronagg_test(&self) -> TestTenant {
         let tenant = ("tronagg", Environment::Test);
         let format = AccountFormat::Tron;
@@ -141,7 +141,7 @@ impl App {
     }
 
     /// Adds credits of the smallest amount to every account that has ledger entries. It fills the
-    /// same columns as the service.
+    /// columns that the service fills.
     pub async fn add_credits(&self, number: i64) {
         for statement in [
             "INSERT INTO ledger_entries (account_id, seq, kind, amount, balance_after, cause_id,

@@ -46,7 +46,7 @@ pub fn variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }
 
-/// Creates a database that has the schema and no rows. Returns its URL.
+/// Creates a database that contains the schema and no rows. Returns its URL.
 pub async fn fresh_database() -> String {
     CLUSTER.get_or_init(tokio::sync::OnceCell::new).get_or_init(start).await;
     let name = format!("test_{}", COUNTER.fetch_add(1, Ordering::Relaxed));

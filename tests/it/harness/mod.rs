@@ -1,4 +1,4 @@
-//! The test harness: it starts services, sends requests, and waits for conditions.
+//! The test harness starts services, sends requests, and waits for conditions.
 
 pub mod app;
 pub mod cluster;

@@ -179,7 +179,7 @@ async fn forward_statements(
     held: Arc<AtomicBool>,
 ) {
     let mut buffer = vec![0; 64 * 1024];
-    // A read of 0 bytes is the end of the connection. The proxy must forward it, too.
+    // A read of 0 bytes is the end of the connection. The proxy must also forward the end.
     while let Ok(read) = from.read(&mut buffer).await {
         let bytes = &buffer[..read];
         if is_to_be_held(bytes, &traps.hold) {

@@ -38,7 +38,7 @@ impl Call {
         self.raw_header(name, value.as_bytes())
     }
 
-    /// Appends a header. Keeps other headers of the same name.
+    /// Appends a header. Keeps existing headers with this name.
     pub fn raw_header(mut self, name: &str, value: &[u8]) -> Self {
         let name: HeaderName = name.parse().expect("the header name is valid");
         self.headers

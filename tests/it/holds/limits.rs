@@ -1,4 +1,4 @@
-//! A key and an account may have a limited number of open holds.
+//! The number of open holds of a key and of an account is limited.
 
 use serde_json::json;
 use tollgate::{

@@ -59,7 +59,7 @@ impl Crate {
     ///
     /// # Panics
     ///
-    /// Panics if a file cannot be parsed, or if a declared module has no file.
+    /// Panics if a file cannot be parsed, or if the file of a declared module is missing.
     pub fn read(sources: &Sources, root: &str) -> Self {
         let mut this = Self { modules: Vec::new() };
         let place = Place { path: Vec::new(), parent: None, test: false };

@@ -1,4 +1,5 @@
-//! The source files that a rule checks: the files of this crate, or a sample crate in memory.
+//! The source files that a rule checks. They are the files of this crate, or a sample crate in
+//! memory.
 
 use std::{
     collections::BTreeMap,

@@ -321,7 +321,7 @@ impl Account {
         }
     }
 
-    /// Decides an operation, or replays the decision for the same idempotency key.
+    /// Decides an operation, or replays the recorded decision for its idempotency key.
     fn decide_once(
         &mut self,
         at: Timestamp,

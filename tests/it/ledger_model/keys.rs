@@ -5,8 +5,7 @@ use tollgate::{
     store::Refusal,
 };
 
-/// The maximum number of live keys in an account. The same maximum applies to keys in rotation
-/// grace.
+/// The maximum number of live keys in an account, and the maximum number of keys in rotation grace.
 const MAX_KEYS: u16 = 5;
 
 /// The keys of one account. The index of a key identifies it.

@@ -1,4 +1,5 @@
-//! A second implementation of the ledger: one thread, no database, and simple rather than fast.
+//! A second implementation of the ledger. It has one thread and no database, and is simple rather
+//! than fast.
 
 use std::collections::BTreeMap;
 

@@ -409,7 +409,7 @@ impl State {
     }
 }
 
-/// The reference state machine of proptest.
+/// Implements proptest's reference state machine for the model.
 pub struct Machine;
 
 impl ReferenceStateMachine for Machine {

@@ -121,7 +121,7 @@ pub enum AmountPick {
     Left(i64),
 }
 
-/// An idempotency key with its usual body or with another one.
+/// An idempotency key with its usual body or with another body.
 #[derive(Clone, Copy, Debug)]
 pub struct KeyedBody {
     pub number: i64,
@@ -131,7 +131,7 @@ pub struct KeyedBody {
 /// The part of a hold or of a purchase that the request names.
 #[derive(Clone, Copy, Debug)]
 pub enum PartPick {
-    /// The request has no amount.
+    /// The request contains no amount.
     All,
     /// The amount of the hold or purchase in full.
     Whole,

@@ -13,7 +13,7 @@ use crate::harness::{
     process::{Process, tollgate},
 };
 
-/// An empty database, and the ordinary role that owns it. Both have the same name.
+/// An empty database, and the ordinary role that owns it. The database and the role share a name.
 pub struct OwnDatabase {
     pub name: String,
     pub url: String,

@@ -49,7 +49,7 @@ impl Pooler {
         let log =
             std::fs::File::create(directory.join("stderr")).expect("the log file can be created");
         let program = cluster::variable("PGBOUNCER").unwrap_or_else(|| "pgbouncer".into());
-        // On Debian, the PATH of an ordinary user lacks these directories.
+        // On Debian, the PATH of an ordinary user does not contain these directories.
         let mut path = cluster::variable("PATH").unwrap_or_default();
         path.push(":/usr/local/sbin:/usr/sbin:/sbin");
         let child = Command::new(program)

@@ -1,4 +1,5 @@
-//! Settings: empty values, invalid values, unknown variables, and the switch for the documentation.
+//! Tests of settings: empty values, invalid values, unknown variables, and the setting that turns
+//! off the documentation.
 
 use super::{
     own_database::OwnDatabase,
@@ -57,7 +58,8 @@ fn empty_database_url_is_an_error_and_creates_no_private_postgres() {
     command.env("DATABASE_URL", "");
     assert!(fails(command).contains("DATABASE_URL is set but empty"));
 
-    // An empty variable is an error even if .env has a URL. An empty value in .env is an error too.
+    // An empty variable is an error even if .env has a URL. An empty value in .env is also an
+    // error.
     let home = cluster::directory("empty-url-home");
     std::fs::create_dir_all(&home).expect("the directory can be created");
     for (file, environment) in

@@ -62,13 +62,13 @@ async fn postgres_on_another_host_is_refused_without_tls() {
         command.env("DATABASE_URL", &other_host);
         refuses(command, "DATABASE_URL");
     }
-    // The connection that listens for changes needs TLS as well.
+    // The connection that listens for changes also needs TLS.
     let mut command = tollgate(&["serve"]);
     command.env("DATABASE_URL", cluster::fresh_database().await);
     command.env("TOLLGATE_LISTEN_DATABASE_URL", &other_host);
     refuses(command, "TOLLGATE_LISTEN_DATABASE_URL");
     // The host may also come from `hostaddr` or PGHOST. PGSSLMODE=prefer does not change the
-    // result, because it gives no protection.
+    // result, because it does not protect the connection.
     let host_address = format!("postgres://postgres@localhost:{port}/x?hostaddr=0.0.0.0");
     let mut command = tollgate(&["migrate"]);
     command.env("DATABASE_URL", host_address).env("PGSSLMODE", "prefer");

@@ -1,4 +1,4 @@
-//! The program waits at its start while another session holds a lock.
+//! Startup of the program while another session holds a lock.
 
 use std::{
     path::PathBuf,
@@ -62,7 +62,7 @@ impl Drop for Starting {
 }
 
 #[tokio::test]
-async fn start_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
+async fn startup_that_waits_for_a_lock_logs_the_reason_and_stops_on_a_signal() {
     let mut database = OwnDatabase::of_role("").await;
     database.create_tenant();
     for (awaited, locks_table) in [("migration lock", false), ("table sql_functions", true)] {
