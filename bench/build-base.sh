@@ -18,9 +18,9 @@ mkdir -p "${CARGO_TARGET_DIR:-target}/bench-base"
 bases=$(cd "${CARGO_TARGET_DIR:-target}/bench-base" && pwd)
 tree=$bases/$sha/tree
 programs=$bases/$sha/programs
-# Cargo gives the packages of two checkouts the same file names. In a shared target directory it could use the
-# programs of the wrong checkout. So the base commits use their own target directory. All base commits share it,
-# so that Cargo builds the dependencies only once.
+# Cargo writes the packages of two checkouts to files with equal names. In a shared target directory, Cargo
+# could use the programs of the wrong checkout. So the base commits use their own target directory. All base
+# commits share it, so that Cargo builds the dependencies only once.
 target=$bases/target
 release=$target/release
 
@@ -44,7 +44,7 @@ rm -f "$release/tollgate" "$release/examples/bench_server" "$release/examples/be
 
 mkdir "$programs.new"
 for program in tollgate examples/bench_server examples/bench_lookups; do
-    # An older commit may lack the programs for the benchmark.
+    # An older commit may not contain the programs for the benchmark.
     if [ "$program" != tollgate ] && [ ! -e "$release/$program" ]; then continue; fi
     if [ ! "$release/$program" -nt "$tree/Cargo.toml" ]; then
         echo "bench: $release/$program is missing or comes from another commit." >&2

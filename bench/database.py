@@ -74,7 +74,7 @@ class Postgres:
             user = unprivileged_user()
             os.chown(directory, user.pw_uid, user.pw_gid)
         data = directory / "data"
-        # Tollgate's private Postgres has these options too. All other settings have Postgres's defaults.
+        # Tollgate's private Postgres also uses these options. All other settings have Postgres's defaults.
         make = [bindir / "initdb", "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
         workplace.run("initdb", [*make, "--data-checksums", "-D", data], user=user)
         serve = [bindir / "postgres", "-D", data, "-k", directory, "-c", "listen_addresses="]
@@ -176,7 +176,7 @@ class Postgres:
 
     def _make_accounts(self, database, keys):
         # The service derives an account's id from the tenant's id and the account's name with SHA-1, which
-        # Postgres lacks.
+        # Postgres does not provide.
         tenant = uuid.UUID(self.sql(database, "SELECT tenant_id FROM tenants").strip())
         rows = self._workplace.directory / "accounts.tsv"
         with open(rows, "w") as file:
@@ -196,7 +196,7 @@ class Postgres:
 
 
 def client_program(bindir, name):
-    # Some systems have the client programs in another package and in another directory.
+    # Some systems install the client programs with another package and in another directory.
     beside = bindir / name
     return beside if beside.exists() else find_program(name)
 

@@ -17,7 +17,7 @@ use tollgate::{
 
 #[derive(Parser)]
 struct Arguments {
-    /// The number of keys in the database. The first key has the number 0.
+    /// The number of keys in the database. Keys are numbered from 0.
     #[arg(long)]
     keys: u64,
     /// The number of concurrent lookups.

@@ -86,7 +86,7 @@ class AgainstBase:
     pair: str
     ratios: list[float] = field(default_factory=list)
     reason: str = ""
-    # Whether the base has failed.
+    # Whether the measurement of the base commit failed.
     broken: bool = False
 
     @property
@@ -139,7 +139,7 @@ def take_turns(settings, pair, sides, base):
         measure_side(side, base, settings.warm_up_seconds, 0)
     for number in range(1, settings.rounds + 1):
         for side in turns(sides, base, number):
-            # All sides get the same seed, and therefore the same keys in the same order.
+            # All sides get the same seed, so they use the same sequence of keys.
             sample = measure_side(side, base, settings.seconds, number)
             if sample is not None:
                 side.samples.append(sample)

@@ -18,8 +18,8 @@ FEW_KEYS = 1_000
 MANY_KEYS = 100_000
 FIRST_KEYS = 50_000
 
-# The maximum share of responses that may need a lookup in the database. With a larger share, the
-# measurement would not show a gate with all keys cached.
+# The maximum share of responses that may need a lookup in the database. With a larger share, the result would
+# not represent a gate that has cached all keys.
 UNCACHED_SHARE = 0.01
 
 

@@ -20,7 +20,7 @@ case $mode in
         ;;
 esac
 
-# This limit bounds the memory that the server uses for the book.
+# The maximum size of the book, because the server holds all pages in memory.
 max_bytes=4194304
 generated="http-api settings commands errors metrics"
 

@@ -2,8 +2,8 @@
 # Checks the dependencies against the rules in deny.toml: licences, sources and banned crates. Needs no network,
 # except to install cargo-deny the first time.
 #
-# Arguments select other checks of cargo-deny. `advisories` looks for known vulnerabilities. It needs a network: it
-# fetches the RustSec database, and asks the registry for yanked versions.
+# Arguments select other checks of cargo-deny. `advisories` looks for known vulnerabilities. It fetches the RustSec
+# database, and asks the registry for yanked versions, so it needs a network.
 #
 # Uses the cargo-deny on PATH if it has the version below. Otherwise installs that version into target/tools.
 set -eu

@@ -37,7 +37,7 @@ remove_tree() {
     git worktree prune
 }
 
-# Cargo gives this package the same file names in both trees, unless the profiles differ. With equal names, Cargo could
+# The package needs different profiles in the two trees. Otherwise its files would have equal names, and Cargo could
 # use the program of the wrong tree. The dependencies have equal file names in both trees, so Cargo builds them only
 # once.
 build_previous() {

@@ -1,4 +1,4 @@
-//! Currencies, and amounts in currencies of every number of decimals.
+//! Currencies, and amounts in currencies with any number of decimals.
 
 #![no_main]
 
