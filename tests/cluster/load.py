@@ -24,7 +24,7 @@ HOT_ACCOUNT = "hot"
 RETRY_SECONDS = 0.05
 # The number of live keys that each client keeps before it revokes one.
 LIVE_KEYS = 8
-# How long `pause` waits for requests in flight.
+# How long `turn_off` waits for requests in flight.
 DRAIN_SECONDS = 30
 FINISH_SECONDS = 60
 

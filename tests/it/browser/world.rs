@@ -36,7 +36,7 @@ impl World {
         let address = listener.local_addr().expect("an address");
         let url = format!("http://{address}");
         let router = visitor::router_at(&app, &url);
-        // The server ends with the test's runtime.
+        // The server stops when the test's runtime shuts down.
         let never = std::future::pending();
         let proxies = TrustedProxies::default();
         let limits = ServerLimits::default();
