@@ -68,7 +68,9 @@ class Record:
 
     def late_pass(self, answer: Answer, key_id: str, returned: float) -> None:
         late = answer.begun - returned
-        self.late_passes.append(f"{key_id} was accepted {late:.3f} s after its revocation returned: {self.describe(answer)}")
+        self.late_passes.append(
+            f"{key_id} was accepted {late:.3f} s after its revocation returned: {self.describe(answer)}"
+        )
 
     def describe(self, answer: Answer) -> str:
         """Describes a response in one line, with its time in the phase."""
