@@ -36,11 +36,11 @@ pub enum MetricKind {
 pub struct MetricLabel {
     pub name: &'static str,
     pub help: &'static str,
-    /// All values; empty if the set is open.
+    /// All values of the label. Empty if it can have any value.
     pub values: &'static [&'static str],
 }
 
-/// Every metric. The recorder and the book's page of metrics read this list.
+/// Every metric. The recorder registers this list, and the book's page of metrics shows it.
 pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_http_requests_total",
@@ -57,8 +57,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_verifications_total",
         kind: MetricKind::Counter,
-        help: "Number of verifications of API keys. A key of another tenant than the route requires \
-               is not counted",
+        help: "Number of API key verifications. A key that belongs to another tenant than the \
+               route requires is not counted",
         labels: &[
             MetricLabel {
                 name: "tenant",
@@ -72,7 +72,7 @@ pub const METRICS: &[Metric] = &[
             },
             MetricLabel {
                 name: "outcome",
-                help: "valid, or why the request does not pass",
+                help: "valid, or the reason why the request was refused",
                 values: &[
                     "valid",
                     "missing",
@@ -97,7 +97,8 @@ pub const METRICS: &[Metric] = &[
         help: "Number of lookups in the verification cache",
         labels: &[MetricLabel {
             name: "result",
-            help: "no_lease: the node had no lease, so the request waited for one",
+            help: "result of the lookup; no_lease means that the node had no lease, so the request \
+                   waited for one",
             values: &["hit", "miss", "no_lease"],
         }],
     },
@@ -110,7 +111,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_lease_held",
         kind: MetricKind::Gauge,
-        help: "Whether the node holds its lease: 1, or 0 while it lets no key pass",
+        help: "1 if the node holds its lease, otherwise 0. A node without a lease accepts no key",
         labels: &[],
     },
     Metric {
@@ -122,20 +123,20 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_gathered_statements_total",
         kind: MetricKind::Counter,
-        help: "Number of SQL statements that looked keys up. Concurrent lookups share a statement",
+        help: "Number of SQL statements that looked up keys. Concurrent lookups share a statement",
         labels: &[],
     },
     Metric {
         name: "tollgate_usage_dropped_total",
         kind: MetricKind::Counter,
-        help: "Number of usage counts that were dropped, because too many keys were in use \
-               concurrently",
+        help: "Number of usage counts that were dropped because too many keys were in use at the \
+               same time",
         labels: &[],
     },
     Metric {
         name: "tollgate_operations_total",
         kind: MetricKind::Counter,
-        help: "Number of purchases and of changes of holds that were requested",
+        help: "Number of requested purchases, holds, captures and voids",
         labels: &[
             MetricLabel { name: "tenant", help: "name of the tenant", values: &[] },
             MetricLabel {
@@ -145,13 +146,13 @@ pub const METRICS: &[Metric] = &[
             },
             MetricLabel {
                 name: "kind",
-                help: "what was requested; hold places a hold",
+                help: "kind of the request; hold means that the request creates a hold",
                 values: &["purchase", "hold", "capture", "void"],
             },
             MetricLabel {
                 name: "outcome",
-                help: "declined: the balance or a spend limit is too small; replayed: the response \
-                       repeats an earlier one",
+                help: "result of the request; declined means that the balance or a spend limit was \
+                       too small; replayed means that the response repeats an earlier one",
                 values: &[
                     "done",
                     "declined",
@@ -173,8 +174,8 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_lost_revokes_total",
         kind: MetricKind::Counter,
-        help: "Number of acknowledged revokes of API keys that the database lost in a failover. The \
-               node repeats them",
+        help: "Number of acknowledged revocations of API keys that the database lost in a \
+               failover. The node repeats these revocations",
         labels: &[],
     },
     Metric {
@@ -183,8 +184,8 @@ pub const METRICS: &[Metric] = &[
         help: "Duration of operations on the database, including the wait for a connection",
         labels: &[MetricLabel {
             name: "operation",
-            help: "name of the operation, such as apply, which decides a batch of purchases, or \
-                   settle_change, which waits for the other nodes after a change",
+            help: "name of the operation; for example, apply decides a batch of purchases, and \
+                   settle_change waits for the other nodes after a change",
             values: &[],
         }],
     },
@@ -194,15 +195,16 @@ pub const METRICS: &[Metric] = &[
         help: "Number of client connections",
         labels: &[MetricLabel {
             name: "state",
-            help: "open: all connections; idle: those between two requests",
+            help: "open counts all connections; idle counts the connections that wait for a \
+                   request",
             values: &["open", "idle"],
         }],
     },
     Metric {
         name: "tollgate_connections_refused_total",
         kind: MetricKind::Counter,
-        help: "Number of client connections beyond the limits. They get 503, except for the health \
-               checks",
+        help: "Number of client connections beyond the limits. Requests on these connections get \
+               503, except for health checks",
         labels: &[],
     },
     Metric {
@@ -211,7 +213,7 @@ pub const METRICS: &[Metric] = &[
         help: "Number of connections to the database",
         labels: &[MetricLabel {
             name: "state",
-            help: "used by an operation, or idle",
+            help: "used counts the connections that execute an operation; idle counts the others",
             values: &["used", "idle"],
         }],
     },
@@ -225,39 +227,39 @@ pub const METRICS: &[Metric] = &[
 
 const ROUTE: MetricLabel = MetricLabel {
     name: "route",
-    help: "path of the route with its parameters, such as /v1/accounts/{account}; unmatched for an \
-           unknown path",
+    help: "path of the route with its parameters, such as /v1/accounts/{account}; unmatched if the \
+           path is unknown",
     values: &[],
 };
 const METHOD: MetricLabel = MetricLabel {
     name: "method",
-    help: "method of the request; other for an unknown one",
+    help: "method of the request; other if the method is unknown",
     values: &["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "other"],
 };
 const STATUS: MetricLabel =
     MetricLabel { name: "status", help: "HTTP status of the response", values: &[] };
 
-/// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a time-out.
+/// Upper bounds of the histograms' buckets, in seconds: from a cached lookup to a timeout.
 const BUCKETS: [f64; 16] = [
     0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5,
     5.0, 15.0,
 ];
 
-/// How often histograms are summed up. At 100,000 requests a second, a few megabytes of values
-/// gather in this time.
+/// How often the recorder aggregates the values of histograms. At 100,000 requests per second, a
+/// few megabytes of values accumulate in this time.
 const SUM_UP_AFTER: Duration = Duration::from_secs(1);
 
 /// Starts the log, as text or JSON.
 pub fn start_log(config: LogConfig) {
     let level = LevelFilter::from_level(config.level);
-    // A line that cannot be written is lost. By default the error would be printed to the same
-    // standard error, which panics.
+    // A line that cannot be written is lost. By default the builder would print the error to the
+    // same standard error, and panic.
     let builder = tracing_subscriber::fmt()
         .with_writer(std::io::stderr)
         .with_max_level(level)
         .log_internal_errors(false);
-    // The pool of sqlx logs every failure of a connection, and every slow one; the store logs those
-    // that matter.
+    // The pool of sqlx logs every failed and every slow attempt to connect. The store logs the
+    // failures that matter.
     let targets = Targets::new()
         .with_default(level)
         .with_target("sqlx_core::pool", None)
@@ -271,7 +273,7 @@ pub fn start_log(config: LogConfig) {
 }
 
 /// Starts the recorder of metrics. Counters without labels begin at zero, so that an alert can
-/// compare with a value from before the first event.
+/// compare the value after the first event with an earlier value.
 pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     let handle = PrometheusBuilder::new().set_buckets(&BUCKETS)?.install_recorder()?;
     for &Metric { name, kind, help, labels } in METRICS {
@@ -289,8 +291,8 @@ pub fn start_metrics() -> Result<PrometheusHandle, BuildError> {
     Ok(handle)
 }
 
-/// Sums up the values of the histograms at intervals, until `stop` is ready. Each value stays in
-/// memory until it is summed up, and the metrics may never be fetched.
+/// Aggregates the values of histograms at intervals, until `stop` completes. Each value stays in
+/// memory until it is aggregated, and no client may ever fetch the metrics.
 pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
     let mut stop = pin!(stop);
     let mut again = tokio::time::interval(SUM_UP_AFTER);
@@ -302,8 +304,8 @@ pub async fn sum_up(handle: PrometheusHandle, stop: impl Future<Output = ()>) {
     }
 }
 
-/// `/metrics`, in Prometheus's text format. `set_gauges` sets gauges that have a value only when the
-/// metrics are fetched, beside those of the node.
+/// Returns the router of `/metrics`, in Prometheus's text format. `set_gauges` updates further
+/// gauges whenever a client fetches the metrics.
 pub fn metrics_router(
     handle: PrometheusHandle,
     node: Node,
@@ -321,7 +323,7 @@ pub fn metrics_router(
     Router::new().route("/metrics", get(render))
 }
 
-/// Sets the metrics that are read only when the metrics are fetched.
+/// Updates the metrics of the node, whenever a client fetches the metrics.
 fn set_state(node: &Node) {
     let number = |number: usize| f64::from(u32::try_from(number).unwrap_or(u32::MAX));
     let pool = node.store().pool_state();

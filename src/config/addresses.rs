@@ -1,4 +1,4 @@
-//! Settings of the service's addresses: where it listens, and where browsers find it.
+//! Settings of the address on which the service listens, and of its public URL.
 
 use std::net::SocketAddr;
 
@@ -10,14 +10,14 @@ use super::{
 };
 use crate::domain::dashboard::WebOrigin;
 
-/// Where the service listens, and where browsers find it.
+/// The address on which the service listens, and its public URL.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct AddressArgs {
     /// Address and port of the HTTP interface [default: 127.0.0.1:8080]
     ///
-    /// Tollgate speaks plain HTTP/1.1. Put a proxy with TLS in front if clients connect from other
-    /// machines. The address 0.0.0.0 listens on all IPv4 addresses.
+    /// Tollgate serves plain HTTP/1.1. If clients connect from other machines, put a proxy that
+    /// terminates TLS in front of Tollgate. With 0.0.0.0, Tollgate listens on all IPv4 addresses.
     #[arg(long, env = "TOLLGATE_LISTEN", value_name = "ADDRESS:PORT")]
     pub listen: Option<String>,
 
@@ -30,11 +30,11 @@ pub struct AddressArgs {
     pub public_url: Option<String>,
 }
 
-/// The addresses, as they are configured.
+/// The configured addresses.
 #[derive(Clone, Debug)]
 pub struct Addresses {
     pub listen: SocketAddr,
-    /// `None`: that of the address that is listened on.
+    /// `None`: the URL of the address on which the service listens.
     pub public_url: Option<WebOrigin>,
 }
 
@@ -53,7 +53,7 @@ impl AddressArgs {
         let public_url = reader.value(
             "TOLLGATE_PUBLIC_URL",
             self.public_url.as_deref(),
-            "https:// and a host, or http:// and a loopback one, without a path",
+            "https:// and a host, or http:// and a loopback host, without a path",
             |text| WebOrigin::parse(text).ok().map(Some),
         );
         let public_url = public_url.unwrap_or(Some(None));

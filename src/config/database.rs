@@ -1,7 +1,7 @@
-//! Settings of the database and of the log, which every command has.
+//! Settings of the database and of the log, for every command that uses the database.
 //!
-//! The first paragraph of a setting's help may end with the notes `[default: …]` and `[allowed: …]`.
-//! The book's page of settings reads them.
+//! The first paragraph of a setting's help may end with the notes `[default: …]` and `[allowed:
+//! …]`. The book's page of settings shows these notes separately.
 
 use std::{
     ffi::OsString,
@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{postgres, store::PoolSettings};
 
-/// Where the database is, the bounds of using it, and the log.
+/// Settings of the database, limits of its use, and the level of the log.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
@@ -26,54 +26,58 @@ pub struct DatabaseArgs {
     /// Tollgate starts a private Postgres]
     ///
     /// Separate several hosts with commas, such as host1:5432,host2:5432. Tollgate uses only the
-    /// primary. What the URL leaves out comes from libpq's variables, such as PGPASSWORD, and from
-    /// ~/.pgpass. A host other than this machine needs TLS, unless the URL or PGSSLMODE sets another
-    /// sslmode. Use ?sslmode=verify-full there. An unknown parameter of the URL is an error. In a
-    /// user or a password, write / as %2F, ? as %3F, # as %23 and @ as %40.
+    /// primary. Tollgate takes values that the URL omits from libpq's variables, such as
+    /// PGPASSWORD, and from ~/.pgpass. If Postgres runs on another machine, sslmode defaults to
+    /// require. Use ?sslmode=verify-full in this case, which also verifies the server's
+    /// certificate. An unknown parameter of the URL is an error. In a user name or a password,
+    /// write / as %2F, ? as %3F, # as %23 and @ as %40.
     ///
-    /// Without a URL, Tollgate starts a private Postgres in the data directory, which libpq's
-    /// variables do not affect.
+    /// Without a URL, Tollgate starts a private Postgres in the data directory. libpq's variables
+    /// do not affect it.
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// URL of Postgres itself, if DATABASE_URL leads to a pooler [default: DATABASE_URL]
+    /// URL of Postgres itself, if DATABASE_URL points to a pooler [default: DATABASE_URL]
     ///
-    /// A node listens to the changes of other nodes on this connection, so it keeps its lease while
-    /// the pooler restarts. The pooler must be in session mode. With this setting, a connection
-    /// limit of Postgres that is too small is only a warning, because connections wait in the
-    /// pooler.
+    /// On this connection, a node receives notifications of changes from other nodes. The node
+    /// therefore keeps its lease while the pooler restarts. The pooler must be in session mode.
+    /// With this setting, Tollgate only logs a warning if the connection limit of Postgres is too
+    /// low, because connections can wait in the pooler.
     #[arg(long, env = "TOLLGATE_LISTEN_DATABASE_URL", hide_env_values = true, value_name = "URL")]
     pub listen_database_url: Option<String>,
 
     /// Directory of the private Postgres [default: /var/lib/tollgate for root, otherwise
     /// $XDG_DATA_HOME/tollgate or ~/.local/share/tollgate]
     ///
-    /// It has no effect with DATABASE_URL. A command uses the private Postgres of a running service
-    /// if it has the same directory, and runs as the same user or as root.
+    /// This setting has no effect if DATABASE_URL is set. A command uses the private Postgres of a
+    /// running service if the command has the same data directory and runs as the same user or as
+    /// root.
     #[arg(long, env = "TOLLGATE_DATA_DIR", value_name = "DIRECTORY")]
     pub data_dir: Option<OsString>,
 
-    /// Directory of the programs initdb and postgres, for the private Postgres [default: Tollgate
-    /// searches for it]
+    /// Directory that contains the programs initdb and postgres, for the private Postgres [default:
+    /// Tollgate searches for it]
     #[arg(long, env = "PG_BINDIR", value_name = "DIRECTORY")]
     pub pg_bindir: Option<OsString>,
 
     /// Maximum number of connections to the database for the requests of one node [default: twice
     /// the number of cores] [allowed: 1 to 1000]
     ///
-    /// A service opens up to fourteen more: five for lookups of keys, up to eight for purchases, and
-    /// one that listens to changes. It does not start if Postgres allows fewer than all of them. All
-    /// nodes share the limits of Postgres, so allow the sum.
+    /// A service opens up to fourteen more: five to look up keys, up to eight for purchases, and
+    /// one that receives notifications of changes. It does not start if Postgres allows fewer
+    /// connections. All nodes share the limits of Postgres, so these must allow the sum of all
+    /// nodes' connections.
     #[arg(long, env = "TOLLGATE_DATABASE_CONNECTIONS", value_name = "NUMBER")]
     pub database_connections: Option<String>,
 
-    /// How long a request waits for a connection to the database before answering 503 [default: 3s]
+    /// How long a request waits for a connection to the database before Tollgate answers 503
+    /// [default: 3s]
     #[arg(long, env = "TOLLGATE_DATABASE_ACQUIRE_TIMEOUT", value_name = "DURATION")]
     pub database_acquire_timeout: Option<String>,
 
     /// How long one SQL statement may run [default: 2500ms] [allowed: at most 3s]
     ///
-    /// Tollgate also closes a connection on which a statement or a commit has no answer within three
+    /// Tollgate also closes a connection if a statement or a commit gets no response within three
     /// seconds.
     #[arg(long, env = "TOLLGATE_DATABASE_STATEMENT_TIMEOUT", value_name = "DURATION")]
     pub database_statement_timeout: Option<String>,
@@ -82,23 +86,25 @@ pub struct DatabaseArgs {
     #[arg(long, env = "TOLLGATE_DATABASE_LOCK_TIMEOUT", value_name = "DURATION")]
     pub database_lock_timeout: Option<String>,
 
-    /// Level of the log, and its format after a comma [default: info,text] [allowed: error, warn,
-    /// info, debug or trace, and text or json, such as debug,json]
+    /// Level and format of the log, such as debug,json [default: info,text] [allowed: a level
+    /// (error, warn, info, debug or trace), optionally followed by a comma and a format (text or
+    /// json)]
     ///
-    /// The log goes to standard error. Requests that succeed are logged only at the level debug.
+    /// Tollgate writes the log to standard error. It logs successful requests only at the level
+    /// debug.
     #[arg(long, env = "TOLLGATE_LOG", value_name = "LEVEL[,FORMAT]", help_heading = "Log")]
     pub log: Option<String>,
 }
 
-/// The database, as it is configured.
+/// The configuration of the database.
 #[derive(Clone)]
 pub struct DatabaseConfig {
     pub place: DatabasePlace,
-    /// Its `url` is empty until the private Postgres, if that is used, has started.
+    /// If the command uses the private Postgres, `url` is empty until that Postgres has started.
     pub pool: PoolSettings,
 }
 
-/// Which Postgres it is.
+/// The Postgres that the command uses.
 #[derive(Clone)]
 pub enum DatabasePlace {
     Url(String),
@@ -125,7 +131,7 @@ impl DatabaseArgs {
             self.database_acquire_timeout.as_deref(),
             defaults.acquire_timeout,
         );
-        // Tollgate itself waits no longer for an answer, so a longer limit would have no effect.
+        // Tollgate waits at most this long for a response, so a longer limit would have no effect.
         let max_seconds = defaults.answer_timeout.as_secs();
         let mut duration = |name, value: &Option<String>, default| {
             reader.duration_up_to(name, value.as_deref(), max_seconds, default)
@@ -189,7 +195,8 @@ impl DatabaseArgs {
         Some(DatabasePlace::Private(postgres::Options {
             data_dir,
             durable: true,
-            // Room for the commands beside a running service, and for an operator's psql.
+            // Leaves connections for commands that run alongside the service, and for an operator's
+            // psql.
             max_connections: u16::try_from(connections + 30).unwrap_or(u16::MAX),
             pg_bindir: self.pg_bindir.clone().map(PathBuf::from),
             path: variable("PATH"),
@@ -202,7 +209,7 @@ fn read_url(reader: &mut Reader, name: &str, url: Option<&str>) -> Option<Option
     if url.starts_with("postgres://") || url.starts_with("postgresql://") {
         return Some(Some(url.to_owned()));
     }
-    // The value is not repeated: it may contain a password.
+    // The message omits the value, because it may contain a password.
     reader.errors.push(format!(
         "{name} is not a Postgres URL, such as postgres://user:password@host:5432/database"
     ));

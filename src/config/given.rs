@@ -1,13 +1,13 @@
 //! Checks the command line and the environment before any value is read. The rules apply to every
-//! setting, including those that are added later.
+//! setting, including future ones.
 
 use clap::{Arg, ArgMatches, Command, parser::ValueSource};
 
 use super::{environment::set_but_empty, error::ConfigError, libpq};
 
 /// Refuses settings that are set but empty. Such a setting is a mistake in a script or a deployment
-/// file: the default in its place would start a private Postgres beside the real database, and the
-/// empty variable hides the line in `.env`.
+/// file. With the default instead, Tollgate could start a private Postgres although the operator
+/// wants another database. An empty variable also overrides the line in `.env`.
 pub fn refuse_empty_settings(command: &Command, arguments: &ArgMatches) -> Result<(), ConfigError> {
     let (mut command, mut arguments) = (command, arguments);
     let mut errors = Vec::new();
@@ -21,7 +21,7 @@ pub fn refuse_empty_settings(command: &Command, arguments: &ArgMatches) -> Resul
     if errors.is_empty() { Ok(()) } else { Err(ConfigError(errors)) }
 }
 
-/// The message about an argument that is a setting, if it is set but empty.
+/// Returns the message about an argument that is a setting, if it is set but empty.
 fn empty_setting(setting: &Arg, arguments: &ArgMatches) -> Option<String> {
     let variable = setting.get_env()?.to_string_lossy();
     let id = setting.get_id().as_str();
@@ -47,15 +47,16 @@ pub fn shield_private_postgres(arguments: &ArgMatches) {
     }
     for (name, _) in std::env::vars_os() {
         if name.as_encoded_bytes().starts_with(b"PG") && name != "PG_BINDIR" {
-            // SAFETY: the caller has started no thread yet, so nobody reads the environment.
+            // SAFETY: the caller has started no thread yet, so no other thread reads the
+            // environment.
             unsafe { std::env::remove_var(name) };
         }
     }
 }
 
 /// Refuses libpq's variables that are empty or invalid, if the command applies them to a database.
-/// sqlx would ignore them: a typing error in `PGSSLMODE` would be a connection without the
-/// protection that the operator asked for.
+/// sqlx would ignore such values. With a typo in `PGSSLMODE`, it would open a connection without
+/// the requested protection.
 pub fn refuse_invalid_libpq_variables(arguments: &ArgMatches) -> Result<(), ConfigError> {
     if has_database_url(arguments) != Some(true) {
         return Ok(());
@@ -64,7 +65,7 @@ pub fn refuse_invalid_libpq_variables(arguments: &ArgMatches) -> Result<(), Conf
     if errors.is_empty() { Ok(()) } else { Err(ConfigError(errors)) }
 }
 
-/// Whether the command has the URL of a database; without one, it uses the private Postgres.
+/// Whether the command has the URL of a database. If not, the command uses the private Postgres.
 /// `None`: the command uses no database.
 fn has_database_url(arguments: &ArgMatches) -> Option<bool> {
     let mut arguments = arguments;

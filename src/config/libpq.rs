@@ -1,5 +1,5 @@
-//! Checks libpq's variables, which complete the database's URL. sqlx reads them, and takes its
-//! defaults in place of values that it does not understand.
+//! Checks libpq's variables, which complete the database's URL. sqlx reads these variables, and
+//! silently uses its defaults instead of invalid values.
 
 use std::ffi::OsStr;
 
@@ -11,13 +11,13 @@ use crate::store::SSL_MODES;
 
 /// The variables that sqlx reads.
 pub const LIBPQ_VARIABLES: [Variable; 12] = [
-    Variable { name: "PGHOST", help: "Host, or several hosts that are separated by commas." },
+    Variable { name: "PGHOST", help: "Host, or several hosts separated by commas." },
     Variable {
         name: "PGHOSTADDR",
-        help: "IP address of the host, instead of a lookup of its name.",
+        help: "IP address of the host. Tollgate then does not look up the host name.",
     },
     Variable { name: "PGPORT", help: "Port, 1 to 65535." },
-    Variable { name: "PGUSER", help: "Role." },
+    Variable { name: "PGUSER", help: "Role that Tollgate connects as." },
     Variable { name: "PGPASSWORD", help: "Password of the role." },
     Variable { name: "PGDATABASE", help: "Name of the database." },
     Variable {
@@ -27,13 +27,18 @@ pub const LIBPQ_VARIABLES: [Variable; 12] = [
     },
     Variable {
         name: "PGSSLROOTCERT",
-        help: "File of the certificate authority that signed the server's certificate.",
+        help: "File that contains the certificate of the authority that signed the server's \
+               certificate.",
     },
-    Variable { name: "PGSSLCERT", help: "File of the client certificate." },
-    Variable { name: "PGSSLKEY", help: "File of the client certificate's private key." },
+    Variable { name: "PGSSLCERT", help: "File that contains the client certificate." },
+    Variable {
+        name: "PGSSLKEY",
+        help: "File that contains the private key of the client certificate.",
+    },
     Variable {
         name: "PGAPPNAME",
-        help: "It has no effect: Tollgate names its connections itself. An empty value is an error.",
+        help: "Has no effect, because Tollgate names its connections itself. An empty value is an \
+               error.",
     },
     Variable {
         name: "PGOPTIONS",
@@ -41,14 +46,14 @@ pub const LIBPQ_VARIABLES: [Variable; 12] = [
     },
 ];
 
-/// What is wrong with the variables of this process.
+/// Returns a message for each invalid variable of this process.
 pub(super) fn invalid_variables() -> Vec<String> {
     let check = |of: &Variable| mistake(of.name, &variable(of.name)?);
     LIBPQ_VARIABLES.iter().filter_map(check).collect()
 }
 
-/// What is wrong with a variable that is set. Only values that cannot be secret are repeated. They
-/// are not trimmed, because sqlx does not do so either.
+/// Returns a message if the value of a variable is invalid. The message contains the value only if
+/// it cannot be secret. Values are not trimmed, because sqlx does not trim them.
 fn mistake(name: &str, value: &OsStr) -> Option<String> {
     let Some(text) = value.to_str() else {
         return Some(format!("{name} is not UTF-8 text"));
@@ -77,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ports_and_modes_that_sqlx_does_not_understand_are_mistakes() {
+    fn invalid_ports_and_tls_modes_are_reported() {
         for (name, value) in [
             ("PGPORT", "x"),
             ("PGPORT", "0"),
@@ -95,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn value_that_is_no_text_is_a_mistake_and_is_not_repeated() {
+    fn value_that_is_not_utf8_is_reported_without_the_value() {
         let error = mistake("PGPASSWORD", OsStr::from_bytes(b"hunter2\xff"));
         assert_eq!(error.as_deref(), Some("PGPASSWORD is not UTF-8 text"));
     }

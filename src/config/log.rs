@@ -1,16 +1,16 @@
 //! The setting for the log.
 
-pub(super) const LOG_FORMS: &str =
-    "error, warn, info, debug or trace, and after a comma text or json, such as debug,json";
+pub(super) const LOG_FORMS: &str = "a level (error, warn, info, debug or trace), optionally \
+                                    followed by a comma and a format (text or json)";
 
-/// What is logged, and how.
+/// The level and the format of the log.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogConfig {
     pub level: tracing::Level,
     pub json: bool,
 }
 
-/// Reads what is logged, and how.
+/// Parses the level and the format of the log.
 pub(super) fn read_log(text: &str) -> Option<LogConfig> {
     let (level, format) = text.split_once(',').unwrap_or((text, "text"));
     let level = match level {

@@ -1,6 +1,6 @@
-//! Settings: command-line flags take precedence over environment variables, and these over `.env`.
-//! Only this module reads the environment. All invalid values are reported together. Before that,
-//! `given.rs` refuses settings that are set but empty, and libpq's variables that are invalid.
+//! Settings from command-line flags, environment variables and `.env`, in this order of precedence.
+//! Only this module reads the environment. First, `given.rs` refuses settings that are set but
+//! empty, and invalid variables of libpq. Then all other invalid values are reported together.
 
 mod addresses;
 mod database;

@@ -4,17 +4,18 @@ use std::{net::SocketAddr, time::Duration};
 
 use super::error::ConfigError;
 
-pub const ADDRESS_FORMS: &str = "an address and a port such as 127.0.0.1:8080 or [::]:8080";
-const DURATION_FORMS: &str = "a number and ms, s or m, such as 500ms or 15s, at most 60m";
+pub const ADDRESS_FORMS: &str = "an address and a port, such as 127.0.0.1:8080 or [::]:8080";
+const DURATION_FORMS: &str = "a whole number with the unit ms, s or m, such as 500ms or 15s, at \
+                              most 60m";
 
-/// Collects what is wrong.
+/// Collects the messages about invalid values.
 #[derive(Default)]
 pub struct Reader {
     pub errors: Vec<String>,
 }
 
 impl Reader {
-    /// `None`: not given. `Some(None)`: given, and wrong.
+    /// Returns `None` if the value is absent, and `Some(None)` if it is invalid.
     pub fn value<T>(
         &mut self,
         name: &str,
@@ -54,7 +55,7 @@ impl Reader {
         self.value(name, value, DURATION_FORMS, read_duration).unwrap_or(Some(default))
     }
 
-    /// A duration of at most this many seconds.
+    /// Reads a duration of at most `max_seconds`.
     pub fn duration_up_to(
         &mut self,
         name: &str,
@@ -62,7 +63,9 @@ impl Reader {
         max_seconds: u64,
         default: Duration,
     ) -> Option<Duration> {
-        let allowed = format!("a number and ms or s, such as 500ms or 1s, at most {max_seconds}s");
+        let allowed = format!(
+            "a whole number with the unit ms or s, such as 500ms or 1s, at most {max_seconds}s"
+        );
         let max = Duration::from_secs(max_seconds);
         let parse = |text: &str| read_duration(text).filter(|duration| *duration <= max);
         self.value(name, value, &allowed, parse).unwrap_or(Some(default))
@@ -76,7 +79,7 @@ impl Reader {
     }
 }
 
-/// Reads an IP address and a port.
+/// Parses an IP address and a port.
 pub fn read_address(text: &str) -> Option<SocketAddr> {
     text.parse().ok()
 }
@@ -98,7 +101,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn durations_are_positive_whole_numbers_with_a_unit_and_bounded() {
+    fn duration_is_a_positive_whole_number_with_a_unit_up_to_an_hour() {
         assert_eq!(read_duration("1500ms"), Some(Duration::from_millis(1500)));
         assert_eq!(read_duration("2m"), Some(Duration::from_secs(120)));
         for wrong in ["", "5", "s", "0s", "-1s", "1.5s", "61m", "99999999999999999999s"] {

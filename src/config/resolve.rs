@@ -8,7 +8,8 @@ use super::{
     server::{ServerArgs, ServerConfig},
 };
 
-/// Reads both together, so that the error names everything that is wrong in either.
+/// Reads the settings of the server and of the database together, so that the error lists all
+/// invalid values.
 pub fn resolve(
     database: &DatabaseArgs,
     server: &ServerArgs,
@@ -50,9 +51,9 @@ mod tests {
         let error = resolve(&database, &server).err().expect("several invalid values").to_string();
         for line in [
             "TOLLGATE_DATABASE_CONNECTIONS is \"0\": it must be a whole number from 1 to 1000",
-            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a number and ms or s, such as 500ms \
-             or 1s, at most 3s",
-            "TOLLGATE_LOG is \"loud\": it must be error, warn",
+            "TOLLGATE_DATABASE_LOCK_TIMEOUT is \"5\": it must be a whole number with the unit ms \
+             or s, such as 500ms or 1s, at most 3s",
+            "TOLLGATE_LOG is \"loud\": it must be a level (error, warn",
             "TOLLGATE_LISTEN is \"8080\": it must be an address and a port",
             "TOLLGATE_TRUSTED_PROXIES is \"::1,10.0.0.0/33\": it must be addresses and networks",
             "TOLLGATE_DOCS is \"no\": it must be on or off",

@@ -7,15 +7,15 @@ use super::{
     variable::Variable,
 };
 
-/// The variable that sets the number of threads.
+/// The environment variable that sets the number of threads.
 pub const WORKER_THREADS: Variable = Variable {
     name: "TOKIO_WORKER_THREADS",
-    help: "Number of threads that serve requests, 1 to 1000. The default is the number of cores. If \
-           Postgres runs on the same machine, set it to half of the cores.",
+    help: "Number of threads that serve requests, 1 to 1000. The default is the number of cores. \
+           If Postgres runs on the same machine, set it to half of the cores.",
 };
 
-/// How many threads serve requests. `None`: the variable is not set. tokio reads it too, but panics
-/// if the value is invalid.
+/// Returns the number of threads that serve requests, or `None` if the variable is not set. tokio
+/// also reads the variable, but panics if the value is invalid.
 pub fn worker_threads() -> Result<Option<usize>, ConfigError> {
     let name = WORKER_THREADS.name;
     let Some(value) = variable(name) else { return Ok(None) };

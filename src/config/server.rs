@@ -17,40 +17,41 @@ use crate::{
     store::LEASE_BOUNDS,
 };
 
-/// Where to listen, and the bounds of requests.
+/// Settings of the listeners, and limits of requests.
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "HTTP")]
 pub struct ServerArgs {
     #[command(flatten)]
     pub addresses: AddressArgs,
 
-    /// Addresses and networks of the proxies in front, such as 127.0.0.1,10.0.0.0/8,fd00::/8
-    /// [default: none]
+    /// Addresses and networks of the proxies in front of Tollgate, such as
+    /// 127.0.0.1,10.0.0.0/8,fd00::/8 [default: none]
     ///
-    /// Tollgate reads X-Forwarded-For only from these proxies. The client is the rightmost address
-    /// in it that is not a trusted proxy, so each proxy must append the address of its own client.
-    /// Name only proxies: anything else that connects from a named address can pose as any client.
+    /// Tollgate reads X-Forwarded-For only in requests from these proxies. The client is the
+    /// rightmost address in the header that is not a trusted proxy, so each proxy must append the
+    /// address of its own client. List only proxies, because any other program at a listed address
+    /// can pretend to be any client.
     #[arg(long, env = "TOLLGATE_TRUSTED_PROXIES", value_name = "NETWORK[,NETWORK]")]
     pub trusted_proxies: Option<String>,
 
     /// Address and port of the metrics for Prometheus, or off [default: 127.0.0.1:9464]
     ///
-    /// This address also serves /livez and /readyz. The metrics name tenants and need no
-    /// credential, so let only your monitoring reach it.
+    /// This address also serves /livez and /readyz. The metrics contain the names of tenants, and
+    /// anyone who reaches this address can read them. Allow only your monitoring to connect.
     #[arg(long, env = "TOLLGATE_METRICS_LISTEN", value_name = "ADDRESS:PORT")]
     pub metrics_listen: Option<String>,
 
     /// Whether to serve the API documentation at /docs, the book at /docs/book/ and the OpenAPI
     /// document at /openapi.json [default: on] [allowed: on or off]
     ///
-    /// If it is off, these paths answer 404, and problems have no member documentation_url.
+    /// With off, these paths answer 404, and problems do not contain documentation_url.
     #[arg(long, env = "TOLLGATE_DOCS", value_name = "on|off")]
     pub docs: Option<String>,
 
     /// Maximum number of keys in the verification cache [default: 1000000] [allowed: 0 to
     /// 100000000]
     ///
-    /// One key takes about 200 bytes. If it is 0, every verification asks the database.
+    /// One key takes about 200 bytes. With 0, every verification queries the database.
     #[arg(
         long,
         env = "TOLLGATE_CACHE_ENTRIES",
@@ -59,11 +60,11 @@ pub struct ServerArgs {
     )]
     pub cache_entries: Option<String>,
 
-    /// How long a node may let keys pass without renewing its lease [default: 2s] [allowed: 100ms
-    /// to 10s]
+    /// How long a node may accept API keys after it has renewed its lease [default: 2s] [allowed:
+    /// 100ms to 10s]
     ///
-    /// A revoke waits this long for a node that was killed, hangs or is cut off from the database.
-    /// The lease must be shorter than TOLLGATE_REQUEST_TIMEOUT of every node.
+    /// A revocation waits this long for a node that was killed, hangs or is cut off from the
+    /// database. The lease must be shorter than the TOLLGATE_REQUEST_TIMEOUT of every node.
     #[arg(long, env = "TOLLGATE_LEASE", value_name = "DURATION", help_heading = "Verification")]
     pub lease: Option<String>,
 
@@ -86,9 +87,9 @@ pub struct ServerArgs {
 
     /// Maximum number of concurrent client connections [default: 10000] [allowed: 1 to 1000000]
     ///
-    /// A further connection closes the one that has been idle longest. If none is idle, it gets
-    /// 503, except for /livez and /readyz. A service takes no more connections than its limit of
-    /// open files allows.
+    /// When a further client connects, Tollgate closes the connection that has been idle longest.
+    /// If no connection is idle, requests of the new client get 503, except for /livez and /readyz.
+    /// A service accepts no more connections than its limit of open files allows.
     #[arg(long, env = "TOLLGATE_MAX_CONNECTIONS", value_name = "NUMBER", help_heading = "Limits")]
     pub max_connections: Option<String>,
 
@@ -108,11 +109,11 @@ pub struct ServerArgs {
     /// [allowed: 1 to 1000]
     ///
     /// A further request gets 429. The limit does not apply to verifications, purchases and holds,
-    /// which have queues of their own.
+    /// which have their own queues.
     #[arg(long, env = "TOLLGATE_MAX_IN_FLIGHT", value_name = "NUMBER", help_heading = "Limits")]
     pub max_in_flight: Option<String>,
 
-    /// How long to wait for a request body before answering 408 [default: 10s]
+    /// How long Tollgate waits for a request body before it answers 408 [default: 10s]
     #[arg(
         long,
         env = "TOLLGATE_BODY_TIMEOUT",
@@ -121,9 +122,11 @@ pub struct ServerArgs {
     )]
     pub body_timeout: Option<String>,
 
-    /// How long a request may take after its headers before it is answered 503 [default: 15s]
+    /// How long Tollgate may take to process a request, counted from the end of its headers, before
+    /// it answers 503 [default: 15s]
     ///
-    /// It must be longer than TOLLGATE_LEASE, because a revoke may wait that long.
+    /// The value must be longer than TOLLGATE_LEASE, because a revocation may wait for the length
+    /// of the lease.
     #[arg(
         long,
         env = "TOLLGATE_REQUEST_TIMEOUT",
@@ -132,7 +135,8 @@ pub struct ServerArgs {
     )]
     pub request_timeout: Option<String>,
 
-    /// How long to wait for the request headers before closing the connection [default: 30s]
+    /// How long Tollgate waits for the headers of a request before it closes the connection
+    /// [default: 30s]
     #[arg(
         long,
         env = "TOLLGATE_HEADER_TIMEOUT",
@@ -141,10 +145,10 @@ pub struct ServerArgs {
     )]
     pub header_timeout: Option<String>,
 
-    /// How long to keep an idle connection open [default: 75s]
+    /// How long Tollgate keeps an idle connection open [default: 75s]
     ///
-    /// It must be longer than the load balancer in front keeps idle connections open. Otherwise the
-    /// load balancer may send a request on a connection that Tollgate is closing.
+    /// The value must be longer than the idle timeout of the load balancer in front of Tollgate.
+    /// Otherwise the load balancer may send a request on a connection that Tollgate is closing.
     #[arg(
         long,
         env = "TOLLGATE_IDLE_TIMEOUT",
@@ -153,8 +157,8 @@ pub struct ServerArgs {
     )]
     pub idle_timeout: Option<String>,
 
-    /// How long to wait for a client to read more of a response before closing its connection
-    /// [default: 30s]
+    /// How long Tollgate waits for a client to read more of a response before it closes the
+    /// connection [default: 30s]
     #[arg(
         long,
         env = "TOLLGATE_WRITE_TIMEOUT",
@@ -163,11 +167,11 @@ pub struct ServerArgs {
     )]
     pub write_timeout: Option<String>,
 
-    /// How long a request may take before it is logged as slow [default: 1s]
+    /// How long a request may take before Tollgate logs it as slow [default: 1s]
     #[arg(long, env = "TOLLGATE_SLOW_REQUEST", value_name = "DURATION", help_heading = "Log")]
     pub slow_request: Option<String>,
 
-    /// How long requests in flight may take to finish when the service stops [default: 20s]
+    /// How long Tollgate waits for requests in flight when it stops [default: 20s]
     #[arg(
         long,
         env = "TOLLGATE_DRAIN_TIMEOUT",
@@ -177,16 +181,16 @@ pub struct ServerArgs {
     pub drain_timeout: Option<String>,
 }
 
-/// The server, as it is configured.
+/// The configuration of the server.
 #[derive(Clone, Debug)]
 pub struct ServerConfig {
     pub listen: SocketAddr,
     /// `None`: off.
     pub metrics_listen: Option<SocketAddr>,
-    /// `None`: that of the address that is listened on.
+    /// `None`: the URL of the address on which the service listens.
     pub public_url: Option<WebOrigin>,
     pub trusted_proxies: TrustedProxies,
-    /// Whether the documentation is served.
+    /// Whether the service serves its documentation.
     pub docs: bool,
     pub limits: Limits,
     pub server_limits: ServerLimits,
@@ -200,7 +204,7 @@ impl ServerArgs {
         let metrics = reader.value(
             "TOLLGATE_METRICS_LISTEN",
             metrics,
-            "an address and a port such as 127.0.0.1:9464, or off",
+            "an address and a port, such as 127.0.0.1:9464, or off",
             |text| match text {
                 "off" => Some(None),
                 text => read_address(text).map(Some),
@@ -217,7 +221,7 @@ impl ServerArgs {
         let proxies = reader.value(
             "TOLLGATE_TRUSTED_PROXIES",
             self.trusted_proxies.as_deref(),
-            "addresses and networks with commas between them, such as 127.0.0.1,10.0.0.0/8",
+            "addresses and networks separated by commas, such as 127.0.0.1,10.0.0.0/8",
             TrustedProxies::parse,
         );
         let proxies = proxies.unwrap_or_else(|| Some(TrustedProxies::default()));
@@ -284,8 +288,8 @@ impl ServerArgs {
             && lease >= request
         {
             reader.errors.push(format!(
-                "TOLLGATE_LEASE is {lease:?} and TOLLGATE_REQUEST_TIMEOUT is {request:?}: the lease \
-                 must be shorter, because a revoke may wait for as long as a lease"
+                "TOLLGATE_LEASE is {lease:?} and TOLLGATE_REQUEST_TIMEOUT is {request:?}: the \
+                 lease must be shorter, because a revocation may wait for the length of the lease"
             ));
         }
         let addresses = addresses?;

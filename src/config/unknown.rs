@@ -1,5 +1,5 @@
-//! Finds variables that are named like a setting, but belong to none. Such a variable is probably a
-//! misspelling, and the service would run with a default in place of what the operator wanted.
+//! Finds variables that are named like a setting, but belong to no setting. Such a name is probably
+//! misspelled, and the service would run with a default instead of the intended value.
 
 use std::collections::BTreeSet;
 
@@ -37,7 +37,8 @@ pub fn known_variables() -> BTreeSet<String> {
     variables.map(|name| name.to_string_lossy().into_owned()).collect()
 }
 
-/// The unknown variables of this process, by name. `.env` counts if it was loaded.
+/// The unknown variables of this process, sorted by name. Includes the variables in `.env` if it
+/// was loaded.
 #[must_use]
 pub fn unknown_variables() -> Vec<UnknownVariable> {
     let text = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
@@ -63,15 +64,16 @@ fn unknown_among(
     unknown
 }
 
-/// Whether Kubernetes has set the variable: it tells each container the addresses of all services,
-/// such as `TOLLGATE_SERVICE_HOST` and `TOLLGATE_PORT_8080_TCP` for one that is named `tollgate`.
+/// Whether Kubernetes has set the variable. For each service, Kubernetes sets variables with its
+/// addresses in every container. For a service named `tollgate`, these include
+/// `TOLLGATE_SERVICE_HOST` and `TOLLGATE_PORT_8080_TCP`.
 fn is_from_kubernetes(name: &str, value: &str) -> bool {
     ["_SERVICE_HOST", "_SERVICE_PORT", "_PORT_"].iter().any(|part| name.contains(part))
         || (name.ends_with("_PORT") && value.contains("://"))
 }
 
-/// The known variable that the name resembles. The prefix, which all have, is not compared: its
-/// letters would allow more edits in a short name.
+/// Returns the known variable that the name resembles. The comparison skips the common prefix,
+/// whose letters would allow more edits in a short name.
 fn closest_setting(name: &str, known: &BTreeSet<String>) -> Option<String> {
     let rest = name.strip_prefix(PREFIX)?;
     // `DATABASE_URL` and others have no prefix.
@@ -86,7 +88,7 @@ fn closest_setting(name: &str, known: &BTreeSet<String>) -> Option<String> {
 mod tests {
     use super::*;
 
-    /// The unknown variables among these, each with the setting that it is close to.
+    /// Returns the unknown variables among these, each with the closest setting.
     fn unknown(given: &[(&str, &str)]) -> Vec<(String, Option<String>)> {
         let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         let unknown = unknown_among(given, &known_variables());
@@ -94,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn misspelled_variable_is_unknown_and_has_the_closest_setting() {
+    fn misspelled_variable_is_reported_with_the_closest_setting() {
         for (misspelled, closest) in [
             ("TOLLGATE_LISTN", Some("TOLLGATE_LISTEN")),
             ("TOLLGATE_LSITEN", Some("TOLLGATE_LISTEN")),
@@ -113,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_and_variables_of_other_programs_are_not_unknown() {
+    fn settings_and_variables_of_other_programs_are_not_reported() {
         for (name, value) in [
             ("TOLLGATE_LISTEN", "127.0.0.1:8080"),
             ("TOLLGATE_DATA_DIR", "data"),

@@ -1,6 +1,6 @@
-/// A variable of the environment that has no flag.
+/// An environment variable without a flag.
 pub struct Variable {
     pub name: &'static str,
-    /// What it sets, in whole sentences.
+    /// The description of its value, in whole sentences.
     pub help: &'static str,
 }
