@@ -25,13 +25,14 @@ pub enum AdminKeyCommand {
     Create(Create),
     /// List a tenant's admin keys, including revoked ones
     List(List),
-    /// Revoke an admin key permanently, on every node
+    /// Revoke an admin key permanently on every node
     ///
-    /// Also ends the dashboard sessions of the key's links, and links that were not used.
+    /// Also ends the dashboard sessions that the key's links opened, and invalidates the key's
+    /// unused links.
     Revoke(Revoke),
 }
 
-/// The tenant that has the admin keys.
+/// The tenant of the admin keys.
 #[derive(Args)]
 struct WhichTenant {
     /// Name of the tenant
@@ -53,7 +54,7 @@ pub struct Create {
         value_parser = parse_permissions,
     )]
     permissions: PermissionSet,
-    /// Name of the admin key, which says what uses it
+    /// Name of the admin key, such as the program that uses it
     #[arg(long, default_value = "backend", value_parser = Name::parse)]
     name: Name,
     /// Print the admin key as one JSON object
@@ -78,7 +79,8 @@ pub struct List {
 pub struct Revoke {
     #[command(flatten)]
     which: WhichTenant,
-    /// Id of the admin key, such as adm_01h455vb4pex5vsknk084sn02q, from tollgate admin-key list
+    /// Id of the admin key, such as adm_01h455vb4pex5vsknk084sn02q, from the output of tollgate
+    /// admin-key list
     id: AdminKeyId,
     #[command(flatten)]
     database: DatabaseArgs,

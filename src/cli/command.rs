@@ -23,28 +23,29 @@ pub struct Cli {
 enum Command {
     /// Serve the API and the dashboard until Ctrl-C or SIGTERM
     ///
-    /// First brings the database schema up to date. On the first signal, the service finishes the
-    /// requests in flight and stops. On the second, it exits immediately.
+    /// First updates the database schema. On the first signal, the service finishes the requests in
+    /// flight and stops. On the second signal, it exits immediately.
     Serve(serve::Serve),
-    /// Serve with two example platforms, and print curl commands to try them
+    /// Serve two example platforms, and print curl commands to try the API
     ///
-    /// Creates the tenants tronagg and tradetally, an account of each with a balance, and new admin
-    /// keys at each start. Takes the same settings as serve. Use another data directory than that of
-    /// a real service.
+    /// Creates the tenants tronagg and tradetally, one account with a balance for each, and new
+    /// admin keys at each start. Accepts the same settings as serve. Do not use the data directory
+    /// of a production service.
     Demo(demo::Demo),
-    /// Bring the database schema up to date
+    /// Update the database schema
     ///
-    /// Applies missing migrations and loads the SQL functions. Every command that uses the database
-    /// does this first, serve too.
+    /// Applies missing migrations and loads the SQL functions. Every command that uses the
+    /// database, including serve, does this first.
     Migrate(migrate::Migrate),
     /// Create, list and show tenants
     ///
-    /// A tenant is a platform in one environment. It never changes after its creation.
+    /// A tenant is a platform in one environment. You cannot change a tenant after its creation.
     #[command(subcommand)]
     Tenant(tenant::TenantCommand),
     /// Create, list and revoke a tenant's admin keys
     ///
-    /// A tenant's backend calls the API with an admin key. Its permissions limit what it may do.
+    /// A tenant's backend calls the API with an admin key. The permissions of the key limit what
+    /// the backend can do.
     #[command(subcommand)]
     AdminKey(admin_key::AdminKeyCommand),
     /// Print a dashboard link, and end dashboard sessions
@@ -61,8 +62,8 @@ enum Command {
 }
 
 impl Cli {
-    /// Reads the command line and the environment. Exits with a message if they do not parse. Must
-    /// be called before any thread is started.
+    /// Parses the command line and the environment. Exits with a message if the command line is
+    /// invalid. Must be called before any thread is started.
     ///
     /// # Errors
     ///
@@ -76,7 +77,7 @@ impl Cli {
             .unwrap_or_else(|error| error.format(&mut Self::command()).exit()))
     }
 
-    /// Runs the command to its end.
+    /// Runs the command to completion.
     pub async fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Serve(serve) => serve.run().await,
@@ -96,7 +97,7 @@ impl Cli {
 mod tests {
     use super::*;
 
-    /// The variables of a command and its subcommands.
+    /// Returns the environment variables of a command and its subcommands.
     fn variables(command: &clap::Command) -> Vec<String> {
         let own = command.get_arguments().filter_map(clap::Arg::get_env);
         let own = own.map(|name| name.to_string_lossy().into_owned());
@@ -104,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn every_variable_of_a_command_is_a_known_one() {
+    fn every_variable_of_a_command_is_known() {
         let variables = variables(&Cli::command());
         assert!(variables.len() > 20, "{variables:?}");
         let known = config::known_variables();

@@ -18,13 +18,14 @@ use crate::{
 pub enum DashboardCommand {
     /// Print a link that opens the dashboard of an account
     ///
-    /// Prints only the URL. The link works once, and its session has all rights. A service must run
-    /// at the public URL: set TOLLGATE_PUBLIC_URL or TOLLGATE_LISTEN as for this service.
+    /// Prints only the URL. The link works once and opens a session with all rights. Set
+    /// TOLLGATE_PUBLIC_URL or TOLLGATE_LISTEN to the same value as for the service that serves the
+    /// dashboard.
     Link(Link),
-    /// End all dashboard sessions of a tenant or of one account, immediately and on every node
+    /// End all dashboard sessions of a tenant or of one account immediately on every node
     ///
-    /// Also ends links that were not used. A new link or sign-in opens a new session. A service may
-    /// run meanwhile.
+    /// Also invalidates unused dashboard links. A new link or sign-in opens a new session. You can
+    /// run this command while the service runs.
     EndSessions(EndSessions),
 }
 
@@ -32,16 +33,16 @@ pub enum DashboardCommand {
 pub struct Link {
     /// Name of the tenant
     tenant: Slug,
-    /// Id of the account, which is the tenant's own id
+    /// The tenant's own id for the account
     account: String,
-    /// live or test
+    /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
     environment: Environment,
     /// Seconds until the link expires, 1 to 86400
     #[arg(long, value_name = "SECONDS", default_value = "300", value_parser = parse_link_seconds)]
     expires_in: LinkSeconds,
-    /// Where the dashboard leads back to. Its origin must be one of the return_origins of the
-    /// tenant's dashboard settings
+    /// URL of the page that the dashboard links back to. The dashboard settings of the tenant must
+    /// list its origin in return_origins
     #[arg(long, value_name = "URL", value_parser = ReturnUrl::parse)]
     return_url: Option<ReturnUrl>,
     #[command(flatten)]
@@ -54,7 +55,7 @@ pub struct Link {
 pub struct EndSessions {
     /// Name of the tenant
     tenant: Slug,
-    /// The tenant's own id of an account, to end only the sessions of this account
+    /// The tenant's own id for an account. Ends only the sessions of this account
     account: Option<String>,
     /// Environment of the tenant, live or test
     #[arg(long, default_value = "live")]
@@ -90,13 +91,13 @@ impl Link {
         database.close().await
     }
 
-    /// What browsers call the service.
+    /// Returns the URL at which browsers reach the service.
     fn public_url(&self) -> anyhow::Result<WebOrigin> {
         let addresses = self.addresses.resolve()?;
         match addresses.public_url {
             Some(url) => Ok(url),
             None if addresses.listen.port() == 0 => bail!(
-                "TOLLGATE_LISTEN has port 0, so the service's port is unknown: set \
+                "TOLLGATE_LISTEN contains port 0, so the service's port is unknown: set \
                  TOLLGATE_PUBLIC_URL to the URL of the service"
             ),
             None => local_url(addresses.listen),
@@ -109,13 +110,13 @@ fn parse_link_seconds(text: &str) -> Result<LinkSeconds, String> {
     LinkSeconds::try_from(seconds).map_err(|error| error.to_string())
 }
 
-/// Refuses a URL whose origin the tenant has not registered.
+/// Refuses a return URL whose origin is not in the tenant's dashboard settings.
 async fn check_origin(database: &Database, tenant: &Tenant, url: &ReturnUrl) -> anyhow::Result<()> {
     let origins = database.store.dashboard_settings(tenant).await?.return_origins;
     if !origins.allow(url) {
         bail!(
-            "--return-url is of {}, which is not among the return_origins of the dashboard settings \
-             of tenant {}: add it with PATCH /v1/dashboard-settings",
+            "--return-url has the origin {}, which is not in return_origins in the dashboard \
+             settings of tenant {}: add the origin with PATCH /v1/dashboard-settings",
             url.origin(),
             tenant.slug
         );

@@ -11,20 +11,20 @@ use crate::{
     store::{Acknowledgements, ConnectError, Store},
 };
 
-/// The pause between two attempts to connect while a service waits for the promotion of a standby.
+/// The pause between two attempts to connect while a service waits until a standby is promoted.
 const CONNECT_AGAIN_AFTER: Duration = Duration::from_millis(500);
 
-/// The store, and its private Postgres, if it uses one.
+/// The store, and the private Postgres if the store uses it.
 pub struct Database {
     pub store: Arc<Store>,
     private: Option<PrivatePostgres>,
 }
 
 impl Database {
-    /// Opens the database for a service, which needs all connections that its settings allow. Waits
-    /// for the promotion of a standby, and sets `waiting` meanwhile. A signal ends this wait. It
-    /// also ends the wait for the schema, because another session may lock one of its tables for
-    /// long.
+    /// Opens the database for a service. Postgres must allow all connections in the service's
+    /// settings. If Postgres is a standby, sets `waiting` and waits until the standby is promoted.
+    /// A signal ends this wait. A signal also ends the wait for the migration, because another
+    /// session may lock a table for a long time.
     pub async fn open_for_service(
         config: DatabaseConfig,
         stop: &mut watch::Receiver<bool>,
@@ -38,7 +38,7 @@ impl Database {
         };
         database.store.warn_if_not_encrypted();
         database.check_pooler().await?;
-        // Before the migration, so that a service that is refused has changed nothing.
+        // This check precedes the migration, so that a service that cannot start changes nothing.
         database.store.check_connection_limits().await?;
         tokio::select! {
             migrated = database.store.migrate() => migrated?,
@@ -50,17 +50,16 @@ impl Database {
         Ok(database)
     }
 
-    /// Opens the database for a command that does one thing, and starts its log. A command uses
-    /// one connection after another: the limits of Postgres may allow no second one, and the pool
-    /// would open it before the first is back.
+    /// Opens the database for a command, and starts its log. The pool gets only one connection,
+    /// because the limits of Postgres may not allow a second one.
     pub async fn open_for_command(args: &DatabaseArgs) -> anyhow::Result<Self> {
         let database = Self::open_with_one_connection(args, false).await?;
         database.store.migrate().await?;
         Ok(database)
     }
 
-    /// The same for a command that changes nothing. The database may be a standby, whose schema is
-    /// that of its primary.
+    /// Opens the database for a command that only reads, and starts its log. The database may be a
+    /// standby. A standby is not migrated, because it replicates the schema of its primary.
     pub async fn open_to_read(args: &DatabaseArgs) -> anyhow::Result<Self> {
         let database = Self::open_with_one_connection(args, true).await?;
         if !database.store.is_standby().await? {
@@ -85,15 +84,16 @@ impl Database {
         }
     }
 
-    /// Refuses a pooler that is not in session mode. Commands check this too: a migration would
-    /// leave its lock and its settings in the sessions of other clients.
+    /// Refuses a pooler that is not in session mode. Commands check this too, because a migration
+    /// would leave its lock and its settings in the sessions of other clients.
     async fn check_pooler(&self) -> Result<(), ConnectError> {
-        // Nothing is between this process and its private Postgres.
+        // This process connects directly to its private Postgres, so no pooler is possible.
         if self.private.is_some() { Ok(()) } else { self.store.check_pooler().await }
     }
 
-    /// Connects. While the server is a standby, tries again. Once a standby has answered, also
-    /// tries again if it cannot be reached, because it may restart before it is promoted.
+    /// Connects to the primary. Tries again while the server is a standby. Once a standby has
+    /// answered, also tries again if the server is unreachable, because it may restart before it is
+    /// promoted.
     async fn connect_to_primary(
         config: DatabaseConfig,
         waiting: &watch::Sender<bool>,
@@ -122,7 +122,7 @@ impl Database {
         }
     }
 
-    /// Connects. Starts the private Postgres first if the settings name no other database.
+    /// Connects to the database. If the settings contain no URL, first starts the private Postgres.
     async fn connect(config: DatabaseConfig) -> anyhow::Result<Self> {
         let DatabaseConfig { place, mut pool } = config;
         let private = match place {
@@ -143,18 +143,19 @@ impl Database {
         Ok(Self { store, private })
     }
 
-    /// Receives acknowledgements of the command's changes until the result is dropped. If that is
-    /// not possible, a change is as safe, but waits until the leases of all other nodes have ended.
+    /// Receives acknowledgements of the command's changes until the result is dropped. Without
+    /// acknowledgements, a change is equally safe, but waits until the leases of all other nodes
+    /// have ended.
     ///
-    /// Call this after the command has read something. The connection of its pool is then open, so
-    /// if Postgres allows only one connection, this one fails, and not the command.
+    /// Call this after the command has read something. By then, its pool has opened a connection.
+    /// If Postgres allows only one connection, this call fails instead of the command.
     pub async fn hear_acknowledgements(&self) -> Option<Acknowledgements> {
         let hearing = self.store.hear_acknowledgements().await;
         if let Err(error) = &hearing {
             warn!(
                 error = error as &dyn std::error::Error,
-                "acknowledgements of other nodes cannot be received: the change waits until the \
-                 leases of these nodes have ended"
+                "cannot receive acknowledgements of other nodes: the change waits until the leases \
+                 of these nodes have ended"
             );
         }
         hearing.ok()

@@ -24,14 +24,14 @@ use crate::{
     store::{DashboardChange, Refusal, Store, StoreError},
 };
 
-/// Name of the admin keys of the demo. Each start creates new ones, because the texts of the old
-/// ones are not stored.
+/// Name of the admin keys of the demo. Each start creates new admin keys, because Tollgate does not
+/// store the plaintext of the old ones.
 const ADMIN_KEY_NAME: &str = "demo";
 
 /// The public URL of a service with the default settings.
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 
-/// The pause between two checks whether the service is ready.
+/// The pause between two readiness checks.
 const CHECK_AGAIN_AFTER: Duration = Duration::from_millis(20);
 
 #[derive(Args)]
@@ -55,7 +55,7 @@ struct Example {
     default_scope: &'static str,
     account: &'static str,
     balance: &'static str,
-    /// The variable that holds its admin key.
+    /// The environment variable for its admin key.
     variable: &'static str,
 }
 
@@ -105,7 +105,7 @@ impl Demo {
     pub async fn run(self) -> anyhow::Result<()> {
         let service = Service::start(&self.database, &self.server).await?;
         let store = Arc::clone(&service.database.store);
-        // The service has no session yet, so it does not receive acknowledgements by itself.
+        // The service does not receive acknowledgements yet, because its node has no session.
         let hearing = service.database.hear_acknowledgements().await;
         let mut exports = Vec::new();
         for example in &EXAMPLES {
@@ -122,21 +122,23 @@ impl Demo {
             link,
             other_link: self.other_link(&public_url)?,
         };
-        // Last, so that no log line of the start hides the text.
+        // Prints the text after the service is ready, so that no log line of the start follows it.
         let print_when_ready = async move {
             while store.check_ready().await.is_err() {
                 sleep(CHECK_AGAIN_AFTER).await;
             }
             if let Err(error) = text.print() {
-                tracing::warn!("the text for the user is lost: {error}");
+                tracing::warn!("cannot print the curl commands and the dashboard link: {error}");
             }
         };
         service.run_beside(print_when_ready).await
     }
 
-    /// How to get another link: the command as the user of this demo has to type it.
+    /// Returns a text with the command that prints another link.
     fn other_link(&self, public_url: &WebOrigin) -> anyhow::Result<String> {
-        let program = std::env::args_os().next().context("the program has no name")?;
+        let program = std::env::args_os()
+            .next()
+            .context("the operating system did not pass the name of the program")?;
         let example = &EXAMPLES[0];
         let mut words = vec![quoted(&program.to_string_lossy())];
         words.extend(["dashboard", "link", example.slug, example.account].map(str::to_owned));
@@ -156,7 +158,7 @@ impl Demo {
     }
 }
 
-/// A word as a shell reads it back.
+/// Quotes a word for a shell, if necessary.
 fn quoted(word: &str) -> String {
     let is_plain =
         |character: char| character.is_ascii_alphanumeric() || "/.:-_".contains(character);
@@ -168,7 +170,8 @@ fn quoted(word: &str) -> String {
 }
 
 impl Example {
-    /// Creates what does not exist yet. Returns the admin key of this start.
+    /// Creates the tenant and the account if they do not exist, and a new admin key. Returns the
+    /// admin key.
     async fn make(&self, store: &Store) -> anyhow::Result<KeyText> {
         let origin = Origin::cli();
         let admin_key = entropy::new_key(&KeyPrefix::admin())?;
@@ -201,7 +204,7 @@ impl Example {
         Ok(admin_key)
     }
 
-    /// A link into the dashboard of its account, for a day.
+    /// Creates a dashboard link for the account that is valid for a day.
     async fn link(&self, store: &Store, public_url: &WebOrigin) -> anyhow::Result<String> {
         let tenant = store.find_tenant(&self.slug.parse()?, self.environment).await?;
         let account = ExternalId::parse(self.account, self.account_format)?;
@@ -241,7 +244,7 @@ impl Example {
     }
 }
 
-/// What the demo prints for its user.
+/// The text that the demo prints for its user.
 struct Text {
     address: std::net::SocketAddr,
     has_docs: bool,
@@ -253,7 +256,8 @@ struct Text {
 impl Text {
     fn print(&self) -> anyhow::Result<()> {
         let Self { address, has_docs, exports, link, other_link } = self;
-        // A service that listens on all addresses is reached over the loopback address.
+        // If the service listens on all addresses, clients on this machine use the loopback
+        // address.
         let host = if address.ip().is_unspecified() {
             "127.0.0.1".into()
         } else {

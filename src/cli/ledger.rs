@@ -21,24 +21,24 @@ use crate::{
     store::{LedgerCheck, Store},
 };
 
-/// Number of lines of a file that are compared with the ledger in one snapshot.
+/// Number of lines of a file to compare with the ledger in one snapshot.
 const HEADS_AT_ONCE: usize = 1000;
 
 #[derive(Subcommand)]
 pub enum LedgerCommand {
-    /// Check that the money of every account adds up, and print every fault
+    /// Check the ledger of every account, and print every fault
     ///
     /// Checks that the entries of each account have no gaps and add up to its balance, that the
     /// held amount is the sum of its open holds, and that entries match the purchases, credits,
-    /// refunds and idempotency records. A service may run meanwhile. Prints one fault per line. The
-    /// exit status is 1 if there are faults.
+    /// refunds and idempotency records. Prints one fault per line, and exits with status 1 if there
+    /// are faults. You can run this command while the service runs.
     Verify(Verify),
     /// Print the newest entry of each account, for verify --since
     ///
-    /// Prints a line for each account: tenant, environment, account, seq, the id of the purchase,
-    /// credit or refund, and the balance in minor units, with a space between them. The last three
-    /// fields of an account without entries are 0 - 0. A service may run meanwhile: each line shows
-    /// its account at the moment at which the account was read.
+    /// Prints a line for each account. The fields are tenant, environment, account, seq, the id of
+    /// the purchase, credit or refund, and the balance in minor units, separated by spaces. For an
+    /// account without entries, the last three fields are 0 - 0. You can run this command while the
+    /// service runs. Each line then shows the account at the time at which the command read it.
     Head(Head),
 }
 
@@ -52,13 +52,13 @@ pub struct Head {
 pub struct Verify {
     /// Also report each line of this file that the ledger no longer contains
     ///
-    /// The file has the lines that `tollgate ledger head` printed earlier. After a failover or a
-    /// restore, they show which accounts have lost their newest entries. No other check can find
-    /// that out.
+    /// The file must contain earlier output of `tollgate ledger head`. After a failover or a
+    /// restore, the comparison shows which accounts have lost their newest entries. No other check
+    /// can detect this loss.
     #[arg(long, value_name = "FILE", conflicts_with = "account")]
     since: Option<PathBuf>,
 
-    /// The tenant's own id of an account, to check only this account
+    /// The tenant's own id for an account. Checks only this account
     #[arg(long, requires = "tenant", value_name = "ID")]
     account: Option<String>,
 
@@ -109,7 +109,8 @@ async fn print_heads(store: &Store) -> anyhow::Result<()> {
 
 impl Verify {
     async fn run(self) -> anyhow::Result<()> {
-        // Before the database is opened, so that nothing is checked if a line is malformed.
+        // The file is read before the database is opened, so that a malformed line stops the
+        // command immediately.
         let mut since = self.since.as_deref().map(HeadFile::open).transpose()?;
         let database = Database::open_to_read(&self.database).await?;
         let checked = self.check(&database, since.as_mut()).await;
@@ -124,7 +125,7 @@ impl Verify {
         outln!("{accounts}, {entries}{compared}: no fault")
     }
 
-    /// The numbers of accounts, entries and faults.
+    /// Returns the numbers of accounts, entries and faults.
     async fn check(
         &self,
         database: &Database,
@@ -213,7 +214,7 @@ impl Bar {
         let (full, percent) = (share(Self::WIDTH), share(100));
         let bar = format!("{}{}", "#".repeat(full), "-".repeat(Self::WIDTH - full));
         eprint!("\r[{bar}] {percent:3} %  {} entries", self.done);
-        // The bar is only information: a failure to show it is ignored.
+        // The bar is only information, so the command ignores a failure to show it.
         let _ = std::io::stderr().flush();
     }
 

@@ -6,7 +6,8 @@ use anyhow::Context as _;
 
 use crate::domain::dashboard::WebOrigin;
 
-/// The URL of the service that listens on this address, for a browser on this machine.
+/// Returns the URL at which a browser on this machine reaches a service that listens on this
+/// address.
 pub fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
     let (ip, port) = (address.ip().to_canonical(), address.port());
     let url = if ip.is_loopback() {
@@ -14,5 +15,5 @@ pub fn local_url(address: SocketAddr) -> anyhow::Result<WebOrigin> {
     } else {
         format!("http://localhost:{port}")
     };
-    WebOrigin::parse(&url).with_context(|| format!("{url} cannot be the address of the dashboard"))
+    WebOrigin::parse(&url).with_context(|| format!("{url} cannot be the URL of the dashboard"))
 }

@@ -7,8 +7,8 @@ use crate::{
     telemetry,
 };
 
-/// Starts the log. Its first lines warn about variables that belong to no setting, because the
-/// command runs without their values.
+/// Starts the log. Then warns about variables that belong to no setting, because the command
+/// ignores them.
 pub fn start_log(config: LogConfig) {
     telemetry::start_log(config);
     for unknown in unknown_variables() {

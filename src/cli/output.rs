@@ -5,7 +5,7 @@ use std::{
     io::{self, Write as _},
 };
 
-/// Standard output was closed, for example because it leads to `head`.
+/// Standard output was closed, for example by `head` at the other end of a pipe.
 #[derive(Debug, thiserror::Error)]
 #[error("standard output was closed")]
 pub struct OutputClosed;
@@ -14,7 +14,7 @@ pub struct OutputClosed;
 ///
 /// # Errors
 ///
-/// [`OutputClosed`], or any other error of the write.
+/// Returns [`OutputClosed`], or the error of the write.
 pub fn write_line(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{line}").and_then(|()| stdout.flush()) {
@@ -24,7 +24,7 @@ pub fn write_line(line: fmt::Arguments<'_>) -> anyhow::Result<()> {
     }
 }
 
-/// A number with its noun: `1 fault`, `2 faults`.
+/// Formats a number with its noun: `1 fault`, `2 faults`.
 pub fn counted(number: impl fmt::Display, one: &str, several: &str) -> String {
     let number = number.to_string();
     let noun = if number == "1" { one } else { several };

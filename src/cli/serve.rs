@@ -55,9 +55,10 @@ impl Service {
     pub async fn start(database: &DatabaseArgs, server: &ServerArgs) -> anyhow::Result<Self> {
         let (database, log, config) = resolve(database, server)?;
         start_log(log);
-        // From here on a signal stops the service gracefully, even while it starts.
+        // From here on, a signal stops the service gracefully, even during its start.
         let mut stop = watch_signals()?;
-        // Before the database, so that an address that is in use is reported immediately.
+        // The service binds its addresses before it opens the database, so that an address that is
+        // already in use is reported immediately.
         let listener = bind("TOLLGATE_LISTEN", config.listen).await?;
         let metrics_listener = match config.metrics_listen {
             Some(address) => Some(bind("TOLLGATE_METRICS_LISTEN", address).await?),
@@ -68,7 +69,8 @@ impl Service {
         let database = open_and_answer_meanwhile(database, &mut stop, listeners, &config).await?;
         if database.is_attached() {
             warn!(
-                "using the private Postgres of another process: it stops when that process stops"
+                "using the private Postgres of another process: this Postgres stops when that \
+                 process stops"
             );
         }
         let config = fit_open_files(config);
@@ -76,7 +78,8 @@ impl Service {
         Ok(Self { database, node, config, listener, metrics_handle, metrics_listener, stop })
     }
 
-    /// The address of the listener. If the setting has port 0, the system has chosen the port.
+    /// Returns the address of the listener. If the setting contains port 0, the operating system
+    /// has chosen the port.
     pub fn address(&self) -> anyhow::Result<SocketAddr> {
         Ok(self.listener.local_addr()?)
     }
@@ -86,18 +89,19 @@ impl Service {
         self.config.docs
     }
 
-    /// What browsers call the service.
+    /// Returns the URL at which browsers reach the service.
     pub fn public_url(&self) -> anyhow::Result<WebOrigin> {
         self.config.public_url.clone().map_or_else(|| local_url(self.address()?), Ok)
     }
 
-    /// Serves requests until a signal arrives, then finishes the requests in flight and stops. A
-    /// background job that ends on its own stops the service too: it cannot do without its jobs.
+    /// Serves requests until a signal arrives, then finishes the requests in flight and stops. The
+    /// service also stops if a background job ends by itself, because it needs all its jobs.
     pub async fn run(self) -> anyhow::Result<()> {
         self.run_beside(pending()).await
     }
 
-    /// The same. `companion` runs while requests are served, after the log lines of the start.
+    /// Serves requests as [`run`](Self::run) does, and runs `companion` concurrently. `companion`
+    /// begins after the log lines of the start.
     pub async fn run_beside(self, companion: impl Future<Output = ()>) -> anyhow::Result<()> {
         let address = self.address()?;
         info!(%address, "serving");
@@ -111,9 +115,9 @@ impl Service {
         let (limits, proxies) = (self.config.server_limits, self.config.trusted_proxies);
         let connections = Connections::new(&limits);
         let mut jobs = Jobs::default();
-        // Jobs stop in the reverse order of their start, after the last request: holds; the lease,
-        // without which no key passes; the usage counts of all requests; the sums of their
-        // refusals; and last the metrics, which count the shutdown itself.
+        // After the last request, jobs stop in the reverse order of their start: the release of
+        // holds, the lease, the usage counts of all requests, the listener of the metrics, the
+        // summaries of refusals, and finally the metrics, which include the shutdown itself.
         let handle = self.metrics_handle.clone();
         jobs.start("metrics", |stop| telemetry::sum_up(handle, stop));
         let refusals = Arc::new(RefusalLog::default());
@@ -125,7 +129,7 @@ impl Service {
                 connections.set_gauges();
             });
             let router = http::operations_router(router, &state, &refusals);
-            // Orchestrators and Prometheus share an address.
+            // An orchestrator and Prometheus may connect from the same address.
             let limits = ServerLimits {
                 max_connections: METRICS_CONNECTIONS,
                 max_connections_per_address: Some(METRICS_CONNECTIONS),
@@ -146,10 +150,11 @@ impl Service {
         let (failed, has_failed) = oneshot::channel();
         let stopped = async move {
             tokio::select! {
-                // An error means that the task that watches for signals has ended: stop then too.
-                _ = stop.wait_for(|&stop| stop) => info!("stopping: finishing requests in flight first"),
+                // An error means that the task that watches for signals has ended. The service
+                // stops in this case too.
+                _ = stop.wait_for(|&stop| stop) => info!("stopping after the requests in flight"),
                 job = ended => {
-                    error!(job, "a background job ended on its own: stopping");
+                    error!(job, "a background job ended by itself: stopping");
                     // An error means that the service has been dropped.
                     let _ = failed.send(job);
                 }
@@ -165,16 +170,18 @@ impl Service {
             () = companion => serving.await,
         };
         if all_finished {
-            info!("all requests in flight are finished");
+            info!("finished all requests in flight");
         } else {
             let drain_timeout = limits.drain_timeout;
-            warn!("some requests did not finish within {drain_timeout:?}, and are cut off");
+            warn!(
+                "closing the connections of requests that did not finish within {drain_timeout:?}"
+            );
         }
         let broken = jobs.stop().await;
         let closed = self.database.close().await;
         // The first failure may have caused the others.
         let failure = match has_failed.await {
-            Ok(job) => format!("the background job {job} ended on its own"),
+            Ok(job) => format!("the background job {job} ended by itself"),
             Err(_) if !broken.is_empty() => {
                 format!("background jobs failed: {}", broken.join(", "))
             }
@@ -192,8 +199,8 @@ impl Service {
     }
 }
 
-/// Logs where the dashboard is, with a warning if it is not reachable from elsewhere: `http` works
-/// only on loopback addresses.
+/// Logs the URL of the dashboard. Logs a warning if other machines cannot use the dashboard,
+/// because `http` works only on loopback addresses.
 fn log_local_url(address: SocketAddr, public_url: &WebOrigin) {
     let ip = address.ip().to_canonical();
     if ip.is_loopback() {
@@ -201,26 +208,28 @@ fn log_local_url(address: SocketAddr, public_url: &WebOrigin) {
     } else if ip.is_unspecified() {
         warn!(
             %public_url,
-            "the dashboard works only on this machine, at this address; for other machines, set \
-             TOLLGATE_PUBLIC_URL=https://… behind TLS"
+            "the dashboard works only on this machine, at this address; to use it from other \
+             machines, put a proxy that terminates TLS in front and set \
+             TOLLGATE_PUBLIC_URL=https://…"
         );
     } else {
         warn!(
-            "the dashboard is unreachable, because http works only on loopback addresses; set \
-             TOLLGATE_PUBLIC_URL=https://… behind TLS"
+            "the dashboard is unreachable, because http works only on loopback addresses; put a \
+             proxy that terminates TLS in front and set TOLLGATE_PUBLIC_URL=https://…"
         );
     }
 }
 
-/// Maximum number of open files and sockets beside those of clients: the database's, the log, the
-/// listeners.
+/// Maximum number of open files and sockets that do not belong to clients, such as those of the
+/// database, the log and the listeners.
 const OTHER_FILES: u64 = 64 + (RESERVE + 2 * METRICS_CONNECTIONS) as u64;
 
-/// Maximum number of connections of the metrics' listener.
+/// Maximum number of connections to the listener of the metrics.
 const METRICS_CONNECTIONS: usize = 16;
 
-/// Raises the soft limit of open files to the hard one, and bounds the number of connections by it.
-/// Without a free file, accepting a connection would fail, and the client would not get its turn.
+/// Raises the soft limit of open files to the hard limit, and limits the number of connections
+/// accordingly. Otherwise the service could run out of file descriptors and fail to accept
+/// connections.
 fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
@@ -228,7 +237,7 @@ fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
         Ok(()) => limit.maximum,
         Err(_) => limit.current,
     };
-    // `None`: there is no limit.
+    // `None` means that there is no limit.
     let room = allowed.unwrap_or(u64::MAX).saturating_sub(OTHER_FILES).max(1);
     let room = usize::try_from(room).unwrap_or(usize::MAX);
     if room < config.server_limits.max_connections {
@@ -241,8 +250,8 @@ fn fit_open_files(mut config: ServerConfig) -> ServerConfig {
     config
 }
 
-/// Opens the database. While it is a standby, the listeners answer that the service is alive and
-/// not ready: an orchestrator must not restart it, and a load balancer must not use it.
+/// Opens the database. While Postgres is a standby, the listeners answer that the service is alive
+/// but not ready, so that an orchestrator does not restart it and a load balancer does not use it.
 async fn open_and_answer_meanwhile(
     config: DatabaseConfig,
     stop: &mut watch::Receiver<bool>,
@@ -252,7 +261,7 @@ async fn open_and_answer_meanwhile(
     let (waiting, mut seen) = watch::channel(false);
     let mut opening = pin!(Database::open_for_service(config, stop, &waiting));
     let mut meanwhile = Jobs::default();
-    // Drops what it has seen, which would lock the sender out.
+    // Drops the borrowed value, which would block the sender.
     let is_waiting = async { drop(seen.wait_for(|&waiting| waiting).await) };
     let opened = tokio::select! {
         opened = &mut opening => opened,
@@ -275,7 +284,7 @@ async fn open_and_answer_meanwhile(
     opened
 }
 
-/// A second listener on the socket of another.
+/// Returns a second listener on the same socket.
 fn same_socket(listener: &TcpListener) -> anyhow::Result<TcpListener> {
     let socket = std::net::TcpListener::from(listener.as_fd().try_clone_to_owned()?);
     Ok(TcpListener::from_std(socket)?)

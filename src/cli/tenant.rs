@@ -22,8 +22,8 @@ use crate::{
 pub enum TenantCommand {
     /// Create a tenant, and print its first admin key
     ///
-    /// The admin key has all permissions, and is shown only once. The live and the test environment
-    /// of a platform are two tenants.
+    /// The admin key has all permissions and is shown only once. Create one tenant for the live
+    /// environment of a platform, and another for its test environment.
     Create(Create),
     /// List all tenants
     List(List),
@@ -33,9 +33,9 @@ pub enum TenantCommand {
 
 #[derive(Args)]
 pub struct Create {
-    /// Name of the tenant, such as tronagg: at most 40 characters of a-z, 0-9 and -
+    /// Name of the tenant, such as tronagg, with at most 40 characters of a-z, 0-9 and -
     slug: Slug,
-    /// Prefix of the tenant's API keys, such as ta_ or tt_live_: at most 16 characters
+    /// Prefix of the tenant's API keys, such as ta_ or tt_live_, with at most 16 characters
     ///
     /// No prefix may be the start of another tenant's prefix.
     #[arg(long, value_parser = KeyPrefix::parse)]
@@ -45,7 +45,7 @@ pub struct Create {
     /// The two environments of a platform share no accounts, keys or balances.
     #[arg(long, default_value = "live")]
     environment: Environment,
-    /// Maximum number of live keys of an account, 1 to 1000
+    /// Maximum number of live API keys of an account, 1 to 1000
     #[arg(long, default_value = "5", value_parser = parse_max_keys)]
     max_keys: MaxKeys,
     /// Code of the currency of all balances, such as TRX
@@ -56,10 +56,11 @@ pub struct Create {
     decimals: u8,
     /// Format of account ids: any or tron
     ///
-    /// With any, an id is 1 to 128 visible ASCII characters. With tron, it is a TRON address.
+    /// With any, an id consists of 1 to 128 visible ASCII characters. With tron, an id is a TRON
+    /// address.
     #[arg(long, default_value = "any")]
     account_format: AccountFormat,
-    /// Scopes of API keys that are created without scopes, separated by commas
+    /// Default scopes of new API keys, separated by commas
     #[arg(long, default_value = "read", value_parser = parse_scopes)]
     default_scopes: ScopeSet,
     /// Print the tenant as one JSON object
@@ -178,7 +179,7 @@ impl Show {
     }
 }
 
-/// The tenant with this name, or an error that says what to do.
+/// Returns the tenant with this name, or an error that says what to do.
 pub async fn find(
     database: &Database,
     slug: &Slug,

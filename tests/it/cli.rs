@@ -159,12 +159,9 @@ fn open_dashboard_by_command(data_dir: &DataDir, service: &Process, admin_key: &
         (&["tronagg", WALLET, "--expires-in", "0"], "must be from 1 to 86400"),
         (&["tronagg", WALLET, "--expires-in", "86401"], "must be from 1 to 86400"),
         (&["tronagg", WALLET, "--expires-in", "soon"], "must be a whole number"),
-        (
-            &["tronagg", WALLET, "--return-url", "https://evil.example/"],
-            "not among the return_origins",
-        ),
+        (&["tronagg", WALLET, "--return-url", "https://evil.example/"], "not in return_origins"),
         (&["tronagg", WALLET, "--public-url", "http://keys.example.com"], "TOLLGATE_PUBLIC_URL is"),
-        (&["tronagg", WALLET, "--listen", "127.0.0.1:0"], "TOLLGATE_LISTEN has port 0"),
+        (&["tronagg", WALLET, "--listen", "127.0.0.1:0"], "TOLLGATE_LISTEN contains port 0"),
     ];
     for (arguments, expected) in refused {
         let error = data_dir.error(&[&["dashboard", "link"][..], arguments].concat());

@@ -257,9 +257,9 @@ async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
         (format!("{good}\n"), ", line 2: a line has six fields"),
         (format!("{good}{good}tronagg prod a 0 - 0\n"), ", line 3: the environment is malformed"),
         (format!("{good}tronagg live a 1 - 0\n"), ", line 2: the last three fields"),
-        (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is not complete"),
-        (String::new(), " is empty: it must have been written by `ledger head`"),
-        ("a".repeat(1000), ", line 1: the line is too long, or the file is not complete"),
+        (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is incomplete"),
+        (String::new(), " is empty: --since needs a file that contains the output of"),
+        ("a".repeat(1000), ", line 1: the line is too long, or the file is incomplete"),
     ] {
         let since = head_file("malformed", &lines);
         let (succeeded, output) = verify(&app, &["--since", &since]);
@@ -268,7 +268,7 @@ async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
         std::fs::remove_file(since).expect("the test owns the file");
     }
     for (since, message) in [
-        ("-", "--since needs the name of a file"),
+        ("-", "--since needs the path of a file"),
         ("/nonexistent/heads", "cannot read /nonexistent/heads: No such file"),
         ("/", "/ is not a regular file"),
     ] {

@@ -20,7 +20,7 @@ enum Page {
 }
 
 impl Reference {
-    /// `tollgate` is the whole command line.
+    /// Prints the page. `tollgate` is the definition of the whole command line.
     pub fn run(self, tollgate: Command) -> anyhow::Result<()> {
         let page = match self.page {
             Page::Settings => settings::page(&tollgate),

@@ -1,4 +1,4 @@
-//! The page of all commands.
+//! Generates the page of all commands.
 
 use clap::{Arg, Command};
 
@@ -8,13 +8,13 @@ use super::{
 };
 
 const INTRODUCTION: &str = "\
-`tollgate help COMMAND` prints the same texts. Every command also takes `--help` (`-h` for the short \
-form) and `--version`. A command that fails prints the reason to standard error, and exits with a \
-status other than 0.
+`tollgate help COMMAND` prints the description of a command. Every command also accepts `--help` \
+(`-h` for a short form) and `--version`. A command that fails prints the reason to standard error, \
+and exits with a nonzero status.
 
 ";
 
-/// `tollgate` is the whole command line.
+/// Generates the page. `tollgate` is the definition of the whole command line.
 pub fn page(mut tollgate: Command) -> String {
     tollgate.build();
     let mut text = begin("commands", "Commands");
@@ -29,7 +29,7 @@ pub fn page(mut tollgate: Command) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// The subcommands, without hidden ones and without `help`.
+/// Returns the subcommands except `help` and hidden ones.
 fn shown(command: &mut Command) -> impl Iterator<Item = &mut Command> {
     let is_shown = |command: &&mut Command| !command.is_hide_set() && command.get_name() != "help";
     command.get_subcommands_mut().filter(is_shown)
@@ -47,19 +47,19 @@ fn describe(text: &mut String, command: &mut Command, level: usize) {
     text.push_str(&format!("```text\n{usage}\n```\n\n"));
     let own: Vec<Vec<String>> = command.get_arguments().filter_map(row).collect();
     if !own.is_empty() {
-        text.push_str(&table(&["argument", "default", "what it sets"], &own));
+        text.push_str(&table(&["argument", "default", "meaning"], &own));
     }
     let link = |group: &&str| format!("[{group}](settings.md#{})", anchor(group));
     let settings: Vec<String> = groups(command).iter().map(link).collect();
     if !settings.is_empty() {
-        text.push_str(&format!("Settings that it takes: {}.\n\n", settings.join(", ")));
+        text.push_str(&format!("Settings: {}.\n\n", settings.join(", ")));
     }
     for subcommand in shown(command) {
         describe(text, subcommand, level + 1);
     }
 }
 
-/// A text whose first paragraph ends with a full stop, which clap removes.
+/// Adds the full stop at the end of the first paragraph, which clap removes.
 fn sentence(text: &str) -> String {
     let (first, rest) = text.split_once("\n\n").unwrap_or((text, ""));
     let stop = if first.ends_with(['.', ':']) { "" } else { "." };
@@ -67,7 +67,8 @@ fn sentence(text: &str) -> String {
     format!("{first}{stop}{rest}")
 }
 
-/// The row of an argument that is no setting and that not every command has.
+/// Returns the table row of an argument. `None` if the argument is a setting, or if every command
+/// has it.
 fn row(argument: &Arg) -> Option<Vec<String>> {
     let is_common = ["help", "version"].contains(&argument.get_id().as_str());
     if is_common || argument.get_env().is_some() || argument.is_hide_set() {
@@ -117,7 +118,7 @@ mod tests {
             "| `<tenant>` | required | Name of the tenant. |\n",
             "| `--since <FILE>` | `a` | File. |\n",
             "| `--json` |  | Print JSON. |\n",
-            "\nSettings that it takes: [Database](settings.md#database).\n",
+            "\nSettings: [Database](settings.md#database).\n",
         ] {
             assert!(page.contains(part), "{part} is not in:\n{page}");
         }

@@ -1,11 +1,11 @@
-//! The page of all problem codes.
+//! Generates the page of all problem codes.
 
 use super::markdown::{begin, code, prose, table};
 use crate::auth::ProblemCode;
 
 const INTRODUCTION: &str = "\
-The body of every error is problem details ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457)), with \
-the media type `application/problem+json`:
+The body of an error response contains problem details ([RFC \
+9457](https://www.rfc-editor.org/rfc/rfc9457)), with the media type `application/problem+json`:
 
 ```json
 {
@@ -22,17 +22,21 @@ the media type `application/problem+json`:
 }
 ```
 
-- Decide by `code`. A code implies the status, the title and further members, and its meaning never \
-changes. `title` and `detail` are for people and may change.
-- A minor version may add codes. Treat a code that you do not know by its status.
-- `request_id` is also in the header `X-Request-Id`. It leads to the line in the service's log.
-- `documentation_url` is the page of the code in this book. It is absent if the service has \
-`TOLLGATE_DOCS=off`, and in responses of the middleware in your own service.
-- A 401 says nothing about why a key is refused. The log does.
-- A 503 has the header `Retry-After`. A request with an `Idempotency-Key` can be sent again.
+- Programs should use `code` to decide what to do. A code determines the status, the title and the \
+additional members, and its meaning never changes. `title` and `detail` are for people and may \
+change.
+- A minor version may add codes. If your program does not know a code, use the status instead.
+- `request_id` identifies the request in the service's log. The header `X-Request-Id` contains it \
+too.
+- `documentation_url` links to the page about the code in this book. It is absent if the service \
+runs with `TOLLGATE_DOCS=off`, and in responses of the middleware in your own service.
+- A 401 response does not say why the key is refused. The service's log contains the reason.
+- A 503 response contains the header `Retry-After`. You can safely repeat a request that has an \
+`Idempotency-Key`.
 
-Two kinds of errors have no such body: a request that is not HTTP, or whose headers are too large, \
-gets a 400 or a 431 without a body, and below `/dashboard` errors are pages.
+Some error responses contain no problem details. If a request is not valid HTTP, the response is a \
+400 without a body. If its headers are too large, the response is a 431 without a body. Below \
+`/dashboard`, an error response is an HTML page.
 
 ";
 
@@ -48,7 +52,7 @@ pub fn page() -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// A link from the reference to the page of a code.
+/// Returns a link from the reference to the page about a code.
 pub fn link(problem_code: &str) -> String {
     format!("[{}](errors/{problem_code}.md)", code(problem_code))
 }
@@ -62,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_is_below_its_status() {
+    fn every_code_is_listed_under_its_status() {
         let page = page();
         let (_, not_found) = page.split_once("\n## 404 Not Found\n").expect("a heading");
         assert!(not_found.contains("| [`not_found`](errors/not_found.md) | Not found | "));

@@ -1,4 +1,4 @@
-//! The page of the HTTP API, from the OpenAPI document.
+//! Generates the page of the HTTP API from the OpenAPI document.
 
 use std::collections::BTreeMap;
 
@@ -11,22 +11,25 @@ use super::{
 };
 
 const INTRODUCTION: &str = "\
-The machine-readable form of this page is the [OpenAPI](https://www.openapis.org) document: a service \
-has it at `/openapi.json`, and shows it at `/docs`. [Errors](errors.md) lists all problem codes.
+This page describes the API for people. The [OpenAPI](https://www.openapis.org) document describes \
+it for programs. A service serves the document at `/openapi.json`, and an interactive version at \
+`/docs`. [Errors](errors.md) lists all problem codes.
 
-- Bodies are JSON. A body with an unknown or a repeated member is refused.
+- Request and response bodies are JSON. Tollgate refuses a request body that contains an unknown \
+or a repeated member.
 - Times are RFC 3339 in UTC. Amounts are decimal strings. Ids are \
 [TypeIDs](https://github.com/jetify-com/typeid), such as `key_01h455vb4pex5vsknk084sn02q`.
-- `{account}` is your own id of an account. Percent-encode it where a path needs it.
-- In a PATCH, an absent member stays as it is, and `null` clears it.
-- A list has pages. Request the next page with `cursor` set to `next_cursor` until that is `null`. A \
-page of a response has at most 256 KiB, so it may have fewer items than `limit` although more follow.
-- [Money](money.md) says how `Idempotency-Key` works, and [Keys and scopes](keys-and-scopes.md) which \
-scope implies which.
+- `{account}` is your own id for an account. Percent-encode it in the path.
+- In a PATCH request, an absent member keeps its value, and `null` clears it.
+- Lists are paginated. To get the next page, repeat the request with `cursor` set to \
+`next_cursor`, until `next_cursor` is `null`. A page is at most 256 KiB long, so it may contain \
+fewer items than `limit` even if more follow.
+- [Money](money.md) describes how `Idempotency-Key` works. [Keys and scopes](keys-and-scopes.md) \
+describes which scopes imply others.
 
 ";
 
-/// The methods in the order in which the operations of one path are shown.
+/// The methods, in the order of the operations of one path.
 const METHODS: [&str; 7] = ["get", "put", "post", "patch", "delete", "head", "options"];
 
 /// The credentials, in the order of the page.
@@ -46,7 +49,7 @@ const CREDENTIALS: [Credential; 3] = [
     Credential { scheme: None, heading: "Operations without a credential", role: "", name: "None" },
 ];
 
-/// `document` is the OpenAPI document.
+/// Generates the page. `document` is the OpenAPI document.
 pub fn page(document: &Value) -> String {
     let operations = operations(document);
     let mut page = begin("http-api", "HTTP API");
@@ -74,7 +77,7 @@ pub fn page(document: &Value) -> String {
     page.trim_end().to_owned() + "\n"
 }
 
-/// All operations, in the order of their tags, then of their paths and methods.
+/// Returns all operations, sorted by tag, path and method.
 fn operations(document: &Value) -> Vec<Operation<'_>> {
     let mut operations = Vec::new();
     for tag in tags(document) {
@@ -94,7 +97,7 @@ fn tags(document: &Value) -> impl Iterator<Item = &Value> {
     document["tags"].as_array().into_iter().flatten()
 }
 
-/// A table of contents: the operations of each tag.
+/// Returns a table of contents, which lists the operations of each tag.
 fn contents(document: &Value, operations: &[&Operation]) -> String {
     let mut contents = String::new();
     for tag in tags(document) {
@@ -108,8 +111,8 @@ fn contents(document: &Value, operations: &[&Operation]) -> String {
     contents
 }
 
-/// The named types in parameters, bodies and responses, without problems. A request body has its
-/// members in the section of its operation.
+/// Returns the named types in parameters, bodies and responses, except for problems and for request
+/// bodies, whose members the section of the operation lists.
 fn types<'a>(document: &'a Value, operations: &[Operation<'a>]) -> BTreeMap<&'a str, &'a Value> {
     let (document, mut types) = (Document(document), BTreeMap::new());
     for operation in operations {
@@ -183,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn section_of_an_operation_has_everything_that_the_document_says() {
+    fn section_of_an_operation_contains_its_parameters_bodies_and_errors() {
         let page = page(&document());
         let (_, section) = page.split_once("### Place a hold\n\n").expect("a section");
         let expected = "\
@@ -201,7 +204,7 @@ Credential: API key with the scope `purchases:write`.
 | --- | --- | --- | --- | --- |
 | `Idempotency-Key` | header | string | no | A key. At most 130 characters. |
 
-**Request body**: `application/json`. It may be absent.
+**Request body**: `application/json` (optional).
 
 | member | type | required | description |
 | --- | --- | --- | --- |
@@ -231,7 +234,7 @@ Credential: API key with the scope `purchases:write`.
     }
 
     #[test]
-    fn page_has_contents_for_each_credential_and_the_types_of_responses() {
+    fn page_lists_operations_by_credential_and_the_types_of_responses() {
         let page = page(&document());
         for part in [
             "## Operations with an API key\n\nAn account's API key.\n\nHolds.\n\n",

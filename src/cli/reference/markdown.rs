@@ -1,16 +1,16 @@
 //! Markdown: escapes texts, and builds headings, lists and tables.
 
-/// The first lines of a page. `name` is that of the page for `tollgate reference`.
+/// Returns the first lines of a page. `name` is the page's name in `tollgate reference`.
 pub fn begin(name: &str, title: &str) -> String {
     format!(
         "<!-- `tollgate reference {name}` prints this page: run `make docs`. -->\n\n# {title}\n\n"
     )
 }
 
-/// Escapes a text, so that nothing in it is Markdown or HTML, except for code between backticks.
+/// Escapes Markdown and HTML in a text, except for code between backticks.
 pub fn prose(text: &str) -> String {
     let parts: Vec<&str> = text.split('`').collect();
-    // With an odd number of backticks, the last one begins no code.
+    // If the number of backticks is odd, the last one does not begin code.
     if parts.len().is_multiple_of(2) {
         return escape(text);
     }
@@ -38,8 +38,8 @@ fn escape(text: &str) -> String {
     escaped
 }
 
-/// Escapes a help text of the command line. It has no Markdown, so its variables, flags, paths and
-/// URLs become code here.
+/// Escapes a help text of the command line. The text contains no Markdown, so this function marks
+/// its variables, flags, paths and URLs as code.
 pub fn help(text: &str) -> String {
     if text.contains('`') {
         return prose(text);
@@ -48,7 +48,7 @@ pub fn help(text: &str) -> String {
     prose(&words.join(" "))
 }
 
-/// The paragraphs of a help text.
+/// Escapes the paragraphs of a help text.
 pub fn help_paragraphs(text: &str) -> String {
     let paragraphs: Vec<String> = text.split("\n\n").map(help).collect();
     paragraphs.join("\n\n")
@@ -71,17 +71,17 @@ fn is_technical(word: &str) -> bool {
     word.len() > 2 && (is_name || has_start || word.contains("://") || word.contains(".0.0."))
 }
 
-/// A text as code. It must not begin or end with a backtick.
+/// Formats a text as code. The text must not begin or end with a backtick.
 pub fn code(text: &str) -> String {
     if text.contains('`') { format!("``{text}``") } else { format!("`{text}`") }
 }
 
-/// A value that is code, or a phrase.
+/// Formats a value: a single word as code, a phrase as text.
 pub fn value(text: &str) -> String {
     if text.contains(char::is_whitespace) { help(text) } else { code(text) }
 }
 
-/// Several texts as code, such as `` `a`, `b` or `c` ``.
+/// Formats several texts as code, such as `` `a`, `b` or `c` ``.
 pub fn choice(texts: &[&str]) -> String {
     let texts: Vec<String> = texts.iter().map(|text| code(text)).collect();
     match &texts[..] {
@@ -90,12 +90,12 @@ pub fn choice(texts: &[&str]) -> String {
     }
 }
 
-/// A link to a heading of the same page.
+/// Returns a link to a heading of the same page.
 pub fn link_to(heading: &str) -> String {
     format!("[{}](#{})", prose(heading), anchor(heading))
 }
 
-/// The id that mdBook gives to a heading with this text.
+/// Returns the id that mdBook assigns to a heading with this text.
 pub fn anchor(heading: &str) -> String {
     let kept = heading.chars().filter_map(|character| match character {
         '-' | '_' => Some(character),
@@ -105,7 +105,8 @@ pub fn anchor(heading: &str) -> String {
     kept.collect()
 }
 
-/// A table. The cells are Markdown; this escapes only what would end a cell.
+/// Returns a table. The cells contain Markdown, so this function escapes only characters that would
+/// end a cell.
 pub fn table(titles: &[&str], rows: &[Vec<String>]) -> String {
     let mut text = format!("| {} |\n|{}\n", titles.join(" | "), " --- |".repeat(titles.len()));
     for row in rows {
@@ -127,13 +128,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_is_neither_html_nor_markdown_except_for_code() {
+    fn html_and_markdown_are_escaped_outside_code() {
         assert_eq!(prose("a <b> & `<c>` *d* ~e"), "a &lt;b&gt; &amp; `<c>` \\*d\\* \\~e");
         assert_eq!(prose("[a](b) one ` alone"), "\\[a\\](b) one \\` alone");
     }
 
     #[test]
-    fn variables_flags_paths_and_urls_of_a_help_text_are_code() {
+    fn variables_flags_paths_and_urls_in_a_help_text_become_code() {
         assert_eq!(
             help("Set DATABASE_URL (PGPORT), --listen or /docs, such as https://a.example.com."),
             "Set `DATABASE_URL` (`PGPORT`), `--listen` or `/docs`, such as `https://a.example.com`."
@@ -143,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn cell_of_a_table_is_one_line_without_separators() {
+    fn table_cell_is_one_line_with_escaped_separators() {
         let rows = [vec![code("on|off"), "two\n  lines".to_owned()]];
         assert_eq!(
             table(&["a", "b"], &rows),
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn anchor_is_that_of_mdbook() {
+    fn anchor_equals_the_id_that_mdbook_generates() {
         assert_eq!(
             anchor("Get an account's `Balance` at_a-time"),
             "get-an-accounts-balance-at_a-time"

@@ -1,13 +1,13 @@
-//! The page of all metrics.
+//! Generates the page of all metrics.
 
 use super::markdown::{begin, choice, code, help, table};
 use crate::telemetry::{METRICS, Metric, MetricKind, MetricLabel};
 
 const INTRODUCTION: &str = "\
 Each node serves its metrics at `/metrics` of \
-[`TOLLGATE_METRICS_LISTEN`](settings.md#tollgate_metrics_listen), in the text format of Prometheus. \
-[Monitoring](../how-to/monitoring.md) says which of them to watch. All counters begin at zero when \
-the node starts. Histograms are in seconds. A counter or a gauge counts what its description names.
+[`TOLLGATE_METRICS_LISTEN`](settings.md#tollgate_metrics_listen), in the text format of \
+Prometheus. [Monitoring](../how-to/monitoring.md) describes which metrics to watch. All counters \
+start at zero when the node starts. All histograms measure seconds.
 
 ";
 
@@ -17,7 +17,7 @@ pub fn page() -> String {
     let row = |metric: &Metric| {
         vec![format!("[{}](#{})", code(metric.name), metric.name), help(metric.help)]
     };
-    text.push_str(&table(&["metric", "what it is"], &METRICS.iter().map(row).collect::<Vec<_>>()));
+    text.push_str(&table(&["metric", "meaning"], &METRICS.iter().map(row).collect::<Vec<_>>()));
     METRICS.iter().for_each(|metric| text.push_str(&section(metric)));
     text.trim_end().to_owned() + "\n"
 }
@@ -32,7 +32,7 @@ fn section(metric: &Metric) -> String {
     let mut section = format!("## {}\n\n{kind}. {}.\n\n", code(name), help(text));
     if !labels.is_empty() {
         let rows: Vec<Vec<String>> = labels.iter().map(row).collect();
-        section.push_str(&table(&["label", "what it is", "values"], &rows));
+        section.push_str(&table(&["label", "meaning", "values"], &rows));
     }
     section
 }
@@ -42,7 +42,7 @@ fn row(label: &MetricLabel) -> Vec<String> {
     vec![code(label.name), help(label.help), choice(&shown)]
 }
 
-/// An empty value, as PromQL writes it.
+/// Formats a value. PromQL writes an empty value as two quotes.
 fn shown(value: &str) -> &str {
     if value.is_empty() { "\"\"" } else { value }
 }
@@ -52,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn section_has_the_type_the_help_and_the_values_of_each_label() {
+    fn section_contains_the_type_the_help_and_the_values_of_each_label() {
         const STATE: MetricLabel =
             MetricLabel { name: "state", help: "a state", values: &["", "idle"] };
         let metric = Metric {
@@ -63,7 +63,7 @@ mod tests {
         };
         assert_eq!(
             section(&metric),
-            "## `a_total`\n\nCounter. Number of &lt;a&gt;.\n\n| label | what it is | values |\n\
+            "## `a_total`\n\nCounter. Number of &lt;a&gt;.\n\n| label | meaning | values |\n\
              | --- | --- | --- |\n| `state` | a state | `\"\"` or `idle` |\n\n"
         );
     }

@@ -1,5 +1,5 @@
-//! The pages of the book's reference that are generated, with one file per page. `make docs` writes
-//! them to `docs/src/reference/`.
+//! Generates pages of the book's reference, with one file per page. `make docs` writes them to
+//! `docs/src/reference/`.
 
 mod command;
 mod commands;

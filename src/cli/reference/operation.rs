@@ -1,4 +1,4 @@
-//! An operation of the OpenAPI document as Markdown.
+//! Formats an operation of the OpenAPI document as Markdown.
 
 use serde_json::Value;
 
@@ -8,39 +8,39 @@ use super::{
     schema::{Document, example, name_of, text},
 };
 
-/// An operation and where it is in the document.
+/// An operation with its path and method.
 pub struct Operation<'a> {
     pub method: &'static str,
     pub path: &'a str,
     pub value: &'a Value,
 }
 
-/// A credential, and how the page names it.
+/// A credential, and its names on the page.
 pub struct Credential {
-    /// The security scheme in the document; `None`: no credential.
+    /// The security scheme in the document. `None` means that no credential is required.
     pub scheme: Option<&'static str>,
     /// The heading of its operations.
     pub heading: &'static str,
-    /// What the roles in the document are.
+    /// The word for the roles in the document, such as "scope".
     pub role: &'static str,
     pub name: &'static str,
 }
 
 impl<'a> Operation<'a> {
-    /// The name of its security scheme; `None`: it needs no credential.
+    /// Returns the name of its security scheme. `None` means that it requires no credential.
     pub fn scheme(&self) -> Option<&'a str> {
         let schemes = self.value["security"][0].as_object()?;
         schemes.keys().next().map(String::as_str)
     }
 
-    /// The scopes or permissions that its credential needs.
+    /// Returns the scopes or permissions that the operation requires.
     fn roles(&self) -> Vec<String> {
         let schemes = self.value["security"][0].as_object();
         let roles = schemes.into_iter().flatten().filter_map(|(_, roles)| roles.as_array());
         roles.flatten().filter_map(Value::as_str).map(code).collect()
     }
 
-    /// Its heading. Without a summary, that is its method and path.
+    /// Returns its heading: the summary, or the method and the path if there is no summary.
     fn heading(&self) -> String {
         let name = || format!("{} {}", self.method.to_uppercase(), self.path);
         text(self.value, "summary").map_or_else(name, str::to_owned)
@@ -52,7 +52,7 @@ impl<'a> Operation<'a> {
         vec![link, code(&format!("{} {}", self.method.to_uppercase(), self.path))]
     }
 
-    /// The media type of its request body, and what the document says about it.
+    /// Returns the media type of its request body, and the body's entry in the document.
     pub fn request_body(&self) -> Option<(&'a str, &'a Value)> {
         let (media_type, body) = self.value["requestBody"]["content"].as_object()?.iter().next()?;
         Some((media_type.as_str(), body))
@@ -118,7 +118,7 @@ impl<'a> Operation<'a> {
     fn request(&self, document: Document<'a>) -> String {
         let Some((media_type, body)) = self.request_body() else { return String::new() };
         let is_optional = self.value["requestBody"]["required"] == false;
-        let note = if is_optional { ". It may be absent" } else { "" };
+        let note = if is_optional { " (optional)" } else { "" };
         let mut request = format!("**Request body**: {}{note}.\n\n", code(media_type));
         match document.members(&body["schema"]) {
             Some(members) => request.push_str(&members),
@@ -133,12 +133,12 @@ pub fn is_success(status: &str) -> bool {
     status.starts_with('2')
 }
 
-/// The description in a value, as a paragraph.
+/// Returns the description in a value as a paragraph.
 pub fn paragraph(value: &Value) -> String {
     text(value, "description").map(|text| prose(text) + "\n\n").unwrap_or_default()
 }
 
-/// The headers of a response, without the one that every response has.
+/// Returns the headers of a response, except `X-Request-Id`, which every response contains.
 pub fn headers(response: &Value) -> impl Iterator<Item = (&str, &Value)> {
     let headers = response["headers"].as_object().into_iter().flatten();
     let headers = headers.map(|(name, header)| (name.as_str(), header));
@@ -172,7 +172,7 @@ fn header_table<'a>(document: Document<'a>, response: &'a Value) -> String {
     if rows.is_empty() { String::new() } else { table(&["header", "type", "description"], &rows) }
 }
 
-/// The row of a status: the problem codes and what they have in common.
+/// Returns the table row of a status, with its problem codes and their description.
 fn error_row<'a>(document: Document<'a>, status: &str, response: &'a Value) -> Vec<String> {
     let mut codes = Vec::new();
     for content in response["content"].as_object().into_iter().flatten().map(|(_, body)| body) {
@@ -186,7 +186,7 @@ fn error_row<'a>(document: Document<'a>, status: &str, response: &'a Value) -> V
     vec![status.to_owned(), codes.join(", "), prose(when)]
 }
 
-/// The example of a body, if the document has one.
+/// Returns the example of a body, if the document contains one.
 fn example_of<'a>(document: Document<'a>, body: &'a Value) -> String {
     let named = body["examples"].as_object().and_then(|named| named.values().next());
     let example = example(body)

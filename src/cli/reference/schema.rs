@@ -1,4 +1,4 @@
-//! Schemas of the OpenAPI document as Markdown: types, members and bounds.
+//! Formats schemas of the OpenAPI document as Markdown.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::markdown::{choice, code, link_to, prose, table};
 
 const SCHEMAS: &str = "#/components/schemas/";
 
-/// The whole document, in which references are resolved.
+/// The whole document, which resolves references.
 #[derive(Clone, Copy)]
 pub struct Document<'a>(pub &'a Value);
 
@@ -20,7 +20,7 @@ struct Member<'a> {
 }
 
 impl<'a> Document<'a> {
-    /// The value itself, or the one that it refers to.
+    /// Returns the value, or the value that it refers to.
     pub fn resolve(self, value: &'a Value) -> &'a Value {
         let Some(reference) = value["$ref"].as_str() else { return value };
         let pointer = reference.trim_start_matches('#');
@@ -28,7 +28,7 @@ impl<'a> Document<'a> {
         self.resolve(target.unwrap_or_else(|| panic!("{reference} is not in the document")))
     }
 
-    /// The type of a value. A type with a name is a link to its section.
+    /// Returns the type of a value. The name of a type is a link to its section.
     pub fn type_of(self, schema: &'a Value) -> String {
         if let Some(name) = name_of(schema) {
             return link_to(name);
@@ -52,8 +52,8 @@ impl<'a> Document<'a> {
         if types.is_empty() { "any value".to_owned() } else { types.join(" or ") }
     }
 
-    /// The description of a member or a parameter and its bounds. Without a description of its own,
-    /// it has that of its type.
+    /// Describes a member or a parameter, including its limits. If `description` is absent, uses
+    /// the description of its type.
     pub fn describe(self, schema: &'a Value, description: Option<&'a str>) -> String {
         let value = unless_null(schema);
         let own = description.or_else(|| text(schema, "description"));
@@ -71,10 +71,10 @@ impl<'a> Document<'a> {
         sentences.join(" ")
     }
 
-    /// A table of the members of an object; `None`: it has none.
+    /// Returns a table of the members of an object, or `None` if it has no members.
     pub fn members(self, schema: &'a Value) -> Option<String> {
         let mut members = self.list_members(schema);
-        // Required members first; otherwise in the order of the document.
+        // Required members come first. Otherwise the order of the document remains.
         members.sort_by_key(|member| !member.required);
         let row = |member: &Member<'a>| {
             let required = if member.required { "yes" } else { "no" };
@@ -94,7 +94,7 @@ impl<'a> Document<'a> {
         let mut members: Vec<Member<'a>> = Vec::new();
         for part in schema["allOf"].as_array().into_iter().flatten() {
             for member in self.list_members(part) {
-                // A later part says more about a member of the same name.
+                // A later part describes a member of the same name in more detail.
                 members.retain(|other| other.name != member.name);
                 members.push(member);
             }
@@ -107,7 +107,7 @@ impl<'a> Document<'a> {
         members
     }
 
-    /// The value that a member must have in this schema, such as the `code` of a problem.
+    /// Returns the only value that the schema allows for a member, such as the `code` of a problem.
     pub fn only_value(self, schema: &'a Value, member: &str) -> Option<&'a str> {
         let members = self.list_members(schema);
         let member = members.iter().find(|other| other.name == member)?;
@@ -117,7 +117,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// Adds the named types in a schema, and those that they name.
+    /// Adds the named types that a schema uses, directly or through other types.
     pub fn collect_types(self, value: &'a Value, types: &mut BTreeMap<&'a str, &'a Value>) {
         match value {
             Value::Object(members) => {
@@ -134,7 +134,7 @@ impl<'a> Document<'a> {
         }
     }
 
-    /// The section of a named type.
+    /// Returns the section of a named type.
     pub fn section(self, name: &str, schema: &'a Value) -> String {
         let mut section = format!("### {}\n\n", code(name));
         if let Some(description) = text(schema, "description") {
@@ -160,23 +160,23 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The example of a schema or of a media type.
+/// Returns the example of a schema or of a media type.
 pub fn example(schema: &Value) -> Option<&Value> {
     let first = schema["examples"].as_array().and_then(|examples| examples.first());
     schema.get("example").or(first)
 }
 
-/// The name of the type that a schema refers to.
+/// Returns the name of the type that a schema refers to.
 pub fn name_of(schema: &Value) -> Option<&str> {
     schema["$ref"].as_str()?.strip_prefix(SCHEMAS)
 }
 
-/// The description in a value.
+/// Returns a text member of a value, unless it is empty.
 pub fn text<'a>(value: &'a Value, member: &str) -> Option<&'a str> {
     value[member].as_str().filter(|text| !text.is_empty())
 }
 
-/// The schema beside `null`, if the choice is between these two.
+/// Returns the first alternative of a schema if the second is `null`, otherwise the schema itself.
 fn unless_null(schema: &Value) -> &Value {
     let is_null = |schema: &Value| schema["type"] == "null";
     match schema["oneOf"].as_array().map(Vec::as_slice) {
@@ -185,7 +185,7 @@ fn unless_null(schema: &Value) -> &Value {
     }
 }
 
-/// What a schema says about the size of a value, each in a sentence.
+/// Returns a sentence for each limit that a schema sets.
 fn bounds(schema: &Value) -> Vec<String> {
     let mut sentences = Vec::new();
     for (least, most, what) in [
@@ -205,7 +205,7 @@ fn bounds(schema: &Value) -> Vec<String> {
     }
     sentences.extend(text(schema, "pattern").map(|form| format!("Pattern: {}.", code(form))));
     if schema["additionalProperties"] == true {
-        sentences.push("It may have any members.".to_owned());
+        sentences.push("The object may contain any members.".to_owned());
     }
     sentences
 }
@@ -215,7 +215,7 @@ fn values_of(values: &[Value]) -> String {
     choice(&values.iter().map(String::as_str).collect::<Vec<_>>())
 }
 
-/// A value of the document. A text has no quotes.
+/// Formats a value of the document. A string has no quotes.
 fn shown(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
@@ -250,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn object_has_a_row_for_each_member_with_required_ones_first() {
+    fn members_of_an_object_are_listed_with_required_members_first() {
         let (document, hold) = (document(), reference("Hold"));
         let members = Document(&document).members(&hold).expect("members");
         let rows: Vec<&str> = members.trim_end().lines().skip(2).collect();
@@ -275,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn section_of_a_text_has_its_bounds_its_pattern_and_an_example() {
+    fn section_of_a_string_type_contains_its_limits_its_pattern_and_an_example() {
         let document = document();
         let amount = &document["components"]["schemas"]["Amount"];
         assert_eq!(

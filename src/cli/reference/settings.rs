@@ -1,4 +1,4 @@
-//! The page of all settings.
+//! Generates the page of all settings.
 
 use clap::{Arg, Command};
 
@@ -6,30 +6,31 @@ use super::markdown::{begin, code, help, help_paragraphs, table, value};
 use crate::config::{LIBPQ_VARIABLES, Variable, WORKER_THREADS};
 
 const INTRODUCTION: &str = "\
-A flag, such as `--listen`, overrides a variable of the environment, such as `TOLLGATE_LISTEN`. A \
-variable overrides the file `.env` in the current directory. `serve` and `demo` take all settings. \
-Every other command that uses the database takes the settings of the database and the log.
+A flag, such as `--listen`, overrides an environment variable, such as `TOLLGATE_LISTEN`. A \
+variable overrides the file `.env` in the current directory. `serve` and `demo` accept all \
+settings. Every other command that uses the database accepts the settings of the database and the \
+log.
 
-- A duration is a whole number with a unit, such as `500ms`, `15s` or `2m`. Unless its setting says \
-otherwise, it is at most `60m`.
+- A duration is a whole number with a unit, such as `500ms`, `15s` or `2m`. Unless the setting \
+says otherwise, it is at most `60m`.
 - A setting that is set but empty is an error. Unset it to get the default.
-- A variable that begins with `TOLLGATE_` and belongs to no setting is probably misspelled. Every \
-command that reads settings logs a warning about it.
+- A variable that begins with `TOLLGATE_` but belongs to no setting is probably misspelled. Every \
+command that reads settings logs a warning about such a variable.
 
 ";
 
 const LIBPQ: &str = "\
-These variables of libpq supply what `DATABASE_URL` and `TOLLGATE_LISTEN_DATABASE_URL` leave out. \
-They do not affect the private Postgres. A variable that is empty or invalid is an error. If no \
-password is set, it comes from `~/.pgpass`.
+Tollgate takes values that `DATABASE_URL` and `TOLLGATE_LISTEN_DATABASE_URL` omit from these \
+variables of libpq. The variables do not affect the private Postgres. An empty or invalid variable \
+is an error. If no password is set, Tollgate reads it from `~/.pgpass`.
 
 ";
 
-/// A setting: an argument with a variable.
+/// A setting, which is an argument with an environment variable.
 struct Setting<'a> {
     variable: String,
     argument: &'a Arg,
-    /// What it sets, in one sentence.
+    /// The description, in one sentence.
     summary: String,
     /// The paragraphs after the first one.
     details: String,
@@ -37,7 +38,7 @@ struct Setting<'a> {
     allowed: Option<String>,
 }
 
-/// `tollgate` is the whole command line.
+/// Generates the page. `tollgate` is the definition of the whole command line.
 pub fn page(tollgate: &Command) -> String {
     let serve = tollgate.find_subcommand("serve").expect("the command has this name");
     let settings: Vec<Setting> = serve.get_arguments().filter_map(Setting::new).collect();
@@ -57,7 +58,7 @@ pub fn page(tollgate: &Command) -> String {
     text.trim_end().to_owned() + "\n"
 }
 
-/// The headings of the settings that a command takes, in the order of the arguments.
+/// Returns the headings of the settings that a command accepts, in the order of its arguments.
 pub fn groups(command: &Command) -> Vec<&str> {
     let mut groups = Vec::new();
     for argument in command.get_arguments().filter(|argument| argument.get_env().is_some()) {
@@ -83,16 +84,16 @@ fn summary(settings: &[Setting]) -> String {
             help(&setting.summary),
         ]
     };
-    table(&["variable", "default", "what it sets"], &settings.iter().map(row).collect::<Vec<_>>())
+    table(&["variable", "default", "meaning"], &settings.iter().map(row).collect::<Vec<_>>())
 }
 
 fn variables(variables: &[Variable]) -> String {
     let row = |variable: &Variable| vec![code(variable.name), help(variable.help)];
-    table(&["variable", "what it sets"], &variables.iter().map(row).collect::<Vec<_>>())
+    table(&["variable", "meaning"], &variables.iter().map(row).collect::<Vec<_>>())
 }
 
 impl<'a> Setting<'a> {
-    /// `None`: the argument has no variable.
+    /// Returns `None` if the argument has no environment variable.
     fn new(argument: &'a Arg) -> Option<Self> {
         let variable = argument.get_env()?.to_string_lossy().into_owned();
         let text = argument.get_long_help().or(argument.get_help());
@@ -133,14 +134,14 @@ impl<'a> Setting<'a> {
     }
 }
 
-/// The name of an argument's value, such as `<URL>`.
+/// Returns the name of an argument's value, such as `<URL>`.
 pub fn value_name(argument: &Arg) -> String {
     let names = argument.get_value_names().unwrap_or_default();
     let names: Vec<String> = names.iter().map(|name| format!("<{name}>")).collect();
     names.join(" ")
 }
 
-/// The note of a help text, such as the `3s` of `[default: 3s]`.
+/// Returns a note of a help text, such as `3s` from `[default: 3s]`.
 fn note(text: &str, name: &str) -> Option<String> {
     let (_, rest) = text.split_once(&format!("[{name}: "))?;
     let (note, _) = rest.split_once(']')?;
@@ -152,14 +153,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn notes_of_a_help_text_are_its_default_and_its_bounds() {
+    fn default_and_allowed_values_are_read_from_the_help_text() {
         let argument = Arg::new("a").long("a").env("A").value_name("N").help_heading("Limits");
-        let argument =
-            argument.long_help("Size of it [default: 3] [allowed: 1 to 5]\n\nMore < B_C.");
+        let argument = argument.long_help("Size [default: 3] [allowed: 1 to 5]\n\nMore < B_C.");
         let setting = Setting::new(&argument).expect("a setting");
         assert_eq!(
             setting.section(),
-            "### `A`\n\nSize of it.\n\nMore &lt; `B_C`.\n\n- Flag: `--a <N>`\n- Default: `3`\n\
+            "### `A`\n\nSize.\n\nMore &lt; `B_C`.\n\n- Flag: `--a <N>`\n- Default: `3`\n\
              - Allowed: 1 to 5\n\n"
         );
         assert!(Setting::new(&Arg::new("b").long("b").help("No setting")).is_none());
