@@ -31,10 +31,10 @@ const CONTENT_SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; scr
      img-src 'self' data:; connect-src 'self'; font-src 'self'; base-uri 'none'; \
      form-action 'none'; frame-ancestors 'none'";
 
-/// Bytes of a file's hash in its entity tag.
+/// Number of bytes of a file's hash in its entity tag.
 const TAG_BYTES: usize = 16;
 
-/// `/docs/book/` and everything below it.
+/// Returns the router of `/docs/book/` and all paths below it.
 pub fn book(state: &AppState) -> Router {
     let secure = state.public_url().is_secure();
     Router::new()
@@ -54,8 +54,8 @@ async fn add_slash() -> Redirect {
     Redirect::permanent(ROOT)
 }
 
-/// A file of the book. A new version of the service may change it, so browsers ask each time
-/// whether their copy is current.
+/// Serves a file of the book. A new version of the service may change the file, so browsers ask
+/// each time whether their copy is current.
 #[tracing::instrument(level = "debug", skip_all)]
 async fn get_file(uri: Uri, headers: HeaderMap) -> Result<Response, Problem> {
     let path = uri.path().strip_prefix(ROOT).unwrap_or_default();
@@ -83,7 +83,7 @@ fn no_such_page() -> Problem {
 
 fn entity_tag(hash: &[u8; 32]) -> String {
     let digits = hash[..TAG_BYTES].iter().fold(String::new(), |mut text, byte| {
-        write!(text, "{byte:02x}").expect("a string takes all that is written");
+        write!(text, "{byte:02x}").expect("writing to a string cannot fail");
         text
     });
     format!("\"{digits}\"")
@@ -97,7 +97,7 @@ fn has_tag(headers: &HeaderMap, tag: &str) -> bool {
         .any(|listed| listed == "*" || listed.strip_prefix("W/").unwrap_or(listed) == tag)
 }
 
-/// `None`: the book serves no such files.
+/// Returns the media type of a file by its name, or `None` if the book does not serve such files.
 fn media_type(name: &str) -> Option<&'static str> {
     let (_, extension) = name.rsplit_once('.')?;
     Some(match extension {
@@ -127,7 +127,7 @@ mod tests {
     fn files_of_the_book_are_at_most_4_mib_and_have_media_types() {
         let mut bytes = 0;
         for name in Files::iter() {
-            let file = Files::get(&name).expect("a name that was listed has a file");
+            let file = Files::get(&name).expect("every listed name has a file");
             bytes += file.data.len();
             assert!(media_type(&name).is_some(), "{name}");
         }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn only_the_tag_of_the_file_makes_a_copy_current() {
+    fn copy_is_current_only_with_the_tag_of_the_file() {
         let tag = entity_tag(&[0xab; 32]);
         assert_eq!(tag, "\"abababababababababababababababab\"");
         let is_current = |lists: &[&'static str]| {

@@ -67,7 +67,7 @@ impl Credential {
 }
 
 impl<L: CsvLines> CsvDownload<L> {
-    /// Sends the file. Its first line has the column names.
+    /// Sends the file. Its first line contains the column names.
     pub fn respond(self, file_name: &str, columns: &[&str]) -> Response {
         let names: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
         let first = Bytes::from(record(&names));
@@ -94,12 +94,12 @@ impl<L: CsvLines> CsvDownload<L> {
 
     /// Returns the next lines, or `None` at the end of the file.
     async fn next(&mut self) -> Result<Option<Bytes>, Broken> {
-        // The handler has returned, so the task no longer knows the tenant. Tenants take turns on
-        // the database connections.
+        // The handler has returned, so the task no longer knows the tenant. Database connections
+        // are assigned round-robin by tenant.
         let lines = of_request(Some(self.tenant.id), self.read()).await;
         let lines = lines.inspect_err(|broken| {
-            // The response has begun, so it can only be cut off. The log line of the request shows
-            // a success.
+            // The response has begun, so the service can only break the connection. The log line of
+            // the request shows a success.
             let tenant = self.tenant.slug.as_str();
             match broken {
                 Broken::CredentialOver => tracing::info!(tenant, "an export was cut off: {broken}"),

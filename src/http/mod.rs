@@ -1,8 +1,8 @@
 //! The HTTP interface, built on axum.
 //!
-//! [`transport`] has the listener and the code that serves every request. [`api`] has the
-//! resources, grouped by the credential that they require. [`routes`] has all routes, and
-//! [`router`](self::router()) has all layers. [`csv_download`] sends the files of the API and of
+//! [`transport`] contains the listener and the code that serves every request. [`api`] contains the
+//! resources, grouped by the credential that they require. [`routes`] lists all routes, and
+//! [`router`](self::router()) adds all layers. [`csv_download`] sends the files of the API and of
 //! the dashboard.
 
 mod api;

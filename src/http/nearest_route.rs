@@ -18,10 +18,10 @@ use crate::{
 /// Maximum length of a path that is compared with the routes, in bytes.
 const MAX_PATH_BYTES: usize = 256;
 
-/// What a superfluous or missing first segment counts, in edits.
+/// The edit distance of a superfluous or missing first segment.
 const FIRST_SEGMENT: usize = 1;
 
-/// Compared with the paths of unknown requests.
+/// The routes that are compared with unknown paths.
 static ROUTES: LazyLock<Vec<Route>> = LazyLock::new(all_routes);
 
 /// A route that a client may have meant.
@@ -30,7 +30,7 @@ struct Route {
     method: &'static str,
     path: String,
     segments: Vec<String>,
-    /// Whether it is a route of the documentation, which can be off.
+    /// Whether the route belongs to the documentation, which can be turned off.
     of_docs: bool,
 }
 
@@ -46,7 +46,8 @@ pub async fn no_such_path(State(state): State<AppState>, method: Method, uri: Ur
     Problem::new(ProblemCode::NotFound, format!("The service has no such path.{meant}{list}"))
 }
 
-/// The route that has the fewest edits to the path. Of several, one with the method of the request.
+/// Returns the route with the smallest edit distance to the path. Among equally near routes,
+/// prefers one with the method of the request.
 fn nearest(method: &Method, path: &str, docs: bool) -> Option<&'static Route> {
     if path.len() > MAX_PATH_BYTES {
         return None;
@@ -61,8 +62,8 @@ fn nearest(method: &Method, path: &str, docs: bool) -> Option<&'static Route> {
         .map(|(_, route)| route)
 }
 
-/// A slash at the end makes no segment. An empty segment within the path is one: an id that is
-/// missing.
+/// Splits a path into segments. Ignores a trailing slash. Keeps an empty segment inside the path,
+/// because it stands for a missing id.
 fn segments(path: &str) -> impl Iterator<Item = &str> {
     let path = path.strip_prefix('/').unwrap_or(path);
     path.strip_suffix('/').unwrap_or(path).split('/')
@@ -74,9 +75,9 @@ impl Route {
         Self { method, path: path.to_owned(), segments, of_docs }
     }
 
-    /// How many edits make the path one of this route; `None`: it does not resemble the route. The
-    /// client may have left out the first segment, which is `v1`, or put one before it, such as
-    /// `api`.
+    /// Returns the edit distance between the path and this route, or `None` if the path does not
+    /// resemble the route. The client may have omitted the first segment, `v1`, or added a segment
+    /// before it, such as `api`.
     fn edits(&self, given: &[&str]) -> Option<usize> {
         let shifted = |segments, given| edits(segments, given).map(|edits| edits + FIRST_SEGMENT);
         let whole = edits(&self.segments, given);
@@ -86,7 +87,8 @@ impl Route {
     }
 }
 
-/// The edits of all segments. A parameter of the route matches any segment.
+/// Returns the sum of the edit distances of all segments. A parameter of the route matches any
+/// segment.
 fn edits(segments: &[String], given: &[&str]) -> Option<usize> {
     if segments.len() != given.len() || given.is_empty() {
         return None;
@@ -98,7 +100,7 @@ fn edits(segments: &[String], given: &[&str]) -> Option<usize> {
     segments.iter().zip(given).map(of_segment).sum()
 }
 
-/// The routes of the OpenAPI document, and the pages that a person may look for.
+/// Returns the routes of the OpenAPI document, and the pages that a person may look for.
 fn all_routes() -> Vec<Route> {
     let document = openapi::document();
     let mut routes = Vec::new();
@@ -126,13 +128,13 @@ fn methods(item: &PathItem) -> impl Iterator<Item = &'static str> {
 mod tests {
     use super::*;
 
-    /// The nearest route, with its method.
+    /// Returns the nearest route with its method.
     fn route(method: Method, path: &str) -> Option<String> {
         nearest(&method, path, true).map(|route| format!("{} {}", route.method, route.path))
     }
 
     #[test]
-    fn misspelled_path_has_the_nearest_route() {
+    fn nearest_route_of_a_misspelled_path_is_found() {
         for (path, expected) in [
             ("/v1/mee", "GET /v1/me"),
             ("/v1/me/", "GET /v1/me"),
@@ -154,14 +156,14 @@ mod tests {
     }
 
     #[test]
-    fn path_without_an_id_has_the_route_that_takes_the_id() {
+    fn nearest_route_of_a_path_without_its_id_is_the_route_with_the_id() {
         let path = "/v1/accounts/42/keys//revoke";
         let expected = "POST /v1/accounts/{account}/keys/{key_id}/revoke";
         assert_eq!(route(Method::POST, path).as_deref(), Some(expected));
     }
 
     #[test]
-    fn of_several_nearest_routes_the_one_with_the_method_is_named() {
+    fn among_equally_near_routes_the_one_with_the_requested_method_is_named() {
         for (method, expected) in [
             (Method::GET, "GET /v1/accounts/{account}"),
             (Method::HEAD, "GET /v1/accounts/{account}"),
@@ -175,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn path_that_resembles_no_route_has_none() {
+    fn unrelated_path_has_no_nearest_route() {
         for path in ["/v1", "/v1/", "/nothing/here", "/v1/orders", "/v1/accounts/42/x/y"] {
             assert_eq!(route(Method::GET, path), None, "{path}");
         }
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn without_the_documentation_none_of_its_routes_is_the_nearest() {
+    fn routes_of_the_documentation_are_not_named_while_it_is_off() {
         assert!(nearest(&Method::GET, "/doc", true).is_some());
         assert_eq!(nearest(&Method::GET, "/doc", false), None);
     }

@@ -168,8 +168,8 @@ fn authorize_by_any_method() -> UtoipaMethodRouter<AppState> {
 }
 
 impl Guard {
-    /// What the document says about the guard: the credential, and the scope or the permission that
-    /// it needs. OpenAPI calls these roles. `None`: no credential.
+    /// Returns the guard's entry in the document: the credential, and the required scope or
+    /// permission, which OpenAPI calls a role. `None` means that no credential is required.
     fn requirement(&self) -> Option<SecurityRequirement> {
         match self {
             Self::Open => None,

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{state::AppState, web::accept::prefers_html};
 
-/// The route `/`. `page` answers browsers.
+/// Returns the router of `/`. `page` answers browsers.
 pub fn start(state: &AppState, page: Router) -> Router {
     Router::new()
         .route("/", get(service::describe))

@@ -40,7 +40,7 @@ pub struct Observer {
     /// Counts the use of API keys. `None` if no route takes an API key.
     state: Option<AppState>,
     refusals: Arc<RefusalLog>,
-    /// The address of the pages about problems. `None`: the service has no documentation.
+    /// The URL of the pages about problems. `None` if the service does not serve its documentation.
     error_pages: Option<Arc<str>>,
 }
 
@@ -69,9 +69,9 @@ pub async fn observe(observer: State<Observer>, request: Request, next: Next) ->
     response
 }
 
-/// Gives the request an id, and adds the id to the response's header and to a problem's body, which
-/// also gets the address of the page about its code. Logs and counts the request. The log has the
-/// matched route, but never a header, query, body or path.
+/// Gives the request an id. Adds the id to the response's header. If the response is a problem,
+/// adds the id and the address of the page about its code to the body. Logs and counts the request.
+/// The log line contains the matched route, but never a header, query, body or path.
 async fn observe_request(
     State(Observer { limits, state, refusals, error_pages }): State<Observer>,
     mut request: Request,
@@ -106,7 +106,7 @@ async fn observe_request(
     line.count(&response);
     line.log(&response, line.took >= limits.slow_request, &refusals);
     if let (Some(principal), Some(state)) = (principal, state) {
-        // A problem without a decision of the gate occurred after the key had passed.
+        // A problem without a decision of the gate occurred after the gate had accepted the key.
         let decision = decision(&response).unwrap_or(GateDecision::Passed);
         if let Some(outcome) = decision.usage() {
             state.usage.record(principal, outcome);

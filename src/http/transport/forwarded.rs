@@ -9,7 +9,7 @@ use std::{
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-/// Maximum number of entries to read. No real request passes more proxies than this.
+/// Maximum number of entries to read. No real request goes through more proxies than this.
 const MAX_ENTRIES: usize = 32;
 
 /// The proxies that are trusted to name the client. Empty by default.

@@ -158,14 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn refusals_after_the_tenth_are_summed_up_when_the_minute_is_over() {
+    fn refusals_after_the_tenth_are_summarized_after_the_minute() {
         let log = RefusalLog::default();
         assert_eq!(lines(&log, 25, "malformed", "192.0.2.1", START), 10);
         let end = START + PERIOD;
         assert!(log.take(Some(end - Duration::from_millis(1))).is_empty());
         assert_eq!(lines(&log, 5, "malformed", "192.0.2.1", end), 0, "not summed up yet");
         assert_eq!(log.take(Some(end)), [sum("malformed", Some("192.0.2.1"), 20)]);
-        // The next minute has lines again, and no sum without further refusals.
+        // In the next minute, refusals are logged again. Without refusals beyond the tenth, there
+        // is no summary.
         assert_eq!(lines(&log, 10, "malformed", "192.0.2.1", end), 10);
         assert!(log.take(Some(end + PERIOD)).is_empty());
         assert!(log.lock().is_empty());
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_counts_is_bounded_and_further_clients_are_counted_together() {
+    fn clients_beyond_the_maximum_number_of_counts_are_counted_together() {
         let log = RefusalLog::default();
         for number in 0..u32::try_from(MAX_COUNTED).expect("a small number") {
             let address = IpAddr::V4((0x0a00_0000 + number).into());
@@ -206,7 +207,7 @@ mod tests {
             .sum();
         assert_eq!(later, MAX_LINES);
         assert_eq!(log.lock().len(), MAX_COUNTED + 1);
-        // A client that was counted separately before the limit still is.
+        // A client that was counted separately before the limit was reached still is.
         assert_eq!(lines(&log, 10, "malformed", "10.0.0.0", START), 9);
         let sums = log.take(None);
         assert!(sums.contains(&sum("others", None, 5000 - MAX_LINES)), "{sums:?}");

@@ -1,4 +1,4 @@
-//! A request body that the connection can read to its end after the handler has responded.
+//! A request body whose rest the connection can read after the handler has responded.
 //!
 //! A server that closes a connection before it has read the body resets the connection. The client
 //! may then lose the response, and a proxy may treat the node as failed.

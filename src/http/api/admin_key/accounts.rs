@@ -50,7 +50,7 @@ impl Account {
     }
 }
 
-/// An empty object. The path has the id of the account.
+/// An empty object. The path contains the id of the account.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PutAccountRequest {}
@@ -117,8 +117,8 @@ pub async fn get(
 
 /// Suspend or activate an account
 ///
-/// All keys of a suspended account are refused. Suspending an account also ends its dashboard
-/// sessions, and invalidates its unused dashboard links.
+/// Tollgate refuses all keys of a suspended account. Suspending an account also ends its dashboard
+/// sessions and invalidates its unused dashboard links.
 #[utoipa::path(patch, path = "/v1/accounts/{account}", operation_id = "patchAccount",
     tag = "accounts",
     params(AccountPath),

@@ -42,10 +42,10 @@ use crate::{
     store,
 };
 
-/// A new API key with its text. No other response contains the text.
+/// A new API key with its plaintext. No other response contains the plaintext.
 #[derive(Serialize, ToSchema)]
 pub struct NewKey {
-    /// The text of the key. Store it now, because no other response contains it.
+    /// The key's plaintext. Store it now, because no other response contains it.
     #[schema(example = "ta_aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe")]
     key: String,
     #[serde(flatten)]
@@ -58,7 +58,8 @@ pub type ApiKeyList = List<ApiKey>;
 type ApiKeyPage = Page<16>;
 
 impl NewKey {
-    /// Builds the response to a creation or a rotation. No other response contains a key's text.
+    /// Builds the response to a creation or a rotation. No other response contains a key's
+    /// plaintext.
     fn respond(text: &KeyText, api_key: store::ApiKey, currency: &Currency) -> Response {
         let api_key = ApiKey::new(api_key, currency);
         let body = Self { key: text.expose().to_owned(), api_key };
@@ -193,7 +194,7 @@ impl RotateKeyRequest {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct KeyQuery {
-    /// Only keys with this status.
+    /// Returns only keys with this status.
     #[param(required = false, default = KeyStatusFilter::default)]
     status: KeyStatusFilter,
 }
@@ -213,13 +214,13 @@ fn expires_at(now: Timestamp) -> impl FnOnce(Value) -> Result<Expiry, Wrong> {
 
 /// Create an API key
 ///
-/// Only this response contains the key's text.
+/// Only this response contains the key's plaintext.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys", operation_id = "createKey",
     tag = "keys",
     params(AccountPath),
     request_body = CreateKeyRequest,
     responses(
-        (status = 201, description = "The key and its text.", body = NewKey),
+        (status = 201, description = "The key and its plaintext.", body = NewKey),
         KeyLimitReached, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account)))]
 pub async fn create(
@@ -323,14 +324,14 @@ pub async fn revoke(
 
 /// Rotate an API key
 ///
-/// Creates a new key with the same settings. Only this response contains the new key's text. The
-/// old key expires when the grace period ends. The holds of the old key stay open, and the new key
-/// can capture them.
+/// Creates a new key with the same settings. Only this response contains the new key's plaintext.
+/// The old key expires when the grace period ends. The holds of the old key stay open, and the new
+/// key can capture them.
 #[utoipa::path(post, path = "/v1/accounts/{account}/keys/{key_id}/rotate", operation_id = "rotateKey",
     tag = "keys",
     params(KeyPath),
     request_body = Option<RotateKeyRequest>,
-    responses((status = 201, description = "The new key and its text.", body = NewKey),
+    responses((status = 201, description = "The new key and its plaintext.", body = NewKey),
         KeyNotChangeable, AnyRoute, WithAdminKey, WithBody, WithTarget))]
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %admin.tenant.slug, account_id = %admin.tenant.account_id(&account), %key_id))]
 pub async fn rotate(

@@ -84,9 +84,9 @@ impl From<store::AuditEvent> for AuditEvent {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AuditQuery {
-    /// Only events that concern this account.
+    /// Returns only events that concern this account.
     account: Option<ExternalId>,
-    /// Only events that concern this API key.
+    /// Returns only events that concern this API key.
     key_id: Option<KeyId>,
 }
 

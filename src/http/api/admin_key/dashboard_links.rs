@@ -1,4 +1,4 @@
-//! Creates dashboard links, with which a platform sends its users to the dashboard.
+//! Creates dashboard links, which a platform's users open to enter the dashboard.
 
 use axum::{Json, extract::State, http::StatusCode};
 use serde::Serialize;
@@ -26,8 +26,9 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct DashboardLink {
     /// The link, which works once. Redirect the user's browser to it, or send it in a mail or a
-    /// chat. It opens a session without a question if the browser comes from one of the
-    /// `return_origins`. Otherwise a page asks first. Only this response contains the link.
+    /// chat. If the browser comes from one of the `return_origins`, the link opens a session
+    /// immediately. Otherwise a page first asks the user to confirm. Only this response contains
+    /// the link.
     #[schema(
         format = "uri",
         example = "https://keys.example.com/dashboard/enter?token=aBcDeFgHiJkLmNoPqRsTuVwXyZ0123456789_-aBcDe"
@@ -76,12 +77,13 @@ fn registered(url: &str, origins: &ReturnOrigins) -> Result<ReturnUrl, WrongRetu
 
 /// Create a dashboard link
 ///
-/// The link opens the dashboard of one account. It works once, until it expires. Redirect a
-/// logged-in user to the link from a page of one of the `return_origins`, or send it in a mail or a
-/// chat. A user who comes from another site must press a button before the session opens, so a mail
-/// scanner or a preview does not use the link. The permissions of this admin key decide the access
-/// of the session: `keys` gives access to keys and holds, `audit` to the balance, the statement,
-/// purchases and the log. The session ends when the admin key is revoked.
+/// The link opens the dashboard of one account. It works once, and only until it expires. Redirect
+/// a logged-in user to the link from a page of one of the `return_origins`, or send it in a mail or
+/// a chat. A user who comes from another site must press a button before the session opens, so a
+/// mail scanner or a chat preview does not use up the link. The permissions of this admin key
+/// determine the access of the session: `keys` gives access to keys and holds, `audit` gives access
+/// to the balance, the statement, purchases and the security log. The session ends when the admin
+/// key is revoked.
 #[utoipa::path(post, path = "/v1/dashboard-links", operation_id = "createDashboardLink",
     tag = "dashboard",
     request_body = CreateDashboardLinkRequest,

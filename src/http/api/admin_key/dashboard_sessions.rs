@@ -14,9 +14,9 @@ use crate::{
 
 /// End all dashboard sessions of an account
 ///
-/// Before the response, ends every session of the account on every node, including sessions of a
-/// wallet sign-in, and invalidates all unused dashboard links. A new link or a new sign-in opens a
-/// new session. Repeating the request has no further effect.
+/// Ends every session of the account on every node before it responds, including sessions that a
+/// wallet sign-in opened. Also invalidates all unused dashboard links. A new link or a new sign-in
+/// opens a new session. Repeating the request has no further effect.
 #[utoipa::path(delete, path = "/v1/accounts/{account}/dashboard-sessions",
     operation_id = "endDashboardSessions",
     tag = "dashboard",

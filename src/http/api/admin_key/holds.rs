@@ -24,9 +24,9 @@ use crate::{
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct AccountHoldQuery {
-    /// Only holds with this status.
+    /// Returns only holds with this status.
     status: Option<HoldStatus>,
-    /// Only holds that this API key created.
+    /// Returns only holds that this API key created.
     key_id: Option<KeyId>,
 }
 

@@ -46,8 +46,7 @@ pub struct LedgerEntry {
     /// The API key that made the purchase. `null` if the entry is not a purchase.
     #[schema(required = true)]
     key_id: Option<KeyId>,
-    /// The admin key that made the credit or refund. `null` if the entry was made without an admin
-    /// key.
+    /// The admin key that created the credit or refund. `null` if no admin key was used.
     #[schema(required = true)]
     admin_key_id: Option<AdminKeyId>,
     /// The reference of the purchase, credit or refund.
@@ -123,13 +122,13 @@ pub struct BalanceThen {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct EntryQuery {
-    /// Only entries at or after this time.
+    /// Returns only entries at or after this time.
     from: Option<Timestamp>,
-    /// Only entries before this time.
+    /// Returns only entries before this time.
     to: Option<Timestamp>,
-    /// Only purchases that this API key made.
+    /// Returns only purchases that this API key made.
     key_id: Option<KeyId>,
-    /// Only entries of this kind.
+    /// Returns only entries of this kind.
     kind: Option<EntryKind>,
     /// `desc` returns the newest entries first, `asc` the oldest.
     #[param(required = false, default = SortOrder::default)]
@@ -222,7 +221,7 @@ pub async fn list(
 
 /// Export an account's ledger entries as CSV
 ///
-/// The first line has the column names. If the service cannot finish the export, for example
+/// The first line contains the column names. If the service cannot finish the export, for example
 /// because the admin key was revoked, it breaks the connection, so that the client sees an
 /// incomplete transfer.
 #[utoipa::path(get, path = "/v1/accounts/{account}/ledger.csv",

@@ -19,7 +19,7 @@ use crate::{
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct PurchaseQuery {
-    /// Only purchases that this API key made.
+    /// Returns only purchases that this API key made.
     key_id: Option<KeyId>,
 }
 

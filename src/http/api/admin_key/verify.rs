@@ -45,7 +45,7 @@ use crate::{
 /// present only if its value is known.
 #[derive(Serialize, ToSchema)]
 pub struct VerifyResponse {
-    /// Whether the request that carried the key may pass.
+    /// Whether to accept the request that carried the key.
     valid: bool,
     code: VerificationCode,
     #[serde(flatten)]
@@ -113,7 +113,7 @@ pub struct ChargeRequest {
     /// Amount greater than zero, as a decimal string with at most as many decimals as the currency.
     amount: Amount,
     reference: Option<Reference>,
-    /// Same meaning as the header `Idempotency-Key` of a purchase.
+    /// Idempotency key of the purchase, as in the header `Idempotency-Key`.
     idempotency_key: IdempotencyKey,
 }
 
@@ -176,8 +176,8 @@ impl VerifiedKey {
 /// Verify an API key
 ///
 /// Verifies a key that a client presented. With `charge`, also makes a purchase with the key. The
-/// status is 200 even if the key is refused: `valid` and `code` have the result. A key of another
-/// tenant is `NOT_FOUND`.
+/// status is 200 even if the key is refused: `valid` and `code` contain the result. A key of
+/// another tenant is `NOT_FOUND`.
 #[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey",
     tag = "gate",
     request_body = VerifyRequest,
@@ -223,7 +223,7 @@ async fn answer(
         }
     };
     let decided = decide(state, tenant, &found, request, request_id).await;
-    // The key passed, even if the charge failed.
+    // The key was accepted, even if the charge failed.
     let decision =
         decided.as_ref().map_or(GateDecision::Passed, |(answer, _)| answer.code.decision());
     state.usage.record(&found, decision.usage().unwrap_or(UsageOutcome::Valid));

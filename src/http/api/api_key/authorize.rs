@@ -1,5 +1,5 @@
-//! Authorization for gateways. The status tells whether the request may pass, and headers name the
-//! key and its account.
+//! Authorization for gateways. The status says whether the gateway should forward the request.
+//! Headers identify the key and its account.
 
 use std::sync::Arc;
 
@@ -42,9 +42,9 @@ const HEADERS_OF_RESPONSE: usize = 16;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AuthorizePath {
-    /// Slug of the tenant whose API keys may pass.
+    /// Slug of the tenant whose API keys to accept.
     tenant: Slug,
-    /// Environment of the tenant whose API keys may pass.
+    /// Environment of the tenant whose API keys to accept.
     environment: Environment,
 }
 
@@ -80,7 +80,7 @@ impl AuthorizeQuery {
     }
 }
 
-/// The principal of a request that may pass. The path and the query are checked before the key, so
+/// The principal of an authorized request. The path and the query are checked before the key, so
 /// that a misconfigured gateway fails on its first request.
 pub struct Authorized(Principal);
 
@@ -114,7 +114,8 @@ impl FromRequestParts<AppState> for Authorized {
     tag = "gate",
     params(AuthorizePath, AuthorizeQuery),
     responses((status = 200,
-        description = "The request may pass. The headers name the key, its account and its scopes.",
+        description = "The request is authorized. Headers identify the key and its account, and \
+                       list the key's scopes.",
         headers(
             ("X-Tollgate-Tenant" = Slug), ("X-Tollgate-Environment" = Environment),
             ("X-Tollgate-Account" = ExternalId), ("X-Tollgate-Key-Id" = KeyId),
@@ -139,11 +140,12 @@ pub async fn refuse_tunnel() -> impl IntoResponse {
     (allowed, problem::no_such_method().await)
 }
 
-/// The response for a path without a tenant. Without one, a key of any tenant would pass.
+/// The response for a path without a tenant. Without a tenant, Tollgate would accept a key of any
+/// tenant.
 pub async fn without_tenant() -> Problem {
     Problem::new(
         ProblemCode::NotFound,
-        "The path must name the tenant whose keys may pass. Call \
+        "The path must name the tenant whose keys to accept. Call \
          /v1/authorize/{tenant}/{environment} instead.",
     )
 }

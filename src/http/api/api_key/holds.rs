@@ -41,8 +41,8 @@ pub struct CreateHoldRequest {
     amount: Amount,
     /// Seconds until the hold expires.
     expires_in: Option<HoldSeconds>,
-    /// The client's own id for the hold, such as an order number. The purchase of a capture gets
-    /// the same reference.
+    /// The client's own id for the hold, such as an order number. When the hold is captured, the
+    /// purchase gets the same reference.
     reference: Option<Reference>,
 }
 
@@ -79,7 +79,7 @@ impl CaptureHoldRequest {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct HoldQuery {
-    /// Only holds with this status.
+    /// Returns only holds with this status.
     status: Option<HoldStatus>,
 }
 

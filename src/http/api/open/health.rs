@@ -39,9 +39,9 @@ pub async fn livez() -> Json<Health> {
 
 /// Check readiness
 ///
-/// Answers 200 if the node holds its lease and every kind of database connection leads to the
-/// server that granted the lease. Without a lease, the node refuses every key. Otherwise answers
-/// 503 with the reason in `detail`.
+/// Answers 200 if the node holds its lease and every kind of database connection reaches the server
+/// that granted the lease. Without a lease, the node refuses every key. Otherwise answers 503 with
+/// the reason in `detail`.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness",
     tag = "service",
     responses((status = 200, description = "The service can answer requests.", body = Health),
@@ -50,7 +50,9 @@ pub async fn livez() -> Json<Health> {
 pub async fn readyz(State(state): State<AppState>) -> Result<Json<Health>, Problem> {
     state.store.check_ready().await.map_err(|reason| {
         let detail = match &reason {
-            NotReady::NoLease => "The node has no lease, so no key passes. Try again later.".into(),
+            NotReady::NoLease => "The node has no lease, so it accepts no key. Try again \
+                                  later."
+                .into(),
             other => format!("The node is not ready: {other}. Try again later."),
         };
         Problem::unavailable(detail).because(chain(&reason))

@@ -1,4 +1,4 @@
-//! What the service is, and the addresses of its documentation, dashboard and health check.
+//! Describes the service, with the URLs of its documentation, dashboard and readiness check.
 
 use axum::{Extension, Json};
 use serde::Serialize;
@@ -9,7 +9,7 @@ use crate::{
     http::api::shared::problems::{AnyRoute, OpenRoute},
 };
 
-/// The service and its addresses.
+/// The service and its URLs.
 #[derive(Clone, Serialize, ToSchema)]
 pub struct Service {
     /// Always `tollgate`.
@@ -18,22 +18,23 @@ pub struct Service {
     /// The version of the service and of this API.
     #[schema(example = "0.1.0")]
     version: String,
-    /// The documentation, for people. `null`: this service does not serve it.
+    /// URL of the documentation. `null` if the service does not serve its documentation.
     #[schema(required = true, format = "uri", example = "https://keys.example.com/docs/book/")]
     documentation_url: Option<String>,
-    /// The OpenAPI document of this API. `null`: this service does not serve it.
+    /// URL of the OpenAPI document of this API. `null` if the service does not serve its
+    /// documentation.
     #[schema(required = true, format = "uri", example = "https://keys.example.com/openapi.json")]
     openapi_url: Option<String>,
-    /// The dashboard of an account's owner.
+    /// URL of the dashboard for account owners.
     #[schema(format = "uri", example = "https://keys.example.com/dashboard")]
     dashboard_url: String,
-    /// Says whether the service can answer requests.
+    /// URL of the readiness check, which says whether the service can answer requests.
     #[schema(format = "uri", example = "https://keys.example.com/readyz")]
     health_url: String,
 }
 
 impl Service {
-    /// The service at this URL. `docs`: it serves its documentation.
+    /// Describes the service at this URL. `docs` says whether the service serves its documentation.
     pub fn at(public_url: &WebOrigin, docs: bool) -> Self {
         let url = |path: &str| format!("{public_url}{path}");
         Self {
@@ -49,10 +50,11 @@ impl Service {
 
 /// Describe the service
 ///
-/// A browser, whose `Accept` prefers `text/html` to `application/json`, gets a page instead.
+/// A client whose `Accept` header prefers `text/html` to `application/json`, such as a browser,
+/// gets an HTML page instead.
 #[utoipa::path(get, path = "/", operation_id = "getService",
     tag = "service", security(),
-    responses((status = 200, description = "The service and its addresses.", body = Service),
+    responses((status = 200, description = "The service and its URLs.", body = Service),
         AnyRoute, OpenRoute))]
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn describe(Extension(service): Extension<Service>) -> Json<Service> {

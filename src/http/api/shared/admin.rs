@@ -72,7 +72,7 @@ text_enum! {
     enum AdminKeyDenial {
         /// The text does not have the form of an admin key.
         Malformed = "malformed_admin_key",
-        /// No admin key has this text.
+        /// There is no such admin key.
         NotFound = "not_found",
         /// The admin key is revoked.
         Revoked = "revoked",

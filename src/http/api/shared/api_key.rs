@@ -16,7 +16,7 @@ use crate::{
     store,
 };
 
-/// An API key, without its text.
+/// An API key, without its plaintext.
 #[derive(Serialize, ToSchema)]
 pub struct ApiKey {
     id: KeyId,
@@ -29,12 +29,12 @@ pub struct ApiKey {
     /// `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
-    /// A disabled key is refused. It counts toward the account's maximum number of keys, and can be
-    /// enabled again.
+    /// Tollgate refuses a disabled key. The key counts toward the account's maximum number of keys,
+    /// and can be enabled again.
     enabled: bool,
     status: KeyStatus,
     created_at: Timestamp,
-    /// Time of the last accepted request with the key, to the minute. Updated with a delay of some
+    /// Time of the last accepted request with the key, to the minute. Updated with a delay of a few
     /// seconds. `null` if the key was never used.
     #[schema(required = true)]
     last_used_at: Option<Timestamp>,

@@ -23,8 +23,8 @@ use crate::{
     store::{StoreError, set_tenant},
 };
 
-/// Finds the tenant of the principal's key. From here on, the request takes that tenant's turns on
-/// the database connections.
+/// Finds the tenant of the principal's key. From here on, the request waits in that tenant's queue
+/// for database connections.
 pub async fn tenant_of(state: &AppState, principal: &Principal) -> Result<Arc<Tenant>, Problem> {
     let tenant = state.store.find_tenant(&principal.tenant, principal.environment).await?;
     set_tenant(tenant.id);

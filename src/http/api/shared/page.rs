@@ -137,8 +137,8 @@ impl<const N: usize> Page<N> {
     }
 
     /// Builds the page from the fetched items. The page ends before the item that would make its
-    /// body longer than [`PAGE_BYTES`]. It always has the first item, so that a client can get past
-    /// a large item.
+    /// body longer than [`PAGE_BYTES`]. It always contains the first item, so that a client can get
+    /// past a large item.
     pub fn respond<I, T: Serialize>(
         self,
         items: Vec<I>,
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn page_has_its_items_and_a_cursor_if_more_follow() {
+    fn page_contains_its_items_and_a_cursor_if_more_follow() {
         assert_eq!(page_body(2, &[]), br#"{"data":[],"next_cursor":null}"#);
         assert_eq!(page_body(2, &[1, 2]), br#"{"data":["x","xx"],"next_cursor":null}"#);
         let cursor = encode(1_u64.to_be_bytes(), LIST);
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn absent_filter_has_a_text_that_no_value_has() {
+    fn absent_filter_differs_from_every_value() {
         assert_eq!(filter_text("status", Some(&"open")), "status=open");
         assert_eq!(filter_text("status", Some(&"")), "status=");
         assert_eq!(filter_text("status", None::<&String>), "status");

@@ -90,7 +90,7 @@ responses! {
     TOO_MANY_IN_FLIGHT: "TooManyInFlight", [TooManyInFlight],
         "The API key has the maximum number of requests in flight. Wait for a response.";
     INTERNAL_ERROR: "InternalError", [InternalError],
-        "The service failed to process the request. Its log has the cause, under the request id.";
+        "The service failed to process the request. Its log contains the cause and the request id.";
     UNAVAILABLE: "Unavailable", [Unavailable],
         "The service cannot answer now, for example because it cannot reach its database. Retry \
          later.";

@@ -55,7 +55,7 @@ impl IntoParams for RequiredIdempotencyKey {
 
 fn parameter(required: Required) -> Parameter {
     let max_length = IdempotencyKey::MAX_LENGTH;
-    // The header may have two quotes around the key.
+    // The header may contain quotes around the key.
     let schema = ObjectBuilder::new()
         .schema_type(Type::String)
         .min_length(Some(1))
