@@ -1,4 +1,4 @@
-//! Reads the keys of the visitor's account, and how many the account may have, for several pages.
+//! Reads the keys of the visitor's account and their maximum number, for several pages.
 
 use super::session::Visitor;
 use crate::{
@@ -7,27 +7,28 @@ use crate::{
     store::{ApiKey, StoreError},
 };
 
-/// Maximum number of live keys of an account: the highest cap, and as many in their grace period.
+/// Maximum number of live keys of an account: the highest cap, and the same number of keys in their
+/// grace period.
 const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
 
 /// Maximum number of keys that other pages show by name. Older keys appear with their ids.
 const NAMED: i64 = 200;
 
-/// Returns all live keys, newest first. The tenant's cap bounds their number, and as many rotated
-/// keys may be in a grace period.
+/// Returns all live keys, newest first. The tenant's cap limits their number. As many rotated keys
+/// may be in a grace period.
 pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, live) = (visitor.tenant(), visitor.account(), KeyStatusFilter::Live);
     state.store().list_api_keys(tenant, account, live, None, MAX_LISTED).await
 }
 
-/// Returns up to 2,000 keys, newest first, including dead keys.
+/// Returns up to 2,000 keys, newest first, including revoked and expired keys.
 pub async fn newest_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyStatusFilter::All);
     state.store().list_api_keys(tenant, account, all, None, MAX_LISTED).await
 }
 
-/// Returns the newest keys, including dead keys, for pages that show names or offer a choice of
-/// keys.
+/// Returns the newest keys, including revoked and expired keys, for pages that show names or offer
+/// a choice of keys.
 pub async fn named_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, all) = (visitor.tenant(), visitor.account(), KeyStatusFilter::All);
     state.store().list_api_keys(tenant, account, all, None, NAMED).await

@@ -1,5 +1,5 @@
-//! The style sheet, the script and the icon. The binary contains them. The path of each contains
-//! the hash of its content, so that a browser requests it only once.
+//! The style sheet, the scripts and the icon, which the binary contains. The path of each file
+//! contains the hash of its content, so that a browser requests it only once.
 
 use std::{collections::BTreeMap, fmt::Write as _, sync::LazyLock};
 

@@ -1,4 +1,4 @@
-//! Changes the name, the scopes, the expiry or the spend limit of a key. The key's text stays the
+//! Changes the name, the scopes, the expiry or the spend limit of a key. The key itself stays the
 //! same.
 
 use axum::{extract::State, http::StatusCode, response::Response};

@@ -1,5 +1,5 @@
-//! A compromised key: the form revokes it, creates a replacement if the owner wants one, and lists
-//! the purchases that were made with it.
+//! Handles a compromised key. The form revokes the key, creates a replacement if the owner requests
+//! one, and lists the purchases that were made with the key.
 
 use std::error::Error;
 
@@ -97,7 +97,8 @@ async fn revoke_and_replace(
     single_use: &SessionToken,
     since: Option<Timestamp>,
 ) -> Result<CompromisedDonePage, StoreError> {
-    // The revoke comes first, on every submission: it does not change a dead key.
+    // The revocation comes first, on every submission. It does not change a key that is already
+    // revoked or expired.
     let reason = Reason::parse(REASON).expect("the constant is a valid reason");
     visitor.handle(state).revoke_compromised_api_key(key.id, &reason).await?;
     let since_text = form.text("since");
@@ -145,9 +146,8 @@ impl Replacement {
     }
 }
 
-/// Creates a replacement for a key that is already revoked. Most failures are a part of the page
-/// that confirms the revoke. Only a spent form, an ended session and an unavailable database are
-/// errors.
+/// Creates a replacement for a key that is already revoked. The page that confirms the revocation
+/// shows most failures. Only a spent form, an ended session and an unavailable database are errors.
 ///
 /// The new key is enabled even if the old key was disabled, because the owner requested it for use
 /// and nobody else has it. The form announces this.
@@ -203,7 +203,7 @@ enum Obstacle {
         link: Link,
         enabled: bool,
     },
-    /// Other keys have reached the cap, and a revoke of this key does not lower their number.
+    /// Other keys have reached the cap, and revoking this key does not lower their number.
     Full {
         max_keys: usize,
     },
@@ -243,7 +243,7 @@ impl From<String> for NotReplaced {
     }
 }
 
-/// Returns the obstacle that is known before the revoke. Without one, the form offers a
+/// Returns the obstacle that is known before the revocation. Without an obstacle, the form offers a
 /// replacement.
 async fn obstacle(
     state: &AppState,
@@ -258,12 +258,12 @@ async fn obstacle(
         return Ok(Some(Obstacle::successor(&successor)));
     }
     let max_keys = cap(visitor);
-    // A key that counts toward the cap no longer counts after its revoke.
+    // A key that counts toward the cap no longer counts after its revocation.
     let full = !is_in_use(key) && count_toward_cap(&live_keys(state, visitor).await?) >= max_keys;
     Ok(full.then_some(Obstacle::Full { max_keys }))
 }
 
-/// Returns the newest successor of a rotated key. It may be dead.
+/// Returns the newest successor of a rotated key. It may be revoked or expired.
 async fn successor(
     state: &AppState,
     visitor: &Visitor,
@@ -285,9 +285,10 @@ fn is_in_use(key: &ApiKey) -> bool {
     key.status == KeyStatus::Live && key.rotated_to.is_none()
 }
 
-/// Returns the settings of the replacement: those of the old key, but enabled. If the expiry has
-/// passed, the replacement gets the same lifetime. The expiry of a rotated key is the end of its
-/// grace period, so the original expiry is that of its successor.
+/// Returns the settings of the replacement, which equal the settings of the old key, except that
+/// the replacement is enabled. If the expiry has passed, the replacement gets the same lifetime. A
+/// rotated key expires at the end of its grace period, so the original expiry comes from its
+/// successor.
 fn like(old: &ApiKey, successor: Option<&ApiKey>, now: Timestamp) -> Result<KeySettings, String> {
     let lived = successor.unwrap_or(old);
     let expiry = match lived.settings.expires_at {

@@ -44,8 +44,8 @@ use crate::{
 const KEYS: &str = "/dashboard/keys";
 const SIGNED_OUT: &str = "/dashboard/signed-out";
 
-/// `GET /dashboard`: leads to the first page that the session may open. Without a session, the list
-/// of keys says how to sign in.
+/// `GET /dashboard`: redirects to the first page that the session may open. Without a session, the
+/// list of keys says how to sign in.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn home(visitor: Result<Visitor, Failure>) -> Response {
     see_other(visitor.map_or(KEYS, |visitor| first_page(visitor.session().rights)))
@@ -166,7 +166,7 @@ fn is_followed_from(headers: &HeaderMap, origins: &ReturnOrigins) -> bool {
         && ["sec-purpose", "purpose", "x-moz"].iter().all(|name| !headers.contains_key(*name))
 }
 
-/// Responds with the page for a used or expired link. The page leads to the dashboard if the
+/// Responds with the page for a used or expired link. The page links to the dashboard if the
 /// browser has a session, or to the platform's own page if the link has expired and is not deleted
 /// yet.
 async fn show_dead_link(

@@ -37,13 +37,13 @@ impl Names {
         }
     }
 
-    /// Contains no names, so links show ids.
+    /// Returns an empty set of names, so links show ids.
     pub fn none(visitor: &Visitor) -> Self {
         Self::of(visitor, &[])
     }
 
-    /// Returns a link with the name or the shortened id. It leads to the page of the key, or to its
-    /// purchases if the session may not open that page.
+    /// Returns a link with the name or the shortened id. The link opens the page of the key, or the
+    /// key's purchases if the session may not open that page.
     pub fn link(&self, key_id: KeyId) -> Link {
         let name = self.names.get(&key_id).cloned();
         let label = name.unwrap_or_else(|| format::shortened(&key_id.to_string()));

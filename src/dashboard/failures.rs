@@ -100,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_of_a_problem_has_the_retry_after_of_the_problem() {
+    fn page_of_a_problem_keeps_its_retry_after_header() {
         let retry_after = |problem: Problem| {
             let response = page(Failure::Fault(problem), None);
             response.headers().get(header::RETRY_AFTER).cloned()

@@ -276,7 +276,7 @@ impl Usage {
 }
 
 /// Raises the number of calls in each step to at least the number of purchases. Each purchase is a
-/// call, but nodes write their counts of calls some seconds late.
+/// call, but nodes write their counts of calls a few seconds late.
 fn count_purchases_as_calls(
     hours: &mut [(Timestamp, OutcomeCounts)],
     days: &mut [(Timestamp, OutcomeCounts)],

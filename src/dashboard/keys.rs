@@ -142,7 +142,7 @@ impl KeySort {
 }
 
 /// Returns the frame of the list. If a redirect claims that a key was revoked, and the claim is
-/// true, the frame has the notice.
+/// true, the frame contains the notice.
 async fn list_frame(state: &AppState, visitor: &Visitor, query: &Form) -> Frame {
     if let Ok(key_id) = query.text("key").parse::<KeyId>() {
         let key = state.store().find_api_key(visitor.tenant(), visitor.account(), key_id).await;
@@ -192,7 +192,8 @@ fn row(visitor: &Visitor, key: &ApiKey, activity: Option<&KeyActivity>) -> KeyRo
     }
 }
 
-/// Returns the last use of a key. Nodes write uses some seconds late, so a newer purchase counts.
+/// Returns the last use of a key. Nodes write uses a few seconds late, so a newer purchase counts
+/// as a use.
 fn last_used(key: &ApiKey, activity: Option<&KeyActivity>) -> Option<Timestamp> {
     match activity {
         Some(activity) => activity.purchases.last_used(key.last_used_at),
@@ -252,8 +253,8 @@ async fn switch(
     }
 }
 
-/// `GET /dashboard/keys/{key_id}/revoke`: asks for confirmation. Redirects to the page of a dead
-/// key.
+/// `GET /dashboard/keys/{key_id}/revoke`: asks for confirmation. If the key is revoked or expired,
+/// redirects to its page.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account(), %key_id))]
 pub async fn ask_to_revoke(
     State(state): State<AppState>,

@@ -1,4 +1,4 @@
-//! Creates a key: the form, and the page that shows the key's text once.
+//! Creates a key: the form, and the page that shows the key's plaintext once.
 
 use axum::{extract::State, http::StatusCode, response::Response};
 
@@ -92,8 +92,8 @@ pub async fn create(
     }
 }
 
-/// Creates a key, unless this form has already created one. The text is not stored, so the caller
-/// must show it.
+/// Creates a key, unless this form has already created one. The plaintext is not stored, so the
+/// caller must show it.
 pub async fn make(
     state: &AppState,
     visitor: &Visitor,
@@ -106,7 +106,7 @@ pub async fn make(
     Ok((text, key))
 }
 
-/// Returns the view of a new key with its text.
+/// Returns the view of a new key with its plaintext.
 pub fn shown(state: &AppState, visitor: &Visitor, text: &KeyText, key: &ApiKey) -> NewKey {
     NewKey {
         head: key_head(key),
@@ -122,7 +122,7 @@ async fn again(
     form: &Form,
     status: StatusCode,
 ) -> Result<Response, Failure> {
-    // The form also works without the number of keys.
+    // If the number of keys is unknown, the form omits it.
     let live = live_keys(state, visitor).await.ok();
     let live_count = live.map(|live| count_toward_cap(&live));
     show_with(status, &create_page(visitor, form, live_count)?)

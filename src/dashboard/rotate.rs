@@ -75,7 +75,8 @@ pub async fn rotate(
     let claim = FormClaim { session: visitor.session().id, form: &single_use };
     match visitor.handle(&state).rotate_api_key_by_form(&claim, key_id, &text, grace).await {
         Ok(key) => {
-            // Computed and not read: no failure may prevent the page that shows the new key.
+            // The handler computes the end instead of reading it, because no failure may prevent
+            // the page that shows the new key.
             let end = end_of_grace(key.created_at, grace, old.settings.expires_at);
             show(&KeyShownPage {
                 frame: visitor.frame("Your new API key", Nav::Keys),

@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// Returns the routes under `/dashboard` with their layers. The layers that all requests of the
-/// service share, such as request id, bounds and log, surround them.
+/// service share, such as request ids, limits and the log, surround them.
 pub fn routes(state: &AppState) -> Router {
     let public_url = Arc::new(state.public_url().clone());
     let timeout = state.limits().request_timeout;

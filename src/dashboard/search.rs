@@ -117,7 +117,7 @@ fn to_i64(count: usize) -> i64 {
     i64::try_from(count).expect("pages are short")
 }
 
-/// A list that is in memory as a whole, cut into numbered pages.
+/// Divides a list that is completely in memory into numbered pages.
 pub struct Pages {
     pub number: usize,
     pub length: usize,
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn search_stops_after_its_bound_and_continues_there() {
+    fn search_stops_after_2000_items_and_continues_there() {
         let (found, next) = page(9_000, "7778", None);
         assert_eq!((found, next), (vec![7_778], Some(7_000)));
         let (found, next) = page(9_000, "7778", next);
@@ -238,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn numbered_pages_know_their_neighbours() {
+    fn numbered_page_has_a_previous_and_a_next_page() {
         let cut = |number: &str| {
             let pages = Pages::of(&Form::filled([("page", number.to_owned())]), 2);
             let mut items = vec![1, 2, 3, 4, 5];

@@ -42,8 +42,8 @@ use crate::{
     },
 };
 
-/// The rights that a route needs of a session. Every route that takes a [`Visitor`] states them in
-/// `routes.rs`. A route that does not state them fails for every session.
+/// The rights that a route requires. For every route that takes a [`Visitor`], `routes.rs` states
+/// the rights. Otherwise the route fails for every session.
 #[derive(Clone, Copy, Debug)]
 pub enum Needs {
     /// Any session.
@@ -92,7 +92,7 @@ impl Visitor {
         &self.session.account
     }
 
-    /// Whether a link leads to the account of this session.
+    /// Whether a link opens the account of this session.
     pub fn is_at(&self, target: &LinkTarget) -> bool {
         self.tenant().id == target.tenant.id && *self.account() == target.account
     }
@@ -256,7 +256,8 @@ impl SessionInFlight {
     }
 }
 
-/// Bounds a session's requests in flight. A request counts until the socket has its response.
+/// Limits a session's requests in flight. A request counts until its response has been handed to
+/// the socket.
 pub async fn bound(
     State(in_flight): State<InFlight>,
     mut request: Request,

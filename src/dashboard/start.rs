@@ -1,4 +1,4 @@
-//! The start page, which a browser shows at the address of the service.
+//! The start page, which a browser shows at the URL of the service.
 
 use axum::{Router, extract::State, middleware, response::Response, routing::get};
 use tower_http::catch_panic::CatchPanicLayer;

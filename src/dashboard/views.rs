@@ -72,7 +72,7 @@ pub fn limit_words(limit: SpendLimit, currency: &Currency) -> String {
     format!("{} {period}", format::amount(limit.amount.minor_units(), currency))
 }
 
-/// Returns a table of purchases. An empty table shows `empty`, and `next_url` leads to older
+/// Returns a table of purchases. An empty table shows `empty`, and `next_url` links to older
 /// purchases.
 pub fn purchase_table(
     purchases: Vec<(i64, Purchase)>,

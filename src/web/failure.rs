@@ -17,17 +17,17 @@ pub enum Failure {
     SignedOut,
     /// A form was submitted without a live session: 401 with the same text.
     SessionOver,
-    /// A link into the dashboard that was used or has expired: 410.
+    /// A dashboard link was used or has expired: 410.
     LinkDead,
-    /// A form that another site submitted: 403.
+    /// Another site submitted the form: 403.
     ForeignForm,
-    /// A form without a valid token of its page: 403.
+    /// The form does not contain a valid token of its page: 403.
     StaleForm,
-    /// A form that creates a key, submitted again after it created one: 409.
+    /// A form that already created a key was submitted again: 409.
     SentBefore,
     /// The link that opened the session does not include this page: 403.
     NotIncluded,
-    /// A change that the owner of a suspended account may not make: 403.
+    /// The account is suspended, and its owner may not make this change: 403.
     Suspended,
     /// The resource does not exist, or belongs to another account: 404.
     NotFound,
@@ -88,9 +88,9 @@ impl Failure {
             ),
             Self::SentBefore => (
                 "This form has already created a key",
-                "A form creates one key. The response to the first submission showed the key's \
-                 text, which cannot be shown again. If you did not see it, for example because \
-                 you double-clicked, rotate or revoke the key.",
+                "A form creates one key. The response to the first submission showed the key, \
+                 which cannot be shown again. If you did not see it, for example because you \
+                 double-clicked, rotate or revoke the key.",
             ),
             Self::NotIncluded => (
                 "Your link does not include this page",

@@ -47,7 +47,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn malformed_date_is_kept_in_a_text_input() {
+    fn malformed_date_is_shown_in_a_text_input() {
         for (value, expected) in [
             ("", "date"),
             ("2027-01-31", "date"),

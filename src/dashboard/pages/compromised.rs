@@ -45,7 +45,7 @@ pub struct CompromisedDonePage {
     pub new_key: Option<NewKey>,
     /// Why there is no new key, although the owner requested one.
     pub not_replaced: Option<NotReplaced>,
-    /// The beginning of the list. `None` if it has all purchases.
+    /// The beginning of the list. `None` if the list contains all purchases.
     pub since: Option<TimeView>,
     /// `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,

@@ -37,7 +37,7 @@ pub struct Figure {
     pub label: String,
 }
 
-/// A key without its text.
+/// A key without its plaintext.
 pub struct KeyView {
     pub head: KeyHead,
     pub access: Access,
@@ -70,7 +70,7 @@ pub struct Fact {
     pub text: String,
 }
 
-/// The time of a revoke and its reason.
+/// The time of a revocation and its reason.
 pub struct RevokedView {
     pub at: TimeView,
     pub reason: Option<String>,

@@ -1,4 +1,4 @@
-//! The page that shows the text of a new key, once.
+//! The page that shows the plaintext of a new key once.
 
 use askama::Template;
 
@@ -17,10 +17,10 @@ pub struct KeyShownPage {
     pub disabled: bool,
 }
 
-/// A key and its text.
+/// A key and its plaintext.
 pub struct NewKey {
     pub head: KeyHead,
-    /// The whole text of the key.
+    /// The plaintext of the key.
     pub text: String,
     /// The environment variable for the key: the slug in capitals and `_API_KEY`, such as
     /// `TRONAGG_API_KEY`.

@@ -16,13 +16,13 @@ pub struct KeyHead {
 /// The state of a key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum KeyState {
-    /// The key passes.
+    /// Tollgate accepts the key.
     Active,
-    /// The key is refused until its owner enables it.
+    /// Tollgate refuses the key until its owner enables it.
     Disabled,
-    /// The key is refused until the platform activates the account.
+    /// Tollgate refuses the key until the platform activates the account.
     Suspended,
-    /// The key passes until its grace period ends.
+    /// Tollgate accepts the key until its grace period ends.
     RotatedOut,
     Revoked,
     Expired,

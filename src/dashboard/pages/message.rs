@@ -5,7 +5,7 @@ use askama::Template;
 use super::frame::Frame;
 use crate::web::links::Link;
 
-/// The page for a failure, such as a dead link or a page that does not exist.
+/// The page for a failure, such as an expired link or a page that does not exist.
 #[derive(Template)]
 #[template(path = "dashboard/message.html")]
 pub struct MessagePage {
