@@ -53,9 +53,10 @@ class Cached:
         looked_up = self._bench.postgres.lookups(self._database) - self._before
         answers = sum(sample.answers_per_second for sample in side.samples) * self._bench.settings.seconds
         later = max(0, looked_up - warmed)
+        lookups = f"{later:,} lookup" if later == 1 else f"{later:,} lookups"
         if later > answers * UNCACHED_SHARE:
-            raise Broken(f"{side.label}: {later:,} lookups for {answers:,.0f} responses, so not all keys were cached")
-        side.notes.append(f"{pair}: {later:,} lookups in the database for {answers:,.0f} responses.")
+            raise Broken(f"{side.label}: {lookups} for {answers:,.0f} responses, so not all keys were cached")
+        side.notes.append(f"{pair}: {lookups} in the database for {answers:,.0f} responses.")
 
 
 def gate(bench, pair, workers):
