@@ -51,7 +51,7 @@ pub const METRICS: &[Metric] = &[
     Metric {
         name: "tollgate_http_request_seconds",
         kind: MetricKind::Histogram,
-        help: "Time from the headers of a request to its response",
+        help: "Time from the arrival of a request's headers to its response",
         labels: &[ROUTE, METHOD, STATUS],
     },
     Metric {

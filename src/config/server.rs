@@ -323,7 +323,9 @@ impl ServerArgs {
     fn lease(&self, reader: &mut Reader, default: Duration) -> Option<Duration> {
         let lease = reader.duration("TOLLGATE_LEASE", self.lease.as_deref(), default)?;
         if !LEASE_BOUNDS.contains(&lease) {
-            reader.errors.push(format!("TOLLGATE_LEASE is {lease:?}: it must be 100ms to 10s"));
+            reader
+                .errors
+                .push(format!("TOLLGATE_LEASE is {lease:?}: it must be from 100ms to 10s"));
             return None;
         }
         Some(lease)

@@ -51,7 +51,7 @@ pub async fn home(visitor: Result<Visitor, Failure>) -> Response {
     see_other(visitor.map_or(KEYS, |visitor| first_page(visitor.session().rights)))
 }
 
-/// `GET /dashboard/`
+/// `GET /dashboard/`: redirects to the path without the slash.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn home_with_slash() -> Response {
     see_other("/dashboard")
@@ -250,7 +250,7 @@ pub async fn signed_out(
     })
 }
 
-/// `POST /dashboard/logout`
+/// `POST /dashboard/logout`: ends the session.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn log_out(
     State(state): State<AppState>,
@@ -260,7 +260,7 @@ pub async fn log_out(
     say_goodbye(&state, &visitor)
 }
 
-/// `POST /dashboard/logout-everywhere`: every session of the account.
+/// `POST /dashboard/logout-everywhere`: ends every session of the account.
 #[tracing::instrument(level = "debug", skip_all, fields(tenant = %visitor.tenant().slug, account = %visitor.account()))]
 pub async fn log_out_everywhere(
     State(state): State<AppState>,

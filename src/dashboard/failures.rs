@@ -24,7 +24,7 @@ pub fn page(failure: Failure, request_id: Option<RequestId>) -> Response {
     let html = match &failure {
         Failure::SignedOut => return Redirect::to("/dashboard/signed-out").into_response(),
         Failure::SessionOver => {
-            // The signed-out page has the links to sign in.
+            // The signed-out page contains the links to sign in.
             let label = "View sign-in options".to_owned();
             let links = vec![Link { label, url: "/dashboard/signed-out".to_owned() }];
             SignedOutPage { frame: plain_frame("Signed out", Nav::Nowhere), links }.render()

@@ -59,7 +59,8 @@ fn needing(needs: Needs, in_flight: &InFlight, routes: Router<AppState>) -> Rout
     routes.route_layer(in_flight).route_layer(Extension(needs))
 }
 
-/// Sign-in and sign-out. Forms without a session are checked against the cookie of their page.
+/// Returns the routes for sign-in and sign-out. Forms without a session are checked against the
+/// cookie of their page.
 fn ways_in() -> Router<AppState> {
     Router::new()
         .route("/", get(entry::home))
@@ -73,8 +74,8 @@ fn ways_in() -> Router<AppState> {
         .route("/{tenant}/test/login/verify", post(sign_in::verify))
 }
 
-/// The balance, the purchases and the security log. Each handler takes a `Visitor` or a
-/// `Submission`, which require a session.
+/// Returns the routes for the balance, the purchases and the security log. Each handler takes a
+/// `Visitor` or a `Submission`, which require a session.
 fn account_pages() -> Router<AppState> {
     Router::new()
         .route("/balance", get(balance::get))
@@ -84,7 +85,8 @@ fn account_pages() -> Router<AppState> {
         .route("/keys/{key_id}/purchases.csv", get(purchases::export))
 }
 
-/// The keys and the holds of the account. Each handler requires a session here, too.
+/// Returns the routes for the keys and the holds of the account. Each handler requires a session
+/// here, too.
 fn key_pages() -> Router<AppState> {
     Router::new()
         .route("/keys", get(keys::list))
@@ -100,7 +102,8 @@ fn key_pages() -> Router<AppState> {
         .route("/keys/{key_id}/compromised", get(compromise::ask).post(compromise::revoke))
 }
 
-/// Files that browsers may cache, because they contain no data of an account.
+/// Returns the routes for files that browsers may cache, because they contain no data of an
+/// account.
 fn public_files() -> Router<AppState> {
     Router::new()
         .route("/assets/{hash}/{file}", get(assets::get))

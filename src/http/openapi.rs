@@ -38,7 +38,7 @@ fn skeleton() -> Document {
         .description(Some(
             "Multi-tenant API keys with a prepaid balance. Errors are problem details (RFC 9457); \
              the meaning of a `code` never changes. A minor version may add codes and other enum \
-             values. Every response has the header `X-Request-Id`.",
+             values. Every response contains the header `X-Request-Id`.",
         ))
         .license(Some(license))
         .build();

@@ -27,7 +27,7 @@ pub struct Step {
 #[derive(Template, Clone, PartialEq, Eq, Debug)]
 #[template(path = "web/chart.html")]
 pub struct Chart {
-    /// Unique on the page.
+    /// The id of the chart, unique on the page.
     pub id: &'static str,
     /// The measure and the period, such as "Calls by hour, last 24 hours".
     pub title: String,

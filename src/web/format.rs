@@ -140,7 +140,9 @@ fn view(at: Timestamp, words: String, day_only: bool, now: Option<Timestamp>) ->
 }
 
 fn write(at: Timestamp, format: &[BorrowedFormatItem<'_>]) -> String {
-    OffsetDateTime::from(at).format(format).expect("a UTC time has every component of the formats")
+    OffsetDateTime::from(at)
+        .format(format)
+        .expect("a UTC time contains every component of the formats")
 }
 
 #[cfg(test)]

@@ -66,7 +66,8 @@ pub fn set_page_headers(headers: &mut HeaderMap, policy: &'static str, secure: b
     }
 }
 
-/// Times out with a page, shortly before the layer around all requests would time out without one.
+/// Responds to a timeout with a page, shortly before the layer around all requests would respond
+/// without a page.
 pub async fn answer_in_time(
     State(request_timeout): State<Duration>,
     request: Request,

@@ -17,7 +17,7 @@ use crate::{
 #[template(path = "dashboard/balance.html")]
 pub struct BalancePage {
     pub frame: Frame,
-    /// Includes the currency, as all amounts of the page do.
+    /// The balance with its currency, which all amounts of the page include.
     pub balance: String,
     pub held: String,
     pub available: String,
@@ -42,7 +42,7 @@ pub struct StatementFilters {
     /// The first choice is empty, for all keys. The others are ids of keys.
     pub key: Vec<Choice>,
     pub key_error: Option<String>,
-    /// From [`kind_choices`].
+    /// The choices that [`kind_choices`] returns.
     pub kind: Vec<Choice>,
     pub kind_error: Option<String>,
     /// The search text for references and ids.
@@ -79,9 +79,10 @@ pub fn kind_word(kind: EntryKind) -> &'static str {
 
 pub struct EntryRow {
     pub at: TimeView,
-    /// From [`kind_word`].
+    /// The label that [`kind_word`] returns.
     pub kind: &'static str,
-    /// Signed: `+5 TRX`, `−1.5 TRX`; [`crate::web::format::signed_amount`].
+    /// The amount with its sign, such as `+5 TRX` or `−1.5 TRX`, from
+    /// [`crate::web::format::signed_amount`].
     pub amount: String,
     /// Whether the entry increases the balance.
     pub incoming: bool,

@@ -51,7 +51,7 @@ impl Frame {
         self.account.as_ref().map(|account| self.nav.entries(account.rights)).unwrap_or_default()
     }
 
-    /// Whether the page has the navigation: a sidebar, or tabs on a narrow screen.
+    /// Whether the page shows the navigation, which is a sidebar, or tabs on a narrow screen.
     pub fn has_sidebar(&self) -> bool {
         !self.nav_entries().is_empty()
     }

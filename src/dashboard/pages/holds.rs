@@ -43,7 +43,7 @@ pub struct HoldRow {
     pub id: String,
     pub placed: TimeView,
     pub expires: TimeView,
-    /// Includes the currency.
+    /// The amount with its currency.
     pub amount: String,
     pub reference: Option<String>,
     /// The key that placed the hold.

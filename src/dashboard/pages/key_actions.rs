@@ -28,7 +28,7 @@ pub struct RotatePage {
     pub key: KeyHead,
     /// The single-use token.
     pub form: String,
-    /// From [`grace_choices`].
+    /// The choices that [`grace_choices`] returns.
     pub grace: Vec<Choice>,
     pub grace_error: Option<String>,
 }

@@ -56,7 +56,7 @@ pub struct KeyView {
     pub rotated_from: Option<Link>,
     /// The key that replaced this key.
     pub rotated_to: Option<Link>,
-    /// The actions that the page offers. A dead key has none of them.
+    /// The actions that the page offers. It offers none of them for a revoked or expired key.
     pub can_change: bool,
     pub can_disable: bool,
     pub can_enable: bool,

@@ -29,7 +29,7 @@ pub struct KeyFormPage {
     /// The digest of the current settings in the form of an existing key.
     pub seen: Option<String>,
     pub fields: KeyFields,
-    /// Such as `TRX`.
+    /// The code of the currency, such as `TRX`.
     pub currency: String,
     /// The number of keys that count toward the cap, for "You have 3 of 5 keys". `None` if it is
     /// unknown, and in the form of an existing key.

@@ -6,7 +6,7 @@ pub struct KeyHead {
     /// `key_…`
     pub key_id: String,
     pub name: String,
-    /// Such as `ta_aBcD…_-ab`.
+    /// The hint, such as `ta_aBcD…_-ab`.
     pub hint: String,
     /// The URL of the key's page: `/dashboard/keys/key_…`. The URLs of its forms begin with this
     /// URL.

@@ -18,7 +18,7 @@ pub struct KeysPage {
     pub live_count: usize,
     /// The cap.
     pub max_keys: usize,
-    /// Newest first.
+    /// The keys, newest first.
     pub keys: Vec<KeyRow>,
     /// Whether the list includes revoked and expired keys.
     pub shows_all: bool,
@@ -66,15 +66,16 @@ pub struct KeyRow {
 
 /// The activity of a key in the last 24 hours: the current hour, and the 23 hours before it.
 pub struct KeyFigures {
-    /// Such as `1,204`.
+    /// The number of calls, such as `1,204`.
     pub calls: String,
-    /// Such as `3`. `None` if no call was refused.
+    /// The number of refused calls, such as `3`. `None` if no call was refused.
     pub refused: Option<String>,
-    /// Includes the currency: `1.5 TRX`. `None` if the session may not see purchases.
+    /// The spent amount with its currency, such as `1.5 TRX`. `None` if the session may not see
+    /// purchases.
     pub spent: Option<String>,
     /// Whether the amount omits some purchases, so that the page shows "at least" before it.
     pub truncated: bool,
-    /// Calls by hour.
+    /// The chart of calls by hour.
     pub activity: Sparkline,
 }
 

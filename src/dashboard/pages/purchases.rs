@@ -39,12 +39,12 @@ pub struct PurchaseRow {
     /// `pur_…`
     pub id: String,
     pub at: TimeView,
-    /// Includes the currency.
+    /// The amount with its currency.
     pub amount: String,
     /// The refunded amount with the currency. `None` if there is no refund.
     pub refunded: Option<String>,
     pub reference: Option<String>,
     pub description: Option<String>,
-    /// Includes the currency.
+    /// The balance with its currency.
     pub balance_after: String,
 }

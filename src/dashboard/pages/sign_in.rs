@@ -10,7 +10,7 @@ use crate::web::{fields::Field, format::TimeView, links::Link};
 #[template(path = "dashboard/sign_in.html")]
 pub struct SignInPage {
     pub frame: Frame,
-    /// The path that receives the address, which is that of this page.
+    /// The path that receives the address. It is the path of this page.
     pub action: String,
     /// The field `address`.
     pub address: Field,

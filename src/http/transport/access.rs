@@ -30,7 +30,7 @@ use crate::{
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The folder of the book that has a page for every problem code.
+/// The folder of the book that contains a page for every problem code.
 const ERROR_PAGES: &str = "/docs/book/reference/errors/";
 
 /// The state of [`observe`].
@@ -90,7 +90,8 @@ async fn observe_request(
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map_or("unmatched", MatchedPath::as_str);
 
-    // The log line of a request has its id anyway. The span adds it to events inside the request.
+    // The log line of a request contains its id anyway. The span adds it to events inside the
+    // request.
     let span = debug_span!("request", %request_id);
     let response = if request.extensions().get::<InReserve>().is_some() && !is_health(route) {
         no_room().into_response()
@@ -163,7 +164,7 @@ async fn name_request(
         .get(header::CONTENT_TYPE)
         .is_some_and(|media_type| media_type.as_bytes().starts_with(b"text/html"));
     let mut response = match response.extensions().get::<Problem>() {
-        // A page has its own error text. Its problem is for the log only.
+        // A page contains its own error text. Its problem is for the log only.
         _ if is_page => response,
         Some(problem) => {
             let completed = complete(problem.clone());

@@ -323,7 +323,8 @@ async fn answer(
     };
     if !keep || requests.in_reserve {
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-        // If an HTTP/1.0 client asks for keep-alive, hyper adds it to a response of version 1.1.
+        // If an HTTP/1.0 client asks for keep-alive, hyper adds the header to a response of version
+        // 1.1.
         *response.version_mut() = version;
     }
     let held = response.extensions_mut().remove::<HeldUntilSent>();

@@ -20,7 +20,7 @@ pub struct ServerLimits {
     pub header_bytes: usize,
     /// Maximum number of a request's header lines.
     pub max_headers: usize,
-    /// How long requests in flight may take to finish after the service is asked to stop.
+    /// How long the service waits for requests in flight when it stops.
     pub drain_timeout: Duration,
 }
 

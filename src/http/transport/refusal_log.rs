@@ -163,7 +163,11 @@ mod tests {
         assert_eq!(lines(&log, 25, "malformed", "192.0.2.1", START), 10);
         let end = START + PERIOD;
         assert!(log.take(Some(end - Duration::from_millis(1))).is_empty());
-        assert_eq!(lines(&log, 5, "malformed", "192.0.2.1", end), 0, "not summed up yet");
+        assert_eq!(
+            lines(&log, 5, "malformed", "192.0.2.1", end),
+            0,
+            "the minute has not ended yet"
+        );
         assert_eq!(log.take(Some(end)), [sum("malformed", Some("192.0.2.1"), 20)]);
         // In the next minute, refusals are logged again. Without refusals beyond the tenth, there
         // is no summary.

@@ -76,7 +76,7 @@ pub type HoldList = List<Hold>;
 /// The requested page of a list of holds.
 pub type HoldPage = Page<16>;
 
-/// An empty object. The path has the id of the hold.
+/// An empty object. The path contains the id of the hold.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct VoidHoldRequest {}

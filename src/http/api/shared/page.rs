@@ -176,7 +176,8 @@ fn end(next_cursor: Option<String>) -> String {
 }
 
 /// Formats a filter for the text of a list: `status=open`, or `status` if the filter is absent.
-/// Uses `Display`, because its output stays the same between versions, unlike that of `Debug`.
+/// Uses `Display`, because its output stays the same between versions, unlike the output of
+/// `Debug`.
 pub fn filter_text(name: &str, value: Option<&impl Display>) -> String {
     value.map_or_else(|| name.to_owned(), |value| format!("{name}={value}"))
 }

@@ -153,7 +153,8 @@ impl ProblemResponse {
         self.codes[0].status()
     }
 
-    /// The header of problems with this status. A 402 has its header only if it is a replay.
+    /// Returns the header of problems with this status. A 402 response contains its header only if
+    /// it is a replay.
     fn header(&self) -> Option<ResponseHeader> {
         match self.status() {
             StatusCode::UNAUTHORIZED => Some(ResponseHeader::WwwAuthenticate),
