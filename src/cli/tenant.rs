@@ -246,7 +246,7 @@ fn print(tenant: &Tenant) -> anyhow::Result<()> {
 }
 
 fn parse_max_keys(text: &str) -> Result<MaxKeys, String> {
-    let number: i64 = text.parse().context("not a whole number").map_err(|e| e.to_string())?;
+    let number: i64 = text.parse().context("must be a whole number").map_err(|e| e.to_string())?;
     MaxKeys::try_from(number).map_err(str::to_owned)
 }
 

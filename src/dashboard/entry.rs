@@ -101,7 +101,8 @@ pub async fn enter(
 
 /// The form of the page that asks for confirmation.
 pub struct LinkForm {
-    /// `None` if the browser has no session and had none when the page was rendered.
+    /// The visitor of the browser's session. `None` if the browser has no session and had none when
+    /// the page was rendered.
     visitor: Option<Visitor>,
     form: Form,
 }

@@ -94,7 +94,7 @@ async fn page(
 /// The start of a list of purchases.
 #[derive(Clone, Copy)]
 pub struct Since<'a> {
-    /// `None` if the list contains all purchases.
+    /// The start of the list. `None` if the list contains all purchases.
     pub moment: Option<Timestamp>,
     /// The moment as the viewer typed it, for links to more purchases.
     pub text: &'a str,

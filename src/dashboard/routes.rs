@@ -42,7 +42,7 @@ pub fn routes(state: &AppState) -> Router {
         .layer(middleware::from_fn_with_state(public_url, guard::refuse_foreign_forms))
         // Responds to a panic with a page.
         .layer(CatchPanicLayer::custom(failure::panicked))
-        // Responds to a time-out with a page.
+        // Responds to a timeout with a page.
         .layer(middleware::from_fn_with_state(timeout, guard::answer_in_time))
         // Renders the page of a failure, and sets the headers of every response.
         .layer(protect.clone())

@@ -26,7 +26,7 @@ pub struct Form {
 /// An error of a field or of the whole form, as text for the user.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct FieldError {
-    /// `None` if the error concerns the whole form.
+    /// The name of the field. `None` if the error concerns the whole form.
     pub field: Option<&'static str>,
     pub message: String,
 }

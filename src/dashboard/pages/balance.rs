@@ -35,9 +35,9 @@ pub struct BalancePage {
 
 /// The filters of the statement. The name of a field is also its id.
 pub struct StatementFilters {
-    /// `YYYY-MM-DD`, or empty.
+    /// The first day, as `YYYY-MM-DD`, or empty.
     pub from: Field,
-    /// `YYYY-MM-DD`, inclusive, or empty.
+    /// The last day, inclusive, as `YYYY-MM-DD`, or empty.
     pub to: Field,
     /// The first choice is empty, for all keys. The others are ids of keys.
     pub key: Vec<Choice>,

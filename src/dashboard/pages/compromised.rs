@@ -47,7 +47,7 @@ pub struct CompromisedDonePage {
     pub not_replaced: Option<NotReplaced>,
     /// The beginning of the list. `None` if the list contains all purchases.
     pub since: Option<TimeView>,
-    /// `None` if the session may not see purchases.
+    /// The purchases of the old key. `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
     /// The URL that a reload opens.
     pub reload_url: String,

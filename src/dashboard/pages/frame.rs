@@ -16,17 +16,19 @@ pub struct Frame {
     pub tenant_name: String,
     /// Whether the tenant is a test environment. If so, the header has a badge.
     pub test: bool,
-    /// `/dashboard/logo/{tenant_id}/{hash}`. Without a logo, the header shows the name.
+    /// The URL of the logo, `/dashboard/logo/{tenant_id}/{hash}`. Without a logo, the header shows
+    /// the name.
     pub logo_url: Option<String>,
-    /// `/dashboard/accent/{rrggbb}.css`. `None` for the default colour.
+    /// The URL of the colour's style sheet, `/dashboard/accent/{rrggbb}.css`. `None` for the
+    /// default colour.
     pub accent_url: Option<String>,
-    /// `/dashboard/assets/{hash}/dashboard.css`
+    /// The URL of the style sheet, `/dashboard/assets/{hash}/dashboard.css`.
     pub css_url: String,
-    /// `/dashboard/assets/{hash}/theme.js`, which runs before the browser paints the page.
+    /// The URL of `theme.js`, which runs before the browser paints the page.
     pub theme_url: String,
-    /// `/dashboard/assets/{hash}/dashboard.js`
+    /// The URL of the script, `/dashboard/assets/{hash}/dashboard.js`.
     pub js_url: String,
-    /// `/dashboard/assets/{hash}/favicon.svg`
+    /// The URL of the icon, `/dashboard/assets/{hash}/favicon.svg`.
     pub icon_url: String,
     /// The navigation entry of the page.
     pub nav: Nav,

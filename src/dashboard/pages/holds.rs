@@ -10,7 +10,7 @@ use crate::web::{format::TimeView, links::Link};
 #[template(path = "dashboard/holds.html")]
 pub struct HoldsPage {
     pub frame: Frame,
-    /// `None` if the list is short.
+    /// The search form. `None` if the list is short.
     pub search: Option<SearchForm>,
     pub table: HoldTable,
 }
@@ -39,7 +39,7 @@ pub struct VoidPage {
 }
 
 pub struct HoldRow {
-    /// `hld_…`
+    /// The id of the hold: `hld_…`
     pub id: String,
     pub placed: TimeView,
     pub expires: TimeView,

@@ -14,7 +14,7 @@ use crate::web::{
 pub struct RevokePage {
     pub frame: Frame,
     pub key: KeyHead,
-    /// `None` if the key was never used.
+    /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
     /// The field `reason`.
     pub reason: Field,

@@ -23,11 +23,11 @@ pub struct KeyDetailPage {
     pub charts: Vec<Chart>,
     /// Open holds of the key. Without any, the page does not mention holds.
     pub holds: HoldTable,
-    /// `None` if the session may not see purchases.
+    /// The newest purchases. `None` if the session may not see purchases.
     pub purchases: Option<PurchaseTable>,
     /// The URL of the page with all purchases.
     pub purchases_url: String,
-    /// `None` if the session may not see the security log.
+    /// The newest audit events of the key. `None` if the session may not see the security log.
     pub events: Option<EventTable>,
 }
 
@@ -43,13 +43,13 @@ pub struct KeyView {
     pub access: Access,
     pub state: KeyState,
     pub created: TimeView,
-    /// `None` if the key was never used.
+    /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
-    /// `None` if the key never expires.
+    /// The time of the expiry. `None` if the key never expires.
     pub expires: Option<TimeView>,
     /// Whether the key is live and expires within a week.
     pub expires_soon: bool,
-    /// Other settings.
+    /// The settings that have no field of their own.
     pub facts: Vec<Fact>,
     pub revoked: Option<RevokedView>,
     /// The key that this key replaced. The label is its hint.

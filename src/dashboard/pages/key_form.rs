@@ -40,7 +40,7 @@ pub struct KeyFormPage {
 /// The fields with their input. The name of a field is also its id.
 pub struct KeyFields {
     pub name: Field,
-    /// `read`, `write` or `custom`.
+    /// The chosen access: `read`, `write` or `custom`.
     pub access: String,
     pub access_error: Option<String>,
     /// Scopes, separated by spaces.
@@ -48,12 +48,12 @@ pub struct KeyFields {
     /// Each label includes the day of the expiry in UTC.
     pub expires: Vec<Choice>,
     pub expires_error: Option<String>,
-    /// `YYYY-MM-DD`
+    /// The last day of the key, as `YYYY-MM-DD`.
     pub expires_on: Field,
     /// The first and the last valid day: `YYYY-MM-DD`.
     pub expires_min: String,
     pub expires_max: String,
-    /// A decimal string, or empty.
+    /// The amount of the spend limit, as a decimal string, or empty.
     pub limit_amount: Field,
     pub limit_period: Vec<Choice>,
     pub limit_period_error: Option<String>,

@@ -3,7 +3,7 @@
 /// The data that identifies a key.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHead {
-    /// `key_…`
+    /// The id of the key: `key_…`
     pub key_id: String,
     pub name: String,
     /// The hint, such as `ta_aBcD…_-ab`.

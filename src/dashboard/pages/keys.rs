@@ -22,7 +22,7 @@ pub struct KeysPage {
     pub keys: Vec<KeyRow>,
     /// Whether the list includes revoked and expired keys.
     pub shows_all: bool,
-    /// `None` if the list is short.
+    /// The search form. `None` if the list is short.
     pub search: Option<SearchForm>,
     /// Whether the account has keys, but none matches the search.
     pub nothing_found: bool,
@@ -50,7 +50,7 @@ pub struct KeyRow {
     pub state: KeyState,
     /// The day of the creation.
     pub created: TimeView,
-    /// `None` if the key was never used.
+    /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
     /// The moment of the expiry, because a date alone would mislead: a key whose last day is 31
     /// December expires at the beginning of 1 January. In the last week, the relative time is
@@ -58,7 +58,7 @@ pub struct KeyRow {
     pub expires: Option<TimeView>,
     /// Whether the key is live and expires within a week.
     pub expires_soon: bool,
-    /// `None` if the activity of the keys is unavailable.
+    /// The activity of the key. `None` if the activity of the keys is unavailable.
     pub figures: Option<KeyFigures>,
     /// Whether the key can be revoked.
     pub live: bool,
@@ -93,6 +93,6 @@ pub struct KeyLimitPage {
 /// A key that counts toward the cap.
 pub struct LiveKey {
     pub head: KeyHead,
-    /// `None` if the key was never used.
+    /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
 }

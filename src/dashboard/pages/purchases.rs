@@ -36,7 +36,7 @@ pub struct PurchaseTable {
 impl HtmlSafe for PurchaseTable {}
 
 pub struct PurchaseRow {
-    /// `pur_…`
+    /// The id of the purchase: `pur_…`
     pub id: String,
     pub at: TimeView,
     /// The amount with its currency.

@@ -406,7 +406,7 @@ async fn linger(mut stream: Stream) {
 /// The socket that hyper uses. It updates the connection's state, and moves the stream into that
 /// state when hyper drops the socket.
 struct Socket {
-    /// `None` only while the socket is being dropped.
+    /// The connection's stream. `None` only while the socket is being dropped.
     stream: Option<Stream>,
     state: Arc<ConnectionState>,
 }

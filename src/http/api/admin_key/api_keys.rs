@@ -122,7 +122,7 @@ pub struct PatchKeyRequest {
     name: Option<Name>,
     #[schema(nullable = false)]
     scopes: Option<ScopeSet>,
-    /// `null` removes the expiry.
+    /// New expiry of the key. `null` removes the expiry.
     #[schema(value_type = Option<Expiry>)]
     expires_at: Patch<Expiry>,
     #[schema(nullable = false)]
@@ -130,7 +130,7 @@ pub struct PatchKeyRequest {
     /// Replaces all metadata. `null` removes all metadata.
     #[schema(value_type = Option<Metadata>)]
     metadata: Patch<Metadata>,
-    /// `null` removes the spend limit.
+    /// New spend limit of the key. `null` removes the spend limit.
     #[schema(value_type = Option<SpendLimit>)]
     spend_limit: Patch<SpendLimit>,
 }

@@ -26,7 +26,7 @@ pub struct ApiKey {
     name: Name,
     scopes: ScopeSet,
     metadata: Metadata,
-    /// `null` if the key may spend the whole balance.
+    /// The spend limit of the key. `null` if the key may spend the whole balance.
     #[schema(required = true)]
     spend_limit: Option<SpendLimitBody>,
     /// Tollgate refuses a disabled key. The key counts toward the account's maximum number of keys,
