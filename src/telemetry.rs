@@ -67,7 +67,7 @@ pub const METRICS: &[Metric] = &[
             },
             MetricLabel {
                 name: "environment",
-                help: "environment of the tenant; empty if the tenant is empty",
+                help: "environment of the tenant; empty if the tenant is unknown",
                 values: &["", "live", "test"],
             },
             MetricLabel {

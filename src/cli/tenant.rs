@@ -201,8 +201,8 @@ fn explain<T>(created: Result<T, StoreError>) -> anyhow::Result<T> {
             anyhow::anyhow!("a tenant with this name already exists in this environment")
         }
         StoreError::Refused(Refusal::PrefixTaken) => anyhow::anyhow!(
-            "the prefix collides with another tenant's prefix: no prefix may be the start of \
-             another; list the prefixes with tollgate tenant list"
+            "the prefix conflicts with another tenant's prefix, because no prefix may be the start \
+             of another; list the prefixes with tollgate tenant list"
         ),
         other => other.into(),
     })

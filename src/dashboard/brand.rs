@@ -86,7 +86,7 @@ fn properties(palette: Palette) -> String {
     .concat()
 }
 
-/// Serves a tenant's logo. The logo is public: pages without a session show it too.
+/// Serves a tenant's logo. The logo is public, because pages without a session show it too.
 #[tracing::instrument(level = "debug", skip_all)]
 pub async fn logo(
     State(state): State<AppState>,

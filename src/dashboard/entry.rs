@@ -271,9 +271,9 @@ pub async fn log_out_everywhere(
     say_goodbye(&state, &visitor)
 }
 
-/// Responds to a sign-out. If the session has a return URL, the response is the page itself: a
-/// redirect would have to carry the URL, and then anyone could make such a link. After a wallet
-/// session, a cookie lets the signed-out page offer the wallet sign-in.
+/// Responds to a sign-out. If the session has a return URL, the response is the page itself,
+/// because a redirect would have to carry the URL, and then anyone could create such a link. After
+/// a wallet session, a cookie lets the signed-out page offer the wallet sign-in.
 fn say_goodbye(state: &AppState, visitor: &Visitor) -> Result<Response, Failure> {
     let secure = state.public_url().is_secure();
     let response = match visitor.return_link() {

@@ -1,4 +1,5 @@
-//! The list of an account's keys, and the actions that take one button: disable, enable, revoke.
+//! The list of an account's keys, and the actions that need only a button: disable, enable and
+//! revoke.
 
 use std::{cmp::Reverse, collections::BTreeMap, error::Error, time::Duration};
 

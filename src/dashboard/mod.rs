@@ -4,7 +4,7 @@
 //! ([`session`]), fills a struct of [`pages`], and renders its template. A submitted form arrives
 //! as a [`submission`]. The types of `domain` parse its fields, as they parse the bodies of the
 //! API. A successful change redirects, so that a reload does not repeat it. A page that shows a
-//! key's plaintext is an exception: it is the response to its form, and the form creates only one
+//! key's plaintext is an exception. It is the response to its form, and the form creates only one
 //! key.
 //!
 //! Architecture invariant: with a session, no request names a tenant or an account. No page

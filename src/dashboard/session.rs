@@ -126,8 +126,8 @@ impl Visitor {
         self.session.account_status == AccountStatus::Suspended
     }
 
-    /// Reads the session again: it may have ended while the body of a form arrived. Its rights
-    /// never change.
+    /// Reads the session again, because it may have ended while the body of a form arrived. Its
+    /// rights never change.
     pub async fn look_again(&mut self, state: &AppState) -> Result<(), Failure> {
         let session = state.store().dashboard_session(&self.token).await?;
         self.session = session.ok_or(Failure::SessionOver)?;

@@ -36,7 +36,7 @@ struct Route {
 
 /// The response for a path that does not exist.
 ///
-/// It does not repeat the path: a client may have put a key there by mistake.
+/// It does not repeat the path, because a client may have put a key there by mistake.
 pub async fn no_such_path(State(state): State<AppState>, method: Method, uri: Uri) -> Problem {
     let meant = match nearest(&method, uri.path(), state.docs()) {
         Some(Route { method, path, .. }) => format!(" Did you mean {method} {path}?"),

@@ -36,7 +36,7 @@ pub async fn no_such_path() -> Problem {
 
 /// The response for a method that a path does not support.
 pub async fn no_such_method() -> Problem {
-    // The detail does not repeat the method: a client may have put a key there by mistake.
+    // The detail does not repeat the method, because a client may have put a key there by mistake.
     Problem::new(
         ProblemCode::MethodNotAllowed,
         "The path does not support this method. The Allow header lists the methods it supports.",

@@ -27,8 +27,8 @@ pub struct WholeBody {
 }
 
 /// Reads the whole body, up to the size that its route accepts. If the request declares a larger
-/// body, reads nothing: a client that waits for `100 Continue` need not send the body, and a slow
-/// client gets the response immediately.
+/// body, reads nothing. Then a client that waits for `100 Continue` need not send the body, and a
+/// slow client gets the response immediately.
 pub async fn read_whole(request: Request) -> Result<WholeBody, BodyError> {
     let declared = request.body().size_hint().lower();
     let body = request.into_limited_body();

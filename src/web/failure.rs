@@ -9,8 +9,8 @@ use axum::{
 
 use crate::auth::Problem;
 
-/// A reason why a page cannot be shown. The response has no body, only the failure in its
-/// extensions. [`super::guard::protect`] knows the request id and renders the page.
+/// A reason why a page cannot be shown. The response has an empty body, and contains the failure in
+/// its extensions. [`super::guard::protect`] knows the request id and renders the page.
 #[derive(Clone, Debug)]
 pub enum Failure {
     /// A page was requested without a live session: 303 to the page that says how to sign in.

@@ -47,7 +47,7 @@ pub struct StatementFilters {
     pub kind_error: Option<String>,
     /// The search text for references and ids.
     pub search: String,
-    /// Maximum length of that text.
+    /// Maximum length of the search text.
     pub search_length: usize,
     pub order: Vec<Choice>,
     /// Whether a filter is set.

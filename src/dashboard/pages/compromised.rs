@@ -22,7 +22,7 @@ pub struct CompromisedPage {
     pub live: bool,
     /// Whether the key is disabled. If so, the form says that the new key will be enabled.
     pub disabled: bool,
-    /// Why the key cannot be replaced. If set, the form has no checkbox for it.
+    /// Why the key cannot be replaced. If set, the form does not offer a replacement.
     pub not_replaced: Option<NotReplaced>,
 }
 
@@ -34,7 +34,7 @@ pub struct NotReplaced {
     pub successor: Option<Link>,
 }
 
-/// The response to that form: the new key, and the purchases of the old key.
+/// The response to the form of a compromised key: the new key, and the purchases of the old key.
 #[derive(Template)]
 #[template(path = "dashboard/compromised_done.html")]
 pub struct CompromisedDonePage {

@@ -6,7 +6,7 @@ use crate::{
     web::links::Link,
 };
 
-/// The head, the header and the footer of a page. Every page has one, as its field `frame`.
+/// The head, the header and the footer of a page. Every page contains a frame in its field `frame`.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Frame {
     /// The title of the page. The template appends the platform's name, and prepends "Error: " if
@@ -14,7 +14,7 @@ pub struct Frame {
     pub title: String,
     /// The platform's name, or `Tollgate` if the tenant is unknown.
     pub tenant_name: String,
-    /// Whether the tenant is a test environment. If so, the header has a badge.
+    /// Whether the tenant is a test environment. If so, the header shows a badge.
     pub test: bool,
     /// The URL of the logo, `/dashboard/logo/{tenant_id}/{hash}`. Without a logo, the header shows
     /// the name.
@@ -81,7 +81,7 @@ pub struct AccountView {
     pub full: String,
     /// Shortened in the middle, by [`crate::web::format::shortened`].
     pub short: String,
-    /// Whether the account is suspended. If so, the page has a banner.
+    /// Whether the account is suspended. If so, the page shows a banner.
     pub suspended: bool,
     /// The parts of the dashboard that the session may use.
     pub rights: DashboardRights,

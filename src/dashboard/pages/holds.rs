@@ -20,7 +20,7 @@ pub struct HoldsPage {
 #[template(path = "dashboard/parts/hold_table.html")]
 pub struct HoldTable {
     pub rows: Vec<HoldRow>,
-    /// Whether all holds are of one key. If so, the table has no column for the key.
+    /// Whether all holds are of one key. If so, the table omits the column for the key.
     pub of_one_key: bool,
     /// The text if there are no holds.
     pub empty: String,

@@ -52,8 +52,8 @@ pub struct KeyRow {
     pub created: TimeView,
     /// The time of the last use. `None` if the key was never used.
     pub last_used: Option<TimeView>,
-    /// The moment of the expiry, because a date alone would mislead: a key whose last day is 31
-    /// December expires at the beginning of 1 January. In the last week, the relative time is
+    /// The moment of the expiry. A date alone would be misleading, because a key whose last day is
+    /// 31 December expires at the beginning of 1 January. In the last week, the relative time is
     /// added. `None` if the key never expires.
     pub expires: Option<TimeView>,
     /// Whether the key is live and expires within a week.

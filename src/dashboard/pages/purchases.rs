@@ -15,7 +15,7 @@ pub struct PurchasesPage {
     pub since: Field,
     /// The search text for references, descriptions and ids.
     pub search: String,
-    /// Maximum length of that text.
+    /// Maximum length of the search text.
     pub search_length: usize,
     pub table: PurchaseTable,
     /// The URL of the CSV file.

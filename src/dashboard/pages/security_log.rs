@@ -19,7 +19,7 @@ pub struct SecurityLogPage {
 #[template(path = "dashboard/parts/event_table.html")]
 pub struct EventTable {
     pub rows: Vec<EventRow>,
-    /// Whether all events are of one key. If so, the table has no column for the key.
+    /// Whether all events are of one key. If so, the table omits the column for the key.
     pub of_one_key: bool,
     /// The text if there are no events.
     pub empty: String,

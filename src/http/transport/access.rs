@@ -279,9 +279,9 @@ impl Line<'_> {
             };
         }
         let status = response.status();
-        // Clients can cause any number of these lines: for refusals, for requests that a node
-        // cannot answer without a free connection or a database, for requests that wait for a
-        // lease, and for requests whose body arrives slowly.
+        // Clients can cause any number of these lines. They concern refusals, requests that a node
+        // cannot answer without a free connection or a database, requests that wait for a lease,
+        // and requests whose body arrives slowly.
         let is_summed_up =
             slow || status.is_client_error() || status == StatusCode::SERVICE_UNAVAILABLE;
         // A page's refusal has neither a reason nor a code. The reasons of 503s are not a closed

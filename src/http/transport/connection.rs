@@ -201,7 +201,7 @@ pub async fn serve(
     };
     let can_linger = {
         let connection = http1::Builder::new()
-            // Responses are small: copying the body costs less than a vectored write.
+            // Responses are small, so copying the body costs less than a vectored write.
             .writev(false)
             .max_headers(limits.max_headers)
             .max_buf_size(limits.header_bytes)

@@ -150,7 +150,7 @@ pub async fn without_tenant() -> Problem {
     )
 }
 
-/// The detail does not repeat the path: a client may have put a key there by mistake.
+/// The detail does not repeat the path, because a client may have put a key there by mistake.
 fn malformed_path() -> Problem {
     Problem::new(
         ProblemCode::NotFound,

@@ -20,7 +20,7 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub struct ApiKey {
     id: KeyId,
-    /// The prefix, the first four characters and the last four: enough to recognise the key.
+    /// The prefix, the first four characters and the last four, by which people recognize the key.
     #[schema(example = "ta_aBcD…_-ab")]
     hint: String,
     name: Name,

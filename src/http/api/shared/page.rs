@@ -60,7 +60,7 @@ impl<T: ToSchema> PartialSchema for List<T> {
             .schema_type(SchemaType::from_iter([Type::String, Type::Null]))
             .description(Some(
                 "The `cursor` of the next page, or `null` on the last page. Request pages until it \
-                 is `null`: a page can have fewer items than `limit` even if more follow.",
+                 is `null`. A page can contain fewer items than `limit` even if more follow.",
             ));
         ObjectBuilder::new()
             .description(Some("A page of a list."))
@@ -97,8 +97,8 @@ impl<const N: usize> IntoParams for Page<N> {
             int32().minimum(Some(1)).maximum(Some(MAX_LIMIT)).default(Some(DEFAULT_LIMIT.into()));
         let cursor = ObjectBuilder::new().schema_type(Type::String);
         let limit_text = format!(
-            "Maximum number of items on the page. The page has fewer items, even if more follow, \
-             if its body would be longer than {} KiB.",
+            "Maximum number of items on the page. If the body would be longer than {} KiB, the \
+             page contains fewer items, even if more follow.",
             PAGE_BYTES / 1024
         );
         let cursor_text = "The `next_cursor` of the previous page. Defaults to the first page.";
