@@ -32,7 +32,8 @@ pub struct FieldError {
 }
 
 impl Form {
-    /// Parses `a=1&b=2`. Bytes that are not UTF-8 become U+FFFD, as in browsers.
+    /// Parses URL-encoded form data, such as `a=1&b=2`. Bytes that are not UTF-8 become U+FFFD, as
+    /// in browsers.
     pub fn parse(text: &[u8]) -> Self {
         Self { fields: form_urlencoded::parse(text).into_owned().collect(), errors: Vec::new() }
     }

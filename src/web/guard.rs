@@ -54,7 +54,7 @@ pub async fn protect(
     response
 }
 
-/// Sets the headers that every page has, with the content security policy of this page. `secure`:
+/// Sets the headers of a page, including its content security policy. `secure` says whether
 /// browsers reach the service over TLS.
 pub fn set_page_headers(headers: &mut HeaderMap, policy: &'static str, secure: bool) {
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(policy));

@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::failure::Failure;
 
-/// The parameters of the path. A path whose parameters cannot be parsed is a 404.
+/// The parameters of the path. A path whose parameters cannot be parsed results in a 404.
 pub struct InPath<T>(pub T);
 
 impl<T: DeserializeOwned + Send, S: Send + Sync> FromRequestParts<S> for InPath<T> {

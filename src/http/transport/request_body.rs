@@ -33,7 +33,7 @@ struct Shared {
     /// Whether the handler began to read. The first read sends `100 Continue` if the client waits
     /// for it.
     started: AtomicBool,
-    /// Whether the handler read the body to its end.
+    /// Whether the handler read the whole body.
     ended: AtomicBool,
     /// Whether the body ended early or is malformed.
     broken: AtomicBool,

@@ -42,9 +42,9 @@ const HEADERS_OF_RESPONSE: usize = 16;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct AuthorizePath {
-    /// Slug of the tenant whose API keys to accept.
+    /// Slug of the tenant. Tollgate accepts only API keys of this tenant.
     tenant: Slug,
-    /// Environment of the tenant whose API keys to accept.
+    /// Environment of the tenant.
     environment: Environment,
 }
 
@@ -145,8 +145,7 @@ pub async fn refuse_tunnel() -> impl IntoResponse {
 pub async fn without_tenant() -> Problem {
     Problem::new(
         ProblemCode::NotFound,
-        "The path must name the tenant whose keys to accept. Call \
-         /v1/authorize/{tenant}/{environment} instead.",
+        "The path does not name a tenant. Call /v1/authorize/{tenant}/{environment} instead.",
     )
 }
 

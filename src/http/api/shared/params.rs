@@ -69,7 +69,7 @@ async fn path_parameter(parts: &mut Parts, name: &str) -> Result<Option<String>,
     found.map(|(_, value)| Some(value.to_owned())).ok_or_else(not_found)
 }
 
-/// Parses an id in the path. A malformed id is a 404.
+/// Parses an id in the path. A malformed id results in a 404.
 pub async fn path_id<T: FromStr>(parts: &mut Parts, name: &str) -> Result<T, Problem> {
     let text = path_parameter(parts, name).await?.ok_or_else(not_found)?;
     text.parse().map_err(|_| not_found())
