@@ -14,8 +14,8 @@ const MAX_LISTED: i64 = 2 * MAX_KEYS_LIMIT as i64;
 /// Maximum number of keys that other pages show by name. Older keys appear with their ids.
 const NAMED: i64 = 200;
 
-/// Returns all live keys, newest first. The tenant's cap limits their number. As many rotated keys
-/// may be in a grace period.
+/// Returns all live keys, newest first. The tenant's cap limits their number. The same number of
+/// rotated keys may be in a grace period.
 pub async fn live_keys(state: &AppState, visitor: &Visitor) -> Result<Vec<ApiKey>, StoreError> {
     let (tenant, account, live) = (visitor.tenant(), visitor.account(), KeyStatusFilter::Live);
     state.store().list_api_keys(tenant, account, live, None, MAX_LISTED).await

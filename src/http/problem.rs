@@ -23,9 +23,9 @@ pub fn not_found() -> Problem {
 #[must_use]
 pub fn try_again(why: &str) -> Problem {
     Problem::unavailable(format!(
-        "{why} If the request has an Idempotency-Key, send it again with the same key: it takes \
-         effect once. Without this header, a purchase or hold may still take effect within a few \
-         seconds: list the account's purchases or holds before you send it again."
+        "{why} If the request has an Idempotency-Key, send it again with the same key, because it \
+         takes effect only once. Without this header, a purchase or hold may still take effect \
+         within a few seconds. List the account's purchases or holds before you send it again."
     ))
 }
 

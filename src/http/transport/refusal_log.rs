@@ -211,7 +211,7 @@ mod tests {
             .sum();
         assert_eq!(later, MAX_LINES);
         assert_eq!(log.lock().len(), MAX_COUNTED + 1);
-        // A client that was counted separately before the limit was reached still is.
+        // A client that was counted before the limit was reached keeps its own count.
         assert_eq!(lines(&log, 10, "malformed", "10.0.0.0", START), 9);
         let sums = log.take(None);
         assert!(sums.contains(&sum("others", None, 5000 - MAX_LINES)), "{sums:?}");
