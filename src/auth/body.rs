@@ -6,11 +6,12 @@ use http_body_util::{
 
 /// A response body that the gate can write its own refusals into.
 ///
-/// axum's [`Body`] is one, and so are the bodies of `http_body_util` that hold bytes: [`Full`],
-/// [`BoxBody`], [`UnsyncBoxBody`], and [`Either`] if its left body is one.
+/// axum's [`Body`] implements this trait. So do the bodies of `http_body_util` that contain bytes:
+/// [`Full`], [`BoxBody`], [`UnsyncBoxBody`], and [`Either`] if its left body implements the trait.
 ///
-/// For a service with any other body, put `tower_http::map_response_body::MapResponseBodyLayer`
-/// between the gate and the service. It converts the bodies, for example into axum's:
+/// For a service whose body is of another type, put
+/// `tower_http::map_response_body::MapResponseBodyLayer` between the gate and the service. It
+/// converts the bodies, for example into axum's:
 ///
 /// ```
 /// use std::convert::Infallible;
@@ -34,7 +35,7 @@ use http_body_util::{
 /// }
 /// ```
 ///
-/// If the body is a type of your own, you can implement the trait instead:
+/// If the body is your own type, you can implement the trait instead:
 ///
 /// ```
 /// use axum::body::{Body, Bytes};
@@ -53,10 +54,10 @@ use http_body_util::{
     label = "the response body of this service is not a `RefusalBody`",
     note = "put `tower_http::map_response_body::MapResponseBodyLayer` between the gate and the \
             service to convert the body, for example into `axum::body::Body`",
-    note = "or implement `RefusalBody` if the body is a type of your own"
+    note = "or implement `RefusalBody` if the body is your own type"
 )]
 pub trait RefusalBody {
-    /// Makes a body from these bytes.
+    /// Creates a body that consists of these bytes.
     fn from_bytes(bytes: Bytes) -> Self;
 }
 
@@ -84,7 +85,7 @@ impl<E: 'static> RefusalBody for UnsyncBoxBody<Bytes, E> {
     }
 }
 
-/// A refusal is returned as the left body.
+/// A refusal becomes the left body.
 impl<L: RefusalBody, R> RefusalBody for Either<L, R> {
     fn from_bytes(bytes: Bytes) -> Self {
         Self::Left(L::from_bytes(bytes))

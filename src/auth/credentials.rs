@@ -2,12 +2,11 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header::AUTHORIZATION};
 
 use crate::domain::api_key::KeyText;
 
-/// The API key of a request, from whichever header contains it. The key is well formed, but not
-/// verified yet.
+/// The API key of a request, from either header. The key is well formed, but not verified yet.
 #[derive(Debug)]
 pub struct Credentials(KeyText);
 
-/// Why the headers of a request yield no key.
+/// The reason why the headers of a request yield no key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CredentialsError {
@@ -17,7 +16,7 @@ pub enum CredentialsError {
     /// The headers contain two or more different keys. The gate uses none of them, because the
     /// caller's intention is unclear.
     Conflicting,
-    /// The headers contain one text, and [`KeyText::parse`] refuses it.
+    /// The headers contain one value, and [`KeyText::parse`] refuses it.
     Malformed,
 }
 

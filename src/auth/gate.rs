@@ -15,10 +15,10 @@ use crate::domain::{
 
 const X_API_KEY: HeaderName = HeaderName::from_static("x-api-key");
 
-/// Decides whether a request passes: reads its key, asks the verifier, and compares the tenant and
+/// Accepts or refuses a request. It reads the key, asks the verifier, and compares the tenant and
 /// the scope.
 ///
-/// [`ApiKeyLayer`](super::ApiKeyLayer) puts one in front of a service.
+/// [`ApiKeyLayer`](super::ApiKeyLayer) puts a gate in front of a service.
 pub(crate) struct Gate<V> {
     verifier: Arc<V>,
     header: HeaderName,
@@ -28,7 +28,8 @@ pub(crate) struct Gate<V> {
 /// The tenant and the scope that a route requires of a live key.
 #[derive(Clone)]
 pub(crate) struct Requirement {
-    /// The tenant whose keys pass. `None` means that each key passes in its own tenant.
+    /// The tenant whose keys are accepted. `None` means that each key is accepted in its own
+    /// tenant.
     pub tenant: Option<(Slug, Environment)>,
     pub scope: Option<Scope>,
 }
@@ -39,10 +40,10 @@ impl<V: KeyVerifier> Gate<V> {
         Self { verifier, header: X_API_KEY, bearer: true }
     }
 
-    /// The principal of a request that passes.
+    /// Returns the principal of the request, or the problem if the gate refuses it.
     ///
-    /// Use this in a handler that must read the request before its key. Elsewhere, use a layer: it
-    /// cannot be forgotten.
+    /// Use this in a handler that must read the request before its key. Elsewhere, use a layer,
+    /// because a handler behind a layer cannot forget the check.
     #[cfg(feature = "server")]
     pub async fn admit(
         &self,
@@ -65,12 +66,12 @@ impl<V> Gate<V> {
         &self.verifier
     }
 
-    /// The same gate, but it ignores `Authorization: Bearer`.
+    /// Makes the gate ignore `Authorization: Bearer`.
     pub(super) fn header_only(self) -> Self {
         Self { bearer: false, ..self }
     }
 
-    /// The same gate, but it reads `header` instead of `X-API-Key`.
+    /// Makes the gate read `header` instead of `X-API-Key`.
     pub(super) fn header_name(self, header: HeaderName) -> Self {
         Self { header, ..self }
     }
@@ -87,13 +88,13 @@ impl<V> Gate<V> {
             Err(CredentialsError::Malformed) => Err(Denial::Malformed.into()),
             Err(CredentialsError::Missing) => Err(Problem::unauthorized(
                 ProblemCode::MissingApiKey,
-                format!("The request has no API key. Send one in the {header} header."),
+                format!("The request contains no API key. Send one in the {header} header."),
                 Challenge::Bare,
             )
             .decided(GateDecision::Missing)),
             Err(CredentialsError::Conflicting) => Err(Problem::unauthorized(
                 ProblemCode::MissingApiKey,
-                "The request has several API keys that differ. Send only one.",
+                "The request contains different API keys. Send only one.",
                 Challenge::Bare,
             )
             .decided(GateDecision::Conflicting)),
@@ -125,16 +126,15 @@ pub(super) fn present<'a>(
         .from_client(client.map(|client| client.0))
 }
 
-/// Decides about the request from the verdict. Returns the principal if the request passes, or the
-/// reason for a refusal. Also sets the request's [`Caller`], if it has one, to the owner of the
-/// key.
+/// Accepts or refuses the request, depending on the verdict. Returns the principal or the reason
+/// for the refusal. If the request contains a [`Caller`], also sets it to the owner of the key.
 pub(super) fn judge(
     verdict: Verdict,
     presented: &Presented<'_>,
     extensions: &Extensions,
 ) -> Result<Principal, Problem> {
     let known = verdict.as_ref().map_or_else(|denied| denied.principal.as_ref(), Some);
-    // This check comes first, also for a denied key, because this tenant must not learn whether
+    // This check comes first, even for a denied key, because this tenant must not learn whether
     // another tenant suspended the account. The caller stays unknown, so nothing is counted for the
     // key.
     if known.is_some_and(|principal| !presented.is_served(principal)) {

@@ -9,11 +9,11 @@ use crate::domain::{
     verification::Denial,
 };
 
-/// Minimum number of shards, so that threads seldom wait for each other.
+/// Minimum number of shards. With this many, threads seldom wait for each other.
 const MIN_SHARDS: usize = 16;
 
-/// Maximum number of entries in a shard. When a shard grows, it is locked while its entries move,
-/// which takes a fraction of a millisecond for this many.
+/// Maximum number of entries in a shard. A shard that grows is locked while its entries move. With
+/// this many entries, that takes a fraction of a millisecond.
 const SHARD_ENTRIES: usize = 16_000;
 
 /// Maximum capacity of a cache.
@@ -21,22 +21,24 @@ pub const MAX_ENTRIES: usize = 100_000_000;
 
 /// Verdicts by the hash of the key. The size is bounded, and rarely used entries are evicted first.
 ///
-/// Only keys that exist are cached, so made-up keys evict nothing. Eviction is the CLOCK algorithm:
-/// a new entry is not marked as used; when room is needed, the hand clears the marks that it
-/// passes, and evicts the first entry without a mark. So a scan of many keys that are used once
-/// does not evict keys that are used repeatedly.
+/// The cache contains only keys that exist, so requests with invented keys evict nothing. Eviction
+/// follows the CLOCK algorithm. A lookup marks an entry as used, and a new entry has no mark. When
+/// room is needed, the clock hand clears the marks that it passes, and evicts the first entry
+/// without a mark. So a scan of many keys that are used once does not evict keys that are used
+/// repeatedly.
 ///
-/// A lookup is bound by memory latency. Beside the lock, it touches only the slots of the key and
-/// the data that the principal points to: there is no index, list or second table.
+/// Memory latency dominates the time of a lookup. So, in addition to the lock, a lookup touches
+/// only the slots of the key and the data that the principal points to. There is no index, list or
+/// second table.
 ///
 /// A row that was read before its key changed must not be inserted after the change was applied. So
-/// each shard counts the changes that were applied to it. A miss returns the count as a [`Ticket`],
-/// and the row is inserted only if the count is still the same.
+/// each shard counts the changes that were applied to it. A miss returns the count as a [`Ticket`].
+/// The row is inserted only if the count has not changed since.
 pub struct KeyCache {
     shards: Box<[RwLock<Shard>]>,
 }
 
-/// The number of changes that a shard had applied when a key was not found in it.
+/// The number of changes that a shard had applied when a lookup missed.
 #[derive(Clone, Copy)]
 pub struct Ticket(u64);
 
@@ -49,14 +51,14 @@ pub enum Found {
     Miss(Ticket),
 }
 
-/// A hash table with Robin Hood hashing: a key is in its home slot, or as close behind it as the
-/// keys of earlier homes allow. So keys with the same home are adjacent, a search ends at the first
-/// key that is closer to its home than the searched key would be, and a removal leaves no
-/// tombstone. Celis, "Robin Hood hashing", 1986.
+/// A hash table with Robin Hood hashing. A key is in its home slot, or as close behind it as the
+/// keys of earlier homes allow. So keys with the same home are adjacent. A search ends at the first
+/// key that is closer to its home than the searched key would be. A removal leaves no tombstone.
+/// Celis, "Robin Hood hashing", 1986.
 struct Shard {
     /// Number of changes that the shard has applied.
     changes: u64,
-    /// Number of hits. Each shard has its own count, beside its lock, so that threads that read
+    /// Number of hits. Each shard has its own count, next to its lock, so that threads that read
     /// different shards do not contend for one cache line.
     hits: AtomicU64,
     /// The slots grow with the entries, up to 8/7 of the capacity.
@@ -69,25 +71,25 @@ struct Shard {
 /// A slot takes 40 bytes, so three slots fit into two cache lines of the processor.
 #[derive(Default)]
 struct Slot {
-    /// The hash without its last byte, whose place the mark takes.
+    /// The hash without its last byte. The mark takes the place of that byte.
     hash: [u8; 31],
     mark: Mark,
     principal: Option<Principal>,
 }
 
-/// The state of a slot: whether it has a key, whether the key was used since the hand last passed,
-/// and the reason if the key is refused.
+/// The state of a slot: whether it contains a key, whether the key was used since the hand last
+/// passed, and the reason if the key is refused.
 #[derive(Default)]
 struct Mark(AtomicU8);
 
 const EMPTY: u8 = 0;
 const USED: u8 = 0b1000_0000;
 
-/// A shard with an entry has more than this many slots, unless its capacity is smaller.
+/// A shard that contains an entry has more than this many slots, unless its capacity is smaller.
 const MIN_SLOTS: usize = 8;
 
 impl KeyCache {
-    /// An empty cache for at most `capacity` keys.
+    /// Creates an empty cache for at most `capacity` keys.
     pub fn new(capacity: usize) -> Self {
         let capacity = capacity.min(MAX_ENTRIES);
         let number = capacity.div_ceil(SHARD_ENTRIES).max(MIN_SHARDS.min(capacity).max(1));
@@ -118,7 +120,7 @@ impl KeyCache {
     /// Inserts a verdict that was read after the ticket was taken, unless the shard has applied a
     /// change since.
     pub fn insert(&self, hash: &KeyHash, ticket: Ticket, verdict: &Verdict) {
-        // Unknown keys and outages are not cached, and need no lock.
+        // Verdicts about unknown keys and outages are not cached, so they need no lock.
         let Some(slot) = Slot::new(hash, verdict) else { return };
         let mut shard = self.shard(hash.tag()).write().unwrap_or_else(PoisonError::into_inner);
         if shard.changes == ticket.0 {
@@ -170,7 +172,7 @@ impl Shard {
         self.search(hash.tag(), |slot| slot.hash[..] == hash.as_bytes()[..31])
     }
 
-    /// The slot of the key with this tag for which `is_it` is true.
+    /// Finds the slot of the key with this tag for which `is_it` returns true.
     fn search(&self, tag: KeyTag, is_it: impl Fn(&Slot) -> bool) -> Option<usize> {
         if self.slots.is_empty() {
             return None;
@@ -227,9 +229,9 @@ impl Shard {
     }
 
     fn grow(&mut self) {
-        // The sizes are the maximum, its half, its quarter and so on, so each step about doubles
-        // the size. Doubling from the minimum could end with a small step, which would move all
-        // entries for little room.
+        // The sizes are the maximum, its half, its quarter and so on, so each step approximately
+        // doubles the size. If the sizes were the minimum times powers of two, the last step could
+        // be small, and would move all entries for little room.
         let mut number = self.most_slots();
         while number.div_ceil(2) > self.slots.len().max(MIN_SLOTS) {
             number = number.div_ceil(2);
@@ -304,7 +306,7 @@ fn scale(bits: u64, number: usize) -> usize {
 }
 
 impl Slot {
-    /// `None` if verdicts of this kind are not cached.
+    /// Returns `None` if verdicts of this kind are not cached.
     fn new(hash: &KeyHash, verdict: &Verdict) -> Option<Self> {
         let (denial, principal) = match verdict {
             Ok(principal) => (None, Some(principal.clone())),
@@ -328,14 +330,14 @@ impl Slot {
         self.mark.use_it();
         let principal = self.principal.clone();
         match self.mark.denial() {
-            None => Ok(principal.expect("a key that passes has a principal")),
+            None => Ok(principal.expect("an accepted key has a principal")),
             Some(reason) => Err(Denied { reason, principal }),
         }
     }
 }
 
 impl Mark {
-    /// `None` if verdicts of this kind are not cached.
+    /// Returns `None` if verdicts of this kind are not cached.
     fn new(denial: Option<Denial>) -> Option<Self> {
         let code = match denial {
             None => 1,

@@ -25,14 +25,14 @@ fn principal(number: u64) -> Principal {
     ))
 }
 
-/// A hash with this tag. `rest` distinguishes the hashes of one tag.
+/// Returns a hash with this tag. `rest` distinguishes the hashes of one tag.
 fn hash_with(tag: u64, rest: u8) -> KeyHash {
     let mut bytes = [rest; 32];
     bytes[..8].copy_from_slice(&tag.to_be_bytes());
     KeyHash::from_bytes(bytes)
 }
 
-/// The hash of a number. The hashes are spread like those of SHA-256.
+/// Returns the hash of a number. The hashes are spread as evenly as SHA-256 digests.
 fn hash(number: u64) -> KeyHash {
     hash_with(number.wrapping_mul(0x9E37_79B9_7F4A_7C15), 0)
 }
@@ -61,7 +61,6 @@ fn verdict_is_cached_completely_and_replaced_by_a_newer_one() {
         store(&cache, &hash(number), &verdict);
         assert_eq!(cached(&cache, &hash(number)), Some(verdict));
     }
-    // A newer verdict replaces the previous one.
     store(&cache, &hash(0), &Err(Denied::new(Denial::Revoked)));
     assert_eq!(cached(&cache, &hash(0)), Some(Err(Denial::Revoked.into())));
     assert_eq!(cache.counts().0, 5);
@@ -117,7 +116,6 @@ fn cache_fills_to_its_capacity_and_no_further() {
             store(&cache, &hash(number), &Ok(principal(number)));
             assert!(cache.counts().0 <= capacity);
         }
-        // Every shard is full.
         assert_eq!(cache.counts().0, capacity);
         let kept = (0..keys).filter(|number| cached(&cache, &hash(*number)).is_some());
         assert_eq!(kept.count(), capacity);
@@ -139,7 +137,7 @@ fn scan_evicts_almost_no_keys_in_use() {
                 missed += 1;
                 store(&cache, &hash(number), &Ok(principal(number)));
             }
-            // The round also looks up an equal number of other keys, each of them only once.
+            // The round also looks up an equal number of other keys, each only once.
             let once = scanned.next().expect("endless");
             assert_eq!(cached(&cache, &hash(once)), None, "in round {round}");
             store(&cache, &hash(once), &Ok(principal(once)));
@@ -149,7 +147,8 @@ fn scan_evicts_almost_no_keys_in_use() {
     assert!(share < 0.01, "{share} of the keys in use were evicted");
 }
 
-/// An operation on a cache. There are few keys, so that many operations concern the same key.
+/// An operation on a cache. The operations use only a few keys, so that many of them concern the
+/// same key.
 #[derive(Clone, Debug)]
 enum Step {
     Ask(u8),

@@ -3,13 +3,13 @@ use std::{future::Future, sync::Arc};
 use super::{Presented, Verdict};
 use crate::domain::server::ServerId;
 
-/// Looks keys up in the database, for a [`LeasedVerifier`](super::LeasedVerifier).
+/// Looks up keys in the database, for a [`LeasedVerifier`](super::LeasedVerifier).
 ///
 /// The key is well formed. An implementation must decide by the key and its account alone, because
 /// the cache stores its verdicts by the key's hash.
 pub trait KeyLookup: Send + Sync + 'static {
-    /// The verdict on the key. The lookup reads it on this server after the call began. `None`
-    /// means that another server answered.
+    /// Returns the verdict on the key. The lookup reads the key on this server after the call
+    /// began. `None` means that another server answered.
     fn look_up(
         &self,
         presented: &Presented<'_>,
@@ -27,7 +27,7 @@ impl<L: KeyLookup> KeyLookup for Arc<L> {
     }
 }
 
-/// Why no verdict is available yet.
+/// The reason why no verdict is available yet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum NoVerdict {

@@ -13,15 +13,15 @@ use crate::domain::{
     tenant::{Environment, Slug},
 };
 
-/// A tower [`Layer`] that lets a request pass only if it carries a live API key of one tenant.
+/// A tower [`Layer`] that accepts a request only if it contains a live API key of one tenant.
 ///
-/// See [the module](super) for a program that uses it.
+/// [The module](super) shows a program that uses it.
 pub struct ApiKeyLayer<V> {
     settings: Settings<V>,
 }
 
 impl<V: KeyVerifier> ApiKeyLayer<V> {
-    /// A gate for the keys of this tenant. It reads `X-API-Key` and requires no scope.
+    /// Creates a gate for the keys of this tenant. It reads `X-API-Key` and requires no scope.
     ///
     /// An account's id is only unique within its tenant, so a key of another tenant, or of the
     /// tenant's other environment, gets the same 401 as an unknown key.
@@ -30,13 +30,13 @@ impl<V: KeyVerifier> ApiKeyLayer<V> {
         Self::shared(Arc::new(verifier), tenant, environment)
     }
 
-    /// The same as [`Self::new`], with a verifier that other layers also use.
+    /// Creates a gate as [`Self::new`] does, with a verifier that other layers also use.
     #[must_use]
     pub fn shared(verifier: Arc<V>, tenant: Slug, environment: Environment) -> Self {
         Self::requiring(verifier, Some((tenant, environment)))
     }
 
-    /// A gate for Tollgate's own routes, which serve each key in its own tenant.
+    /// Creates a gate for Tollgate's own routes, which serve each key in its own tenant.
     #[cfg(feature = "server")]
     pub(crate) fn for_every_tenant(verifier: Arc<V>) -> Self {
         Self::requiring(verifier, None)

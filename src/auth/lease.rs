@@ -3,17 +3,17 @@ use std::time::Duration;
 use super::sync::{AtomicI64, AtomicU64, Ordering};
 use crate::domain::{server::ServerId, timestamp::Timestamp};
 
-/// A lease is shorter by this fraction for the node that holds it than for a node that waits for
-/// its end, because the clocks of two machines may run at different rates. The rates differ by less
-/// than 1/1000, and NTP adjusts a rate by at most half of that.
+/// The node that holds a lease ends it earlier by this fraction than a node that waits for its end,
+/// because the clocks of two machines may run at different rates. The rates differ by less than
+/// 1/1000, and NTP adjusts a rate by at most half of that.
 const DRIFT: u32 = 64;
 
 /// The right to answer from the cache until a moment of this machine's clock.
 ///
-/// Moments are times since boot, in microseconds. A lease that was never granted does not hold.
+/// Moments are times since boot, in microseconds. A lease that was never granted is not held.
 pub(super) struct Lease {
-    /// The end of the lease, in microseconds since boot. At exactly this moment the lease no longer
-    /// holds.
+    /// The end of the lease, in microseconds since boot. At exactly this moment the lease is no
+    /// longer held.
     ends: AtomicU64,
     /// The database's clock (Unix time) minus the time since boot, in microseconds. The offset is
     /// never too small. It is too large by up to the response time of the database plus the drift,
@@ -28,10 +28,10 @@ impl Lease {
         Self { ends: AtomicU64::new(0), offset: AtomicI64::new(0), server: AtomicI64::new(0) }
     }
 
-    /// Grants the lease from now until `length` minus 1/64 after `sent`, the moment before the node
-    /// sent the renewal. Other nodes that wait for its end measure `length` with their own clocks.
-    /// The cache must already have applied every change from before the renewal. A thread that sees
-    /// the lease also sees those changes.
+    /// Grants the lease until `length` minus 1/64 after `sent`, the moment before the node sent the
+    /// renewal. Other nodes that wait for the end of the lease measure `length` with their own
+    /// clocks. The cache must already have applied every change from before the renewal. A thread
+    /// that sees the lease also sees those changes.
     pub fn grant(
         &self,
         sent: Duration,
@@ -51,13 +51,13 @@ impl Lease {
         self.ends.store(0, Ordering::Release);
     }
 
-    /// Whether the cache may be read. Call this *before* reading the cache. A lease that is granted
-    /// in between does not cover an earlier read.
+    /// Whether the cache may be read. Call this *before* reading the cache, because a lease that is
+    /// granted after a read does not cover that read.
     pub fn holds(&self, now: Duration) -> bool {
         micros(now) < self.ends.load(Ordering::Acquire)
     }
 
-    /// The server that granted the lease. `None` if the lease does not hold. If a new lease is
+    /// The server that granted the lease. `None` if the lease is not held. If a new lease is
     /// granted concurrently, the result may be the server of the new lease, which is equally valid.
     pub fn server(&self, now: Duration) -> Option<ServerId> {
         let holds = self.holds(now);

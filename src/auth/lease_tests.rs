@@ -34,7 +34,8 @@ fn newer_lease_replaces_the_older_one() {
 }
 
 proptest! {
-    /// A reached expiry is never missed, regardless of the response time of the database.
+    /// Once a key has expired, the lease never reports it as unexpired, regardless of the response
+    /// time of the database.
     #[test]
     fn expiry_is_never_noticed_too_late(
         sent in 0..1_000_000_u64, took in 0..1_000_000_u64, later in 0..10_000_000_u64,
@@ -52,8 +53,8 @@ proptest! {
         prop_assert!(!lease.may_have_come(database_clock(now + early + 1), at(now)));
     }
 
-    /// A lease never outlives another node's wait for its end, even if the holder's clock runs 1 %
-    /// slow.
+    /// A lease ends before another node stops waiting for its end, even if the holder's clock runs
+    /// 1 % slow.
     #[test]
     fn no_lease_outlives_the_wait_for_it(sent in 0..1_000_000_000_u64, length in 100_000..10_000_000_u64) {
         let lease = Lease::new();

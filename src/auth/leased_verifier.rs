@@ -15,17 +15,17 @@ use crate::domain::{
     timestamp::Timestamp,
 };
 
-/// Answers from a bounded cache, and looks up keys that are not in the cache. It does so only while
-/// it holds a lease. It looks keys up only on the server that granted the lease.
+/// Verifies keys from a bounded cache, and looks up keys that are not in the cache. It does so only
+/// while it holds a lease. It looks up keys only on the server that granted the lease.
 ///
-/// The lookup must decide by the key alone. It must ignore the tenant, the scope and the client's
+/// The lookup must depend on the key alone. It must ignore the tenant, the scope and the client's
 /// address in [`Presented`], because the cache stores a verdict under the key's hash and uses it
 /// for every request with that key.
 ///
-/// The caller that grants the lease guarantees the following. Until the lease ends, every change of
-/// a key that could turn a pass into a refusal is applied here, by
-/// [`invalidate`](Self::invalidate), before the change returns. ARCHITECTURE.md has the protocol
-/// and its proof.
+/// The caller that grants the lease guarantees the following. If a change could make this verifier
+/// refuse a key that it accepts now, the caller applies the change with
+/// [`invalidate`](Self::invalidate) before the change returns. This holds until the lease ends.
+/// ARCHITECTURE.md contains the protocol and its proof.
 pub struct LeasedVerifier<L> {
     lookup: L,
     cache: KeyCache,
@@ -36,33 +36,34 @@ pub struct LeasedVerifier<L> {
 
 #[derive(Default)]
 struct Counts {
-    /// Cache hits that were looked up nevertheless, because the key may have expired.
+    /// Number of cached keys that were looked up nevertheless, because they may have expired.
     doubtful: AtomicU64,
     misses: AtomicU64,
     without_lease: AtomicU64,
 }
 
-/// A snapshot of a [`LeasedVerifier`]: its cache, its lease, and its counters since it was created.
+/// A snapshot of the cache, the lease and the counters of a [`LeasedVerifier`]. The counters begin
+/// at zero when it is created.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct CacheState {
     /// Number of keys in the cache.
     pub keys: usize,
-    /// Number of verifications that the cache answered.
+    /// Number of verifications that the cache served.
     pub hits: u64,
-    /// Number of verifications that looked the key up, because it was not in the cache or may have
-    /// expired since it was cached.
+    /// Number of verifications that looked up the key, because the cache did not contain it or
+    /// because it may have expired since it was cached.
     pub misses: u64,
     /// Number of attempts to verify a key without a lease.
     pub without_lease: u64,
-    /// Whether the lease holds, so that keys can pass.
+    /// Whether the node holds its lease, so that it can accept keys.
     pub holds_lease: bool,
 }
 
 impl<L: KeyLookup> LeasedVerifier<L> {
-    /// A cache of at most `capacity` keys, without a lease. `lookup` must decide by the key alone.
-    /// `since_boot` returns this machine's time since boot. That clock must never step, and must
-    /// keep running while the machine sleeps.
+    /// Creates a verifier without a lease. Its cache contains at most `capacity` keys. `lookup`
+    /// must depend on the key alone. `since_boot` returns this machine's time since boot. That
+    /// clock must never step, and must keep running while the machine sleeps.
     #[must_use]
     pub fn new(lookup: L, capacity: usize, since_boot: fn() -> Duration) -> Self {
         let (cache, lease) = (KeyCache::new(capacity), Lease::new());
@@ -70,7 +71,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
     }
 
     /// Grants the lease for `length` from `sent`, a moment of this machine's clock. The cache must
-    /// have applied every change that `server` had committed by then.
+    /// have applied every change that `server` had committed by `sent`.
     pub fn grant_lease(
         &self,
         sent: Duration,
@@ -81,13 +82,13 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.grant(sent, length, database_clock, server);
     }
 
-    /// Whether the lease holds now.
+    /// Whether the node holds its lease now.
     #[must_use]
     pub fn holds_lease(&self) -> bool {
         self.lease.holds((self.since_boot)())
     }
 
-    /// The server that granted the lease. `None` if the lease does not hold now.
+    /// The server that granted the lease. `None` if the node does not hold its lease now.
     #[must_use]
     pub fn lease_server(&self) -> Option<ServerId> {
         self.lease.server((self.since_boot)())
@@ -98,13 +99,13 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         self.lease.end();
     }
 
-    /// Applies a change of the keys with this tag. After it returns, no new request gets an answer
+    /// Applies a change of the keys with this tag. After it returns, no new request gets a verdict
     /// from before the change.
     pub fn invalidate(&self, tag: KeyTag) {
         self.cache.invalidate(tag);
     }
 
-    /// Applies unknown changes by clearing the cache.
+    /// Applies any changes, by clearing the cache.
     pub fn clear(&self) {
         self.cache.clear();
     }
@@ -125,7 +126,7 @@ impl<L: KeyLookup> LeasedVerifier<L> {
         }
     }
 
-    /// The verdict, from the cache or from the server that granted the lease.
+    /// Returns the verdict, from the cache or from the server that granted the lease.
     ///
     /// # Errors
     ///

@@ -39,7 +39,8 @@ fn database_clock() -> Timestamp {
 const SERVER: ServerId = ServerId::started_at(1);
 const OTHER_SERVER: ServerId = ServerId::started_at(2);
 
-/// Returns the verdict that the test has set as the verdict of [`SERVER`], and counts the calls.
+/// A stub that returns the verdict that the test has set, and counts the calls. [`SERVER`] is the
+/// server that it reads.
 #[derive(Clone)]
 struct StubLookup(Arc<Mutex<(Verdict, u32)>>);
 
@@ -103,7 +104,7 @@ async fn key_is_looked_up_once_under_a_lease() {
 }
 
 #[tokio::test]
-async fn no_key_passes_without_a_lease() {
+async fn every_key_is_refused_without_a_lease() {
     let (verifier, inner) = verifier_with_lease(Ok(principal(None)));
     verifier.verify(&Presented::new(&key())).await.expect("it passes");
     advance(LEASE);

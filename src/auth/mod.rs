@@ -1,9 +1,9 @@
-//! The gate: a tower middleware that lets a request pass only with a valid API key of its tenant.
+//! The gate: a tower middleware that accepts a request only with a valid API key of its tenant.
 //!
 //! [`ApiKeyLayer`] reads the key from `X-API-Key` (or `Authorization: Bearer`) and asks a
 //! [`KeyVerifier`] about it. Then it either responds with a problem (RFC 9457), or calls the inner
-//! service with a [`Principal`] in the request's extensions. It needs no database: the verifier is
-//! its only port.
+//! service with a [`Principal`] in the request's extensions. The gate needs no database, because
+//! the verifier is its only port.
 //!
 //! ```
 //! use axum::{Router, body::Body, http::{Request, StatusCode}, routing::get};

@@ -33,11 +33,11 @@ pub struct Presented<'a> {
     /// The key. It is well formed, but not verified yet.
     pub key: &'a KeyText,
     /// The tenant that the route serves. `None` means that the route serves each key in its own
-    /// tenant. The gate compares it with the principal's tenant, so an implementation that decides
-    /// by key and account alone can ignore it.
+    /// tenant. The gate compares it with the principal's tenant, so an implementation that depends
+    /// on the key and its account alone can ignore it.
     pub tenant: Option<(&'a Slug, Environment)>,
     /// The scope that the route requires. The gate compares it with the principal's scopes, so an
-    /// implementation that decides by key and account alone can ignore it.
+    /// implementation that depends on the key and its account alone can ignore it.
     pub scope: Option<&'a Scope>,
     /// The client's address, if it is known. See [`ClientAddress`].
     pub client: Option<IpAddr>,
@@ -52,25 +52,25 @@ pub struct Presented<'a> {
 pub struct ClientAddress(pub IpAddr);
 
 impl<'a> Presented<'a> {
-    /// A key for any tenant, without a required scope or a known client address.
+    /// Presents a key for any tenant, without a required scope or a known client address.
     #[must_use]
     pub fn new(key: &'a KeyText) -> Self {
         Self { key, tenant: None, scope: None, client: None }
     }
 
-    /// The same for a route that serves this tenant.
+    /// Sets the tenant that the route serves.
     #[must_use]
     pub fn for_tenant(self, tenant: Option<(&'a Slug, Environment)>) -> Self {
         Self { tenant, ..self }
     }
 
-    /// The same for a route that requires this scope.
+    /// Sets the scope that the route requires.
     #[must_use]
     pub fn for_scope(self, scope: Option<&'a Scope>) -> Self {
         Self { scope, ..self }
     }
 
-    /// The same for a client with this address.
+    /// Sets the address of the client.
     #[must_use]
     pub fn from_client(self, client: Option<IpAddr>) -> Self {
         Self { client, ..self }

@@ -20,8 +20,8 @@ use crate::domain::{
 
 /// The caller of a verified request: its tenant, its account, its key and the key's scopes.
 ///
-/// Every request that passed [`ApiKeyLayer`](super::ApiKeyLayer) has one in its extensions. It is
-/// also an axum extractor, and cheap to clone.
+/// The extensions of every request that [`ApiKeyLayer`](super::ApiKeyLayer) accepts contain a
+/// principal. A principal is also an axum extractor, and cheap to clone.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Principal(Arc<PrincipalParts>);
 
@@ -44,7 +44,8 @@ pub struct PrincipalParts {
 }
 
 impl PrincipalParts {
-    /// The parts for a key that never expires. Call [`Self::expiring`] for a key that expires.
+    /// Creates the parts for a key that never expires. Call [`Self::expiring`] for a key that
+    /// expires.
     #[must_use]
     pub fn new(
         tenant: Slug,
@@ -56,7 +57,7 @@ impl PrincipalParts {
         Self { tenant, environment, account, key_id, scopes, expires_at: None }
     }
 
-    /// The same for a key that expires at a moment of the database's clock. `None` means never.
+    /// Sets the moment when the key expires, by the database's clock. `None` means never.
     #[must_use]
     pub fn expiring(self, expires_at: Option<Timestamp>) -> Self {
         Self { expires_at, ..self }
@@ -64,7 +65,7 @@ impl PrincipalParts {
 }
 
 impl Principal {
-    /// A principal of these parts.
+    /// Creates a principal from these parts.
     #[must_use]
     pub fn new(parts: PrincipalParts) -> Self {
         Self(Arc::new(parts))
@@ -82,15 +83,15 @@ impl Deref for Principal {
 /// The owner of the key of a request, for a layer outside the gate that logs or counts. Such a
 /// layer no longer has the request when it sees the response.
 ///
-/// Insert one into the request's extensions before the request reaches the gate, and keep a clone.
-/// The gate fills it in for every known key, even if it refuses the key. It does not fill it in for
-/// a key of another tenant.
+/// Insert a `Caller` into the request's extensions before the request reaches the gate, and keep a
+/// clone. The gate fills it in for every known key, even if it refuses the key. For a key of
+/// another tenant, it stays empty.
 #[derive(Clone, Default, Debug)]
 pub struct Caller(Arc<OnceLock<Principal>>);
 
 impl Caller {
-    /// The owner of the key. `None` if the request did not reach a gate, or carried no known key of
-    /// the gate's tenant.
+    /// The owner of the key. `None` if the request did not reach a gate, or contained no known key
+    /// of the gate's tenant.
     #[must_use]
     pub fn principal(&self) -> Option<&Principal> {
         self.0.get()

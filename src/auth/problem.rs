@@ -11,8 +11,8 @@ use crate::domain::{scope::Scope, verification::GateDecision};
 
 /// An error response: problem details (RFC 9457).
 ///
-/// The response has the problem in its extensions too. An outer layer can log it from there, or add
-/// the id of the request by rendering it again.
+/// The extensions of the response also contain the problem. An outer layer can log this copy, or
+/// add the id of the request and render the problem again.
 ///
 /// ```
 /// use axum::{http::StatusCode, response::IntoResponse as _};
@@ -47,16 +47,17 @@ enum Kind {
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub enum Challenge {
-    /// The request has no credential.
+    /// The request contains no credential.
     Bare,
-    /// The request has a credential that is not valid.
+    /// The request contains a credential that is not valid.
     InvalidToken,
     /// The credential lacks this scope.
     InsufficientScope(Scope),
 }
 
 impl Problem {
-    /// A problem with one of the service's codes. The code determines the status and the title.
+    /// Creates a problem with one of the service's codes. The code determines the status and the
+    /// title.
     ///
     /// Write the detail so that it first says what happened, with the numbers, and then what the
     /// client can do.
@@ -65,9 +66,9 @@ impl Problem {
         Self::of(Kind::Known(code), detail.into())
     }
 
-    /// A problem with a code of a program that embeds the gate.
+    /// Creates a problem with a code of the program that embeds the gate.
     ///
-    /// Its `type` is `about:blank`, unless [`with`](Self::with) sets another.
+    /// Its `type` is `about:blank`, unless [`with`](Self::with) sets a different one.
     ///
     /// ```
     /// use axum::http::StatusCode;
@@ -106,7 +107,7 @@ impl Problem {
         }))
     }
 
-    /// A 401 with its `WWW-Authenticate` header.
+    /// Creates a 401 with a `WWW-Authenticate` header.
     #[must_use]
     pub(crate) fn unauthorized(
         code: ProblemCode,
@@ -117,23 +118,23 @@ impl Problem {
         Self::new(code, detail).challenge(challenge)
     }
 
-    /// A 403 that names the required scope.
+    /// Creates a 403 that names the required scope.
     #[must_use]
     pub fn insufficient_scope(scope: &Scope) -> Self {
-        let detail = format!("The API key lacks the scope {scope}. Use a key that has it.");
+        let detail = format!("The API key lacks the scope {scope}. Use a key that has this scope.");
         Self::new(ProblemCode::InsufficientScope, detail)
             .with("required_scope", scope.to_string())
             .challenge(Challenge::InsufficientScope(scope.clone()))
             .decided(GateDecision::InsufficientScope)
     }
 
-    /// A 503 with a `Retry-After` header. The service cannot answer now.
+    /// Creates a 503 with a `Retry-After` header, for a request that the service cannot handle now.
     #[must_use]
     pub fn unavailable(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ProblemCode::Unavailable, detail).retry_after(1)
     }
 
-    /// A 500. The body is always the same. Only the log contains the cause.
+    /// Creates a 500. The body does not depend on the cause. Only the log contains the cause.
     #[must_use]
     pub fn internal(cause: impl Into<Cow<'static, str>>) -> Self {
         let detail =
@@ -177,15 +178,16 @@ impl Problem {
         self
     }
 
-    /// Adds the id of the request to the body, unless it has one.
+    /// Adds the id of the request to the body, unless the body already contains an id.
     #[must_use]
     pub fn for_request(mut self, request_id: &str) -> Self {
         self.0.members.entry("request_id").or_insert_with(|| request_id.into());
         self
     }
 
-    /// Adds the address of the page about the code to the body. `pages` is the address of the folder
-    /// that has a page for every [`ProblemCode`]; `None`: there is none. A custom problem has no page.
+    /// Adds the address of the page about the code to the body. `pages` is the address of the
+    /// folder that contains a page for every [`ProblemCode`], or `None` if there are no pages. A
+    /// custom problem has no page.
     #[cfg(feature = "server")]
     #[must_use]
     pub(crate) fn documented_at(mut self, pages: Option<&str>) -> Self {
@@ -223,16 +225,15 @@ impl Problem {
         }
     }
 
-    /// The reason for the operator: the one from [`because`](Self::because), or else the reason of
-    /// the gate's decision.
+    /// The reason for the operator: the reason that [`because`](Self::because) added, or else the
+    /// reason of the gate's decision.
     #[must_use]
     pub fn reason(&self) -> Option<&str> {
         let decided = || self.0.decision.and_then(GateDecision::reason);
         self.0.reason.as_deref().or_else(decided)
     }
 
-    /// The seconds of [`retry_after`](Self::retry_after). `None` if the response has no
-    /// `Retry-After`.
+    /// The number of seconds in `Retry-After`. `None` if the response does not contain this header.
     #[must_use]
     pub fn retry_after_seconds(&self) -> Option<u32> {
         self.0.retry_after_seconds
@@ -278,7 +279,7 @@ impl Challenge {
 }
 
 impl Problem {
-    /// Converts the problem into a response with any body that can contain it.
+    /// Converts the problem into a response, with any body type that can contain a problem.
     #[must_use]
     pub fn into_http_response<B: RefusalBody>(self) -> Response<B> {
         let mut response = Response::new(B::from_bytes(self.to_value().to_string().into()));
@@ -304,7 +305,7 @@ impl IntoResponse for Problem {
     }
 }
 
-/// An error and its causes in one line, for the log.
+/// Writes an error and its causes in one line, for the log.
 #[cfg(any(feature = "remote", feature = "server"))]
 pub(crate) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();
@@ -322,7 +323,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_custom_problem_has_the_members_that_it_was_given() {
+    fn custom_problem_contains_the_members_of_its_constructor_and_of_with() {
         let teapot = || {
             Problem::custom(StatusCode::IM_A_TEAPOT, "teapot", "Teapot", "No coffee. Try tea.")
                 .with("kettle", 3)
@@ -342,7 +343,7 @@ mod tests {
 
     #[cfg(feature = "server")]
     #[test]
-    fn only_a_problem_of_the_service_has_a_page_and_only_if_there_are_pages() {
+    fn only_a_problem_of_the_service_names_its_page_and_only_if_there_are_pages() {
         let pages = Some("https://keys.example.com/errors/");
         let problem = || Problem::new(ProblemCode::NotFound, "Order 1001 does not exist.");
         let documented = problem().for_request("req_1").documented_at(pages).to_value();

@@ -2,8 +2,8 @@ use std::fmt;
 
 use axum::http::StatusCode;
 
-/// Generates the enum and its tables from one row per code, so that a code cannot have the status
-/// or the title of another code.
+/// Generates the enum and its tables from one row for each code, so that a code cannot get the
+/// status or the title of another code.
 macro_rules! problem_codes {
     ($($(#[doc = $doc:literal])+ $variant:ident: $status:ident, $code:literal, $title:literal;)+) => {
         /// The machine-readable kind of a [`Problem`](super::Problem): its `code`.
@@ -69,11 +69,11 @@ macro_rules! problem_codes {
 problem_codes! {
     /// The body is not one JSON object without duplicate members.
     MalformedBody: BAD_REQUEST, "malformed_body", "Malformed body";
-    /// The request has no API key, or several that differ.
+    /// The request contains no API key, or different API keys.
     MissingApiKey: UNAUTHORIZED, "missing_api_key", "Missing API key";
     /// The API key is malformed, unknown, revoked, expired or disabled.
     InvalidApiKey: UNAUTHORIZED, "invalid_api_key", "Invalid API key";
-    /// The request has no admin key, or several that differ.
+    /// The request contains no admin key, or different admin keys.
     MissingAdminKey: UNAUTHORIZED, "missing_admin_key", "Missing admin key";
     /// The admin key is malformed, unknown or revoked.
     InvalidAdminKey: UNAUTHORIZED, "invalid_admin_key", "Invalid admin key";
@@ -98,8 +98,8 @@ problem_codes! {
     KeyLimitReached: CONFLICT, "key_limit_reached", "Key limit reached";
     /// The key is revoked or expired, so it cannot be changed or rotated.
     KeyNotLive: CONFLICT, "key_not_live", "Key not live";
-    /// The key was rotated before. A key can be rotated only once, and then its expiry cannot be
-    /// postponed.
+    /// The key has already been rotated. A key can be rotated only once, and then its expiry cannot
+    /// be postponed.
     KeyAlreadyRotated: CONFLICT, "key_already_rotated", "Key already rotated";
     /// The key or its account already has the maximum number of open holds.
     HoldLimitReached: CONFLICT, "hold_limit_reached", "Hold limit reached";
@@ -120,7 +120,7 @@ problem_codes! {
     IdempotencyMismatch: UNPROCESSABLE_ENTITY, "idempotency_mismatch", "Idempotency mismatch";
     /// The API key or the dashboard session already has the maximum number of requests in flight.
     TooManyInFlight: TOO_MANY_REQUESTS, "too_many_in_flight", "Too many requests in flight";
-    /// The service failed. The log has the cause.
+    /// The service failed. The log contains the cause.
     InternalError: INTERNAL_SERVER_ERROR, "internal_error", "Internal error";
     /// The service cannot answer now, for example because it cannot reach its database.
     Unavailable: SERVICE_UNAVAILABLE, "unavailable", "Unavailable";

@@ -18,8 +18,8 @@ use super::{
 /// The service that [`ApiKeyLayer`](super::ApiKeyLayer) puts around another service.
 ///
 /// It accepts requests with any body. A refusal is a response with the inner service's body type,
-/// which must be a [`RefusalBody`]. A refusal is never an error: the only errors are those of the
-/// inner service.
+/// which must be a [`RefusalBody`]. A refusal is never an error. Only the inner service returns
+/// errors.
 pub struct ApiKeyService<S, V> {
     inner: S,
     settings: Arc<Settings<V>>,
@@ -40,7 +40,7 @@ pin_project! {
         Refused { response: Option<Response<B>> },
         /// The verdict was available without waiting.
         Passed { #[pin] answer: F },
-        /// The verdict is pending. The response of the inner service follows it.
+        /// The verdict is pending. If the key is accepted, the inner service is called next.
         Asking { answer: Asking<B, E> },
     }
 }
@@ -85,7 +85,8 @@ where
                 Err(problem) => ApiKeyFuture::refused(problem),
             };
         }
-        // The service that was polled ready must be called. Its clone has to be polled ready first.
+        // Only the instance that was polled ready may be called. The clone has to be polled ready
+        // before its first call.
         let clone = self.inner.clone();
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let settings = Arc::clone(&self.settings);

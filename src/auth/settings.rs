@@ -1,6 +1,6 @@
 use super::gate::{Gate, Requirement};
 
-/// The part of a layer that its services share.
+/// The settings that all services of a layer share.
 pub(super) struct Settings<V> {
     pub gate: Gate<V>,
     pub requirement: Requirement,

@@ -5,21 +5,20 @@ use crate::domain::verification::{Denial, GateDecision};
 
 /// The only port of the gate: it verifies a key and returns its principal.
 ///
-/// The gate passes only well-formed keys. An implementation decides about the key and its account.
-/// It returns the key's tenant and scopes in the principal, and the gate compares them with the
-/// route's.
+/// The gate presents only well-formed keys. An implementation accepts or refuses a key, depending
+/// on the key and its account. It returns the key's tenant and scopes in the principal, and the
+/// gate compares them with the route's.
 ///
-/// An implementation may also decide by the tenant, the scope or the client's address in
-/// [`Presented`].
+/// The verdict may also depend on the tenant, the scope or the client's address in [`Presented`].
 ///
-/// [The module](super) has an example with its own implementation.
+/// [The module](super) contains an example with its own implementation.
 pub trait KeyVerifier: Send + Sync + 'static {
-    /// Returns the principal of the key, or the reason why the key does not pass.
+    /// Returns the principal of the key, or the reason why the key is refused.
     ///
     /// # Errors
     ///
-    /// [`Denied`]. Use [`Denial::Unavailable`] if no verdict is available, which is neither a
-    /// refusal nor a pass.
+    /// [`Denied`] if the key is refused, and also if no verdict is available. In the second case
+    /// the reason is [`Denial::Unavailable`].
     fn verify(&self, presented: &Presented<'_>) -> impl Future<Output = Verdict> + Send;
 
     /// Returns the verdict if it is available without waiting. `None` means that the caller has to
@@ -32,25 +31,25 @@ pub trait KeyVerifier: Send + Sync + 'static {
 /// The result of a verification.
 pub type Verdict = Result<Principal, Denied>;
 
-/// The reason why a key does not pass, and the principal if the key is known.
+/// The reason why a key is refused, and the principal if the key is known.
 #[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Denied {
     /// The reason.
     pub reason: Denial,
-    /// The owner of the key, if the key is known. The log and the usage counts use it. The response
-    /// never contains it.
+    /// The owner of the key, if the key is known. The log and the usage counts use it. No response
+    /// contains it.
     pub principal: Option<Principal>,
 }
 
 impl Denied {
-    /// A denial of an unknown key.
+    /// Creates a denial of an unknown key.
     #[must_use]
     pub fn new(reason: Denial) -> Self {
         Self { reason, principal: None }
     }
 
-    /// A denial of a known key.
+    /// Creates a denial of a known key.
     #[must_use]
     pub fn of(principal: Principal, reason: Denial) -> Self {
         Self { reason, principal: Some(principal) }
@@ -74,7 +73,7 @@ impl From<Denial> for Denied {
 }
 
 impl From<Denial> for Problem {
-    /// The response to the client: 401, 403 or 503.
+    /// Returns the response to the client: 401, 403 or 503.
     fn from(denial: Denial) -> Self {
         let problem = match denial {
             Denial::Malformed

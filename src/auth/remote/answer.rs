@@ -17,18 +17,18 @@ use crate::{
 /// smaller.
 pub(super) const MAX_ANSWER_BYTES: usize = 64 * 1024;
 
-/// Why no verdict is available, for the log. No text repeats the response, because a server could
-/// send the request's secrets back.
+/// The reason why no verdict is available, for the log. No message quotes the response, because a
+/// server could send the request's secrets back.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("no response within {0:?}")]
     TimedOut(Duration),
-    /// The connection could not be opened, or closed before the whole response arrived.
+    /// The connection could not be opened, or was closed before the whole response arrived.
     #[error("the connection failed, and so did a new one: {0}")]
     Connection(String),
     #[error("the response is not valid HTTP: {0}")]
     NotHttp(String),
-    #[error("the response has more than {max} bytes", max = MAX_ANSWER_BYTES)]
+    #[error("the response is longer than {max} bytes", max = MAX_ANSWER_BYTES)]
     TooLong,
     #[error("the response has status {0}")]
     Status(StatusCode),
@@ -51,8 +51,8 @@ struct RecognisedKey {
     account: String,
     key_id: String,
     scopes: Vec<String>,
-    /// `null` means that the key never expires. The deserializer requires the member, so that an
-    /// absent one is an error.
+    /// `null` means that the key never expires. The deserializer requires the member, so that a
+    /// response without it is an error.
     #[serde(deserialize_with = "Option::deserialize")]
     expires_at: Option<String>,
 }
@@ -72,12 +72,12 @@ impl RecognisedKey {
                 key.key_id.parse().map_err(|_| "key_id is not the id of a key")?,
                 ScopeSet::parse(&key.scopes).map_err(|_| "scopes is not a list of scopes")?,
             )
-            .expiring(expires_at.map_err(|_| "expires_at is not a time")?),
+            .expiring(expires_at.map_err(|_| "expires_at is not a timestamp")?),
         ))
     }
 }
 
-/// Parses the verdict of a response. An error is neither a pass nor a refusal.
+/// Parses the verdict of a response. An error neither accepts nor refuses the key.
 pub(super) fn read_verdict(status: StatusCode, body: &[u8]) -> Result<Verdict, Failure> {
     const CONTRADICTION: Failure = Failure::Unreadable("valid and code contradict each other");
     if status != StatusCode::OK {
@@ -119,7 +119,7 @@ mod tests {
 
     const KEY: &str = "ta_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
 
-    /// A response with every member that describes a key.
+    /// Creates a response that contains every member that describes a key.
     fn response_with(code: &str) -> Value {
         json!({
             "valid": code == "VALID",
@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn contradictory_response_is_an_error() {
+    fn response_whose_code_contradicts_valid_is_an_error() {
         for (valid, code) in [
             (false, "VALID"),
             (true, "REVOKED"),
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_do_not_repeat_the_response() {
+    fn failures_do_not_quote_the_response() {
         let mut tenant = response_with("VALID");
         tenant["tenant"] = KEY.into();
         for echo in [json!({"valid": KEY}), json!({"valid": true, "code": KEY}), tenant] {

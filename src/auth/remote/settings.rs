@@ -4,7 +4,7 @@ use axum::http::Uri;
 
 use crate::domain::api_key::ADMIN_PREFIX;
 
-/// Bounds of a [`RemoteVerifier`](super::RemoteVerifier).
+/// Limits of a [`RemoteVerifier`](super::RemoteVerifier).
 ///
 /// Start with the default, and change the fields that should differ:
 ///
@@ -20,7 +20,7 @@ use crate::domain::api_key::ADMIN_PREFIX;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct RemoteSettings {
-    /// Maximum time of a whole verification, including the wait for a connection and one retry.
+    /// Time limit of one verification, including the wait for a connection and one retry.
     pub timeout: Duration,
     /// Maximum number of verifications in flight, and of idle connections. Further verifications
     /// wait. Zero counts as one.
@@ -28,30 +28,30 @@ pub struct RemoteSettings {
 }
 
 impl Default for RemoteSettings {
-    /// 2 seconds and 64 connections.
+    /// A timeout of 2 seconds, and 64 connections.
     fn default() -> Self {
         Self { timeout: Duration::from_secs(2), max_connections: 64 }
     }
 }
 
-/// Why a [`RemoteVerifier`](super::RemoteVerifier) cannot be created.
+/// The reason why a [`RemoteVerifier`](super::RemoteVerifier) cannot be created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RemoteVerifierError {
-    /// The URL is not usable. The text says why without repeating the URL, which may contain a
-    /// password.
+    /// The URL is not usable. The message gives the reason without quoting the URL, which may
+    /// contain a password.
     #[error("the URL of the Tollgate server {0}: use a URL such as https://tollgate.example")]
     Url(&'static str),
     #[error("the admin key does not begin with {prefix}", prefix = ADMIN_PREFIX)]
     /// The key is not an admin key, because its prefix is not [`ADMIN_PREFIX`].
     AdminKey,
     #[error("no root certificates could be read on this machine: an https URL needs them")]
-    /// The URL begins with `https://`, and no root certificate could be read. The source has the
-    /// cause.
+    /// The URL begins with `https://`, and no root certificate could be read. The source of the
+    /// error is the cause.
     RootCertificates(#[source] io::Error),
 }
 
-/// The address of the verification route below the URL of a Tollgate server.
+/// Appends the path of the verification route to the URL of a Tollgate server.
 pub(super) fn endpoint_below(url: &str) -> Result<Uri, RemoteVerifierError> {
     const UNREADABLE: RemoteVerifierError = RemoteVerifierError::Url("is malformed");
     let base: Uri = url.parse().map_err(|_| UNREADABLE)?;

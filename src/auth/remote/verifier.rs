@@ -35,20 +35,20 @@ use crate::{
 /// time here makes it rare that a request goes out on a connection that is about to close.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// Verifies every key by a request to a running Tollgate server. Use it to gate a service that runs
-/// elsewhere.
+/// Verifies every key with a request to a running Tollgate server. Use it to gate a service that
+/// cannot reach Tollgate's database.
 ///
 /// Each verification is one `POST /v1/keys/verify` over a persistent connection. Verdicts are not
 /// cached, so the next request with a revoked key is refused. If the connection fails, the verifier
-/// sends the request once more over a new connection. The request only reads, so it can be repeated
-/// safely.
+/// sends the request once more over a new connection. Repeating the request is safe, because it
+/// changes nothing.
 ///
-/// Without a verdict the gate responds with 503 and `Retry-After`, never with 401, and never lets
-/// the request pass. This happens if the server cannot be reached, takes longer than
-/// [`RemoteSettings::timeout`], rejects the admin key, or sends a response that violates its
-/// contract. The log has the cause as a warning.
+/// Without a verdict, the gate refuses the request with 503 and `Retry-After`, never with 401. This
+/// happens if the server cannot be reached, takes longer than [`RemoteSettings::timeout`], rejects
+/// the admin key, or sends a response that violates its contract. A warning in the log contains the
+/// cause.
 ///
-/// The verifier needs a tokio runtime with I/O and time.
+/// The verifier needs a tokio runtime with the I/O and time drivers.
 ///
 /// ```no_run
 /// use axum::{Router, routing::get};
@@ -73,23 +73,23 @@ pub struct RemoteVerifier {
     endpoint: Uri,
     authorization: HeaderValue,
     timeout: Duration,
-    /// One permit for each verification that may be in flight.
+    /// Limits the number of verifications in flight, with one permit for each.
     turns: Semaphore,
     connections: Connections,
 }
 
 impl RemoteVerifier {
-    /// A verifier that uses the Tollgate server at `url`, with the default settings.
+    /// Creates a verifier that uses the Tollgate server at `url`, with the default settings.
     ///
     /// The URL begins with `http://` or `https://`. It may have a port, and a path in front of
     /// `/v1`. Over http, the admin key and the API keys are sent unencrypted, so use http only on
     /// one machine or in a private network. For https, the verifier reads the root certificates of
     /// this machine once, from the system's store or from the file in `SSL_CERT_FILE`.
     ///
-    /// The admin key needs the permission `verify` and no other. It belongs to one tenant, so keys
-    /// of other tenants are not found.
+    /// The admin key needs the permission `verify` and no other. The admin key belongs to one
+    /// tenant, so the server does not find keys of other tenants.
     ///
-    /// No request is sent yet, so a wrong host or a revoked admin key is not detected here.
+    /// This sends no request, so it does not detect a wrong host or a revoked admin key.
     ///
     /// # Errors
     ///
@@ -99,12 +99,12 @@ impl RemoteVerifier {
         Self::with_settings(url, admin_key, RemoteSettings::default())
     }
 
-    /// The same as [`Self::new`], with other settings.
+    /// Creates a verifier as [`Self::new`] does, with other settings.
     ///
     /// # Errors
     ///
     /// [`RemoteVerifierError`] in the same cases as [`Self::new`].
-    #[expect(clippy::missing_panics_doc, reason = "the text of a key is always a header value")]
+    #[expect(clippy::missing_panics_doc, reason = "a key is always a valid header value")]
     pub fn with_settings(
         url: &str,
         admin_key: &KeyText,
@@ -115,7 +115,7 @@ impl RemoteVerifier {
             return Err(RemoteVerifierError::AdminKey);
         }
         let mut authorization = HeaderValue::try_from(format!("Bearer {}", admin_key.expose()))
-            .expect("the text of a key is visible ASCII");
+            .expect("a key consists of visible ASCII characters");
         authorization.set_sensitive(true);
         let max_connections = usize::from(settings.max_connections.max(1));
         let connections = Connections::new(&endpoint, settings.timeout, max_connections)?;
@@ -156,7 +156,7 @@ impl KeyVerifier for RemoteVerifier {
         let asked = tokio::time::timeout(self.timeout, self.ask(key)).await;
         let answer = asked.unwrap_or(Err(Failure::TimedOut(self.timeout)));
         answer.unwrap_or_else(|failure| {
-            warn!(url = %self.endpoint, cause = %failure, "Tollgate server gave no verdict on a key");
+            warn!(url = %self.endpoint, cause = %failure, "the Tollgate server returned no verdict");
             Err(Denial::Unavailable.into())
         })
     }
@@ -173,7 +173,7 @@ struct Pools<C> {
     /// A client that keeps connections for further requests.
     kept: Client<C, Full<Bytes>>,
     /// A client that opens a connection for each request. After one kept connection has failed, the
-    /// others may be closed too.
+    /// server may have closed the others too.
     fresh: Client<C, Full<Bytes>>,
 }
 
@@ -185,8 +185,8 @@ impl Connections {
     ) -> Result<Self, RemoteVerifierError> {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        // The connector divides its time among the addresses of the host. An address that does not
-        // respond leaves time for the others.
+        // The connector divides its time among the addresses of the host, so an address that does
+        // not respond leaves time for the others.
         connector.set_connect_timeout(Some(timeout / 2));
         if endpoint.scheme_str() != Some("https") {
             return Ok(Self::Plain(Pools::new(connector, max_connections)));
