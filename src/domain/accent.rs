@@ -7,8 +7,8 @@ use std::fmt;
 /// Minimum contrast that WCAG 2.2 AA requires for text.
 const LEAST_CONTRAST: f64 = 4.5;
 
-/// The darkest surface of the light pages. Text that is readable on it is readable on all other
-/// surfaces of these pages. The style sheet of the dashboard must not use a darker one.
+/// The darkest surface of the light pages. Text that is readable on this surface is readable on all
+/// other surfaces of these pages. The style sheet of the dashboard must not use a darker one.
 pub const LIGHT_SURFACE: Rgb = Rgb([0xee, 0xf1, 0xf5]);
 
 /// The lightest surface of the dark pages, the counterpart of [`LIGHT_SURFACE`].
@@ -25,7 +25,7 @@ const STEPS: u16 = 64;
 pub struct Rgb(pub [u8; 3]);
 
 impl Rgb {
-    /// The contrast ratio of the two colours, from 1 to 21. Their order does not matter.
+    /// Computes the contrast ratio of the two colours, from 1 to 21. Their order does not matter.
     #[must_use]
     pub fn contrast(self, other: Self) -> f64 {
         let (a, b) = (self.luminance(), other.luminance());
@@ -40,7 +40,7 @@ impl Rgb {
         0.2126 * red + 0.7152 * green + 0.0722 * blue
     }
 
-    /// The colour that is `step` of [`STEPS`] on the way to another colour.
+    /// Mixes this colour with another one. The share of the other colour is `step` / [`STEPS`].
     fn toward(self, other: Self, step: u16) -> Self {
         let mut mixed = self.0;
         for (channel, goal) in mixed.iter_mut().zip(other.0) {
@@ -50,7 +50,8 @@ impl Rgb {
         Self(mixed)
     }
 
-    /// The shade between this one and `end` that is nearest to this one and readable on a surface.
+    /// Finds the shade nearest to this colour that is readable on a surface. The search moves from
+    /// this colour toward `end`.
     fn readable_on(self, surface: Self, end: Self) -> Self {
         (0..STEPS)
             .map(|step| self.toward(end, step))
@@ -59,7 +60,7 @@ impl Rgb {
     }
 }
 
-/// `#` and six hexadecimal digits in lower case.
+/// Writes `#` and six hexadecimal digits in lower case.
 impl fmt::Display for Rgb {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [red, green, blue] = self.0;
@@ -72,8 +73,8 @@ impl fmt::Display for Rgb {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct AccentColor(Rgb);
 
-/// The text is not a colour in hexadecimal: wrong length, a digit that is not hexadecimal, or no
-/// `#` where one is needed.
+/// The text is not a colour in hexadecimal. Its length is wrong, it contains a character that is
+/// not a hexadecimal digit, or it lacks a required `#`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be a colour written as # and six hexadecimal digits, such as \"#0f62fe\"")]
 pub struct AccentColorError;
@@ -99,7 +100,7 @@ pub struct Shades {
 }
 
 impl AccentColor {
-    /// Reads `#rrggbb`, in either case.
+    /// Parses `#rrggbb`, in upper or lower case.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl AccentColor {
         text.strip_prefix('#').ok_or(AccentColorError).and_then(Self::from_digits)
     }
 
-    /// Reads `rrggbb`, in either case.
+    /// Parses `rrggbb`, in upper or lower case.
     ///
     /// # Errors
     ///
@@ -122,19 +123,19 @@ impl AccentColor {
         Ok(Self(Rgb([red, green, blue])))
     }
 
-    /// `rrggbb`, for a path.
+    /// Returns `rrggbb`, for a path.
     #[must_use]
     pub fn digits(self) -> String {
         self.0.to_string().split_off(1)
     }
 
-    /// The shades in which the pages show this colour, in light and in dark mode.
+    /// Derives the shades in which the pages show this colour, in light and in dark mode.
     ///
     /// Where the colour itself is not readable as text, `accent_ink` is the nearest darker shade
     /// in light mode and the nearest lighter shade in dark mode.
     #[must_use]
     pub fn palette(self) -> Palette {
-        // Black or white is always readable, because no colour is close to both.
+        // Either black or white is always readable, because no colour is close to both.
         let readable_white = self.0.contrast(WHITE) >= LEAST_CONTRAST;
         let accent_text = if readable_white { WHITE } else { BLACK };
         let shades = |surface, end| Shades {

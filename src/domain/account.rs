@@ -8,8 +8,8 @@ use super::{id::TenantId, text_enum::text_enum, tron};
 
 /// The tenant's own id of an account, such as a wallet address or a user id.
 ///
-/// It has 1 to 128 visible ASCII characters and is neither `.` nor `..`. If the tenant's format is
-/// [`AccountFormat::Tron`], it is a TRON address.
+/// The id has 1 to 128 visible ASCII characters and is neither `.` nor `..`. If the tenant's format
+/// is [`AccountFormat::Tron`], the id is a TRON address.
 ///
 /// ```
 /// use tollgate::domain::account::{AccountFormat, ExternalId};
@@ -25,12 +25,12 @@ use super::{id::TenantId, text_enum::text_enum, tron};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct ExternalId(Box<str>);
 
-/// Why a text is not an [`ExternalId`].
+/// An error from parsing an [`ExternalId`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExternalIdError {
-    /// The text is empty, longer than [`ExternalId::MAX_LENGTH`], `.` or `..`, or has a character
-    /// other than visible ASCII.
+    /// The text is empty, longer than [`ExternalId::MAX_LENGTH`], `.` or `..`, or contains a
+    /// character other than visible ASCII.
     #[error(
         "an account id has 1 to 128 visible ASCII characters without spaces, and is not . or .."
     )]
@@ -44,11 +44,11 @@ impl ExternalId {
     /// Maximum number of characters.
     pub const MAX_LENGTH: usize = 128;
 
-    /// Reads an id in the tenant's format.
+    /// Parses an id in the tenant's format.
     ///
     /// # Errors
     ///
-    /// [`ExternalIdError::Grammar`] if the length or a character is wrong,
+    /// [`ExternalIdError::Grammar`] if the length or a character is wrong, and
     /// [`ExternalIdError::Tron`] if the format requires a TRON address and the text is not one.
     pub fn parse(text: &str, format: AccountFormat) -> Result<Self, ExternalIdError> {
         // Clients resolve "." and ".." in a path before they send it.
@@ -62,7 +62,7 @@ impl ExternalId {
         Ok(Self(text.into()))
     }
 
-    /// The id exactly as the tenant wrote it: case matters.
+    /// The id exactly as the tenant wrote it. Ids are case-sensitive.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -112,14 +112,14 @@ text_enum! {
 pub struct AccountId(Uuid);
 
 impl AccountId {
-    /// The UUIDv5 with the tenant's id as its namespace and the external id as its name. The
-    /// account need not exist.
+    /// Computes the UUIDv5 with the tenant's id as its namespace and the external id as its name.
+    /// The account need not exist.
     #[must_use]
     pub fn derive(tenant: TenantId, external_id: &ExternalId) -> Self {
         Self(Uuid::new_v5(&tenant.uuid(), external_id.as_str().as_bytes()))
     }
 
-    /// The id with this stored UUID.
+    /// Restores an id from its stored UUID.
     #[must_use]
     pub fn from_uuid(uuid: Uuid) -> Self {
         Self(uuid)
@@ -133,11 +133,11 @@ impl AccountId {
 }
 
 text_enum! {
-    /// Whether the account's keys pass. No key of a suspended account passes.
+    /// Whether the account's keys are accepted. Every key of a suspended account is refused.
     pub enum AccountStatus {
-        /// The account's live keys pass.
+        /// The account's live and enabled keys are accepted.
         Active = "active",
-        /// No key of the account passes until it is active again.
+        /// Every key of the account is refused until the account is active again.
         Suspended = "suspended",
     }
 }

@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-/// Maximum number of decimals of a currency. With more, one unit would not fit `i64` minor units.
+/// Maximum number of decimals of a currency. With more decimals, one unit would not fit into `i64`
+/// minor units.
 pub const MAX_DECIMALS: u8 = 18;
 
 /// A fraction with this many decimals or fewer is customarily written in full: `1.50 USD`.
@@ -13,15 +14,15 @@ const CUSTOMARY_DECIMALS: usize = 2;
 #[cfg(feature = "server")]
 const MAX_DIGITS: usize = 19;
 
-/// The currency of a tenant: its code and its number of decimals. One unit of a currency with six
-/// decimals is 1,000,000 minor units.
+/// The currency of a tenant, which consists of its code and its number of decimals. One unit of a
+/// currency with six decimals is 1,000,000 minor units.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Currency {
     code: CurrencyCode,
     decimals: u8,
 }
 
-/// The code of a currency: 2 to 10 capital letters and digits, the first a letter.
+/// The code of a currency: 2 to 10 capital letters and digits, beginning with a letter.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct CurrencyCode(Box<str>);
 
@@ -57,15 +58,13 @@ super::schema::named!(
         .examples(["TRX"])
 );
 
-/// Why a [`Currency`] cannot be created.
+/// An error from creating a [`Currency`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum CurrencyError {
-    /// The code is too short or too long, begins with a digit, or has a character other than A to Z
-    /// and 0 to 9.
-    #[error(
-        "a currency code has 2 to 10 characters: capital letters and digits, the first a letter"
-    )]
+    /// The code is too short or too long, begins with a digit, or contains a character other than A
+    /// to Z and 0 to 9.
+    #[error("a currency code has 2 to 10 capital letters and digits, and begins with a letter")]
     Code,
     /// There are more than [`MAX_DECIMALS`] decimals.
     #[error("a currency has 0 to 18 decimals")]
@@ -73,12 +72,13 @@ pub enum CurrencyError {
 }
 
 impl Currency {
-    /// A currency with 0 to [`MAX_DECIMALS`] decimals. Any code of the right form is accepted.
+    /// Creates a currency with 0 to [`MAX_DECIMALS`] decimals. Any code of the right form is
+    /// accepted.
     ///
     /// # Errors
     ///
-    /// [`CurrencyError::Code`] if the code is not 2 to 10 capital letters and digits, the first a
-    /// letter. [`CurrencyError::Decimals`] if there are more than [`MAX_DECIMALS`] decimals.
+    /// [`CurrencyError::Code`] if the code is not 2 to 10 capital letters and digits, beginning
+    /// with a letter. [`CurrencyError::Decimals`] if there are more than [`MAX_DECIMALS`] decimals.
     pub fn new(code: &str, decimals: u8) -> Result<Self, CurrencyError> {
         let good = (2..=CurrencyCode::MAX_LENGTH).contains(&code.len())
             && code.starts_with(|first: char| first.is_ascii_uppercase())
@@ -104,8 +104,8 @@ impl Currency {
         self.decimals
     }
 
-    /// Formats minor units as a decimal string with all the decimals: `1500000` of TRX is
-    /// `1.500000`.
+    /// Formats minor units as a decimal string with all decimals, such as `1.500000` for `1500000`
+    /// minor units of TRX.
     #[must_use]
     pub fn format(&self, minor_units: i64) -> DecimalAmount {
         let decimals = usize::from(self.decimals);
@@ -128,15 +128,15 @@ impl DecimalAmount {
         &self.0
     }
 
-    /// The decimal string for people, without trailing zeros: `1.5`, `82`. Where the currency has
-    /// at most two decimals, a fraction keeps them: `1.50`.
+    /// The decimal string for people, without trailing zeros, such as `1.5` or `82`. If the
+    /// currency has at most two decimals, a fraction keeps all of them, as in `1.50`.
     #[must_use]
     pub fn short(&self) -> &str {
         short_decimal(&self.0)
     }
 }
 
-/// A decimal string without trailing zeros, as [`DecimalAmount::short`] writes it.
+/// Removes the trailing zeros of a decimal string, as [`DecimalAmount::short`] does.
 #[must_use]
 pub fn short_decimal(decimal: &str) -> &str {
     let Some((whole, fraction)) = decimal.split_once('.') else { return decimal };
@@ -206,7 +206,7 @@ super::schema::named!(
         "An amount that may be negative: a decimal string with all the currency's decimals."
     )
     .pattern(Some(decimal_pattern("-?")))
-    // The number of digits, plus a point and a minus sign.
+    // The digits, plus a point and a minus sign.
     .max_length(Some(MAX_DIGITS + 2))
     .examples(["-1.500000"])
 );
@@ -228,18 +228,18 @@ super::schema::named!(
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Amount(i64);
 
-/// Why a text is not an [`Amount`].
+/// An error from parsing an [`Amount`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum AmountError {
     /// The text is not a plain decimal number.
     #[error(
-        "an amount is digits with an optional point, such as \"12.5\", \
+        "an amount consists of digits with an optional point, such as \"12.5\", \
          without a sign, exponent, space or leading zero"
     )]
     Grammar,
-    /// There are more digits after the point than the currency has decimals, even if they are
-    /// zeros. The field is the number of decimals of the currency.
+    /// There are more digits after the point than the currency has decimals. Trailing zeros count
+    /// as well. The field is the number of decimals of the currency.
     #[error("an amount has at most {0} decimals in this currency")]
     TooPrecise(u8),
     /// The number is zero.
@@ -262,7 +262,7 @@ impl fmt::Display for MaxAmount {
 }
 
 impl Amount {
-    /// Reads a decimal string such as `12.5`, without rounding.
+    /// Parses a decimal string such as `12.5`, without rounding.
     ///
     /// # Errors
     ///
@@ -295,7 +295,7 @@ impl Amount {
         Self::from_minor_units(minor_units).ok_or(AmountError::Zero)
     }
 
-    /// An amount of this many minor units. `None` unless the number is more than zero.
+    /// Creates an amount of this many minor units. `None` unless the number is more than zero.
     #[must_use]
     pub fn from_minor_units(minor_units: i64) -> Option<Self> {
         (minor_units > 0).then_some(Self(minor_units))
@@ -314,11 +314,11 @@ super::schema::named!(
     "Amount",
     super::schema::formatted(
         "decimal",
-        "An amount in the tenant's currency: a decimal string. Responses have all the currency's \
-         decimals; requests may have fewer."
+        "An amount in the tenant's currency: a decimal string. Responses contain all the \
+         currency's decimals; requests may contain fewer."
     )
     .pattern(Some(decimal_pattern("")))
-    // The number of digits, plus a point.
+    // The digits, plus a point.
     .max_length(Some(MAX_DIGITS + 1))
     .examples(["1.500000"])
 );

@@ -1,9 +1,9 @@
-//! The text of an API key, the hash that the database stores, and the hint that people see.
+//! The plaintext of an API key, the hash that the database stores, and the hint that people see.
 //!
 //! A key is a prefix followed by 43 characters of unpadded base64url: 32 bytes from a CSPRNG.
 //! Plaintext ([`KeyText`]), digest ([`KeyHash`]) and hint ([`KeyHint`]) are different types, so
-//! that none can be used in place of another. `Debug` never shows the plaintext, and dropping it
-//! wipes its memory.
+//! that none can be used in place of another. `Debug` never shows the plaintext, and dropping a
+//! [`KeyText`] wipes its memory.
 
 use std::fmt;
 
@@ -11,22 +11,22 @@ use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-/// Characters in the body of a key: 32 bytes in unpadded base64url.
+/// Number of characters in the body of a key, which is 32 bytes in unpadded base64url.
 pub const BODY_LENGTH: usize = 43;
 
 /// Maximum number of characters of a prefix.
 pub const MAX_PREFIX_LENGTH: usize = 16;
 
-/// The prefix of every admin key. No tenant's prefix may be confused with it.
+/// The prefix of every admin key. A tenant's prefix must not be confusable with it.
 pub const ADMIN_PREFIX: &str = "tg_admin_";
 
-/// The beginning of a key's text. It shows which tenant issued the key, and for which environment.
+/// The beginning of a key. It shows which tenant issued the key, and for which environment.
 ///
-/// It has the form `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$` and 2 to 16 characters.
+/// A prefix has 2 to 16 characters and matches `^[a-z][a-z0-9]*(_[a-z0-9]+)*_$`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug)]
 pub struct KeyPrefix(Box<str>);
 
-/// Why a text cannot be the prefix of a tenant.
+/// An error from parsing the prefix of a tenant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PrefixError {
@@ -45,12 +45,12 @@ pub enum PrefixError {
 }
 
 impl KeyPrefix {
-    /// Reads the prefix of a tenant.
+    /// Parses the prefix of a tenant.
     ///
     /// # Errors
     ///
-    /// [`PrefixError::Grammar`] if the text is not a prefix, [`PrefixError::Reserved`] if its keys
-    /// could be confused with admin keys.
+    /// [`PrefixError::Grammar`] if the text is not a prefix, and [`PrefixError::Reserved`] if keys
+    /// with this prefix could be confused with admin keys.
     pub fn parse(text: &str) -> Result<Self, PrefixError> {
         if !is_prefix(text) {
             return Err(PrefixError::Grammar);
@@ -92,9 +92,9 @@ fn is_prefix(text: &str) -> bool {
         })
 }
 
-/// The whole plaintext of a key: the secret that its owner sends.
+/// The plaintext of a key, which is the secret that its owner sends.
 ///
-/// The text is well formed, but the key may not exist. A verifier has to look it up.
+/// The plaintext is well formed, but the key may not exist. A verifier has to look it up.
 ///
 /// ```
 /// use tollgate::domain::api_key::KeyText;
@@ -113,24 +113,26 @@ pub struct KeyText {
     prefix_length: usize,
 }
 
-/// The text cannot be a key: its length, its alphabet or the grammar of its prefix is wrong.
+/// The text cannot be a key, because its length, its alphabet or the grammar of its prefix is
+/// wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed key")]
 pub struct MalformedKey;
 
 impl KeyText {
-    /// Makes a key from 32 bytes, which must come from a CSPRNG.
+    /// Creates a key from 32 bytes, which must come from a CSPRNG.
     #[must_use]
     pub fn generate(prefix: &KeyPrefix, random: &Zeroizing<[u8; 32]>) -> Self {
         let prefix_length = prefix.0.len();
-        // Allocated in full size, because growing would leave a copy behind that is not wiped.
+        // The buffer has its full size from the start, because growing it would leave behind a copy
+        // that is not wiped.
         let mut text = Zeroizing::new(String::with_capacity(prefix_length + BODY_LENGTH));
         text.push_str(&prefix.0);
         URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
         Self { text, prefix_length }
     }
 
-    /// Reads the text that a client presented: a prefix and 43 characters of base64url. Any final
+    /// Parses a key that a client presented: a prefix and 43 characters of base64url. Any final
     /// character of the alphabet is accepted, although issued keys end with one of only 16.
     ///
     /// # Errors
@@ -146,13 +148,14 @@ impl KeyText {
         Ok(Self { text: Zeroizing::new(text.to_owned()), prefix_length })
     }
 
-    /// The prefix with its final `_`. It may belong to no tenant, and it may be [`ADMIN_PREFIX`].
+    /// The prefix with its final `_`. The prefix may belong to no tenant, and it may be
+    /// [`ADMIN_PREFIX`].
     #[must_use]
     pub fn prefix(&self) -> &str {
         &self.text[..self.prefix_length]
     }
 
-    /// SHA-256 of the whole text.
+    /// Computes the SHA-256 of the whole key, including the prefix.
     #[must_use]
     pub fn hash(&self) -> KeyHash {
         KeyHash(Sha256::digest(self.text.as_bytes()).into())
@@ -179,7 +182,7 @@ impl fmt::Debug for KeyText {
     }
 }
 
-/// SHA-256 of a key's text, 32 bytes. Only this hash of the secret is stored.
+/// The SHA-256 of a key, 32 bytes. The database stores this hash instead of the key.
 ///
 /// ```
 /// use tollgate::domain::api_key::{KeyHash, KeyText};
@@ -248,8 +251,8 @@ impl fmt::Debug for KeyHash {
     }
 }
 
-/// The prefix, the first four characters of the body, `…`, and the last four. People can tell two
-/// keys apart by it, and 35 characters of the key stay unknown.
+/// The prefix, the first four characters of the body, `…`, and the last four. The hint helps people
+/// to distinguish keys, but does not reveal the other 35 characters of the body.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyHint(String);
 
@@ -272,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tronagg_key_has_46_characters() {
+    fn key_with_the_prefix_ta_has_46_characters() {
         let key = KeyText::generate(&prefix("ta_"), &Zeroizing::new([7; 32]));
         assert_eq!(key.expose().len(), 46);
         assert_eq!(key.prefix(), "ta_");
@@ -280,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn the_hash_is_sha_256_of_the_whole_text() {
+    fn hash_is_sha_256_of_the_whole_key() {
         let text = format!("ta_{}", "A".repeat(43));
         let hash = KeyText::parse(&text).expect("well formed").hash();
         assert_eq!(hash.as_bytes(), &<[u8; 32]>::from(Sha256::digest(text.as_bytes())));

@@ -31,7 +31,7 @@ impl Actor {
         }
     }
 
-    /// The admin key, if the tenant's backend acts.
+    /// The admin key, if the actor is the tenant's backend.
     #[must_use]
     pub fn admin_key(self) -> Option<AdminKeyId> {
         match self {
@@ -42,8 +42,8 @@ impl Actor {
 }
 
 text_enum! {
-    /// The party that acted: the tenant's backend, an operator at the command line, or the
-    /// account's owner in the dashboard.
+    /// Who acted: the tenant's backend, an operator at the command line, or the account's owner in
+    /// the dashboard.
     pub enum ActorKind {
         /// The tenant's backend, with an admin key.
         AdminKey = "admin_key",
@@ -54,8 +54,8 @@ text_enum! {
     }
 }
 
-/// The origin of a change, for the audit trail. Every call that changes something takes one as an
-/// argument.
+/// The origin of a change, for the audit trail. Every call that changes something takes an `Origin`
+/// as an argument.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Origin {
     /// The party that makes the change.
@@ -67,7 +67,7 @@ pub struct Origin {
 }
 
 impl Origin {
-    /// The origin of a change at the command line: without an address or a request.
+    /// The origin of a change at the command line, without an address or a request.
     #[must_use]
     pub fn cli() -> Self {
         Self { actor: Actor::Cli, address: None, request_id: None }
@@ -79,15 +79,15 @@ text_enum! {
     pub enum AuditAction {
         /// An operator created a tenant, which is a platform in one environment.
         TenantCreate = "tenant.create",
-        /// A tenant's backend got a new admin key.
+        /// A new admin key was created for a tenant's backend.
         AdminKeyCreate = "admin_key.create",
         /// An admin key was revoked.
         AdminKeyRevoke = "admin_key.revoke",
         /// An account was added to a tenant.
         AccountCreate = "account.create",
-        /// An account was suspended. None of its keys passes any more.
+        /// An account was suspended. All its keys are refused from then on.
         AccountSuspend = "account.suspend",
-        /// A suspended account was activated. Its keys pass again.
+        /// A suspended account was activated. Its keys are accepted again.
         AccountActivate = "account.activate",
         /// The balance of an account was topped up.
         AccountCredit = "account.credit",
@@ -95,7 +95,7 @@ text_enum! {
         PurchaseRefund = "purchase.refund",
         /// The backend or the account's owner voided a hold.
         HoldVoid = "hold.void",
-        /// An account got a new API key.
+        /// A new API key was created for an account.
         ApiKeyCreate = "api_key.create",
         /// The settings of an API key changed.
         ApiKeyChange = "api_key.change",
@@ -116,7 +116,7 @@ text_enum! {
     }
 }
 
-/// The object of an action, if it is not the account or the tenant itself.
+/// The object of an action, unless it is the account or the tenant itself.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum AuditTarget {
     /// The API key that was created, changed, revoked or rotated.
@@ -125,15 +125,15 @@ pub enum AuditTarget {
     AdminKey(AdminKeyId),
     /// The credit that topped up a balance.
     Credit(CreditId),
-    /// The refund of a purchase: not the purchase itself.
+    /// The refund, not the purchase that it refunds.
     Refund(RefundId),
     /// The hold that was voided.
     Hold(HoldId),
 }
 
 impl AuditTarget {
-    /// Restores the target of a stored event. `None` if the action concerns the account or the
-    /// tenant itself.
+    /// Restores the target of a stored event. Returns `None` if the action concerns the account or
+    /// the tenant itself.
     #[must_use]
     pub fn from_stored(action: AuditAction, id: Uuid) -> Option<Self> {
         match action {
@@ -159,7 +159,7 @@ impl AuditTarget {
         }
     }
 
-    /// The UUID of the target, without its type. [`Self::from_stored`] reads it back.
+    /// The UUID of the target, without its type. [`Self::from_stored`] restores the target from it.
     #[must_use]
     pub fn uuid(self) -> Uuid {
         match self {
@@ -171,7 +171,7 @@ impl AuditTarget {
         }
     }
 
-    /// The id of the API key, if the target is one.
+    /// The id of the API key, if the target is an API key.
     #[must_use]
     pub fn api_key(self) -> Option<KeyId> {
         match self {

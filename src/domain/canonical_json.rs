@@ -1,12 +1,12 @@
-//! Canonical JSON: one text for each JSON value, with members sorted by name and without white
-//! space.
+//! Canonical JSON, which writes each JSON value in exactly one way, with members sorted by name and
+//! without white space.
 //!
-//! Values that differ only in white space and in the order of members have the same canonical text.
-//! Fingerprints are computed from this text.
+//! Documents that differ only in white space and in the order of members have the same canonical
+//! text. Fingerprints are computed from this text.
 
 use serde_json::Value;
 
-/// The canonical text of a value.
+/// Writes the canonical text of a value.
 #[must_use]
 pub fn to_string(value: &Value) -> String {
     let mut text = String::new();

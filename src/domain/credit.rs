@@ -1,4 +1,4 @@
-//! The request for a credit: a top-up of a balance.
+//! The request for a credit, which tops up a balance.
 
 use serde_json::json;
 
@@ -18,8 +18,8 @@ pub struct NewCredit {
 }
 
 impl NewCredit {
-    /// The fingerprint of all fields. It identifies a retry: a request that has the idempotency key
-    /// of an earlier credit and another fingerprint is refused.
+    /// Computes the fingerprint of all fields, which identifies a retry. A request with the
+    /// idempotency key of an earlier credit and a different fingerprint is refused.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(

@@ -18,7 +18,7 @@ pub use crate::domain::{
 };
 
 text_type!(
-    /// A platform's name, for people.
+    /// The name of a platform, as people read it.
     DisplayName,
     60,
     "TronAgg"
@@ -27,20 +27,20 @@ text_type!(
 /// Maximum number of origins in a platform's [`ReturnOrigins`].
 pub const MAX_RETURN_ORIGINS: usize = 20;
 
-/// Seconds for which a dashboard link works: 1 second to a day.
+/// Lifetime of a dashboard link in seconds, from one second to one day.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LinkSeconds(i32);
 
-/// The time is not positive or is longer than a day.
+/// The lifetime is not positive or is longer than a day.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be from 1 to {}", LinkSeconds::MAX)]
 pub struct LinkSecondsError;
 
 impl LinkSeconds {
-    /// A day.
+    /// One day in seconds.
     pub const MAX: i32 = 86_400;
 
-    /// The longest time that a link may work.
+    /// The maximum lifetime of a link.
     pub const DAY: Self = Self(Self::MAX);
 
     /// The number of seconds, from 1 to [`Self::MAX`].
@@ -50,7 +50,7 @@ impl LinkSeconds {
     }
 }
 
-/// Five minutes.
+/// The default is five minutes.
 impl Default for LinkSeconds {
     fn default() -> Self {
         Self(300)
@@ -78,13 +78,13 @@ super::schema::named!(
         .default(Some(LinkSeconds::default().get().into()))
 );
 
-/// The URL of the dashboard link with this token, for a service at `public_url`.
+/// Builds the URL of the dashboard link with this token, for a service at `public_url`.
 #[must_use]
 pub fn link_url(public_url: &WebOrigin, token: &SessionToken) -> String {
     format!("{public_url}/dashboard/enter?token={}", token.expose())
 }
 
-/// Time to sign a sign-in message, in seconds.
+/// Time within which a user has to sign a sign-in message, in seconds.
 pub const SIGN_IN_SECONDS: i64 = 5 * 60;
 
 /// Time after which a session without requests expires, in seconds.
@@ -93,7 +93,7 @@ pub const IDLE_SECONDS: i64 = 30 * 60;
 /// Maximum lifetime of a session, in seconds.
 pub const SESSION_SECONDS: i64 = 12 * 60 * 60;
 
-/// The dashboard settings of one tenant. The default applies to a tenant that has set none.
+/// The dashboard settings of one tenant. A tenant that has not set any gets the default.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct DashboardSettings {
     /// The platform's name on the pages. If it is `None`, the pages show the slug.
@@ -117,10 +117,9 @@ impl DashboardSettings {
 }
 
 text_enum! {
-    /// Whether the owner of a wallet may sign in to no account, only to an existing account, or
-    /// also to a new account.
+    /// Whether owners of wallets may sign in, and whether a sign-in may create an account.
     pub enum WalletSignIn: Default(Off) {
-        /// Nobody may sign in with a wallet.
+        /// No user may sign in with a wallet.
         Off = "off",
         /// The owner of a wallet may sign in to an existing account.
         Existing = "existing",
@@ -130,7 +129,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// The way in which a user opened a session.
+    /// How a user opened a session.
     pub enum SignInWay {
         /// The user followed a link that the platform created for the account.
         DashboardLink = "dashboard_link",
@@ -139,7 +138,7 @@ text_enum! {
     }
 }
 
-/// A part of the dashboard that a right opens.
+/// The right to use a part of the dashboard.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum DashboardRight {
     /// The pages and buttons for keys and holds.
@@ -156,18 +155,18 @@ pub struct DashboardRights {
 }
 
 impl DashboardRights {
-    /// All rights. The account's owner has them, and a link from the command line gives them.
+    /// All rights. A wallet sign-in and a link from the command line grant them.
     pub const ALL: Self = Self { keys: true, audit: true };
 
-    /// The rights that a link gives if an admin key with these permissions created it. In the API,
-    /// the permission `keys` does not cover holds. Here it does, because an owner who may revoke a
-    /// key may also void its holds.
+    /// The rights of a link that an admin key with these permissions creates. In the API, the
+    /// permission `keys` does not cover holds. The right [`DashboardRight::Keys`] does, because an
+    /// owner who may revoke a key may also void its holds.
     #[must_use]
     pub fn of_maker(permissions: &PermissionSet) -> Self {
         Self { keys: permissions.has(Permission::Keys), audit: permissions.has(Permission::Audit) }
     }
 
-    /// Whether the session may use this part. No right implies another.
+    /// Whether the session has this right. No right implies another.
     #[must_use]
     pub fn has(self, right: DashboardRight) -> bool {
         match right {
@@ -197,7 +196,7 @@ pub struct ReturnOrigins(Vec<WebOrigin>);
 pub struct TooManyOrigins;
 
 impl ReturnOrigins {
-    /// Makes a list in the given order, without duplicates.
+    /// Creates a list in the given order, without duplicates.
     ///
     /// # Errors
     ///
@@ -298,7 +297,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn return_urls_need_a_registered_origin_and_origins_are_bounded() {
+    fn return_urls_need_a_registered_origin_and_the_number_of_origins_is_limited() {
         let origin = |text: &str| WebOrigin::parse(text).expect(text);
         let url = |text: &str| ReturnUrl::parse(text).expect(text);
         let origins = vec![origin("https://a.example"), origin("https://A.example:443")];
@@ -315,7 +314,7 @@ mod tests {
     }
 
     #[test]
-    fn link_gives_no_more_than_its_admin_key_has() {
+    fn link_grants_no_right_that_its_admin_key_lacks() {
         let rights = |permissions: &[&str]| {
             let permissions = PermissionSet::parse(permissions).expect("permissions");
             let rights = DashboardRights::of_maker(&permissions);
@@ -330,9 +329,9 @@ mod tests {
     }
 
     #[test]
-    fn link_works_for_one_second_to_a_day() {
+    fn lifetime_of_a_link_is_one_second_to_one_day() {
         for seconds in [1_i64, 300, 86_400] {
-            let read = LinkSeconds::try_from(seconds).expect("within the bounds");
+            let read = LinkSeconds::try_from(seconds).expect("within the limits");
             assert_eq!(i64::from(read.get()), seconds);
         }
         for seconds in [i64::MIN, -1, 0, 86_401, i64::MAX] {

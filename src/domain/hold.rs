@@ -1,4 +1,4 @@
-//! The request for a hold, and the bounds of a hold.
+//! The request for a hold, and the limits of holds.
 
 use serde_json::json;
 
@@ -9,14 +9,16 @@ use super::{
     text_enum::text_enum,
 };
 
-/// Maximum number of open holds of an account. Every batch that places a hold counts the open ones.
+/// Maximum number of open holds of an account. Every batch that places a hold counts the open
+/// holds.
 pub const MAX_OPEN_HOLDS: i32 = 1000;
 
-/// Maximum number of open holds of one key, so that one key cannot use up the account's maximum.
+/// Maximum number of open holds of one key. It prevents one key from using up the account's
+/// maximum.
 pub const MAX_OPEN_HOLDS_OF_KEY: i32 = 200;
 
 text_enum! {
-    /// The maximum of open holds that a request would exceed.
+    /// The limit on open holds that a request would exceed.
     pub enum HoldLimit {
         /// The key has [`MAX_OPEN_HOLDS_OF_KEY`] open holds.
         Key = "key",
@@ -26,7 +28,7 @@ text_enum! {
 }
 
 impl HoldLimit {
-    /// The maximum number of open holds under this limit.
+    /// The maximum number of open holds that this limit allows.
     #[must_use]
     pub fn maximum(self) -> i32 {
         match self {
@@ -36,7 +38,7 @@ impl HoldLimit {
     }
 }
 
-/// The time for which a hold stays open, in seconds: 1 second to one week.
+/// The time for which a hold stays open, in seconds, from one second to one week.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct HoldSeconds(i32);
 
@@ -96,8 +98,8 @@ pub struct NewHold {
 }
 
 impl NewHold {
-    /// The fingerprint of all fields. It identifies a retry: a request that has the idempotency key
-    /// of an earlier hold and another fingerprint is refused.
+    /// Computes the fingerprint of all fields, which identifies a retry. A request with the
+    /// idempotency key of an earlier hold and a different fingerprint is refused.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(
@@ -112,7 +114,8 @@ impl NewHold {
 }
 
 text_enum! {
-    /// An open hold reserves its amount; the others are closed.
+    /// The status of a hold. An open hold reserves its amount. A hold with any other status
+    /// reserves nothing.
     pub enum HoldStatus {
         /// The amount is reserved and can be captured or voided.
         Open = "open",
@@ -126,7 +129,7 @@ text_enum! {
 }
 
 text_enum! {
-    /// The reason why a hold was voided: who voided it, or what happened to the key that placed it.
+    /// The reason why a hold was voided.
     pub enum VoidReason {
         /// An API key of the account voided it.
         ApiKey = "api_key",

@@ -30,7 +30,7 @@ const SUFFIX_LENGTH: usize = 26;
 #[error("malformed id")]
 pub struct MalformedId;
 
-/// Eight bytes from a CSPRNG, which distinguish ids that are created in the same microsecond.
+/// Eight bytes from a CSPRNG, which distinguish ids that were created in the same microsecond.
 pub type IdEntropy = [u8; 8];
 
 macro_rules! typed_id {
@@ -43,13 +43,14 @@ macro_rules! typed_id {
             /// The type prefix of every id of this type, without the `_`.
             pub const PREFIX: &str = $prefix;
 
-            /// A new id. Ids sort by their time of creation, to the microsecond.
+            /// Creates an id. Ids sort by their time of creation, to the microsecond.
             #[must_use]
             pub fn new(at: Timestamp, entropy: IdEntropy) -> Self {
                 Self(uuid_v7(at, entropy))
             }
 
-            /// The id with these 128 bits, for example from the database. Any UUID is accepted.
+            /// Creates the id with these 128 bits, for example from the database. Any UUID is
+            /// accepted.
             #[must_use]
             pub fn from_uuid(uuid: Uuid) -> Self {
                 Self(uuid)
@@ -110,14 +111,14 @@ typed_id!(AuditEventId, "evt", "an audit event");
 typed_id!(NodeId, "nod", "a node, which is one running `tollgate serve`");
 typed_id!(RequestId, "req", "an HTTP request");
 
-/// The schema of an id that has one of these prefixes. All prefixes must have the same length.
+/// The schema of an id with one of these prefixes. All prefixes must have the same length.
 #[cfg(feature = "server")]
 pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBuilder {
     let prefix = match prefixes {
         [prefix] => (*prefix).to_owned(),
         several => format!("({})", several.join("|")),
     };
-    // The first character of the suffix holds 3 bits.
+    // The first character of the suffix encodes 3 bits.
     let pattern = format!("^{prefix}_[0-7][0-9a-hjkmnp-tv-z]{{{}}}$", SUFFIX_LENGTH - 1);
     let length = prefixes[0].len() + 1 + SUFFIX_LENGTH;
     super::schema::formatted("typeid", &format!("The id of {what}: a TypeID."))
@@ -127,7 +128,8 @@ pub(super) fn schema(prefixes: &[&str], what: &str) -> utoipa::openapi::ObjectBu
         .examples([format!("{}_01h455vb4pex5vsknk084sn02q", prefixes[0])])
 }
 
-/// Makes a UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method 3).
+/// Creates a UUIDv7 with the microseconds in the 12 bits after the version (RFC 9562 §6.2, method
+/// 3).
 fn uuid_v7(at: Timestamp, entropy: IdEntropy) -> Uuid {
     let micros = at.unix_micros().max(0).unsigned_abs();
     let (millis, fraction) = (micros / 1000, (micros % 1000) * 4096 / 1000);
@@ -145,7 +147,7 @@ fn encode(uuid: Uuid) -> String {
 }
 
 fn decode(suffix: &str) -> Option<Uuid> {
-    // 26 characters hold 130 bits, so a first character above 7 would overflow.
+    // 26 characters encode 130 bits, so a first character above 7 would overflow.
     if suffix.len() != SUFFIX_LENGTH || suffix.as_bytes()[0] > b'7' {
         return None;
     }

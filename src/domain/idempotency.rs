@@ -1,7 +1,8 @@
-//! Idempotency: a request and its retries take effect once.
+//! Idempotency keys and fingerprints, with which a request and its retries take effect only once.
 //!
-//! Follows draft-ietf-httpapi-idempotency-key-header-07. The header is a structured-field string
-//! (`"abc"`), but many clients send it without quotes (`abc`). Both are the same key.
+//! Follows draft-ietf-httpapi-idempotency-key-header-07. The value of the header is a
+//! structured-field string (`"abc"`), but many clients send it without quotes (`abc`). Both mean
+//! the same key.
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -13,8 +14,8 @@ use super::{canonical_json, text_enum::text_enum};
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct IdempotencyKey(Box<str>);
 
-/// The text is not an [`IdempotencyKey`]: wrong length, a character other than visible ASCII, or a
-/// quoted value that does not end correctly.
+/// The text is not an [`IdempotencyKey`]. Its length is wrong, it contains a character other than
+/// visible ASCII, or the quotes or escapes are wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("an idempotency key has 1 to 128 visible ASCII characters without spaces, quoted or bare")]
 pub struct IdempotencyKeyError;
@@ -69,8 +70,9 @@ super::schema::named!(
 );
 
 text_enum! {
-    /// The operation of an idempotency key. Each operation has separate keys, so a key that an
-    /// account's owner chose for a purchase cannot conflict with a credit by the tenant.
+    /// The operation of an idempotency key. Each operation has separate keys, so an account's
+    /// idempotency key for a purchase cannot conflict with the tenant's idempotency key for a
+    /// credit.
     pub enum IdempotentOperation {
         /// Spends a part of an account's balance.
         Purchase = "purchase",
@@ -105,7 +107,7 @@ fn unquote(rest: &str) -> Option<String> {
 pub struct Fingerprint([u8; 32]);
 
 impl Fingerprint {
-    /// The fingerprint of a request. The order of the members of `body` does not matter.
+    /// Computes the fingerprint of a request. The order of the members of `body` does not matter.
     /// `operation` distinguishes requests of different operations that have the same body.
     #[must_use]
     pub fn of(operation: IdempotentOperation, body: &Value) -> Self {
@@ -116,7 +118,7 @@ impl Fingerprint {
         Self(hasher.finalize().into())
     }
 
-    /// Restores a stored fingerprint. `None` unless there are 32 bytes.
+    /// Restores a stored fingerprint. Returns `None` if the number of bytes is not 32.
     #[must_use]
     pub fn from_stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)

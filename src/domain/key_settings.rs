@@ -18,9 +18,10 @@ pub struct KeySettings {
     pub name: Name,
     /// The scopes, which define what the key may do.
     pub scopes: ScopeSet,
-    /// The moment from which the key no longer passes. `None` means that it never expires.
+    /// The moment when the key expires. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
-    /// Whether the key is enabled. A disabled key does not pass, but it is live.
+    /// Whether the key is enabled. A disabled key is refused, but it is live and can be enabled
+    /// again.
     pub enabled: bool,
     /// The spend limit. `None` means that the key can spend the whole balance.
     pub spend_limit: Option<SpendLimit>,
@@ -46,9 +47,9 @@ pub struct KeyChange {
 }
 
 impl KeySettings {
-    /// The settings of a new key, as its audit event shows them. Metadata is left out, because it
-    /// is the tenant's own data. `enabled` is left out, because a caller does not choose it: only
-    /// the successor of a disabled key is disabled from the start.
+    /// The settings of a new key, as its audit event shows them. The event omits metadata, because
+    /// metadata is the tenant's own data. It also omits `enabled`, because a caller does not choose
+    /// it. Only the successor of a disabled key is disabled from the start.
     #[must_use]
     pub fn audited(&self, currency: &Currency) -> Map<String, Value> {
         let members = self.members(currency).into_iter();
@@ -57,7 +58,7 @@ impl KeySettings {
     }
 
     /// The members that differ in `new`, as the audit event of a change shows them. For metadata,
-    /// the event says only that it changed.
+    /// the event shows only that it changed.
     #[must_use]
     pub fn differences(&self, new: &Self, currency: &Currency) -> Map<String, Value> {
         let pairs = self.members(currency).into_iter().zip(new.members(currency));
@@ -72,7 +73,7 @@ impl KeySettings {
     }
 
     fn members(&self, currency: &Currency) -> [(&'static str, Value); 5] {
-        // Metadata is the tenant's own data, so events do not repeat it.
+        // Metadata is the tenant's own data, so events do not contain it.
         let Self { name, scopes, expires_at, enabled, spend_limit, metadata: _ } = self;
         let limit = spend_limit.map(|limit| {
             let amount = currency.format(limit.amount.minor_units());

@@ -1,4 +1,4 @@
-//! Entries of an account's ledger: the movements of the balance and their causes.
+//! Entries of an account's ledger. An entry records a movement of the balance and its cause.
 
 use std::{fmt, str::FromStr};
 
@@ -53,7 +53,7 @@ impl EntryCause {
         }
     }
 
-    /// The kind of the cause, which the database stores beside [`Self::uuid`].
+    /// The kind of the cause, which the database stores alongside [`Self::uuid`].
     #[must_use]
     pub fn kind(self) -> EntryKind {
         match self {

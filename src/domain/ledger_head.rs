@@ -12,8 +12,8 @@ use super::{
 
 /// The newest entry of an account.
 ///
-/// Its text has six fields, separated by one space: tenant, environment, account, seq, cause and
-/// balance. No field contains a space.
+/// Its text consists of six fields, separated by one space: tenant, environment, account, seq,
+/// cause and balance. No field contains a space.
 ///
 /// ```
 /// use tollgate::domain::ledger_head::LedgerHead;
@@ -50,14 +50,14 @@ pub struct HeadEntry {
     pub balance: i64,
 }
 
-/// Why a text is not a [`LedgerHead`].
+/// An error from parsing a [`LedgerHead`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LedgerHeadError {
-    /// The text does not have six fields.
+    /// The text does not consist of six fields.
     #[error(
-        "a line has six fields, separated by one space: tenant, environment, account, seq, cause \
-         and balance"
+        "a line consists of six fields, separated by one space: tenant, environment, account, seq, \
+         cause and balance"
     )]
     Fields,
     /// The first field is not the slug of a tenant.

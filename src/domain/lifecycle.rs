@@ -1,5 +1,5 @@
-//! The life cycle of an API key. A key is live until it is revoked or expires, and then never
-//! again.
+//! The life cycle of an API key. A key is live until it is revoked or expires. After that, it can
+//! never become live again.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 
@@ -10,7 +10,8 @@ pub const MAX_LIFETIME_SECONDS: i64 = 3653 * 86_400;
 pub const MAX_GRACE_SECONDS: i64 = 604_800;
 
 text_enum! {
-    /// A key passes only if it is live and enabled and its account is active.
+    /// The status of a key. A key is accepted only if it is live and enabled, and its account is
+    /// active.
     pub enum KeyStatus {
         /// The key is neither revoked nor expired.
         Live = "live",
@@ -71,7 +72,7 @@ impl KeyStatus {
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Expiry(Timestamp);
 
-/// Why an expiry or a lifetime is refused.
+/// The reason why an expiry or a lifetime is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ExpiryError {
@@ -84,7 +85,7 @@ pub enum ExpiryError {
 }
 
 impl Expiry {
-    /// The expiry at `moment`, for a key that is created or changed at `now`.
+    /// Creates the expiry at `moment`, for a key that is created or changed at `now`.
     ///
     /// # Errors
     ///
@@ -101,7 +102,7 @@ impl Expiry {
         }
     }
 
-    /// The expiry `seconds` after `now`.
+    /// Creates the expiry `seconds` after `now`.
     ///
     /// # Errors
     ///
@@ -117,7 +118,7 @@ impl Expiry {
         }
     }
 
-    /// The moment from which the key no longer passes.
+    /// The moment from which the key is expired.
     #[must_use]
     pub fn timestamp(self) -> Timestamp {
         self.0
@@ -132,11 +133,11 @@ super::schema::same_as!(Expiry, Timestamp);
 pub struct Lifetime(Expiry);
 
 impl Lifetime {
-    /// The lifetime of a key that is created at `now`.
+    /// Creates the lifetime of a key that is created at `now`.
     ///
     /// # Errors
     ///
-    /// The same as [`Expiry::after_seconds`].
+    /// [`ExpiryError`] in the cases that [`Expiry::after_seconds`] lists.
     pub fn from_seconds(seconds: i64, now: Timestamp) -> Result<Self, ExpiryError> {
         Expiry::after_seconds(seconds, now).map(Self)
     }
@@ -158,7 +159,7 @@ super::schema::named!(
         .maximum(Some(MAX_LIFETIME_SECONDS))
 );
 
-/// Time for which a rotated key still passes, in seconds: 0 to [`MAX_GRACE_SECONDS`].
+/// Time for which a rotated key is still accepted, in seconds, from 0 to [`MAX_GRACE_SECONDS`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct GraceSeconds(i64);
 
@@ -191,14 +192,14 @@ super::schema::named!(
     GraceSeconds,
     "GraceSeconds",
     super::schema::int64()
-        .description(Some("Seconds for which a rotated key still passes."))
+        .description(Some("Seconds for which a rotated key is still accepted."))
         .minimum(Some(0))
         .maximum(Some(MAX_GRACE_SECONDS))
         .default(Some(GraceSeconds::default().get().into()))
 );
 
-/// The expiry of a key that is rotated at `now`. The grace period never postpones an earlier
-/// expiry.
+/// The expiry of a key that is rotated at `now`. If the key would expire before the grace period
+/// ends, its expiry does not change.
 #[must_use]
 pub fn end_of_grace(
     now: Timestamp,
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn lifetimes_and_grace_periods_are_bounded() {
+    fn lifetimes_and_grace_periods_have_a_maximum() {
         let expires_at = |seconds| {
             Lifetime::from_seconds(seconds, at(10)).map(|lifetime| lifetime.expiry().timestamp())
         };
@@ -250,7 +251,7 @@ mod tests {
         assert_eq!(expires_at(MAX_LIFETIME_SECONDS + 1), Err(ExpiryError::TooFar));
         assert_eq!(GraceSeconds::try_from(MAX_GRACE_SECONDS).map(GraceSeconds::get), Ok(604_800));
         for seconds in [-1, MAX_GRACE_SECONDS + 1] {
-            let error = GraceSeconds::try_from(seconds).expect_err("out of bounds");
+            let error = GraceSeconds::try_from(seconds).expect_err("outside the limits");
             assert_eq!(error.to_string(), "must be from 0 to 604800");
         }
     }

@@ -1,5 +1,5 @@
-//! Logos, which are pictures in one of a few formats. The first bytes determine the format; file
-//! names and headers are ignored.
+//! Logos of platforms. The first bytes of a file determine its format. File names and headers are
+//! ignored.
 
 use std::{fmt, str::FromStr};
 
@@ -14,7 +14,8 @@ pub const MAX_LOGO_BYTES: usize = 32 * 1024;
 /// Maximum length of a logo in base64, with padding.
 const MAX_BASE64_LENGTH: usize = MAX_LOGO_BYTES.div_ceil(3) * 4;
 
-// Browsers only display these formats. SVG is not among them, because it may contain scripts.
+// The dashboard shows only these formats. SVG is not allowed, because an SVG file may contain
+// scripts.
 text_enum! {
     /// The media type of a logo.
     pub enum LogoMediaType {
@@ -28,7 +29,8 @@ text_enum! {
 }
 
 impl LogoMediaType {
-    /// The media type that the first bytes indicate.
+    /// Determines the media type from the first bytes. `None` if the file has none of these
+    /// formats.
     fn of(bytes: &[u8]) -> Option<Self> {
         match bytes {
             [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1a, b'\n', _, ..] => Some(Self::Png),
@@ -39,11 +41,11 @@ impl LogoMediaType {
     }
 }
 
-/// SHA-256 of a logo. It is part of the logo's path, so a browser may cache a logo forever.
+/// SHA-256 of a logo. The logo's path contains this hash, so a browser may cache a logo forever.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct LogoHash([u8; 32]);
 
-/// The text is not a [`LogoHash`]: it is not 64 lower-case hexadecimal digits.
+/// The text is not a [`LogoHash`], which consists of 64 lower-case hexadecimal digits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed hash of a logo")]
 pub struct MalformedLogoHash;
@@ -86,12 +88,12 @@ impl FromStr for LogoHash {
     }
 }
 
-/// A logo without its bytes.
+/// A reference to a logo, without its bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct LogoRef {
     /// SHA-256 of the file.
     pub hash: LogoHash,
-    /// The format, as the first bytes of the file show it.
+    /// The format, which the first bytes of the file determine.
     pub media_type: LogoMediaType,
 }
 
@@ -103,24 +105,24 @@ impl LogoRef {
     }
 }
 
-/// A logo of at most 32 KiB whose first bytes are those of a PNG, JPEG or WebP file.
+/// A logo of at most 32 KiB that begins with the signature of a PNG, JPEG or WebP file.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Logo {
     bytes: Vec<u8>,
     media_type: LogoMediaType,
 }
 
-/// Why a file is refused as a logo.
+/// The reason why a file is refused as a logo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum LogoError {
     /// The text is not padded base64 in the standard alphabet.
-    #[error("must be the file in padded base64")]
+    #[error("must be a file in padded base64")]
     Base64,
     /// The file is larger than [`MAX_LOGO_BYTES`].
     #[error("must have at most 32768 bytes")]
     Size,
-    /// The first bytes are not those of a PNG, JPEG or WebP file.
+    /// The file does not begin with the signature of a PNG, JPEG or WebP file.
     #[error("must be a PNG, a JPEG or a WebP file")]
     Type,
 }
@@ -147,7 +149,7 @@ impl Logo {
     /// [`LogoError::Base64`] if the text is not base64, [`LogoError::Size`] if the file is larger
     /// than [`MAX_LOGO_BYTES`], and [`LogoError::Type`] if it is not a PNG, JPEG or WebP file.
     pub fn from_base64(text: &str) -> Result<Self, LogoError> {
-        // Bounds the decoder's work before it starts.
+        // This check limits the work of the decoder.
         if text.len() > MAX_BASE64_LENGTH {
             return Err(LogoError::Size);
         }
@@ -160,13 +162,13 @@ impl Logo {
         &self.bytes
     }
 
-    /// The bytes of the file, without a copy.
+    /// Returns the bytes of the file without copying them.
     #[must_use]
     pub fn into_bytes(self) -> Vec<u8> {
         self.bytes
     }
 
-    /// The format, as the first bytes of the file show it.
+    /// The format, which the first bytes of the file determine.
     #[must_use]
     pub fn media_type(&self) -> LogoMediaType {
         self.media_type
@@ -200,7 +202,7 @@ mod tests {
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0";
 
     #[test]
-    fn logo_type_is_decided_by_its_first_bytes() {
+    fn first_bytes_determine_the_type_of_a_logo() {
         for (bytes, media_type) in [
             (PNG, "image/png"),
             (b"\xff\xd8\xff\xe0\0\x10JFIF".as_slice(), "image/jpeg"),
@@ -224,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn logo_size_is_bounded() {
+    fn logo_that_is_too_large_is_refused() {
         let mut bytes = PNG.to_vec();
         bytes.resize(MAX_LOGO_BYTES, 0);
         let logo = Logo::from_base64(&STANDARD.encode(&bytes)).expect("a logo of the largest size");

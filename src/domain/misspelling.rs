@@ -1,16 +1,18 @@
-//! Which known name a client or an operator most likely meant by a misspelled one.
+//! Finds the known name that a client or an operator most likely meant by a misspelled one.
 
-/// Maximum number of edits between a misspelling and the name that it is compared with.
+/// Maximum number of edits between a misspelling and the known name.
 const MAX_EDITS: usize = 3;
 
-/// The known name that has the fewest edits to the given one. `None`: none is similar.
+/// Finds the known name with the fewest edits to the given one. Returns `None` if no known name is
+/// similar.
 pub fn closest<'a>(given: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let similar = known.into_iter().filter_map(|known| Some((edits(given, known)?, known)));
     similar.min().map(|(_, known)| known)
 }
 
-/// How many letters differ, are missing, are superfluous, or are swapped with their neighbour.
-/// `None`: too many for a misspelling. A short name has few letters that could be wrong.
+/// Counts the letters that differ, are missing, are superfluous, or are swapped with their
+/// neighbour. Returns `None` if there are too many for a misspelling. Shorter names may have fewer
+/// edits.
 pub fn edits(given: &str, known: &str) -> Option<usize> {
     let (length, known_length) = (given.chars().count(), known.chars().count());
     let max_edits = (length / 3).clamp(1, MAX_EDITS);
@@ -31,7 +33,7 @@ mod tests {
     const MEMBERS: [&str; 5] = ["name", "scopes", "expires_at", "expires_in", "metadata"];
 
     #[test]
-    fn misspelled_name_has_the_closest_known_name() {
+    fn closest_known_name_of_a_misspelled_one_is_found() {
         for (given, known) in [
             ("nam", "name"),
             ("naem", "name"),
@@ -48,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn name_that_resembles_no_known_name_has_none() {
+    fn no_known_name_is_found_for_a_name_that_resembles_none() {
         assert_eq!(closest("z", ["a", "b"]), None);
         for given in ["", "n", "x", "owner", "nmea2", "SCOPES", "expires", "metadatametadata"] {
             assert_eq!(closest(given, MEMBERS), None, "{given}");

@@ -1,7 +1,8 @@
-//! The terms of the service as types, and the rules that need no database.
+//! The types of the service's terms, such as keys, amounts and holds, and the rules that need no
+//! database.
 //!
-//! Nothing here does I/O, is async, or depends on axum or sqlx. Time and randomness are arguments.
-//! Every value of these types is valid, so other code does not check it again.
+//! No code in this module does I/O, is async, or depends on axum or sqlx. Callers pass in the time
+//! and randomness. Every value of these types is valid, so other code does not check it again.
 //!
 //! Without the feature `server`, only the modules that the gate needs are compiled.
 

@@ -11,7 +11,7 @@ text_enum! {
         Accounts = "accounts",
         /// Create, list, change, revoke and rotate API keys, and read their usage.
         Keys = "keys",
-        /// Verify API keys, and charge the accounts of keys that pass.
+        /// Verify API keys, and charge the accounts of accepted keys.
         Verify = "verify",
         /// Credit accounts and refund purchases.
         Credits = "credits",
@@ -22,7 +22,7 @@ text_enum! {
     }
 }
 
-/// Why a list of texts is not a permission set.
+/// An error from parsing a list of permissions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum PermissionError {

@@ -22,8 +22,8 @@ pub struct NewPurchase {
 }
 
 impl NewPurchase {
-    /// The fingerprint of the request's content. It is the same for every route and for every key
-    /// of the account.
+    /// Computes the fingerprint of the request's content. The fingerprint depends neither on the
+    /// route nor on the account's key that sends the request.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(

@@ -12,14 +12,15 @@ use super::{
 /// A request to refund one purchase, before the ledger accepts or declines it.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewRefund {
-    /// The amount to return to the balance. `None` means all that is not refunded yet.
+    /// The amount to return to the balance. `None` means the whole part of the purchase that is not
+    /// refunded yet.
     pub amount: Option<Amount>,
     /// The tenant's own id of the refund. It need not be unique.
     pub reference: Option<Reference>,
 }
 
 impl NewRefund {
-    /// The fingerprint of the request's content. A retry for the same purchase has the same
+    /// Computes the fingerprint of the request's content and the purchase. A retry has the same
     /// fingerprint.
     #[must_use]
     pub fn fingerprint(&self, purchase_id: PurchaseId) -> Fingerprint {

@@ -1,7 +1,7 @@
 //! Building blocks for the schemas in the OpenAPI document.
 //!
-//! The schema of a type is in the same file as the type and its parser. Both use the same
-//! constants.
+//! The schema of a type is in the same file as the type and its parser. The schema and the parser
+//! use the same constants.
 
 use utoipa::{
     ToSchema,
@@ -48,7 +48,7 @@ pub(crate) fn one_of(doc: &[&str], texts: &[&'static str]) -> ObjectBuilder {
         .enum_values(Some(texts.iter().copied()))
 }
 
-/// The schema of a text of bounded length, for people.
+/// The schema of a text that people read, with a maximum length.
 pub(crate) fn text(doc: &[&str], max_chars: usize, examples: &[&str]) -> ObjectBuilder {
     string(&lines(doc))
         .min_length(Some(1))

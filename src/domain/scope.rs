@@ -1,4 +1,5 @@
-//! Scopes, which define what a key may do: `read`, `write`, `<resource>:read`, `<resource>:write`.
+//! Scopes, which define what a key may do. A scope is `read`, `write`, `<resource>:read` or
+//! `<resource>:write`.
 
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
@@ -21,7 +22,7 @@ enum Action {
     Write,
 }
 
-/// Why a text is not a scope, or why a list of scopes is not a [`ScopeSet`].
+/// An error from parsing a scope or a [`ScopeSet`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ScopeError {
@@ -50,8 +51,8 @@ impl Scope {
         Self { resource: Some("purchases".into()), action: Action::Read }
     }
 
-    /// All scopes that imply this one. A key needs one of them. SQL compares the key's scopes with
-    /// this list.
+    /// All scopes that imply this one, itself included. A key needs one of them. SQL functions
+    /// compare the key's scopes with this list.
     #[must_use]
     pub fn implied_by(&self) -> Vec<Self> {
         let resources = [None, self.resource.clone()];
@@ -132,7 +133,7 @@ super::schema::named!(
     .examples(["orders:write"])
 );
 
-/// The scopes of a key: 1 to [`MAX_SCOPES`] distinct scopes, sorted.
+/// The scopes of a key, which are 1 to [`MAX_SCOPES`] distinct scopes in sorted order.
 ///
 /// A set is one pointer wide and its clones share the scopes, because every cached principal
 /// contains one.
@@ -189,7 +190,7 @@ impl ScopeSet {
         self.0.iter()
     }
 
-    /// The texts of the scopes, in the same order as [`Self::iter`].
+    /// The texts of the scopes, in the order of [`Self::iter`].
     #[must_use]
     pub fn to_strings(&self) -> Vec<String> {
         self.0.iter().map(ToString::to_string).collect()
@@ -249,7 +250,8 @@ mod tests {
         text.parse().expect("a good scope")
     }
 
-    /// The strategy has few resources, so that pairs and triples of scopes often share one.
+    /// Generates scopes of only a few resources, so that pairs and triples of scopes often share
+    /// one.
     fn scopes() -> impl Strategy<Value = Scope> {
         ("(a|b|purchases)?", any::<bool>()).prop_map(|(resource, write)| {
             let action = if write { "write" } else { "read" };

@@ -1,9 +1,9 @@
 //! The identity of a database server.
 
-/// One running database server, identified by the time when it started, in microseconds.
+/// Identifies a running database server by the time when it started, in microseconds.
 ///
-/// After a failover, a different server orders the commits, and the answers of the old server may
-/// be stale. So a node compares the server of each answer with the one that granted its lease.
+/// After a failover, a different server orders the commits, and the old server may return stale
+/// data. So a node compares the server of each response with the server that granted its lease.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ServerId(i64);
 

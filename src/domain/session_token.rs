@@ -1,8 +1,8 @@
 //! Tokens of the dashboard. A token belongs to a session, a dashboard link, a sign-in, or a form
 //! that can be submitted only once.
 //!
-//! A token is 32 bytes from a CSPRNG, written as 43 characters of unpadded base64url. Only the
-//! SHA-256 of that text is stored, so that a reader of the database cannot use any token.
+//! A token is 32 bytes from a CSPRNG, written as 43 characters of unpadded base64url. The database
+//! stores only the SHA-256 of the token, so that a reader of the database cannot use it.
 
 use std::fmt;
 
@@ -18,16 +18,17 @@ pub const TOKEN_LENGTH: usize = 43;
 #[derive(Clone)]
 pub struct SessionToken(Zeroizing<String>);
 
-/// The text is not a token: its length or its alphabet is wrong.
+/// The text is not a token, because its length or its alphabet is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed token")]
 pub struct MalformedToken;
 
 impl SessionToken {
-    /// Makes a token from 32 bytes, which must come from a CSPRNG.
+    /// Creates a token from 32 bytes, which must come from a CSPRNG.
     #[must_use]
     pub fn generate(random: &Zeroizing<[u8; 32]>) -> Self {
-        // Allocated in full size, because growing would leave a copy behind that is not wiped.
+        // The buffer has its full size from the start, because growing it would leave behind a copy
+        // that is not wiped.
         let mut text = Zeroizing::new(String::with_capacity(TOKEN_LENGTH));
         URL_SAFE_NO_PAD.encode_string(random.as_slice(), &mut text);
         Self(text)
@@ -46,7 +47,7 @@ impl SessionToken {
         Ok(Self(Zeroizing::new(text.to_owned())))
     }
 
-    /// SHA-256 of the text.
+    /// Computes the SHA-256 of the token.
     #[must_use]
     pub fn hash(&self) -> TokenHash {
         TokenHash(Sha256::digest(self.0.as_bytes()).into())
@@ -65,7 +66,7 @@ impl fmt::Debug for SessionToken {
     }
 }
 
-/// SHA-256 of a token's text. Only the hash is stored, never the text.
+/// The SHA-256 of a token. The database stores this hash instead of the token.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct TokenHash([u8; 32]);
 

@@ -13,13 +13,13 @@ use super::{
     text_enum::text_enum,
 };
 
-/// Maximum of [`MaxKeys`], the number of live keys that a policy allows for each account.
+/// The largest value of [`MaxKeys`].
 pub const MAX_KEYS_LIMIT: u16 = 1000;
 
 /// A platform in one environment. It never changes after it is created.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Tenant {
-    /// The id, which no other tenant of any environment has.
+    /// The id, which is unique across all environments.
     pub id: TenantId,
     /// The name of the platform, which its tenants in both environments share.
     pub slug: Slug,
@@ -30,8 +30,9 @@ pub struct Tenant {
 }
 
 impl Tenant {
-    /// The [`AccountId`] of an account as a UUID. The account need not exist. Spans record this id,
-    /// because the text in a request may be anything, even an API key in the wrong place.
+    /// The [`AccountId`] of an account as a UUID. The account need not exist. Spans record this id
+    /// instead of the external id, because a client may send an API key in place of the external
+    /// id.
     #[must_use]
     pub fn account_id(&self, external_id: &ExternalId) -> Uuid {
         AccountId::derive(self.id, external_id).uuid()
@@ -53,10 +54,10 @@ pub struct TenantPolicy {
     pub default_scopes: ScopeSet,
 }
 
-/// The name of a platform: 1 to 40 characters from a-z, 0-9 and -. It begins with a letter and does
-/// not end with a -.
+/// The name of a platform. It has 1 to 40 characters from a-z, 0-9 and -, begins with a letter and
+/// does not end with a -.
 ///
-/// A slug is one pointer wide and its clones share the text, because every cached principal
+/// A slug is one pointer wide, and its clones share the text, because every cached principal
 /// contains one.
 ///
 /// ```
@@ -73,7 +74,7 @@ pub struct TenantPolicy {
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct Slug(Arc<Box<str>>);
 
-/// The text is not a [`Slug`]: its length or a character is wrong.
+/// The text is not a [`Slug`], because its length or a character is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a slug has 1 to 40 characters from a-z, 0-9 and -, begins with a letter, and does not end with -"
@@ -136,7 +137,7 @@ text_enum! {
     }
 }
 
-/// Maximum number of live keys of an account: 1 to [`MAX_KEYS_LIMIT`].
+/// Maximum number of live keys of an account, from 1 to [`MAX_KEYS_LIMIT`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct MaxKeys(u16);
 
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn maximum_number_of_keys_is_bounded() {
+    fn maximum_number_of_keys_is_1_to_1000() {
         assert!(MaxKeys::try_from(0).is_err());
         assert!(MaxKeys::try_from(1001).is_err());
         assert_eq!(MaxKeys::try_from(5).map(MaxKeys::get), Ok(5));

@@ -1,4 +1,4 @@
-//! Free texts from users: names, references, descriptions, reasons and metadata.
+//! Free-form text from users, such as names, references, descriptions, reasons and metadata.
 
 use std::fmt;
 
@@ -9,8 +9,8 @@ use super::canonical_json;
 /// Maximum length of the metadata of a key or a purchase, in bytes of compact JSON.
 pub const MAX_METADATA_BYTES: usize = 4096;
 
-/// Whether a character is invisible by itself. Within a text, some of these characters join others,
-/// as in emoji.
+/// Whether a character is invisible by itself. Some of these characters join others, as in emoji,
+/// so they are allowed within a text.
 fn is_invisible(character: char) -> bool {
     character.is_whitespace()
         || matches!(character,
@@ -25,19 +25,19 @@ fn is_control(character: char) -> bool {
     character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
 }
 
-/// Whether a character is one of Unicode's explicit directional controls. They can make a text look
-/// like a different one.
+/// Whether a character is one of Unicode's explicit directional controls. Such characters can make
+/// a text look like a different one.
 fn turns_direction(character: char) -> bool {
     matches!(character,
         '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Why a text for people is refused.
+/// The reason why a text for people is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum TextError {
-    /// After trimming, the text is empty, has only invisible characters, or is longer than this
-    /// many characters.
+    /// After trimming, the text is empty, contains only invisible characters, or is longer than
+    /// this many characters.
     #[error("must have 1 to {0} characters after trimming")]
     Length(usize),
     /// The text contains a control character, a line or paragraph separator, or a character that
@@ -58,10 +58,10 @@ pub(super) fn checked(text: &str, max_chars: usize) -> Result<&str, TextError> {
     Ok(text)
 }
 
-/// Defines a type for texts that people read: trimmed, without control characters, of bounded
-/// length.
+/// Defines a type for texts that people read. Such a text is trimmed, contains no control
+/// characters, and has a maximum length.
 ///
-/// The doc comment is also the description in the schema. Examples may follow the bound.
+/// The doc comment is also the description in the schema. Examples may follow the maximum length.
 macro_rules! text_type {
     ($(#[doc = $doc:literal])* $name:ident, $max_chars:literal $(, $example:literal)*) => {
         $(#[doc = $doc])*
@@ -77,8 +77,8 @@ macro_rules! text_type {
             /// # Errors
             ///
             /// Returns [a `TextError`](crate::domain::text::TextError) if the trimmed text is
-            /// empty, shows nothing, has more than [`Self::MAX_CHARS`] characters, or contains a
-            /// character that is not allowed.
+            /// empty, contains only invisible characters, has more than [`Self::MAX_CHARS`]
+            /// characters, or contains a character that is not allowed.
             pub fn parse(text: &str) -> Result<Self, $crate::domain::text::TextError> {
                 $crate::domain::text::checked(text, Self::MAX_CHARS).map(|text| Self(text.into()))
             }
@@ -154,7 +154,7 @@ text_type!(
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Metadata(Map<String, Value>);
 
-/// Why a JSON object is refused as metadata.
+/// The reason why a JSON object is refused as metadata.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum MetadataError {
@@ -232,16 +232,16 @@ super::schema::named!(
 );
 
 /// Writes compact JSON with the members in the order in which they were sent. The store binds this
-/// text, not a JSON value: a JSON parameter would pass through jsonb, which sorts the members and
-/// has no -0.
+/// text instead of a JSON value, because Postgres would convert a JSON parameter to jsonb, which
+/// sorts the members and has no -0.
 impl fmt::Display for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.to_value())
     }
 }
 
-/// Whether a value contains a double of 2^53 or more. It may have been an integer that lost digits
-/// when it was parsed.
+/// Whether a value contains a double with a magnitude of 2^53 or more. Such a double may be an
+/// integer that lost digits when it was parsed.
 fn has_large_number(value: &Value) -> bool {
     const EXACT: f64 = 9_007_199_254_740_992.0;
     match value {
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_trimmed_and_bounded() {
+    fn names_are_trimmed_and_have_a_maximum_length() {
         assert_eq!(Name::parse("  bot 1 \n").expect("good").as_str(), "bot 1");
         assert!(Name::parse(&"é".repeat(100)).is_ok());
         assert_eq!(Name::parse(&"é".repeat(101)), Err(TextError::Length(100)));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_bounded_and_has_no_nul() {
+    fn metadata_has_a_maximum_size_and_contains_no_nul() {
         assert!(metadata(json!({"a": "x".repeat(4096 - 8)})).is_ok());
         assert_eq!(metadata(json!({"a": "x".repeat(4096 - 7)})), Err(MetadataError::TooLarge));
         assert_eq!(metadata(json!({"a": ["b\u{0}"]})), Err(MetadataError::Nul));

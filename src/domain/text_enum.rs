@@ -1,4 +1,4 @@
-//! Closed sets of values. Each is an enum with one text for each variant. The parser, the
+//! Closed sets of values. Each set is an enum with one text for each variant. The parser, the
 //! serializer, the error message and the schema in the OpenAPI document use the same list.
 
 use std::fmt;
@@ -8,7 +8,7 @@ use std::fmt;
 pub struct UnknownText(&'static [&'static str]);
 
 impl UnknownText {
-    /// An error for the set with these texts. Pass all texts of the set.
+    /// Creates the error for a set. Pass all texts of the set.
     #[must_use]
     pub const fn new(texts: &'static [&'static str]) -> Self {
         Self(texts)
@@ -55,7 +55,7 @@ macro_rules! text_enum {
             /// Every variant, in the order of definition.
             pub const ALL: &'static [Self] = &[$(Self::$variant),+];
 
-            /// The text of every variant, in the same order.
+            /// The text of every variant, in the order of definition.
             pub const TEXTS: &'static [&'static str] = &[$($text),+];
 
             /// The text of this variant.
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_text_is_refused_with_the_texts_of_the_set() {
+    fn error_for_an_unknown_text_lists_the_texts_of_the_set() {
         assert_eq!("beta".parse(), Ok(Letter::default()));
         let error = "Alpha".parse::<Letter>().expect_err("another case");
         assert_eq!(error.to_string(), "must be alpha, beta or gamma");

@@ -13,7 +13,7 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
 
 /// A moment in UTC, in whole microseconds, in the years 0 to 9999.
 ///
-/// A timestamp takes twelve bytes, also as an `Option`, because every cached principal contains
+/// A timestamp takes twelve bytes, even as an `Option`, because every cached principal contains
 /// one.
 ///
 /// ```
@@ -28,27 +28,26 @@ const FORMAT: &[BorrowedFormatItem<'_>] =
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Timestamp(PrimitiveDateTime);
 
-/// The text or the moment is not a [`Timestamp`]. The text is not RFC 3339, or the moment is
-/// outside the years 0 to 9999 in UTC.
+/// The text is not in the format of RFC 3339, or the moment is outside the years 0 to 9999 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a time is written as in RFC 3339, such as \"2027-01-31T12:00:00Z\"")]
 pub struct TimestampError;
 
 impl Timestamp {
-    /// Parses RFC 3339 with any offset and converts it to UTC. Digits after the microsecond are
-    /// dropped.
+    /// Parses a time in the format of RFC 3339, with any offset, and converts it to UTC. Digits
+    /// after the microsecond are dropped.
     ///
     /// # Errors
     ///
-    /// [`TimestampError`] if the text is not RFC 3339, or if the moment is outside the years 0 to
-    /// 9999 in UTC.
+    /// [`TimestampError`] if the text is not in the format of RFC 3339, or if the moment is outside
+    /// the years 0 to 9999 in UTC.
     pub fn parse(text: &str) -> Result<Self, TimestampError> {
         let moment = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
         Self::try_from(moment)
     }
 
-    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z, or before it if `micros` is
-    /// negative. `None` if the moment is outside the years 0 to 9999.
+    /// The moment `micros` microseconds after 1970-01-01T00:00:00Z, or before that time if `micros`
+    /// is negative. `None` if the moment is outside the years 0 to 9999.
     #[must_use]
     pub fn from_unix_micros(micros: i64) -> Option<Self> {
         OffsetDateTime::from_unix_timestamp_nanos(i128::from(micros) * 1000)
@@ -92,7 +91,7 @@ impl From<Timestamp> for OffsetDateTime {
     }
 }
 
-/// Writes RFC 3339 with six digits after the second and `Z`.
+/// Writes the time in the format of RFC 3339, with six fractional digits and `Z`.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0.format(FORMAT).map_err(|_| fmt::Error)?)
@@ -111,7 +110,7 @@ super::schema::named!(
     "Timestamp",
     super::schema::formatted(
         "date-time",
-        "A time in UTC (RFC 3339). Responses have six digits after the second."
+        "A time in UTC (RFC 3339). Responses contain six fractional digits."
     )
     .examples(["2027-01-31T12:00:00.000000Z"])
 );

@@ -1,4 +1,5 @@
-//! TRON addresses: base58check of `0x41` and the account's 20 bytes, 34 characters in all.
+//! TRON addresses. An address is the base58check encoding of `0x41` and the account's 20 bytes, 34
+//! characters in total.
 
 /// The first byte of every address of the main network.
 pub(super) const ADDRESS_PREFIX: u8 = 0x41;
@@ -14,7 +15,7 @@ pub struct AddressError;
 ///
 /// [`AddressError`] if any of these is wrong.
 pub fn check_address(text: &str) -> Result<(), AddressError> {
-    // Bounds the decoder's work before it starts.
+    // This check limits the work of the decoder.
     if text.len() != 34 {
         return Err(AddressError);
     }

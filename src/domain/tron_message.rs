@@ -10,10 +10,10 @@ use super::tron::ADDRESS_PREFIX;
 
 const HEADER: &[u8] = b"\x19TRON Signed Message:\n";
 
-/// Number of bytes of a signature: r, s and v.
+/// Number of bytes of a signature, which consists of r, s and v.
 const SIGNATURE_LENGTH: usize = 65;
 
-/// Why a signature is refused. The texts address the person who signed.
+/// The reason why a signature is refused. The messages address the person who signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SignatureError {
@@ -29,13 +29,13 @@ pub enum SignatureError {
     /// The recovered key belongs to an address other than the claimed one, or no key can be
     /// recovered.
     #[error(
-        "The signature belongs to another account or another text. Sign the message unchanged, \
+        "The signature belongs to another account or another message. Sign the message unchanged, \
          with the account that it names, using signMessageV2."
     )]
     AnotherAccount,
 }
 
-/// Checks that the holder of `address` signed `message`.
+/// Checks that the owner of `address` signed `message`.
 ///
 /// A public key can be recovered from almost any signature, even from that of a different message.
 /// The same is true for the older format, which writes 32 as the length of every message. Only the
@@ -88,16 +88,16 @@ fn read_hex(digits: &str) -> Result<[u8; SIGNATURE_LENGTH], SignatureError> {
     Ok(bytes)
 }
 
-/// The hash that the owner of the account signs.
+/// Computes the hash that the owner of the account signs.
 fn hash(message: &[u8]) -> [u8; 32] {
     let length = message.len().to_string();
     Keccak256::new_with_prefix(HEADER).chain_update(length).chain_update(message).finalize().into()
 }
 
-/// The base58check address of a public key.
+/// Computes the base58check address of a public key.
 fn address_of(key: &VerifyingKey) -> String {
     let point = key.to_sec1_point(false);
-    // The first byte is left out. It only says that both coordinates follow.
+    // This omits the first byte, which only indicates that both coordinates follow.
     let digest: [u8; 32] = Keccak256::digest(&point.as_bytes()[1..]).into();
     let mut payload = [ADDRESS_PREFIX; 21];
     payload[1..].copy_from_slice(&digest[12..]);
@@ -152,7 +152,7 @@ mod tests {
         format!("0x{}{:02x}", to_hex(&signature.to_bytes()), recovery_id.to_byte() + 0x1b)
     }
 
-    /// The other signature of a message by the same key: the order minus `s`, and the other `v`.
+    /// Computes the second form of a signature, with the order minus `s`, and the other `v`.
     fn with_high_s(signature: &str) -> String {
         let s = from_hex(&signature[66..130]);
         let (mut limbs, mut borrow) = (Vec::new(), 0);

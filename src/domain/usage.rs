@@ -1,4 +1,4 @@
-//! Usage of keys: the counts, and the range of time of a query.
+//! Usage of keys: the counts, and the time range of a query.
 
 use super::{text_enum::text_enum, timestamp::Timestamp};
 
@@ -9,7 +9,7 @@ const MICROS: i64 = 1_000_000;
 text_enum! {
     /// The outcome of a request with a known key, for the usage counts.
     pub enum UsageOutcome {
-        /// The key passed, even if the request then failed or its charge was declined.
+        /// The key was accepted, even if the request then failed or its charge was declined.
         Valid = "valid",
         /// The key was refused because it is revoked.
         Revoked = "revoked",
@@ -100,7 +100,7 @@ impl Granularity {
         }
     }
 
-    /// Length of a range without a `from`, in seconds.
+    /// Length of a range that is requested without a `from`, in seconds.
     fn default_length(self) -> i64 {
         match self {
             Self::Hour => 24 * HOUR,
@@ -117,8 +117,9 @@ impl Granularity {
     }
 }
 
-/// A range of time in whole steps: at least one step, and at most 31 days with hourly steps or 366
-/// days with daily steps. Rounding the ends outward to whole steps can add one step to the maximum.
+/// A time range in whole steps. It has at least one step, and at most 31 days with hourly steps or
+/// 366 days with daily steps. Rounding the ends outward to whole steps can add one step to the
+/// maximum.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct UsageRange {
     from: Timestamp,
@@ -126,11 +127,11 @@ pub struct UsageRange {
     granularity: Granularity,
 }
 
-/// Why two moments do not form a [`UsageRange`].
+/// An error from creating a [`UsageRange`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UsageRangeError {
-    /// `from` is not earlier than `to`, or not earlier than the present if there is no `to`.
+    /// `from` is not earlier than `to`, or not earlier than now if there is no `to`.
     #[error("must be before `to`, or before now if there is no `to`")]
     Empty,
     /// `from` and `to` are more than 31 days apart with hourly steps, or more than 366 days apart
@@ -143,10 +144,10 @@ pub enum UsageRangeError {
 }
 
 impl UsageRange {
-    /// The range from `from` to `to`, rounded outward to whole steps.
+    /// Creates the range from `from` to `to`, rounded outward to whole steps.
     ///
-    /// Without a `to`, the last step is the one that contains `now`. Without a `from`, the range is
-    /// 24 hours long with hourly steps, or 30 days long with daily steps.
+    /// Without a `to`, the last step is the step that contains `now`. Without a `from`, the range
+    /// is 24 hours long with hourly steps, or 30 days long with daily steps.
     ///
     /// # Errors
     ///
@@ -206,7 +207,7 @@ impl UsageRange {
 }
 
 impl UsageRangeError {
-    /// The parameter that is wrong: `from` or `to`.
+    /// The name of the invalid parameter, `from` or `to`.
     #[must_use]
     pub fn parameter(self) -> &'static str {
         match self {
@@ -282,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_is_bounded() {
+    fn range_has_a_maximum_length() {
         use Granularity::{Day, Hour};
         let from = Some("2026-01-01T00:30:00Z");
         assert!(range(from, Some("2026-02-01T00:30:00Z"), Hour).is_ok());

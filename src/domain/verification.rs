@@ -6,17 +6,17 @@ use super::{
 };
 
 text_enum! {
-    /// Why a key does not pass.
+    /// The reason why a key is refused.
     ///
-    /// A response of the gate does not distinguish the first five. Logs and metrics do.
+    /// Responses of the gate do not distinguish the first five reasons. Logs and metrics do.
     pub enum Denial [non_exhaustive] {
-        /// The text does not have the form of an API key.
+        /// The text is not a well-formed API key.
         Malformed = "malformed",
-        /// The text is well formed, but no key has this text.
+        /// The text is well formed, but no such key exists.
         NotFound = "not_found",
         /// The key is revoked.
         Revoked = "revoked",
-        /// The key's expiry has passed.
+        /// The key has expired.
         Expired = "expired",
         /// The key is live but disabled. It can be enabled again.
         Disabled = "disabled",
@@ -28,21 +28,21 @@ text_enum! {
 }
 
 text_enum! {
-    /// The result of a verification: `VALID`, or the first reason for refusing the key.
+    /// The result of a verification. It is `VALID`, or the first reason for refusing the key.
     pub enum VerificationCode [non_exhaustive] {
-        /// The key passes. If the verification asked for a charge, the charge was made.
+        /// The key is accepted. If the verification requested a charge, the charge was made.
         Valid = "VALID",
         /// The text is not an API key of the tenant.
         NotFound = "NOT_FOUND",
         /// The key is revoked.
         Revoked = "REVOKED",
-        /// The key's expiry has passed.
+        /// The key has expired.
         Expired = "EXPIRED",
         /// The key is live but disabled. It can be enabled again.
         Disabled = "DISABLED",
         /// The key is live and enabled, but its account is suspended.
         AccountSuspended = "ACCOUNT_SUSPENDED",
-        /// The key lacks a scope that the verification asked for.
+        /// The key lacks a scope that the verification requires.
         InsufficientScope = "INSUFFICIENT_SCOPE",
         /// The charge is larger than the available balance.
         InsufficientBalance = "INSUFFICIENT_BALANCE",
@@ -72,7 +72,7 @@ impl TryFrom<Denial> for VerificationCode {
 }
 
 impl VerificationCode {
-    /// The gate's decision about the key. The gate passes a key before its charge is decided, so a
+    /// The gate's decision about the key. The gate accepts a key before its charge is decided, so a
     /// declined charge counts as passed.
     #[must_use]
     pub fn decision(self) -> GateDecision {
@@ -110,23 +110,23 @@ impl VerificationCode {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 #[non_exhaustive]
 pub enum GateDecision {
-    /// The request presents no key.
+    /// The request contains no key.
     Missing,
-    /// The request presents several keys that differ.
+    /// The request contains different keys.
     Conflicting,
-    /// The key does not pass.
+    /// The key is refused.
     Denied(Denial),
     /// The key belongs to another tenant, or to the tenant's other environment. The response is the
-    /// same as for an unknown key, whether or not the key is live.
+    /// same as the response to an unknown key, whether or not the key is live.
     WrongTenant,
-    /// The key passes, but none of its scopes implies the required one.
+    /// The key is valid, but none of its scopes implies the required one.
     InsufficientScope,
-    /// The request passed.
+    /// The request was accepted.
     Passed,
 }
 
 impl GateDecision {
-    /// The reason for the log and the metrics. `None` if the request passed.
+    /// The reason for the log and the metrics. `None` if the request was accepted.
     #[must_use]
     pub fn reason(self) -> Option<&'static str> {
         match self {
@@ -158,7 +158,7 @@ impl GateDecision {
         }
     }
 
-    /// The outcome to add to the key's usage counts. `None` if the key is unknown, or belongs to
+    /// The outcome to add to the key's usage counts. `None` if the key is unknown or belongs to
     /// another tenant.
     #[must_use]
     pub fn usage(self) -> Option<UsageOutcome> {
@@ -177,14 +177,14 @@ impl GateDecision {
     }
 }
 
-/// The properties of a key and its account that decide whether the key passes.
+/// The properties of a key and its account that decide whether the key is accepted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct KeyState {
     /// The moment when the key was revoked. `None` if it is not revoked.
     pub revoked_at: Option<Timestamp>,
-    /// The moment from which the key no longer passes. `None` means that it never expires.
+    /// The moment when the key expires. `None` means that it never expires.
     pub expires_at: Option<Timestamp>,
-    /// Whether the key is enabled. A disabled key does not pass, but it is live and can be enabled
+    /// Whether the key is enabled. A disabled key is refused, but it is live and can be enabled
     /// again.
     pub enabled: bool,
     /// The status of the account that owns the key.
@@ -192,10 +192,10 @@ pub struct KeyState {
 }
 
 impl KeyState {
-    /// Checks that the key passes at `now`, by the database's clock.
+    /// Checks that the key is accepted at `now`, by the database's clock.
     ///
-    /// The key is checked before its account, so that only the holder of a live key learns that the
-    /// account is suspended.
+    /// This checks the key before its account, so that only the holder of a live key learns that
+    /// the account is suspended.
     ///
     /// # Errors
     ///
@@ -231,7 +231,7 @@ mod tests {
         assert_eq!(
             counted.count(),
             UsageOutcome::ALL.len() - 2,
-            "every outcome but those of a live key"
+            "every outcome except the outcomes of a live key"
         );
         assert_eq!(GateDecision::Passed.usage(), Some(UsageOutcome::Valid));
         assert_eq!(GateDecision::Passed.reason(), None);

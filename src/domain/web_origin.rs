@@ -21,11 +21,11 @@ pub struct WebOrigin {
     is_loopback: bool,
 }
 
-/// Why a text is not a [`WebOrigin`].
+/// An error from parsing a [`WebOrigin`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum WebOriginError {
-    /// There is no `://`, or the rest is not a host with an optional port.
+    /// The text contains no `://`, or the rest is not a host with an optional port.
     #[error(
         "must be an origin such as \"https://app.example.com\", without a user, path \
          or query, and with an international name in its ASCII form"
@@ -113,24 +113,24 @@ super::schema::named!(
 );
 
 /// The target of a link from the dashboard back to the platform: an absolute URL of visible ASCII
-/// characters. It has at most [`MAX_RETURN_URL`] characters before it is normalised.
+/// characters. Before it is normalised, it has at most [`MAX_RETURN_URL`] characters.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReturnUrl {
     text: Box<str>,
     origin: WebOrigin,
 }
 
-/// Why a text is not a [`ReturnUrl`].
+/// An error from parsing a [`ReturnUrl`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ReturnUrlError {
     /// The text is longer than [`MAX_RETURN_URL`].
     #[error("must have at most 2000 characters")]
     Length,
-    /// The text has a character other than visible ASCII, a `\`, or no `://`.
+    /// The text contains a character other than visible ASCII or a `\`, or lacks a `://`.
     #[error("must be an absolute URL of visible ASCII without \\: percent-encode other characters")]
     Grammar,
-    /// There is an `@` before the path, so the URL contains a user name or a password.
+    /// The part before the path contains an `@`, so it contains a user name or a password.
     #[error("must not contain a user name or a password")]
     Credentials,
     /// The part before the path is not a [`WebOrigin`].
@@ -144,7 +144,7 @@ impl ReturnUrl {
     ///
     /// # Errors
     ///
-    /// [`ReturnUrlError`]. Its variants list the cases.
+    /// [`ReturnUrlError`], whose variants describe the cases.
     pub fn parse(text: &str) -> Result<Self, ReturnUrlError> {
         if text.len() > MAX_RETURN_URL {
             return Err(ReturnUrlError::Length);
@@ -170,8 +170,8 @@ impl ReturnUrl {
         &self.text
     }
 
-    /// The origin of the URL. Check that it is one of the platform's before you send a browser
-    /// there.
+    /// The origin of the URL. Before you send a browser to it, check that it is one of the
+    /// platform's origins.
     #[must_use]
     pub fn origin(&self) -> &WebOrigin {
         &self.origin
@@ -192,7 +192,7 @@ super::schema::named!(
 );
 
 fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
-    // The search starts after the closing bracket of an IPv6 address, if there is one.
+    // In an IPv6 address, the search for the port starts after the closing bracket.
     let after_host = authority.rfind(']').map_or(0, |bracket| bracket + 1);
     let Some(colon) = authority[after_host..].find(':').map(|colon| after_host + colon) else {
         return Some((authority, None));
@@ -203,19 +203,20 @@ fn split_port(authority: &str) -> Option<(&str, Option<u16>)> {
     Some((&authority[..colon], Some(port)))
 }
 
-/// The host as browsers write it, and whether it is a loopback host.
+/// Parses a host. Returns it as browsers write it, and whether it is a loopback host.
 fn read_host(host: &str) -> Option<(String, bool)> {
     if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         let address: Ipv6Addr = address.parse().ok()?;
-        // Browsers write IPv4-mapped addresses in hexadecimal. They are refused, because nobody
-        // needs them.
+        // Browsers write IPv4-mapped addresses in hexadecimal. This parser refuses them, because
+        // nobody needs them.
         let mapped = address.to_ipv4_mapped().is_some();
         return (!mapped).then(|| (format!("[{address}]"), address.is_loopback()));
     }
     let host = host.to_ascii_lowercase();
     let last = host.rsplit('.').next().unwrap_or_default();
     if last.starts_with(|first: char| first.is_ascii_digit()) {
-        // No host name ends with such a label. Only one notation of an address is accepted.
+        // A browser treats a host whose last label is a number as an IPv4 address. Only the
+        // dotted-decimal notation is accepted.
         let address: Ipv4Addr = host.parse().ok()?;
         return Some((host, address.is_loopback()));
     }

@@ -253,8 +253,8 @@ async fn ledger_verify_refuses_a_malformed_file_before_it_checks_anything() {
     tamper(&app, "UPDATE accounts SET last_seq = 9 WHERE held > 0").await;
     let good = format!("tronagg live {WALLET} 0 - 0\n");
     for (lines, message) in [
-        (format!("{good}tronagg\n"), ", line 2: a line has six fields"),
-        (format!("{good}\n"), ", line 2: a line has six fields"),
+        (format!("{good}tronagg\n"), ", line 2: a line consists of six fields"),
+        (format!("{good}\n"), ", line 2: a line consists of six fields"),
         (format!("{good}{good}tronagg prod a 0 - 0\n"), ", line 3: the environment is malformed"),
         (format!("{good}tronagg live a 1 - 0\n"), ", line 2: the last three fields"),
         (good.trim_end().to_owned(), ", line 1: the line is too long, or the file is incomplete"),
