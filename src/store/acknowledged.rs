@@ -1,5 +1,5 @@
-//! The ledger entries and revokes that this node acknowledged recently. After a failover, the node
-//! checks that the database still has them. See [`lost_tail`](super::lost_tail).
+//! The ledger entries and revocations that this node acknowledged recently. After a failover, the
+//! node checks that the database still contains them. See [`lost_tail`](super::lost_tail).
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -19,11 +19,12 @@ use crate::domain::{
     text::Reason,
 };
 
-/// Time for which a node that renews its lease keeps an entry or a revoke. During an outage, it
-/// keeps all of them.
+/// Time for which a node that renews its lease keeps an entry or a revocation. During an outage,
+/// the node keeps all of them.
 const KEPT_FOR: Duration = Duration::from_secs(60);
 
-/// Maximum number of entries, and of revokes, that a node keeps. It drops the oldest first.
+/// Maximum number of entries that a node keeps, and also of revocations. The node drops the oldest
+/// first.
 const MAX_KEPT: usize = 65_536;
 
 /// A ledger entry that this node acknowledged after its commit.
@@ -34,7 +35,8 @@ pub struct AcknowledgedEntry {
     pub cause: EntryCause,
 }
 
-/// A revoke of an API key that this node acknowledged after its commit, with all data to repeat it.
+/// A revocation of an API key that this node acknowledged after its commit. It contains all data
+/// that is needed to repeat it.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct AcknowledgedRevoke {
     pub tenant_id: TenantId,
@@ -51,14 +53,14 @@ impl AcknowledgedRevoke {
     }
 }
 
-/// Entries and revokes that this node acknowledged recently, oldest first.
+/// Entries and revocations that this node acknowledged recently, oldest first.
 #[derive(Default)]
 pub struct Acknowledged {
     entries: Mutex<Recent<AcknowledgedEntry>>,
     revokes: Mutex<Recent<AcknowledgedRevoke>>,
 }
 
-/// Entries and revokes that this node acknowledged before a failover, oldest first.
+/// Entries and revocations that this node acknowledged before a failover, oldest first.
 #[derive(Clone, Default, Debug)]
 pub struct AcknowledgedTail {
     pub entries: Vec<AcknowledgedEntry>,
@@ -77,7 +79,7 @@ impl Acknowledged {
         lock(&self.revokes).add(Instant::now(), revoke);
     }
 
-    /// A copy of all entries and revokes.
+    /// Copies all entries and revocations.
     #[must_use]
     pub fn tail(&self) -> AcknowledgedTail {
         AcknowledgedTail {
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn acknowledgements_are_forgotten_by_their_age() {
+    fn acknowledgements_are_forgotten_after_a_minute() {
         let (mut recent, begin) = (Recent::default(), Instant::now());
         for seconds in 1..=5 {
             recent.add(begin + Duration::from_secs(seconds), seconds);
@@ -166,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn number_of_entries_is_bounded_and_the_oldest_are_forgotten_first() {
+    fn number_of_entries_is_limited_and_the_oldest_are_forgotten_first() {
         let acknowledged = Acknowledged::default();
         let most = i64::try_from(MAX_KEPT).expect("a number");
         acknowledged.add_entries((1..=most + 2).map(entry));

@@ -16,15 +16,15 @@ use crate::{
     entropy,
 };
 
-/// An action to record. It is recorded in the transaction that performs it.
+/// An action to record, in the transaction that performs the action.
 pub(super) struct Act<'a> {
     pub action: AuditAction,
     pub subject: Subject<'a>,
-    /// An object with the changed fields. It contains no secret.
+    /// A JSON object with the changed fields. It contains no secret.
     pub detail: Value,
 }
 
-/// The tenant or account that an action changes, and the changed object in it.
+/// The tenant or account that an action changes, and the object in it that changes.
 pub(super) enum Subject<'a> {
     Tenant(Option<AuditTarget>),
     Account(&'a ExternalId, Option<AuditTarget>),
@@ -94,7 +94,7 @@ pub struct AuditFilter {
 }
 
 impl Store {
-    /// A tenant's audit trail, newest first.
+    /// Lists the events of a tenant's audit trail, newest first.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_audit_events(
         &self,
@@ -107,7 +107,7 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         let before = before.map_or(Uuid::max(), AuditEventId::uuid);
         let account_id = filter.account.as_ref().map(|name| tenant.account_id(name));
-        // There is one statement for each index.
+        // Each index has its own statement.
         let rows = match (filter.key_id.map(KeyId::uuid), account_id) {
             (Some(key_id), account_id) => {
                 self.read(|mut connection| async move {

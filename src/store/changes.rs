@@ -1,6 +1,6 @@
 //! Changes that all nodes have to apply. The node that makes a change announces it to the others
-//! and waits for them. After the call has returned, no node answers from the state before the
-//! change. ARCHITECTURE.md has the protocol and its proof.
+//! and waits for them. After the call has returned, no node uses the state from before the change.
+//! ARCHITECTURE.md contains the protocol and its proof.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -25,28 +25,27 @@ use crate::domain::{
 pub(super) const CHANNEL: &str = "tollgate_changes";
 
 text_enum! {
-    /// The kind of object that changed, as a notification contains it.
+    /// The kind of object that changed. Its text is part of the notification.
     pub(super) enum ChangeKind {
         /// API keys.
         Keys = "keys",
         /// The status of an account, and with it its live API keys and dashboard sessions.
         Account = "account",
-        /// An admin key, and with it the links that it made and their sessions.
+        /// An admin key, and with it the links that it created and their sessions.
         AdminKey = "admin_key",
         /// Dashboard sessions or unused links.
         Sessions = "sessions",
     }
 }
 
-/// The id of a change, with which other nodes acknowledge it.
+/// The id of a change. Other nodes acknowledge the change with this id.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct ChangeId {
     pub node: NodeId,
     pub number: u64,
 }
 
-/// The state of the other nodes, and of this node's unsettled changes, as far as this node knows
-/// it.
+/// What this node knows about the other nodes and about its own unsettled changes.
 pub(super) struct Changes {
     pub node: NodeId,
     last_number: AtomicU64,
@@ -85,7 +84,7 @@ pub(super) struct Change {
     pub server: ServerId,
 }
 
-/// The acknowledgements of a change. Dropping this forgets them.
+/// The acknowledgements of a change. Dropping this value forgets them.
 pub(super) struct UnderWay {
     pub changes: Arc<Changes>,
     pub number: u64,
@@ -122,8 +121,8 @@ impl Changes {
         }
     }
 
-    /// Records renewals that were just read. Returns for each node the latest time at which a lease
-    /// from before the read can end.
+    /// Records the renewals that a read returned. For each node, returns the latest time at which a
+    /// lease from before the read can end.
     pub fn ends_of_leases(&self, rows: &[NodeRow]) -> HashMap<NodeId, Instant> {
         let now = Instant::now();
         let mut seen = lock(&self.seen);
@@ -185,6 +184,6 @@ pub(super) fn channel_of(node: NodeId) -> String {
 }
 
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    // No operation leaves the value inconsistent, so a panic in another thread does no harm.
+    // No operation leaves the value inconsistent, so a panic in another thread is harmless.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

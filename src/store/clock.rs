@@ -3,7 +3,8 @@ use time::OffsetDateTime;
 use super::{StoreError, connection::Connection};
 use crate::domain::timestamp::Timestamp;
 
-/// The time by the database's clock. It is the time of this statement, not that of the transaction.
+/// Returns the time by the database's clock when this statement runs, not when the transaction
+/// began.
 pub(super) async fn now(connection: &mut Connection) -> Result<Timestamp, StoreError> {
     let now = sqlx::query_scalar!(r#"SELECT /* clock.now */ clock_timestamp() AS "now!""#)
         .fetch_one(connection)

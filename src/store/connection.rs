@@ -1,5 +1,5 @@
-//! Connections with a time limit for each statement, which this process enforces. A frozen server
-//! accepts every message and answers none, and its own time limits do not end that.
+//! Connections with a time limit for each statement. This process enforces the limit, because a
+//! frozen server accepts every message without responding, and does not enforce its own limits.
 
 use std::{
     io,
@@ -21,16 +21,16 @@ use tokio::{
 
 use super::error::is_lost_connection;
 
-/// A pool of connections with this limit.
+/// A pool of connections that have a time limit for each statement.
 #[derive(Clone, Debug)]
 pub(super) struct Pool {
     pool: PgPool,
     limit: Duration,
 }
 
-/// A connection of a pool. A statement, such as a COMMIT, fails if there is no answer within the
-/// limit. The connection is then closed and not returned to the pool, because the late answer may
-/// still arrive and would be mistaken for the answer to the next statement.
+/// A connection of a pool. A statement, such as a COMMIT, fails if the response does not arrive
+/// within the limit. The connection is then closed and not returned to the pool. Otherwise a late
+/// response could be mistaken for the response to the next statement.
 #[derive(Debug)]
 pub(super) struct Connection {
     inner: PoolConnection<Postgres>,
@@ -39,7 +39,7 @@ pub(super) struct Connection {
 }
 
 impl Pool {
-    /// `limit` is the time limit for each statement.
+    /// Wraps a pool. `limit` is the time limit for each statement.
     pub fn new(pool: PgPool, limit: Duration) -> Self {
         Self { pool, limit }
     }
@@ -49,7 +49,7 @@ impl Pool {
         Ok(Connection { inner, limit: self.limit, is_lost: false })
     }
 
-    /// The inner pool, whose connections have no such limit.
+    /// The inner pool, whose connections have no such time limit.
     pub fn unlimited(&self) -> &PgPool {
         &self.pool
     }
@@ -66,12 +66,12 @@ impl Connection {
         &mut self.inner
     }
 
-    /// Closes the connection on drop. It does not return to the pool.
+    /// Makes drop close the connection instead of returning it to the pool.
     pub fn close_on_drop(&mut self) {
         self.is_lost = true;
     }
 
-    /// Whether the connection will be closed on drop.
+    /// Whether drop will close the connection.
     pub fn is_lost(&self) -> bool {
         self.is_lost
     }
@@ -156,7 +156,7 @@ async fn limited<T>(
     answer
 }
 
-/// The rows of a statement. The stream fails if it exceeds the limit.
+/// The rows of a statement. The stream fails if the statement exceeds the time limit.
 struct Limited<'a> {
     answer: BoxStream<'a, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>,
     end: Pin<Box<Sleep>>,

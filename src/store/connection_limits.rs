@@ -1,7 +1,8 @@
 //! Checks that Postgres allows the connections that one node opens.
 //!
-//! The pools open connections only on demand. A node with too few would look healthy, but its
-//! purchases would fail under load. So a service checks the limits before it starts.
+//! The pools open connections only on demand. If the limits were too small, a node would look
+//! healthy, but its purchases would fail under load. So a service checks the limits before it
+//! starts.
 
 use sqlx::{PgConnection, Row as _};
 
@@ -18,15 +19,15 @@ const LISTENER: u32 = 1;
 const BESIDE_THE_POOL: u32 = lookups::CONNECTIONS + BATCH_CONNECTIONS + LISTENER;
 
 impl PoolSettings {
-    /// Maximum number of connections that one running service opens. With a pooler, which a
-    /// `listen_url` implies, all but the listening connection go through the pooler.
+    /// Maximum number of connections that one running service opens. A `listen_url` implies that
+    /// there is a pooler. All connections except the listening one then go through the pooler.
     #[must_use]
     pub fn connections_per_node(&self) -> u32 {
         self.max_connections + BESIDE_THE_POOL
     }
 }
 
-/// The limits that Postgres has for the connected role, regardless of other clients' connections.
+/// The limits of Postgres for the connected role. Connections of other clients are not subtracted.
 #[derive(Clone, Debug)]
 pub(super) struct ConnectionLimits {
     role: String,
@@ -37,18 +38,19 @@ pub(super) struct ConnectionLimits {
     database: String,
     database_limit: Option<u32>,
     max_connections: u32,
-    /// The number of these connections that the role may not use.
+    /// The number of these connections that are reserved for other roles.
     reserved: u32,
 }
 
-/// One limit, and the place where it is set.
+/// A limit, and the setting that determines it.
 struct Limit {
     connections: u32,
     text: String,
 }
 
 impl ConnectionLimits {
-    /// Reads the limits with one message of the simple protocol, which also works through a pooler.
+    /// Reads the limits with one message of the simple query protocol, which also works through a
+    /// pooler.
     pub async fn read(connection: &mut PgConnection) -> Result<Self, sqlx::Error> {
         // Postgres has `reserved_connections`, and a role that may use them, since version 16.
         let row = sqlx::raw_sql(
@@ -85,9 +87,9 @@ impl ConnectionLimits {
         })
     }
 
-    /// Why these limits are too small for a node with such settings, and what to do. `None` if they
-    /// are large enough. Other nodes and clients share the limits, but this check does not count
-    /// them.
+    /// Explains why these limits are too small for a node with such settings, and what to do.
+    /// Returns `None` if they are large enough. Other nodes and clients share the limits, but this
+    /// check does not count their connections.
     pub fn shortage(&self, settings: &PoolSettings) -> Option<String> {
         let behind_pooler = settings.listen_url.is_some();
         let elsewhere = if behind_pooler { LISTENER } else { 0 };

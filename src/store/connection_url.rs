@@ -1,8 +1,9 @@
-//! Parses the URL of a database, in the form that libpq defines. Mistakes for which sqlx only logs
-//! a warning are errors here, because a misspelled `sslmode` would leave a connection unprotected.
+//! Parses the URL of a database, in the form that libpq defines. For some mistakes sqlx only logs a
+//! warning. Here they are errors, because a misspelled `sslmode` would leave a connection
+//! unprotected.
 //!
-//! No error repeats a value, because a password without percent-encoding can end up anywhere in the
-//! URL.
+//! Error messages contain no values from the URL, because a password without percent-encoding can
+//! end up in any part of the URL.
 
 use std::net::IpAddr;
 
@@ -19,9 +20,9 @@ pub struct UrlError {
     pub(super) reason: String,
 }
 
-/// The parts of a URL, decoded.
+/// The decoded parts of a URL.
 pub(super) struct ConnectionUrl {
-    /// Names, addresses, and directories of sockets. Empty if the URL has no host.
+    /// Names, addresses, and directories of sockets. Empty if the URL contains no host.
     pub hosts: Vec<String>,
     /// One port for all hosts, or one for each host. If the list is empty or an item is `None`,
     /// libpq's default applies.
@@ -45,7 +46,7 @@ impl ConnectionUrl {
         let (authority, rest) = rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len()));
         // Most likely the host part ended inside a password without percent-encoding.
         if rest.contains(['@', '#']) {
-            return Err(format!("it has an @ or a # after the host. {HOW_TO_ENCODE}"));
+            return Err(format!("it contains an @ or a # after the host. {HOW_TO_ENCODE}"));
         }
         let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
         let mut given = Parameters::default();
@@ -64,7 +65,7 @@ impl ConnectionUrl {
         let (mut hosts, mut ports) = read_hosts(hosts)?;
         if let Some(list) = given.take("host") {
             if !hosts.is_empty() {
-                return Err("it has hosts twice: before the database, and in host=".to_owned());
+                return Err("it contains hosts twice: before the database, and in host=".to_owned());
             }
             hosts = list.split(',').map(read_name).collect::<Result<_, _>>()?;
         }
@@ -80,12 +81,13 @@ impl ConnectionUrl {
         }
         if let Some(list) = given.take("port") {
             if ports.iter().any(Option::is_some) {
-                return Err("it has ports twice: after the hosts, and in port=".to_owned());
+                return Err("it contains ports twice: after the hosts, and in port=".to_owned());
             }
             ports =
                 list.split(',').map(|port| read_port(port).map(Some)).collect::<Result<_, _>>()?;
         }
-        // Both accepted values request the primary, and Tollgate uses only the primary.
+        // The check above accepts only values that request the primary, which is what Tollgate
+        // always uses.
         given.take("target_session_attrs");
         Ok(Self { hosts, ports, parameters: given.all() })
     }
@@ -100,7 +102,9 @@ fn read_hosts(list: &str) -> Result<(Vec<String>, Vec<Option<u16>>), String> {
                 let (address, port) = address.split_once(']').unwrap_or(("", ""));
                 if address.parse::<IpAddr>().is_err() || !(port.is_empty() || port.starts_with(':'))
                 {
-                    return Err("an address in brackets must be such as [::1]:5432".to_owned());
+                    return Err(
+                        "an address in brackets must have a form such as [::1]:5432".to_owned()
+                    );
                 }
                 (address, port.strip_prefix(':'))
             }
@@ -213,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_have_a_reason_that_contains_no_value() {
+    fn errors_name_the_mistake_and_contain_no_value() {
         for (url, expected) in [
             ("mysql://u:hunter2@a/x", "does not begin with postgres://"),
             ("postgres://u:hunter2/x", "a port is not a number"),
@@ -243,8 +247,8 @@ mod tests {
             ("postgres://u:hunter2@a/x?password=hunter2", "it has password twice"),
             ("postgres://u@a/x?user=u", "it has user twice"),
             ("postgres://a/x?dbname=x", "it has dbname twice"),
-            ("postgres://a/x?host=b", "it has hosts twice"),
-            ("postgres://a:1/x?port=1", "it has ports twice"),
+            ("postgres://a/x?host=b", "it contains hosts twice"),
+            ("postgres://a:1/x?port=1", "it contains ports twice"),
             ("postgres://a/x?port=hunter2", "a port is not a number"),
             ("postgres://a/x?hostaddr=hunter2", "hostaddr must be an IP address"),
             ("postgres://a,b/x?hostaddr=::1", "one IP address for each host"),
@@ -256,7 +260,7 @@ mod tests {
                 "does not support libpq's parameter connect_timeout",
             ),
             ("postgres://a/x?channel_binding=require", "libpq's parameter channel_binding: remove"),
-            // Each of these may be a password that an & has cut off.
+            // Each of these may be the end of a password that contains an &.
             ("postgres://a/x?password=a&hunter2", "In a value, write & as %26"),
             ("postgres://a/x?password=a&hunter2=b", "In a value, write & as %26"),
             ("postgres://a/x?hunter2", "In a value, write & as %26"),

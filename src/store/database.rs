@@ -36,7 +36,7 @@ use super::{
 };
 use crate::{domain::server::ServerId, entropy, schema};
 
-/// Interval at which a node whose URL has several hosts looks for the primary among them.
+/// Interval at which a node whose URL contains several hosts looks for the primary among them.
 const WATCH_HOSTS_EVERY: Duration = Duration::from_secs(5);
 
 /// Time limit for closing the connections.
@@ -48,14 +48,14 @@ pub struct Store {
     /// The hosts of `DATABASE_URL`.
     hosts: Hosts,
     pub(super) servers: Servers,
-    /// The hosts that have no pooler, or one in session mode, according to a check.
+    /// The hosts for which a check has found no pooler, or a pooler in session mode.
     checked_hosts: Mutex<HashSet<String>>,
-    /// The turns on the pool's connections.
+    /// The queue for the pool's connections.
     turns: Turns,
     acquire_timeout: Duration,
-    /// The lookups, which have their own connections, so that they never wait for purchases.
+    /// The lookups. They have their own connections, so that they never wait for purchases.
     pub(super) lookups: Lookups,
-    /// Connections for batches, so that they never wait for lists.
+    /// Connections for batches. They are separate, so that batches never wait for lists.
     pub(super) batches: Pool,
     pub(super) listener: Listener,
     pub(super) changes: Arc<Changes>,
@@ -70,8 +70,8 @@ pub struct Store {
 }
 
 impl Store {
-    /// Connects immediately, so that a wrong address is an error at the start and not in the first
-    /// request. Finds the schema that has the tables, and pins every connection to it.
+    /// Connects immediately, so that a wrong address fails the start and not the first request.
+    /// Finds the schema that contains the tables, and pins every connection to this schema.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn connect(settings: &PoolSettings) -> Result<Self, ConnectError> {
         let hosts = Hosts::parse("DATABASE_URL", &settings.url)?;
@@ -145,8 +145,9 @@ impl Store {
     /// Fails if the limits of Postgres are too small for all connections of a node. Only a service
     /// calls this: a command opens only one connection at a time.
     ///
-    /// If there is a pooler, which a `listen_url` implies, this only logs a limit that is too
-    /// small. Connections above the limit wait in the pooler, and its own limits cannot be read.
+    /// A `listen_url` implies that there is a pooler. In this case, the check only logs a warning
+    /// about a limit that is too small, because connections above the limit wait in the pooler. The
+    /// check cannot read the pooler's own limits.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn check_connection_limits(&self) -> Result<(), ConnectError> {
         let place = place(&self.pool.unlimited().connect_options());
@@ -175,7 +176,7 @@ impl Store {
         self.acquire_timeout
     }
 
-    /// The server of the pool's connections.
+    /// Returns the server of the pool's connections.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn server(&self) -> Result<ServerId, StoreError> {
         self.read(|mut connection| async move { primary::server(&mut connection).await }).await
@@ -187,7 +188,7 @@ impl Store {
         self.read(|mut connection| async move { primary::is_standby(&mut connection).await }).await
     }
 
-    /// Brings the schema up to date: see [`schema::bring_up_to_date`].
+    /// Brings the schema up to date, as [`schema::bring_up_to_date`] describes.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn migrate(&self) -> Result<(), ConnectError> {
         let place = place(&self.pool.unlimited().connect_options());
@@ -204,8 +205,8 @@ impl Store {
         connection.close().await.map_err(failed)
     }
 
-    /// Places for work that waits before it uses connections of the pool. Tenants take turns on
-    /// them.
+    /// Creates places for work that waits before it uses connections of the pool. Tenants get
+    /// places in round-robin order.
     #[must_use]
     pub fn places(&self) -> Places {
         self.turns.places()
@@ -219,18 +220,18 @@ impl Store {
     }
 
     /// Waits until the connections in use are returned, and closes all connections. Gives up if the
-    /// database does not answer.
+    /// database does not respond.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close(&self) {
         let all =
             async { tokio::join!(self.pool.close(), self.lookups.close(), self.batches.close()) };
         if tokio::time::timeout(CLOSE_TIMEOUT, all).await.is_err() {
-            warn!("the database does not answer: dropping its connections");
+            warn!("the database does not respond: dropping its connections");
         }
     }
 
-    /// Chooses the host for new connections again after the node lost its session. Returns the host
-    /// for the next session.
+    /// After the node has lost its session, chooses the host for new connections again. Returns the
+    /// host for the next session.
     pub(super) async fn choose_hosts(&self) -> Result<PgConnectOptions, NoPrimary> {
         let host = choose(&self.hosts, &self.servers).await?;
         self.check_new_host(&self.hosts, &host).await?;
@@ -242,8 +243,8 @@ impl Store {
         Ok(listening)
     }
 
-    /// Refuses a host that has a pooler in a mode other than session mode, if the URL has several
-    /// hosts. The host that was chosen at the start was checked at the start.
+    /// If the URL contains several hosts, refuses a host behind a pooler that is not in session
+    /// mode. The start has already checked the host that it chose.
     async fn check_new_host(
         &self,
         hosts: &Hosts,
@@ -265,9 +266,9 @@ impl Store {
         }
     }
 
-    /// If the URL has several hosts, queries all of them every few seconds for the primary. A newly
-    /// promoted primary ends the session, so that the node follows the promotion even if the old
-    /// primary still answers.
+    /// If the URL contains several hosts, looks for the primary among them every few seconds. A
+    /// newly promoted primary ends the session, so that the node follows the promotion even if the
+    /// old primary still responds.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn watch_hosts(&self) -> Infallible {
         loop {
@@ -279,7 +280,7 @@ impl Store {
         }
     }
 
-    /// The host for a listening connection.
+    /// Chooses the host for a listening connection.
     pub(super) async fn listening_host(&self) -> Result<PgConnectOptions, NoPrimary> {
         match &self.listener.settings.listen_url {
             Some(_) => choose(&self.listener.hosts, &self.servers).await,
@@ -287,8 +288,8 @@ impl Store {
         }
     }
 
-    /// Runs a read, and repeats it if a restart of the database has closed its connection. Each
-    /// failure removes one closed connection from the pool.
+    /// Runs a read. If a restart of the database has closed its connection, repeats the read on
+    /// another connection. Each failure removes one closed connection from the pool.
     pub(super) async fn read<T, F, Fut>(&self, run: F) -> Result<T, StoreError>
     where
         F: Fn(Connection) -> Fut,
@@ -320,7 +321,8 @@ impl Store {
         tokio::time::timeout(self.read_timeout, attempts).await.unwrap_or_else(late)
     }
 
-    /// Begins a transaction (READ COMMITTED) on a working connection.
+    /// Begins a transaction (READ COMMITTED). If a restart of the database has closed the
+    /// connection, uses another one.
     pub(super) async fn begin(&self) -> Result<Tx, StoreError> {
         let turn = self.turn().await?;
         let begin = |mut connection: Connection| async move {
@@ -339,7 +341,7 @@ impl Store {
         turn.map_err(|_| StoreError::Unavailable("no connection was free in time".into()))
     }
 
-    /// Measures the time of an operation until the timer is dropped.
+    /// Measures the duration of an operation, until the timer is dropped.
     pub(super) fn timer(&self, operation: &'static str) -> Timer {
         Timer { operation, since: Instant::now() }
     }

@@ -9,9 +9,9 @@ use crate::domain::{
 /// The SQLSTATE of a write on a server that refuses writes.
 const READ_ONLY: &str = "25006";
 
-/// Why an operation failed. The operation has changed nothing in the database, with one exception:
-/// after [`StoreError::Unavailable`] it may have taken effect, if the connection was lost during
-/// the commit.
+/// The reason why an operation failed. A failed operation has not changed the database, with one
+/// exception. After [`StoreError::Unavailable`], the operation may have taken effect if the
+/// connection was lost during the commit.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The operation is not allowed.
@@ -25,7 +25,7 @@ pub enum StoreError {
     Internal(#[source] Box<dyn Error + Send + Sync>),
 }
 
-/// Why an operation is not allowed, in the terms of the API.
+/// The reason why an operation is not allowed, in the terms of the API.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Refusal {
     /// The resource is absent, or belongs to another tenant or account.
@@ -38,7 +38,7 @@ pub enum Refusal {
     KeyAlreadyRotated,
     /// The expiry passed before the statement reached the database.
     ExpiryPassed,
-    /// The same Idempotency-Key was used before for a different request.
+    /// The Idempotency-Key was already used for a different request.
     IdempotencyMismatch,
     /// The balance would not fit in 64 bits.
     BalanceOverflow,
@@ -50,18 +50,18 @@ pub enum Refusal {
     HoldNotOpen { status: HoldStatus },
     /// The capture is larger than the hold.
     HoldTooSmall { held: i64 },
-    /// The key of the operation no longer passes.
+    /// The key of the operation is now refused.
     KeyDenied(Denial),
-    /// The key of the operation no longer has the scope.
+    /// The key of the operation no longer has the required scope.
     ScopeLost,
     /// The form has already created a key. Submitting it again creates no second key.
     FormSpent,
-    /// The dashboard session was closed meanwhile, or has created its maximum number of keys. The
-    /// owner has to open a new session.
+    /// The dashboard session was closed in the meantime, or has created its maximum number of keys.
+    /// The owner has to open a new session.
     SessionOver,
     /// Another tenant has this slug in this environment.
     TenantExists,
-    /// The prefix collides with that of another tenant.
+    /// The prefix collides with another tenant's prefix.
     PrefixTaken,
 }
 
@@ -72,7 +72,7 @@ impl From<Refusal> for StoreError {
 }
 
 impl StoreError {
-    /// An error for a stored value that the program would never write.
+    /// Creates an error for a stored value that the program would never write.
     pub(super) fn corrupt(column: &'static str, error: impl std::fmt::Display) -> Self {
         Self::Internal(format!("{column} has an invalid value: {error}").into())
     }
@@ -94,7 +94,7 @@ impl From<sqlx::Error> for StoreError {
     }
 }
 
-/// The error in the form for the log.
+/// Converts an error for the log.
 fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     match error {
         sqlx::Error::Database(_) | sqlx::Error::PoolTimedOut => explain::message(&error).into(),
@@ -102,7 +102,7 @@ fn cause(error: sqlx::Error) -> Box<dyn Error + Send + Sync> {
     }
 }
 
-/// The refusals for the constraints that a client can violate, by name. Earlier checks prevent all
+/// Maps the constraints that a client can violate to refusals. Earlier checks prevent all
 /// violations except in races.
 fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
     match error.as_database_error()?.constraint()? {
@@ -115,7 +115,7 @@ fn refusal_of(error: &sqlx::Error) -> Option<Refusal> {
     }
 }
 
-/// Whether the connection failed, so that the statement may be repeated on another one.
+/// Whether the connection failed, so that the statement may be repeated on another connection.
 pub(super) fn is_lost_connection(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
@@ -156,12 +156,14 @@ fn is_transient(error: &sqlx::Error) -> bool {
     }
 }
 
-/// SQLSTATEs of temporary failures, which do not depend on the statement.
+/// Whether an SQLSTATE means a temporary failure, which does not depend on the statement.
 fn is_transient_state(code: &str) -> bool {
-    // Connection, authorization, database gone, resources, operator intervention, system.
+    // The classes are connection exceptions, invalid authorization, missing database, insufficient
+    // resources, operator intervention and system errors.
     let classes = ["08", "28", "3D", "53", "57", "58"];
-    // The server accepts no connections, a lock took too long, there was a deadlock, a standby
-    // refused a write, or a newer node has replaced a function while this statement waited.
+    // The states mean that the server accepts no connections, that a lock took too long, that there
+    // was a deadlock, that a standby refused a write, or that a newer node replaced a function
+    // while this statement waited.
     let states = ["55000", "55P03", "40P01", "40001", READ_ONLY, "42883"];
     classes.iter().any(|class| code.starts_with(class)) || states.contains(&code)
 }

@@ -1,14 +1,14 @@
-//! Error messages for operators, for connections, migrations and statements that Postgres refuses.
-//! They say what happened and what to do. The messages of sqlx end with a line number of Postgres's
-//! source code, which does not help an operator.
+//! Error messages for operators, about connections, migrations and statements that Postgres
+//! refuses. A message says what happened and what to do. It omits the line number of Postgres's
+//! source code, with which the messages of sqlx end.
 
 use sqlx::{PgConnection, migrate::MigrateError, postgres::PgConnectOptions};
 
 use super::pinned_schema::{Schema, quote};
 use crate::schema::SchemaError;
 
-/// Postgres's message with its SQLSTATE. For other errors, the innermost cause, because the outer
-/// ones only say that there was an error.
+/// Returns Postgres's message with its SQLSTATE. For other errors, returns the innermost cause,
+/// because the outer errors add no information.
 pub(super) fn message(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Database(error) => match error.code() {
@@ -27,7 +27,7 @@ pub(super) fn message(error: &sqlx::Error) -> String {
     }
 }
 
-/// Why Postgres refused a connection. `setting` is the setting that has the URL.
+/// Explains why Postgres refused a connection. `setting` is the setting that contains the URL.
 pub(super) fn refused_connection(
     error: &sqlx::Error,
     setting: &str,
@@ -36,7 +36,7 @@ pub(super) fn refused_connection(
     let (role, database) = (quote(options.get_username()), quote(database(options)));
     let what_to_do = match sqlstate(error).as_deref() {
         Some("28P01") => format!(
-            "Check the user and the password in {setting}; without a password in it, check \
+            "Check the user and the password in {setting}. If it contains no password, check \
              PGPASSWORD and ~/.pgpass"
         ),
         Some("28000") if message(error).contains("no encryption") => format!(
@@ -44,14 +44,14 @@ pub(super) fn refused_connection(
              sslmode=verify-full in {setting}"
         ),
         Some("28000") => format!(
-            "Check the user in {setting}, and whether pg_hba.conf of the server lets it connect \
-             from this machine"
+            "Check the user in {setting}, and whether pg_hba.conf of the server allows it to \
+             connect from this machine"
         ),
         Some("3D000") => format!(
             "Check the database in {setting}, or create it: CREATE DATABASE {database} OWNER {role}"
         ),
         Some("42501") => {
-            format!("Let the role connect: GRANT CONNECT ON DATABASE {database} TO {role}")
+            format!("Allow the role to connect: GRANT CONNECT ON DATABASE {database} TO {role}")
         }
         Some("53300") => {
             "Close other connections, or raise the limit: CONNECTION LIMIT of the role \
@@ -59,8 +59,8 @@ pub(super) fn refused_connection(
                 .to_owned()
         }
         _ if message(error).contains("unsupported startup parameter") => {
-            "The pooler refuses this parameter: add it to its ignore_startup_parameters, or leave \
-             it out (options in the URL, PGOPTIONS)"
+            "The pooler refuses this parameter. Add it to the pooler's \
+             ignore_startup_parameters, or omit it (options in the URL, PGOPTIONS)"
                 .to_owned()
         }
         _ => return message(error),
@@ -68,7 +68,8 @@ pub(super) fn refused_connection(
     format!("{}. {what_to_do}", message(error))
 }
 
-/// Why the schema could not be updated. `connection` is the one that the update used.
+/// Explains why the schema could not be updated. `connection` is the connection that the update
+/// used.
 pub(super) async fn failed_migration(
     error: &SchemaError,
     schema: &Schema,
@@ -93,7 +94,7 @@ pub(super) async fn failed_migration(
     }
 }
 
-/// The statement that allows this connection's role to change the schema.
+/// Returns the statement that allows this connection's role to change the schema, or other advice.
 async fn missing_privilege(
     schema: &Schema,
     connection: &mut PgConnection,
@@ -123,7 +124,7 @@ async fn missing_privilege(
     })
 }
 
-/// The database of a connection. Without one, Postgres uses the user's name.
+/// Returns the database of a connection. If none is set, Postgres uses the user's name.
 pub(super) fn database(options: &PgConnectOptions) -> &str {
     options.get_database().unwrap_or(options.get_username())
 }

@@ -12,7 +12,7 @@ pub(super) struct VoidedHolds {
     pub amount: i64,
 }
 
-/// Voids the open holds of a key, of which there are at most
+/// Voids the open holds of a key. Their number is at most
 /// [`MAX_OPEN_HOLDS_OF_KEY`](crate::domain::hold::MAX_OPEN_HOLDS_OF_KEY). Call this under the
 /// account's lock.
 pub(super) async fn void_holds_of_key(

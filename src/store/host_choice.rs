@@ -1,5 +1,5 @@
-//! Chooses the host to use from the hosts of a URL. It is the primary. If several hosts are
-//! primaries after a failover, it is the one that was promoted last.
+//! Chooses the primary from the hosts of a URL. If several hosts are primaries after a failover,
+//! chooses the host that was promoted last.
 
 use std::time::Duration;
 
@@ -16,15 +16,15 @@ use super::{
     unreachable,
 };
 
-/// Time limit for the answer of one of several hosts. A frozen host accepts connections, but never
-/// answers.
+/// Time limit for the response of one of several hosts. A frozen host accepts connections, but
+/// never responds.
 const ANSWER_WITHIN: Duration = Duration::from_millis(500);
 
-/// Time to wait for the other hosts after a primary has answered, because another host may have a
+/// Time to wait for the other hosts after a primary has responded, because another host may have a
 /// higher timeline.
 const WAIT_FOR_OTHERS: Duration = Duration::from_millis(100);
 
-/// The answer of a host.
+/// The result of querying a host.
 enum Answer {
     Primary(Server),
     Standby,
@@ -36,15 +36,15 @@ enum Answer {
 #[derive(Debug, thiserror::Error)]
 #[error("{}", .reasons.join("; "))]
 pub(super) struct NoPrimary {
-    /// Each host, and why it is not usable.
+    /// For each host, the reason why it is not usable.
     pub reasons: Vec<String>,
     /// The first host that is a standby.
     pub standby: Option<PgConnectOptions>,
-    /// Whether a host did not answer in time.
+    /// Whether a host did not respond in time.
     pub is_slow: bool,
 }
 
-/// The host to use: the primary with the highest timeline. A single host is returned without a
+/// Chooses the primary with the highest timeline. If there is only one host, returns it without a
 /// query.
 pub(super) async fn choose(
     hosts: &Hosts,
@@ -105,7 +105,7 @@ pub(super) async fn look(hosts: &Hosts, servers: &Servers) {
     servers.split(is_split);
 }
 
-/// The host to use at the start, with an error for the operator.
+/// Chooses the host at the start. The error is a message for the operator.
 pub(super) async fn choose_at_start(
     hosts: &Hosts,
     servers: &Servers,
@@ -116,7 +116,7 @@ pub(super) async fn choose_at_start(
     let none = loop {
         match choose(hosts, servers).await {
             Ok(host) => return Ok(host),
-            // A server is slow while its machine starts.
+            // A server may respond slowly while its machine starts.
             Err(none) if none.is_slow && Instant::now() < deadline => {}
             Err(none) => break none,
         }
@@ -129,7 +129,7 @@ pub(super) async fn choose_at_start(
     }
 }
 
-/// Why a connection to this host failed.
+/// Explains why a connection to this host failed.
 pub(super) async fn why_not(
     error: sqlx::Error,
     hosts: &Hosts,
@@ -137,7 +137,7 @@ pub(super) async fn why_not(
     servers: &Servers,
 ) -> NoPrimary {
     let answer = match error {
-        // The pool's time-out hides why there is no connection.
+        // The pool's time-out hides the cause, so this queries the host once more.
         sqlx::Error::PoolTimedOut => timeout(ANSWER_WITHIN, ask(host, servers)).await,
         error => Ok(Err(error)),
     };
@@ -154,11 +154,11 @@ fn reason(
     answer: Result<Result<Answer, sqlx::Error>, Elapsed>,
 ) -> String {
     let reason = match answer {
-        Ok(Ok(Answer::Primary(_))) => "it answered slowly".to_owned(),
+        Ok(Ok(Answer::Primary(_))) => "it responded slowly".to_owned(),
         Ok(Ok(Answer::Standby)) => "it is a standby".to_owned(),
         Ok(Ok(Answer::Deposed)) => "it was deposed by the promotion of another server".to_owned(),
         Ok(Ok(Answer::OtherDatabase)) => {
-            "it has a different database than before: correct the hosts, or restart this \
+            "it serves a different database than before: correct the hosts, or restart this \
              process if you have replaced the database"
                 .to_owned()
         }

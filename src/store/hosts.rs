@@ -21,7 +21,7 @@ pub(super) struct Hosts {
 }
 
 impl Hosts {
-    /// `setting` is the setting that has the URL.
+    /// `setting` is the setting that contains the URL.
     pub fn parse(setting: &'static str, url: &str) -> Result<Self, UrlError> {
         let hosts = ConnectionUrl::read(url).and_then(|given| servers(&given, url));
         match hosts {
@@ -75,7 +75,7 @@ fn servers(given: &ConnectionUrl, url: &str) -> Result<Vec<PgConnectOptions>, St
         }
         let hosts: Vec<&str> = host.split(',').collect();
         if hosts.contains(&"") {
-            return Err("it has no host, and PGHOST contains an empty one".to_owned());
+            return Err("it contains no host, and PGHOST contains an empty one".to_owned());
         }
         return each(given, &hosts, url);
     }
@@ -97,7 +97,7 @@ fn each(given: &ConnectionUrl, hosts: &[&str], url: &str) -> Result<Vec<PgConnec
             address(other) == address(&options) && other.get_port() == options.get_port()
         };
         if all.iter().any(is_same) {
-            return Err("it has the same host and port twice".to_owned());
+            return Err("it contains the same host and port twice".to_owned());
         }
         all.push(options);
     }
@@ -108,8 +108,8 @@ fn port_mismatch() -> String {
     "it must have one port for all hosts, or one for each".to_owned()
 }
 
-/// The connection options for one host. sqlx reads what the URL omits from libpq's environment
-/// variables and from `~/.pgpass`.
+/// The connection options for one host. If the URL omits a parameter, sqlx reads it from libpq's
+/// environment variables or from `~/.pgpass`.
 fn options(
     given: &ConnectionUrl,
     host: Option<&str>,
@@ -175,20 +175,20 @@ mod tests {
         ] {
             assert_eq!(parse(url).place(), place, "{url}");
         }
-        // The default is PGPORT, or else 5432.
+        // The default port is PGPORT, or else 5432.
         let default = PgConnectOptions::new_without_pgpass().get_port();
         assert_eq!(parse("postgres://a:7,b/x").place(), format!("a:7, b:{default}, database x"));
     }
 
     #[test]
-    fn error_contains_the_setting_the_mistake_and_the_form() {
+    fn error_contains_the_setting_the_mistake_and_the_correct_form() {
         let error = |url: &str| {
             let error = Hosts::parse("TOLLGATE_LISTEN_DATABASE_URL", url).err().expect(url);
             error.to_string()
         };
         for (url, reason) in [
             ("postgres://u:hunter2@a,b,c/x?port=1,2", "it must have one port for all hosts"),
-            ("postgres://u:hunter2@a:1,b,a:1/x", "it has the same host and port twice"),
+            ("postgres://u:hunter2@a:1,b,a:1/x", "it contains the same host and port twice"),
             ("postgres://u:hunter2@a/x?sslmod=require", "it has the unknown parameter sslmod"),
         ] {
             let error = error(url);

@@ -1,5 +1,5 @@
-//! Finds ledger entries and revokes that this node acknowledged but the database lost. A promoted
-//! asynchronous standby can lack the newest commits of the old primary.
+//! Finds ledger entries and revocations that this node acknowledged but the database lost. A
+//! promoted asynchronous standby can lack the newest commits of the old primary.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -12,18 +12,18 @@ use super::{
 };
 use crate::domain::server::ServerId;
 
-/// Maximum number of entries or revokes in one statement.
+/// Maximum number of entries or revocations in one statement.
 pub const MAX_LOOKED_FOR: usize = 500;
 
 impl Store {
-    /// The entries and revokes that this node acknowledged recently.
+    /// The entries and revocations that this node acknowledged recently.
     #[must_use]
     pub fn acknowledged(&self) -> &Acknowledged {
         &self.acknowledged
     }
 
-    /// The entries, of at most [`MAX_LOOKED_FOR`], that this server lacks. An entry with the same
-    /// seq but another cause does not count.
+    /// Finds those of at most [`MAX_LOOKED_FOR`] entries that this server lacks. An entry with the
+    /// same seq but another cause also counts as lost.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_entries(
         &self,
@@ -61,8 +61,8 @@ impl Store {
         Ok(at_places(entries, places).copied().collect())
     }
 
-    /// The revokes, of at most [`MAX_LOOKED_FOR`], that this server lacks: it has the key, and the
-    /// key is live.
+    /// Finds those of at most [`MAX_LOOKED_FOR`] revocations that this server lacks. A revocation
+    /// is lost if the server has the key, and the key is live.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_lost_revokes(
         &self,
@@ -100,8 +100,8 @@ impl Store {
         Ok(at_places(revokes, places).cloned().collect())
     }
 
-    /// Repeats a lost revoke, on behalf of its origin. The audit event says why. A revoke is final,
-    /// so the key can be live for no other reason.
+    /// Repeats a lost revocation, on behalf of its origin. The audit event says why. A revocation
+    /// is permanent, so the key can be live for no other reason.
     #[tracing::instrument(level = "debug", skip_all, fields(key_id = %revoke.key_id))]
     pub async fn repeat_revoke(&self, revoke: &AcknowledgedRevoke) -> Result<(), StoreError> {
         let _timer = self.timer("repeat_revoke");
@@ -111,8 +111,8 @@ impl Store {
         account.revoke(*key_id, reason.as_ref(), *void_reason, true).await.map(drop)
     }
 
-    /// Repeats a read until it returns a result. `None` means that another server answered, and
-    /// that the connection to it is closed.
+    /// Repeats a read until it returns a result. `None` from the read means that another server
+    /// responded, and that the connection to it is closed.
     async fn read_until_answered<F, Fut>(&self, run: F) -> Result<Vec<i64>, StoreError>
     where
         F: Fn(Connection) -> Fut,
@@ -123,13 +123,13 @@ impl Store {
                 return Ok(answer);
             }
         }
-        let reason = "DATABASE_URL leads to a different server than the listening session";
+        let reason = "DATABASE_URL connects to a different server than the listening session";
         Err(StoreError::Unavailable(reason.into()))
     }
 }
 
-/// The places in the rows of a statement, each of which contains the server that answered. If that
-/// is not the wanted server, closes the connection to it and returns `None`.
+/// Reads the places in the rows of a statement. Each row contains the server that responded. If
+/// that is not the wanted server, closes the connection to it and returns `None`.
 fn places_on(
     wanted: ServerId,
     rows: impl Iterator<Item = (OffsetDateTime, Option<i64>)>,
@@ -146,7 +146,7 @@ fn places_on(
     Some(places)
 }
 
-/// The items at these places, which start at 1.
+/// Returns the items at these places, which start at 1.
 fn at_places<T>(items: &[T], places: Vec<i64>) -> impl Iterator<Item = &T> {
     places.into_iter().filter_map(move |place| items.get(usize::try_from(place - 1).ok()?))
 }

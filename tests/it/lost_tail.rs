@@ -97,7 +97,7 @@ async fn node_reports_entries_that_a_failover_lost_and_repeats_lost_revocations(
         assert_eq!(event["detail"]["reason"], reason);
         assert_eq!(
             event["detail"]["repeated_because"],
-            "a failover of the database lost the revoke"
+            "a failover of the database lost the revocation"
         );
     }
 

@@ -21,8 +21,9 @@ use crate::{
     },
 };
 
-/// Later than every account, and so the bound from which a list begins. Because the bound is always
-/// present, the plan uses the index. With `$1 IS NULL OR …` it would not.
+/// A time later than the creation of every account. The first page of a list begins here. Because
+/// every query has such a limit, its plan can use the index. A condition such as `$1 IS NULL OR …`
+/// would prevent that.
 const END_OF_TIME: OffsetDateTime = datetime!(9999-12-31 23:59:59 UTC);
 
 /// A stored account.
@@ -38,7 +39,7 @@ pub struct Account {
     pub created_at: Timestamp,
 }
 
-/// An account whose row is locked until the end of the transaction.
+/// An account whose row is locked until the transaction ends.
 pub(in crate::store) struct LockedAccount {
     pub status: AccountStatus,
     pub balance: i64,
@@ -54,7 +55,7 @@ struct AccountRow {
     created_at: OffsetDateTime,
 }
 
-/// A query of [`AccountRow`]s. `$rest` follows the table `accounts`.
+/// Defines a query that returns [`AccountRow`]s. `$rest` follows the table `accounts`.
 macro_rules! select_accounts {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(
@@ -107,7 +108,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_account(tenant)
     }
 
-    /// A tenant's accounts, newest first.
+    /// Lists a tenant's accounts, newest first.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_accounts(
         &self,
@@ -146,15 +147,14 @@ impl AccountHandle<'_> {
         let mut tx = self.store.begin().await?;
         let at = now(&mut tx).await?;
         let made = ensure(&mut tx, self.tenant, self.account, self.origin, at).await?;
-        // This is a separate statement, so that it sees a row that another transaction inserted
-        // meanwhile.
+        // A separate statement sees a row that another transaction has inserted in the meantime.
         let stored = select(&mut tx, self.tenant, self.id).await?;
         tx.commit().await?;
         Ok((stored, made))
     }
 
     /// Suspends or activates the account. When the account is suspended, a trigger ends its
-    /// dashboard sessions. If the account already has the status, nothing is recorded.
+    /// dashboard sessions. If the account already has the status, the call records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn set_status(&self, status: AccountStatus) -> Result<Account, StoreError> {
         let _timer = self.store.timer("set_account_status");
@@ -179,8 +179,8 @@ impl AccountHandle<'_> {
             self.record(&mut tx, action, None, detail, at).await?;
         }
         let stored = select(&mut tx, self.tenant, self.id).await?;
-        // The change is announced even if nothing changed, because an earlier call may have failed
-        // after its commit, and the client then repeats it.
+        // This announces the change even if the status has not changed, because an earlier call may
+        // have failed after its commit, and the client then repeats it.
         let change = self.store.announce_account(&mut tx, self.tenant.id, self.id).await?;
         let committed = tx.commit_and_keep().await?;
         change.settle(self.store, committed).await;

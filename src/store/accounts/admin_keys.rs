@@ -94,7 +94,7 @@ impl Store {
         Ok(row)
     }
 
-    /// A tenant's admin keys, newest first, including revoked ones.
+    /// Lists a tenant's admin keys, newest first, including revoked keys.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn list_admin_keys(&self, tenant: &Tenant) -> Result<Vec<AdminKey>, StoreError> {
         let _timer = self.timer("list_admin_keys");
@@ -115,9 +115,9 @@ impl Store {
         rows.into_iter().map(AdminKeyRow::into_key).collect()
     }
 
-    /// Revokes an admin key. The links that it created and their sessions end with it, because each
-    /// lookup of them also reads the key. Returns when no node accepts any of them. A repeated call
-    /// changes nothing, but waits again.
+    /// Revokes an admin key. This also ends the links that the key created and their sessions,
+    /// because each lookup of a link or a session also reads the key. Returns when no node accepts
+    /// the key, the links or the sessions. A repeated call changes nothing, but waits again.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn revoke_admin_key(
         &self,
@@ -143,14 +143,14 @@ impl Store {
             act.record(&mut tx, tenant, origin, at).await?;
             key.revoked_at = Some(at);
         }
-        // The change is announced even if the key was revoked before, because an earlier call may
-        // have failed after its commit, and the client then repeats it.
+        // This announces the change even if the key was already revoked, because an earlier call
+        // may have failed after its commit, and the client then repeats it.
         self.commit_announced(tx, tenant.id, ChangeKind::AdminKey).await?;
         Ok(key)
     }
 
-    /// The admin key with this hash, revoked or not, and its tenant. Concurrent lookups share a
-    /// statement.
+    /// Finds the admin key with this hash, revoked or not, and its tenant. Concurrent lookups share
+    /// a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn verify_admin_key(
         &self,

@@ -26,7 +26,7 @@ pub struct AccountHandle<'a> {
 }
 
 impl Store {
-    /// A handle for changes of an account. The account need not exist.
+    /// Creates a handle for changes of an account. The account need not exist.
     #[must_use]
     pub fn account<'a>(
         &'a self,

@@ -78,13 +78,13 @@ impl Store {
         self.tenant_by_id(id).await
     }
 
-    /// Every tenant, sorted by name.
+    /// Lists all tenants, sorted by name.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn list_tenants(&self) -> Result<Vec<Tenant>, StoreError> {
         Ok(self.read_tenants().await?.1)
     }
 
-    /// Every tenant, and the server that answered.
+    /// Reads all tenants. Also returns the server that answered.
     async fn read_tenants(&self) -> Result<(ServerId, Vec<Tenant>), StoreError> {
         let _timer = self.timer("list_tenants");
         let (server, rows) = self
@@ -105,9 +105,9 @@ impl Store {
         Ok((server, rows.into_iter().map(TenantRow::into_tenant).collect::<Result<_, _>>()?))
     }
 
-    /// The tenant with this name. A node finds a tenant that another node has created within a
-    /// second. Any client can send names, so the node searches the database for new tenants at most
-    /// once a second.
+    /// Finds the tenant with this name. If another node has created a tenant, this node finds it
+    /// within a second. Any client can send names, so the node searches the database for new
+    /// tenants at most once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn find_tenant(
         &self,
@@ -127,23 +127,23 @@ impl Store {
         found.ok_or_else(|| Refusal::NotFound.into())
     }
 
-    /// The tenant that has the key's prefix, if this node knows it.
+    /// Finds the tenant with the key's prefix among the tenants that this node knows.
     #[must_use]
     pub fn known_tenant_of_key(&self, key: &KeyText) -> Option<Arc<Tenant>> {
         self.tenants.by_prefix_of(key)
     }
 
-    /// The tenant that has the key's prefix. `None` means that no such key exists, so the key need
-    /// not be looked up. The tenant may be new, so the node searches the database for new tenants,
-    /// at most once a second.
+    /// Finds the tenant with the key's prefix. `None` means that no such key exists, so the caller
+    /// need not look it up. The tenant may be new, so the node searches the database for new
+    /// tenants, at most once a second.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn tenant_of_key(&self, key: &KeyText) -> Result<Option<Arc<Tenant>>, StoreError> {
         let by_prefix = |known: &TenantDirectory| known.by_prefix_of(key);
         self.known_or_found(by_prefix, Some(&self.tenants.looked_for_prefix)).await
     }
 
-    /// A tenant that this node knows, or that a search for new tenants finds. [`Self::look_again`]
-    /// decides from `looked` whether it skips the search.
+    /// Finds a tenant among the tenants that this node knows, or else with a search for new
+    /// tenants. [`Self::look_again`] decides from `looked` whether to skip the search.
     async fn known_or_found(
         &self,
         find: impl Fn(&TenantDirectory) -> Option<Arc<Tenant>>,
@@ -167,9 +167,9 @@ impl Store {
         }
     }
 
-    /// Searches for new tenants. It skips the search if another one ended within the last second
+    /// Searches for new tenants. It skips the search if another search ended within the last second
     /// and in the same session, and the directory has not been cleared since. If that search
-    /// failed, this call fails too, because new tenants may exist.
+    /// failed, this call also fails, because new tenants may exist.
     async fn look_again(&self, looked: &Looked) -> Result<(), StoreError> {
         let mut looked = looked.lock().await;
         let (clears, epoch) = (self.tenants.clears(), self.servers.epoch());
@@ -205,7 +205,7 @@ impl Store {
         }
     }
 
-    /// Forgets every tenant that this node knows, because each may have changed.
+    /// Forgets all tenants that this node knows, because any of them may have changed.
     pub fn forget_tenants(&self) {
         self.tenants.clear();
     }

@@ -1,10 +1,10 @@
 use std::net::IpAddr;
 
-/// The networks of a client, for the counters of limits.
+/// The networks of a client. Rate limits count the requests of each network.
 #[derive(Debug)]
 pub struct ClientNetworks {
-    /// An IPv4 address, or the first 64 bits of an IPv6 address. One client usually controls this
-    /// much.
+    /// An IPv4 address, or the first 64 bits of an IPv6 address. One client usually controls a
+    /// network of this size.
     pub client: String,
     /// The first 56 bits of an IPv6 address, which a provider usually assigns to a household.
     pub network_56: Option<String>,
@@ -13,7 +13,8 @@ pub struct ClientNetworks {
 }
 
 impl ClientNetworks {
-    /// All clients with an unknown address count as one client.
+    /// Derives the networks from the address of a client. All clients with an unknown address count
+    /// as one client.
     pub fn of(address: Option<IpAddr>) -> Self {
         match address.map(|address| address.to_canonical()) {
             Some(IpAddr::V4(address)) => Self::only(address.to_string()),

@@ -6,7 +6,7 @@ use crate::{
     store::{Refusal, StoreError, connection::Connection},
 };
 
-/// Maximum number of keys that one session can create with forms.
+/// Maximum number of keys that a session can create with forms.
 const MAX_FORMS: i64 = 1000;
 
 /// A form of a session. It can create one key.
@@ -19,9 +19,9 @@ pub struct FormClaim<'a> {
 
 impl FormClaim<'_> {
     /// Spends the form in the transaction that creates the key, so that a rollback undoes both.
-    /// Call this under the account's lock: if a browser sends a form twice concurrently, the second
-    /// request then finds the form spent. `account_id` is the account of the new key, so a session
-    /// of another account is not found.
+    /// Call this under the account's lock. If a browser sends a form twice concurrently, the second
+    /// request then finds the form spent. `account_id` is the account of the new key. If the
+    /// session belongs to another account, it is not found.
     pub(in crate::store) async fn spend(
         &self,
         connection: &mut Connection,

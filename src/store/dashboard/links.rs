@@ -36,20 +36,21 @@ pub struct LinkTarget {
     pub account: ExternalId,
 }
 
-/// A link as it is found by its token.
+/// The result of looking up a link by its token.
 #[derive(Clone, Debug)]
 pub enum FoundLink {
     /// The link opens a session.
     Live(LinkTarget),
-    /// The link has expired, and was not deleted yet.
+    /// The link has expired, but its row still exists.
     Expired { tenant: Arc<Tenant>, return_url: Option<ReturnUrl> },
-    /// The link was used, has expired or never existed, or the admin key that made it was revoked.
+    /// The link was used, has expired or never existed, or the admin key that created it was
+    /// revoked.
     Unknown,
 }
 
 impl AccountHandle<'_> {
-    /// Creates a link that opens a session of an account once, within this time. The link and the
-    /// session end when the admin key that creates the link is revoked. If no admin key creates the
+    /// Creates a link that can open one session of an account, within this time. Revoking the admin
+    /// key that creates the link also ends the link and the session. If no admin key creates the
     /// link, its session has all rights.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_dashboard_link(
@@ -79,7 +80,7 @@ impl AccountHandle<'_> {
         )
         .execute(&mut *tx)
         .await?;
-        // The path and the query are left out, because they may contain secrets of the platform.
+        // The event omits the path and the query, because they may contain secrets of the platform.
         let detail = json!({"return_origin": return_url.map(|url| url.origin().as_str())});
         self.record(&mut tx, AuditAction::DashboardLinkCreate, None, detail, at).await?;
         tx.commit().await?;
@@ -104,9 +105,9 @@ impl Store {
         })
     }
 
-    /// Uses a link, which works only once, and opens the session with the given token. Closes the
-    /// session that it replaces in the browser. Returns `None` without any change if the link is
-    /// not [`FoundLink::Live`].
+    /// Spends a link and opens a session with the given token. Closes the session that the new one
+    /// replaces in the browser. If the link is not [`FoundLink::Live`], changes nothing and returns
+    /// `None`.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn open_linked_session(
         &self,
@@ -120,8 +121,9 @@ impl Store {
         let LinkTarget { tenant, account } = target;
         let account_id = AccountId::derive(tenant.id, &account);
         let mut tx = self.begin().await?;
-        // If two requests use a link concurrently, the second one waits here and then finds no row.
-        // The same happens if another request ends all sessions of the account meanwhile.
+        // If two requests use a link concurrently, the second request waits here and then finds no
+        // row. It also finds no row if another request has ended all sessions of the account in the
+        // meantime.
         let locked = account::lock(&mut tx, account_id).await?;
         let at = now(&mut tx).await?;
         let link = link.hash();
@@ -164,8 +166,8 @@ impl Store {
             let (tenant, kind) = (replaced.tenant.id, ChangeKind::Sessions);
             change = Some(self.changes.announce(&mut tx, tenant, kind, Vec::new()).await?);
         }
-        // This comes last, so that the transaction waits for nothing while it locks sessions of
-        // other accounts.
+        // This statement comes last, so that the transaction waits for nothing while it locks
+        // sessions of other accounts.
         delete_sessions_that_are_over(&mut tx, at).await?;
         let committed = tx.commit_and_keep().await?;
         if let Some(change) = change {

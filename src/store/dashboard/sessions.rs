@@ -49,7 +49,7 @@ pub struct DashboardSession {
     pub way: SignInWay,
     pub rights: DashboardRights,
     pub created_at: Timestamp,
-    /// The time of the read by the database's clock.
+    /// The time by the database's clock when the session was read.
     pub now: Timestamp,
 }
 
@@ -72,8 +72,8 @@ pub(in crate::store) struct NewSession<'a> {
 }
 
 impl NewSession<'_> {
-    /// Inserts the session and records it. Call this under the account's lock. A call that ends all
-    /// sessions of the account holds this lock, and has to find this session.
+    /// Inserts the session and records the event. Call this under the account's lock. A call that
+    /// ends all sessions of the account holds this lock, so it finds this session.
     pub async fn open(
         self,
         connection: &mut Connection,
@@ -119,9 +119,10 @@ impl NewSession<'_> {
 }
 
 impl Store {
-    /// The session of a token. `None` if there is none, or if it has ended, for example because the
-    /// admin key that created its link was revoked. An idle session may end up to a minute early,
-    /// because its last use is written at most once a minute. Concurrent lookups share a statement.
+    /// Finds the session of a token. Returns `None` if no such session exists or if it has ended,
+    /// for example because the admin key that created its link was revoked. An idle session may end
+    /// up to a minute early, because the time of its last use is written at most once a minute.
+    /// Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_session(
         &self,
@@ -156,7 +157,7 @@ impl Store {
         Ok(Some(session))
     }
 
-    /// Closes a session. Returns when no node accepts it. A repeated call does no harm.
+    /// Closes a session. Returns when no node accepts it. A repeated call is harmless.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn close_dashboard_session(
         &self,
@@ -166,15 +167,15 @@ impl Store {
         let _timer = self.timer("close_dashboard_session");
         let mut tx = self.begin().await?;
         close(&mut tx, session, origin).await?;
-        // The change is announced even if the session was closed before, because an earlier call
+        // This announces the change even if the session was already closed, because an earlier call
         // may have failed after its commit, and the client then repeats it.
         self.commit_announced(tx, session.tenant.id, ChangeKind::Sessions).await?;
         Ok(())
     }
 
-    /// Ends all sessions of the tenant and all unused links, one account after the other. Returns
-    /// the number of sessions when no node accepts any of them. If it fails, the sessions of some
-    /// accounts have ended, and the caller should repeat it.
+    /// Ends all sessions of the tenant and all unused links, one account after the other. When no
+    /// node accepts any of them, returns the number of sessions. If the call fails, the sessions of
+    /// some accounts may have ended, and the caller should repeat the call.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn end_dashboard_sessions_of_tenant(
         &self,
@@ -195,20 +196,20 @@ impl Store {
                 tx.commit().await?;
                 ended += sessions;
             }
-            // Waiting for the last change is enough, also for the changes of an earlier call that
+            // Waiting for the last change is enough, even for the changes of an earlier call that
             // failed. Nodes receive the changes of one server in the order of their commits. If an
             // earlier change was committed on another server, that server was deposed before the
-            // last commit, and the promoted server has had the change from its beginning.
+            // last commit, and the new server already had the change when it was promoted.
             let tx = self.begin().await?;
             let server = self.commit_announced(tx, tenant.id, ChangeKind::Sessions).await?;
-            // The list from a deposed server lacks sessions that were opened after the promotion.
+            // A list from a deposed server lacks sessions that were opened after the promotion.
             if server == listed_on {
                 return Ok(ended);
             }
         }
     }
 
-    /// The accounts that have sessions or unused links, and the server that answered.
+    /// Lists the accounts with sessions or unused links. Also returns the server that answered.
     async fn accounts_with_sessions(
         &self,
         tenant: &Tenant,
@@ -216,8 +217,8 @@ impl Store {
         let tenant_id = tenant.id.uuid();
         self.read(|mut connection| async move {
             let server = primary::server(&mut connection).await?;
-            // One statement reads both, so that it finds a link that is being used either as a link
-            // or as a session.
+            // One statement reads both tables. So if a link is being used concurrently, the
+            // statement finds either the link or its session.
             let accounts = sqlx::query_scalar!(
                 "SELECT /* dashboard_sessions.accounts_with_sessions */ external_id FROM accounts
                  WHERE account_id IN (
@@ -235,7 +236,8 @@ impl Store {
 
     async fn mark_seen(&self, session: &DashboardSession) -> Result<(), StoreError> {
         let mut tx = self.begin().await?;
-        // If another request has just updated or closed the session, this changes nothing.
+        // If another request has just updated or closed the session, this statement changes
+        // nothing.
         sqlx::query!(
             "UPDATE /* dashboard_sessions.mark_seen */ dashboard_sessions SET last_seen_at = $3
              WHERE account_id = $1 AND session_id = $2 AND last_seen_at < $3",
@@ -252,14 +254,14 @@ impl Store {
 
 impl AccountHandle<'_> {
     /// Ends all sessions of the account, regardless of how they were opened, and all unused links.
-    /// Returns the number of sessions when no node accepts any of them. If there are none, nothing
-    /// is recorded.
+    /// When no node accepts any of them, returns the number of sessions. If there are neither
+    /// sessions nor links, the call records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn end_dashboard_sessions(&self) -> Result<u64, StoreError> {
         let _timer = self.store.timer("end_dashboard_sessions");
         let (tx, ended) = self.end_without_commit().await?;
-        // The change is announced even if there were none, because an earlier call may have failed
-        // after its commit.
+        // This announces the change even if there was nothing to end, because an earlier call may
+        // have failed after its commit.
         self.store.commit_announced(tx, self.tenant.id, ChangeKind::Sessions).await?;
         Ok(ended)
     }
@@ -307,8 +309,9 @@ pub(in crate::store) async fn close(
     Ok(())
 }
 
-/// Deletes a few expired sessions of any account, those that expired first. Skips rows that another
-/// transaction has locked, so it never waits. The array makes Postgres choose the rows only once.
+/// Deletes a few expired sessions of any account, beginning with the sessions that expired first.
+/// Skips rows that another transaction has locked, so it never waits. The array makes Postgres
+/// choose the rows only once.
 pub(in crate::store) async fn delete_sessions_that_are_over(
     connection: &mut Connection,
     at: Timestamp,
@@ -326,9 +329,9 @@ pub(in crate::store) async fn delete_sessions_that_are_over(
     Ok(())
 }
 
-/// The rights of a link, from the stored permissions of the admin key that created it. `None` means
-/// that no admin key created it. Permissions of an admin key never change, so the rights do not
-/// change either.
+/// Derives the rights of a link from the stored permissions of the admin key that created it.
+/// `None` means that no admin key created it. Permissions of an admin key never change, so the
+/// rights do not change either.
 pub(in crate::store) fn rights_of_link(
     permissions: Option<&[String]>,
 ) -> Result<DashboardRights, StoreError> {
@@ -338,7 +341,7 @@ pub(in crate::store) fn rights_of_link(
     }
 }
 
-/// The moment `seconds` after `at`.
+/// Adds seconds to a time.
 pub(in crate::store) fn end(at: Timestamp, seconds: i64) -> Result<Timestamp, StoreError> {
     let end = at.plus_seconds(seconds);
     end.ok_or_else(|| StoreError::corrupt("clock_timestamp()", "the end of the calendar"))

@@ -66,7 +66,7 @@ impl SettingsRow {
 }
 
 impl Store {
-    /// The settings of a tenant's dashboard, or the defaults if none are stored.
+    /// Reads the settings of a tenant's dashboard, or returns the defaults if none are stored.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn dashboard_settings(
         &self,
@@ -90,7 +90,8 @@ impl Store {
         row.map_or_else(|| Ok(DashboardSettings::default()), SettingsRow::into_settings)
     }
 
-    /// Changes the settings of a tenant's dashboard. If nothing changes, nothing is recorded.
+    /// Changes the settings of a tenant's dashboard. If no setting changes, the call records no
+    /// event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn change_dashboard_settings(
         &self,
@@ -127,7 +128,7 @@ impl Store {
         Ok(new)
     }
 
-    /// A tenant's logo, if its hash is still this one.
+    /// Reads a tenant's logo. Returns `None` if its current hash differs from the given one.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn dashboard_logo(
         &self,
@@ -153,7 +154,7 @@ impl Store {
     }
 }
 
-/// The tenant's setting of wallet sign-in, read in a transaction.
+/// Reads the tenant's setting of wallet sign-in in a transaction.
 pub(in crate::store) async fn wallet_sign_in(
     connection: &mut Connection,
     tenant: &Tenant,
@@ -245,7 +246,7 @@ fn apply(change: &DashboardChange, old: &DashboardSettings) -> DashboardSettings
     new
 }
 
-/// The fields that differ, for the audit trail. For a logo it contains the hash.
+/// Lists the fields that differ, for the audit trail. A logo is shown by its hash.
 fn differences(old: &DashboardSettings, new: &DashboardSettings) -> Map<String, Value> {
     let mut differences = Map::new();
     let mut compare = |field: &str, show: fn(&DashboardSettings) -> Value| {

@@ -39,16 +39,17 @@ const MOST_OF_56: i64 = 4 * MOST_OF_CLIENT;
 /// Maximum number of sign-ins of one IPv6 /48 network, which has 256 networks of /56.
 const MOST_OF_48: i64 = 16 * MOST_OF_CLIENT;
 
-/// Period over which sign-ins count, in seconds. A row is kept this long, spent or not. So a tenant
-/// has at most [`MOST_OF_CLIENT`] rows of an IPv4 address and [`MOST_OF_48`] rows of an IPv6 /48
-/// network.
+/// Period over which sign-ins count, in seconds. A row is kept for this period, whether or not its
+/// nonce is spent. So a tenant has at most [`MOST_OF_CLIENT`] rows of an IPv4 address and
+/// [`MOST_OF_48`] rows of an IPv6 /48 network.
 const WINDOW_SECONDS: i64 = SIGN_IN_SECONDS;
 
 /// Maximum number of expired rows that each insertion deletes. It is more than one, so that rows
 /// are deleted faster than they are inserted.
 const DELETED_AT_ONCE: i64 = 100;
 
-/// The data that a sign-in is bound to. It must be the same at the start and at the end.
+/// The data that a sign-in is bound to. It must not change between the start and the end of the
+/// sign-in.
 #[derive(Clone, Copy, Debug)]
 pub struct SignInAttempt<'a> {
     /// The TRON address of the account that the caller claims to own.
@@ -61,7 +62,7 @@ pub struct SignInAttempt<'a> {
     pub host: &'a str,
 }
 
-/// The result of a request for a message to sign.
+/// The result of requesting a message to sign.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum NewSignIn {
     Made {
@@ -82,17 +83,17 @@ pub enum SignInOutcome {
     /// The signature is valid, but the address has no account, and the tenant does not allow
     /// sign-ins to create one.
     NoAccount,
-    /// The nonce is unknown, was used, has expired, or belongs to another browser, host or address.
+    /// The nonce is unknown, spent or expired, or belongs to another browser, host or address.
     Spent,
     WrongSignature(SignatureError),
 }
 
 impl Store {
-    /// Begins a sign-in, unless the client has begun too many in the last 5 minutes: 20 for the
-    /// address, or 40 in total. A client is an IPv4 address, or the first 64 bits of an IPv6
-    /// address. An IPv6 /56 network can begin 160, and a /48 network can begin 640. Other networks
-    /// do not count. Concurrent sign-ins do not wait for each other, so a limit can be exceeded by
-    /// the number of connections.
+    /// Begins a sign-in, unless the client has begun too many in the last 5 minutes. A client can
+    /// begin 20 for one address, and 40 in total. A client is an IPv4 address, or the first 64 bits
+    /// of an IPv6 address. An IPv6 /56 network can begin 160, and a /48 network can begin 640.
+    /// Sign-ins from other networks do not count. Concurrent sign-ins do not wait for each other,
+    /// so they can exceed a limit by the number of connections.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn start_sign_in(
         &self,
@@ -136,9 +137,9 @@ impl Store {
         Ok(NewSignIn::Made { issued_at: at, expires_at })
     }
 
-    /// Ends a sign-in. This spends the nonce whatever the result, unless the nonce was issued to
-    /// another browser. `check` gets the moment when the message was issued, and verifies the
-    /// signature. If the signature is valid, the same transaction opens the session. It also
+    /// Ends a sign-in. This spends the nonce regardless of the result, unless the nonce was issued
+    /// to another browser. `check` gets the moment when the message was issued, and verifies the
+    /// signature. If the signature is valid, the transaction also opens the session. It also
     /// creates the account if the tenant's settings allow it.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn finish_sign_in(
@@ -182,7 +183,7 @@ impl Store {
     }
 }
 
-/// The properties that the limits count by.
+/// The properties by which the limits count sign-ins.
 #[derive(Clone, Copy)]
 struct Counted<'a> {
     tenant: &'a Tenant,
@@ -190,13 +191,14 @@ struct Counted<'a> {
     networks: &'a ClientNetworks,
 }
 
-/// The oldest sign-ins that leave no room for another one. `None` means that there is room.
+/// For each limit, the sign-in that must leave the period before another one may begin. `None`
+/// means that the limit is not reached.
 struct Seen {
     of_pair: Option<OffsetDateTime>,
     of_client: Option<OffsetDateTime>,
     of_network_56: Option<OffsetDateTime>,
     of_network_48: Option<OffsetDateTime>,
-    /// The time of the read by the database's clock.
+    /// The time by the database's clock when the sign-ins were counted.
     now: OffsetDateTime,
 }
 
@@ -254,9 +256,9 @@ impl Seen {
     }
 }
 
-/// Spends a nonce. Returns when it was issued, if the attempt has the same data as at its start and
-/// has not expired. A request from another browser does not spend the nonce, so a stranger who
-/// learns it cannot use up the owner's message.
+/// Spends a nonce. Returns the time when it was issued, or `None` if the sign-in has expired or its
+/// data has changed since the start. A request from another browser does not spend the nonce, so a
+/// stranger who learns the nonce cannot invalidate the owner's message.
 async fn spend(
     connection: &mut Connection,
     tenant: &Tenant,
@@ -285,8 +287,8 @@ async fn spend(
     }
 }
 
-/// Locks the account that signs in, and returns its status. Creates the account if the settings
-/// allow it. `None` if there is no account.
+/// Locks the account that signs in, and returns its status. Creates a missing account if the
+/// settings allow it. Returns `None` if wallet sign-in is off or if there is no account.
 async fn admit(
     connection: &mut Connection,
     tenant: &Tenant,

@@ -8,7 +8,7 @@ use crate::{
     store::{Store, StoreError, clock::stored_time},
 };
 
-/// Number of hours in a report. They are whole hours of UTC, and the last one is the current hour.
+/// Number of hours in a report. They are whole hours in UTC, and the last one is the current hour.
 pub const ACTIVITY_HOURS: usize = 24;
 
 /// Maximum number of purchases of a key that are added up.
@@ -20,9 +20,9 @@ const HOUR_SECONDS: i64 = 60 * 60;
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct KeyActivity {
     pub key_id: KeyId,
-    /// Number of requests that passed, for each hour, oldest first. The last hour is the current
-    /// one. Nodes write their counts some seconds late, so no hour counts fewer requests than
-    /// purchases.
+    /// Number of accepted requests in each hour, oldest first. The last hour is the current one.
+    /// Nodes write their counts a few seconds late, so the count of an hour is raised to its number
+    /// of purchases if it is smaller.
     pub calls: [i64; ACTIVITY_HOURS],
     /// Number of requests that were refused.
     pub refused: i64,
@@ -37,7 +37,7 @@ pub struct PurchasesByHour {
     pub spent: [i64; ACTIVITY_HOURS],
     /// Number of purchases.
     pub counts: [i64; ACTIVITY_HOURS],
-    /// The time of the newest purchase. `None`: there was none.
+    /// The time of the newest purchase. `None` if there was no purchase.
     pub newest_at: Option<Timestamp>,
     /// Whether there may be more purchases, because `spent` and `counts` cover only the newest
     /// 100,000.
@@ -51,8 +51,8 @@ impl PurchasesByHour {
         self.spent.iter().fold(0, |sum, spent| sum.saturating_add(*spent))
     }
 
-    /// When the key was last used: its last recorded use or its newest purchase, whichever is
-    /// later. The recorded use is written some seconds late.
+    /// The time when the key was last used. It is the time of its last recorded use or of its
+    /// newest purchase, whichever is later. The recorded use is written a few seconds late.
     #[must_use]
     pub fn last_used(&self, recorded: Option<Timestamp>) -> Option<Timestamp> {
         recorded.max(self.newest_at)
@@ -66,8 +66,9 @@ struct Since {
 }
 
 impl Store {
-    /// The use of these keys of an account in the last 24 hours, in their order. Usage is written
-    /// some seconds late. Of each key's purchases, only the newest 100,000 are counted.
+    /// Reads the use of these keys of an account in the last 24 hours, in the order of the keys.
+    /// Usage is written a few seconds late. For each key, only the newest 100,000 purchases are
+    /// counted.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn key_activity(
         &self,
@@ -98,7 +99,8 @@ impl Store {
         Ok(activities)
     }
 
-    /// The purchases of a key in the last 24 hours, by hour. Only the newest 100,000 are counted.
+    /// Reads the purchases of a key in the last 24 hours, by hour. Only the newest 100,000 are
+    /// counted.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn key_purchases_by_hour(
         &self,
@@ -114,7 +116,7 @@ impl Store {
         Ok(purchases.into_iter().next().unwrap_or_default())
     }
 
-    /// The purchases of each of these keys, in their order.
+    /// Reads the purchases of each of these keys, in the order of the keys.
     async fn purchases_by_hour(
         &self,
         account_id: Uuid,
@@ -162,7 +164,8 @@ impl Store {
         Ok(by_key)
     }
 
-    /// The index of purchases has seq and no time, so seq bounds what has to be read.
+    /// Finds the start of a report. The index of purchases contains seq but no time, so queries use
+    /// seq to limit the rows that they read.
     async fn activity_since(&self, account_id: Uuid) -> Result<Since, StoreError> {
         let row = self
             .read(|mut connection| async move {
@@ -219,7 +222,8 @@ impl Store {
     }
 }
 
-/// The index of the hour that a time is in. A time after the last hour counts toward the last hour.
+/// Returns the index of the hour that contains a time. A time after the last hour counts toward the
+/// last hour.
 fn step_of(moment: Timestamp, since: Timestamp) -> usize {
     let seconds = (moment.unix_micros() - since.unix_micros()) / 1_000_000;
     let step = usize::try_from(seconds / HOUR_SECONDS).unwrap_or(0);

@@ -21,14 +21,14 @@ use crate::{
     },
 };
 
-/// The reason of a revoke that a rotation without a grace period causes.
+/// The reason of the revocation that a rotation without a grace period causes.
 const ROTATED: &str = "rotated";
 
-/// The reason for a repeated revoke, for the audit trail.
-const LOST: &str = "a failover of the database lost the revoke";
+/// The reason for a repeated revocation, for the audit trail.
+const LOST: &str = "a failover of the database lost the revocation";
 
 impl AccountHandle<'_> {
-    /// Changes a live key. If it already has the settings, nothing is recorded.
+    /// Changes a live key. If the key already has the settings, the call records no event.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn change_api_key(
         &self,
@@ -52,8 +52,8 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyChange, target, detail.into(), at).await?;
         }
-        // The change is announced even if nothing changed, because an earlier call may have failed
-        // after its commit, and the client then repeats it.
+        // This announces the change even if no setting has changed, because an earlier call may
+        // have failed after its commit, and the client then repeats it.
         let announced = if change.touches_verdict() {
             Some(self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?)
         } else {
@@ -78,7 +78,8 @@ impl AccountHandle<'_> {
         self.revoke(key_id, reason, VoidReason::KeyRevoked, false).await
     }
 
-    /// [`Self::revoke_api_key`] of a key that its owner has reported as compromised.
+    /// Revokes a key as [`Self::revoke_api_key`] does. The audit event says that the owner has
+    /// reported the key as compromised.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn revoke_compromised_api_key(
         &self,
@@ -90,7 +91,7 @@ impl AccountHandle<'_> {
     }
 
     /// Takes locks in the same order as batches: the account, then the key, then its holds.
-    /// `repeated` means that the database lost this revoke, and the node repeats it.
+    /// `repeated` means that the database lost this revocation, and the node repeats it.
     pub(in crate::store) async fn revoke(
         &self,
         key_id: KeyId,
@@ -137,17 +138,17 @@ impl AccountHandle<'_> {
             let target = Some(AuditTarget::ApiKey(key_id));
             self.record(&mut tx, AuditAction::ApiKeyRevoke, target, detail.into(), at).await?;
         }
-        // A key that was rotated or has expired needs no revoke.
+        // A key that expired without a revocation has nothing to acknowledge.
         let revoke = key.revoked_at.map(|_| self.acknowledged_revoke(key_id, reason, void_reason));
-        // The change is announced even if the key was not live, because an earlier call may have
+        // This announces the change even if the key was not live, because an earlier call may have
         // failed after its commit, and the client then repeats it.
         self.commit_announced(tx, key_id, revoke).await?;
         Ok(key)
     }
 
-    /// Replaces a live key by a new one with the text `text` and the same settings, so the expiry
-    /// is never later. The old key passes until the grace period ends. Without a grace period, it
-    /// is revoked immediately.
+    /// Replaces a live key with a new key, whose plaintext is `text`. The new key has the settings
+    /// of the old key, so it does not expire later. The old key is accepted until the grace period
+    /// ends. Without a grace period, it is revoked immediately.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key(
         &self,
@@ -163,8 +164,9 @@ impl AccountHandle<'_> {
         Ok(new)
     }
 
-    /// [`Self::rotate_api_key`] by a form of a session of this account. The form works once: it is
-    /// spent if and only if the new key is created. A spent form is refused before any other check.
+    /// Rotates a key as [`Self::rotate_api_key`] does, with a form of a session of this account.
+    /// The transaction that creates the new key also spends the form. A spent form is refused
+    /// before any other check.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid(), %key_id))]
     pub async fn rotate_api_key_by_form(
         &self,
@@ -183,7 +185,7 @@ impl AccountHandle<'_> {
     }
 
     /// Commits, and returns when every node has applied the change of the key. If the change
-    /// revoked the key, `revoke` is kept for the check after a failover.
+    /// revoked the key, the node keeps `revoke` for the check after a failover.
     async fn commit_announced(
         &self,
         mut tx: Tx,
@@ -192,8 +194,8 @@ impl AccountHandle<'_> {
     ) -> Result<(), StoreError> {
         let change = self.store.announce_key(&mut tx, self.tenant.id, self.id, key_id).await?;
         let committed = tx.commit_and_keep().await?;
-        // The revoke is kept before the wait. The call still returns if a failover during the wait
-        // loses the revoke.
+        // The node keeps the revocation before it waits, because a failover during the wait can
+        // lose it, and the call returns nevertheless.
         if let Some(revoke) = revoke {
             self.store.acknowledged.add_revoke(revoke);
         }
@@ -217,7 +219,7 @@ impl AccountHandle<'_> {
         }
     }
 
-    /// The revoke of the old key by a rotation without a grace period.
+    /// The revocation of the old key by a rotation without a grace period.
     fn revoke_by_rotation(&self, key_id: KeyId) -> AcknowledgedRevoke {
         let reason = Reason::from_stored(ROTATED.to_owned());
         self.acknowledged_revoke(key_id, Some(&reason), VoidReason::KeyRevoked)

@@ -37,8 +37,9 @@ impl AccountHandle<'_> {
         Ok(created)
     }
 
-    /// [`Self::create_api_key`] by a form of a session of this account. The form works once: it is
-    /// spent if and only if the key is created. A spent form is refused before any other check.
+    /// Creates a key as [`Self::create_api_key`] does, with a form of a session of this account.
+    /// The transaction that creates the key also spends the form. A spent form is refused before
+    /// any other check.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %self.tenant.slug, account_id = %self.id.uuid()))]
     pub async fn create_api_key_by_form(
         &self,
@@ -100,9 +101,9 @@ impl AccountHandle<'_> {
         self.record(connection, AuditAction::ApiKeyCreate, target, detail.into(), at).await
     }
 
-    /// Refuses the creation of a key above the account's maximum. Call this under the account's
-    /// lock. A rotated key does not count toward the maximum. Rotated keys in their grace period
-    /// are counted separately, with the same maximum.
+    /// Refuses the creation of a key if the account already has its maximum number of live keys.
+    /// Call this under the account's lock. A rotated key does not count toward the maximum. Rotated
+    /// keys in their grace period are counted separately, and their maximum is the same number.
     pub(super) async fn refuse_over_limit(
         &self,
         connection: &mut Connection,
@@ -128,7 +129,7 @@ impl AccountHandle<'_> {
 }
 
 impl Store {
-    /// A key of an account.
+    /// Reads a key of an account.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn find_api_key(
         &self,
@@ -144,7 +145,7 @@ impl Store {
         row.ok_or(Refusal::NotFound)?.into_key()
     }
 
-    /// An account's keys, newest first.
+    /// Lists an account's keys, newest first.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account)))]
     pub async fn list_api_keys(
         &self,

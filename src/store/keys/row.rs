@@ -1,4 +1,4 @@
-//! The columns of `api_keys`: the statements that list them, and the type of a row.
+//! The statements that name the columns of `api_keys`, and the type of a row.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -25,14 +25,14 @@ pub struct ApiKey {
     pub hint: String,
     pub settings: KeySettings,
     pub created_at: Timestamp,
-    /// The time when the key last passed, to the minute. It is written a few seconds late. `None`
-    /// means never.
+    /// The time when the key was last accepted, to the minute. It is written a few seconds late.
+    /// `None` means never.
     pub last_used_at: Option<Timestamp>,
     pub revoked_at: Option<Timestamp>,
     pub revoked_reason: Option<Reason>,
     pub rotated_from: Option<KeyId>,
     pub rotated_to: Option<KeyId>,
-    /// The status at the time of the read, by the database's clock.
+    /// The status by the database's clock when the key was read.
     pub status: KeyStatus,
 }
 
@@ -55,9 +55,9 @@ pub(super) struct KeyRow {
     pub now: OffsetDateTime,
 }
 
-/// A query of [`KeyRow`]s. `$rest` follows the table `api_keys`, whose alias is `k`. The status of
-/// a key is its status when the statement began, which is after the wait of an earlier statement
-/// for a lock.
+/// Defines a query that returns [`KeyRow`]s. `$rest` follows the table `api_keys`, whose alias is
+/// `k`. The status of a key is its status when the statement began. If an earlier statement waited
+/// for a lock, that is after the wait.
 macro_rules! select_keys {
     ($name:literal, $rest:literal, $($argument:expr),* $(,)?) => {
         sqlx::query_as!(

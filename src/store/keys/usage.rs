@@ -20,9 +20,10 @@ pub struct KeyUse {
     pub account_id: AccountId,
     pub key_id: KeyId,
     pub counts: OutcomeCounts,
-    /// The time since the beginning of the period. The counts belong to the hour of its beginning.
+    /// The time since the beginning of the period. The counts belong to the hour in which the
+    /// period began.
     pub began: Duration,
-    /// The time since the key last passed. `None` if it did not pass.
+    /// The time since the key was last accepted. `None` if it was not accepted in this period.
     pub passed: Option<Duration>,
 }
 
@@ -49,8 +50,8 @@ impl Store {
     /// database's clock.
     ///
     /// The statement writes rows in the order of their primary keys, so nodes that write the same
-    /// rows concurrently cannot deadlock. It does not write a row of `api_key_last_used` that would
-    /// change by less than a minute.
+    /// rows concurrently cannot deadlock. It skips a row of `api_key_last_used` that would change
+    /// by less than a minute.
     #[tracing::instrument(level = "debug", skip_all)]
     pub async fn record_usage(&self, uses: &[KeyUse]) -> Result<Timestamp, StoreError> {
         let _timer = self.timer("record_usage");
@@ -105,8 +106,8 @@ impl Store {
         stored_time("clock_timestamp()", now)
     }
 
-    /// Counts of a key's use for each step of a range, by the beginning of the step. Steps without
-    /// use are left out.
+    /// Reads the counts of a key's use for each step of a range, by the beginning of the step.
+    /// Steps without use are omitted.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn key_usage(
         &self,

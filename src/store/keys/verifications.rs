@@ -23,14 +23,14 @@ pub struct Verification {
     pub key_id: KeyId,
     pub scopes: ScopeSet,
     pub expires_at: Option<Timestamp>,
-    /// Whether the key passed, by the database's clock at the time of the read.
+    /// Whether the key is accepted, by the database's clock when the key was read.
     pub verdict: Result<(), Denial>,
 }
 
 /// The result of reading a key on a server.
 #[derive(Clone, Debug)]
 pub enum KeyRead {
-    /// Another server answered, so there is no result. Read again.
+    /// Another server responded, so there is no result. Read again.
     OtherServer,
     /// The tenant has no such key.
     NotFound,
@@ -47,8 +47,8 @@ pub struct OwnKey {
 }
 
 impl Store {
-    /// The key with this hash and its account. The lookup reads them on this server after the call
-    /// began. Concurrent lookups share a statement.
+    /// Looks up the key with this hash and its account. The lookup reads them on this server after
+    /// the call began. Concurrent lookups share a statement.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug))]
     pub async fn verify_api_key(
         &self,
@@ -82,14 +82,14 @@ impl Store {
         }))
     }
 
-    /// Number of API keys that were looked up by their hash since the start, and number of
-    /// statements for these lookups.
+    /// Returns the number of API keys that were looked up by their hash since the start, and the
+    /// number of statements for these lookups.
     #[must_use]
     pub fn lookup_counts(&self) -> (u64, u64) {
         self.lookups.api_keys.counts()
     }
 
-    /// A key, its account and the balance, for the holder of the key.
+    /// Reads a key, its account and the balance, for the holder of the key.
     #[tracing::instrument(level = "debug", skip_all, fields(tenant = %tenant.slug, account_id = %tenant.account_id(account), %key_id))]
     pub async fn find_own_key(
         &self,

@@ -10,7 +10,7 @@ use crate::store::{connection::Pool, servers::Servers};
 const API_KEY_CONNECTIONS: u32 = 2;
 
 /// Number of connections for lookups of admin keys, sessions and links. Each kind runs one
-/// statement at a time, so none waits for another.
+/// statement at a time, so no kind waits for another.
 const OTHER_CONNECTIONS: u32 = 3;
 
 /// Number of connections for lookups, in addition to the pool.
@@ -33,8 +33,8 @@ pub(in crate::store) struct Lookups {
 }
 
 impl Lookups {
-    /// `pool` creates a pool with the given number of connections. `timeout` limits one batch,
-    /// including the wait for its connection.
+    /// Creates the lookups. `pool` creates a pool with the given number of connections. `timeout`
+    /// limits one batch, including the wait for its connection.
     pub fn new(timeout: Duration, servers: &Servers, pool: impl Fn(u32) -> Pool) -> Self {
         let (api_keys, others) = (pool(API_KEY_CONNECTIONS), pool(OTHER_CONNECTIONS));
         Self {

@@ -32,7 +32,7 @@ const MAX_WAITING: usize = 65_536;
 /// Pause before a connection to an unwanted server is replaced.
 const RECONNECT_AFTER: Duration = Duration::from_millis(10);
 
-/// The SHA-256 of a text that a client presents, such as a key.
+/// The SHA-256 of a secret that a client presents, such as a key.
 type Hash = [u8; 32];
 
 /// A kind of row that is looked up by such a hash.
@@ -40,7 +40,7 @@ pub(in crate::store) trait Row: Sized + Send + Sync + 'static {
     /// The hash of this row.
     fn hash(&self) -> &[u8];
 
-    /// Reads the rows of those hashes that exist, in any order.
+    /// Reads the rows with these hashes, in any order. Hashes without a row are skipped.
     fn select(
         connection: &mut PgConnection,
         hashes: &[&[u8]],
@@ -61,8 +61,8 @@ pub(in crate::store) struct Found<R> {
     pub row: Option<Arc<R>>,
 }
 
-/// The lookups of one kind on a node. There is no timer. While every worker runs a statement, new
-/// hashes wait, and the next statement reads all of them.
+/// The lookups of one kind on a node. No timer delays a lookup. While every worker runs a
+/// statement, new hashes wait, and the next statement reads all of them.
 pub(in crate::store) struct Gathered<R> {
     /// The pool, with one connection for each worker.
     pool: Pool,
@@ -81,13 +81,15 @@ type Callers<R> = Vec<Caller<R>>;
 
 /// A call that waits for a row.
 struct Caller<R> {
-    /// The server that should answer. If a different one answers, the connection to it is closed.
+    /// The server that should respond. If a different server responds, the connection to it is
+    /// closed.
     wanted: Option<ServerId>,
     answer: oneshot::Sender<Answer<R>>,
 }
 
-/// The queue contains a waiting hash once, with all its callers. If a call arrives while a
-/// statement is reading the hash, the hash waits again, because the row may be older than the call.
+/// The queue of waiting hashes. It contains each hash once, with all its callers. If a call arrives
+/// while a statement is reading the hash, the hash waits again, because the row may be older than
+/// the call.
 struct Queue<R> {
     order: VecDeque<Hash>,
     callers: HashMap<Hash, Callers<R>, ByTag>,
@@ -97,7 +99,7 @@ struct Queue<R> {
 
 type ByTag = BuildHasherDefault<TagHasher>;
 
-/// A hasher that uses the first bytes of a SHA-256 as the hash.
+/// A hasher that uses the first bytes of a SHA-256 as its hash value.
 #[derive(Default)]
 struct TagHasher(u64);
 
@@ -128,9 +130,9 @@ impl<R: Row> Gathered<R> {
         Self { pool, servers, max_workers, timeout, queue, gathered, statements }
     }
 
-    /// The row with this hash, if it exists. It is read after this call began. If a server other
-    /// than the wanted one answers, the connection to it is closed, and the caller has to ask
-    /// again.
+    /// Finds the row with this hash, if it exists. The row is read after this call began. If a
+    /// server other than the wanted one responds, the connection to it is closed, and the caller
+    /// has to call this again.
     pub async fn find(
         self: &Arc<Self>,
         hash: Hash,
@@ -146,7 +148,7 @@ impl<R: Row> Gathered<R> {
         })
     }
 
-    /// Number of hashes that were looked up, and number of statements for them.
+    /// Returns the number of hashes that were looked up, and the number of statements for them.
     pub fn counts(&self) -> (u64, u64) {
         (self.gathered.load(Ordering::Relaxed), self.statements.load(Ordering::Relaxed))
     }
@@ -173,11 +175,12 @@ impl<R: Row> Gathered<R> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue<R>> {
-        // No operation leaves the queue inconsistent, so a panic in another thread does no harm.
+        // No operation leaves the queue inconsistent, so a panic in another thread is harmless.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The hashes that have waited longest and that no statement is reading, with their callers.
+    /// Takes the hashes that have waited longest and that no statement is reading, with their
+    /// callers.
     fn next_batch(&self) -> Vec<(Hash, Callers<R>)> {
         let mut queue = self.lock();
         let queue = &mut *queue;
@@ -197,10 +200,10 @@ impl<R: Row> Gathered<R> {
     }
 }
 
-/// A task that empties the queue. It ends when no hash waits. The next call starts another one.
+/// A task that empties the queue. It ends when no hash waits. The next call starts another worker.
 struct Worker<R: Row> {
     lookups: Arc<Gathered<R>>,
-    /// Whether `Queue::workers` includes this worker.
+    /// Whether `Queue::workers` still includes this worker.
     counted: bool,
 }
 
@@ -222,15 +225,15 @@ impl<R: Row> Worker<R> {
             let is_other_server = batch.answer(read);
             if is_other_server && let Some(mut other) = connection.take() {
                 other.close_on_drop();
-                // The next connection may also lead to the unwanted server.
+                // The next connection may also reach the unwanted server.
                 tokio::time::sleep(RECONNECT_AFTER).await;
             }
         }
     }
 
-    /// Whether this worker may end. The decision is made under the queue's lock: a call that
-    /// arrives later finds one worker less, and starts another. If a statement is already reading a
-    /// waiting hash, its worker will also handle the hash.
+    /// Whether this worker may end. This decides under the queue's lock, so a call that arrives
+    /// later finds one worker less, and starts another. If another worker's statement is already
+    /// reading a waiting hash, that worker will also handle the hash again.
     fn retire(&mut self) -> bool {
         let mut queue = self.lookups.lock();
         let queue = &mut *queue;
@@ -289,14 +292,14 @@ impl<R: Row> Worker<R> {
 
 impl<R: Row> Drop for Worker<R> {
     fn drop(&mut self) {
-        // Only after a panic is a worker still counted here.
+        // The worker is still counted here only after a panic.
         if self.counted {
             self.lookups.lock().workers -= 1;
         }
     }
 }
 
-/// The batch that a worker reads. Dropping it removes its hashes from `Queue::in_flight`.
+/// The batch that a worker reads. Dropping the batch removes its hashes from `Queue::in_flight`.
 struct InFlight<'a, R: Row> {
     lookups: &'a Gathered<R>,
     batch: Vec<(Hash, Callers<R>)>,

@@ -5,7 +5,7 @@ use uuid::Uuid;
 use super::gathered::{Read, Row};
 use crate::{domain::dashboard::IDLE_SECONDS, store::primary::server_started_at};
 
-/// Converts the rows of a statement. Each row contains the server that answered. If nothing was
+/// Converts the rows of a statement. Each row contains the server that responded. If nothing was
 /// found, there is one row without a hash.
 macro_rules! read {
     ($rows:expr, $row:ident => $stored:expr) => {{
@@ -29,7 +29,7 @@ pub(in crate::store) struct KeyAndAccount {
     pub revoked_at: Option<OffsetDateTime>,
     pub external_id: String,
     pub status: String,
-    /// The time of the read by the database's clock.
+    /// The time by the database's clock when the row was read.
     pub now: OffsetDateTime,
 }
 
@@ -78,7 +78,7 @@ pub(in crate::store) struct StoredAdminKey {
     pub tenant_id: Uuid,
     pub permissions: Vec<String>,
     pub revoked: bool,
-    /// The time of the read by the database's clock.
+    /// The time by the database's clock when the row was read.
     pub now: OffsetDateTime,
 }
 
@@ -125,7 +125,7 @@ pub(in crate::store) struct StoredSession {
     pub permissions: Option<Vec<String>>,
     pub created_at: OffsetDateTime,
     pub last_seen_at: OffsetDateTime,
-    /// The time of the read by the database's clock.
+    /// The time by the database's clock when the row was read.
     pub now: OffsetDateTime,
 }
 
